@@ -1,0 +1,54 @@
+# Every target makes and reuses .venv by itself; nothing but make and a Python with venv is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help mnist test check format bench docs clean
+
+help:
+	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
+	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
+	@echo "make check   format, lint, types, layers"
+	@echo "make format  format the code and mend what the linter can"
+	@echo "make bench   time liftnn against bare JAX and its peers"
+	@echo "make docs    build the documentation into site/"
+	@echo "make clean   remove .venv and everything that was built"
+
+mnist: $(VENV)/.examples
+	$(BIN)/python examples/train_mnist/train.py $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	if [ -f tests/test_layers.py ]; then $(BIN)/python -m pytest -q tests/test_layers.py; fi
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.peers
+	$(BIN)/python benchmarks/dispatch.py $(ARGS)
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+
+# .venv/.X stamps that the extra X is installed as pyproject.toml asks; a second run finds it and does nothing.
+$(VENV)/.%: pyproject.toml | $(VENV)/.made
+	@echo "setting up $(VENV) for '$*' (once)"
+	$(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "liftnn needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
