@@ -1,0 +1,125 @@
+"""Trains a network on MNIST: stateful modules go straight through liftnn's jit and value_and_grad."""
+
+import argparse
+import sys
+import time
+
+import jax
+import numpy as np
+import optax
+
+import data
+import liftnn as nnx
+import plots
+from models import MODELS, Cnn, Mlp
+from options import parse_options
+from progress import Bar
+
+EVAL_BATCH = 1000
+
+
+def loss_fn(model: Mlp | Cnn, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The mean cross-entropy, and the logits beside it."""
+    logits = model(images)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+
+@nnx.jit(donate_argnums=(0, 1, 2))
+def train_step(
+    model: Mlp | Cnn,
+    optimizer: nnx.Optimizer,
+    metrics: nnx.MultiMetric,
+    images: jax.Array,
+    labels: jax.Array,
+) -> jax.Array:
+    """Updates the weights, the batch statistics, the optimizer and the metrics in place; returns the loss."""
+    (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, images, labels)
+    optimizer.update(model, grads)
+    metrics.update(loss=loss, logits=logits, labels=labels)
+    return loss
+
+
+@nnx.jit
+def predict(model: Mlp | Cnn, images: jax.Array) -> jax.Array:
+    """The likeliest digit of each image."""
+    return model(images).argmax(axis=-1)
+
+
+def train_epoch(
+    model: Mlp | Cnn,
+    optimizer: nnx.Optimizer,
+    metrics: nnx.MultiMetric,
+    digits: data.Digits,
+    batches: np.ndarray,
+    label: str,
+) -> list[jax.Array]:
+    """Takes one step for each row of `batches`, which holds indices of images; returns the losses."""
+    model.train()
+    metrics.reset()
+    losses = []
+    bar = Bar(batches, label=label, size=batches.shape[1], unit="images")
+    for batch in bar:
+        losses.append(train_step(model, optimizer, metrics, digits.images[batch], digits.labels[batch]))
+        if bar.due:
+            bar.draw(f"loss {metrics.compute()['loss']:.4f}")
+    return losses
+
+
+def evaluate(model: Mlp | Cnn, digits: data.Digits) -> np.ndarray:
+    """Returns the prediction for every image."""
+    model.eval()
+    starts = range(0, len(digits.images), EVAL_BATCH)
+    return np.concatenate([predict(model, digits.images[i : i + EVAL_BATCH]) for i in starts])
+
+
+def train(model: Mlp | Cnn, mnist: data.Mnist, options: argparse.Namespace) -> plots.History:
+    """Trains the model as the options say and prints a line an epoch."""
+    count = len(mnist.train.labels)
+    steps = count // options.batch_size
+    total = steps * options.epochs
+    schedule = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, total // 10, total)
+    optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=0.01), wrt=nnx.Param)
+    metrics = nnx.MultiMetric(loss=nnx.Average("loss"), accuracy=nnx.Accuracy())
+    shuffle = np.random.default_rng(options.seed)
+    history = plots.History()
+    for epoch in range(1, options.epochs + 1):
+        start = time.perf_counter()
+        label = f"epoch {epoch}/{options.epochs}"
+        batches = shuffle.permutation(count)[: steps * options.batch_size].reshape(steps, -1)
+        losses = train_epoch(model, optimizer, metrics, mnist.train, batches, label)
+        seen = metrics.compute()
+        accuracy = float((evaluate(model, mnist.test) == mnist.test.labels).mean())
+        history.add(np.asarray(losses), float(seen["accuracy"]), accuracy)
+        print(
+            f"{label}: train loss {seen['loss']:.4f}, train accuracy {seen['accuracy']:.4f}, "
+            f"test accuracy {accuracy:.4f}, {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
+    return history
+
+
+def main() -> int:
+    """Runs the example; returns its exit code."""
+    options = parse_options()
+    try:
+        mnist = data.load(options.data, limit=options.limit)
+    except data.DataError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 2
+    model = MODELS[options.model](rngs=nnx.Rngs(options.seed))
+    weights = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    print(
+        f"{options.model} with {weights:,} parameters on {len(mnist.train.labels):,} images, "
+        f"seed {options.seed}, {jax.default_backend()}",
+        flush=True,
+    )
+    history = train(model, mnist, options)
+    plots.draw_curves(history, options.output / "curves.png")
+    plots.draw_mistakes(mnist.test, evaluate(model, mnist.test), options.output / "mistakes.png")
+    print(f"plots: {options.output / 'curves.png'}, {options.output / 'mistakes.png'}")
+    print(f"test accuracy: {history.test_accuracy[-1]:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
