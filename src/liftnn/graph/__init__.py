@@ -1,0 +1,1 @@
+"""Object graphs: Variables and Modules, their static description, and the walk between the two."""

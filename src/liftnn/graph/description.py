@@ -1,0 +1,183 @@
+"""The static description of an object graph: flat, hashable and equal by content.
+
+Nodes are numbered in the order in which a depth-first walk meets them. A node's spec lists its children as *edges*:
+
+- an int: the node of that number;
+- `ARRAY`: a bare array; which one is given by the order of visit, node by node;
+- `(type, value)`: a static value of a simple type;
+- `Static`: any other static value;
+- `KEEP`: in the description of a change, what the object has there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn.graph.kinds import VARIABLE, NodeKind
+from liftnn.graph.static import Static
+from liftnn.trees import Path, key_of
+
+Edge = Any
+
+
+class _Sentinel:
+    """A named constant that is equal to itself only."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+ARRAY = _Sentinel("ARRAY")
+KEEP = _Sentinel("KEEP")
+
+
+class NodeSpec(NamedTuple):
+    """One node: its kind, class, static extra, and edges by key."""
+
+    kind: NodeKind
+    type: type
+    extra: Any
+    keys: tuple[Any, ...]
+    edges: tuple[Edge, ...]
+
+
+class Leaf(NamedTuple):
+    """One place in a graph that holds arrays: a Variable or a bare array, at its first path.
+
+    Args:
+      path: From the root down.
+      node: Number of the Variable, or of the node that holds the array; -1 for the root.
+      position: Which of the node's arrays; -1 for a Variable.
+    """
+
+    path: Path
+    node: int
+    position: int
+
+
+class Description:
+    """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
+
+    Two are equal if all of this is.
+
+    Args:
+      treedef: Structure of the tree that was split; None if it was a single module.
+      edges: One for each leaf of that tree.
+      specs: One for each node, by number.
+      frozen: Numbers of the nodes that can only be built after their children, in an order that allows it.
+    """
+
+    __slots__ = ("__weakref__", "_hash", "_leaves", "edges", "frozen", "specs", "treedef")
+
+    def __init__(self, treedef: Any, edges: tuple[Edge, ...], specs: tuple[NodeSpec, ...], frozen: tuple[int, ...]):
+        self.treedef = treedef
+        self.edges = edges
+        self.specs = specs
+        self.frozen = frozen
+        self._hash = hash((treedef, edges, specs))
+        self._leaves: tuple[Leaf, ...] | None = None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Description):
+            return NotImplemented
+        return (
+            self._hash == other._hash
+            and self.edges == other.edges
+            and self.treedef == other.treedef
+            and self.specs == other.specs
+        )
+
+    def __reduce__(self) -> Any:
+        return (type(self), (self.treedef, self.edges, self.specs, self.frozen))
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """Every Variable and every bare array, in the order of the walk, each at its first path."""
+        if self._leaves is None:
+            self._leaves = tuple(find_leaves(self))
+        return self._leaves
+
+
+
+def root_paths(description: Description) -> list[Path]:
+    """The path of each root edge in the tree that was split."""
+    if description.treedef is None:
+        return [()]
+    marked = description.treedef.unflatten(range(len(description.edges)))
+    return [tuple(key_of(e) for e in path) for path, _ in jax.tree_util.tree_flatten_with_path(marked)[0]]
+
+
+def walk_specs(description: Description, enter: Callable[[int, Path], bool], array: Callable[[int, int, Path], None]) -> None:
+    """Goes through a graph depth first, in attribute order.
+
+    Args:
+      description: The graph.
+      enter: Called with the number and path of each reference met; says whether to go into that node.
+      array: Called with node number, position among the node's arrays, and path of each bare array met.
+    """
+    paths = root_paths(description)
+    stack = [(-1, list(zip(paths, description.edges, strict=True))[::-1], 0)]
+    while stack:
+        node, todo, position = stack.pop()
+        while todo:
+            path, edge = todo.pop()
+            if type(edge) is int:
+                if enter(edge, path):
+                    spec = description.specs[edge]
+                    stack.append((node, todo, position))
+                    pairs = [((*path, k), e) for k, e in zip(spec.keys, spec.edges, strict=True)]
+                    stack.append((edge, pairs[::-1], 0))
+                    break
+            elif edge is ARRAY:
+                array(node, position, path)
+                position += 1
+
+
+def find_leaves(description: Description) -> list[Leaf]:
+    """Every Variable and every bare array, in the order of the walk, each at its first path."""
+    leaves: list[Leaf] = []
+    seen: set[int] = set()
+
+    def enter(number: int, path: Path) -> bool:
+        if number in seen:
+            return False
+        seen.add(number)
+        if description.specs[number].kind is VARIABLE:
+            leaves.append(Leaf(path, number, -1))
+        return True
+
+    walk_specs(description, enter, lambda node, position, path: leaves.append(Leaf(path, node, position)))
+    return leaves
+
+
+def find_all_paths(description: Description) -> dict[int, list[Path]]:
+    """Every path by which each node is reached, not going into a node twice."""
+    paths: dict[int, list[Path]] = {}
+
+    def enter(number: int, path: Path) -> bool:
+        paths.setdefault(number, []).append(path)
+        return len(paths[number]) == 1
+
+    walk_specs(description, enter, lambda *_: None)
+    return paths
+
+
+def static_of(edge: Edge) -> Any:
+    """The value of a static edge."""
+    return edge.value if isinstance(edge, Static) else edge[1]

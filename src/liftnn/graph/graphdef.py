@@ -1,0 +1,294 @@
+"""Split and merge: a tree of modules becomes States and a GraphDef, and comes back from them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.filters import Filter, first_match, to_predicates
+from liftnn.graph import frames
+from liftnn.graph.description import Description, Leaf
+from liftnn.graph.kinds import is_object
+from liftnn.graph.merge import merge_all
+from liftnn.graph.metadata import Metadata
+from liftnn.graph.printing import call, mapping
+from liftnn.graph.state import State, left_over, mismatch
+from liftnn.graph.variable import Variable, set_metadata_past_checks
+from liftnn.graph.views import describe_difference, render_edge
+from liftnn.graph.walk import Walk
+from liftnn.trees import Path, format_path, key_of
+
+
+class GraphDef(Description):
+    """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
+
+    It is hashable, equal by content, and a JAX pytree without leaves. `split` makes it; it is not made by hand.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> state, graphdef = liftnn.split(model)
+      >>> graphdef.merge(state)(jnp.ones((1, 2))).shape
+      (1, 3)
+    """
+
+    __slots__ = ()
+
+    def merge(self, *states: State) -> Any:
+        """New objects with this structure and the values of the States.
+
+        Args:
+          *states: Together they must hold every Variable of the structure, and nothing else.
+
+        Returns:
+          What `split` was given: a module, or a tree of modules.
+
+        Raises:
+          StructureError: If a Variable is missing, not known here or given twice; the message lists the paths.
+        """
+        leaves = _joined(self, states)
+        values: dict[int, Any] = {}
+        arrays: dict[tuple[int, int], Any] = {}
+        metadata: dict[int, Metadata] = {}
+        for leaf in self.leaves:
+            x = leaves[leaf.path]
+            value = x.raw_value if isinstance(x, Variable) else x
+            if leaf.position < 0:
+                values[leaf.node] = value
+                if isinstance(x, Variable):
+                    metadata[leaf.node] = x._metadata
+            else:
+                arrays[leaf.node, leaf.position] = value
+        ordered = [values[i] for i in sorted(values)], [arrays[k] for k in sorted(arrays)]
+        tree, merged = merge_all(self, *ordered, frames.owner_now())
+        for number, given in metadata.items():
+            if given is not self.specs[number].extra:
+                set_metadata_past_checks(merged.objects[number], given)
+        return tree
+
+    def apply(self, *states: State) -> Callable[..., Any]:
+        """A pure function that merges, calls, and splits again.
+
+        Args:
+          *states: As for `merge`.
+
+        Returns:
+          A callable: `graphdef.apply(state)(x)` calls the module, `graphdef.apply(state).encode(x)` its method
+          `encode`. Each returns `(output, (state, graphdef))`.
+
+        Raises:
+          StructureError: When called, if the States do not fit.
+        """
+        return Apply(self, states)
+
+    def diff(self, other: Description) -> str:
+        """What differs between two structures, a line for each attribute path.
+
+        Args:
+          other: The structure to compare with.
+
+        Returns:
+          Lines such as `layers[2].rate: 0.1 -> 0.2`; the empty string if the two are equal.
+        """
+        return describe_difference(self, other)
+
+    @property
+    def type(self) -> Any:
+        """The class of the module, or the tree structure if several were split."""
+        return self.specs[self.edges[0]].type if self.treedef is None else self.treedef
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attribute names of the module, in order of assignment."""
+        return self.specs[self.edges[0]].keys if self.treedef is None else ()
+
+    def __repr__(self) -> str:
+        if self.treedef is None:
+            return render_edge(self, self.edges[0], set())
+        entries = [(repr(i), render_edge(self, edge, set())) for i, edge in enumerate(self.edges)]
+        return call("GraphDef", [("tree", repr(self.treedef)), ("leaves", mapping(entries))])
+
+
+jax.tree_util.register_static(GraphDef)
+
+_interned: weakref.WeakValueDictionary[GraphDef, GraphDef] = weakref.WeakValueDictionary()
+"""One GraphDef of each content, while anyone holds it; what is derived from it is then derived once."""
+
+
+def intern(graphdef: GraphDef) -> GraphDef:
+    """The GraphDef of the same content that is in use already, or this one."""
+    return _interned.setdefault(graphdef, graphdef)
+
+
+def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
+    """The leaves of the States by path, checked against the structure."""
+    leaves: dict[Path, Any] = {}
+    for state in states:
+        if not isinstance(state, State):
+            raise errors.StructureError(f"merge takes States, not a {type(state).__name__}.", "See State.from_flat.")
+        twice = leaves.keys() & state._leaves.keys()
+        if twice:
+            raise errors.StructureError(f"Two of the States hold {format_path(sorted(twice, key=str)[0])}.")
+        leaves.update(state._leaves)
+    expected = {leaf.path for leaf in graphdef.leaves}
+    if expected != leaves.keys():
+        missing = [leaf.path for leaf in graphdef.leaves if leaf.path not in leaves]
+        raise mismatch("The States do not fit the GraphDef", missing, [p for p in leaves if p not in expected])
+    return leaves
+
+
+class Apply:
+    """A GraphDef with its States, waiting for the call; see `GraphDef.apply`.
+
+    Args:
+      graphdef: The structure.
+      states: The values.
+      names: The attributes that lead to the method to call.
+    """
+
+    def __init__(self, graphdef: GraphDef, states: tuple[State, ...], names: tuple[str, ...] = ()):
+        self._graphdef = graphdef
+        self._states = states
+        self._names = names
+
+    def __getattr__(self, name: str) -> Apply:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Apply(self._graphdef, self._states, (*self._names, name))
+
+    def __getitem__(self, key: Any) -> Apply:
+        return Apply(self._graphdef, self._states, (*self._names, key))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tree = self._graphdef.merge(*self._states)
+        method = tree
+        for name in self._names:
+            method = getattr(method, name) if isinstance(name, str) and hasattr(method, name) else method[name]
+        out = method(*args, **kwargs)
+        return out, split(tree)
+
+
+def walk_tree(tree: Any) -> tuple[GraphDef, Walk, list[Any]]:
+    """Walks a module, or a tree of modules.
+
+    Args:
+      tree: The module or tree.
+
+    Returns:
+      The GraphDef, the walk, and the bare arrays among the leaves of the tree.
+
+    Raises:
+      StructureError: If something in it cannot be part of a module.
+    """
+    walk = Walk()
+    if is_object(tree):
+        edge, _ = walk.visit(tree)
+        treedef, edges, arrays = None, (edge,), []
+    else:
+        entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
+        visited = [walk.visit(leaf, tuple(key_of(e) for e in path)) for path, leaf in entries]
+        edges, arrays = tuple([e for e, _ in visited]), [a for _, found in visited for a in found]
+    return intern(GraphDef(treedef, edges, tuple(walk.specs), tuple(walk.frozen))), walk, arrays
+
+
+def split(tree: Any, /, *filters: Filter) -> tuple[Any, ...]:
+    """Divides a tree of modules into its dynamic and its static part.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: One State is made for each, of what it matches first. The default, none, makes one State of all.
+
+    Returns:
+      `(*states, graphdef)`. The States hold copies of the Variables; a shared Variable stands once, at its first path.
+
+    Raises:
+      FilterError: If a Variable matches none of the filters; the message lists the paths.
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> params, rest, graphdef = liftnn.split(model, liftnn.Param, ...)
+      >>> list(params), list(rest)
+      (['kernel', 'bias'], [])
+    """
+    graphdef, walk, arrays = walk_tree(tree)
+    predicates = to_predicates(filters or (...,))
+    parts: list[dict[Any, Any]] = [{} for _ in range(len(predicates) + 1)]
+    for leaf in graphdef.leaves:
+        x = leaf_of(walk, arrays, leaf)
+        part = first_match(predicates, leaf.path, x) if filters else 0
+        parts[part][leaf.path] = x.copy() if isinstance(x, Variable) else x
+    if parts[-1]:
+        raise left_over(format_path(path) for path in parts[-1])
+    return (*(State.from_flat(p) for p in parts[:-1]), graphdef)
+
+
+def leaf_of(walk: Walk, arrays: list[Any], leaf: Leaf) -> Any:
+    """The Variable or bare array that stands at a leaf of the graph."""
+    if leaf.position < 0:
+        return walk.objects[leaf.node]
+    return (arrays if leaf.node < 0 else walk.arrays[leaf.node])[leaf.position]
+
+
+def state(tree: Any, /, *filters: Filter) -> Any:
+    """The Variables of a tree of modules that match, as copies.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: The default, none, matches everything. The first match wins; what matches none is left out.
+
+    Returns:
+      A State for none or one filter, a tuple of States for several.
+
+    Raises:
+      FilterError: If one of them is not a filter.
+
+    Example:
+      >>> import liftnn
+      >>> liftnn.state(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), liftnn.Param)["bias"].shape
+      (3,)
+    """
+    graphdef, walk, arrays = walk_tree(tree)
+    predicates = to_predicates(filters or (...,))
+    parts: list[dict[Any, Any]] = [{} for _ in predicates]
+    for leaf in graphdef.leaves:
+        x = leaf_of(walk, arrays, leaf)
+        part = first_match(predicates, leaf.path, x)
+        if part >= 0:
+            parts[part][leaf.path] = x.copy() if isinstance(x, Variable) else x
+    states = tuple(State.from_flat(p) for p in parts)
+    return states[0] if len(states) == 1 else states
+
+
+def merge(graphdef: GraphDef, /, *states: State) -> Any:
+    """New objects with a structure and the values of States; the inverse of `split`.
+
+    Args:
+      graphdef: The structure.
+      *states: Together they must hold every Variable of it, and nothing else. GraphDef and States may come in any
+        order, so `merge(*split(model))` works.
+
+    Returns:
+      What `split` was given: a module, or a tree of modules.
+
+    Raises:
+      StructureError: If a Variable is missing, not known or given twice, or if there is not exactly one GraphDef.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> type(liftnn.merge(*liftnn.split(model))).__name__
+      'Linear'
+    """
+    parts = (graphdef, *states)
+    graphdefs = [p for p in parts if isinstance(p, GraphDef)]
+    if len(graphdefs) != 1:
+        raise errors.StructureError(
+            f"merge needs exactly one GraphDef and got {len(graphdefs)}.", "Call merge(graphdef, *states)."
+        )
+    return graphdefs[0].merge(*[p for p in parts if not isinstance(p, GraphDef)])

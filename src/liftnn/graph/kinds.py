@@ -1,0 +1,302 @@
+"""What the nodes of an object graph can be, and how each kind is taken apart and put together.
+
+A *node* is anything with other things inside: a Module, a Variable, a list, a dict, a dataclass, a tuple, a
+registered pytree, a bound method of a Module, a partial. A *mutable* node is made empty and filled later, in place,
+so that cycles and identity survive; a *frozen* one is built once its children exist. Everything else is a leaf: an
+array (dynamic) or a static value. The table at the end is all the walk, the merge and the commit know about types.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph.metadata import Metadata
+from liftnn.graph.static import SIMPLE_TYPES, Static
+from liftnn.graph.variable import Variable, make_variable, set_metadata_past_checks
+from liftnn.trees import ARRAY_TYPES, is_array, key_of
+
+Opened = tuple[Any, tuple[Any, ...], Sequence[Any]]
+"""What opening a node gives: static extra, keys, children."""
+
+
+def _never(*_: Any) -> Any:
+    """Stands where a kind has no such operation."""
+    raise AssertionError
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class NodeKind:
+    """How nodes of one kind are taken apart and put together.
+
+    Args:
+      name: Name in the table.
+      open: Takes a node apart: static extra, keys, children.
+      make: Makes an empty mutable node from its class, the extra and the owner.
+      fill: Puts keys and children into a mutable node, in place of what it had.
+      build: Builds a frozen node from its class, the extra, the keys and the children.
+    """
+
+    name: str
+    open: Callable[[Any], Opened] = _never
+    make: Callable[[type, Any, Any], Any] = _never
+    fill: Callable[[Any, Any, tuple[Any, ...], list[Any]], None] = _never
+    build: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nodes are built after their children."""
+        return self.build is not _never
+
+    def __reduce__(self) -> Any:
+        return (_kind_named, (self.name,))
+
+
+def _kind_named(name: str) -> NodeKind:
+    """Unpickles a kind."""
+    return KINDS[name]
+
+
+# --- objects with attributes: Modules and dataclasses
+
+
+@functools.cache
+def slot_names(cls: type) -> tuple[str, ...]:
+    """The slots that hold attributes: those of the class and its bases, except what Module keeps for itself."""
+    names: list[str] = []
+    for base in reversed(cls.__mro__):
+        slots = base.__dict__.get("__slots__", ())
+        if "__graph_node__" not in base.__dict__:
+            names += [slots] if isinstance(slots, str) else slots
+    return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
+
+
+def open_attributes(x: Any) -> Opened:
+    """The attributes of an object, in order of assignment; slots first."""
+    attributes = getattr(x, "__dict__", {})
+    slots = slot_names(type(x))
+    if slots:
+        attributes = {n: getattr(x, n) for n in slots if hasattr(x, n)} | attributes
+    return None, tuple(attributes), tuple(attributes.values())
+
+
+def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    """Replaces all attributes of an object, past its `__setattr__`."""
+    new = dict(zip(keys, children, strict=True))
+    for name in slot_names(type(x)):
+        if name in new:
+            object.__setattr__(x, name, new.pop(name))
+        elif hasattr(x, name):
+            object.__delattr__(x, name)
+    if hasattr(x, "__dict__"):
+        object.__setattr__(x, "__dict__", new)
+
+
+def _make_object(cls: type, extra: Any, owner: Any) -> Any:
+    return object.__new__(cls)
+
+
+def _make_module(cls: type, extra: Any, owner: Any) -> Any:
+    module = object.__new__(cls)
+    object.__setattr__(module, "_owner", owner)
+    return module
+
+
+def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    x = object.__new__(cls)
+    for name, child in zip(keys, children, strict=True):
+        object.__setattr__(x, name, child)
+    return x
+
+
+# --- Variables whose metadata hold something that can change
+
+
+def _open_variable(x: Variable) -> Opened:
+    given = x.get_metadata()
+    return None, tuple(given), tuple(given.values())
+
+
+def _make_variable(cls: type, extra: Any, owner: Any) -> Any:
+    from_extra = extra if extra is not None else Metadata.of({})
+    return make_variable(cls, None, from_extra, owner)
+
+
+def _fill_variable(x: Variable, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    set_metadata_past_checks(x, extra if extra is not None else Metadata.of(dict(zip(keys, children, strict=True))))
+
+
+# --- containers
+
+
+def _refuse_attributes(x: Any) -> None:
+    """A subclass of a container with attributes of its own has no place to keep them."""
+    if getattr(x, "__dict__", None):
+        raise errors.StructureError(
+            f"A {type(x).__qualname__} is a container with attributes of its own ({', '.join(vars(x))}).",
+            "Use a plain container, or a Module that holds one.",
+        )
+
+
+def _open_list(x: Any) -> Opened:
+    _refuse_attributes(x)
+    return getattr(x, "maxlen", None), tuple(range(len(x))), tuple(x)
+
+
+def _make_list(cls: type, extra: Any, owner: Any) -> Any:
+    return cls.__new__(cls) if extra is None else cls((), extra)
+
+
+def _fill_list(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    x.clear()
+    x.extend(children)
+
+
+def _open_dict(x: Any) -> Opened:
+    _refuse_attributes(x)
+    for key in x:
+        if hasattr(type(key), "__graph_node__"):
+            raise errors.StructureError(
+                f"A dict has a {type(key).__name__} as a key.", "Use it as a value, under a string."
+            )
+    factory = Static(x.default_factory) if isinstance(x, collections.defaultdict) else None
+    return (factory, tuple([type(k) for k in x])), tuple(x), tuple(x.values())
+
+
+def _make_dict(cls: type, extra: Any, owner: Any) -> Any:
+    new = cls.__new__(cls)
+    if extra[0] is not None:
+        new.default_factory = extra[0].value
+    return new
+
+
+def _fill_dict(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    x.clear()
+    x.update(zip(keys, children, strict=True))
+
+
+def _open_tuple(x: Any) -> Opened:
+    return None, getattr(x, "_fields", None) or tuple(range(len(x))), x
+
+
+def _build_tuple(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return tuple.__new__(cls, children)
+
+
+def _open_pytree(x: Any) -> Opened:
+    entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
+    keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
+    return treedef, keys, tuple([child for _, child in entries])
+
+
+def _build_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return jax.tree.unflatten(extra, children)
+
+
+def _open_method(x: types.MethodType) -> Opened:
+    return None, ("__func__", "__self__"), (x.__func__, x.__self__)
+
+
+def _build_method(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return types.MethodType(*children)
+
+
+def _open_partial(x: functools.partial[Any]) -> Opened:
+    keys = ("func", *range(len(x.args)), *x.keywords)
+    return len(x.args), keys, (x.func, *x.args, *x.keywords.values())
+
+
+def _build_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    end = 1 + extra
+    return functools.partial(*children[:end], **dict(zip(keys[end:], children[end:], strict=True)))
+
+
+# --- the table
+
+MODULE = NodeKind("module", open_attributes, _make_module, fill_attributes)
+DATACLASS = NodeKind("dataclass", open_attributes, _make_object, fill_attributes)
+FROZEN_DATACLASS = NodeKind("frozen dataclass", open_attributes, build=_build_frozen_object)
+VARIABLE = NodeKind("variable", _open_variable, _make_variable, _fill_variable)
+LIST = NodeKind("list", _open_list, _make_list, _fill_list)
+DICT = NodeKind("dict", _open_dict, _make_dict, _fill_dict)
+TUPLE = NodeKind("tuple", _open_tuple, build=_build_tuple)
+PYTREE = NodeKind("pytree", _open_pytree, build=_build_pytree)
+METHOD = NodeKind("method", _open_method, build=_build_method)
+PARTIAL = NodeKind("partial", _open_partial, build=_build_partial)
+KINDS = {
+    k.name: k
+    for k in (MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL)
+}
+
+SIMPLE = NodeKind("simple")
+FLOAT = NodeKind("float")
+STATIC = NodeKind("static")
+ARRAY = NodeKind("array")
+
+_BY_TYPE: dict[type, NodeKind] = {
+    **dict.fromkeys(SIMPLE_TYPES, SIMPLE),
+    float: FLOAT,
+    types.FunctionType: STATIC,
+    list: LIST,
+    collections.deque: LIST,
+    dict: DICT,
+    collections.OrderedDict: DICT,
+    collections.defaultdict: DICT,
+    tuple: TUPLE,
+}
+kind_by_type = _BY_TYPE.get
+"""The kind of a type that has been seen, else None: the walk's first question."""
+
+
+def classify(x: Any) -> NodeKind:
+    """The kind of a value whose type is not in the table; remembered where the type alone decides."""
+    kind, by_type = _classify(x)
+    if by_type:
+        if len(_BY_TYPE) > 4096:  # classes made in a loop must not pile up
+            for cls in list(_BY_TYPE)[64:]:
+                del _BY_TYPE[cls]
+        _BY_TYPE[type(x)] = kind
+    return kind
+
+
+def _classify(x: Any) -> tuple[NodeKind, bool]:
+    """The kind of a value, and whether every value of its type is of that kind."""
+    cls = type(x)
+    if hasattr(cls, "__graph_node__"):
+        return (VARIABLE if isinstance(x, Variable) else MODULE), True
+    if is_array(x):
+        return ARRAY, isinstance(x, ARRAY_TYPES[1:]) or type(x).__module__.startswith("jax")
+    if cls is types.MethodType:
+        return (METHOD if hasattr(type(x.__self__), "__graph_node__") else STATIC), False
+    if cls is functools.partial:
+        return PARTIAL, True
+    if _is_registered(x):
+        return (TUPLE if isinstance(x, tuple) else PYTREE), False
+    if dataclasses.is_dataclass(cls):
+        frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        return (FROZEN_DATACLASS if frozen else DATACLASS), False
+    for base, kind in ((list, LIST), (dict, DICT), (tuple, TUPLE), (collections.deque, LIST)):
+        if isinstance(x, base):
+            return kind, False
+    return STATIC, False
+
+
+def _is_registered(x: Any) -> bool:
+    """Whether JAX takes `x` apart as a pytree node."""
+    return jax.tree.structure(x, is_leaf=lambda y: y is not x) != _LEAF
+
+
+_LEAF = jax.tree.structure(0)
+
+
+def is_object(x: Any) -> bool:
+    """Whether `x`, met in a pytree of arguments, is an object with identity: a Module, Variable or dataclass."""
+    cls = type(x)
+    return hasattr(cls, "__graph_node__") or (dataclasses.is_dataclass(cls) and not _is_registered(x))

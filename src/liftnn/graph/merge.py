@@ -1,0 +1,244 @@
+"""The merge: from node specs, values and arrays back to live objects, new ones or the old ones in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn.graph.description import ARRAY, KEEP, Description, NodeSpec, static_of
+from liftnn.graph.kinds import PYTREE, VARIABLE
+from liftnn.graph.variable import make_variable, set_value_past_hooks
+
+
+class Given(NamedTuple):
+    """The value a Variable was given at the start of a call.
+
+    Args:
+      value: What it holds.
+      leaves: The arrays in it, None if it is an array itself.
+      treedef: Their tree.
+    """
+
+    value: Any
+    leaves: list[Any] | None
+    treedef: Any
+
+
+class Merged:
+    """Objects made from a Description, by number, with what they were made from.
+
+    Args:
+      description: Their description.
+      owner: What they belong to.
+    """
+
+    def __init__(self, description: Description, owner: Any):
+        self.specs = description.specs
+        self.frozen = description.frozen
+        self.objects: list[Any] = [None] * len(description.specs)
+        self.arrays: list[list[Any]] = []
+        self.given: dict[int, Given] = {}
+        self.pytree_children: dict[int, list[Any]] = {}
+        self.owner = owner
+
+
+def merge_all(description: Description, values: Sequence[Any], arrays: Sequence[Any], owner: Any) -> tuple[Any, Merged]:
+    """New objects from a Description.
+
+    Args:
+      description: The description.
+      values: The value of each Variable, by order of number.
+      arrays: The bare arrays: those of the root, then those of each node by number.
+      owner: What the new objects belong to.
+
+    Returns:
+      The tree that was split, and the objects by number.
+    """
+    merged = Merged(description, owner)
+    taken = iter(arrays)
+    root_arrays = _take(taken, description.edges)
+    merged.arrays = [_take(taken, spec.edges) for spec in description.specs]
+    given = iter(values)
+    for number, spec in enumerate(description.specs):
+        if spec.kind is VARIABLE:
+            merged.given[number] = entry = own_value(next(given))
+            merged.objects[number] = make_variable(spec.type, entry.value, spec.extra, owner)
+        elif not spec.kind.frozen:
+            merged.objects[number] = spec.kind.make(spec.type, spec.extra, owner)
+    build_frozen(description.specs, description.frozen, merged.objects, merged.arrays)
+    for number, spec in enumerate(description.specs):
+        if spec.kind is PYTREE:
+            children = jax.tree.leaves(merged.objects[number], is_leaf=lambda y, x=merged.objects[number]: y is not x)
+            merged.pytree_children[number] = children
+        if not spec.kind.frozen and (spec.kind is not VARIABLE or spec.keys):
+            children = resolve(spec, merged.objects, merged.arrays[number])
+            spec.kind.fill(merged.objects[number], spec.extra, spec.keys, children)
+    return unflatten_root(description.treedef, resolve_edges(description.edges, merged.objects, root_arrays)), merged
+
+
+def own_value(value: Any) -> Given:
+    """A value that can be changed in place without the caller's copy changing.
+
+    Args:
+      value: An array or a pytree.
+
+    Returns:
+      The array itself, or a fresh copy of the pytree's containers, with what is needed to see a change.
+    """
+    if isinstance(value, jax.Array):
+        return Given(value, None, None)
+    leaves, treedef = jax.tree.flatten(value)
+    if len(leaves) == 1 and leaves[0] is value:
+        return Given(value, None, None)
+    return Given(treedef.unflatten(leaves), leaves, treedef)
+
+
+def build_frozen(
+    specs: Sequence[NodeSpec], order: Iterable[int], objects: list[Any], arrays: Sequence[list[Any]]
+) -> None:
+    """Builds frozen nodes into `objects`, in an order in which each finds its children there."""
+    for number in order:
+        spec = specs[number]
+        children = resolve(spec, objects, arrays[number])
+        objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
+
+
+def resolve(
+    spec: NodeSpec, objects: Sequence[Any], arrays: Sequence[Any], keep: Callable[[Any], Any] | None = None
+) -> list[Any]:
+    """The children that the edges of a node stand for.
+
+    Args:
+      spec: The node.
+      objects: Objects by number.
+      arrays: The node's bare arrays.
+      keep: Gives what the object has at a key already; needed only for the description of a change.
+
+    Returns:
+      The children.
+    """
+    return resolve_edges(spec.edges, objects, arrays, spec.keys, keep)
+
+
+def resolve_edges(
+    edges: Sequence[Any],
+    objects: Sequence[Any],
+    arrays: Sequence[Any],
+    keys: Sequence[Any] = (),
+    keep: Callable[[Any], Any] | None = None,
+) -> list[Any]:
+    """The children that edges stand for; see `resolve`."""
+    children: list[Any] = []
+    taken = iter(arrays)
+    for position, edge in enumerate(edges):
+        if type(edge) is int:
+            children.append(objects[edge])
+        elif edge is ARRAY:
+            children.append(next(taken))
+        elif edge is KEEP:
+            assert keep is not None
+            children.append(keep(keys[position]))
+        else:
+            children.append(static_of(edge))
+    return children
+
+
+def unflatten_root(treedef: Any, leaves: list[Any]) -> Any:
+    """The tree whose leaves these are; a single leaf if there is no treedef."""
+    return leaves[0] if treedef is None else treedef.unflatten(leaves)
+
+
+def _take(arrays: Any, edges: Sequence[Any]) -> list[Any]:
+    """The next arrays, one for each array edge."""
+    return [next(arrays) for e in edges if e is ARRAY]
+
+
+class Change(NamedTuple):
+    """The static description of what a call returned, made and changed. KEEP edges stand for what is there already.
+
+    Args:
+      treedef: Structure of the output.
+      edges: The output's leaves.
+      known: How many objects existed before.
+      changed: Number and spec of each known node that changed.
+      new: The specs of the nodes made since, numbered on from `known`.
+      frozen: Order in which frozen nodes are built.
+    """
+
+    treedef: Any
+    edges: tuple[Any, ...]
+    known: int
+    changed: tuple[tuple[int, NodeSpec], ...]
+    new: tuple[NodeSpec, ...]
+    frozen: tuple[int, ...]
+
+
+jax.tree_util.register_static(Change)
+
+
+def commit(
+    change: Change, objects: list[Any], updates: dict[int, Any], new: Sequence[Any], arrays: Sequence[Any], owner: Any
+) -> Any:
+    """Puts the result of a call into the objects it was called with.
+
+    Everything that can fail is done before the first object is touched.
+
+    Args:
+      change: The description of the result.
+      objects: The known objects by number; new ones are appended.
+      updates: New values of known Variables by number.
+      new: Values of the Variables made inside, by order of number.
+      arrays: Bare arrays: of the output, of the changed nodes in order, of the new nodes in order.
+      owner: What new objects belong to.
+
+    Returns:
+      The output of the call.
+    """
+    taken = iter(arrays)
+    root_arrays = _take(taken, change.edges)
+    specs: dict[int, NodeSpec] = dict(change.changed)
+    by_node = {number: _take(taken, spec.edges) for number, spec in change.changed}
+    values = iter(new)
+    for number, spec in enumerate(change.new, change.known):
+        specs[number] = spec
+        by_node[number] = _take(taken, spec.edges)
+        made: Any = None
+        if spec.kind is VARIABLE:
+            made = make_variable(spec.type, next(values), spec.extra, owner)
+        elif not spec.kind.frozen:
+            made = spec.kind.make(spec.type, spec.extra, owner)
+        objects.append(made)
+    fills: list[tuple[int, list[Any]]] = []
+    for number in change.frozen:
+        spec = specs[number]
+        children = resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))
+        objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
+    for number, spec in specs.items():
+        if spec.kind.frozen or (spec.kind is VARIABLE and not spec.keys):
+            continue
+        fills.append((number, resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))))
+    out = unflatten_root(change.treedef, resolve_edges(change.edges, objects, root_arrays))
+    for number, spec in specs.items():
+        if spec.kind is VARIABLE and not spec.keys:
+            spec.kind.fill(objects[number], spec.extra, (), [])
+    for number, children in fills:
+        spec = specs[number]
+        spec.kind.fill(objects[number], spec.extra, spec.keys, children)
+    for number, value in updates.items():
+        set_value_past_hooks(objects[number], value)
+    return out
+
+
+def _keeper(spec: NodeSpec, x: Any) -> Callable[[Any], Any]:
+    """Gives what an object has at a key, looked up once, when the first KEEP asks."""
+    found: dict[Any, Any] = {}
+
+    def keep(key: Any) -> Any:
+        if not found:
+            _, keys, children = spec.kind.open(x)
+            found.update(zip(keys, children, strict=True))
+        return found[key]
+
+    return keep

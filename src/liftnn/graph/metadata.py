@@ -1,0 +1,108 @@
+"""The metadata of a Variable: an immutable mapping that many Variables can share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from liftnn import errors
+from liftnn.graph.static import SIMPLE_TYPES, static_key
+
+HOOK_NAMES = (
+    "get_value_hooks",
+    "set_value_hooks",
+    "create_value_hooks",
+    "add_axis_hooks",
+    "remove_axis_hooks",
+)
+
+
+class Metadata(Mapping[str, Any]):
+    """Names and values, never changed after they are made.
+
+    The five hook kinds are always there; one that was not given is the empty tuple and takes no space.
+
+    Args:
+      items: The metadata by name.
+    """
+
+    __slots__ = ("_items", "key", "reads", "writes")
+
+    def __init__(self, items: Mapping[str, Any]):
+        for name in HOOK_NAMES:
+            if name in items:
+                items = {**items, name: _as_hooks(name, items[name])}
+        self._items = {k: v for k, v in items.items() if not (k in HOOK_NAMES and v == ())}
+        self.reads: tuple[Any, ...] = self._items.get("get_value_hooks", ())
+        self.writes: tuple[Any, ...] = self._items.get("set_value_hooks", ())
+        self.key: Any = None
+        """What equal metadata share; None if a value could change in place and so must be looked at each time."""
+        if all(_is_fixed(v) for v in self._items.values()):
+            self.key = tuple([(k, static_key(v)) for k, v in self._items.items()])
+
+    def __getitem__(self, name: str) -> Any:
+        if name in HOOK_NAMES:
+            return self._items.get(name, ())
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from HOOK_NAMES
+        yield from (name for name in self._items if name not in HOOK_NAMES)
+
+    def __len__(self) -> int:
+        return len(HOOK_NAMES) + sum(name not in HOOK_NAMES for name in self._items)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """A copy of what was given: empty hooks left out."""
+        return dict(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Metadata):
+            return NotImplemented
+        if self.key is None or other.key is None:
+            return bool(self._items == other._items)
+        return self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._items) if self.key is None else self.key)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> Any:
+        return (Metadata.of, (self._items,))
+
+    @staticmethod
+    def of(items: Mapping[str, Any]) -> Metadata:
+        """Metadata of these items; one shared object for none."""
+        return Metadata(items) if items else EMPTY
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a metadata value can be keyed once and for all: hashable, and not an object of the graph."""
+    if type(value) in SIMPLE_TYPES or type(value) is float:
+        return True
+    if isinstance(value, (tuple, frozenset)):
+        return all(_is_fixed(x) for x in value)
+    if hasattr(type(value), "__graph_node__") or dataclasses.is_dataclass(value):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:
+    """A hook or a sequence of hooks as a tuple."""
+    result = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, (list, tuple)) else None
+    if result is None or not all(callable(h) for h in result):
+        raise errors.ArgumentError(f"{name} must be a callable or a sequence of callables, not {hooks!r}.", "")
+    return result
+
+
+EMPTY = Metadata({})

@@ -1,0 +1,272 @@
+"""A Variable: a mutable box that holds an array, or any pytree of arrays, and its metadata."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import jax
+
+from liftnn import errors
+from liftnn.graph import frames
+from liftnn.graph.metadata import EMPTY, Metadata
+from liftnn.graph.operators import Operators, unwrap
+from liftnn.graph.printing import call
+
+V = TypeVar("V", bound="Variable")
+
+
+class Variable(Operators):
+    """A mutable box that holds an array or any pytree of arrays.
+
+    Assign to `value` to change it; `v[...]` and `v[...] = x` read and write the whole array in place, `v[i] = x` a
+    part of it. A Variable works wherever an array does: in operators, in `jax.numpy` functions, in indexing. Names
+    that it does not know are looked up in its metadata and then on its value (`v.shape`).
+
+    Args:
+      value: An array of any shape and dtype, or a pytree of them. Another Variable gives its value.
+      **metadata: Static information that stays with the Variable through every transform, read and set as attributes
+        (`v.sharding`). Five names are hooks, each a callable or a sequence of them, called in order:
+        `get_value_hooks(variable, value)` and `set_value_hooks(variable, value)` return what is read or stored,
+        `create_value_hooks(variable, value)` what is stored first, `add_axis_hooks(variable, axis_name, axis_index)`
+        and `remove_axis_hooks(variable, axis_name, axis_index)` adapt metadata when a transform adds or removes an
+        axis. The default of each is `()`. A subclass may define `on_get_value(value)`, `on_set_value(value)`,
+        `on_create_value(value)`, `on_add_axis(axis_name, axis_index)` and `on_remove_axis(axis_name, axis_index)`
+        instead; they run first.
+
+    Raises:
+      ArgumentError: If the value is a Module, or a hook is not callable.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> w = liftnn.Param(jnp.ones((2, 3)), sharding=("in", "out"))
+      >>> w.value = w * 2
+      >>> w.sharding, w.shape, float(w.sum())
+      (('in', 'out'), (2, 3), 12.0)
+    """
+
+    __slots__ = ("__weakref__", "_metadata", "_owner", "_value")
+    __graph_node__ = True
+
+    _value: Any
+    _metadata: Metadata
+    _owner: Any
+
+    def __init__(self, value: Any, **metadata: Any):
+        _set_owner(self, frames.owner_now())
+        _set_metadata(self, Metadata.of(metadata))
+        value = unwrap(value)
+        on_create = getattr(type(self), "on_create_value", None)
+        if on_create is not None:
+            value = on_create(self, value)
+        for hook in metadata and self._metadata["create_value_hooks"]:
+            value = hook(self, value)
+        _set_value(self, _checked(value))
+
+    @property
+    def value(self) -> Any:
+        """What the box holds, after the get hooks; assigning stores what the set hooks return."""
+        if frames.open_frames and not frames.may_read(self._owner):
+            raise frames.read_error(f"the value of a {type(self).__name__}")
+        value = self._value
+        on_get = getattr(type(self), "on_get_value", None)
+        if on_get is not None:
+            value = on_get(self, value)
+        for hook in self._metadata.reads:
+            value = hook(self, value)
+        return value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self._owner, f"the value of a {type(self).__name__}")
+        value = unwrap(value)
+        on_set = getattr(type(self), "on_set_value", None)
+        if on_set is not None:
+            value = on_set(self, value)
+        for hook in self._metadata.writes:
+            value = hook(self, value)
+        _set_value(self, _checked(value))
+
+    @property
+    def raw_value(self) -> Any:
+        """What the box holds, past all hooks."""
+        if frames.open_frames and not frames.may_read(self._owner):
+            raise frames.read_error(f"the value of a {type(self).__name__}")
+        return self._value
+
+    @raw_value.setter
+    def raw_value(self, value: Any) -> None:
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self._owner, f"the value of a {type(self).__name__}")
+        _set_value(self, _checked(unwrap(value)))
+
+    def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
+        """The metadata, or one entry of it.
+
+        Args:
+          name: Which entry. The default, None, gives all that were set, as a new dict.
+          default: What to return if there is no such entry.
+
+        Returns:
+          The entry, or a dict of all.
+        """
+        if name is None:
+            return self._metadata.given
+        return self._metadata.get(name, default)
+
+    def set_metadata(self, **metadata: Any) -> None:
+        """Sets entries of the metadata; the others stay.
+
+        Args:
+          **metadata: Names and their new values.
+
+        Raises:
+          ArgumentError: If a hook is not callable.
+          TraceContextError: If the Variable belongs to another trace.
+        """
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self._owner, f"the metadata of a {type(self).__name__}")
+        _set_metadata(self, Metadata.of({**self._metadata.given, **metadata}))
+
+    def has_metadata(self, name: str) -> bool:
+        """Whether an entry of that name was set.
+
+        Args:
+          name: The name.
+
+        Returns:
+          True if it was.
+        """
+        return name in self._metadata.given
+
+    def del_metadata(self, name: str) -> None:
+        """Removes an entry of the metadata.
+
+        Args:
+          name: Which entry.
+
+        Raises:
+          AttributeNameError: If there is no such entry.
+          TraceContextError: If the Variable belongs to another trace.
+        """
+        given = self._metadata.given
+        if name not in given:
+            raise errors.AttributeNameError(f"A {type(self).__name__} has no metadata {name!r}.")
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self._owner, f"the metadata of a {type(self).__name__}")
+        del given[name]
+        _set_metadata(self, Metadata.of(given))
+
+    def replace(self: V, value: Any, **metadata: Any) -> V:
+        """A new Variable of the same type and metadata that holds another value.
+
+        Args:
+          value: What the new Variable holds; hooks do not run.
+          **metadata: Entries that differ from this Variable's.
+
+        Returns:
+          The new Variable; this one stays as it is.
+        """
+        given = Metadata.of({**self._metadata.given, **metadata}) if metadata else self._metadata
+        return make_variable(type(self), _checked(unwrap(value)), given, frames.owner_now())
+
+    def copy(self: V) -> V:
+        """A new Variable of the same type, metadata and value."""
+        return self.replace(self.raw_value)
+
+    def add_axis(self, axis_name: str | None, axis_index: int) -> None:
+        """Runs the hooks that adapt metadata to an axis that a transform adds.
+
+        Args:
+          axis_name: Name of the axis, None if it has none.
+          axis_index: Its position.
+        """
+        self._run_axis_hooks("on_add_axis", "add_axis_hooks", axis_name, axis_index)
+
+    def remove_axis(self, axis_name: str | None, axis_index: int) -> None:
+        """Runs the hooks that adapt metadata to an axis that a transform takes away.
+
+        Args:
+          axis_name: Name of the axis, None if it has none.
+          axis_index: Its position.
+        """
+        self._run_axis_hooks("on_remove_axis", "remove_axis_hooks", axis_name, axis_index)
+
+    def _run_axis_hooks(self, method: str, kind: str, axis_name: str | None, axis_index: int) -> None:
+        on_axis = getattr(type(self), method, None)
+        if on_axis is not None:
+            on_axis(self, axis_name, axis_index)
+        for hook in self._metadata[kind]:
+            hook(self, axis_name, axis_index)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in Variable.__slots__:
+            raise AttributeError(name)
+        metadata: Metadata = self._metadata
+        if name in metadata:
+            return metadata[name]
+        try:
+            return getattr(self.value, name)
+        except AttributeError:
+            raise errors.AttributeNameError(
+                f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute of its "
+                f"value, {type(self._value).__name__}."
+            ) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(getattr(type(self), name, None), "__set__"):
+            object.__setattr__(self, name, value)
+        else:
+            self.set_metadata(**{name: value})
+
+    def __delattr__(self, name: str) -> None:
+        self.del_metadata(name)
+
+    def __repr__(self) -> str:
+        given = self._metadata.given.items()
+        return call(type(self).__name__, [("raw_value", repr(self._value)), *((k, repr(v)) for k, v in given)])
+
+    def __copy__(self: V) -> V:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        return (_remake, (type(self), self._value, self._metadata))
+
+
+_set_value = Variable._value.__set__  # type: ignore[attr-defined]  # past __setattr__: a C call
+_set_metadata = Variable._metadata.__set__  # type: ignore[attr-defined]
+_set_owner = Variable._owner.__set__  # type: ignore[attr-defined]
+
+
+def set_value_past_hooks(variable: Variable, value: Any) -> None:
+    """Stores a value with neither hooks nor checks."""
+    _set_value(variable, value)
+
+
+def set_metadata_past_checks(variable: Variable, metadata: Metadata) -> None:
+    """Stores metadata without checks."""
+    _set_metadata(variable, metadata)
+
+
+def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V:
+    """A Variable made without `__init__`: no hooks, no checks."""
+    variable = cls.__new__(cls)
+    _set_value(variable, value)
+    _set_metadata(variable, metadata)
+    _set_owner(variable, owner)
+    return variable
+
+
+def _remake(cls: type[V], value: Any, metadata: Metadata) -> V:
+    """Unpickles a Variable."""
+    return make_variable(cls, value, metadata, frames.owner_now())
+
+
+def _checked(value: Any) -> Any:
+    """The value, if a Variable can hold it."""
+    if not isinstance(value, jax.Array) and hasattr(type(value), "__graph_node__"):
+        raise errors.ArgumentError(
+            f"A Variable holds arrays, not a {type(value).__name__}.",
+            "Make it an attribute of a Module instead.",
+        )
+    return value

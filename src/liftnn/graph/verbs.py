@@ -1,0 +1,335 @@
+"""The public verbs on live trees of modules: update, pop, clone, iterate, find and replace what is shared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+
+from liftnn import errors
+from liftnn.filters import Filter, first_match, to_predicates
+from liftnn.graph import frames
+from liftnn.graph.description import ARRAY, find_all_paths
+from liftnn.graph.graphdef import leaf_of, walk_tree
+from liftnn.graph.kinds import MODULE, VARIABLE, open_attributes
+from liftnn.graph.merge import merge_all
+from liftnn.graph.state import State, mismatch
+from liftnn.graph.variable import Variable, set_metadata_past_checks, set_value_past_hooks
+from liftnn.graph.variable_types import Empty
+from liftnn.trees import Path
+
+T = TypeVar("T")
+
+
+def update(tree: Any, /, *states: State) -> None:
+    """Sets values and metadata of Variables, in place, from States.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *states: Variables by path; they need not be all, and set hooks do not run.
+
+    Raises:
+      StructureError: If a path is not in the tree. Nothing is changed then.
+      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.update(model, jax.tree.map(lambda x: 0 * x, liftnn.state(model)))
+      >>> float(abs(model.kernel.value).max())
+      0.0
+    """
+    graphdef, walk, arrays = walk_tree(tree)
+    places = {leaf.path: leaf for leaf in graphdef.leaves}
+    alternatives = _variable_paths(graphdef, walk)
+    writes: list[tuple[Variable, Any]] = []
+    holders: list[tuple[Any, Any, Any]] = []
+    unknown: list[Path] = []
+    for state in states:
+        for path, new in state.flat().items():
+            leaf = places.get(path)
+            old = alternatives.get(path) if leaf is None else leaf_of(walk, arrays, leaf)
+            if isinstance(old, Variable):
+                writes.append((old, new))
+            elif leaf is not None and leaf.node >= 0:
+                holders.append((walk.objects[leaf.node], path[-1], new))
+            else:
+                unknown.append(path)
+    if unknown:
+        raise mismatch("The State does not fit the module", (), unknown)
+    for variable, _ in writes:
+        if not frames.may_write(variable._owner):
+            raise frames.write_error(variable._owner, f"the value of a {type(variable).__name__}")
+    for variable, new in writes:
+        if isinstance(new, Variable):
+            set_metadata_past_checks(variable, new._metadata)
+        set_value_past_hooks(variable, new.raw_value if isinstance(new, Variable) else new)
+    for holder, key, new in holders:
+        if isinstance(holder, (list, dict)):
+            holder[key] = new
+        else:
+            setattr(holder, key, new)
+
+
+def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable]:
+    """Every path of every Variable, so that a shared one is found under each of its names."""
+    return {
+        path: walk.objects[number]
+        for number, paths in find_all_paths(graphdef).items()
+        if graphdef.specs[number].kind is VARIABLE
+        for path in paths
+    }
+
+
+def pop(tree: Any, /, *filters: Filter) -> Any:
+    """Takes the values of the matching Variables out of a tree of modules.
+
+    The Variables stay where they are and hold `Empty`, so the structure does not change; a Variable that is empty
+    already is left out.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: One or more filters; the first match wins.
+
+    Returns:
+      A State for one filter, a tuple of States for several.
+
+    Raises:
+      FilterError: If there is no filter, or one of them is not a filter.
+      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Module()
+      >>> model.sow(liftnn.Intermediate, "y", jnp.ones(2))
+      True
+      >>> liftnn.pop(model, liftnn.Intermediate)["y"].value[0].shape, model.y.value
+      ((2,), Empty)
+    """
+    if not filters:
+        raise errors.FilterError("pop needs at least one filter.", "For example pop(model, liftnn.Intermediate).")
+    graphdef, walk, arrays = walk_tree(tree)
+    predicates = to_predicates(filters)
+    parts: list[dict[Path, Any]] = [{} for _ in predicates]
+    emptied: list[Variable] = []
+    for leaf in graphdef.leaves:
+        x = leaf_of(walk, arrays, leaf)
+        if not isinstance(x, Variable) or x.raw_value is Empty:
+            continue
+        part = first_match(predicates, leaf.path, x)
+        if part >= 0:
+            if not frames.may_write(x._owner):
+                raise frames.write_error(x._owner, f"the value of a {type(x).__name__}")
+            parts[part][leaf.path] = x.copy()
+            emptied.append(x)
+    for x in emptied:
+        set_value_past_hooks(x, Empty)
+    states = tuple(State.from_flat(p) for p in parts)
+    return states[0] if len(states) == 1 else states
+
+
+def clone(tree: T, /) -> T:
+    """A copy of a tree of modules: new objects, the same values, sharing and cycles kept.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      The copy. Arrays are shared with the original; they are immutable.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.clone(model).kernel is model.kernel
+      False
+    """
+    graphdef, walk, arrays = walk_tree(tree)
+    values = [x.raw_value for x in walk.objects if isinstance(x, Variable)]
+    every = [*arrays, *(a for found in walk.arrays for a in found)]
+    return merge_all(graphdef, values, every, frames.owner_now())[0]
+
+
+def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
+    """Everything that a tree of modules reaches: modules, Variables, containers, arrays and static values.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      Pairs of path and value, depth first in attribute order; each object once, at its first path.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> [path for path, x in liftnn.iter_graph(model) if isinstance(x, liftnn.Variable)]
+      [('kernel',), ('bias',)]
+    """
+    graphdef, walk, arrays = walk_tree(tree)
+    first = {number: paths[0] for number, paths in find_all_paths(graphdef).items()}
+    taken = iter(arrays)
+    for edge in graphdef.edges:
+        if edge is ARRAY:
+            yield (), next(taken)
+    for number, path in sorted(first.items()):
+        yield path, walk.objects[number]
+        spec, found = graphdef.specs[number], iter(walk.arrays[number])
+        for key, edge in zip(spec.keys, spec.edges, strict=True):
+            if edge is ARRAY:
+                yield (*path, key), next(found)
+            elif type(edge) is not int:
+                yield (*path, key), _static_child(walk.objects[number], key, edge)
+
+
+def _static_child(holder: Any, key: Any, edge: Any) -> Any:
+    """A static value as it stands in the live object, not as a copy."""
+    if isinstance(holder, (list, dict)):
+        return holder[key]
+    return getattr(holder, key, edge) if isinstance(key, str) else edge
+
+
+def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
+    """The modules, Variables and containers that a tree of modules reaches by more than one path.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      The other paths of each shared object, by its first path.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Module()
+      >>> model.a = model.b = liftnn.Module()
+      >>> liftnn.find_shared(model)
+      {('a',): [('b',)]}
+    """
+    graphdef, _, _ = walk_tree(tree)
+    return {paths[0]: paths[1:] for paths in find_all_paths(graphdef).values() if len(paths) > 1}
+
+
+def replace_all(tree: Any, old: Any, new: Any) -> int:
+    """Puts one object in place of another, everywhere that a tree of modules holds it.
+
+    Args:
+      tree: A module, or any pytree with modules in it; the tree itself must not be `old`.
+      old: A Module, Variable or array that is replaced.
+      new: What takes its place.
+
+    Returns:
+      In how many places it was replaced.
+
+    Raises:
+      ArgumentError: If `tree` is `old`, or if `old` is held by a tuple or another node that cannot be changed.
+      TraceContextError: If a module that holds it belongs to another trace.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.replace_all(model, model.bias, liftnn.Param(jnp.ones(3)))
+      1
+    """
+    if tree is old:
+        raise errors.ArgumentError("replace_all cannot replace the tree itself.", "Assign the new object instead.")
+    _, walk, _ = walk_tree(tree)
+    places: list[tuple[Any, Any]] = []
+    for holder, spec in zip(walk.objects, walk.specs, strict=True):
+        if isinstance(holder, Variable) or spec is None:
+            continue
+        _, keys, children = spec.kind.open(holder)
+        found = [key for key, child in zip(keys, children, strict=True) if child is old]
+        if found and spec.kind.frozen:
+            raise errors.ArgumentError(
+                f"The object to replace is held by a {spec.type.__name__}, which cannot be changed.",
+                "Hold it in a list, a dict or an attribute.",
+            )
+        places += [(holder, key) for key in found]
+    for holder, key in places:
+        if isinstance(holder, (list, dict)):
+            holder[key] = new
+        else:
+            setattr(holder, key, new)
+    return len(places)
+
+
+def map_values(f: Callable[..., Any], *trees: Any) -> Any:
+    """`jax.tree.map`, for values of Variables."""
+    return jax.tree.map(f, *trees)
+
+
+# --- pickling
+
+
+class _Shells(threading.local):
+    """Ids of the objects whose content is being written by someone further up in this thread."""
+
+    ids: set[int] | None = None
+
+
+_shells = _Shells()
+
+
+class Contents:
+    """The attributes of all modules that one module reaches, as a flat list: what pickle and deepcopy go through.
+
+    Writing a module would otherwise recurse into its submodules, and a chain of thousands of them would overflow the
+    stack. So first every module is written as an empty shell, then the attributes of each.
+
+    Args:
+      module: The module, when writing.
+    """
+
+    def __init__(self, module: Any = None):
+        self.module = module
+
+    def __reduce__(self) -> Any:
+        return (Contents, (), None, self.items())
+
+    def items(self) -> Iterator[Any]:
+        """The shells, then pairs of module and attributes."""
+        _, walk, _ = walk_tree(self.module)
+        modules = [x for x, spec in zip(walk.objects, walk.specs, strict=True) if spec and spec.kind is MODULE]
+        outer, _shells.ids = _shells.ids, (_shells.ids or set()) | {id(m) for m in modules}
+        try:
+            yield from modules
+            for module in modules:
+                _, names, children = open_attributes(module)
+                yield (module, dict(zip(names, children, strict=True)))
+        finally:
+            _shells.ids = outer
+
+    def append(self, item: Any) -> None:
+        """Reads one item."""
+        if isinstance(item, tuple):
+            module, attributes = item
+            for name, child in attributes.items():
+                object.__setattr__(module, name, child)
+
+    def extend(self, items: Any) -> None:
+        """Reads several items."""
+        for item in items:
+            self.append(item)
+
+
+def reduce_module(module: Any) -> Any:
+    """How pickle and deepcopy write a module: a shell, and the contents of everything it reaches."""
+    if _shells.ids is not None and id(module) in _shells.ids:
+        return (new_shell, (type(module),))
+    return (new_shell, (type(module),), Contents(module))
+
+
+def new_shell(cls: type[T]) -> T:
+    """A module without attributes."""
+    module = object.__new__(cls)
+    object.__setattr__(module, "_owner", frames.owner_now())
+    return module

@@ -1,0 +1,97 @@
+"""How structures read: a description as text, and the difference between two by attribute path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
+from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
+from liftnn.graph.metadata import Metadata
+from liftnn.graph.printing import MAX_DEPTH, call, mapping
+from liftnn.trees import Path, format_path
+
+
+def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0) -> str:
+    """One edge as text: a nested definition at the first visit, then only its number."""
+    if edge is ARRAY:
+        return "Array"
+    if type(edge) is not int:
+        return repr(static_of(edge))
+    if edge in seen:
+        return str(edge)
+    seen.add(edge)
+    spec = graphdef.specs[edge]
+    if depth > MAX_DEPTH:
+        return f"{spec.type.__name__}(...)"
+    if spec.kind is VARIABLE:
+        return _render_variable(edge, spec)
+    if spec.kind is MODULE:
+        return _render_module(graphdef, edge, spec, seen, depth)
+    children = [(k, render_edge(graphdef, e, seen, depth + 1)) for k, e in zip(spec.keys, spec.edges, strict=True)]
+    if spec.kind in (LIST, DICT):
+        return mapping((repr(k), text) for k, text in children)
+    return call(spec.type.__name__, [(str(k), text) for k, text in children])
+
+
+def _render_variable(number: int, spec: NodeSpec) -> str:
+    metadata = spec.extra if spec.extra is not None else Metadata.of(dict.fromkeys(spec.keys, ...))
+    entries = mapping((repr(k), repr(v)) for k, v in metadata.items())
+    return call("VariableDef", [("type", spec.type.__name__), ("index", str(number)), ("metadata", entries)])
+
+
+def _render_module(graphdef: Description, number: int, spec: NodeSpec, seen: set[int], depth: int) -> str:
+    """A module as the seed prints it: submodules, static values and Variables apart."""
+    subgraphs, static, variables = [], [], []
+    for key, edge in zip(spec.keys, spec.edges, strict=True):
+        is_node = type(edge) is int
+        kind = graphdef.specs[edge].kind if is_node else None
+        group = variables if kind is VARIABLE else subgraphs if is_node or edge is ARRAY else static
+        group.append((repr(key), render_edge(graphdef, edge, seen, depth + 1)))
+    entries = [
+        ("type", spec.type.__name__),
+        ("index", str(number)),
+        ("attributes", repr(spec.keys)),
+        ("subgraphs", mapping(subgraphs)),
+        ("static_fields", mapping(static)),
+        ("variables", mapping(variables)),
+        ("metadata", repr(spec.type)),
+    ]
+    return call("GraphDef", entries)
+
+
+def describe_difference(old: Description, new: Description, most: int = 8) -> str:
+    """What differs between two structures, a line for each attribute path."""
+    before, after = _describe_paths(old), _describe_paths(new)
+    lines = []
+    for path in dict.fromkeys([*before, *after]):
+        a, b = before.get(path), after.get(path)
+        if a == b:
+            continue
+        where = format_path(path)
+        if a is None:
+            lines.append(f"{where}: added, {b[1]}")  # type: ignore[index]
+        elif b is None:
+            lines.append(f"{where}: removed, was {a[1]}")
+        else:
+            lines.append(f"{where}: {a[1]} -> {b[1]}")
+    if len(lines) > most:
+        lines[most:] = [f"... and {len(lines) - most} more"]
+    return "\n".join(lines)
+
+
+def _describe_paths(graphdef: Description) -> dict[Path, tuple[Any, str]]:
+    """By path, what stands there: a thing to compare and its text."""
+    result: dict[Path, tuple[Any, str]] = {}
+    first: dict[int, Path] = {}
+    for number, paths in find_all_paths(graphdef).items():
+        spec = graphdef.specs[number]
+        first[number] = paths[0]
+        result[paths[0]] = ((spec.type, spec.extra), spec.type.__name__)
+        for path in paths[1:]:
+            result[path] = (("same as", paths[0]), f"the same object as {format_path(paths[0])}")
+        for key, edge in zip(spec.keys, spec.edges, strict=True):
+            if edge is ARRAY:
+                result[(*paths[0], key)] = (ARRAY, "an array")
+            elif type(edge) is not int:
+                result[(*paths[0], key)] = (edge, repr(static_of(edge)))
+    return result

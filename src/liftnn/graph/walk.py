@@ -1,0 +1,325 @@
+"""The walk: from live objects to node specs and arrays, in one depth-first pass without recursion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph import frames
+from liftnn.graph.description import ARRAY as ARRAY_EDGE
+from liftnn.graph.description import KEEP, Edge, NodeSpec
+from liftnn.graph.kinds import (
+    ARRAY,
+    FLOAT,
+    MODULE,
+    PYTREE,
+    SIMPLE,
+    STATIC,
+    VARIABLE,
+    NodeKind,
+    classify,
+    kind_by_type,
+)
+from liftnn.graph.static import NotImmutable, Static, immutable_key
+from liftnn.graph.variable import Variable
+from liftnn.trees import Key, Path, format_path
+
+
+class _Open:
+    """A node whose children are being walked."""
+
+    __slots__ = ("arrays", "children", "edges", "extra", "keys", "kind", "number", "type")
+
+    def __init__(self, number: int, kind: NodeKind, cls: type, extra: Any, keys: Sequence[Key], children: Sequence[Any]):
+        self.number = number
+        self.kind = kind
+        self.type = cls
+        self.extra = extra
+        self.keys = keys
+        self.children = children
+        self.edges: list[Edge] = []
+        self.arrays: list[Any] = []
+
+
+class Walk:
+    """Objects by number, with their specs and bare arrays.
+
+    Args:
+      root: What the paths in messages start from.
+    """
+
+    def __init__(self, root: str = ""):
+        self.root = root
+        self.objects: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.specs: list[NodeSpec | None] = []
+        self.arrays: list[list[Any]] = []
+        self.frozen: list[int] = []
+
+    def visit(self, value: Any, path: Path = ()) -> tuple[Edge, list[Any]]:
+        """Walks everything that `value` reaches.
+
+        Args:
+          value: An object or leaf.
+          path: Where it stands, for messages.
+
+        Returns:
+          Its edge, and its array in a list if it is one.
+
+        Raises:
+          StructureError: If something in it cannot be part of a module; the message names its path.
+        """
+        top = _Open(-1, STATIC, object, None, (), (value,))
+        stack = [top]
+        try:
+            while True:
+                node = stack[-1]
+                deeper = self._walk_children(node)
+                if deeper is not None:
+                    stack.append(deeper)
+                elif node is top:
+                    return top.edges[0], top.arrays
+                else:
+                    self._close(node)
+                    stack.pop()
+        except errors.StructureError as error:
+            where = format_path((*path, *_keys(stack)), self.root)
+            raise errors.StructureError(f"{where}: {error.cause}", error.remedy) from error.__cause__
+
+    def _walk_children(self, node: _Open) -> _Open | None:
+        """Appends edges until the children are done (None) or one must be walked first (that one)."""
+        edges, children = node.edges, node.children
+        for position in range(len(edges), len(children)):
+            child = children[position]
+            cls = type(child)
+            kind = kind_by_type(cls) or classify(child)
+            if kind is SIMPLE:
+                edges.append((cls, child))
+            elif kind is ARRAY:
+                edges.append(ARRAY_EDGE)
+                node.arrays.append(child)
+            elif kind is FLOAT:
+                edges.append((cls, child) if child else Static(child))  # 0.0 == -0.0, yet they differ
+            elif kind is STATIC:
+                edges.append(_static(child))
+            else:
+                static = _static_if_frozen(kind, child)
+                if static is not None:
+                    edges.append(static)
+                    continue
+                number, deeper = self._enter(kind, cls, child)
+                edges.append(number)
+                if deeper is not None:
+                    return deeper
+        return None
+
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, _Open | None]:
+        """The number of a node, and the opened node if it has not been walked yet."""
+        number = self.numbers.get(id(child))
+        if number is not None and self.specs[number] is not None:
+            return number, None
+        if number is None:
+            number = self._add(child)
+        if kind is VARIABLE:
+            metadata = child._metadata
+            if metadata.key is not None:
+                self.specs[number] = NodeSpec(kind, cls, metadata, (), ())
+                self._close_variable(number)
+                return number, None
+        extra, keys, children = kind.open(child)
+        self.specs[number] = _OPENED
+        return number, _Open(number, kind, cls, extra, keys, children)
+
+    def _add(self, child: Any) -> int:
+        """Gives a new object the next number."""
+        number = len(self.objects)
+        self.objects.append(child)
+        self.numbers[id(child)] = number
+        self.specs.append(None)
+        self.arrays.append([])
+        return number
+
+    def _close_variable(self, number: int) -> None:
+        """Called when a Variable without children is done."""
+
+    def _close(self, node: _Open) -> None:
+        """Called when all children of a node have their edges."""
+        self.specs[node.number] = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
+        self.arrays[node.number] = node.arrays
+        if node.kind.frozen:
+            self.frozen.append(node.number)
+
+
+def _keys(stack: list[_Open]) -> Path:
+    """The keys that lead from the start of a walk to the child, or node, that it is at."""
+    keys = [node.keys[len(node.edges) - 1] for node in stack[1:-1]]
+    last = stack[-1]
+    return (*keys, last.keys[len(last.edges)]) if len(last.edges) < len(last.keys) else tuple(keys)
+
+
+_OPENED = NodeSpec(STATIC, object, None, (), ())
+"""Stands for the spec of a node while its children are walked."""
+
+
+def _static(value: Any) -> Static:
+    """The edge of a static value that is not of a simple type."""
+    if isinstance(value, (set, frozenset)) and any(hasattr(type(x), "__graph_node__") for x in value):
+        raise errors.StructureError(
+            "A set holds modules or Variables, and a set has no order to number them by.", "Use a list or a dict."
+        )
+    return Static(value)
+
+
+def _static_if_frozen(kind: NodeKind, value: Any) -> Static | None:
+    """The static edge of a frozen node that holds nothing but immutable values, else None."""
+    if not kind.frozen or kind is PYTREE:
+        return None
+    if isinstance(value, tuple) and any(isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in value):
+        return None  # the common case, without the exception below
+    try:
+        immutable_key(value)
+    except NotImmutable:
+        return None
+    return Static(value)
+
+
+class Rewalk(Walk):
+    """The walk after a call: what has become of objects that were numbered before it.
+
+    Known objects keep their numbers. A known node that is as it was contributes nothing; of one that changed, the
+    unchanged parts become `KEEP`.
+
+    Args:
+      before: The walk, or merge, before the call.
+      owner: The frame in which the call ran: nothing else may be attached.
+      returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
+      paths: Gives the path of a known node, for messages.
+    """
+
+    def __init__(self, before: Any, owner: Any, returned: Sequence[bool] | None, paths: Any):
+        super().__init__()
+        self.before = before
+        self.owner = owner
+        self.returned = returned
+        self.paths = paths
+        self.known = len(before.objects)
+        self.objects = list(before.objects)
+        self.numbers = {id(x): i for i, x in enumerate(self.objects)}
+        self.specs = [None] * self.known
+        self.arrays = [[] for _ in self.objects]
+        self.changed: set[int] = set()
+
+    def visit_known(self) -> None:
+        """Walks the known objects that have not been reached yet."""
+        for number in range(self.known):
+            if self.specs[number] is None:
+                self.root, path = self.paths(number)
+                self.visit(self.objects[number], path)
+        self._replace_frozen()
+
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, _Open | None]:
+        number = self.numbers.get(id(child))
+        if number is None:
+            self._check_owner(kind, child)
+        elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
+            del self.numbers[id(child)]  # changed in place: on the outside it will be a new one
+        return super()._enter(kind, cls, child)
+
+    def _replace_frozen(self) -> None:
+        """A frozen node that must be built anew changes every node that holds it."""
+        renewed = {i for i in self.changed if self.before.specs[i].kind.frozen}
+        while renewed:
+            holders = {
+                i
+                for i in range(self.known)
+                if i not in self.changed and any(type(e) is int and e in renewed for e in self.specs[i].edges)
+            }
+            for i in holders:
+                self.specs[i] = _keep_leaves(self.specs[i])
+            self.changed |= holders
+            renewed = {i for i in holders if self.before.specs[i].kind.frozen}
+
+    def _check_owner(self, kind: NodeKind, child: Any) -> None:
+        """Refuses an object of an outer frame that is not an argument."""
+        if kind is VARIABLE or kind is MODULE:
+            owner = child._owner
+            if isinstance(owner, frames.Frame) and owner is not self.owner:
+                raise errors.StructureError(
+                    f"A {type(child).__name__} from outside the transformed function was put here or returned.",
+                    "Pass it as an argument of the function, or make it inside.",
+                )
+
+    def _pytree_changed(self, number: int, child: Any) -> bool:
+        old = self.before.pytree_children.get(number)
+        if old is None:
+            return False
+        new = jax.tree.leaves(child, is_leaf=lambda y: y is not child)
+        return len(new) != len(old) or any(a is not b for a, b in zip(new, old, strict=True))
+
+    def _close_variable(self, number: int) -> None:
+        if number < self.known and self.specs[number] != self.before.specs[number]:
+            self.changed.add(number)
+
+    def _close(self, node: _Open) -> None:
+        number = node.number
+        if number >= self.known:
+            super()._close(node)
+            return
+        old: NodeSpec = self.before.specs[number]
+        old_arrays = self.before.arrays[number]
+        spec = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
+        self.specs[number] = spec
+        must_return = self.returned is not None and self.returned[number] and bool(old_arrays)
+        same_arrays = len(old_arrays) == len(node.arrays) and all(map(_is, old_arrays, node.arrays))
+        if spec == old and same_arrays and not must_return:
+            return
+        if node.kind.frozen:
+            if spec != old:
+                raise errors.StructureError(
+                    f"A {node.type.__name__} was changed in place.", "Assign a new one to the attribute instead."
+                )
+            if not must_return:
+                return
+        self.changed.add(number)
+        kept = {} if must_return else _places(old, old_arrays)
+        edges, arrays, at = [], [], iter(node.arrays)
+        for key, edge in zip(spec.keys, spec.edges, strict=True):
+            array = next(at) if edge is ARRAY_EDGE else None
+            if type(edge) is not int and key in kept and kept[key][0] == edge and kept[key][1] is array:
+                edges.append(KEEP)
+                continue
+            edges.append(edge)
+            if edge is ARRAY_EDGE:
+                arrays.append(array)
+        self.specs[number] = spec._replace(edges=tuple(edges))
+        self.arrays[number] = arrays
+
+
+
+def _is(a: Any, b: Any) -> bool:
+    return a is b
+
+
+def _keep_leaves(spec: NodeSpec) -> NodeSpec:
+    """The change that renews the references of a node and keeps everything else."""
+    return spec._replace(edges=tuple([e if type(e) is int else KEEP for e in spec.edges]))
+
+
+def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
+    """The edge, and the array if it is one, at each key of a node."""
+    at = iter(arrays)
+    return {k: (e, next(at) if e is ARRAY_EDGE else None) for k, e in zip(spec.keys, spec.edges, strict=True)}
+
+
+def changed_value(variable: Variable, given: Any) -> bool:
+    """Whether a Variable holds something else than the value it was given."""
+    value = variable._value
+    if value is given.value:
+        if given.leaves is None:
+            return False
+        leaves, treedef = jax.tree.flatten(value)
+        return treedef != given.treedef or not all(map(_is, leaves, given.leaves))
+    return True

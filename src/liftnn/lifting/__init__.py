@@ -1,0 +1,1 @@
+"""The one mechanism: split the arguments, transform a pure function, merge the results back."""

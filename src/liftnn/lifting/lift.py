@@ -1,0 +1,289 @@
+"""`lift`: makes a JAX-style transform accept functions of modules. The one mechanism behind every transform."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn import errors
+from liftnn.graph import frames
+from liftnn.graph.description import ARRAY, Description
+from liftnn.graph.kinds import is_object
+from liftnn.graph.merge import commit, merge_all
+from liftnn.graph.module import Module
+from liftnn.graph.static import Static
+from liftnn.graph.variable import Variable
+from liftnn.graph.walk import Walk
+from liftnn.lifting.pure import PureCall, purify
+from liftnn.lifting.result import Plan, Result, name_argument
+from liftnn.lifting.values import decode, encode
+from liftnn.trees import is_argument_array, is_array, key_of
+
+Bind = Callable[..., PureCall]
+Finish = Callable[[Any, Any], Any]
+
+
+class StaticArgument:
+    """An argument that goes around JAX: it is part of the structure.
+
+    Args:
+      value: The argument.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+class Options(NamedTuple):
+    """How a transform wants its arguments and functions handled.
+
+    Args:
+      name: The transform, for messages.
+      finish: Makes the value that the user gets from the function's output and `Result.extra`. The default, None,
+        gives the output.
+      static_leaves: Whether arguments may have leaves that are neither arrays nor modules; they are then static.
+      sealed: Whether the function may not read objects that are no arguments; see `Frame`.
+      commit: Whether what the function does to its arguments is put into them. If not, the output is made of copies.
+      returned: From a plan, for each node whether its arrays or value come back even if unchanged.
+      check: Called with the function's output, as soon as it has returned; raises if it is unfit.
+    """
+
+    name: str
+    finish: Finish | None = None
+    static_leaves: bool = True
+    sealed: bool = False
+    commit: bool = True
+    returned: Callable[[Plan], Sequence[bool] | None] = lambda plan: None
+    check: Callable[[Any], Any] | None = None
+
+
+class Call(NamedTuple):
+    """One call, taken apart and not yet made.
+
+    Args:
+      bound: What `bind` made.
+      plan: The structure of the arguments.
+      objects: The live objects by number.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+      static: The static arguments by position (None where there is another) and by name.
+    """
+
+    bound: Any
+    plan: Plan
+    objects: list[Any]
+    values: list[Any]
+    arrays: list[Any]
+    static: tuple[list[StaticArgument | None], dict[str, Any]]
+
+
+def lift(
+    *functions: Callable[..., Any],
+    bind: Bind,
+    name: str | None = None,
+    finish: Finish | None = None,
+    static_leaves: bool = True,
+) -> Lifted:
+    """Makes a JAX-style transform accept functions of modules.
+
+    Modules anywhere in the arguments are split into values and structure, `bind` applies the transform to a pure
+    function of the values, and what the function did to the modules is put back into the same objects, once the
+    transform has returned.
+
+    Args:
+      *functions: The functions to transform; all are called with the same arguments. A bound method, or a module
+        itself, gets its module as argument 0.
+      bind: Called as `bind(plan, *pures)`, once for each structure of the arguments. Each pure call takes
+        `(values, arrays)`, two lists of arrays, and returns a `Result`, a JAX pytree; `bind` returns a call of the
+        same kind, in which the transform has been applied.
+      name: What messages call the transform. The default is the name of the function that calls `lift`.
+      finish: Called with the function's output and `Result.extra`; gives what the caller gets. The default, None,
+        gives the output.
+      static_leaves: Whether arguments may have leaves that are neither arrays nor modules, which are then static.
+        The default is True.
+
+    Returns:
+      The transformed function.
+
+    Raises:
+      ArgumentError: If there is no function.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> def remat(f):
+      ...   return liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure))
+      >>> class Count(liftnn.Module):
+      ...   def __init__(self):
+      ...     self.calls = liftnn.Variable(jnp.array(0))
+      >>> def f(count, x):
+      ...   count.calls += 1
+      ...   return jnp.sin(x)
+      >>> count = Count()
+      >>> _ = remat(f)(count, 1.0)
+      >>> int(count.calls)
+      1
+    """
+    if name is None:
+        frame = inspect.currentframe()
+        name = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else "lift"
+    return Lifted(functions, bind, Options(name, finish, static_leaves))
+
+
+class Lifted:
+    """A transformed function: splits its arguments, makes the pure call, and commits what it returns.
+
+    Args:
+      functions: The user's functions.
+      bind: Applies the transform.
+      options: How arguments and functions are handled.
+    """
+
+    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: Options):
+        if not functions:
+            raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "")
+        opened = [open_function(f, options.name) for f in functions]
+        self._functions = [function for function, _, _ in opened]
+        self._first = opened[0][1]
+        self._stored = opened[0][2]
+        self._bind = bind
+        self._options = options
+        self._bound: dict[Description, tuple[Plan, Any]] = {}
+        functools.update_wrapper(self, functions[0], updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = self._open(args, kwargs)
+        return self._close(call, call.bound(call.values, call.arrays))
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<liftnn.{self._options.name} of {getattr(self, '__qualname__', self._functions[0])}>"
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as they are split; a transform with static arguments marks them here."""
+        return args, kwargs
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Splits the arguments and finds, or makes, the bound call for their structure."""
+        args, kwargs = self._arguments((*self._first, *args), kwargs)
+        tree = (args, kwargs) if self._stored is None else (args, kwargs, self._stored)
+        walk = Walk()
+        entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
+        edges: list[Any] = []
+        arrays: list[Any] = []
+        for path, leaf in entries:
+            if type(leaf) is StaticArgument:
+                edges.append(Static(leaf.value))
+            elif is_object(leaf) or is_array(leaf):
+                walk.root = name_argument(tuple(map(key_of, path[:2])))
+                edge, found = walk.visit(leaf, tuple(map(key_of, path[2:])))
+                edges.append(edge)
+                arrays += found
+            else:
+                edges.append(self._leaf_edge(leaf, path, arrays))
+        graph = Description(treedef, tuple(edges), tuple(walk.specs), tuple(walk.frozen))  # type: ignore[arg-type]
+        arrays += [a for found in walk.arrays for a in found]
+        plan, bound = self._bound.get(graph) or self._make(graph)
+        objects = walk.objects
+        values = [
+            encode(objects[number].raw_value, lambda number=number: plan.path_of(number)) for number in plan.variables
+        ]
+        by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
+        static = [x if type(x) is StaticArgument else None for x in args], by_name
+        return Call(bound, plan, objects, values, arrays, static)
+
+    def _leaf_edge(self, leaf: Any, path: tuple[Any, ...], arrays: list[Any]) -> Any:
+        """The edge of a leaf of the arguments that is neither an object nor an array."""
+        keys = tuple(map(key_of, path))
+        if is_argument_array(leaf) and keys[0] != 2:
+            arrays.append(leaf)
+            return ARRAY
+        if not self._options.static_leaves and keys[0] != 2:
+            raise errors.ArgumentTypeError(
+                f"{name_argument(keys)} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
+            )
+        return Static(leaf)
+
+    def _make(self, graph: Description) -> tuple[Plan, Any]:
+        """Binds the functions for a structure that was not seen before."""
+        plan = Plan(graph)
+        o = self._options
+        pures = [purify(f, plan, o.name, o.sealed, o.returned(plan), o.check) for f in self._functions]
+        entry = (plan, self._bind(plan, *pures))
+        if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
+            del self._bound[next(iter(self._bound))]
+        self._bound[graph] = entry
+        return entry
+
+    def _close(self, call: Call, result: Result) -> Any:
+        """Puts the result into the objects and gives the caller's output."""
+        if self._options.commit:
+            _check_writable(call, result)
+            out = _commit(call, result, list(call.objects))
+        else:
+            out = commit_to_copies(call, result)
+        return out if self._options.finish is None else self._options.finish(out, result.extra)
+
+
+def _check_writable(call: Call, result: Result) -> None:
+    """Refuses a result that would change an object of another trace."""
+    written = [n for n, x in zip(call.plan.variables, result.updates, strict=True) if x is not None]
+    for number in (*written, *(number for number, _ in result.change.changed)):
+        x = call.objects[number]
+        if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
+            raise frames.write_error(x._owner, f"{call.plan.path_of(number)} (a {type(x).__name__})")
+
+
+def _commit(call: Call, result: Result, objects: list[Any]) -> Any:
+    """Puts a result into objects and gives the output."""
+    updates = {n: decode(x) for n, x in zip(call.plan.variables, result.updates, strict=True) if x is not None}
+    new = [decode(x) for x in result.new]
+    return commit(result.change, objects, updates, new, result.arrays, frames.owner_now())
+
+
+def commit_to_copies(call: Call, result: Result) -> Any:
+    """The output of a result; argument objects in it are copies."""
+    _, merged = merge_all(call.plan.graph, call.values, call.arrays, frames.owner_now())
+    return _commit(call, result, merged.objects)
+
+
+def _is_leaf(x: Any) -> bool:
+    return type(x) is StaticArgument or is_object(x)
+
+
+def open_function(
+    function: Callable[..., Any], name: str
+) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[Any, ...], dict[str, Any]] | None]:
+    """Finds the modules that a callable carries with it.
+
+    Args:
+      function: A function, bound method, module or partial.
+      name: The transform, for messages.
+
+    Returns:
+      The function itself; the arguments that come first (the module of a bound method); and what a partial stores.
+
+    Raises:
+      ArgumentTypeError: If it is not callable.
+    """
+    if isinstance(function, functools.partial):
+        inner, first, stored = open_function(function.func, name)
+        args, kwargs = stored or ((), {})
+        return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
+    if isinstance(function, Module):
+        return type(function).__call__, (function,), None  # type: ignore[operator]
+    if isinstance(function, types.MethodType) and is_object(function.__self__):
+        return function.__func__, (function.__self__,), None
+    if not callable(function):
+        raise errors.ArgumentTypeError(
+            f"liftnn.{name} needs a function, not a {type(function).__name__}.", "Pass a callable."
+        )
+    return function, (), None

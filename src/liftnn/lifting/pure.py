@@ -1,0 +1,136 @@
+"""From a function of modules to a pure function of arrays: merge, call, walk again, say what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph import frames
+from liftnn.graph.kinds import VARIABLE, is_object
+from liftnn.graph.merge import Change, Merged, merge_all
+from liftnn.graph.static import Static
+from liftnn.graph.walk import Rewalk, changed_value
+from liftnn.lifting.result import Plan, Result, name_argument
+from liftnn.lifting.values import decode, encode
+from liftnn.trees import Path, is_argument_array, is_array, key_of
+
+PureCall = Callable[[Sequence[Any], Sequence[Any]], Result]
+
+
+def purify(
+    function: Callable[..., Any],
+    plan: Plan,
+    name: str,
+    sealed: bool = False,
+    returned: Sequence[bool] | None = None,
+    check: Callable[[Any], Any] | None = None,
+) -> PureCall:
+    """A pure call that does what `function` does to the modules in its arguments.
+
+    Args:
+      function: The user's function.
+      plan: The arguments' structure.
+      name: The transform, for messages.
+      sealed: Whether objects from outside may not be read; see `Frame`.
+      returned: For each node whether its arrays, or value, are returned even if unchanged (they were donated). The
+        default, None, means none.
+      check: Called with what the function returned; raises if it is unfit.
+
+    Returns:
+      The pure call `(values, arrays) -> Result`.
+    """
+
+    def pure(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+        with frames.open_frame(name, sealed) as frame:
+            tree, merged = merge_all(plan.graph, [decode(v) for v in values], arrays, frame)
+            before = _argument_leaves(tree)
+            args, kwargs, *stored = tree
+            if stored:
+                (stored_args, stored_kwargs), *_ = stored
+                args, kwargs = (*stored_args, *args), {**stored_kwargs, **kwargs}
+            out = function(*args, **kwargs)
+            if check is not None:
+                check(out)
+            _check_arguments(tree, before)
+            return _close(out, plan, merged, frame, returned)
+
+    return pure
+
+
+def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(tree, is_leaf=is_object)
+
+
+def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
+    """A list or dict of modules that was passed is a copy inside; changing it would be lost."""
+    old, old_treedef = before
+    new, new_treedef = _argument_leaves(tree)
+    if new_treedef == old_treedef and all(a is b for a, b in zip(new, old, strict=True)):
+        return
+    if any(map(is_object, old)) or any(map(is_object, new)):
+        raise errors.StructureError(
+            "A container of modules that was passed as an argument was changed inside the function. It is a copy "
+            "there, as in JAX, so the change would be lost.",
+            "Make the container an attribute of a module and pass that, or return the new container.",
+        )
+
+
+def _close(out: Any, plan: Plan, merged: Merged, frame: frames.Frame, returned: Sequence[bool] | None) -> Result:
+    """Walks what the function returned and what it was given, and says what is new."""
+
+    def place(number: int) -> tuple[str, Path]:
+        path = plan.node_paths[number][0]
+        return name_argument(path[:2]), path[2:]
+
+    walk = Rewalk(merged, frame, returned, place)
+    entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
+    edges: list[Any] = []
+    arrays: list[Any] = []
+    for path, leaf in entries:
+        walk.root = "the output"
+        if not is_object(leaf) and not is_argument_array(leaf):
+            edges.append(Static(leaf))
+            continue
+        edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))
+        edges.append(edge)
+        arrays += found
+    walk.visit_known()
+    order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
+    arrays += [a for number in order for a in walk.arrays[number]]
+    updates = [_update(number, plan, merged, returned) for number in plan.variables]
+    new = [
+        encode(walk.objects[number]._value, lambda: "the output")
+        for number in range(walk.known, len(walk.objects))
+        if walk.specs[number].kind is VARIABLE  # type: ignore[union-attr]
+    ]
+    change = Change(
+        treedef,
+        tuple(edges),
+        walk.known,
+        tuple([(number, walk.specs[number]) for number in sorted(walk.changed)]),  # type: ignore[misc]
+        tuple(walk.specs[walk.known :]),  # type: ignore[arg-type]
+        tuple(_frozen_order(walk)),
+    )
+    return Result(arrays, new, updates, change)
+
+
+def _as_output(leaf: Any) -> Any:
+    """A leaf of the output; a number becomes an array, as under JAX."""
+    return leaf if is_object(leaf) or is_array(leaf) else jax.numpy.asarray(leaf)
+
+
+def _update(number: int, plan: Plan, merged: Merged, returned: Sequence[bool] | None) -> Any:
+    """The new value of an input Variable, None if it was not written and need not be returned."""
+    variable = merged.objects[number]
+    if not changed_value(variable, merged.given[number]) and not (returned and returned[number]):
+        return None
+    return encode(variable._value, lambda: plan.path_of(number))
+
+
+def _frozen_order(walk: Rewalk) -> list[int]:
+    """Frozen nodes to build, each after those it holds: renewed known ones, then new ones as they were finished."""
+    renewed = [i for i in walk.before.frozen if i in walk.changed]
+    return [*renewed, *walk.frozen]

@@ -1,0 +1,145 @@
+"""What a pure call returns, and the plan that tells a transform what goes into it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from liftnn.graph.description import ARRAY, Description, find_all_paths, root_paths
+from liftnn.graph.kinds import VARIABLE
+from liftnn.graph.merge import Change
+from liftnn.trees import Path, format_path
+
+
+class Result(NamedTuple):
+    """The result of a pure call: a JAX pytree whose static part is `change`.
+
+    Args:
+      arrays: Bare arrays: those of the output, then those of changed and new nodes.
+      new: Values of the Variables made inside, by order of number.
+      updates: One entry for each input Variable; None if it was not written.
+      change: The static description of what was returned, made and changed.
+      extra: What the transform itself produced: gradients, an error; None if nothing.
+    """
+
+    arrays: list[Any]
+    new: list[Any]
+    updates: list[Any]
+    change: Change
+    extra: Any = None
+
+
+class Argument(NamedTuple):
+    """One argument of the call: which leaves of the arguments' tree are its own.
+
+    Args:
+      name: In words, such as `args[0]`.
+      treedef: Its own tree.
+      leaves: Positions of its leaves in `Plan.graph.edges`.
+    """
+
+    name: str
+    treedef: Any
+    leaves: range
+
+
+class Plan:
+    """What a transform may know about the arguments before it runs: types, paths, places; no live object.
+
+    A pure call takes `(values, arrays)`: `values` has one entry for each Variable, in the order of `variables`, and
+    `arrays` one for each bare array: first those among the leaves of the arguments, then those of each node.
+
+    Args:
+      graph: The description of `(args, kwargs)`, and of the arguments stored in a partial if there are any.
+    """
+
+    def __init__(self, graph: Description):
+        self.graph = graph
+        self.variables = tuple([i for i, spec in enumerate(graph.specs) if spec.kind is VARIABLE])
+        self.slots = {number: slot for slot, number in enumerate(self.variables)}
+        self.leaf_arrays = {leaf: n for n, leaf in enumerate(i for i, e in enumerate(graph.edges) if e is ARRAY)}
+        """Position in `arrays` of each leaf of the arguments that is a bare array."""
+        self.node_arrays: dict[int, range] = {}
+        """Positions in `arrays` of the bare arrays of each node that has some."""
+        end = len(self.leaf_arrays)
+        for number, spec in enumerate(graph.specs):
+            count = sum(e is ARRAY for e in spec.edges)
+            if count:
+                self.node_arrays[number] = range(end, end + count)
+                end += count
+        self.n_arrays = end
+
+    @property
+    def types(self) -> list[type]:
+        """The class of each Variable."""
+        return [self.graph.specs[number].type for number in self.variables]
+
+    @functools.cached_property
+    def leaf_names(self) -> list[str]:
+        """What each leaf of the arguments is called, such as `args[0].layers`."""
+        return [name_argument(path) for path in root_paths(self.graph)]
+
+    @functools.cached_property
+    def arguments(self) -> tuple[list[Argument], dict[str, Argument]]:
+        """The positional and the keyword arguments."""
+        args, kwargs = self.graph.treedef.children()[:2]
+        names = list(self.graph.treedef.unflatten(range(self.graph.treedef.num_leaves))[1])
+        start, positional, named = 0, [], {}
+        for position, treedef in enumerate(args.children()):
+            leaves = range(start, start := start + treedef.num_leaves)
+            positional.append(Argument(f"args[{position}]", treedef, leaves))
+        for name, treedef in zip(sorted(names), kwargs.children(), strict=True):
+            leaves = range(start, start := start + treedef.num_leaves)
+            named[name] = Argument(f"kwargs[{name!r}]", treedef, leaves)
+        return positional, named
+
+    @functools.cached_property
+    def node_paths(self) -> dict[int, tuple[Path, ...]]:
+        """Every path of each node, from `(args, kwargs)` down."""
+        return {number: tuple(paths) for number, paths in find_all_paths(self.graph).items()}
+
+    def path_of(self, number: int) -> str:
+        """The first path of a node in words, such as `args[0].encoder.w`."""
+        return name_argument(self.node_paths[number][0])
+
+    def arrays_by_key(self, number: int) -> list[tuple[int, Any]]:
+        """Position in `arrays`, and key, of each bare array that a node holds."""
+        spec = self.graph.specs[number]
+        keys = [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
+        return list(zip(self.node_arrays.get(number, ()), keys, strict=True))
+
+    def array_name(self, place: int) -> str:
+        """The path of a bare array in words."""
+        for leaf, i in self.leaf_arrays.items():
+            if i == place:
+                return self.leaf_names[leaf]
+        found = ((n, key) for n in self.node_arrays for i, key in self.arrays_by_key(n) if i == place)
+        number, key = next(found)
+        return name_argument((*self.node_paths[number][0], key))
+
+    def reach(self, leaves: Sequence[int]) -> dict[int, Path]:
+        """The nodes that some leaves of the arguments reach, each with its path from the leaf."""
+        found: dict[int, Path] = {}
+        for leaf in leaves:
+            stack: list[tuple[Any, Path]] = [(self.graph.edges[leaf], ())]
+            while stack:
+                number, path = stack.pop()
+                if type(number) is int and number not in found:
+                    found[number] = path
+                    spec = self.graph.specs[number]
+                    stack += [(e, (*path, k)) for k, e in zip(spec.keys, spec.edges, strict=True)][::-1]
+        return found
+
+    def arrays_of(self, leaves: Sequence[int]) -> list[int]:
+        """Positions in `arrays` of every bare array that some leaves of the arguments are or reach."""
+        own = [self.leaf_arrays[leaf] for leaf in leaves if leaf in self.leaf_arrays]
+        return own + [i for number in self.reach(leaves) for i in self.node_arrays.get(number, ())]
+
+
+def name_argument(path: Path) -> str:
+    """A path from `(args, kwargs, stored)` down, in words."""
+    which = ("args", "kwargs", "partial")[path[0]]
+    if len(path) == 1:
+        return which
+    return format_path(path[2:], f"{which}[{path[1]!r}]")

@@ -1,0 +1,95 @@
+"""Which arguments of a call are meant by `static_argnums`, `donate_argnames` and the like."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from liftnn import errors
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Selected(NamedTuple):
+    """Some arguments of a function, by position and by name.
+
+    Args:
+      nums: Positions; negative ones count from the last positional argument.
+      names: Names by which they may be passed as keywords.
+    """
+
+    nums: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def positions(self, count: int) -> set[int]:
+        """The positions among `count` positional arguments that were passed."""
+        return {n for n in self.nums if 0 <= n < count} | {n + count for n in self.nums if -count <= n < 0}
+
+    def __bool__(self) -> bool:
+        return bool(self.nums or self.names)
+
+
+def select(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int] | None,
+    argnames: str | Iterable[str] | None,
+    what: str,
+) -> Selected:
+    """The arguments meant by a pair of options; as in JAX, one option given implies the other.
+
+    Args:
+      function: The function.
+      argnums: Positions, or None.
+      argnames: Names, or None.
+      what: What the options do, for messages, such as `"static"`.
+
+    Returns:
+      Positions and names; the positions are not negative if the signature tells.
+
+    Raises:
+      ArgumentError: If the function has no such argument.
+      ArgumentTypeError: If a position is no int or a name no string.
+    """
+    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums or ())
+    names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
+    if not all(isinstance(n, int) for n in nums) or not all(isinstance(n, str) for n in names):
+        raise errors.ArgumentTypeError(
+            f"{what}_argnums takes ints and {what}_argnames strings; got {argnums!r} and {argnames!r}.", "Correct them."
+        )
+    if not nums and not names:
+        return Selected((), ())
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return Selected(nums, names)
+    return _complete(parameters, nums, names, argnums is None, argnames is None, what)
+
+
+def _complete(
+    parameters: Any, nums: tuple[int, ...], names: tuple[str, ...], infer_nums: bool, infer_names: bool, what: str
+) -> Selected:
+    """Checks positions and names against a signature, and infers the ones from the others."""
+    kinds = [p.kind for p in parameters.values()]
+    positional = [name for name, p in parameters.items() if p.kind in _POSITIONAL]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        for n in nums:
+            if not -len(positional) <= n < len(positional):
+                raise errors.ArgumentError(
+                    f"{what}_argnums has {n}, but the function has {len(positional)} positional arguments.",
+                    f"They are: {', '.join(positional) or 'none'}.",
+                )
+        nums = tuple([n % len(positional) for n in nums])
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for name in names:
+            if name not in parameters:
+                raise errors.ArgumentError(
+                    f"{what}_argnames has {name!r}, but the function has no such argument.",
+                    f"Its arguments are: {', '.join(parameters) or 'none'}.",
+                )
+    if infer_nums:
+        nums = tuple([i for i, name in enumerate(positional) if name in names])
+    if infer_names:
+        by_name = [n for n in positional if parameters[n].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        names = tuple([positional[n] for n in nums if 0 <= n < len(positional) and positional[n] in by_name])
+    return Selected(nums, names)

@@ -1,0 +1,204 @@
+"""Rngs: named streams of random keys, each a key and a count, so that no key is given out twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn.filters import Filter, to_predicate
+from liftnn.graph.module import Module
+from liftnn.graph.variable_types import RngCount, RngKey
+from liftnn.graph.verbs import iter_graph
+
+
+def _as_key(seed: Any, name: str) -> Any:
+    """A typed key from a seed or key."""
+    if isinstance(seed, RngKey):
+        seed = seed.value
+    if isinstance(seed, (jax.Array, jax.ShapeDtypeStruct)) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        return seed
+    shape, dtype = jnp.shape(seed), jnp.result_type(seed)
+    if shape == () and jnp.issubdtype(dtype, jnp.integer):
+        return jax.random.key(seed)
+    if shape[-1:] == (2,) and dtype == jnp.uint32:
+        return jax.random.wrap_key_data(seed)
+    raise errors.ArgumentError(
+        f"The stream {name!r} of an Rngs needs an int or a PRNG key, not {seed!r:.60}.",
+        "Pass an int such as 0, or jax.random.key(0).",
+    )
+
+
+class RngStream(Module):
+    """One stream of random keys: the n-th key is `fold_in(key, n)`.
+
+    Args:
+      key: An int seed or a PRNG key.
+      tag: Its name.
+
+    Raises:
+      ArgumentError: If `key` is neither.
+
+    Example:
+      >>> import jax, liftnn
+      >>> stream = liftnn.RngStream(0, tag="dropout")
+      >>> bool((stream() == jax.random.fold_in(jax.random.key(0), 0)).all()), int(stream.count)
+      (True, 1)
+    """
+
+    def __init__(self, key: Any, tag: str = "default"):
+        self.tag = tag
+        self.key = RngKey(_as_key(key, tag), tag=tag)
+        self.count = RngCount(jnp.zeros(self.key.value.shape, jnp.uint32), tag=tag)
+
+    def __call__(self) -> jax.Array:
+        """The next key."""
+        if self.key.value.ndim:
+            raise errors.ArgumentError(
+                f"The stream {self.tag!r} holds keys of shape {self.key.value.shape}, one for each lane of a vmap.",
+                "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
+            )
+        key = jax.random.fold_in(self.key.value, self.count.value)
+        self.count.value = self.count.value + 1
+        return key
+
+
+class Rngs(Module):
+    """Named streams of random keys.
+
+    `rngs.params()` gives the next key of the stream `params`, or of the default stream if there is none of that
+    name; `rngs()` gives the next key of the default stream. No key is given out twice.
+
+    Args:
+      default: An int seed or PRNG key for the default stream, or a mapping of names to them. The default, None,
+        makes no default stream.
+      **streams: Seeds or keys of the named streams.
+
+    Raises:
+      ArgumentError: If one of them is neither.
+
+    Example:
+      >>> import jax, liftnn
+      >>> rngs = liftnn.Rngs(0, dropout=1)
+      >>> rngs.dropout().shape, rngs.params().shape
+      ((), ())
+    """
+
+    def __init__(self, default: Any = None, **streams: Any):
+        if isinstance(default, dict):
+            streams = {**default, **streams}
+        elif default is not None:
+            streams = {"default": default, **streams}
+        for name, seed in streams.items():
+            setattr(self, name, seed if isinstance(seed, RngStream) else RngStream(seed, tag=name))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        default = vars(self).get("default")
+        if default is None:
+            known = ", ".join(self) or "none"
+            raise errors.AttributeNameError(
+                f"This Rngs has no stream {name!r} and no default stream; it has: {known}.",
+                f"Make it with Rngs({name}=seed), or with a default: Rngs(seed).",
+            )
+        return default
+
+    def __getitem__(self, name: str) -> RngStream:
+        return getattr(self, name)
+
+    def __call__(self) -> jax.Array:
+        """The next key of the default stream."""
+        return self.default()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, x in vars(self).items() if isinstance(x, RngStream)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(vars(self).get(name), RngStream)  # type: ignore[call-overload]
+
+    def items(self) -> Iterator[tuple[str, RngStream]]:
+        """Names and streams."""
+        return iter([(name, vars(self)[name]) for name in self])
+
+    def fork(self, **split: int | tuple[int, ...]) -> Rngs:
+        """A new Rngs whose streams start from the next key of each of these.
+
+        Args:
+          **split: For some streams the number, or shape, of keys to make for them, for use under `vmap`.
+
+        Returns:
+          The new Rngs; the counts of this one advance by one.
+
+        Raises:
+          ArgumentError: If a name is not a stream.
+        """
+        unknown = [name for name in split if name not in self]
+        if unknown:
+            raise errors.ArgumentError(f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.", "")
+        keys = {name: stream() for name, stream in self.items()}
+        return Rngs({name: jax.random.split(k, split[name]) if name in split else k for name, k in keys.items()})
+
+    def split(self, shape: int | tuple[int, ...], only: Filter = ...) -> Rngs:
+        """A new Rngs with one key for each lane, for use under `vmap` with axis 0.
+
+        Args:
+          shape: How many keys, or the shape of an array of them.
+          only: Which streams, by path `(name,)` and stream. The default is all; the others keep one key.
+
+        Returns:
+          The new Rngs; the counts of this one advance by one.
+        """
+        chosen = to_predicate(only)
+        return self.fork(**{name: shape for name, stream in self.items() if chosen((name,), stream)})
+
+
+def split_rngs(rngs: Rngs, splits: int | tuple[int, ...], *, only: Filter = ...) -> Rngs:
+    """A new Rngs with one key for each lane, for use under `vmap` with axis 0; `Rngs.split` as a function.
+
+    Args:
+      rngs: The streams; their counts advance by one.
+      splits: How many keys, or the shape of an array of them.
+      only: Which streams. The default is all.
+
+    Returns:
+      The new Rngs.
+
+    Example:
+      >>> import liftnn
+      >>> liftnn.split_rngs(liftnn.Rngs(0), 5).default.key.shape
+      (5,)
+    """
+    return rngs.split(splits, only)
+
+
+def reseed(tree: Any, /, **streams: Any) -> None:
+    """Starts streams of random keys anew, in place, wherever a tree of modules holds them.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      **streams: New seeds or keys by stream name; their counts go back to 0.
+
+    Raises:
+      ArgumentError: If no module holds a stream of that name.
+      TraceContextError: If a stream belongs to another trace.
+
+    Example:
+      >>> import liftnn
+      >>> layer = liftnn.Dropout(0.5, rngs=liftnn.Rngs(dropout=0))
+      >>> liftnn.reseed(layer, dropout=7)
+    """
+    missing = set(streams)
+    for _, x in iter_graph(tree):
+        if isinstance(x, RngStream) and x.tag in streams:
+            missing.discard(x.tag)
+            x.key.value = _as_key(streams[x.tag], x.tag)
+            x.count.value = jnp.zeros(x.key.value.shape, jnp.uint32)
+    if missing:
+        raise errors.ArgumentError(f"There is no stream {', '.join(sorted(missing))} in it.", "Check the names.")

@@ -1,0 +1,1 @@
+"""The transforms: each is its JAX function, and where the updates travel."""

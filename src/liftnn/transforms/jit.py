@@ -1,0 +1,338 @@
+"""`jit`: compiles a function of modules; what it does to them comes out of the compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph.kinds import is_object
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
+from liftnn.lifting.prefix import (
+    ByFilter,
+    Prefix,
+    array_prefixes,
+    broadcast_over,
+    distinct,
+    group,
+    place_result,
+    spread_arguments,
+    ungroup,
+    value_prefixes,
+)
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.signature import select
+from liftnn.transforms.stages import Lowered, Traced
+
+
+class StateSharding(ByFilter):
+    """The sharding of each Variable of a module, by filter, for `in_shardings` and `out_shardings`.
+
+    Args:
+      shardings: A mapping of filter to `jax.sharding.Sharding`, or None to leave it to the compiler. The first match
+        wins.
+
+    Raises:
+      FilterError: If one of the filters is not a filter.
+
+    Example:
+      >>> import jax, liftnn
+      >>> mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+      >>> placed = liftnn.StateSharding({liftnn.Param: whole, ...: None})
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.jit(lambda m: m.kernel.sum(), in_shardings=(placed,))(model).shape
+      ()
+    """
+
+    def __init__(self, shardings: Any):
+        super().__init__(shardings)
+
+
+@configurable
+def jit(
+    f: Callable[..., Any],
+    /,
+    *,
+    in_shardings: Any = None,
+    out_shardings: Any = None,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Iterable[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Iterable[str] | None = None,
+    keep_unused: bool = False,
+    device: Any = None,
+    backend: str | None = None,
+    inline: bool = False,
+    compiler_options: dict[str, Any] | None = None,
+) -> Jitted:
+    """Compiles a function, as `jax.jit`; modules may be anywhere among its arguments and results.
+
+    The function is traced once for each structure of the modules and each shape and dtype of the arrays. What it
+    does to the modules comes out of the compiled program each time: values written, attributes set, added, replaced
+    or deleted, lists grown, static values and metadata changed.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0.
+      in_shardings: The sharding of each argument, a tree prefix of the positional arguments; of a module, one for
+        all it reaches or `StateSharding`. The default, None, takes the arrays as they are placed.
+      out_shardings: The same for the output. The default, None, leaves it to the compiler.
+      static_argnums: Positions of arguments that are compile-time constants; they must be hashable.
+      static_argnames: Their names. As in `jax.jit`, one of the two options implies the other.
+      donate_argnums: Positions of arguments whose buffers the program may reuse. Of a module, all Variables are
+        donated, and all come back.
+      donate_argnames: Their names.
+      keep_unused: Whether to keep arguments that the function does not use. The default is False.
+      device: The device to run on; deprecated in JAX, use shardings.
+      backend: The backend to run on; deprecated in JAX, use shardings.
+      inline: Whether to inline the function into enclosing jaxprs. The default is False.
+      compiler_options: Options for XLA.
+
+    Returns:
+      The compiled function, with `trace`, `lower`, `eval_shape`, `clear_cache` and `n_traces`.
+
+    Raises:
+      ArgumentError: If an option names an argument that the function does not have; when called, if a static
+        argument is not hashable.
+      ArgumentTypeError: When called, if an argument is neither array nor module, nor static.
+      TraceContextError: When called, if the function uses a Variable that is not among its arguments.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> @liftnn.jit
+      ... def double(model, x):
+      ...   model.kernel.value = 2 * model.kernel
+      ...   return model(x)
+      >>> double(model, jnp.ones((1, 2))).shape
+      (1, 3)
+    """
+    given = {
+        "keep_unused": keep_unused or None,
+        "device": device,
+        "backend": backend,
+        "inline": inline or None,
+        "compiler_options": compiler_options,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    static = (static_argnums, static_argnames)
+    donate = (donate_argnums, donate_argnames)
+    return Jitted(f, static, donate, (in_shardings, out_shardings), options)
+
+
+class Jitted(Lifted):
+    """A compiled function: calls it, and gives its stages and counts.
+
+    Args:
+      f: The user's function.
+      static: `static_argnums` and `static_argnames`.
+      donate: `donate_argnums` and `donate_argnames`.
+      shardings: `in_shardings` and `out_shardings`.
+      options: Options of `jax.jit`.
+    """
+
+    def __init__(self, f: Callable[..., Any], static: Any, donate: Any, shardings: Any, options: dict[str, Any]):
+        self.n_traces = 0
+        """How often the function has been traced."""
+        lift_options = Options("jit", static_leaves=False, sealed=True, returned=self._returned)
+        super().__init__((f,), self._bind_call, lift_options)
+        self._static = select(self._functions[0], *static, "static")
+        self._donate = select(self._functions[0], *donate, "donate")
+        both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(self._donate.names)
+        if both:
+            raise errors.ArgumentError(f"Arguments cannot be both static and donated: {sorted(both)}.", "")
+        self._shardings = shardings
+        self._jit_options = options
+
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """Traces the function for arguments like these, as the stage of `jax.jit` does.
+
+        Args:
+          *args: Positional arguments; `jax.ShapeDtypeStruct` may stand in place of arrays, in Variables too.
+          **kwargs: Keyword arguments.
+
+        Returns:
+          The traced stage: `jaxpr`, `out_info`, `lower()`.
+
+        Raises:
+          ArgumentTypeError: If an argument is neither array nor module, nor static.
+        """
+        call = self._open(args, kwargs)
+        return Traced(self, call, call.bound.jitted.trace(*call.bound.divide(call.values, call.arrays)))
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Lowers the function for arguments like these; see `trace`.
+
+        Args:
+          *args: Positional arguments; `jax.ShapeDtypeStruct` may stand in place of arrays, in Variables too.
+          **kwargs: Keyword arguments.
+
+        Returns:
+          The lowered stage: `as_text()`, `cost_analysis()`, `compile()`. A compiled stage is called like the
+          function, without the static arguments, and updates the modules.
+
+        Raises:
+          ArgumentTypeError: If an argument is neither array nor module, nor static.
+        """
+        return self.trace(*args, **kwargs).lower()
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """The shapes and dtypes that the function returns; nothing is computed and no module changed.
+
+        Args:
+          *args: Positional arguments.
+          **kwargs: Keyword arguments.
+
+        Returns:
+          The output with `jax.ShapeDtypeStruct` in place of arrays.
+
+        Raises:
+          ArgumentTypeError: If an argument is neither array nor module, nor static.
+        """
+        call = self._open(args, kwargs)
+        return self.output_of(call, jax.eval_shape(call.bound, call.values, call.arrays))
+
+    def clear_cache(self) -> None:
+        """Forgets all compiled programs."""
+        for _, bound in self._bound.values():
+            bound.jitted.clear_cache()
+        self._bound.clear()
+
+    def output_of(self, call: Call, result: Result) -> Any:
+        """The output of a result that must not touch the arguments."""
+        return commit_to_copies(call, result)
+
+    def open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Splits arguments that come without the static ones, which are those of another call."""
+        count = len(like.static[0])
+        if not self._static or len(args) + len(self._first) == count:
+            return self._open(args, {**like.static[1], **kwargs})
+        rest = iter((*self._first, *args))
+        try:
+            full = [next(rest) if x is None else x.value for x in like.static[0]]
+        except StopIteration:
+            full = list(args)
+        return self._open(tuple(full[len(self._first) :]), {**like.static[1], **kwargs})
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self._static:
+            return args, kwargs
+        positions = self._static.positions(len(args))
+        marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
+        names = self._static.names
+        return tuple(marked), {k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()}
+
+    def _donated_leaves(self, plan: Plan) -> list[int]:
+        """The leaves of the donated arguments."""
+        positional, named = plan.arguments
+        donated = [positional[i] for i in sorted(self._donate.positions(len(positional)))]
+        donated += [argument for name, argument in named.items() if name in self._donate.names]
+        return [leaf for argument in donated for leaf in argument.leaves]
+
+    def _returned(self, plan: Plan) -> list[bool] | None:
+        if not self._donate:
+            return None
+        donated = plan.reach(self._donated_leaves(plan))
+        return [number in donated for number in range(len(plan.graph.specs))]
+
+    def _bind_call(self, plan: Plan, pure: PureCall) -> _Bound:
+        def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            self.n_traces += 1
+            return pure(values, arrays)
+
+        counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
+        return _Bound(plan, counted, self._donated_leaves(plan), self._shardings, self._jit_options)
+
+
+def _static(x: Any, name: str) -> StaticArgument:
+    """A static argument, if it can be one."""
+    if is_object(x) and hasattr(type(x), "__graph_node__"):
+        raise errors.ArgumentError(
+            f"{name} is a {type(x).__name__} and cannot be static: its changes would not be seen.",
+            "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+        )
+    try:
+        hash(x)
+    except TypeError:
+        raise errors.ArgumentError(
+            f"{name} is static and must be hashable, but is a {type(x).__name__}: {x!r:.60}.",
+            "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+        ) from None
+    return StaticArgument(x)
+
+
+class _Bound:
+    """A pure call compiled by `jax.jit`, the donated arguments apart from the others.
+
+    Args:
+      plan: The arguments.
+      pure: The pure call.
+      donated: The leaves of the donated arguments.
+      shardings: `in_shardings` and `out_shardings`.
+      options: Options of `jax.jit`.
+    """
+
+    def __init__(self, plan: Plan, pure: PureCall, donated: list[int], shardings: Any, options: dict[str, Any]):
+        self.plan = plan
+        reached = plan.reach(donated)
+        self.value_donated = [number in reached for number in plan.variables]
+        arrays = set(plan.arrays_of(donated))
+        self.array_donated = [i in arrays for i in range(plan.n_arrays)]
+        self.out_prefix = shardings[1]
+        self.grouped = any(s is not None for s in shardings)
+        if self.grouped:
+            options = {**options, **self._resolve(shardings)}
+
+        def call(given: Any, kept: Any) -> Any:
+            result = pure(*self.join(given, kept))
+            if not self.grouped:
+                return result
+            placement = place_result(plan, self.spread, self.value_shardings, result, self.out_prefix)
+            return group(result, placement, self.choices)
+
+        call.__name__ = call.__qualname__ = pure.__name__
+        self.jitted = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
+
+    def _resolve(self, shardings: Any) -> dict[str, Any]:
+        """The shardings of the flat arguments and grouped results."""
+        plan, (in_shardings, out_shardings) = self.plan, shardings
+        in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
+        args_treedef, rest = plan.graph.treedef.children()[0], len(plan.graph.edges)
+        leaves = broadcast_over(in_shardings, args_treedef, "the positional arguments")
+        leaves += [None] * (rest - len(leaves))
+        self.spread = spread_arguments(plan, leaves)
+        self.value_shardings: list[Prefix] = value_prefixes(plan, self.spread, [None] * len(plan.variables))
+        arrays = array_prefixes(plan, self.spread, leaves, [None] * plan.n_arrays)
+        out_leaves = jax.tree.leaves(out_shardings, is_leaf=lambda x: not isinstance(x, (tuple, list, dict)))
+        self.choices = distinct([*leaves, *out_leaves])
+        return {
+            "in_shardings": self.divide(self.value_shardings, arrays),
+            "out_shardings": (self.choices, None),
+        }
+
+    def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        """Values and arrays as the compiled function takes them: the donated ones, and the others."""
+        parts = []
+        for donated in (True, False):
+            chosen = [v for v, d in zip(values, self.value_donated, strict=True) if d is donated]
+            parts.append((chosen, [a for a, d in zip(arrays, self.array_donated, strict=True) if d is donated]))
+        return parts[0], parts[1]
+
+    def join(self, donated: Any, kept: Any) -> tuple[list[Any], list[Any]]:
+        """The inverse of `divide`."""
+        joined = []
+        for which, chosen in enumerate((self.value_donated, self.array_donated)):
+            sources = {True: iter(donated[which]), False: iter(kept[which])}
+            joined.append([next(sources[d]) for d in chosen])
+        return joined[0], joined[1]
+
+    def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+        return self.result(self.jitted(*self.divide(values, arrays)))
+
+    def result(self, returned: Any) -> Result:
+        """The result in what the compiled function returned."""
+        return ungroup(*returned) if self.grouped else returned

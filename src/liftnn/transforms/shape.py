@@ -1,0 +1,40 @@
+"""`eval_shape`: shapes and dtypes of what a function returns, without computing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan
+
+
+def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """The shapes and dtypes that a function returns, without computing anything, as `jax.eval_shape`.
+
+    Nothing is done to the arguments: what the function does to a module is seen in the output only.
+
+    Args:
+      f: A function, a bound method or a module.
+      *args: Arguments: arrays, modules, trees of them, or `jax.ShapeDtypeStruct` in place of arrays.
+      **kwargs: Keyword arguments, likewise.
+
+    Returns:
+      The output with `jax.ShapeDtypeStruct` in place of arrays; a module in it is new, and its Variables hold them.
+
+    Raises:
+      Exception: Whatever the function raises.
+
+    Example:
+      >>> import liftnn
+      >>> liftnn.eval_shape(lambda: liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))).kernel.value
+      ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        return lambda values, arrays: jax.eval_shape(pure, values, arrays)
+
+    return Lifted((f,), bind, Options("eval_shape", commit=False))(*args, **kwargs)

@@ -1,0 +1,83 @@
+"""The stages of `jit` ahead of time: traced, lowered, compiled; a compiled stage updates modules like a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liftnn import errors
+from liftnn.graph.views import describe_difference
+from liftnn.lifting.lift import Call
+
+
+class Stage:
+    """One stage of a compilation; what it does not know itself it asks of JAX's stage.
+
+    Args:
+      jitted: The function.
+      call: The arguments it was traced with, taken apart.
+      stage: JAX's stage.
+    """
+
+    def __init__(self, jitted: Any, call: Call, stage: Any):
+        self._jitted = jitted
+        self._call = call
+        self._stage = stage
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._stage, name)
+
+    def __repr__(self) -> str:
+        return f"<liftnn {type(self).__name__} of {getattr(self._jitted, '__qualname__', 'a function')}>"
+
+    @property
+    def out_info(self) -> Any:
+        """The output with shapes and dtypes in place of arrays."""
+        return self._jitted.output_of(self._call, self._call.bound.result(self._stage.out_info))
+
+
+class Traced(Stage):
+    """A function traced for some arguments: `jaxpr`, `out_info`, `lower()`."""
+
+    def lower(self, **options: Any) -> Lowered:
+        """Lowers the function to the compiler's input.
+
+        Args:
+          **options: Options of JAX's stage, such as `lowering_platforms`.
+
+        Returns:
+          The lowered stage.
+        """
+        return Lowered(self._jitted, self._call, self._stage.lower(**options))
+
+
+class Lowered(Stage):
+    """A function lowered for some arguments: `as_text()`, `cost_analysis()`, `compile()`."""
+
+    def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled:
+        """Compiles the function.
+
+        Args:
+          compiler_options: Options for XLA. The default, None, means none.
+
+        Returns:
+          The compiled stage.
+        """
+        options = {} if compiler_options is None else {"compiler_options": compiler_options}
+        return Compiled(self._jitted, self._call, self._stage.compile(**options))
+
+
+class Compiled(Stage):
+    """A function compiled for some arguments: called like the function, it updates the modules."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = self._jitted.open_without_static(self._call, args, kwargs)
+        if call.plan.graph != self._call.plan.graph:
+            difference = describe_difference(self._call.plan.graph, call.plan.graph)
+            raise errors.StructureError(
+                f"This program was compiled for arguments of another structure:\n{difference}",
+                "Lower and compile again for the new structure, or call the jitted function itself.",
+            )
+        returned = self._stage(*call.bound.divide(call.values, call.arrays))
+        return self._jitted._close(call, call.bound.result(returned))

@@ -1,0 +1,233 @@
+"""`vmap`: one axis of the arguments becomes many lanes; Variables are mapped, or shared by all lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn.graph.variable_types import RngKey
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.prefix import (
+    Placement,
+    Prefix,
+    Spread,
+    array_prefixes,
+    broadcast_over,
+    distinct,
+    group,
+    place_result,
+    spread_arguments,
+    ungroup,
+    value_prefixes,
+)
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+
+_LANES = np.uint32(2**32 - 1)
+"""Folded into a stream's key to make the lanes' keys: a number that its count never reaches."""
+
+
+@configurable
+def vmap(
+    f: Callable[..., Any],
+    /,
+    *,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Hashable | None = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Hashable | tuple[Hashable, ...] | None = None,
+    split_rngs: bool = True,
+) -> Lifted:
+    """Maps a function over an axis of its arguments, as `jax.vmap`; modules may be among arguments and results.
+
+    A Variable with an axis is mapped: each lane sees a slice, and what the lanes write is stacked along that axis.
+    A Variable with None is shared: all lanes see the same value, and what they write must be the same in each.
+
+    Args:
+      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single int, or
+        a tuple without an entry for it, that module is shared by all lanes.
+      in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
+        positional arguments. Keyword arguments are mapped over axis 0. The default is 0.
+      out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
+      axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
+      axis_size: The number of lanes. The default, None, takes it from the mapped arguments.
+      spmd_axis_name: Mesh axes that the mapped axis is sharded over. The default, None, means none.
+      split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True; if False all lanes
+        draw the same numbers.
+
+    Returns:
+      The mapped function.
+
+    Raises:
+      AliasingError: When called, if a Variable is reached with two different axes.
+      ArgumentError: When called, if `in_axes` or `out_axes` does not fit.
+      SharedWriteError: When called, if lanes write different values to a shared Variable.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> init = liftnn.vmap(lambda key: liftnn.Linear(2, 3, rngs=liftnn.Rngs(key)))
+      >>> ensemble = init(jax.random.split(jax.random.key(0), 5))
+      >>> liftnn.vmap(lambda model, x: model(x), in_axes=(0, None))(ensemble, jnp.ones(2)).shape
+      (5, 3)
+    """
+    options = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
+    lifted: Vmapped
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        return _Bound(plan, pure, lifted.axes_of(plan), out_axes, split_rngs, options)
+
+    lifted = Vmapped((f,), bind, Options("vmap"), in_axes)
+    return lifted
+
+
+class Vmapped(Lifted):
+    """A function mapped by `vmap`.
+
+    Args:
+      functions: The user's function.
+      bind: Applies the transform.
+      options: How the arguments are handled.
+      in_axes: The axes of the positional arguments.
+    """
+
+    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: Options, in_axes: Any):
+        super().__init__(functions, bind, options)
+        self._in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+
+    def axes_of(self, plan: Plan) -> list[Prefix]:
+        """The axis of each leaf of the arguments; of what a partial stores, None."""
+        positional, named = plan.arguments
+        axes = self._in_axes
+        if self._first:
+            explicit = len(positional) - 1
+            if not isinstance(axes, tuple):
+                axes = (None,) + (axes,) * explicit
+            elif len(axes) == explicit:
+                axes = (None, *axes)
+        args_treedef = plan.graph.treedef.children()[0]
+        leaves = broadcast_over(axes, args_treedef, "the positional arguments")
+        leaves += [0] * sum(len(a.leaves) for a in named.values())
+        return leaves + [None] * (len(plan.graph.edges) - len(leaves))
+
+
+class _Bound:
+    """A pure call mapped over its arguments.
+
+    Args:
+      plan: The arguments.
+      pure: The pure call.
+      axes: The axis of each leaf of the arguments.
+      out_axes: The axes of the output.
+      split_rngs: Whether lanes get keys of their own.
+      options: Options of `jax.vmap`.
+    """
+
+    def __init__(
+        self, plan: Plan, pure: PureCall, axes: list[Prefix], out_axes: Any, split_rngs: bool, options: dict[str, Any]
+    ):
+        self.plan = plan
+        self.pure = pure
+        self.axes = axes
+        self.out_axes = tuple(out_axes) if isinstance(out_axes, list) else out_axes
+        self.split_rngs = split_rngs
+        self.options = options
+        self.spread: Spread = spread_arguments(plan, axes)
+        out_leaves = jax.tree.leaves(self.out_axes, is_leaf=lambda x: x is None or not isinstance(x, (tuple, list, dict)))
+        self.choices = distinct([*axes, *out_leaves])
+
+    def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+        value_axes = value_prefixes(self.plan, self.spread, values)
+        array_axes = array_prefixes(self.plan, self.spread, self.axes, arrays)
+        in_axes = (list(value_axes), array_axes)
+        values = list(values)
+        if self.split_rngs:
+            in_axes = (self._split_keys(values, value_axes, arrays, array_axes), array_axes)
+
+        def grouped(values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+            result = self.pure(values, arrays)
+            return group(result, self._place(result, value_axes), self.choices)
+
+        if all(a is None for axes in in_axes for a in axes) and self.options["axis_size"] is None:
+            raise errors.ArgumentError(
+                "vmap has nothing to map: no argument with an axis has an array in it.",
+                "Give an argument an axis in `in_axes`, or pass `axis_size`.",
+            )
+        mapped = jax.vmap(grouped, in_axes=in_axes, out_axes=(self.choices, None), **self.options)
+        try:
+            return ungroup(*mapped(values, list(arrays)))
+        except ValueError as error:
+            culprit = self._find_batched(values, arrays, in_axes, value_axes)
+            if culprit is None:
+                raise
+            raise errors.SharedWriteError(
+                f"{culprit} is shared by all lanes of this vmap, and was written with a value that differs between them."
+            ) from error
+
+    def _place(self, result: Result, value_axes: list[Prefix]) -> Placement:
+        return place_result(self.plan, self.spread, value_axes, result, self.out_axes)
+
+    def _split_keys(
+        self, values: list[Any], value_axes: list[Prefix], arrays: Sequence[Any], array_axes: list[Prefix]
+    ) -> list[Prefix]:
+        """Gives each lane its own keys, in place of the shared ones; returns the axes of the values then."""
+        axes = list(value_axes)
+        shared = [i for i, t in enumerate(self.plan.types) if issubclass(t, RngKey) and axes[i] is None]
+        if shared:
+            size = self.options["axis_size"] or _lanes((*values, *arrays), (*value_axes, *array_axes))
+            for i in shared if size is not None else ():
+                if jax.tree.leaves(values[i]):
+                    values[i] = lane_keys(values[i], size)
+                    axes[i] = 0
+        return axes
+
+    def _find_batched(
+        self, values: Sequence[Any], arrays: Sequence[Any], in_axes: Any, value_axes: list[Prefix]
+    ) -> str | None:
+        """The path of a shared Variable that lanes write differently; None if that is not what went wrong."""
+        for slot, number in enumerate(self.plan.variables):
+            if value_axes[slot] is not None:
+                continue
+
+            def one(values: Sequence[Any], arrays: Sequence[Any], slot: int = slot) -> Any:
+                return self.pure(values, arrays).updates[slot]
+
+            try:
+                jax.eval_shape(jax.vmap(one, in_axes=in_axes, out_axes=None, **self.options), values, list(arrays))
+            except ValueError:
+                return f"{self.plan.path_of(number)} (a {self.plan.types[slot].__name__})"
+        return None
+
+
+def _lanes(values: Sequence[Any], axes: Sequence[Prefix]) -> int | None:
+    """The number of lanes, from the first mapped array."""
+    for value, axis in zip(values, axes, strict=True):
+        if isinstance(axis, int):
+            for leaf in jax.tree.leaves(value):
+                return np.shape(leaf)[axis]
+    return None
+
+
+def lane_keys(key: Any, size: int) -> Any:
+    """Keys for the lanes of a mapped axis, none of which the stream itself will ever give out.
+
+    Args:
+      key: A typed key array of any shape.
+      size: How many lanes.
+
+    Returns:
+      Keys of shape `(size, *key.shape)`.
+    """
+
+    def one(key: Any) -> Any:
+        return jax.random.split(jax.random.fold_in(key, _LANES), size)
+
+    for axis in range(key.ndim):
+        del axis
+        one = jax.vmap(one, out_axes=1)
+    return one(key)
