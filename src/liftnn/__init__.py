@@ -65,6 +65,9 @@ from liftnn.lifting.result import (
     Plan as Plan,
     Result as Result,
 )
+from liftnn.optim import (
+    Optimizer as Optimizer,
+)
 from liftnn.rngs import (
     RngStream as RngStream,
     Rngs as Rngs,

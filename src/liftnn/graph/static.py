@@ -133,7 +133,7 @@ def static_key(value: Any) -> Any:
     if kind is types.FunctionType:
         return function_key(value)
     try:
-        return immutable_key(value, ())
+        return immutable_key(value)
     except NotImmutable:
         pass
     try:
@@ -146,12 +146,12 @@ def static_key(value: Any) -> Any:
 def function_key(function: types.FunctionType) -> Any:
     """A key that two functions share if they run the same code over the same immutable values."""
     try:
-        return immutable_key(function, ())
+        return immutable_key(function)
     except NotImmutable:
         return Identity(function)
 
 
-def immutable_key(value: Any, above: tuple[int, ...]) -> Any:
+def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
     """The key of a value that is immutable all the way down.
 
     Args:

@@ -73,6 +73,25 @@ def update(tree: Any, /, *states: State) -> None:
             setattr(holder, key, new)
 
 
+def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable]:
+    """The Variables themselves that match, by first path.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: Which; a Variable has to match one of them.
+
+    Returns:
+      The live Variables, in order.
+
+    Raises:
+      FilterError: If one of the filters is not a filter.
+    """
+    graphdef, walk, arrays = walk_tree(tree)
+    predicates = to_predicates(filters)
+    leaves = {leaf.path: leaf_of(walk, arrays, leaf) for leaf in graphdef.leaves}
+    return {p: x for p, x in leaves.items() if isinstance(x, Variable) and first_match(predicates, p, x) >= 0}
+
+
 def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable]:
     """Every path of every Variable, so that a shared one is found under each of its names."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
@@ -59,15 +60,27 @@ def _render_module(graphdef: Description, number: int, spec: NodeSpec, seen: set
     return call("GraphDef", entries)
 
 
-def describe_difference(old: Description, new: Description, most: int = 8) -> str:
-    """What differs between two structures, a line for each attribute path."""
+def describe_difference(
+    old: Description, new: Description, name: Callable[[Path], str] = format_path, most: int = 8
+) -> str:
+    """What differs between two structures, a line for each attribute path.
+
+    Args:
+      old: The one.
+      new: The other.
+      name: Gives the words for a path.
+      most: How many lines at the most.
+
+    Returns:
+      The lines; the empty string if nothing differs.
+    """
     before, after = _describe_paths(old), _describe_paths(new)
     lines = []
     for path in dict.fromkeys([*before, *after]):
         a, b = before.get(path), after.get(path)
         if a == b:
             continue
-        where = format_path(path)
+        where = name(path)
         if a is None:
             lines.append(f"{where}: added, {b[1]}")  # type: ignore[index]
         elif b is None:

@@ -7,6 +7,7 @@ from typing import Any
 from liftnn import errors
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.lift import Call
+from liftnn.lifting.result import name_argument
 
 
 class Stage:
@@ -74,7 +75,7 @@ class Compiled(Stage):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = self._jitted.open_without_static(self._call, args, kwargs)
         if call.plan.graph != self._call.plan.graph:
-            difference = describe_difference(self._call.plan.graph, call.plan.graph)
+            difference = describe_difference(self._call.plan.graph, call.plan.graph, name_argument)
             raise errors.StructureError(
                 f"This program was compiled for arguments of another structure:\n{difference}",
                 "Lower and compile again for the new structure, or call the jitted function itself.",
