@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from liftnn import errors
 from liftnn.trees import Path
 
-Predicate = Callable[[Path, Any], bool]
-Filter = Any
+Predicate = Callable[[Path, typing.Any], bool]
+Filter = typing.Any
 """A type, a tag, a predicate `(path, variable)`, `...` or True, None or False, or a sequence of filters."""
 
 
@@ -29,7 +29,8 @@ class OfType:
 
     type: type
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """Whether it is of the type."""
         return isinstance(x, self.type)
 
 
@@ -48,7 +49,8 @@ class WithTag:
 
     tag: str
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """Whether it has the tag."""
         get = getattr(x, "get_metadata", None)
         return get is not None and get("tag") == self.tag
 
@@ -66,13 +68,14 @@ class PathContains:
       True
     """
 
-    key: Any
+    key: typing.Any
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """Whether its path has the key."""
         return any(type(k) is type(self.key) and k == self.key for k in path)
 
 
-class AnyOf:
+class Any:
     """Matches what any of several filters matches.
 
     Args:
@@ -89,7 +92,8 @@ class AnyOf:
     def __init__(self, *filters: Filter):
         self.predicates = tuple(to_predicate(f) for f in filters)
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """Whether one of the filters matches."""
         return any(p(path, x) for p in self.predicates)
 
     def __eq__(self, other: object) -> bool:
@@ -102,7 +106,7 @@ class AnyOf:
         return f"{self._name}({', '.join(map(repr, self.predicates))})"
 
 
-class All(AnyOf):
+class All(Any):
     """Matches what all of several filters match.
 
     Args:
@@ -116,11 +120,12 @@ class All(AnyOf):
 
     _name = "All"
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """Whether all of the filters match."""
         return all(p(path, x) for p in self.predicates)
 
 
-class Not(AnyOf):
+class Not(Any):
     """Matches what a filter does not match.
 
     Args:
@@ -137,7 +142,8 @@ class Not(AnyOf):
     def __init__(self, filter: Filter):
         super().__init__(filter)
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """Whether the filter does not match."""
         return not self.predicates[0](path, x)
 
 
@@ -145,7 +151,8 @@ class Not(AnyOf):
 class Everything:
     """Matches everything: what `...` and True stand for."""
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """True."""
         return True
 
     def __repr__(self) -> str:
@@ -156,7 +163,8 @@ class Everything:
 class Nothing:
     """Matches nothing: what None and False stand for."""
 
-    def __call__(self, path: Path, x: Any) -> bool:
+    def __call__(self, path: Path, x: typing.Any) -> bool:
+        """False."""
         return False
 
     def __repr__(self) -> str:
@@ -184,7 +192,7 @@ def to_predicate(filter: Filter) -> Predicate:
     if isinstance(filter, str):
         return WithTag(filter)
     if isinstance(filter, (list, tuple)):
-        return AnyOf(*filter)
+        return Any(*filter)
     if callable(filter):
         return filter
     raise errors.FilterError(
@@ -215,7 +223,7 @@ def to_predicates(filters: Sequence[Filter]) -> list[Predicate]:
     return predicates
 
 
-def first_match(predicates: Sequence[Predicate], path: Path, x: Any) -> int:
+def first_match(predicates: Sequence[Predicate], path: Path, x: typing.Any) -> int:
     """The position of the first predicate that matches, -1 if none does."""
     for position, predicate in enumerate(predicates):
         if predicate(path, x):

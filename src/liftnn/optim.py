@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,9 @@ class Optimizer(Module):
             if variable.value is not x:
                 variable.value = x
 
-    def update(self, model: Any, grads: Any, **extra: Any) -> None:
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]  # the field's name for a step
+        self, model: Any, grads: Any, **extra: Any
+    ) -> None:
         """Applies gradients: updates the model's Variables, the transformation's state and the step count.
 
         Args:
@@ -96,9 +98,9 @@ class Optimizer(Module):
         gradients = _checked(grads, variables)
         extra = {name: bare(x) if isinstance(x, State) else x for name, x in extra.items()}
         updates, opt_state = self.tx.update(gradients, self.opt_state, params, **extra)
-        new_params = optax.apply_updates(params, updates)
-        for path, variable in variables.items():
-            variable.value = new_params.flat()[path].value
+        new_params: Any = optax.apply_updates(cast(Any, params), updates)
+        for variable, new in zip(variables.values(), jax.tree.leaves(new_params), strict=True):
+            variable.value = new
         self.opt_state = opt_state
         self.step.value = self.step.value + 1
 
@@ -121,5 +123,7 @@ def _checked(grads: State, variables: dict[Path, Variable]) -> State:
     if given.keys() != variables.keys():
         missing = [path for path in variables if path not in given]
         unknown = [path for path in given if path not in variables]
-        raise mismatch("The gradients do not cover the Variables that the optimizer updates", missing, unknown)
+        raise mismatch(
+            "The gradients do not cover the Variables that the optimizer updates", missing, unknown
+        )
     return bare(State.from_flat({path: given[path] for path in variables}))

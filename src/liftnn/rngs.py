@@ -19,7 +19,9 @@ def _as_key(seed: Any, name: str) -> Any:
     """A typed key from a seed or key."""
     if isinstance(seed, RngKey):
         seed = seed.value
-    if isinstance(seed, (jax.Array, jax.ShapeDtypeStruct)) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+    if isinstance(seed, (jax.Array, jax.ShapeDtypeStruct)) and jnp.issubdtype(
+        seed.dtype, jax.dtypes.prng_key
+    ):
         return seed
     shape, dtype = jnp.shape(seed), jnp.result_type(seed)
     if shape == () and jnp.issubdtype(dtype, jnp.integer):
@@ -141,9 +143,13 @@ class Rngs(Module):
         """
         unknown = [name for name in split if name not in self]
         if unknown:
-            raise errors.ArgumentError(f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.", "")
+            raise errors.ArgumentError(
+                f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.", ""
+            )
         keys = {name: stream() for name, stream in self.items()}
-        return Rngs({name: jax.random.split(k, split[name]) if name in split else k for name, k in keys.items()})
+        return Rngs(
+            {name: jax.random.split(k, split[name]) if name in split else k for name, k in keys.items()}
+        )
 
     def split(self, shape: int | tuple[int, ...], only: Filter = ...) -> Rngs:
         """A new Rngs with one key for each lane, for use under `vmap` with axis 0.
@@ -201,4 +207,6 @@ def reseed(tree: Any, /, **streams: Any) -> None:
             x.key.value = _as_key(streams[x.tag], x.tag)
             x.count.value = jnp.zeros(x.key.value.shape, jnp.uint32)
     if missing:
-        raise errors.ArgumentError(f"There is no stream {', '.join(sorted(missing))} in it.", "Check the names.")
+        raise errors.ArgumentError(
+            f"There is no stream {', '.join(sorted(missing))} in it.", "Check the names."
+        )

@@ -80,7 +80,9 @@ class Description:
 
     __slots__ = ("__weakref__", "_hash", "_leaves", "edges", "frozen", "specs", "treedef")
 
-    def __init__(self, treedef: Any, edges: tuple[Edge, ...], specs: tuple[NodeSpec, ...], frozen: tuple[int, ...]):
+    def __init__(
+        self, treedef: Any, edges: tuple[Edge, ...], specs: tuple[NodeSpec, ...], frozen: tuple[int, ...]
+    ):
         self.treedef = treedef
         self.edges = edges
         self.specs = specs
@@ -114,7 +116,6 @@ class Description:
         return self._leaves
 
 
-
 def root_paths(description: Description) -> list[Path]:
     """The path of each root edge in the tree that was split."""
     if description.treedef is None:
@@ -123,7 +124,9 @@ def root_paths(description: Description) -> list[Path]:
     return [tuple(key_of(e) for e in path) for path, _ in jax.tree_util.tree_flatten_with_path(marked)[0]]
 
 
-def walk_specs(description: Description, enter: Callable[[int, Path], bool], array: Callable[[int, int, Path], None]) -> None:
+def walk_specs(
+    description: Description, enter: Callable[[int, Path], bool], array: Callable[[int, int, Path], None]
+) -> None:
     """Goes through a graph depth first, in attribute order.
 
     Args:

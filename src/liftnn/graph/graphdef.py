@@ -129,7 +129,9 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
     leaves: dict[Path, Any] = {}
     for state in states:
         if not isinstance(state, State):
-            raise errors.StructureError(f"merge takes States, not a {type(state).__name__}.", "See State.from_flat.")
+            raise errors.StructureError(
+                f"merge takes States, not a {type(state).__name__}.", "See State.from_flat."
+            )
         twice = leaves.keys() & state._leaves.keys()
         if twice:
             raise errors.StructureError(f"Two of the States hold {format_path(sorted(twice, key=str)[0])}.")
@@ -137,7 +139,9 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
     expected = {leaf.path for leaf in graphdef.leaves}
     if expected != leaves.keys():
         missing = [leaf.path for leaf in graphdef.leaves if leaf.path not in leaves]
-        raise mismatch("The States do not fit the GraphDef", missing, [p for p in leaves if p not in expected])
+        raise mismatch(
+            "The States do not fit the GraphDef", missing, [p for p in leaves if p not in expected]
+        )
     return leaves
 
 
@@ -164,10 +168,13 @@ class Apply:
         return Apply(self._graphdef, self._states, (*self._names, key))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Merges, calls the module or its method, and splits again."""
         tree = self._graphdef.merge(*self._states)
         method = tree
         for name in self._names:
-            method = getattr(method, name) if isinstance(name, str) and hasattr(method, name) else method[name]
+            method = (
+                getattr(method, name) if isinstance(name, str) and hasattr(method, name) else method[name]
+            )
         out = method(*args, **kwargs)
         return out, split(tree)
 

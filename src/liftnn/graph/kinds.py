@@ -130,7 +130,9 @@ def _make_variable(cls: type, extra: Any, owner: Any) -> Any:
 
 
 def _fill_variable(x: Variable, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    set_metadata_past_checks(x, extra if extra is not None else Metadata.of(dict(zip(keys, children, strict=True))))
+    set_metadata_past_checks(
+        x, extra if extra is not None else Metadata.of(dict(zip(keys, children, strict=True)))
+    )
 
 
 # --- containers

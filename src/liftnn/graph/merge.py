@@ -44,7 +44,9 @@ class Merged:
         self.owner = owner
 
 
-def merge_all(description: Description, values: Sequence[Any], arrays: Sequence[Any], owner: Any) -> tuple[Any, Merged]:
+def merge_all(
+    description: Description, values: Sequence[Any], arrays: Sequence[Any], owner: Any
+) -> tuple[Any, Merged]:
     """New objects from a Description.
 
     Args:
@@ -70,12 +72,16 @@ def merge_all(description: Description, values: Sequence[Any], arrays: Sequence[
     build_frozen(description.specs, description.frozen, merged.objects, merged.arrays)
     for number, spec in enumerate(description.specs):
         if spec.kind is PYTREE:
-            children = jax.tree.leaves(merged.objects[number], is_leaf=lambda y, x=merged.objects[number]: y is not x)
+            children = jax.tree.leaves(
+                merged.objects[number], is_leaf=lambda y, x=merged.objects[number]: y is not x
+            )
             merged.pytree_children[number] = children
         if not spec.kind.frozen and (spec.kind is not VARIABLE or spec.keys):
             children = resolve(spec, merged.objects, merged.arrays[number])
             spec.kind.fill(merged.objects[number], spec.extra, spec.keys, children)
-    return unflatten_root(description.treedef, resolve_edges(description.edges, merged.objects, root_arrays)), merged
+    return unflatten_root(
+        description.treedef, resolve_edges(description.edges, merged.objects, root_arrays)
+    ), merged
 
 
 def own_value(value: Any) -> Given:
@@ -179,7 +185,12 @@ jax.tree_util.register_static(Change)
 
 
 def commit(
-    change: Change, objects: list[Any], updates: dict[int, Any], new: Sequence[Any], arrays: Sequence[Any], owner: Any
+    change: Change,
+    objects: list[Any],
+    updates: dict[int, Any],
+    new: Sequence[Any],
+    arrays: Sequence[Any],
+    owner: Any,
 ) -> Any:
     """Puts the result of a call into the objects it was called with.
 

@@ -45,6 +45,7 @@ class Module:
     _owner: Any
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
+        """Makes an object that knows the trace it belongs to, before `__init__` sets the first attribute."""
         self = object.__new__(cls)
         object.__setattr__(self, "_owner", frames.owner_now())
         return self
@@ -361,6 +362,3 @@ def _holds_objects(x: Any) -> bool:
     """Whether a container has an object, an array or another container in it."""
     children = x.values() if isinstance(x, dict) else x
     return any(is_object(c) or is_array(c) or isinstance(c, (list, tuple, dict)) for c in children)
-
-
-

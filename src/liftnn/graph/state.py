@@ -61,7 +61,7 @@ class State(Mapping[Key, Any]):
 
     __slots__ = ("_leaves",)
 
-    def __init__(self, tree: Mapping[Key, Any] = {}):  # noqa: B006 - never changed
+    def __init__(self, tree: Mapping[Key, Any] = {}):
         self._leaves: dict[Path, Any] = dict(_flatten(tree))
 
     @classmethod
@@ -172,7 +172,9 @@ class State(Mapping[Key, Any]):
         leaves: dict[Path, Any] = {}
         for path, x in self._leaves.items():
             new = f(path, x)
-            leaves[path] = x.replace(new) if isinstance(x, Variable) and not isinstance(new, Variable) else new
+            leaves[path] = (
+                x.replace(new) if isinstance(x, Variable) and not isinstance(new, Variable) else new
+            )
         return State.from_flat(leaves)
 
     def to_pure_dict(self) -> dict[Key, Any]:
@@ -229,13 +231,15 @@ def mismatch(what: str, missing: Iterable[Path], unknown: Iterable[Path]) -> err
     return errors.StructureError("\n".join(lines))
 
 
-def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator[tuple[Path, Any]]:  # noqa: B006
+def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator[tuple[Path, Any]]:
     """Path and leaf of a nested mapping, in order, not going below the paths of `stop`."""
     stack: list[tuple[Path, Any]] = [((), tree)]
     while stack:
         path, x = stack.pop()
         if isinstance(x, Mapping) and tuple(map(str, path)) not in stop:
-            leaves = x._leaves.items() if isinstance(x, State) else (((key,), child) for key, child in x.items())
+            leaves = (
+                x._leaves.items() if isinstance(x, State) else (((key,), child) for key, child in x.items())
+            )
             stack += [((*path, *below), child) for below, child in leaves][::-1]
         else:
             yield path, x
@@ -288,7 +292,9 @@ def _flatten_state_with_keys(state: State) -> tuple[list[tuple[PathKey, Any]], A
 def _unflatten_state(aux: Any, values: Iterable[Any]) -> State:
     paths, kinds = aux
     owner = frames.owner_now()
-    leaves = [x if k is None else make_variable(k[0], x, k[1], owner) for k, x in zip(kinds, values, strict=True)]
+    leaves = [
+        x if k is None else make_variable(k[0], x, k[1], owner) for k, x in zip(kinds, values, strict=True)
+    ]
     return State.from_flat(zip(paths, leaves, strict=True))
 
 

@@ -31,7 +31,7 @@ _IMMUTABLE_BY_IDENTITY = (
 )  # fmt: skip
 
 
-class NotImmutable(Exception):
+class NotImmutableError(Exception):
     """Raised inside this file when a closure holds something that could change."""
 
 
@@ -134,7 +134,7 @@ def static_key(value: Any) -> Any:
         return function_key(value)
     try:
         return immutable_key(value)
-    except NotImmutable:
+    except NotImmutableError:
         pass
     try:
         hash(value)
@@ -147,7 +147,7 @@ def function_key(function: types.FunctionType) -> Any:
     """A key that two functions share if they run the same code over the same immutable values."""
     try:
         return immutable_key(function)
-    except NotImmutable:
+    except NotImmutableError:
         return Identity(function)
 
 
@@ -162,7 +162,7 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
       The key.
 
     Raises:
-      NotImmutable: If anything in it could change.
+      NotImmutableError: If anything in it could change.
     """
     kind = type(value)
     if kind in SIMPLE_TYPES:
@@ -184,7 +184,7 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
         return (kind, value)
     if isinstance(value, np.generic):
         return (kind, value.dtype, value.tobytes())
-    raise NotImmutable
+    raise NotImmutableError
 
 
 def _function_key(function: types.FunctionType, above: tuple[int, ...]) -> Any:
@@ -198,6 +198,6 @@ def _function_key(function: types.FunctionType, above: tuple[int, ...]) -> Any:
     try:
         cells = tuple([cell.cell_contents for cell in function.__closure__ or ()])
     except ValueError:  # a cell that is not filled yet
-        raise NotImmutable from None
+        raise NotImmutableError from None
     named = tuple({**(function.__kwdefaults__ or {}), **function.__dict__}.items())
     return (*key, immutable_key((function.__defaults__, named, cells), above))

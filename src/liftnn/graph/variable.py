@@ -8,7 +8,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.metadata import EMPTY, Metadata
+from liftnn.graph.metadata import Metadata
 from liftnn.graph.operators import Operators, unwrap
 from liftnn.graph.printing import call
 
@@ -224,7 +224,9 @@ class Variable(Operators):
 
     def __repr__(self) -> str:
         given = self._metadata.given.items()
-        return call(type(self).__name__, [("raw_value", repr(self._value)), *((k, repr(v)) for k, v in given)])
+        return call(
+            type(self).__name__, [("raw_value", repr(self._value)), *((k, repr(v)) for k, v in given)]
+        )
 
     def __copy__(self: V) -> V:
         return self.copy()

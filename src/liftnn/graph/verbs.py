@@ -128,7 +128,9 @@ def pop(tree: Any, /, *filters: Filter) -> Any:
       ((2,), Empty)
     """
     if not filters:
-        raise errors.FilterError("pop needs at least one filter.", "For example pop(model, liftnn.Intermediate).")
+        raise errors.FilterError(
+            "pop needs at least one filter.", "For example pop(model, liftnn.Intermediate)."
+        )
     graphdef, walk, arrays = walk_tree(tree)
     predicates = to_predicates(filters)
     parts: list[dict[Path, Any]] = [{} for _ in predicates]
@@ -259,7 +261,9 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
       1
     """
     if tree is old:
-        raise errors.ArgumentError("replace_all cannot replace the tree itself.", "Assign the new object instead.")
+        raise errors.ArgumentError(
+            "replace_all cannot replace the tree itself.", "Assign the new object instead."
+        )
     _, walk, _ = walk_tree(tree)
     places: list[tuple[Any, Any]] = []
     for holder, spec in zip(walk.objects, walk.specs, strict=True):
@@ -317,7 +321,9 @@ class Contents:
     def items(self) -> Iterator[Any]:
         """The shells, then pairs of module and attributes."""
         _, walk, _ = walk_tree(self.module)
-        modules = [x for x, spec in zip(walk.objects, walk.specs, strict=True) if spec and spec.kind is MODULE]
+        modules = [
+            x for x, spec in zip(walk.objects, walk.specs, strict=True) if spec and spec.kind is MODULE
+        ]
         outer, _shells.ids = _shells.ids, (_shells.ids or set()) | {id(m) for m in modules}
         try:
             yield from modules

@@ -28,7 +28,9 @@ def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0
         return _render_variable(edge, spec)
     if spec.kind is MODULE:
         return _render_module(graphdef, edge, spec, seen, depth)
-    children = [(k, render_edge(graphdef, e, seen, depth + 1)) for k, e in zip(spec.keys, spec.edges, strict=True)]
+    children = [
+        (k, render_edge(graphdef, e, seen, depth + 1)) for k, e in zip(spec.keys, spec.edges, strict=True)
+    ]
     if spec.kind in (LIST, DICT):
         return mapping((repr(k), text) for k, text in children)
     return call(spec.type.__name__, [(str(k), text) for k, text in children])

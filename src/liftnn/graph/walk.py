@@ -23,7 +23,7 @@ from liftnn.graph.kinds import (
     classify,
     kind_by_type,
 )
-from liftnn.graph.static import NotImmutable, Static, immutable_key
+from liftnn.graph.static import NotImmutableError, Static, immutable_key
 from liftnn.graph.variable import Variable
 from liftnn.trees import Key, Path, format_path
 
@@ -33,7 +33,9 @@ class _Open:
 
     __slots__ = ("arrays", "children", "edges", "extra", "keys", "kind", "number", "type")
 
-    def __init__(self, number: int, kind: NodeKind, cls: type, extra: Any, keys: Sequence[Key], children: Sequence[Any]):
+    def __init__(
+        self, number: int, kind: NodeKind, cls: type, extra: Any, keys: Sequence[Key], children: Sequence[Any]
+    ):
         self.number = number
         self.kind = kind
         self.type = cls
@@ -147,7 +149,9 @@ class Walk:
 
     def _close(self, node: _Open) -> None:
         """Called when all children of a node have their edges."""
-        self.specs[node.number] = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
+        self.specs[node.number] = NodeSpec(
+            node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges)
+        )
         self.arrays[node.number] = node.arrays
         if node.kind.frozen:
             self.frozen.append(node.number)
@@ -168,7 +172,8 @@ def _static(value: Any) -> Static:
     """The edge of a static value that is not of a simple type."""
     if isinstance(value, (set, frozenset)) and any(hasattr(type(x), "__graph_node__") for x in value):
         raise errors.StructureError(
-            "A set holds modules or Variables, and a set has no order to number them by.", "Use a list or a dict."
+            "A set holds modules or Variables, and a set has no order to number them by.",
+            "Use a list or a dict.",
         )
     return Static(value)
 
@@ -177,11 +182,13 @@ def _static_if_frozen(kind: NodeKind, value: Any) -> Static | None:
     """The static edge of a frozen node that holds nothing but immutable values, else None."""
     if not kind.frozen or kind is PYTREE:
         return None
-    if isinstance(value, tuple) and any(isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in value):
+    if isinstance(value, tuple) and any(
+        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in value
+    ):
         return None  # the common case, without the exception below
     try:
         immutable_key(value)
-    except NotImmutable:
+    except NotImmutableError:
         return None
     return Static(value)
 
@@ -279,7 +286,8 @@ class Rewalk(Walk):
         if node.kind.frozen:
             if spec != old:
                 raise errors.StructureError(
-                    f"A {node.type.__name__} was changed in place.", "Assign a new one to the attribute instead."
+                    f"A {node.type.__name__} was changed in place.",
+                    "Assign a new one to the attribute instead.",
                 )
             if not must_return:
                 return
@@ -296,7 +304,6 @@ class Rewalk(Walk):
                 arrays.append(array)
         self.specs[number] = spec._replace(edges=tuple(edges))
         self.arrays[number] = arrays
-
 
 
 def _is(a: Any, b: Any) -> bool:

@@ -158,6 +158,7 @@ class Lifted:
         functools.update_wrapper(self, functions[0], updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the transformed function."""
         call = self._open(args, kwargs)
         return self._close(call, call.bound(call.values, call.arrays))
 
@@ -167,7 +168,9 @@ class Lifted:
     def __repr__(self) -> str:
         return f"<liftnn.{self._options.name} of {getattr(self, '__qualname__', self._functions[0])}>"
 
-    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments as they are split; a transform with static arguments marks them here."""
         return args, kwargs
 
@@ -194,7 +197,8 @@ class Lifted:
         plan, bound = self._bound.get(graph) or self._make(graph)
         objects = walk.objects
         values = [
-            encode(objects[number].raw_value, lambda number=number: plan.path_of(number)) for number in plan.variables
+            encode(objects[number].raw_value, lambda number=number: plan.path_of(number))
+            for number in plan.variables
         ]
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
@@ -244,7 +248,9 @@ def _check_writable(call: Call, result: Result) -> None:
 
 def _commit(call: Call, result: Result, objects: list[Any]) -> Any:
     """Puts a result into objects and gives the output."""
-    updates = {n: decode(x) for n, x in zip(call.plan.variables, result.updates, strict=True) if x is not None}
+    updates = {
+        n: decode(x) for n, x in zip(call.plan.variables, result.updates, strict=True) if x is not None
+    }
     new = [decode(x) for x in result.new]
     return commit(result.change, objects, updates, new, result.arrays, frames.owner_now())
 

@@ -138,7 +138,9 @@ class Spread:
             )
 
     def _resolved(self, spec: NodeSpec, entry: Entry) -> Prefix:
-        return entry.prefix.of(entry.path, _dummy(spec)) if isinstance(entry.prefix, ByFilter) else entry.prefix
+        return (
+            entry.prefix.of(entry.path, _dummy(spec)) if isinstance(entry.prefix, ByFilter) else entry.prefix
+        )
 
     def of_value(self, number: int, value: Any) -> Prefix:
         """The prefix of a Variable that holds `value`."""
@@ -150,7 +152,9 @@ class Spread:
     def of_array(self, number: int, key: Any, array: Any) -> Prefix:
         """The prefix of a bare array that a node holds under a key."""
         entry = self.entries[number]
-        return entry.prefix.of((*entry.path, key), array) if isinstance(entry.prefix, ByFilter) else entry.prefix
+        return (
+            entry.prefix.of((*entry.path, key), array) if isinstance(entry.prefix, ByFilter) else entry.prefix
+        )
 
 
 def _dummy(spec: NodeSpec | None, value: Any = None) -> Any:
@@ -291,7 +295,10 @@ def _is_prefix_leaf(x: Any) -> bool:
 
 def _leaf_paths(treedef: Any) -> list[Path]:
     tree = treedef.unflatten(range(treedef.num_leaves))
-    return [tuple([getattr(e, "key", getattr(e, "idx", e)) for e in p]) for p, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    return [
+        tuple([getattr(e, "key", getattr(e, "idx", e)) for e in p])
+        for p, _ in jax.tree_util.tree_flatten_with_path(tree)[0]
+    ]
 
 
 # --- results grouped by prefix
@@ -337,7 +344,9 @@ def group(result: Result, placement: Placement, choices: Sequence[Prefix]) -> tu
     return groups, Layout(
         tuple(map(put, result.arrays, placement.arrays)),
         tuple(map(put, result.new, placement.new)),
-        tuple([None if x is None else put(x, p) for x, p in zip(result.updates, placement.updates, strict=True)]),
+        tuple(
+            [None if x is None else put(x, p) for x, p in zip(result.updates, placement.updates, strict=True)]
+        ),
         result.change,
     )
 
@@ -349,7 +358,9 @@ def ungroup(groups: Sequence[Sequence[Any]], layout: Layout, extra: Any = None) 
         return None if place is None else groups[place[0]][place[1]]
 
     parts: list[Callable[..., Any]] = [lambda places: list(map(get, places))]
-    return Result(parts[0](layout.arrays), parts[0](layout.new), parts[0](layout.updates), layout.change, extra)
+    return Result(
+        parts[0](layout.arrays), parts[0](layout.new), parts[0](layout.updates), layout.change, extra
+    )
 
 
 def distinct(prefixes: Iterable[Any]) -> list[Prefix]:

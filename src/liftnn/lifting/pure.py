@@ -78,7 +78,9 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
         )
 
 
-def _close(out: Any, plan: Plan, merged: Merged, frame: frames.Frame, returned: Sequence[bool] | None) -> Result:
+def _close(
+    out: Any, plan: Plan, merged: Merged, frame: frames.Frame, returned: Sequence[bool] | None
+) -> Result:
     """Walks what the function returned and what it was given, and says what is new."""
 
     def place(number: int) -> tuple[str, Path]:

@@ -58,7 +58,9 @@ class Plan:
         self.graph = graph
         self.variables = tuple([i for i, spec in enumerate(graph.specs) if spec.kind is VARIABLE])
         self.slots = {number: slot for slot, number in enumerate(self.variables)}
-        self.leaf_arrays = {leaf: n for n, leaf in enumerate(i for i, e in enumerate(graph.edges) if e is ARRAY)}
+        self.leaf_arrays = {
+            leaf: n for n, leaf in enumerate(i for i, e in enumerate(graph.edges) if e is ARRAY)
+        }
         """Position in `arrays` of each leaf of the arguments that is a bare array."""
         self.node_arrays: dict[int, range] = {}
         """Positions in `arrays` of the bare arrays of each node that has some."""

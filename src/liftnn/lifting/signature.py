@@ -55,7 +55,8 @@ def select(
     names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
     if not all(isinstance(n, int) for n in nums) or not all(isinstance(n, str) for n in names):
         raise errors.ArgumentTypeError(
-            f"{what}_argnums takes ints and {what}_argnames strings; got {argnums!r} and {argnames!r}.", "Correct them."
+            f"{what}_argnums takes ints and {what}_argnames strings; got {argnums!r} and {argnames!r}.",
+            "Correct them.",
         )
     if not nums and not names:
         return Selected((), ())
@@ -67,7 +68,12 @@ def select(
 
 
 def _complete(
-    parameters: Any, nums: tuple[int, ...], names: tuple[str, ...], infer_nums: bool, infer_names: bool, what: str
+    parameters: Any,
+    nums: tuple[int, ...],
+    names: tuple[str, ...],
+    infer_nums: bool,
+    infer_names: bool,
+    what: str,
 ) -> Selected:
     """Checks positions and names against a signature, and infers the ones from the others."""
     kinds = [p.kind for p in parameters.values()]

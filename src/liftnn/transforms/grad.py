@@ -1,4 +1,4 @@
-"""`grad` and `value_and_grad`: gradients with respect to arrays, and to the Variables of modules that a filter picks."""
+"""`grad` and `value_and_grad`: gradients of arrays, and of the Variables of modules that a filter picks."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def grad(
       [1.0, 1.0, 1.0]
     """
     finish: Finish = (lambda out, grads: (grads, out[1])) if has_aux else (lambda out, grads: grads)
-    return _differentiated(f, "grad", finish, argnums, wrt, has_aux, holomorphic=holomorphic, allow_int=allow_int)
+    return _differentiated(
+        f, "grad", finish, argnums, wrt, has_aux, holomorphic=holomorphic, allow_int=allow_int
+    )
 
 
 @configurable
@@ -152,7 +154,9 @@ def _differentiated(
 ) -> Lifted:
     """`grad` and `value_and_grad`, which differ in what they return only."""
     single = isinstance(argnums, (int, DiffState))
-    chosen = [a if isinstance(a, DiffState) else DiffState(a, wrt) for a in ((argnums,) if single else argnums)]
+    chosen = [
+        a if isinstance(a, DiffState) else DiffState(a, wrt) for a in ((argnums,) if single else argnums)
+    ]
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         selection = Selection(plan, chosen)
@@ -164,7 +168,9 @@ def _differentiated(
                 result = pure(*picked.put(diff, values, arrays))
                 return _scalar(result, has_aux), result
 
-            (_, result), grads = jax.value_and_grad(loss, has_aux=True, **options)(picked.take(values, arrays))
+            (_, result), grads = jax.value_and_grad(loss, has_aux=True, **options)(
+                picked.take(values, arrays)
+            )
             trees = picked.gradients(grads)
             return result._replace(extra=trees[0] if single else tuple(trees))
 
@@ -208,13 +214,13 @@ class Selection:
         self.plan = plan
         positional, _ = plan.arguments
         self.chosen: list[tuple[Argument, Any]] = []
-        for argnum, filter in ((c.argnum, c.filter) for c in chosen):
+        for argnum, wrt in ((c.argnum, c.filter) for c in chosen):
             if not -len(positional) <= argnum < len(positional):
                 raise errors.ArgumentError(
                     f"argnums has {argnum}, but only {len(positional)} positional arguments were passed.",
                     "Pass the differentiated arguments by position.",
                 )
-            self.chosen.append((positional[argnum], to_predicate(filter)))
+            self.chosen.append((positional[argnum], to_predicate(wrt)))
 
     def pick(self, values: Sequence[Any], arrays: Sequence[Any], allow_int: bool) -> Picked:
         """Applies the filters to the values at hand.
@@ -247,7 +253,8 @@ class Selection:
         if type(edge) is not int:
             if leaf not in self.plan.leaf_arrays:
                 raise errors.ArgumentTypeError(
-                    f"{self.plan.leaf_names[leaf]} is to be differentiated, but is no array.", "Correct `argnums`."
+                    f"{self.plan.leaf_names[leaf]} is to be differentiated, but is no array.",
+                    "Correct `argnums`.",
                 )
             return picked.add_array(self.plan.leaf_arrays[leaf])
         parts: dict[Path, tuple[bool, int]] = {}

@@ -135,14 +135,18 @@ class Jitted(Lifted):
       options: Options of `jax.jit`.
     """
 
-    def __init__(self, f: Callable[..., Any], static: Any, donate: Any, shardings: Any, options: dict[str, Any]):
+    def __init__(
+        self, f: Callable[..., Any], static: Any, donate: Any, shardings: Any, options: dict[str, Any]
+    ):
         self.n_traces = 0
         """How often the function has been traced."""
         lift_options = Options("jit", static_leaves=False, sealed=True, returned=self._returned)
         super().__init__((f,), self._bind_call, lift_options)
         self._static = select(self._functions[0], *static, "static")
         self._donate = select(self._functions[0], *donate, "donate")
-        both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(self._donate.names)
+        both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
+            self._donate.names
+        )
         if both:
             raise errors.ArgumentError(f"Arguments cannot be both static and donated: {sorted(both)}.", "")
         self._shardings = shardings
@@ -218,13 +222,17 @@ class Jitted(Lifted):
             full = list(args)
         return self._open(tuple(full[len(self._first) :]), {**like.static[1], **kwargs})
 
-    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self._static:
             return args, kwargs
         positions = self._static.positions(len(args))
         marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
         names = self._static.names
-        return tuple(marked), {k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()}
+        return tuple(marked), {
+            k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
+        }
 
     def _donated_leaves(self, plan: Plan) -> list[int]:
         """The leaves of the donated arguments."""
@@ -276,7 +284,9 @@ class _Bound:
       options: Options of `jax.jit`.
     """
 
-    def __init__(self, plan: Plan, pure: PureCall, donated: list[int], shardings: Any, options: dict[str, Any]):
+    def __init__(
+        self, plan: Plan, pure: PureCall, donated: list[int], shardings: Any, options: dict[str, Any]
+    ):
         self.plan = plan
         reached = plan.reach(donated)
         self.value_donated = [number in reached for number in plan.variables]
@@ -319,7 +329,9 @@ class _Bound:
         parts = []
         for donated in (True, False):
             chosen = [v for v, d in zip(values, self.value_donated, strict=True) if d is donated]
-            parts.append((chosen, [a for a, d in zip(arrays, self.array_donated, strict=True) if d is donated]))
+            parts.append(
+                (chosen, [a for a, d in zip(arrays, self.array_donated, strict=True) if d is donated])
+            )
         return parts[0], parts[1]
 
     def join(self, donated: Any, kept: Any) -> tuple[list[Any], list[Any]]:

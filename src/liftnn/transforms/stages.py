@@ -73,6 +73,7 @@ class Compiled(Stage):
     """A function compiled for some arguments: called like the function, it updates the modules."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the program and puts what it did into the modules."""
         call = self._jitted.open_without_static(self._call, args, kwargs)
         if call.plan.graph != self._call.plan.graph:
             difference = describe_difference(self._call.plan.graph, call.plan.graph, name_argument)

@@ -129,7 +129,13 @@ class _Bound:
     """
 
     def __init__(
-        self, plan: Plan, pure: PureCall, axes: list[Prefix], out_axes: Any, split_rngs: bool, options: dict[str, Any]
+        self,
+        plan: Plan,
+        pure: PureCall,
+        axes: list[Prefix],
+        out_axes: Any,
+        split_rngs: bool,
+        options: dict[str, Any],
     ):
         self.plan = plan
         self.pure = pure
@@ -138,7 +144,9 @@ class _Bound:
         self.split_rngs = split_rngs
         self.options = options
         self.spread: Spread = spread_arguments(plan, axes)
-        out_leaves = jax.tree.leaves(self.out_axes, is_leaf=lambda x: x is None or not isinstance(x, (tuple, list, dict)))
+        out_leaves = jax.tree.leaves(
+            self.out_axes, is_leaf=lambda x: x is None or not isinstance(x, (tuple, list, dict))
+        )
         self.choices = distinct([*axes, *out_leaves])
 
     def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
@@ -166,7 +174,7 @@ class _Bound:
             if culprit is None:
                 raise
             raise errors.SharedWriteError(
-                f"{culprit} is shared by all lanes of this vmap, and was written with a value that differs between them."
+                f"{culprit} is shared by all lanes of this vmap, but they write different values to it."
             ) from error
 
     def _place(self, result: Result, value_axes: list[Prefix]) -> Placement:
@@ -198,7 +206,9 @@ class _Bound:
                 return self.pure(values, arrays).updates[slot]
 
             try:
-                jax.eval_shape(jax.vmap(one, in_axes=in_axes, out_axes=None, **self.options), values, list(arrays))
+                jax.eval_shape(
+                    jax.vmap(one, in_axes=in_axes, out_axes=None, **self.options), values, list(arrays)
+                )
             except ValueError:
                 return f"{self.plan.path_of(number)} (a {self.plan.types[slot].__name__})"
         return None
