@@ -129,6 +129,151 @@ from liftnn.lifting.result import (
 from liftnn.lifting.result import (
     Result as Result,
 )
+from liftnn.metrics import (
+    Accuracy as Accuracy,
+)
+from liftnn.metrics import (
+    Average as Average,
+)
+from liftnn.metrics import (
+    Metric as Metric,
+)
+from liftnn.metrics import (
+    MultiMetric as MultiMetric,
+)
+from liftnn.metrics import (
+    Statistics as Statistics,
+)
+from liftnn.metrics import (
+    Welford as Welford,
+)
+from liftnn.nn import initializers as initializers
+from liftnn.nn.activations import (
+    celu as celu,
+)
+from liftnn.nn.activations import (
+    elu as elu,
+)
+from liftnn.nn.activations import (
+    gelu as gelu,
+)
+from liftnn.nn.activations import (
+    glu as glu,
+)
+from liftnn.nn.activations import (
+    hard_sigmoid as hard_sigmoid,
+)
+from liftnn.nn.activations import (
+    hard_silu as hard_silu,
+)
+from liftnn.nn.activations import (
+    hard_swish as hard_swish,
+)
+from liftnn.nn.activations import (
+    hard_tanh as hard_tanh,
+)
+from liftnn.nn.activations import (
+    identity as identity,
+)
+from liftnn.nn.activations import (
+    leaky_relu as leaky_relu,
+)
+from liftnn.nn.activations import (
+    log_sigmoid as log_sigmoid,
+)
+from liftnn.nn.activations import (
+    log_softmax as log_softmax,
+)
+from liftnn.nn.activations import (
+    logsumexp as logsumexp,
+)
+from liftnn.nn.activations import (
+    one_hot as one_hot,
+)
+from liftnn.nn.activations import (
+    relu as relu,
+)
+from liftnn.nn.activations import (
+    relu6 as relu6,
+)
+from liftnn.nn.activations import (
+    selu as selu,
+)
+from liftnn.nn.activations import (
+    sigmoid as sigmoid,
+)
+from liftnn.nn.activations import (
+    silu as silu,
+)
+from liftnn.nn.activations import (
+    soft_sign as soft_sign,
+)
+from liftnn.nn.activations import (
+    softmax as softmax,
+)
+from liftnn.nn.activations import (
+    softplus as softplus,
+)
+from liftnn.nn.activations import (
+    standardize as standardize,
+)
+from liftnn.nn.activations import (
+    swish as swish,
+)
+from liftnn.nn.activations import (
+    tanh as tanh,
+)
+from liftnn.nn.batch_norm import (
+    BatchNorm as BatchNorm,
+)
+from liftnn.nn.conv import (
+    Conv as Conv,
+)
+from liftnn.nn.conv_transpose import (
+    ConvTranspose as ConvTranspose,
+)
+from liftnn.nn.dropout import (
+    Dropout as Dropout,
+)
+from liftnn.nn.einsum import (
+    Einsum as Einsum,
+)
+from liftnn.nn.embed import (
+    Embed as Embed,
+)
+from liftnn.nn.linear import (
+    Linear as Linear,
+)
+from liftnn.nn.linear_general import (
+    LinearGeneral as LinearGeneral,
+)
+from liftnn.nn.normalization import (
+    GroupNorm as GroupNorm,
+)
+from liftnn.nn.normalization import (
+    LayerNorm as LayerNorm,
+)
+from liftnn.nn.normalization import (
+    RMSNorm as RMSNorm,
+)
+from liftnn.nn.pooling import (
+    avg_pool as avg_pool,
+)
+from liftnn.nn.pooling import (
+    max_pool as max_pool,
+)
+from liftnn.nn.pooling import (
+    min_pool as min_pool,
+)
+from liftnn.nn.pooling import (
+    pool as pool,
+)
+from liftnn.nn.prelu import (
+    PReLU as PReLU,
+)
+from liftnn.nn.sequential import (
+    Sequential as Sequential,
+)
 from liftnn.optim import (
     Optimizer as Optimizer,
 )

@@ -11,17 +11,15 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
 from liftnn.graph.module import Module
+from liftnn.graph.operators import unwrap
 from liftnn.graph.variable_types import RngCount, RngKey
 from liftnn.graph.verbs import iter_graph
 
 
 def _as_key(seed: Any, name: str) -> Any:
     """A typed key from a seed or key."""
-    if isinstance(seed, RngKey):
-        seed = seed.value
-    if isinstance(seed, (jax.Array, jax.ShapeDtypeStruct)) and jnp.issubdtype(
-        seed.dtype, jax.dtypes.prng_key
-    ):
+    seed = unwrap(seed)
+    if jnp.issubdtype(getattr(seed, "dtype", int), jax.dtypes.prng_key):
         return seed
     shape, dtype = jnp.shape(seed), jnp.result_type(seed)
     if shape == () and jnp.issubdtype(dtype, jnp.integer):
@@ -151,18 +149,27 @@ class Rngs(Module):
             {name: jax.random.split(k, split[name]) if name in split else k for name, k in keys.items()}
         )
 
-    def split(self, shape: int | tuple[int, ...], only: Filter = ...) -> Rngs:
+    def split(self, *filters: Any, only: Filter = ...) -> Any:
         """A new Rngs with one key for each lane, for use under `vmap` with axis 0.
 
         Args:
-          shape: How many keys, or the shape of an array of them.
+          *filters: The number of keys, or the shape of an array of them. With filters instead, or nothing, this is
+            `Module.split`.
           only: Which streams, by path `(name,)` and stream. The default is all; the others keep one key.
 
         Returns:
           The new Rngs; the counts of this one advance by one.
         """
+        if not (len(filters) == 1 and _is_shape(filters[0])):
+            return super().split(*filters)
         chosen = to_predicate(only)
-        return self.fork(**{name: shape for name, stream in self.items() if chosen((name,), stream)})
+        return self.fork(**{name: filters[0] for name, stream in self.items() if chosen((name,), stream)})
+
+
+def _is_shape(x: Any) -> bool:
+    """Whether `x` is an int or a tuple of ints."""
+    sizes = x if isinstance(x, tuple) and x else (x,)
+    return all(isinstance(n, int) and not isinstance(n, bool) for n in sizes)
 
 
 def split_rngs(rngs: Rngs, splits: int | tuple[int, ...], *, only: Filter = ...) -> Rngs:

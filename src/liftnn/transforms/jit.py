@@ -142,8 +142,8 @@ class Jitted(Lifted):
         """How often the function has been traced."""
         lift_options = Options("jit", static_leaves=False, sealed=True, returned=self._returned)
         super().__init__((f,), self._bind_call, lift_options)
-        self._static = select(self._functions[0], *static, "static")
-        self._donate = select(self._functions[0], *donate, "donate")
+        self._static = select(self._functions[0], static[0], static[1], "static")
+        self._donate = select(self._functions[0], donate[0], donate[1], "donate")
         both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
             self._donate.names
         )

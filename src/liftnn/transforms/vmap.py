@@ -188,8 +188,8 @@ class _Bound:
         shared = [i for i, t in enumerate(self.plan.types) if issubclass(t, RngKey) and axes[i] is None]
         if shared:
             size = self.options["axis_size"] or _lanes((*values, *arrays), (*value_axes, *array_axes))
-            for i in shared if size is not None else ():
-                if jax.tree.leaves(values[i]):
+            for i in shared:
+                if size is not None and jax.tree.leaves(values[i]):
                     values[i] = lane_keys(values[i], size)
                     axes[i] = 0
         return axes
