@@ -22,7 +22,7 @@ def parse_options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", choices=MODELS, default="cnn", help="the network to train")
-    add("--epochs", type=whole(1), default=4, metavar="N", help="passes over the training images")
+    add("--epochs", type=whole(1), default=5, metavar="N", help="passes over the training images")
     add("--batch-size", type=whole(1, TRAIN_IMAGES), default=128, metavar="N", help="images a step")
     add("--learning-rate", "--lr", type=positive, default=4e-3, metavar="X", help="peak, after warm-up")
     add("--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="for weights, dropout, order")

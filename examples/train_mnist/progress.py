@@ -14,7 +14,7 @@ class Bar:
     """Iterates over steps and shows how far it got, how fast, and whatever `note` is given.
 
     Example:
-      bar = Bar(batches, label="epoch 1/4", size=128, unit="images")
+      bar = Bar(batches, label="epoch 1/5", size=128, unit="images")
       for batch in bar:
           ...
           if bar.due:
