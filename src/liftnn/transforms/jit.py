@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.graph.kinds import is_object
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
@@ -306,6 +307,7 @@ class _Bound:
 
         call.__name__ = call.__qualname__ = pure.__name__
         self.jitted = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
+        self._nested = jax.jit(call, **options) if donated else self.jitted
 
     def _resolve(self, shardings: Any) -> dict[str, Any]:
         """The shardings of the flat arguments and grouped results."""
@@ -343,7 +345,14 @@ class _Bound:
         return joined[0], joined[1]
 
     def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-        return self.result(self.jitted(*self.divide(values, arrays)))
+        """Runs the program; inside another transform without donation.
+
+        There the buffers belong to the caller of that transform, who still needs them, to compute gradients or
+        to be as before if something raises.
+        """
+        outermost = frames.owner_now() is frames.PLAIN
+        program = self.jitted if outermost else self._nested
+        return self.result(program(*self.divide(values, arrays)))
 
     def result(self, returned: Any) -> Result:
         """The result in what the compiled function returned."""

@@ -1,0 +1,113 @@
+"""Every transform, and every ordered pair of transforms, acts on modules like the plain call."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tests.effects import EFFECTS, Effect, Model, everything
+from tests.same import assert_same, has_tracer
+from tests.transform_table import TRANSFORMS
+
+X = jnp.linspace(-1.0, 1.0, 3)
+PAIRS = list(itertools.product(TRANSFORMS, repeat=2))
+
+
+def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: int = 2) -> None:
+    model, reference = Model(), Model()
+    for _ in range(calls):
+        out, expected = transformed(model, X), effect(reference, X)
+        assert_same((out, model), (expected, reference))
+    assert not has_tracer(model)
+
+
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None:
+    repeatable = effect.__name__ not in ("delete_attribute", "edit_dicts")
+    assert_acts_like_the_plain_call(TRANSFORMS[name](effect), effect, calls=2 if repeatable else 1)
+
+
+@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+def test_nested_transforms_act_like_the_plain_call(outer: str, inner: str) -> None:
+    transformed = TRANSFORMS[outer](TRANSFORMS[inner](everything))
+    assert_acts_like_the_plain_call(transformed, everything, calls=1)
+
+
+@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+def test_an_exception_under_nested_transforms_leaves_the_model_as_it_was(outer: str, inner: str) -> None:
+    def fails(model: Model, x: jax.Array) -> None:
+        everything(model, x)
+        raise KeyError("half way")
+
+    model = Model()
+    kept = list(model.layers), dict(model.options), vars(model).copy()
+    with pytest.raises(KeyError, match="half way"):
+        TRANSFORMS[outer](TRANSFORMS[inner](fails))(model, X)
+    assert_same(model, Model())
+    assert (list(model.layers), dict(model.options), vars(model)) == kept
+    assert_acts_like_the_plain_call(TRANSFORMS[outer](TRANSFORMS[inner](everything)), everything, calls=1)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_returned_input_is_the_input(name: str) -> None:
+    model = Model()
+    call = TRANSFORMS[name](lambda m, x: (m, m.layers[0], m.first.w, {"again": m}))
+    whole, block, w, again = call(model, X)
+    assert whole is model
+    assert block is model.layers[0]
+    assert w is model.first.w
+    assert again["again"] is model
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_is_written_keeps_its_identity(name: str) -> None:
+    model = Model()
+    before = [model.layers, model.options, model.first, model.first.b, model.first.w, *model.layers]
+
+    def write(m: Model, x: jax.Array) -> None:
+        m.first.b.value = m.first.b + 1
+        m.first.w.axis = "changed"
+        m.layers.append(m.first)
+        m.options["new"] = 1
+        m.note = "new"
+
+    TRANSFORMS[name](write)(model, X)
+    after = [model.layers, model.options, model.first, model.first.b, model.first.w, *model.layers[:2]]
+    assert all(a is b for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_same_object_passed_twice_is_one_object_inside(name: str) -> None:
+    model = Model()
+
+    def check(m: Model, x: jax.Array) -> None:
+        again = m.options["inner"]["block"]
+        assert again is m.layers[0]
+        assert m.owner is m
+        assert m.second.w is m.first.w
+
+    TRANSFORMS[name](check)(model, X)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_no_tracer_leaks(name: str) -> None:
+    with jax.checking_leaks():
+        TRANSFORMS[name](everything)(Model(), X)
+
+
+@pytest.mark.parametrize("name", ["jit", "donating jit"])
+def test_equal_structure_is_traced_once(name: str) -> None:
+    traces = 0
+
+    def f(model: Model, x: jax.Array) -> jax.Array:
+        nonlocal traces
+        traces += 1
+        return model(x)
+
+    call = TRANSFORMS[name](f)
+    for _ in range(3):
+        call(Model(), X)
+    assert traces == 1
