@@ -1,0 +1,1 @@
+"""Layers, and what they are made of: initializers, activations, pooling, dtypes."""

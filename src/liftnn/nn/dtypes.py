@@ -1,0 +1,82 @@
+"""The dtype that a layer computes in: inferred from its inputs and weights, or forced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from liftnn import errors
+
+PromoteDtype = Callable[..., tuple[Any, ...]]
+"""A function `(arrays, *, dtype) -> arrays` such as `promote_dtype`: how a layer brings its operands to one dtype."""
+
+
+def canonicalize_dtype(
+    *args: ArrayLike | None, dtype: DTypeLike | None = None, inexact: bool = True
+) -> DTypeLike:
+    """The dtype to compute in.
+
+    Args:
+      *args: Arrays of any shape and dtype, from which the dtype is inferred; None is skipped.
+      dtype: The dtype to compute in. The default, None, infers it with `jax.numpy.result_type`.
+      inexact: Whether the dtype must be floating or complex. The default, True, turns an inferred integer dtype
+        into a floating one.
+
+    Returns:
+      The dtype.
+
+    Raises:
+      ArgumentError: If `dtype` is given and is an integer or boolean one, though `inexact` is set.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.nn import dtypes
+      >>> dtypes.canonicalize_dtype(jnp.ones((2,), jnp.bfloat16), None, jnp.ones((2,), jnp.float32))
+      dtype('float32')
+    """
+    if dtype is None:
+        dtype = jnp.result_type(*[jnp.asarray(x) for x in args if x is not None])
+        if inexact and not jnp.issubdtype(dtype, jnp.inexact):
+            return jnp.promote_types(jnp.float32, dtype)
+    elif inexact and not jnp.issubdtype(dtype, jnp.inexact):
+        raise errors.ArgumentError(
+            f"A layer cannot compute in dtype={jnp.dtype(dtype).name}: it needs a floating or complex dtype.",
+            "Give a dtype such as jax.numpy.float32 or jax.numpy.bfloat16, or None to infer it.",
+        )
+    return dtype
+
+
+def promote_dtype(
+    args: tuple[ArrayLike | None, ...], /, *, dtype: DTypeLike | None = None, inexact: bool = True
+) -> tuple[Any, ...]:
+    """Brings arrays to one dtype.
+
+    Args:
+      args: Arrays of any shape and dtype; None stays None.
+      dtype: The dtype of the results. The default, None, infers it as `canonicalize_dtype` does.
+      inexact: Whether the dtype must be floating or complex; True by default.
+
+    Returns:
+      As many arrays, all of the same dtype.
+
+    Raises:
+      ArgumentError: If `dtype` is given and is an integer or boolean one, though `inexact` is set.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.nn import dtypes
+      >>> x, bias = dtypes.promote_dtype((jnp.arange(3), None))
+      >>> x.dtype, bias
+      (dtype('float32'), None)
+    """
+    dtype = canonicalize_dtype(*args, dtype=dtype, inexact=inexact)
+    return tuple(None if x is None else jnp.asarray(x, dtype) for x in args)
+
+
+def value_of(variable: Any) -> jax.Array | None:
+    """The array in a Variable, or None for a weight that the layer does without."""
+    return None if variable is None else variable.value

@@ -1,0 +1,81 @@
+"""Initializers `(key, shape, dtype) -> array`: those of `jax.nn.initializers`, and the two that complete them."""
+
+from __future__ import annotations
+
+from jax.nn.initializers import (
+    Initializer,
+    constant,
+    delta_orthogonal,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    ones,
+    orthogonal,
+    truncated_normal,
+    uniform,
+    variance_scaling,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
+
+__all__ = [
+    "Initializer",
+    "constant",
+    "delta_orthogonal",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "ones_init",
+    "orthogonal",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+    "zeros_init",
+]
+
+
+def zeros_init() -> Initializer:
+    """The initializer that fills with zeros, made by a call as the others are.
+
+    Returns:
+      `zeros`.
+
+    Example:
+      >>> import jax
+      >>> from liftnn.nn import initializers
+      >>> initializers.zeros_init()(jax.random.key(0), (2,))
+      Array([0., 0.], dtype=float32)
+    """
+    return zeros
+
+
+def ones_init() -> Initializer:
+    """The initializer that fills with ones, made by a call as the others are.
+
+    Returns:
+      `ones`.
+
+    Example:
+      >>> import jax
+      >>> from liftnn.nn import initializers
+      >>> initializers.ones_init()(jax.random.key(0), (2,))
+      Array([1., 1.], dtype=float32)
+    """
+    return ones

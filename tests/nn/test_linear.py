@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import liftnn
+from liftnn import errors
+
+ATTRIBUTES = (
+    "kernel", "bias", "in_features", "out_features", "use_bias", "dtype", "param_dtype", "precision",
+    "kernel_init", "bias_init", "dot_general",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_bias": False},
+        {"dtype": jnp.bfloat16},
+        {"param_dtype": jnp.bfloat16},
+        {"param_dtype": jnp.float16, "dtype": jnp.float32},
+        {"precision": "highest"},
+        {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32},
+    ],
+    ids=str,
+)
+def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn):
+    agrees_with_flax("Linear", 3, 5, x=rand(4, 3), grad=True, **drawn, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"param_dtype": jnp.bfloat16}, {"use_bias": False, "kernel_init": liftnn.initializers.he_uniform()}],
+    ids=str,
+)
+def test_initial_weights_are_those_of_flax(options, agrees_with_flax, rand):
+    agrees_with_flax("Linear", 3, 5, x=rand(4, 3), **options)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 3), (0, 3)])
+def test_any_number_of_batch_axes(shape, agrees_with_flax, rand, drawn):
+    agrees_with_flax("Linear", 3, 5, **drawn, x=rand(*shape))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32, jnp.uint8, bool])
+def test_dtypes_of_the_input_are_promoted_as_in_flax(dtype, agrees_with_flax, rand, drawn):
+    agrees_with_flax("Linear", 3, 5, **drawn, x=rand(2, 3, dtype=dtype))
+
+
+def test_layers_from_one_rngs_get_different_weights_the_same_as_in_flax():
+    ours, theirs = liftnn.Rngs(0), nnx.Rngs(0)
+    kernels = [liftnn.Linear(3, 5, rngs=ours).kernel.value for _ in range(2)]
+    np.testing.assert_array_equal(kernels, [nnx.Linear(3, 5, rngs=theirs).kernel[...] for _ in range(2)])
+    assert not np.array_equal(*kernels)
+
+
+def test_a_default_layer_has_the_attributes_of_the_recording_in_order():
+    assert (
+        tuple(a for a in vars(liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))) if not a.startswith("_"))
+        == ATTRIBUTES
+    )
+
+
+def test_an_option_that_is_given_becomes_an_attribute():
+    def promote(arrays, *, dtype):
+        return tuple(jnp.asarray(a, dtype) for a in arrays)
+
+    layer = liftnn.Linear(
+        2, 2, promote_dtype=promote, preferred_element_type=jnp.float32, rngs=liftnn.Rngs(0)
+    )
+    assert layer.promote_dtype is promote
+    assert layer.preferred_element_type is jnp.float32
+    assert layer(jnp.ones((1, 2))).shape == (1, 2)
+
+
+def test_without_bias_the_bias_is_none():
+    assert liftnn.Linear(2, 2, use_bias=False, rngs=liftnn.Rngs(0)).bias is None
+
+
+def test_metadata_goes_to_the_params():
+    layer = liftnn.Linear(
+        2, 2, kernel_metadata={"axes": ("in", "out")}, bias_metadata={"note": "b"}, rngs=liftnn.Rngs(0)
+    )
+    assert layer.kernel.axes == ("in", "out")
+    assert layer.bias.note == "b"
+
+
+def test_the_given_dot_general_is_called_without_options_that_were_not_given():
+    calls = []
+
+    def dot_general(lhs, rhs, dimension_numbers, precision):
+        calls.append(dimension_numbers)
+        return jax.lax.dot_general(lhs, rhs, dimension_numbers, precision=precision)
+
+    layer = liftnn.Linear(2, 2, dot_general=dot_general, rngs=liftnn.Rngs(0))
+    layer(jnp.ones((5, 2)))
+    assert calls == [(((1,), (0,)), ((), ()))]
+
+
+def test_out_sharding_goes_to_the_product():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        layer = liftnn.Linear(2, 4, rngs=liftnn.Rngs(0))
+        y = layer(jnp.ones((4, 2)), out_sharding=jax.sharding.PartitionSpec("data", None))
+    assert jax.typeof(y).sharding.spec == jax.sharding.PartitionSpec("data", None)
+
+
+def test_a_wrong_number_of_features_is_refused_with_both_numbers():
+    layer = liftnn.Linear(3, 4, rngs=liftnn.Rngs(0))
+    with pytest.raises(errors.ArgumentError) as info:
+        layer(jnp.ones((2, 5)))
+    assert str(info.value) == (
+        "This Linear was made for 3 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
+        "Make the layer with the input's number of features, or change the input."
+    )
+
+
+def test_a_scalar_is_refused():
+    with pytest.raises(errors.ArgumentError, match=r"axes \(-1,\), but its input has 0 axes"):
+        liftnn.Linear(3, 4, rngs=liftnn.Rngs(0))(1.0)
+
+
+def test_a_seed_in_place_of_rngs_is_refused():
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.Linear(3, 4, rngs=0)
+    assert str(info.value) == (
+        "A layer draws its weights from a liftnn.Rngs, but rngs is of type int.\n"
+        "Pass rngs=liftnn.Rngs(0), where 0 is the seed."
+    )
+
+
+def test_an_integer_dtype_is_refused():
+    with pytest.raises(errors.ArgumentError, match="cannot compute in dtype=int32"):
+        liftnn.Linear(3, 4, dtype=jnp.int32, rngs=liftnn.Rngs(0))(jnp.ones((2, 3)))

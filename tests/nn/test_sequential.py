@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import liftnn
+from liftnn import errors
+
+
+def build(library):
+    rngs = library.Rngs(0)
+    return library.Sequential(
+        library.Linear(3, 8, rngs=rngs),
+        library.relu,
+        library.Dropout(0.5, rngs=rngs),
+        library.Linear(8, 2, rngs=rngs),
+    )
+
+
+def test_layers_and_functions_are_applied_in_order_as_in_flax(rand, close):
+    close(build(liftnn)(rand(4, 3)), build(nnx)(rand(4, 3)))
+
+
+def test_tuples_are_passed_on_as_positional_and_dicts_as_keyword_arguments():
+    model = liftnn.Sequential(
+        lambda x: (x, 2 * x), lambda a, b: {"c": a + b}, lambda c: [c], lambda sequence: sequence[0] + 1
+    )
+    assert model(1) == 4
+
+
+def test_the_first_function_gets_all_arguments():
+    assert liftnn.Sequential(lambda a, *, b: a - b)(5, b=2) == 3
+
+
+@pytest.mark.parametrize(
+    "args, kwargs, result",
+    [((1,), {}, 1), ((1, 2), {}, (1, 2)), ((), {"a": 1}, {"a": 1}), ((), {}, None), ((0,), {}, 0)],
+)
+def test_without_functions_the_arguments_come_back_as_in_flax(args, kwargs, result):
+    assert liftnn.Sequential()(*args, **kwargs) == result
+    assert nnx.Sequential()(*args, **kwargs) == result
+
+
+def test_rngs_goes_to_the_functions_that_take_it(rand, close):
+    model, flax = (
+        library.Sequential(library.relu, library.Dropout(0.5), jnp.sin, library.Dropout(0.5))
+        for library in (liftnn, nnx)
+    )
+    close(model(rand(64), rngs=liftnn.Rngs(0)), flax(rand(64), rngs=nnx.Rngs(0)))
+
+
+def test_rngs_is_not_given_to_functions_without_a_signature():
+    assert liftnn.Sequential(max, lambda x, **kwargs: (x, kwargs))(3, 4, rngs=liftnn.Rngs(0)) == (4, {})
+
+
+def test_layers_is_a_list_that_can_be_changed():
+    model = liftnn.Sequential(lambda x: x + 1)
+    model.layers.append(lambda x: 10 * x)
+    assert model(1) == 20
+    del model.layers[0]
+    assert model(1) == 10
+
+
+def test_train_and_eval_reach_the_layers():
+    model = build(liftnn)
+    model.eval()
+    assert model.layers[2].deterministic is True
+
+
+def test_something_that_cannot_be_called_is_refused_with_its_position():
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.Sequential(liftnn.relu, 3)
+    assert str(info.value) == (
+        "Entry 1 of a Sequential is not a function or module, but of type int.\n"
+        "Give the layers one by one, as in Sequential(layer, relu), or unpack a list with *."
+    )
+
+
+def test_something_that_cannot_be_called_added_later_is_refused_by_the_call():
+    model = liftnn.Sequential(lambda x: x)
+    model.layers.append(None)
+    with pytest.raises(errors.ArgumentError, match="Entry 1 of a Sequential is not a function or module"):
+        model(1)
+
+
+def build_classifier(library, flatten):
+    rngs = library.Rngs(0)
+    return library.Sequential(
+        library.Conv(1, 4, (3, 3), strides=2, rngs=rngs),
+        library.BatchNorm(4, rngs=rngs),
+        library.relu,
+        library.Dropout(0.25, rngs=rngs),
+        flatten,
+        library.Linear(64, 3, rngs=rngs),
+    )
+
+
+def train(library, model, x, labels):
+    """Losses of four steps of gradient descent."""
+
+    @library.jit
+    def step(model, x, labels):
+        def loss_fn(model):
+            return -(library.log_softmax(model(x)) * library.one_hot(labels, 3)).sum(-1).mean()
+
+        loss, grads = library.value_and_grad(loss_fn)(model)
+        params = library.state(model, library.Param)
+        library.update(model, jax.tree.map(lambda p, g: p - 0.1 * g, params, grads))
+        return loss
+
+    return jnp.stack([step(model, x, labels) for _ in range(4)])
+
+
+def test_a_network_trains_as_in_flax(rand):
+    def flatten(x):
+        return x.reshape(len(x), -1)
+
+    x, labels = rand(6, 8, 8, 1), jnp.array([0, 1, 2, 0, 1, 2])
+    ours, theirs = build_classifier(liftnn, flatten), build_classifier(nnx, flatten)
+    losses = train(liftnn, ours, x, labels)
+    np.testing.assert_allclose(losses, train(nnx, theirs, x, labels), rtol=1e-5)
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(ours.layers[1].mean.value, theirs.layers[1].mean[...], rtol=1e-4, atol=1e-6)

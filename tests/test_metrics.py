@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import liftnn
+from liftnn import errors
+
+BATCHES = [np.array([1.0, 2.0, 4.0], np.float32), np.array([[3.0, -1.0]], np.float32), np.float32(7)]
+
+
+def statistics(values):
+    """The formulas: mean, standard error of the mean, standard deviation."""
+    return values.mean(), values.std() / np.sqrt(values.size), values.std()
+
+
+def assert_statistics(metric, values):
+    found = metric.compute()
+    found = (found.mean, found.standard_error_of_mean, found.standard_deviation)
+    np.testing.assert_allclose(found, statistics(values), rtol=1e-6)
+
+
+def test_average_is_that_of_flax_batch_after_batch():
+    ours, theirs = liftnn.Average(), nnx.metrics.Average()
+    for batch in [*BATCHES, 2, 2.5, np.array([1, 2]), np.array([True, False])]:
+        ours.update(values=jnp.asarray(batch))
+        theirs.update(values=jnp.asarray(batch))
+        np.testing.assert_array_equal(ours.compute(), theirs.compute())
+
+
+def test_average_takes_numbers_and_numpy_arrays():
+    metric = liftnn.Average()
+    metric.update(values=2)
+    metric.update(values=4.0)
+    metric.update(values=np.array([6, 8]))
+    assert metric.compute() == 5
+    assert (metric.total.value.dtype, metric.count.value.dtype) == (jnp.float32, jnp.int32)
+
+
+@pytest.mark.parametrize("metric", [liftnn.Average(), liftnn.Accuracy(), liftnn.Accuracy(threshold=0.5)])
+def test_an_average_of_nothing_is_nan(metric):
+    assert jnp.isnan(metric.compute())
+
+
+def test_a_reset_forgets_all_and_keeps_the_variables():
+    metric = liftnn.Average()
+    total = metric.total
+    metric.update(values=jnp.ones(3))
+    metric.reset()
+    assert jnp.isnan(metric.compute())
+    metric.update(values=jnp.array([5.0]))
+    assert metric.compute() == 5
+    assert metric.total is total
+
+
+def test_the_values_can_have_another_name_and_the_rest_is_ignored():
+    metric = liftnn.Average("loss")
+    metric.update(loss=jnp.array([1.0, 3.0]), logits=None, values="no number")
+    assert metric.compute() == 2
+
+
+def test_low_precision_values_are_added_up_in_float32():
+    metric = liftnn.Average()
+    metric.update(values=jnp.full((1000,), 1.0078125, jnp.bfloat16))
+    assert metric.compute() == 1.0078125
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.int32, jnp.float32])
+def test_masked_averages_are_those_of_flax(dtype):
+    ours, theirs = liftnn.Average(), nnx.metrics.Average()
+    values, mask = jnp.arange(6.0).reshape(2, 3), jnp.array([[1, 0, 1], [0, 0, 1]]).astype(dtype)
+    ours.update(values=values, mask=mask)
+    theirs.update(values=values, mask=mask)
+    assert ours.compute() == theirs.compute() == 7 / 3
+
+
+def test_a_mask_that_broadcasts_counts_each_value_that_it_lets_through():
+    metric = liftnn.Average()
+    metric.update(values=jnp.arange(6.0).reshape(2, 3), mask=jnp.array([[True], [False]]))
+    assert metric.compute() == 1
+
+
+def test_nan_behind_the_mask_does_not_count():
+    average, welford = liftnn.Average(), liftnn.Welford()
+    for metric in (average, welford):
+        metric.update(values=jnp.array([1.0, jnp.nan, jnp.inf]), mask=jnp.array([1, 0, 0]))
+    assert average.compute() == welford.compute().mean == 1
+
+
+def test_accuracy_is_that_of_flax_batch_after_batch():
+    ours, theirs = liftnn.Accuracy(), nnx.metrics.Accuracy()
+    for seed in range(3):
+        logits = jax.random.normal(jax.random.key(seed), (5, 4, 3))
+        labels = jax.random.randint(jax.random.key(seed + 9), (5, 4), 0, 3)
+        mask = labels > 0
+        ours.update(logits=logits, labels=labels, mask=mask, loss=0.0)
+        theirs.update(logits=logits, labels=labels, mask=mask, loss=0.0)
+        np.testing.assert_array_equal(ours.compute(), theirs.compute())
+
+
+def test_accuracy_with_a_threshold_is_that_of_flax():
+    ours, theirs = liftnn.Accuracy(threshold=0.5), nnx.metrics.Accuracy(threshold=0.5)
+    logits, labels = jnp.array([0.5, 0.4, 0.9, -3.0]), jnp.array([1, 1, 0, 0])
+    ours.update(logits=logits, labels=labels)
+    theirs.update(logits=logits, labels=labels)
+    assert ours.compute() == theirs.compute() == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.int16])
+def test_labels_can_be_integers_of_any_kind(dtype):
+    metric = liftnn.Accuracy()
+    metric.update(logits=np.eye(3), labels=np.array([0, 1, 1], dtype))
+    assert metric.compute() == jnp.float32(2 / 3)
+
+
+def test_welford_is_that_of_flax_and_of_the_formula_batch_after_batch():
+    ours, theirs = liftnn.Welford(), nnx.metrics.Welford()
+    for batch in BATCHES:
+        ours.update(values=jnp.asarray(batch))
+        theirs.update(values=jnp.asarray(batch))
+        mine, flax = ours.compute(), theirs.compute()
+        for name in ("mean", "standard_error_of_mean", "standard_deviation"):
+            np.testing.assert_allclose(getattr(mine, name), getattr(flax, name), rtol=1e-6)
+    assert_statistics(ours, np.concatenate([np.ravel(b) for b in BATCHES]))
+
+
+def test_welford_of_nothing_has_mean_zero_and_nan_deviations_as_in_flax():
+    ours, theirs = liftnn.Welford().compute(), nnx.metrics.Welford().compute()
+    assert ours.mean == theirs.mean == 0
+    assert jnp.isnan(ours.standard_deviation)
+    assert jnp.isnan(theirs.standard_deviation)
+    assert jnp.isnan(ours.standard_error_of_mean)
+
+
+def test_welford_is_exact_for_large_values_close_together():
+    metric, values = liftnn.Welford(), 1e4 + np.arange(8, dtype=np.float32)
+    for batch in values.reshape(4, 2):
+        metric.update(values=jnp.asarray(batch))
+    np.testing.assert_allclose(metric.compute().standard_deviation, values.std(), rtol=1e-3)
+
+
+def test_welford_leaves_out_what_the_mask_does():
+    metric, values = liftnn.Welford(), np.arange(6, dtype=np.float32)
+    metric.update(values=jnp.asarray(values), mask=jnp.array([1, 1, 0, 0, 0, 0]))
+    metric.update(values=jnp.asarray(values), mask=jnp.zeros(6))
+    metric.update(values=jnp.asarray(values), mask=jnp.array([0, 0, 0, 1, 0, 1]))
+    assert_statistics(metric, values[[0, 1, 3, 5]])
+
+
+def test_welford_takes_numbers_and_integers():
+    metric = liftnn.Welford("x")
+    metric.update(x=3)
+    metric.update(x=jnp.array([4, 8]))
+    assert_statistics(metric, np.array([3.0, 4.0, 8.0]))
+    metric.reset()
+    assert metric.compute().mean == 0
+    assert [v.value.dtype for v in (metric.count, metric.mean, metric.m2)] == [
+        jnp.int32,
+        jnp.float32,
+        jnp.float32,
+    ]
+
+
+def test_statistics_are_a_pytree():
+    one = liftnn.Statistics(1.0, 2.0, 3.0)
+    assert jax.tree.map(lambda x: 2 * x, one) == liftnn.Statistics(2.0, 4.0, 6.0)
+
+
+def make_both():
+    return (
+        liftnn.MultiMetric(accuracy=liftnn.Accuracy(), loss=liftnn.Average()),
+        nnx.MultiMetric(accuracy=nnx.metrics.Accuracy(), loss=nnx.metrics.Average()),
+    )
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [None, jnp.array([1, 0, 1]), {"loss": jnp.array([1, 0, 0])}, {}],
+    ids=["none", "array", "loss", "empty"],
+)
+def test_multi_metric_is_that_of_flax(mask):
+    ours, theirs = make_both()
+    batch = {
+        "logits": jnp.eye(3),
+        "labels": jnp.array([0, 1, 1]),
+        "values": jnp.array([1.0, 2.0, 6.0]),
+        "mask": mask,
+    }
+    ours.update(**batch)
+    theirs.update(**batch)
+    assert ours.compute() == theirs.compute()
+
+
+def test_multi_metric_resets_all_and_keeps_the_names():
+    metrics, _ = make_both()
+    metrics.update(logits=jnp.eye(2), labels=jnp.array([0, 1]), values=1.0)
+    metrics.reset()
+    values = metrics.compute()
+    assert list(values) == ["accuracy", "loss"]
+    assert all(jnp.isnan(v) for v in values.values())
+    assert isinstance(metrics.loss, liftnn.Average)
+
+
+def test_the_state_is_in_metric_states():
+    metrics, _ = make_both()
+    state, graphdef = metrics.split(liftnn.MetricState)
+    assert len(jax.tree.leaves(state)) == 4
+    assert graphdef.merge(state).compute().keys() == {"accuracy", "loss"}
+
+
+def test_metrics_are_updated_inside_jit():
+    metrics, _ = make_both()
+
+    @liftnn.jit
+    def step(metrics, logits, labels):
+        metrics.update(logits=logits, labels=labels, values=logits.sum())
+
+    for _ in range(3):
+        step(metrics, jnp.eye(2), jnp.array([0, 0]))
+    assert metrics.compute() == {"accuracy": 0.5, "loss": 2}
+    assert step.n_traces == 1
+
+
+def test_metrics_count_once_inside_value_and_grad_inside_jit():
+    model, metrics = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), liftnn.Average("loss")
+
+    @liftnn.jit
+    def step(model, metrics, x):
+        def loss_fn(model, metrics):
+            loss = (model(x) ** 2).mean()
+            metrics.update(loss=loss)
+            return loss
+
+        return liftnn.value_and_grad(loss_fn)(model, metrics)[0]
+
+    first, second = step(model, metrics, jnp.ones((1, 2))), step(model, metrics, 2 * jnp.ones((1, 2)))
+    np.testing.assert_allclose(metrics.compute(), (first + second) / 2, rtol=1e-6)
+    assert metrics.count.value == 2
+
+
+@pytest.mark.parametrize("metric", [liftnn.Average("loss"), liftnn.Welford("loss")])
+def test_missing_values_are_refused_with_the_names_that_were_given(metric):
+    with pytest.raises(errors.ArgumentError) as info:
+        metric.update(values=1.0, logits=2.0)
+    assert str(info.value) == (
+        "The metric is updated with the keyword argument 'loss', but it was given 'values', 'logits'.\n"
+        "Pass loss=..., or make the metric with another argname."
+    )
+
+
+def test_a_mask_that_does_not_broadcast_is_refused_and_changes_nothing():
+    metric = liftnn.Average()
+    with pytest.raises(errors.ArgumentError) as info:
+        metric.update(values=jnp.ones((2, 3)), mask=jnp.ones((2,)))
+    assert str(info.value) == (
+        "The mask of a metric has shape (2,), which does not broadcast to the shape (2, 3) of 'values'.\n"
+        "Give one entry of the mask for each value."
+    )
+    assert metric.total.value == metric.count.value == 0
+
+
+@pytest.mark.parametrize("threshold", ["high", True, jnp.ones(2)])
+def test_a_threshold_that_is_no_number_is_refused(threshold):
+    with pytest.raises(
+        errors.ArgumentError, match="The threshold of an Accuracy is a number, but it is of type"
+    ):
+        liftnn.Accuracy(threshold)
+
+
+def test_labels_that_are_not_integers_are_refused():
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.Accuracy().update(logits=jnp.eye(2), labels=jnp.array([0.0, 1.0]))
+    assert str(info.value) == (
+        "Accuracy compares with the numbers of the right classes, but the labels have dtype float32.\n"
+        "Give integers, for example one_hot_labels.argmax(-1)."
+    )
+
+
+@pytest.mark.parametrize(
+    "threshold, logits, labels",
+    [(None, (4, 3), (4, 3)), (None, (4, 3), (1,)), (None, (4,), (4,)), (0.5, (4, 1), (4,)), (None, (), ())],
+)
+def test_labels_of_another_shape_are_refused(threshold, logits, labels):
+    with pytest.raises(errors.ArgumentError, match=r"Accuracy over .* needs labels of shape"):
+        liftnn.Accuracy(threshold).update(logits=jnp.zeros(logits), labels=jnp.zeros(labels, int))
+
+
+@pytest.mark.parametrize("name", ["update", "compute", "reset", "split", "train", "mask"])
+def test_names_that_every_metric_has_are_refused(name):
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.MultiMetric(**{name: liftnn.Average()})
+    assert str(info.value) == (
+        f"A metric cannot be called {name!r}: that is a method, attribute or argument of every metric.\n"
+        "Give it another name."
+    )
+
+
+def test_something_else_than_a_metric_is_refused():
+    with pytest.raises(errors.ArgumentError, match="MultiMetric holds metrics, but 'loss' is of type float"):
+        liftnn.MultiMetric(loss=0.0)
+
+
+@pytest.mark.parametrize("method", ["update", "compute", "reset"])
+def test_a_metric_that_lacks_a_method_says_which(method):
+    class Incomplete(liftnn.Metric):
+        pass
+
+    with pytest.raises(NotImplementedError, match=f"Incomplete does not define {method}"):
+        getattr(Incomplete(), method)()
