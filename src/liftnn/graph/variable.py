@@ -19,8 +19,8 @@ class Variable(Operators):
     """A mutable box that holds an array or any pytree of arrays.
 
     Assign to `value` to change it; `v[...]` and `v[...] = x` read and write the whole array in place, `v[i] = x` a
-    part of it. A Variable works wherever an array does: in operators, in `jax.numpy` functions, in indexing. Names
-    that it does not know are looked up in its metadata and then on its value (`v.shape`).
+    part of it. A Variable acts as its array in operators, indexing and numpy functions; functions of `jax.numpy` take
+    its `value`. Names that it does not know are looked up in its metadata and then on its value (`v.shape`).
 
     Args:
       value: An array of any shape and dtype, or a pytree of them. Another Variable gives its value.
