@@ -38,8 +38,8 @@ class Metric(Module):
       Array(3., dtype=float32)
     """
 
-    # A Module's update takes States; a metric's takes the batch. `liftnn.update(metric, state)` does the former.
-    def update(self, **kwargs: Any) -> None:
+    # A Module's update takes States, a metric's takes the batch; `liftnn.update(metric, state)` does the former.
+    def update(self, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Takes a batch into account.
 
         Args:
@@ -108,8 +108,8 @@ class Average(Metric):
           ArgumentError: If there is no argument called `argname`, or the mask does not broadcast to the values.
         """
         values, mask = _values(kwargs, self.argname, mask)
-        self.total.value = self.total.value + _masked_sum(values, mask)
-        self.count.value = self.count.value + _count(values, mask)
+        _add(self.total, _masked_sum(values, mask))
+        _add(self.count, _count(values, mask))
 
     def compute(self) -> jax.Array:
         """The average of all values since the last reset.
@@ -187,9 +187,9 @@ class Welford(Metric):
         mean = _masked_sum(values, mask) / jnp.maximum(added, 1)
         spread = _masked_sum((values - mean) ** 2, mask)
         delta, share = mean - self.mean.value, added / jnp.maximum(after, 1)
-        self.mean.value = self.mean.value + delta * share
-        self.m2.value = self.m2.value + spread + delta * delta * before * share
-        self.count.value = after
+        _add(self.mean, delta * share)
+        _add(self.m2, spread + delta * delta * before * share)
+        _add(self.count, added)
 
     def compute(self) -> Statistics:
         """The statistics of all values since the last reset.
@@ -233,7 +233,7 @@ class Accuracy(Average):
         self.threshold = threshold
         super().__init__()
 
-    def update(
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]  # an accuracy has two arrays to name
         self, *, logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None, **_: Any
     ) -> None:
         """Adds predictions to the accuracy.
@@ -331,6 +331,11 @@ def _values(
             f"of {name!r}.",
             "Give one entry of the mask for each value.",
         ) from None
+
+
+def _add(state: MetricState, amount: ArrayLike) -> None:
+    """Adds to what was accumulated, whose dtype stays."""
+    state.value = (state.value + amount).astype(state.value.dtype)
 
 
 def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -7,6 +7,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import pytest
+
 from tests.effects import EFFECTS, Effect, Model, everything
 from tests.same import assert_same, has_tracer
 from tests.transform_table import TRANSFORMS
@@ -30,13 +31,13 @@ def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None
     assert_acts_like_the_plain_call(TRANSFORMS[name](effect), effect, calls=2 if repeatable else 1)
 
 
-@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+@pytest.mark.parametrize("outer, inner", PAIRS)
 def test_nested_transforms_act_like_the_plain_call(outer: str, inner: str) -> None:
     transformed = TRANSFORMS[outer](TRANSFORMS[inner](everything))
     assert_acts_like_the_plain_call(transformed, everything, calls=1)
 
 
-@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+@pytest.mark.parametrize("outer, inner", PAIRS)
 def test_an_exception_under_nested_transforms_leaves_the_model_as_it_was(outer: str, inner: str) -> None:
     def fails(model: Model, x: jax.Array) -> None:
         everything(model, x)

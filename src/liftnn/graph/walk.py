@@ -9,8 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.description import ARRAY as ARRAY_EDGE
-from liftnn.graph.description import KEEP, Edge, NodeSpec
+from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
     FLOAT,

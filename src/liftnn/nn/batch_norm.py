@@ -143,8 +143,8 @@ class BatchNorm(Module):
         )  # fmt: skip
         for average, statistic in zip((self.mean, self.var), statistics, strict=True):
             # An average is a record, not a part of the loss: no gradient goes through it to earlier batches.
-            new = self.momentum * average.value + (1 - self.momentum) * statistic
-            average.value = lax.stop_gradient(new)
+            new = lax.stop_gradient(self.momentum * average.value + (1 - self.momentum) * statistic)
+            average.value = new if jnp.iscomplexobj(new) else new.astype(average.value.dtype)
         return statistics
 
 

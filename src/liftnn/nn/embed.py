@@ -86,7 +86,7 @@ class Embed(Module):
         if self.num_embeddings == 1:
             return jnp.broadcast_to(table, (*inputs.shape, self.features))
         if out_sharding is not None:
-            return jax.sharding.auto_axes(_take, out_sharding=out_sharding)(table, inputs)
+            return jax.sharding.auto_axes(out_sharding=out_sharding)(_take)(table, inputs)
         return _take(table, inputs)
 
     def attend(self, query: jax.Array, out_sharding: Any = None) -> jax.Array:

@@ -54,16 +54,15 @@ def pool(
     batch = inputs.ndim - len(window) - 1
     _check_window(inputs.shape, window, strides, padding)
     ones = (1,) * max(batch, 1)
-    pairs = (
-        padding if isinstance(padding, str) else [(0, 0)] * len(ones) + [tuple(p) for p in padding] + [(0, 0)]
-    )
+    if not isinstance(padding, str):
+        padding = [(0, 0) for _ in ones] + [(low, high) for low, high in padding] + [(0, 0)]
     outputs = lax.reduce_window(
         inputs if batch else inputs[None],
         init,
         reduce_fn,
         (*ones, *window, 1),
         (*ones, *strides, 1),
-        pairs,
+        padding,
     )
     return outputs if batch else outputs.squeeze(0)
 

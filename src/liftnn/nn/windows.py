@@ -35,7 +35,7 @@ def per_dimension(name: str, sizes: int | Sequence[int] | None, rank: int) -> tu
     Raises:
       ArgumentError: If there are more or fewer.
     """
-    if sizes is None or isinstance(sizes, Integral):
+    if sizes is None or isinstance(sizes, (int, Integral)):
         return (1 if sizes is None else int(sizes),) * rank
     if len(sizes) != rank:
         raise errors.ArgumentError(
@@ -60,10 +60,10 @@ def canonicalize_padding(padding: Padding, rank: int) -> str | tuple[tuple[int, 
     """
     if isinstance(padding, str) and padding.upper() in PADDINGS:
         return padding.upper()
-    if isinstance(padding, Integral):
+    if isinstance(padding, (int, Integral)):
         return ((int(padding), int(padding)),) * rank
     if not isinstance(padding, str) and isinstance(padding, Sequence) and len(padding) == rank:
-        pairs = [(p, p) if isinstance(p, Integral) else p for p in padding]
+        pairs = [(p, p) if isinstance(p, (int, Integral)) else p for p in padding]
         if all(isinstance(p, Sequence) and len(p) == 2 for p in pairs):
             return tuple((int(low), int(high)) for low, high in pairs)
     raise errors.ArgumentError(
