@@ -6,6 +6,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help mnist test check format bench docs clean
 
 help:
@@ -27,7 +28,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	if [ -f tests/test_layers.py ]; then $(BIN)/python -m pytest -q tests/test_layers.py; fi
+	@if [ -f tests/test_layers.py ]; then $(BIN)/python -m pytest -q tests/test_layers.py; fi
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -49,6 +50,6 @@ $(VENV)/.%: pyproject.toml | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.made:
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "liftnn needs Python 3.11 or newer"'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("liftnn needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
