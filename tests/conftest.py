@@ -1,0 +1,56 @@
+"""What holds for the whole suite: devices, Hypothesis profiles, and that no test leaves a frame open."""
+
+from __future__ import annotations
+
+import os
+
+# Before JAX starts: several devices, so that shardings can be told apart.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+)
+
+import hypothesis
+import jax
+import pytest
+
+from liftnn.graph import frames
+
+hypothesis.settings.register_profile(
+    "quick",
+    max_examples=60,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "thorough", parent=hypothesis.settings.get_profile("quick"), max_examples=2000
+)
+hypothesis.settings.register_profile(
+    "random", parent=hypothesis.settings.get_profile("quick"), max_examples=500, derandomize=False
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--checking-leaks", action="store_true", help="run every test under jax.checking_leaks()"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_frame_stays_open():
+    """Every transform closes its frame, whatever was raised inside."""
+    yield
+    assert frames.current_frame() is frames.PLAIN
+    assert frames.open_frames == 0
+
+
+@pytest.fixture(autouse=True)
+def _leaks(request):
+    if not request.config.getoption("--checking-leaks"):
+        yield
+        return
+    with jax.checking_leaks():
+        yield
