@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any, TypeVar
 
 import jax
@@ -11,6 +12,7 @@ from liftnn.graph import frames
 from liftnn.graph.metadata import Metadata
 from liftnn.graph.operators import Operators, unwrap
 from liftnn.graph.printing import call
+from liftnn.graph.watch import Watch, end_watches
 
 V = TypeVar("V", bound="Variable")
 
@@ -44,15 +46,17 @@ class Variable(Operators):
       (('in', 'out'), (2, 3), 12.0)
     """
 
-    __slots__ = ("__weakref__", "_metadata", "_owner", "_value")
+    __slots__ = ("__weakref__", "_metadata", "_owner", "_value", "_watches")
     __graph_node__ = True
 
     _value: Any
     _metadata: Metadata
     _owner: Any
+    _watches: tuple[Watch, ...]
 
     def __init__(self, value: Any, **metadata: Any):
         _set_owner(self, frames.owner_now())
+        _set_watches(self, ())
         _set_metadata(self, Metadata.of(metadata))
         value = unwrap(value)
         on_create = getattr(type(self), "on_create_value", None)
@@ -126,7 +130,7 @@ class Variable(Operators):
         """
         if not frames.may_write(self._owner):
             raise frames.write_error(self._owner, f"the metadata of a {type(self).__name__}")
-        _set_metadata(self, Metadata.of({**self._metadata.given, **metadata}))
+        set_metadata_past_checks(self, Metadata.of({**self._metadata.given, **metadata}))
 
     def has_metadata(self, name: str) -> bool:
         """Whether an entry of that name was set.
@@ -155,7 +159,7 @@ class Variable(Operators):
         if not frames.may_write(self._owner):
             raise frames.write_error(self._owner, f"the metadata of a {type(self).__name__}")
         del given[name]
-        _set_metadata(self, Metadata.of(given))
+        set_metadata_past_checks(self, Metadata.of(given))
 
     def replace(self: V, value: Any, **metadata: Any) -> V:
         """A new Variable of the same type and metadata that holds another value.
@@ -214,9 +218,10 @@ class Variable(Operators):
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if hasattr(getattr(type(self), name, None), "__set__"):
+        attribute = getattr(type(self), name, None)
+        if hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
             object.__setattr__(self, name, value)
-        else:
+        else:  # a slot of a subclass too: metadata is all that transforms keep
             self.set_metadata(**{name: value})
 
     def __delattr__(self, name: str) -> None:
@@ -238,21 +243,23 @@ class Variable(Operators):
 _set_value = Variable._value.__set__  # type: ignore[attr-defined]  # past __setattr__: a C call
 _set_metadata = Variable._metadata.__set__  # type: ignore[attr-defined]
 _set_owner = Variable._owner.__set__  # type: ignore[attr-defined]
+_set_watches = Variable._watches.__set__  # type: ignore[attr-defined]
 
 
-def set_value_past_hooks(variable: Variable, value: Any) -> None:
-    """Stores a value with neither hooks nor checks."""
-    _set_value(variable, value)
+set_value_past_hooks = _set_value
+"""Stores a value in a Variable, `(variable, value)`, with neither hooks nor checks: a C call."""
 
 
 def set_metadata_past_checks(variable: Variable, metadata: Metadata) -> None:
     """Stores metadata without checks."""
     _set_metadata(variable, metadata)
+    end_watches(variable)
 
 
 def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V:
     """A Variable made without `__init__`: no hooks, no checks."""
     variable = cls.__new__(cls)
+    _set_watches(variable, ())
     _set_value(variable, value)
     _set_metadata(variable, metadata)
     _set_owner(variable, owner)
