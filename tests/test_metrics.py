@@ -68,6 +68,16 @@ def test_low_precision_values_are_added_up_in_float32():
     assert metric.compute() == 1.0078125
 
 
+@pytest.mark.parametrize("make", [liftnn.Average, liftnn.Welford])
+def test_what_was_accumulated_keeps_its_dtype(make):
+    metric = make()
+    states = [metric.total] if make is liftnn.Average else [metric.mean, metric.m2]
+    for state in states:
+        state.value = state.value.astype(jnp.float16)
+    metric.update(values=jnp.ones(3))
+    assert {state.value.dtype for state in states} == {jnp.dtype(jnp.float16)}
+
+
 @pytest.mark.parametrize("dtype", [bool, jnp.int32, jnp.float32])
 def test_masked_averages_are_those_of_flax(dtype):
     ours, theirs = liftnn.Average(), nnx.metrics.Average()

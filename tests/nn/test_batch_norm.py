@@ -156,6 +156,20 @@ def test_complex_inputs_give_real_variances_over_a_named_axis_too(rand):
     assert not jnp.iscomplexobj(jax.vmap(run, axis_name="d")(x))
 
 
+def test_complex_averages_keep_their_imaginary_part(rand):
+    x = jax.lax.complex(rand(4, 3), 1 + rand(4, 3))
+    layer = liftnn.BatchNorm(3, momentum=0.0, rngs=liftnn.Rngs(0))
+    layer(x)
+    np.testing.assert_allclose(layer.mean.value, x.mean(0), rtol=1e-6)
+
+
+def test_averages_keep_the_dtype_that_they_are_given(rand):
+    layer = liftnn.BatchNorm(6, rngs=liftnn.Rngs(0))
+    layer.mean.value = layer.mean.value.astype(jnp.bfloat16)
+    layer(rand(4, 6))
+    assert layer.mean.value.dtype == jnp.bfloat16
+
+
 def test_a_wrong_number_of_features_is_refused_and_changes_nothing():
     layer = liftnn.BatchNorm(3, rngs=liftnn.Rngs(0))
     with pytest.raises(errors.ArgumentError) as info:
