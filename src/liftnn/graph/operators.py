@@ -105,6 +105,9 @@ class Operators:
     def __index__(self) -> int:
         return operator.index(self.value)
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
     def __len__(self) -> int:
         return len(self.value)
 

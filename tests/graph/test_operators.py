@@ -1,0 +1,294 @@
+"""Operators of a Variable: numpy says what each gives, Flax NNX what `v[...]` does."""
+
+from __future__ import annotations
+
+import copy
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import liftnn
+
+FLOATS = np.array([[1.5, -2.0], [3.0, 0.5]], np.float32), np.array([[2.0, 4.0], [0.5, 2.0]], np.float32)
+INTS = np.array([6, 5, 12], np.int32), np.array([1, 2, 3], np.int32)
+BOOLS = np.array([True, False, True]), np.array([True, True, False])
+
+BINARY = [
+    *((op, FLOATS) for op in (operator.add, operator.sub, operator.mul, operator.truediv, operator.matmul)),
+    *((op, FLOATS) for op in (operator.floordiv, operator.mod)),
+    (operator.pow, (np.abs(FLOATS[0]), FLOATS[1])),
+    *((op, INTS) for op in (operator.lshift, operator.rshift, operator.and_, operator.or_, operator.xor)),
+    *((op, BOOLS) for op in (operator.and_, operator.or_, operator.xor)),
+    *((op, FLOATS) for op in (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)),
+]
+IDS = [f"{op.__name__}-{x.dtype}" for op, (x, _) in BINARY]
+
+
+def in_place_name(op):
+    return f"i{op.__name__.rstrip('_')}"
+
+
+def assert_same(ours, numpy_result):
+    assert not isinstance(ours, liftnn.Variable)
+    assert ours.dtype == numpy_result.dtype
+    np.testing.assert_allclose(np.asarray(ours), numpy_result, rtol=1e-6)
+
+
+@pytest.mark.parametrize("op, operands", BINARY, ids=IDS)
+def test_a_binary_operator_gives_what_numpy_gives(op, operands):
+    x, y = operands
+    v, w = liftnn.Param(jnp.asarray(x)), liftnn.Param(jnp.asarray(y))
+    for ours in (op(v, jnp.asarray(y)), op(v, y), op(v, w), op(jnp.asarray(x), w), op(x, w)):
+        assert_same(ours, op(x, y))
+
+
+@pytest.mark.parametrize("op, operands", [row for row in BINARY if row[0] is not operator.matmul])
+def test_a_binary_operator_takes_python_numbers(op, operands):
+    x = operands[0]
+    number = x.dtype.type(1).item()
+    v = liftnn.Param(jnp.asarray(x))
+    assert_same(op(v, number), op(x, number))
+    assert_same(op(number, v), op(number, x))
+
+
+@pytest.mark.parametrize("op, operands", [row for row in BINARY if hasattr(operator, in_place_name(row[0]))])
+def test_an_in_place_operator_writes_the_result_into_the_same_variable(op, operands):
+    x, y = operands
+    v = before = liftnn.Param(jnp.asarray(x), tag="kept")
+    v = getattr(operator, in_place_name(op))(v, liftnn.Param(jnp.asarray(y)))
+    assert v is before
+    assert v.tag == "kept"
+    assert_same(v.value, op(x, y))
+
+
+def test_an_in_place_operator_runs_the_hooks_once():
+    log = []
+    v = liftnn.Param(
+        1.0,
+        get_value_hooks=lambda v, x: log.append("get") or x,
+        set_value_hooks=lambda v, x: log.append("set") or x,
+    )
+    v += 2.0
+    assert (log, v.raw_value) == (["get", "set"], 3.0)
+
+
+@pytest.mark.parametrize("op", [operator.neg, operator.pos, abs, np.asarray])
+def test_a_unary_operator_gives_what_numpy_gives(op):
+    np.testing.assert_array_equal(op(liftnn.Param(jnp.asarray(FLOATS[0]))), op(FLOATS[0]))
+
+
+@pytest.mark.parametrize("x", [INTS[0], BOOLS[0]], ids=["int", "bool"])
+def test_invert_gives_what_numpy_gives(x):
+    np.testing.assert_array_equal(~liftnn.Param(jnp.asarray(x)), ~x)
+
+
+def test_round_gives_what_numpy_gives():
+    x = np.array([1.256, -2.5], np.float32)
+    np.testing.assert_allclose(round(liftnn.Param(jnp.asarray(x)), 1), np.round(x, 1), rtol=1e-6)
+    np.testing.assert_array_equal(round(liftnn.Param(jnp.asarray(x))), np.round(x))
+
+
+def test_divmod_gives_what_numpy_gives():
+    x, y = INTS
+    v = liftnn.Param(jnp.asarray(x))
+    for ours, numpy_result in ((divmod(v, y), divmod(x, y)), (divmod(100, v), divmod(np.int32(100), x))):
+        np.testing.assert_array_equal(ours, numpy_result)
+
+
+@pytest.mark.parametrize(
+    "convert", [bool, int, float, complex, operator.index, "{:d}".format, "{:>6.1f}".format]
+)
+def test_a_scalar_converts_as_its_value_does(convert):
+    value = jnp.int32(3)
+    converted = convert(liftnn.Param(value))
+    assert (type(converted), converted) == (type(convert(value)), convert(value))
+
+
+def test_len_iteration_and_membership_are_those_of_the_value():
+    v = liftnn.Param(jnp.arange(3.0))
+    assert len(v) == 3
+    assert [float(x) for x in v] == [0, 1, 2]
+    assert 2.0 in v
+    assert 3.0 not in v
+
+
+def test_a_variable_indexes_a_list_and_arrays():
+    i = liftnn.Variable(jnp.int32(1))
+    assert ["a", "b"][i] == "b"
+    assert np.arange(3.0)[i] == 1
+    assert liftnn.Param(jnp.arange(3.0))[i] == 1
+
+
+# --- v[...] and v[i]
+
+INDEXES = [
+    ...,
+    0,
+    -1,
+    slice(1, 3),
+    (slice(None), 1),
+    (0, 1),
+    np.array([0, 2]),
+    (..., None),
+    np.array([True, False, True]),
+]
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=repr)
+def test_reading_an_index_gives_what_flax_gives(index):
+    x = jnp.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(liftnn.Param(x)[index], nnx.Param(x)[index])
+
+
+ITEMS = {
+    "number": 7,
+    "same": jnp.full((3, 2), 7.0),
+    "numpy": np.full((3, 2), 7.0, np.float32),
+    "int": jnp.full((3, 2), 7),
+    "row": jnp.array([8.0, 9.0]),
+    "wrong shape": jnp.ones((4, 5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
+@pytest.mark.parametrize("index", [..., 0, slice(1, 3), (slice(None), 1)], ids=repr)
+@pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
+def test_setting_an_index_does_what_flax_does(index, item):
+    outcomes = []
+    for cls in (liftnn.Param, nnx.Param):
+        v = cls(jnp.arange(6.0).reshape(3, 2))
+        try:
+            v[index] = item
+        except Exception as error:
+            outcomes.append((type(error), str(error)))
+        else:
+            outcomes.append((v[...].dtype, v[...].tolist()))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_setting_the_whole_to_an_array_of_the_same_kind_stores_that_array():
+    x, y = jnp.zeros(2), jnp.ones(2)
+    v = liftnn.Param(x)
+    v[...] = y
+    assert v.value is y
+
+
+def test_setting_an_index_leaves_the_array_that_was_given_as_it_was():
+    x = jnp.zeros(2)
+    v = liftnn.Param(x)
+    v[0] = 1.0
+    assert (v.value.tolist(), x.tolist()) == ([1, 0], [0, 0])
+
+
+def test_setting_an_index_runs_the_set_hooks_on_the_whole():
+    v = liftnn.Param(jnp.zeros(2), set_value_hooks=lambda v, x: x + 10)
+    v[0] = 1.0
+    assert v.raw_value.tolist() == [11, 10]
+
+
+def test_an_augmented_index_writes_back():
+    v = liftnn.Param(jnp.arange(3.0))
+    v[...] += 1
+    v[0] *= 5
+    assert v.value.tolist() == [5, 2, 3]
+
+
+def test_an_index_or_item_may_be_a_variable():
+    v = liftnn.Param(jnp.arange(3.0))
+    v[liftnn.Variable(jnp.int32(2))] = liftnn.Param(9.0)
+    assert v.value.tolist() == [0, 1, 9]
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": 1, "b": 2}, [1, 2], np.array([1, 2])], ids=lambda x: type(x).__name__
+)
+def test_setting_an_item_of_a_container_leaves_the_one_that_was_given_as_it_was(value):
+    key = "a" if isinstance(value, dict) else 0
+    before = copy.deepcopy(value)
+    v = liftnn.Variable(value)
+    v[key] = 5
+    assert v[key] == 5
+    np.testing.assert_equal(value, before)
+
+
+def test_setting_the_whole_of_a_container_replaces_it():
+    v = liftnn.Variable({"a": 1})
+    v[...] = {"b": 2}
+    assert v.value == {"b": 2}
+    assert v[...] is v.value
+
+
+# --- arrays
+
+JNP_FUNCTIONS = {
+    "asarray": jnp.asarray,
+    "array": lambda v: jnp.array(v, jnp.bfloat16),
+    "stack": lambda v: jnp.stack([v, v]),
+    "concatenate": lambda v: jnp.concatenate([v, v], axis=1),
+    "einsum": lambda v: jnp.einsum("ij,kj->ik", v, v),
+    "zeros_like": jnp.zeros_like,
+    "shape": jnp.shape,
+    "matmul": lambda v: jnp.ones((2, 2)) @ v,
+    "at": lambda v: jnp.zeros((2, 2)).at[0].set(v[1]),
+}
+
+
+@pytest.mark.parametrize("function", JNP_FUNCTIONS.values(), ids=JNP_FUNCTIONS)
+def test_a_jax_function_that_converts_its_argument_takes_a_variable_as_its_value(function):
+    x = jnp.asarray(FLOATS[0])
+    np.testing.assert_array_equal(function(liftnn.Param(x)), function(x))
+
+
+NUMPY_FUNCTIONS = {
+    "add": lambda v: np.add(FLOATS[1], v),
+    "sin": np.sin,
+    "sum": np.sum,
+    "stack": lambda v: np.stack([v, v]),
+    "allclose": lambda v: np.allclose(v, FLOATS[0]),
+    "array": lambda v: np.array(v),
+    "dtype": lambda v: np.asarray(v, np.float16),
+}
+
+
+@pytest.mark.parametrize("function", NUMPY_FUNCTIONS.values(), ids=NUMPY_FUNCTIONS)
+def test_a_numpy_function_takes_a_variable_as_its_value(function):
+    np.testing.assert_allclose(function(liftnn.Param(jnp.asarray(FLOATS[0]))), function(FLOATS[0]), rtol=1e-6)
+
+
+def test_numpy_gives_numpy_arrays_of_a_variable():
+    v = liftnn.Param(jnp.ones(2))
+    assert type(np.asarray(v)) is type(np.sin(v)) is type(np.stack([v, v])) is np.ndarray
+
+
+def test_a_copy_asked_for_by_numpy_is_one():
+    x = np.arange(3.0)
+    np.array(liftnn.Variable(x))[0] = 5
+    assert x[0] == 0
+    assert np.asarray(liftnn.Variable(x)) is x
+
+
+def test_numpy_adds_a_variable_in_place():
+    x = np.ones(2, np.float32)
+    x += liftnn.Param(jnp.arange(2.0))
+    assert x.tolist() == [1, 2]
+
+
+def test_a_numpy_scalar_on_the_left_gives_a_jax_array():
+    y = np.float32(2) * liftnn.Param(jnp.arange(2.0))
+    assert isinstance(y, jax.Array)
+    assert y.tolist() == [0, 2]
+
+
+def test_formatting_without_a_format_prints_the_variable():
+    v = liftnn.Param(jnp.float32(1))
+    assert f"{v}" == repr(v)
+
+
+def test_a_typed_key_is_a_value():
+    v = liftnn.RngKey(jax.random.key(0))
+    assert jax.random.normal(v.value) == jax.random.normal(jax.random.key(0))
+    assert jnp.issubdtype(v.dtype, jax.dtypes.prng_key)
