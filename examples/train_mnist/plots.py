@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from data import Digits
 
@@ -35,22 +36,29 @@ STYLE = {
 
 @dataclasses.dataclass
 class History:
-    """What a run has measured: a loss for each step, two accuracies for each epoch."""
+    """What a run has measured: a loss for each step, and for each epoch the accuracy on both sets.
 
+    Args:
+      labels: what the test digits are, of shape (n,).
+    """
+
+    labels: np.ndarray
     losses: list[np.ndarray] = dataclasses.field(default_factory=list)
     train_accuracy: list[float] = dataclasses.field(default_factory=list)
     test_accuracy: list[float] = dataclasses.field(default_factory=list)
+    predictions: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int32))
 
-    def add(self, losses: np.ndarray, train_accuracy: float, test_accuracy: float) -> None:
-        """Adds one epoch."""
+    def add(self, losses: np.ndarray, train_accuracy: float, predictions: np.ndarray) -> None:
+        """Adds one epoch, with the predictions for the test digits after it."""
         self.losses.append(losses)
         self.train_accuracy.append(train_accuracy)
-        self.test_accuracy.append(test_accuracy)
+        self.test_accuracy.append(float((predictions == self.labels).mean()))
+        self.predictions = predictions
 
 
 def draw_curves(history: History, path: Path) -> None:
     """Saves the loss by step and the accuracies by epoch as a PNG."""
-    with mpl.rc_context(STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(10, 4), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
         plot_losses(loss, history)
@@ -84,7 +92,7 @@ def plot_accuracies(axes: Axes, history: History) -> None:
         label = f"{name} ({values[-1]:.2%})"
         axes.plot(epochs, 100 * np.asarray(values), color=color, marker="o", markersize=5, label=label)
     axes.set(title="Accuracy", xlabel="epoch", ylabel="%")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")
 
 
@@ -102,7 +110,7 @@ def draw_mistakes(digits: Digits, predictions: np.ndarray, path: Path) -> None:
     rows = max(1, -(-len(shown) // COLUMNS))
     # all on one canvas: axes of their own would take matplotlib ten times as long
     canvas = np.full((rows * CELL_HEIGHT, COLUMNS * CELL_WIDTH), np.nan)
-    with mpl.rc_context(STYLE):
+    with style.context(STYLE):
         figure = Figure(figsize=(COLUMNS, rows * CELL_HEIGHT / CELL_WIDTH + 0.5))
         axes = figure.add_axes((0, 0, 1, 1 - 0.5 / figure.get_figheight()))
         for place, index in enumerate(shown):

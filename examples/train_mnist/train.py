@@ -57,7 +57,7 @@ def train_epoch(
     model.train()
     metrics.reset()
     losses = []
-    bar = Bar(batches, label=label, size=batches.shape[1], unit="images")
+    bar = Bar(list(batches), label=label, size=batches.shape[1], unit="images")
     for batch in bar:
         losses.append(train_step(model, optimizer, metrics, digits.images[batch], digits.labels[batch]))
         if bar.due:
@@ -81,18 +81,17 @@ def train(model: Mlp | Cnn, mnist: data.Mnist, options: argparse.Namespace) -> p
     optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=0.01), wrt=nnx.Param)
     metrics = nnx.MultiMetric(loss=nnx.Average("loss"), accuracy=nnx.Accuracy())
     shuffle = np.random.default_rng(options.seed)
-    history = plots.History()
+    history = plots.History(mnist.test.labels)
     for epoch in range(1, options.epochs + 1):
         start = time.perf_counter()
         label = f"epoch {epoch}/{options.epochs}"
         batches = shuffle.permutation(count)[: steps * options.batch_size].reshape(steps, -1)
         losses = train_epoch(model, optimizer, metrics, mnist.train, batches, label)
         seen = metrics.compute()
-        accuracy = float((evaluate(model, mnist.test) == mnist.test.labels).mean())
-        history.add(np.asarray(losses), float(seen["accuracy"]), accuracy)
+        history.add(np.asarray(losses), float(seen["accuracy"]), evaluate(model, mnist.test))
         print(
             f"{label}: train loss {seen['loss']:.4f}, train accuracy {seen['accuracy']:.4f}, "
-            f"test accuracy {accuracy:.4f}, {time.perf_counter() - start:.1f} s",
+            f"test accuracy {history.test_accuracy[-1]:.4f}, {time.perf_counter() - start:.1f} s",
             flush=True,
         )
     return history
@@ -115,7 +114,7 @@ def main() -> int:
     )
     history = train(model, mnist, options)
     plots.draw_curves(history, options.output / "curves.png")
-    plots.draw_mistakes(mnist.test, evaluate(model, mnist.test), options.output / "mistakes.png")
+    plots.draw_mistakes(mnist.test, history.predictions, options.output / "mistakes.png")
     print(f"plots: {options.output / 'curves.png'}, {options.output / 'mistakes.png'}")
     print(f"test accuracy: {history.test_accuracy[-1]:.4f}")
     return 0
