@@ -246,6 +246,7 @@ _BY_TYPE: dict[type, NodeKind] = {
     **dict.fromkeys(SIMPLE_TYPES, SIMPLE),
     float: FLOAT,
     types.FunctionType: STATIC,
+    types.BuiltinFunctionType: STATIC,
     list: LIST,
     collections.deque: LIST,
     dict: DICT,

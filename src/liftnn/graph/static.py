@@ -20,7 +20,7 @@ import numpy as np
 from liftnn import errors
 
 SIMPLE_TYPES: frozenset[type] = frozenset(
-    [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented), types.BuiltinFunctionType]
+    [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented)]
 )
 """Types whose values are immutable and equal exactly if type and `==` agree."""
 
@@ -59,42 +59,56 @@ class Static:
     def __hash__(self) -> int:
         return hash(self.key)
 
+    def __reduce__(self) -> Any:
+        return (Static, (self.value,))  # a key may hold code, which cannot be pickled
+
     def __repr__(self) -> str:
         return repr(self.key.copy if isinstance(self.key, Snapshot) else self._value)
 
 
 class Snapshot:
-    """A frozen copy of an unhashable static value, compared with `==`.
+    """A frozen copy of an unhashable static value, compared with `==`, a set by the keys of its elements.
 
     Args:
       value: The value to copy.
 
     Raises:
-      StructureError: If the value cannot be copied, or if `==` does not answer a bool.
+      StructureError: If the value cannot be copied, or if `==` does not answer a bool, True for the copy.
     """
 
-    __slots__ = ("copy",)
+    __slots__ = ("copy", "elements")
 
     def __init__(self, value: Any):
+        self.elements = frozenset(map(static_key, value)) if type(value) is set else None
         try:
             self.copy = copy.deepcopy(value)
-            answers = isinstance(value == self.copy, (bool, np.bool_))
+            same = value == self.copy
         except Exception as error:
             raise errors.StructureError(
                 f"A static value of type {type(value).__qualname__} is neither hashable nor can it be copied and "
                 f"compared ({type(error).__name__}).",
                 "Make it hashable, or keep it outside the module.",
             ) from error
-        if not answers:
+        if not isinstance(same, (bool, np.bool_)):
             raise errors.StructureError(
                 f"A static value of type {type(value).__qualname__} is unhashable, and comparing it with == does not "
                 "answer True or False.",
                 "Make it hashable, or store the arrays in it as attributes or Variables.",
             )
+        if not same:
+            raise errors.StructureError(
+                f"A static value of type {type(value).__qualname__} is unhashable, and a copy of it does not compare "
+                "equal to it, so it would look changed at every call.",
+                "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a "
+                "dict or an attribute.",
+            )
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Snapshot) and type(self.copy) is type(other.copy)
-        return same and bool(self.copy == other.copy)
+        if not isinstance(other, Snapshot) or type(self.copy) is not type(other.copy):
+            return False
+        if self.elements is not None:
+            return self.elements == other.elements
+        return bool(self.copy == other.copy)
 
     def __hash__(self) -> int:
         return hash(type(self.copy))
@@ -177,6 +191,8 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
         return (kind, tuple([immutable_key(x, above) for x in value]))
     if kind is frozenset:
         return (kind, frozenset([immutable_key(x, above) for x in value]))
+    if kind is slice:
+        return (kind, immutable_key((value.start, value.stop, value.step), above))
     if kind is functools.partial:
         parts = (value.func, value.args, tuple(value.keywords.items()))
         return (kind, immutable_key(parts, above))
