@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn.graph.static import SIMPLE_TYPES, static_key
@@ -64,7 +69,7 @@ class Metadata(Mapping[str, Any]):
         if not isinstance(other, Metadata):
             return NotImplemented
         if self.key is None or other.key is None:
-            return bool(self._items == other._items)
+            return _are_alike(self._items, other._items)
         return self.key == other.key
 
     def __hash__(self) -> int:
@@ -90,11 +95,35 @@ def _is_fixed(value: Any) -> bool:
         return all(_is_fixed(x) for x in value)
     if hasattr(type(value), "__graph_node__") or dataclasses.is_dataclass(value):
         return False
+    if type(value) is types.MethodType:
+        return _is_fixed(value.__self__)
+    if type(value) is functools.partial:
+        return all(_is_fixed(x) for x in (value.func, *value.args, *value.keywords.values()))
     try:
         hash(value)
     except TypeError:
         return False
     return True
+
+
+def _are_alike(a: Any, b: Any) -> bool:
+    """Whether two metadata values, of which one could change in place, have the same content now."""
+    if a is b:
+        return True
+    if type(a) is not type(b) or hasattr(type(a), "__graph_node__"):
+        return False
+    if isinstance(a, dict):
+        same_keys = static_key(tuple(a)) == static_key(tuple(b))
+        return same_keys and all(map(_are_alike, a.values(), b.values()))
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_are_alike, a, b))
+    try:
+        if isinstance(a, (np.ndarray, jax.Array)):
+            same_kind = a.shape == b.shape and a.dtype == b.dtype
+            return same_kind and np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        return bool(static_key(a) == static_key(b))
+    except (TypeError, errors.StructureError):  # traced, or not to be compared
+        return False
 
 
 def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:

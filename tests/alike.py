@@ -1,0 +1,95 @@
+"""Whether two object graphs are alike, decided in plain Python and without any part of liftnn's walk."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import jax
+import numpy as np
+
+import liftnn
+
+
+def find_difference(a, b, values=True):
+    """Where two object graphs first differ: a path and two texts, or None if there is a one-to-one map between them.
+
+    Args:
+      a: The one.
+      b: The other.
+      values: Whether the numbers in arrays have to agree, or only the structure (shapes and dtypes are no structure).
+    """
+    there, back = {}, {}
+    todo = [((), a, b)]
+    while todo:
+        path, x, y = todo.pop()
+        if type(x) is not type(y) and not (is_array(x) and is_array(y) and not values):
+            return path, type(x), type(y)
+        if is_array(x):
+            if values and not same_array(x, y):
+                return path, x, y
+            continue
+        parts = open_object(x), open_object(y)
+        if parts[0] is None:
+            if not same_static(x, y):
+                return path, x, y
+            continue
+        if is_static(x) and is_static(y):
+            pass  # a frozen container of static values has no identity
+        elif (id(x) in there) != (id(y) in back) or there.get(id(x), y) is not y:
+            return path, "shared", "not shared, or shared with another"
+        elif id(x) in there:
+            continue
+        else:
+            there[id(x)] = y
+            back[id(y)] = x
+        names = [[(type(k), k) for k, _ in part] for part in parts]
+        if names[0] != names[1]:
+            return path, *names
+        if isinstance(x, collections.deque) and x.maxlen != y.maxlen:
+            return path, x.maxlen, y.maxlen
+        todo += [((*path, k), u, v) for (k, u), (_, v) in zip(*parts, strict=True)][::-1]
+    return None
+
+
+def is_array(x):
+    return isinstance(x, (jax.Array, np.ndarray))
+
+
+def open_object(x):
+    """Names and children of a compound object, None of anything else."""
+    if isinstance(x, liftnn.Variable):
+        return [("raw_value", x.raw_value), *x.get_metadata().items()]
+    if isinstance(x, liftnn.Module) or (dataclasses.is_dataclass(x) and not isinstance(x, type)):
+        slots = [n for cls in type(x).__mro__[::-1] for n in cls.__dict__.get("__slots__", ())]
+        own = [n for n in slots if n not in ("__dict__", "__weakref__", "_owner") and hasattr(x, n)]
+        return [(n, getattr(x, n)) for n in own] + list(getattr(x, "__dict__", {}).items())
+    if isinstance(x, dict):
+        return list(x.items())
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return list(zip(x._fields, x, strict=True))
+    if isinstance(x, (list, tuple, collections.deque)):
+        return list(enumerate(x))
+    return None
+
+
+def is_static(x):
+    """Whether a value is immutable all the way down, so that which copy of it one holds makes no difference."""
+    if isinstance(x, tuple):
+        return all(map(is_static, x))
+    return open_object(x) is None and not is_array(x)
+
+
+def same_array(x, y):
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    return np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def same_static(x, y):
+    """Interchangeable: equal, of one type, and of one sign if zero."""
+    if isinstance(x, (float, complex)):
+        return repr(x) == repr(y)
+    return x is y or bool(x == y)
