@@ -74,8 +74,14 @@ def slot_names(cls: type) -> tuple[str, ...]:
     for base in reversed(cls.__mro__):
         slots = base.__dict__.get("__slots__", ())
         if "__graph_node__" not in base.__dict__:
-            names += [slots] if isinstance(slots, str) else slots
+            names += [_mangle(n, base) for n in ([slots] if isinstance(slots, str) else slots)]
     return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
+
+
+def _mangle(name: str, cls: type) -> str:
+    """The name under which Python keeps a private slot."""
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{cls.__name__.lstrip('_')}{name}" if private else name
 
 
 def open_attributes(x: Any) -> Opened:
@@ -181,10 +187,12 @@ def _make_dict(cls: type, extra: Any, owner: Any) -> Any:
 
 def _fill_dict(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
     x.clear()
-    x.update(zip(keys, children, strict=True))
+    for key, child in zip(keys, children, strict=True):
+        x[key] = child  # not `update`, which in a Counter counts
 
 
 def _open_tuple(x: Any) -> Opened:
+    _refuse_attributes(x)
     return None, getattr(x, "_fields", None) or tuple(range(len(x))), x
 
 
@@ -281,7 +289,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     if cls is functools.partial:
         return PARTIAL, True
     if _is_registered(x):
-        return (TUPLE if isinstance(x, tuple) else PYTREE), False
+        return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):
         frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
         return (FROZEN_DATACLASS if frozen else DATACLASS), False

@@ -187,7 +187,7 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
         return (kind, value.real.hex(), value.imag.hex())
     if kind is types.FunctionType:
         return _function_key(value, above)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not getattr(value, "__dict__", None):
         return (kind, tuple([immutable_key(x, above) for x in value]))
     if kind is frozenset:
         return (kind, frozenset([immutable_key(x, above) for x in value]))

@@ -84,6 +84,7 @@ class Walk:
                 elif node is top:
                     return top.edges[0], top.arrays
                 else:
+                    self._check_can_be_built(node)
                     self._close(node)
                     stack.pop()
         except errors.StructureError as error:
@@ -103,7 +104,8 @@ class Walk:
                 edges.append(ARRAY_EDGE)
                 node.arrays.append(child)
             elif kind is FLOAT:
-                edges.append((cls, child) if child else Static(child))  # 0.0 == -0.0, yet they differ
+                # 0.0 == -0.0, yet they differ; nan != nan, yet they do not
+                edges.append((cls, child) if child and child == child else Static(child))
             elif kind is STATIC:
                 edges.append(_static(child))
             else:
@@ -131,7 +133,7 @@ class Walk:
                 self._close_variable(number)
                 return number, None
         extra, keys, children = kind.open(child)
-        self.specs[number] = _OPENED
+        self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
         return number, _Open(number, kind, cls, extra, keys, children)
 
     def _add(self, child: Any) -> int:
@@ -142,6 +144,15 @@ class Walk:
         self.specs.append(None)
         self.arrays.append([])
         return number
+
+    def _check_can_be_built(self, node: _Open) -> None:
+        """Refuses a cycle of frozen nodes alone: each would have to be built before the other."""
+        if node.kind.frozen and any(type(e) is int and self.specs[e] is _OPENED_FROZEN for e in node.edges):
+            raise errors.StructureError(
+                f"A {node.type.__name__} and what it holds form a cycle in which nothing can be changed, so it cannot "
+                "be built anew.",
+                "Put a list, a dict or a Module into the cycle.",
+            )
 
     def _close_variable(self, number: int) -> None:
         """Called when a Variable without children is done."""
@@ -165,16 +176,25 @@ def _keys(stack: list[_Open]) -> Path:
 
 _OPENED = NodeSpec(STATIC, object, None, (), ())
 """Stands for the spec of a node while its children are walked."""
+_OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
+"""The same for a frozen node."""
 
 
 def _static(value: Any) -> Static:
     """The edge of a static value that is not of a simple type."""
-    if isinstance(value, (set, frozenset)) and any(hasattr(type(x), "__graph_node__") for x in value):
+    if isinstance(value, (set, frozenset)) and _holds_object(value):
         raise errors.StructureError(
             "A set holds modules or Variables, and a set has no order to number them by.",
             "Use a list or a dict.",
         )
     return Static(value)
+
+
+def _holds_object(x: Any) -> bool:
+    """Whether a hashable container has a Module or Variable in it."""
+    if isinstance(x, (set, frozenset, tuple)):
+        return any(map(_holds_object, x))
+    return hasattr(type(x), "__graph_node__")
 
 
 def _static_if_frozen(kind: NodeKind, value: Any) -> Static | None:
