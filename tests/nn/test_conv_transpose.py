@@ -48,9 +48,8 @@ def test_gradients_are_those_of_flax(padding, agrees_with_flax, rand, drawn):
     agrees_with_flax("ConvTranspose", 4, 8, 3, 2, padding=padding, **drawn, x=rand(2, 6, 4), grad=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"param_dtype": jnp.bfloat16, "use_bias": False}], ids=str)
-def test_initial_weights_are_those_of_flax(options, agrees_with_flax, rand):
-    agrees_with_flax("ConvTranspose", 4, 8, (3, 2), x=rand(2, 5, 4, 4), **options)
+def test_initial_weights_are_those_of_flax(agrees_with_flax, rand):
+    agrees_with_flax("ConvTranspose", 4, 8, 3, x=rand(2, 8, 4))
 
 
 @pytest.mark.parametrize("batch", [(), (2, 3)])

@@ -38,14 +38,14 @@ def test_initial_weights_are_those_of_flax(agrees_with_flax, rand):
     agrees_with_flax("LinearGeneral", (3, 2), (4, 5), axis=(1, 2), batch_axis={0: 6}, x=rand(6, 3, 2))
 
 
-def test_axes_out_of_order_are_matched_with_their_features(rand, close):
-    layer = liftnn.LinearGeneral((2, 3), 4, axis=(-1, 1), rngs=liftnn.Rngs(0))
+def test_axes_out_of_order_are_matched_with_their_features(rand, close, drawn):
+    layer = liftnn.LinearGeneral((2, 3), 4, axis=(-1, 1), **drawn, rngs=liftnn.Rngs(0))
     x = rand(6, 3, 2)
-    close(layer(x), jnp.einsum("bij,jio->bo", x, layer.kernel.value))
+    close(layer(x), jnp.einsum("bij,jio->bo", x, layer.kernel.value) + layer.bias.value)
 
 
-def test_batch_axes_are_matched_by_number_whatever_their_order(agrees_with_flax, rand):
-    ours = liftnn.LinearGeneral(3, 4, batch_axis={1: 2, 0: 6}, rngs=liftnn.Rngs(0))
+def test_batch_axes_are_matched_by_number_whatever_their_order(drawn):
+    ours = liftnn.LinearGeneral(3, 4, batch_axis={1: 2, 0: 6}, **drawn, rngs=liftnn.Rngs(0))
     assert ours.kernel.value.shape == (6, 2, 3, 4)
 
 
