@@ -82,6 +82,11 @@ def owner_now() -> Any:
     return frame if state == frame.trace_state else state
 
 
+def is_plain() -> bool:
+    """Whether the code that runs now is under no transform, ours or JAX's."""
+    return _current.frame is PLAIN and get_opaque_trace_state() == PLAIN.trace_state
+
+
 def may_write(owner: Any) -> bool:
     """Whether an object of `owner` may be written by the code that runs now."""
     frame, state = _current.frame, get_opaque_trace_state()

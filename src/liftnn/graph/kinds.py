@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -21,7 +21,10 @@ from liftnn import errors
 from liftnn.graph.metadata import Metadata
 from liftnn.graph.static import SIMPLE_TYPES, Static
 from liftnn.graph.variable import Variable, make_variable, set_metadata_past_checks
+from liftnn.graph.watch import end_watches
 from liftnn.trees import ARRAY_TYPES, is_array, key_of
+
+T = TypeVar("T")
 
 Opened = tuple[Any, tuple[Any, ...], Sequence[Any]]
 """What opening a node gives: static extra, keys, children."""
@@ -109,10 +112,30 @@ def _make_object(cls: type, extra: Any, owner: Any) -> Any:
     return object.__new__(cls)
 
 
-def _make_module(cls: type, extra: Any, owner: Any) -> Any:
+def make_shell(cls: type[T], owner: Any) -> T:
+    """A Module without attributes.
+
+    Args:
+      cls: Its class.
+      owner: What it belongs to; see `frames`.
+
+    Returns:
+      The module.
+    """
     module = object.__new__(cls)
     object.__setattr__(module, "_owner", owner)
+    object.__setattr__(module, "_watches", ())
+    object.__setattr__(module, "_plans", ())
     return module
+
+
+def _make_module(cls: type, extra: Any, owner: Any) -> Any:
+    return make_shell(cls, owner)
+
+
+def _fill_module(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    fill_attributes(x, extra, keys, children)
+    end_watches(x)
 
 
 def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
@@ -230,7 +253,7 @@ def _build_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[
 
 # --- the table
 
-MODULE = NodeKind("module", open_attributes, _make_module, fill_attributes)
+MODULE = NodeKind("module", open_attributes, _make_module, _fill_module)
 DATACLASS = NodeKind("dataclass", open_attributes, _make_object, fill_attributes)
 FROZEN_DATACLASS = NodeKind("frozen dataclass", open_attributes, build=_build_frozen_object)
 VARIABLE = NodeKind("variable", _open_variable, _make_variable, _fill_variable)

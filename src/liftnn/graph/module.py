@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
 from liftnn.graph import frames, verbs
 from liftnn.graph.graphdef import split, state
-from liftnn.graph.kinds import is_object, open_attributes
+from liftnn.graph.kinds import is_object, make_shell, open_attributes
 from liftnn.graph.printing import MAX_DEPTH, array_summary, block, call
 from liftnn.graph.state import State
 from liftnn.graph.variable import Variable
 from liftnn.graph.variable_types import Empty, Perturbation
+from liftnn.graph.watch import Watch, end_watches
 from liftnn.trees import Path, is_array
 
 M = TypeVar("M", bound="Module")
+
+_ABSENT = object()
 
 
 class Module:
@@ -39,26 +43,33 @@ class Module:
       [0.0, 1.0, 2.0]
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_owner")
+    __slots__ = ("__dict__", "__weakref__", "_owner", "_plans", "_watches")
     __graph_node__ = True
 
     _owner: Any
+    _plans: tuple[Any, ...]
+    _watches: tuple[Watch, ...]
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         """Makes an object that knows the trace it belongs to, before `__init__` sets the first attribute."""
-        self = object.__new__(cls)
-        object.__setattr__(self, "_owner", frames.owner_now())
-        return self
+        return make_shell(cls, frames.owner_now())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not frames.may_write(self._owner):
             raise frames.write_error(self._owner, f"the attribute {name!r} of a {type(self).__name__}")
+        if not self._watches:
+            object.__setattr__(self, name, value)
+            return
+        old = self.__dict__.get(name, _ABSENT)
         object.__setattr__(self, name, value)
+        if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+            end_watches(self)
 
     def __delattr__(self, name: str) -> None:
         if not frames.may_write(self._owner):
             raise frames.write_error(self._owner, f"the attribute {name!r} of a {type(self).__name__}")
         object.__delattr__(self, name)
+        end_watches(self)
 
     def split(self, *filters: Filter) -> tuple[Any, ...]:
         """Divides the module into States and a GraphDef; see `liftnn.split`.
@@ -253,8 +264,7 @@ class Module:
         return _render_module(self, [])
 
     def __copy__(self: M) -> M:
-        new = object.__new__(type(self))
-        object.__setattr__(new, "_owner", frames.owner_now())
+        new = make_shell(type(self), frames.owner_now())
         _, names, children = open_attributes(self)
         for name, child in zip(names, children, strict=True):
             object.__setattr__(new, name, child)

@@ -13,7 +13,7 @@ from liftnn.filters import Filter, first_match, to_predicates
 from liftnn.graph import frames
 from liftnn.graph.description import ARRAY, find_all_paths
 from liftnn.graph.graphdef import leaf_of, walk_tree
-from liftnn.graph.kinds import MODULE, VARIABLE, open_attributes
+from liftnn.graph.kinds import MODULE, VARIABLE, make_shell, open_attributes
 from liftnn.graph.merge import merge_all
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks, set_value_past_hooks
@@ -354,7 +354,5 @@ def reduce_module(module: Any) -> Any:
 
 
 def new_shell(cls: type[T]) -> T:
-    """A module without attributes."""
-    module = object.__new__(cls)
-    object.__setattr__(module, "_owner", frames.owner_now())
-    return module
+    """A module without attributes, made when one is read."""
+    return make_shell(cls, frames.owner_now())

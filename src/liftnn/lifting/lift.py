@@ -231,7 +231,7 @@ class Lifted:
         """Puts the result into the objects and gives the caller's output."""
         if self._options.commit:
             _check_writable(call, result)
-            out = _commit(call, result, list(call.objects))
+            out = commit_result(call, result, list(call.objects))
         else:
             out = commit_to_copies(call, result)
         return out if self._options.finish is None else self._options.finish(out, result.extra)
@@ -246,8 +246,17 @@ def _check_writable(call: Call, result: Result) -> None:
             raise frames.write_error(x._owner, f"{call.plan.path_of(number)} (a {type(x).__name__})")
 
 
-def _commit(call: Call, result: Result, objects: list[Any]) -> Any:
-    """Puts a result into objects and gives the output."""
+def commit_result(call: Call, result: Result, objects: list[Any]) -> Any:
+    """Puts the result of a call into objects.
+
+    Args:
+      call: The call.
+      result: What it returned.
+      objects: The objects to change, by number; new ones are appended.
+
+    Returns:
+      The output.
+    """
     updates = {
         n: decode(x) for n, x in zip(call.plan.variables, result.updates, strict=True) if x is not None
     }
@@ -258,7 +267,7 @@ def _commit(call: Call, result: Result, objects: list[Any]) -> Any:
 def commit_to_copies(call: Call, result: Result) -> Any:
     """The output of a result; argument objects in it are copies."""
     _, merged = merge_all(call.plan.graph, call.values, call.arrays, frames.owner_now())
-    return _commit(call, result, merged.objects)
+    return commit_result(call, result, merged.objects)
 
 
 def _is_leaf(x: Any) -> bool:

@@ -64,5 +64,10 @@ def decode(value: Any) -> Any:
     return treedef.unflatten([x.static.value if _is_opaque(x) else x for x in leaves])
 
 
+def has_opaque(tree: Any) -> bool:
+    """Whether an encoded value is somewhere in a tree."""
+    return any(map(_is_opaque, jax.tree.leaves(tree, is_leaf=_is_opaque)))
+
+
 def _is_opaque(x: Any) -> bool:
     return isinstance(x, Opaque)

@@ -10,23 +10,15 @@ import jax
 from liftnn import errors
 from liftnn.graph import frames
 from liftnn.graph.kinds import is_object
+from liftnn.graph.watch import changes
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
-from liftnn.lifting.prefix import (
-    ByFilter,
-    Prefix,
-    array_prefixes,
-    broadcast_over,
-    distinct,
-    group,
-    place_result,
-    spread_arguments,
-    ungroup,
-    value_prefixes,
-)
+from liftnn.lifting.plan_cache import PlanCache
+from liftnn.lifting.prefix import ByFilter
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.signature import select
+from liftnn.transforms.program import Program
 from liftnn.transforms.stages import Lowered, Traced
 
 
@@ -152,6 +144,32 @@ class Jitted(Lifted):
             raise errors.ArgumentError(f"Arguments cannot be both static and donated: {sorted(both)}.", "")
         self._shardings = shardings
         self._jit_options = options
+        self._plans = PlanCache()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the compiled function."""
+        if not frames.is_plain():
+            return super().__call__(*args, **kwargs)
+        marked = self._arguments((*self._first, *args), kwargs)
+        leaves, treedef = jax.tree.flatten(marked if self._stored is None else (*marked, self._stored))
+        key = self._plans.key(treedef, leaves, bool(self._static))
+        plan = self._plans.find(key)
+        if plan is None:
+            return self._call_first(key, leaves, args, kwargs)
+        try:
+            return plan.run(leaves)
+        except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
+            return self._call_first(key, leaves, args, kwargs)
+
+    def _call_first(self, key: Any, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that has no plan yet: walks the arguments and makes one."""
+        since = changes.count
+        call = self._open(args, kwargs)
+        returned = call.bound.run(call.values, call.arrays)
+        plan = self._plans.add(key, call, leaves, since)
+        if plan is not None:
+            return plan.close(leaves, returned)
+        return self._close(call, call.bound.result(returned))
 
     def trace(self, *args: Any, **kwargs: Any) -> Traced:
         """Traces the function for arguments like these, as the stage of `jax.jit` does.
@@ -204,8 +222,9 @@ class Jitted(Lifted):
     def clear_cache(self) -> None:
         """Forgets all compiled programs."""
         for _, bound in self._bound.values():
-            bound.jitted.clear_cache()
+            bound.clear_cache()
         self._bound.clear()
+        self._plans.clear()
 
     def output_of(self, call: Call, result: Result) -> Any:
         """The output of a result that must not touch the arguments."""
@@ -248,13 +267,13 @@ class Jitted(Lifted):
         donated = plan.reach(self._donated_leaves(plan))
         return [number in donated for number in range(len(plan.graph.specs))]
 
-    def _bind_call(self, plan: Plan, pure: PureCall) -> _Bound:
+    def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             self.n_traces += 1
             return pure(values, arrays)
 
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
-        return _Bound(plan, counted, self._donated_leaves(plan), self._shardings, self._jit_options)
+        return Program(plan, counted, self._donated_leaves(plan), self._shardings, self._jit_options)
 
 
 def _static(x: Any, name: str) -> StaticArgument:
@@ -272,88 +291,3 @@ def _static(x: Any, name: str) -> StaticArgument:
             "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
         ) from None
     return StaticArgument(x)
-
-
-class _Bound:
-    """A pure call compiled by `jax.jit`, the donated arguments apart from the others.
-
-    Args:
-      plan: The arguments.
-      pure: The pure call.
-      donated: The leaves of the donated arguments.
-      shardings: `in_shardings` and `out_shardings`.
-      options: Options of `jax.jit`.
-    """
-
-    def __init__(
-        self, plan: Plan, pure: PureCall, donated: list[int], shardings: Any, options: dict[str, Any]
-    ):
-        self.plan = plan
-        reached = plan.reach(donated)
-        self.value_donated = [number in reached for number in plan.variables]
-        arrays = set(plan.arrays_of(donated))
-        self.array_donated = [i in arrays for i in range(plan.n_arrays)]
-        self.out_prefix = shardings[1]
-        self.grouped = any(s is not None for s in shardings)
-        if self.grouped:
-            options = {**options, **self._resolve(shardings)}
-
-        def call(given: Any, kept: Any) -> Any:
-            result = pure(*self.join(given, kept))
-            if not self.grouped:
-                return result
-            placement = place_result(plan, self.spread, self.value_shardings, result, self.out_prefix)
-            return group(result, placement, self.choices)
-
-        call.__name__ = call.__qualname__ = pure.__name__
-        self.jitted = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
-        self._nested = jax.jit(call, **options) if donated else self.jitted
-
-    def _resolve(self, shardings: Any) -> dict[str, Any]:
-        """The shardings of the flat arguments and grouped results."""
-        plan, (in_shardings, out_shardings) = self.plan, shardings
-        in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
-        args_treedef, rest = plan.graph.treedef.children()[0], len(plan.graph.edges)
-        leaves = broadcast_over(in_shardings, args_treedef, "the positional arguments")
-        leaves += [None] * (rest - len(leaves))
-        self.spread = spread_arguments(plan, leaves)
-        self.value_shardings: list[Prefix] = value_prefixes(plan, self.spread, [None] * len(plan.variables))
-        arrays = array_prefixes(plan, self.spread, leaves, [None] * plan.n_arrays)
-        out_leaves = jax.tree.leaves(out_shardings, is_leaf=lambda x: not isinstance(x, (tuple, list, dict)))
-        self.choices = distinct([*leaves, *out_leaves])
-        return {
-            "in_shardings": self.divide(self.value_shardings, arrays),
-            "out_shardings": (self.choices, None),
-        }
-
-    def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
-        """Values and arrays as the compiled function takes them: the donated ones, and the others."""
-        parts = []
-        for donated in (True, False):
-            chosen = [v for v, d in zip(values, self.value_donated, strict=True) if d is donated]
-            parts.append(
-                (chosen, [a for a, d in zip(arrays, self.array_donated, strict=True) if d is donated])
-            )
-        return parts[0], parts[1]
-
-    def join(self, donated: Any, kept: Any) -> tuple[list[Any], list[Any]]:
-        """The inverse of `divide`."""
-        joined = []
-        for which, chosen in enumerate((self.value_donated, self.array_donated)):
-            sources = {True: iter(donated[which]), False: iter(kept[which])}
-            joined.append([next(sources[d]) for d in chosen])
-        return joined[0], joined[1]
-
-    def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-        """Runs the program; inside another transform without donation.
-
-        There the buffers belong to the caller of that transform, who still needs them, to compute gradients or
-        to be as before if something raises.
-        """
-        outermost = frames.owner_now() is frames.PLAIN
-        program = self.jitted if outermost else self._nested
-        return self.result(program(*self.divide(values, arrays)))
-
-    def result(self, returned: Any) -> Result:
-        """The result in what the compiled function returned."""
-        return ungroup(*returned) if self.grouped else returned

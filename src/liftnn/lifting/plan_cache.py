@@ -1,0 +1,106 @@
+"""Where a jitted function finds its warm plans again, and who keeps them alive."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from liftnn.graph import frames
+from liftnn.graph.description import ARRAY
+from liftnn.graph.module import Module
+from liftnn.graph.static import Static
+from liftnn.graph.variable import Variable
+from liftnn.lifting.lift import Call, StaticArgument
+from liftnn.lifting.warm import UnfitError, WarmPlan
+
+_OBJECTS = (Module, Variable)
+
+
+class PlanCache:
+    """The plans of one jitted function, by the structure of the arguments and the identity of the modules in them.
+
+    The first module among the arguments owns a plan; here it is referred to weakly. A plan for arguments without a
+    module is owned here; it holds no object of the user's. When one of the modules dies the plan is forgotten, before
+    another object can have the same id.
+    """
+
+    __slots__ = ("__weakref__", "_owned", "plans")
+
+    def __init__(self):
+        self.plans: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
+        self._owned: dict[tuple[Any, ...], WarmPlan] = {}
+
+    def key(self, treedef: Any, leaves: Sequence[Any], has_static: bool) -> tuple[Any, ...]:
+        """What tells combinations of arguments apart: their tree, the modules in it, the static arguments."""
+        if has_static:
+            return (treedef, *map(_token, leaves))
+        return (treedef, *[id(x) if isinstance(x, _OBJECTS) else 0 for x in leaves])
+
+    def find(self, key: tuple[Any, ...]) -> WarmPlan | None:
+        """The plan for a combination of arguments, if there is one and it is not out of date."""
+        reference = self.plans.get(key)
+        plan = None if reference is None else reference()
+        return plan if plan is not None and plan.is_current() else None
+
+    def add(self, key: tuple[Any, ...], call: Call, leaves: Sequence[Any], since: int) -> WarmPlan | None:
+        """Makes a plan for a call that was walked just now.
+
+        Args:
+          key: Its key.
+          call: The call.
+          leaves: The leaves of its arguments.
+          since: `changes.count` from before the walk.
+
+        Returns:
+          The plan, or None if the arguments hold something whose changes could not be seen.
+        """
+        graph = call.plan.graph
+        roots = {i: e for i, e in enumerate(graph.edges) if type(e) is int}
+        objects = [leaves[i] for i in roots]
+        if graph.treedef != key[0] or not all(isinstance(x, _OBJECTS) for x in objects):
+            return None
+        if any(isinstance(x, _OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
+            return None
+        if any(
+            v is not call.objects[n]._value for n, v in zip(call.plan.variables, call.values, strict=True)
+        ):
+            return None  # a value had to be encoded: it has leaves that JAX cannot take
+        try:
+            plan = WarmPlan(call, roots, since)
+        except UnfitError:
+            return None
+        plan.dynamic = [i for i, e in enumerate(graph.edges) if e is ARRAY]
+        plan.whole = len(plan.dynamic) == len(graph.edges)
+        self._keep(key, plan, objects)
+        return plan
+
+    def _keep(self, key: tuple[Any, ...], plan: WarmPlan, objects: list[Any]) -> None:
+        """Gives the plan to its owner, and sees to it that it ends with each of the arguments."""
+        plans, owned, watch, plan.cache = self.plans, self._owned, plan.watch, weakref.ref(self)
+
+        def forget(_: Any) -> None:
+            plans.pop(key, None)
+            owned.pop(key, None)
+            watch.valid = False
+
+        plan.references = [weakref.ref(x, forget) for x in objects]
+        owner = next((x for x in objects if isinstance(x, Module)), None)
+        if owner is None:
+            owned[key] = plan
+        else:
+            alive = [p for p in owner._plans if p.watch.valid and p.cache() is not None]
+            object.__setattr__(owner, "_plans", (*alive, plan))
+        plans[key] = weakref.ref(plan)
+
+    def clear(self) -> None:
+        """Forgets all plans."""
+        self.plans.clear()
+        self._owned.clear()
+
+
+def _token(x: Any) -> Any:
+    """What one leaf of the arguments contributes to the key."""
+    if type(x) is StaticArgument:
+        return Static(x.value)
+    return id(x) if isinstance(x, _OBJECTS) else 0

@@ -1,0 +1,140 @@
+"""One compiled program: a pure call under `jax.jit`, with donated arguments apart and shardings by Variable."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn.graph import frames
+from liftnn.lifting.compact import compact, expand
+from liftnn.lifting.prefix import (
+    Prefix,
+    array_prefixes,
+    broadcast_over,
+    distinct,
+    group,
+    place_result,
+    spread_arguments,
+    ungroup,
+    value_prefixes,
+)
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+
+
+class Program:
+    """A pure call compiled by `jax.jit`.
+
+    Args:
+      plan: The arguments.
+      pure: The pure call.
+      donated: The leaves of the donated arguments.
+      shardings: `in_shardings` and `out_shardings`.
+      options: Options of `jax.jit`.
+    """
+
+    def __init__(
+        self, plan: Plan, pure: PureCall, donated: list[int], shardings: Any, options: dict[str, Any]
+    ):
+        self.plan = plan
+        reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
+        self._values = _Division([number in reached for number in plan.variables])
+        self._arrays = _Division([i in arrays for i in range(plan.n_arrays)])
+        self._donates = bool(donated)
+        self._out_prefix = shardings[1]
+        self.grouped = any(s is not None for s in shardings)
+        if self.grouped:
+            options = {**options, **self._resolve(*shardings)}
+
+        def call(given: Any, kept: Any) -> Any:
+            result = pure(self._values.join(given[0], kept[0]), self._arrays.join(given[1], kept[1]))
+            return self._group(result) if self.grouped else compact(result)
+
+        call.__name__ = call.__qualname__ = pure.__name__
+        self.jitted = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
+        self._nested = jax.jit(call, **options) if donated else self.jitted
+
+    def _resolve(self, in_shardings: Any, out_shardings: Any) -> dict[str, Any]:
+        """The shardings of the flat arguments and of the grouped results."""
+        plan = self.plan
+        in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
+        leaves = broadcast_over(in_shardings, plan.graph.treedef.children()[0], "the positional arguments")
+        leaves += [None] * (len(plan.graph.edges) - len(leaves))
+        self._spread = spread_arguments(plan, leaves)
+        self._value_shardings: list[Prefix] = value_prefixes(plan, self._spread, [None] * len(plan.variables))
+        arrays = array_prefixes(plan, self._spread, leaves, [None] * plan.n_arrays)
+        outputs = jax.tree.leaves(out_shardings, is_leaf=lambda x: not isinstance(x, (tuple, list, dict)))
+        self._choices = distinct([*leaves, *outputs])
+        return {
+            "in_shardings": self.divide(self._value_shardings, arrays),
+            "out_shardings": (self._choices, None),
+        }
+
+    def _group(self, result: Result) -> Any:
+        """A result in one list for each sharding."""
+        placement = place_result(self.plan, self._spread, self._value_shardings, result, self._out_prefix)
+        return group(result, placement, self._choices)
+
+    def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        """Values and arrays as the compiled function takes them: the donated ones, and the others."""
+        if not self._donates:
+            return _NOTHING, (values, arrays)
+        given, kept = self._values.divide(values), self._arrays.divide(arrays)
+        return (given[0], kept[0]), (given[1], kept[1])
+
+    def clear_cache(self) -> None:
+        """Forgets what was compiled."""
+        self.jitted.clear_cache()
+        self._nested.clear_cache()
+
+    def run(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+        """Runs the program as it is called from plain Python."""
+        return self.jitted(*self.divide(values, arrays))
+
+    def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+        """Runs the program; inside another transform without donation.
+
+        There the buffers belong to the caller of that transform, who still needs them, to compute gradients or
+        to be as before if something raises.
+        """
+        outermost = frames.owner_now() is frames.PLAIN
+        program = self.jitted if outermost else self._nested
+        return self.result(program(*self.divide(values, arrays)))
+
+    def result(self, returned: Any) -> Result:
+        """The result in what the compiled function returned."""
+        return ungroup(*returned) if self.grouped else expand(returned)
+
+
+_NOTHING: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+
+
+class _Division:
+    """Divides a sequence in two, and puts it together again.
+
+    Args:
+      first: For each element whether it belongs to the first part.
+    """
+
+    def __init__(self, first: Sequence[bool]):
+        self._first = first
+        self._pick = [_picker([i for i, f in enumerate(first) if f is which]) for which in (True, False)]
+
+    def divide(self, x: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """The two parts."""
+        return self._pick[0](x), self._pick[1](x)
+
+    def join(self, first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+        """The inverse of `divide`."""
+        sources = {True: iter(first), False: iter(second)}
+        return [next(sources[which]) for which in self._first]
+
+
+def _picker(indices: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that picks some elements: a C call where there are several."""
+    if len(indices) > 1:
+        return operator.itemgetter(*indices)
+    return lambda x: tuple([x[i] for i in indices])
