@@ -129,6 +129,15 @@ class Statistics:
       mean: The mean, a scalar.
       standard_error_of_mean: The standard deviation divided by the square root of the number of values, a scalar.
       standard_deviation: The root of the mean squared distance from the mean, a scalar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import liftnn
+      >>> metric = liftnn.Welford()
+      >>> metric.update(values=jnp.array([1.0, 3.0]))
+      >>> statistics = metric.compute()
+      >>> float(statistics.mean), float(statistics.standard_deviation)
+      (2.0, 1.0)
     """
 
     mean: jax.Array

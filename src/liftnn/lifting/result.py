@@ -21,6 +21,20 @@ class Result(NamedTuple):
       updates: One entry for each input Variable; None if it was not written.
       change: The static description of what was returned, made and changed.
       extra: What the transform itself produced: gradients, an error; None if nothing.
+
+    Example:
+      >>> import liftnn
+      >>> def count_writes(f):
+      ...   def bind(plan, pure):
+      ...     def call(values, arrays):
+      ...       result = pure(values, arrays)
+      ...       return result._replace(extra=sum(x is not None for x in result.updates))
+      ...     return call
+      ...   return liftnn.lift(f, bind=bind, finish=lambda output, extra: extra)
+      >>> def double_bias(layer):
+      ...   layer.bias.value = 2 * layer.bias
+      >>> count_writes(double_bias)(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))
+      1
     """
 
     arrays: list[Any]
@@ -52,6 +66,16 @@ class Plan:
 
     Args:
       graph: The description of `(args, kwargs)`, and of the arguments stored in a partial if there are any.
+
+    Example:
+      >>> import liftnn
+      >>> def show_variables(f):
+      ...   def bind(plan, pure):
+      ...     print([plan.path_of(number) for number in plan.variables])
+      ...     return pure
+      ...   return liftnn.lift(f, bind=bind)
+      >>> show_variables(lambda layer: None)(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))
+      ['args[0].kernel', 'args[0].bias']
     """
 
     def __init__(self, graph: Description):
@@ -102,17 +126,38 @@ class Plan:
         return {number: tuple(paths) for number, paths in find_all_paths(self.graph).items()}
 
     def path_of(self, number: int) -> str:
-        """The first path of a node in words, such as `args[0].encoder.w`."""
+        """The first path of a node in words, such as `args[0].encoder.w`.
+
+        Args:
+          number: The number of the node.
+
+        Returns:
+          The path.
+        """
         return name_argument(self.node_paths[number][0])
 
     def arrays_by_key(self, number: int) -> list[tuple[int, Any]]:
-        """Position in `arrays`, and key, of each bare array that a node holds."""
+        """Position in `arrays`, and key, of each bare array that a node holds.
+
+        Args:
+          number: The number of the node.
+
+        Returns:
+          Pairs of position and key.
+        """
         spec = self.graph.specs[number]
         keys = [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
         return list(zip(self.node_arrays.get(number, ()), keys, strict=True))
 
     def array_name(self, place: int) -> str:
-        """The path of a bare array in words."""
+        """The path of a bare array in words.
+
+        Args:
+          place: Its position in `arrays`.
+
+        Returns:
+          The path.
+        """
         for leaf, i in self.leaf_arrays.items():
             if i == place:
                 return self.leaf_names[leaf]
@@ -121,7 +166,14 @@ class Plan:
         return name_argument((*self.node_paths[number][0], key))
 
     def reach(self, leaves: Sequence[int]) -> dict[int, Path]:
-        """The nodes that some leaves of the arguments reach, each with its path from the leaf."""
+        """The nodes that some leaves of the arguments reach.
+
+        Args:
+          leaves: Positions in `graph.edges`.
+
+        Returns:
+          The path from the leaf by number of the node.
+        """
         found: dict[int, Path] = {}
         for leaf in leaves:
             stack: list[tuple[Any, Path]] = [(self.graph.edges[leaf], ())]
@@ -134,7 +186,14 @@ class Plan:
         return found
 
     def arrays_of(self, leaves: Sequence[int]) -> list[int]:
-        """Positions in `arrays` of every bare array that some leaves of the arguments are or reach."""
+        """The bare arrays that some leaves of the arguments are or reach.
+
+        Args:
+          leaves: Positions in `graph.edges`.
+
+        Returns:
+          Their positions in `arrays`.
+        """
         own = [self.leaf_arrays[leaf] for leaf in leaves if leaf in self.leaf_arrays]
         return own + [i for number in self.reach(leaves) for i in self.node_arrays.get(number, ())]
 

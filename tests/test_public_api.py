@@ -1,0 +1,181 @@
+"""Each public name is exported in plain sight, documented as its signature says, and stands in the API reference."""
+
+import ast
+import builtins
+import inspect
+import pathlib
+import re
+import types
+from collections import Counter
+
+import pytest
+
+import liftnn
+from liftnn import errors, filters
+from liftnn.graph import variable_types
+
+ROOT = pathlib.Path(__file__).parents[1]
+PUBLIC = {
+    name: x
+    for name, x in vars(liftnn).items()
+    if not name.startswith("_") and not isinstance(x, types.ModuleType)
+}
+OURS = {name: x for name, x in PUBLIC.items() if getattr(x, "__module__", "").startswith("liftnn")}
+CLASSES = {name: x for name, x in OURS.items() if isinstance(x, type)}
+FUNCTIONS = {name: x for name, x in OURS.items() if inspect.isfunction(x)}
+METHODS = {
+    f"{name}.{key}": inspect.unwrap(getattr(cls, key))
+    for name, cls in CLASSES.items()
+    for key, x in vars(cls).items()
+    if isinstance(x, (types.FunctionType, classmethod, staticmethod))
+    and (key == "__call__" or not key.startswith("_"))
+}
+SECTIONS = ("Args", "Returns", "Raises", "Example", "References")
+REFERENCE = "\n".join(
+    page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md"))
+)
+
+
+def each(objects):
+    """A parameter for each of some objects by name."""
+    return pytest.mark.parametrize("x", [pytest.param(x, id=name) for name, x in objects.items()])
+
+
+def sections_of(x):
+    """The sections of a docstring in Google's style by title: the lines of each, without the indentation."""
+    sections = {}
+    lines = []
+    for line in inspect.cleandoc(x.__doc__ or "").splitlines():
+        title = re.fullmatch(r"([A-Z]\w+):", line)
+        if title is not None:
+            lines = sections.setdefault(title[1], [])
+        elif line and not line.startswith(" "):
+            lines = []
+        else:
+            lines.append(line[2:])
+    return sections
+
+
+def entries_of(lines):
+    """The names that the entries of a section start with."""
+    return [line.partition(":")[0].replace("\\", "") for line in lines if line and not line.startswith(" ")]
+
+
+def parameters_of(function):
+    """The parameters of a function as a docstring names them."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    parameters = inspect.signature(function).parameters.values()
+    return [stars.get(p.kind, "") + p.name for p in parameters if p.name not in ("self", "cls")]
+
+
+def returns_something(function):
+    """Whether the annotation of a function says that it returns something."""
+    return inspect.signature(function).return_annotation not in (None, "None", inspect.Parameter.empty)
+
+
+def exported(module):
+    """The public classes and functions that a module defines."""
+    return {
+        name
+        for name, x in vars(module).items()
+        if not name.startswith("_") and getattr(x, "__module__", None) == module.__name__
+    }
+
+
+def test_the_package_imports_each_name_in_plain_sight():
+    tree = ast.parse((ROOT / "src" / "liftnn" / "__init__.py").read_text(encoding="utf-8"))
+    _, *body = tree.body
+    for node in body:
+        if isinstance(node, ast.ImportFrom):
+            assert all(alias.asname == alias.name for alias in node.names), ast.unparse(node)
+            assert node.level == 0
+            assert node.module.startswith("liftnn.")
+        else:
+            assert getattr(node, "name", None) == "__getattr__" or ast.unparse(node).startswith(
+                "__version__"
+            ), ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", [errors, variable_types], ids=lambda module: module.__name__)
+def test_every_error_and_every_kind_of_variable_is_exported(module):
+    missing = {name for name in exported(module) if getattr(liftnn, name, None) is not getattr(module, name)}
+    assert missing == set()
+
+
+def test_every_filter_is_exported():
+    classes = {name for name in exported(filters) if isinstance(getattr(filters, name), type)}
+    assert classes - PUBLIC.keys() == {"Everything", "Nothing"}  # what `...` and None stand for
+
+
+@pytest.mark.parametrize(
+    "base", [liftnn.Module, liftnn.Variable, liftnn.LiftError], ids=lambda base: base.__name__
+)
+def test_every_subclass_that_the_package_defines_is_exported(base):
+    found, todo = set(), [base]
+    while todo:
+        cls = todo.pop()
+        todo += cls.__subclasses__()
+        if cls.__module__.startswith("liftnn.") and not cls.__name__.startswith("_"):
+            found.add(cls)
+    assert found <= set(CLASSES.values())
+
+
+@each(OURS)
+def test_it_has_a_docstring_that_starts_with_one_sentence(x):
+    if x is liftnn.Empty:
+        return  # a constant
+    first, _, rest = inspect.cleandoc(x.__doc__ or "").partition("\n")
+    assert first.endswith(".")
+    assert not rest.strip() or rest.startswith("\n")
+
+
+@each({**FUNCTIONS, **METHODS})
+def test_args_are_the_parameters_in_order(x):
+    documented = entries_of(sections_of(x).get("Args", []))
+    if x.__name__ == "__call__" and not documented:
+        return  # a call that says in one line what it does
+    assert documented == parameters_of(x)
+
+
+@each(CLASSES)
+def test_args_of_a_class_are_those_of_its_constructor(x):
+    documented = entries_of(sections_of(x).get("Args", []))
+    constructor = next((c for c in x.__mro__ if "__init__" in vars(c) or hasattr(c, "_fields")), object)
+    inherited = constructor is not x  # then they are documented there
+    assert documented == parameters_of(x) or (inherited and not documented)
+
+
+@each(FUNCTIONS)
+def test_returns_is_there_where_something_is_returned(x):
+    assert ("Returns" in sections_of(x)) == returns_something(x)
+
+
+@each({**OURS, **METHODS})
+def test_raises_names_errors_of_the_package_and_builtins(x):
+    raised = entries_of(sections_of(x).get("Raises", []))
+    assert [name for name in raised if not hasattr(errors, name) and not hasattr(builtins, name)] == []
+
+
+@each({**OURS, **METHODS})
+def test_sections_are_known_and_in_order(x):
+    found = list(sections_of(x))
+    assert found == [title for title in SECTIONS if title in found]
+
+
+@each({name: x for name, x in {**FUNCTIONS, **CLASSES}.items() if x not in vars(errors).values()})
+def test_it_has_an_example(x):
+    assert any(line.startswith(">>> ") for line in sections_of(x).get("Example", []))
+
+
+@each({name: x for name, x in CLASSES.items() if issubclass(x, liftnn.LiftError)})
+def test_an_error_has_its_examples_on_the_page_of_errors(x):
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert f"\n## {x.__name__}\n" in page
+
+
+def test_each_name_stands_once_in_the_reference():
+    directives = re.findall(r"^::: liftnn\.(\w+)$", REFERENCE, re.MULTILINE)
+    constants = re.findall(r"^## `liftnn\.(\w+)`$", REFERENCE, re.MULTILINE)
+    borrowed = re.findall(r"^\| `liftnn\.(\w+)` \|", REFERENCE, re.MULTILINE)
+    assert Counter([*directives, *constants, *borrowed]) == Counter(PUBLIC.keys())
+    assert set(borrowed) == PUBLIC.keys() - OURS.keys()
