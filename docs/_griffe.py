@@ -1,4 +1,4 @@
-"""Tells griffe, which reads the docstrings for the API reference, that a section `Example` is what it calls `Examples`."""
+"""Tells griffe, which reads the docstrings for the API reference, that `Example` is its section `Examples`."""
 
 from __future__ import annotations
 
