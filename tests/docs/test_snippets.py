@@ -14,6 +14,7 @@ import ast
 import contextlib
 import dataclasses
 import io
+import itertools
 import pathlib
 import re
 import sys
@@ -22,7 +23,11 @@ import types
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    page
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if "```python\n" in page.read_text(encoding="utf-8")
+]
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=fence) *$", re.S | re.M)
 ARROW = re.compile(r"#\s*->\s*(.*?)\s*$")
 
@@ -49,7 +54,7 @@ class Snippet:
 def find_snippets(page, text):
     """The snippets of a page, each with the block that follows it directly."""
     blocks = list(FENCE.finditer(text))
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in itertools.pairwise([*blocks, None]):
         shown = {}
         if following is not None and not text[block.end() : following.start()].strip():
             shown[following["language"]] = following["text"].strip("\n")
