@@ -2,23 +2,29 @@
 
 Who remembers a structure (the warm plan of a `jit`) puts one `Watch` on every Module and Variable in it. A change of
 structure ends the watches of the object that changed; writing a Variable's value does not. A watch refers to nothing,
-so it keeps nothing alive.
+so it keeps nothing alive (to who watches it has a weak reference).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
 class Watch:
     """Stays valid until the structure of a watched object changes."""
 
-    __slots__ = ("valid",)
+    __slots__ = ("plan", "valid")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.valid = True
+        self.plan: Callable[[], Any] = _nothing
+        """Who watches, as a weak reference: a change that it can follow need not end the watch."""
+
+
+def _nothing() -> None:
+    """A reference to nobody."""
 
 
 class _Changes:
@@ -26,7 +32,7 @@ class _Changes:
 
     __slots__ = ("count",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = 0
 
 

@@ -27,7 +27,7 @@ class PlanCache:
 
     __slots__ = ("__weakref__", "_owned", "plans")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.plans: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
         self._owned: dict[tuple[Any, ...], WarmPlan] = {}
 

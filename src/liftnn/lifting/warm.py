@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import weakref
 from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
@@ -31,7 +32,7 @@ from liftnn.graph.kinds import DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.graph.static import Snapshot, Static
 from liftnn.graph.variable import make_variable, set_value_past_hooks
-from liftnn.graph.watch import set_watches, start_watch
+from liftnn.graph.watch import changes, set_watches, start_watch
 from liftnn.lifting.compact import Outcome
 from liftnn.lifting.lift import Call, commit_result
 from liftnn.trees import is_array
@@ -165,6 +166,7 @@ class WarmPlan:
         for number in roots.values():
             self.call.objects[number] = None
         self.watch = start_watch([x for x in call.objects if hasattr(type(x), "__graph_node__")], since)
+        self.watch.plan = weakref.ref(self)
 
     def _remember(self, x: Any, spec: NodeSpec) -> None:
         """Notes how to see that a node has changed, and where its bare arrays stand."""
@@ -253,14 +255,41 @@ class WarmPlan:
         for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
             variable = make_variable(cls, value, metadata, frames.PLAIN)
             set_watches(variable, objects[number]._watches)
-            slot = self.call.plan.slots[number]
-            self.variables[slot] = self.call.objects[number] = variable
-            for how in self._returns.values():
-                if slot in how.slots:
-                    how.written[how.slots.index(slot)] = variable
-            made.append(variable)
+            made.append((objects[number], variable))
         for number, name, which in rebind.placed:
-            objects[number].__dict__[name] = made[which]
+            objects[number].__dict__[name] = made[which][1]
+        changes.count += bool(made)
+        single = len(rebind.placed) == len(made)
+        for old, new in made:
+            for watch in old._watches:
+                plan = watch.plan()
+                if plan is not self and (plan is None or not single or not plan.is_single(old)):
+                    watch.valid = False
+                else:
+                    plan.follow(old, new)
+
+    def is_single(self, variable: Any) -> bool:
+        """Whether a Variable stands in one place only."""
+        number = self._number_of(variable)
+        edges = (self.graph.edges, *(spec.edges for spec in self.graph.specs))
+        return number is not None and sum(type(e) is int and e == number for es in edges for e in es) == 1
+
+    def follow(self, old: Any, new: Any) -> None:
+        """Puts a Variable in the place of one alike."""
+        number = self._number_of(old)
+        if number is None:  # another thread was quicker
+            self.watch.valid = False
+            return
+        slot = self.call.plan.slots[number]
+        self.variables[slot] = self.call.objects[number] = new
+        for how in self._returns.values():
+            if slot in how.slots:
+                how.written[how.slots.index(slot)] = new
+
+    def _number_of(self, variable: Any) -> int | None:
+        """The number of a Variable; None if it is not, or no longer, here."""
+        slot = next((i for i, v in enumerate(self.variables) if v is variable), None)
+        return None if slot is None else self.call.plan.variables[slot]
 
     def _objects(self, leaves: Sequence[Any]) -> list[Any]:
         """The live objects by number."""
