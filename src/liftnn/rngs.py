@@ -188,7 +188,7 @@ def split_rngs(rngs: Rngs, splits: int | tuple[int, ...], *, only: Filter = ...)
       >>> liftnn.split_rngs(liftnn.Rngs(0), 5).default.key.shape
       (5,)
     """
-    return rngs.split(splits, only)
+    return rngs.split(splits, only=only)
 
 
 def reseed(tree: Any, /, **streams: Any) -> None:

@@ -59,9 +59,6 @@ class Static:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def __reduce__(self) -> Any:
-        return (Static, (self.value,))  # a key may hold code, which cannot be pickled
-
     def __repr__(self) -> str:
         return repr(self.key.copy if isinstance(self.key, Snapshot) else self._value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -11,14 +12,16 @@ import jax
 from liftnn import errors
 from liftnn.filters import Filter, first_match, to_predicates
 from liftnn.graph import frames
-from liftnn.graph.description import ARRAY, find_all_paths
-from liftnn.graph.graphdef import leaf_of, walk_tree
-from liftnn.graph.kinds import MODULE, VARIABLE, make_shell, open_attributes
-from liftnn.graph.merge import merge_all
+from liftnn.graph.description import Leaf, find_all_paths, find_holders
+from liftnn.graph.graphdef import GraphDef, leaf_of, walk_tree
+from liftnn.graph.kinds import MODULE, VARIABLE, is_object, make_shell, open_attributes
+from liftnn.graph.merge import merge_all, set_frozen_arrays
+from liftnn.graph.metadata import adopt
+from liftnn.graph.portable import portable
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn.graph.variable_types import Empty
-from liftnn.trees import Path
+from liftnn.trees import Path, format_path, key_of
 
 T = TypeVar("T")
 
@@ -45,7 +48,7 @@ def update(tree: Any, /, *states: State) -> None:
     places = {leaf.path: leaf for leaf in graphdef.leaves}
     alternatives = _variable_paths(graphdef, walk)
     writes: list[tuple[Variable, Any]] = []
-    holders: list[tuple[Any, Any, Any]] = []
+    set_arrays: dict[int, dict[Any, Any]] = {}
     unknown: list[Path] = []
     for state in states:
         for path, new in state.flat().items():
@@ -53,10 +56,12 @@ def update(tree: Any, /, *states: State) -> None:
             old = alternatives.get(path) if leaf is None else leaf_of(walk, arrays, leaf)
             if isinstance(old, Variable):
                 writes.append((old, new))
-            elif leaf is not None and leaf.node >= 0:
-                holders.append((walk.objects[leaf.node], path[-1], new))
-            else:
+            elif leaf is None:
                 unknown.append(path)
+            else:
+                _check_settable(graphdef, leaf, walk.objects)
+                x = new.raw_value if isinstance(new, Variable) else new
+                set_arrays.setdefault(leaf.node, {})[path[-1]] = x
     if unknown:
         raise mismatch("The State does not fit the module", (), unknown)
     for variable, _ in writes:
@@ -64,13 +69,39 @@ def update(tree: Any, /, *states: State) -> None:
             raise frames.write_error(variable._owner, f"the value of a {type(variable).__name__}")
     for variable, new in writes:
         if isinstance(new, Variable):
-            set_metadata_past_checks(variable, new._metadata)
+            metadata = adopt(variable._metadata, new._metadata)
+            if metadata is not variable._metadata:
+                set_metadata_past_checks(variable, metadata)
         set_value_past_hooks(variable, new.raw_value if isinstance(new, Variable) else new)
-    for holder, key, new in holders:
-        if isinstance(holder, (list, dict)):
-            holder[key] = new
-        else:
-            setattr(holder, key, new)
+    for node in [n for n in set_arrays if not graphdef.specs[n].kind.frozen]:
+        for key, x in set_arrays.pop(node).items():
+            _set_child(walk.objects[node], key, x)
+    if set_arrays:
+        set_frozen_arrays(graphdef, walk.objects, set_arrays, frames.owner_now())
+
+
+def _check_settable(graphdef: GraphDef, leaf: Leaf, objects: list[Any]) -> None:
+    """Refuses a bare array that cannot be set in place, or not from here."""
+    specs, node = graphdef.specs, leaf.node
+    changed = {node, *find_holders(specs, {node})} if node >= 0 else set()
+    if node < 0 or any(e in changed and specs[e].kind.frozen for e in graphdef.edges if type(e) is int):
+        raise errors.StructureError(
+            f"{format_path(leaf.path)} cannot be set in place: no module, list or dict holds it.",
+            "Make it an attribute of a Module, or take the new value from the State.",
+        )
+    for holder in (objects[n] for n in changed):
+        if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
+            raise frames.write_error(
+                holder._owner, f"the attribute {leaf.path[-1]!r} of a {type(holder).__name__}"
+            )
+
+
+def _set_child(holder: Any, key: Any, x: Any) -> None:
+    """Puts `x` under a key of a node that can be changed in place."""
+    if isinstance(holder, (list, dict, collections.deque)):
+        holder[key] = x
+    else:
+        setattr(holder, key, x)
 
 
 def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable]:
@@ -193,27 +224,29 @@ def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
       >>> [path for path, x in liftnn.iter_graph(model) if isinstance(x, liftnn.Variable)]
       [('kernel',), ('bias',)]
     """
-    graphdef, walk, arrays = walk_tree(tree)
-    first = {number: paths[0] for number, paths in find_all_paths(graphdef).items()}
-    taken = iter(arrays)
-    for edge in graphdef.edges:
-        if edge is ARRAY:
-            yield (), next(taken)
-    for number, path in sorted(first.items()):
-        yield path, walk.objects[number]
-        spec, found = graphdef.specs[number], iter(walk.arrays[number])
-        for key, edge in zip(spec.keys, spec.edges, strict=True):
-            if edge is ARRAY:
-                yield (*path, key), next(found)
-            elif type(edge) is not int:
-                yield (*path, key), _static_child(walk.objects[number], key, edge)
+    _, walk, _ = walk_tree(tree)
+    found: list[tuple[Path, Any]] = []
+    seen: set[int] = set()
+    todo = _root_leaves(tree)[::-1]
+    while todo:
+        path, x = todo.pop()
+        number = walk.numbers.get(id(x))
+        if number in seen:
+            continue
+        found.append((path, x))
+        if number is not None:
+            seen.add(number)
+            spec = walk.specs[number]
+            if spec is not None and spec.keys:
+                _, keys, children = spec.kind.open(x)
+                todo += [((*path, k), child) for k, child in zip(keys, children, strict=True)][::-1]
+    return iter(found)
 
 
-def _static_child(holder: Any, key: Any, edge: Any) -> Any:
-    """A static value as it stands in the live object, not as a copy."""
-    if isinstance(holder, (list, dict)):
-        return holder[key]
-    return getattr(holder, key, edge) if isinstance(key, str) else edge
+def _root_leaves(tree: Any) -> list[tuple[Path, Any]]:
+    """The leaves of a tree of modules, by path."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
+    return [(tuple(map(key_of, path)), leaf) for path, leaf in entries]
 
 
 def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
@@ -264,6 +297,12 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
         raise errors.ArgumentError(
             "replace_all cannot replace the tree itself.", "Assign the new object instead."
         )
+    for path, leaf in _root_leaves(tree):
+        if leaf is old:
+            raise errors.ArgumentError(
+                f"replace_all cannot replace {format_path(path)}, a leaf of the tree that it was given.",
+                "Assign the new object instead.",
+            )
     _, walk, _ = walk_tree(tree)
     places: list[tuple[Any, Any]] = []
     for holder, spec in zip(walk.objects, walk.specs, strict=True):
@@ -278,10 +317,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
             )
         places += [(holder, key) for key in found]
     for holder, key in places:
-        if isinstance(holder, (list, dict)):
-            holder[key] = new
-        else:
-            setattr(holder, key, new)
+        _set_child(holder, key, new)
     return len(places)
 
 
@@ -329,7 +365,7 @@ class Contents:
             yield from modules
             for module in modules:
                 _, names, children = open_attributes(module)
-                yield (module, dict(zip(names, children, strict=True)))
+                yield (module, dict(zip(names, map(portable, children), strict=True)))
         finally:
             _shells.ids = outer
 
