@@ -70,7 +70,8 @@ def open_object(x):
         return list(zip(x._fields, x, strict=True))
     if isinstance(x, (list, tuple, collections.deque)):
         return list(enumerate(x))
-    return None
+    children, treedef = jax.tree.flatten(x, is_leaf=lambda y: y is not x)
+    return None if treedef == jax.tree.structure(0) else [("treedef", treedef), *enumerate(children)]
 
 
 def is_static(x):

@@ -11,7 +11,7 @@ Nodes are numbered in the order in which a depth-first walk meets them. A node's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +50,36 @@ class NodeSpec(NamedTuple):
     extra: Any
     keys: tuple[Any, ...]
     edges: tuple[Edge, ...]
+
+
+def keep_leaves(spec: NodeSpec) -> NodeSpec:
+    """The change that renews the references of a node and keeps everything else."""
+    return spec._replace(edges=tuple([e if type(e) is int else KEEP for e in spec.edges]))
+
+
+def find_holders(specs: Sequence[NodeSpec], changed: Set[int]) -> set[int]:
+    """The nodes that must be changed because a frozen node that they hold is built anew.
+
+    Args:
+      specs: Node specs by number.
+      changed: The nodes that change anyway.
+
+    Returns:
+      The numbers of the others.
+    """
+    found: set[int] = set()
+    renewed = {i for i in changed if specs[i].kind.frozen}
+    while renewed:
+        holders = {
+            i
+            for i, spec in enumerate(specs)
+            if i not in changed
+            and i not in found
+            and any(type(e) is int and e in renewed for e in spec.edges)
+        }
+        found |= holders
+        renewed = {i for i in holders if specs[i].kind.frozen}
+    return found
 
 
 class Leaf(NamedTuple):

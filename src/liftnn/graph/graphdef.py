@@ -14,7 +14,7 @@ from liftnn.graph import frames
 from liftnn.graph.description import Description, Leaf
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import merge_all
-from liftnn.graph.metadata import Metadata
+from liftnn.graph.metadata import Metadata, adopt
 from liftnn.graph.printing import call, mapping
 from liftnn.graph.state import State, left_over, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks
@@ -66,8 +66,10 @@ class GraphDef(Description):
         ordered = [values[i] for i in sorted(values)], [arrays[k] for k in sorted(arrays)]
         tree, merged = merge_all(self, *ordered, frames.owner_now())
         for number, given in metadata.items():
-            if given is not self.specs[number].extra:
-                set_metadata_past_checks(merged.objects[number], given)
+            made = merged.objects[number]
+            metadata_now = adopt(made._metadata, given)
+            if metadata_now is not made._metadata:
+                set_metadata_past_checks(made, metadata_now)
         return tree
 
     def apply(self, *states: State) -> Callable[..., Any]:

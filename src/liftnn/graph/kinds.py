@@ -150,18 +150,15 @@ def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children:
 
 def _open_variable(x: Variable) -> Opened:
     given = x.get_metadata()
-    return None, tuple(given), tuple(given.values())
+    return x._metadata.fixed, tuple(given), tuple(given.values())
 
 
 def _make_variable(cls: type, extra: Any, owner: Any) -> Any:
-    from_extra = extra if extra is not None else Metadata.of({})
-    return make_variable(cls, None, from_extra, owner)
+    return make_variable(cls, None, extra, owner)
 
 
 def _fill_variable(x: Variable, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    set_metadata_past_checks(
-        x, extra if extra is not None else Metadata.of(dict(zip(keys, children, strict=True)))
-    )
+    set_metadata_past_checks(x, Metadata.of(dict(zip(keys, children, strict=True))) if keys else extra)
 
 
 # --- containers

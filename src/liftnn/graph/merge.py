@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from liftnn.graph.description import ARRAY, KEEP, Description, NodeSpec, static_of
+from liftnn.graph.description import (
+    ARRAY,
+    KEEP,
+    Description,
+    NodeSpec,
+    find_holders,
+    keep_leaves,
+    static_of,
+)
 from liftnn.graph.kinds import PYTREE, VARIABLE
+from liftnn.graph.static import Static
 from liftnn.graph.variable import make_variable, set_value_past_hooks
+from liftnn.trees import Key
 
 
 class Given(NamedTuple):
@@ -240,6 +250,35 @@ def commit(
     for number, value in updates.items():
         set_value_past_hooks(objects[number], value)
     return out
+
+
+def set_frozen_arrays(
+    description: Description, objects: Sequence[Any], new: Mapping[int, Mapping[Key, Any]], owner: Any
+) -> None:
+    """Sets arrays in frozen nodes: these are built anew, and what holds them gets the new ones.
+
+    Args:
+      description: The structure.
+      objects: The live objects by number; no root of the description may be among those that are built anew.
+      new: The new arrays by node and key.
+      owner: What new objects belong to.
+    """
+    changed: dict[int, NodeSpec] = {}
+    for number, arrays in new.items():
+        spec = description.specs[number]
+        edges = [
+            e if type(e) is int else ARRAY if key in arrays else KEEP
+            for key, e in zip(spec.keys, spec.edges, strict=True)
+        ]
+        changed[number] = spec._replace(edges=tuple(edges))
+    for number in find_holders(description.specs, changed.keys()):
+        changed[number] = keep_leaves(description.specs[number])
+    order = tuple([n for n in description.frozen if n in changed])
+    change = Change(None, (Static(None),), len(objects), tuple(changed.items()), (), order)
+    taken = [
+        new[number][key] for number in new for key in description.specs[number].keys if key in new[number]
+    ]
+    commit(change, list(objects), {}, [], taken, owner)
 
 
 def _keeper(spec: NodeSpec, x: Any) -> Callable[[Any], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import types
@@ -62,6 +63,11 @@ class Metadata(Mapping[str, Any]):
     def given(self) -> dict[str, Any]:
         """A copy of what was given: empty hooks left out."""
         return dict(self._items)
+
+    @property
+    def fixed(self) -> Metadata:
+        """What of it cannot change in place."""
+        return Metadata.of({name: value for name, value in self._items.items() if _is_fixed(value)})
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -124,6 +130,41 @@ def _are_alike(a: Any, b: Any) -> bool:
         return bool(static_key(a) == static_key(b))
     except (TypeError, errors.StructureError):  # traced, or not to be compared
         return False
+
+
+def adopt(own: Metadata, new: Metadata) -> Metadata:
+    """The metadata of a Variable that takes over those of another, perhaps from another model.
+
+    Args:
+      own: What the Variable has.
+      new: What it takes over. Of what could change in place it gets a copy; objects and arrays of the graph are not
+        taken over but stay its own.
+
+    Returns:
+      The metadata, `own` itself if nothing differs.
+    """
+    if own == new:
+        return own
+    mine, items = own._items, {}
+    for name, value in new._items.items():
+        if name in mine and (_are_alike(mine[name], value) or _holds_nodes(value)):
+            items[name] = mine[name]
+        else:
+            items[name] = value if _is_fixed(value) or _holds_nodes(value) else copy.deepcopy(value)
+    return Metadata.of(items)
+
+
+def _holds_nodes(value: Any) -> bool:
+    """Whether a metadata value is or holds a Module, a Variable or an array."""
+    if isinstance(value, (np.ndarray, jax.Array)) or hasattr(type(value), "__graph_node__"):
+        return True
+    if type(value) is types.MethodType:
+        return _holds_nodes(value.__self__)
+    if type(value) is functools.partial:
+        return any(map(_holds_nodes, (value.func, *value.args, *value.keywords.values())))
+    if isinstance(value, dict) or dataclasses.is_dataclass(value):
+        value = tuple((value if isinstance(value, dict) else vars(value)).values())
+    return isinstance(value, (list, tuple)) and any(map(_holds_nodes, value))
 
 
 def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:

@@ -179,7 +179,15 @@ class State(Mapping[Key, Any]):
 
     def to_pure_dict(self) -> dict[Key, Any]:
         """The values as plain nested dicts, without Variables."""
-        return nest((path, x.raw_value if isinstance(x, Variable) else x) for path, x in self._leaves.items())
+        return nest((path, _value(x)) for path, x in self._outer().items())
+
+    def _outer(self) -> dict[Path, Any]:
+        """The leaves without those that stand in the metadata of a Variable, which has its own place in the tree."""
+        holders = [p for p, x in self._leaves.items() if isinstance(x, Variable) and x._metadata.key is None]
+        if not holders:
+            return self._leaves
+        inside = {path for path in self._leaves for p in holders if path[: len(p)] == p and path != p}
+        return {path: x for path, x in self._leaves.items() if path not in inside}
 
     def replace_by_pure_dict(self, values: Mapping[Key, Any]) -> None:
         """Sets the values of the Variables from plain nested dicts, in place.
@@ -192,16 +200,17 @@ class State(Mapping[Key, Any]):
         Raises:
           StructureError: If a path is missing or unknown. Nothing is changed then.
         """
-        by_text = {tuple(map(str, path)): path for path in self._leaves}
+        leaves = self._outer()
+        by_text = {tuple(map(str, path)): path for path in leaves}
         found: dict[Path, Any] = {}
         unknown: list[Path] = []
         for path, x in _flatten(values, by_text):
-            actual = by_text.get(tuple(map(str, path)))
-            if actual is None:
+            actual = path if path in leaves else by_text.get(tuple(map(str, path)))
+            if actual is None or actual in found:
                 unknown.append(path)
             else:
                 found[actual] = x
-        missing = [path for path in self._leaves if path not in found]
+        missing = [path for path in leaves if path not in found]
         if unknown or missing:
             raise mismatch("The values do not fit the State", missing, unknown)
         for path, x in found.items():
@@ -211,7 +220,7 @@ class State(Mapping[Key, Any]):
                 self._leaves[path] = x
 
     def __repr__(self) -> str:
-        return f"State({_render(nest(self._leaves.items()))})"
+        return f"State({_render(nest(self._outer().items()))})"
 
     def __reduce__(self) -> Any:
         return (State.from_flat, (self._leaves,))

@@ -37,7 +37,7 @@ def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0
 
 
 def _render_variable(number: int, spec: NodeSpec) -> str:
-    metadata = spec.extra if spec.extra is not None else Metadata.of(dict.fromkeys(spec.keys, ...))
+    metadata = Metadata.of(dict.fromkeys(spec.keys, ...)) if spec.keys else spec.extra
     entries = mapping((repr(k), repr(v)) for k, v in metadata.items())
     return call("VariableDef", [("type", spec.type.__name__), ("index", str(number)), ("metadata", entries)])
 

@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec
+from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn.graph.kinds import (
     ARRAY,
     FLOAT,
@@ -256,17 +256,10 @@ class Rewalk(Walk):
 
     def _replace_frozen(self) -> None:
         """A frozen node that must be built anew changes every node that holds it."""
-        renewed = {i for i in self.changed if self.before.specs[i].kind.frozen}
-        while renewed:
-            holders = {
-                i
-                for i in range(self.known)
-                if i not in self.changed and any(type(e) is int and e in renewed for e in self.specs[i].edges)
-            }
-            for i in holders:
-                self.specs[i] = _keep_leaves(self.specs[i])
-            self.changed |= holders
-            renewed = {i for i in holders if self.before.specs[i].kind.frozen}
+        known: list[NodeSpec] = self.specs[: self.known]  # type: ignore[assignment]  # all are walked by now
+        for i in find_holders(known, self.changed):
+            self.specs[i] = keep_leaves(known[i])
+            self.changed.add(i)
 
     def _check_owner(self, kind: NodeKind, child: Any) -> None:
         """Refuses an object of an outer frame that is not an argument."""
@@ -327,11 +320,6 @@ class Rewalk(Walk):
 
 def _is(a: Any, b: Any) -> bool:
     return a is b
-
-
-def _keep_leaves(spec: NodeSpec) -> NodeSpec:
-    """The change that renews the references of a node and keeps everything else."""
-    return spec._replace(edges=tuple([e if type(e) is int else KEEP for e in spec.edges]))
 
 
 def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
