@@ -17,9 +17,9 @@ from liftnn.filters import Filter, to_predicate
 from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
-from liftnn.graph.variable import make_variable
+from liftnn.graph.variable import Variable, make_variable
 from liftnn.lifting.result import Plan, Result
-from liftnn.trees import Path, broadcast_prefix, format_path
+from liftnn.trees import Path, broadcast_prefix, format_path, key_of
 
 Prefix = Any
 
@@ -38,13 +38,14 @@ class ByFilter:
         pairs = prefixes.items() if hasattr(prefixes, "items") else prefixes
         self.pairs = tuple([(to_predicate(f), prefix) for f, prefix in pairs])
 
-    def of(self, path: Path, x: Any) -> Prefix:
-        """The prefix of a Variable or bare array at a path below the argument."""
+    def of(self, path: Path, x: Any, root: str = "") -> Prefix:
+        """The prefix of a Variable or bare array at a path below the argument that `root` names."""
         for predicate, prefix in self.pairs:
             if predicate(path, x):
                 return prefix
+        what = f"a {type(x).__name__}" if isinstance(x, Variable) else "an array"
         raise errors.FilterError(
-            f"{format_path(path)} (a {type(x).__name__}) matches none of the filters of the {type(self).__name__}."
+            f"{format_path(path, root)} ({what}) matches none of the filters of the {type(self).__name__}."
         )
 
     def __eq__(self, other: object) -> bool:
@@ -96,6 +97,8 @@ class Spread:
 
     def __init__(self, specs: Sequence[NodeSpec | None]):
         self.specs = specs
+        self.settled = 0
+        """Nodes below this number keep the prefix that they have."""
         self.entries: dict[int, Entry] = {}
         self._seen: set[tuple[int, Any]] = set()
 
@@ -114,7 +117,7 @@ class Spread:
         stack: list[tuple[Any, Path]] = [(edge, path)]
         while stack:
             number, path = stack.pop()
-            if type(number) is not int or (number, prefix) in self._seen:
+            if type(number) is not int or number < self.settled or (number, prefix) in self._seen:
                 continue
             self._seen.add((number, prefix))
             entry = Entry(prefix, root, path)
@@ -138,23 +141,33 @@ class Spread:
             )
 
     def _resolved(self, spec: NodeSpec, entry: Entry) -> Prefix:
-        return (
-            entry.prefix.of(entry.path, _dummy(spec)) if isinstance(entry.prefix, ByFilter) else entry.prefix
-        )
+        """The prefix of a Variable, or those of the bare arrays that a node holds."""
+        prefix, root, path = entry
+        if not isinstance(prefix, ByFilter):
+            return prefix
+        if spec.kind is VARIABLE:
+            return prefix.of(path, _dummy(spec), root)
+        found = [prefix.of((*path, k), None, root) for k in array_keys(spec)]
+        return found[0] if len({*found}) == 1 else tuple(found)
 
     def of_value(self, number: int, value: Any) -> Prefix:
         """The prefix of a Variable that holds `value`."""
         entry = self.entries[number]
         if not isinstance(entry.prefix, ByFilter):
             return entry.prefix
-        return entry.prefix.of(entry.path, _dummy(self.specs[number], value))
+        return entry.prefix.of(entry.path, _dummy(self.specs[number], value), entry.root)
 
     def of_array(self, number: int, key: Any, array: Any) -> Prefix:
         """The prefix of a bare array that a node holds under a key."""
         entry = self.entries[number]
-        return (
-            entry.prefix.of((*entry.path, key), array) if isinstance(entry.prefix, ByFilter) else entry.prefix
-        )
+        if not isinstance(entry.prefix, ByFilter):
+            return entry.prefix
+        return entry.prefix.of((*entry.path, key), array, entry.root)
+
+
+def array_keys(spec: NodeSpec) -> list[Any]:
+    """The keys of the bare arrays that a node holds."""
+    return [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
 
 
 def _dummy(spec: NodeSpec | None, value: Any = None) -> Any:
@@ -194,11 +207,9 @@ def array_prefixes(
     prefixes: list[Prefix] = [None] * len(arrays)
     for leaf, i in plan.leaf_arrays.items():
         own = leaf_prefixes[leaf]
-        prefixes[i] = own.of((), arrays[i]) if isinstance(own, ByFilter) else own
+        prefixes[i] = own.of((), arrays[i], plan.leaf_names[leaf]) if isinstance(own, ByFilter) else own
     for number, places in plan.node_arrays.items():
-        spec = plan.graph.specs[number]
-        keys = [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
-        for key, i in zip(keys, places, strict=True):
+        for key, i in zip(array_keys(plan.graph.specs[number]), places, strict=True):
             prefixes[i] = spread.of_array(number, key, arrays[i])
     return prefixes
 
@@ -212,7 +223,12 @@ class Placement(NamedTuple):
 
 
 def place_result(
-    plan: Plan, before: Spread, inputs: Sequence[Prefix], result: Result, out_prefix: Prefix
+    plan: Plan,
+    before: Spread,
+    inputs: Sequence[Prefix],
+    result: Result,
+    out_prefix: Prefix,
+    settled: bool = False,
 ) -> Placement:
     """The prefix of everything a pure call returns.
 
@@ -225,34 +241,42 @@ def place_result(
       inputs: The prefix of each input Variable's value.
       result: The result.
       out_prefix: A tree prefix of the output.
+      settled: Whether a known object in the output has its own prefix, whatever `out_prefix` says there. The default
+        is False: the two must agree.
 
     Returns:
       The prefixes.
 
     Raises:
-      AliasingError: If a Variable is returned in one place and belongs to another with a different prefix.
+      AliasingError: If a Variable belongs to two places with different prefixes.
       ArgumentError: If `out_prefix` is not a tree prefix of the output.
     """
     change = result.change
+    leaves = broadcast_over(out_prefix, change.treedef, "the output")
     after = Spread(specs_after(plan, change))
     for number, entry in before.entries.items():
         after.add(number, *entry)
-    leaves = broadcast_over(out_prefix, change.treedef, "the output")
-    paths = [f"the output{format_path(p)}" for p in _leaf_paths(change.treedef)]
-    for edge, prefix, path in zip(change.edges, leaves, paths, strict=True):
-        after.add(edge, prefix, path)
+    after.settled = change.known if settled else 0
+    for edge, prefix, name in zip(change.edges, leaves, output_names(change), strict=True):
+        after.add(edge, prefix, name)
     taken = iter(result.arrays)
     arrays = [
-        p.of((), next(taken)) if isinstance(p, ByFilter) else (next(taken), p)[1]
+        p.of((), next(taken), "the output") if isinstance(p, ByFilter) else (next(taken), p)[1]
         for e, p in zip(change.edges, leaves, strict=True)
         if e is ARRAY
     ]
     for number, spec in (*change.changed, *enumerate(change.new, change.known)):
-        keys = [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
-        arrays += [after.of_array(number, key, next(taken)) for key in keys]
+        arrays += [after.of_array(number, key, next(taken)) for key in array_keys(spec)]
     made = [n for n, spec in enumerate(change.new, change.known) if spec.kind is VARIABLE]
     new = [after.of_value(n, v) for n, v in zip(made, result.new, strict=True)]
     return Placement(arrays, new, list(inputs))
+
+
+def output_names(change: Change) -> list[str]:
+    """What each leaf of the output is called, such as `the output[0].loss`."""
+    tree = change.treedef.unflatten(range(change.treedef.num_leaves))
+    entries, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [format_path(map(key_of, path), "the output") for path, _ in entries]
 
 
 def specs_after(plan: Plan, change: Change) -> list[NodeSpec]:
@@ -284,21 +308,14 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
         return broadcast_prefix(prefix, tree, lambda x: False, _is_prefix_leaf)
     except ValueError as error:
         raise errors.ArgumentError(
-            f"{prefix!r} is not a tree prefix of {what}, which has the structure {treedef}.",
-            "Give one entry for the whole, or one for each part. The parts of a module are told apart by StateAxes.",
+            f"{prefix!r} is not a tree prefix of {what}: {str(treedef).removeprefix('PyTreeDef(')[:-1]}.",
+            "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
+            "StateSharding) tells apart.",
         ) from error
 
 
 def _is_prefix_leaf(x: Any) -> bool:
     return isinstance(x, (ByFilter, jax.sharding.Sharding, jax.sharding.PartitionSpec))
-
-
-def _leaf_paths(treedef: Any) -> list[Path]:
-    tree = treedef.unflatten(range(treedef.num_leaves))
-    return [
-        tuple([getattr(e, "key", getattr(e, "idx", e)) for e in p])
-        for p, _ in jax.tree_util.tree_flatten_with_path(tree)[0]
-    ]
 
 
 # --- results grouped by prefix

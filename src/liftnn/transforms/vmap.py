@@ -27,6 +27,7 @@ from liftnn.lifting.prefix import (
 )
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.axes import check_axes, find_bad_input, find_bad_output
 
 _LANES = np.uint32(2**32 - 1)
 """Folded into a stream's key to make the lanes' keys: a number that its count never reaches."""
@@ -67,6 +68,7 @@ def vmap(
     Raises:
       AliasingError: When called, if a Variable is reached with two different axes.
       ArgumentError: When called, if `in_axes` or `out_axes` does not fit.
+      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`.
       SharedWriteError: When called, if lanes write different values to a shared Variable.
 
     Example:
@@ -76,6 +78,8 @@ def vmap(
       >>> liftnn.vmap(lambda model, x: model(x), in_axes=(0, None))(ensemble, jnp.ones(2)).shape
       (5, 3)
     """
+    check_axes("in_axes", in_axes)
+    check_axes("out_axes", out_axes)
     options = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     lifted: Vmapped
 
@@ -140,7 +144,7 @@ class _Bound:
         self.plan = plan
         self.pure = pure
         self.axes = axes
-        self.out_axes = tuple(out_axes) if isinstance(out_axes, list) else out_axes
+        self.out_axes = out_axes
         self.split_rngs = split_rngs
         self.options = options
         self.spread: Spread = spread_arguments(plan, axes)
@@ -152,33 +156,60 @@ class _Bound:
     def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
         value_axes = value_prefixes(self.plan, self.spread, values)
         array_axes = array_prefixes(self.plan, self.spread, self.axes, arrays)
-        in_axes = (list(value_axes), array_axes)
-        values = list(values)
+        in_axes: tuple[list[Prefix], list[Prefix]] = (list(value_axes), array_axes)
+        values, arrays = list(values), list(arrays)
         if self.split_rngs:
             in_axes = (self._split_keys(values, value_axes, arrays, array_axes), array_axes)
-
-        def grouped(values: Sequence[Any], arrays: Sequence[Any]) -> Any:
-            result = self.pure(values, arrays)
-            return group(result, self._place(result, value_axes), self.choices)
-
         if all(a is None for axes in in_axes for a in axes) and self.options["axis_size"] is None:
             raise errors.ArgumentError(
                 "vmap has nothing to map: no argument with an axis has an array in it.",
                 "Give an argument an axis in `in_axes`, or pass `axis_size`.",
             )
-        mapped = jax.vmap(grouped, in_axes=in_axes, out_axes=(self.choices, None), **self.options)
+        reached: list[str] = []  # whether the function was called, and whether it returned
+
+        def grouped(values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+            reached.append("function")
+            result = self.pure(values, arrays)
+            groups = group(result, self._place(result, value_axes), self.choices)
+            reached.append("output")
+            return groups
+
         try:
-            return ungroup(*mapped(values, list(arrays)))
-        except ValueError as error:
-            culprit = self._find_batched(values, arrays, in_axes, value_axes)
-            if culprit is None:
+            mapped = jax.vmap(grouped, in_axes=in_axes, out_axes=(self.choices, None), **self.options)
+            return ungroup(*mapped(values, arrays))
+        except (TypeError, ValueError) as error:
+            if reached == ["function"]:  # its own error
                 raise
-            raise errors.SharedWriteError(
-                f"{culprit} is shared by all lanes of this vmap, but they write different values to it."
-            ) from error
+            problem = self._find_problem(values, arrays, in_axes, value_axes, called=bool(reached))
+            if problem is None:
+                raise
+            raise problem from error
 
     def _place(self, result: Result, value_axes: list[Prefix]) -> Placement:
-        return place_result(self.plan, self.spread, value_axes, result, self.out_axes)
+        return place_result(self.plan, self.spread, value_axes, result, self.out_axes, settled=True)
+
+    def _find_problem(
+        self,
+        values: Sequence[Any],
+        arrays: Sequence[Any],
+        in_axes: tuple[list[Prefix], list[Prefix]],
+        value_axes: list[Prefix],
+        called: bool,
+    ) -> errors.LiftError | None:
+        """What is wrong with the axes, by path; None if that cannot be said."""
+        wrong = find_bad_input(self.plan, values, arrays, in_axes, self.options["axis_size"])
+        if wrong is not None or not called:
+            return wrong
+
+        def trace(take: Callable[[Result, Placement], Any]) -> None:
+            def once(values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+                result = self.pure(values, arrays)
+                return take(result, self._place(result, value_axes))
+
+            mapped = jax.vmap(once, in_axes=in_axes, out_axes=None, **self.options)
+            jax.eval_shape(mapped, values, arrays)
+
+        return find_bad_output(trace, self.plan, self.spread)
 
     def _split_keys(
         self, values: list[Any], value_axes: list[Prefix], arrays: Sequence[Any], array_axes: list[Prefix]
@@ -193,25 +224,6 @@ class _Bound:
                     values[i] = lane_keys(values[i], size)
                     axes[i] = 0
         return axes
-
-    def _find_batched(
-        self, values: Sequence[Any], arrays: Sequence[Any], in_axes: Any, value_axes: list[Prefix]
-    ) -> str | None:
-        """The path of a shared Variable that lanes write differently; None if that is not what went wrong."""
-        for slot, number in enumerate(self.plan.variables):
-            if value_axes[slot] is not None:
-                continue
-
-            def one(values: Sequence[Any], arrays: Sequence[Any], slot: int = slot) -> Any:
-                return self.pure(values, arrays).updates[slot]
-
-            try:
-                jax.eval_shape(
-                    jax.vmap(one, in_axes=in_axes, out_axes=None, **self.options), values, list(arrays)
-                )
-            except ValueError:
-                return f"{self.plan.path_of(number)} (a {self.plan.types[slot].__name__})"
-        return None
 
 
 def _lanes(values: Sequence[Any], axes: Sequence[Prefix]) -> int | None:

@@ -1,0 +1,207 @@
+"""What is wrong with the axes of a `vmap`, by attribute path: JAX only knows the flat lists that it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn.graph.description import ARRAY
+from liftnn.graph.kinds import VARIABLE
+from liftnn.graph.merge import Change
+from liftnn.lifting.prefix import Placement, Prefix, Spread, StateAxes, array_keys, output_names, specs_after
+from liftnn.lifting.result import Plan, Result
+from liftnn.trees import format_path, list_paths
+
+
+class Part(NamedTuple):
+    """One array, or value of a Variable, that goes into or comes out of a `vmap`.
+
+    Args:
+      name: Its path in words.
+      axis: Its axis.
+      shapes: The shapes of the arrays in it.
+      kind: What it is: an argument, an output, a new value of an argument, or something attached to an argument.
+    """
+
+    name: str
+    axis: Prefix
+    shapes: list[tuple[int, ...]]
+    kind: str = "argument"
+
+
+def _part(name: str, axis: Prefix, value: Any, kind: str = "argument") -> Part:
+    return Part(name, axis, [np.shape(x) for x in jax.tree.leaves(value)], kind)
+
+
+def check_axes(option: str, axes: Any) -> None:
+    """Refuses what is no axis.
+
+    Args:
+      option: The option it was given for, `"in_axes"` or `"out_axes"`.
+      axes: A tree of axes.
+
+    Raises:
+      ArgumentTypeError: If something in it is neither an int nor None nor `StateAxes`.
+    """
+    for leaf in jax.tree.leaves(axes, is_leaf=lambda x: x is None):
+        for axis in [a for _, a in leaf.pairs] if isinstance(leaf, StateAxes) else [leaf]:
+            if axis is not None and type(axis) is not int:
+                raise errors.ArgumentTypeError(
+                    f"`{option}` has {axis!r}, which is no axis.",
+                    "An axis is an int, or None for what all lanes share; of a module also StateAxes.",
+                )
+
+
+def find_bad_input(
+    plan: Plan, values: Sequence[Any], arrays: Sequence[Any], axes: Any, size: int | None
+) -> errors.LiftError | None:
+    """Why JAX refuses the arguments of a `vmap`.
+
+    Args:
+      plan: The arguments.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+      axes: The axes of both.
+      size: The number of lanes that was asked for, None if it was not.
+
+    Returns:
+      The error to raise, None if nothing is wrong with the axes.
+    """
+    parts = [
+        _part(f"{plan.path_of(n)} (a {t.__name__})", axis, v)
+        for n, t, v, axis in zip(plan.variables, plan.types, values, axes[0], strict=True)
+    ]
+    parts += [
+        _part(plan.array_name(i), axis, a) for i, (a, axis) in enumerate(zip(arrays, axes[1], strict=True))
+    ]
+    sizes: dict[int, str] = {} if size is None else {size: "axis_size"}
+    for name, axis, shapes, _ in parts:
+        for shape in shapes if axis is not None else ():
+            if not -len(shape) <= axis < len(shape):
+                return errors.ArgumentError(
+                    f"{name} cannot be mapped over axis {axis}: its shape is {shape}.",
+                    "Give it another axis in `in_axes`, or None to share it between the lanes.",
+                )
+            sizes.setdefault(shape[axis], f"axis {axis} of {name}")
+    if len(sizes) > 1:
+        found = list_paths(f"{n}: {where}" for n, where in sizes.items())
+        return errors.ArgumentError(
+            f"The arguments of vmap have different sizes along their mapped axes:\n{found}",
+            "Give them the same size, or None in `in_axes` to what all lanes share.",
+        )
+    return None
+
+
+def find_bad_output(
+    trace: Callable[[Callable[[Result, Placement], Any]], Any], plan: Plan, before: Spread
+) -> errors.LiftError | None:
+    """Why JAX refuses what a `vmap` returns.
+
+    Args:
+      trace: Maps the function once more; what is returned, instead of its result, is made by the callable that it is
+        given, and is the same for all lanes, or raises a ValueError.
+      plan: The arguments.
+      before: The axes of the known nodes.
+
+    Returns:
+      The error to raise, None if nothing is wrong with the axes.
+    """
+    parts: list[Part] = []
+
+    def note(result: Result, placement: Placement) -> None:
+        for kind, name, axis, value in _parts(plan, before, result, placement):
+            parts.append(_part(name, axis, value, kind))
+
+    trace(note)
+    for part in parts:
+        error = _no_room(part)
+        if error is not None:
+            return error
+    shared = [i for i, part in enumerate(parts) if part.axis is None]
+
+    def differ(chosen: list[int]) -> bool:
+        def take(result: Result, placement: Placement) -> Any:
+            values = [value for *_, value in _parts(plan, before, result, placement)]
+            return [values[i] for i in chosen]
+
+        try:
+            trace(take)
+        except ValueError:
+            return True
+        return False
+
+    if not differ(shared):
+        return None
+    while len(shared) > 1:
+        half = shared[: len(shared) // 2]
+        shared = half if differ(half) else shared[len(half) :]
+    return _not_shared(parts[shared[0]])
+
+
+def _parts(
+    plan: Plan, before: Spread, result: Result, placement: Placement
+) -> list[tuple[str, str, Prefix, Any]]:
+    """Kind, name, axis and value of everything in a result."""
+    names = _name_result(plan, before, result.change)
+    arrays = zip(names.arrays, placement.arrays, result.arrays, strict=True)
+    new = zip(names.new, placement.new, result.new, strict=True)
+    updates = zip(names.updates, placement.updates, result.updates, strict=True)
+    attached = [
+        ("output" if name.startswith("the output") else "attached", name, axis, x)
+        for name, axis, x in (*arrays, *new)
+    ]
+    return attached + [("update", name, axis, x) for name, axis, x in updates if x is not None]
+
+
+def _name_result(plan: Plan, before: Spread, change: Change) -> Placement:
+    """The path of everything in a result, where a `Placement` otherwise has its axis."""
+    after = Spread(specs_after(plan, change))
+    for number, entry in before.entries.items():
+        after.add(number, None, entry.root, entry.path)
+    outputs = output_names(change)
+    for edge, name in zip(change.edges, outputs, strict=True):
+        after.add(edge, None, name)
+
+    def name(number: int, *keys: Any) -> str:
+        entry = after.entries[number]
+        return format_path((*entry.path, *keys), entry.root)
+
+    arrays = [path for edge, path in zip(change.edges, outputs, strict=True) if edge is ARRAY]
+    for number, spec in (*change.changed, *enumerate(change.new, change.known)):
+        arrays += [name(number, key) for key in array_keys(spec)]
+    specs = enumerate(change.new, change.known)
+    new = [f"{name(n)} (a {spec.type.__name__})" for n, spec in specs if spec.kind is VARIABLE]
+    updates = [f"{plan.path_of(n)} (a {t.__name__})" for n, t in zip(plan.variables, plan.types, strict=True)]
+    return Placement(arrays, new, updates)
+
+
+def _no_room(part: Part) -> errors.LiftError | None:
+    """The error for an array that has too few axes for the lanes' one to be where it should."""
+    for shape in part.shapes if part.axis is not None else ():
+        if not -len(shape) - 1 <= part.axis <= len(shape):
+            return errors.ArgumentError(
+                f"{part.name} has the shape {shape} in each lane, so there is no axis {part.axis} to stack the lanes "
+                "along.",
+                "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+            )
+    return None
+
+
+def _not_shared(part: Part) -> errors.LiftError:
+    """The error for something that all lanes should share and that differs between them."""
+    if part.kind == "output":
+        return errors.ArgumentError(
+            f"`out_axes` is None for {part.name}, but its value differs between the lanes.",
+            "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
+        )
+    if part.kind == "attached":
+        return errors.SharedWriteError(
+            f"{part.name} was put into a module that is shared by all lanes of this vmap, but it differs between them."
+        )
+    return errors.SharedWriteError(
+        f"{part.name} is shared by all lanes of this vmap, but they write different values to it."
+    )
