@@ -14,7 +14,7 @@ Filter = typing.Any
 """A type, a tag, a predicate `(path, variable)`, `...` or True, None or False, or a sequence of filters."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class OfType:
     """Matches Variables of a type, and bare arrays that are instances of it.
 
@@ -32,6 +32,9 @@ class OfType:
     def __call__(self, path: Path, x: typing.Any) -> bool:
         """Whether it is of the type."""
         return isinstance(x, self.type)
+
+    def __repr__(self) -> str:
+        return f"OfType({self.type.__name__})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Argument, Plan, Result
-from liftnn.trees import Path
+from liftnn.trees import Path, is_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,8 @@ def grad(
 
     Raises:
       ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: When called, if something of integer or boolean dtype is to be differentiated.
+      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
+        differentiated, or if the function does not return a scalar array.
       FilterError: When called, if the filter matches nothing in a module.
 
     Example:
@@ -121,7 +122,8 @@ def value_and_grad(
 
     Raises:
       ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: When called, if something of integer or boolean dtype is to be differentiated.
+      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
+        differentiated, or if the function does not return a scalar array.
       FilterError: When called, if the filter matches nothing in a module.
 
     Example:
@@ -154,9 +156,12 @@ def _differentiated(
 ) -> Lifted:
     """`grad` and `value_and_grad`, which differ in what they return only."""
     single = isinstance(argnums, (int, DiffState))
-    chosen = [
-        a if isinstance(a, DiffState) else DiffState(a, wrt) for a in ((argnums,) if single else argnums)
-    ]
+    several: Any = (argnums,) if single else argnums
+    if not isinstance(several, Sequence) or not all(isinstance(a, (int, DiffState)) for a in several):
+        raise errors.ArgumentTypeError(
+            f"argnums must be an int, a DiffState or a sequence of them, not {argnums!r}.", "Correct it."
+        )
+    chosen = [a if isinstance(a, DiffState) else DiffState(a, wrt) for a in several]
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         selection = Selection(plan, chosen)
@@ -181,8 +186,10 @@ def _differentiated(
 
 def _check_pair(out: Any) -> Any:
     if not isinstance(out, tuple) or len(out) != 2:
+        what = f"a tuple of {len(out)}" if isinstance(out, tuple) else f"a {type(out).__name__}"
         raise errors.ArgumentTypeError(
-            f"With has_aux=True the function must return a pair (scalar, auxiliary), not {type(out).__name__}.",
+            "With has_aux=True the function must return a pair (scalar, auxiliary), not "
+            f"{'an array' if is_array(out) else what}.",
             "Return a tuple of two, or leave has_aux out.",
         )
     return out
@@ -191,12 +198,15 @@ def _check_pair(out: Any) -> Any:
 def _scalar(result: Result, has_aux: bool) -> Any:
     """The value to differentiate: the output, or the first of the pair."""
     treedef = result.change.treedef.children()[0] if has_aux else result.change.treedef
-    if not jax.tree_util.treedef_is_leaf(treedef) or result.change.edges[0] is not ARRAY:
+    if treedef != _LEAF or result.change.edges[0] is not ARRAY:
         raise errors.ArgumentTypeError(
             "The function to differentiate must return a scalar array" + (" first." if has_aux else "."),
             "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
         )
     return result.arrays[0]
+
+
+_LEAF = jax.tree.structure(0)
 
 
 class Selection:
