@@ -51,13 +51,8 @@ def select(
       ArgumentError: If the function has no such argument.
       ArgumentTypeError: If a position is no int or a name no string.
     """
-    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums or ())
-    names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
-    if not all(isinstance(n, int) for n in nums) or not all(isinstance(n, str) for n in names):
-        raise errors.ArgumentTypeError(
-            f"{what}_argnums takes ints and {what}_argnames strings; got {argnums!r} and {argnames!r}.",
-            "Correct them.",
-        )
+    nums = _several(argnums, int, f"{what}_argnums", "an int or several")
+    names = _several(argnames, str, f"{what}_argnames", "a string or several")
     if not nums and not names:
         return Selected((), ())
     try:
@@ -65,6 +60,15 @@ def select(
     except (TypeError, ValueError):
         return Selected(nums, names)
     return _complete(parameters, nums, names, argnums is None, argnames is None, what)
+
+
+def _several(given: Any, kind: type, option: str, expected: str) -> tuple[Any, ...]:
+    """One value of a kind, an iterable of them, or None, as a tuple."""
+    several = () if given is None else (given,) if isinstance(given, kind) else given
+    found = tuple(several) if isinstance(several, Iterable) else (several,)
+    if not all(isinstance(x, kind) for x in found):
+        raise errors.ArgumentTypeError(f"{option} must be {expected}, not {given!r}.", "Correct it.")
+    return found
 
 
 def _complete(
@@ -93,6 +97,12 @@ def _complete(
                     f"{what}_argnames has {name!r}, but the function has no such argument.",
                     f"Its arguments are: {', '.join(parameters) or 'none'}.",
                 )
+    for name in names:
+        if name in parameters and parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY:
+            raise errors.ArgumentError(
+                f"{what}_argnames has {name!r}, which the function takes by position only.",
+                f"Pass {what}_argnums instead.",
+            )
     if infer_nums:
         nums = tuple([i for i, name in enumerate(positional) if name in names])
     if infer_names:
