@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
+from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, root_paths, static_of
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn.graph.metadata import Metadata
 from liftnn.graph.printing import MAX_DEPTH, call, mapping
@@ -76,7 +76,7 @@ def describe_difference(
     Returns:
       The lines; the empty string if nothing differs.
     """
-    before, after = _describe_paths(old), _describe_paths(new)
+    before, after = _describe_paths(old, name), _describe_paths(new, name)
     lines = []
     for path in dict.fromkeys([*before, *after]):
         a, b = before.get(path), after.get(path)
@@ -89,24 +89,33 @@ def describe_difference(
             lines.append(f"{where}: removed, was {a[1]}")
         else:
             lines.append(f"{where}: {a[1]} -> {b[1]}")
+    if not lines and old.treedef != new.treedef:
+        lines.append(f"{old.treedef} -> {new.treedef}")
     if len(lines) > most:
         lines[most:] = [f"... and {len(lines) - most} more"]
     return "\n".join(lines)
 
 
-def _describe_paths(graphdef: Description) -> dict[Path, tuple[Any, str]]:
+def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
     """By path, what stands there: a thing to compare and its text."""
-    result: dict[Path, tuple[Any, str]] = {}
+    result = {
+        path: _describe_leaf(edge)
+        for path, edge in zip(root_paths(graphdef), graphdef.edges, strict=True)
+        if type(edge) is not int
+    }
     first: dict[int, Path] = {}
     for number, paths in find_all_paths(graphdef).items():
         spec = graphdef.specs[number]
         first[number] = paths[0]
         result[paths[0]] = ((spec.type, spec.extra), spec.type.__name__)
         for path in paths[1:]:
-            result[path] = (("same as", paths[0]), f"the same object as {format_path(paths[0])}")
+            result[path] = (("same as", paths[0]), f"the same object as {name(paths[0])}")
         for key, edge in zip(spec.keys, spec.edges, strict=True):
-            if edge is ARRAY:
-                result[(*paths[0], key)] = (ARRAY, "an array")
-            elif type(edge) is not int:
-                result[(*paths[0], key)] = (edge, repr(static_of(edge)))
+            if type(edge) is not int:
+                result[(*paths[0], key)] = _describe_leaf(edge)
     return result
+
+
+def _describe_leaf(edge: Any) -> tuple[Any, str]:
+    """An array or a static value: a thing to compare and its text."""
+    return (ARRAY, "an array") if edge is ARRAY else (edge, repr(static_of(edge)))
