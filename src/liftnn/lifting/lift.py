@@ -132,7 +132,8 @@ def lift(
     """
     if name is None:
         frame = inspect.currentframe()
-        name = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else "lift"
+        caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
+        name = caller if caller.isidentifier() else "lift"
     return Lifted(functions, bind, Options(name, finish, static_leaves))
 
 
@@ -157,7 +158,7 @@ class Lifted:
         self._bound: dict[Description, tuple[Plan, Any]] = {}
         functools.update_wrapper(self, functions[0], updated=())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the transformed function."""
         call = self._open(args, kwargs)
         return self._close(call, call.bound(call.values, call.arrays))
@@ -265,8 +266,9 @@ def commit_result(call: Call, result: Result, objects: list[Any]) -> Any:
 
 
 def commit_to_copies(call: Call, result: Result) -> Any:
-    """The output of a result; argument objects in it are copies."""
-    _, merged = merge_all(call.plan.graph, call.values, call.arrays, frames.owner_now())
+    """The output of an abstract result; argument objects in it are copies, and abstract too."""
+    values, arrays = jax.eval_shape(lambda *x: x, call.values, call.arrays)
+    _, merged = merge_all(call.plan.graph, values, arrays, frames.owner_now())
     return commit_result(call, result, merged.objects)
 
 
@@ -299,6 +301,9 @@ def open_function(
         return function.__func__, (function.__self__,), None
     if not callable(function):
         raise errors.ArgumentTypeError(
-            f"liftnn.{name} needs a function, not a {type(function).__name__}.", "Pass a callable."
+            f"liftnn.{name} needs a function, not a {type(function).__name__}.",
+            "Put @classmethod above the transform."
+            if isinstance(function, classmethod)
+            else "Pass a callable.",
         )
     return function, (), None

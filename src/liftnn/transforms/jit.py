@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -135,8 +136,9 @@ class Jitted(Lifted):
         """How often the function has been traced."""
         lift_options = Options("jit", static_leaves=False, sealed=True, returned=self._returned)
         super().__init__((f,), self._bind_call, lift_options)
-        self._static = select(self._functions[0], static[0], static[1], "static")
-        self._donate = select(self._functions[0], donate[0], donate[1], "donate")
+        called = f if isinstance(f, functools.partial) else self._functions[0]
+        self._static = select(called, static[0], static[1], "static")
+        self._donate = select(called, donate[0], donate[1], "donate")
         both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
             self._donate.names
         )
@@ -146,7 +148,7 @@ class Jitted(Lifted):
         self._jit_options = options
         self._plans = PlanCache()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
         if not frames.is_plain():
             return super().__call__(*args, **kwargs)
@@ -171,7 +173,7 @@ class Jitted(Lifted):
             return plan.close(leaves, returned)
         return self._close(call, call.bound.result(returned))
 
-    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+    def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
         """Traces the function for arguments like these, as the stage of `jax.jit` does.
 
         Args:
@@ -187,7 +189,7 @@ class Jitted(Lifted):
         call = self._open(args, kwargs)
         return Traced(self, call, call.bound.jitted.trace(*call.bound.divide(call.values, call.arrays)))
 
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+    def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """Lowers the function for arguments like these; see `trace`.
 
         Args:
@@ -203,7 +205,7 @@ class Jitted(Lifted):
         """
         return self.trace(*args, **kwargs).lower()
 
-    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+    def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
         """The shapes and dtypes that the function returns; nothing is computed and no module changed.
 
         Args:

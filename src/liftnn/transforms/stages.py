@@ -72,7 +72,7 @@ class Lowered(Stage):
 class Compiled(Stage):
     """A function compiled for some arguments: called like the function, it updates the modules."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the program and puts what it did into the modules."""
         call = self._jitted.open_without_static(self._call, args, kwargs)
         if call.plan.graph != self._call.plan.graph:
