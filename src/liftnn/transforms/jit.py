@@ -187,7 +187,7 @@ class Jitted(Lifted):
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
         call = self._open(args, kwargs)
-        return Traced(self, call, call.bound.jitted.trace(*call.bound.divide(call.values, call.arrays)))
+        return Traced(self, call, call.bound.trace(call.values, call.arrays))
 
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """Lowers the function for arguments like these; see `trace`.
@@ -274,6 +274,7 @@ class Jitted(Lifted):
             self.n_traces += 1
             return pure(values, arrays)
 
+        counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
         return Program(plan, counted, self._donated_leaves(plan), self._shardings, self._jit_options)
 

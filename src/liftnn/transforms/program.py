@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,6 +56,8 @@ class Program:
             return self._group(result) if self.grouped else compact(result)
 
         call.__name__ = call.__qualname__ = pure.__name__
+        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
+        call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
         self.jitted = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
         self._nested = jax.jit(call, **options) if donated else self.jitted
 
@@ -92,7 +96,19 @@ class Program:
 
     def run(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
         """Runs the program as it is called from plain Python."""
-        return self.jitted(*self.divide(values, arrays))
+        try:
+            return self.jitted(*self.divide(values, arrays))
+        except Exception as error:
+            self.name_slots(error)
+            raise
+
+    def trace(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+        """JAX's traced stage."""
+        try:
+            return self.jitted.trace(*self.divide(values, arrays))
+        except Exception as error:
+            self.name_slots(error)
+            raise
 
     def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
         """Runs the program; inside another transform without donation.
@@ -102,12 +118,29 @@ class Program:
         """
         outermost = frames.owner_now() is frames.PLAIN
         program = self.jitted if outermost else self._nested
-        return self.result(program(*self.divide(values, arrays)))
+        try:
+            return self.result(program(*self.divide(values, arrays)))
+        except Exception as error:
+            self.name_slots(error)
+            raise
+
+    def name_slots(self, error: Exception) -> None:
+        """Puts attribute paths in place of JAX's names for the flat arguments, in the text of an error of JAX's."""
+
+        def name(slot: re.Match[str]) -> str:
+            which, kind, place = slot[1] == "kept", int(slot[2]), int(slot[3])
+            at = (self._values, self._arrays)[kind].places[which][place]
+            return self.plan.array_name(at) if kind else self.plan.path_of(self.plan.variables[at])
+
+        error.args = tuple([_SLOT.sub(name, x) if isinstance(x, str) else x for x in error.args])
 
     def result(self, returned: Any) -> Result:
         """The result in what the compiled function returned."""
         return ungroup(*returned) if self.grouped else expand(returned)
 
+
+_SIGNATURE = inspect.signature(lambda given, kept: None)
+_SLOT = re.compile(r"\b(given|kept)\[([01])\]\[(\d+)\]")
 
 _NOTHING: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
 
@@ -121,7 +154,8 @@ class _Division:
 
     def __init__(self, first: Sequence[bool]):
         self._first = first
-        self._pick = [_picker([i for i, f in enumerate(first) if f is which]) for which in (True, False)]
+        self.places = [[i for i, f in enumerate(first) if f is which] for which in (True, False)]
+        self._pick = [_picker(places) for places in self.places]
 
     def divide(self, x: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """The two parts."""

@@ -81,5 +81,9 @@ class Compiled(Stage):
                 f"This program was compiled for arguments of another structure:\n{difference}",
                 "Lower and compile again for the new structure, or call the jitted function itself.",
             )
-        returned = self._stage(*call.bound.divide(call.values, call.arrays))
+        try:
+            returned = self._stage(*call.bound.divide(call.values, call.arrays))
+        except TypeError as error:
+            call.bound.name_slots(error)
+            raise
         return self._jitted._close(call, call.bound.result(returned))
