@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
-from liftnn.graph import frames, verbs
+from liftnn.graph import frames, pickling, verbs
 from liftnn.graph.graphdef import split, state
 from liftnn.graph.kinds import is_object, make_shell, open_attributes
 from liftnn.graph.printing import MAX_DEPTH, array_summary, block, call
@@ -271,7 +271,10 @@ class Module:
         return new
 
     def __reduce__(self) -> Any:
-        return verbs.reduce_module(self)
+        return pickling.reduce_module(self)
+
+    def __deepcopy__(self: M, memo: dict[int, Any]) -> M:
+        return pickling.deepcopy_module(self, memo, Module.__deepcopy__)
 
     def __setstate__(self, contents: Any) -> None:
         """Nothing is left to do: reading `contents` has filled the module."""

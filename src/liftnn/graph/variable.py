@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.metadata import Metadata
+from liftnn.graph.metadata import EMPTY, Metadata
 from liftnn.graph.operators import Operators, unwrap
 from liftnn.graph.printing import call
 from liftnn.graph.watch import Watch, end_watches
@@ -237,7 +237,12 @@ class Variable(Operators):
         return self.copy()
 
     def __reduce__(self) -> Any:
-        return (_remake, (type(self), self._value, self._metadata))
+        return (_new_variable, (type(self),), (self._value, self._metadata))
+
+    def __setstate__(self, contents: tuple[Any, Metadata]) -> None:
+        value, metadata = contents
+        _set_value(self, value)
+        _set_metadata(self, metadata)
 
 
 _set_value = Variable._value.__set__  # type: ignore[attr-defined]  # past __setattr__: a C call
@@ -266,9 +271,9 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
     return variable
 
 
-def _remake(cls: type[V], value: Any, metadata: Metadata) -> V:
-    """Unpickles a Variable."""
-    return make_variable(cls, value, metadata, frames.owner_now())
+def _new_variable(cls: type[V]) -> V:
+    """A Variable made when one is read, before what it holds: its metadata may refer back to it."""
+    return make_variable(cls, None, EMPTY, frames.owner_now())
 
 
 def _checked(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -14,10 +13,9 @@ from liftnn.filters import Filter, first_match, to_predicates
 from liftnn.graph import frames
 from liftnn.graph.description import Leaf, find_all_paths, find_holders
 from liftnn.graph.graphdef import GraphDef, leaf_of, walk_tree
-from liftnn.graph.kinds import MODULE, VARIABLE, is_object, make_shell, open_attributes
+from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import merge_all, set_frozen_arrays
 from liftnn.graph.metadata import adopt
-from liftnn.graph.portable import portable
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn.graph.variable_types import Empty
@@ -324,71 +322,3 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
 def map_values(f: Callable[..., Any], *trees: Any) -> Any:
     """`jax.tree.map`, for values of Variables."""
     return jax.tree.map(f, *trees)
-
-
-# --- pickling
-
-
-class _Shells(threading.local):
-    """Ids of the objects whose content is being written by someone further up in this thread."""
-
-    ids: set[int] | None = None
-
-
-_shells = _Shells()
-
-
-class Contents:
-    """The attributes of all modules that one module reaches, as a flat list: what pickle and deepcopy go through.
-
-    Writing a module would otherwise recurse into its submodules, and a chain of thousands of them would overflow the
-    stack. So first every module is written as an empty shell, then the attributes of each.
-
-    Args:
-      module: The module, when writing.
-    """
-
-    def __init__(self, module: Any = None):
-        self.module = module
-
-    def __reduce__(self) -> Any:
-        return (Contents, (), None, self.items())
-
-    def items(self) -> Iterator[Any]:
-        """The shells, then pairs of module and attributes."""
-        _, walk, _ = walk_tree(self.module)
-        modules = [
-            x for x, spec in zip(walk.objects, walk.specs, strict=True) if spec and spec.kind is MODULE
-        ]
-        outer, _shells.ids = _shells.ids, (_shells.ids or set()) | {id(m) for m in modules}
-        try:
-            yield from modules
-            for module in modules:
-                _, names, children = open_attributes(module)
-                yield (module, dict(zip(names, map(portable, children), strict=True)))
-        finally:
-            _shells.ids = outer
-
-    def append(self, item: Any) -> None:
-        """Reads one item."""
-        if isinstance(item, tuple):
-            module, attributes = item
-            for name, child in attributes.items():
-                object.__setattr__(module, name, child)
-
-    def extend(self, items: Any) -> None:
-        """Reads several items."""
-        for item in items:
-            self.append(item)
-
-
-def reduce_module(module: Any) -> Any:
-    """How pickle and deepcopy write a module: a shell, and the contents of everything it reaches."""
-    if _shells.ids is not None and id(module) in _shells.ids:
-        return (new_shell, (type(module),))
-    return (new_shell, (type(module),), Contents(module))
-
-
-def new_shell(cls: type[T]) -> T:
-    """A module without attributes, made when one is read."""
-    return make_shell(cls, frames.owner_now())
