@@ -113,7 +113,7 @@ def bare(state: State) -> State:
 def make_bare(x: Any) -> Variable:
     """A Variable of the same type and value without metadata."""
     if not isinstance(x, Variable):
-        return make_variable(Variable, x, EMPTY, None)
+        return Variable(x)
     return make_variable(type(x), x.raw_value, EMPTY, x._owner)
 
 

@@ -14,6 +14,7 @@ from liftnn.graph.module import Module
 from liftnn.graph.operators import unwrap
 from liftnn.graph.variable_types import RngCount, RngKey
 from liftnn.graph.verbs import iter_graph
+from liftnn.trees import is_argument_array
 
 
 def _as_key(seed: Any, name: str) -> Any:
@@ -21,12 +22,19 @@ def _as_key(seed: Any, name: str) -> Any:
     seed = unwrap(seed)
     if jnp.issubdtype(getattr(seed, "dtype", int), jax.dtypes.prng_key):
         return seed
+    if not is_argument_array(seed):
+        raise _bad_seed(seed, name)
     shape, dtype = jnp.shape(seed), jnp.result_type(seed)
     if shape == () and jnp.issubdtype(dtype, jnp.integer):
         return jax.random.key(seed)
     if shape[-1:] == (2,) and dtype == jnp.uint32:
         return jax.random.wrap_key_data(seed)
-    raise errors.ArgumentError(
+    raise _bad_seed(seed, name)
+
+
+def _bad_seed(seed: Any, name: str) -> errors.ArgumentError:
+    """The error for something that is neither seed nor key."""
+    return errors.ArgumentError(
         f"The stream {name!r} of an Rngs needs an int or a PRNG key, not {seed!r:.60}.",
         "Pass an int such as 0, or jax.random.key(0).",
     )

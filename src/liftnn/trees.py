@@ -22,7 +22,7 @@ def is_array(x: Any) -> bool:
 
 def is_argument_array(x: Any) -> bool:
     """Whether JAX takes `x` as an array argument: arrays, and Python and numpy numbers too."""
-    return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(x, "__jax_array__")
+    return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(type(x), "__jax_array__")
 
 
 def format_path(path: Iterable[Key], root: str = "") -> str:

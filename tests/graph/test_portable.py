@@ -9,9 +9,9 @@ import cloudpickle
 import jax
 import jax.numpy as jnp
 import pytest
+from tests.same import assert_same
 
 import liftnn
-from tests.same import assert_same
 
 FUNCTIONS = (jax.nn.relu, jax.nn.silu, jax.nn.gelu, jnp.tanh, jax.nn.softmax, jax.nn.initializers.zeros)
 FACTORIES = (

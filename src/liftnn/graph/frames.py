@@ -8,7 +8,9 @@ moment it was opened. So three situations can be told apart when an object is wr
 - it belongs to an outer frame: it was captured through a closure;
 - JAX has gone into another trace since: the code runs under a raw JAX transform.
 
-An object made under a raw JAX transform belongs to that trace alone; its owner is then the trace state itself.
+An object made under a raw JAX transform belongs to that trace alone; its owner is a `RawTrace`. A Variable that such a
+transform has taken apart and put together again, because it stood among its arguments, is `COPIED`: it can be read, and
+writing it would be lost.
 """
 
 from __future__ import annotations
@@ -30,14 +32,41 @@ class Frame:
       name: Name of the transform, for messages.
       sealed: Whether objects of outer frames may not even be read, because what is read now would be a constant of
         a program that is compiled once and run many times.
+      outer: The frame around it; None for plain Python.
     """
 
-    __slots__ = ("__weakref__", "name", "sealed", "trace_state")
+    __slots__ = ("__weakref__", "name", "outer", "sealed", "trace_state")
 
-    def __init__(self, name: str, sealed: bool = False):
+    def __init__(self, name: str, sealed: bool = False, outer: Frame | None = None):
         self.name = name
         self.sealed = sealed
+        self.outer = outer
         self.trace_state = get_opaque_trace_state()
+
+
+class RawTrace:
+    """The owner of objects made under a raw JAX transform.
+
+    Args:
+      frame: The innermost frame when they were made.
+      trace_state: JAX's trace.
+    """
+
+    __slots__ = ("frame", "trace_state")
+
+    def __init__(self, frame: Frame, trace_state: Any):
+        self.frame = frame
+        self.trace_state = trace_state
+
+
+class _Copied:
+    """The type of `COPIED`."""
+
+    __slots__ = ()
+
+
+COPIED = _Copied()
+"""The owner of Variables that a raw JAX transform has made from its arguments."""
 
 
 class _Current(threading.local):
@@ -59,7 +88,8 @@ open_frames = 0
 def open_frame(name: str, sealed: bool = False) -> Iterator[Frame]:
     """Makes a new frame the innermost one of this thread."""
     global open_frames
-    outer, frame = _current.frame, Frame(name, sealed)
+    outer = _current.frame
+    frame = Frame(name, sealed, outer)
     with _lock:
         open_frames += 1
     _current.frame = frame
@@ -79,7 +109,7 @@ def current_frame() -> Frame:
 def owner_now() -> Any:
     """What an object made now belongs to: the innermost frame, or the trace of a raw JAX transform inside it."""
     frame, state = _current.frame, get_opaque_trace_state()
-    return frame if state == frame.trace_state else state
+    return frame if state == frame.trace_state else RawTrace(frame, state)
 
 
 def is_plain() -> bool:
@@ -89,14 +119,20 @@ def is_plain() -> bool:
 
 def may_write(owner: Any) -> bool:
     """Whether an object of `owner` may be written by the code that runs now."""
-    frame, state = _current.frame, get_opaque_trace_state()
-    return state == (frame.trace_state if owner is frame else owner)
+    if owner is _current.frame or type(owner) is RawTrace:
+        return bool(get_opaque_trace_state() == owner.trace_state)
+    return False
 
 
 def may_read(owner: Any) -> bool:
     """Whether an object of `owner` may be read by the code that runs now."""
-    frame = _current.frame
-    return not frame.sealed or owner is frame or not isinstance(owner, Frame)
+    home = owner.frame if type(owner) is RawTrace else owner
+    frame: Frame | None = _current.frame
+    while frame is not None and frame is not home:
+        if frame.sealed:
+            return owner is COPIED
+        frame = frame.outer
+    return True
 
 
 def write_error(owner: Any, what: str) -> errors.TraceContextError:
@@ -110,10 +146,16 @@ def write_error(owner: Any, what: str) -> errors.TraceContextError:
       The error to raise.
     """
     frame = _current.frame
-    if owner is frame:
-        inside = f"inside liftnn.{frame.name}" if frame is not PLAIN else "from plain Python"
+    if owner is COPIED:
         return errors.TraceContextError(
-            f"Cannot change {what} here: it came {inside}, and this code runs under a raw JAX transform "
+            f"Cannot change {what} here: it is a copy that a raw JAX transform made of its argument, and the change "
+            "would be lost.",
+            "Use the liftnn transform of the same name instead.",
+        )
+    if owner is frame:
+        inside = f"was made inside liftnn.{frame.name}" if frame is not PLAIN else "comes from plain Python"
+        return errors.TraceContextError(
+            f"Cannot change {what} here: it {inside}, and this code runs under a raw JAX transform "
             "(jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
             "Use the liftnn transform of the same name instead, and pass the object as an argument.",
         )

@@ -54,6 +54,10 @@ class Variable(Operators):
     _owner: Any
     _watches: tuple[Watch, ...]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _register(cls)
+
     def __init__(self, value: Any, **metadata: Any):
         _set_owner(self, frames.owner_now())
         _set_watches(self, ())
@@ -214,7 +218,7 @@ class Variable(Operators):
         except AttributeError:
             raise errors.AttributeNameError(
                 f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute of its "
-                f"value, {type(self._value).__name__}."
+                f"value, {'array' if isinstance(self._value, jax.Array) else type(self._value).__name__}."
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -284,3 +288,30 @@ def _checked(value: Any) -> Any:
             "Make it an attribute of a Module instead.",
         )
     return value
+
+
+# --- Variables as pytrees, so that functions that JAX has compiled take them: `jnp.sum`, most of `jax.nn`.
+# liftnn's own transforms treat them as objects and do not flatten them.
+
+
+def _flatten(variable: Variable) -> tuple[tuple[Any], Metadata]:
+    return (variable.raw_value,), variable._metadata
+
+
+def _flatten_with_keys(variable: Variable) -> tuple[tuple[tuple[Any, Any]], Metadata]:
+    return ((jax.tree_util.GetAttrKey("value"), variable.raw_value),), variable._metadata
+
+
+def _register(cls: type[V]) -> None:
+    """Registers one class of Variables with JAX."""
+
+    def unflatten(metadata: Metadata, children: Any) -> V:
+        owner = frames.owner_now()
+        return make_variable(
+            cls, children[0], metadata, owner if isinstance(owner, frames.Frame) else frames.COPIED
+        )
+
+    jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, unflatten, _flatten)
+
+
+_register(Variable)

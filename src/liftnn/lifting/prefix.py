@@ -14,6 +14,7 @@ import jax
 
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
+from liftnn.graph import frames
 from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
@@ -173,7 +174,7 @@ def array_keys(spec: NodeSpec) -> list[Any]:
 def _dummy(spec: NodeSpec | None, value: Any = None) -> Any:
     """Something that a filter can look at in place of the Variable itself."""
     assert spec is not None
-    return make_variable(spec.type, value, spec.extra, None) if spec.kind is VARIABLE else value
+    return make_variable(spec.type, value, spec.extra, frames.owner_now()) if spec.kind is VARIABLE else value
 
 
 def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix]) -> Spread:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.graph.kinds import is_object
 from liftnn.graph.static import Static
 from liftnn.trees import is_argument_array
 
@@ -42,7 +43,7 @@ def encode(value: Any, path: Any) -> Any:
     """
     if isinstance(value, jax.Array):
         return value
-    leaves, treedef = jax.tree.flatten(value)
+    leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
     if all(map(is_argument_array, leaves)) and not any(hasattr(type(x), "__graph_node__") for x in leaves):
         return value
     for x in leaves:

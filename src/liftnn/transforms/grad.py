@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
+from liftnn.graph import frames
 from liftnn.graph.description import ARRAY
 from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.state import State
@@ -268,11 +269,12 @@ class Selection:
                 )
             return picked.add_array(self.plan.leaf_arrays[leaf])
         parts: dict[Path, tuple[bool, int]] = {}
+        owner = frames.owner_now()
         for number, path in self.plan.reach([leaf]).items():
             spec = self.plan.graph.specs[number]
             if spec.kind is VARIABLE:
                 slot = self.plan.slots[number]
-                variable = make_variable(spec.type, values[slot], spec.extra, None)
+                variable = make_variable(spec.type, values[slot], spec.extra, owner)
                 if predicate(path, variable) and jax.tree.leaves(values[slot]):
                     parts[path] = (True, picked.add_value(slot))
             for i, key in self.plan.arrays_by_key(number):
@@ -327,10 +329,11 @@ class Picked:
         """The gradient of each argument: its tree, with a State for a module."""
         specs, slots = self.plan.graph.specs, list(self.slots)
         taken: set[int] = set()
+        owner = frames.owner_now()
 
         def variable(at: int) -> Any:
             spec = specs[self.plan.variables[slots[at]]]
-            return make_variable(spec.type, grads[0][at], spec.extra, None)
+            return make_variable(spec.type, grads[0][at], spec.extra, owner)
 
         def part(of: Any) -> Any:
             if isinstance(of, int):

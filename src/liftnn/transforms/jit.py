@@ -11,6 +11,7 @@ import jax
 from liftnn import errors
 from liftnn.graph import frames
 from liftnn.graph.kinds import is_object
+from liftnn.graph.variable import Variable
 from liftnn.graph.watch import changes
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
@@ -153,7 +154,8 @@ class Jitted(Lifted):
         if not frames.is_plain():
             return super().__call__(*args, **kwargs)
         marked = self._arguments((*self._first, *args), kwargs)
-        leaves, treedef = jax.tree.flatten(marked if self._stored is None else (*marked, self._stored))
+        tree = marked if self._stored is None else (*marked, self._stored)
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_variable)
         key = self._plans.key(treedef, leaves, bool(self._static))
         plan = self._plans.find(key)
         if plan is None:
@@ -277,6 +279,9 @@ class Jitted(Lifted):
         counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
         return Program(plan, counted, self._donated_leaves(plan), self._shardings, self._jit_options)
+
+
+_is_variable = Variable.__instancecheck__  # a C call, for each node of the arguments
 
 
 def _static(x: Any, name: str) -> StaticArgument:

@@ -1,0 +1,73 @@
+"""A Variable works wherever an array does, also in functions that JAX has compiled; changes to a copy are refused."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+
+FUNCTIONS = (
+    jnp.sum,
+    jnp.exp,
+    jax.nn.relu,
+    jax.nn.softmax,
+    jax.nn.gelu,
+    lambda x: jnp.dot(x, x),
+    lambda x: jnp.einsum("i,i->", x, x),
+    lambda x: jnp.stack([x, x]),
+    lambda x: jnp.where(x > 1, x, 0),
+    lambda x: jax.lax.add(jnp.asarray(x), 1.0),
+)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_of_arrays_takes_a_variable(function):
+    x = jnp.arange(3.0)
+    np.testing.assert_allclose(function(liftnn.Param(x)), function(x))
+
+
+@pytest.mark.parametrize("transform", [liftnn.jit, lambda f: lambda v: liftnn.grad(f)(v).value])
+def test_a_function_of_arrays_takes_a_variable_under_a_transform(transform):
+    x = jnp.arange(3.0)
+    expected = jax.jit(jnp.sum)(x) if transform is liftnn.jit else jax.grad(jnp.sum)(x)
+    np.testing.assert_allclose(transform(lambda v: jnp.sum(v))(liftnn.Param(x)), expected)
+
+
+def test_tree_map_gives_a_variable_of_the_same_kind():
+    doubled = jax.tree.map(lambda x: 2 * x, liftnn.Param(jnp.ones(2), tag="lora"))
+    assert type(doubled) is liftnn.Param
+    assert doubled.tag == "lora"
+    doubled.value = doubled + 1
+    assert doubled.value.tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.checkpoint])
+def test_writing_the_copy_that_a_raw_transform_makes_is_refused(transform):
+    def write(v):
+        v.value = v * 2
+        return v.value
+
+    param = liftnn.Param(jnp.ones(2))
+    with pytest.raises(liftnn.TraceContextError) as caught:
+        transform(write)(param)
+    assert str(caught.value) == (
+        "Cannot change the value of a Param here: it is a copy that a raw JAX transform made of its argument, and "
+        "the change would be lost.\nUse the liftnn transform of the same name instead."
+    )
+    assert param.value.tolist() == [1.0, 1.0]
+
+
+def test_gradients_can_be_written():
+    model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    grads = liftnn.grad(lambda m: jnp.sum(m.kernel))(model)
+    grads["kernel"].value = grads["kernel"] * 2
+    assert grads["kernel"].value.tolist() == [[2.0] * 3] * 2
+
+
+def test_a_captured_variable_may_not_be_read_deep_inside_a_jit():
+    param = liftnn.Param(jnp.ones(2))
+    with pytest.raises(liftnn.TraceContextError, match="Cannot read the value of a Param here"):
+        liftnn.jit(lambda x: liftnn.grad(lambda x: (param * x).sum())(x))(1.0)
