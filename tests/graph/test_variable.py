@@ -340,7 +340,7 @@ def test_printing_shows_value_and_given_metadata():
 def test_a_write_under_a_raw_jax_transform_is_an_error():
     v, tagged = liftnn.Param(jnp.ones(2)), liftnn.Param(1.0, tag="a")
     text = (
-        "Cannot change {} of a Param here: it came from plain Python, and this code runs under a raw JAX transform "
+        "Cannot change {} of a Param here: it comes from plain Python, and this code runs under a raw JAX transform "
         "(jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.\n"
         "Use the liftnn transform of the same name instead, and pass the object as an argument."
     )
