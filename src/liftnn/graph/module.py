@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -236,7 +237,7 @@ class Module:
         for path, module in self.iter_modules():
             if chosen(path, module):
                 for name in attributes:
-                    if hasattr(module, name):
+                    if _has_attribute(module, name):
                         missing.discard(name)
                         if getattr(module, name) is not attributes[name]:
                             setattr(module, name, attributes[name])
@@ -321,6 +322,11 @@ class VariablesView:
 
     def __repr__(self) -> str:
         return call("Variables", [(name, repr(getattr(self, name))) for name in self])
+
+
+def _has_attribute(module: Module, name: str) -> bool:
+    """Whether a module has an attribute, without asking `__getattr__`, which in an Rngs knows every name."""
+    return inspect.getattr_static(module, name, _ABSENT) is not _ABSENT and hasattr(module, name)
 
 
 def _map(f: Callable[..., Any], *trees: Any) -> Any:
