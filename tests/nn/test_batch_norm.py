@@ -26,7 +26,7 @@ def assert_same_averages(ours, theirs, close):
     close(ours.var.value, theirs.var[...])
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_training_gives_outputs_averages_and_gradients_of_flax(
     options, agrees_with_flax, rand, close, drawn_norm
 ):
@@ -37,7 +37,7 @@ def test_training_gives_outputs_averages_and_gradients_of_flax(
     assert_same_averages(ours, theirs, close)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_evaluation_gives_outputs_of_flax_and_changes_nothing(
     options, agrees_with_flax, rand, close, drawn_norm
 ):

@@ -26,7 +26,6 @@ ATTRIBUTES = (
         {"precision": "highest"},
         {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32},
     ],
-    ids=str,
 )
 def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn):
     agrees_with_flax("Linear", 3, 5, x=rand(4, 3), grad=True, **drawn, **options)
@@ -35,7 +34,6 @@ def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand
 @pytest.mark.parametrize(
     "options",
     [{}, {"param_dtype": jnp.bfloat16}, {"use_bias": False, "kernel_init": liftnn.initializers.he_uniform()}],
-    ids=str,
 )
 def test_initial_weights_are_those_of_flax(options, agrees_with_flax, rand):
     agrees_with_flax("Linear", 3, 5, x=rand(4, 3), **options)

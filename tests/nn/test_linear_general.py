@@ -22,13 +22,12 @@ from liftnn import errors
         ((3, 4), {"dot_general": jax.lax.dot_general, "preferred_element_type": jnp.float32}, (2, 3)),
         ((3, 4), {"dot_general_cls": lambda: jax.lax.dot_general}, (2, 3)),
     ],
-    ids=str,
 )
 def test_outputs_are_those_of_flax(features, options, shape, agrees_with_flax, rand, drawn):
     agrees_with_flax("LinearGeneral", *features, **drawn, x=rand(*shape), **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_axis": {0: 6}}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"batch_axis": {0: 6}}])
 def test_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn):
     x = rand(6, 3, 2)
     agrees_with_flax("LinearGeneral", (3, 2), (4, 5), axis=(1, 2), **drawn, **options, x=x, grad=True)

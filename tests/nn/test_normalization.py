@@ -22,7 +22,6 @@ COMMON = [{}, {"epsilon": 0.1}, {"use_scale": False}, {"dtype": jnp.bfloat16}, {
         {"reduction_axes": [-1, -2], "feature_axes": [-1]},
         {"feature_axes": 1},
     ],
-    ids=str,
 )
 def test_layer_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     agrees_with_flax(
@@ -35,7 +34,7 @@ def test_layer_norm_can_have_weights_along_several_axes(agrees_with_flax, rand, 
     agrees_with_flax("LayerNorm", 6, x=x, reduction_axes=(1, 2), feature_axes=(1, 2), **drawn_norm)
 
 
-@pytest.mark.parametrize("options", [*COMMON, {"reduction_axes": (1, 2)}, {"feature_axes": 1}], ids=str)
+@pytest.mark.parametrize("options", [*COMMON, {"reduction_axes": (1, 2)}, {"feature_axes": 1}])
 def test_rms_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     drawn, x = {"scale_init": drawn_norm["scale_init"]}, 1 + 2 * rand(4, 6, 6)
     agrees_with_flax("RMSNorm", 6, x=x, grad=options in GRADIENTS, **drawn, **options)
@@ -52,7 +51,6 @@ def test_rms_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
         {"num_groups": 2, "reduction_axes": (1, 2, 3)},
         {"num_groups": 2, "reduction_axes": (-1,)},
     ],
-    ids=str,
 )
 def test_group_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     x = rand(4, 6) if options.get("reduction_axes") == (-1,) else 1 + 2 * rand(3, 4, 5, 6)

@@ -178,7 +178,7 @@ def _open_list(x: Any) -> Opened:
     return getattr(x, "maxlen", None), tuple(range(len(x))), tuple(x)
 
 
-def _make_list(cls: type, extra: Any, owner: Any) -> Any:
+def _make_list(cls: Any, extra: Any, owner: Any) -> Any:
     return cls.__new__(cls) if extra is None else cls((), extra)
 
 
@@ -198,7 +198,7 @@ def _open_dict(x: Any) -> Opened:
     return (factory, tuple([type(k) for k in x])), tuple(x), tuple(x.values())
 
 
-def _make_dict(cls: type, extra: Any, owner: Any) -> Any:
+def _make_dict(cls: Any, extra: Any, owner: Any) -> Any:
     new = cls.__new__(cls)
     if extra[0] is not None:
         new.default_factory = extra[0].value

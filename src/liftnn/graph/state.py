@@ -101,7 +101,7 @@ class State(Mapping[Key, Any]):
         return any(path and path[0] == key for path in self._leaves)
 
     __eq__ = object.__eq__  # Variables compare element by element, so two States have no one answer
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]  # Mapping declares None
 
     def filter(self, *filters: Filter) -> Any:
         """The Variables that match.

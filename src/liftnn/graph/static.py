@@ -175,7 +175,7 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
     Raises:
       NotImmutableError: If anything in it could change.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind in SIMPLE_TYPES:
         return (kind, value)
     if kind is float:
@@ -184,8 +184,6 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
         return (kind, value.real.hex(), value.imag.hex())
     if kind is types.FunctionType:
         return _function_key(value, above)
-    if isinstance(value, tuple) and not getattr(value, "__dict__", None):
-        return (kind, tuple([immutable_key(x, above) for x in value]))
     if kind is frozenset:
         return (kind, frozenset([immutable_key(x, above) for x in value]))
     if kind is slice:
@@ -193,6 +191,8 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
     if kind is functools.partial:
         parts = (value.func, value.args, tuple(value.keywords.items()))
         return (kind, immutable_key(parts, above))
+    if isinstance(value, tuple) and not getattr(value, "__dict__", None):
+        return (kind, tuple([immutable_key(x, above) for x in value]))
     if isinstance(value, _IMMUTABLE_BY_IDENTITY):
         return (kind, value)
     if isinstance(value, np.generic):

@@ -66,7 +66,7 @@ class Variable(Operators):
         on_create = getattr(type(self), "on_create_value", None)
         if on_create is not None:
             value = on_create(self, value)
-        for hook in metadata and self._metadata["create_value_hooks"]:
+        for hook in self._metadata["create_value_hooks"] if metadata else ():
             value = hook(self, value)
         _set_value(self, _checked(value))
 

@@ -28,7 +28,7 @@ class Part(NamedTuple):
     """
 
     name: str
-    axis: Prefix
+    axis: Any
     shapes: list[tuple[int, ...]]
     kind: str = "argument"
 
@@ -80,7 +80,9 @@ def find_bad_input(
     ]
     sizes: dict[int, str] = {} if size is None else {size: "axis_size"}
     for name, axis, shapes, _ in parts:
-        for shape in shapes if axis is not None else ():
+        if axis is None:
+            continue
+        for shape in shapes:
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
                     f"{name} cannot be mapped over axis {axis}: its shape is {shape}.",
@@ -163,8 +165,8 @@ def _name_result(plan: Plan, before: Spread, change: Change) -> Placement:
     for number, entry in before.entries.items():
         after.add(number, None, entry.root, entry.path)
     outputs = output_names(change)
-    for edge, name in zip(change.edges, outputs, strict=True):
-        after.add(edge, None, name)
+    for edge, output in zip(change.edges, outputs, strict=True):
+        after.add(edge, None, output)
 
     def name(number: int, *keys: Any) -> str:
         entry = after.entries[number]
@@ -181,7 +183,9 @@ def _name_result(plan: Plan, before: Spread, change: Change) -> Placement:
 
 def _no_room(part: Part) -> errors.LiftError | None:
     """The error for an array that has too few axes for the lanes' one to be where it should."""
-    for shape in part.shapes if part.axis is not None else ():
+    if part.axis is None:
+        return None
+    for shape in part.shapes:
         if not -len(shape) - 1 <= part.axis <= len(shape):
             return errors.ArgumentError(
                 f"{part.name} has the shape {shape} in each lane, so there is no axis {part.axis} to stack the lanes "

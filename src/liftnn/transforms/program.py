@@ -58,8 +58,8 @@ class Program:
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
         call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
-        self.jitted = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
-        self._nested = jax.jit(call, **options) if donated else self.jitted
+        self.jitted: Any = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
+        self._nested: Any = jax.jit(call, **options) if donated else self.jitted
 
     def _resolve(self, in_shardings: Any, out_shardings: Any) -> dict[str, Any]:
         """The shardings of the flat arguments and of the grouped results."""
