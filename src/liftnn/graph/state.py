@@ -199,6 +199,7 @@ class State(Mapping[Key, Any]):
 
         Raises:
           StructureError: If a path is missing or unknown. Nothing is changed then.
+          ArgumentError: If a value is one that no Variable can hold. Nothing is changed then.
         """
         leaves = self._outer()
         by_text = {tuple(map(str, path)): path for path in leaves}
@@ -213,6 +214,9 @@ class State(Mapping[Key, Any]):
         missing = [path for path in leaves if path not in found]
         if unknown or missing:
             raise mismatch("The values do not fit the State", missing, unknown)
+        for path, x in found.items():
+            if isinstance(leaves[path], Variable):
+                leaves[path].replace(x)  # raises if a Variable cannot hold it, before the first is written
         for path, x in found.items():
             if isinstance(self._leaves[path], Variable):
                 self._leaves[path].raw_value = x
