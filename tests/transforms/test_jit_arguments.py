@@ -82,9 +82,6 @@ def test_calls_return_what_jax_jit_returns(name):
 def test_as_many_arguments_are_dynamic_as_under_jax_jit(name):
     function, options, calls = CALLS[name]
     options = {**options, "keep_unused": True}
-    stored = sum(
-        isinstance(x, float) for x in getattr(function, "args", ())
-    )  # of a partial: no constants here
     for args, kwargs in calls:
         ours, theirs = (jit(function, **options).trace(*args, **kwargs) for jit in (liftnn.jit, jax.jit))
         assert len(ours.jaxpr.in_avals) == len(theirs.jaxpr.in_avals)
