@@ -76,6 +76,13 @@ def write_back_and_forth(model: Model, x: jax.Array) -> Any:
     return x + model.first.b
 
 
+def set_other_kinds_of_value(model: Model, x: jax.Array) -> Any:
+    model.first.mean.value = None
+    model.second.mean.value = {"a": (jnp.ones(2), None), "b": "text"}
+    model.layers[0].mean.value = ()
+    return x
+
+
 def add_variable(model: Model, x: jax.Array) -> Any:
     model.extra = liftnn.Param(jnp.arange(4.0), tag="new")
     return x.sum()
@@ -178,6 +185,7 @@ EFFECTS: tuple[Effect, ...] = (
     set_value,
     set_shared_value,
     write_back_and_forth,
+    set_other_kinds_of_value,
     add_variable,
     add_static,
     delete_attribute,

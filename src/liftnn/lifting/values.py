@@ -36,13 +36,15 @@ def encode(value: Any, path: Any) -> Any:
       path: Called without arguments if something is wrong: the Variable's path in words.
 
     Returns:
-      The value itself if all its leaves are arrays or numbers.
+      The value itself if it is not None and all its leaves are arrays or numbers.
 
     Raises:
       StructureError: If there is a module or Variable in it.
     """
     if isinstance(value, jax.Array):
         return value
+    if value is None:  # as an update, None stands for a Variable that was not written
+        return Opaque(Static(None))
     leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
     if all(map(is_argument_array, leaves)) and not any(hasattr(type(x), "__graph_node__") for x in leaves):
         return value
