@@ -230,8 +230,10 @@ WRONG = {
     ),
     "both": (
         {"z": 0, "a": 0, "x": 0, "layers": [0]},
-        "missing:\n  layers[0].w\n  layers[1].w\n  layers[2].w\n  layers[3].w\n  ... and 8 more\n"
-        "not known here:\n  layers\n",
+        (
+            "missing:\n  layers[0].w\n  layers[1].w\n  layers[2].w\n  layers[3].w\n  ... and 8 more\n"
+            "not known here:\n  layers\n"
+        ),
     ),
     "twice": (
         {"z": 0, "a": 0, "x": 0, "layers": {**{i: {"w": 0} for i in range(12)}, "3": {"w": 1}}},

@@ -20,7 +20,7 @@ from liftnn.graph.state import State, left_over, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks
 from liftnn.graph.views import describe_difference, render_edge
 from liftnn.graph.walk import Walk
-from liftnn.trees import Path, format_path, key_of
+from liftnn.trees import Path, format_path, key_of, list_paths
 
 
 class GraphDef(Description):
@@ -117,13 +117,18 @@ class GraphDef(Description):
 
 jax.tree_util.register_static(GraphDef)
 
-_interned: weakref.WeakValueDictionary[GraphDef, GraphDef] = weakref.WeakValueDictionary()
+_interned: weakref.WeakKeyDictionary[GraphDef, weakref.ref[GraphDef]] = weakref.WeakKeyDictionary()
 """One GraphDef of each content, while anyone holds it; what is derived from it is then derived once."""
 
 
 def intern(graphdef: GraphDef) -> GraphDef:
     """The GraphDef of the same content that is in use already, or this one."""
-    return _interned.setdefault(graphdef, graphdef)
+    reference = _interned.get(graphdef)
+    known = None if reference is None else reference()
+    if known is None:
+        known = graphdef
+        _interned[graphdef] = weakref.ref(graphdef)
+    return known
 
 
 def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
@@ -136,7 +141,11 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
             )
         twice = leaves.keys() & state._leaves.keys()
         if twice:
-            raise errors.StructureError(f"Two of the States hold {format_path(sorted(twice, key=str)[0])}.")
+            paths = [format_path(path) for path in leaves if path in twice]
+            raise errors.StructureError(
+                f"More than one of the States has:\n{list_paths(paths)}",
+                "Leave it out of all but one, or join the States with `|`, where the last wins.",
+            )
         leaves.update(state._leaves)
     expected = {leaf.path for leaf in graphdef.leaves}
     if expected != leaves.keys():

@@ -9,6 +9,7 @@ from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_path
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn.graph.metadata import Metadata
 from liftnn.graph.printing import MAX_DEPTH, call, mapping
+from liftnn.graph.static import static_key
 from liftnn.trees import Path, format_path
 
 
@@ -76,6 +77,8 @@ def describe_difference(
     Returns:
       The lines; the empty string if nothing differs.
     """
+    if old == new:
+        return ""
     before, after = _describe_paths(old, name), _describe_paths(new, name)
     lines = []
     for path in dict.fromkeys([*before, *after]):
@@ -88,12 +91,24 @@ def describe_difference(
         elif b is None:
             lines.append(f"{where}: removed, was {a[1]}")
         else:
-            lines.append(f"{where}: {a[1]} -> {b[1]}")
-    if not lines and old.treedef != new.treedef:
-        lines.append(f"{old.treedef} -> {new.treedef}")
+            lines.append(f"{where}: {a[1]} -> {b[1]}{' of other content' if a[1] == b[1] else ''}")
+    lines = lines or _describe_orders(old, new, name)
     if len(lines) > most:
         lines[most:] = [f"... and {len(lines) - most} more"]
     return "\n".join(lines)
+
+
+def _describe_orders(old: Description, new: Description, name: Callable[[Path], str]) -> list[str]:
+    """What differs between two structures that have the same at every path."""
+    if old.treedef != new.treedef:
+        return [f"{old.treedef} -> {new.treedef}"]
+    after = {path: new.specs[number].keys for number, (path, *_) in find_all_paths(new).items()}
+    pairs = [(path, old.specs[n].keys, after[path]) for n, (path, *_) in find_all_paths(old).items()]
+    return [
+        f"{name(path)}: the order {', '.join(map(str, a))} -> {', '.join(map(str, b))}"
+        for path, a, b in pairs
+        if a != b
+    ]
 
 
 def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
@@ -103,19 +118,26 @@ def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[
         for path, edge in zip(root_paths(graphdef), graphdef.edges, strict=True)
         if type(edge) is not int
     }
-    first: dict[int, Path] = {}
-    for number, paths in find_all_paths(graphdef).items():
+    for number, (path, *others) in find_all_paths(graphdef).items():
         spec = graphdef.specs[number]
-        first[number] = paths[0]
-        result[paths[0]] = ((spec.type, spec.extra), spec.type.__name__)
-        for path in paths[1:]:
-            result[path] = (("same as", paths[0]), f"the same object as {name(paths[0])}")
+        is_variable = spec.kind is VARIABLE
+        result[path] = ((spec.type, None if is_variable else spec.extra), spec.type.__name__)
+        for other in others:
+            result[other] = (("same as", path), f"the same object as {name(path)}")
+        if is_variable:
+            result |= {(*path, key): _describe_static(x) for key, x in spec.extra.given.items()}
         for key, edge in zip(spec.keys, spec.edges, strict=True):
             if type(edge) is not int:
-                result[(*paths[0], key)] = _describe_leaf(edge)
+                result[(*path, key)] = _describe_leaf(edge)
     return result
 
 
 def _describe_leaf(edge: Any) -> tuple[Any, str]:
     """An array or a static value: a thing to compare and its text."""
-    return (ARRAY, "an array") if edge is ARRAY else (edge, repr(static_of(edge)))
+    return (ARRAY, "an array") if edge is ARRAY else _describe_static(static_of(edge))
+
+
+def _describe_static(value: Any) -> tuple[Any, str]:
+    """A static value: its key, and its text on one line of moderate length."""
+    text = " ".join(repr(value).split())
+    return static_key(value), text if len(text) <= 60 else f"{text[:57]}..."
