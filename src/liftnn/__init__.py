@@ -5,6 +5,7 @@ from liftnn.errors import (
     ArgumentError as ArgumentError,
     ArgumentTypeError as ArgumentTypeError,
     AttributeNameError as AttributeNameError,
+    DonatedError as DonatedError,
     FilterError as FilterError,
     LiftError as LiftError,
     SharedWriteError as SharedWriteError,

@@ -77,6 +77,14 @@ class SharedWriteError(LiftError, ValueError):
     """
 
 
+class DonatedError(LiftError, RuntimeError):
+    """An array was used whose buffer had been donated to a program, which has reused it.
+
+    Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the
+    argument.
+    """
+
+
 class TraceContextError(LiftError, RuntimeError):
     """An object was used in a trace that it does not belong to.
 

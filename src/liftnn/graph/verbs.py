@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn.filters import Filter, first_match, to_predicates
@@ -187,7 +188,7 @@ def clone(tree: T, /) -> T:
       tree: A module, or any pytree with modules in it.
 
     Returns:
-      The copy. Arrays are shared with the original; they are immutable.
+      The copy. Its arrays have buffers of their own, so that donating the one module leaves the other whole.
 
     Raises:
       StructureError: If something in the tree cannot be part of a module.
@@ -201,7 +202,16 @@ def clone(tree: T, /) -> T:
     graphdef, walk, arrays = walk_tree(tree)
     values = [x.raw_value for x in walk.objects if isinstance(x, Variable)]
     every = [*arrays, *(a for found in walk.arrays for a in found)]
+    values, every = jax.tree.map(_own_buffer, (values, every))
     return merge_all(graphdef, values, every, frames.owner_now())[0]
+
+
+def _own_buffer(x: Any) -> Any:
+    """A copy of a concrete array; anything else as it is."""
+    is_concrete = isinstance(x, np.ndarray) or (
+        isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    )
+    return x.copy() if is_concrete else x
 
 
 def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:

@@ -59,6 +59,7 @@ def jit(
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
+    donate_written: bool = False,
     keep_unused: bool = False,
     device: Any = None,
     backend: str | None = None,
@@ -81,6 +82,8 @@ def jit(
       donate_argnums: Positions of arguments whose buffers the program may reuse. Of a module, all Variables are
         donated, and all come back.
       donate_argnames: Their names.
+      donate_written: Whether to donate exactly the buffers of the Variables that the call overwrites, whichever
+        argument they belong to. The default is False. It costs one more abstract pass when a structure is first seen.
       keep_unused: Whether to keep arguments that the function does not use. The default is False.
       device: The device to run on; deprecated in JAX, use shardings.
       backend: The backend to run on; deprecated in JAX, use shardings.
@@ -116,7 +119,7 @@ def jit(
     options = {name: value for name, value in given.items() if value is not None}
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
-    return Jitted(f, static, donate, (in_shardings, out_shardings), options)
+    return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written)
 
 
 class Jitted(Lifted):
@@ -128,10 +131,17 @@ class Jitted(Lifted):
       donate: `donate_argnums` and `donate_argnames`.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
+      donate_written: Whether to donate what the call overwrites.
     """
 
     def __init__(
-        self, f: Callable[..., Any], static: Any, donate: Any, shardings: Any, options: dict[str, Any]
+        self,
+        f: Callable[..., Any],
+        static: Any,
+        donate: Any,
+        shardings: Any,
+        options: dict[str, Any],
+        donate_written: bool = False,
     ):
         self.n_traces = 0
         """How often the function has been traced."""
@@ -145,6 +155,7 @@ class Jitted(Lifted):
         )
         if both:
             raise errors.ArgumentError(f"Arguments cannot be both static and donated: {sorted(both)}.", "")
+        self._donate_written = donate_written
         self._shardings = shardings
         self._jit_options = options
         self._plans = PlanCache()
@@ -273,12 +284,14 @@ class Jitted(Lifted):
 
     def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            self.n_traces += 1
+            self.n_traces += not program.is_abstract
             return pure(values, arrays)
 
         counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
-        return Program(plan, counted, self._donated_leaves(plan), self._shardings, self._jit_options)
+        donated = self._donated_leaves(plan)
+        program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)
+        return program
 
 
 _is_variable = Variable.__instancecheck__  # a C call, for each node of the arguments

@@ -25,6 +25,7 @@ from liftnn.lifting.prefix import (
 )
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.donation import deleted_error, find_written, unshare
 
 
 class Program:
@@ -36,30 +37,41 @@ class Program:
       donated: The leaves of the donated arguments.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
+      donate_written: Whether to donate, beside these, the Variables that the call overwrites.
     """
 
     def __init__(
-        self, plan: Plan, pure: PureCall, donated: list[int], shardings: Any, options: dict[str, Any]
+        self,
+        plan: Plan,
+        pure: PureCall,
+        donated: list[int],
+        shardings: Any,
+        options: dict[str, Any],
+        donate_written: bool = False,
     ):
         self.plan = plan
         reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
         self._values = _Division([number in reached for number in plan.variables])
         self._arrays = _Division([i in arrays for i in range(plan.n_arrays)])
-        self._donates = bool(donated)
+        self._donates = bool(donated) or donate_written
+        self.is_abstract = donate_written
+        self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
         if self.grouped:
             options = {**options, **self._resolve(*shardings)}
 
         def call(given: Any, kept: Any) -> Any:
-            result = pure(self._values.join(given[0], kept[0]), self._arrays.join(given[1], kept[1]))
+            values = self._values.join(given[0], kept[0])
+            result = pure(values, self._arrays.join(given[1], kept[1]))
+            result = result._replace(updates=self._values.complete(result.updates, values))
             return self._group(result) if self.grouped else compact(result)
 
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
         call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
-        self.jitted: Any = jax.jit(call, donate_argnums=(0,) if donated else (), **options)
-        self._nested: Any = jax.jit(call, **options) if donated else self.jitted
+        self.jitted: Any = jax.jit(call, donate_argnums=(0,) if self._donates else (), **options)
+        self._nested: Any = jax.jit(call, **options) if self._donates else self.jitted
 
     def _resolve(self, in_shardings: Any, out_shardings: Any) -> dict[str, Any]:
         """The shardings of the flat arguments and of the grouped results."""
@@ -86,8 +98,11 @@ class Program:
         """Values and arrays as the compiled function takes them: the donated ones, and the others."""
         if not self._donates:
             return _NOTHING, (values, arrays)
-        given, kept = self._values.divide(values), self._arrays.divide(arrays)
-        return (given[0], kept[0]), (given[1], kept[1])
+        if self.is_abstract:  # once, when the first arguments are known
+            self._values.widen(find_written(self._pure, values, arrays))
+            self.is_abstract = False
+        given, kept = zip(self._values.divide(values), self._arrays.divide(arrays), strict=True)
+        return unshare(given, kept), kept
 
     def clear_cache(self) -> None:
         """Forgets what was compiled."""
@@ -99,6 +114,9 @@ class Program:
         try:
             return self.jitted(*self.divide(values, arrays))
         except Exception as error:
+            deleted = deleted_error(self.plan, values, arrays)
+            if deleted is not None:
+                raise deleted from error
             self.name_slots(error)
             raise
 
@@ -153,9 +171,19 @@ class _Division:
     """
 
     def __init__(self, first: Sequence[bool]):
-        self._first = first
-        self.places = [[i for i, f in enumerate(first) if f is which] for which in (True, False)]
+        self._first = [False] * len(first)
+        self.widen(first)
+
+    def widen(self, first: Sequence[bool]) -> None:
+        """Takes more elements into the first part."""
+        self._first = [a or b for a, b in zip(self._first, first, strict=True)]
+        self.places = [[i for i, f in enumerate(self._first) if f is which] for which in (True, False)]
         self._pick = [_picker(places) for places in self.places]
+
+    def complete(self, updates: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """The updates, with the value itself where an element of the first part has none: its buffer is given away."""
+        chosen = zip(updates, values, self._first, strict=True)
+        return [value if update is None and first else update for update, value, first in chosen]
 
     def divide(self, x: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """The two parts."""

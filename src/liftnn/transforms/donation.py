@@ -1,0 +1,82 @@
+"""Donation: which buffers a program may reuse, and what is wrong when one has been used already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan
+
+
+def find_written(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any]) -> list[bool]:
+    """For each Variable whether a call overwrites it, found by an abstract pass.
+
+    Args:
+      pure: The pure call.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+
+    Returns:
+      True for each Variable that the call writes.
+    """
+    result = jax.eval_shape(pure, list(values), list(arrays))
+    return [update is not None for update in result.updates]
+
+
+def unshare(given: Any, kept: Any) -> Any:
+    """The donated arrays, with copies of those that occur twice or are also among the others.
+
+    XLA may reuse a buffer once. An array that two Variables hold, or that is an argument as well, would be gone for
+    the other one.
+
+    Args:
+      given: The donated arrays.
+      kept: The others.
+
+    Returns:
+      The donated arrays, all different.
+    """
+    leaves, treedef = jax.tree.flatten(given)
+    others = jax.tree.leaves(kept)
+    seen = set(map(id, others))
+    if len(seen | set(map(id, leaves))) == len(seen) + len(leaves):
+        return given
+    unshared = []
+    for x in leaves:
+        unshared.append(jnp.copy(x) if id(x) in seen else x)
+        seen.add(id(x))
+    return treedef.unflatten(unshared)
+
+
+def deleted_error(plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> errors.DonatedError | None:
+    """The error for arguments whose buffers are gone, with their paths; None if all are there.
+
+    Args:
+      plan: The arguments.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+
+    Returns:
+      The error, or None.
+    """
+    for number, value in zip(plan.variables, values, strict=True):
+        if any(map(_is_deleted, jax.tree.leaves(value))):
+            name = plan.graph.specs[number].type.__name__
+            return errors.DonatedError(
+                f"The buffer of {plan.path_of(number)} (a {name}) was donated earlier and is gone."
+            )
+    for place, array in enumerate(arrays):
+        if _is_deleted(array):
+            return errors.DonatedError(
+                f"The buffer of {plan.array_name(place)} was donated earlier and is gone."
+            )
+    return None
+
+
+def _is_deleted(x: Any) -> bool:
+    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.is_deleted()

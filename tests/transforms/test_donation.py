@@ -1,0 +1,109 @@
+"""What a jit may reuse: exactly the buffers that are donated, and never one that somebody else still holds."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+
+
+class Model(liftnn.Module):
+    """A trained weight, tied, a frozen one, and a counter."""
+
+    def __init__(self):
+        self.w = liftnn.Param(jnp.arange(3.0))
+        self.tied = self.w
+        self.frozen = liftnn.Param(jnp.ones(4))
+        self.count = liftnn.Variable(jnp.zeros((), jnp.int32))
+
+
+def train(model: Model, x: jax.Array) -> jax.Array:
+    model.w.value = model.w * x
+    model.count += 1
+    return model.frozen.sum()
+
+
+def test_donate_written_gives_away_what_is_overwritten_and_nothing_else():
+    model, step = Model(), liftnn.jit(train, donate_written=True)
+    for call in range(3):
+        w, frozen, count = model.w.value, model.frozen.value, model.count.value
+        assert float(step(model, 2.0)) == 4.0
+        assert w.is_deleted()
+        assert count.is_deleted()
+        assert model.frozen.value is frozen
+        assert model.tied is model.w
+        assert model.w.value.tolist() == [0.0, 2.0 ** (call + 1), 2.0 ** (call + 2)]
+    assert step.n_traces == 1
+
+
+def test_donate_written_follows_each_structure():
+    step = liftnn.jit(
+        lambda m: setattr(m[m["which"]], "value", m[m["which"]] + 1) or None, donate_written=True
+    )
+
+    class Choice(liftnn.Module):
+        def __init__(self, which):
+            self.which, self.a, self.b = which, liftnn.Param(jnp.ones(2)), liftnn.Param(jnp.ones(2))
+
+        def __getitem__(self, name):
+            return getattr(self, name)
+
+    for which, other in (("a", "b"), ("b", "a")):
+        choice = Choice(which)
+        written, kept = choice[which].value, choice[other].value
+        step(choice)
+        assert written.is_deleted()
+        assert choice[other].value is kept
+
+
+@pytest.mark.parametrize("options", [{"donate_argnums": 0}, {"donate_written": True}])
+def test_a_clone_is_safe_from_the_donation_of_the_original(options):
+    model = Model()
+    twin = liftnn.clone(model)
+    liftnn.jit(train, **options)(model, 2.0)
+    assert twin.w.value.tolist() == [0.0, 1.0, 2.0]
+    assert twin.tied is twin.w
+
+
+def test_an_array_that_two_variables_and_an_argument_hold_is_not_given_away():
+    shared = jnp.ones(3)
+    model = Model()
+    model.w.value, model.other = shared, liftnn.Param(shared)
+    step = liftnn.jit(lambda m, x: setattr(m.w, "value", m.w * 2) or x.sum(), donate_argnums=0)
+    assert float(step(model, shared)) == 3.0
+    assert (model.w.value.tolist(), model.other.value.tolist(), shared.tolist()) == (
+        [2.0] * 3,
+        [1.0] * 3,
+        [1.0] * 3,
+    )
+
+
+def test_the_same_module_as_donated_and_as_other_argument_stays_whole():
+    model = Model()
+    step = liftnn.jit(lambda one, other, x: train(one, x) + other.w.sum(), donate_argnums=0)
+    assert float(step(model, model, 2.0)) == 10.0
+    assert model.w.value.tolist() == [0.0, 2.0, 4.0]
+
+
+def test_using_a_donated_value_names_its_path():
+    model, step = Model(), liftnn.jit(train, donate_argnums=0)
+    state = liftnn.state(model)
+    step(model, 2.0)
+    liftnn.update(model, state)
+    with pytest.raises(liftnn.DonatedError) as caught:
+        step(model, 2.0)
+    assert str(caught.value) == (
+        "The buffer of args[0].w (a Param) was donated earlier and is gone.\n"
+        "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not "
+        "donate the argument."
+    )
+
+
+def test_the_program_aliases_exactly_the_written_buffers():
+    model = Model()
+    plain = liftnn.jit(train).lower(model, 2.0).compile().memory_analysis()
+    donating = liftnn.jit(train, donate_written=True).lower(model, 2.0).compile().memory_analysis()
+    assert plain.alias_size_in_bytes == 0
+    assert donating.alias_size_in_bytes == model.w.value.nbytes + model.count.value.nbytes
