@@ -207,9 +207,9 @@ def _static_if_frozen(kind: NodeKind, value: Any) -> Static | None:
         return None  # the common case, without the exception below
     try:
         immutable_key(value)
-    except NotImmutableError:
+        return Static(value)
+    except (NotImmutableError, RecursionError):  # nested too deep to be compared in one go: node by node then
         return None
-    return Static(value)
 
 
 class Rewalk(Walk):
