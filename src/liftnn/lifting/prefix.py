@@ -243,7 +243,7 @@ def place_result(
       result: The result.
       out_prefix: A tree prefix of the output.
       settled: Whether a known object in the output has its own prefix, whatever `out_prefix` says there. The default
-        is False: the two must agree.
+        is False: the two must agree, unless `out_prefix` is None there.
 
     Returns:
       The prefixes.
@@ -257,8 +257,8 @@ def place_result(
     after = Spread(specs_after(plan, change))
     for number, entry in before.entries.items():
         after.add(number, *entry)
-    after.settled = change.known if settled else 0
     for edge, prefix, name in zip(change.edges, leaves, output_names(change), strict=True):
+        after.settled = change.known if settled or prefix is None else 0
         after.add(edge, prefix, name)
     taken = iter(result.arrays)
     arrays = [
@@ -382,10 +382,10 @@ def ungroup(groups: Sequence[Sequence[Any]], layout: Layout, extra: Any = None) 
 
 
 def distinct(prefixes: Iterable[Any]) -> list[Prefix]:
-    """The different prefixes that can occur, those inside `ByFilter` included; None is always one."""
-    found: list[Prefix] = [None]
+    """The different prefixes that can occur, those inside `ByFilter` included, and None last."""
+    found: list[Prefix] = []
     for prefix in prefixes:
         for p in [q for _, q in prefix.pairs] if isinstance(prefix, ByFilter) else [prefix]:
-            if p not in found:
+            if p is not None and p not in found:
                 found.append(p)
-    return found
+    return [*found, None]

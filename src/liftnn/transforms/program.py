@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 
 from liftnn.graph import frames
+from liftnn.graph.static import Static
 from liftnn.lifting.compact import compact, expand
 from liftnn.lifting.prefix import (
     Prefix,
@@ -51,15 +53,17 @@ class Program:
     ):
         self.plan = plan
         reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
-        self._values = _Division([number in reached for number in plan.variables])
-        self._arrays = _Division([i in arrays for i in range(plan.n_arrays)])
         self._donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
+        ranks: list[list[int]] = [[0] * len(plan.variables), [0] * plan.n_arrays]
         if self.grouped:
-            options = {**options, **self._resolve(*shardings)}
+            self._shardings = self._resolve(*shardings)
+            ranks = [[self._choices.index(s) for s in part] for part in self._shardings]
+        self._values = _Division([number in reached for number in plan.variables], ranks[0])
+        self._arrays = _Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
 
         def call(given: Any, kept: Any) -> Any:
             values = self._values.join(given[0], kept[0])
@@ -70,24 +74,39 @@ class Program:
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
         call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
-        self.jitted: Any = jax.jit(call, donate_argnums=(0,) if self._donates else (), **options)
-        self._nested: Any = jax.jit(call, **options) if self._donates else self.jitted
+        self._call, self._options = call, options
+        self.jitted: Any = None
+        self._nested: Any = None
+        if not self.is_abstract:
+            self._compile()
 
-    def _resolve(self, in_shardings: Any, out_shardings: Any) -> dict[str, Any]:
-        """The shardings of the flat arguments and of the grouped results."""
+    def _compile(self) -> None:
+        """Makes the compiled functions, once it is known what is donated."""
+        options = self._options
+        if self.grouped:
+            given = self._split(*self._shardings) if self._donates else (_NOTHING, self._shardings)
+            options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
+        self.jitted = jax.jit(self._call, donate_argnums=(0,) if self._donates else (), **options)
+        self._nested = jax.jit(self._call, **options) if self._donates else self.jitted
+
+    def _resolve(self, in_shardings: Any, out_shardings: Any) -> tuple[list[Prefix], list[Prefix]]:
+        """The shardings of the flat arguments; notes those that the results can have."""
         plan = self.plan
         in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
-        leaves = broadcast_over(in_shardings, plan.graph.treedef.children()[0], "the positional arguments")
-        leaves += [None] * (len(plan.graph.edges) - len(leaves))
+        leaves: list[Prefix] = [None] * len(plan.graph.edges)
+        dynamic = [
+            a for a in plan.arguments[0] if not any(type(plan.graph.edges[i]) is Static for i in a.leaves)
+        ]
+        treedef = jax.tree.structure(tuple([a.treedef.unflatten(a.leaves) for a in dynamic]))
+        prefixes = iter(broadcast_over(in_shardings, treedef, "the positional arguments that are not static"))
+        for i in itertools.chain(*[a.leaves for a in dynamic]):
+            leaves[i] = next(prefixes)
         self._spread = spread_arguments(plan, leaves)
         self._value_shardings: list[Prefix] = value_prefixes(plan, self._spread, [None] * len(plan.variables))
         arrays = array_prefixes(plan, self._spread, leaves, [None] * plan.n_arrays)
         outputs = jax.tree.leaves(out_shardings, is_leaf=lambda x: not isinstance(x, (tuple, list, dict)))
         self._choices = distinct([*leaves, *outputs])
-        return {
-            "in_shardings": self.divide(self._value_shardings, arrays),
-            "out_shardings": (self._choices, None),
-        }
+        return self._value_shardings, arrays
 
     def _group(self, result: Result) -> Any:
         """A result in one list for each sharding."""
@@ -101,18 +120,26 @@ class Program:
         if self.is_abstract:  # once, when the first arguments are known
             self._values.widen(find_written(self._pure, values, arrays))
             self.is_abstract = False
-        given, kept = zip(self._values.divide(values), self._arrays.divide(arrays), strict=True)
+            self._compile()
+        given, kept = self._split(values, arrays)
         return unshare(given, kept), kept
+
+    def _split(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        """What stands for the donated values and arrays, and what for the others."""
+        given, kept = zip(self._values.divide(values), self._arrays.divide(arrays), strict=True)
+        return given, kept
 
     def clear_cache(self) -> None:
         """Forgets what was compiled."""
-        self.jitted.clear_cache()
-        self._nested.clear_cache()
+        for jitted in (self.jitted, self._nested):
+            if jitted is not None:
+                jitted.clear_cache()
 
     def run(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
         """Runs the program as it is called from plain Python."""
         try:
-            return self.jitted(*self.divide(values, arrays))
+            divided = self.divide(values, arrays)
+            return self.jitted(*divided)
         except Exception as error:
             deleted = deleted_error(self.plan, values, arrays)
             if deleted is not None:
@@ -123,7 +150,8 @@ class Program:
     def trace(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
         """JAX's traced stage."""
         try:
-            return self.jitted.trace(*self.divide(values, arrays))
+            divided = self.divide(values, arrays)
+            return self.jitted.trace(*divided)
         except Exception as error:
             self.name_slots(error)
             raise
@@ -134,10 +162,10 @@ class Program:
         There the buffers belong to the caller of that transform, who still needs them, to compute gradients or
         to be as before if something raises.
         """
-        outermost = frames.owner_now() is frames.PLAIN
-        program = self.jitted if outermost else self._nested
         try:
-            return self.result(program(*self.divide(values, arrays)))
+            divided = self.divide(values, arrays)
+            program = self.jitted if frames.owner_now() is frames.PLAIN else self._nested
+            return self.result(program(*divided))
         except Exception as error:
             self.name_slots(error)
             raise
@@ -168,9 +196,12 @@ class _Division:
 
     Args:
       first: For each element whether it belongs to the first part.
+      ranks: The order of the first part: JAX pairs donated arguments with results in order, and XLA fails where a pair
+        has two shardings, so arguments have the order of the results, by sharding.
     """
 
-    def __init__(self, first: Sequence[bool]):
+    def __init__(self, first: Sequence[bool], ranks: Sequence[int]):
+        self._ranks = ranks
         self._first = [False] * len(first)
         self.widen(first)
 
@@ -178,6 +209,7 @@ class _Division:
         """Takes more elements into the first part."""
         self._first = [a or b for a, b in zip(self._first, first, strict=True)]
         self.places = [[i for i, f in enumerate(self._first) if f is which] for which in (True, False)]
+        self.places[0].sort(key=self._ranks.__getitem__)
         self._pick = [_picker(places) for places in self.places]
 
     def complete(self, updates: Sequence[Any], values: Sequence[Any]) -> list[Any]:
@@ -191,8 +223,10 @@ class _Division:
 
     def join(self, first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
         """The inverse of `divide`."""
-        sources = {True: iter(first), False: iter(second)}
-        return [next(sources[which]) for which in self._first]
+        joined: list[Any] = [None] * len(self._first)
+        for place, x in zip(itertools.chain(*self.places), (*first, *second), strict=True):
+            joined[place] = x
+        return joined
 
 
 def _picker(indices: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
