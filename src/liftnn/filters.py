@@ -197,7 +197,8 @@ def to_predicate(filter: Filter) -> Predicate:
     if isinstance(filter, (list, tuple)):
         return Any(*filter)
     if callable(filter):
-        return filter
+        predicate: typing.Any = filter
+        return predicate
     raise errors.FilterError(
         f"{filter!r} is not a filter.",
         "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters.",

@@ -230,11 +230,12 @@ def test_pop_under_a_raw_jax_transform_is_an_error_and_changes_nothing():
 # --- clone
 
 
-def test_a_clone_is_independent_and_shares_the_arrays():
+def test_a_clone_is_independent_and_has_buffers_of_its_own():
     model = Node(w=liftnn.Param(jnp.ones(2), tag="a"), x=jnp.ones(1), items=[1])
     clone = liftnn.clone(model)
-    assert clone.w.value is model.w.value
-    assert clone.x is model.x
+    assert clone.w.value.unsafe_buffer_pointer() != model.w.value.unsafe_buffer_pointer()
+    assert clone.x.unsafe_buffer_pointer() != model.x.unsafe_buffer_pointer()
+    assert (clone.w.value.tolist(), clone.x.tolist()) == ([1, 1], [1])
     clone.w.value, clone.w.tag = jnp.zeros(2), "b"
     clone.items.append(2)
     assert (model.w.value.tolist(), model.w.tag, model.items) == ([1, 1], "a", [1])

@@ -210,7 +210,7 @@ def walk_tree(tree: Any) -> tuple[GraphDef, Walk, list[Any]]:
         entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
         visited = [walk.visit(leaf, tuple(key_of(e) for e in path)) for path, leaf in entries]
         edges, arrays = tuple([e for e, _ in visited]), [a for _, found in visited for a in found]
-    return intern(GraphDef(treedef, edges, tuple(walk.specs), tuple(walk.frozen))), walk, arrays
+    return intern(GraphDef(treedef, edges, walk.finished_specs(), tuple(walk.frozen))), walk, arrays
 
 
 def split(tree: Any, /, *filters: Filter) -> tuple[Any, ...]:

@@ -202,16 +202,14 @@ def clone(tree: T, /) -> T:
     graphdef, walk, arrays = walk_tree(tree)
     values = [x.raw_value for x in walk.objects if isinstance(x, Variable)]
     every = [*arrays, *(a for found in walk.arrays for a in found)]
-    values, every = jax.tree.map(_own_buffer, (values, every))
+    if frames.is_plain():  # inside a trace there are no buffers
+        values, every = jax.tree.map(_own_buffer, (values, every))
     return merge_all(graphdef, values, every, frames.owner_now())[0]
 
 
 def _own_buffer(x: Any) -> Any:
-    """A copy of a concrete array; anything else as it is."""
-    is_concrete = isinstance(x, np.ndarray) or (
-        isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
-    )
-    return x.copy() if is_concrete else x
+    """A copy of an array; anything else as it is."""
+    return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
 
 
 def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:

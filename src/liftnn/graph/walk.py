@@ -91,6 +91,10 @@ class Walk:
             where = format_path((*path, *_keys(stack)), self.root)
             raise errors.StructureError(f"{where}: {error.cause}", error.remedy) from error.__cause__
 
+    def finished_specs(self) -> tuple[NodeSpec, ...]:
+        """The specs, when every object has been walked."""
+        return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None stands for one not walked yet
+
     def _walk_children(self, node: _Open) -> _Open | None:
         """Appends edges until the children are done (None) or one must be walked first (that one)."""
         edges, children = node.edges, node.children

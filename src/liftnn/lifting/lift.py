@@ -193,7 +193,7 @@ class Lifted:
                 arrays += found
             else:
                 edges.append(self._leaf_edge(leaf, path, arrays))
-        graph = Description(treedef, tuple(edges), tuple(walk.specs), tuple(walk.frozen))  # type: ignore[arg-type]
+        graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen))
         arrays += [a for found in walk.arrays for a in found]
         plan, bound = self._bound.get(graph) or self._make(graph)
         objects = walk.objects

@@ -79,4 +79,4 @@ def deleted_error(plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> e
 
 
 def _is_deleted(x: Any) -> bool:
-    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.is_deleted()
+    return isinstance(x, jax.Array) and x.is_deleted()
