@@ -210,7 +210,7 @@ class WarmPlan:
             extra, keys, children = spec.kind.open(x)
             if keys != spec.keys or extra != spec.extra or not all(map(_same, children, kept, spec.edges)):
                 return False
-        return all(x == snapshot.copy for x, snapshot in self._sets)
+        return all(Snapshot(x) == snapshot for x, snapshot in self._sets)
 
     def values(self, leaves: Sequence[Any]) -> list[Any]:
         """The values of all Variables now."""
