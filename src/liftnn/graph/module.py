@@ -58,9 +58,6 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if not frames.may_write(self._owner):
             raise frames.write_error(self._owner, f"the attribute {name!r} of a {type(self).__name__}")
-        if not self._watches:
-            object.__setattr__(self, name, value)
-            return
         old = self.__dict__.get(name, _ABSENT)
         object.__setattr__(self, name, value)
         if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):

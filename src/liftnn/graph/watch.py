@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from liftnn.graph import frames
+
 
 class Watch:
     """Stays valid until the structure of a watched object changes."""
@@ -28,7 +30,7 @@ def _nothing() -> None:
 
 
 class _Changes:
-    """Counts structural changes of watched objects, in all threads."""
+    """Counts structural changes of objects of plain Python, in all threads."""
 
     __slots__ = ("count",)
 
@@ -46,7 +48,8 @@ def end_watches(x: Any) -> None:
     Args:
       x: The object.
     """
-    changes.count += 1
+    if x._owner is frames.PLAIN:  # copies inside a trace come and go while their originals are walked
+        changes.count += 1
     for watch in x._watches:
         watch.valid = False
 
@@ -65,7 +68,7 @@ def start_watch(objects: Iterable[Any], since: int) -> Watch:
     watch = Watch()
     with _lock:
         for x in objects:
-            set_watches(x, (*[w for w in x._watches if w.valid], watch))
+            set_watches(x, (*[w for w in x._watches if w.valid and w.plan() is not None], watch))
     watch.valid = changes.count == since
     return watch
 

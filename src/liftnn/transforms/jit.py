@@ -143,8 +143,7 @@ class Jitted(Lifted):
         options: dict[str, Any],
         donate_written: bool = False,
     ):
-        self.n_traces = 0
-        """How often the function has been traced."""
+        self._traces = [0]
         lift_options = Options("jit", static_leaves=False, sealed=True, returned=self._returned)
         super().__init__((f,), self._bind_call, lift_options)
         called = f if isinstance(f, functools.partial) else self._functions[0]
@@ -282,9 +281,16 @@ class Jitted(Lifted):
         donated = plan.reach(self._donated_leaves(plan))
         return [number in donated for number in range(len(plan.graph.specs))]
 
+    @property
+    def n_traces(self) -> int:
+        """How often the function has been traced."""
+        return self._traces[0]
+
     def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
+        traces = self._traces  # not `self`: a model keeps its programs, and must not keep the function itself
+
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            self.n_traces += not program.is_abstract
+            traces[0] += not program.is_abstract
             return pure(values, arrays)
 
         counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
