@@ -186,3 +186,86 @@ def _make(recipe, made):
 def graphs(**options):
     """Live graphs, built from `recipes`."""
     return recipes(**options).map(build)
+
+
+# --- mutations: one change of a live graph
+
+
+@st.composite
+def mutations(draw, model):
+    """Changes a live graph in one place, or not at all; gives a name of what was done.
+
+    Args:
+      draw: Given by Hypothesis.
+      model: The root of the graph.
+    """
+    objects = [x for _, x in liftnn.iter_graph(model)]
+    modules = [x for x in objects if isinstance(x, liftnn.Module)]
+    places = [(holder, key) for holder in objects for key in keys_of(holder)]
+    changes = {"nothing": lambda: None, "new attribute": lambda: setattr(draw(pick(modules)), "new", 1)}
+    if places:
+        holder, key = draw(pick(places))
+        changes["delete"] = lambda: delete(holder, key)
+        changes["clone"] = lambda: put(holder, key, liftnn.clone(Node(x=get(holder, key))).x)
+        changes["redirect"] = lambda: put(holder, key, draw(pick(objects)))
+        changes["static"] = lambda: put(holder, key, draw(st.sampled_from(STATICS)))
+        changes["array"] = lambda: put(holder, key, arrays()[draw(st.sampled_from(ARRAY_NAMES))])
+        changes["move to the end"] = lambda: move_to_the_end(holder, key)
+    variables = [x for x in objects if isinstance(x, liftnn.Variable)]
+    if variables:
+        changes["metadata"] = lambda: draw(pick(variables)).set_metadata(**draw(st.sampled_from(METADATA)))
+        changes["value"] = lambda: setattr(draw(pick(variables)), "raw_value", arrays()["scalar"])
+    lists = [x for x in objects if type(x) is list]
+    if lists:
+        changes["append"] = lambda: draw(pick(lists)).append(draw(st.sampled_from(STATICS)))
+    what = draw(st.sampled_from(sorted(changes)))
+    changes[what]()
+    return what
+
+
+def pick(things):
+    """One of some things, chosen by position: Hypothesis need not look into them."""
+    return st.integers(0, len(things) - 1).map(things.__getitem__)
+
+
+def keys_of(holder):
+    """The keys under which something can be put into a holder."""
+    if isinstance(holder, Slotted):
+        return [n for n in ("a", "b") if hasattr(holder, n)] + list(vars(holder))
+    if isinstance(holder, (liftnn.Module, Record)):
+        return list(vars(holder))
+    if isinstance(holder, (list, collections.deque)):
+        return list(range(len(holder)))
+    return list(holder) if isinstance(holder, dict) else []
+
+
+def is_indexed(holder):
+    return isinstance(holder, (list, dict, collections.deque))
+
+
+def get(holder, key):
+    return holder[key] if is_indexed(holder) else getattr(holder, key)
+
+
+def put(holder, key, x):
+    if is_indexed(holder):
+        holder[key] = x
+    else:
+        setattr(holder, key, x)
+
+
+def delete(holder, key):
+    if is_indexed(holder):
+        del holder[key]
+    else:
+        delattr(holder, key)
+
+
+def move_to_the_end(holder, key):
+    """Deletes an entry and puts it back."""
+    x = get(holder, key)
+    delete(holder, key)
+    if isinstance(holder, (list, collections.deque)):
+        holder.append(x)
+    else:
+        put(holder, key, x)
