@@ -1,0 +1,101 @@
+"""The layers of the package: who may import whom, how, and how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent / "src" / "liftnn"
+FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
+
+LAYERS = (
+    ("errors.py", "trees.py"),
+    ("filters.py",),
+    ("graph/",),
+    ("lifting/",),
+    ("transforms/",),
+    ("rngs.py", "optim.py", "metrics.py", "nn/", "checkpoint.py", "summary.py", "sharding.py"),
+    ("testing.py",),
+    ("__init__.py",),
+)
+
+
+def layer_of(file: str) -> int:
+    """The number of the layer that a file belongs to."""
+    return next(i for i, layer in enumerate(LAYERS) if any(file == x or file.startswith(x) for x in layer))
+
+
+def tree_of(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text())
+
+
+def file_of(module: str) -> str | None:
+    """The file of a module of the package, None for others."""
+    if module != "liftnn" and not module.startswith("liftnn."):
+        return None
+    path = module.replace("liftnn", "", 1).lstrip(".").replace(".", "/")
+    for candidate in (f"{path}.py", f"{path}/__init__.py" if path else "__init__.py"):
+        if candidate in FILES:
+            return candidate
+    return None
+
+
+def imports_of(file: str) -> Iterator[str]:
+    """The files of the package that a file imports."""
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if file_of(name) else node.module for name in names]
+        else:
+            continue
+        yield from filter(None, map(file_of, names))
+
+
+def test_every_file_belongs_to_a_layer() -> None:
+    assert [f for f in FILES if not any(f == x or f.startswith(x) for layer in LAYERS for x in layer)] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_down_the_layers(file: str) -> None:
+    assert [x for x in imports_of(file) if layer_of(x) > layer_of(file)] == []
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f != "__init__.py"])
+def test_nobody_imports_the_package_itself(file: str) -> None:
+    assert "__init__.py" not in imports_of(file)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {file: set(imports_of(file)) - {file} for file in FILES}
+    while graph:
+        free = [file for file, imports in graph.items() if not imports & graph.keys()]
+        assert free, f"a circle among {sorted(graph)}"
+        for file in free:
+            del graph[file]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_are_absolute_and_at_the_top(file: str) -> None:
+    tree = tree_of(file)
+    imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    assert [ast.unparse(n) for n in imports if n not in tree.body] == []
+    assert [ast.unparse(n) for n in imports if isinstance(n, ast.ImportFrom) and n.level] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_only_public_jax_is_used(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert [
+        name for name in ("jax._src", "jax.experimental", "jax.core", "jax.interpreters") if name in text
+    ] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_has_at_most_400_lines_and_says_first_what_it_is(file: str) -> None:
+    assert len((ROOT / file).read_text().splitlines()) <= 400
+    assert ast.get_docstring(tree_of(file))
