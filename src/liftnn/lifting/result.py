@@ -6,9 +6,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from liftnn.graph.description import ARRAY, Description, find_all_paths, root_paths
-from liftnn.graph.kinds import VARIABLE
-from liftnn.graph.merge import Change
+from liftnn.graph.kinds import VARIABLE, is_object
+from liftnn.graph.merge import Change, merge_all
+from liftnn.graph.metadata import Metadata
 from liftnn.trees import Path, format_path
 
 
@@ -184,6 +187,44 @@ class Plan:
                     spec = self.graph.specs[number]
                     stack += [(e, (*path, k)) for k, e in zip(spec.keys, spec.edges, strict=True)][::-1]
         return found
+
+    def parts_of(self, leaf: int) -> list[tuple[Path, int | None, int | None]]:
+        """The Variables and bare arrays that one leaf of the arguments reaches, in attribute order.
+
+        Args:
+          leaf: The leaf.
+
+        Returns:
+          `(path, number, None)` for each Variable and `(path, None, place)` for each bare array.
+        """
+        parts: list[tuple[Path, int | None, int | None]] = []
+        reached, stack = set(), [(self.graph.edges[leaf], (), self.leaf_arrays.get(leaf))]
+        while stack:
+            edge, path, place = stack.pop()
+            if edge is ARRAY:
+                parts.append((path, None, place))
+            elif type(edge) is int and edge not in reached:
+                reached.add(edge)
+                spec = self.graph.specs[edge]
+                if spec.kind is VARIABLE:
+                    parts.append((path, edge, None))
+                places = iter(self.node_arrays.get(edge, ()))
+                stack += [
+                    (e, (*path, k), next(places) if e is ARRAY else None)
+                    for k, e in zip(spec.keys, spec.edges, strict=True)
+                ][::-1]
+        return parts
+
+    def metadata_of(self, number: int) -> Metadata:
+        """The metadata of a Variable, without entries that have an array, a Variable or a module in them."""
+        if not self.graph.specs[number].keys:
+            return self.graph.specs[number].extra
+        hole = object()
+        _, merged = merge_all(self.graph, [hole] * len(self.variables), [hole] * self.n_arrays, None)
+        given = merged.objects[number].get_metadata()
+        leaves = {name: jax.tree.leaves(x, is_leaf=is_object) for name, x in given.items()}
+        static = [name for name in given if not any(x is hole or is_object(x) for x in leaves[name])]
+        return Metadata.of({name: given[name] for name in static})
 
     def arrays_of(self, leaves: Sequence[int]) -> list[int]:
         """The bare arrays that some leaves of the arguments are or reach.

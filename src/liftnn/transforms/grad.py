@@ -13,7 +13,6 @@ from liftnn import errors
 from liftnn.filters import Filter, to_predicate
 from liftnn.graph import frames
 from liftnn.graph.description import ARRAY
-from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.state import State
 from liftnn.graph.variable import make_variable
 from liftnn.graph.variable_types import Param
@@ -270,16 +269,14 @@ class Selection:
             return picked.add_array(self.plan.leaf_arrays[leaf])
         parts: dict[Path, tuple[bool, int]] = {}
         owner = frames.owner_now()
-        for number, path in self.plan.reach([leaf]).items():
-            spec = self.plan.graph.specs[number]
-            if spec.kind is VARIABLE:
-                slot = self.plan.slots[number]
-                variable = make_variable(spec.type, values[slot], spec.extra, owner)
+        for path, number, place in self.plan.parts_of(leaf):
+            if number is not None:
+                cls, slot = self.plan.graph.specs[number].type, self.plan.slots[number]
+                variable = make_variable(cls, values[slot], self.plan.metadata_of(number), owner)
                 if predicate(path, variable) and jax.tree.leaves(values[slot]):
                     parts[path] = (True, picked.add_value(slot))
-            for i, key in self.plan.arrays_by_key(number):
-                if predicate((*path, key), arrays[i]):
-                    parts[(*path, key)] = (False, picked.add_array(i))
+            elif place is not None and predicate(path, arrays[place]):
+                parts[path] = (False, picked.add_array(place))
         if not parts:
             name = self.plan.leaf_names[leaf]
             raise errors.FilterError(
@@ -332,8 +329,8 @@ class Picked:
         owner = frames.owner_now()
 
         def variable(at: int) -> Any:
-            spec = specs[self.plan.variables[slots[at]]]
-            return make_variable(spec.type, grads[0][at], spec.extra, owner)
+            number = self.plan.variables[slots[at]]
+            return make_variable(specs[number].type, grads[0][at], self.plan.metadata_of(number), owner)
 
         def part(of: Any) -> Any:
             if isinstance(of, int):
