@@ -71,7 +71,11 @@ def open_object(x):
     if isinstance(x, (list, tuple, collections.deque)):
         return list(enumerate(x))
     children, treedef = jax.tree.flatten(x, is_leaf=lambda y: y is not x)
-    return None if treedef == jax.tree.structure(0) else [("treedef", treedef), *enumerate(children)]
+    return (
+        None
+        if x is None or treedef == jax.tree.structure(0)
+        else [("treedef", treedef), *enumerate(children)]
+    )
 
 
 def is_static(x):
