@@ -14,7 +14,7 @@ help:
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
-	@echo "make bench   time liftnn against bare JAX and its peers"
+	@echo "make bench   time liftnn against bare JAX and its peers (options: make bench ARGS=--quick)"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -35,7 +35,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.peers
-	$(BIN)/python benchmarks/dispatch.py $(ARGS)
+	$(BIN)/python benchmarks $(ARGS)
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m mkdocs build --strict

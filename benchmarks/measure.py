@@ -190,12 +190,12 @@ def options(description: str | None, argv: Sequence[str] | None = None) -> argpa
       `rounds`, `quick` and `output`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 151, quick: 31)")
+    parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 101, quick: 31)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and fewer calls")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="folder for the results")
     chosen = parser.parse_args(argv)
     if chosen.rounds is None:
-        chosen.rounds = 31 if chosen.quick else 151
+        chosen.rounds = 31 if chosen.quick else 101
     return chosen
 
 

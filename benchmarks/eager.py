@@ -1,0 +1,83 @@
+"""What modules cost without `jit`: eager forward and `grad`, and `split` and `merge`, of 64 layers.
+
+python benchmarks/eager.py [--quick] [--rounds N] [--output FOLDER]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import steps
+from flax import nnx as flax_nnx
+from measure import Row, Run, environment, options, report, take_turns
+
+import liftnn
+
+DEPTH = 64
+
+
+def calls(f: Callable[..., Any], *args: Any) -> Run:
+    """A contender that calls a function."""
+    return lambda n: steps.repeat(n, f, *args)
+
+
+def lifted_loss(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The loss of a model."""
+    return jnp.mean((model(x) - y) ** 2)
+
+
+def hand_written_loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The loss of nested dicts."""
+    return jnp.mean((steps.forward(params, x) - y) ** 2)
+
+
+def split_and_merge(nnx: Any) -> Run:
+    """Takes a model apart and puts it together."""
+    model = steps.STACKS[nnx](DEPTH)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            nnx.merge(*nnx.split(model))
+
+    return run
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    chosen = options(__doc__)
+    started = environment()
+    rounds = max(11, chosen.rounds // 3)
+    model, params = steps.STACKS[liftnn](DEPTH), steps.nested_params(DEPTH)
+    x, y = steps.batch()
+    pairs: dict[str, tuple[float, str, dict[str, Run]]] = {
+        "eager forward, 64 layers": (
+            1.10,
+            "jax",
+            {"liftnn": calls(lambda model, x: model(x), model, x), "jax": calls(steps.forward, params, x)},
+        ),
+        "eager grad, 64 layers": (
+            1.10,
+            "jax",
+            {
+                "liftnn": calls(lambda *args: jax.tree.leaves(liftnn.grad(lifted_loss)(*args)), model, x, y),
+                "jax": calls(lambda *args: jax.tree.leaves(jax.grad(hand_written_loss)(*args)), params, x, y),
+            },
+        ),
+        "split + merge, 64 layers / Flax NNX": (
+            0.5,
+            "flax",
+            {"liftnn": split_and_merge(liftnn), "flax": split_and_merge(flax_nnx)},
+        ),
+    }
+    rows: list[Row] = []
+    for name, (target, base, contenders) in pairs.items():
+        times = take_turns(contenders, rounds)
+        rows.append(Row(name, times.ratio("liftnn", base), target, microseconds=times.microseconds()))
+    report("eager", rows, chosen.output, started)
+
+
+if __name__ == "__main__":
+    main()
