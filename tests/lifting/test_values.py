@@ -1,0 +1,70 @@
+"""Values of Variables on their way through JAX: `decode` undoes `encode`, and JAX can take what is in between."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+from liftnn import errors
+from liftnn.lifting.values import decode, encode, has_opaque
+from tests.raising import raises
+from tests.transforms.modules import Affine
+
+ARRAYS = {
+    "array": lambda: jnp.ones(2),
+    "number": lambda: 3,
+    "numpy": lambda: np.ones(2),
+    "key": lambda: jax.random.key(0),
+    "shape": lambda: jax.ShapeDtypeStruct((2,), jnp.float32),
+    "dict": lambda: {"a": jnp.ones(2), "b": [1.0, None]},
+    "empty": lambda: liftnn.Empty,
+    "empty tuple": lambda: (),
+}
+OTHERS = {
+    "none": lambda: None,
+    "text": lambda: "text",
+    "type": lambda: int,
+    "set": lambda: {1, 2},
+    "text in a dict": lambda: {"a": jnp.ones(2), "b": ["text", (None, "more")]},
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_values_of_arrays_are_left_as_they_are(name):
+    value = ARRAYS[name]()
+    assert encode(value, None) is value
+    assert decode(value) is value
+    assert not has_opaque(value)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_values_have_array_leaves_only_and_come_back(name):
+    value = OTHERS[name]()
+    encoded = encode(value, None)
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(encoded))
+    assert has_opaque([encoded])
+    back = decode(jax.jit(lambda x: x)(encoded))
+    assert jax.tree.structure(back) == jax.tree.structure(value)
+    assert str(back) == str(value)
+
+
+def test_equal_values_have_equal_structure():
+    structures = [jax.tree.structure(encode({"a": 1.0, "b": text}, None)) for text in ("x", "x", "y")]
+    assert structures[0] == structures[1] != structures[2]
+
+
+@pytest.mark.parametrize("build", [Affine, lambda: liftnn.Param(1.0)], ids=["module", "variable"])
+def test_objects_in_a_value_are_refused_by_path(build):
+    def note(v):
+        v.value = {"inner": [build()]}
+
+    made = build()
+    with raises(
+        errors.StructureError,
+        f"args[0]: the value of a Variable has a {type(made).__name__} in it.\n"
+        "Make it an attribute of a Module instead; a Variable holds arrays.",
+    ):
+        liftnn.jit(note)(liftnn.Variable(jnp.ones(1)))
