@@ -75,7 +75,16 @@ class _Current(threading.local):
     frame: Frame
 
 
-PLAIN = Frame("plain Python")
+def _make_plain_frame() -> Frame:
+    """The frame of plain Python. A new thread is in no trace, even if this file is first imported under `jax.jit`."""
+    made: list[Frame] = []
+    thread = threading.Thread(target=lambda: made.append(Frame("plain Python")))
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+PLAIN = _make_plain_frame()
 _Current.frame = PLAIN
 _current = _Current()
 _lock = threading.Lock()
