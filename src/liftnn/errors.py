@@ -29,9 +29,9 @@ class LiftError(Exception):
 
 
 def _last_paragraph(cls: type) -> str:
-    """The remedy written in a class docstring: its last paragraph, on one line."""
+    """The remedy written in a class docstring: its last paragraph, on one line; none in that of the base class."""
     paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
-    return " ".join(paragraphs[-1].split()) if len(paragraphs) > 1 else ""
+    return " ".join(paragraphs[-1].split()) if len(paragraphs) > 1 and cls is not LiftError else ""
 
 
 class ArgumentError(LiftError, ValueError):

@@ -77,6 +77,9 @@ class PathContains:
         """Whether its path has the key."""
         return any(type(k) is type(self.key) and k == self.key for k in path)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathContains) and (type(self.key), self.key) == (type(other.key), other.key)
+
 
 class Any:
     """Matches what any of several filters matches.

@@ -46,24 +46,10 @@ def format_path(path: Iterable[Key], root: str = "") -> str:
 
 def key_of(entry: Any) -> Key:
     """The plain key inside one entry of a JAX key path."""
-    for name in ("key", "idx", "name"):
+    for name in ("key", "idx", "name", "path"):  # the last is a State's, which is flat
         if hasattr(entry, name):
             return getattr(entry, name)
     return entry
-
-
-def argument_path(entries: tuple[Any, ...]) -> tuple[str, Path]:
-    """Where a leaf of `(args, kwargs)` stands: the root in words and the path below it.
-
-    Args:
-      entries: The JAX key path of the leaf in the pair `(args, kwargs)`.
-
-    Returns:
-      A pair such as `("args[0]", ("layers", 3))`.
-    """
-    keys = tuple(key_of(e) for e in entries)
-    which = "args" if keys[0] == 0 else "kwargs"
-    return f"{which}[{keys[1]!r}]", keys[2:]
 
 
 def list_paths(paths: Iterable[str], most: int = 8) -> str:

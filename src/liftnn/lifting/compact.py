@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
 from typing import Any
-
-import jax
 
 from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
@@ -13,8 +12,9 @@ from liftnn.lifting.result import Result
 from liftnn.lifting.values import has_opaque
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """The static part of what one trace returns. Compared by identity: each trace makes its own.
+    """The static part of what one trace returns.
 
     Args:
       change: What was returned, made and changed.
@@ -23,53 +23,50 @@ class Outcome:
       plain: Whether all leaves of the output are arrays, and all values JAX's own.
     """
 
-    __slots__ = ("change", "n_inputs", "plain", "written")
-
-    def __init__(self, change: Change, written: tuple[int, ...], n_inputs: int, plain: bool):
-        self.change = change
-        self.written = written
-        self.n_inputs = n_inputs
-        self.plain = plain
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Outcome) and self._key() == other._key())
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple[Any, ...]:
-        return self.change, self.written, self.n_inputs
+    change: Change
+    written: tuple[int, ...]
+    n_inputs: int
+    plain: bool
 
 
-jax.tree_util.register_static(Outcome)
+class Outcomes:
+    """The outcomes of the traces of one program, by number.
 
-
-def compact(result: Result) -> tuple[Any, list[Any], tuple[list[Any], list[Any]], Outcome]:
-    """A result as a compiled program returns it.
-
-    Args:
-      result: The result.
-
-    Returns:
-      The output if it is all arrays, else a list of the arrays in it; new values of the written Variables; bare
-      arrays of changed and new nodes, with the values of new Variables; and the static part. A plain tuple, which
-      JAX is quick to rebuild.
+    A program says with its result which of them applies: its result is `(out, {number: parts})`. JAX rebuilds a dict
+    in C++, where a static node of our own would cost a call of Python each time.
     """
-    written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
-    plain = all(e is ARRAY for e in result.change.edges) and not has_opaque((result.updates, result.new))
-    outcome = Outcome(result.change, written, len(result.updates), plain)
-    count = sum(e is ARRAY for e in result.change.edges)
-    out: Any = result.arrays[:count]
-    if outcome.plain:
-        out = result.change.treedef.unflatten(out)
-    return out, [result.updates[i] for i in written], (result.arrays[count:], result.new), outcome
 
+    def __init__(self) -> None:
+        self.by_number: dict[int, Outcome] = {}
+        self._numbers = itertools.count()
 
-def expand(returned: Sequence[Any]) -> Result:
-    """The inverse of `compact`."""
-    out, updates, (arrays, new), outcome = returned
-    every: list[Any] = [None] * outcome.n_inputs
-    for slot, x in zip(outcome.written, updates, strict=True):
-        every[slot] = x
-    leaves = outcome.change.treedef.flatten_up_to(out) if outcome.plain else out
-    return Result([*leaves, *arrays], list(new), every, outcome.change)
+    def compact(self, result: Result) -> tuple[Any, dict[int, tuple[list[Any], list[Any], list[Any]]]]:
+        """A result as a compiled program returns it.
+
+        Args:
+          result: The result.
+
+        Returns:
+          The output if it is all arrays, else a list of the arrays in it; and, under the number of the outcome, the new
+          values of the written Variables, the bare arrays of changed and new nodes, the values of new Variables.
+        """
+        written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
+        plain = all(e is ARRAY for e in result.change.edges) and not has_opaque((result.updates, result.new))
+        number = next(self._numbers)
+        self.by_number[number] = Outcome(result.change, written, len(result.updates), plain)
+        count = sum(e is ARRAY for e in result.change.edges)
+        out: Any = result.arrays[:count]
+        if plain:
+            out = result.change.treedef.unflatten(out)
+        return out, {number: ([result.updates[i] for i in written], result.arrays[count:], result.new)}
+
+    def expand(self, returned: Any) -> Result:
+        """The inverse of `compact`."""
+        out, parts = returned
+        [(number, (updates, arrays, new))] = parts.items()
+        outcome = self.by_number[number]
+        every: list[Any] = [None] * outcome.n_inputs
+        for slot, x in zip(outcome.written, updates, strict=True):
+            every[slot] = x
+        leaves = outcome.change.treedef.flatten_up_to(out) if outcome.plain else out
+        return Result([*leaves, *arrays], list(new), every, outcome.change)

@@ -115,11 +115,10 @@ class _Return:
       outcome: What the trace returns.
     """
 
-    __slots__ = ("outcome", "rebind", "simple", "slots", "written")
+    __slots__ = ("rebind", "simple", "slots", "written")
 
     def __init__(self, plan: WarmPlan, outcome: Outcome):
         change = outcome.change
-        self.outcome = outcome  # held, so that its id stays its own
         self.slots = outcome.written
         self.written = [plan.variables[slot] for slot in outcome.written]
         self.rebind = find_rebind(change, plan.graph) if change.changed else None
@@ -233,16 +232,18 @@ class WarmPlan:
         """
         if self.program.grouped:
             return self._close_fully(leaves, returned)
-        out, updates, rest, outcome = returned
-        how = self._returns.get(id(outcome))
+        out, parts = returned
+        for number, (updates, arrays, values) in parts.items():  # noqa: B007  # there is one
+            break
+        how = self._returns.get(number)
         if how is None:
-            how = self._returns[id(outcome)] = _Return(self, outcome)
+            how = self._returns[number] = _Return(self, self.program.outcomes.by_number[number])
         if not how.simple:
             return self._close_fully(leaves, returned)
         for variable, x in zip(how.written, updates):  # noqa: B905  # one length; `strict` costs
             set_value_past_hooks(variable, x)
         if how.rebind is not None:
-            self._rebind(how.rebind, leaves, *rest)
+            self._rebind(how.rebind, leaves, arrays, values)
         return out
 
     def _rebind(self, rebind: Rebind, leaves: Sequence[Any], arrays: list[Any], values: list[Any]) -> None:

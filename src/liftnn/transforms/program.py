@@ -13,7 +13,7 @@ import jax
 
 from liftnn.graph import frames
 from liftnn.graph.static import Static
-from liftnn.lifting.compact import compact, expand
+from liftnn.lifting.compact import Outcomes
 from liftnn.lifting.prefix import (
     Prefix,
     array_prefixes,
@@ -52,8 +52,9 @@ class Program:
         donate_written: bool = False,
     ):
         self.plan = plan
+        self.outcomes = Outcomes()
         reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
-        self._donates = bool(donated) or donate_written
+        self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._pure = pure
         self._out_prefix = shardings[1]
@@ -65,15 +66,15 @@ class Program:
         self._values = _Division([number in reached for number in plan.variables], ranks[0])
         self._arrays = _Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
 
-        def call(given: Any, kept: Any) -> Any:
-            values = self._values.join(given[0], kept[0])
-            result = pure(values, self._arrays.join(given[1], kept[1]))
+        def call(*parts: Any) -> Any:
+            values, arrays = self._join(*parts) if self.donates else map(list, parts)
+            result = pure(values, arrays)
             result = result._replace(updates=self._values.complete(result.updates, values))
-            return self._group(result) if self.grouped else compact(result)
+            return self._group(result) if self.grouped else self.outcomes.compact(result)
 
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
-        call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
+        call.__signature__ = _DIVIDED if self.donates else _WHOLE  # type: ignore[attr-defined]
         self._call, self._options = call, options
         self.jitted: Any = None
         self._nested: Any = None
@@ -84,10 +85,10 @@ class Program:
         """Makes the compiled functions, once it is known what is donated."""
         options = self._options
         if self.grouped:
-            given = self._split(*self._shardings) if self._donates else (_NOTHING, self._shardings)
+            given = self._split(*self._shardings) if self.donates else self._shardings
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
-        self.jitted = jax.jit(self._call, donate_argnums=(0,) if self._donates else (), **options)
-        self._nested = jax.jit(self._call, **options) if self._donates else self.jitted
+        self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
+        self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
 
     def _resolve(self, in_shardings: Any, out_shardings: Any) -> tuple[list[Prefix], list[Prefix]]:
         """The shardings of the flat arguments; notes those that the results can have."""
@@ -114,9 +115,9 @@ class Program:
         return group(result, placement, self._choices)
 
     def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
-        """Values and arrays as the compiled function takes them: the donated ones, and the others."""
-        if not self._donates:
-            return _NOTHING, (values, arrays)
+        """The arguments of the compiled function: values and arrays or, if it donates, the donated ones and the others."""
+        if not self.donates:
+            return values, arrays
         if self.is_abstract:  # once, when the first arguments are known
             self._values.widen(find_written(self._pure, values, arrays))
             self.is_abstract = False
@@ -128,6 +129,10 @@ class Program:
         """What stands for the donated values and arrays, and what for the others."""
         given, kept = zip(self._values.divide(values), self._arrays.divide(arrays), strict=True)
         return given, kept
+
+    def _join(self, given: Any, kept: Any) -> tuple[list[Any], list[Any]]:
+        """The inverse of `_split`."""
+        return self._values.join(given[0], kept[0]), self._arrays.join(given[1], kept[1])
 
     def clear_cache(self) -> None:
         """Forgets what was compiled."""
@@ -174,21 +179,23 @@ class Program:
         """Puts attribute paths in place of JAX's names for the flat arguments, in the text of an error of JAX's."""
 
         def name(slot: re.Match[str]) -> str:
-            which, kind, place = slot[1] == "kept", int(slot[2]), int(slot[3])
-            at = (self._values, self._arrays)[kind].places[which][place]
+            if slot[1] is None:
+                which, kind, place = slot[2] == "kept", int(slot[3]), int(slot[4])
+                at = (self._values, self._arrays)[kind].places[which][place]
+            else:
+                kind, at = slot[1] == "arrays", int(slot[4])
             return self.plan.array_name(at) if kind else self.plan.path_of(self.plan.variables[at])
 
         error.args = tuple([_SLOT.sub(name, x) if isinstance(x, str) else x for x in error.args])
 
     def result(self, returned: Any) -> Result:
         """The result in what the compiled function returned."""
-        return ungroup(*returned) if self.grouped else expand(returned)
+        return ungroup(*returned) if self.grouped else self.outcomes.expand(returned)
 
 
-_SIGNATURE = inspect.signature(lambda given, kept: None)
-_SLOT = re.compile(r"\b(given|kept)\[([01])\]\[(\d+)\]")
-
-_NOTHING: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+_WHOLE = inspect.signature(lambda values, arrays: None)
+_DIVIDED = inspect.signature(lambda given, kept: None)
+_SLOT = re.compile(r"\b(?:(values|arrays)|(given|kept)\[([01])\])\[(\d+)\]")
 
 
 class _Division:
