@@ -204,6 +204,47 @@ def test_another_structure_is_an_error_that_lists_the_differences(stages):
         stages[2](model, 2.0)
 
 
+def test_another_order_of_attributes_is_an_error_that_shows_it():
+    compiled = liftnn.jit(lambda m: m.x).lower(Holder(x=1, y=2)).compile()
+    with raises(
+        errors.StructureError,
+        "This program was compiled for arguments of another structure:\n"
+        "args[0]: the order x, y -> y, x\n"
+        "Lower and compile again for the new structure, or call the jitted function itself.",
+    ):
+        compiled(Holder(y=2, x=1))
+
+
+def test_other_metadata_are_an_error_that_shows_them():
+    model = Affine()
+    compiled = liftnn.jit(lambda m: m.w).lower(model).compile()
+    model.w.set_metadata(axis="rows", frozen=True)
+    with raises(
+        errors.StructureError,
+        "This program was compiled for arguments of another structure:\n"
+        "args[0].w.axis: added, 'rows'\n"
+        "args[0].w.frozen: added, True\n"
+        "Lower and compile again for the new structure, or call the jitted function itself.",
+    ):
+        compiled(model)
+
+
+def test_functions_that_do_the_same_are_no_difference():
+    def build():
+        return Holder(f=lambda x: x * 2, mode="train")
+
+    compiled = liftnn.jit(lambda m: m.f(1.0)).lower(build()).compile()
+    other = build()
+    other.mode = "eval"
+    with raises(
+        errors.StructureError,
+        "This program was compiled for arguments of another structure:\n"
+        "args[0].mode: 'train' -> 'eval'\n"
+        "Lower and compile again for the new structure, or call the jitted function itself.",
+    ):
+        compiled(other)
+
+
 def test_a_missing_argument_is_an_error_that_names_it(stages):
     with raises(
         errors.StructureError,

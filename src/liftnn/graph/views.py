@@ -83,7 +83,7 @@ def describe_difference(
     lines = []
     for path in dict.fromkeys([*before, *after]):
         a, b = before.get(path), after.get(path)
-        if a == b:
+        if a is not None and b is not None and a[0] == b[0]:
             continue
         where = name(path)
         if a is None:
