@@ -1,0 +1,135 @@
+"""Filters: what each matches, and in which order."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+from liftnn import errors, filters
+from tests.raising import raises
+
+PARAM = liftnn.Param(jnp.ones(2), tag="lora")
+STAT = liftnn.BatchStat(jnp.ones(2))
+PERTURBATION = liftnn.Perturbation(jnp.ones(2))
+ARRAY = jnp.ones(2)
+PATH = ("encoder", "layers", 0, "w")
+
+# filter, Variable or array, path, whether it matches
+TABLE = [
+    (liftnn.Param, PARAM, PATH, True),
+    (liftnn.Param, STAT, PATH, False),
+    (liftnn.Variable, STAT, PATH, True),
+    (liftnn.Variable, ARRAY, PATH, False),
+    (liftnn.Intermediate, PERTURBATION, PATH, True),
+    (jax.Array, ARRAY, PATH, True),
+    (jax.Array, PARAM, PATH, False),
+    (np.ndarray, np.ones(1), PATH, True),
+    (liftnn.OfType(liftnn.Param), PARAM, PATH, True),
+    ("lora", PARAM, PATH, True),
+    ("lora", STAT, PATH, False),
+    ("lora", ARRAY, PATH, False),
+    (liftnn.WithTag("other"), PARAM, PATH, False),
+    (liftnn.PathContains("layers"), PARAM, PATH, True),
+    (liftnn.PathContains("layer"), PARAM, PATH, False),
+    (liftnn.PathContains(0), PARAM, PATH, True),
+    (liftnn.PathContains("0"), PARAM, PATH, False),
+    (liftnn.PathContains(False), PARAM, PATH, False),
+    (lambda path, x: path[-1] == "w", PARAM, PATH, True),
+    (lambda path, x: x.size > 2, PARAM, PATH, False),
+    (..., ARRAY, (), True),
+    (True, STAT, PATH, True),
+    (None, PARAM, PATH, False),
+    (False, PARAM, PATH, False),
+    ([liftnn.BatchStat, "lora"], PARAM, PATH, True),
+    ((liftnn.BatchStat, None), PARAM, PATH, False),
+    ([], PARAM, PATH, False),
+    (liftnn.Any(liftnn.BatchStat, liftnn.PathContains("w")), PARAM, PATH, True),
+    (liftnn.Any(), PARAM, PATH, False),
+    (liftnn.All(liftnn.Param, "lora"), PARAM, PATH, True),
+    (liftnn.All(liftnn.Param, "other"), PARAM, PATH, False),
+    (liftnn.All(), PARAM, PATH, True),
+    (liftnn.Not(liftnn.Param), STAT, PATH, True),
+    (liftnn.Not(...), STAT, PATH, False),
+    (liftnn.All(liftnn.Not("lora"), [liftnn.Param, liftnn.BatchStat]), STAT, PATH, True),
+]
+
+
+@pytest.mark.parametrize("filter, x, path, matches", TABLE)
+def test_a_filter_matches_what_it_says(filter, x, path, matches):
+    assert bool(filters.to_predicate(filter)(path, x)) is matches
+
+
+@pytest.mark.parametrize("filter, x, path, matches", TABLE)
+def test_not_matches_the_rest(filter, x, path, matches):
+    assert liftnn.Not(filter)(path, x) is not matches
+
+
+@pytest.mark.parametrize("x", [3, 1.5, {"a": 1}, {liftnn.Param}])
+def test_what_is_no_filter_is_an_error(x):
+    with raises(
+        errors.FilterError,
+        f"{x!r} is not a filter.\n"
+        "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters.",
+    ):
+        filters.to_predicate(x)
+    with pytest.raises(errors.FilterError):
+        liftnn.Any(liftnn.Param, x)
+
+
+def test_the_first_match_wins():
+    predicates = filters.to_predicates([liftnn.BatchStat, "lora", liftnn.Param, ...])
+    assert [filters.first_match(predicates, PATH, x) for x in (PARAM, STAT, liftnn.Param(1.0), ARRAY)] == [
+        1,
+        0,
+        2,
+        3,
+    ]
+    assert filters.first_match(predicates[:1], PATH, PARAM) == -1
+
+
+@pytest.mark.parametrize("everything", [..., True])
+def test_a_filter_after_everything_is_an_error(everything):
+    with raises(
+        errors.FilterError,
+        "Filter 1 of 3 matches everything, so those after it never match.\nPut `...` last.",
+    ):
+        filters.to_predicates([liftnn.Param, everything, liftnn.BatchStat])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: liftnn.OfType(liftnn.Param),
+        lambda: liftnn.WithTag("a"),
+        lambda: liftnn.PathContains(0),
+        lambda: liftnn.Any(liftnn.Param, "a"),
+        lambda: liftnn.All(liftnn.Param, "a"),
+        lambda: liftnn.Not(liftnn.Param),
+        lambda: filters.to_predicate(...),
+        lambda: filters.to_predicate(None),
+        lambda: filters.to_predicate([liftnn.Param, liftnn.Not("a")]),
+    ],
+)
+def test_filters_are_equal_by_content(make):
+    assert make() == make()
+    assert hash(make()) == hash(make())
+
+
+def test_filters_of_other_content_differ():
+    different = [
+        liftnn.OfType(liftnn.Param), liftnn.OfType(liftnn.BatchStat), liftnn.WithTag("a"), liftnn.PathContains("a"),
+        liftnn.PathContains(1), liftnn.PathContains(True), liftnn.Any(liftnn.Param), liftnn.All(liftnn.Param),
+        liftnn.Not(liftnn.Param), liftnn.Any(liftnn.Param, "a"), filters.to_predicate(...), filters.to_predicate(None),
+    ]  # fmt: skip
+    for i, one in enumerate(different):
+        for j, two in enumerate(different):
+            assert (one == two) == (i == j), (one, two)
+
+
+def test_filters_print():
+    assert repr(liftnn.Any(liftnn.Param, ..., None)) == f"Any({liftnn.OfType(liftnn.Param)!r}, ..., None)"
+    assert repr(liftnn.Not("a")) == "Not(WithTag(tag='a'))"
+    assert repr(liftnn.All()) == "All()"
