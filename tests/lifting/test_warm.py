@@ -232,6 +232,30 @@ def test_modules_in_any_tree_are_warm(walks: Callable[[], int]) -> None:
     assert walks() == 1
 
 
+def test_an_argument_that_is_a_tree_of_one_array_is_a_tree() -> None:
+    model = Model()
+    call = liftnn.jit(lambda m, batch: m(batch["x"]))
+    for _ in range(3):
+        assert jnp.allclose(call(model, {"x": X}), model(X))
+    doubled = liftnn.jit(lambda m, x: m(x[0] if isinstance(x, list) else x) * 2)
+    for x in (X, [X], X, [X]):
+        assert jnp.allclose(doubled(model, x), model(X) * 2)
+
+
+@pytest.mark.parametrize(
+    "raw", [jax.jit, lambda f: lambda x: jax.vmap(f)(x[None]), lambda f: jax.grad(lambda x: f(x))]
+)
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_warm_call_under_a_raw_transform_loses_no_write(raw: Callable[..., Any], constant: bool) -> None:
+    model, call = Model(), liftnn.jit(train)
+    for _ in range(2):
+        call(model, X)
+    before = model.w.value, model.table
+    with pytest.raises(liftnn.TraceContextError):
+        raw(lambda x: call(model, X if constant else x).sum())(X)
+    assert (model.w.value, model.table) == before
+
+
 def test_modules_that_change_places_are_told_apart() -> None:
     one, other = Model(), Model()
     other.w.value = jnp.full(2, 7.0)

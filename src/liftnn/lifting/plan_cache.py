@@ -25,10 +25,12 @@ class PlanCache:
     another object can have the same id.
     """
 
-    __slots__ = ("__weakref__", "_owned", "plans")
+    __slots__ = ("__weakref__", "_owned", "direct", "plans")
 
     def __init__(self) -> None:
         self.plans: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
+        self.direct: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
+        """The plans by the arguments themselves, for calls with modules and arrays alone, by position."""
         self._owned: dict[tuple[Any, ...], WarmPlan] = {}
 
     def key(self, treedef: Any, leaves: Sequence[Any], has_static: bool) -> tuple[Any, ...]:
@@ -43,11 +45,19 @@ class PlanCache:
         plan = None if reference is None else reference()
         return plan if plan is not None and plan.is_current() else None
 
-    def add(self, key: tuple[Any, ...], call: Call, leaves: Sequence[Any], since: int) -> WarmPlan | None:
+    def add(
+        self,
+        key: tuple[Any, ...],
+        direct: tuple[Any, ...] | None,
+        call: Call,
+        leaves: Sequence[Any],
+        since: int,
+    ) -> WarmPlan | None:
         """Makes a plan for a call that was walked just now.
 
         Args:
           key: Its key.
+          direct: Its key among `direct`; None if it does not belong there.
           call: The call.
           leaves: The leaves of its arguments.
           since: `changes.count` from before the walk.
@@ -72,15 +82,19 @@ class PlanCache:
             return None
         plan.dynamic = [i for i, e in enumerate(graph.edges) if e is ARRAY]
         plan.whole = len(plan.dynamic) == len(graph.edges)
-        self._keep(key, plan, objects)
+        self._keep(key, direct, plan, objects)
         return plan
 
-    def _keep(self, key: tuple[Any, ...], plan: WarmPlan, objects: list[Any]) -> None:
+    def _keep(
+        self, key: tuple[Any, ...], direct: tuple[Any, ...] | None, plan: WarmPlan, objects: list[Any]
+    ) -> None:
         """Gives the plan to its owner, and sees to it that it ends with each of the arguments."""
-        plans, owned, watch, plan.cache = self.plans, self._owned, plan.watch, weakref.ref(self)
+        plans, directs, owned, watch = self.plans, self.direct, self._owned, plan.watch
+        plan.cache = weakref.ref(self)
 
         def forget(_: Any) -> None:
             plans.pop(key, None)
+            directs.pop(direct, None)  # type: ignore[arg-type]
             owned.pop(key, None)
             watch.valid = False
 
@@ -92,11 +106,19 @@ class PlanCache:
             alive = [p for p in owner._plans if p.watch.valid and p.cache() is not None]
             object.__setattr__(owner, "_plans", (*alive, plan))
         plans[key] = weakref.ref(plan)
+        if direct is not None:
+            directs[direct] = plans[key]
 
     def clear(self) -> None:
         """Forgets all plans."""
         self.plans.clear()
+        self.direct.clear()
         self._owned.clear()
+
+
+def direct_key(args: Sequence[Any]) -> tuple[Any, ...]:
+    """What tells calls with positional arguments apart: the identity of modules, the type of everything else."""
+    return tuple([id(x) if isinstance(x, _OBJECTS) else type(x) for x in args])
 
 
 def _token(x: Any) -> Any:

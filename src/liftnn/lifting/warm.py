@@ -113,12 +113,14 @@ class _Return:
     Args:
       plan: The plan.
       outcome: What the trace returns.
+      updates: New values, returned in plain Python: under a raw JAX transform the first would be of another type.
     """
 
-    __slots__ = ("rebind", "simple", "slots", "written")
+    __slots__ = ("kind", "rebind", "simple", "slots", "written")
 
-    def __init__(self, plan: WarmPlan, outcome: Outcome):
+    def __init__(self, plan: WarmPlan, outcome: Outcome, updates: Sequence[Any]):
         change = outcome.change
+        self.kind = type(updates[0]) if updates else None
         self.slots = outcome.written
         self.written = [plan.variables[slot] for slot in outcome.written]
         self.rebind = find_rebind(change, plan.graph) if change.changed else None
@@ -164,6 +166,7 @@ class WarmPlan:
             self.variables[slot] = None
         for number in roots.values():
             self.call.objects[number] = None
+        self.fixed = not (self._lists or self._mixed or self._sets)
         self.watch = start_watch([x for x in call.objects if hasattr(type(x), "__graph_node__")], since)
         self.watch.plan = weakref.ref(self)
 
@@ -193,10 +196,19 @@ class WarmPlan:
         Returns:
           The output.
         """
+        values = self.values(leaves) if self.root_slots else [v._value for v in self.variables]
         arrays = leaves if self.whole else [leaves[i] for i in self.dynamic]
         if self._arrays:
             arrays = arrays + [read() for read in self._arrays]
-        return self.close(leaves, self.program.run(self.values(leaves), arrays))
+        program = self.program
+        if program.donates:
+            return self.close(leaves, program.run(values, arrays))
+        try:
+            returned = program.jitted(values, arrays)
+        except Exception as error:
+            program.explain(error, values, arrays)
+            raise
+        return self.close(leaves, returned)
 
     def is_current(self) -> bool:
         """Whether the modules still have the structure that the plan was made for."""
@@ -212,9 +224,7 @@ class WarmPlan:
         return all(Snapshot(x) == snapshot for x, snapshot in self._sets)
 
     def values(self, leaves: Sequence[Any]) -> list[Any]:
-        """The values of all Variables now."""
-        if not self.root_slots:
-            return [v._value for v in self.variables]
+        """The values of all Variables now, with those that are arguments themselves."""
         variables = list(self.variables)
         for slot, leaf in self.root_slots.items():
             variables[slot] = leaves[leaf]
@@ -231,20 +241,30 @@ class WarmPlan:
           The output.
         """
         if self.program.grouped:
+            self._check_plain()
             return self._close_fully(leaves, returned)
         out, parts = returned
         for number, (updates, arrays, values) in parts.items():  # noqa: B007  # there is one
             break
         how = self._returns.get(number)
         if how is None:
-            how = self._returns[number] = _Return(self, self.program.outcomes.by_number[number])
+            self._check_plain()
+            how = self._returns[number] = _Return(self, self.program.outcomes.by_number[number], updates)
         if not how.simple:
+            self._check_plain()
             return self._close_fully(leaves, returned)
+        if (updates and type(updates[0]) is not how.kind) or how.rebind is not None:
+            self._check_plain()
         for variable, x in zip(how.written, updates):  # noqa: B905  # one length; `strict` costs
             set_value_past_hooks(variable, x)
         if how.rebind is not None:
             self._rebind(how.rebind, leaves, arrays, values)
         return out
+
+    def _check_plain(self) -> None:
+        """Refuses to write what was computed under a raw JAX transform."""
+        if not frames.is_plain():
+            raise frames.write_error(frames.PLAIN, f"a module given to liftnn.{self.program.name}")
 
     def _rebind(self, rebind: Rebind, leaves: Sequence[Any], arrays: list[Any], values: list[Any]) -> None:
         """Stores arrays, and puts new Variables in place of the old ones, here and in their modules."""

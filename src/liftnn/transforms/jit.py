@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from liftnn.graph.variable import Variable
 from liftnn.graph.watch import changes
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
-from liftnn.lifting.plan_cache import PlanCache
+from liftnn.lifting.plan_cache import PlanCache, direct_key
 from liftnn.lifting.prefix import ByFilter
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -161,6 +162,18 @@ class Jitted(Lifted):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
+        if not kwargs and not frames.open_frames:
+            reference = self._plans.direct.get(direct_key(args))
+            plan = None if reference is None else reference()
+            if plan is not None and plan.watch.valid and (plan.fixed or plan.is_current()):
+                try:
+                    return plan.run(list(args))
+                except TypeError:  # an argument or value that JAX cannot take
+                    pass
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that is not among the simplest: with keywords, trees, static arguments, or inside a transform."""
         if not frames.is_plain():
             return super().__call__(*args, **kwargs)
         marked = self._arguments((*self._first, *args), kwargs)
@@ -180,7 +193,10 @@ class Jitted(Lifted):
         since = changes.count
         call = self._open(args, kwargs)
         returned = call.bound.run(call.values, call.arrays)
-        plan = self._plans.add(key, call, leaves, since)
+        carries = kwargs or self._first or self._static or self._stored
+        simple = not carries and len(leaves) == len(args) and all(map(operator.is_, leaves, args))
+        direct = direct_key(args) if simple else None
+        plan = self._plans.add(key, direct, call, leaves, since)
         if plan is not None:
             return plan.close(leaves, returned)
         return self._close(call, call.bound.result(returned))

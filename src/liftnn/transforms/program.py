@@ -52,6 +52,7 @@ class Program:
         donate_written: bool = False,
     ):
         self.plan = plan
+        self.name = "jit"
         self.outcomes = Outcomes()
         reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
         self.donates = bool(donated) or donate_written
@@ -115,7 +116,7 @@ class Program:
         return group(result, placement, self._choices)
 
     def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
-        """The arguments of the compiled function: values and arrays or, if it donates, the donated ones and the others."""
+        """What the compiled function takes: values and arrays or, if it donates, the donated ones and the others."""
         if not self.donates:
             return values, arrays
         if self.is_abstract:  # once, when the first arguments are known
@@ -146,11 +147,24 @@ class Program:
             divided = self.divide(values, arrays)
             return self.jitted(*divided)
         except Exception as error:
-            deleted = deleted_error(self.plan, values, arrays)
-            if deleted is not None:
-                raise deleted from error
-            self.name_slots(error)
+            self.explain(error, values, arrays)
             raise
+
+    def explain(self, error: Exception, values: Sequence[Any], arrays: Sequence[Any]) -> None:
+        """Says by attribute paths what an error of JAX's is about.
+
+        Args:
+          error: The error; its text is changed in place.
+          values: The values of the Variables.
+          arrays: The bare arrays.
+
+        Raises:
+          DonatedError: If one of the buffers is gone.
+        """
+        deleted = deleted_error(self.plan, values, arrays)
+        if deleted is not None:
+            raise deleted from error
+        self.name_slots(error)
 
     def trace(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
         """JAX's traced stage."""
