@@ -244,8 +244,7 @@ class WarmPlan:
             self._check_plain()
             return self._close_fully(leaves, returned)
         out, parts = returned
-        for number, (updates, arrays, values) in parts.items():  # noqa: B007  # there is one
-            break
+        number, (updates, arrays, values) = next(iter(parts.items()))  # there is one
         how = self._returns.get(number)
         if how is None:
             self._check_plain()
