@@ -1,0 +1,207 @@
+"""Threads: models of their own do not disturb each other, and one shared model is never corrupted."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+from liftnn.graph import frames
+from tests.same import assert_same, has_tracer
+from tests.transforms.modules import Affine, Holder
+
+N = 8
+
+
+@pytest.fixture(autouse=True)
+def _switch_often():
+    """Threads take turns every few instructions."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def run(function):
+    """What `function(number)` returns in each of eight threads that start at once; raises what one of them raises."""
+    barrier = threading.Barrier(N)
+
+    def start(number):
+        barrier.wait()
+        return function(number)
+
+    with concurrent.futures.ThreadPoolExecutor(N) as executor:
+        return [f.result() for f in [executor.submit(start, i) for i in range(N)]]
+
+
+def train(model, x):
+    grads = liftnn.grad(lambda m: m.loss(x))(model)
+    model.w.value = model.w - 0.01 * grads["w"]
+    return model(x)
+
+
+def grow(model, x):
+    model.layers.append(Affine())
+    model.w = liftnn.Param(model.w * x)
+    model.steps = len(model.layers)
+    return x
+
+
+def grown(value):
+    model = Affine(value)
+    model.layers = []
+    return model
+
+
+def repeated(call, model, times):
+    for _ in range(times):
+        call(model, 2.0)
+    return model
+
+
+WAYS = {
+    "one jitted function": lambda f: (lambda jitted: lambda: jitted)(liftnn.jit(f)),
+    "a jitted function each": lambda f: lambda: liftnn.jit(lambda m, x: f(m, x)),
+    "donating": lambda f: (lambda jitted: lambda: jitted)(liftnn.jit(f, donate_argnums=0)),
+    "vmap": lambda f: (
+        lambda: (
+            lambda m, x: liftnn.vmap(lambda m, x, y: f(m, x), in_axes=(None, None, 0))(m, x, jnp.arange(2.0))
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("f, build", [(train, Affine), (grow, grown)], ids=["train", "grow"])
+def test_threads_with_models_of_their_own_do_what_one_thread_does(f, build, way):
+    make = WAYS[way](f)
+    models = run(lambda i: repeated(make(), build(float(i)), 3))
+    for i, model in enumerate(models):
+        assert_same(model, repeated(f, build(float(i)), 3))
+        assert not has_tracer(model)
+
+
+def test_one_jitted_function_is_not_traced_more_often_than_threads_met():
+    call = liftnn.jit(train)
+    run(lambda i: repeated(call, Affine(float(i)), 5))
+    assert call.n_traces <= N
+    call(Affine(1.0), 2.0)
+    before = call.n_traces
+    run(lambda i: repeated(call, Affine(float(i)), 5))
+    assert call.n_traces == before
+
+
+@pytest.mark.parametrize("way", [name for name in WAYS if name != "donating"])
+def test_threads_that_train_one_shared_model_leave_a_model_that_steps_made(way):
+    make, model = WAYS[way](train), Affine(2.0)
+    run(lambda i: repeated(make(), model, 3))
+    assert not has_tracer(model)
+    assert 2 <= int(model.calls.value) <= 2 * N * 3
+    reached, reference = [], Affine(2.0)
+    for _ in range(N * 3):
+        train(reference, 2.0)
+        reached.append(float(reference.w[0]))
+    assert np.isclose(reached, float(model.w[0]), rtol=1e-4).any()
+    assert_same(liftnn.jit(lambda m: m.w * 2)(model), model.w.value * 2)
+
+
+def test_a_model_that_others_train_can_be_read_and_written_in_plain_python():
+    model = Affine(2.0)
+
+    def work(i):
+        if i < N // 2:
+            repeated(liftnn.jit(lambda m, x: train(m, x) + i), model, 2)
+            return False
+        seen = []
+        for _ in range(500):
+            seen.append(isinstance(model.w.value, jax.core.Tracer))
+            mine = Affine()
+            mine.w.value = mine.w + model.b.value
+            assert mine.w.value.tolist() == [1.0] * 3
+        return any(seen)
+
+    assert not any(run(work))
+    assert not has_tracer(model)
+
+
+def test_threads_that_read_one_model_share_it_freely():
+    model, call = Affine(2.0), liftnn.jit(lambda m, x: m.w * x)
+    for i, out in enumerate(run(lambda i: call(model, float(i)))):
+        assert out.tolist() == [2.0 * i] * 3
+
+
+def test_the_frame_of_one_thread_is_not_seen_by_another():
+    inside, seen = threading.Event(), threading.Event()
+
+    def hold(model):
+        inside.set()
+        assert seen.wait(30)
+        return model.w * 2
+
+    def look(i):
+        if i == 0:
+            return liftnn.jit(hold)(Affine())
+        assert inside.wait(30)
+        model = Affine()
+        model.w.value, model.mode = model.w + 1, "eval"
+        found = frames.current_frame(), model._owner, frames.is_plain()
+        if i == N - 1:
+            seen.set()
+        return found
+
+    outer = run(look)[1:]
+    assert all(frame is frames.PLAIN and owner is frames.PLAIN and plain for frame, owner, plain in outer)
+
+
+def test_a_thread_started_inside_a_transform_is_in_plain_python():
+    def f(model):
+        found = []
+
+        def look():
+            found.append((frames.current_frame() is frames.PLAIN, Affine().w.value.tolist()))
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        assert found == [(True, [1.0] * 3)]
+        return model.w * 2
+
+    assert liftnn.jit(f)(Affine()).tolist() == [2.0] * 3
+
+
+def test_an_error_in_one_thread_leaves_the_others_alone():
+    def fails(model, x):
+        model.w.value = model.w * 2
+        raise KeyError("half way")
+
+    def work(i):
+        model = Affine(float(i))
+        if i % 2:
+            for _ in range(3):
+                with pytest.raises(KeyError, match="half way"):
+                    liftnn.jit(fails)(model, 1.0)
+            assert_same(model, Affine(float(i)))
+        else:
+            repeated(liftnn.jit(train), model, 3)
+            assert_same(model, repeated(train, Affine(float(i)), 3))
+
+    run(work)
+
+
+def test_plans_of_models_that_die_in_other_threads_are_forgotten():
+    call = liftnn.jit(lambda m, x: m.w * x)
+
+    def work(i):
+        for j in range(20):
+            model = Holder(w=liftnn.Param(jnp.full(2, float(i + j))))
+            assert call(model, 2.0).tolist() == [2.0 * (i + j)] * 2
+            del model
+
+    run(work)
+    assert len(call._plans.plans) == 0
