@@ -175,6 +175,26 @@ def test_a_thread_started_inside_a_transform_is_in_plain_python():
     assert liftnn.jit(f)(Affine()).tolist() == [2.0] * 3
 
 
+@pytest.mark.parametrize(
+    "change", [lambda m: m.names.append("b"), lambda m: m.names.clear()], ids=["grow", "shrink"]
+)
+def test_a_list_that_another_thread_changes_during_a_call_is_as_that_thread_left_it(change):
+    model = Holder(w=liftnn.Param(jnp.ones(2)), names=["a"])
+
+    def double(inner):
+        thread = threading.Thread(target=change, args=(model,))
+        thread.start()
+        thread.join()
+        inner.w.value = inner.w * 2
+        return len(inner.names)
+
+    other = Holder(names=["a"])
+    change(other)
+    assert int(liftnn.jit(double)(model)) == 1
+    assert model.names == other.names
+    assert model.w.value.tolist() == [2.0, 2.0]
+
+
 def test_an_error_in_one_thread_leaves_the_others_alone():
     def fails(model, x):
         model.w.value = model.w * 2

@@ -174,7 +174,9 @@ class WarmPlan:
         """Notes how to see that a node has changed, and where its bare arrays stand."""
         if not spec.keys and spec.kind is VARIABLE:
             return
-        _, _, children = spec.kind.open(x)
+        _, keys, children = spec.kind.open(x)
+        if len(keys) != len(spec.keys) or len(children) != len(spec.keys):
+            raise UnfitError  # another thread has changed it since the walk
         has_array = any(e is ARRAY for e in spec.edges)
         if spec.kind is LIST and not has_array:
             self._lists.append((x, list(children)))
