@@ -7,11 +7,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help mnist test check format bench docs clean
+.PHONY: help mnist test slow check format bench docs clean
 
 help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
+	@echo "make slow    200,000 random sequences of changes and calls (hours)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
 	@echo "make bench   time liftnn against bare JAX and its peers (options: make bench ARGS=--quick)"
@@ -23,6 +24,9 @@ mnist: $(VENV)/.examples
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+slow: $(VENV)/.test
+	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest tests/lifting/test_state_machine.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
