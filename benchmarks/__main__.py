@@ -5,16 +5,38 @@ python benchmarks [--quick] [--rounds N] [--output FOLDER]
 
 from __future__ import annotations
 
+import json
 import pathlib
 import subprocess
 import sys
 import time
 
+from measure import options
+
 SCRIPTS = ("dispatch", "tracing", "memory", "eager", "imports", "growth")
+
+
+def summary(output: pathlib.Path) -> str:
+    """All tables, and the machine and versions that they are from."""
+    parts = [
+        "# Results",
+        "",
+        "Written by `make bench`; what each line means is said in `docs/benchmarks.md`.",
+        "",
+    ]
+    for name in SCRIPTS:
+        record = json.loads((output / f"{name}.json").read_text())
+        versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+        machine = f"{record['cores']} cores of {record['cpu']}, {record['system']}, Python {record['python']}"
+        load = f"load average {record['load']['before']:.1f} before and {record['load']['after']:.1f} after"
+        table = (output / f"{name}.md").read_text()
+        parts += [f"## {name}", "", f"{machine}; {versions}; {load}.", "", table]
+    return "\n".join(parts)
 
 
 def main() -> int:
     """Runs the scripts one after the other; gives 1 if one of them fails."""
+    output = options(__doc__).output
     folder = pathlib.Path(__file__).parent
     failed = []
     for name in SCRIPTS:
@@ -27,6 +49,8 @@ def main() -> int:
         print(f"   {time.perf_counter() - start:.0f} s", flush=True)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    else:
+        (output / "README.md").write_text(summary(output))
     return bool(failed)
 
 

@@ -66,7 +66,8 @@ def row(name: str, contenders: dict[str, Run], rounds: int, target: float | None
     times, retraces = compare(contenders, rounds)
     peers = {peer: times.ratio(peer, "jax").value for peer in contenders if peer not in ("liftnn", "jax")}
     result = Row(name, times.ratio("liftnn", "jax"), target, "x", peers, times.microseconds(), retraces)
-    print(f"{name}: {result.figure.value:.3f}", flush=True)
+    result.at_best = times.at_best("liftnn", "jax")
+    print(f"{name}: {result.figure.value:.3f}, at best {result.at_best:.3f}", flush=True)
     return result
 
 

@@ -76,6 +76,7 @@ def main() -> None:
     for name, (target, base, contenders) in pairs.items():
         times = take_turns(contenders, rounds)
         rows.append(Row(name, times.ratio("liftnn", base), target, microseconds=times.microseconds()))
+        rows[-1].at_best = times.at_best("liftnn", base)
     report("eager", rows, chosen.output, started)
 
 

@@ -51,6 +51,7 @@ class Row:
       peers: Other figures, by name.
       microseconds: Absolute medians, by name.
       retraces: How often liftnn traced after its first calls; None where that is no question.
+      at_best: The same figure between the fastest tenths of the rounds, which a busy machine disturbs least.
       note: A remark.
     """
 
@@ -61,6 +62,7 @@ class Row:
     peers: dict[str, float] = dataclasses.field(default_factory=dict)
     microseconds: dict[str, float] = dataclasses.field(default_factory=dict)
     retraces: int | None = None
+    at_best: float | None = None
     note: str = ""
 
     @property
@@ -95,6 +97,11 @@ class Times:
     def excess(self, name: str, base: str, scale: float) -> Figure:
         """The median of one contender minus another, times a scale."""
         return median([(a - b) * scale for a, b in zip(self.seconds[name], self.seconds[base], strict=True)])
+
+    def at_best(self, name: str, base: str) -> float:
+        """The ratio between the fastest tenths of the rounds."""
+        tenth = {k: sorted(self.seconds[k])[len(self.seconds[k]) // 10] for k in (name, base)}
+        return tenth[name] / tenth[base]
 
     def microseconds(self) -> dict[str, float]:
         """The median of each contender."""
@@ -202,7 +209,7 @@ def options(description: str | None, argv: Sequence[str] | None = None) -> argpa
 def table(rows: Sequence[Row]) -> str:
     """Rows as a Markdown table, the target beside each figure."""
     peers = list(dict.fromkeys(name for row in rows for name in row.peers))
-    head = ["what", "liftnn", "at most", "", *peers, "retraces"]
+    head = ["what", "liftnn", "at best", "at most", "", *peers, "retraces"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         f = row.figure
@@ -210,7 +217,8 @@ def table(rows: Sequence[Row]) -> str:
         target = "" if row.target is None else _number(row.target, row.unit)
         retraces = "" if row.retraces is None else str(row.retraces)
         others = [_number(row.peers[p], row.unit) if p in row.peers else "" for p in peers]
-        figure = f"{_number(f.value, row.unit)} ({_number(f.low, '')}-{_number(f.high, '')})"
+        spread = "" if f.low == f.high else f" ({_number(f.low, '')} to {_number(f.high, '')})"
+        figure = _number(f.value, row.unit) + spread
         lines.append(
             [row.name + (f" ({row.note})" if row.note else ""), figure, target, verdict, *others, retraces]
         )
@@ -220,7 +228,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _number(x: float, unit: str) -> str:
-    digits = f"{x:.2f}" if abs(x) < 10 else f"{x:.0f}"
+    digits = f"{x:.2f}" if abs(x) < 10 and x != int(x) else f"{x:,.0f}"
     return digits if unit in ("x", "") else f"{digits} {unit}"
 
 
