@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -10,21 +12,21 @@ import optax
 
 from liftnn import errors
 from liftnn.filters import Filter
-from liftnn.graph.graphdef import state
-from liftnn.graph.metadata import EMPTY
+from liftnn.graph import frames
+from liftnn.graph.metadata import Metadata, holds_nodes
 from liftnn.graph.module import Module
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable, make_variable
 from liftnn.graph.variable_types import OptState, Param
 from liftnn.graph.verbs import find_variables
-from liftnn.trees import Path
+from liftnn.trees import Path, key_of
 
 
 class Optimizer(Module):
     """An optax transformation and its state; `update` applies gradients to a model in place.
 
-    The transformation sees parameters, gradients and its own state as `State`s of plain Variables, by path, so masks
-    and labels made with `State.map` fit. Its state is kept one array a Variable.
+    The transformation sees parameters, gradients and its own state as `State`s by path, so masks and labels made with
+    `State.map` fit. Its state is kept one array a Variable.
 
     Args:
       model: The module, or tree of modules, whose Variables are optimized. The optimizer does not keep it.
@@ -48,12 +50,14 @@ class Optimizer(Module):
         self.step = OptState(jnp.zeros((), jnp.uint32))
         self.tx = optax.with_extra_args_support(tx)
         self.wrt = wrt
-        params = bare(state(model, wrt))
-        if not params:
+        variables = find_variables(model, wrt)
+        if not variables:
             raise errors.FilterError(
                 f"Nothing to optimize: no Variable of the model matches {wrt!r}.", "Correct `wrt`."
             )
-        leaves, self._treedef = jax.tree.flatten(tx.init(params))
+        self._paths = tuple(variables)
+        self._structure = jax.tree.structure(State.from_flat({p: _model(x) for p, x in variables.items()}))
+        leaves, self._treedef = jax.tree.flatten(tx.init(cast(Any, self._params(variables))))
         self._leaves = [OptState(x) for x in leaves]
 
     @property
@@ -79,51 +83,82 @@ class Optimizer(Module):
 
         Args:
           model: The module, or tree of modules, that the optimizer was made for, or one with the same Variables.
-          grads: Their gradients: the State that `grad` gives, of the shapes of the Variables.
+          grads: Their gradients, of the shapes of the Variables: the State that `grad` gives, or the tree of States
+            that it gives for a tree of modules.
           **extra: Passed on to the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
             `value_fn` gets a State of the parameters.
 
         Raises:
-          StructureError: If gradients and optimizer do not cover the same Variables; the message lists the paths.
+          StructureError: If gradients, model and optimizer do not cover the same Variables; the message lists the
+            paths. Nothing is changed then.
           TraceContextError: If the model belongs to another trace.
-
         """
         variables = find_variables(model, self.wrt)
-        params = bare(State.from_flat(variables))
-        if not isinstance(grads, State):
-            raise errors.StructureError(
-                f"The gradients must be a State, not a {type(grads).__name__}.",
-                "Pass what liftnn.grad returns for the model alone.",
-            )
-        gradients = _checked(grads, variables)
-        extra = {name: bare(x) if isinstance(x, State) else x for name, x in extra.items()}
-        updates, opt_state = self.tx.update(gradients, self.opt_state, params, **extra)
-        new_params: Any = optax.apply_updates(cast(Any, params), updates)
-        for variable, new in zip(variables.values(), jax.tree.leaves(new_params), strict=True):
-            variable.value = new
+        _check_paths(
+            variables,
+            self._paths,
+            "The model does not have the Variables that the optimizer was made for",
+            "Make a new Optimizer for the model as it is now.",
+        )
+        for variable in variables.values():
+            if not frames.may_write(variable._owner):
+                raise frames.write_error(variable._owner, f"the value of a {type(variable).__name__}")
+        gradients = _flatten(grads)
+        _check_paths(
+            gradients,
+            self._paths,
+            "The gradients do not cover the Variables that the optimizer updates",
+            None,
+        )
+        extra = {name: self._params(x.flat()) if self._fits(x) else x for name, x in extra.items()}
+        params: Any = self._params(variables)
+        updates, opt_state = self.tx.update(
+            cast(Any, self._params(gradients)), self.opt_state, params, **extra
+        )
+        new_params: Any = optax.apply_updates(params, updates)
+        for path, new in new_params.flat().items():
+            variables[path].value = new.raw_value
         self.opt_state = opt_state
         self.step.value = self.step.value + 1
 
+    def _params(self, values: Mapping[Path, Any]) -> State:
+        """A State of the optimized Variables, as they were when the optimizer was made, with these values."""
+        bare = [x.raw_value if isinstance(x, Variable) else x for x in (values[p] for p in self._paths)]
+        return self._structure.unflatten(jax.tree.leaves(bare))
 
-def bare(state: State) -> State:
-    """The State with plain Variables in place of typed ones with metadata, so that only paths have to agree."""
-    return State.from_flat({path: make_bare(x) for path, x in state.flat().items()})
-
-
-def make_bare(x: Any) -> Variable:
-    """A Variable of the same type and value without metadata."""
-    if not isinstance(x, Variable):
-        return Variable(x)
-    return make_variable(type(x), x.raw_value, EMPTY, x._owner)
+    def _fits(self, x: Any) -> bool:
+        """Whether `x` is a State of the optimized Variables."""
+        return isinstance(x, State) and x.flat().keys() == set(self._paths)
 
 
-def _checked(grads: State, variables: dict[Path, Variable]) -> State:
-    """The gradients in the order of the Variables, if they are of the same ones."""
-    given = grads.flat()
-    if given.keys() != variables.keys():
-        missing = [path for path in variables if path not in given]
-        unknown = [path for path in given if path not in variables]
-        raise mismatch(
-            "The gradients do not cover the Variables that the optimizer updates", missing, unknown
+def _model(x: Variable) -> Variable:
+    """A Variable like `x` that holds on to no module and no array of the model in its metadata."""
+    given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
+    return make_variable(type(x), x.raw_value, Metadata.of(given), x._owner)
+
+
+def _flatten(grads: Any) -> dict[Path, Any]:
+    """Gradients by path: those of a module, or of a tree of modules, for which there is a tree of States."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(
+        grads, is_leaf=lambda x: isinstance(x, (State, Variable))
+    )
+    if not any(isinstance(x, (State, Variable)) for _, x in entries):
+        raise errors.StructureError(
+            f"The gradients must be a State, not a {type(grads).__name__}.",
+            "Pass what liftnn.grad returns for the model alone.",
         )
-    return bare(State.from_flat({path: given[path] for path in variables}))
+    flat: dict[Path, Any] = {}
+    for entry, x in entries:
+        root = tuple(map(key_of, entry))
+        flat |= (
+            {(*root, *path): leaf for path, leaf in x.flat().items()} if isinstance(x, State) else {root: x}
+        )
+    return flat
+
+
+def _check_paths(given: Mapping[Path, Any], expected: Sequence[Path], what: str, remedy: str | None) -> None:
+    """Refuses gradients, or a model, with other Variables than expected."""
+    if given.keys() != set(expected):
+        missing = [path for path in expected if path not in given]
+        unknown = [path for path in given if path not in set(expected)]
+        raise mismatch(what, missing, unknown, remedy)

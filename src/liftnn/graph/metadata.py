@@ -147,24 +147,24 @@ def adopt(own: Metadata, new: Metadata) -> Metadata:
         return own
     mine, items = own._items, {}
     for name, value in new._items.items():
-        if name in mine and (_are_alike(mine[name], value) or _holds_nodes(value)):
+        if name in mine and (_are_alike(mine[name], value) or holds_nodes(value)):
             items[name] = mine[name]
         else:
-            items[name] = value if _is_fixed(value) or _holds_nodes(value) else copy.deepcopy(value)
+            items[name] = value if _is_fixed(value) or holds_nodes(value) else copy.deepcopy(value)
     return Metadata.of(items)
 
 
-def _holds_nodes(value: Any) -> bool:
+def holds_nodes(value: Any) -> bool:
     """Whether a metadata value is or holds a Module, a Variable or an array."""
     if isinstance(value, (np.ndarray, jax.Array)) or hasattr(type(value), "__graph_node__"):
         return True
     if type(value) is types.MethodType:
-        return _holds_nodes(value.__self__)
+        return holds_nodes(value.__self__)
     if type(value) is functools.partial:
-        return any(map(_holds_nodes, (value.func, *value.args, *value.keywords.values())))
+        return any(map(holds_nodes, (value.func, *value.args, *value.keywords.values())))
     if isinstance(value, dict) or dataclasses.is_dataclass(value):
         value = tuple((value if isinstance(value, dict) else vars(value)).values())
-    return isinstance(value, (list, tuple)) and any(map(_holds_nodes, value))
+    return isinstance(value, (list, tuple)) and any(map(holds_nodes, value))
 
 
 def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:

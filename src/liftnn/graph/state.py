@@ -235,13 +235,15 @@ def left_over(paths: Iterable[str]) -> errors.FilterError:
     return errors.FilterError(f"These Variables match none of the filters:\n{list_paths(paths)}")
 
 
-def mismatch(what: str, missing: Iterable[Path], unknown: Iterable[Path]) -> errors.StructureError:
+def mismatch(
+    what: str, missing: Iterable[Path], unknown: Iterable[Path], remedy: str | None = None
+) -> errors.StructureError:
     """The error for two sets of paths that should be the same."""
     lines = [what + ":"]
     for title, paths in (("missing", list(missing)), ("not known here", list(unknown))):
         if paths:
             lines += [f"{title}:", list_paths((format_path(p) for p in paths), most=4)]
-    return errors.StructureError("\n".join(lines))
+    return errors.StructureError("\n".join(lines), remedy)
 
 
 def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator[tuple[Path, Any]]:
@@ -286,7 +288,10 @@ def _kind(x: Any) -> Any:
 
 
 def _value(x: Any) -> Any:
-    return x.raw_value if isinstance(x, Variable) else x
+    """What a leaf holds. Booleans and strings, as in a mask for optax, are constants that may be read anywhere."""
+    if isinstance(x, Variable):
+        return x._value if isinstance(x._value, (bool, str)) else x.raw_value
+    return x
 
 
 def _aux(state: State) -> Any:

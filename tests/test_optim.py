@@ -1,0 +1,326 @@
+"""Optimizer against bare optax over plain dicts of the same arrays."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import liftnn
+from liftnn import errors
+from tests.optim_models import (
+    TRANSFORMATIONS,
+    X,
+    assert_same_params,
+    dict_loss,
+    full,
+    loss,
+    make_dict,
+    make_model,
+)
+from tests.raising import raises
+from tests.strategies import Node
+
+CASES = [
+    *((name, {}) for name in TRANSFORMATIONS),
+    *(
+        (name, metadata)
+        for name in ("adam", "mask", "multi_transform")
+        for metadata in ({"tag": "t"}, {"axes": ["x"]})
+    ),
+]
+
+
+@pytest.mark.parametrize("name, metadata", CASES, ids=str)
+def test_steps_are_those_of_optax_over_dicts(name, metadata):
+    model, params = make_model(**metadata), make_dict()
+    tx, dict_tx = TRANSFORMATIONS[name](model)
+    optimizer, opt_state = liftnn.Optimizer(model, tx), dict_tx.init(params)
+    for i in range(4):
+        grads = jax.grad(dict_loss)(params, X + i)
+        updates, opt_state = dict_tx.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        optimizer.update(model, liftnn.grad(loss)(model, X + i))
+        assert_same_params(model, params)
+    assert int(optimizer.step) == 4
+    assert model.seen.value.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "name", ["adamw on a schedule", "mask", "multi_transform", "MultiSteps", "inject_hyperparams"]
+)
+def test_steps_under_jit_are_those_outside_and_compile_once(name):
+    plain, jitted, traces = make_model(), make_model(), []
+    pairs = [(m, liftnn.Optimizer(m, TRANSFORMATIONS[name](m)[0])) for m in (plain, jitted)]
+
+    def step(model, optimizer, x):
+        traces.append(1)
+        value, grads = liftnn.value_and_grad(loss)(model, x)
+        optimizer.update(model, grads)
+        return value
+
+    jit_step = liftnn.jit(step)
+    for i in range(4):
+        np.testing.assert_allclose(step(*pairs[0], X + i), jit_step(*pairs[1], X + i), rtol=1e-5)
+    assert len(traces) == 4 + 1
+    for one, two in zip(
+        liftnn.state(plain).flat().values(), liftnn.state(jitted).flat().values(), strict=True
+    ):
+        np.testing.assert_allclose(one.value, two.value, rtol=1e-5)
+    assert int(pairs[1][1].step) == 4
+
+
+def test_lbfgs_takes_value_grad_and_value_fn():
+    model, params = make_model(tag="t"), make_dict()
+    tx = optax.lbfgs()
+    optimizer, opt_state = liftnn.Optimizer(model, tx), tx.init(params)
+    graphdef, rest = liftnn.split(model)[-1], liftnn.state(model, liftnn.BatchStat)
+    for _ in range(2):
+        value, grads = jax.value_and_grad(dict_loss)(params, X)
+        updates, opt_state = tx.update(
+            grads, opt_state, params, value=value, grad=grads, value_fn=lambda p: dict_loss(p, X)
+        )
+        params = optax.apply_updates(params, updates)
+        value, grads = liftnn.value_and_grad(loss)(model, X)
+        optimizer.update(
+            model, grads, value=value, grad=grads, value_fn=lambda p: loss(graphdef.merge(p, rest), X)
+        )
+        assert_same_params(model, params)
+
+
+def test_apply_if_finite_skips_a_step():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.apply_if_finite(optax.sgd(0.1), max_consecutive_errors=2))
+    before = liftnn.state(model).to_pure_dict()
+    grads = jax.tree.map(lambda x: x * jnp.nan, liftnn.grad(loss)(model, X))
+    optimizer.update(model, grads)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), before, liftnn.state(model).to_pure_dict()))
+    assert int(optimizer.opt_state.notfinite_count) == 1
+
+
+def test_a_hyperparameter_can_be_set_between_steps():
+    model, params = make_model(), make_dict()
+    tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    optimizer = liftnn.Optimizer(model, tx)
+    opt_state = optimizer.opt_state
+    opt_state.hyperparams["learning_rate"] = jnp.float32(0.5)
+    optimizer.opt_state = opt_state
+    optimizer.update(model, liftnn.grad(loss)(model, X))
+    grads = jax.grad(dict_loss)(params, X)
+    assert_same_params(model, jax.tree.map(lambda p, g: p - 0.5 * g, params, grads))
+
+
+# --- what is optimized
+
+
+def test_shared_parameters_get_the_summed_gradient_once():
+    model = make_model()
+    model.layers[1].w = model.layers[0].w
+    w, biases = full((2, 2), 0.1), [full(2, 0.0), full(2, 0.1)]
+
+    def tied(w):
+        return dict_loss({f"l{i}": {"w": w, "b": b} for i, b in enumerate(biases)}, X)
+
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    optimizer.update(model, liftnn.grad(loss)(model, X))
+    np.testing.assert_allclose(model.layers[0].w.value, w - 0.1 * jax.grad(tied)(w), rtol=1e-5)
+    assert model.layers[1].w is model.layers[0].w
+
+
+@pytest.mark.parametrize(
+    "wrt",
+    [liftnn.PathContains("w"), lambda path, x: path[:2] == ("layers", 0), [liftnn.BatchStat, liftnn.Param]],
+)
+def test_only_what_wrt_names_is_optimized(wrt):
+    model, before = make_model(), make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1), wrt=wrt)
+    optimizer.update(model, liftnn.grad(lambda m, x: loss(m, x) + (m.seen - 1).sum(), wrt=wrt)(model, X))
+    changed = {
+        path
+        for path, x in liftnn.state(model).flat().items()
+        if (x.value != liftnn.state(before).flat()[path].value).any()
+    }
+    assert changed == set(liftnn.state(before, wrt).flat())
+
+
+def test_a_single_variable_is_a_model():
+    v = liftnn.Param(jnp.array([1.0, 2.0]))
+    optimizer = liftnn.Optimizer(v, optax.sgd(0.5))
+    optimizer.update(v, liftnn.grad(lambda v: (v**2).sum())(v))
+    assert v.value.tolist() == [0.0, 0.0]
+
+
+def test_a_tree_of_models_is_optimized_together():
+    one, two = make_model(), make_model()
+    optimizer = liftnn.Optimizer((one, two), optax.sgd(0.1))
+    optimizer.update(
+        (one, two), liftnn.grad(lambda ms, x: loss(ms[0], x) + 2 * loss(ms[1], x))((one, two), X)
+    )
+    params = make_dict()
+    grads = jax.grad(dict_loss)(params, X)
+    assert_same_params(one, jax.tree.map(lambda p, g: p - 0.1 * g, params, grads))
+    assert_same_params(two, jax.tree.map(lambda p, g: p - 0.2 * g, params, grads))
+
+
+def test_a_value_that_is_a_pytree_is_optimized():
+    model = Node(v=liftnn.Param({"a": jnp.ones(2), "b": (jnp.zeros(1),)}), w=liftnn.Param(jnp.ones(1)))
+    optimizer = liftnn.Optimizer(model, optax.adam(0.5))
+    optimizer.update(model, liftnn.grad(lambda m: m.v["a"].sum() - m.v["b"][0].sum() + m.w.sum())(model))
+    np.testing.assert_allclose(model.v.value["a"], [0.5, 0.5], rtol=1e-4)
+    np.testing.assert_allclose(model.v.value["b"][0], [0.5], rtol=1e-4)
+    np.testing.assert_allclose(model.w.value, [0.5], rtol=1e-4)
+
+
+def test_low_precision_parameters_keep_their_dtype():
+    model = Node(w=liftnn.Param(jnp.ones(2, jnp.bfloat16)))
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    optimizer.update(model, liftnn.grad(lambda m: m.w.sum())(model))
+    assert model.w.dtype == jnp.bfloat16
+
+
+def test_metadata_set_after_the_optimizer_was_made_do_not_matter():
+    model = make_model(tag="before")
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    model.layers[0].w.tag = "after"
+    optimizer.update(model, liftnn.grad(loss)(model, X))
+    assert model.layers[0].w.tag == "after"
+
+
+def test_the_model_may_be_another_with_the_same_variables():
+    model = make_model()
+    optimizer, other = liftnn.Optimizer(model, optax.sgd(0.1)), liftnn.clone(model)
+    optimizer.update(other, liftnn.grad(loss)(other, X))
+    assert (model.layers[0].w.value == make_model().layers[0].w.value).all()
+    assert not (other.layers[0].w.value == model.layers[0].w.value).all()
+
+
+# --- the state of the transformation
+
+
+def test_the_state_is_what_optax_makes():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    bare = optax.adam(0.1).init(make_dict())
+    assert type(optimizer.opt_state) is type(bare)
+    assert type(optimizer.opt_state[0]) is type(bare[0])
+    assert [x.shape for x in jax.tree.leaves(optimizer.opt_state)] == [x.shape for x in jax.tree.leaves(bare)]
+    assert all(type(v) is liftnn.OptState for v in liftnn.state(optimizer).flat().values())
+
+
+def test_setting_the_state_continues_from_there():
+    one, two = make_model(), make_model()
+    first, second = liftnn.Optimizer(one, optax.adam(0.1)), liftnn.Optimizer(two, optax.adam(0.1))
+    for _ in range(2):
+        first.update(one, liftnn.grad(loss)(one, X))
+    second.opt_state = first.opt_state
+    liftnn.update(two, liftnn.state(one))
+    for model, optimizer in ((one, first), (two, second)):
+        optimizer.update(model, liftnn.grad(loss)(model, X))
+    for a, b in zip(liftnn.state(one).flat().values(), liftnn.state(two).flat().values(), strict=True):
+        np.testing.assert_array_equal(a.value, b.value)
+
+
+def test_setting_a_state_of_another_structure_replaces_it():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    new = optax.adam(0.1).init(liftnn.state(model, liftnn.Param))
+    optimizer.opt_state = new
+    assert jax.tree.structure(optimizer.opt_state) == jax.tree.structure(new)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, liftnn.clone])
+def test_an_optimizer_is_copied(copied):
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    optimizer.update(model, liftnn.grad(loss)(model, X))
+    other, new = copied((model, optimizer))
+    for m, o in ((model, optimizer), (other, new)):
+        o.update(m, liftnn.grad(loss)(m, X))
+    np.testing.assert_array_equal(model.layers[0].w.value, other.layers[0].w.value)
+    assert int(new.step) == int(optimizer.step) == 2
+
+
+def test_the_state_of_an_optimizer_is_pickled_and_put_back():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    optimizer.update(model, liftnn.grad(loss)(model, X))
+    saved = pickle.loads(pickle.dumps(liftnn.state((model, optimizer))))
+    other = make_model()
+    new = liftnn.Optimizer(other, optax.adam(0.1))
+    liftnn.update((other, new), saved)
+    for m, o in ((model, optimizer), (other, new)):
+        o.update(m, liftnn.grad(loss)(m, X))
+    np.testing.assert_array_equal(model.layers[0].w.value, other.layers[0].w.value)
+
+
+def test_a_fresh_equal_optimizer_causes_no_retrace():
+    traces = []
+
+    @liftnn.jit
+    def step(model, optimizer, x):
+        traces.append(1)
+        optimizer.update(model, liftnn.grad(loss)(model, x))
+
+    for _ in range(3):
+        model = make_model()
+        step(model, liftnn.Optimizer(model, optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))), X)
+    assert len(traces) == 1
+
+
+# --- errors
+
+NAME_BOTH = "Compare the paths above with the module: they must name the same Variables on both sides."
+
+
+def test_nothing_to_optimize_is_an_error():
+    with raises(
+        errors.FilterError,
+        "Nothing to optimize: no Variable of the model matches <class 'liftnn.graph.variable_types.Cache'>.\n"
+        "Correct `wrt`.",
+    ):
+        liftnn.Optimizer(make_model(), optax.sgd(0.1), wrt=liftnn.Cache)
+
+
+def test_gradients_of_other_variables_are_an_error_and_change_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1), wrt=liftnn.PathContains("w"))
+    grads = liftnn.grad(loss, wrt=lambda path, x: "b" in path or 0 in path)(model, X)
+    with raises(
+        errors.StructureError,
+        "The gradients do not cover the Variables that the optimizer updates:\n"
+        "missing:\n  layers[1].w\nnot known here:\n  layers[0].b\n  layers[1].b\n" + NAME_BOTH,
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert_same_params(model, make_dict())
+
+
+def test_gradients_that_are_no_state_are_an_error():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    with raises(
+        errors.StructureError,
+        "The gradients must be a State, not a dict.\nPass what liftnn.grad returns for the model alone.",
+    ):
+        optimizer.update(model, jax.grad(dict_loss)(make_dict(), X))
+
+
+def test_a_model_with_other_variables_than_the_optimizer_was_made_for_is_an_error_and_changes_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    model.layers[0].scale = liftnn.Param(jnp.ones(2))
+    del model.layers[1].b
+    model.layers[1].b = jnp.zeros(2)
+    with raises(
+        errors.StructureError,
+        "The model does not have the Variables that the optimizer was made for:\n"
+        "missing:\n  layers[1].b\nnot known here:\n  layers[0].scale\n"
+        "Make a new Optimizer for the model as it is now.",
+    ):
+        optimizer.update(model, liftnn.grad(loss)(model, X))
+    assert int(optimizer.step) == 0
