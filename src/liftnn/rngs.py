@@ -150,7 +150,7 @@ class Rngs(Module):
         unknown = [name for name in split if name not in self]
         if unknown:
             raise errors.ArgumentError(
-                f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.", ""
+                f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.", "Check the spelling."
             )
         keys = {name: stream() for name, stream in self.items()}
         return Rngs(

@@ -60,8 +60,7 @@ def test_printing_shows_a_dict():
 def test_a_hook_that_is_no_callable_is_an_error():
     with raises(
         errors.ArgumentError,
-        "get_value_hooks must be a callable or a sequence of callables, not 3.\n"
-        "See the function's documentation for the values it takes.",
+        "get_value_hooks must be a callable or a sequence of callables, not 3.\nCorrect it.",
     ):
         Metadata({"get_value_hooks": 3})
 

@@ -296,8 +296,7 @@ def test_one_hook_reads_back_as_a_tuple(name):
 def test_a_hook_that_is_not_callable_is_an_error(name):
     with raises(
         errors.ArgumentError,
-        f"{name} must be a callable or a sequence of callables, not [3].\n"
-        "See the function's documentation for the values it takes.",
+        f"{name} must be a callable or a sequence of callables, not [3].\nCorrect it.",
     ):
         liftnn.Param(1.0, **{name: [3]})
 

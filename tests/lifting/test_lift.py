@@ -272,7 +272,7 @@ def test_a_call_works_after_one_that_failed():
 def test_no_function_is_an_error():
     with raises(
         errors.ArgumentError,
-        "liftnn.mine needs a function.\nSee the function's documentation for the values it takes.",
+        "liftnn.mine needs a function.\nPass a callable.",
     ):
         liftnn.lift(bind=lambda plan: None, name="mine")
 

@@ -304,3 +304,12 @@ def test_the_error_of_a_nested_jit_names_its_own_argument():
     inner = liftnn.jit(lambda model, x: x if x > 0 else model(x))
     with pytest.raises(jax.errors.TracerBoolConversionError, match=r"the argument args\[1\]\."):
         liftnn.grad(lambda holder, x: inner(holder.inner, x))(Holder(inner=Affine()), 1.0)
+
+
+def test_the_text_of_the_functions_own_error_is_left_alone():
+    def fails(model):
+        raise ValueError("see values[7], arrays[0] and kept[0][1]")
+
+    for options in ({}, {"donate_argnums": 0}):
+        with pytest.raises(ValueError, match=r"^see values\[7\], arrays\[0\] and kept\[0\]\[1\]"):
+            liftnn.jit(fails, **options)(Affine())

@@ -172,7 +172,7 @@ def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:
     result = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, (list, tuple)) else None
     if result is None or not all(callable(h) for h in result):
         raise errors.ArgumentError(
-            f"{name} must be a callable or a sequence of callables, not {hooks!r}.", ""
+            f"{name} must be a callable or a sequence of callables, not {hooks!r}.", "Correct it."
         )
     return result
 

@@ -148,7 +148,7 @@ class Lifted:
 
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: Options):
         if not functions:
-            raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "")
+            raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "Pass a callable.")
         opened = [open_function(f, options.name) for f in functions]
         self._functions = [function for function, _, _ in opened]
         self._first = opened[0][1]

@@ -154,7 +154,10 @@ class Jitted(Lifted):
             self._donate.names
         )
         if both:
-            raise errors.ArgumentError(f"Arguments cannot be both static and donated: {sorted(both)}.", "")
+            raise errors.ArgumentError(
+                f"Arguments cannot be both static and donated: {', '.join(map(repr, sorted(both)))}.",
+                "Leave them out of one of the two.",
+            )
         self._donate_written = donate_written
         self._shardings = shardings
         self._jit_options = options

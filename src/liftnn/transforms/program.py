@@ -207,9 +207,10 @@ class Program:
         return ungroup(*returned) if self.grouped else self.outcomes.expand(returned)
 
 
-_WHOLE = inspect.signature(lambda values, arrays: None)
-_DIVIDED = inspect.signature(lambda given, kept: None)
-_SLOT = re.compile(r"\b(?:(values|arrays)|(given|kept)\[([01])\])\[(\d+)\]")
+# Names that no text of a user's has in it.
+_WHOLE = inspect.signature(lambda liftnn_values, liftnn_arrays: None)
+_DIVIDED = inspect.signature(lambda liftnn_given, liftnn_kept: None)
+_SLOT = re.compile(r"\bliftnn_(?:(values|arrays)|(given|kept)\[([01])\])\[(\d+)\]")
 
 
 class _Division:
