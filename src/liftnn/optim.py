@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from liftnn import errors
-from liftnn.filters import Filter
+from liftnn.filters import Filter, to_predicate
 from liftnn.graph import frames
 from liftnn.graph.metadata import Metadata, holds_nodes
 from liftnn.graph.module import Module
@@ -53,7 +53,8 @@ class Optimizer(Module):
         variables = find_variables(model, wrt)
         if not variables:
             raise errors.FilterError(
-                f"Nothing to optimize: no Variable of the model matches {wrt!r}.", "Correct `wrt`."
+                f"Nothing to optimize: no Variable of the model matches {to_predicate(wrt)!r}.",
+                "Correct `wrt`.",
             )
         self._paths = tuple(variables)
         self._structure = jax.tree.structure(State.from_flat({p: _model(x) for p, x in variables.items()}))

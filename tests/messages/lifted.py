@@ -1,0 +1,385 @@
+"""Errors of the transforms: arguments, static and donated ones, axes, gradients, compiled stages."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Affine, Holder, step
+
+STATIC = (
+    "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module."
+)
+SHARED = (
+    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), or reduce the value over the lanes before "
+    "writing it (for example with `jax.lax.pmean` and an `axis_name`)."
+)
+ALIASED = "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them."
+EVERYTHING = "Add `...` as the last filter to catch what the others leave, or correct the filter."
+LANES = jnp.arange(2.0)
+
+
+def mapped():
+    """An ensemble of two."""
+    return liftnn.vmap(Affine)(jnp.arange(1.0, 3.0))
+
+
+# --- every transform
+
+
+@message(errors.ArgumentError, "liftnn.remat needs a function.", "Pass a callable.")
+def no_function():
+    liftnn.lift(bind=lambda plan, pure: pure, name="remat")
+
+
+@message(errors.ArgumentTypeError, "liftnn.jit needs a function, not a Param.", "Pass a callable.")
+def function_that_cannot_be_called():
+    liftnn.jit(liftnn.Param(1.0))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.grad needs a function, not a classmethod.",
+    "Put @classmethod above the transform.",
+)
+def class_method_below_the_transform():
+    liftnn.grad(classmethod(step))
+
+
+@message(errors.ArgumentTypeError, "args[1].names[0] of liftnn.jit is a str: 'first'.", STATIC)
+def text_as_argument():
+    liftnn.jit(lambda model, x: model.w)(Affine(), {"names": ["first"]})
+
+
+@message(
+    errors.StructureError,
+    "A container of modules that was passed as an argument was changed inside the function. It is a copy there, as in "
+    "JAX, so the change would be lost.",
+    "Make the container an attribute of a module and pass that, or return the new container.",
+)
+def list_of_modules_grown():
+    liftnn.jit(lambda models: models.append(Affine()))([Affine()])
+
+
+@message(
+    errors.StructureError,
+    "args[0].layers[0].note: the value of a Variable has a Affine in it.",
+    "Make it an attribute of a Module instead; a Variable holds arrays.",
+)
+def module_in_the_value_of_a_variable():
+    model = Holder(layers=[Holder(note=liftnn.Variable({"a": jnp.ones(2)}))])
+
+    def change(model):
+        model.layers[0].note.value = {"a": [Affine()]}
+
+    liftnn.jit(change)(model)
+
+
+# --- jit
+
+
+@message(errors.ArgumentTypeError, "static_argnums must be an int or several, not 'x'.", "Correct it.")
+def static_number_that_is_text():
+    liftnn.jit(step, static_argnums="x")
+
+
+@message(
+    errors.ArgumentError,
+    "static_argnums has 2, but the function has 2 positional arguments.",
+    "They are: model, x.",
+)
+def static_number_out_of_range():
+    liftnn.jit(step, static_argnums=2)
+
+
+@message(
+    errors.ArgumentError,
+    "donate_argnames has 'modle', but the function has no such argument.",
+    "Its arguments are: model, x.",
+)
+def unknown_donated_name():
+    liftnn.jit(step, donate_argnames="modle")
+
+
+@message(
+    errors.ArgumentError,
+    "static_argnames has 'x', which the function takes by position only.",
+    "Pass static_argnums instead.",
+)
+def positional_only_static_name():
+    liftnn.jit(lambda x, /: x, static_argnames="x")
+
+
+@message(
+    errors.ArgumentError,
+    "Arguments cannot be both static and donated: 0, 1.",
+    "Leave them out of one of the two.",
+)
+def static_and_donated():
+    liftnn.jit(step, static_argnums=(0, 1), donate_argnums=(1, 0))
+
+
+@message(
+    errors.ArgumentError,
+    "args[0] is a Affine and cannot be static: its changes would not be seen.",
+    "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+)
+def static_module():
+    liftnn.jit(step, static_argnums=0)(Affine(), 1.0)
+
+
+@message(
+    errors.ArgumentError,
+    "kwargs['x'] is static and must be hashable, but is a list: [1, 2].",
+    "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+)
+def unhashable_static_argument():
+    liftnn.jit(step, static_argnames="x")(Affine(), x=[1, 2])
+
+
+@message(
+    errors.DonatedError,
+    "The buffer of args[0].b (a Param) was donated earlier and is gone.",
+    "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "
+    "argument.",
+)
+def donated_variable_used_again():
+    model = Affine()
+    model.b.value.delete()
+    liftnn.jit(step)(model, 1.0)
+
+
+@message(
+    errors.DonatedError,
+    "The buffer of args[1] was donated earlier and is gone.",
+    "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "
+    "argument.",
+)
+def donated_array_used_again():
+    x = jnp.ones(3)
+    call = liftnn.jit(lambda model, x: model.w * x, donate_argnums=1)
+    call(Affine(), x)
+    call(Affine(), x)
+
+
+@message(
+    errors.StructureError,
+    "This program was compiled for arguments of another structure:",
+    "args[0].mode: 'train' -> 'eval'",
+    "args[0].a0: added, 0",
+    "args[0].a1: added, 1",
+    "args[0].a2: added, 2",
+    "args[0].a3: added, 3",
+    "args[0].a4: added, 4",
+    "args[0].a5: added, 5",
+    "args[0].a6: added, 6",
+    "... and 3 more",
+    "Lower and compile again for the new structure, or call the jitted function itself.",
+)
+def compiled_for_another_structure():
+    model = Affine()
+    compiled = liftnn.jit(step).lower(model, 1.0).compile()
+    model.mode = "eval"
+    for i in range(10):
+        setattr(model, f"a{i}", i)
+    compiled(model, 1.0)
+
+
+@message(
+    errors.ArgumentError,
+    "(None,) is not a tree prefix of the positional arguments that are not static: (*, *).",
+    "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
+    "StateSharding) tells apart.",
+)
+def in_shardings_for_too_few_arguments():
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    liftnn.jit(step, in_shardings=(None,), out_shardings=sharding)(Affine(), 1.0)
+
+
+# --- grad
+
+
+@message(
+    errors.ArgumentTypeError,
+    "argnums must be an int, a DiffState or a sequence of them, not 'model'.",
+    "Correct it.",
+)
+def argnums_that_are_a_name():
+    liftnn.grad(Affine.loss, argnums="model")
+
+
+@message(
+    errors.ArgumentError,
+    "argnums has 2, but only 2 positional arguments were passed.",
+    "Pass the differentiated arguments by position.",
+)
+def argnums_out_of_range():
+    liftnn.grad(Affine.loss, argnums=2)(Affine(), 1.0)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "With has_aux=True the function must return a pair (scalar, auxiliary), not an array.",
+    "Return a tuple of two, or leave has_aux out.",
+)
+def no_pair_with_has_aux():
+    liftnn.grad(Affine.loss, has_aux=True)(Affine(), 1.0)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The function to differentiate must return a scalar array.",
+    "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
+)
+def pair_without_has_aux():
+    liftnn.value_and_grad(lambda m: (m.loss(1.0), 1))(Affine())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The function to differentiate must return a scalar array first.",
+    "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
+)
+def module_first_with_has_aux():
+    liftnn.value_and_grad(lambda m: (m, m.loss(1.0)), has_aux=True)(Affine())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0].name is to be differentiated, but is no array.",
+    "Correct `argnums`.",
+)
+def gradient_of_text():
+    liftnn.grad(lambda d: d["x"])({"x": 1.0, "name": "text"})
+
+
+@message(
+    errors.FilterError,
+    "Nothing to differentiate: no Variable of args[0][1] matches OfType(BatchStat).",
+    "Correct `wrt`, or leave the argument out of `argnums`.",
+)
+def gradient_of_nothing():
+    liftnn.grad(lambda pair: pair[0], wrt=liftnn.BatchStat)((1.0, Affine()))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0].calls is to be differentiated, but its dtype is int32.",
+    "Leave it out with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
+)
+def gradient_of_integers():
+    liftnn.grad(Affine.loss, wrt=...)(Affine(), 1.0)
+
+
+# --- vmap
+
+
+@message(
+    errors.ArgumentTypeError,
+    "`in_axes` has '0', which is no axis.",
+    "An axis is an int, or None for what all lanes share; of a module also StateAxes.",
+)
+def axis_that_is_text():
+    liftnn.vmap(step, in_axes=(None, "0"))
+
+
+@message(
+    errors.ArgumentError,
+    "(0, 0, 0) is not a tree prefix of the positional arguments: (*, *).",
+    "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
+    "StateSharding) tells apart.",
+)
+def in_axes_for_too_many_arguments():
+    liftnn.vmap(step, in_axes=(0, 0, 0))(mapped(), LANES)
+
+
+@message(
+    errors.ArgumentError,
+    "vmap has nothing to map: no argument with an axis has an array in it.",
+    "Give an argument an axis in `in_axes`, or pass `axis_size`.",
+)
+def nothing_to_map():
+    liftnn.vmap(step, in_axes=None)(Affine(), 1.0)
+
+
+@message(
+    errors.ArgumentError,
+    "args[0].calls (a Variable) cannot be mapped over axis 0: its shape is ().",
+    "Give it another axis in `in_axes`, or None to share it between the lanes.",
+)
+def scalar_variable_mapped():
+    liftnn.vmap(step)(Affine(size=2), LANES)
+
+
+@message(
+    errors.ArgumentError,
+    "The arguments of vmap have different sizes along their mapped axes:",
+    "  2: axis 0 of args[0].w (a Param)",
+    "  3: axis 0 of args[1]",
+    "Give them the same size, or None in `in_axes` to what all lanes share.",
+)
+def axes_of_different_sizes():
+    liftnn.vmap(step)(mapped(), jnp.ones(3))
+
+
+@message(
+    errors.ArgumentError,
+    "the output[1] has the shape () in each lane, so there is no axis 1 to stack the lanes along.",
+    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+)
+def no_room_for_the_axis_of_an_output():
+    liftnn.vmap(lambda x: (jnp.ones(3), x), out_axes=1)(LANES)
+
+
+@message(
+    errors.ArgumentError,
+    "`out_axes` is None for the output, but its value differs between the lanes.",
+    "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
+)
+def output_that_differs_without_axis():
+    liftnn.vmap(lambda x: x, out_axes=None)(LANES)
+
+
+@message(
+    errors.SharedWriteError,
+    "args[0].mean (a BatchStat) is shared by all lanes of this vmap, but they write different values to it.",
+    SHARED,
+)
+def shared_batch_norm():
+    layer = liftnn.BatchNorm(1, rngs=liftnn.Rngs(0))
+    liftnn.vmap(step, in_axes=(None, 0))(layer, jnp.ones((2, 3, 1)))
+
+
+@message(
+    errors.SharedWriteError,
+    "args[0].seen[0] (a Intermediate) was put into a module that is shared by all lanes of this vmap, but it differs "
+    "between them.",
+    SHARED,
+)
+def sow_into_a_shared_module():
+    def sow(model, x):
+        model.seen = [liftnn.Intermediate(x)]
+
+    liftnn.vmap(sow, in_axes=(None, 0))(Affine(), LANES)
+
+
+@message(
+    errors.AliasingError,
+    "args[0].w and args[1].w are the same Param, but the one has the prefix 0 and the other None.",
+    ALIASED,
+)
+def one_module_with_two_axes():
+    model = mapped()
+    liftnn.vmap(lambda a, b: a.w, in_axes=(0, None))(model, model)
+
+
+@message(
+    errors.FilterError,
+    "args[0].calls (a Variable) matches none of the filters of the StateAxes.",
+    EVERYTHING,
+)
+def variable_without_axis():
+    liftnn.vmap(step, in_axes=(liftnn.StateAxes({liftnn.Param: 0}), 0))(mapped(), LANES)

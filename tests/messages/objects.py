@@ -1,0 +1,365 @@
+"""Errors of modules, Variables, States and filters."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import typing
+
+import jax
+import jax.numpy as jnp
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Affine, Holder, Pair
+
+FILTER = "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters."
+
+
+class Names(list):
+    """A container that can have attributes."""
+
+
+class Unequal:
+    """Unhashable, and a copy is not equal."""
+
+    __hash__: typing.ClassVar[None] = None  # type: ignore[assignment]
+
+    def __eq__(self, other):
+        return self is other
+
+
+class Vague(Unequal):
+    """Unhashable, and `==` answers something else than True or False."""
+
+    def __eq__(self, other):
+        return "perhaps"
+
+
+class Uncopied(Unequal):
+    """Unhashable, and it cannot be copied."""
+
+    def __deepcopy__(self, memo):
+        raise RuntimeError("no copies")
+
+
+def attribute(value):
+    """Splits a module that has this value somewhere."""
+    return liftnn.split(Holder(layers=[Affine(), {"inner": Holder(x=value)}]))
+
+
+# --- what a module can hold
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A set holds modules or Variables, and a set has no order to number them by.",
+    "Use a list or a dict.",
+)
+def set_of_modules():
+    attribute({liftnn.Param(1.0)})
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A Names is a container with attributes of its own (note).",
+    "Use a plain container, or a Module that holds one.",
+)
+def container_with_attributes():
+    names = Names([1])
+    names.note = "mine"
+    attribute(names)
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A dict has a Affine as a key.",
+    "Use it as a value, under a string.",
+)
+def module_as_key():
+    attribute({Affine(): 1})
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A static value of type Uncopied is neither hashable nor can it be copied and compared "
+    "(RuntimeError).",
+    "Make it hashable, or keep it outside the module.",
+)
+def static_value_that_cannot_be_copied():
+    attribute(Uncopied())
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A static value of type Vague is unhashable, and comparing it with == does not answer True or "
+    "False.",
+    "Make it hashable, or store the arrays in it as attributes or Variables.",
+)
+def static_value_that_cannot_be_compared():
+    attribute(Vague())
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A static value of type Unequal is unhashable, and a copy of it does not compare equal to it, "
+    "so it would look changed at every call.",
+    "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a dict or an "
+    "attribute.",
+)
+def static_value_whose_copy_is_another():
+    attribute(Unequal())
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A frozen dataclass that can be made to hold itself."""
+
+    other: object
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x.other: A tuple and what it holds form a cycle in which nothing can be changed, so it cannot be "
+    "built anew.",
+    "Put a list, a dict or a Module into the cycle.",
+)
+def frozen_cycle():
+    one = Link(None)
+    object.__setattr__(one, "other", (one, liftnn.Param(1.0)))
+    attribute(one)
+
+
+# --- Variables
+
+
+@message(
+    errors.ArgumentError,
+    "A Variable holds arrays, not a Affine.",
+    "Make it an attribute of a Module instead.",
+)
+def variable_of_a_module():
+    liftnn.Variable(Affine())
+
+
+@message(
+    errors.AttributeNameError,
+    "A Param has no attribute 'shpae': it is neither metadata nor an attribute of its value, array.",
+    "Check the spelling; a Variable forwards unknown names to its metadata and then to its value.",
+)
+def unknown_attribute_of_a_variable():
+    liftnn.Param(jnp.ones(2)).shpae  # noqa: B018
+
+
+@message(
+    errors.AttributeNameError,
+    "A Param has no metadata 'axis'.",
+    "Check the spelling; a Variable forwards unknown names to its metadata and then to its value.",
+)
+def unknown_metadata():
+    del liftnn.Param(1.0).axis
+
+
+@message(
+    errors.ArgumentError,
+    "set_value_hooks must be a callable or a sequence of callables, not 3.",
+    "Correct it.",
+)
+def hook_that_cannot_be_called():
+    liftnn.Param(1.0, set_value_hooks=3)
+
+
+# --- modules
+
+
+@message(
+    errors.ArgumentError,
+    "No module that the filters choose in this Affine has the attribute deterministc, mdoe.",
+    "Check the spelling, or pass raise_if_not_found=False.",
+)
+def attributes_that_no_module_has():
+    Affine().set_attributes(mdoe="eval", deterministc=True)
+
+
+@message(errors.AttributeNameError, "A Affine has no Variable 'kernel'.", "It has w, b, calls.")
+def unknown_variable_of_a_module():
+    Affine().variables.kernel  # noqa: B018
+
+
+@message(
+    errors.ArgumentError,
+    "`variables.w` takes a Variable, not a float.",
+    "To set the value, write `module.w.value = ...`.",
+)
+def variable_set_to_a_number():
+    Affine().variables.w = 1.0
+
+
+@message(
+    errors.ArgumentError,
+    "The attribute 'w' of a Affine is a Param, not a Intermediate.",
+    "Use another name.",
+)
+def sow_over_a_param():
+    Affine().sow(liftnn.Intermediate, "w", 1.0)
+
+
+# --- filters
+
+
+@message(errors.FilterError, "3 is not a filter.", FILTER)
+def filter_that_is_none():
+    liftnn.state(Affine(), 3)
+
+
+@message(
+    errors.FilterError, "Filter 0 of 2 matches everything, so those after it never match.", "Put `...` last."
+)
+def filter_after_everything():
+    liftnn.split(Affine(), ..., liftnn.Param)
+
+
+@message(
+    errors.FilterError,
+    "These Variables match none of the filters:",
+    "  layers[0].w",
+    "  layers[0].b",
+    "  layers[1].w",
+    "  layers[1].b",
+    "  layers[2].w",
+    "  layers[2].b",
+    "  layers[3].w",
+    "  layers[3].b",
+    "  ... and 2 more",
+    "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+)
+def split_that_leaves_something_over():
+    liftnn.split(
+        Holder(layers=[Affine() for _ in range(5)]), (liftnn.BatchStat, liftnn.PathContains("calls"))
+    )
+
+
+@message(
+    errors.FilterError,
+    "These Variables match none of the filters:",
+    "  calls",
+    "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+)
+def state_split_that_leaves_something_over():
+    liftnn.state(Affine()).split(liftnn.Param)
+
+
+@message(errors.FilterError, "pop needs at least one filter.", "For example pop(model, liftnn.Intermediate).")
+def pop_without_filter():
+    liftnn.pop(Affine())
+
+
+# --- split and merge
+
+
+@message(
+    errors.StructureError, "merge needs exactly one GraphDef and got 2.", "Call merge(graphdef, *states)."
+)
+def merge_of_two_graphdefs():
+    graphdef = liftnn.split(Affine())[-1]
+    liftnn.merge(graphdef, graphdef)
+
+
+@message(errors.StructureError, "merge takes States, not a dict.", "See State.from_flat.")
+def merge_of_a_dict():
+    liftnn.merge(liftnn.split(Affine())[-1], {})
+
+
+@message(
+    errors.StructureError,
+    "More than one of the States has:",
+    "  w",
+    "  b",
+    "Leave it out of all but one, or join the States with `|`, where the last wins.",
+)
+def merge_of_overlapping_states():
+    params, rest, graphdef = liftnn.split(Affine(), liftnn.Param, ...)
+    liftnn.merge(graphdef, params, rest, params)
+
+
+@message(
+    errors.StructureError,
+    "The States do not fit the GraphDef:",
+    "missing:",
+    "  first.w",
+    "  first.b",
+    "  first.calls",
+    "  second.b",
+    "  ... and 1 more",
+    "not known here:",
+    "  w",
+    "  b",
+    "  calls",
+    "Compare the paths above with the module: they must name the same Variables on both sides.",
+)
+def merge_of_another_models_state():
+    liftnn.merge(liftnn.split(Pair())[-1], liftnn.state(Affine()))
+
+
+@message(
+    errors.StructureError,
+    "The State does not fit the module:",
+    "not known here:",
+    "  first",
+    "Compare the paths above with the module: they must name the same Variables on both sides.",
+)
+def update_of_an_unknown_path():
+    liftnn.update(Affine(), liftnn.State({"first": liftnn.Param(1.0)}))
+
+
+@message(
+    errors.StructureError,
+    "x cannot be set in place: no module, list or dict holds it.",
+    "Make it an attribute of a Module, or take the new value from the State.",
+)
+def update_of_an_array_in_the_tree():
+    tree = {"model": Affine(), "x": jnp.ones(2)}
+    liftnn.update(tree, jax.tree.map(lambda x: 2 * x, liftnn.state(tree)))
+
+
+@message(
+    errors.StructureError,
+    "The values do not fit the State:",
+    "missing:",
+    "  b",
+    "not known here:",
+    "  bias",
+    "Compare the paths above with the module: they must name the same Variables on both sides.",
+)
+def pure_dict_of_other_names():
+    liftnn.state(Affine(), liftnn.Param).replace_by_pure_dict({"w": jnp.ones(3), "bias": jnp.ones(3)})
+
+
+@message(
+    errors.ArgumentError, "replace_all cannot replace the tree itself.", "Assign the new object instead."
+)
+def replace_the_tree():
+    model = Affine()
+    liftnn.replace_all(model, model, Affine())
+
+
+@message(
+    errors.ArgumentError,
+    "replace_all cannot replace [1].a, a leaf of the tree that it was given.",
+    "Assign the new object instead.",
+)
+def replace_a_leaf_of_the_tree():
+    model = Affine()
+    liftnn.replace_all([Affine(), {"a": model}], model, Affine())
+
+
+@message(
+    errors.ArgumentError,
+    "The object to replace is held by a Point, which cannot be changed.",
+    "Hold it in a list, a dict or an attribute.",
+)
+def replace_in_a_tuple():
+    point = collections.namedtuple("Point", "x y")
+    w = liftnn.Param(1.0)
+    liftnn.replace_all(Holder(pair=point(w, 1)), w, liftnn.Param(2.0))

@@ -1,0 +1,224 @@
+"""Errors of random streams, of the optimizer, and of objects that are used in a trace they do not belong to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Affine, Holder
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A frozen dataclass."""
+
+    other: object
+
+
+# --- random streams
+
+
+@message(
+    errors.ArgumentError,
+    "The stream 'dropout' of an Rngs needs an int or a PRNG key, not 'seed'.",
+    "Pass an int such as 0, or jax.random.key(0).",
+)
+def stream_of_a_string():
+    liftnn.Rngs(dropout="seed")
+
+
+@message(
+    errors.ArgumentError,
+    "The stream 'default' holds keys of shape (3,), one for each lane of a vmap.",
+    "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
+)
+def stream_of_several_keys():
+    liftnn.Rngs(0).split(3)()
+
+
+@message(
+    errors.AttributeNameError,
+    "This Rngs has no stream 'dropout' and no default stream; it has: params, noise.",
+    "Make it with Rngs(dropout=seed), or with a default: Rngs(seed).",
+)
+def unknown_stream():
+    liftnn.Rngs(params=0, noise=1).dropout()
+
+
+@message(errors.ArgumentError, "This Rngs has no stream 'lanes'; it has: default.", "Check the spelling.")
+def fork_of_an_unknown_stream():
+    liftnn.Rngs(0).fork(lanes=3)
+
+
+@message(errors.ArgumentError, "There is no stream dropout, noise in it.", "Check the names.")
+def reseed_of_unknown_streams():
+    liftnn.reseed(Affine(), noise=1, dropout=2)
+
+
+# --- the optimizer
+
+
+@message(
+    errors.FilterError,
+    "Nothing to optimize: no Variable of the model matches OfType(BatchStat).",
+    "Correct `wrt`.",
+)
+def optimizer_of_nothing():
+    liftnn.Optimizer(Affine(), optax.sgd(0.1), wrt=liftnn.BatchStat)
+
+
+def optimize(grads):
+    """One step of a fresh optimizer with these gradients."""
+    model = Affine()
+    liftnn.Optimizer(model, optax.sgd(0.1)).update(model, grads)
+
+
+@message(
+    errors.StructureError,
+    "The gradients must be a State, not a dict.",
+    "Pass what liftnn.grad returns for the model alone.",
+)
+def gradients_in_a_dict():
+    optimize({"w": jnp.ones(3)})
+
+
+@message(
+    errors.StructureError,
+    "The gradients do not cover the Variables that the optimizer updates:",
+    "missing:",
+    "  w",
+    "Compare the paths above with the module: they must name the same Variables on both sides.",
+)
+def gradients_of_a_subset():
+    optimize(liftnn.grad(functools.partial(Affine.loss, x=1.0), wrt=liftnn.PathContains("b"))(Affine()))
+
+
+# --- traces
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the value of a Variable here: it comes from plain Python, and this code runs under a raw JAX "
+    "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
+    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+)
+def value_written_under_raw_jit():
+    jax.jit(Affine())(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the attribute 'mode' of a Affine here: it comes from plain Python, and this code runs under a raw "
+    "JAX transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
+    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+)
+def attribute_set_under_raw_grad():
+    model = Affine()
+    jax.grad(lambda x: setattr(model, "mode", "eval") or x)(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the value of a Variable here: it was made inside liftnn.jit, and this code runs under a raw JAX "
+    "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
+    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+)
+def value_written_under_raw_grad_inside_jit():
+    liftnn.jit(lambda model, x: jax.grad(lambda y: model(y).sum())(x))(Affine(), 1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the value of a Variable here: it belongs to the code outside and reached liftnn.grad through a "
+    "closure.",
+    "Pass the object as an argument of the function given to liftnn.grad.",
+)
+def captured_value_written_in_grad():
+    model = Affine()
+    liftnn.grad(lambda x: model(x).sum())(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the metadata of a Param here: it belongs to liftnn.jit and reached liftnn.vmap through a closure.",
+    "Pass the object as an argument of the function given to liftnn.vmap.",
+)
+def captured_metadata_set_in_vmap_inside_jit():
+    def f(model, x):
+        return liftnn.vmap(lambda y: model.w.set_metadata(axis="rows") or y)(x)
+
+    liftnn.jit(f)(Affine(), jnp.ones(2))
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot read the value of a Param here: it reached liftnn.jit through a closure, and its value would be compiled "
+    "in as a constant that later changes do not reach.",
+    "Pass the object as an argument of the function given to liftnn.jit.",
+)
+def captured_value_read_in_jit():
+    model = Affine()
+    liftnn.jit(lambda x: model.w * x)(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change args[0].calls (a Variable) here: it comes from plain Python, and this code runs under a raw JAX "
+    "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
+    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+)
+def captured_module_written_by_our_jit_under_raw_jit():
+    model = Affine()
+    jax.jit(lambda x: liftnn.jit(model)(x))(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the value of a Param here: it is a copy that a raw JAX transform made of its argument, and the "
+    "change would be lost.",
+    "Use the liftnn transform of the same name instead.",
+)
+def variable_passed_to_raw_jit_and_written():
+    def double(w):
+        w.value = w * 2
+
+    jax.jit(double)(liftnn.Param(1.0))
+
+
+@message(
+    errors.StructureError,
+    "args[0].kept: A Affine from outside the transformed function was put here or returned.",
+    "Pass it as an argument of the function, or make it inside.",
+)
+def captured_module_attached_in_vmap():
+    outside = Affine()
+    liftnn.vmap(lambda model, x: setattr(model, "kept", outside), in_axes=(None, 0))(Affine(), jnp.ones(2))
+
+
+@message(
+    errors.StructureError,
+    "the output.model: A Affine from outside the transformed function was put here or returned.",
+    "Pass it as an argument of the function, or make it inside.",
+)
+def captured_module_returned_from_vmap():
+    outside = Affine()
+    liftnn.vmap(lambda x: {"model": outside})(jnp.ones(2))
+
+
+@message(
+    errors.StructureError,
+    "args[0].link: A Link was changed in place.",
+    "Assign a new one to the attribute instead.",
+)
+def frozen_object_changed_in_place():
+    def change(model):
+        object.__setattr__(model.link, "other", model.w)
+
+    liftnn.jit(change)(Holder(link=Link([1]), w=liftnn.Param(1.0)))
