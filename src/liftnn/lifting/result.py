@@ -216,7 +216,14 @@ class Plan:
         return parts
 
     def metadata_of(self, number: int) -> Metadata:
-        """The metadata of a Variable, without entries that have an array, a Variable or a module in them."""
+        """The metadata of a Variable, without entries that have an array, a Variable or a module in them.
+
+        Args:
+          number: The Variable's number.
+
+        Returns:
+          The metadata.
+        """
         if not self.graph.specs[number].keys:
             return self.graph.specs[number].extra
         hole = object()
