@@ -27,14 +27,15 @@ def train(model: Model, x: jax.Array) -> jax.Array:
 
 def test_donate_written_gives_away_what_is_overwritten_and_nothing_else():
     model, step = Model(), liftnn.jit(train, donate_written=True)
-    for call in range(3):
+    for _ in range(3):
         w, frozen, count = model.w.value, model.frozen.value, model.count.value
         assert float(step(model, 2.0)) == 4.0
         assert w.is_deleted()
         assert count.is_deleted()
         assert model.frozen.value is frozen
         assert model.tied is model.w
-        assert model.w.value.tolist() == [0.0, 2.0 ** (call + 1), 2.0 ** (call + 2)]
+    # Read last: on CPU, JAX 0.11 keeps a buffer that numpy has looked at.
+    assert model.w.value.tolist() == [0.0, 8.0, 16.0]
     assert step.n_traces == 1
 
 
