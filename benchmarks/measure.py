@@ -213,18 +213,20 @@ def table(rows: Sequence[Row]) -> str:
     lines = [head, ["---"] * len(head)]
     for row in rows:
         f = row.figure
-        verdict = {None: "", True: "met", False: "**missed**"}[row.met]
-        target = "" if row.target is None else _number(row.target, row.unit)
-        retraces = "" if row.retraces is None else str(row.retraces)
-        others = [_number(row.peers[p], row.unit) if p in row.peers else "" for p in peers]
         spread = "" if f.low == f.high else f" ({_number(f.low, '')} to {_number(f.high, '')})"
-        figure = _number(f.value, row.unit) + spread
-        lines.append(
-            [row.name + (f" ({row.note})" if row.note else ""), figure, target, verdict, *others, retraces]
-        )
-    if not peers and all(row.retraces is None for row in rows):
-        lines = [line[:4] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        cells = [
+            row.name + (f" ({row.note})" if row.note else ""),
+            _number(f.value, row.unit) + spread,
+            "" if row.at_best is None else _number(row.at_best, row.unit),
+            "" if row.target is None else _number(row.target, row.unit),
+            {None: "", True: "met", False: "**missed**"}[row.met],
+            *[_number(row.peers[p], row.unit) if p in row.peers else "" for p in peers],
+            "" if row.retraces is None else str(row.retraces),
+        ]
+        lines.append(cells)
+    # A column that says nothing is left out.
+    shown = [i for i in range(len(head)) if any(line[i] for line in lines[2:])]
+    return "\n".join("| " + " | ".join(line[i] for i in shown) + " |" for line in lines)
 
 
 def _number(x: float, unit: str) -> str:
