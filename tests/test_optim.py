@@ -280,8 +280,7 @@ NAME_BOTH = "Compare the paths above with the module: they must name the same Va
 def test_nothing_to_optimize_is_an_error():
     with raises(
         errors.FilterError,
-        "Nothing to optimize: no Variable of the model matches OfType(Cache).\n"
-        "Correct `wrt`.",
+        "Nothing to optimize: no Variable of the model matches OfType(Cache).\nCorrect `wrt`.",
     ):
         liftnn.Optimizer(make_model(), optax.sgd(0.1), wrt=liftnn.Cache)
 
