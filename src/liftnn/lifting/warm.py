@@ -4,8 +4,8 @@ A `WarmPlan` belongs to one combination of a jitted function and the modules it 
 of their Variables, and knows when it is out of date:
 
 - A Module or Variable whose structure changes ends the plan's watch (see `graph/watch.py`).
-- Lists, dicts and dataclasses cannot notify, so the plan keeps a shallow copy of each and compares, element by element,
-  by identity. A set, or another static value that can change in place, is compared with a copy by `==`.
+- Lists, dicts, dataclasses and registered pytrees cannot notify, so the plan keeps a shallow copy of each and compares,
+  element by element, by identity. A set, or another static value that can change in place, is compared with a copy.
 - Bare arrays are values; they are read from where they stand at each call.
 
 So a warm call costs, on one core of 2026 (measured by `benchmarks/dispatch.py`): the flattening of the arguments, about
@@ -180,7 +180,7 @@ class WarmPlan:
         has_array = any(e is ARRAY for e in spec.edges)
         if spec.kind is LIST and not has_array:
             self._lists.append((x, list(children)))
-        elif spec.kind in (LIST, DICT, DATACLASS):
+        elif spec.kind in (LIST, DICT, DATACLASS, PYTREE):
             kept = [None if e is ARRAY else c for e, c in zip(spec.edges, children, strict=True)]
             self._mixed.append((x, spec, kept))
         for key, edge, child in zip(spec.keys, spec.edges, children, strict=True):
@@ -279,7 +279,7 @@ class WarmPlan:
             set_watches(variable, objects[number]._watches)
             made.append((objects[number], variable))
         for number, name, which in rebind.placed:
-            objects[number].__dict__[name] = made[which][1]
+            object.__setattr__(objects[number], name, made[which][1])  # it may be a slot
         changes.count += bool(made)
         single = len(rebind.placed) == len(made)
         for old, new in made:

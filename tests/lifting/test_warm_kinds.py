@@ -1,0 +1,124 @@
+"""A warm call sees every change that was made between calls, in whatever kind of object it was made."""
+
+from __future__ import annotations
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from tests.strategies import Node, Record
+
+
+@jax.tree_util.register_pytree_node_class
+class Registered:
+    """A pytree that can be changed in place."""
+
+    def __init__(self, x, name):
+        self.x, self.name = x, name
+
+    def tree_flatten(self):
+        return (self.x,), self.name
+
+    @classmethod
+    def tree_unflatten(cls, name, children):
+        return cls(*children, name)
+
+
+class Hooked(Node):
+    def hook(self, variable, x):
+        return x * self.scale
+
+
+def make_hooked():
+    model = Hooked(scale=jnp.float32(2))
+    model.w = liftnn.Param(jnp.float32(3), get_value_hooks=model.hook)
+    return model
+
+
+def move(table):
+    table.move_to_end("a")
+
+
+# name: the model, what is read of it, and the changes
+CHANGES = {
+    "Variable in a pytree": (
+        lambda: Node(r=Registered(liftnn.Param(jnp.float32(1)), "a")),
+        lambda m: m.r.x.value,
+        [lambda m: setattr(m.r, "x", liftnn.Param(jnp.float32(5)))],
+    ),
+    "array in a pytree": (
+        lambda: Node(r=Registered(jnp.float32(1), "a")),
+        lambda m: m.r.x,
+        [lambda m: setattr(m.r, "x", jnp.float32(5))],
+    ),
+    "static data of a pytree": (
+        lambda: Node(r=Registered(liftnn.Param(jnp.float32(1)), "a")),
+        lambda m: m.r.x.value * len(m.r.name),
+        [lambda m: setattr(m.r, "name", "abc"), lambda m: setattr(m.r, "name", "ab")],
+    ),
+    "set": (
+        lambda: Node(s={1}),
+        lambda m: jnp.float32(sum(type(x) is bool for x in m.s)),
+        [lambda m: m.s.add(2), lambda m: (m.s.clear(), m.s.add(True))],
+    ),
+    "metadata": (
+        lambda: Node(w=liftnn.Param(jnp.float32(1), axes=[1], table={"k": 1})),
+        lambda m: m.w * sum(m.w.axes) * m.w.table["k"],
+        [lambda m: m.w.axes.append(3), lambda m: m.w.table.update(k=7), lambda m: m.w.set_metadata(axes=[2])],
+    ),
+    "array in metadata": (
+        lambda: Node(w=liftnn.Param(jnp.ones(2), mask=jnp.array([1.0, 0.0]))),
+        lambda m: (m.w * m.w.mask).sum(),
+        [lambda m: setattr(m.w, "mask", jnp.ones(2))],
+    ),
+    "method as a hook": (make_hooked, lambda m: m.w.value, [lambda m: setattr(m, "scale", jnp.float32(5))]),
+    "deque": (
+        lambda: Node(d=collections.deque([1])),
+        lambda m: jnp.float32(sum(m.d)),
+        [lambda m: m.d.append(2), lambda m: m.d.rotate(1)],
+    ),
+    "OrderedDict": (
+        lambda: Node(d=collections.OrderedDict(a=1, b=2)),
+        lambda m: jnp.float32(next(iter(m.d.values()))),
+        [lambda m: m.d.move_to_end("a"), lambda m: m.d.update(b=9)],
+    ),
+    "dataclass": (
+        lambda: Node(r=Record(1, liftnn.Param(jnp.float32(2)))),
+        lambda m: m.r.a * m.r.b.value,
+        [lambda m: setattr(m.r, "a", 3), lambda m: setattr(m.r, "b", liftnn.Param(jnp.float32(5)))],
+    ),
+}
+
+
+@pytest.mark.parametrize("make, read, changes", CHANGES.values(), ids=CHANGES)
+def test_a_change_between_calls_is_seen_by_the_next_call(make, read, changes):
+    model = make()
+    step = liftnn.jit(read)
+    for change in [lambda m: None, lambda m: None, *changes, lambda m: None]:
+        change(model)
+        assert step(model) == read(model)
+
+
+class Noting(liftnn.Module):
+    """Notes its input in a Variable that it replaces at each call."""
+
+    __slots__ = ("y",)
+
+    def __init__(self):
+        self.y = liftnn.Intermediate(jnp.float32(0))
+
+    def __call__(self, x):
+        self.y = liftnn.Intermediate(x)
+        return x
+
+
+def test_a_variable_in_a_slot_is_replaced_at_each_call():
+    model = Noting()
+    step = liftnn.jit(lambda m, x: m(x))
+    for i in range(5):
+        step(model, jnp.float32(i))
+        assert model.y == i
+        assert vars(model) == {}
