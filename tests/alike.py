@@ -20,24 +20,24 @@ def find_difference(a, b, values=True):
       values: Whether the numbers in arrays have to agree, or only the structure (shapes and dtypes are no structure).
     """
     there, back = {}, {}
-    todo = [((), a, b)]
+    todo = [(None, a, b)]  # a path is a pair of path and key, so that it takes no copy to make it longer
     while todo:
         path, x, y = todo.pop()
         if type(x) is not type(y) and not (is_array(x) and is_array(y) and not values):
-            return path, type(x), type(y)
+            return unchain(path), type(x), type(y)
         if is_array(x):
             if values and not same_array(x, y):
-                return path, x, y
+                return unchain(path), x, y
             continue
         parts = open_object(x), open_object(y)
         if parts[0] is None:
             if not same_static(x, y):
-                return path, x, y
+                return unchain(path), x, y
             continue
         if is_static(x) and is_static(y):
             pass  # a frozen container of static values has no identity
         elif (id(x) in there) != (id(y) in back) or there.get(id(x), y) is not y:
-            return path, "shared", "not shared, or shared with another"
+            return unchain(path), "shared", "not shared, or shared with another"
         elif id(x) in there:
             continue
         else:
@@ -45,11 +45,20 @@ def find_difference(a, b, values=True):
             back[id(y)] = x
         names = [[(type(k), k) for k, _ in part] for part in parts]
         if names[0] != names[1]:
-            return path, *names
+            return unchain(path), *names
         if isinstance(x, collections.deque) and x.maxlen != y.maxlen:
-            return path, x.maxlen, y.maxlen
-        todo += [((*path, k), u, v) for (k, u), (_, v) in zip(*parts, strict=True)][::-1]
+            return unchain(path), x.maxlen, y.maxlen
+        todo += [((path, k), u, v) for (k, u), (_, v) in zip(*parts, strict=True)][::-1]
     return None
+
+
+def unchain(path):
+    """A path as a tuple of keys."""
+    keys = []
+    while path is not None:
+        path, key = path
+        keys.append(key)
+    return tuple(reversed(keys))
 
 
 def is_array(x):

@@ -62,10 +62,10 @@ def test_deep_containers_are_split_and_merged():
 @pytest.mark.parametrize("last", [(), (jnp.ones(1),)], ids=["static", "dynamic"])
 def test_deep_tuples_are_split_and_merged(last):
     items = last
-    for i in range(1050):
+    for i in range(700):
         items = (items, i)
     new = liftnn.clone(Node(items=items)).items
-    for i in reversed(range(1050)):
+    for i in reversed(range(700)):
         assert new[1] == i
         new = new[0]
     assert find_difference(new, last) is None
