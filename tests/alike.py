@@ -11,19 +11,21 @@ import numpy as np
 import liftnn
 
 
-def find_difference(a, b, values=True):
+def find_difference(a, b, values=True, array_types=True):
     """Where two object graphs first differ: a path and two texts, or None if there is a one-to-one map between them.
 
     Args:
       a: The one.
       b: The other.
       values: Whether the numbers in arrays have to agree, or only the structure (shapes and dtypes are no structure).
+      array_types: Whether an array of numpy and one of JAX differ.
     """
+    strict = values and array_types
     there, back = {}, {}
     todo = [(None, a, b)]  # a path is a pair of path and key, so that it takes no copy to make it longer
     while todo:
         path, x, y = todo.pop()
-        if type(x) is not type(y) and not (is_array(x) and is_array(y) and not values):
+        if type(x) is not type(y) and not (is_array(x) and is_array(y) and not strict):
             return unchain(path), type(x), type(y)
         if is_array(x):
             if values and not same_array(x, y):

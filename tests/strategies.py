@@ -8,6 +8,7 @@ liftnn learns a new kind of value.
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import functools
 from typing import Any
@@ -191,41 +192,56 @@ def graphs(**options):
 # --- mutations: one change of a live graph
 
 
+def mutations(model):
+    """Changes a live graph in one place, or not at all; gives the name of what was done."""
+    return mutated(model).map(lambda done: done[0])
+
+
 @st.composite
-def mutations(draw, model):
-    """Changes a live graph in one place, or not at all; gives a name of what was done.
+def mutated(draw, model):
+    """Like `mutations`; gives the name and the choices that were made, with which `mutate` does the same again."""
+    choices = []
+
+    def choose(n):
+        choices.append(draw(st.integers(0, n - 1)))
+        return choices[-1]
+
+    return mutate(model, choose), tuple(choices)
+
+
+def mutate(model, choose):
+    """Changes a live graph in one place, or not at all; gives the name of what was done.
 
     Args:
-      draw: Given by Hypothesis.
       model: The root of the graph.
+      choose: Called with a number n; gives one of 0 to n - 1.
     """
     objects = [x for _, x in liftnn.iter_graph(model)]
     modules = [x for x in objects if isinstance(x, liftnn.Module)]
-    places = [(holder, key) for holder in objects for key in keys_of(holder)]
-    changes = {"nothing": lambda: None, "new attribute": lambda: setattr(draw(pick(modules)), "new", 1)}
-    if places:
-        holder, key = draw(pick(places))
-        changes["delete"] = lambda: delete(holder, key)
-        changes["clone"] = lambda: put(holder, key, liftnn.clone(Node(x=get(holder, key))).x)
-        changes["redirect"] = lambda: put(holder, key, draw(pick(objects)))
-        changes["static"] = lambda: put(holder, key, draw(st.sampled_from(STATICS)))
-        changes["array"] = lambda: put(holder, key, arrays()[draw(st.sampled_from(ARRAY_NAMES))])
-        changes["move to the end"] = lambda: move_to_the_end(holder, key)
     variables = [x for x in objects if isinstance(x, liftnn.Variable)]
-    if variables:
-        changes["metadata"] = lambda: draw(pick(variables)).set_metadata(**draw(st.sampled_from(METADATA)))
-        changes["value"] = lambda: setattr(draw(pick(variables)), "raw_value", arrays()["scalar"])
     lists = [x for x in objects if type(x) is list]
+    places = [(holder, key) for holder in objects for key in keys_of(holder)]
+
+    def pick(things):
+        return things[choose(len(things))]
+
+    changes = {"nothing": lambda: None, "new attribute": lambda: setattr(pick(modules), "new", 1)}
+    if places:
+        changes["delete"] = lambda: delete(*pick(places))
+        changes["clone"] = lambda: replace(pick(places), lambda x: liftnn.clone(Node(x=x)).x)
+        changes["redirect"] = lambda: put(*pick(places), pick(objects))
+        changes["static"] = lambda: put(*pick(places), pick(STATICS))
+        changes["array"] = lambda: put(*pick(places), arrays()[pick(ARRAY_NAMES)])
+        changes["move to the end"] = lambda: move_to_the_end(*pick(places))
+        changes["new variable"] = lambda: put(*pick(places), pick(VARIABLES)(arrays()[pick(ARRAY_NAMES)]))
+    if variables:
+        changes["metadata"] = lambda: pick(variables).set_metadata(**copy.deepcopy(pick(METADATA)))
+        changes["value"] = lambda: setattr(pick(variables), "raw_value", arrays()[pick(ARRAY_NAMES)])
     if lists:
-        changes["append"] = lambda: draw(pick(lists)).append(draw(st.sampled_from(STATICS)))
-    what = draw(st.sampled_from(sorted(changes)))
+        changes["append"] = lambda: pick(lists).append(pick(STATICS))
+    what = pick(sorted(changes))
     changes[what]()
     return what
-
-
-def pick(things):
-    """One of some things, chosen by position: Hypothesis need not look into them."""
-    return st.integers(0, len(things) - 1).map(things.__getitem__)
 
 
 def keys_of(holder):
@@ -245,6 +261,10 @@ def is_indexed(holder):
 
 def get(holder, key):
     return holder[key] if is_indexed(holder) else getattr(holder, key)
+
+
+def replace(place, change):
+    put(*place, change(get(*place)))
 
 
 def put(holder, key, x):
