@@ -78,6 +78,19 @@ def module_in_the_value_of_a_variable():
     liftnn.jit(change)(model)
 
 
+@message(
+    errors.StructureError,
+    "args[0].layers[1].scale is a function that holds an array computed inside the function, which a static value "
+    "cannot carry out.",
+    "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+)
+def closure_over_a_traced_array():
+    def attach(model, x):
+        model.layers.append(Holder(scale=lambda y: y * x))
+
+    liftnn.jit(attach)(Holder(layers=[Affine()]), 2.0)
+
+
 # --- jit
 
 

@@ -221,7 +221,9 @@ class Lifted:
         """Binds the functions for a structure that was not seen before."""
         plan = Plan(graph)
         o = self._options
-        pures = [purify(f, plan, o.name, o.sealed, o.returned(plan), o.check) for f in self._functions]
+        pures = [
+            purify(f, plan, o.name, o.sealed, o.returned(plan), o.check, o.commit) for f in self._functions
+        ]
         entry = (plan, self._bind(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]

@@ -13,6 +13,7 @@ from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.static import Static
 from liftnn.graph.walk import Rewalk, changed_value
+from liftnn.lifting.escape import check_static_values
 from liftnn.lifting.result import Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
 from liftnn.trees import Path, is_argument_array, is_array, key_of
@@ -27,6 +28,7 @@ def purify(
     sealed: bool = False,
     returned: Sequence[bool] | None = None,
     check: Callable[[Any], Any] | None = None,
+    commit: bool = True,
 ) -> PureCall:
     """A pure call that does what `function` does to the modules in its arguments.
 
@@ -38,6 +40,7 @@ def purify(
       returned: For each node whether its arrays, or value, are returned even if unchanged (they were donated). The
         default, None, means none.
       check: Called with what the function returned; raises if it is unfit.
+      commit: Whether what the call does will be put into live objects. The default is True.
 
     Returns:
       The pure call `(values, arrays) -> Result`.
@@ -55,7 +58,10 @@ def purify(
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
-            return _close(out, plan, merged, frame, returned)
+            result = _close(out, plan, merged, frame, returned)
+            if commit and frame.outer is frames.PLAIN:  # further in, a tracer may be one of an outer trace
+                check_static_values(plan, result.change)
+            return result
 
     return pure
 
