@@ -30,7 +30,7 @@ def test_changes_inside_a_transform_come_out_as_in_plain_python(transform, recip
     def change(model, x):
         for _, choices in changes:
             replay = iter(choices)
-            mutate(model, lambda n: next(replay))
+            mutate(model, lambda n, replay=replay: next(replay))
         return x * 2
 
     transform(change)(lifted, 1.0)
