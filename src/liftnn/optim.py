@@ -103,7 +103,7 @@ class Optimizer(Module):
         )
         for variable in variables.values():
             if not frames.may_write(variable._owner):
-                raise frames.write_error(variable._owner, f"the value of a {type(variable).__name__}")
+                raise frames.write_error(variable, "the value")
         gradients = _flatten(grads)
         _check_paths(
             gradients,

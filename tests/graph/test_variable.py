@@ -341,7 +341,7 @@ def test_a_write_under_a_raw_jax_transform_is_an_error():
     text = (
         "Cannot change {} of a Param here: it comes from plain Python, and this code runs under a raw JAX transform "
         "(jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.\n"
-        "Use the liftnn transform of the same name instead, and pass the object as an argument."
+        "Use the liftnn transform of the same name instead."
     )
 
     def write(attribute):

@@ -107,7 +107,7 @@ def gradients_of_a_subset():
     errors.TraceContextError,
     "Cannot change the value of a Variable here: it comes from plain Python, and this code runs under a raw JAX "
     "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
-    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+    "Use the liftnn transform of the same name instead.",
 )
 def value_written_under_raw_jit():
     jax.jit(Affine())(1.0)
@@ -117,7 +117,7 @@ def value_written_under_raw_jit():
     errors.TraceContextError,
     "Cannot change the attribute 'mode' of a Affine here: it comes from plain Python, and this code runs under a raw "
     "JAX transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
-    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+    "Use the liftnn transform of the same name instead.",
 )
 def attribute_set_under_raw_grad():
     model = Affine()
@@ -126,9 +126,9 @@ def attribute_set_under_raw_grad():
 
 @message(
     errors.TraceContextError,
-    "Cannot change the value of a Variable here: it was made inside liftnn.jit, and this code runs under a raw JAX "
+    "Cannot change the value of a Variable here: it comes from liftnn.jit, and this code runs under a raw JAX "
     "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
-    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+    "Use the liftnn transform of the same name instead.",
 )
 def value_written_under_raw_grad_inside_jit():
     liftnn.jit(lambda model, x: jax.grad(lambda y: model(y).sum())(x))(Affine(), 1.0)
@@ -136,18 +136,19 @@ def value_written_under_raw_grad_inside_jit():
 
 @message(
     errors.TraceContextError,
-    "Cannot change the value of a Variable here: it belongs to the code outside and reached liftnn.grad through a "
-    "closure.",
+    "Cannot change the attribute 'mode' of model.layers[0] (a Affine) here: it comes from plain Python and reached "
+    "liftnn.grad through a closure, where only values of Variables can be changed.",
     "Pass the object as an argument of the function given to liftnn.grad.",
 )
-def captured_value_written_in_grad():
-    model = Affine()
-    liftnn.grad(lambda x: model(x).sum())(1.0)
+def captured_attribute_set_in_grad():
+    model = Holder(layers=[Affine()])
+    liftnn.grad(lambda x: setattr(model.layers[0], "mode", "eval") or x)(1.0)
 
 
 @message(
     errors.TraceContextError,
-    "Cannot change the metadata of a Param here: it belongs to liftnn.jit and reached liftnn.vmap through a closure.",
+    "Cannot change the metadata of model.w (a Param) here: it comes from liftnn.jit and reached liftnn.vmap through a "
+    "closure, where only values of Variables can be changed.",
     "Pass the object as an argument of the function given to liftnn.vmap.",
 )
 def captured_metadata_set_in_vmap_inside_jit():
@@ -159,20 +160,22 @@ def captured_metadata_set_in_vmap_inside_jit():
 
 @message(
     errors.TraceContextError,
-    "Cannot read the value of a Param here: it reached liftnn.jit through a closure, and its value would be compiled "
-    "in as a constant that later changes do not reach.",
-    "Pass the object as an argument of the function given to liftnn.jit.",
+    "Cannot change the value of counter.calls (a Variable) here: it comes from plain Python, and this code runs under "
+    "a raw JAX transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a "
+    "tracer.",
+    "Use the liftnn transform of the same name instead.",
 )
-def captured_value_read_in_jit():
-    model = Affine()
-    liftnn.jit(lambda x: model.w * x)(1.0)
+def captured_value_written_under_raw_scan_inside_jit():
+    counter = Affine()
+    liftnn.jit(lambda xs: jax.lax.map(lambda x: counter(x), xs))(jnp.ones(2))
 
 
 @message(
     errors.TraceContextError,
-    "Cannot change args[0].calls (a Variable) here: it comes from plain Python, and this code runs under a raw JAX "
-    "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
-    "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+    "Cannot change the state of args[0].calls (a Variable) here: it comes from plain Python, and this code runs under "
+    "a raw JAX transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a "
+    "tracer.",
+    "Use the liftnn transform of the same name instead.",
 )
 def captured_module_written_by_our_jit_under_raw_jit():
     model = Affine()
@@ -193,23 +196,25 @@ def variable_passed_to_raw_jit_and_written():
 
 
 @message(
-    errors.StructureError,
-    "args[0].kept: A Affine from outside the transformed function was put here or returned.",
-    "Pass it as an argument of the function, or make it inside.",
+    errors.TraceContextError,
+    "model.layers (a list) was changed in liftnn.jit, which it reached through a closure, where only values of "
+    "Variables can be changed.",
+    "Pass the module that holds it as an argument of the function given to liftnn.jit.",
 )
-def captured_module_attached_in_vmap():
-    outside = Affine()
-    liftnn.vmap(lambda model, x: setattr(model, "kept", outside), in_axes=(None, 0))(Affine(), jnp.ones(2))
+def captured_list_grown_in_jit():
+    model = Holder(layers=[Affine()])
+    liftnn.jit(lambda x: model.layers.append(Affine()))(1.0)
 
 
 @message(
     errors.StructureError,
-    "the output.model: A Affine from outside the transformed function was put here or returned.",
-    "Pass it as an argument of the function, or make it inside.",
+    "args[0].kept: A Affine that was made in a call which is over was put here or returned.",
+    "Return it from that call, or attach it to a module that was an argument there.",
 )
-def captured_module_returned_from_vmap():
-    outside = Affine()
-    liftnn.vmap(lambda x: {"model": outside})(jnp.ones(2))
+def module_of_a_call_that_is_over_attached():
+    leaked = []
+    liftnn.jit(lambda x: leaked.append(Affine()) or x)(1.0)
+    liftnn.jit(lambda model: setattr(model, "kept", leaked[0]))(Affine())
 
 
 @message(

@@ -8,6 +8,11 @@ moment it was opened. So three situations can be told apart when an object is wr
 - it belongs to an outer frame: it was captured through a closure;
 - JAX has gone into another trace since: the code runs under a raw JAX transform.
 
+A captured object is an argument that nobody wrote down: the transform splits it with the others, and a frame knows
+which copy *stands for* it inside. So its Variables are read and written through the copy (`inside`). One that was not
+foreseen is noted as missing; it gets a stand-in until the function has returned, and then the call is made again with
+it as an input.
+
 An object made under a raw JAX transform belongs to that trace alone; its owner is a `RawTrace`. A Variable that such a
 transform has taken apart and put together again, because it stood among its arguments, is `COPIED`: it can be read, and
 writing it would be lost.
@@ -16,7 +21,7 @@ writing it would be lost.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,18 +35,60 @@ class Frame:
 
     Args:
       name: Name of the transform, for messages.
-      sealed: Whether objects of outer frames may not even be read, because what is read now would be a constant of
-        a program that is compiled once and run many times.
       outer: The frame around it; None for plain Python.
     """
 
-    __slots__ = ("__weakref__", "name", "outer", "sealed", "trace_state")
+    __slots__ = ("__weakref__", "_copies", "_path_of", "missing", "name", "outer", "trace_state")
 
-    def __init__(self, name: str, sealed: bool = False, outer: Frame | None = None):
+    def __init__(self, name: str, outer: Frame | None = None):
         self.name = name
-        self.sealed = sealed
         self.outer = outer
         self.trace_state = get_opaque_trace_state()
+        self.missing: list[Any] = []
+        """Objects of outer frames that were used here and are no inputs."""
+        self._copies: dict[int, tuple[Any, Any, int]] = {}
+        self._path_of: Callable[[int], str] | None = None
+
+    def admit(self, originals: Sequence[Any], copies: Sequence[Any], path_of: Callable[[int], str]) -> None:
+        """Lets copies stand for objects of outer frames.
+
+        Args:
+          originals: The objects.
+          copies: What stands for each.
+          path_of: Gives the path of each, by position, in words.
+        """
+        self._copies = {id(x): (x, c, i) for i, (x, c) in enumerate(zip(originals, copies, strict=True))}
+        self._path_of = path_of
+
+    def standing_for(self, x: Any) -> Any:
+        """What stands here for an object of an outer frame: a copy, or a stand-in if nobody has foreseen it."""
+        found = self._copies.get(id(x))
+        if found is None:
+            self.missing.append(x)
+            found = self._copies[id(x)] = (x, x.stand_in(self), -1)
+        return found[1]
+
+    def close(self) -> None:
+        """Lets go of what stands for what: the copies refer to their frame, which would be a cycle."""
+        self._copies = {}
+        self._path_of = None
+
+    def path_to(self, x: Any) -> str | None:
+        """The path of an object of an outer frame, None if it is no input."""
+        position = self._copies.get(id(x), (x, x, -1))[2]
+        return None if position < 0 or self._path_of is None else self._path_of(position)
+
+
+class Missing(Exception):  # noqa: N818  # no error: it asks for another try
+    """Raised when a function has returned that used captured objects which were no inputs.
+
+    Args:
+      objects: The objects.
+    """
+
+    def __init__(self, objects: list[Any]):
+        super().__init__()
+        self.objects = objects
 
 
 class RawTrace:
@@ -70,9 +117,10 @@ COPIED = _Copied()
 
 
 class _Current(threading.local):
-    """The innermost frame of each thread."""
+    """The innermost frame of each thread, and what is passed on to the next one."""
 
     frame: Frame
+    offer: tuple[Any, Sequence[Any]] = (None, ())
 
 
 def _make_plain_frame() -> Frame:
@@ -94,11 +142,11 @@ open_frames = 0
 
 
 @contextmanager
-def open_frame(name: str, sealed: bool = False) -> Iterator[Frame]:
+def open_frame(name: str) -> Iterator[Frame]:
     """Makes a new frame the innermost one of this thread."""
     global open_frames
     outer = _current.frame
-    frame = Frame(name, sealed, outer)
+    frame = Frame(name, outer)
     with _lock:
         open_frames += 1
     _current.frame = frame
@@ -106,8 +154,31 @@ def open_frame(name: str, sealed: bool = False) -> Iterator[Frame]:
         yield frame
     finally:
         _current.frame = outer
+        frame.close()
         with _lock:
             open_frames -= 1
+
+
+@contextmanager
+def offer(plan: Any, objects: Sequence[Any]) -> Iterator[None]:
+    """Says which live objects the arguments of a call are, to the frames that the call will open.
+
+    Args:
+      plan: The structure of the arguments, by which those frames recognise them.
+      objects: The objects by number.
+    """
+    before = _current.offer
+    _current.offer = (plan, objects)
+    try:
+        yield
+    finally:
+        _current.offer = before
+
+
+def offered(plan: Any) -> Sequence[Any]:
+    """The live objects that were offered for a plan; none if that call is over."""
+    known, objects = _current.offer
+    return objects if known is plan else ()
 
 
 def current_frame() -> Frame:
@@ -133,53 +204,71 @@ def may_write(owner: Any) -> bool:
     return False
 
 
-def may_read(owner: Any) -> bool:
-    """Whether an object of `owner` may be read by the code that runs now."""
+def frames_up_to(x: Any) -> list[Frame] | None:
+    """The frames from the innermost one up to that of an object, which is left out; None if that one is closed."""
+    owner = x._owner
     home = owner.frame if type(owner) is RawTrace else owner
+    between: list[Frame] = []
     frame: Frame | None = _current.frame
-    while frame is not None and frame is not home:
-        if frame.sealed:
-            return owner is COPIED
+    while frame is not home:
+        if frame is None:
+            return None
+        between.append(frame)
         frame = frame.outer
-    return True
+    return between
 
 
-def write_error(owner: Any, what: str) -> errors.TraceContextError:
+def inside(x: Any) -> Any:
+    """The object that stands for `x` in the innermost frame: `x` itself if it belongs there.
+
+    Args:
+      x: A Variable or Module.
+
+    Returns:
+      The copy of a captured object that is an input; a stand-in for one that is not.
+    """
+    if _current.frame is PLAIN or x._owner is _current.frame:
+        return x
+    for frame in reversed(frames_up_to(x) or ()):
+        x = frame.standing_for(x)
+    return x
+
+
+def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
     """The error for a write that `may_write` refuses.
 
     Args:
-      owner: The owner of the object.
-      what: The object in words, such as `"a Param"` or `"the attribute 'w' of a Linear"`.
+      x: The object.
+      what: What of it was to be changed, such as `"the value"` or `"the attribute 'w'"`.
+      path: Where it stands. The default, None, asks the innermost frame.
 
     Returns:
       The error to raise.
     """
-    frame = _current.frame
+    frame, owner = _current.frame, x._owner
+    path = path or frame.path_to(x)
+    of = f"{path} (a {type(x).__name__})" if path else f"a {type(x).__name__}"
     if owner is COPIED:
         return errors.TraceContextError(
-            f"Cannot change {what} here: it is a copy that a raw JAX transform made of its argument, and the change "
-            "would be lost.",
+            f"Cannot change {what} of {of} here: it is a copy that a raw JAX transform made of its argument, and the "
+            "change would be lost.",
             "Use the liftnn transform of the same name instead.",
         )
-    if owner is frame:
-        inside = f"was made inside liftnn.{frame.name}" if frame is not PLAIN else "comes from plain Python"
+    if get_opaque_trace_state() != frame.trace_state:
         return errors.TraceContextError(
-            f"Cannot change {what} here: it {inside}, and this code runs under a raw JAX transform "
-            "(jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
-            "Use the liftnn transform of the same name instead, and pass the object as an argument.",
+            f"Cannot change {what} of {of} here: it comes from {_origin(owner)}, and this code runs under a raw JAX "
+            "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
+            "Use the liftnn transform of the same name instead.",
         )
-    origin = f"liftnn.{owner.name}" if isinstance(owner, Frame) and owner is not PLAIN else "the code outside"
     return errors.TraceContextError(
-        f"Cannot change {what} here: it belongs to {origin} and reached liftnn.{frame.name} through a closure.",
+        f"Cannot change {what} of {of} here: it comes from {_origin(owner)} and reached liftnn.{frame.name} through a "
+        "closure, where only values of Variables can be changed.",
         f"Pass the object as an argument of the function given to liftnn.{frame.name}.",
     )
 
 
-def read_error(what: str) -> errors.TraceContextError:
-    """The error for a read that `may_read` refuses."""
-    name = _current.frame.name
-    return errors.TraceContextError(
-        f"Cannot read {what} here: it reached liftnn.{name} through a closure, and its value would be compiled in as "
-        "a constant that later changes do not reach.",
-        f"Pass the object as an argument of the function given to liftnn.{name}.",
-    )
+def _origin(owner: Any) -> str:
+    """Where objects of an owner come from, in words."""
+    if isinstance(owner, RawTrace):
+        return "another trace"
+    return "plain Python" if owner is PLAIN else f"liftnn.{owner.name}"

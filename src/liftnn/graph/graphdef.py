@@ -249,7 +249,7 @@ def split(tree: Any, /, *filters: Filter) -> tuple[Any, ...]:
 def leaf_of(walk: Walk, arrays: list[Any], leaf: Leaf) -> Any:
     """The Variable or bare array that stands at a leaf of the graph."""
     if leaf.position < 0:
-        return walk.objects[leaf.node]
+        return frames.inside(walk.objects[leaf.node])
     return (arrays if leaf.node < 0 else walk.arrays[leaf.node])[leaf.position]
 
 

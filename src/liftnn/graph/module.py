@@ -57,7 +57,12 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not frames.may_write(self._owner):
-            raise frames.write_error(self._owner, f"the attribute {name!r} of a {type(self).__name__}")
+            if self.__dict__.get(name, _ABSENT) is value:
+                return  # `self.count += 1` has written the Variable already
+            if isinstance(getattr(type(self), name, None), property):  # its setter is a method like others
+                object.__setattr__(self, name, value)
+                return
+            raise frames.write_error(self, f"the attribute {name!r}")
         old = self.__dict__.get(name, _ABSENT)
         object.__setattr__(self, name, value)
         if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
@@ -65,9 +70,20 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         if not frames.may_write(self._owner):
-            raise frames.write_error(self._owner, f"the attribute {name!r} of a {type(self).__name__}")
+            raise frames.write_error(self, f"the attribute {name!r}")
         object.__delattr__(self, name)
         end_watches(self)
+
+    def stand_in(self: M, owner: Any) -> M:
+        """What stands for a captured module that is no input: itself, since its attributes are read from it.
+
+        Args:
+          owner: The frame it is used in.
+
+        Returns:
+          The module.
+        """
+        return self
 
     def split(self, *filters: Filter) -> tuple[Any, ...]:
         """Divides the module into States and a GraphDef; see `liftnn.split`.

@@ -73,40 +73,52 @@ class Variable(Operators):
     @property
     def value(self) -> Any:
         """What the box holds, after the get hooks; assigning stores what the set hooks return."""
-        if frames.open_frames and not frames.may_read(self._owner):
-            raise frames.read_error(f"the value of a {type(self).__name__}")
-        value = self._value
+        box = frames.inside(self) if frames.open_frames else self
+        value = box._value
         on_get = getattr(type(self), "on_get_value", None)
         if on_get is not None:
-            value = on_get(self, value)
-        for hook in self._metadata.reads:
-            value = hook(self, value)
+            value = on_get(box, value)
+        for hook in box._metadata.reads:
+            value = hook(box, value)
         return value
 
     @value.setter
     def value(self, value: Any) -> None:
-        if not frames.may_write(self._owner):
-            raise frames.write_error(self._owner, f"the value of a {type(self).__name__}")
+        box = self._writable("the value")
         value = unwrap(value)
         on_set = getattr(type(self), "on_set_value", None)
         if on_set is not None:
-            value = on_set(self, value)
-        for hook in self._metadata.writes:
-            value = hook(self, value)
-        _set_value(self, _checked(value))
+            value = on_set(box, value)
+        for hook in box._metadata.writes:
+            value = hook(box, value)
+        _set_value(box, _checked(value))
 
     @property
     def raw_value(self) -> Any:
         """What the box holds, past all hooks."""
-        if frames.open_frames and not frames.may_read(self._owner):
-            raise frames.read_error(f"the value of a {type(self).__name__}")
-        return self._value
+        return (frames.inside(self) if frames.open_frames else self)._value
 
     @raw_value.setter
     def raw_value(self, value: Any) -> None:
-        if not frames.may_write(self._owner):
-            raise frames.write_error(self._owner, f"the value of a {type(self).__name__}")
-        _set_value(self, _checked(unwrap(value)))
+        _set_value(self._writable("the value"), _checked(unwrap(value)))
+
+    def _writable(self: V, what: str) -> V:
+        """The Variable that stands for this one in the innermost frame, if its value may be written here."""
+        box = frames.inside(self) if frames.open_frames else self
+        if not frames.may_write(box._owner):
+            raise frames.write_error(self, what)
+        return box
+
+    def stand_in(self: V, owner: Any) -> V:
+        """What stands for a captured Variable that is no input, until the function has returned.
+
+        Args:
+          owner: The frame it is used in.
+
+        Returns:
+          A Variable like this one.
+        """
+        return make_variable(type(self), self._value, self._metadata, owner)
 
     def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
         """The metadata, or one entry of it.
@@ -133,7 +145,7 @@ class Variable(Operators):
           TraceContextError: If the Variable belongs to another trace.
         """
         if not frames.may_write(self._owner):
-            raise frames.write_error(self._owner, f"the metadata of a {type(self).__name__}")
+            raise frames.write_error(self, "the metadata")
         set_metadata_past_checks(self, Metadata.of({**self._metadata.given, **metadata}))
 
     def has_metadata(self, name: str) -> bool:
@@ -161,7 +173,7 @@ class Variable(Operators):
         if name not in given:
             raise errors.AttributeNameError(f"A {type(self).__name__} has no metadata {name!r}.")
         if not frames.may_write(self._owner):
-            raise frames.write_error(self._owner, f"the metadata of a {type(self).__name__}")
+            raise frames.write_error(self, "the metadata")
         del given[name]
         set_metadata_past_checks(self, Metadata.of(given))
 

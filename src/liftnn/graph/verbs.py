@@ -65,7 +65,7 @@ def update(tree: Any, /, *states: State) -> None:
         raise mismatch("The State does not fit the module", (), unknown)
     for variable, _ in writes:
         if not frames.may_write(variable._owner):
-            raise frames.write_error(variable._owner, f"the value of a {type(variable).__name__}")
+            raise frames.write_error(variable, "the value")
     for variable, new in writes:
         if isinstance(new, Variable):
             metadata = adopt(variable._metadata, new._metadata)
@@ -90,9 +90,7 @@ def _check_settable(graphdef: GraphDef, leaf: Leaf, objects: list[Any]) -> None:
         )
     for holder in (objects[n] for n in changed):
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
-            raise frames.write_error(
-                holder._owner, f"the attribute {leaf.path[-1]!r} of a {type(holder).__name__}"
-            )
+            raise frames.write_error(holder, f"the attribute {leaf.path[-1]!r}")
 
 
 def _set_child(holder: Any, key: Any, x: Any) -> None:
@@ -125,7 +123,7 @@ def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable]:
 def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable]:
     """Every path of every Variable, so that a shared one is found under each of its names."""
     return {
-        path: walk.objects[number]
+        path: frames.inside(walk.objects[number])
         for number, paths in find_all_paths(graphdef).items()
         if graphdef.specs[number].kind is VARIABLE
         for path in paths
@@ -172,7 +170,7 @@ def pop(tree: Any, /, *filters: Filter) -> Any:
         part = first_match(predicates, leaf.path, x)
         if part >= 0:
             if not frames.may_write(x._owner):
-                raise frames.write_error(x._owner, f"the value of a {type(x).__name__}")
+                raise frames.write_error(x, "the value")
             parts[part][leaf.path] = x.copy()
             emptied.append(x)
     for x in emptied:

@@ -227,9 +227,17 @@ class Rewalk(Walk):
       owner: The frame in which the call ran: nothing else may be attached.
       returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
       paths: Gives the path of a known node, for messages.
+      originals: The live objects that the known nodes are copies of, by number: a captured one may be met.
     """
 
-    def __init__(self, before: Any, owner: Any, returned: Sequence[bool] | None, paths: Any):
+    def __init__(
+        self,
+        before: Any,
+        owner: Any,
+        returned: Sequence[bool] | None,
+        paths: Any,
+        originals: Sequence[Any] = (),
+    ):
         super().__init__()
         self.before = before
         self.owner = owner
@@ -237,7 +245,7 @@ class Rewalk(Walk):
         self.paths = paths
         self.known = len(before.objects)
         self.objects = list(before.objects)
-        self.numbers = {id(x): i for i, x in enumerate(self.objects)}
+        self.numbers = {id(x): i for i, x in (*enumerate(originals), *enumerate(self.objects))}
         self.specs = [None] * self.known
         self.arrays = [[] for _ in self.objects]
         self.changed: set[int] = set()
@@ -256,6 +264,8 @@ class Rewalk(Walk):
             self._check_owner(kind, child)
         elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
             del self.numbers[id(child)]  # changed in place: on the outside it will be a new one
+        elif number < self.known:
+            child = self.objects[number]  # a captured object may stand where its copy belongs
         return super()._enter(kind, cls, child)
 
     def _replace_frozen(self) -> None:
@@ -266,13 +276,15 @@ class Rewalk(Walk):
             self.changed.add(i)
 
     def _check_owner(self, kind: NodeKind, child: Any) -> None:
-        """Refuses an object of an outer frame that is not an argument."""
+        """Asks for an object of an outer frame that is no input yet; refuses one of a trace that is over."""
         if kind is VARIABLE or kind is MODULE:
             owner = child._owner
             if isinstance(owner, frames.Frame) and owner is not self.owner:
+                if frames.frames_up_to(child) is not None:
+                    raise frames.Missing([child])
                 raise errors.StructureError(
-                    f"A {type(child).__name__} from outside the transformed function was put here or returned.",
-                    "Pass it as an argument of the function, or make it inside.",
+                    f"A {type(child).__name__} that was made in a call which is over was put here or returned.",
+                    "Return it from that call, or attach it to a module that was an argument there.",
                 )
 
     def _pytree_changed(self, number: int, child: Any) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -19,13 +20,15 @@ from liftnn.graph.module import Module
 from liftnn.graph.static import Static
 from liftnn.graph.variable import Variable
 from liftnn.graph.walk import Walk
+from liftnn.lifting.capture import find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
-from liftnn.lifting.result import Plan, Result, name_argument
+from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
 from liftnn.trees import is_argument_array, is_array, key_of
 
 Bind = Callable[..., PureCall]
 Finish = Callable[[Any, Any], Any]
+T = TypeVar("T")
 
 
 class StaticArgument:
@@ -41,6 +44,10 @@ class StaticArgument:
         self.value = value
 
 
+_PINNED = StaticArgument(None)
+"""Stands in the arguments for what of the captured modules is a constant; see `pin`."""
+
+
 class Options(NamedTuple):
     """How a transform wants its arguments and functions handled.
 
@@ -49,7 +56,6 @@ class Options(NamedTuple):
       finish: Makes the value that the user gets from the function's output and `Result.extra`. The default, None,
         gives the output.
       static_leaves: Whether arguments may have leaves that are neither arrays nor modules; they are then static.
-      sealed: Whether the function may not read objects that are no arguments; see `Frame`.
       commit: Whether what the function does to its arguments is put into them. If not, the output is made of copies.
       returned: From a plan, for each node whether its arrays or value come back even if unchanged.
       check: Called with the function's output, as soon as it has returned; raises if it is unfit.
@@ -58,7 +64,6 @@ class Options(NamedTuple):
     name: str
     finish: Finish | None = None
     static_leaves: bool = True
-    sealed: bool = False
     commit: bool = True
     returned: Callable[[Plan], Sequence[bool] | None] = lambda plan: None
     check: Callable[[Any], Any] | None = None
@@ -74,6 +79,7 @@ class Call(NamedTuple):
       values: The values of the Variables.
       arrays: The bare arrays.
       static: The static arguments by position (None where there is another) and by name.
+      checks: Whether the captured modules are still those that the function would reach.
     """
 
     bound: Any
@@ -82,6 +88,7 @@ class Call(NamedTuple):
     values: list[Any]
     arrays: list[Any]
     static: tuple[list[StaticArgument | None], dict[str, Any]]
+    checks: Sequence[Callable[[], bool]] = ()
 
 
 def lift(
@@ -156,12 +163,17 @@ class Lifted:
         self._bind = bind
         self._options = options
         self._bound: dict[Description, tuple[Plan, Any]] = {}
+        self._found: list[weakref.ref[Any]] = []
         functools.update_wrapper(self, functions[0], updated=())
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the transformed function."""
-        call = self._open(args, kwargs)
-        return self._close(call, call.bound(call.values, call.arrays))
+        call, result = self._run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
+        return self._close(call, result)
+
+    def carried_functions(self) -> tuple[Any, ...]:
+        """The functions, and the arguments that come with them, in which captured modules may be found."""
+        return (*self._functions, *self._first, self._stored)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -175,16 +187,51 @@ class Lifted:
         """The arguments as they are split; a transform with static arguments marks them here."""
         return args, kwargs
 
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Splits the arguments and finds, or makes, the bound call for their structure."""
+    def _run(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
+        """Splits the arguments and acts on the call; once more if captured objects turn up that were no inputs."""
+        extra: list[Any] = []
+        while True:
+            call = self._open(args, kwargs, extra)
+            try:
+                with frames.offer(call.plan, call.objects):
+                    return call, action(call)
+            except frames.Missing as missing:
+                self._note(extra, missing.objects)
+
+    def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
+        """Notes captured objects that are to be inputs in the next try."""
+        for x in objects:
+            assert not any(x is y for y in extra)
+            extra.append(x)
+            if x._owner is frames.PLAIN:
+                self._found = [r for r in self._found if r() is not None]
+                self._found.append(weakref.ref(x))
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
+        """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
         args, kwargs = self._arguments((*self._first, *args), kwargs)
-        tree = (args, kwargs) if self._stored is None else (args, kwargs, self._stored)
+        stored = self._stored or ((), {})
+        captured = find_captured((*self._functions, *_functions_in(*stored), *_functions_in(args, kwargs)))
+        roots = dict(captured.roots)
+        for x in (*(r() for r in self._found), *extra):
+            if x is not None and not any(x is y for y in roots.values()):
+                roots[f"captured[{len(roots)}]"] = x
+        roots = {
+            name: frames.inside(x) for name, x in roots.items() if frames.frames_up_to(x) is not None
+        }  # what belongs to a call that is over is left alone
+        tree: tuple[Any, ...] = (args, kwargs)
+        if self._stored is not None or roots:
+            tree = (*tree, stored)
+        if roots:
+            tree = (*tree, roots, _PINNED)
         walk = Walk()
         entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
         edges: list[Any] = []
         arrays: list[Any] = []
         for path, leaf in entries:
-            if type(leaf) is StaticArgument:
+            if leaf is _PINNED:
+                edges.append(Static(pin(walk, edges[-len(roots) :])))
+            elif type(leaf) is StaticArgument:
                 edges.append(Static(leaf.value))
             elif is_object(leaf) or is_array(leaf):
                 walk.root = name_argument(tuple(map(key_of, path[:2])))
@@ -196,22 +243,22 @@ class Lifted:
         graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen))
         arrays += [a for found in walk.arrays for a in found]
         plan, bound = self._bound.get(graph) or self._make(graph)
-        objects = walk.objects
+        objects = [frames.inside(x) if isinstance(x, Variable) else x for x in walk.objects]
         values = [
             encode(objects[number].raw_value, lambda number=number: plan.path_of(number))
             for number in plan.variables
         ]
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
-        return Call(bound, plan, objects, values, arrays, static)
+        return Call(bound, plan, objects, values, arrays, static, captured.checks)
 
     def _leaf_edge(self, leaf: Any, path: tuple[Any, ...], arrays: list[Any]) -> Any:
         """The edge of a leaf of the arguments that is neither an object nor an array."""
         keys = tuple(map(key_of, path))
-        if is_argument_array(leaf) and keys[0] != 2:
+        if is_argument_array(leaf) and keys[0] != STORED:
             arrays.append(leaf)
             return ARRAY
-        if not self._options.static_leaves and keys[0] != 2:
+        if not self._options.static_leaves and keys[0] != STORED:
             raise errors.ArgumentTypeError(
                 f"{name_argument(keys)} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
             )
@@ -221,9 +268,7 @@ class Lifted:
         """Binds the functions for a structure that was not seen before."""
         plan = Plan(graph)
         o = self._options
-        pures = [
-            purify(f, plan, o.name, o.sealed, o.returned(plan), o.check, o.commit) for f in self._functions
-        ]
+        pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in self._functions]
         entry = (plan, self._bind(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]
@@ -246,7 +291,7 @@ def _check_writable(call: Call, result: Result) -> None:
     for number in (*written, *(number for number, _ in result.change.changed)):
         x = call.objects[number]
         if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
-            raise frames.write_error(x._owner, f"{call.plan.path_of(number)} (a {type(x).__name__})")
+            raise frames.write_error(x, "the state", call.plan.path_of(number))
 
 
 def commit_result(call: Call, result: Result, objects: list[Any]) -> Any:
@@ -272,6 +317,12 @@ def commit_to_copies(call: Call, result: Result) -> Any:
     values, arrays = jax.eval_shape(lambda *x: x, call.values, call.arrays)
     _, merged = merge_all(call.plan.graph, values, arrays, frames.owner_now())
     return commit_result(call, result, merged.objects)
+
+
+def _functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The functions among the arguments: they may capture modules too."""
+    given = (x.value if type(x) is StaticArgument else x for x in (*args, *kwargs.values()))
+    return [x for x in given if callable(x) and not is_object(x)]
 
 
 def _is_leaf(x: Any) -> bool:

@@ -21,8 +21,8 @@ class PlanCache:
     """The plans of one jitted function, by the structure of the arguments and the identity of the modules in them.
 
     The first module among the arguments owns a plan; here it is referred to weakly. A plan for arguments without a
-    module is owned here; it holds no object of the user's. When one of the modules dies the plan is forgotten, before
-    another object can have the same id.
+    module is owned here; it holds no object of the user's but what the function captures, which the function holds
+    too. When one of the modules dies the plan is forgotten, before another object can have the same id.
     """
 
     __slots__ = ("__weakref__", "_owned", "direct", "plans")
@@ -66,9 +66,12 @@ class PlanCache:
           The plan, or None if the arguments hold something whose changes could not be seen.
         """
         graph = call.plan.graph
-        roots = {i: e for i, e in enumerate(graph.edges) if type(e) is int}
+        roots = {i: e for i, e in enumerate(graph.edges[: len(leaves)]) if type(e) is int}
         objects = [leaves[i] for i in roots]
-        if graph.treedef != key[0] or not all(isinstance(x, _OBJECTS) for x in objects):
+        given = key[0].children()
+        if graph.treedef.children()[: len(given)] != given or not all(
+            isinstance(x, _OBJECTS) for x in objects
+        ):
             return None
         if any(isinstance(x, _OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
             return None
@@ -80,8 +83,8 @@ class PlanCache:
             plan = WarmPlan(call, roots, since)
         except UnfitError:
             return None
-        plan.dynamic = [i for i, e in enumerate(graph.edges) if e is ARRAY]
-        plan.whole = len(plan.dynamic) == len(graph.edges)
+        plan.dynamic = [i for i, e in enumerate(graph.edges[: len(leaves)]) if e is ARRAY]
+        plan.whole = len(plan.dynamic) == len(leaves)
         self._keep(key, direct, plan, objects)
         return plan
 

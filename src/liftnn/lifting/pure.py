@@ -13,6 +13,7 @@ from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.static import Static
 from liftnn.graph.walk import Rewalk, changed_value
+from liftnn.lifting.capture import containers_kept
 from liftnn.lifting.escape import check_static_values
 from liftnn.lifting.result import Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
@@ -25,7 +26,6 @@ def purify(
     function: Callable[..., Any],
     plan: Plan,
     name: str,
-    sealed: bool = False,
     returned: Sequence[bool] | None = None,
     check: Callable[[Any], Any] | None = None,
     commit: bool = True,
@@ -36,7 +36,6 @@ def purify(
       function: The user's function.
       plan: The arguments' structure.
       name: The transform, for messages.
-      sealed: Whether objects from outside may not be read; see `Frame`.
       returned: For each node whether its arrays, or value, are returned even if unchanged (they were donated). The
         default, None, means none.
       check: Called with what the function returned; raises if it is unfit.
@@ -47,18 +46,20 @@ def purify(
     """
 
     def pure(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-        with frames.open_frame(name, sealed) as frame:
+        originals = frames.offered(plan)
+        with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, [decode(v) for v in values], arrays, frame)
+            frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
             before = _argument_leaves(tree)
-            args, kwargs, *stored = tree
-            if stored:
-                (stored_args, stored_kwargs), *_ = stored
-                args, kwargs = (*stored_args, *args), {**stored_kwargs, **kwargs}
-            out = function(*args, **kwargs)
+            args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
+            with containers_kept(plan, originals, name):
+                out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
+            if frame.missing:
+                raise frames.Missing(frame.missing)
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
-            result = _close(out, plan, merged, frame, returned)
+            result = _close(out, plan, merged, frame, returned, originals)
             if commit and frame.outer is frames.PLAIN:  # further in, a tracer may be one of an outer trace
                 check_static_values(plan, result.change)
             return result
@@ -85,7 +86,12 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
 
 
 def _close(
-    out: Any, plan: Plan, merged: Merged, frame: frames.Frame, returned: Sequence[bool] | None
+    out: Any,
+    plan: Plan,
+    merged: Merged,
+    frame: frames.Frame,
+    returned: Sequence[bool] | None,
+    originals: Sequence[Any],
 ) -> Result:
     """Walks what the function returned and what it was given, and says what is new."""
 
@@ -93,7 +99,7 @@ def _close(
         path = plan.node_paths[number][0]
         return name_argument(path[:2]), path[2:]
 
-    walk = Rewalk(merged, frame, returned, place)
+    walk = Rewalk(merged, frame, returned, place, originals)
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
     edges: list[Any] = []
     arrays: list[Any] = []

@@ -14,6 +14,9 @@ from liftnn.graph.merge import Change, merge_all
 from liftnn.graph.metadata import Metadata
 from liftnn.trees import Path, format_path
 
+STORED, CAPTURED, PINNED = 2, 3, 4
+"""Positions in the tree that is split: the arguments stored in a partial, and what the function captures."""
+
 
 class Result(NamedTuple):
     """The result of a pure call: a JAX pytree whose static part is `change`.
@@ -68,7 +71,8 @@ class Plan:
     `arrays` one for each bare array: first those among the leaves of the arguments, then those of each node.
 
     Args:
-      graph: The description of `(args, kwargs)`, and of the arguments stored in a partial if there are any.
+      graph: The description of `(args, kwargs)`; where there are some, followed by the arguments stored in a partial,
+        the captured modules by name, and what of those is a constant.
 
     Example:
       >>> import liftnn
@@ -105,9 +109,19 @@ class Plan:
         return [self.graph.specs[number].type for number in self.variables]
 
     @functools.cached_property
+    def leaf_paths(self) -> list[Path]:
+        """The path of each leaf of the arguments."""
+        return root_paths(self.graph)
+
+    @functools.cached_property
+    def captured(self) -> dict[int, Path]:
+        """The nodes that the function reaches through what it captures, by number."""
+        return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
+
+    @functools.cached_property
     def leaf_names(self) -> list[str]:
         """What each leaf of the arguments is called, such as `args[0].layers`."""
-        return [name_argument(path) for path in root_paths(self.graph)]
+        return [name_argument(path) for path in self.leaf_paths]
 
     @functools.cached_property
     def arguments(self) -> tuple[list[Argument], dict[str, Argument]]:
@@ -247,8 +261,9 @@ class Plan:
 
 
 def name_argument(path: Path) -> str:
-    """A path from `(args, kwargs, stored)` down, in words."""
-    which = ("args", "kwargs", "partial")[path[0]]
-    if len(path) == 1:
-        return which
-    return format_path(path[2:], f"{which}[{path[1]!r}]")
+    """A path from the top of what is split down, in words."""
+    position, *rest = path
+    if position == CAPTURED and rest:
+        return format_path(rest[1:], str(rest[0]))
+    which = ("args", "kwargs", "partial", "captured", "pinned")[position]
+    return format_path(rest[1:], f"{which}[{rest[0]!r}]") if rest else which

@@ -153,24 +153,25 @@ class WarmPlan:
         self._mixed: list[tuple[Any, NodeSpec, list[Any]]] = []
         self._sets: list[tuple[Any, Snapshot]] = []
         self._arrays: list[Callable[[], Any]] = []
+        self._pinned: list[tuple[Callable[[], Any], Any]] = []
         self._returns: dict[int, _Return] = {}
         self.dynamic: list[int] = []
         self.whole = False
         self.cache: Any = None
         self.references: list[Any] = []
-        for x, spec in zip(call.objects, self.graph.specs, strict=True):
-            self._remember(x, spec)
+        for number, (x, spec) in enumerate(zip(call.objects, self.graph.specs, strict=True)):
+            self._remember(x, spec, number in call.plan.captured)
         self.variables = [call.objects[n] for n in call.plan.variables]
         self.root_slots = {call.plan.slots[n]: leaf for leaf, n in roots.items() if n in call.plan.slots}
         for slot in self.root_slots:
             self.variables[slot] = None
         for number in roots.values():
             self.call.objects[number] = None
-        self.fixed = not (self._lists or self._mixed or self._sets)
+        self.fixed = not (self._lists or self._mixed or self._sets or self._pinned or call.checks)
         self.watch = start_watch([x for x in call.objects if hasattr(type(x), "__graph_node__")], since)
         self.watch.plan = weakref.ref(self)
 
-    def _remember(self, x: Any, spec: NodeSpec) -> None:
+    def _remember(self, x: Any, spec: NodeSpec, captured: bool) -> None:
         """Notes how to see that a node has changed, and where its bare arrays stand."""
         if not spec.keys and spec.kind is VARIABLE:
             return
@@ -185,7 +186,10 @@ class WarmPlan:
             self._mixed.append((x, spec, kept))
         for key, edge, child in zip(spec.keys, spec.edges, children, strict=True):
             if edge is ARRAY:
-                self._arrays.append(_reader(x, spec, key, child))
+                read = _reader(x, spec, key, child)
+                self._arrays.append(read)
+                if captured:  # the code reads it where it stands, so it is a constant of the program
+                    self._pinned.append((read, child))
             elif type(edge) is Static and isinstance(edge.key, Snapshot):
                 self._sets.append((child, edge.key))
 
@@ -223,7 +227,11 @@ class WarmPlan:
             extra, keys, children = spec.kind.open(x)
             if keys != spec.keys or extra != spec.extra or not all(map(_same, children, kept, spec.edges)):
                 return False
-        return all(Snapshot(x) == snapshot for x, snapshot in self._sets)
+        return (
+            all(Snapshot(x) == snapshot for x, snapshot in self._sets)
+            and all(read() is x for read, x in self._pinned)
+            and all(check() for check in self.call.checks)
+        )
 
     def values(self, leaves: Sequence[Any]) -> list[Any]:
         """The values of all Variables now, with those that are arguments themselves."""
@@ -265,7 +273,8 @@ class WarmPlan:
     def _check_plain(self) -> None:
         """Refuses to write what was computed under a raw JAX transform."""
         if not frames.is_plain():
-            raise frames.write_error(frames.PLAIN, f"a module given to liftnn.{self.program.name}")
+            written = next(x for x in self.call.objects if hasattr(type(x), "__graph_node__"))
+            raise frames.write_error(written, "the state", self.call.plan.path_of(0))
 
     def _rebind(self, rebind: Rebind, leaves: Sequence[Any], arrays: list[Any], values: list[Any]) -> None:
         """Stores arrays, and puts new Variables in place of the old ones, here and in their modules."""

@@ -145,7 +145,7 @@ class Jitted(Lifted):
         donate_written: bool = False,
     ):
         self._traces = [0]
-        lift_options = Options("jit", static_leaves=False, sealed=True, returned=self._returned)
+        lift_options = Options("jit", static_leaves=False, returned=self._returned)
         super().__init__((f,), self._bind_call, lift_options)
         called = f if isinstance(f, functools.partial) else self._functions[0]
         self._static = select(called, static[0], static[1], "static")
@@ -194,8 +194,7 @@ class Jitted(Lifted):
     def _call_first(self, key: Any, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that has no plan yet: walks the arguments and makes one."""
         since = changes.count
-        call = self._open(args, kwargs)
-        returned = call.bound.run(call.values, call.arrays)
+        call, returned = self._run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
         carries = kwargs or self._first or self._static or self._stored
         simple = not carries and len(leaves) == len(args) and all(map(operator.is_, leaves, args))
         direct = direct_key(args) if simple else None
@@ -217,8 +216,8 @@ class Jitted(Lifted):
         Raises:
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
-        call = self._open(args, kwargs)
-        return Traced(self, call, call.bound.trace(call.values, call.arrays))
+        call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
+        return Traced(self, call, traced)
 
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """Lowers the function for arguments like these; see `trace`.
@@ -249,8 +248,10 @@ class Jitted(Lifted):
         Raises:
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
-        call = self._open(args, kwargs)
-        return self.output_of(call, jax.eval_shape(call.bound, call.values, call.arrays))
+        call, result = self._run(
+            args, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
+        )
+        return self.output_of(call, result)
 
     def clear_cache(self) -> None:
         """Forgets all compiled programs."""
@@ -309,8 +310,9 @@ class Jitted(Lifted):
         traces = self._traces  # not `self`: a model keeps its programs, and must not keep the function itself
 
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            result = pure(values, arrays)
             traces[0] += not program.is_abstract
-            return pure(values, arrays)
+            return result
 
         counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
