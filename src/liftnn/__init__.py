@@ -8,6 +8,8 @@ from liftnn.errors import (
     DonatedError as DonatedError,
     FilterError as FilterError,
     LiftError as LiftError,
+    RetraceError as RetraceError,
+    RetraceWarning as RetraceWarning,
     SharedWriteError as SharedWriteError,
     StructureError as StructureError,
     TraceContextError as TraceContextError,

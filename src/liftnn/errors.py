@@ -85,6 +85,20 @@ class DonatedError(LiftError, RuntimeError):
     """
 
 
+class RetraceError(LiftError, RuntimeError):
+    """A compiled function would be traced more often than `max_traces` allows.
+
+    Pass what varies as an array or in a Variable, pad arrays to a few shapes, or allow more traces.
+    """
+
+
+class RetraceWarning(UserWarning):
+    """A compiled function has been traced again for the fifth time; the text says what differed this time.
+
+    Pass what varies as an array or in a Variable, pad arrays to a few shapes, or set `max_traces` to find the line.
+    """
+
+
 class TraceContextError(LiftError, RuntimeError):
     """An object was used in a trace that it does not belong to.
 

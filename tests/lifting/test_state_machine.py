@@ -19,6 +19,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import liftnn
 from tests.same import assert_same
@@ -291,3 +292,4 @@ TestJitIsPlainPython.settings = hypothesis.settings(
     derandomize="LIFTNN_SEQUENCES" not in os.environ,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
+TestJitIsPlainPython = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")(TestJitIsPlainPython)

@@ -154,6 +154,18 @@ def unhashable_static_argument():
 
 
 @message(
+    errors.RetraceError,
+    "liftnn.jit of step would be traced again (trace 2), and max_traces is 1:",
+    "args[1]: weak float32[] -> float32[2]",
+    "Pass what varies as an array or in a Variable, pad arrays to a few shapes, or allow more traces.",
+)
+def more_traces_than_allowed():
+    call, model = liftnn.jit(step, max_traces=1), Affine()
+    call(model, 1.0)
+    call(model, jnp.ones(2))
+
+
+@message(
     errors.DonatedError,
     "The buffer of args[0].b (a Param) was donated earlier and is gone.",
     "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "

@@ -248,6 +248,9 @@ class Pinned:
     def __hash__(self) -> int:
         return self._hash
 
+    def __repr__(self) -> str:
+        return "constants"
+
 
 @contextmanager
 def containers_kept(plan: Plan, originals: Sequence[Any], name: str) -> Iterator[None]:

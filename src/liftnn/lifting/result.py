@@ -265,5 +265,5 @@ def name_argument(path: Path) -> str:
     position, *rest = path
     if position == CAPTURED and rest:
         return format_path(rest[1:], str(rest[0]))
-    which = ("args", "kwargs", "partial", "captured", "pinned")[position]
+    which = ("args", "kwargs", "partial", "captured", "the bare arrays of captured modules")[position]
     return format_path(rest[1:], f"{which}[{rest[0]!r}]") if rest else which

@@ -22,6 +22,7 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.signature import select
 from liftnn.transforms.program import Program
+from liftnn.transforms.retraces import Traces
 from liftnn.transforms.stages import Lowered, Traced
 
 
@@ -66,6 +67,7 @@ def jit(
     backend: str | None = None,
     inline: bool = False,
     compiler_options: dict[str, Any] | None = None,
+    max_traces: int | None = None,
 ) -> Jitted:
     """Compiles a function, as `jax.jit`; modules may be anywhere among its arguments and results.
 
@@ -90,6 +92,7 @@ def jit(
       backend: The backend to run on; deprecated in JAX, use shardings.
       inline: Whether to inline the function into enclosing jaxprs. The default is False.
       compiler_options: Options for XLA.
+      max_traces: How often the function may be traced before it is an error. The default, None, means any number.
 
     Returns:
       The compiled function, with `trace`, `lower`, `eval_shape`, `clear_cache` and `n_traces`.
@@ -98,7 +101,8 @@ def jit(
       ArgumentError: If an option names an argument that the function does not have; when called, if a static
         argument is not hashable.
       ArgumentTypeError: When called, if an argument is neither array nor module, nor static.
-      TraceContextError: When called, if the function uses a Variable that is not among its arguments.
+      RetraceError: When called, if the function would be traced more than `max_traces` times.
+      TraceContextError: When called, if the function changes the structure of a module that it captures.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -120,7 +124,7 @@ def jit(
     options = {name: value for name, value in given.items() if value is not None}
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
-    return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written)
+    return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written, max_traces)
 
 
 class Jitted(Lifted):
@@ -133,6 +137,7 @@ class Jitted(Lifted):
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
       donate_written: Whether to donate what the call overwrites.
+      max_traces: How often the function may be traced.
     """
 
     def __init__(
@@ -143,10 +148,11 @@ class Jitted(Lifted):
         shardings: Any,
         options: dict[str, Any],
         donate_written: bool = False,
+        max_traces: int | None = None,
     ):
-        self._traces = [0]
         lift_options = Options("jit", static_leaves=False, returned=self._returned)
         super().__init__((f,), self._bind_call, lift_options)
+        self._traces = Traces(f"liftnn.jit of {getattr(self, '__qualname__', 'a function')}", max_traces)
         called = f if isinstance(f, functools.partial) else self._functions[0]
         self._static = select(called, static[0], static[1], "static")
         self._donate = select(called, donate[0], donate[1], "donate")
@@ -304,14 +310,17 @@ class Jitted(Lifted):
     @property
     def n_traces(self) -> int:
         """How often the function has been traced."""
-        return self._traces[0]
+        return self._traces.count
 
     def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
         traces = self._traces  # not `self`: a model keeps its programs, and must not keep the function itself
 
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            if program.is_abstract:
+                return pure(values, arrays)
+            trace = traces.begin(plan, values, arrays)
             result = pure(values, arrays)
-            traces[0] += not program.is_abstract
+            traces.end(trace)
             return result
 
         counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
