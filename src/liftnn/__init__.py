@@ -155,13 +155,15 @@ from liftnn.rngs import (
     split_rngs as split_rngs,
 )
 from liftnn.transforms.grad import (
-    DiffState as DiffState,
     grad as grad,
     value_and_grad as value_and_grad,
 )
 from liftnn.transforms.jit import (
     StateSharding as StateSharding,
     jit as jit,
+)
+from liftnn.transforms.selection import (
+    DiffState as DiffState,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,
