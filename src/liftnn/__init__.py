@@ -162,11 +162,18 @@ from liftnn.transforms.jit import (
     StateSharding as StateSharding,
     jit as jit,
 )
+from liftnn.transforms.jvp import (
+    jvp as jvp,
+    linearize as linearize,
+)
 from liftnn.transforms.selection import (
     DiffState as DiffState,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,
+)
+from liftnn.transforms.vjp import (
+    vjp as vjp,
 )
 from liftnn.transforms.vmap import (
     vmap as vmap,

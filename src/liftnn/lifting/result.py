@@ -103,6 +103,17 @@ class Plan:
                 end += count
         self.n_arrays = end
 
+    def name(self, path: Path) -> str:
+        """A path from `(args, kwargs)` down, in words.
+
+        Args:
+          path: The path.
+
+        Returns:
+          For example `args[0].encoder.w`.
+        """
+        return name_argument(path)
+
     @property
     def types(self) -> list[type]:
         """The class of each Variable."""
@@ -121,7 +132,7 @@ class Plan:
     @functools.cached_property
     def leaf_names(self) -> list[str]:
         """What each leaf of the arguments is called, such as `args[0].layers`."""
-        return [name_argument(path) for path in self.leaf_paths]
+        return [self.name(path) for path in self.leaf_paths]
 
     @functools.cached_property
     def arguments(self) -> tuple[list[Argument], dict[str, Argument]]:
@@ -151,7 +162,7 @@ class Plan:
         Returns:
           The path.
         """
-        return name_argument(self.node_paths[number][0])
+        return self.name(self.node_paths[number][0])
 
     def arrays_by_key(self, number: int) -> list[tuple[int, Any]]:
         """Position in `arrays`, and key, of each bare array that a node holds.
@@ -180,7 +191,7 @@ class Plan:
                 return self.leaf_names[leaf]
         found = ((n, key) for n in self.node_arrays for i, key in self.arrays_by_key(n) if i == place)
         number, key = next(found)
-        return name_argument((*self.node_paths[number][0], key))
+        return self.name((*self.node_paths[number][0], key))
 
     def reach(self, leaves: Sequence[int]) -> dict[int, Path]:
         """The nodes that some leaves of the arguments reach.

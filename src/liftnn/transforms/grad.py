@@ -15,8 +15,8 @@ from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.outputs import check_pair
 from liftnn.transforms.selection import ArgNums, DiffState, Selection, parse_argnums
-from liftnn.trees import is_array
 
 
 @configurable
@@ -149,18 +149,7 @@ def _differentiated(
 
         return call
 
-    return Lifted((f,), bind, Options(name, finish, check=_check_pair if has_aux else None))
-
-
-def _check_pair(out: Any) -> Any:
-    if not isinstance(out, tuple) or len(out) != 2:
-        what = f"a tuple of {len(out)}" if isinstance(out, tuple) else f"a {type(out).__name__}"
-        raise errors.ArgumentTypeError(
-            "With has_aux=True the function must return a pair (scalar, auxiliary), not "
-            f"{'an array' if is_array(out) else what}.",
-            "Return a tuple of two, or leave has_aux out.",
-        )
-    return out
+    return Lifted((f,), bind, Options(name, finish, check=check_pair if has_aux else None))
 
 
 def _scalar(result: Result, has_aux: bool) -> Any:

@@ -1,0 +1,108 @@
+"""`vjp`: a function's output, and the function that pulls cotangents of it back to the arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn.filters import Filter
+from liftnn.graph.variable_types import Param
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.directions import Like, describe, fill, read
+from liftnn.transforms.outputs import Differentiable, check_pair
+from liftnn.transforms.picked import Picked
+from liftnn.transforms.selection import ArgNums, select_arguments
+
+
+def vjp(
+    f: Callable[..., Any],
+    /,
+    *primals: Any,
+    has_aux: bool = False,
+    argnums: ArgNums | None = None,
+    wrt: Filter = Param,
+) -> Any:
+    """The output of a function and its vector-Jacobian product, as `jax.vjp`; the cotangent of a module is a State.
+
+    What the function does to modules is done to them once, by `vjp` itself; the product touches no module.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0.
+      *primals: Its arguments: arrays, modules, trees of them. Of a module, the Variables that match `wrt` and have a
+        floating point or complex dtype are differentiated.
+      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
+      argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
+        default, None, means all.
+      wrt: Which Variables of a module. The default is `Param`.
+
+    Returns:
+      The pair of the output and a function, or a triple with the auxiliary output. The function takes the cotangent
+      of the output, in which a State (or a module, or nested dicts) stands for a module and None for zero; Variables
+      that it leaves out have a cotangent of zero. It returns a tuple with the cotangent of each differentiated
+      argument: its tree, with a State for a module, `float0` for integers, and None for what is no array. A shared
+      Variable stands once, at its first path, with the sum. The function may be called many times, and is a pytree.
+
+    Raises:
+      ArgumentError: If an argument of `argnums` was not passed; when the function is called, if a cotangent has
+        another shape or dtype than its output.
+      ArgumentTypeError: If `argnums` is of another type, or there is no pair where `has_aux` promises one.
+      FilterError: If the filter matches nothing.
+      StructureError: When the function is called, if a cotangent does not fit the output; the message has its path.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> out, pull_back = liftnn.vjp(lambda model, x: model(x), model, jnp.ones((1, 2)))
+      >>> of_model, of_x = pull_back(jnp.ones((1, 3)))
+      >>> of_model["bias"].value.tolist(), of_x.shape
+      ([1.0, 1.0, 1.0], (1, 2))
+    """
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        selection = select_arguments(plan, argnums, wrt)
+
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            picked = selection.pick(values, arrays)
+            function = Differentiable(pure, picked, values, arrays, has_aux)
+            out, pull, result = jax.vjp(function, function.primals, has_aux=True)
+            return result._replace(extra=PullBack(pull, picked, function.outputs, describe(out)))
+
+        return call
+
+    def finish(out: Any, pull_back: PullBack) -> Any:
+        return (out[0], pull_back, out[1]) if has_aux else (out, pull_back)
+
+    return Lifted((f,), bind, Options("vjp", finish, check=check_pair if has_aux else None))(*primals)
+
+
+class PullBack:
+    """The vector-Jacobian product that `vjp` returns: from the cotangent of the output to those of the arguments.
+
+    Args:
+      pull: What `jax.vjp` returned.
+      arguments: What of the arguments is differentiated.
+      outputs: What of the output is.
+      like: What its cotangents look like.
+    """
+
+    def __init__(self, pull: Any, arguments: Picked, outputs: Picked, like: Like):
+        self.pull = pull
+        self.static = arguments, outputs, like
+
+    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+        """The cotangent of each differentiated argument."""
+        arguments, outputs, like = self.static
+        (found,) = self.pull(fill(read(outputs, like, "cotangent", [cotangent]), like))
+        return tuple(arguments.trees(found))
+
+    def __repr__(self) -> str:
+        return "<function that pulls cotangents back, made by liftnn.vjp>"
+
+
+jax.tree_util.register_pytree_node(
+    PullBack, lambda x: ((x.pull,), x.static), lambda static, children: PullBack(*children, *static)
+)
