@@ -158,6 +158,11 @@ from liftnn.transforms.grad import (
     grad as grad,
     value_and_grad as value_and_grad,
 )
+from liftnn.transforms.jacobian import (
+    hessian as hessian,
+    jacfwd as jacfwd,
+    jacrev as jacrev,
+)
 from liftnn.transforms.jit import (
     StateSharding as StateSharding,
     jit as jit,
