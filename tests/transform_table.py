@@ -36,6 +36,57 @@ def _value_and_grad(f: Function) -> Function:
     return lambda model, x: both(model, x)[0][1]
 
 
+def _vjp(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        _, pull_back, out = liftnn.vjp(_scalar(f), model, x, has_aux=True)
+        pull_back(jnp.ones(()))
+        return out
+
+    return call
+
+
+def _jvp(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        tangents = ({"first": {"w": jnp.ones((3, 3))}}, jnp.ones(3))
+        return liftnn.jvp(_scalar(f), (model, x), tangents, has_aux=True)[2]
+
+    return call
+
+
+def _linearize(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        _, push, out = liftnn.linearize(_scalar(f), model, x, has_aux=True)
+        push(None, jnp.ones(3))
+        return out
+
+    return call
+
+
+def _jacfwd(f: Function) -> Function:
+    return lambda model, x: liftnn.jacfwd(_scalar(f), argnums=1, has_aux=True)(model, x)[1]
+
+
+def _jacrev(f: Function) -> Function:
+    return lambda model, x: liftnn.jacrev(_scalar(f), argnums=(0, 1), has_aux=True)(model, x)[1]
+
+
+def _hessian(f: Function) -> Function:
+    return lambda model, x: liftnn.hessian(_scalar(f), argnums=1, has_aux=True)(model, x)[1]
+
+
+def _custom_vjp(f: Function) -> Function:
+    """A function with a rule, differentiated where the table's function is not."""
+    with_rule = liftnn.custom_vjp(_scalar(f))
+    with_rule.defvjp(lambda model, x: (with_rule(model, x), x), lambda x, ct: (None, ct[0] * x))
+    return lambda model, x: liftnn.grad(with_rule, argnums=1, has_aux=True)(model, x)[1]
+
+
+def _custom_jvp(f: Function) -> Function:
+    with_rule = liftnn.custom_jvp(_scalar(f))
+    with_rule.defjvp(lambda primals, tangents: (with_rule(*primals), (tangents[1].sum(), None)))
+    return lambda model, x: liftnn.jvp(with_rule, (model, x), (None, x), has_aux=True)[2]
+
+
 def _vmap(f: Function) -> Function:
     one_lane = liftnn.vmap(f, in_axes=(None, None), out_axes=None, axis_size=1, split_rngs=False)
     return lambda model, x: one_lane(model, x)
@@ -50,6 +101,14 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "donating jit": liftnn.jit(donate_argnums=0),
     "grad": _grad,
     "value_and_grad": _value_and_grad,
+    "vjp": _vjp,
+    "jvp": _jvp,
+    "linearize": _linearize,
+    "jacfwd": _jacfwd,
+    "jacrev": _jacrev,
+    "hessian": _hessian,
+    "custom_vjp": _custom_vjp,
+    "custom_jvp": _custom_jvp,
     "vmap": _vmap,
     "lift": _third_party,
 }

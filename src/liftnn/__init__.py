@@ -154,6 +154,12 @@ from liftnn.rngs import (
     reseed as reseed,
     split_rngs as split_rngs,
 )
+from liftnn.transforms.custom_jvp import (
+    custom_jvp as custom_jvp,
+)
+from liftnn.transforms.custom_vjp import (
+    custom_vjp as custom_vjp,
+)
 from liftnn.transforms.grad import (
     grad as grad,
     value_and_grad as value_and_grad,

@@ -24,7 +24,7 @@ from liftnn.lifting.capture import find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
-from liftnn.trees import is_argument_array, is_array, key_of
+from liftnn.trees import Path, is_argument_array, is_array, key_of
 
 Bind = Callable[..., PureCall]
 Finish = Callable[[Any, Any], Any]
@@ -224,37 +224,16 @@ class Lifted:
             tree = (*tree, stored)
         if roots:
             tree = (*tree, roots, _PINNED)
-        walk = Walk()
-        entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
-        edges: list[Any] = []
-        arrays: list[Any] = []
-        for path, leaf in entries:
-            if leaf is _PINNED:
-                edges.append(Static(pin(walk, edges[-len(roots) :])))
-            elif type(leaf) is StaticArgument:
-                edges.append(Static(leaf.value))
-            elif is_object(leaf) or is_array(leaf):
-                walk.root = name_argument(tuple(map(key_of, path[:2])))
-                edge, found = walk.visit(leaf, tuple(map(key_of, path[2:])))
-                edges.append(edge)
-                arrays += found
-            else:
-                edges.append(self._leaf_edge(leaf, path, arrays))
-        graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen))
-        arrays += [a for found in walk.arrays for a in found]
+        graph, found, arrays = take_apart(tree, self._leaf_edge, len(roots))
         plan, bound = self._bound.get(graph) or self._make(graph)
-        objects = [frames.inside(x) if isinstance(x, Variable) else x for x in walk.objects]
-        values = [
-            encode(objects[number].raw_value, lambda number=number: plan.path_of(number))
-            for number in plan.variables
-        ]
+        objects = [frames.inside(x) if isinstance(x, Variable) else x for x in found]
+        values = values_of(plan, objects)
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
         return Call(bound, plan, objects, values, arrays, static, captured.checks)
 
-    def _leaf_edge(self, leaf: Any, path: tuple[Any, ...], arrays: list[Any]) -> Any:
+    def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
         """The edge of a leaf of the arguments that is neither an object nor an array."""
-        keys = tuple(map(key_of, path))
         if is_argument_array(leaf) and keys[0] != STORED:
             arrays.append(leaf)
             return ARRAY
@@ -283,6 +262,45 @@ class Lifted:
         else:
             out = commit_to_copies(call, result)
         return out if self._options.finish is None else self._options.finish(out, result.extra)
+
+
+def take_apart(
+    tree: Any, leaf_edge: Callable[[Any, Path, list[Any]], Any], n_captured: int = 0
+) -> tuple[Description, list[Any], list[Any]]:
+    """Splits `(args, kwargs)` into structure, objects and arrays.
+
+    Args:
+      tree: The arguments.
+      leaf_edge: Gives the edge of a leaf that is neither an object nor an array, from the leaf, its path, and the
+        arrays found so far, which it may extend.
+      n_captured: How many leaves before the last are captured modules, whose bare arrays are constants.
+
+    Returns:
+      The structure, the objects by number, and the bare arrays.
+    """
+    walk = Walk()
+    entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
+    edges: list[Any] = []
+    arrays: list[Any] = []
+    for path, leaf in entries:
+        if leaf is _PINNED:
+            edges.append(Static(pin(walk, edges[-n_captured:])))
+        elif type(leaf) is StaticArgument:
+            edges.append(Static(leaf.value))
+        elif is_object(leaf) or is_array(leaf):
+            walk.root = name_argument(tuple(map(key_of, path[:2])))
+            edge, found = walk.visit(leaf, tuple(map(key_of, path[2:])))
+            edges.append(edge)
+            arrays += found
+        else:
+            edges.append(leaf_edge(leaf, tuple(map(key_of, path)), arrays))
+    graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen))
+    return graph, walk.objects, arrays + [a for found in walk.arrays for a in found]
+
+
+def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
+    """The values of the Variables among some objects, as JAX can take them."""
+    return [encode(objects[n].raw_value, lambda n=n: plan.path_of(n)) for n in plan.variables]
 
 
 def _check_writable(call: Call, result: Result) -> None:

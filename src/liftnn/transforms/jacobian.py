@@ -227,7 +227,9 @@ def _fill(picked: Picked, parts: Sequence[Any]) -> list[Any]:
       The trees.
     """
     filled = []
-    for (argument, _), leaves in zip(picked.arguments, picked.leaves(parts, lambda number, x: x), strict=True):
+    for (argument, _), leaves in zip(
+        picked.arguments, picked.leaves(parts, lambda number, x: x), strict=True
+    ):
 
         def fill(x: Any, leaves: list[Any] = leaves) -> Any:
             """What stands for a leaf; a State among the function's outputs is one too."""

@@ -1,0 +1,159 @@
+"""`custom_jvp`: a function whose Jacobian-vector product the user writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+from liftnn import errors
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of
+from liftnn.transforms.directions import describe, fill, read
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+
+
+@configurable
+def custom_jvp(
+    f: Callable[..., Any],
+    /,
+    nondiff_argnums: int | Sequence[int] = (),
+    nondiff_argnames: str | Iterable[str] = (),
+) -> CustomJvp:
+    """A function whose Jacobian-vector product is given by `defjvp`, as `jax.custom_jvp`; arguments may be modules.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
+        differentiated.
+      nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
+        as it is. The default is none.
+      nondiff_argnames: Their names.
+
+    Returns:
+      The function, with `defjvp` and `defjvps`.
+
+    Raises:
+      ArgumentError: If an option names an argument that the function does not have; when called, before `defjvp`.
+      ArgumentTypeError: When called, if an argument can only be passed by name.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> @liftnn.custom_jvp
+      ... def scaled(model, x):
+      ...   return model.w * x
+      >>> @scaled.defjvp
+      ... def rule(primals, tangents):
+      ...   (model, x), (of_model, of_x) = primals, tangents
+      ...   return scaled(model, x), 10 * of_model["w"] * x
+      >>> model = liftnn.Module()
+      >>> model.w = liftnn.Param(2.0)
+      >>> float(liftnn.grad(scaled)(model, 3.0)["w"])
+      30.0
+    """
+    return CustomJvp(f, "custom_jvp", nondiff_argnums, nondiff_argnames)
+
+
+class CustomJvp(CustomRule):
+    """A function with a Jacobian-vector product of its own."""
+
+    _rule: Callable[..., Any] | None = None
+    _symbolic_zeros: bool
+
+    def defjvp(self, jvp: Rule, symbolic_zeros: bool = False) -> Rule:
+        """Gives the function its rule; may be used as a decorator.
+
+        Where the function is differentiated the rule runs in its place, and must do to modules what the function
+        does. That comes out as usual, and counts as constant: what is to be differentiated must be returned.
+
+        Args:
+          jvp: Takes the arguments without derivatives, then a tuple of the other arguments and one of their tangents,
+            in which a State stands for a module. Returns the pair of the output and its tangent, in which a State (or
+            a module of the same structure, or nested dicts) stands for a module and None for zero. What the function
+            returns as it was given keeps its own tangent.
+          symbolic_zeros: Whether tangents that are known to be zero are `jax.custom_derivatives.SymbolicZero`. The
+            default is False.
+
+        Returns:
+          The rule.
+        """
+        self._rule, self._symbolic_zeros = jvp, symbolic_zeros
+        self._bound.clear()
+        return jvp
+
+    def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
+        """Gives the function a rule for each argument, whose tangents are added.
+
+        Args:
+          *jvps: For each argument a function of its tangent, the output, and all arguments; it returns the tangent of
+            the output. None for an argument that adds nothing.
+
+        Raises:
+          ArgumentError: If there are arguments without derivatives.
+        """
+        if self._nondiff:
+            raise errors.ArgumentError(
+                "defjvps cannot be used with arguments without derivatives.", "Use `defjvp`."
+            )
+
+        def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            out = self(*primals)
+            terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None]
+            return out, jax.tree.map(lambda *x: sum(x[1:], x[0]), *terms) if terms else None
+
+        self.defjvp(jvp)
+
+    def _bind_call(self, plan: Plan, pure: PureCall) -> PureCall:
+        rule = self._rule
+        if rule is None:
+            raise errors.ArgumentError(
+                "This custom_jvp function has no rule yet.", "Call its `defjvp` first."
+            )
+
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            nondiff = self._nondiff.positions(len(plan.arguments[0]))
+            signature = Signature(plan, nondiff, values, arrays, ("the function", "the rule"))
+
+            @jax.custom_jvp
+            def with_rule(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+                return signature.agreed("the function", pure(values, arrays))
+
+            def jvp(primals: Any, tangents: Any) -> tuple[Result, Result]:
+                return _run_rule(self, signature, rule, primals, tangents)
+
+            with_rule.defjvp(jvp, symbolic_zeros=self._symbolic_zeros)
+            return with_rule(list(values), list(arrays))
+
+        return call
+
+
+def _run_rule(
+    function: CustomJvp, signature: Signature, rule: Callable[..., Any], primals: Any, tangents: Any
+) -> tuple[Result, Result]:
+    """The output and effects of the rule, and their tangents."""
+    given: list[Any] = []
+    found = signature.picked.take(*tangents)
+
+    def run(*args: Any) -> Any:
+        nondiff = [args[i] for i in signature.nondiff]
+        returned = rule(
+            *nondiff, tuple([args[i] for i in signature.diff]), tuple(signature.picked.trees(found))
+        )
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+            raise errors.ArgumentTypeError(
+                f"The rule of custom_jvp must return a pair (output, tangent), not a {type(returned).__name__}.",
+                "Return a tuple of two; the tangent may be None.",
+            )
+        given.append(returned[1])
+        return returned[0]
+
+    result = signature.agreed("the rule", function.purify_rule(signature.plan, run)(*primals))
+    outputs, picked = outputs_of(signature.plan, result, *primals)
+    like = describe(picked.take(*outputs.contents(result, *primals)))
+    tangent = fill(read(picked, like, "tangent", [given[0]]), like)
+    leaves, treedef = jax.tree.flatten(result)
+    constant = treedef.unflatten(fill([None] * len(leaves), describe(leaves)))
+    return result, outputs.scatter(picked, tangent, constant)

@@ -1,0 +1,163 @@
+"""What `custom_vjp` and `custom_jvp` share: arguments without derivatives; function and rule must do the same."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph.kinds import is_object
+from liftnn.lifting.lift import Lifted, Options, StaticArgument
+from liftnn.lifting.pure import PureCall, purify
+from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.signature import select
+from liftnn.transforms.directions import Like, describe
+from liftnn.transforms.outputs import Outputs
+from liftnn.transforms.picked import Picked
+from liftnn.transforms.selection import DiffState, Selection
+from liftnn.trees import is_array, list_paths
+
+
+class CustomRule(Lifted):
+    """A function with a rule of its own for its derivatives.
+
+    Args:
+      f: The user's function.
+      name: The transform, for messages.
+      nondiff_argnums: Positions of arguments without derivatives.
+      nondiff_argnames: Their names.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        name: str,
+        nondiff_argnums: int | Sequence[int],
+        nondiff_argnames: str | Iterable[str],
+    ):
+        super().__init__((f,), self._bind_call, Options(name))
+        given = [None if x in ((), []) else x for x in (nondiff_argnums, nondiff_argnames)]
+        self._nondiff = select(self._functions[0], *given, "nondiff")
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """All arguments by position, those without derivatives as they are, as in JAX."""
+        if self._stored is None:
+            try:
+                bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
+            except ValueError:  # a builtin has no signature
+                pass
+            else:
+                bound.apply_defaults()
+                args, kwargs = bound.args, {k: x for k, x in bound.kwargs.items() if k in kwargs}
+        if kwargs:
+            raise errors.ArgumentTypeError(
+                f"liftnn.{self._options.name} cannot pass {', '.join(map(repr, kwargs))} by position, which its rules "
+                "need.",
+                "Make it a positional argument of the function.",
+            )
+        nondiff = self._nondiff.positions(len(args))
+        return tuple(
+            [jax.tree.map(_mark, x, is_leaf=is_object) if i in nondiff else x for i, x in enumerate(args)]
+        ), {}
+
+    def _bind_call(self, plan: Plan, pure: PureCall) -> PureCall:
+        """Applies the rule; a subclass says how."""
+        raise NotImplementedError
+
+    def purify_rule(self, plan: Plan, rule: Callable[..., Any]) -> PureCall:
+        """A pure call of a rule, which takes the arguments of the call, without what a partial stores."""
+        stored = len(self._stored[0]) if self._stored is not None else 0
+        return purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
+
+
+def _mark(leaf: Any) -> Any:
+    return leaf if is_object(leaf) or is_array(leaf) else StaticArgument(leaf)
+
+
+class Signature:
+    """The arguments of one call of a function with a rule, and what function and rule do to them.
+
+    Args:
+      plan: The arguments.
+      nondiff: Positions of those without derivatives.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+      names: What messages call the function and the rule.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        nondiff: set[int],
+        values: Sequence[Any],
+        arrays: Sequence[Any],
+        names: tuple[str, str],
+    ):
+        self.plan = plan
+        count = len(plan.arguments[0])
+        self.nondiff = [i for i in range(count) if i in nondiff]
+        self.diff = [i for i in range(count) if i not in nondiff]
+        selection = Selection(plan, [DiffState(i, ...) for i in self.diff], "none")
+        self.picked: Picked = selection.pick(values, arrays)
+        self.like: Like = describe(self.picked.take(values, arrays))
+        self.names = names
+        self._results: dict[str, Any] = {}
+
+    def agreed(self, name: str, result: Result) -> Result:
+        """The result, if function and rule do the same to modules.
+
+        Args:
+          name: Which of the two it comes from.
+          result: The result.
+
+        Returns:
+          The result.
+
+        Raises:
+          StructureError: If the other one, which has run before, did something else; the message has the paths.
+        """
+        written = {
+            self.plan.path_of(n)
+            for n, x in zip(self.plan.variables, result.updates, strict=True)
+            if x is not None
+        }
+        self._results[name] = written, result.change
+        if len(self._results) == 2:
+            (one, change), (other, other_change) = (self._results[n] for n in self.names)
+            lines = [f"{path}: written by {self.names[path in other]} only" for path in sorted(one ^ other)]
+            if change.treedef != other_change.treedef:
+                lines.append("the output: has another structure")
+            elif change != other_change and not lines:
+                changed = {self.plan.path_of(n) for n, _ in set(change.changed) ^ set(other_change.changed)}
+                lines = [f"{path}: changed in another way" for path in sorted(changed)] or [
+                    "the output: holds others"
+                ]
+            if lines:
+                raise errors.StructureError(
+                    f"{self.names[1]} and {self.names[0]} do not do the same:\n{list_paths(lines)}",
+                    f"Let {self.names[1]} call the function, or do to the modules what it does.",
+                )
+        return result
+
+
+def outputs_of(
+    plan: Plan, result: Result, values: Sequence[Any], arrays: Sequence[Any]
+) -> tuple[Outputs, Picked]:
+    """The output of a call, and what of it has derivatives.
+
+    Args:
+      plan: The arguments.
+      result: The result, or the cotangents or tangents in its place.
+      values: The values that the call was given; None for those whose derivatives are not known.
+      arrays: The arrays that it was given, likewise.
+
+    Returns:
+      The output's plan, and what is picked of it.
+    """
+    outputs = Outputs(plan, result.change)
+    return outputs, outputs.pick(*outputs.contents(result, values, arrays))

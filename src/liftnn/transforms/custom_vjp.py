@@ -1,0 +1,227 @@
+"""`custom_vjp`: a function whose vector-Jacobian product the user writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph.description import Description
+from liftnn.graph.static import Static
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.escape import holds_tracer
+from liftnn.lifting.lift import take_apart, values_of
+from liftnn.lifting.pure import PureCall, purify
+from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of
+from liftnn.transforms.directions import read
+from liftnn.transforms.perturbed import Perturbed
+from liftnn.trees import Path, list_paths
+
+
+@configurable
+def custom_vjp(
+    f: Callable[..., Any],
+    /,
+    nondiff_argnums: int | Sequence[int] = (),
+    nondiff_argnames: str | Iterable[str] = (),
+) -> CustomVjp:
+    """A function whose vector-Jacobian product is given by `defvjp`, as `jax.custom_vjp`; arguments may be modules.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
+        differentiated.
+      nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
+        as it is. The default is none.
+      nondiff_argnames: Their names.
+
+    Returns:
+      The function, with `defvjp`.
+
+    Raises:
+      ArgumentError: If an option names an argument that the function does not have; when called, before `defvjp`.
+      ArgumentTypeError: When called, if an argument can only be passed by name.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> @liftnn.custom_vjp
+      ... def clipped(model, x):
+      ...   return model(x)
+      >>> def forward(model, x):
+      ...   out, pull_back = liftnn.vjp(lambda model, x: model(x), model, x)
+      ...   return out, pull_back
+      >>> def backward(pull_back, cotangent):
+      ...   return pull_back(jnp.clip(cotangent, -1, 1))
+      >>> clipped.defvjp(forward, backward)
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.grad(lambda m, x: 100 * clipped(m, x).sum())(model, jnp.ones((1, 2)))["bias"].value.tolist()
+      [1.0, 1.0, 1.0]
+    """
+    return CustomVjp(f, "custom_vjp", nondiff_argnums, nondiff_argnames)
+
+
+class CustomVjp(CustomRule):
+    """A function with a vector-Jacobian product of its own."""
+
+    _forward: Callable[..., Any] | None = None
+    _backward: Callable[..., Any]
+    _rule_options: dict[str, bool]
+
+    def defvjp(
+        self,
+        fwd: Callable[..., Any],
+        bwd: Callable[..., Any],
+        symbolic_zeros: bool = False,
+        optimize_remat: bool = False,
+    ) -> None:
+        """Gives the function its rule.
+
+        Where the function is differentiated, `fwd` runs in its place, and must do to modules what the function does.
+        That comes out as usual, and counts as constant: what is to be differentiated must be returned.
+
+        Args:
+          fwd: Takes the arguments of the function; returns the pair of its output and residuals, which may be
+            anything: arrays, modules, States, trees of them.
+          bwd: Takes the arguments without derivatives, the residuals and the cotangent of the output, in which a
+            State stands for a module. Returns a tuple with the cotangent of each other argument: of a module a State
+            (or a module of the same structure, or nested dicts), None for zero. Variables that are left out have a
+            cotangent of zero; where one Variable has several, their sum counts. It cannot change modules. The
+            cotangent has no entry for what the function returned as it was given, which keeps its own.
+          symbolic_zeros: Whether cotangents that are known to be zero are `jax.custom_derivatives.SymbolicZero`, and
+            `fwd` is told what is differentiated: an array among its arguments is an object with `value` and
+            `perturbed`, and so is a Variable. The default is False.
+          optimize_remat: As in JAX. The default is False.
+        """
+        self._forward, self._backward = fwd, bwd
+        self._rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat}
+        self._bound.clear()
+
+    def _bind_call(self, plan: Plan, pure: PureCall) -> PureCall:
+        if self._forward is None:
+            raise errors.ArgumentError(
+                "This custom_vjp function has no rule yet.", "Call its `defvjp` first."
+            )
+        forward, backward, options = self._forward, self._backward, self._rule_options
+
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            signature = Signature(
+                plan, self._nondiff.positions(len(plan.arguments[0])), values, arrays, ("the function", "fwd")
+            )
+
+            def primal(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+                return signature.agreed("the function", pure(values, arrays))
+
+            def fwd(values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Result, Residuals]:
+                return _run_forward(self, signature, forward, values, arrays, options["symbolic_zeros"])
+
+            def bwd(residuals: Residuals, cotangents: Result) -> tuple[list[Any], list[Any]]:
+                found = _run_backward(signature, backward, residuals, cotangents)
+                empty = [None] * len(plan.variables), [None] * plan.n_arrays
+                return signature.picked.put(found, *empty)
+
+            with_rule = jax.custom_vjp(primal)
+            with_rule.defvjp(fwd, bwd, **options)
+            return with_rule(list(values), list(arrays))
+
+        return call
+
+
+class Residuals:
+    """Residuals, and the arguments without derivatives, on their way to the backward pass: a pytree of arrays.
+
+    Args:
+      graph: Their structure.
+      values: The values of their Variables.
+      arrays: Their bare arrays.
+    """
+
+    def __init__(self, graph: Description, values: list[Any], arrays: list[Any]):
+        self.graph = graph
+        self.values = values
+        self.arrays = arrays
+
+
+jax.tree_util.register_pytree_node(
+    Residuals, lambda x: ((x.values, x.arrays), x.graph), lambda graph, parts: Residuals(graph, *parts)
+)
+
+
+def _run_forward(
+    rule: CustomVjp,
+    signature: Signature,
+    forward: Callable[..., Any],
+    values: Sequence[Any],
+    arrays: Sequence[Any],
+    symbolic_zeros: bool,
+) -> tuple[Result, Residuals]:
+    """The output and effects of the forward pass, and what it keeps for the backward pass."""
+    kept: list[Residuals] = []
+    perturbed: Perturbed | None = None
+    if symbolic_zeros:
+        perturbed = Perturbed(signature.plan, values, arrays)
+        values, arrays = jax.tree.map(lambda x: x.value, (values, arrays))
+
+    def run(*args: Any) -> Any:
+        given = args if perturbed is None else perturbed.mark(args, signature.diff)
+        returned = forward(*given)
+        if perturbed is not None:
+            perturbed.unmark()
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+            raise errors.ArgumentTypeError(
+                f"fwd of custom_vjp must return a pair (output, residuals), not a {type(returned).__name__}.",
+                "Return a tuple of two; the residuals may be None.",
+            )
+        out, residuals = returned
+        tree = ((*(args[i] for i in signature.nondiff), residuals), {})
+        graph, objects, arrays = take_apart(tree, _static_leaf)
+        kept.append(Residuals(graph, values_of(Plan(graph), objects), arrays))
+        return out
+
+    result = rule.purify_rule(signature.plan, run)(values, arrays)
+    return signature.agreed("fwd", result), kept[0]
+
+
+def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:
+    """The edge of a residual that is neither array nor module."""
+    if holds_tracer(leaf):
+        raise errors.StructureError(
+            f"The residuals of fwd have a {type(leaf).__name__} that holds an array, which a static value cannot "
+            "carry to bwd.",
+            "Return arrays, modules, States, or trees of them as residuals.",
+        )
+    return Static(leaf)
+
+
+def _run_backward(
+    signature: Signature, backward: Callable[..., Any], residuals: Residuals, cotangents: Result
+) -> list[Any]:
+    """The cotangents of the arguments, by position."""
+    plan = signature.plan
+    unknown = [None] * len(plan.variables), [None] * plan.n_arrays
+    outputs, picked = outputs_of(plan, cotangents, *unknown)
+    contents = outputs.contents(cotangents, *unknown)
+
+    def run(*args: Any) -> Any:
+        returned = backward(*args, picked.trees(picked.take(*contents))[0])
+        if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
+            what = (
+                f"{len(returned)}" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
+            )
+            raise errors.ArgumentTypeError(
+                f"bwd of custom_vjp must return a tuple with {len(signature.diff)} cotangents, not {what}.",
+                "Return one for each argument with derivatives; None stands for zero.",
+            )
+        return read(signature.picked, signature.like, "cotangent", returned)
+
+    kept = Plan(residuals.graph)
+    result = purify(run, kept, "custom_vjp")(residuals.values, residuals.arrays)
+    written = [n for n, x in zip(kept.variables, result.updates, strict=True) if x is not None]
+    changed = [kept.path_of(n) for n in sorted({*written, *(n for n, _ in result.change.changed)})]
+    if changed:
+        raise errors.StructureError(
+            f"bwd of custom_vjp changed its arguments, and the change would be lost:\n{list_paths(changed)}",
+            "Change modules in the function and in fwd; bwd may change those that it makes.",
+        )
+    return result.change.treedef.unflatten(result.arrays[: result.change.treedef.num_leaves])
