@@ -112,3 +112,8 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "vmap": _vmap,
     "lift": _third_party,
 }
+
+
+FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
+IMPOSSIBLE = {(outer, "custom_vjp") for outer in FORWARD}
+"""Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode."""

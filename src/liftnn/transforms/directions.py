@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY
@@ -15,9 +16,9 @@ from liftnn.graph.graphdef import state
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable
-from liftnn.lifting.values import encode
+from liftnn.lifting.values import decode, encode
 from liftnn.transforms.picked import Picked, dtype_of, is_inexact
-from liftnn.trees import Path, format_path
+from liftnn.trees import Path, format_path, is_argument_array
 
 Like = tuple[tuple[Any, tuple[Any, ...]], ...]
 """For each position the tree of the value, and shape and dtype of the tangent of each leaf."""
@@ -106,10 +107,11 @@ class _Reader:
             part = self._resolve(edge, path)
             value = x.raw_value if isinstance(x, Variable) else x
             if part is None:
-                unknown.append(path)
+                if value is not None or self._follow(edge, path) is None:
+                    unknown.append(path)
             elif part in self.picked.parts:
                 self._put(self.picked.parts[part], value, format_path(path, self.plan.leaf_names[leaf]))
-            elif not _is_nothing(value) and not hasattr(type(given), "__graph_node__"):
+            elif not _is_nothing(value) and (isinstance(given, Variable) or not is_object(given)):
                 refused.append(path)
         if unknown:
             raise mismatch(f"The {self.what} of {self.plan.leaf_names[leaf]} does not fit it", (), unknown)
@@ -145,8 +147,8 @@ class _Reader:
             else:
                 yield path, x
 
-    def _resolve(self, edge: Any, path: Path) -> tuple[bool, int] | None:
-        """The Variable or bare array at a path, by whichever way it is reached; None if there is none."""
+    def _follow(self, edge: Any, path: Path) -> tuple[Any, int | None] | None:
+        """The edge at a path, by whichever way that leads, and the place of a bare array; None if there is none."""
         place = None
         for key in path:
             if type(edge) is not int or key not in self.plan.graph.specs[edge].keys:
@@ -154,6 +156,11 @@ class _Reader:
             spec, arrays = self.plan.graph.specs[edge], self.plan.arrays_by_key(edge)
             place = next((i for i, k in arrays if k == key), None)
             edge = spec.edges[spec.keys.index(key)]
+        return edge, place
+
+    def _resolve(self, edge: Any, path: Path) -> tuple[bool, int] | None:
+        """The Variable or bare array at a path; None if there is none."""
+        edge, place = self._follow(edge, path) or (None, None)
         if edge is ARRAY and place is not None:
             return False, place
         is_variable = type(edge) is int and self.plan.graph.specs[edge].kind is VARIABLE
@@ -163,19 +170,21 @@ class _Reader:
         """Notes what is given for a position."""
         value = self._checked(position, value, name)
         before = self.found[position]
-        if value is None or before is value:
-            return
-        if before is not None and self.what == "tangent":
+        if before is None or value is None:
+            self.found[position] = value if before is None else before
+        elif self.what == "cotangent":
+            self.found[position] = jax.tree.map(_add, before, value)
+        elif value is not before:
             raise errors.AliasingError(
                 f"{name} has two tangents: it is the same Variable as {self.picked.name_of(position)}.",
                 "Give the tangent of a shared Variable once.",
             )
-        self.found[position] = value if before is None else jax.tree.map(_add, before, value)
 
     def _checked(self, position: int, value: Any, name: str) -> Any:
         """What is given for a position, with zeros where None stands; None if all is zero."""
         treedef, like = self.like[position]
-        if value is None or isinstance(value, jax.custom_derivatives.SymbolicZero):
+        value = jax.tree.map(lambda x: None if isinstance(x, SymbolicZero) else x, value)
+        if value is None:
             return None
         leaves = flatten_up_to(treedef, encode(value, lambda: name))
         if leaves is None:
@@ -184,13 +193,12 @@ class _Reader:
                 "Give it the structure of the value; None stands for zero.",
             )
         for x, wanted in zip(leaves, like, strict=True):
-            if not _is_zero(x) and (np.shape(x), dtype_of(x)) != (wanted.shape, wanted.dtype):
+            if x is not None and _type_of(x) != _type_of(wanted):
                 raise errors.ArgumentError(
-                    f"The {self.what} of {name} has the shape {np.shape(x)} and dtype {dtype_of(x)}, but must have "
-                    f"{wanted.shape} and {wanted.dtype}.",
+                    f"The {self.what} of {name} is {_type_of(x)}, but must be {_type_of(wanted)}.",
                     f"A {self.what} has the shape and dtype of the value; that of integers has dtype float0.",
                 )
-        return treedef.unflatten([zero(w) if _is_zero(x) else x for x, w in zip(leaves, like, strict=True)])
+        return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
 
 
 def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
@@ -224,13 +232,17 @@ def _words(treedef: Any) -> str:
     return str(treedef).removeprefix("PyTreeDef(")[:-1]
 
 
-def _is_zero(x: Any) -> bool:
-    return x is None or isinstance(x, jax.custom_derivatives.SymbolicZero)
+def _type_of(x: Any) -> str:
+    """Dtype and shape of a leaf as JAX writes them, such as `float32[2,3]`."""
+    x = decode(x)
+    if not is_argument_array(x):
+        return f"a {type(x).__name__}"
+    return f"{dtype_of(x)}[{','.join(map(str, np.shape(x)))}]"
 
 
 def _is_nothing(x: Any) -> bool:
     """Whether it is the tangent of something that has none: zero, or of dtype `float0`."""
-    return all(_is_zero(leaf) or dtype_of(leaf) == jax.dtypes.float0 for leaf in jax.tree.leaves(x))
+    return all(isinstance(y, SymbolicZero) or _type_of(y).startswith("float0") for y in jax.tree.leaves(x))
 
 
 def _add(a: Any, b: Any) -> Any:

@@ -182,11 +182,11 @@ def _jacobian(
                 _check_dtypes(function.outputs, out)
                 leaves, treedef = jax.tree.flatten(out)
                 trees.append(treedef)
-                return leaves, result
+                return leaves or diff, result  # of no output at all JAX has no Jacobian
 
             jacobians, result = transform(flat, has_aux=True, **options)(function.primals)
             treedef = jax.tree.structure(function.primals)
-            rows = [_nest(picked, treedef, row, depth, single) for row in jacobians]
+            rows = [_nest(picked, treedef, x, depth, single) for x in jacobians[: trees[0].num_leaves]]
             return result._replace(extra=_fill(function.outputs, trees[0].unflatten(rows))[0])
 
         return call
