@@ -14,6 +14,7 @@ import sys
 import pytest
 
 import liftnn
+import tests.messages.autodiff
 import tests.messages.lifted
 import tests.messages.objects
 import tests.messages.traces  # noqa: F401

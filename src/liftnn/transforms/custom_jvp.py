@@ -13,6 +13,7 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of
 from liftnn.transforms.directions import describe, fill, read
+from liftnn.transforms.outputs import in_words
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
@@ -144,7 +145,7 @@ def _run_rule(
         )
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise errors.ArgumentTypeError(
-                f"The rule of custom_jvp must return a pair (output, tangent), not a {type(returned).__name__}.",
+                f"The rule of custom_jvp must return a pair (output, tangent), not {in_words(returned)}.",
                 "Return a tuple of two; the tangent may be None.",
             )
         given.append(returned[1])

@@ -10,6 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
+from liftnn.graph.merge import Change
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
@@ -106,7 +107,7 @@ class Signature:
         self.picked: Picked = selection.pick(values, arrays)
         self.like: Like = describe(self.picked.take(values, arrays))
         self.names = names
-        self._results: dict[str, Any] = {}
+        self._results: dict[str, tuple[list[bool], Change]] = {}
 
     def agreed(self, name: str, result: Result) -> Result:
         """The result, if function and rule do the same to modules.
@@ -121,28 +122,27 @@ class Signature:
         Raises:
           StructureError: If the other one, which has run before, did something else; the message has the paths.
         """
-        written = {
-            self.plan.path_of(n)
-            for n, x in zip(self.plan.variables, result.updates, strict=True)
-            if x is not None
-        }
-        self._results[name] = written, result.change
-        if len(self._results) == 2:
-            (one, change), (other, other_change) = (self._results[n] for n in self.names)
-            lines = [f"{path}: written by {self.names[path in other]} only" for path in sorted(one ^ other)]
-            if change.treedef != other_change.treedef:
-                lines.append("the output: has another structure")
-            elif change != other_change and not lines:
-                changed = {self.plan.path_of(n) for n, _ in set(change.changed) ^ set(other_change.changed)}
-                lines = [f"{path}: changed in another way" for path in sorted(changed)] or [
-                    "the output: holds others"
-                ]
-            if lines:
-                raise errors.StructureError(
-                    f"{self.names[1]} and {self.names[0]} do not do the same:\n{list_paths(lines)}",
-                    f"Let {self.names[1]} call the function, or do to the modules what it does.",
-                )
+        self._results[name] = [x is not None for x in result.updates], result.change
+        lines = self._differences() if len(self._results) == 2 else []
+        if lines:
+            raise errors.StructureError(
+                f"{self.names[1]} and {self.names[0]} do not do the same:\n{list_paths(lines)}",
+                f"Let {self.names[1]} call the function, or do to the modules what it does.",
+            )
         return result
+
+    def _differences(self) -> list[str]:
+        """In what function and rule differ, a line for each path."""
+        (by_function, one), (by_rule, other) = (self._results[name] for name in self.names)
+        pairs = zip(self.plan.variables, by_function, by_rule, strict=True)
+        lines = [f"{self.plan.path_of(n)}: written by {self.names[b]} only" for n, a, b in pairs if a != b]
+        if one.treedef != other.treedef:
+            return [*lines, "the output: has another structure"]
+        if one == other or lines:
+            return lines
+        changed = {n for n, _ in set(one.changed) ^ set(other.changed)}
+        lines = [f"{self.plan.path_of(n)}: changed in another way" for n in sorted(changed)]
+        return lines or ["the output: holds other objects"]
 
 
 def outputs_of(

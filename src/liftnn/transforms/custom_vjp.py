@@ -17,6 +17,7 @@ from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of
 from liftnn.transforms.directions import read
+from liftnn.transforms.outputs import in_words
 from liftnn.transforms.perturbed import Perturbed
 from liftnn.trees import Path, list_paths
 
@@ -170,7 +171,7 @@ def _run_forward(
             perturbed.unmark()
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise errors.ArgumentTypeError(
-                f"fwd of custom_vjp must return a pair (output, residuals), not a {type(returned).__name__}.",
+                f"fwd of custom_vjp must return a pair (output, residuals), not {in_words(returned)}.",
                 "Return a tuple of two; the residuals may be None.",
             )
         out, residuals = returned
@@ -206,11 +207,8 @@ def _run_backward(
     def run(*args: Any) -> Any:
         returned = backward(*args, picked.trees(picked.take(*contents))[0])
         if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
-            what = (
-                f"{len(returned)}" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
-            )
             raise errors.ArgumentTypeError(
-                f"bwd of custom_vjp must return a tuple with {len(signature.diff)} cotangents, not {what}.",
+                f"bwd of custom_vjp must return a tuple of {len(signature.diff)} cotangents, not {in_words(returned)}.",
                 "Return one for each argument with derivatives; None stands for zero.",
             )
         return read(signature.picked, signature.like, "cotangent", returned)

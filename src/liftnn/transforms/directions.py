@@ -237,7 +237,8 @@ def _type_of(x: Any) -> str:
     x = decode(x)
     if not is_argument_array(x):
         return f"a {type(x).__name__}"
-    return f"{dtype_of(x)}[{','.join(map(str, np.shape(x)))}]"
+    dtype = "float0" if dtype_of(x) == jax.dtypes.float0 else dtype_of(x)
+    return f"{dtype}[{','.join(map(str, np.shape(x)))}]"
 
 
 def _is_nothing(x: Any) -> bool:

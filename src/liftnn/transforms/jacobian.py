@@ -204,9 +204,6 @@ def _nest(picked: Picked, treedef: Any, row: Any, depth: int, single: bool) -> A
       row: What JAX returns: lists by position, nested `depth` times.
       depth: How often.
       single: Whether there is one argument, not a tuple of them.
-
-    Returns:
-      The tree.
     """
     if depth == 1:
         trees = picked.trees(row)
@@ -222,9 +219,6 @@ def _fill(picked: Picked, parts: Sequence[Any]) -> list[Any]:
     Args:
       picked: What was differentiated.
       parts: What stands for each position.
-
-    Returns:
-      The trees.
     """
     filled = []
     for (argument, _), leaves in zip(

@@ -1,0 +1,248 @@
+"""Errors of the autodiff transforms: tangents and cotangents that do not fit, and rules that are not right."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Affine, Pair, step
+
+X = jnp.ones(3)
+DIFFERENTIATED = (
+    "Leave it out. Only Variables of floating point dtype are differentiated, of those that `wrt` chooses."
+)
+SHAPES = "A {} has the shape and dtype of the value; that of integers has dtype float0."
+
+
+def with_rule(fwd, bwd, f=step, **options):
+    """A custom_vjp function of a model and an array."""
+    function = liftnn.custom_vjp(f, **options)
+    function.defvjp(fwd, bwd)
+    return function
+
+
+def total(f):
+    """The gradient of its sum."""
+    return liftnn.grad(lambda m, x: f(m, x).sum())(Affine(), X)
+
+
+# --- tangents and cotangents
+
+
+@message(
+    errors.StructureError,
+    "The cotangent of the output[0] does not fit it:",
+    "not known here:",
+    "  first.v",
+    "  third",
+    "Compare the paths above with the module: they must name the same Variables on both sides.",
+)
+def cotangent_of_an_unknown_variable():
+    _, pull_back = liftnn.vjp(lambda m, x: (m, m(x)), Pair(), X)
+    pull_back(({"first": {"w": X, "v": X}, "third": X}, None))
+
+
+@message(
+    errors.StructureError,
+    "A tangent was given for what is not differentiated:",
+    "  args[0].first.calls",
+    DIFFERENTIATED,
+)
+def tangent_of_integers():
+    liftnn.jvp(step, (Pair(), X), ({"first": {"calls": jnp.ones((), jnp.int32)}}, None))
+
+
+@message(
+    errors.StructureError,
+    "A tangent was given for what is not differentiated:",
+    "  args[2].name",
+    DIFFERENTIATED,
+)
+def tangent_of_text():
+    liftnn.jvp(lambda m, x, how: m(x), (Affine(), X, {"name": "text"}), (None, None, {"name": X}))
+
+
+@message(
+    errors.StructureError,
+    "The cotangent of the output has the structure [*, *], not {'a': *, 'b': (*, *)}.",
+    "Give it the structure of the value, with a State in place of each module; None stands for zero.",
+)
+def cotangent_of_another_tree():
+    _, pull_back = liftnn.vjp(lambda m, x: {"a": m, "b": (x, x)}, Affine(), X)
+    pull_back([Affine(), X])
+
+
+@message(
+    errors.StructureError,
+    "The tangent of args[0].w has the structure [*, *], its value {'a': *, 'b': *}.",
+    "Give it the structure of the value; None stands for zero.",
+)
+def tangent_of_another_tree_than_the_value():
+    model = Affine()
+    model.w.value = {"a": X, "b": X}
+    liftnn.jvp(lambda m: m.w.value["a"], (model,), ({"w": [X, X]},))
+
+
+@message(
+    errors.ArgumentError,
+    "The tangent of args[0].w is float32[2], but must be float32[3].",
+    SHAPES.format("tangent"),
+)
+def tangent_of_another_shape():
+    liftnn.jvp(step, (Affine(), X), ({"w": jnp.ones(2)}, None))
+
+
+@message(
+    errors.ArgumentError,
+    "The cotangent of the output[1] is a str, but must be float0[].",
+    SHAPES.format("cotangent"),
+)
+def cotangent_that_is_text():
+    liftnn.vjp(lambda x: (x, 3), X)[1]((X, "text"))
+
+
+@message(
+    errors.AliasingError,
+    "args[0].second.w has two tangents: it is the same Variable as args[0].first.w.",
+    "Give the tangent of a shared Variable once.",
+)
+def two_tangents():
+    liftnn.jvp(step, (Pair(), X), ({"first": {"w": X}, "second": {"w": 2 * X}}, None))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "tangents of jvp must be a tuple or list with one for each argument, not a State.",
+    "Pass `(tangents,)` if there is one argument.",
+)
+def tangents_that_are_no_tuple():
+    liftnn.jvp(lambda m: m.w, (Affine(),), liftnn.State({"w": liftnn.Param(X)}))  # type: ignore[arg-type]
+
+
+@message(
+    errors.ArgumentError, "There are 1 tangents for 2 arguments.", "Pass one for each; None stands for zero."
+)
+def too_few_tangents():
+    liftnn.linearize(step, Affine(), X)[1](X)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "the output.n is to be differentiated, but its dtype is int32.",
+    "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True.",
+)
+def jacobian_of_integers():
+    liftnn.jacrev(lambda m: {"x": m.w, "n": jnp.arange(2)})(Affine())
+
+
+# --- rules
+
+
+@message(errors.ArgumentError, "This custom_vjp function has no rule yet.", "Call its `defvjp` first.")
+def custom_vjp_without_a_rule():
+    liftnn.custom_vjp(step)(Affine(), X)
+
+
+@message(errors.ArgumentError, "This custom_jvp function has no rule yet.", "Call its `defjvp` first.")
+def custom_jvp_without_a_rule():
+    liftnn.custom_jvp(step)(Affine(), X)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.custom_vjp cannot pass 'scale' by position, which its rules need.",
+    "Make it a positional argument of the function.",
+)
+def keyword_only_argument_of_a_custom_rule():
+    with_rule(step, step, f=Affine.__call__)(Affine(), X, scale=2.0)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "fwd of custom_vjp must return a pair (output, residuals), not an array.",
+    "Return a tuple of two; the residuals may be None.",
+)
+def forward_pass_without_residuals():
+    total(with_rule(step, step))
+
+
+@message(
+    errors.StructureError,
+    "The residuals of fwd have a function that holds an array, which a static value cannot carry to bwd.",
+    "Return arrays, modules, States, or trees of them as residuals.",
+)
+def residual_that_is_a_closure():
+    total(liftnn.jit(with_rule(lambda m, x: (m(x), lambda ct: ct * x), lambda f, ct: (None, f(ct)))))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "bwd of custom_vjp must return a tuple of 2 cotangents, not a tuple of 1.",
+    "Return one for each argument with derivatives; None stands for zero.",
+)
+def too_few_cotangents():
+    total(with_rule(lambda m, x: (m(x), None), lambda _, ct: (ct,)))
+
+
+@message(
+    errors.StructureError,
+    "The cotangent of args[0] does not fit it:",
+    "not known here:",
+    "  kernel",
+    "Compare the paths above with the module: they must name the same Variables on both sides.",
+)
+def rule_that_returns_an_unknown_variable():
+    total(with_rule(lambda m, x: (m(x), None), lambda _, ct: ({"kernel": ct}, None)))
+
+
+@message(
+    errors.StructureError,
+    "bwd of custom_vjp changed its arguments, and the change would be lost:",
+    "  args[0].model",
+    "  args[0].model.w",
+    "Change modules in the function and in fwd; bwd may change those that it makes.",
+)
+def backward_pass_that_changes_a_module():
+    def backward(residuals, ct):
+        residuals["model"].w.value = ct
+        residuals["model"].mode = "backward"
+        return None, ct
+
+    total(with_rule(lambda m, x: (m(x), {"model": m}), backward))
+
+
+@message(
+    errors.StructureError,
+    "fwd and the function do not do the same:",
+    "  args[0].b: written by fwd only",
+    "  args[0].calls: written by the function only",
+    "Let fwd call the function, or do to the modules what it does.",
+)
+def forward_pass_that_does_something_else():
+    def forward(model, x):
+        model.b.value = x
+        return model.w * x, None
+
+    total(liftnn.jit(with_rule(forward, lambda _, ct: (None, ct))))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The rule of custom_jvp must return a pair (output, tangent), not a dict.",
+    "Return a tuple of two; the tangent may be None.",
+)
+def rule_without_a_tangent():
+    f = liftnn.custom_jvp(step)
+    f.defjvp(lambda primals, tangents: {})
+    liftnn.jvp(f, (Affine(), X), (None, X))
+
+
+@message(
+    errors.ArgumentError,
+    "defjvps cannot be used with arguments without derivatives.",
+    "Use `defjvp`.",
+)
+def defjvps_with_arguments_without_derivatives():
+    liftnn.custom_jvp(step, nondiff_argnums=1).defjvps(None)
