@@ -247,7 +247,7 @@ def argnums_out_of_range():
 
 @message(
     errors.ArgumentTypeError,
-    "With has_aux=True the function must return a pair (scalar, auxiliary), not an array.",
+    "With has_aux=True the function must return a pair (output, auxiliary), not an array.",
     "Return a tuple of two, or leave has_aux out.",
 )
 def no_pair_with_has_aux():

@@ -191,6 +191,15 @@ def test_integers_keys_and_static_values():
     assert liftnn.grad(lambda x: f(x, 2, jax.random.key(0), "four").sum())(X).tolist() == [100.0] * 3
 
 
+def test_what_a_partial_stores_does_not_reach_the_rule():
+    f = liftnn.custom_jvp(functools.partial(lambda k, model, x: model(x) * k, 2.0))
+    f.defjvp(lambda primals, tangents: (primals[0](primals[1]) * 2.0, 100 * tangents[1]))
+    model = Affine(2.0)
+    assert f(model, X).tolist() == (4 * X).tolist()
+    assert liftnn.grad(lambda m, x: f(m, x).sum(), argnums=1)(model, X).tolist() == [100.0] * 3
+    assert int(model.calls.value) == 2
+
+
 def test_symbolic_zeros_reach_the_rule():
     f = liftnn.custom_jvp(lambda m, x: m.w * x)
     zero = jax.custom_derivatives.SymbolicZero

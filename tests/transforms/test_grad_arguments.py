@@ -24,7 +24,7 @@ def f(x, y, z):
 @pytest.mark.parametrize("argnums", [0, 1, -1, -3, (0, 2), (2, 0), [1], (-1, 0)])
 @pytest.mark.parametrize("transform", ["grad", "value_and_grad"])
 def test_argnums_mean_what_they_mean_in_jax(transform, argnums):
-    ours = getattr(liftnn, transform)(f, argnums=argnums)(2.0, 3.0, 4.0)
+    ours = getattr(liftnn, transform)(f, argnums)(2.0, 3.0, 4.0)
     theirs = getattr(jax, transform)(f, argnums=argnums)(2.0, 3.0, 4.0)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     assert jax.tree.map(float, ours) == jax.tree.map(float, theirs)
@@ -210,7 +210,7 @@ def test_an_output_that_is_no_scalar_is_an_error(transform, name):
 def test_an_output_that_is_no_pair_is_an_error_with_has_aux(output, what):
     with raises(
         errors.ArgumentTypeError,
-        f"With has_aux=True the function must return a pair (scalar, auxiliary), not {what}.\n"
+        f"With has_aux=True the function must return a pair (output, auxiliary), not {what}.\n"
         "Return a tuple of two, or leave has_aux out.",
     ):
         liftnn.grad(lambda m: output, has_aux=True)(Affine())

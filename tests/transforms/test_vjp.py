@@ -111,7 +111,7 @@ def test_what_is_no_array_has_none_for_a_cotangent():
     assert of_x.tolist() == [8.0] * 3
 
 
-def test_modules_without_a_match_have_an_empty_state_if_another_has_one():
+def test_modules_without_a_match_have_an_empty_state():
     def f(model, rngs, x):
         return model(x) + jax.random.normal(rngs(), (3,))
 
@@ -120,6 +120,8 @@ def test_modules_without_a_match_have_an_empty_state_if_another_has_one():
     of_model, of_rngs, of_x = pull_back(CT)
     assert (list(of_model), list(of_rngs), of_x.tolist()) == (["w", "b"], [], (2 * CT).tolist())
     assert int(rngs.default.count.value) == 1
+    of_drop, of_x = liftnn.vjp(liftnn.Dropout(0.0, rngs=rngs), X)[1](CT)
+    assert (list(of_drop), of_x.tolist()) == ([], CT.tolist())
 
 
 def test_wrt_everything_leaves_integers_out():
@@ -306,10 +308,10 @@ def test_a_cotangent_of_another_tree_is_an_error():
         pull_back({"a": Affine(), "b": [X, X]})
 
 
-def test_a_filter_that_matches_nothing_at_all_is_an_error():
+def test_a_filter_that_matches_nothing_at_all_or_in_a_chosen_argument_is_an_error():
     with raises(
         errors.FilterError,
-        "Nothing to differentiate: no Variable of args[0] matches OfType(BatchStat).\n"
+        "Nothing to differentiate: no floating point Variable of args[0] matches OfType(BatchStat).\n"
         "Correct `wrt`, or leave the argument out of `argnums`.",
     ):
         liftnn.vjp(step, Affine(), X, wrt=liftnn.BatchStat)

@@ -40,8 +40,8 @@ class CustomRule(Lifted):
         nondiff_argnames: str | Iterable[str],
     ):
         super().__init__((f,), self._bind_call, Options(name))
-        given = [None if x in ((), []) else x for x in (nondiff_argnums, nondiff_argnames)]
-        self._nondiff = select(self._functions[0], *given, "nondiff")
+        nums = None if nondiff_argnums in ((), []) else nondiff_argnums
+        self._nondiff = select(self._functions[0], nums, nondiff_argnames or None, "nondiff")
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -33,7 +33,7 @@ def custom_vjp(
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated.
+        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule.
       nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
         as it is. The default is none.
       nondiff_argnames: Their names.
@@ -206,7 +206,7 @@ def _run_backward(
 
     def run(*args: Any) -> Any:
         returned = backward(*args, picked.trees(picked.take(*contents))[0])
-        if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
+        if not isinstance(returned, tuple) or len(returned) != len(signature.diff):
             raise errors.ArgumentTypeError(
                 f"bwd of custom_vjp must return a tuple of {len(signature.diff)} cotangents, not {in_words(returned)}.",
                 "Return one for each argument with derivatives; None stands for zero.",

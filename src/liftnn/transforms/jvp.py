@@ -16,7 +16,7 @@ from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.directions import Like, describe, fill, read
 from liftnn.transforms.outputs import Differentiable, check_pair
 from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import ArgNums, select_arguments
+from liftnn.transforms.selection import ArgNums, DiffState, Selection, select_arguments
 
 
 def jvp(
@@ -50,8 +50,8 @@ def jvp(
       ArgumentError: If there are not as many tangents as arguments, or one has another shape or dtype than its value.
       ArgumentTypeError: If primals or tangents are neither tuple nor list, or there is no pair where `has_aux`
         promises one.
-      FilterError: If the filter matches nothing.
-      StructureError: If a tangent does not fit its argument; the message has its path.
+      StructureError: If a tangent does not fit its argument, or is of something that `wrt` does not choose; the
+        message has its path.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -70,8 +70,8 @@ def jvp(
     carried = len(open_function(f, "jvp")[1])
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
-        selection = select_arguments(plan, None, wrt)
         given = complete(tangents, len(primals) + carried, carried)
+        selection = Selection(plan, [DiffState(i, wrt) for i in range(len(given))], "none")
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             picked = selection.pick(values, arrays)
@@ -121,7 +121,7 @@ def linearize(
       ArgumentError: If an argument of `argnums` was not passed; when the function is called, if there are not as many
         tangents as arguments, or one has another shape or dtype than its value.
       ArgumentTypeError: If `argnums` is of another type, or there is no pair where `has_aux` promises one.
-      FilterError: If the filter matches nothing.
+      FilterError: If `wrt` is not the default and matches nothing, or nothing in an argument of `argnums`.
       StructureError: When the function is called, if a tangent does not fit its argument.
 
     Example:

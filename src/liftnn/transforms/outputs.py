@@ -154,7 +154,7 @@ def check_pair(out: Any) -> Any:
     """Refuses the output of a function with `has_aux` that is no pair."""
     if not isinstance(out, tuple) or len(out) != 2:
         raise errors.ArgumentTypeError(
-            f"With has_aux=True the function must return a pair (scalar, auxiliary), not {in_words(out)}.",
+            f"With has_aux=True the function must return a pair (output, auxiliary), not {in_words(out)}.",
             "Return a tuple of two, or leave has_aux out.",
         )
     return out
@@ -162,6 +162,6 @@ def check_pair(out: Any) -> Any:
 
 def in_words(out: Any) -> str:
     """What a function returned where a tuple was expected."""
-    if isinstance(out, (tuple, list)):
-        return f"a {type(out).__name__} of {len(out)}"
+    if isinstance(out, tuple):
+        return f"a tuple of {len(out)}"
     return "an array" if is_array(out) else f"a {type(out).__name__}"

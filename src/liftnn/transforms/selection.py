@@ -74,7 +74,8 @@ def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Select
       wrt: Which Variables of a module.
 
     Returns:
-      The selection. If all arguments are in it, one may be a module in which nothing matches.
+      The selection. If all arguments are in it, one may be a module in which nothing matches; but what is not the
+      default must match something in one of them.
 
     Raises:
       ArgumentError: If one of `argnums` was not passed.
@@ -83,7 +84,8 @@ def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Select
     if argnums is not None:
         return Selection(plan, parse_argnums(argnums, wrt))
     positional, _ = plan.arguments
-    return Selection(plan, [DiffState(i, wrt) for i in range(len(positional))], "one")
+    chosen = [DiffState(i, wrt) for i in range(len(positional))]
+    return Selection(plan, chosen, "none" if wrt is Param else "one")
 
 
 class Selection:
@@ -129,16 +131,17 @@ class Selection:
         """
         picked = Picked(self.plan)
         unmatched: list[errors.FilterError] = []
+        only_floats = integers == "left out"
         for argument, predicate in self.chosen:
             leaves: list[Any] = []
             for leaf in argument.leaves:
                 if type(self.plan.graph.edges[leaf]) is not int:
                     leaves.append(self._pick_array(leaf, picked))
                     continue
-                found = self._find_parts(leaf, predicate, values, arrays, integers == "left out")
+                found = self._find_parts(leaf, predicate, values, arrays, only_floats)
                 leaves.append(tuple([(path, picked.add(*part)) for path, part in found]))
                 if not found and (self.matched == "each" or self.plan.parts_of(leaf)):
-                    unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate))
+                    unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
             picked.arguments.append((argument, tuple(leaves)))
         parts = any(leaf for _, leaves in picked.arguments for leaf in leaves if isinstance(leaf, tuple))
         if unmatched and (self.matched == "each" or (self.matched == "one" and not parts)):
@@ -182,9 +185,10 @@ class Selection:
         return found
 
 
-def _nothing_matches(name: str, predicate: Predicate) -> errors.FilterError:
+def _nothing_matches(name: str, predicate: Predicate, only_floats: bool) -> errors.FilterError:
+    what = "floating point Variable" if only_floats else "Variable"
     return errors.FilterError(
-        f"Nothing to differentiate: no Variable of {name} matches {predicate!r}.",
+        f"Nothing to differentiate: no {what} of {name} matches {predicate!r}.",
         "Correct `wrt`, or leave the argument out of `argnums`.",
     )
 

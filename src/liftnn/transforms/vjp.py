@@ -50,7 +50,7 @@ def vjp(
       ArgumentError: If an argument of `argnums` was not passed; when the function is called, if a cotangent has
         another shape or dtype than its output.
       ArgumentTypeError: If `argnums` is of another type, or there is no pair where `has_aux` promises one.
-      FilterError: If the filter matches nothing.
+      FilterError: If `wrt` is not the default and matches nothing, or nothing in an argument of `argnums`.
       StructureError: When the function is called, if a cotangent does not fit the output; the message has its path.
 
     Example:
