@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,6 +186,45 @@ def test_modules_made_inside_and_their_bare_arrays_have_cotangents():
     ct = {"layers": {1: {"a": CT}}, "scale": CT}
     ct["layers"][1]["n"] = None
     assert pull_back(ct)[0].tolist() == (CT * 5).tolist()
+
+
+def test_arrays_that_a_changed_module_kept_or_got_have_cotangents():
+    class Point(NamedTuple):
+        x: object
+        y: object
+
+    def f(model, x):
+        model.first = model.a * x
+        model.pair = Point(model.pair.y, model.b * x)
+        model.layers.append(x * 5)
+        model.w.note = x * 7
+        del model.b
+        return model
+
+    def plain(a, b, y, layer, x):
+        return {
+            "a": a,
+            "layers": {0: layer, 1: x * 5},
+            "pair": {"x": y, "y": b * x},
+            "first": a * x,
+            "note": x * 7,
+        }
+
+    arrays = [X + i for i in range(4)]
+    model = Holder(a=arrays[0], b=arrays[1], pair=Point(X, arrays[2]), layers=[arrays[3]], w=liftnn.Param(X))
+    out, pull_back = liftnn.vjp(f, model, X, wrt=...)
+    expected, plain_pull_back = jax.vjp(plain, *arrays, X)
+    ct = jax.tree.map(lambda x: CT * x, expected)
+    given = {k: x for k, x in ct.items() if k != "note"}
+    of_model, of_x = pull_back({**given, "w": None})
+    ct["note"] = 0 * CT
+    *of_arrays, plain_of_x = plain_pull_back(ct)
+    found = [of_model["a"], of_model["b"], of_model["pair"]["y"], of_model["layers"][0]]
+    assert_close((found, of_x), (of_arrays, plain_of_x))
+    assert out is model
+    tangent = liftnn.jvp(lambda m: m, (out,), ({"pair": {"y": CT}, "layers": {1: X}},), wrt=...)[1]
+    assert tangent["pair"]["y"].tolist() == CT.tolist()
+    assert tangent["layers"][1].tolist() == X.tolist()
 
 
 def test_auxiliary_output_may_be_anything():

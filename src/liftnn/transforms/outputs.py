@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,30 +29,22 @@ class Outputs(Plan):
 
     def __init__(self, plan: Plan, change: Change, has_aux: bool = False):
         self.has_aux = has_aux
-        specs, renewed = [*plan.graph.specs, *change.new], dict(change.changed)
-        at = sum(e is ARRAY for e in change.edges)
-        self._sources: list[tuple[bool, int]] = [(True, i) for i in range(at)]
+        specs = [*plan.graph.specs, *change.new]
+        fresh = itertools.count()
+        self._sources = [(True, next(fresh)) for e in change.edges if e is ARRAY]
         """For each array whether it stands in the result, and where: there, or among the arguments."""
-        by_node: list[list[tuple[bool, int]]] = []
-        for number in (*renewed, *range(change.known, len(specs))):
-            spec = renewed.get(number) or specs[number]
-            old = {key: (False, i) for i, key in plan.arrays_by_key(number)} if number in renewed else {}
-            edges, sources = [], []
-            kept = dict(zip(specs[number].keys, specs[number].edges, strict=True))
-            for key, edge in zip(spec.keys, spec.edges, strict=True):
-                edges.append(kept[key] if edge is KEEP else edge)
-                if edge is ARRAY:
-                    sources.append((True, at))
-                    at += 1
-                elif edges[-1] is ARRAY:
-                    sources.append(old[key])
-            renewed[number] = spec._replace(edges=tuple(edges))
-            by_node.append(sources)
-        order = dict(zip(renewed, by_node, strict=True))
-        for number in range(len(specs)):
-            own = order.get(number)
-            self._sources += [(False, i) for i in plan.node_arrays.get(number, ())] if own is None else own
-            specs[number] = renewed.get(number, specs[number])
+        own = {number: [(False, i) for i in places] for number, places in plan.node_arrays.items()}
+        for number, spec in (*change.changed, *enumerate(change.new, change.known)):
+            old = dict(zip(specs[number].keys, specs[number].edges, strict=True))
+            places = {key: i for i, key in plan.arrays_by_key(number)} if number < change.known else {}
+            edges = [old[k] if e is KEEP else e for k, e in zip(spec.keys, spec.edges, strict=True)]
+            own[number] = [
+                (True, next(fresh)) if e is ARRAY else (False, places[k])
+                for k, e, now in zip(spec.keys, spec.edges, edges, strict=True)
+                if now is ARRAY
+            ]
+            specs[number] = spec._replace(edges=tuple(edges))
+        self._sources += [source for number in range(len(specs)) for source in own.get(number, ())]
         frozen = [n for n in plan.graph.frozen if n not in change.frozen]
         args = change.treedef if has_aux else jax.tree_util.treedef_tuple([change.treedef])
         treedef = jax.tree_util.treedef_tuple([args, jax.tree.structure({})])

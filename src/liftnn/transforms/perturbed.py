@@ -42,6 +42,8 @@ class Perturbed:
         """
         _, objects, _ = take_apart((tuple(args), {}), lambda leaf, path, arrays: Static(leaf))
         for number, flag in zip(self.plan.variables, self.values, strict=True):
+            if number >= len(objects):
+                break  # what a partial stores comes last, and does not reach `fwd`
             variable = objects[number]
             before = variable._metadata
             variable.set_metadata(perturbed=flag)
