@@ -214,6 +214,16 @@ def backward_pass_that_changes_a_module():
 
 
 @message(
+    errors.TraceContextError,
+    "bwd of custom_vjp uses a Param that it reached through a closure, after the call that it belongs to.",
+    "Pass it as an argument of the function; to the backward pass, as a residual.",
+)
+def backward_pass_that_captures():
+    captured = Affine()
+    total(with_rule(lambda m, x: (m(x), None), lambda _, ct: (None, ct * captured.w)))
+
+
+@message(
     errors.StructureError,
     "fwd and the function do not do the same:",
     "  args[0].b: written by fwd only",

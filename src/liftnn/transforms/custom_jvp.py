@@ -29,7 +29,8 @@ def custom_jvp(
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule.
+        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule; nor has
+        what the function captures.
       nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
         as it is. The default is none.
       nondiff_argnames: Their names.

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import Change
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
@@ -73,7 +74,39 @@ class CustomRule(Lifted):
     def purify_rule(self, plan: Plan, rule: Callable[..., Any]) -> PureCall:
         """A pure call of a rule, which takes the arguments of the call, without what a partial stores."""
         stored = len(self._stored[0]) if self._stored is not None else 0
-        return purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
+        pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
+
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            if isinstance(frames.offered(plan), list):  # inside the call that can be made again
+                return pure(values, arrays)
+            return without_captures(pure, values, arrays, "The rule")
+
+        return call
+
+
+def without_captures(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any], who: str) -> Result:
+    """A pure call that JAX makes after the call that it belongs to, when nothing more can become an input of that.
+
+    Args:
+      pure: The pure call.
+      values: The values.
+      arrays: The arrays.
+      who: What it calls, for the message.
+
+    Returns:
+      Its result.
+
+    Raises:
+      TraceContextError: If it uses captured objects.
+    """
+    try:
+        return pure(values, arrays)
+    except frames.Missing as missing:
+        raise errors.TraceContextError(
+            f"{who} uses a {type(missing.objects[0]).__name__} that it reached through a closure, after the call that "
+            "it belongs to.",
+            "Pass it as an argument of the function; to the backward pass, as a residual.",
+        ) from None
 
 
 def _mark(leaf: Any) -> Any:

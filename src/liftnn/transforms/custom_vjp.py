@@ -15,7 +15,7 @@ from liftnn.lifting.escape import holds_tracer
 from liftnn.lifting.lift import take_apart, values_of
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of
+from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_captures
 from liftnn.transforms.directions import read
 from liftnn.transforms.outputs import in_words
 from liftnn.transforms.perturbed import Perturbed
@@ -33,7 +33,8 @@ def custom_vjp(
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule.
+        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule; nor has
+        what the function captures.
       nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
         as it is. The default is none.
       nondiff_argnames: Their names.
@@ -214,7 +215,8 @@ def _run_backward(
         return read(signature.picked, signature.like, "cotangent", returned)
 
     kept = Plan(residuals.graph)
-    result = purify(run, kept, "custom_vjp")(residuals.values, residuals.arrays)
+    pure = purify(run, kept, "custom_vjp")
+    result = without_captures(pure, residuals.values, residuals.arrays, "bwd of custom_vjp")
     written = [n for n, x in zip(kept.variables, result.updates, strict=True) if x is not None]
     changed = [kept.path_of(n) for n in sorted({*written, *(n for n, _ in result.change.changed)})]
     if changed:
