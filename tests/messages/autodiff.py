@@ -239,6 +239,21 @@ def forward_pass_that_does_something_else():
 
 
 @message(
+    errors.TraceContextError,
+    "model.w is differentiated, and the function given to liftnn.custom_vjp reached it through a closure, so "
+    "its rule gives no derivative for it.",
+    "Pass the module as an argument of the function given to liftnn.custom_vjp.",
+)
+def captured_variable_of_a_custom_function_differentiated():
+    def loss(model, x):
+        f = liftnn.custom_vjp(lambda x: (model.w * x).sum())
+        f.defvjp(lambda x: (f(x), None), lambda _, ct: (ct,))
+        return f(x)
+
+    liftnn.grad(loss)(Affine(), 1.0)
+
+
+@message(
     errors.ArgumentTypeError,
     "The rule of custom_jvp must return a pair (output, tangent), not a dict.",
     "Return a tuple of two; the tangent may be None.",

@@ -68,6 +68,11 @@ class Frame:
             found = self._copies[id(x)] = (x, x.stand_in(self), -1)
         return found[1]
 
+    def copy_of(self, x: Any) -> Any:
+        """The copy that stands here for an object; the object itself if there is none."""
+        found = self._copies.get(id(x))
+        return x if found is None else found[1]
+
     def close(self) -> None:
         """Lets go of what stands for what: the copies refer to their frame, which would be a cycle."""
         self._copies = {}
@@ -231,6 +236,18 @@ def inside(x: Any) -> Any:
         return x
     for frame in reversed(frames_up_to(x) or ()):
         x = frame.standing_for(x)
+    return x
+
+
+def known_here(x: Any) -> Any:
+    """The copy that stands for an object of any kind in the innermost frame; the object itself if there is none."""
+    chain: list[Frame] = []
+    frame: Frame | None = _current.frame
+    while frame is not None:
+        chain.append(frame)
+        frame = frame.outer
+    for frame in reversed(chain):
+        x = frame.copy_of(x)
     return x
 
 

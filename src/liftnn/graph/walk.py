@@ -227,17 +227,9 @@ class Rewalk(Walk):
       owner: The frame in which the call ran: nothing else may be attached.
       returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
       paths: Gives the path of a known node, for messages.
-      originals: The live objects that the known nodes are copies of, by number: a captured one may be met.
     """
 
-    def __init__(
-        self,
-        before: Any,
-        owner: Any,
-        returned: Sequence[bool] | None,
-        paths: Any,
-        originals: Sequence[Any] = (),
-    ):
+    def __init__(self, before: Any, owner: Any, returned: Sequence[bool] | None, paths: Any):
         super().__init__()
         self.before = before
         self.owner = owner
@@ -245,7 +237,7 @@ class Rewalk(Walk):
         self.paths = paths
         self.known = len(before.objects)
         self.objects = list(before.objects)
-        self.numbers = {id(x): i for i, x in (*enumerate(originals), *enumerate(self.objects))}
+        self.numbers = {id(x): i for i, x in enumerate(self.objects)}
         self.specs = [None] * self.known
         self.arrays = [[] for _ in self.objects]
         self.changed: set[int] = set()
@@ -261,11 +253,13 @@ class Rewalk(Walk):
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, _Open | None]:
         number = self.numbers.get(id(child))
         if number is None:
-            self._check_owner(kind, child)
+            copy = frames.known_here(child)  # a captured object stands where its copy belongs
+            if id(copy) in self.numbers:
+                child = copy
+            else:
+                self._check_owner(kind, child)
         elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
             del self.numbers[id(child)]  # changed in place: on the outside it will be a new one
-        elif number < self.known:
-            child = self.objects[number]  # a captured object may stand where its copy belongs
         return super()._enter(kind, cls, child)
 
     def _replace_frozen(self) -> None:

@@ -59,7 +59,7 @@ def purify(
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
-            result = _close(out, plan, merged, frame, returned, originals)
+            result = _close(out, plan, merged, frame, returned)
             if commit and frame.outer is frames.PLAIN:  # further in, a tracer may be one of an outer trace
                 check_static_values(plan, result.change)
             return result
@@ -91,7 +91,6 @@ def _close(
     merged: Merged,
     frame: frames.Frame,
     returned: Sequence[bool] | None,
-    originals: Sequence[Any],
 ) -> Result:
     """Walks what the function returned and what it was given, and says what is new."""
 
@@ -99,7 +98,7 @@ def _close(
         path = plan.node_paths[number][0]
         return name_argument(path[:2]), path[2:]
 
-    walk = Rewalk(merged, frame, returned, place, originals)
+    walk = Rewalk(merged, frame, returned, place)
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
     edges: list[Any] = []
     arrays: list[Any] = []

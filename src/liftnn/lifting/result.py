@@ -129,6 +129,10 @@ class Plan:
         """The nodes that the function reaches through what it captures, by number."""
         return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
 
+    def is_argument(self, number: int) -> bool:
+        """Whether a node is reached from the arguments themselves, not only through what the function captures."""
+        return any(path[0] != CAPTURED for path in self.node_paths[number])
+
     @functools.cached_property
     def leaf_names(self) -> list[str]:
         """What each leaf of the arguments is called, such as `args[0].layers`."""

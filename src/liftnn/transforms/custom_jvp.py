@@ -11,7 +11,7 @@ from liftnn import errors
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of
+from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_derivatives
 from liftnn.transforms.directions import describe, fill, read
 from liftnn.transforms.outputs import in_words
 
@@ -29,8 +29,8 @@ def custom_jvp(
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule; nor has
-        what the function captures.
+        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule. What
+        the function captures may not be differentiated.
       nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
         as it is. The default is none.
       nondiff_argnames: Their names.
@@ -41,6 +41,7 @@ def custom_jvp(
     Raises:
       ArgumentError: If an option names an argument that the function does not have; when called, before `defjvp`.
       ArgumentTypeError: When called, if an argument can only be passed by name.
+      TraceContextError: When called, if a Variable that the function captures is differentiated.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -127,7 +128,7 @@ class CustomJvp(CustomRule):
                 return _run_rule(self, signature, rule, primals, tangents)
 
             with_rule.defjvp(jvp, symbolic_zeros=self._symbolic_zeros)
-            return with_rule(list(values), list(arrays))
+            return with_rule(without_derivatives(plan, values, self._options.name), list(arrays))
 
         return call
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.graph import frames
@@ -107,6 +109,45 @@ def without_captures(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any
             "it belongs to.",
             "Pass it as an argument of the function; to the backward pass, as a residual.",
         ) from None
+
+
+def without_derivatives(plan: Plan, values: Sequence[Any], name: str) -> list[Any]:
+    """The values, those of captured Variables such that differentiating them raises: the rule knows nothing of them.
+
+    Args:
+      plan: The arguments.
+      values: The values of the Variables.
+      name: The transform, for messages.
+
+    Returns:
+      The values.
+    """
+    guarded = list(values)
+    for slot, number in enumerate(plan.variables):
+        if number in plan.captured and not plan.is_argument(number):
+            guard = functools.partial(_refuse_derivatives, plan.path_of(number), name)
+            guarded[slot] = jax.tree.map(guard, guarded[slot])
+    return guarded
+
+
+def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
+    """The array itself, whose derivative raises."""
+    if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        return x
+
+    @jax.custom_jvp
+    def same(x: Any) -> Any:
+        return x
+
+    @same.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        raise errors.TraceContextError(
+            f"{path} is differentiated, and the function given to liftnn.{name} reached it through a closure, so its "
+            "rule gives no derivative for it.",
+            f"Pass the module as an argument of the function given to liftnn.{name}.",
+        )
+
+    return same(x)
 
 
 def _mark(leaf: Any) -> Any:

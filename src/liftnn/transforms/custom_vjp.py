@@ -15,7 +15,13 @@ from liftnn.lifting.escape import holds_tracer
 from liftnn.lifting.lift import take_apart, values_of
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_captures
+from liftnn.transforms.custom_rule import (
+    CustomRule,
+    Signature,
+    outputs_of,
+    without_captures,
+    without_derivatives,
+)
 from liftnn.transforms.directions import read
 from liftnn.transforms.outputs import in_words
 from liftnn.transforms.perturbed import Perturbed
@@ -33,8 +39,8 @@ def custom_vjp(
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule; nor has
-        what the function captures.
+        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule. What
+        the function captures may not be differentiated.
       nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
         as it is. The default is none.
       nondiff_argnames: Their names.
@@ -45,6 +51,7 @@ def custom_vjp(
     Raises:
       ArgumentError: If an option names an argument that the function does not have; when called, before `defvjp`.
       ArgumentTypeError: When called, if an argument can only be passed by name.
+      TraceContextError: When called, if a Variable that the function captures is differentiated.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -125,7 +132,7 @@ class CustomVjp(CustomRule):
 
             with_rule = jax.custom_vjp(primal)
             with_rule.defvjp(fwd, bwd, **options)
-            return with_rule(list(values), list(arrays))
+            return with_rule(without_derivatives(plan, values, self._options.name), list(arrays))
 
         return call
 
