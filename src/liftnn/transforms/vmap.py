@@ -6,10 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from liftnn import errors
-from liftnn.graph.variable_types import RngKey
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.prefix import (
@@ -28,9 +26,7 @@ from liftnn.lifting.prefix import (
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.axes import check_axes, find_bad_input, find_bad_output
-
-_LANES = np.uint32(2**32 - 1)
-"""Folded into a stream's key to make the lanes' keys: a number that its count never reaches."""
+from liftnn.transforms.lanes import count_lanes, split_shared_keys
 
 
 @configurable
@@ -156,10 +152,12 @@ class _Bound:
     def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
         value_axes = value_prefixes(self.plan, self.spread, values)
         array_axes = array_prefixes(self.plan, self.spread, self.axes, arrays)
-        in_axes: tuple[list[Prefix], list[Prefix]] = (list(value_axes), array_axes)
+        in_axes: tuple[list[Prefix], list[Prefix]] = (value_axes, array_axes)
         values, arrays = list(values), list(arrays)
         if self.split_rngs:
-            in_axes = (self._split_keys(values, value_axes, arrays, array_axes), array_axes)
+            size = self.options["axis_size"] or count_lanes((*values, *arrays), (*value_axes, *array_axes))
+            values, own_axes = split_shared_keys(self.plan, values, value_axes, size)
+            in_axes = (own_axes, array_axes)
         if all(a is None for axes in in_axes for a in axes) and self.options["axis_size"] is None:
             raise errors.ArgumentError(
                 "vmap has nothing to map: no argument with an axis has an array in it.",
@@ -210,46 +208,3 @@ class _Bound:
             jax.eval_shape(mapped, values, arrays)
 
         return find_bad_output(trace, self.plan, self.spread)
-
-    def _split_keys(
-        self, values: list[Any], value_axes: list[Prefix], arrays: Sequence[Any], array_axes: list[Prefix]
-    ) -> list[Prefix]:
-        """Gives each lane its own keys, in place of the shared ones; returns the axes of the values then."""
-        axes = list(value_axes)
-        shared = [i for i, t in enumerate(self.plan.types) if issubclass(t, RngKey) and axes[i] is None]
-        if shared:
-            size = self.options["axis_size"] or _lanes((*values, *arrays), (*value_axes, *array_axes))
-            for i in shared:
-                if size is not None and jax.tree.leaves(values[i]):
-                    values[i] = lane_keys(values[i], size)
-                    axes[i] = 0
-        return axes
-
-
-def _lanes(values: Sequence[Any], axes: Sequence[Prefix]) -> int | None:
-    """The number of lanes, from the first mapped array."""
-    for value, axis in zip(values, axes, strict=True):
-        if isinstance(axis, int):
-            for leaf in jax.tree.leaves(value):
-                return np.shape(leaf)[axis]
-    return None
-
-
-def lane_keys(key: Any, size: int) -> Any:
-    """Keys for the lanes of a mapped axis, none of which the stream itself will ever give out.
-
-    Args:
-      key: A typed key array of any shape.
-      size: How many lanes.
-
-    Returns:
-      Keys of shape `(size, *key.shape)`.
-    """
-
-    def one(key: Any) -> Any:
-        return jax.random.split(jax.random.fold_in(key, _LANES), size)
-
-    for axis in range(key.ndim):
-        del axis
-        one = jax.vmap(one, out_axes=1)
-    return one(key)
