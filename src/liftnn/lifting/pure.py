@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -12,6 +12,7 @@ from liftnn.graph import frames
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.static import Static
+from liftnn.graph.variable import Variable
 from liftnn.graph.walk import Rewalk, changed_value
 from liftnn.lifting.capture import containers_kept
 from liftnn.lifting.escape import check_static_values
@@ -22,6 +23,34 @@ from liftnn.trees import Path, is_argument_array, is_array, key_of
 PureCall = Callable[[Sequence[Any], Sequence[Any]], Result]
 
 
+class Around(Protocol):
+    """What a transform does to the Variables inside, before and after the user's function has run."""
+
+    def enter(self, variables: Sequence[Variable]) -> None:
+        """Called before it runs.
+
+        Args:
+          variables: The copies of the argument's Variables, in the order of `Plan.variables`.
+        """
+
+    def leave(self, result: Result, variables: Sequence[Variable], made: Sequence[Variable]) -> None:
+        """Called when it has run; what this changes is part of the result.
+
+        Args:
+          result: What came out, as far as it is known.
+          variables: As before.
+          made: The Variables made inside, in the order of `Result.new`.
+        """
+
+
+class Purified(Protocol):
+    """The pure call of a user's function, as `bind` gets it."""
+
+    def __call__(self, values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None) -> Result:
+        """Calls the function with copies of the modules in its arguments."""
+        ...
+
+
 def purify(
     function: Callable[..., Any],
     plan: Plan,
@@ -29,7 +58,7 @@ def purify(
     returned: Sequence[bool] | None = None,
     check: Callable[[Any], Any] | None = None,
     commit: bool = True,
-) -> PureCall:
+) -> Purified:
     """A pure call that does what `function` does to the modules in its arguments.
 
     Args:
@@ -42,15 +71,18 @@ def purify(
       commit: Whether what the call does will be put into live objects. The default is True.
 
     Returns:
-      The pure call `(values, arrays) -> Result`.
+      The pure call `(values, arrays, around=None) -> Result`.
     """
 
-    def pure(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+    def pure(values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None) -> Result:
         originals = frames.offered(plan)
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, [decode(v) for v in values], arrays, frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
             before = _argument_leaves(tree)
+            variables = [merged.objects[number] for number in plan.variables]
+            if around is not None:
+                around.enter(variables)
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
             with containers_kept(plan, originals, name):
                 out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
@@ -59,7 +91,10 @@ def purify(
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
-            result = _close(out, plan, merged, frame, returned)
+            result, made = _close(out, plan, merged, frame, returned)
+            if around is not None:
+                around.leave(result, variables, made)
+                result, _ = _close(out, plan, merged, frame, returned)
             if commit and frame.outer is frames.PLAIN:  # further in, a tracer may be one of an outer trace
                 check_static_values(plan, result.change)
             return result
@@ -91,8 +126,8 @@ def _close(
     merged: Merged,
     frame: frames.Frame,
     returned: Sequence[bool] | None,
-) -> Result:
-    """Walks what the function returned and what it was given, and says what is new."""
+) -> tuple[Result, list[Variable]]:
+    """Walks what the function returned and what it was given; what is new, and the Variables among it."""
 
     def place(number: int) -> tuple[str, Path]:
         path = plan.node_paths[number][0]
@@ -114,11 +149,12 @@ def _close(
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
     arrays += [a for number in order for a in walk.arrays[number]]
     updates = [_update(number, plan, merged, returned) for number in plan.variables]
-    new = [
-        encode(walk.objects[number]._value, lambda: "the output")
+    made = [
+        walk.objects[number]
         for number in range(walk.known, len(walk.objects))
         if walk.specs[number].kind is VARIABLE  # type: ignore[union-attr]
     ]
+    new = [encode(variable._value, lambda: "the output") for variable in made]
     change = Change(
         treedef,
         tuple(edges),
@@ -127,7 +163,7 @@ def _close(
         tuple(walk.specs[walk.known :]),  # type: ignore[arg-type]
         tuple(_frozen_order(walk)),
     )
-    return Result(arrays, new, updates, change)
+    return Result(arrays, new, updates, change), made
 
 
 def _as_output(leaf: Any) -> Any:
