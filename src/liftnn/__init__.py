@@ -159,6 +159,8 @@ from liftnn.transforms.custom_jvp import (
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
+from liftnn.transforms.axis_metadata import (
+    PARTITION_NAME as PARTITION_NAME,
 )
 from liftnn.transforms.grad import (
     grad as grad,

@@ -14,8 +14,8 @@ STATIC = (
     "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module."
 )
 SHARED = (
-    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), or reduce the value over the lanes before "
-    "writing it (for example with `jax.lax.pmean` and an `axis_name`)."
+    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing "
+    "it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced."
 )
 ALIASED = "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them."
 EVERYTHING = "Add `...` as the last filter to catch what the others leave, or correct the filter."

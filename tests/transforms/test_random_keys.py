@@ -182,8 +182,9 @@ def test_a_reseed_that_differs_between_lanes_is_an_error():
     with raises(
         errors.SharedWriteError,
         "args[0].default.key (a RngKey) is shared by all lanes of this vmap, but they write different values to it.\n"
-        "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), or reduce the value over the lanes before "
-        "writing it (for example with `jax.lax.pmean` and an `axis_name`).",
+        "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before "
+        "writing it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values "
+        "are reduced.",
     ):
         liftnn.vmap(lambda r, x: liftnn.reseed(r, default=x), in_axes=(None, 0))(liftnn.Rngs(0), LANES)
 

@@ -18,8 +18,8 @@ PREFIX = (
     "whose Variables StateAxes (or StateSharding) tells apart."
 )
 SHARED = (
-    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), or reduce the value over the lanes before "
-    "writing it (for example with `jax.lax.pmean` and an `axis_name`)."
+    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing "
+    "it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced."
 )
 SIZE = "Give them the same size, or None in `in_axes` to what all lanes share."
 AXIS = "Give it another axis in `in_axes`, or None to share it between the lanes."

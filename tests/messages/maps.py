@@ -1,0 +1,32 @@
+"""Errors of maps: reductions, and metadata of mapped axes."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Holder
+
+# --- vmap
+
+
+@message(
+    errors.ArgumentTypeError,
+    "`reduce_writes` has 'mean', which is no function.",
+    "Give a function of an array and `axis`, such as jnp.mean.",
+)
+def reduction_that_is_text():
+    liftnn.vmap(lambda x: x, reduce_writes={liftnn.BatchStat: "mean"})
+
+
+@message(
+    errors.ArgumentError,
+    "`transform_metadata` calls the mapped axis 'layers', but axis 0 of args[0].w (a Param) is called 'in' in its "
+    "metadata 'sharding': ('in', 'out').",
+    "Correct one of the two.",
+)
+def mapped_axis_of_another_name():
+    model = Holder(w=liftnn.Param(jnp.ones((2, 2)), sharding=("in", "out")))
+    liftnn.vmap(lambda m: m.w.sum(), transform_metadata={liftnn.PARTITION_NAME: "layers"})(model)
