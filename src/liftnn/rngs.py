@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.filters import Filter, to_predicate
+from liftnn.filters import Filter, Predicate, to_predicate
 from liftnn.graph.module import Module
 from liftnn.graph.operators import unwrap
 from liftnn.graph.variable_types import RngCount, RngKey
 from liftnn.graph.verbs import iter_graph
-from liftnn.trees import is_argument_array
+from liftnn.lifting.configure import MISSING
+from liftnn.trees import Path, is_argument_array
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _as_key(seed: Any, name: str) -> Any:
@@ -163,7 +167,8 @@ class Rngs(Module):
         Args:
           *filters: The number of keys, or the shape of an array of them. With filters instead, or nothing, this is
             `Module.split`.
-          only: Which streams, by path `(name,)` and stream. The default is all; the others keep one key.
+          only: Which streams: a filter of their Variables, such as the name, which is their tag. The default is all;
+            the others keep one key.
 
         Returns:
           The new Rngs; the counts of this one advance by one.
@@ -171,7 +176,7 @@ class Rngs(Module):
         if not (len(filters) == 1 and _is_shape(filters[0])):
             return super().split(*filters)
         chosen = to_predicate(only)
-        return self.fork(**{name: filters[0] for name, stream in self.items() if chosen((name,), stream)})
+        return self.fork(**{n: filters[0] for n, stream in self.items() if _is_chosen(chosen, (n,), stream)})
 
 
 def _is_shape(x: Any) -> bool:
@@ -180,23 +185,111 @@ def _is_shape(x: Any) -> bool:
     return all(isinstance(n, int) and not isinstance(n, bool) for n in sizes)
 
 
-def split_rngs(rngs: Rngs, splits: int | tuple[int, ...], *, only: Filter = ...) -> Rngs:
-    """A new Rngs with one key for each lane, for use under `vmap` with axis 0; `Rngs.split` as a function.
+def _is_chosen(predicate: Predicate, path: Path, stream: RngStream) -> bool:
+    """Whether a filter means a stream: both of its Variables."""
+    return predicate((*path, "key"), stream.key) and predicate((*path, "count"), stream.count)
+
+
+class SplitStreams:
+    """The streams that `split_rngs` has split; used in a `with` statement, they are joined at its end.
 
     Args:
-      rngs: The streams; their counts advance by one.
+      streams: The streams, before they are split.
+    """
+
+    def __init__(self, streams: list[RngStream]):
+        self._kept = [(stream, stream.key.value, stream.count.value) for stream in streams]
+
+    def restore(self) -> None:
+        """Puts back the keys from before the split; the second time does nothing, so that no key is given out twice."""
+        kept, self._kept = self._kept, []
+        for stream, key, count in kept:
+            stream.key.value, stream.count.value = key, count
+
+    def __enter__(self) -> SplitStreams:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+
+
+@overload
+def split_rngs(
+    node: Any, /, *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
+) -> SplitStreams: ...
+
+
+@overload
+def split_rngs(
+    *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
+) -> Callable[[F], F]: ...
+
+
+def split_rngs(
+    node: Any = MISSING, /, *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
+) -> Any:
+    """Gives streams of random keys one key for each lane, in place, for use under `vmap` with axis 0.
+
+    Without it, `vmap` gives each lane keys of its own as well; with it, you choose the streams, and the lanes' keys are
+    yours to keep. `Rngs.split` makes a new Rngs instead.
+
+    Args:
+      node: A module, or any pytree with modules in it. Without it, the result is a decorator, which splits the streams
+        in the arguments of a function for the time of each call.
       splits: How many keys, or the shape of an array of them.
-      only: Which streams. The default is all.
+      only: Which streams: a filter of their Variables, such as the name, which is their tag. The default is all.
+      squeeze: Whether the streams get one new key without an axis; `splits` must be 1. The default is False.
 
     Returns:
-      The new Rngs.
+      The split streams: a context manager that joins them again, as does its method `restore`. The counts before the
+      split have advanced by one.
+
+    Raises:
+      ArgumentError: If `splits` is no shape, if `squeeze` does not go with it, or if a stream has been split already.
+      FilterError: If there is no such stream.
 
     Example:
-      >>> import liftnn
-      >>> liftnn.split_rngs(liftnn.Rngs(0), 5).default.key.shape
-      (5,)
+      >>> import jax, liftnn
+      >>> rngs = liftnn.Rngs(0, dropout=1)
+      >>> with liftnn.split_rngs(rngs, splits=5, only="dropout"):
+      ...   axes = liftnn.StateAxes({"dropout": 0, ...: None})
+      ...   keys = liftnn.vmap(lambda rngs: rngs.dropout(), in_axes=axes)(rngs)
+      >>> keys.shape, rngs.dropout.key.shape
+      ((5,), ())
     """
-    return rngs.split(splits, only=only)
+    if not _is_shape(splits):
+        raise errors.ArgumentError(
+            f"`splits` must be an int or a tuple of ints, not {splits!r}.", "Correct it."
+        )
+    if squeeze and splits != 1:
+        raise errors.ArgumentError(f"squeeze=True needs splits=1, not {splits!r}.", "Leave one of them out.")
+    if node is not MISSING:
+        return _split_in_place(node, splits, only, squeeze)
+
+    def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(f, updated=())
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with _split_in_place((args, kwargs), splits, only, squeeze):
+                return f(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def _split_in_place(node: Any, splits: int | tuple[int, ...], only: Filter, squeeze: bool) -> SplitStreams:
+    """Splits the chosen streams of a tree of modules."""
+    predicate = to_predicate(only)
+    found = [(path, x) for path, x in iter_graph(node) if isinstance(x, RngStream)]
+    streams = [stream for path, stream in found if _is_chosen(predicate, path, stream)]
+    if not streams and only is not ...:
+        raise errors.FilterError(f"No random stream matches {predicate!r}.", "Correct `only`.")
+    keys = [stream() for stream in streams]
+    split = SplitStreams(streams)
+    for stream, key in zip(streams, keys, strict=True):
+        stream.key.value = jax.random.split(key, splits)[0] if squeeze else jax.random.split(key, splits)
+        stream.count.value = jnp.zeros(stream.key.value.shape, jnp.uint32)
+    return split
 
 
 def reseed(tree: Any, /, **streams: Any) -> None:

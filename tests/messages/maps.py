@@ -1,4 +1,4 @@
-"""Errors of maps: reductions, and metadata of mapped axes."""
+"""Errors of maps and of random streams: reductions, metadata of mapped axes, split streams."""
 
 from __future__ import annotations
 
@@ -30,3 +30,21 @@ def reduction_that_is_text():
 def mapped_axis_of_another_name():
     model = Holder(w=liftnn.Param(jnp.ones((2, 2)), sharding=("in", "out")))
     liftnn.vmap(lambda m: m.w.sum(), transform_metadata={liftnn.PARTITION_NAME: "layers"})(model)
+
+
+# --- split_rngs
+
+
+@message(errors.ArgumentError, "`splits` must be an int or a tuple of ints, not 2.0.", "Correct it.")
+def splits_that_are_no_shape():
+    liftnn.split_rngs(splits=2.0)
+
+
+@message(errors.ArgumentError, "squeeze=True needs splits=1, not 2.", "Leave one of them out.")
+def squeeze_of_two():
+    liftnn.split_rngs(liftnn.Rngs(0), splits=2, squeeze=True)
+
+
+@message(errors.FilterError, "No random stream matches WithTag(tag='dropuot').", "Correct `only`.")
+def split_of_a_stream_that_is_not_there():
+    liftnn.split_rngs(liftnn.Rngs(0, dropout=1), splits=2, only="dropuot")
