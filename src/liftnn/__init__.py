@@ -159,6 +159,9 @@ from liftnn.transforms.custom_jvp import (
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
+from liftnn.transforms.associative_scan import (
+    associative_scan as associative_scan,
+)
 from liftnn.transforms.axis_metadata import (
     PARTITION_NAME as PARTITION_NAME,
 )

@@ -1,4 +1,5 @@
-"""Errors of maps and of random streams: reductions, metadata of mapped axes, split streams."""
+"""Errors of maps and of random streams: reductions, metadata of mapped axes, split streams,
+associative scans."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Holder
+from tests.transforms.modules import Affine, Holder
 
 # --- vmap
 
@@ -48,3 +49,59 @@ def squeeze_of_two():
 @message(errors.FilterError, "No random stream matches WithTag(tag='dropuot').", "Correct `only`.")
 def split_of_a_stream_that_is_not_there():
     liftnn.split_rngs(liftnn.Rngs(0, dropout=1), splits=2, only="dropuot")
+
+
+# --- associative_scan
+
+
+@message(
+    errors.ArgumentError, "There is no array in `elems` to scan over.", "Pass arrays, or modules of them."
+)
+def scan_over_nothing():
+    liftnn.associative_scan(lambda a, b: a, Holder(mode="train"))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "elems.layers[0].v is a str, which has no axis to scan over: 'text'.",
+    "Make it an attribute of the module: what is no array is static there.",
+)
+def scan_over_text():
+    liftnn.associative_scan(lambda a, b: a, Holder(layers=[Holder(v=liftnn.Variable("text"))]))
+
+
+@message(errors.ArgumentError, "elems.calls has no axis 0: its shape is ().", "Correct `axis`.")
+def scan_over_an_axis_that_is_not_there():
+    liftnn.associative_scan(lambda a, b: a, Affine())
+
+
+@message(
+    errors.ArgumentError,
+    "elems[0].w and elems[1] have different sizes along axis 0: 3 and 2.",
+    "Stack as many elements in each array.",
+)
+def scan_over_rows_of_different_lengths():
+    liftnn.associative_scan(lambda a, b: a, (Holder(w=liftnn.Param(jnp.ones(3))), jnp.ones(2)))
+
+
+@message(
+    errors.StructureError,
+    "The function given to associative_scan returned another structure than its arguments have:",
+    "  w: removed, was Param",
+    "Return the structure of `elems`.",
+)
+def combination_of_another_structure():
+    liftnn.associative_scan(lambda a, b: Holder(), Holder(w=liftnn.Param(jnp.ones(3))))
+
+
+@message(
+    errors.ArgumentError,
+    "the output.w of the function given to associative_scan is float32[], but a.w is float32[1].",
+    "Return arrays of the same shapes and dtypes; the function gets several elements at once.",
+)
+def combination_of_another_shape():
+    def fn(a, b):
+        a.w.value = (a.w * b.w).sum()
+        return a
+
+    liftnn.associative_scan(fn, Holder(w=liftnn.Param(jnp.ones(3))))
