@@ -92,6 +92,32 @@ def _vmap(f: Function) -> Function:
     return lambda model, x: one_lane(model, x)
 
 
+def _map(f: Function) -> Function:
+    def one_element(model: Any, x: jax.Array) -> Any:
+        _change_arrays(model, lambda a: a[None])
+        out: Any = None
+        try:
+            out = liftnn.map(lambda pair: f(*pair), (model, x[None]))
+        finally:
+            leaves, treedef = jax.tree.flatten(out, is_leaf=_is_object)
+            _change_arrays(([model], [x for x in leaves if _is_object(x)]), lambda a: a[0])
+        return treedef.unflatten([x[0] if isinstance(x, jax.Array) else x for x in leaves])
+
+    return one_element
+
+
+def _is_object(x: Any) -> bool:
+    return isinstance(x, (liftnn.Module, liftnn.Variable))
+
+
+def _change_arrays(tree: Any, change: Callable[[jax.Array], jax.Array]) -> None:
+    """Puts other arrays into everything that a tree of modules reaches."""
+    state = liftnn.state(tree)
+    liftnn.update(
+        tree, jax.tree.map(lambda a: change(jnp.asarray(a)) if not isinstance(a, str) else a, state)
+    )
+
+
 def _third_party(f: Function) -> Function:
     return liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure), name="remat")
 
@@ -110,6 +136,7 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "custom_vjp": _custom_vjp,
     "custom_jvp": _custom_jvp,
     "vmap": _vmap,
+    "map": _map,
     "lift": _third_party,
 }
 

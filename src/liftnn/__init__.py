@@ -184,6 +184,8 @@ from liftnn.transforms.jvp import (
 )
 from liftnn.transforms.selection import (
     DiffState as DiffState,
+from liftnn.transforms.map import (
+    map as map,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,

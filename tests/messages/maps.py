@@ -1,7 +1,8 @@
-"""Errors of maps and of random streams: reductions, metadata of mapped axes, split streams,
-associative scans."""
+"""Errors of maps, associative scans and split streams."""
 
 from __future__ import annotations
+
+import functools
 
 import jax.numpy as jnp
 
@@ -9,6 +10,8 @@ import liftnn
 from liftnn import errors
 from tests.messages.registry import message
 from tests.transforms.modules import Affine, Holder
+
+LANES = jnp.arange(2.0)
 
 # --- vmap
 
@@ -31,6 +34,82 @@ def reduction_that_is_text():
 def mapped_axis_of_another_name():
     model = Holder(w=liftnn.Param(jnp.ones((2, 2)), sharding=("in", "out")))
     liftnn.vmap(lambda m: m.w.sum(), transform_metadata={liftnn.PARTITION_NAME: "layers"})(model)
+
+
+# --- map
+
+STACK = (
+    "Stack as many elements along axis 0 of everything in `xs`; what all elements share goes into a partial."
+)
+
+
+@message(errors.ArgumentError, "`batch_size` must be a number of elements, not 2.0.", "Correct it.")
+def batch_of_a_fraction():
+    liftnn.map(lambda x: x, LANES, batch_size=2.0)
+
+
+@message(
+    errors.ArgumentError,
+    "map has nothing to map: there is no array in `xs`.",
+    "Pass arrays, or modules that hold some.",
+)
+def map_over_nothing():
+    liftnn.map(Affine(), Holder())
+
+
+@message(
+    errors.ArgumentError, "args[0].calls (a Variable) cannot be mapped over axis 0: its shape is ().", STACK
+)
+def map_over_a_module_that_is_not_stacked():
+    liftnn.map(lambda m: m.w, Affine())
+
+
+@message(
+    errors.ArgumentError,
+    "The arguments of map have different sizes along their mapped axes:",
+    "  3: axis 0 of args[0][0]",
+    "  2: axis 0 of args[0][1]",
+    STACK,
+)
+def map_over_different_sizes():
+    liftnn.map(lambda pair: pair[0], (jnp.ones(3), LANES))
+
+
+@message(
+    errors.SharedWriteError,
+    "args[0].calls (a Variable) is shared by all elements of this map, and was written where `batch_size` takes "
+    "several at a time.",
+    "Leave `batch_size` out, or pass the module in `xs`, with a slice for each element.",
+)
+def shared_write_in_batches():
+    liftnn.map(Affine(), LANES, batch_size=2)
+
+
+@message(
+    errors.StructureError,
+    "partial[0][0].layers[0] (a Affine) is shared by all elements of this map, and its structure is not the same after "
+    "one of them as before.",
+    "Change it outside of the map, or pass the module in `xs`, with a slice for each element. An array that is set "
+    "anew belongs in a Variable.",
+)
+def structure_of_a_shared_module_changed():
+    def f(model, x):
+        model.layers[0].mode = "eval"
+
+    liftnn.map(functools.partial(f, Holder(layers=[Affine()])), LANES)
+
+
+@message(
+    errors.StructureError,
+    "partial[0][0].v (a Variable) is shared by all elements of this map, and holds {'a': 'float32[3]'} after one of "
+    "them instead of {'a': 'int32[]'}.",
+    "Write values of the same shape and dtype.",
+)
+def shared_variable_of_another_shape():
+    def f(model, x):
+        model.v.value = {"a": jnp.ones(3)}
+
+    liftnn.map(functools.partial(f, Holder(v=liftnn.Variable({"a": 1}))), LANES)
 
 
 # --- split_rngs

@@ -57,9 +57,15 @@ def check_axes(option: str, axes: Any) -> None:
 
 
 def find_bad_input(
-    plan: Plan, values: Sequence[Any], arrays: Sequence[Any], axes: Any, size: int | None
+    plan: Plan,
+    values: Sequence[Any],
+    arrays: Sequence[Any],
+    axes: Any,
+    size: int | None,
+    transform: str = "vmap",
+    remedy: str | None = None,
 ) -> errors.LiftError | None:
-    """Why JAX refuses the arguments of a `vmap`.
+    """Why JAX refuses the arguments of a `vmap`, or of another transform that maps axes.
 
     Args:
       plan: The arguments.
@@ -67,6 +73,8 @@ def find_bad_input(
       arrays: The bare arrays.
       axes: The axes of both.
       size: The number of lanes that was asked for, None if it was not.
+      transform: What messages call the transform. The default is `"vmap"`.
+      remedy: What to do. The default, None, is about `in_axes`.
 
     Returns:
       The error to raise, None if nothing is wrong with the axes.
@@ -86,14 +94,14 @@ def find_bad_input(
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
                     f"{name} cannot be mapped over axis {axis}: its shape is {shape}.",
-                    "Give it another axis in `in_axes`, or None to share it between the lanes.",
+                    remedy or "Give it another axis in `in_axes`, or None to share it between the lanes.",
                 )
             sizes.setdefault(shape[axis], f"axis {axis} of {name}")
     if len(sizes) > 1:
         found = list_paths(f"{n}: {where}" for n, where in sizes.items())
         return errors.ArgumentError(
-            f"The arguments of vmap have different sizes along their mapped axes:\n{found}",
-            "Give them the same size, or None in `in_axes` to what all lanes share.",
+            f"The arguments of {transform} have different sizes along their mapped axes:\n{found}",
+            remedy or "Give them the same size, or None in `in_axes` to what all lanes share.",
         )
     return None
 
