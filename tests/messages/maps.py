@@ -13,13 +13,33 @@ from tests.transforms.modules import Affine, Holder
 
 LANES = jnp.arange(2.0)
 
+REDUCTION = "Give a function of an array and `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
+
 # --- vmap
 
 
 @message(
     errors.ArgumentTypeError,
+    "`reduce_writes` must be a mapping of filter to function, not a function.",
+    REDUCTION,
+)
+def reduction_without_a_filter():
+    liftnn.vmap(lambda x: x, reduce_writes=lambda x, axis: x)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "`transform_metadata` must be a mapping, not 'layers'.",
+    "Give the axis a name, such as {liftnn.PARTITION_NAME: 'layers'}.",
+)
+def metadata_that_are_text():
+    liftnn.vmap(lambda x: x, transform_metadata="layers")(LANES)
+
+
+@message(
+    errors.ArgumentTypeError,
     "`reduce_writes` has 'mean', which is no function.",
-    "Give a function of an array and `axis`, such as jnp.mean.",
+    REDUCTION,
 )
 def reduction_that_is_text():
     liftnn.vmap(lambda x: x, reduce_writes={liftnn.BatchStat: "mean"})

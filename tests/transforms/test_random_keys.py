@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -137,12 +138,29 @@ def under_lift(f):
     return liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure))
 
 
+def under_map(f):
+    return lambda rngs, x: liftnn.map(functools.partial(lambda r, y: f(r, x + y), rngs), jnp.arange(2.0))
+
+
+def under_batches(f):
+    def lifted(rngs, x):
+        return liftnn.map(functools.partial(lambda r, y: f(r, x + y), rngs), jnp.arange(3.0), batch_size=2)
+
+    return lifted
+
+
 WAYS = (under_jit, under_grad, under_vmap, under_lift)
 NESTED = [
     *itertools.product(WAYS, repeat=2),
     (under_jit, under_vmap, under_vmap),
     (under_vmap, under_grad, under_vmap),
     (under_grad, under_vmap, under_jit),
+    (under_map, under_vmap),
+    (under_vmap, under_map),
+    (under_batches, under_vmap),
+    (under_vmap, under_batches),
+    (under_batches, under_batches),
+    (under_jit, under_map, under_batches),
 ]
 
 

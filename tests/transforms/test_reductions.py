@@ -166,9 +166,33 @@ def test_an_error_in_the_reduction_is_the_functions_own():
     assert_same(model, Affine())
 
 
-def test_an_output_without_axis_is_not_reduced():
-    with pytest.raises(errors.ArgumentError, match=r"^`out_axes` is None for the output"):
-        liftnn.vmap(lambda x: liftnn.Param(x), out_axes=None, reduce_writes={...: jnp.mean})(LANES)
+def test_variables_in_an_output_without_axis_are_reduced_and_bare_arrays_are_not():
+    def make(x):
+        return Holder(a=liftnn.Param(x), b=[liftnn.BatchStat(x)]), liftnn.Param(x)
+
+    reductions = {liftnn.Param: jnp.mean, liftnn.BatchStat: jnp.max}
+    one, many = liftnn.vmap(make, out_axes=(None, 0), reduce_writes=reductions)(LANES)
+    assert (float(one.a.value), float(one.b[0].value), many.value.tolist()) == (5.0, 10.0, LANES.tolist())
+    with pytest.raises(
+        errors.ArgumentError, match=r"^`out_axes` is None for the output\[1\], but its value differs"
+    ):
+        liftnn.vmap(lambda x: (liftnn.Param(x), x), out_axes=None, reduce_writes={...: jnp.mean})(LANES)
+
+
+def test_what_is_attached_to_a_shared_module_may_be_returned_too():
+    def attach(model, x):
+        model.new = liftnn.Param(x)
+        return model.new
+
+    model = Holder()
+    new = liftnn.vmap(attach, in_axes=(None, 0), out_axes=None, reduce_writes={...: jnp.mean})(model, LANES)
+    assert new is model.new
+    assert float(new.value) == 5.0
+
+
+def test_a_prefix_that_does_not_fit_is_shown_as_it_was_given():
+    with pytest.raises(errors.ArgumentError, match=r"^\(None, 0\) is not a tree prefix of the output"):
+        liftnn.vmap(lambda x: [x], out_axes=(None, 0), reduce_writes={...: jnp.mean})(LANES)
 
 
 def test_what_is_not_written_is_not_reduced():

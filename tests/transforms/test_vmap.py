@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from tests.effects import EFFECTS, Effect, Model
 from tests.same import assert_same, has_tracer
 from tests.transforms.modules import Affine, Holder
 
@@ -265,4 +266,15 @@ def test_an_exception_in_the_function_changes_nothing():
     with pytest.raises(KeyError, match="half way"):
         liftnn.vmap(fails)(model)
     assert_same(model, ensemble())
+    assert not has_tracer(model)
+
+
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
+def test_with_all_options_it_acts_like_the_plain_call(effect: Effect):
+    one_lane = liftnn.vmap(
+        effect, in_axes=(None, None), out_axes=None, axis_size=1, split_rngs=False,
+        reduce_writes={...: lambda x, axis: x.take(0, axis)}, transform_metadata={liftnn.PARTITION_NAME: "lanes"},
+    )  # fmt: skip
+    model, reference, x = Model(), Model(), jnp.linspace(-1.0, 1.0, 3)
+    assert_same((one_lane(model, x), model), (effect(reference, x), reference))
     assert not has_tracer(model)

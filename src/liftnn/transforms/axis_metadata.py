@@ -38,8 +38,18 @@ def adapt_metadata(
 
     Returns:
       Runs the hooks around the user's function; None if there is nothing to do.
+
+    Raises:
+      ArgumentTypeError: If `transform_metadata` is no mapping.
     """
-    return AxisMetadata(plan, transform_metadata, axes, place) if transform_metadata else None
+    if not transform_metadata:
+        return None
+    if not isinstance(transform_metadata, Mapping):
+        raise errors.ArgumentTypeError(
+            f"`transform_metadata` must be a mapping, not {transform_metadata!r}.",
+            "Give the axis a name, such as {liftnn.PARTITION_NAME: 'layers'}.",
+        )
+    return AxisMetadata(plan, transform_metadata, axes, place)
 
 
 class AxisMetadata:

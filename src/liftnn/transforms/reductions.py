@@ -15,6 +15,8 @@ from liftnn.graph.variable_types import RngState
 from liftnn.lifting.prefix import ByFilter, Prefix
 from liftnn.trees import Path
 
+_REMEDY = "Give a function of an array and `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
+
 
 class Reduction(NamedTuple):
     """The prefix of a Variable that lanes share and whose new values are reduced over them.
@@ -50,6 +52,9 @@ class Reduced(ByFilter):
             return axis  # a count is the same in all lanes, and must stay an integer
         return next((r for predicate, r in self.reductions if predicate(path, x)), None)
 
+    def __repr__(self) -> str:
+        return repr(self.prefix)
+
 
 def to_reductions(reduce_writes: Mapping[Filter, Callable[..., Any]] | None) -> list[tuple[Any, Reduction]]:
     """The option as pairs of predicate and reduction.
@@ -61,17 +66,29 @@ def to_reductions(reduce_writes: Mapping[Filter, Callable[..., Any]] | None) -> 
       The pairs.
 
     Raises:
-      ArgumentTypeError: If there is something else than a function.
+      ArgumentTypeError: If it is no mapping, or if there is something else than a function in it.
       FilterError: If one of the filters is not a filter.
     """
-    pairs = [(to_predicate(f), Reduction(function)) for f, function in (reduce_writes or {}).items()]
-    for _, reduction in pairs:
-        if not callable(reduction.function):
+    if reduce_writes is None:
+        return []
+    if not isinstance(reduce_writes, Mapping):
+        raise errors.ArgumentTypeError(
+            f"`reduce_writes` must be a mapping of filter to function, not a {type(reduce_writes).__name__}.",
+            _REMEDY,
+        )
+    for function in reduce_writes.values():
+        if not callable(function):
             raise errors.ArgumentTypeError(
-                f"`reduce_writes` has {reduction.function!r}, which is no function.",
-                "Give a function of an array and `axis`, such as jnp.mean.",
+                f"`reduce_writes` has {function!r}, which is no function.", _REMEDY
             )
-    return pairs
+    return [(to_predicate(f), Reduction(function)) for f, function in reduce_writes.items()]
+
+
+def with_reductions(prefix: Prefix, reductions: Sequence[tuple[Any, Reduction]]) -> Prefix:
+    """A tree prefix in which some Variables without an axis have a reduction instead; itself if there are none."""
+    if not reductions:
+        return prefix
+    return jax.tree.map(lambda axis: Reduced(axis, reductions), prefix, is_leaf=lambda x: x is None)
 
 
 def input_axes(prefixes: Sequence[Prefix]) -> list[Prefix]:

@@ -29,7 +29,7 @@ from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.axes import check_axes, find_bad_input, find_bad_output
 from liftnn.transforms.axis_metadata import adapt_metadata
 from liftnn.transforms.lanes import count_lanes, split_shared_keys
-from liftnn.transforms.reductions import Reduced, input_axes, output_axes, reduce_group, to_reductions
+from liftnn.transforms.reductions import input_axes, output_axes, reduce_group, to_reductions, with_reductions
 
 
 @configurable
@@ -63,9 +63,9 @@ def vmap(
       spmd_axis_name: Mesh axes that the mapped axis is sharded over. The default, None, means none.
       split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True; if False all lanes
         draw the same numbers.
-      reduce_writes: How values that lanes write to shared Variables are reduced: a mapping of filter to a function of
-        an array and `axis`, such as `{liftnn.BatchStat: jnp.mean}`; the first match wins. Random streams are not
-        reduced. The default, None, reduces nothing.
+      reduce_writes: How values that lanes write to shared Variables, or return in Variables without an axis, are
+        reduced: a mapping of filter to a function of an array and `axis`, such as `{liftnn.BatchStat: jnp.mean}`; the
+        first match wins. Random streams are not reduced. The default, None, reduces nothing.
       transform_metadata: What metadata calls the mapped axis: its name under `"partition_name"`, other entries' word
         for it under theirs. Inside, a mapped Variable has its metadata without the axis: `remove_axis_hooks` run, and
         `sharding` loses the name; `add_axis_hooks` and the name are for what is made inside. Metadata that the
@@ -78,7 +78,7 @@ def vmap(
       AliasingError: When called, if a Variable is reached with two different axes.
       ArgumentError: When called, if `in_axes` or `out_axes` does not fit, or `transform_metadata` a Variable.
       ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`, or than a function in
-        `reduce_writes`.
+        `reduce_writes`; when called, if `transform_metadata` is no mapping.
       SharedWriteError: When called, if lanes write different values to a shared Variable.
 
     Example:
@@ -162,11 +162,12 @@ class _Bound:
     def __init__(self, plan: Plan, pure: Purified, axes: list[Prefix], how: _How):
         self.plan = plan
         self.pure = pure
-        self.axes = [Reduced(axis, how.reductions) for axis in axes] if how.reductions else axes
+        self.axes = with_reductions(axes, how.reductions)
+        self.out_axes = with_reductions(how.out_axes, how.reductions)
         self.how = how
         self.spread: Spread = spread_arguments(plan, self.axes)
         out_leaves = jax.tree.leaves(
-            how.out_axes, is_leaf=lambda x: x is None or not isinstance(x, (tuple, list, dict))
+            self.out_axes, is_leaf=lambda x: x is None or not isinstance(x, (tuple, list, dict))
         )
         self.choices = distinct([*self.axes, *out_leaves])
 
@@ -214,7 +215,7 @@ class _Bound:
         return self.pure(values, arrays, around)
 
     def _place(self, result: Result, value_axes: list[Prefix]) -> Placement:
-        return place_result(self.plan, self.spread, value_axes, result, self.how.out_axes, settled=True)
+        return place_result(self.plan, self.spread, value_axes, result, self.out_axes, settled=True)
 
     def _find_problem(
         self,
