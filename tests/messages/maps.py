@@ -204,3 +204,18 @@ def combination_of_another_shape():
         return a
 
     liftnn.associative_scan(fn, Holder(w=liftnn.Param(jnp.ones(3))))
+
+
+@message(
+    errors.SharedWriteError,
+    "self.calls (a Variable) was changed by the function given to associative_scan, which is called as often as the "
+    "algorithm needs.",
+    "Return what it computes; let it only read modules other than the two that it combines.",
+)
+def combination_that_counts():
+    class Counting(Affine):
+        def combine(self, a, b):
+            self.calls.value = self.calls + 1
+            return a + b
+
+    liftnn.associative_scan(Counting().combine, LANES)

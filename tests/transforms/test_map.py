@@ -97,6 +97,23 @@ def test_the_module_of_a_bound_method_or_a_module_itself_is_shared():
     assert int(model.calls.value) == int(plain.calls.value) == 10
 
 
+def test_a_captured_module_is_shared():
+    model, plain = Affine(2.0), Affine(2.0)
+
+    def f(model, x):
+        model.b.value = 0.5 * model.b + x
+        return model(x)
+
+    for outer in (lambda f: f, liftnn.jit):
+        out = outer(lambda xs: liftnn.map(lambda y: f(model, y), xs))(X)
+        np.testing.assert_allclose(out, [f(plain, x) for x in X], rtol=1e-6)
+        assert_same(model, plain)
+    with pytest.raises(
+        errors.SharedWriteError, match=r"^model\.(b|calls) \(a \w+\) is shared by all elements"
+    ):
+        liftnn.map(lambda x: f(model, x), X, batch_size=2)
+
+
 def test_batch_norm_sees_one_batch_after_the_other():
     xs = jax.random.normal(jax.random.key(0), (3, 4, 2))
     layer, plain = (liftnn.BatchNorm(2, momentum=0.5, rngs=liftnn.Rngs(0)) for _ in range(2))

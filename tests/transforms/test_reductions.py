@@ -110,6 +110,12 @@ def test_what_is_attached_to_a_shared_module_is_reduced_like_what_was_there():
         assert (float(model.seen.value), float(model.inner.new[0].value)) == (5.0 * calls, 5.0)
 
 
+def test_writes_to_captured_modules_are_reduced_too():
+    model = Affine(2.0)
+    liftnn.vmap(lambda x: assign(model, x), reduce_writes={liftnn.Param: jnp.mean})(LANES)
+    assert (model.b.value.tolist(), model.w.value.tolist()) == ([5.0] * 3, [10.0] * 3)
+
+
 def test_random_streams_are_not_reduced():
     rngs = liftnn.Rngs(0)
     liftnn.vmap(lambda r, x: r(), in_axes=(None, 0), reduce_writes={...: jnp.mean})(rngs, LANES)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.graph import frames
 from liftnn.graph.graphdef import GraphDef, merge, split
 from liftnn.graph.kinds import is_object
 from liftnn.graph.state import State
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
 from liftnn.trees import format_path, is_argument_array, is_array, key_of, list_paths
 
 
@@ -34,8 +36,8 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     Raises:
       ArgumentError: If the arrays have different sizes along the axis, or no such axis; if `fn` returns other shapes.
       ArgumentTypeError: If there is something in a Variable that is no array.
+      SharedWriteError: If `fn` changes a module that it was not given by the scan.
       StructureError: If `fn` returns another structure.
-      TraceContextError: If `fn` writes to a module that is not an argument of it.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -48,19 +50,36 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
       >>> liftnn.associative_scan(compose, steps).b.value.tolist()
       [1.0, 4.0, 17.0]
     """
-    state, graphdef = split(_with_arrays(elems))
-    _check_axis(_named_leaves(state, "elems"), axis)
-    leaves, treedef = jax.tree.flatten(state)
 
-    def combine(*pair: list[Any]) -> list[Any]:
-        with frames.open_frame("associative_scan"):
-            a, b = map(treedef.unflatten, pair)
+    def scan(fn: Callable[[Any, Any], Any], elems: Any) -> Any:
+        state, graphdef = split(_with_arrays(elems))
+        _check_axis(_named_leaves(state, "elems"), axis)
+
+        def combine(a: State, b: State) -> State:
             out, structure = split(_with_arrays(fn(merge(graphdef, a), merge(graphdef, b))))
             _check_combined(graphdef, structure, a, out)
-            return jax.tree.leaves(out)
+            return out
 
-    scanned = jax.lax.associative_scan(combine, leaves, reverse, axis)
-    return merge(graphdef, treedef.unflatten(scanned))
+        return merge(graphdef, jax.lax.associative_scan(combine, state, reverse, axis))
+
+    return Lifted((scan,), _bind, Options("associative_scan"))(fn, elems)
+
+
+def _bind(plan: Plan, pure: PureCall) -> PureCall:
+    """A scan is computed without a JAX transform; but what it does to modules must not depend on the algorithm."""
+
+    def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+        result = pure(values, arrays)
+        written = [n for n, x in zip(plan.variables, result.updates, strict=True) if x is not None]
+        for number in (*written, *(number for number, _ in result.change.changed)):
+            raise errors.SharedWriteError(
+                f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__}) was changed by the function "
+                "given to associative_scan, which is called as often as the algorithm needs.",
+                "Return what it computes; let it only read modules other than the two that it combines.",
+            )
+        return result
+
+    return call
 
 
 def _with_arrays(tree: Any) -> Any:

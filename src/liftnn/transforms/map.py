@@ -29,7 +29,7 @@ def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any
     """Calls a function with each element of `xs` in turn and stacks the results, as `jax.lax.map`.
 
     Elements are slices along axis 0. What the function does to a module in `xs` is done to that slice. A module that it
-    has besides (that of a bound method, or stored in a partial) is shared by all elements: what one writes to its
+    has besides (that of a bound method, in a partial or a closure) is shared by all elements: what one writes to its
     Variables the next one reads, as in a Python loop, so each also draws its own random keys.
 
     Args:
