@@ -154,16 +154,17 @@ from liftnn.rngs import (
     reseed as reseed,
     split_rngs as split_rngs,
 )
-from liftnn.transforms.custom_jvp import (
-    custom_jvp as custom_jvp,
-)
-from liftnn.transforms.custom_vjp import (
-    custom_vjp as custom_vjp,
 from liftnn.transforms.associative_scan import (
     associative_scan as associative_scan,
 )
 from liftnn.transforms.axis_metadata import (
     PARTITION_NAME as PARTITION_NAME,
+)
+from liftnn.transforms.custom_jvp import (
+    custom_jvp as custom_jvp,
+)
+from liftnn.transforms.custom_vjp import (
+    custom_vjp as custom_vjp,
 )
 from liftnn.transforms.grad import (
     grad as grad,
@@ -182,10 +183,11 @@ from liftnn.transforms.jvp import (
     jvp as jvp,
     linearize as linearize,
 )
-from liftnn.transforms.selection import (
-    DiffState as DiffState,
 from liftnn.transforms.map import (
     map as map,
+)
+from liftnn.transforms.selection import (
+    DiffState as DiffState,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,

@@ -130,7 +130,14 @@ class Plan:
         return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
 
     def is_argument(self, number: int) -> bool:
-        """Whether a node is reached from the arguments themselves, not only through what the function captures."""
+        """Whether a node is reached from the arguments themselves, not only through what the function captures.
+
+        Args:
+          number: The number of the node.
+
+        Returns:
+          True if it is.
+        """
         return any(path[0] != CAPTURED for path in self.node_paths[number])
 
     @functools.cached_property
