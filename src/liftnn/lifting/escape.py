@@ -14,7 +14,8 @@ from liftnn import errors
 from liftnn.graph.merge import Change
 from liftnn.graph.static import Static
 from liftnn.graph.variable import Variable
-from liftnn.lifting.prefix import Spread, output_names, specs_after
+from liftnn.lifting.places import paths_after
+from liftnn.lifting.prefix import output_names
 from liftnn.lifting.result import Plan
 from liftnn.trees import format_path
 
@@ -36,19 +37,13 @@ def check_static_values(plan: Plan, change: Change) -> None:
     specs = [*(spec for _, spec in change.changed), *change.new]
     if not any(_holding(edges) for edges in (change.edges, *(spec.edges for spec in specs))):
         return
-    outputs = output_names(change)
-    after = Spread(specs_after(plan, change))
-    for edge, name in (
-        *zip(plan.graph.edges, plan.leaf_names, strict=True),
-        *zip(change.edges, outputs, strict=True),
-    ):
-        after.add(edge, None, name)
+    after = paths_after(plan, change)
     for number, spec in (*change.changed, *enumerate(change.new, change.known)):
         entry = after.entries[number]
         for i in _holding(spec.edges):
             raise _error(format_path((*entry.path, spec.keys[i]), entry.root), spec.edges[i].value)
     for i in _holding(change.edges):
-        raise _error(outputs[i], change.edges[i].value)
+        raise _error(output_names(change)[i], change.edges[i].value)
 
 
 def _error(path: str, value: Any) -> errors.StructureError:

@@ -59,6 +59,7 @@ class Options(NamedTuple):
       commit: Whether what the function does to its arguments is put into them. If not, the output is made of copies.
       returned: From a plan, for each node whether its arrays or value come back even if unchanged.
       check: Called with the function's output, as soon as it has returned; raises if it is unfit.
+      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Options(NamedTuple):
     commit: bool = True
     returned: Callable[[Plan], Sequence[bool] | None] = lambda plan: None
     check: Callable[[Any], Any] | None = None
+    names: Sequence[str] = ()
 
 
 class Call(NamedTuple):
@@ -224,7 +226,8 @@ class Lifted:
             tree = (*tree, stored)
         if roots:
             tree = (*tree, roots, _PINNED)
-        graph, found, arrays = take_apart(tree, self._leaf_edge, len(roots))
+        names = self._options.names
+        graph, found, arrays = take_apart(tree, self._leaf_edge, len(roots), names)
         plan, bound = self._bound.get(graph) or self._make(graph)
         objects = [frames.inside(x) if isinstance(x, Variable) else x for x in found]
         values = values_of(plan, objects)
@@ -239,14 +242,14 @@ class Lifted:
             return ARRAY
         if not self._options.static_leaves and keys[0] != STORED:
             raise errors.ArgumentTypeError(
-                f"{name_argument(keys)} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
+                f"{name_argument(keys, self._options.names)} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
             )
         return Static(leaf)
 
     def _make(self, graph: Description) -> tuple[Plan, Any]:
         """Binds the functions for a structure that was not seen before."""
-        plan = Plan(graph)
         o = self._options
+        plan = Plan(graph, o.names)
         pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in self._functions]
         entry = (plan, self._bind(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
@@ -265,7 +268,10 @@ class Lifted:
 
 
 def take_apart(
-    tree: Any, leaf_edge: Callable[[Any, Path, list[Any]], Any], n_captured: int = 0
+    tree: Any,
+    leaf_edge: Callable[[Any, Path, list[Any]], Any],
+    n_captured: int = 0,
+    names: Sequence[str] = (),
 ) -> tuple[Description, list[Any], list[Any]]:
     """Splits `(args, kwargs)` into structure, objects and arrays.
 
@@ -274,6 +280,7 @@ def take_apart(
       leaf_edge: Gives the edge of a leaf that is neither an object nor an array, from the leaf, its path, and the
         arrays found so far, which it may extend.
       n_captured: How many leaves before the last are captured modules, whose bare arrays are constants.
+      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
 
     Returns:
       The structure, the objects by number, and the bare arrays.
@@ -288,7 +295,7 @@ def take_apart(
         elif type(leaf) is StaticArgument:
             edges.append(Static(leaf.value))
         elif is_object(leaf) or is_array(leaf):
-            walk.root = name_argument(tuple(map(key_of, path[:2])))
+            walk.root = name_argument(tuple(map(key_of, path[:2])), names)
             edge, found = walk.visit(leaf, tuple(map(key_of, path[2:])))
             edges.append(edge)
             arrays += found

@@ -16,7 +16,7 @@ from liftnn.graph.variable import Variable
 from liftnn.graph.walk import Rewalk, changed_value
 from liftnn.lifting.capture import containers_kept
 from liftnn.lifting.escape import check_static_values
-from liftnn.lifting.result import Plan, Result, name_argument
+from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.values import decode, encode
 from liftnn.trees import Path, is_argument_array, is_array, key_of
 
@@ -131,7 +131,7 @@ def _close(
 
     def place(number: int) -> tuple[str, Path]:
         path = plan.node_paths[number][0]
-        return name_argument(path[:2]), path[2:]
+        return plan.name(path[:2]), path[2:]
 
     walk = Rewalk(merged, frame, returned, place)
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)

@@ -73,6 +73,7 @@ class Plan:
     Args:
       graph: The description of `(args, kwargs)`; where there are some, followed by the arguments stored in a partial,
         the captured modules by name, and what of those is a constant.
+      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
 
     Example:
       >>> import liftnn
@@ -85,8 +86,9 @@ class Plan:
       ['args[0].kernel', 'args[0].bias']
     """
 
-    def __init__(self, graph: Description):
+    def __init__(self, graph: Description, names: Sequence[str] = ()):
         self.graph = graph
+        self.names = names
         self.variables = tuple([i for i, spec in enumerate(graph.specs) if spec.kind is VARIABLE])
         self.slots = {number: slot for slot, number in enumerate(self.variables)}
         self.leaf_arrays = {
@@ -112,7 +114,7 @@ class Plan:
         Returns:
           For example `args[0].encoder.w`.
         """
-        return name_argument(path)
+        return name_argument(path, self.names)
 
     @property
     def types(self) -> list[type]:
@@ -282,10 +284,12 @@ class Plan:
         return own + [i for number in self.reach(leaves) for i in self.node_arrays.get(number, ())]
 
 
-def name_argument(path: Path) -> str:
-    """A path from the top of what is split down, in words."""
+def name_argument(path: Path, names: Sequence[str] = ()) -> str:
+    """A path from the top of what is split down, in words; `names` are those of the positional arguments."""
     position, *rest = path
     if position == CAPTURED and rest:
         return format_path(rest[1:], str(rest[0]))
+    if position == 0 and names and rest:
+        return format_path(rest[1:], str(names[rest[0]]))
     which = ("args", "kwargs", "partial", "captured", "the bare arrays of captured modules")[position]
     return format_path(rest[1:], f"{which}[{rest[0]!r}]") if rest else which

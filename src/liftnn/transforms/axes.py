@@ -65,7 +65,7 @@ def find_bad_input(
     transform: str = "vmap",
     remedy: str | None = None,
 ) -> errors.LiftError | None:
-    """Why JAX refuses the arguments of a `vmap`, or of another transform that maps axes.
+    """Why the arguments of a `vmap`, a `scan` or another transform cannot be divided along their axes.
 
     Args:
       plan: The arguments.
@@ -86,24 +86,28 @@ def find_bad_input(
     parts += [
         _part(plan.array_name(i), axis, a) for i, (a, axis) in enumerate(zip(arrays, axes[1], strict=True))
     ]
-    sizes: dict[int, str] = {} if size is None else {size: "axis_size"}
+    done, option, each = _WORDS.get(transform, _WORDS["vmap"])
+    sizes: dict[int, str] = {} if size is None else {size: option}
     for name, axis, shapes, _ in parts:
         if axis is None:
             continue
         for shape in shapes:
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
-                    f"{name} cannot be mapped over axis {axis}: its shape is {shape}.",
-                    remedy or "Give it another axis in `in_axes`, or None to share it between the lanes.",
+                    f"{name} cannot be {done} over axis {axis}: its shape is {shape}.",
+                    remedy or f"Give it another axis in `in_axes`, or None to share it between the {each}.",
                 )
             sizes.setdefault(shape[axis], f"axis {axis} of {name}")
     if len(sizes) > 1:
         found = list_paths(f"{n}: {where}" for n, where in sizes.items())
         return errors.ArgumentError(
-            f"The arguments of {transform} have different sizes along their mapped axes:\n{found}",
-            remedy or "Give them the same size, or None in `in_axes` to what all lanes share.",
+            f"The arguments of {transform} have different sizes along their {done} axes:\n{found}",
+            remedy or f"Give them the same size, or None in `in_axes` to what all {each} share.",
         )
     return None
+
+
+_WORDS = {"vmap": ("mapped", "axis_size", "lanes"), "scan": ("scanned", "length", "steps")}
 
 
 def find_bad_output(
