@@ -1,0 +1,116 @@
+"""`cond` and `switch`: one of several functions runs; what it does to modules comes out whichever it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph.module import Module
+from liftnn.graph.operators import unwrap
+from liftnn.lifting.complete import Completion
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.functions import hold_functions, trace_once
+
+
+def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+    """Calls one of two functions, as `jax.lax.cond`; modules may be among the operands and in what is returned.
+
+    The functions may write different Variables and bare arrays: what the one that runs does not write stays as it
+    is. Everything else (structure, static values, shapes and dtypes) they have to change alike. A function may be a
+    bound method or a module; its module then takes part like an operand.
+
+    Args:
+      pred: Which function to call: a boolean or number of shape `()`.
+      true_fun: Called with the operands if `pred` is true.
+      false_fun: Called with the operands if `pred` is false.
+      *operands: Arrays, modules, and trees of them.
+
+    Returns:
+      What the function returned.
+
+    Raises:
+      ArgumentTypeError: If one of the functions is not callable.
+      StructureError: If the functions do not agree; the message shows the difference by path.
+      TypeError: If `pred` is no scalar.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> def update(mean, x):
+      ...   mean.value = 0.5 * mean + 0.5 * x
+      >>> mean = liftnn.BatchStat(jnp.array(1.0))
+      >>> liftnn.cond(jnp.array(True), update, lambda mean, x: None, mean, 3.0)
+      >>> float(mean.value)
+      2.0
+    """
+    functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
+    calls = [lambda f, args: f.true_fun(*args), lambda f, args: f.false_fun(*args)]
+
+    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+        return jax.lax.cond(unwrap(pred), *branches)
+
+    return _call_one("cond", functions, calls, ["true_fun", "false_fun"], choose, operands)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """Calls one of several functions, as `jax.lax.switch`; see `cond`.
+
+    Args:
+      index: Which function to call: an integer of shape `()`, clamped to the positions that there are.
+      branches: The functions.
+      *operands: Arrays, modules, and trees of them.
+
+    Returns:
+      What the function returned.
+
+    Raises:
+      ArgumentError: If there are no functions.
+      ArgumentTypeError: If one of the functions is not callable.
+      StructureError: If the functions do not agree; the message shows the difference by path.
+      TypeError: If `index` is no scalar integer.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> experts = [liftnn.Linear(2, 3, rngs=liftnn.Rngs(i)) for i in range(4)]
+      >>> liftnn.switch(2, experts, jnp.ones(2)).shape
+      (3,)
+    """
+    if not branches:
+        raise errors.ArgumentError(
+            "liftnn.switch has no branches to choose from.", "Pass at least one function."
+        )
+    functions = hold_functions("switch", branches=list(branches))
+    positions = range(len(branches))
+    calls = [lambda f, args, i=i: f.branches[i](*args) for i in positions]
+
+    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+        return jax.lax.switch(unwrap(index), branches)
+
+    return _call_one("switch", functions, calls, [f"branches[{i}]" for i in positions], choose, operands)
+
+
+def _call_one(
+    name: str,
+    functions: Module,
+    calls: Sequence[Callable[..., Any]],
+    names: Sequence[str],
+    choose: Callable[[Sequence[Callable[[], Any]]], Any],
+    operands: tuple[Any, ...],
+) -> Any:
+    """Calls one of several functions of `(functions, operands)`; `choose` says by which of JAX's functions."""
+
+    def bind(plan: Plan, *pures: PureCall) -> PureCall:
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            branches = [trace_once(pure) for pure in pures]
+            results = [jax.eval_shape(branch, values, arrays) for branch in branches]
+            common = Completion(plan, results, values, arrays, names, name)
+            run = [lambda branch=branch: common.complete(branch(values, arrays)) for branch in branches]
+            return common.close(choose(run))
+
+        return call
+
+    return Lifted(calls, bind, Options(name, names=("", "operands")))(functions, operands)
