@@ -61,6 +61,9 @@ from liftnn.graph.verbs import (
 from liftnn.lifting.lift import (
     lift as lift,
 )
+from liftnn.lifting.loop_axes import (
+    Carry as Carry,
+)
 from liftnn.lifting.prefix import (
     StateAxes as StateAxes,
 )
@@ -165,6 +168,9 @@ from liftnn.transforms.custom_jvp import (
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
+from liftnn.transforms.branches import (
+    cond as cond,
+    switch as switch,
 )
 from liftnn.transforms.grad import (
     grad as grad,
@@ -188,6 +194,12 @@ from liftnn.transforms.map import (
 )
 from liftnn.transforms.selection import (
     DiffState as DiffState,
+from liftnn.transforms.loops import (
+    fori_loop as fori_loop,
+    while_loop as while_loop,
+)
+from liftnn.transforms.scan import (
+    scan as scan,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,

@@ -115,19 +115,22 @@ class Vmapped(Lifted):
         super().__init__(functions, bind, options)
         self._in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
 
-    def axes_of(self, plan: Plan) -> list[Prefix]:
-        """The axis of each leaf of the arguments; of what a partial stores, None."""
-        positional, named = plan.arguments
+    def axes_of_positional(self, plan: Plan) -> Any:
+        """A tree prefix of the positional arguments, the module of a method among them."""
         axes = self._in_axes
         if self._first:
-            explicit = len(positional) - 1
+            explicit = len(plan.arguments[0]) - 1
             if not isinstance(axes, tuple):
-                axes = (None,) + (axes,) * explicit
+                return (None,) + (axes,) * explicit
             elif len(axes) == explicit:
-                axes = (None, *axes)
+                return (None, *axes)
+        return axes
+
+    def axes_of(self, plan: Plan) -> list[Prefix]:
+        """The axis of each leaf of the arguments; of what a partial stores, None."""
         args_treedef = plan.graph.treedef.children()[0]
-        leaves = broadcast_over(axes, args_treedef, "the positional arguments")
-        leaves += [0] * sum(len(a.leaves) for a in named.values())
+        leaves = broadcast_over(self.axes_of_positional(plan), args_treedef, "the positional arguments")
+        leaves += [0] * sum(len(a.leaves) for a in plan.arguments[1].values())
         return leaves + [None] * (len(plan.graph.edges) - len(leaves))
 
 

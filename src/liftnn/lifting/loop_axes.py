@@ -1,0 +1,177 @@
+"""Which parts of a loop's arguments and results are scanned, and which are handed from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.graph.merge import Change
+from liftnn.lifting.fixed_point import Root
+from liftnn.lifting.places import Place, open_arguments, result_places
+from liftnn.lifting.prefix import (
+    Prefix,
+    StateAxes,
+    array_prefixes,
+    broadcast_over,
+    output_names,
+    place_result,
+    spread_arguments,
+    value_prefixes,
+)
+from liftnn.lifting.result import Plan, Result
+
+
+class _CarryType:
+    """The type of `Carry`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Carry"
+
+    def __reduce__(self) -> str:
+        return "Carry"
+
+
+Carry = _CarryType()
+"""In `in_axes` and `out_axes` of a scan: what each step hands to the next one."""
+
+
+class LoopAxes:
+    """The axis of each part of what a step is given and of what it returns; None where the steps share it.
+
+    Args:
+      plan: The arguments.
+      given: For each leaf of the arguments its axis, None, or Carry.
+      in_axes: The same as a tree prefix of the positional arguments.
+      out_axes: A tree prefix of the output with the same.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+
+    Raises:
+      AliasingError: If a Variable is reached with two different axes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        given: Sequence[Prefix],
+        in_axes: Any,
+        out_axes: Any,
+        values: Sequence[Any],
+        arrays: Sequence[Any],
+    ):
+        self.plan = plan
+        self.in_axes = in_axes
+        self.out_axes = out_axes
+        self._given = given
+        self._leaves = without_carry(list(given))
+        self._spread = spread_arguments(plan, self._leaves)
+        self.values = value_prefixes(plan, self._spread, values)
+        self.arrays = array_prefixes(plan, self._spread, self._leaves, arrays)
+        by_place = open_arguments(plan, self.values, self.arrays)
+        self.scanned = {p: axis for p, axis in by_place.items() if axis is not None}
+        """The axis of each place that is scanned."""
+
+    def of_result(self, result: Result) -> dict[Place, Prefix]:
+        """The axis of each part of what a step returned.
+
+        Raises:
+          AliasingError: If a Variable is returned or attached with two different axes.
+          ArgumentError: If `out_axes` does not fit the output.
+        """
+        axes = without_carry(self.out_axes)
+        placement = place_result(self.plan, self._spread, self.values, result, axes, settled=True)
+        places = result_places(self.plan, result.change)
+        found = dict(
+            zip(
+                (*places.arrays, *places.new, *places.updates),
+                (*placement.arrays, *placement.new, *placement.updates),
+                strict=True,
+            )
+        )
+        carried = self._carried_outputs(result.change)
+        for leaf, name in enumerate(output_names(result.change)):
+            if found.get(("output", leaf), 0) is None and leaf not in carried:
+                raise errors.ArgumentError(
+                    f"`out_axes` is None for {name}, but each step returns another value there.",
+                    "Give it an axis, along which the steps are stacked, or Carry.",
+                )
+        return found
+
+    def roots(self, change: Change, transform: str) -> list[Root]:
+        """What the steps share, before a step and after it.
+
+        Args:
+          change: What a step does.
+          transform: What messages call the transform.
+
+        Returns:
+          One root for each leaf of the arguments.
+
+        Raises:
+          StructureError: If what a step hands on is not of the structure that it was given.
+        """
+        carried = [i for i, axis in enumerate(self._given) if axis is Carry]
+        outputs = self._carried_outputs(change)
+        self._check_trees(change, transform)
+        outputs_of = dict(zip(carried, outputs, strict=True))
+        roots = []
+        for leaf, edge in enumerate(self.plan.graph.edges):
+            output = outputs_of.get(leaf)
+            shared = not _has_axis(self._leaves[leaf])
+            roots.append(Root(leaf, edge if output is None else change.edges[output], output, shared))
+        return roots
+
+    def _carried_outputs(self, change: Change) -> list[int]:
+        axes = broadcast_over(self.out_axes, change.treedef, "the output")
+        return [i for i, axis in enumerate(axes) if axis is Carry]
+
+    def _check_trees(self, change: Change, transform: str) -> None:
+        arguments = self.plan.graph.treedef.children()[0]
+        given = _carried_trees(self.in_axes, arguments)
+        returned = _carried_trees(self.out_axes, change.treedef)
+        if given != returned and _as_tuple(given) != returned and given != _as_tuple(returned):
+            one, two = (", ".join([str(t)[10:-1] for t in trees]) or "nothing" for trees in (given, returned))
+            raise errors.StructureError(
+                f"A step of liftnn.{transform} is given a carry of the structure {one} and returns {two}.",
+                "Return the carry as it was given; in a scan, mark it with Carry in `in_axes` and `out_axes` alike.",
+            )
+
+
+def without_carry(axes: Any) -> Any:
+    """Axes with None in place of Carry, since a Variable is handed on only if it is written, whichever of the two."""
+
+    def drop(axis: Any) -> Any:
+        if isinstance(axis, StateAxes):
+            return StateAxes([(f, drop(a)) for f, a in axis.pairs])
+        return None if axis is Carry else axis
+
+    return jax.tree.map(drop, axes, is_leaf=lambda x: x is None)
+
+
+def _has_axis(prefix: Prefix) -> bool:
+    """Whether something below a prefix is scanned."""
+    axes = [a for _, a in prefix.pairs] if isinstance(prefix, StateAxes) else [prefix]
+    return any(a is not None for a in axes)
+
+
+def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
+    """The parts of a tree that are carried."""
+    found: list[Any] = []
+
+    def note(axis: Any, part: Any) -> None:
+        if axis is Carry:
+            found.append(jax.tree.structure(part))
+
+    tree = treedef.unflatten([object()] * treedef.num_leaves)
+    jax.tree.map(note, axes, tree, is_leaf=lambda x: x is None)
+    return found
+
+
+def _as_tuple(trees: list[Any]) -> list[Any]:
+    """Several trees as one."""
+    return [jax.tree_util.treedef_tuple(trees)]

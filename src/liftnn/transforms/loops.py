@@ -1,0 +1,193 @@
+"""`while_loop` and `fori_loop`: a function called again and again on what it returned."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn.graph.description import ARRAY
+from liftnn.graph.operators import unwrap
+from liftnn.lifting.body import Body, run_once
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.loop_axes import Carry, LoopAxes
+from liftnn.lifting.places import open_arguments, type_of
+from liftnn.lifting.prefix import Prefix, broadcast_over
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.functions import hold_functions, trace_once
+from liftnn.trees import list_paths
+
+
+def while_loop(
+    cond_fun: Callable[[Any], Any],
+    body_fun: Callable[[Any], Any],
+    init_val: Any,
+    *,
+    max_steps: int | None = None,
+) -> Any:
+    """Calls a function on what it returned for as long as a condition holds, as `jax.lax.while_loop`.
+
+    Modules may be anywhere in what is handed on. Only what the function writes is carried. A function may be a bound
+    method or a module; its module then takes part, and is written like one that is handed on.
+
+    Args:
+      cond_fun: Called with what the next step would be given; returns a boolean of shape `()`. It may write nothing.
+      body_fun: Called with what is handed on; returns the same structure, shapes and dtypes, with the same modules or
+        new ones of the same structure.
+      init_val: What the first step is given: an array, a module, or a tree of them.
+      max_steps: The most steps there can be; the loop stops after as many, whether the condition holds or not. Such a
+        loop can be differentiated in reverse mode. It keeps what is handed on about `2 * sqrt(max_steps)` times, and
+        computes each step once more for the gradient. The default, None, is no bound, and no reverse mode.
+
+    Returns:
+      What the last step returned, or `init_val`.
+
+    Raises:
+      ArgumentError: If `max_steps` is negative.
+      ArgumentTypeError: If one of the functions is not callable, or `cond_fun` does not return a scalar array.
+      StructureError: If `cond_fun` writes to something, or `body_fun` leaves another structure, or other shapes and
+        dtypes, than it found; the message shows the difference by path.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> def halve(box):
+      ...   box.value = box / 2
+      ...   return box
+      >>> box = liftnn.Variable(jnp.array(10.0))
+      >>> liftnn.while_loop(lambda box: box > 1, halve, box) is box
+      True
+      >>> float(box.value)
+      0.625
+    """
+    if max_steps is not None and operator.index(max_steps) < 0:
+        raise errors.ArgumentError(f"max_steps is {max_steps}.", "Pass a number of steps, or leave it out.")
+
+    def bind(plan: Plan, cond: PureCall, body: PureCall) -> PureCall:
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            axes = _axes(plan, (None, Carry), values, arrays)
+            loop = Body(trace_once(body), axes, open_arguments(plan, values, arrays), {}, "while_loop")
+            holds = _condition(plan, trace_once(cond), loop)
+            if max_steps is None:
+                run = jax.lax.while_loop
+            else:
+                run = functools.partial(_bounded, max_steps)
+            return loop.close(run(holds, lambda carry: loop.step(carry)[0], loop.start()))
+
+        return call
+
+    functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
+    calls = [lambda f, val: f.cond_fun(val), lambda f, val: f.body_fun(val)]
+    return Lifted(calls, bind, Options("while_loop", names=("", "init_val")))(functions, init_val)
+
+
+def fori_loop(
+    lower: Any,
+    upper: Any,
+    body_fun: Callable[[Any, Any], Any],
+    init_val: Any,
+    *,
+    unroll: int | bool | None = None,
+) -> Any:
+    """Calls a function with `lower`, `lower + 1`, ... on what it returned, as `jax.lax.fori_loop`; see `while_loop`.
+
+    Args:
+      lower: The first index, an integer of shape `()`.
+      upper: The index to stop before, an integer of shape `()`.
+      body_fun: Called with the index and what is handed on; returns the same structure, shapes and dtypes.
+      init_val: What the first step is given: an array, a module, or a tree of them.
+      unroll: How many steps are compiled as one iteration of the loop, or whether all are. Only for bounds that are
+        Python numbers. The default, None, is 1.
+
+    Returns:
+      What the last step returned, or `init_val`. If both bounds are Python numbers, the loop can be differentiated in
+      reverse mode.
+
+    Raises:
+      ArgumentTypeError: If the function is not callable.
+      StructureError: If `body_fun` leaves another structure, or other shapes and dtypes, than it found, and there is
+        more than one step, or their number is not known; the message shows the difference by path.
+      TypeError: If a bound is no integer.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> total = liftnn.Variable(jnp.array(0))
+      >>> def add(i, total):
+      ...   total.value = total + i
+      ...   return total
+      >>> int(liftnn.fori_loop(0, 5, add, total).value)
+      10
+    """
+    lower, upper = unwrap(lower), unwrap(upper)
+    try:
+        steps: int | None = max(int(upper) - int(lower), 0)
+    except jax.errors.ConcretizationTypeError:
+        steps = None
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            body, axes = trace_once(pure), _axes(plan, (None, 0, Carry), values, arrays)
+            parts = open_arguments(plan, values, arrays)
+            if steps == 1:
+                return run_once(body, axes, parts)
+            loop = Body(body, axes, parts, {p: parts[p] for p in axes.scanned}, "fori_loop")
+            end = jax.lax.fori_loop(
+                lower, upper, lambda i, carry: loop.step(carry, [i])[0], loop.start(), unroll=unroll
+            )
+            return loop.close(end, ran=steps != 0)
+
+        return call
+
+    functions = hold_functions("fori_loop", body_fun=body_fun)
+    options = Options("fori_loop", names=("", "i", "init_val"))
+    return Lifted([lambda f, i, val: f.body_fun(i, val)], bind, options)(functions, lower, init_val)
+
+
+def _axes(plan: Plan, in_axes: tuple[Prefix, ...], values: Sequence[Any], arrays: Sequence[Any]) -> LoopAxes:
+    """The axes of a loop that hands on all that its body returns."""
+    given = broadcast_over(in_axes, plan.graph.treedef.children()[0], "the arguments")
+    return LoopAxes(plan, given, in_axes, Carry, values, arrays)
+
+
+def _condition(plan: Plan, cond: Callable[..., Result], loop: Body) -> Callable[[list[Any]], Any]:
+    """The condition as a function of the carry."""
+    result = jax.eval_shape(cond, *loop.arguments(loop.start()))
+    written = [n for n, x in zip(plan.variables, result.updates, strict=True) if x is not None]
+    written += [n for n, _ in result.change.changed]
+    if written:
+        paths = list_paths(f"{plan.path_of(n)} (a {plan.graph.specs[n].type.__name__})" for n in written)
+        raise errors.StructureError(
+            f"cond_fun of liftnn.while_loop writes to:\n{paths}", "It may only read: write in body_fun."
+        )
+    types = [type_of(x) for x in result.arrays[: len(result.change.edges)]]
+    if result.change.edges != (ARRAY,) or types != ["bool[]"]:
+        raise errors.ArgumentTypeError(
+            f"cond_fun of liftnn.while_loop returns {', '.join(types) or 'no array'}.",
+            "Return a boolean array of shape ().",
+        )
+    return lambda carry: cond(*loop.arguments(carry)).arrays[0]
+
+
+def _bounded(
+    most: int, holds: Callable[[Any], Any], step: Callable[[Any], Any], start: list[Any]
+) -> list[Any]:
+    """A loop of at most so many steps, in blocks of which only the first carry is kept for the gradient."""
+    size = max(1, math.isqrt(most))
+
+    def one(carry: list[Any], i: Any) -> tuple[list[Any], None]:
+        return jax.lax.cond((i < most) & holds(carry), step, lambda same: same, carry), None
+
+    @jax.checkpoint
+    def block(carry: list[Any], first: Any) -> tuple[list[Any], None]:
+        def steps(carry: list[Any]) -> list[Any]:
+            return jax.lax.scan(one, carry, first + jnp.arange(size))[0]
+
+        return jax.lax.cond(holds(carry), steps, lambda same: same, carry), None
+
+    return jax.lax.scan(block, start, size * jnp.arange(-(-most // size)))[0]

@@ -1,0 +1,145 @@
+"""`scan`: a function called once for each slice of its arguments, which hands a carry from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn.graph.variable_types import RngCount, RngKey
+from liftnn.lifting.body import Body, run_once
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.loop_axes import Carry, LoopAxes, without_carry
+from liftnn.lifting.places import Place, open_arguments
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.axes import check_axes, find_bad_input
+from liftnn.transforms.functions import trace_once
+from liftnn.transforms.lanes import count_lanes, lane_keys
+from liftnn.transforms.vmap import Vmapped
+
+
+@configurable
+def scan(
+    f: Callable[..., Any],
+    /,
+    *,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    in_axes: Any = (Carry, 0),
+    out_axes: Any = (Carry, 0),
+    split_rngs: bool = False,
+) -> Lifted:
+    """Calls a function once for each slice of its arguments, in order, as `jax.lax.scan`, compiled as one step.
+
+    Each argument is scanned (an axis: each step gets a slice), handed from step to step (`Carry`), or the same for all
+    steps (None). Modules may be anywhere among them and in what is returned. What a step writes to a scanned module
+    is stacked along its axis. What it writes to any other module is seen by the next step; only what is written is
+    carried, and what is merely read is neither carried nor copied.
+
+    Args:
+      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single axis, or
+        a tuple without an entry for it, all steps share that module.
+      length: The number of steps. The default, None, takes it from the scanned arguments.
+      reverse: Whether to go from the last slice to the first. The default is False.
+      unroll: How many steps are compiled as one iteration of the loop, or whether all are. The default is 1.
+      in_axes: For each argument an int, `Carry`, None or, for a module, `StateAxes`; a tree prefix of the positional
+        arguments. Keyword arguments are scanned over axis 0. The default is `(Carry, 0)`.
+      out_axes: The same for the output: what is carried, in the order of the arguments, and axes to stack the rest
+        along. A module that was an argument keeps its own. The default is `(Carry, 0)`.
+      split_rngs: Whether a shared `Rngs` gives each step keys of its own, as in `vmap`; its counts then go up as in
+        one step. The default is False: each step draws the next keys, as in a Python loop.
+
+    Returns:
+      The function that runs all steps. It returns what `f` returns, with the carry of the last step.
+
+    Raises:
+      AliasingError: When called, if a Variable is reached with two different axes.
+      ArgumentError: When called, if `in_axes`, `out_axes` or `length` do not fit.
+      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`.
+      StructureError: When called, if a step leaves another structure, or other shapes and dtypes, than it found, and
+        there is more than one; the message shows the difference by path.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> init = liftnn.vmap(lambda key: liftnn.Linear(3, 3, rngs=liftnn.Rngs(key)))
+      >>> layers = init(jax.random.split(jax.random.key(0), 5))
+      >>> call = liftnn.scan(lambda x, layer: layer(x), in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry)
+      >>> call(jnp.ones(3), layers).shape
+      (3,)
+    """
+    check_axes("in_axes", without_carry(in_axes))
+    check_axes("out_axes", without_carry(out_axes))
+    lifted: Vmapped
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        given, positional = lifted.axes_of(plan), lifted.axes_of_positional(plan)
+
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            axes = LoopAxes(plan, given, positional, out_axes, values, arrays)
+            steps = _count_steps(plan, values, arrays, axes, length)
+            parts = open_arguments(plan, values, arrays)
+            scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()}
+            if split_rngs:
+                scanned |= _split_keys(plan, axes, parts, steps)
+            once = trace_once(pure)
+            if steps == 1:
+                return run_once(once, axes, parts | {p: _first(x) for p, x in scanned.items()})
+            slices = {p: jax.eval_shape(_first, x) for p, x in scanned.items()}
+            restarted = [("value", n) for n in _shared(plan, axes, RngCount) if split_rngs]
+            body = Body(once, axes, parts, slices, "scan", restarted)
+            carry, stacked = jax.lax.scan(
+                body.step, body.start(), list(scanned.values()), steps, reverse, unroll
+            )
+            moved = [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
+            return body.close(carry, moved, ran=steps > 0)
+
+        return call
+
+    lifted = Vmapped((f,), bind, Options("scan"), in_axes)
+    return lifted
+
+
+def _count_steps(
+    plan: Plan, values: Sequence[Any], arrays: Sequence[Any], axes: LoopAxes, length: int | None
+) -> int:
+    """The number of steps, which everything that is scanned must have."""
+    wrong = find_bad_input(plan, values, arrays, (axes.values, axes.arrays), length, "scan")
+    if wrong is not None:
+        raise wrong
+    found = length
+    if found is None:
+        found = count_lanes((*values, *arrays), (*axes.values, *axes.arrays))
+    if found is None:
+        raise errors.ArgumentError(
+            "scan has nothing to scan: no argument with an axis has an array in it.",
+            "Give an argument an axis in `in_axes`, or pass `length`.",
+        )
+    return found
+
+
+def _split_keys(plan: Plan, axes: LoopAxes, parts: Mapping[Place, Any], steps: int) -> dict[Place, Any]:
+    """The keys of the steps for each shared stream, by the place of its own key."""
+    places = [("value", number) for number in _shared(plan, axes, RngKey)]
+    return {p: lane_keys(parts[p], steps) for p in places if jax.tree.leaves(parts[p])}
+
+
+def _shared(plan: Plan, axes: LoopAxes, cls: type) -> list[int]:
+    """The Variables of a type that all steps share."""
+    found = zip(plan.variables, plan.types, axes.values, strict=True)
+    return [number for number, own, axis in found if axis is None and issubclass(own, cls)]
+
+
+def _move(x: Any, source: int, destination: int) -> Any:
+    """Moves an axis of every array in a tree."""
+    return jax.tree.map(lambda y: jnp.moveaxis(y, source, destination), x)
+
+
+def _first(x: Any) -> Any:
+    """The first slice of every array in a tree."""
+    return jax.tree.map(lambda y: y[0], x)
