@@ -122,6 +122,23 @@ def _third_party(f: Function) -> Function:
     return liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure), name="remat")
 
 
+def _cond(f: Function) -> Function:
+    return lambda model, x: liftnn.cond(jnp.array(True), f, f, model, x)
+
+
+def _switch(f: Function) -> Function:
+    return lambda model, x: liftnn.switch(jnp.array(1), [f, f], model, x)
+
+
+def _scan(f: Function) -> Function:
+    one_step = liftnn.scan(f, length=1, in_axes=(None, liftnn.Carry), out_axes=liftnn.Carry)
+    return lambda model, x: one_step(model, x)
+
+
+def _fori_loop(f: Function) -> Function:
+    return lambda model, x: liftnn.fori_loop(0, 1, lambda i, args: f(*args), (model, x))
+
+
 TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "jit": liftnn.jit,
     "donating jit": liftnn.jit(donate_argnums=0),
@@ -138,9 +155,66 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "vmap": _vmap,
     "map": _map,
     "lift": _third_party,
+    "cond": _cond,
+    "switch": _switch,
+    "scan": _scan,
+    "fori_loop": _fori_loop,
 }
 
 
 FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
 IMPOSSIBLE = {(outer, "custom_vjp") for outer in FORWARD}
 """Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode."""
+
+
+# --- loops of several steps, which a function that changes structure cannot take
+
+Repeat = Callable[[Function, int], Callable[[Any, jax.Array], Any]]
+
+
+def _repeat_while(f: Function, steps: int, **options: Any) -> Function:
+    def body(state: Any) -> Any:
+        count, model, x = state
+        f(model, x)
+        return count + 1, model, x
+
+    return lambda model, x: liftnn.while_loop(lambda s: s[0] < steps, body, (0, model, x), **options)[1]
+
+
+def _repeat_while_bounded(f: Function, steps: int) -> Function:
+    return _repeat_while(f, steps, max_steps=steps + 3)
+
+
+def _repeat_fori(f: Function, steps: int) -> Function:
+    def body(i: Any, model: Any, x: jax.Array) -> Any:
+        f(model, x)
+        return model
+
+    return lambda model, x: liftnn.fori_loop(0, steps, lambda i, m: body(i, m, x), model)
+
+
+def _repeat_scan(f: Function, steps: int) -> Function:
+    def body(model: Any, x: jax.Array) -> Any:
+        f(model, x)
+        return model
+
+    many = liftnn.scan(body, length=steps, in_axes=(liftnn.Carry, None), out_axes=liftnn.Carry)
+    return lambda model, x: many(model, x)
+
+
+def _repeat_scan_shared(f: Function, steps: int) -> Function:
+    def body(model: Any, x: jax.Array) -> None:
+        f(model, x)
+
+    many = liftnn.scan(body, in_axes=(None, 0), out_axes=0)
+    return lambda model, x: (many(model, jnp.stack([x] * steps)), model)[1]
+
+
+LOOPS: dict[str, Repeat] = {
+    "while_loop": _repeat_while,
+    "bounded while_loop": _repeat_while_bounded,
+    "fori_loop": _repeat_fori,
+    "scan": _repeat_scan,
+    "scan over a shared model": _repeat_scan_shared,
+}
+"""Each takes a function and a number of steps; what it returns calls it so often, and returns the model."""

@@ -163,14 +163,15 @@ from liftnn.transforms.associative_scan import (
 from liftnn.transforms.axis_metadata import (
     PARTITION_NAME as PARTITION_NAME,
 )
+from liftnn.transforms.branches import (
+    cond as cond,
+    switch as switch,
+)
 from liftnn.transforms.custom_jvp import (
     custom_jvp as custom_jvp,
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
-from liftnn.transforms.branches import (
-    cond as cond,
-    switch as switch,
 )
 from liftnn.transforms.grad import (
     grad as grad,
@@ -189,17 +190,18 @@ from liftnn.transforms.jvp import (
     jvp as jvp,
     linearize as linearize,
 )
-from liftnn.transforms.map import (
-    map as map,
-)
-from liftnn.transforms.selection import (
-    DiffState as DiffState,
 from liftnn.transforms.loops import (
     fori_loop as fori_loop,
     while_loop as while_loop,
 )
+from liftnn.transforms.map import (
+    map as map,
+)
 from liftnn.transforms.scan import (
     scan as scan,
+)
+from liftnn.transforms.selection import (
+    DiffState as DiffState,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,

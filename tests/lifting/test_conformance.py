@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import liftnn
+from tests.alike import find_difference
 from tests.effects import EFFECTS, Effect, Model, everything
 from tests.same import assert_same, has_tracer
-from tests.transform_table import IMPOSSIBLE, TRANSFORMS
+from tests.transform_table import IMPOSSIBLE, LOOPS, TRANSFORMS
+
 
 X = jnp.linspace(-1.0, 1.0, 3)
 PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
@@ -29,6 +32,23 @@ def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: 
 def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None:
     repeatable = effect.__name__ not in ("delete_attribute", "edit_dicts")
     assert_acts_like_the_plain_call(TRANSFORMS[name](effect), effect, calls=2 if repeatable else 1)
+
+
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_acts_like_the_python_loop_or_says_what_structure_changed(name: str, effect: Effect) -> None:
+    model, reference, once = Model(), Model(), Model()
+    call = LOOPS[name](effect, 2)
+    effect(once, X)
+    if find_difference(once, Model(), values=False) is None:
+        for _ in range(2):
+            effect(reference, X)
+        assert call(model, X) is model
+    else:
+        with pytest.raises(liftnn.StructureError, match="leaves something else than it found"):
+            call(model, X)
+    assert_same(model, reference)
+    assert not has_tracer(model)
 
 
 @pytest.mark.parametrize("outer, inner", PAIRS)

@@ -22,6 +22,7 @@ from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.lifting.prefix import Placement, Spread, array_keys, output_names, specs_after
 from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.values import decode
 from liftnn.trees import format_path
 
 Place = tuple[Any, ...]
@@ -141,14 +142,18 @@ def differing_types(pairs: Iterable[tuple[str, Any, Any]]) -> list[str]:
       A line such as `args[0].count: int32[] -> float32[2]` for each that differs in tree, shape or dtype. Whether a
       dtype is weak makes no difference.
     """
-    types = [(name, _describe_type(x), _describe_type(y)) for name, x, y in pairs]
-    return [f"{name}: {one} -> {two}" for name, one, two in types if one != two]
+    return [f"{name}: {_describe(x)} -> {_describe(y)}" for name, x, y in pairs if _typed(x) != _typed(y)]
 
 
-def _describe_type(x: Any) -> str:
-    """Tree, dtypes and shapes of a value in words."""
+def _typed(x: Any) -> tuple[Any, list[str]]:
+    """What two values of the same type have in common."""
     leaves, treedef = jax.tree.flatten(x)
-    return str(treedef.unflatten([_Words(type_of(leaf)) for leaf in leaves]))
+    return treedef, list(map(type_of, leaves))
+
+
+def _describe(x: Any) -> str:
+    """Tree, dtypes and shapes of a value in words."""
+    return str(decode(jax.tree.map(lambda leaf: _Words(type_of(leaf)), x)))
 
 
 class _Words(str):
