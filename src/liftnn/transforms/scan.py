@@ -89,8 +89,10 @@ def scan(
                 scanned |= _split_keys(plan, axes, parts, steps)
             once = trace_once(pure)
             if steps == 1:
-                return run_once(once, axes, parts | {p: _first(x) for p, x in scanned.items()})
-            slices = {p: jax.eval_shape(_first, x) for p, x in scanned.items()}
+                return run_once(
+                    once, axes, parts | {p: jax.tree.map(lambda y: y[0], x) for p, x in scanned.items()}
+                )
+            slices = {p: jax.tree.map(_slice_type, x) for p, x in scanned.items()}
             restarted = [("value", n) for n in _shared(plan, axes, RngCount) if split_rngs]
             body = Body(once, axes, parts, slices, "scan", restarted)
             carry, stacked = jax.lax.scan(
@@ -140,6 +142,7 @@ def _move(x: Any, source: int, destination: int) -> Any:
     return jax.tree.map(lambda y: jnp.moveaxis(y, source, destination), x)
 
 
-def _first(x: Any) -> Any:
-    """The first slice of every array in a tree."""
-    return jax.tree.map(lambda y: y[0], x)
+def _slice_type(x: Any) -> jax.ShapeDtypeStruct:
+    """What each step gets of an array that is scanned, which may be empty."""
+    weak = getattr(jax.typeof(x), "weak_type", False)
+    return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, weak_type=weak)

@@ -1,0 +1,466 @@
+"""`scan` against the Python loop that it stands for, value and gradient."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+from liftnn import Carry
+from tests.same import assert_same, has_tracer
+from tests.transforms.modules import Affine, Holder
+
+X = jnp.linspace(-1.0, 1.0, 3)
+BATCH = jnp.sin(jnp.arange(15.0)).reshape(5, 3)
+STEPS = 4
+
+
+class Layer(liftnn.Module):
+    """A layer with everything that a loop could get wrong: dropout, running statistics, counts, notes."""
+
+    def __init__(self, key):
+        rngs = liftnn.Rngs(key)
+        self.linear = liftnn.Linear(3, 3, rngs=rngs)
+        self.norm = liftnn.BatchNorm(3, rngs=rngs)
+        self.dropout = liftnn.Dropout(0.5, rngs=rngs)
+        self.calls = liftnn.Variable(jnp.zeros((), jnp.int32))
+        self.factor = jnp.ones(())
+
+    def __call__(self, x):
+        self.calls.value = self.calls + 1
+        self.factor = self.factor * 2
+        x = self.dropout(jnp.tanh(self.norm(self.linear(x))))
+        self.sow(liftnn.Intermediate, "seen", x)
+        return x
+
+
+def keys():
+    return jax.random.split(jax.random.key(0), STEPS)
+
+
+def stacked(init=Layer):
+    return liftnn.vmap(init)(keys())
+
+
+def listed(init=Layer):
+    return [init(key) for key in keys()]
+
+
+def stack(layers):
+    """Layers, one for each step, as one layer with stacked values: what a scan should leave."""
+    states, graphdefs = zip(*map(liftnn.split, layers), strict=True)
+    assert all(g == graphdefs[0] for g in graphdefs)
+    return graphdefs[0].merge(jax.tree.map(lambda *xs: jnp.stack(xs), *states))
+
+
+over_layers = liftnn.scan(lambda x, layer: layer(x), in_axes=(Carry, 0), out_axes=Carry)
+
+
+def unrolled(x, layers):
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def remat(f):
+    return liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure))
+
+
+def test_scan_over_layers_is_the_unrolled_loop():
+    x = BATCH
+    layers, reference = stacked(), listed()
+    assert_same(over_layers(x, layers), unrolled(x, reference))
+    assert_same(layers, stack(reference))
+    assert_same(over_layers(x, layers), unrolled(x, reference))
+    assert_same(layers, stack(reference))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, remat, liftnn.jit], ids=["plain", "remat", "jit"])
+def test_gradients_of_scanned_layers_are_those_of_the_unrolled_loop(wrap):
+    x = BATCH
+    body = wrap(lambda x, layer: layer(x))
+    run = liftnn.scan(body, in_axes=(Carry, 0), out_axes=Carry)
+    layers, reference = stacked(), listed()
+    loss = liftnn.jit(liftnn.value_and_grad(lambda layers, x: (run(x, layers) ** 2).sum()))
+    value, grads = loss(layers, x)
+    expected, by_layer = liftnn.value_and_grad(lambda model, x: (unrolled(x, model.layers) ** 2).sum())(
+        Holder(layers=reference), x
+    )
+    assert_same(value, expected)
+    by_layer = [by_layer["layers"][i] for i in range(STEPS)]
+    assert_same(dict(grads.flat()), dict(jax.tree.map(lambda *xs: jnp.stack(xs), *by_layer).flat()))
+    assert_same(layers, stack(reference))
+
+
+def test_weights_that_all_layers_share_are_carried_once_and_their_gradients_summed():
+    class Tied(liftnn.Module):
+        def __init__(self, key, shared=None):
+            self.own = liftnn.Param(jax.random.normal(key, (3,)))
+            self.shared = liftnn.Param(jnp.full(3, 0.5), tied=True) if shared is None else shared
+            self.seen = liftnn.BatchStat(jnp.zeros(3), tied=True)
+
+        def __call__(self, x):
+            self.seen.value = self.seen + x
+            return jnp.tanh(x * self.own + self.shared)
+
+    def is_tied(path, x):
+        return getattr(x, "tied", False)
+
+    axes = liftnn.StateAxes({is_tied: None, ...: 0})
+    layers = liftnn.vmap(Tied, out_axes=axes)(keys())
+    reference = [Tied(key) for key in keys()]
+    for layer in reference[1:]:
+        layer.shared, layer.seen = reference[0].shared, reference[0].seen
+    run = liftnn.scan(lambda layer, x: layer(x), in_axes=(axes, Carry), out_axes=Carry)
+    grads = liftnn.grad(lambda layers: run(layers, X).sum())(layers)
+    expected = liftnn.grad(lambda h: unrolled(X, h.layers).sum())(Holder(layers=reference))["layers"]
+    np.testing.assert_allclose(grads["shared"].value, expected[0]["shared"].value, rtol=1e-5)
+    own = [expected[i]["own"].value for i in range(STEPS)]
+    np.testing.assert_allclose(grads["own"].value, jnp.stack(own), rtol=1e-5)
+    np.testing.assert_allclose(layers.seen.value, reference[0].seen.value, rtol=1e-5)
+
+
+class Cell(liftnn.Module):
+    """A cell for a loop over time."""
+
+    def __init__(self):
+        rngs = liftnn.Rngs(0)
+        self.inner = liftnn.Linear(3, 3, rngs=rngs)
+        self.outer = liftnn.Linear(3, 3, rngs=rngs)
+        self.rngs = liftnn.Rngs(1)
+        self.steps = liftnn.Variable(0)
+        self.last = liftnn.Intermediate(jnp.zeros(3))
+
+    def __call__(self, h, x):
+        self.steps.value = self.steps + 1
+        h = jnp.tanh(self.inner(h) + self.outer(x)) + 0.1 * jax.random.normal(self.rngs(), (3,))
+        self.last = liftnn.Intermediate(h)
+        return h, h.sum()
+
+
+def loop(cell, h, xs, reverse=False):
+    ys = []
+    for x in xs[::-1] if reverse else xs:
+        h, y = cell(h, x)
+        ys.append(y)
+    return h, jnp.stack(ys[::-1] if reverse else ys)
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"unroll": 2}, {"unroll": True}], ids=str)
+@pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
+def test_scan_over_time_with_a_cell_that_all_steps_share(options, wrap):
+    xs = jnp.arange(15.0).reshape(5, 3) / 10
+    cell, reference = Cell(), Cell()
+    run = wrap(lambda cell, h, xs: liftnn.scan(cell, **options)(h, xs))
+    for _ in range(2):
+        out = run(cell, X, xs)
+        assert_same(out, loop(reference, X, xs, reverse=options.get("reverse", False)))
+        assert_same(cell, reference)
+
+
+def test_what_is_only_read_is_neither_carried_nor_stacked():
+    cell, xs = Cell(), jnp.ones((5, 3))
+
+    def run(x):
+        return liftnn.scan(lambda cell, h, x: (jnp.tanh(cell.inner(h) + x), None), in_axes=(None, Carry, 0))(
+            cell, X, x
+        )[0]
+
+    (scan,) = [e for e in jax.make_jaxpr(run)(xs).jaxpr.eqns if e.primitive.name == "scan"]
+    assert scan.params["num_carry"] == 1
+    assert [v.aval.shape for v in scan.outvars] == [(3,)]
+    assert [v.aval.shape for v in scan.invars[: scan.params["num_consts"]]] == [(3, 3), (3,)]
+
+
+def test_read_only_weights_of_scanned_layers_do_not_come_out():
+    layers = stacked(lambda key: liftnn.Linear(3, 3, rngs=liftnn.Rngs(key)))
+    state, graphdef = liftnn.split(layers)
+
+    def run(state, x):
+        return over_layers(x, graphdef.merge(state))
+
+    (scan,) = [e for e in jax.make_jaxpr(run)(state, X).jaxpr.eqns if e.primitive.name == "scan"]
+    assert (scan.params["num_consts"], scan.params["num_carry"]) == (0, 1)
+    assert [v.aval.shape for v in scan.outvars] == [(3,)]
+
+
+def test_the_body_is_traced_once_for_all_levels():
+    traces = 0
+
+    def body(model, x):
+        nonlocal traces
+        traces += 1
+        model.calls.value = model.calls + 1
+        return model(x)
+
+    f = body
+    for _ in range(3):
+        f = liftnn.scan(f, length=2, in_axes=(None, Carry), out_axes=Carry)
+    model = Affine()
+    liftnn.jit(f)(model, X)
+    assert traces == 1
+    assert int(model.calls.value) == 16
+
+
+# --- carry and axes
+
+
+def test_the_carry_may_stand_in_several_places():
+    def body(parts, x, count):
+        model, total = parts["model"], parts["total"]
+        return {"model": model, "total": total + model(x)}, (x * count, count + 1)
+
+    run = liftnn.scan(body, in_axes=(Carry, 0, Carry), out_axes=(Carry, (0, Carry)))
+    model, reference = Affine(2.0), Affine(2.0)
+    xs = jnp.arange(6.0).reshape(2, 3)
+    parts, (ys, count) = run({"model": model, "total": X}, xs, 1)
+    assert parts["model"] is model
+    assert_same(parts["total"], X + reference(xs[0]) + reference(xs[1]))
+    assert_same(model, reference)
+    assert ys.tolist() == [[0.0, 1.0, 2.0], [6.0, 8.0, 10.0]]
+    assert int(count) == 3
+
+
+def test_axes_other_than_the_first():
+    xs = jnp.arange(24.0).reshape(2, 3, 4)
+    run = liftnn.scan(lambda c, x: (c + x.sum(), x * 2), in_axes=(Carry, -1), out_axes=(Carry, 1))
+    total, ys = run(0.0, xs)
+    expected, expected_ys = jax.lax.scan(lambda c, x: (c + x.sum(), x * 2), 0.0, jnp.moveaxis(xs, -1, 0))
+    assert_same((total, ys), (expected, jnp.moveaxis(expected_ys, 0, 1)))
+
+
+def test_axes_by_filter():
+    axes = liftnn.StateAxes({liftnn.Param: 1, liftnn.BatchStat: Carry, ...: None})
+
+    class Net(liftnn.Module):
+        def __init__(self):
+            self.w = liftnn.Param(jnp.arange(6.0).reshape(3, 2))
+            self.mean = liftnn.BatchStat(jnp.zeros(3))
+            self.k = liftnn.Variable(2.0)
+
+    def body(net, x):
+        net.mean.value = net.mean + net.w
+        net.w.value = net.w * net.k
+        return x + net.w.value.sum()
+
+    net = Net()
+    out = liftnn.scan(body, in_axes=(axes, Carry), out_axes=Carry)(net, 0.0)
+    assert float(out) == 30.0
+    assert net.mean.value.tolist() == [1.0, 5.0, 9.0]
+    assert net.w.value.tolist() == [[0.0, 2.0], [4.0, 6.0], [8.0, 10.0]]
+
+
+def test_keyword_arguments_are_scanned_over_their_first_axis():
+    run = liftnn.scan(lambda c, *, x, model: (c + model(x), None), in_axes=(Carry,))
+    model = liftnn.vmap(Affine)(jnp.arange(1.0, 3.0))
+    c, _ = run(X, x=jnp.ones((2, 3)), model=model)
+    assert c.tolist() == (X + 3).tolist()
+    assert model.calls.value.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+def test_any_number_of_steps(length):
+    cell, reference = Cell(), Cell()
+    xs = jnp.ones((length, 3))
+    h, ys = liftnn.scan(cell)(X, xs)
+    expected = X
+    for x in xs:
+        expected, _ = reference(expected, x)
+    assert_same(h, expected)
+    assert ys.shape == (length,)
+    assert_same(cell, reference)
+
+
+def test_no_step_changes_nothing_even_where_steps_would_make_something_new():
+    layers = liftnn.vmap(Affine)(jnp.zeros(0))
+    first = Affine()
+
+    def body(model, layer):
+        layer.note = liftnn.Param(jnp.ones(2))
+        return Affine(), layer.w.value
+
+    before = vars(layers).copy()
+    model, ys = liftnn.scan(body)(first, layers)
+    assert model is first
+    assert ys.shape == (0, 3)
+    assert vars(layers) == before
+
+
+def test_a_length_without_anything_to_scan():
+    model = Affine(2.0)
+    out, ys = liftnn.scan(lambda x, _: (model.w * x, None), length=3)(jnp.ones(3), None)
+    assert out.tolist() == [8.0] * 3
+    assert ys is None
+
+
+def test_a_module_that_each_step_makes_is_stacked_or_carried():
+    def body(model, x):
+        made = Affine(3.0)
+        made.b.value = x
+        new = Affine()
+        new.w.value, new.calls.value = model.w * 2, model.calls + 1
+        return new, made
+
+    first = Affine()
+    last, made = liftnn.scan(body)(first, jnp.arange(6.0).reshape(2, 3))
+    assert last is not first
+    assert last.w.value.tolist() == [4.0] * 3
+    assert first.w.value.tolist() == [1.0] * 3
+    assert int(last.calls.value) == 2
+    assert made.b.value.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert made.w.value.shape == (2, 3)
+
+
+def test_a_variable_made_anew_in_each_step_stands_in_the_place_of_the_old_one():
+    class Net(liftnn.Module):
+        def __init__(self):
+            self.seen = liftnn.Intermediate(0.0)
+            self.pair = (jnp.zeros(()), [liftnn.Variable(1.0)])
+
+        def step(self, x):
+            self.seen = liftnn.Intermediate(self.seen + x)
+            self.pair = (self.pair[0] + x, [liftnn.Variable(self.pair[1][0] * 2)])
+
+    net, reference = Net(), Net()
+    old = net.seen
+    liftnn.scan(net.step, in_axes=0, out_axes=0)(jnp.arange(3.0))
+    for x in jnp.arange(3.0):
+        reference.step(x)
+    assert_same(net, reference)
+    assert net.seen is not old
+    assert float(old.value) == 0.0
+
+
+# --- randomness
+
+
+def test_a_shared_stream_draws_what_the_loop_would_draw():
+    rngs, reference = liftnn.Rngs(0), liftnn.Rngs(0)
+    draw = liftnn.scan(lambda rngs, x: jax.random.normal(rngs()), in_axes=(None, 0), out_axes=0)
+    for _ in range(2):
+        assert_same(draw(rngs, X), jnp.stack([jax.random.normal(reference()) for _ in range(3)]))
+    assert_same(rngs, reference)
+
+
+def test_split_streams_draw_what_the_lanes_of_a_vmap_draw():
+    rngs, reference = liftnn.Rngs(0), liftnn.Rngs(0)
+
+    def draw(rngs, x):
+        return jax.random.normal(rngs()) + jax.random.normal(rngs())
+
+    scanned = liftnn.scan(draw, in_axes=(None, 0), out_axes=0, split_rngs=True)
+    mapped = liftnn.vmap(draw, in_axes=(None, 0))
+    for _ in range(2):
+        assert_same(scanned(rngs, X), mapped(reference, X))
+    assert_same(rngs, reference)
+
+
+def test_dropout_in_scanned_layers_differs_from_layer_to_layer():
+    layers = stacked(lambda key: liftnn.Dropout(0.5, rngs=liftnn.Rngs(key)))
+    masks = liftnn.scan(lambda layer: layer(jnp.ones(64)), in_axes=0, out_axes=0)(layers)
+    assert len({tuple(m) for m in masks.tolist()}) == STEPS
+
+
+# --- nesting
+
+
+def test_scans_in_scans_in_vmap_in_grad_in_jit():
+    cell, reference = Cell(), Cell()
+    xs = jnp.arange(24.0).reshape(2, 2, 2, 3) / 10
+
+    def run(cell, xs):
+        inner = liftnn.scan(lambda cell, h, x: cell(h, x), in_axes=(None, Carry, 0))
+        return liftnn.scan(inner, in_axes=(None, Carry, 0))(cell, X, xs)[0]
+
+    def loss(cell, xs):
+        return liftnn.vmap(run, in_axes=(liftnn.StateAxes({liftnn.Param: None, ...: 0}), 0))(cell, xs).sum()
+
+    def batched(cell):
+        """The cell with statistics for each lane."""
+        cell.steps.value = jnp.zeros(2)
+        cell.last.value = jnp.zeros((2, 3))
+        cell.rngs = liftnn.Rngs(1).split(2)
+        return cell
+
+    cell = batched(cell)
+    grads = liftnn.jit(liftnn.grad(loss))(cell, xs)
+    keys = cell.rngs.default.key.value
+
+    def plain(net, lane):
+        h = X
+        for x in xs[lane].reshape(-1, 3):
+            h, _ = net(h, x)
+        return h.sum()
+
+    expected = []
+    for lane in range(2):
+        reference = Cell()
+        reference.rngs = liftnn.Rngs(keys[lane])
+        expected.append(liftnn.grad(plain)(reference, lane))
+        np.testing.assert_allclose(cell.last.value[lane], reference.last.value, rtol=1e-5)
+    assert_same(grads, jax.tree.map(jnp.add, *expected))
+    assert cell.steps.value.tolist() == [4, 4]
+    assert not has_tracer(cell)
+
+
+def test_outer_tracers_and_outer_modules_may_be_read():
+    model = Affine(2.0)
+
+    def f(scale, x):
+        return liftnn.scan(lambda c, x: (c + model.w * x * scale, None))(jnp.zeros(3), x)[0].sum()
+
+    with jax.checking_leaks():
+        assert float(liftnn.grad(f)(3.0, jnp.ones((2, 3)))) == 12.0
+
+
+def test_as_a_decorator_on_a_method_the_module_is_shared_by_all_steps():
+    class Net(liftnn.Module):
+        def __init__(self):
+            self.w = liftnn.Param(jnp.array(2.0))
+            self.calls = liftnn.Variable(0)
+
+        @liftnn.scan(in_axes=(None, Carry, 0), out_axes=(Carry, 0))
+        def run(self, c, x):
+            self.calls.value = self.calls + 1
+            return c * self.w, c + x
+
+    net = Net()
+    c, ys = net.run(1.0, X)
+    assert float(c) == 8.0
+    assert ys.tolist() == [0.0, 2.0, 5.0]
+    assert int(net.calls.value) == 3
+
+
+# --- failure
+
+
+def test_an_exception_in_the_body_leaves_everything_as_it_was():
+    cell, reference = Cell(), Cell()
+
+    def body(cell, h, x):
+        cell(h, x)
+        raise KeyError("half way")
+
+    with pytest.raises(KeyError, match="half way"):
+        liftnn.scan(body, in_axes=(None, Carry, 0))(cell, X, jnp.ones((5, 3)))
+    assert_same(cell, reference)
+
+
+def test_a_step_that_replaces_a_variable_that_stands_elsewhere_is_refused():
+    net = Holder(a=liftnn.Param(1.0))
+    net.b = net.a
+
+    def body(net):
+        net.a = liftnn.Param(2.0)
+
+    with pytest.raises(liftnn.StructureError, match="b"):
+        liftnn.scan(body, in_axes=None, out_axes=None, length=2)(net)
+    assert net.a is net.b
+
+
+def test_modules_that_change_places_are_refused():
+    a, b = Affine(), Affine()
+    with pytest.raises(liftnn.StructureError, match="another object takes its place"):
+        liftnn.scan(lambda pair: pair[::-1], in_axes=(Carry,), out_axes=Carry, length=2)((a, b))
