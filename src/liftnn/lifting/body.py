@@ -125,11 +125,16 @@ class Body:
         self._roots = self._axes.roots(result.change, transform)
         match = Match(plan, result.change, self._roots, shared)
         self.stacked = {q: axes[q] for q in returned if axes[q] is not None}
+        reached = {*match.places.values()}
+        lost = [q for q in returned if axes[q] is None and q not in reached]
         lines = match.describe()
-        if not lines:
-            reached = {*match.places.values()}
-            lost = [q for q in returned if axes[q] is None and q not in reached]
-            names = name_places(plan, result.change) if lost else {}
+        if not lines and lost:
+            names = name_places(plan, result.change)
+            for name in (names[q] for q in lost if names[q].startswith("the output")):
+                raise errors.ArgumentError(
+                    f"`out_axes` is None for {name}, but each step returns another one.",
+                    "Give it an axis, along which the steps are stacked, or Carry.",
+                )
             lines = [f"{names[q]}: {_LOST[q in match.places]}" for q in lost]
         return match.places, lines
 

@@ -100,8 +100,8 @@ class Match:
             if (old, new, shared) in seen:
                 continue
             seen.add((old, new, shared))
-            if shared:
-                self._pair(root, path, old, new)
+            if shared and not self._pair(root, path, old, new):
+                continue
             after = dict(zip(two.keys, two.edges, strict=True))
             pairs = [(k, e, after[k]) for k, e in zip(one.keys, one.edges, strict=True) if k in after]
             stack += [(e, f, shared, (*path, k)) for k, e, f in pairs]
@@ -109,16 +109,18 @@ class Match:
                 arrays = [k for k, e, f in pairs if e is ARRAY and f is ARRAY]
                 self.places |= {("array", old, k): ("array", new, k) for k in arrays}
 
-    def _pair(self, root: Root, path: Path, old: int, new: int) -> None:
-        """Notes that one object after a step stands in the place of another before it."""
+    def _pair(self, root: Root, path: Path, old: int, new: int) -> bool:
+        """Notes that one object after a step stands in the place of another before it; whether that can be."""
         known = old != new and new < self.known
         if known or self._images.setdefault(old, new) != new or self._origins.setdefault(new, old) != old:
             self._note(root, path, "another object takes its place, which stands, or stood, elsewhere too")
+            return False
         one, two = self.before[old], self.after[new]
         if one[:4] != two[:4]:
             self._note(root, path, "is something else after a step")
         if one.kind is VARIABLE and two.kind is VARIABLE:
             self.places["value", old] = ("value", new)
+        return True
 
     def _note(self, root: Root, path: Path, what: str) -> None:
         self.conflicts.append(f"{format_path(path, self.plan.leaf_names[root.leaf])}: {what}")

@@ -16,7 +16,6 @@ from liftnn.lifting.prefix import (
     StateAxes,
     array_prefixes,
     broadcast_over,
-    output_names,
     place_result,
     spread_arguments,
     value_prefixes,
@@ -86,21 +85,12 @@ class LoopAxes:
         axes = without_carry(self.out_axes)
         placement = place_result(self.plan, self._spread, self.values, result, axes, settled=True)
         places = result_places(self.plan, result.change)
-        found = dict(
-            zip(
-                (*places.arrays, *places.new, *places.updates),
-                (*placement.arrays, *placement.new, *placement.updates),
-                strict=True,
-            )
+        pairs = zip(
+            (*places.arrays, *places.new, *places.updates),
+            (*placement.arrays, *placement.new, *placement.updates),
+            strict=True,
         )
-        carried = self._carried_outputs(result.change)
-        for leaf, name in enumerate(output_names(result.change)):
-            if found.get(("output", leaf), 0) is None and leaf not in carried:
-                raise errors.ArgumentError(
-                    f"`out_axes` is None for {name}, but each step returns another value there.",
-                    "Give it an axis, along which the steps are stacked, or Carry.",
-                )
-        return found
+        return dict(pairs)
 
     def roots(self, change: Change, transform: str) -> list[Root]:
         """What the steps share, before a step and after it.
@@ -115,20 +105,16 @@ class LoopAxes:
         Raises:
           StructureError: If what a step hands on is not of the structure that it was given.
         """
-        carried = [i for i, axis in enumerate(self._given) if axis is Carry]
-        outputs = self._carried_outputs(change)
         self._check_trees(change, transform)
-        outputs_of = dict(zip(carried, outputs, strict=True))
+        axes = broadcast_over(self.out_axes, change.treedef, "the output")
+        carried = [i for i, axis in enumerate(self._given) if axis is Carry]
+        outputs_of = dict(zip(carried, [i for i, axis in enumerate(axes) if axis is Carry], strict=True))
         roots = []
         for leaf, edge in enumerate(self.plan.graph.edges):
             output = outputs_of.get(leaf)
             shared = not _has_axis(self._leaves[leaf])
             roots.append(Root(leaf, edge if output is None else change.edges[output], output, shared))
         return roots
-
-    def _carried_outputs(self, change: Change) -> list[int]:
-        axes = broadcast_over(self.out_axes, change.treedef, "the output")
-        return [i for i, axis in enumerate(axes) if axis is Carry]
 
     def _check_trees(self, change: Change, transform: str) -> None:
         arguments = self.plan.graph.treedef.children()[0]
