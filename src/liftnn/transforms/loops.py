@@ -126,8 +126,8 @@ def fori_loop(
     """
     lower, upper = unwrap(lower), unwrap(upper)
     try:
-        steps: int | None = max(int(upper) - int(lower), 0)
-    except jax.errors.ConcretizationTypeError:
+        steps: int | None = max(operator.index(upper) - operator.index(lower), 0)
+    except TypeError:  # known only when the program runs, or no integers, which JAX refuses
         steps = None
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
