@@ -14,7 +14,6 @@ from tests.effects import EFFECTS, Effect, Model, everything
 from tests.same import assert_same, has_tracer
 from tests.transform_table import IMPOSSIBLE, LOOPS, TRANSFORMS
 
-
 X = jnp.linspace(-1.0, 1.0, 3)
 PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
 

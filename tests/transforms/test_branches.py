@@ -201,7 +201,22 @@ def test_what_is_no_scalar_is_refused_as_by_jax(pred):
         liftnn.cond(pred, lambda: 0, lambda: 1)
 
 
-def test_a_branch_that_writes_a_captured_module_is_refused():
-    net = Net()
-    with pytest.raises(liftnn.TraceContextError, match="closure"):
-        liftnn.cond(True, lambda x: net.write_a(x), lambda x: x, X)
+def test_what_branches_capture_is_written_like_an_operand():
+    net, other = Net(), Affine(3.0)
+    reference = Net()
+    for pred in (True, False):
+        liftnn.cond(pred, lambda x: net.write_a(x), lambda x: other(x), X)
+    reference.write_a(X)
+    assert_same(net, reference)
+    assert int(other.calls.value) == 1
+
+
+def test_a_captured_module_is_found_without_a_second_trace():
+    net, traces = Affine(2.0), []
+
+    def branch(x):
+        traces.append(1)
+        return net(x)
+
+    assert liftnn.cond(True, branch, lambda x: x, X).tolist() == (2 * X).tolist()
+    assert (len(traces), int(net.calls.value)) == (1, 1)

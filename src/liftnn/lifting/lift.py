@@ -241,8 +241,9 @@ class Lifted:
             arrays.append(leaf)
             return ARRAY
         if not self._options.static_leaves and keys[0] != STORED:
+            name = name_argument(keys, self._options.names)
             raise errors.ArgumentTypeError(
-                f"{name_argument(keys, self._options.names)} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
+                f"{name} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
             )
         return Static(leaf)
 

@@ -47,13 +47,12 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
       >>> float(mean.value)
       2.0
     """
-    functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
-    calls = [lambda f, args: f.true_fun(*args), lambda f, args: f.false_fun(*args)]
+    holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.cond(unwrap(pred), *branches)
 
-    return _call_one("cond", functions, calls, ["true_fun", "false_fun"], choose, operands)
+    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, operands)
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
@@ -83,25 +82,24 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
         raise errors.ArgumentError(
             "liftnn.switch has no branches to choose from.", "Pass at least one function."
         )
-    functions = hold_functions("switch", branches=list(branches))
-    positions = range(len(branches))
-    calls = [lambda f, args, i=i: f.branches[i](*args) for i in positions]
+    holder, functions = hold_functions("switch", branches=list(branches))
+    names = [f"branches[{i}]" for i in range(len(functions))]
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.switch(unwrap(index), branches)
 
-    return _call_one("switch", functions, calls, [f"branches[{i}]" for i in positions], choose, operands)
+    return _call_one("switch", holder, functions, names, choose, operands)
 
 
 def _call_one(
     name: str,
-    functions: Module,
-    calls: Sequence[Callable[..., Any]],
+    holder: Module,
+    functions: Sequence[Callable[..., Any]],
     names: Sequence[str],
     choose: Callable[[Sequence[Callable[[], Any]]], Any],
     operands: tuple[Any, ...],
 ) -> Any:
-    """Calls one of several functions of `(functions, operands)`; `choose` says by which of JAX's functions."""
+    """Calls one of several functions of `(holder, *operands)`; `choose` says by which of JAX's functions."""
 
     def bind(plan: Plan, *pures: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
@@ -113,4 +111,5 @@ def _call_one(
 
         return call
 
-    return Lifted(calls, bind, Options(name, names=("", "operands")))(functions, operands)
+    arguments = ("", *(f"operands[{i}]" for i in range(len(operands))))
+    return Lifted(functions, bind, Options(name, names=arguments))(holder, *operands)

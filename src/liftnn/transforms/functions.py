@@ -12,27 +12,49 @@ from liftnn.lifting.lift import open_function
 from liftnn.lifting.pure import PureCall
 
 
-def hold_functions(transform: str, **functions: Any) -> Module:
-    """A module of functions, to be passed as an argument.
+class Held:
+    """Calls a function that is held by a module.
 
-    So modules whose bound methods or partials they are, or that they are themselves, take part in the call.
+    Args:
+      name: The attribute that holds it.
+      position: Its position if that is a list, else None.
+      function: The function, for what it captures.
+    """
+
+    def __init__(self, name: str, position: int | None, function: Callable[..., Any]):
+        self._name = name
+        self._position = position
+        self._function = function
+
+    def __call__(self, holder: Module, *args: Any) -> Any:
+        """Calls the function that the holder, or a copy of it, has."""
+        held = getattr(holder, self._name)
+        return (held if self._position is None else held[self._position])(*args)
+
+    def carried_functions(self) -> tuple[Any, ...]:
+        """Where captured modules may be found; see `Lifted`."""
+        return (self._function,)
+
+
+def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]]:
+    """Makes functions an argument: so modules whose methods they are, or that they are themselves, take part in a call.
 
     Args:
       transform: What messages call the transform.
       **functions: A function, or a list of them, under each name.
 
     Returns:
-      The module, with the functions as attributes.
+      A module with the functions as attributes; and, for each function, one of that module and its own arguments.
 
     Raises:
       ArgumentTypeError: If one of them is not callable.
     """
-    holder = Module()
+    holder, held = Module(), []
     for name, given in functions.items():
-        for function in given if isinstance(given, list) else [given]:
-            open_function(function, transform)
         setattr(holder, name, given)
-    return holder
+        several = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
+        held += [Held(name, position, open_function(f, transform)[0]) for position, f in several]
+    return holder, held
 
 
 def trace_once(pure: PureCall) -> Callable[..., Any]:

@@ -82,9 +82,8 @@ def while_loop(
 
         return call
 
-    functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
-    calls = [lambda f, val: f.cond_fun(val), lambda f, val: f.body_fun(val)]
-    return Lifted(calls, bind, Options("while_loop", names=("", "init_val")))(functions, init_val)
+    holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
+    return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
 
 
 def fori_loop(
@@ -144,9 +143,9 @@ def fori_loop(
 
         return call
 
-    functions = hold_functions("fori_loop", body_fun=body_fun)
+    holder, functions = hold_functions("fori_loop", body_fun=body_fun)
     options = Options("fori_loop", names=("", "i", "init_val"))
-    return Lifted([lambda f, i, val: f.body_fun(i, val)], bind, options)(functions, lower, init_val)
+    return Lifted(functions, bind, options)(holder, lower, init_val)
 
 
 def _axes(plan: Plan, in_axes: tuple[Prefix, ...], values: Sequence[Any], arrays: Sequence[Any]) -> LoopAxes:
