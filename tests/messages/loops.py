@@ -159,6 +159,18 @@ def scanned_scalar():
     liftnn.scan(lambda c, layer: (c, None))(1.0, Affine())
 
 
+@message(
+    errors.ArgumentError,
+    "args[0].sum (a Variable) has the shape () in each step, so there is no axis 1 to stack the steps along.",
+    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+)
+def axis_that_a_new_variable_has_no_room_for():
+    def attach(layer):
+        layer.sum = liftnn.Variable(layer.w.value.sum())
+
+    liftnn.scan(attach, in_axes=1, out_axes=None)(Holder(w=liftnn.Param(XS)))
+
+
 @message(errors.ArgumentError, "max_steps is -1.", "Pass a number of steps, or leave it out.")
 def negative_max_steps():
     liftnn.while_loop(lambda x: x < 3, lambda x: x, 0, max_steps=-1)

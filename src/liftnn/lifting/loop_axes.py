@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.graph.merge import Change
 from liftnn.lifting.fixed_point import Root
-from liftnn.lifting.places import Place, open_arguments, result_places
+from liftnn.lifting.places import Place, name_places, open_arguments, open_result, result_places
 from liftnn.lifting.prefix import (
     Prefix,
     StateAxes,
@@ -80,7 +81,7 @@ class LoopAxes:
 
         Raises:
           AliasingError: If a Variable is returned or attached with two different axes.
-          ArgumentError: If `out_axes` does not fit the output.
+          ArgumentError: If `out_axes` does not fit the output, or an array has no room for its axis.
         """
         axes = without_carry(self.out_axes)
         placement = place_result(self.plan, self._spread, self.values, result, axes, settled=True)
@@ -90,7 +91,20 @@ class LoopAxes:
             (*placement.arrays, *placement.new, *placement.updates),
             strict=True,
         )
-        return dict(pairs)
+        found = dict(pairs)
+        for place, x in open_result(self.plan, result).items():
+            self._check_room(place, x, found[place], result.change)
+        return found
+
+    def _check_room(self, place: Place, x: Any, axis: Prefix, change: Change) -> None:
+        """Refuses an axis to stack the steps along that an array has no room for."""
+        for shape in map(jnp.shape, jax.tree.leaves(x)):
+            if axis is not None and not -len(shape) - 1 <= axis <= len(shape):
+                raise errors.ArgumentError(
+                    f"{name_places(self.plan, change)[place]} has the shape {shape} in each step, so there is no axis "
+                    f"{axis} to stack the steps along.",
+                    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+                )
 
     def roots(self, change: Change, transform: str) -> list[Root]:
         """What the steps share, before a step and after it.

@@ -103,7 +103,8 @@ def _call_one(
 
     def bind(plan: Plan, *pures: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            branches = [trace_once(pure) for pure in pures]
+            pairs = zip(pures, functions, strict=True)
+            branches = [trace_once(plan, pure, held) for pure, held in pairs]
             results = [jax.eval_shape(branch, values, arrays) for branch in branches]
             common = Completion(plan, results, values, arrays, names, name)
             run = [lambda branch=branch: common.complete(branch(values, arrays)) for branch in branches]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +13,7 @@ import jax
 from liftnn.graph.module import Module
 from liftnn.lifting.lift import open_function
 from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan
 
 
 class Held:
@@ -25,6 +29,7 @@ class Held:
         self._name = name
         self._position = position
         self._function = function
+        self.__wrapped__ = function
 
     def __call__(self, holder: Module, *args: Any) -> Any:
         """Calls the function that the holder, or a copy of it, has."""
@@ -57,10 +62,42 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
     return holder, held
 
 
-def trace_once(pure: PureCall) -> Callable[..., Any]:
+def trace_once(plan: Plan, pure: PureCall, function: Any) -> Callable[..., Any]:
     """A pure call that JAX traces once for each type of its arguments, however often it is used.
 
     What a loop writes is found by tracing its body before the loop is made. Without this, each level of nested loops
     would double the traces of the innermost body.
+
+    Args:
+      plan: The arguments.
+      pure: The pure call.
+      function: The user's function, which JAX's messages shall name.
+
+    Returns:
+      A callable like the pure call. Where an error of JAX's names a flat argument, it says the attribute path.
     """
-    return jax.jit(pure, inline=True)
+
+    def step(liftnn_step_values: Any, liftnn_step_arrays: Any) -> Any:
+        return pure(liftnn_step_values, liftnn_step_arrays)
+
+    signature = inspect.signature(step)
+    functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
+    step.__signature__ = signature  # type: ignore[attr-defined]
+    traced = jax.jit(step, inline=True)
+
+    def name(slot: re.Match[str]) -> str:
+        at = int(slot[2])
+        return plan.array_name(at) if slot[1] == "arrays" else plan.path_of(plan.variables[at])
+
+    def call(values: Any, arrays: Any) -> Any:
+        try:
+            return traced(values, arrays)
+        except Exception as error:
+            error.args = tuple([_SLOT.sub(name, x) if isinstance(x, str) else x for x in error.args])
+            raise
+
+    return call
+
+
+_SLOT = re.compile(r"\bliftnn_step_(values|arrays)\[(\d+)\]")
+"""JAX's name for a flat argument; no text of a user's has it in it."""

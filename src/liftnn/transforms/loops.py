@@ -72,8 +72,10 @@ def while_loop(
     def bind(plan: Plan, cond: PureCall, body: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             axes = _axes(plan, (None, Carry), values, arrays)
-            loop = Body(trace_once(body), axes, open_arguments(plan, values, arrays), {}, "while_loop")
-            holds = _condition(plan, trace_once(cond), loop)
+            loop = Body(
+                trace_once(plan, body, body_fun), axes, open_arguments(plan, values, arrays), {}, "while_loop"
+            )
+            holds = _condition(plan, trace_once(plan, cond, cond_fun), loop)
             if max_steps is None:
                 run = jax.lax.while_loop
             else:
@@ -131,7 +133,8 @@ def fori_loop(
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            body, axes = trace_once(pure), _axes(plan, (None, 0, Carry), values, arrays)
+            body = trace_once(plan, pure, body_fun)
+            axes = _axes(plan, (None, 0, Carry), values, arrays)
             parts = open_arguments(plan, values, arrays)
             if steps == 1:
                 return run_once(body, axes, parts)
@@ -149,8 +152,9 @@ def fori_loop(
 
 
 def _axes(plan: Plan, in_axes: tuple[Prefix, ...], values: Sequence[Any], arrays: Sequence[Any]) -> LoopAxes:
-    """The axes of a loop that hands on all that its body returns."""
+    """The axes of a loop that hands on all that its body returns; what the body captures is shared by all steps."""
     given = broadcast_over(in_axes, plan.graph.treedef.children()[0], "the arguments")
+    given += [None] * (len(plan.graph.edges) - len(given))
     return LoopAxes(plan, given, in_axes, Carry, values, arrays)
 
 

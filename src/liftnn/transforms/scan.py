@@ -87,7 +87,7 @@ def scan(
             scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()}
             if split_rngs:
                 scanned |= _split_keys(plan, axes, parts, steps)
-            once = trace_once(pure)
+            once = trace_once(plan, pure, f)
             if steps == 1:
                 return run_once(
                     once, axes, parts | {p: jax.tree.map(lambda y: y[0], x) for p, x in scanned.items()}
