@@ -1,0 +1,80 @@
+"""The parts of a result by place: taking apart and putting together are inverse, and names are paths."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+import liftnn
+from liftnn.lifting.places import (
+    close_arguments,
+    close_result,
+    differing_types,
+    name_places,
+    open_arguments,
+    open_result,
+)
+from tests.effects import Model, everything
+
+X = jnp.ones(3)
+
+
+def checking(check):
+    """A transform that does nothing but look at its pure call."""
+
+    def bind(plan, pure):
+        def call(values, arrays):
+            result = pure(values, arrays)
+            check(plan, values, arrays, result)
+            return result
+
+        return call
+
+    return lambda f: liftnn.lift(f, bind=bind, name="checking")
+
+
+def test_opening_and_closing_are_inverse():
+    def check(plan, values, arrays, result):
+        parts = open_arguments(plan, values, arrays)
+        assert len(parts) == len(values) + len(arrays)
+        assert [list(map(id, x)) for x in close_arguments(plan, parts)] == [
+            list(map(id, x)) for x in (values, arrays)
+        ]
+        again = close_result(plan, result.change, open_result(plan, result))
+        assert again.change == result.change
+        same = jax.tree.map(lambda a, b: a is b, again, result)
+        assert all(jax.tree.leaves(same))
+
+    checking(check)(everything)(Model(), X)
+
+
+def test_every_part_has_a_path():
+    def check(plan, values, arrays, result):
+        names = name_places(plan, result.change)
+        assert {*open_arguments(plan, values, arrays), *open_result(plan, result)} <= names.keys()
+        assert names["output", 0] == "the output[0]"
+        assert "args[0].w (a Param)" in names.values()
+        assert "args[0].note" in names.values()
+
+    def f(model, x):
+        model.note = x
+        model.b.value = x
+        return x, model
+
+    checking(check)(f)(Model().first, X)
+
+
+def test_types_differ_by_tree_shape_and_dtype_but_not_by_weakness():
+    a = jnp.ones(3)
+    pairs = [
+        ("same", a, jax.ShapeDtypeStruct((3,), jnp.float32)),
+        ("weak", 1.0, jnp.float32(1)),
+        ("shape", a, jnp.ones(2)),
+        ("dtype", {"x": a}, {"x": a.astype(int)}),
+        ("tree", a, (a, None)),
+    ]
+    assert differing_types(pairs) == [
+        "shape: float32[3] -> float32[2]",
+        "dtype: {'x': float32[3]} -> {'x': int32[3]}",
+        "tree: float32[3] -> (float32[3], None)",
+    ]
