@@ -16,8 +16,8 @@ import pytest
 import liftnn
 import tests.messages.autodiff
 import tests.messages.lifted
-import tests.messages.maps
 import tests.messages.loops
+import tests.messages.maps
 import tests.messages.objects
 import tests.messages.traces  # noqa: F401
 from liftnn import errors
