@@ -134,3 +134,16 @@ def test_a_seed_in_place_of_rngs_is_refused():
 def test_an_integer_dtype_is_refused():
     with pytest.raises(errors.ArgumentError, match="cannot compute in dtype=int32"):
         liftnn.Linear(3, 4, dtype=jnp.int32, rngs=liftnn.Rngs(0))(jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 3), (0, 3)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_default_product_compiles_to_what_dot_general_does(shape, dtype):
+    def step(layer, x):
+        return liftnn.grad(lambda m: m(x).sum())(layer)
+
+    def lowered(**options):
+        layer = liftnn.Linear(3, 5, param_dtype=dtype, rngs=liftnn.Rngs(0), **options)
+        return liftnn.jit(step).lower(layer, jnp.ones(shape, dtype)).as_text()
+
+    assert lowered() == lowered(dot_general=lambda *args, **options: jax.lax.dot_general(*args, **options))

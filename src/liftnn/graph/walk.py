@@ -59,6 +59,7 @@ class Walk:
         self.specs: list[NodeSpec | None] = []
         self.arrays: list[list[Any]] = []
         self.frozen: list[int] = []
+        self._statics: dict[int, tuple[Any, Static]] = {}
 
     def visit(self, value: Any, path: Path = ()) -> tuple[Edge, list[Any]]:
         """Walks everything that `value` reaches.
@@ -111,7 +112,7 @@ class Walk:
                 # 0.0 == -0.0, yet they differ; nan != nan, yet they do not
                 edges.append((cls, child) if child and child == child else Static(child))
             elif kind is STATIC:
-                edges.append(_static(child))
+                edges.append(self._static(child))
             else:
                 static = _static_if_frozen(kind, child)
                 if static is not None:
@@ -139,6 +140,13 @@ class Walk:
         extra, keys, children = kind.open(child)
         self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
         return number, _Open(number, kind, cls, extra, keys, children)
+
+    def _static(self, value: Any) -> Static:
+        """The edge of a static value that is not of a simple type; many layers share one, whose key takes long."""
+        found = self._statics.get(id(value))
+        if found is None:
+            found = self._statics[id(value)] = (value, _static(value))
+        return found[1]
 
     def _add(self, child: Any) -> int:
         """Gives a new object the next number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -53,6 +54,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+@functools.partial(jax.jit, inline=True)  # JAX traces and differentiates it once, not in each layer
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """Adds a bias of shape `(features,)` along the last axis, if there is one."""
     return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
