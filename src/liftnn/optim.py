@@ -59,7 +59,7 @@ class Optimizer(Module):
         self._paths = tuple(variables)
         self._structure = jax.tree.structure(State.from_flat({p: _model(x) for p, x in variables.items()}))
         leaves, self._treedef = jax.tree.flatten(tx.init(cast(Any, self._params(variables))))
-        self._leaves = [OptState(x) for x in leaves]
+        self._leaves = tuple([OptState(x) for x in leaves])
 
     @property
     def opt_state(self) -> Any:
@@ -71,7 +71,7 @@ class Optimizer(Module):
         leaves, treedef = jax.tree.flatten(opt_state)
         if treedef != self._treedef:
             self._treedef = treedef
-            self._leaves = [OptState(x) for x in leaves]
+            self._leaves = tuple([OptState(x) for x in leaves])
             return
         for variable, x in zip(self._leaves, leaves, strict=True):
             if variable.value is not x:
