@@ -5,6 +5,7 @@ python benchmarks/imports.py [--quick] [--rounds N] [--output FOLDER]
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -16,8 +17,11 @@ PROGRAM = "import time; start = time.perf_counter(); import {}; print(time.perf_
 
 def seconds(what: str) -> float:
     """How long a new process takes for an import."""
+    environ = {
+        k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"
+    }  # as where pip has installed it
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(what)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM.format(what)], check=True, capture_output=True, text=True, env=environ
     )
     return float(done.stdout)
 
