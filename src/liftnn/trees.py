@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -59,6 +60,21 @@ def list_paths(paths: Iterable[str], most: int = 8) -> str:
     if len(paths) > most:
         lines.append(f"  ... and {len(paths) - most} more")
     return "\n".join(lines)
+
+
+def make_picker(positions: Sequence[int]) -> Callable[[Any], Any]:
+    """A function that picks some elements of a list or tuple, by a C call.
+
+    Args:
+      positions: Which ones, in order.
+
+    Returns:
+      The function. If the elements follow each other it gives a list of a list, else a tuple.
+    """
+    start, size = positions[0] if positions else 0, len(positions)
+    if list(positions) == list(range(start, start + size)):
+        return operator.itemgetter(slice(start, start + size))
+    return operator.itemgetter(*positions)
 
 
 def broadcast_prefix(

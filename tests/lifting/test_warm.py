@@ -191,6 +191,32 @@ def test_fresh_models_leave_nothing_behind() -> None:
     assert sum(isinstance(x, Model) for x in gc.get_objects()) == 1
 
 
+@pytest.mark.parametrize("function", [train, replace])
+def test_calls_with_fresh_models_leave_memory_flat(function: Callable[..., Any]) -> None:
+    call = liftnn.jit(function)
+
+    def alive(n: int) -> int:
+        for _ in range(n):
+            model = Small()
+            for _ in range(3):
+                call(model, X)
+            del model
+        gc.collect()
+        return len(gc.get_objects())
+
+    class Small(liftnn.Module):
+        def __init__(self) -> None:
+            self.w, self.table = liftnn.Param(jnp.ones(2)), jnp.zeros(2)
+            self.options = {"scale": [1]}
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return x * self.w
+
+    alive(20)
+    before = alive(5)
+    assert alive(150) - before < 20
+
+
 def test_functions_made_in_a_loop_do_not_pile_up_on_a_model() -> None:
     model = Model()
     for _ in range(20):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from liftnn.graph import frames
-from liftnn.graph.description import ARRAY
 from liftnn.graph.module import Module
 from liftnn.graph.static import Static
 from liftnn.graph.variable import Variable
@@ -25,12 +24,14 @@ class PlanCache:
     too. When one of the modules dies the plan is forgotten, before another object can have the same id.
     """
 
-    __slots__ = ("__weakref__", "_owned", "direct", "plans")
+    __slots__ = ("__weakref__", "_direct", "_owned", "_position", "plans")
 
     def __init__(self) -> None:
         self.plans: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
-        self.direct: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
-        """The plans by the arguments themselves, for calls with modules and arrays alone, by position."""
+        self._direct: dict[int, weakref.ref[WarmPlan]] = {}
+        """The plans of calls with modules and arrays alone, by position: the last one for each first module."""
+        self._position: int | None = None
+        """The position of that module, None if there is none."""
         self._owned: dict[tuple[Any, ...], WarmPlan] = {}
 
     def key(self, treedef: Any, leaves: Sequence[Any], has_static: bool) -> tuple[Any, ...]:
@@ -45,6 +46,21 @@ class PlanCache:
         plan = None if reference is None else reference()
         return plan if plan is not None and plan.is_current() else None
 
+    def find_direct(self, args: tuple[Any, ...]) -> WarmPlan | None:
+        """The plan for positional arguments that are modules and arrays, found without flattening them."""
+        position = self._position
+        try:
+            reference = self._direct.get(0 if position is None else id(args[position]))
+        except IndexError:
+            return None
+        plan = None if reference is None else reference()
+        if plan is None or len(args) != len(plan.tokens):
+            return None
+        for x, token in zip(args, plan.tokens):  # noqa: B905  # one length; `strict` costs
+            if type(x) is not token and id(x) != token:
+                return None
+        return plan if plan.is_current() else None
+
     def add(
         self,
         key: tuple[Any, ...],
@@ -57,7 +73,7 @@ class PlanCache:
 
         Args:
           key: Its key.
-          direct: Its key among `direct`; None if it does not belong there.
+          direct: The arguments, if they are modules and arrays alone, by position.
           call: The call.
           leaves: The leaves of its arguments.
           since: `changes.count` from before the walk.
@@ -80,11 +96,9 @@ class PlanCache:
         ):
             return None  # a value had to be encoded: it has leaves that JAX cannot take
         try:
-            plan = WarmPlan(call, roots, since)
+            plan = WarmPlan(call, len(leaves), roots, since)
         except UnfitError:
             return None
-        plan.dynamic = [i for i, e in enumerate(graph.edges[: len(leaves)]) if e is ARRAY]
-        plan.whole = len(plan.dynamic) == len(leaves)
         self._keep(key, direct, plan, objects)
         return plan
 
@@ -92,12 +106,16 @@ class PlanCache:
         self, key: tuple[Any, ...], direct: tuple[Any, ...] | None, plan: WarmPlan, objects: list[Any]
     ) -> None:
         """Gives the plan to its owner, and sees to it that it ends with each of the arguments."""
-        plans, directs, owned, watch = self.plans, self.direct, self._owned, plan.watch
+        plans, directs, owned, watch = self.plans, self._direct, self._owned, plan.watch
         plan.cache = weakref.ref(self)
+        if direct is not None:
+            self.make_direct(direct, plan)
+        address = plan.address
 
         def forget(_: Any) -> None:
             plans.pop(key, None)
-            directs.pop(direct, None)  # type: ignore[arg-type]
+            if address is not None:
+                directs.pop(address, None)
             owned.pop(key, None)
             watch.valid = False
 
@@ -109,19 +127,20 @@ class PlanCache:
             alive = [p for p in owner._plans if p.watch.valid and p.cache() is not None]
             object.__setattr__(owner, "_plans", (*alive, plan))
         plans[key] = weakref.ref(plan)
-        if direct is not None:
-            directs[direct] = plans[key]
+
+    def make_direct(self, args: tuple[Any, ...], plan: WarmPlan) -> None:
+        """Lets `find_direct` find a plan for arguments like these, in place of the one it found so far."""
+        position = next((i for i, x in enumerate(args) if isinstance(x, _OBJECTS)), None)
+        plan.tokens = tuple([id(x) if isinstance(x, _OBJECTS) else type(x) for x in args])
+        plan.address = 0 if position is None else id(args[position])
+        self._position = position
+        self._direct[plan.address] = weakref.ref(plan)
 
     def clear(self) -> None:
         """Forgets all plans."""
         self.plans.clear()
-        self.direct.clear()
+        self._direct.clear()
         self._owned.clear()
-
-
-def direct_key(args: Sequence[Any]) -> tuple[Any, ...]:
-    """What tells calls with positional arguments apart: the identity of modules, the type of everything else."""
-    return tuple([id(x) if isinstance(x, _OBJECTS) else type(x) for x in args])
 
 
 def _token(x: Any) -> Any:

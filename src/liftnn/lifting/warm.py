@@ -8,9 +8,10 @@ of their Variables, and knows when it is out of date:
   element by element, by identity. A set, or another static value that can change in place, is compared with a copy.
 - Bare arrays are values; they are read from where they stand at each call.
 
-So a warm call costs, on one core of 2026 (measured by `benchmarks/dispatch.py`): the flattening of the arguments, about
-0.5 us; the question whether a trace is running, 0.4 us; two dict look-ups; 15 ns for each Variable read and 40 ns for
-each one written; 25 ns for each element of a list or dict; and what `jax.jit` itself costs for a flat list.
+So a warm call costs, on one core of 2026 and right after a program has run, which leaves little of all this in the
+caches: finding the plan, 0.7 us and 0.1 for each argument; asking whether it is current, 0.3 us, and 0.5 more and 25 ns
+for each element if there are lists or dicts; 15 ns for each Variable read, and as much for each one written; 60 ns for
+each array if the call donates; closing, 0.5 us; and what `jax.jit` costs for a flat list, less than for nested dicts.
 
 Who keeps whom alive: the first module among the arguments owns the plan, the function refers to it weakly, and the plan
 refers to the arguments weakly. So a dead model frees its plans, and a dead function is forgotten when the next plan is
@@ -19,23 +20,27 @@ made. The plan holds what is inside the arguments strongly, which closes no cycl
 
 from __future__ import annotations
 
+import collections
 import functools
+import itertools
 import operator
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any
+
+import jax
 
 from liftnn.graph import frames
 from liftnn.graph.description import ARRAY, KEEP, Description, NodeSpec
 from liftnn.graph.kinds import DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.graph.static import Snapshot, Static
-from liftnn.graph.variable import make_variable, set_value_past_hooks
+from liftnn.graph.variable import make_variable
 from liftnn.graph.watch import changes, set_watches, start_watch
 from liftnn.lifting.compact import Outcome
 from liftnn.lifting.lift import Call, commit_result
-from liftnn.trees import is_array
+from liftnn.trees import is_array, make_picker
 
 
 class Rebind:
@@ -113,16 +118,18 @@ class _Return:
     Args:
       plan: The plan.
       outcome: What the trace returns.
-      updates: New values, returned in plain Python: under a raw JAX transform the first would be of another type.
+      parts: What it returns beside the output, in plain Python: under a raw JAX transform the first array would be of
+        another type.
     """
 
-    __slots__ = ("kind", "rebind", "simple", "slots", "written")
+    __slots__ = ("first_new", "kind", "rebind", "simple", "slots", "written")
 
-    def __init__(self, plan: WarmPlan, outcome: Outcome, updates: Sequence[Any]):
+    def __init__(self, plan: WarmPlan, outcome: Outcome, parts: Sequence[Any]):
         change = outcome.change
-        self.kind = type(updates[0]) if updates else None
+        self.kind = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
+        self.first_new = outcome.first_new
         self.slots = outcome.written
-        self.written = [plan.variables[slot] for slot in outcome.written]
+        self.written = [plan.cells[slot] for slot in outcome.written]
         self.rebind = find_rebind(change, plan.graph) if change.changed else None
         unchanged = not change.changed and not change.new
         self.simple = outcome.plain and not plan.root_slots and (unchanged or self.rebind is not None)
@@ -137,6 +144,7 @@ class WarmPlan:
 
     Args:
       call: The arguments, walked.
+      size: How many leaves they have; what the function captures comes after them.
       roots: Number of each object among the leaves of the arguments, by position of the leaf.
       since: `changes.count` from before the walk.
 
@@ -144,30 +152,35 @@ class WarmPlan:
       UnfitError: If the arguments hold something whose changes cannot be seen.
     """
 
-    def __init__(self, call: Call, roots: dict[int, int], since: int):
+    def __init__(self, call: Call, size: int, roots: dict[int, int], since: int):
         self.call = call._replace(objects=list(call.objects), values=[], arrays=[])
         self.graph = call.plan.graph
         self.program = call.bound
         self.roots = roots
-        self._lists: list[tuple[Any, list[Any]]] = []
+        self._containers: list[Iterable[Any]] = []
+        self._elements: list[Any] = []
         self._mixed: list[tuple[Any, NodeSpec, list[Any]]] = []
         self._sets: list[tuple[Any, Snapshot]] = []
         self._arrays: list[Callable[[], Any]] = []
         self._pinned: list[tuple[Callable[[], Any], Any]] = []
         self._returns: dict[int, _Return] = {}
-        self.dynamic: list[int] = []
-        self.whole = False
         self.cache: Any = None
+        self.tokens: tuple[Any, ...] = ()
+        """Of each argument its identity if it is a module, else its type; see `PlanCache.find_direct`."""
+        self.address: int | None = None
+        """Where `PlanCache.find_direct` looks for it; None if its arguments are not modules and arrays alone."""
         self.references: list[Any] = []
         for number, (x, spec) in enumerate(zip(call.objects, self.graph.specs, strict=True)):
             self._remember(x, spec, number in call.plan.captured)
-        self.variables = [call.objects[n] for n in call.plan.variables]
+        self._pick = make_picker([i for i, e in enumerate(self.graph.edges[:size]) if e is ARRAY])
+        self.cells: list[Any] = [call.objects[n]._cell for n in call.plan.variables]
         self.root_slots = {call.plan.slots[n]: leaf for leaf, n in roots.items() if n in call.plan.slots}
         for slot in self.root_slots:
-            self.variables[slot] = None
+            self.cells[slot] = None
         for number in roots.values():
             self.call.objects[number] = None
-        self.fixed = not (self._lists or self._mixed or self._sets or self._pinned or call.checks)
+        self._others = bool(self._mixed or self._sets or self._pinned or call.checks)
+        self._fixed = not (self._elements or self._others)
         self.watch = start_watch([x for x in call.objects if hasattr(type(x), "__graph_node__")], since)
         self.watch.plan = weakref.ref(self)
 
@@ -179,8 +192,12 @@ class WarmPlan:
         if len(keys) != len(spec.keys) or len(children) != len(spec.keys):
             raise UnfitError  # another thread has changed it since the walk
         has_array = any(e is ARRAY for e in spec.edges)
-        if spec.kind is LIST and not has_array:
-            self._lists.append((x, list(children)))
+        if type(x) in _SEQUENCES and not has_array:
+            self._containers += (x, _END)
+            self._elements += (*children, *_END)
+        elif type(x) in _MAPPINGS and not has_array:
+            self._containers += (x, _END, x.values(), _END)
+            self._elements += (*keys, *_END, *children, *_END)
         elif spec.kind in (LIST, DICT, DATACLASS, PYTREE):
             kept = [None if e is ARRAY else c for e, c in zip(spec.edges, children, strict=True)]
             self._mixed.append((x, spec, kept))
@@ -193,7 +210,7 @@ class WarmPlan:
             elif type(edge) is Static and isinstance(edge.key, Snapshot):
                 self._sets.append((child, edge.key))
 
-    def run(self, leaves: list[Any]) -> Any:
+    def run(self, leaves: tuple[Any, ...]) -> Any:
         """Calls the program and puts what it returned into the modules.
 
         Args:
@@ -202,10 +219,10 @@ class WarmPlan:
         Returns:
           The output.
         """
-        values = self.values(leaves) if self.root_slots else [v._value for v in self.variables]
-        arrays = leaves if self.whole else [leaves[i] for i in self.dynamic]
+        values = self.values(leaves) if self.root_slots else [cell.value for cell in self.cells]
+        arrays = self._pick(leaves)
         if self._arrays:
-            arrays = arrays + [read() for read in self._arrays]
+            arrays += tuple([read() for read in self._arrays])
         program = self.program
         if program.donates:
             return self.close(leaves, program.run(values, arrays))
@@ -220,9 +237,15 @@ class WarmPlan:
         """Whether the modules still have the structure that the plan was made for."""
         if not self.watch.valid:
             return False
-        for x, kept in self._lists:
-            if len(x) != len(kept) or not all(map(is_, x, kept)):
+        if self._fixed:
+            return True
+        try:  # the loop is in C; each container ends with a mark that no other has, which tells their lengths too
+            if not all(map(is_, itertools.chain.from_iterable(self._containers), self._elements)):
                 return False
+        except RuntimeError:  # another thread is changing one of them
+            return False
+        if not self._others:
+            return True
         for x, spec, kept in self._mixed:
             extra, keys, children = spec.kind.open(x)
             if keys != spec.keys or extra != spec.extra or not all(map(_same, children, kept, spec.edges)):
@@ -235,10 +258,10 @@ class WarmPlan:
 
     def values(self, leaves: Sequence[Any]) -> list[Any]:
         """The values of all Variables now, with those that are arguments themselves."""
-        variables = list(self.variables)
+        cells = list(self.cells)
         for slot, leaf in self.root_slots.items():
-            variables[slot] = leaves[leaf]
-        return [v._value for v in variables]
+            cells[slot] = leaves[leaf]._cell
+        return [cell.value for cell in cells]
 
     def close(self, leaves: Sequence[Any], returned: Any) -> Any:
         """Puts what a program returned into the modules.
@@ -253,21 +276,23 @@ class WarmPlan:
         if self.program.grouped:
             self._check_plain()
             return self._close_fully(leaves, returned)
-        out, parts = returned
-        number, (updates, arrays, values) = next(iter(parts.items()))  # there is one
-        how = self._returns.get(number)
+        how = self._returns.get(len(returned))
         if how is None:
             self._check_plain()
-            how = self._returns[number] = _Return(self, self.program.outcomes.by_number[number], updates)
+            how = _Return(self, self.program.outcomes.of(returned), returned[1])
+            self._returns[len(returned)] = how
         if not how.simple:
             self._check_plain()
             return self._close_fully(leaves, returned)
-        if (updates and type(updates[0]) is not how.kind) or how.rebind is not None:
+        out, parts = returned[0], returned[1]
+        if parts is None:
+            return out
+        if type(parts[0]) is not how.kind or how.rebind is not None:
             self._check_plain()
-        for variable, x in zip(how.written, updates):  # noqa: B905  # one length; `strict` costs
-            set_value_past_hooks(variable, x)
+        for cell, x in zip(how.written, parts):  # noqa: B905  # the longer one ends with parts that are no updates
+            cell.value = x
         if how.rebind is not None:
-            self._rebind(how.rebind, leaves, arrays, values)
+            self._rebind(how.rebind, leaves, parts[len(how.written) : how.first_new], parts[how.first_new :])
         return out
 
     def _check_plain(self) -> None:
@@ -312,14 +337,15 @@ class WarmPlan:
             self.watch.valid = False
             return
         slot = self.call.plan.slots[number]
-        self.variables[slot] = self.call.objects[number] = new
+        self.call.objects[number] = new
+        self.cells[slot] = new._cell
         for how in self._returns.values():
             if slot in how.slots:
-                how.written[how.slots.index(slot)] = new
+                how.written[how.slots.index(slot)] = new._cell
 
     def _number_of(self, variable: Any) -> int | None:
         """The number of a Variable; None if it is not, or no longer, here."""
-        slot = next((i for i, v in enumerate(self.variables) if v is variable), None)
+        slot = next((i for i, cell in enumerate(self.cells) if cell is variable._cell), None)
         return None if slot is None else self.call.plan.variables[slot]
 
     def _objects(self, leaves: Sequence[Any]) -> list[Any]:
@@ -332,6 +358,12 @@ class WarmPlan:
     def _close_fully(self, leaves: Sequence[Any], returned: Any) -> Any:
         """The general commit, for results with objects in them and for changes of structure."""
         return commit_result(self.call, self.program.result(returned), self._objects(leaves))
+
+
+_END = (object(),)
+"""Comes after the elements of each container, and stands in no other."""
+_SEQUENCES = {list, collections.deque}
+_MAPPINGS = {dict, collections.OrderedDict}
 
 
 def _reader(x: Any, spec: NodeSpec, key: Any, child: Any) -> Callable[[], Any]:

@@ -16,7 +16,7 @@ from liftnn.graph.variable import Variable
 from liftnn.graph.watch import changes
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
-from liftnn.lifting.plan_cache import PlanCache, direct_key
+from liftnn.lifting.plan_cache import PlanCache
 from liftnn.lifting.prefix import ByFilter
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -172,11 +172,10 @@ class Jitted(Lifted):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
         if not kwargs and not frames.open_frames:
-            reference = self._plans.direct.get(direct_key(args))
-            plan = None if reference is None else reference()
-            if plan is not None and plan.watch.valid and (plan.fixed or plan.is_current()):
+            plan = self._plans.find_direct(args)
+            if plan is not None:
                 try:
-                    return plan.run(list(args))
+                    return plan.run(args)
                 except TypeError:  # an argument or value that JAX cannot take
                     pass
         return self._call(args, kwargs)
@@ -192,8 +191,10 @@ class Jitted(Lifted):
         plan = self._plans.find(key)
         if plan is None:
             return self._call_first(key, leaves, args, kwargs)
+        if plan.address is not None:  # the last call was another one
+            self._plans.make_direct(args, plan)
         try:
-            return plan.run(leaves)
+            return plan.run(tuple(leaves))
         except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
             return self._call_first(key, leaves, args, kwargs)
 
@@ -203,8 +204,7 @@ class Jitted(Lifted):
         call, returned = self._run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
         carries = kwargs or self._first or self._static or self._stored
         simple = not carries and len(leaves) == len(args) and all(map(operator.is_, leaves, args))
-        direct = direct_key(args) if simple else None
-        plan = self._plans.add(key, direct, call, leaves, since)
+        plan = self._plans.add(key, args if simple else None, call, leaves, since)
         if plan is not None:
             return plan.close(leaves, returned)
         return self._close(call, call.bound.result(returned))
