@@ -139,6 +139,11 @@ def _fori_loop(f: Function) -> Function:
     return lambda model, x: liftnn.fori_loop(0, 1, lambda i, args: f(*args), (model, x))
 
 
+def _checkify(f: Function) -> Function:
+    checked = liftnn.checkify(f)
+    return lambda model, x: checked(model, x)[1]
+
+
 TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "jit": liftnn.jit,
     "donating jit": liftnn.jit(donate_argnums=0),
@@ -159,6 +164,8 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "switch": _switch,
     "scan": _scan,
     "fori_loop": _fori_loop,
+    "remat": liftnn.remat,
+    "checkify": _checkify,
 }
 
 

@@ -172,6 +172,8 @@ from liftnn.transforms.custom_jvp import (
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
+from liftnn.transforms.checkify import (
+    checkify as checkify,
 )
 from liftnn.transforms.grad import (
     grad as grad,
@@ -181,9 +183,10 @@ from liftnn.transforms.jacobian import (
     hessian as hessian,
     jacfwd as jacfwd,
     jacrev as jacrev,
+from liftnn.transforms.jaxpr import (
+    make_jaxpr as make_jaxpr,
 )
 from liftnn.transforms.jit import (
-    StateSharding as StateSharding,
     jit as jit,
 )
 from liftnn.transforms.jvp import (
@@ -202,12 +205,17 @@ from liftnn.transforms.scan import (
 )
 from liftnn.transforms.selection import (
     DiffState as DiffState,
+from liftnn.transforms.remat import (
+    checkpoint as checkpoint,
+    remat as remat,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,
 )
 from liftnn.transforms.vjp import (
     vjp as vjp,
+from liftnn.transforms.state_sharding import (
+    StateSharding as StateSharding,
 )
 from liftnn.transforms.vmap import (
     vmap as vmap,

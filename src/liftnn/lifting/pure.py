@@ -102,6 +102,20 @@ def purify(
     return pure
 
 
+def renew(pure: PureCall) -> PureCall:
+    """A pure call as a function that JAX has not seen before.
+
+    JAX keeps the trace of a function that it has seen, and with it the values that the function found in closures.
+
+    Args:
+      pure: The pure call.
+
+    Returns:
+      A new function that does the same.
+    """
+    return lambda values, arrays: pure(values, arrays)
+
+
 def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
     return jax.tree.flatten(tree, is_leaf=is_object)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,43 +10,18 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.kinds import is_object
 from liftnn.graph.variable import Variable
 from liftnn.graph.watch import changes
 from liftnn.lifting.configure import configurable
-from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument, commit_to_copies
+from liftnn.lifting.lift import Call, Options, commit_to_copies
 from liftnn.lifting.plan_cache import PlanCache
-from liftnn.lifting.prefix import ByFilter
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.signature import select
 from liftnn.transforms.program import Program
 from liftnn.transforms.retraces import Traces
 from liftnn.transforms.stages import Lowered, Traced
-
-
-class StateSharding(ByFilter):
-    """The sharding of each Variable of a module, by filter, for `in_shardings` and `out_shardings`.
-
-    Args:
-      shardings: A mapping of filter to `jax.sharding.Sharding`, or None to leave it to the compiler. The first match
-        wins.
-
-    Raises:
-      FilterError: If one of the filters is not a filter.
-
-    Example:
-      >>> import jax, liftnn
-      >>> mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-      >>> whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-      >>> placed = liftnn.StateSharding({liftnn.Param: whole, ...: None})
-      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
-      >>> liftnn.jit(lambda m: m.kernel.sum(), in_shardings=(placed,))(model).shape
-      ()
-    """
-
-    def __init__(self, shardings: Any):
-        super().__init__(shardings)
+from liftnn.transforms.static_arguments import WithStatic
 
 
 @configurable
@@ -127,7 +101,7 @@ def jit(
     return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written, max_traces)
 
 
-class Jitted(Lifted):
+class Jitted(WithStatic):
     """A compiled function: calls it, and gives its stages and counts.
 
     Args:
@@ -151,11 +125,9 @@ class Jitted(Lifted):
         max_traces: int | None = None,
     ):
         lift_options = Options("jit", static_leaves=False, returned=self._returned)
-        super().__init__((f,), self._bind_call, lift_options)
+        super().__init__(f, self._bind_call, lift_options, static[0], static[1])
         self._traces = Traces(f"liftnn.jit of {getattr(self, '__qualname__', 'a function')}", max_traces)
-        called = f if isinstance(f, functools.partial) else self._functions[0]
-        self._static = select(called, static[0], static[1], "static")
-        self._donate = select(called, donate[0], donate[1], "donate")
+        self._donate = select(self._called, donate[0], donate[1], "donate")
         both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
             self._donate.names
         )
@@ -282,18 +254,6 @@ class Jitted(Lifted):
             full = list(args)
         return self._open(tuple(full[len(self._first) :]), {**like.static[1], **kwargs})
 
-    def _arguments(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if not self._static:
-            return args, kwargs
-        positions = self._static.positions(len(args))
-        marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
-        names = self._static.names
-        return tuple(marked), {
-            k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
-        }
-
     def _donated_leaves(self, plan: Plan) -> list[int]:
         """The leaves of the donated arguments."""
         positional, named = plan.arguments
@@ -331,20 +291,3 @@ class Jitted(Lifted):
 
 
 _is_variable = Variable.__instancecheck__  # a C call, for each node of the arguments
-
-
-def _static(x: Any, name: str) -> StaticArgument:
-    """A static argument, if it can be one."""
-    if is_object(x) and hasattr(type(x), "__graph_node__"):
-        raise errors.ArgumentError(
-            f"{name} is a {type(x).__name__} and cannot be static: its changes would not be seen.",
-            "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
-        )
-    try:
-        hash(x)
-    except TypeError:
-        raise errors.ArgumentError(
-            f"{name} is static and must be hashable, but is a {type(x).__name__}: {x!r:.60}.",
-            "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
-        ) from None
-    return StaticArgument(x)

@@ -1,0 +1,72 @@
+"""`remat` and `checkpoint`: what a function computes on the way is computed again for its gradients, not stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.lift import Options
+from liftnn.lifting.pure import PureCall, renew
+from liftnn.lifting.result import Plan
+from liftnn.transforms.static_arguments import WithStatic
+
+
+@configurable
+def checkpoint(
+    f: Callable[..., Any],
+    /,
+    *,
+    prevent_cse: bool = True,
+    policy: Callable[..., bool] | None = None,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Iterable[str] = (),
+) -> WithStatic:
+    """Computes intermediate values again for gradients instead of storing them, as `jax.checkpoint`.
+
+    What the function does to modules is done to them once. Random numbers are the same ones when computed again.
+    `remat` is another name for it.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0.
+      prevent_cse: Whether to keep the compiler from merging the two computations, which would store the values after
+        all. The default is True; inside a loop False is enough and faster.
+      policy: Which values may be stored nevertheless, from `jax.checkpoint_policies`. The default, None, means none.
+      static_argnums: Positions of arguments that are passed as they are, such as flags; they must be hashable. The
+        default is none; what is neither array nor number is static anyway.
+      static_argnames: Their names; one of the two options implies the other.
+
+    Returns:
+      A function with the same results and the same effects.
+
+    Raises:
+      ArgumentError: If an option names an argument that the function does not have; when called, if a static
+        argument is not hashable.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> class Tower(liftnn.Module):
+      ...   def __init__(self, rngs):
+      ...     self.layers = [liftnn.Linear(3, 3, rngs=rngs) for _ in range(4)]
+      ...   def __call__(self, x):
+      ...     for layer in self.layers:
+      ...       x = jnp.tanh(liftnn.remat(layer)(x))
+      ...     return x
+      >>> tower = Tower(liftnn.Rngs(0))
+      >>> grads = liftnn.grad(lambda tower, x: tower(x).sum())(tower, jnp.ones((2, 3)))
+      >>> grads["layers"][0]["kernel"].shape
+      (3, 3)
+    """
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+            return jax.checkpoint(renew(pure), prevent_cse=prevent_cse, policy=policy)(values, arrays)
+
+        return call
+
+    return WithStatic(f, bind, Options("remat"), static_argnums, static_argnames)
+
+
+remat = checkpoint
