@@ -19,6 +19,7 @@ import tests.messages.lifted
 import tests.messages.loops
 import tests.messages.maps
 import tests.messages.objects
+import tests.messages.sharding
 import tests.messages.traces  # noqa: F401
 from liftnn import errors
 from tests.messages.registry import MESSAGES

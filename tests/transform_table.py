@@ -116,6 +116,18 @@ def _change_arrays(tree: Any, change: Callable[[jax.Array], jax.Array]) -> None:
     liftnn.update(
         tree, jax.tree.map(lambda a: change(jnp.asarray(a)) if not isinstance(a, str) else a, state)
     )
+DEVICE = jax.make_mesh((1, 1), ("outer", "inner"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
+def _shard_map(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        around = jax.sharding.get_abstract_mesh()
+        mesh, axis = (None, "inner") if around.manual_axes else (DEVICE, "outer")
+        specs = {"in_specs": (jax.P(), jax.P()), "out_specs": jax.P()}
+        sharded = liftnn.shard_map(f, mesh=mesh, axis_names={axis}, split_rngs=False, **specs)
+        return liftnn.jit(sharded)(model, x)  # each operation by itself would be compiled otherwise
+
+    return call
 
 
 def _third_party(f: Function) -> Function:
@@ -159,6 +171,7 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "custom_jvp": _custom_jvp,
     "vmap": _vmap,
     "map": _map,
+    "shard_map": _shard_map,
     "lift": _third_party,
     "cond": _cond,
     "switch": _switch,

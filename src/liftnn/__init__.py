@@ -214,6 +214,9 @@ from liftnn.transforms.shape import (
 )
 from liftnn.transforms.vjp import (
     vjp as vjp,
+from liftnn.transforms.shard_map import (
+    shard_map as shard_map,
+)
 from liftnn.transforms.state_sharding import (
     StateSharding as StateSharding,
 )

@@ -127,7 +127,7 @@ def find_bad_output(
     parts: list[Part] = []
 
     def note(result: Result, placement: Placement) -> None:
-        for kind, name, axis, value in _parts(plan, before, result, placement):
+        for kind, name, axis, value in parts_of_result(plan, before, result, placement):
             parts.append(_part(name, axis, value, kind))
 
     trace(note)
@@ -139,7 +139,7 @@ def find_bad_output(
 
     def differ(chosen: list[int]) -> bool:
         def take(result: Result, placement: Placement) -> Any:
-            values = [value for *_, value in _parts(plan, before, result, placement)]
+            values = [value for *_, value in parts_of_result(plan, before, result, placement)]
             return [values[i] for i in chosen]
 
         try:
@@ -156,10 +156,20 @@ def find_bad_output(
     return _not_shared(parts[shared[0]])
 
 
-def _parts(
+def parts_of_result(
     plan: Plan, before: Spread, result: Result, placement: Placement
 ) -> list[tuple[str, str, Prefix, Any]]:
-    """Kind, name, axis and value of everything in a result."""
+    """What everything in a result is, with its path in words, its axis and its value.
+
+    Args:
+      plan: The arguments.
+      before: The axes of the known nodes.
+      result: The result.
+      placement: The axes of its parts.
+
+    Returns:
+      Kind (`"output"`, `"attached"` to an argument, or `"update"` of a Variable), name, axis and value.
+    """
     names = _name_result(plan, before, result.change)
     arrays = zip(names.arrays, placement.arrays, result.arrays, strict=True)
     new = zip(names.new, placement.new, result.new, strict=True)

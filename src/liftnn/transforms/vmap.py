@@ -16,10 +16,11 @@ from liftnn.lifting.prefix import (
     Prefix,
     Spread,
     array_prefixes,
-    broadcast_over,
     distinct,
     group,
+    leaf_prefixes,
     place_result,
+    positional_prefix,
     spread_arguments,
     ungroup,
     value_prefixes,
@@ -113,25 +114,15 @@ class Vmapped(Lifted):
 
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: Options, in_axes: Any):
         super().__init__(functions, bind, options)
-        self._in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+        self._in_axes = in_axes
 
     def axes_of_positional(self, plan: Plan) -> Any:
         """A tree prefix of the positional arguments, the module of a method among them."""
-        axes = self._in_axes
-        if self._first:
-            explicit = len(plan.arguments[0]) - 1
-            if not isinstance(axes, tuple):
-                return (None,) + (axes,) * explicit
-            elif len(axes) == explicit:
-                return (None, *axes)
-        return axes
+        return positional_prefix(plan, self._in_axes, bool(self._first), None)
 
     def axes_of(self, plan: Plan) -> list[Prefix]:
         """The axis of each leaf of the arguments; of what a partial stores, None."""
-        args_treedef = plan.graph.treedef.children()[0]
-        leaves = broadcast_over(self.axes_of_positional(plan), args_treedef, "the positional arguments")
-        leaves += [0] * sum(len(a.leaves) for a in plan.arguments[1].values())
-        return leaves + [None] * (len(plan.graph.edges) - len(leaves))
+        return leaf_prefixes(plan, self._in_axes, bool(self._first), 0, None)
 
 
 class _How(NamedTuple):
