@@ -175,6 +175,11 @@ from liftnn.transforms.custom_vjp import (
 from liftnn.transforms.checkify import (
     checkify as checkify,
 )
+from liftnn.transforms.export import (
+    Exported as Exported,
+    deserialize as deserialize,
+    export as export,
+)
 from liftnn.transforms.grad import (
     grad as grad,
     value_and_grad as value_and_grad,

@@ -8,14 +8,18 @@ wrapped (`jax.nn.relu`). The first kind is written as its factory and arguments,
 from __future__ import annotations
 
 import copyreg
+import functools
 import sys
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from liftnn.graph.description import Description
 from liftnn.graph.static import Static, static_key
 
+_WRAPPED: tuple[type, ...] = (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp)
 _MODULES = (jax.nn, jax.numpy, jax.lax, jax.nn.initializers, jax.random, jax.scipy.special)
 
 
@@ -74,6 +78,68 @@ def portable(value: Any) -> Any:
         return value
 
 
+class Named(NamedTuple):
+    """A function as it is compared across processes: by name, and by what it was made with.
+
+    Args:
+      module: Name of its module.
+      name: Its qualified name.
+      held: Its defaults and what its closure holds.
+    """
+
+    module: str
+    name: str
+    held: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}>"
+
+
+def by_name(description: Description) -> Description:
+    """A description in which functions stand by name, so that it can be written, and compared in another process.
+
+    Args:
+      description: The description.
+
+    Returns:
+      It, with a `Named` in place of every function among static values.
+    """
+
+    def edge_by_name(edge: Any) -> Any:
+        return Static(_by_name(edge.value)) if isinstance(edge, Static) else edge
+
+    specs = [s._replace(edges=tuple(map(edge_by_name, s.edges))) for s in description.specs]
+    edges = tuple(map(edge_by_name, description.edges))
+    return type(description)(description.treedef, edges, tuple(specs), description.frozen)
+
+
+def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """A static value with `Named` in place of functions."""
+    if id(value) in above:
+        return ("above", above.index(id(value)))
+    above = (*above, id(value))
+    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, *_WRAPPED, np.ufunc)):
+        held: list[Any] = []
+        if isinstance(value, types.FunctionType):
+            cells = [c.cell_contents for c in value.__closure__ or ()]
+            held = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        name = getattr(value, "__qualname__", value.__name__)
+        return Named(value.__module__ or "", name, tuple([_by_name(_as_float(x), above) for x in held]))
+    if isinstance(value, functools.partial):
+        parts = (value.func, *value.args, *value.keywords.items())
+        return Named("functools", "partial", tuple([_by_name(x, above) for x in parts]))
+    if isinstance(value, tuple):
+        return (type(value), *[_by_name(x, above) for x in value])
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return ("array", str(value.dtype), value.shape, np.asarray(value).tobytes())
+    return value
+
+
+def _as_float(x: Any) -> Any:
+    """A number that a function holds: schedules of optax make floats of their integers when they first run."""
+    return float(x) if type(x) is int and abs(x) < 2**53 else x
+
+
 def _reduce_wrapped(function: Any) -> Any:
     """Writes a function that JAX has wrapped by its public name."""
     name = getattr(function, "__name__", "")
@@ -95,5 +161,5 @@ def _reduce_static(static: Static) -> Any:
 
 
 copyreg.pickle(Static, _reduce_static)
-for _wrapped in (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp):
+for _wrapped in _WRAPPED:
     copyreg.pickle(_wrapped, _reduce_wrapped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from liftnn import errors
+from liftnn.graph.description import Description
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.lift import Call
 from liftnn.lifting.result import name_argument
@@ -75,15 +76,34 @@ class Compiled(Stage):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the program and puts what it did into the modules."""
         call = self._jitted.open_without_static(self._call, args, kwargs)
-        if call.plan.graph != self._call.plan.graph:
-            difference = describe_difference(self._call.plan.graph, call.plan.graph, name_argument)
-            raise errors.StructureError(
-                f"This program was compiled for arguments of another structure:\n{difference}",
-                "Lower and compile again for the new structure, or call the jitted function itself.",
-            )
+        check_structure(
+            self._call.plan.graph,
+            call.plan.graph,
+            "compiled",
+            "Lower and compile again for the new structure, or call the jitted function itself.",
+        )
         try:
             returned = self._stage(*call.bound.divide(call.values, call.arrays))
         except TypeError as error:
             call.bound.name_slots(error)
             raise
         return self._jitted._close(call, call.bound.result(returned))
+
+
+def check_structure(expected: Description, given: Description, what: str, remedy: str) -> None:
+    """Refuses arguments of another structure than a program was made for.
+
+    Args:
+      expected: The structure that it was made for.
+      given: That of the arguments.
+      what: What was done to the program.
+      remedy: What to do.
+
+    Raises:
+      StructureError: If the two differ; the message says where.
+    """
+    if given != expected:
+        difference = describe_difference(expected, given, name_argument)
+        raise errors.StructureError(
+            f"This program was {what} for arguments of another structure:\n{difference}", remedy
+        )
