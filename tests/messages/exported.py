@@ -71,15 +71,23 @@ def exported_for_other_shapes():
 
 @message(
     errors.StructureError,
-    "The exported function cannot be written: Can't pickle local object 'function_that_cannot_be_written.<locals>."
-    "Local'.",
+    "Pickle cannot write args[0].layers[0] (a Local): its class, or a static value in it.",
     "Define functions and classes that modules hold at the top level of a file.",
 )
-def function_that_cannot_be_written():
+def class_that_cannot_be_written():
     class Local(liftnn.Module):
         pass
 
-    liftnn.export(liftnn.jit(lambda model: None))(Local()).serialize()
+    liftnn.export(liftnn.jit(lambda model: None))(Holder(layers=[Local()])).serialize()
+
+
+@message(
+    errors.StructureError,
+    "Pickle cannot write the static part of what the function returns or changes.",
+    "Define functions and classes that modules hold at the top level of a file.",
+)
+def function_returned_that_cannot_be_written():
+    liftnn.export(liftnn.jit(lambda x: lambda: 1))(1.0).serialize()
 
 
 @message(

@@ -11,11 +11,11 @@ import jax
 import jax.export as jax_export
 
 from liftnn import errors
-from liftnn.graph.description import Description
+from liftnn.graph.description import Description, find_all_paths
 from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Call, Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall
-from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.result import Plan, Result, name_argument
 from liftnn.transforms.jit import Jitted
 from liftnn.transforms.stages import check_structure
 from liftnn.trees import list_paths
@@ -220,7 +220,7 @@ class Exported:
             contents = pickle.dumps(self._contents)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise errors.StructureError(
-                f"The exported function cannot be written: {error}.",
+                f"Pickle cannot write {_find_unwritable(self._contents.graph)}.",
                 "Define functions and classes that modules hold at the top level of a file.",
             ) from error
         data = pickle.dumps((bytes(self._program.serialize(vjp_order)), contents))
@@ -291,6 +291,17 @@ class _ExportedCall(Lifted):
                 f"Arrays have other shapes or dtypes than the function was exported for:\n{list_paths(wrong)}",
                 "Convert them, or export the function again; jax.export.symbolic_shape leaves a dimension open.",
             )
+
+
+def _find_unwritable(graph: Description) -> str:
+    """What pickle cannot write, in words."""
+    for number, spec in enumerate(graph.specs):
+        try:
+            pickle.dumps(spec)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            path = name_argument(find_all_paths(graph)[number][0])
+            return f"{path} (a {spec.type.__name__}): its class, or a static value in it"
+    return "the static part of what the function returns or changes"
 
 
 def _fits(actual: Any, expected: Any) -> bool:
