@@ -172,6 +172,11 @@ from liftnn.transforms.custom_jvp import (
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
+from liftnn.sharding import (
+    get_named_sharding as get_named_sharding,
+    get_partition_spec as get_partition_spec,
+    with_partitioning as with_partitioning,
+)
 from liftnn.transforms.checkify import (
     checkify as checkify,
 )

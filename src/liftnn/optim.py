@@ -13,7 +13,7 @@ import optax
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
 from liftnn.graph import frames
-from liftnn.graph.metadata import Metadata, holds_nodes
+from liftnn.graph.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn.graph.module import Module
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable, make_variable
@@ -58,8 +58,9 @@ class Optimizer(Module):
             )
         self._paths = tuple(variables)
         self._structure = jax.tree.structure(State.from_flat({p: _model(x) for p, x in variables.items()}))
-        leaves, self._treedef = jax.tree.flatten(tx.init(cast(Any, self._params(variables))))
-        self._leaves = tuple([OptState(x) for x in leaves])
+        opt_state = tx.init(cast(Any, self._params(variables)))
+        self._treedef = jax.tree.structure(opt_state)
+        self._leaves = tuple(_declare_shardings(opt_state, variables))
 
     @property
     def opt_state(self) -> Any:
@@ -130,6 +131,17 @@ class Optimizer(Module):
     def _fits(self, x: Any) -> bool:
         """Whether `x` is a State of the optimized Variables."""
         return isinstance(x, State) and x.flat().keys() == set(self._paths)
+
+
+def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable]) -> list[OptState]:
+    """The transformation's state; what has the shape of a parameter is sharded as that declares to be."""
+    leaves: list[OptState] = []
+    for entry, x in jax.tree_util.tree_flatten_with_path(opt_state)[0]:
+        parameter = next((variables[key] for key in map(key_of, entry) if key in variables), None)
+        alike = parameter is not None and getattr(parameter.raw_value, "shape", None) == jnp.shape(x)
+        given = parameter.get_metadata() if parameter is not None and alike else {}
+        leaves.append(OptState(x, **{name: given[name] for name in SHARDING_NAMES if name in given}))
+    return leaves
 
 
 def _model(x: Variable) -> Variable:

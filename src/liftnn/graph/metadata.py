@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,22 @@ HOOK_NAMES = (
     "add_axis_hooks",
     "remove_axis_hooks",
 )
+
+
+SHARDING_NAMES = ("sharding", "out_sharding")
+"""The metadata that declare how a Variable is sharded."""
+
+
+class Annotated(NamedTuple):
+    """A value with metadata for the Variable that will hold it; what annotated initializers return.
+
+    Args:
+      value: The value.
+      metadata: The metadata by name.
+    """
+
+    value: Any
+    metadata: Mapping[str, Any]
 
 
 class Metadata(Mapping[str, Any]):

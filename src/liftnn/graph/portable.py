@@ -40,7 +40,8 @@ class Made:
         self.arguments = arguments
 
     def __reduce__(self) -> Any:
-        return (call_factory, (self.module, self.name, self.arguments))
+        arguments = {name: portable(x) for name, x in self.arguments.items()}
+        return (call_factory, (self.module, self.name, arguments))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self.function

@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.metadata import EMPTY, Metadata
+from liftnn.graph.metadata import EMPTY, Annotated, Metadata
 from liftnn.graph.operators import Operators, unwrap
 from liftnn.graph.printing import call
 from liftnn.graph.watch import Watch, end_watches
@@ -73,6 +73,8 @@ class Variable(Operators):
     def __init__(self, value: Any, **metadata: Any):
         _set_owner(self, frames.owner_now())
         _set_watches(self, ())
+        if type(value) is Annotated:
+            value, metadata = value.value, {**value.metadata, **metadata}
         _set_metadata(self, Metadata.of(metadata))
         _set_cell(self, Cell())
         value = unwrap(value)

@@ -21,6 +21,7 @@ from liftnn.lifting.signature import select
 from liftnn.transforms.program import Program
 from liftnn.transforms.retraces import Traces
 from liftnn.transforms.stages import Lowered, Traced
+from liftnn.transforms.state_sharding import as_prefixes
 from liftnn.transforms.static_arguments import WithStatic
 
 
@@ -52,7 +53,8 @@ def jit(
     Args:
       f: A function, a bound method or a module; a method's module is argument 0.
       in_shardings: The sharding of each argument, a tree prefix of the positional arguments; of a module, one for
-        all it reaches or `StateSharding`. The default, None, takes the arrays as they are placed.
+        all it reaches, `StateSharding`, or a State of shardings. The default, None, takes the arrays as they are
+        placed.
       out_shardings: The same for the output. The default, None, leaves it to the compiler.
       static_argnums: Positions of arguments that are compile-time constants; they must be hashable.
       static_argnames: Their names. As in `jax.jit`, one of the two options implies the other.
@@ -137,7 +139,7 @@ class Jitted(WithStatic):
                 "Leave them out of one of the two.",
             )
         self._donate_written = donate_written
-        self._shardings = shardings
+        self._shardings = tuple(map(as_prefixes, shardings))
         self._jit_options = options
         self._plans = PlanCache()
 

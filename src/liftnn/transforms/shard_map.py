@@ -28,6 +28,7 @@ from liftnn.lifting.prefix import (
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.specs import Axes, axes_of_spec, check_specs, find_bad_spec, find_varying_output
+from liftnn.transforms.state_sharding import as_prefixes
 from liftnn.transforms.vmap import lane_keys
 
 _WHOLE = PartitionSpec()
@@ -84,6 +85,7 @@ def shard_map(
       >>> sharded(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), jnp.zeros((8, 2)))
       Array(0., dtype=float32)
     """
+    in_specs, out_specs = as_prefixes(in_specs), as_prefixes(out_specs)
     check_specs("in_specs", in_specs)
     check_specs("out_specs", out_specs)
     options = {"mesh": mesh, "axis_names": frozenset(axis_names), "check_vma": check_vma}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import jax
+
+from liftnn.graph.state import State
+from liftnn.graph.variable import Variable
 from liftnn.lifting.prefix import ByFilter
+from liftnn.trees import Path
 
 
 class StateSharding(ByFilter):
-    """The sharding of each Variable of a module, by filter, for `in_shardings` and `out_shardings`.
+    """The sharding of each Variable of a module, by filter, for `jit`; the spec of each, for `shard_map`.
 
     Args:
-      shardings: A mapping of filter to `jax.sharding.Sharding`, or None to leave it to the compiler. The first match
-        wins.
+      shardings: A mapping of filter to `jax.sharding.Sharding`, or None to leave it to the compiler; for `shard_map`
+        to `jax.sharding.PartitionSpec`. The first match wins. A State that holds them, as `get_named_sharding` and
+        `get_partition_spec` give it, is taken by path.
 
     Raises:
       FilterError: If one of the filters is not a filter.
@@ -28,4 +35,36 @@ class StateSharding(ByFilter):
     """
 
     def __init__(self, shardings: Any):
-        super().__init__(shardings)
+        super().__init__(_by_path(shardings) if isinstance(shardings, State) else shardings)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Matches Variables at some paths.
+
+    Args:
+      paths: The paths.
+    """
+
+    paths: frozenset[Path]
+
+    def __call__(self, path: Path, x: Any) -> bool:
+        """Whether it stands at one of them."""
+        return path in self.paths
+
+
+def _by_path(shardings: State) -> list[tuple[OneOf, Any]]:
+    """A filter for each different sharding in a State."""
+    paths: dict[Any, list[Path]] = {}
+    for path, x in shardings.flat().items():
+        paths.setdefault(x.raw_value if isinstance(x, Variable) else x, []).append(path)
+    return [(OneOf(frozenset(each)), sharding) for sharding, each in paths.items()]
+
+
+def as_prefixes(shardings: Any) -> Any:
+    """A tree of shardings or specs with a StateSharding in place of each State."""
+    return jax.tree.map(
+        lambda x: StateSharding(x) if isinstance(x, State) else x,
+        shardings,
+        is_leaf=lambda x: isinstance(x, State),
+    )

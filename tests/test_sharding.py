@@ -1,0 +1,212 @@
+"""Declared shardings on eight devices: every Variable has its own after init and after a step; nothing is gathered."""
+
+from __future__ import annotations
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+import liftnn
+from liftnn import initializers
+from tests.same import assert_same
+
+GRID = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+RULES = {"embed": None, "hidden": "model"}
+
+
+class MLP(liftnn.Module):
+    """Two layers that declare by names of meaning how they are sharded, and state that declares nothing."""
+
+    def __init__(self, rngs):
+        normal = initializers.lecun_normal()
+        self.up = liftnn.Linear(
+            8,
+            16,
+            kernel_init=liftnn.with_partitioning(normal, ("embed", "hidden")),
+            bias_metadata={"sharding": ("hidden",)},
+            rngs=rngs,
+        )
+        self.down = liftnn.Linear(
+            16, 8, kernel_init=liftnn.with_partitioning(normal, ("hidden", "embed")), rngs=rngs
+        )
+        self.norm = liftnn.BatchNorm(8, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(self.down(jnp.tanh(self.up(x))))
+
+
+def make():
+    model = MLP(liftnn.Rngs(0))
+    return model, liftnn.Optimizer(model, optax.adam(0.1))
+
+
+def train(model, optimizer, x, y):
+    loss, grads = liftnn.value_and_grad(lambda m: ((m(x) - y) ** 2).mean())(model)
+    optimizer.update(model, grads)
+    return loss
+
+
+EXPECTED = {
+    ("up", "kernel"): P(None, "model"),
+    ("up", "bias"): P("model"),
+    ("down", "kernel"): P("model", None),
+}
+
+
+def assert_placed(model, optimizer):
+    """Every Variable has its declared sharding, and its moments have it too."""
+    for path, x in liftnn.state(model).flat().items():
+        spec = EXPECTED.get(path, P())
+        assert x.value.sharding.is_equivalent_to(NamedSharding(GRID, spec), x.ndim), path
+        if spec != P():
+            shard = NamedSharding(GRID, spec).shard_shape(x.shape)
+            assert {s.data.shape for s in x.value.addressable_shards} == {shard}
+    for moments in optimizer.opt_state[0][1:]:
+        for path, x in moments.flat().items():
+            spec = EXPECTED.get(path, P())
+            assert x.value.sharding.is_equivalent_to(NamedSharding(GRID, spec), x.ndim), path
+
+
+def test_every_variable_has_its_sharding_after_init_and_after_a_step_and_nothing_is_gathered():
+    shardings = liftnn.get_named_sharding(liftnn.eval_shape(make), GRID, RULES)
+    init = liftnn.jit(make, out_shardings=shardings)
+    assert "all-gather" not in init.lower().compile().as_text()
+    model, optimizer = init()
+    assert_placed(model, optimizer)
+
+    rows = NamedSharding(GRID, P("data"))
+    x, y = (jax.device_put(jnp.linspace(*ends, 64).reshape(8, 8), rows) for ends in ((-1.0, 1.0), (0.0, 2.0)))
+    step = liftnn.jit(train, in_shardings=(*shardings, rows, rows), donate_argnums=(0, 1))
+    assert "all-gather" not in step.lower(model, optimizer, x, y).compile().as_text()
+    plain = make()
+    for _ in range(2):
+        loss = step(model, optimizer, x, y)
+        expected = liftnn.jit(train)(*plain, np.asarray(x), np.asarray(y))
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+        assert_placed(model, optimizer)
+
+
+def test_a_step_without_shardings_keeps_those_of_its_arguments():
+    model, optimizer = liftnn.jit(
+        make, out_shardings=liftnn.get_named_sharding(liftnn.eval_shape(make), GRID, RULES)
+    )()
+    x = jax.device_put(jnp.ones((8, 8)), NamedSharding(GRID, P("data")))
+    train_step = liftnn.jit(train)
+    for _ in range(2):
+        train_step(model, optimizer, x, x)
+    kernel = model.up.kernel.value
+    assert kernel.sharding.shard_shape(kernel.shape) == (8, 4)
+
+
+def test_specs_are_those_of_flax():
+    ours = liftnn.Linear(
+        2,
+        3,
+        kernel_init=liftnn.with_partitioning(initializers.lecun_normal(), ("a", None)),
+        rngs=liftnn.Rngs(0),
+    )
+    theirs = nnx.eval_shape(
+        lambda: nnx.Linear(
+            2,
+            3,
+            kernel_init=nnx.with_partitioning(
+                nnx.initializers.lecun_normal(), ("a", None), eager_sharding=False
+            ),
+            rngs=nnx.Rngs(0),
+        )
+    )
+    expected = nnx.get_partition_spec(nnx.state(theirs))
+    actual = liftnn.get_partition_spec(ours)
+    for name in ("kernel", "bias"):
+        assert actual[name].value == expected[name].get_value()
+    assert type(actual["kernel"]) is liftnn.Param
+
+
+@pytest.mark.parametrize(
+    "declared, rules, expected",
+    [
+        (("x", None), {}, P("x", None)),
+        (P("x"), {}, P("x")),
+        (NamedSharding(GRID, P("model")), {}, P("model")),
+        ((("a", "b"), "c"), {"a": "x", "c": ("y", "z")}, P(("x", "b"), ("y", "z"))),
+        ((("a", "b"),), {"a": None, "b": None}, P(None)),
+        (("a",), {"a": ["x", "y"]}, P(("x", "y"))),
+        (None, {}, P()),
+    ],
+)
+@pytest.mark.parametrize("name", ["sharding", "out_sharding"])
+def test_declarations_and_rules(name, declared, rules, expected):
+    v = liftnn.Variable(jnp.ones((4, 4)), **{name: declared})
+    assert liftnn.get_partition_spec(v, rules).value == expected
+
+
+def test_a_tree_of_modules_gives_a_tree_of_states():
+    model = liftnn.Linear(2, 3, kernel_metadata={"sharding": (None, "model")}, rngs=liftnn.Rngs(0))
+    specs = liftnn.get_partition_spec({"a": [model], "state": liftnn.state(model), "x": jnp.ones(2)})
+    assert specs["a"][0]["kernel"].value == specs["state"]["kernel"].value == P(None, "model")
+    assert specs["x"] == P()
+
+
+def test_a_state_can_be_placed_and_constrained_as_in_flax():
+    def placed():
+        model = MLP(liftnn.Rngs(0))
+        state = liftnn.state(model)
+        specs = liftnn.get_partition_spec(state, RULES)
+        liftnn.update(model, jax.lax.with_sharding_constraint(state, specs))
+        return model
+
+    with jax.set_mesh(GRID):
+        model = liftnn.jit(placed)()
+    assert model.up.kernel.value.sharding.shard_shape((8, 16)) == (8, 4)
+    other = MLP(liftnn.Rngs(0))
+    state = liftnn.state(other)
+    liftnn.update(other, jax.device_put(state, liftnn.get_named_sharding(state, GRID, RULES)))
+    assert other.up.kernel.value.sharding.shard_shape((8, 16)) == (8, 4)
+    assert_same(model, other)
+
+
+def test_a_state_of_specs_is_taken_by_shard_map():
+    model = MLP(liftnn.Rngs(0))
+    specs = liftnn.get_partition_spec(model.up, RULES)
+    call = liftnn.shard_map(
+        lambda m, x: m(x), mesh=GRID, in_specs=(specs, P("data")), out_specs=P("data", "model")
+    )
+    x = jnp.linspace(-1.0, 1.0, 32).reshape(4, 8)
+    np.testing.assert_allclose(call(model.up, x), model.up(x), rtol=1e-4, atol=1e-5)
+
+
+def test_equal_declarations_are_not_traced_again_and_can_be_pickled():
+    call = liftnn.jit(lambda model, x: model(x))
+    for _ in range(2):
+        call(MLP(liftnn.Rngs(0)), jnp.ones((2, 8)))
+    assert call.n_traces == 1
+    model = MLP(liftnn.Rngs(0))
+    assert_same(pickle.loads(pickle.dumps(model)), model)
+
+
+def test_metadata_of_the_variable_itself_goes_before_that_of_its_initializer():
+    init = liftnn.with_partitioning(initializers.zeros_init(), ("x",), note="initializer", tag="a")
+    v = liftnn.Param(init(jax.random.key(0), (3,)), note="variable")
+    assert v.get_metadata() == {"sharding": ("x",), "note": "variable", "tag": "a"}
+    assert v.value.tolist() == [0.0] * 3
+
+
+def test_only_what_has_the_shape_of_a_parameter_is_sharded_like_it():
+    class Wide(liftnn.Module):
+        def __init__(self):
+            self.w = liftnn.Param(jnp.ones((256, 128)), sharding=("model", None))
+            self.b = liftnn.Param(jnp.ones(8), sharding=("model",))
+
+    optimizer = liftnn.Optimizer(Wide(), optax.adafactor(0.1))
+    declared = {
+        (x.shape, x.get_metadata("sharding"))
+        for x in jax.tree.leaves(optimizer._leaves, is_leaf=lambda x: isinstance(x, liftnn.Variable))
+    }
+    assert ((8,), ("model",)) in declared
+    assert {spec for shape, spec in declared if shape not in ((8,), (256, 128))} == {None}
