@@ -181,9 +181,11 @@ from liftnn.transforms.checkify import (
     checkify as checkify,
 )
 from liftnn.transforms.export import (
-    Exported as Exported,
     deserialize as deserialize,
     export as export,
+)
+from liftnn.transforms.exported import (
+    Exported as Exported,
 )
 from liftnn.transforms.grad import (
     grad as grad,

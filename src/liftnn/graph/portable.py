@@ -130,7 +130,7 @@ def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
         parts = (value.func, *value.args, *value.keywords.items())
         return Named("functools", "partial", tuple([_by_name(x, above) for x in parts]))
     if isinstance(value, tuple):
-        return (type(value), *[_by_name(x, above) for x in value])
+        return tuple.__new__(type(value), [_by_name(x, above) for x in value])
     if isinstance(value, (jax.Array, np.ndarray)):
         return ("array", str(value.dtype), value.shape, np.asarray(value).tobytes())
     return value

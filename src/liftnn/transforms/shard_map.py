@@ -13,13 +13,13 @@ from liftnn import errors
 from liftnn.graph.variable_types import RngKey
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.leaf_prefixes import leaf_prefixes
 from liftnn.lifting.prefix import (
     Placement,
     Prefix,
     array_prefixes,
     distinct,
     group,
-    leaf_prefixes,
     place_result,
     spread_arguments,
     ungroup,

@@ -11,6 +11,7 @@ from liftnn import errors
 from liftnn.filters import Filter
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.leaf_prefixes import leaf_prefixes, positional_prefix
 from liftnn.lifting.prefix import (
     Placement,
     Prefix,
@@ -18,9 +19,7 @@ from liftnn.lifting.prefix import (
     array_prefixes,
     distinct,
     group,
-    leaf_prefixes,
     place_result,
-    positional_prefix,
     spread_arguments,
     ungroup,
     value_prefixes,
