@@ -34,6 +34,16 @@ def export_of_a_partial():
 
 
 @message(
+    errors.ArgumentError,
+    "The function to export captures model, which is not among its arguments.",
+    "Pass the module as an argument.",
+)
+def export_of_a_closure():
+    model = Affine()
+    liftnn.export(liftnn.jit(lambda x: model(x)))(1.0)
+
+
+@message(
     errors.StructureError,
     "This program was exported for arguments of another structure:",
     "args[0].mode: 'train' -> 'eval'",

@@ -36,7 +36,7 @@ def export(
       `jax.ShapeDtypeStruct` may stand for arrays, in Variables too, with dimensions of `jax.export.symbolic_shape`.
 
     Raises:
-      ArgumentError: If the function is a partial.
+      ArgumentError: If the function is a partial; when called, if it uses a module that is no argument.
       ArgumentTypeError: If it was not made by `liftnn.jit`.
 
     Example:
@@ -62,14 +62,16 @@ def export(
         )
 
     def make(*args: Any, **kwargs: Any) -> Exported:
-        call = jitted._open(args, kwargs)
-        program, result = _export_flat(jitted, call, platforms, disabled_checks)
+        def act(call: Call) -> tuple[jax_export.Exported, Any]:
+            return _export_flat(jitted, call, platforms, disabled_checks)
+
+        call, (program, result) = jitted._run(args, kwargs, act)
         again = jitted._open(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
-            call = again
-            program, result = _export_flat(jitted, call, platforms, disabled_checks)
+            call, (program, result) = jitted._run(args, kwargs, act)
+        _check_nothing_captured(call)
         positional, named = call.static
         static = [None if x is None else (x.value,) for x in positional], named
         trees = [jax.tree.structure(value) for value in call.values]
@@ -94,6 +96,15 @@ def _export_flat(
     flat.__name__ = flat.__qualname__ = getattr(jitted, "__name__", "call")
     exporter = jax_export.export(jax.jit(flat), platforms=platforms, disabled_checks=disabled_checks)
     return exporter(*leaves), found[-1]
+
+
+def _check_nothing_captured(call: Call) -> None:
+    """Refuses a function that uses modules which are no arguments: whoever calls it elsewhere has none to give."""
+    for number in call.plan.captured:
+        raise errors.ArgumentError(
+            f"The function to export captures {call.plan.path_of(number)}, which is not among its arguments.",
+            "Pass the module as an argument.",
+        )
 
 
 def deserialize(blob: bytes | bytearray) -> Exported:
