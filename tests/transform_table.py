@@ -116,6 +116,8 @@ def _change_arrays(tree: Any, change: Callable[[jax.Array], jax.Array]) -> None:
     liftnn.update(
         tree, jax.tree.map(lambda a: change(jnp.asarray(a)) if not isinstance(a, str) else a, state)
     )
+
+
 DEVICE = jax.make_mesh((1, 1), ("outer", "inner"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 
