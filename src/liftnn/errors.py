@@ -70,7 +70,7 @@ class AliasingError(LiftError, ValueError):
 
 
 class SharedWriteError(LiftError, ValueError):
-    """A value that differs between the lanes of a vmap was written to a Variable that all lanes share.
+    """A value that differs between the lanes of a vmap, or shards of a shard_map, was written to what they share.
 
     Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing it
     (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced.
