@@ -157,6 +157,11 @@ from liftnn.rngs import (
     reseed as reseed,
     split_rngs as split_rngs,
 )
+from liftnn.sharding import (
+    get_named_sharding as get_named_sharding,
+    get_partition_spec as get_partition_spec,
+    with_partitioning as with_partitioning,
+)
 from liftnn.transforms.associative_scan import (
     associative_scan as associative_scan,
 )
@@ -167,18 +172,14 @@ from liftnn.transforms.branches import (
     cond as cond,
     switch as switch,
 )
+from liftnn.transforms.checkify import (
+    checkify as checkify,
+)
 from liftnn.transforms.custom_jvp import (
     custom_jvp as custom_jvp,
 )
 from liftnn.transforms.custom_vjp import (
     custom_vjp as custom_vjp,
-from liftnn.sharding import (
-    get_named_sharding as get_named_sharding,
-    get_partition_spec as get_partition_spec,
-    with_partitioning as with_partitioning,
-)
-from liftnn.transforms.checkify import (
-    checkify as checkify,
 )
 from liftnn.transforms.export import (
     deserialize as deserialize,
@@ -195,6 +196,7 @@ from liftnn.transforms.jacobian import (
     hessian as hessian,
     jacfwd as jacfwd,
     jacrev as jacrev,
+)
 from liftnn.transforms.jaxpr import (
     make_jaxpr as make_jaxpr,
 )
@@ -212,25 +214,27 @@ from liftnn.transforms.loops import (
 from liftnn.transforms.map import (
     map as map,
 )
+from liftnn.transforms.remat import (
+    checkpoint as checkpoint,
+    remat as remat,
+)
 from liftnn.transforms.scan import (
     scan as scan,
 )
 from liftnn.transforms.selection import (
     DiffState as DiffState,
-from liftnn.transforms.remat import (
-    checkpoint as checkpoint,
-    remat as remat,
 )
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,
 )
-from liftnn.transforms.vjp import (
-    vjp as vjp,
 from liftnn.transforms.shard_map import (
     shard_map as shard_map,
 )
 from liftnn.transforms.state_sharding import (
     StateSharding as StateSharding,
+)
+from liftnn.transforms.vjp import (
+    vjp as vjp,
 )
 from liftnn.transforms.vmap import (
     vmap as vmap,

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec
 from liftnn import errors
 from liftnn.graph.variable_types import RngKey
 from liftnn.lifting.configure import configurable
-from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.leaf_prefixes import leaf_prefixes
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.prefix import (
     Placement,
     Prefix,
@@ -27,9 +27,9 @@ from liftnn.lifting.prefix import (
 )
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.lanes import lane_keys
 from liftnn.transforms.specs import Axes, axes_of_spec, check_specs, find_bad_spec, find_varying_output
 from liftnn.transforms.state_sharding import as_prefixes
-from liftnn.transforms.vmap import lane_keys
 
 _WHOLE = PartitionSpec()
 

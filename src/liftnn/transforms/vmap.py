@@ -10,8 +10,8 @@ import jax
 from liftnn import errors
 from liftnn.filters import Filter
 from liftnn.lifting.configure import configurable
-from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.leaf_prefixes import leaf_prefixes, positional_prefix
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.prefix import (
     Placement,
     Prefix,
