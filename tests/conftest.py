@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 
-# Before JAX starts: several devices, so that shardings can be told apart.
+# Before JAX starts: several devices, so that shardings can be told apart; and as the programs of the tests are tiny and
+# run once, little of the compiler's effort, which takes a third of the time of the pairs of transforms.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
-)
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+).strip()
 
 import hypothesis
 import jax

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import random
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,11 @@ from tests.transform_table import IMPOSSIBLE, LOOPS, TRANSFORMS
 
 X = jnp.linspace(-1.0, 1.0, 3)
 PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
+TRIPLES = random.Random(0).sample(
+    [x for x in itertools.product(TRANSFORMS, repeat=3) if not IMPOSSIBLE & {x[:2], x[1:], (x[0], x[2])}],
+    int(os.environ.get("LIFTNN_TRIPLES", "10")),
+)
+"""Some of the triples; `make slow` takes 200."""
 
 
 def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: int = 2) -> None:
@@ -68,7 +75,12 @@ def test_an_exception_under_nested_transforms_leaves_the_model_as_it_was(outer: 
         TRANSFORMS[outer](TRANSFORMS[inner](fails))(model, X)
     assert_same(model, Model())
     assert (list(model.layers), dict(model.options), vars(model)) == kept
-    assert_acts_like_the_plain_call(TRANSFORMS[outer](TRANSFORMS[inner](everything)), everything, calls=1)
+
+
+@pytest.mark.parametrize("first, second, third", TRIPLES)
+def test_three_nested_transforms_act_like_the_plain_call(first: str, second: str, third: str) -> None:
+    transformed = TRANSFORMS[first](TRANSFORMS[second](TRANSFORMS[third](everything)))
+    assert_acts_like_the_plain_call(transformed, everything, calls=1)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
