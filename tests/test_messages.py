@@ -16,6 +16,7 @@ import pytest
 import liftnn
 import tests.messages.autodiff
 import tests.messages.exported
+import tests.messages.jit
 import tests.messages.lifted
 import tests.messages.loops
 import tests.messages.maps

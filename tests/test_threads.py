@@ -180,11 +180,18 @@ def test_a_thread_started_inside_a_transform_is_in_plain_python():
 )
 def test_a_list_that_another_thread_changes_during_a_call_is_as_that_thread_left_it(change):
     model = Holder(w=liftnn.Param(jnp.ones(2)), names=["a"])
+    now, done = threading.Event(), threading.Event()
+
+    def wait_and_change():
+        now.wait()
+        change(model)
+        done.set()
+
+    threading.Thread(target=wait_and_change).start()
 
     def double(inner):
-        thread = threading.Thread(target=change, args=(model,))
-        thread.start()
-        thread.join()
+        now.set()
+        done.wait()
         inner.w.value = inner.w * 2
         return len(inner.names)
 

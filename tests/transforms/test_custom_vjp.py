@@ -398,16 +398,3 @@ def test_a_rule_that_does_something_else_than_the_function_is_an_error():
         "Let fwd call the function, or do to the modules what it does.",
     ):
         liftnn.grad(lambda m, x: liftnn.jit(f)(m, x).sum())(Affine(), X)
-
-
-def test_what_the_function_captures_is_used_where_it_is_not_differentiated():
-    model = Affine(2.0)
-    f = liftnn.custom_vjp(lambda x: (model.w * x).sum())
-    f.defvjp(lambda x: (f(x), None), lambda _, ct: (7.0 * ct,))
-    derivative = liftnn.jit(liftnn.grad(f))
-    assert float(derivative(1.0)) == 7.0
-    assert float(f(1.0)) == 6.0
-    model.w.value = model.w * 2
-    assert (float(derivative(1.0)), float(f(1.0))) == (7.0, 12.0)
-    with pytest.raises(errors.TraceContextError, match=r"^model.w is differentiated"):
-        liftnn.jit(liftnn.grad(lambda w: (setattr(model.w, "value", w), f(1.0))[1]))(jnp.ones(3))

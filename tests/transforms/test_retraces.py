@@ -111,7 +111,8 @@ def test_a_cleared_cache_is_logged_as_such(log):
     call(Affine(), 1.0)
     assert log == [
         HEAD.format(2)
-        + "the arguments are as before; the caches were cleared or JAX's configuration changed."
+        + "the arguments are as before: the caches were cleared, JAX's configuration has changed, or "
+        "threads trace at once."
     ]
 
 

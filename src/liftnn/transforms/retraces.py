@@ -23,6 +23,7 @@ _MANY = 5
 _REMEMBERED = 16
 """How many traces are remembered, to find the one that is most like the new one."""
 _SHOWN = 8
+_UNEXPLAINED = "the arguments are as before: the caches were cleared, JAX's configuration has changed, or threads trace at once."
 
 
 class Trace(NamedTuple):
@@ -45,12 +46,13 @@ class Traces:
       most: How many there may be; None for any number.
     """
 
-    __slots__ = ("_most", "_name", "_recent", "count")
+    __slots__ = ("_explained", "_most", "_name", "_recent", "count")
 
     def __init__(self, name: str, most: int | None):
         self._name = name
         self._most = most
         self.count = 0
+        self._explained = 0
         self._recent: collections.deque[Trace] = collections.deque(maxlen=_REMEMBERED)
 
     def begin(self, plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> Trace:
@@ -69,9 +71,10 @@ class Traces:
         """
         trace = Trace(plan, tuple(map(_type_of, (*values, *arrays))))
         if self._most is not None and self.count >= self._most:
-            raise errors.RetraceError(
-                f"{self._again()}, and max_traces is {self._most}:\n{self._cause(trace)}"
+            head = (
+                f"{self._name} would be traced again (trace {self.count + 1}), and max_traces is {self._most}"
             )
+            raise errors.RetraceError(f"{head}:\n{self._cause(trace) or _UNEXPLAINED}")
         return trace
 
     def end(self, trace: Trace) -> None:
@@ -81,22 +84,19 @@ class Traces:
           trace: The trace.
         """
         self.count += 1
-        many = self.count == _MANY + 1
-        if self.count > 1 and (many or logger.isEnabledFor(logging.INFO)):
-            cause = self._cause(trace)
-            logger.info("%s:\n%s", f"{self._name} is traced again (trace {self.count})", cause)
-            if many:
-                text = f"{self._name} is traced again (trace {self.count}); this time because of\n{cause}"
+        if self.count > 1:
+            head, cause = f"{self._name} is traced again (trace {self.count})", self._cause(trace)
+            logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
+            self._explained += bool(cause)
+            if cause and self._explained == _MANY:
+                text = f"{head}; this time because of\n{cause}"
                 warnings.warn(text, errors.RetraceWarning, stacklevel=2)
         self._recent.append(trace)
 
-    def _again(self) -> str:
-        return f"{self._name} would be traced again (trace {self.count + 1})"
-
     def _cause(self, trace: Trace) -> str:
-        """What differs from the earlier trace that is most like this one."""
+        """What differs from the earlier trace that is most like this one; the empty string if nothing does."""
         if not self._recent:
-            return "nothing is known of the traces before."
+            return ""
         alike = [t for t in self._recent if t.plan.graph == trace.plan.graph]
         if not alike:
             return describe_difference(self._recent[-1].plan.graph, trace.plan.graph, name_argument)
@@ -107,10 +107,7 @@ class Traces:
         lines = [f"{_name_of(trace.plan, i)}: {a} -> {b}" for i, (a, b) in pairs if a != b]
         if len(lines) > _SHOWN:
             lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more"]
-        return (
-            "\n".join(lines)
-            or "the arguments are as before; the caches were cleared or JAX's configuration changed."
-        )
+        return "\n".join(lines)
 
 
 def _type_of(x: Any) -> str:

@@ -1,0 +1,157 @@
+"""Errors of `jit`: static and donated arguments, retraces, shardings, compiled stages."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Affine, step
+
+STATIC = (
+    "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module."
+)
+SHARED = (
+    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing "
+    "it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced."
+)
+ALIASED = "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them."
+EVERYTHING = "Add `...` as the last filter to catch what the others leave, or correct the filter."
+LANES = jnp.arange(2.0)
+
+
+def mapped():
+    """An ensemble of two."""
+    return liftnn.vmap(Affine)(jnp.arange(1.0, 3.0))
+
+
+@message(errors.ArgumentTypeError, "static_argnums must be an int or several, not 'x'.", "Correct it.")
+def static_number_that_is_text():
+    liftnn.jit(step, static_argnums="x")
+
+
+@message(
+    errors.ArgumentError,
+    "static_argnums has 2, but the function has 2 positional arguments.",
+    "They are: model, x.",
+)
+def static_number_out_of_range():
+    liftnn.jit(step, static_argnums=2)
+
+
+@message(
+    errors.ArgumentError,
+    "donate_argnames has 'modle', but the function has no such argument.",
+    "Its arguments are: model, x.",
+)
+def unknown_donated_name():
+    liftnn.jit(step, donate_argnames="modle")
+
+
+@message(
+    errors.ArgumentError,
+    "static_argnames has 'x', which the function takes by position only.",
+    "Pass static_argnums instead.",
+)
+def positional_only_static_name():
+    liftnn.jit(lambda x, /: x, static_argnames="x")
+
+
+@message(
+    errors.ArgumentError,
+    "Arguments cannot be both static and donated: 0, 1.",
+    "Leave them out of one of the two.",
+)
+def static_and_donated():
+    liftnn.jit(step, static_argnums=(0, 1), donate_argnums=(1, 0))
+
+
+@message(
+    errors.ArgumentError,
+    "args[0] is a Affine and cannot be static: its changes would not be seen.",
+    "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+)
+def static_module():
+    liftnn.jit(step, static_argnums=0)(Affine(), 1.0)
+
+
+@message(
+    errors.ArgumentError,
+    "kwargs['x'] is static and must be hashable, but is a list: [1, 2].",
+    "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+)
+def unhashable_static_argument():
+    liftnn.jit(step, static_argnames="x")(Affine(), x=[1, 2])
+
+
+@message(
+    errors.RetraceError,
+    "liftnn.jit of step would be traced again (trace 2), and max_traces is 1:",
+    "args[1]: weak float32[] -> float32[2]",
+    "Pass what varies as an array or in a Variable, pad arrays to a few shapes, or allow more traces.",
+)
+def more_traces_than_allowed():
+    call, model = liftnn.jit(step, max_traces=1), Affine()
+    call(model, 1.0)
+    call(model, jnp.ones(2))
+
+
+@message(
+    errors.DonatedError,
+    "The buffer of args[0].b (a Param) was donated earlier and is gone.",
+    "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "
+    "argument.",
+)
+def donated_variable_used_again():
+    model = Affine()
+    model.b.value.delete()
+    liftnn.jit(step)(model, 1.0)
+
+
+@message(
+    errors.DonatedError,
+    "The buffer of args[1] was donated earlier and is gone.",
+    "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "
+    "argument.",
+)
+def donated_array_used_again():
+    x = jnp.ones(3)
+    call = liftnn.jit(lambda model, x: model.w * x, donate_argnums=1)
+    call(Affine(), x)
+    call(Affine(), x)
+
+
+@message(
+    errors.StructureError,
+    "This program was compiled for arguments of another structure:",
+    "args[0].mode: 'train' -> 'eval'",
+    "args[0].a0: added, 0",
+    "args[0].a1: added, 1",
+    "args[0].a2: added, 2",
+    "args[0].a3: added, 3",
+    "args[0].a4: added, 4",
+    "args[0].a5: added, 5",
+    "args[0].a6: added, 6",
+    "... and 3 more",
+    "Lower and compile again for the new structure, or call the jitted function itself.",
+)
+def compiled_for_another_structure():
+    model = Affine()
+    compiled = liftnn.jit(step).lower(model, 1.0).compile()
+    model.mode = "eval"
+    for i in range(10):
+        setattr(model, f"a{i}", i)
+    compiled(model, 1.0)
+
+
+@message(
+    errors.ArgumentError,
+    "(None,) is not a tree prefix of the positional arguments that are not static: (*, *).",
+    "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
+    "StateSharding) tells apart.",
+)
+def in_shardings_for_too_few_arguments():
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    liftnn.jit(step, in_shardings=(None,), out_shardings=sharding)(Affine(), 1.0)
