@@ -270,3 +270,34 @@ def test_hooks_run_once_a_trace():
         step(v)
     assert log == [0]
     assert jax.tree.leaves(v)[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_scan_takes_the_name_of_the_scanned_axis_away_inside_and_puts_it_back(axis):
+    def make_layer(carry, x):
+        return carry, make(x, sharding=("in", "out"))
+
+    layers = liftnn.scan(
+        make_layer, out_axes=(liftnn.Carry, axis), transform_metadata={"partition_name": "layers"}
+    )(0.0, jnp.ones((4, 2, 3)))[1]
+    names = ("in", "out")
+    assert layers.w.sharding == (*names[:axis], "layers", *names[axis:])
+    metadata, seen = layers.w._metadata, []
+
+    def double(x, layer):
+        seen.append(layer.w.sharding)
+        layer.w.value = 2 * layer.w
+        layer.new = liftnn.Param(jnp.full(3, x), sharding=("in",))
+        return x
+
+    scanned = liftnn.scan(
+        double,
+        in_axes=(liftnn.Carry, axis),
+        out_axes=liftnn.Carry,
+        transform_metadata={"partition_name": "layers"},
+    )
+    scanned(1.0, layers)
+    assert layers.w._metadata is metadata
+    assert set(seen) == {names}
+    assert layers.w.value.tolist() == jnp.full(layers.w.shape, 2.0).tolist()
+    assert layers.new.sharding == ("in", "layers") if axis else ("layers", "in")

@@ -163,6 +163,7 @@ NESTED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")  # all cases share one function
 @pytest.mark.parametrize("name", NESTED)
 def test_donation_is_ignored_inside_another_transform(name, donating):
     model = Affine()

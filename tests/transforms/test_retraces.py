@@ -110,8 +110,7 @@ def test_a_cleared_cache_is_logged_as_such(log):
     call.clear_cache()
     call(Affine(), 1.0)
     assert log == [
-        HEAD.format(2)
-        + "the arguments are as before: the caches were cleared, JAX's configuration has changed, or "
+        HEAD.format(2) + "the arguments are as before: a cache was cleared, JAX's configuration changed, or "
         "threads trace at once."
     ]
 

@@ -96,6 +96,11 @@ class LoopAxes:
             self._check_room(place, x, found[place], result.change)
         return found
 
+    def of_new(self, result: Result) -> list[Prefix]:
+        """The axis of each Variable that a step made, in the order of `Result.new`."""
+        axes = self.of_result(result)
+        return [axes[place] for place in result_places(self.plan, result.change).new]
+
     def _check_room(self, place: Place, x: Any, axis: Prefix, change: Change) -> None:
         """Refuses an axis to stack the steps along that an array has no room for."""
         for shape in map(jnp.shape, jax.tree.leaves(x)):

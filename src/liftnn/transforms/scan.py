@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.loop_axes import Carry, LoopAxes, without_carry
 from liftnn.lifting.places import Place, open_arguments
-from liftnn.lifting.pure import PureCall
+from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.axes import check_axes, find_bad_input
+from liftnn.transforms.axis_metadata import adapt_metadata
 from liftnn.transforms.functions import trace_once
 from liftnn.transforms.lanes import count_lanes, lane_keys
 from liftnn.transforms.vmap import Vmapped
@@ -34,6 +36,7 @@ def scan(
     in_axes: Any = (Carry, 0),
     out_axes: Any = (Carry, 0),
     split_rngs: bool = False,
+    transform_metadata: Mapping[str, Any] | None = None,
 ) -> Lifted:
     """Calls a function once for each slice of its arguments, in order, as `jax.lax.scan`, compiled as one step.
 
@@ -54,6 +57,8 @@ def scan(
         along. A module that was an argument keeps its own. The default is `(Carry, 0)`.
       split_rngs: Whether a shared `Rngs` gives each step keys of its own, as in `vmap`; its counts then go up as in
         one step. The default is False: each step draws the next keys, as in a Python loop.
+      transform_metadata: The name of the scanned axis in the metadata of Variables, under `PARTITION_NAME`, and what it
+        is called in other entries, as in `vmap`. The default, None, leaves metadata alone.
 
     Returns:
       The function that runs all steps. It returns what `f` returns, with the carry of the last step.
@@ -61,7 +66,8 @@ def scan(
     Raises:
       AliasingError: When called, if a Variable is reached with two different axes.
       ArgumentError: When called, if `in_axes`, `out_axes` or `length` do not fit.
-      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`.
+      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`; when called, if
+        `transform_metadata` is no mapping.
       StructureError: When called, if a step leaves another structure, or other shapes and dtypes, than it found, and
         there is more than one; the message shows the difference by path.
 
@@ -77,7 +83,7 @@ def scan(
     check_axes("out_axes", without_carry(out_axes))
     lifted: Vmapped
 
-    def bind(plan: Plan, pure: PureCall) -> PureCall:
+    def bind(plan: Plan, pure: Purified) -> PureCall:
         given, positional = lifted.axes_of(plan), lifted.axes_of_positional(plan)
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
@@ -87,7 +93,8 @@ def scan(
             scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()}
             if split_rngs:
                 scanned |= _split_keys(plan, axes, parts, steps)
-            once = trace_once(plan, pure, f)
+            around = adapt_metadata(plan, transform_metadata, axes.values, axes.of_new)
+            once = trace_once(plan, functools.partial(pure, around=around), f)
             if steps == 1:
                 return run_once(
                     once, axes, parts | {p: jax.tree.map(lambda y: y[0], x) for p, x in scanned.items()}
