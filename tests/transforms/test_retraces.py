@@ -111,7 +111,7 @@ def test_a_cleared_cache_is_logged_as_such(log):
     call(Affine(), 1.0)
     assert log == [
         HEAD.format(2) + "the arguments are as before: a cache was cleared, JAX's configuration changed, or "
-        "threads trace at once."
+        "threads trace at once"
     ]
 
 

@@ -24,7 +24,7 @@ _REMEMBERED = 16
 """How many traces are remembered, to find the one that is most like the new one."""
 _SHOWN = 8
 _UNEXPLAINED = (
-    "the arguments are as before: a cache was cleared, JAX's configuration changed, or threads trace at once."
+    "the arguments are as before: a cache was cleared, JAX's configuration changed, or threads trace at once"
 )
 
 
