@@ -184,6 +184,9 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
 }
 
 
+IN_PLACE = [name for name in TRANSFORMS if name != "map"]
+"""Those that pass the model as it is: the line of `map` stacks its arrays first, and unstacks them afterwards."""
+
 FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
 IMPOSSIBLE = {(outer, "custom_vjp") for outer in FORWARD}
 """Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode."""

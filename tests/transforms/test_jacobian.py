@@ -195,7 +195,7 @@ def test_inside_jit_and_vmap_and_inside_each_other(name):
     ours, theirs = transforms(name)
     model, xs = Pair(), jnp.stack([X, 2 * X])
     mapped = liftnn.vmap(lambda m, x: ours(tanh)(m, x), in_axes=(None, 0))
-    expected = jax.vmap(theirs(plain), in_axes=(None, 0))(params_of(model), xs)
+    expected = jax.jit(jax.vmap(theirs(plain), in_axes=(None, 0)))(params_of(model), xs)
     assert_close(liftnn.jit(mapped)(model, xs), expected)
 
 
