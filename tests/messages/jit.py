@@ -10,22 +10,6 @@ from liftnn import errors
 from tests.messages.registry import message
 from tests.transforms.modules import Affine, step
 
-STATIC = (
-    "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module."
-)
-SHARED = (
-    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing "
-    "it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced."
-)
-ALIASED = "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them."
-EVERYTHING = "Add `...` as the last filter to catch what the others leave, or correct the filter."
-LANES = jnp.arange(2.0)
-
-
-def mapped():
-    """An ensemble of two."""
-    return liftnn.vmap(Affine)(jnp.arange(1.0, 3.0))
-
 
 @message(errors.ArgumentTypeError, "static_argnums must be an int or several, not 'x'.", "Correct it.")
 def static_number_that_is_text():
