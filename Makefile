@@ -26,7 +26,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 slow: $(VENV)/.test
-	LIFTNN_PAIRS=400 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
+	LIFTNN_PAIRS=1000 LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
 	  tests/lifting/test_conformance.py $(ARGS)
 	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest tests/lifting/test_state_machine.py $(ARGS)
 

@@ -6,7 +6,10 @@ the transform. A new transform is one more line here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import os
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -190,6 +193,23 @@ IN_PLACE = [name for name in TRANSFORMS if name != "map"]
 FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
 IMPOSSIBLE = {(outer, "custom_vjp") for outer in FORWARD}
 """Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode."""
+
+PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
+
+
+def some(cases: Sequence[Any], variable: str, count: int) -> list[Any]:
+    """Some cases, always the same ones.
+
+    Args:
+      cases: All cases.
+      variable: The environment variable that says how many; it may be more than there are.
+      count: How many if it is not set.
+
+    Returns:
+      The cases.
+    """
+    count = min(len(cases), int(os.environ.get(variable, str(count))))
+    return random.Random(0).sample(list(cases), count)
 
 
 # --- loops of several steps, which a function that changes structure cannot take

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import itertools
-import os
-import random
 import types
 import weakref
 from collections.abc import Callable
@@ -28,7 +25,7 @@ from tests.effects import (
     write_back_and_forth,
 )
 from tests.same import assert_same, has_tracer
-from tests.transform_table import IMPOSSIBLE, IN_PLACE, TRANSFORMS
+from tests.transform_table import IN_PLACE, PAIRS, TRANSFORMS, some
 
 X = jnp.linspace(-1.0, 1.0, 3)
 VALUE_EFFECTS = (
@@ -39,9 +36,7 @@ VALUE_EFFECTS = (
     set_other_kinds_of_value,
     draw_randomness,
 )
-PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
-SAMPLE = random.Random(0).sample(PAIRS, int(os.environ.get("LIFTNN_PAIRS", "50")))
-"""Some of the pairs; `make slow` takes 400."""
+SAMPLE = some(PAIRS, "LIFTNN_CLOSURE_PAIRS", 25)
 SHARED = Model()
 
 

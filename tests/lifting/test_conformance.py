@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import random
 from typing import Any
 
 import jax
@@ -15,15 +13,15 @@ import liftnn
 from tests.alike import find_difference
 from tests.effects import EFFECTS, Effect, Model, everything
 from tests.same import assert_same, has_tracer
-from tests.transform_table import IMPOSSIBLE, LOOPS, TRANSFORMS
+from tests.transform_table import IMPOSSIBLE, LOOPS, PAIRS, TRANSFORMS, some
 
 X = jnp.linspace(-1.0, 1.0, 3)
-PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
-TRIPLES = random.Random(0).sample(
+SOME_PAIRS = some(PAIRS, "LIFTNN_PAIRS", 100)
+TRIPLES = some(
     [x for x in itertools.product(TRANSFORMS, repeat=3) if not IMPOSSIBLE & {x[:2], x[1:], (x[0], x[2])}],
-    int(os.environ.get("LIFTNN_TRIPLES", "10")),
+    "LIFTNN_TRIPLES",
+    10,
 )
-"""Some of the triples; `make slow` takes 200."""
 
 
 def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: int = 2) -> None:
@@ -58,13 +56,13 @@ def test_a_loop_acts_like_the_python_loop_or_says_what_structure_changed(name: s
     assert not has_tracer(model)
 
 
-@pytest.mark.parametrize("outer, inner", PAIRS)
+@pytest.mark.parametrize("outer, inner", SOME_PAIRS)
 def test_nested_transforms_act_like_the_plain_call(outer: str, inner: str) -> None:
     transformed = TRANSFORMS[outer](TRANSFORMS[inner](everything))
     assert_acts_like_the_plain_call(transformed, everything, calls=1)
 
 
-@pytest.mark.parametrize("outer, inner", PAIRS)
+@pytest.mark.parametrize("outer, inner", SOME_PAIRS)
 def test_an_exception_under_nested_transforms_leaves_the_model_as_it_was(outer: str, inner: str) -> None:
     def fails(model: Model, x: jax.Array) -> None:
         everything(model, x)
