@@ -1,6 +1,7 @@
 # Every target makes and reuses .venv by itself; nothing but make and a Python with venv is needed.
 PYTHON ?= python3
 VENV := .venv
+MARKS ?= not thorough
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -23,10 +24,10 @@ mnist: $(VENV)/.examples
 	$(BIN)/python examples/train_mnist/train.py $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" $(ARGS)
 
 slow: $(VENV)/.test
-	LIFTNN_PAIRS=1000 LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
+	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
 	  tests/lifting/test_conformance.py $(ARGS)
 	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest tests/lifting/test_state_machine.py $(ARGS)
 

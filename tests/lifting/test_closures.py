@@ -172,6 +172,7 @@ def run(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x: transformed(Model(), x)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("effect", VALUE_EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_a_captured_model_is_used_as_in_the_plain_call(name: str, effect: Effect) -> None:
@@ -192,6 +193,7 @@ def test_every_way_to_capture_acts_like_the_plain_call(way: Any, name: str) -> N
     assert not has_tracer(model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("outer, inner", SAMPLE)
 def test_what_is_captured_two_deep_acts_like_the_plain_call(outer: str, inner: str) -> None:
     model, reference = Model(), Model()
@@ -219,6 +221,7 @@ def test_what_is_captured_three_deep_acts_like_the_plain_call(way: Any) -> None:
     assert outer.n_traces == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("outer", TRANSFORMS)
 def test_a_model_that_belongs_to_an_outer_transform_is_captured_by_an_inner_one(outer: str) -> None:
     def f(model: Model, x: jax.Array) -> Any:

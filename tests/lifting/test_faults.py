@@ -19,6 +19,8 @@ from tests.effects import EFFECTS, Effect, Model, everything
 from tests.same import assert_same, has_tracer
 from tests.transform_table import IMPOSSIBLE, IN_PLACE, TRANSFORMS
 
+pytestmark = pytest.mark.thorough
+
 X = jnp.linspace(-1.0, 1.0, 3)
 PAIRS = [pair for pair in itertools.product(IN_PLACE, repeat=2) if pair not in IMPOSSIBLE]
 SAMPLE = random.Random(0).sample(PAIRS, 16)
