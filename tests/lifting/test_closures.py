@@ -353,6 +353,7 @@ def test_an_exception_leaves_a_captured_model_as_it_was():
         assert_same(model, Model())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_captured_list_or_dict_that_is_changed_is_an_error_that_leaves_it_as_it_was(name: str) -> None:
     model = Model()

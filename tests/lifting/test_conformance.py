@@ -129,6 +129,7 @@ def test_the_same_object_passed_twice_is_one_object_inside(name: str) -> None:
     TRANSFORMS[name](check)(model, X)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_no_tracer_leaks(name: str) -> None:
     def some(
