@@ -31,7 +31,9 @@ def assert_same(actual: Any, expected: Any) -> None:
             assert x == y, path
             continue
         assert x.dtype == y.dtype, path
-        np.testing.assert_allclose(_numbers(x), _numbers(y), rtol=1e-5, atol=1e-6, err_msg=str(path))
+        numbers, others = _numbers(x), _numbers(y)
+        if not np.array_equal(numbers, others):  # 40 times quicker than the words for a difference
+            np.testing.assert_allclose(numbers, others, rtol=1e-5, atol=1e-6, err_msg=str(path))
 
 
 def _numbers(x: Any) -> np.ndarray:

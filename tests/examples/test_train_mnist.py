@@ -1,13 +1,19 @@
-"""The MNIST example, run as a user runs it: its output, its pictures, and its errors."""
+"""The MNIST example, run as a user runs it: its output, its pictures, and its errors.
+
+What the script prints and draws is seen in a process of its own. Where only a message or a number counts it runs in
+this process, which has JAX loaded already.
+"""
 
 import lzma
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,11 +23,30 @@ TRAIN_LABELS = "train-labels-idx1-ubyte.xz"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def run(*options: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs the example to its end, with environment variables of its own."""
-    command = [sys.executable, str(EXAMPLE / "train.py"), *map(str, options)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **variables}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
+    """Runs the example in this process; what it imports is forgotten afterwards."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    before = set(sys.modules)
+
+    def run(*options: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE / "train.py"), *map(str, options)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        return Outcome(end.value.code, *capsys.readouterr())
+
+    yield run
+    for name in ("data", "models", "options", "plots", "progress"):
+        if name not in before:
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -32,9 +57,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("model, reached", [("cnn", 0.90), ("mlp", 0.80)])
 def test_a_short_run_prints_its_epochs_and_the_accuracy_and_draws_two_pictures(tmp_path, model, reached):
-    result = run(
-        "--model", model, "--limit", "4000", "--batch-size", "64", "--epochs", "1", "--output", tmp_path
-    )
+    options = ["--limit", "4000", "--batch-size", "64", "--epochs", "1", "--output", str(tmp_path)]
+    command = [sys.executable, str(EXAMPLE / "train.py"), "--model", model, *options]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
     assert (result.returncode, result.stderr) == (0, "")
     start, epoch, plots, accuracy = result.stdout.splitlines()
@@ -50,13 +77,10 @@ def test_a_short_run_prints_its_epochs_and_the_accuracy_and_draws_two_pictures(t
         assert (tmp_path / name).read_bytes().startswith(PNG_SIGNATURE)
 
 
-def test_the_seed_decides_the_run(tmp_path):
-    # what the first run compiles, the other two find
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-
+def test_the_seed_decides_the_run(run_here, tmp_path):
     def outcome(seed: str) -> str:
         options = ("--model", "mlp", "--limit", "256", "--epochs", "1", "--output", tmp_path)
-        return run(*options, "--seed", seed, **cache).stdout.splitlines()[1].rpartition(", ")[0]
+        return run_here(*options, "--seed", seed).stdout.splitlines()[1].rpartition(", ")[0]
 
     first, again, other = outcome("1"), outcome("1"), outcome("2")
 
@@ -116,15 +140,15 @@ def put_a_folder(path: Path) -> None:
     ],
 )
 def test_a_data_file_that_is_not_the_original_is_one_line_and_exit_code_2(
-    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], cause: str
+    run_here, folder: Path, tmp_path: Path, spoil: Callable[[Path], None], cause: str
 ):
     path = folder / TRAIN_LABELS
     spoil(path)
 
-    result = run("--data", folder, "--output", tmp_path / "out")
+    result = run_here("--data", folder, "--output", tmp_path / "out")
 
     message = f"train.py: error: {path} {cause}; copy it from {DATA}, or leave --data out\n"
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
+    assert result == (2, "", message)
 
 
 def test_the_remedy_for_a_file_of_the_repository_is_git_checkout(tmp_path):
@@ -153,8 +177,8 @@ def test_the_remedy_for_a_file_of_the_repository_is_git_checkout(tmp_path):
         (["--output", __file__], f"argument --output: cannot make the folder {__file__} (File exists)"),
     ],
 )
-def test_a_wrong_option_is_named_with_exit_code_2(options: list[str], message: str):
-    result = run(*options)
+def test_a_wrong_option_is_named_with_exit_code_2(run_here, options: list[str], message: str):
+    result = run_here(*options)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == f"train.py: error: {message}"
