@@ -4,7 +4,7 @@ A Hypothesis state machine keeps two worlds of modules that are changed alike. I
 other they are called plainly; after each call outputs and worlds must be the same. What goes wrong here is a plan that
 was used although the structure had changed, or a commit that missed something.
 
-The number of sequences comes from the Hypothesis profile; `make slow` runs a hundred times as many.
+`make slow` tries a hundred times as many sequences.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import liftnn
 from tests.same import assert_same
 
 SEQUENCES = int(os.environ.get("LIFTNN_SEQUENCES", "2000"))
+PART = 1000
+"""Sequences are tried in parts, each with a seed of its own: a process can hold only so many compiled programs."""
 STATICS = (0, 1, True, 0.5, "x", (1, 2), None)
 NAMES = ("p", "q", "r")
 
@@ -289,13 +291,18 @@ def _models(world: World, count: int, order: bool) -> Iterator[Any]:
     return iter(models[:count])
 
 
-TestJitIsPlainPython = Machine.TestCase
-TestJitIsPlainPython.settings = hypothesis.settings(
-    max_examples=SEQUENCES,
-    stateful_step_count=8,
-    deadline=None,
-    database=None,
-    derandomize="LIFTNN_SEQUENCES" not in os.environ,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
-TestJitIsPlainPython = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")(TestJitIsPlainPython)
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+@pytest.mark.parametrize("part", range(SEQUENCES // PART))
+def test_between_any_changes_a_jitted_function_acts_like_the_plain_one(part: int):
+    for _, jitted, _ in FUNCTIONS.values():
+        jitted.clear_cache()
+    jax.clear_caches()
+    machine = hypothesis.seed(part)(type("Machine", (Machine,), {}))
+    settings = hypothesis.settings(
+        max_examples=PART,
+        stateful_step_count=8,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    stateful.run_state_machine_as_test(machine, settings=settings)
