@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import types
 import warnings
 import weakref
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from liftnn.transforms.retraces import Trace, Traces
 from tests.transforms.modules import Affine, Holder
 
 HEAD = "liftnn.jit of forward is traced again (trace {}):\n"
@@ -146,3 +148,19 @@ def test_a_captured_object_that_is_found_late_counts_as_one_trace(log):
     call(1.0)
     assert call.n_traces == 1
     assert log == []
+
+
+def test_a_trace_that_another_thread_ends_in_the_middle_of_an_explanation_does_no_harm():
+    traces = Traces("liftnn.jit of forward", None)
+
+    class Graph:
+        """A structure that takes its time to be compared: meanwhile another trace ends."""
+
+        def __eq__(self, other: object) -> bool:
+            traces._recent.append(last)
+            return True
+
+    last = Trace(types.SimpleNamespace(graph=Graph(), variables=(), array_name=str), ("float32[1]",))
+    traces.end(last)
+    traces.end(last._replace(types=("float32[2]",)))
+    assert traces.count == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -48,12 +49,13 @@ class Traces:
       most: How many there may be; None for any number.
     """
 
-    __slots__ = ("_explained", "_most", "_name", "_recent", "count")
+    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count")
 
     def __init__(self, name: str, most: int | None):
         self._name = name
         self._most = most
         self.count = 0
+        self._lock = threading.Lock()
         self._explained = 0
         self._recent: collections.deque[Trace] = collections.deque(maxlen=_REMEMBERED)
 
@@ -85,7 +87,8 @@ class Traces:
         Args:
           trace: The trace.
         """
-        self.count += 1
+        with self._lock:
+            self.count += 1
         if self.count > 1:
             head, cause = f"{self._name} is traced again (trace {self.count})", self._cause(trace)
             logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
@@ -97,11 +100,12 @@ class Traces:
 
     def _cause(self, trace: Trace) -> str:
         """What differs from the earlier trace that is most like this one; the empty string if nothing does."""
-        if not self._recent:
+        recent = self._recent.copy()  # another thread may add to it
+        if not recent:
             return ""
-        alike = [t for t in self._recent if t.plan.graph == trace.plan.graph]
+        alike = [t for t in recent if t.plan.graph == trace.plan.graph]
         if not alike:
-            return describe_difference(self._recent[-1].plan.graph, trace.plan.graph, name_argument)
+            return describe_difference(recent[-1].plan.graph, trace.plan.graph, name_argument)
         before = min(
             reversed(alike), key=lambda t: sum(a != b for a, b in zip(t.types, trace.types, strict=True))
         )
