@@ -231,4 +231,4 @@ def test_plans_of_models_that_die_in_other_threads_are_forgotten():
             del model
 
     run(work)
-    assert len(call._plans.plans) == 0
+    assert len(call.plans.plans) == 0

@@ -51,7 +51,7 @@ def test_an_object_at_the_address_of_a_dead_module_does_not_get_its_plan():
         assert float(call(model, X)) == float(total(model, X))
         del model
     assert again
-    assert call._plans.plans == call._plans._direct == {}
+    assert call.plans.plans == call.plans.direct == {}
 
 
 def test_the_type_of_the_first_call_does_not_slow_down_the_others(monkeypatch):
@@ -61,7 +61,7 @@ def test_the_type_of_the_first_call_does_not_slow_down_the_others(monkeypatch):
         call(model, x)
         call(model, x)
         call(model, x)
-        monkeypatch.setattr(type(call), "_call", None)
+        monkeypatch.setattr(type(call), "call_otherwise", None)
         call(model, x)
         monkeypatch.undo()
 
@@ -69,5 +69,5 @@ def test_the_type_of_the_first_call_does_not_slow_down_the_others(monkeypatch):
 def test_functions_of_arrays_alone_are_found_too(monkeypatch):
     call = liftnn.jit(lambda x, y: x + y)
     call(X, X)
-    monkeypatch.setattr(type(call), "_call", None)
+    monkeypatch.setattr(type(call), "call_otherwise", None)
     assert call(X, X).tolist() == [2.0, 2.0]

@@ -185,8 +185,8 @@ def test_fresh_models_leave_nothing_behind() -> None:
         both(other, Model())
     gc.collect()
     assert call.n_traces == both.n_traces == 1
-    assert len(call._plans.plans) == 0
-    assert len(both._plans.plans) == 0
+    assert len(call.plans.plans) == 0
+    assert len(both.plans.plans) == 0
     assert len(other._plans) <= 1
     assert sum(isinstance(x, Model) for x in gc.get_objects()) == 1
 

@@ -24,14 +24,15 @@ class PlanCache:
     too. When one of the modules dies the plan is forgotten, before another object can have the same id.
     """
 
-    __slots__ = ("__weakref__", "_direct", "_owned", "_position", "plans")
+    __slots__ = ("__weakref__", "_owned", "direct", "plans", "position")
 
     def __init__(self) -> None:
         self.plans: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
-        self._direct: dict[int, weakref.ref[WarmPlan]] = {}
-        """The plans of calls with modules and arrays alone, by position: the last one for each first module."""
-        self._position: int | None = None
-        """The position of that module, None if there is none."""
+        self.direct: dict[int, weakref.ref[WarmPlan]] = {}
+        """The plans of calls with modules and arrays alone, by position: the last one for each first module, by its
+        id, and at 0 the last one without a module."""
+        self.position: int | None = None
+        """The position of that module in the last call that got a plan, None if there is none."""
         self._owned: dict[tuple[Any, ...], WarmPlan] = {}
 
     def key(self, treedef: Any, leaves: Sequence[Any], has_static: bool) -> tuple[Any, ...]:
@@ -45,21 +46,6 @@ class PlanCache:
         reference = self.plans.get(key)
         plan = None if reference is None else reference()
         return plan if plan is not None and plan.is_current() else None
-
-    def find_direct(self, args: tuple[Any, ...]) -> WarmPlan | None:
-        """The plan for positional arguments that are modules and arrays, found without flattening them."""
-        position = self._position
-        try:
-            reference = self._direct.get(0 if position is None else id(args[position]))
-        except IndexError:
-            return None
-        plan = None if reference is None else reference()
-        if plan is None or len(args) != len(plan.tokens):
-            return None
-        for x, token in zip(args, plan.tokens):  # noqa: B905  # one length; `strict` costs
-            if type(x) is not token and id(x) != token:
-                return None
-        return plan if plan.is_current() else None
 
     def add(
         self,
@@ -106,7 +92,7 @@ class PlanCache:
         self, key: tuple[Any, ...], direct: tuple[Any, ...] | None, plan: WarmPlan, objects: list[Any]
     ) -> None:
         """Gives the plan to its owner, and sees to it that it ends with each of the arguments."""
-        plans, directs, owned, watch = self.plans, self._direct, self._owned, plan.watch
+        plans, directs, owned, watch = self.plans, self.direct, self._owned, plan.watch
         plan.cache = weakref.ref(self)
         if direct is not None:
             self.make_direct(direct, plan)
@@ -129,17 +115,19 @@ class PlanCache:
         plans[key] = weakref.ref(plan)
 
     def make_direct(self, args: tuple[Any, ...], plan: WarmPlan) -> None:
-        """Lets `find_direct` find a plan for arguments like these, in place of the one it found so far."""
+        """Lets `WarmCalls` find a plan for arguments like these, in place of the one it found so far."""
         position = next((i for i, x in enumerate(args) if isinstance(x, _OBJECTS)), None)
-        plan.tokens = tuple([id(x) if isinstance(x, _OBJECTS) else type(x) for x in args])
+        plan.tokens = tuple(
+            [id(x) if isinstance(x, _OBJECTS) and i != position else type(x) for i, x in enumerate(args)]
+        )
         plan.address = 0 if position is None else id(args[position])
-        self._position = position
-        self._direct[plan.address] = weakref.ref(plan)
+        self.position = position
+        self.direct[plan.address] = weakref.ref(plan)
 
     def clear(self) -> None:
         """Forgets all plans."""
         self.plans.clear()
-        self._direct.clear()
+        self.direct.clear()
         self._owned.clear()
 
 

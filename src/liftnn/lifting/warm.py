@@ -8,10 +8,7 @@ of their Variables, and knows when it is out of date:
   element by element, by identity. A set, or another static value that can change in place, is compared with a copy.
 - Bare arrays are values; they are read from where they stand at each call.
 
-So a warm call costs, on one core of 2026 and right after a program has run, which leaves little of all this in the
-caches: finding the plan, 0.7 us and 0.1 for each argument; asking whether it is current, 0.3 us, and 0.5 more and 25 ns
-for each element if there are lists or dicts; 15 ns for each Variable read, and as much for each one written; 60 ns for
-each array if the call donates; closing, 0.5 us; and what `jax.jit` costs for a flat list, less than for nested dicts.
+What a call costs that has a plan says `warm_call.py`.
 
 Who keeps whom alive: the first module among the arguments owns the plan, the function refers to it weakly, and the plan
 refers to the arguments weakly. So a dead model frees its plans, and a dead function is forgotten when the next plan is
@@ -22,94 +19,24 @@ from __future__ import annotations
 
 import collections
 import functools
-import itertools
 import operator
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
 import jax
 
 from liftnn.graph import frames
-from liftnn.graph.description import ARRAY, KEEP, Description, NodeSpec
+from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE
-from liftnn.graph.merge import Change
 from liftnn.graph.static import Snapshot, Static
 from liftnn.graph.variable import make_variable
 from liftnn.graph.watch import changes, set_watches, start_watch
 from liftnn.lifting.compact import Outcome
 from liftnn.lifting.lift import Call, commit_result
+from liftnn.lifting.rebind import Rebind, find_rebind
 from liftnn.trees import is_array, make_picker
-
-
-class Rebind:
-    """What a program does each time it sets bare arrays, or replaces Variables by new ones alike, and nothing else.
-
-    Args:
-      stored: Node and key of each bare array.
-      placed: Node that holds a replaced Variable, the attribute, and which of the new ones goes there.
-      made: Class and metadata of each new Variable, and the number of the one it replaces.
-    """
-
-    __slots__ = ("made", "placed", "stored")
-
-    def __init__(
-        self,
-        stored: list[tuple[int, Any]],
-        placed: list[tuple[int, Any, int]],
-        made: list[tuple[type, Any, int]],
-    ):
-        self.stored = stored
-        self.placed = placed
-        self.made = made
-
-
-def find_rebind(change: Change, graph: Description) -> Rebind | None:
-    """Whether a change leaves the structure as it was, but for new arrays and new Variables in place of old ones.
-
-    Args:
-      change: The change.
-      graph: The structure before.
-
-    Returns:
-      What to do to repeat it, or None.
-    """
-    old_of: dict[int, int] = {}
-    stored: list[tuple[int, Any]] = []
-    placed: list[tuple[int, Any, int]] = []
-    for number, spec in change.changed:
-        before = graph.specs[number]
-        if spec.kind not in (MODULE, LIST, DICT) or spec[:4] != before[:4]:
-            return None
-        for key, edge, old in zip(spec.keys, spec.edges, before.edges, strict=True):
-            if edge is ARRAY and old is ARRAY:
-                stored.append((number, key))
-            elif edge is not KEEP and edge != old:
-                if type(edge) is not int or edge < change.known or type(old) is not int:
-                    return None
-                placed.append((number, key, edge - change.known))
-                if old_of.setdefault(edge, old) != old or spec.kind is not MODULE:
-                    return None
-    if not _alike(change, graph, old_of, len(placed)):
-        return None
-    made = [(spec.type, spec.extra, old_of[number]) for number, spec in enumerate(change.new, change.known)]
-    return Rebind(stored, placed, made)
-
-
-def _alike(change: Change, graph: Description, old_of: dict[int, int], places: int) -> bool:
-    """Whether all new nodes are Variables like the ones they replace, everywhere that those stood."""
-    for number, spec in enumerate(change.new, change.known):
-        if (
-            spec.kind is not VARIABLE
-            or spec.keys
-            or number not in old_of
-            or spec != graph.specs[old_of[number]]
-        ):
-            return False
-    replaced = set(old_of.values())
-    held = [e for edges in (graph.edges, *(s.edges for s in graph.specs)) for e in edges if type(e) is int]
-    return len(replaced) == len(old_of) and sum(e in replaced for e in held) == places
 
 
 class _Return:
@@ -157,8 +84,8 @@ class WarmPlan:
         self.graph = call.plan.graph
         self.program = call.bound
         self.roots = roots
-        self._containers: list[Iterable[Any]] = []
-        self._elements: list[Any] = []
+        self._lists: list[tuple[Any, list[Any]]] = []
+        self._dicts: list[tuple[Any, list[Any], list[Any]]] = []
         self._mixed: list[tuple[Any, NodeSpec, list[Any]]] = []
         self._sets: list[tuple[Any, Snapshot]] = []
         self._arrays: list[Callable[[], Any]] = []
@@ -166,21 +93,27 @@ class WarmPlan:
         self._returns: dict[int, _Return] = {}
         self.cache: Any = None
         self.tokens: tuple[Any, ...] = ()
-        """Of each argument its identity if it is a module, else its type; see `PlanCache.find_direct`."""
+        """Of each argument its identity if it is a module, else its type; of the first module its type too."""
         self.address: int | None = None
-        """Where `PlanCache.find_direct` looks for it; None if its arguments are not modules and arrays alone."""
+        """Where `WarmCalls` looks for it; None if its arguments are not modules and arrays alone."""
         self.references: list[Any] = []
         for number, (x, spec) in enumerate(zip(call.objects, self.graph.specs, strict=True)):
             self._remember(x, spec, number in call.plan.captured)
-        self._pick = make_picker([i for i, e in enumerate(self.graph.edges[:size]) if e is ARRAY])
+        self.pick = make_picker([i for i, e in enumerate(self.graph.edges[:size]) if e is ARRAY])
         self.cells: list[Any] = [call.objects[n]._cell for n in call.plan.variables]
         self.root_slots = {call.plan.slots[n]: leaf for leaf, n in roots.items() if n in call.plan.slots}
         for slot in self.root_slots:
             self.cells[slot] = None
         for number in roots.values():
             self.call.objects[number] = None
-        self._others = bool(self._mixed or self._sets or self._pinned or call.checks)
-        self._fixed = not (self._elements or self._others)
+        self._others = bool(self._dicts or self._mixed or self._sets or self._pinned or call.checks)
+        self.fixed = not (self._lists or self._others)
+        """Whether nothing can have changed as long as the watch is valid."""
+        self.donates = call.bound.donates
+        self.jitted = None if self._arrays or self.root_slots or call.bound.divides else call.bound.jitted
+        """The compiled function, if what it takes is the values of the Variables and the bare arguments."""
+        self.only: _Return | None = None
+        """How the first of the outcomes is put back, if that is no more than writing the values of Variables."""
         self.watch = start_watch([x for x in call.objects if hasattr(type(x), "__graph_node__")], since)
         self.watch.plan = weakref.ref(self)
 
@@ -193,11 +126,9 @@ class WarmPlan:
             raise UnfitError  # another thread has changed it since the walk
         has_array = any(e is ARRAY for e in spec.edges)
         if type(x) in _SEQUENCES and not has_array:
-            self._containers += (x, _END)
-            self._elements += (*children, *_END)
+            self._lists.append((x, list(children)))
         elif type(x) in _MAPPINGS and not has_array:
-            self._containers += (x, _END, x.values(), _END)
-            self._elements += (*keys, *_END, *children, *_END)
+            self._dicts.append((x, list(keys), list(children)))
         elif spec.kind in (LIST, DICT, DATACLASS, PYTREE):
             kept = [None if e is ARRAY else c for e, c in zip(spec.edges, children, strict=True)]
             self._mixed.append((x, spec, kept))
@@ -220,7 +151,7 @@ class WarmPlan:
           The output.
         """
         values = self.values(leaves) if self.root_slots else [cell.value for cell in self.cells]
-        arrays = self._pick(leaves)
+        arrays = self.pick(leaves)
         if self._arrays:
             arrays += tuple([read() for read in self._arrays])
         program = self.program
@@ -237,15 +168,30 @@ class WarmPlan:
         """Whether the modules still have the structure that the plan was made for."""
         if not self.watch.valid:
             return False
-        if self._fixed:
+        if self.fixed:
             return True
-        try:  # the loop is in C; each container ends with a mark that no other has, which tells their lengths too
-            if not all(map(is_, itertools.chain.from_iterable(self._containers), self._elements)):
-                return False
-        except RuntimeError:  # another thread is changing one of them
+        try:
+            for x, kept in self._lists:
+                if len(x) != len(kept):
+                    return False
+                if len(kept) > _MANY:
+                    if not all(map(is_, x, kept)):
+                        return False
+                    continue
+                i = 0
+                for child in x:
+                    if child is not kept[i]:
+                        return False
+                    i += 1
+            return not self._others or self._are_others_current()
+        except (RuntimeError, IndexError):  # another thread is changing one of them
             return False
-        if not self._others:
-            return True
+
+    def _are_others_current(self) -> bool:
+        """The same for what is rarer than lists."""
+        for x, kept_keys, kept in self._dicts:
+            if len(x) != len(kept) or not all(map(is_, x, kept_keys)) or not all(map(is_, x.values(), kept)):
+                return False
         for x, spec, kept in self._mixed:
             extra, keys, children = spec.kind.open(x)
             if keys != spec.keys or extra != spec.extra or not all(map(_same, children, kept, spec.edges)):
@@ -274,28 +220,30 @@ class WarmPlan:
           The output.
         """
         if self.program.grouped:
-            self._check_plain()
+            self.check_plain()
             return self._close_fully(leaves, returned)
         how = self._returns.get(len(returned))
         if how is None:
-            self._check_plain()
+            self.check_plain()
             how = _Return(self, self.program.outcomes.of(returned), returned[1])
             self._returns[len(returned)] = how
+            if len(returned) == 2 and how.simple and how.rebind is None:
+                self.only = how
         if not how.simple:
-            self._check_plain()
+            self.check_plain()
             return self._close_fully(leaves, returned)
         out, parts = returned[0], returned[1]
         if parts is None:
             return out
         if type(parts[0]) is not how.kind or how.rebind is not None:
-            self._check_plain()
+            self.check_plain()
         for cell, x in zip(how.written, parts):  # noqa: B905  # the longer one ends with parts that are no updates
             cell.value = x
         if how.rebind is not None:
             self._rebind(how.rebind, leaves, parts[len(how.written) : how.first_new], parts[how.first_new :])
         return out
 
-    def _check_plain(self) -> None:
+    def check_plain(self) -> None:
         """Refuses to write what was computed under a raw JAX transform."""
         if not frames.is_plain():
             written = next(x for x in self.call.objects if hasattr(type(x), "__graph_node__"))
@@ -360,8 +308,8 @@ class WarmPlan:
         return commit_result(self.call, self.program.result(returned), self._objects(leaves))
 
 
-_END = (object(),)
-"""Comes after the elements of each container, and stands in no other."""
+_MANY = 64
+"""How many elements a C loop takes to be quicker than one in Python, whose start costs a tenth of it."""
 _SEQUENCES = {list, collections.deque}
 _MAPPINGS = {dict, collections.OrderedDict}
 

@@ -18,6 +18,7 @@ from liftnn.lifting.plan_cache import PlanCache
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.signature import select
+from liftnn.lifting.warm_call import WarmCalls
 from liftnn.transforms.program import Program
 from liftnn.transforms.retraces import Traces
 from liftnn.transforms.stages import Lowered, Traced
@@ -103,7 +104,7 @@ def jit(
     return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written, max_traces)
 
 
-class Jitted(WithStatic):
+class Jitted(WarmCalls, WithStatic):
     """A compiled function: calls it, and gives its stages and counts.
 
     Args:
@@ -141,32 +142,21 @@ class Jitted(WithStatic):
         self._donate_written = donate_written
         self._shardings = tuple(map(as_prefixes, shardings))
         self._jit_options = options
-        self._plans = PlanCache()
+        self.plans = PlanCache()
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls the compiled function."""
-        if not kwargs and not frames.open_frames:
-            plan = self._plans.find_direct(args)
-            if plan is not None:
-                try:
-                    return plan.run(args)
-                except TypeError:  # an argument or value that JAX cannot take
-                    pass
-        return self._call(args, kwargs)
-
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that is not among the simplest: with keywords, trees, static arguments, or inside a transform."""
         if not frames.is_plain():
-            return super().__call__(*args, **kwargs)
+            return WithStatic.__call__(self, *args, **kwargs)
         marked = self._arguments((*self._first, *args), kwargs)
         tree = marked if self._stored is None else (*marked, self._stored)
         leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_variable)
-        key = self._plans.key(treedef, leaves, bool(self._static))
-        plan = self._plans.find(key)
+        key = self.plans.key(treedef, leaves, bool(self._static))
+        plan = self.plans.find(key)
         if plan is None:
             return self._call_first(key, leaves, args, kwargs)
         if plan.address is not None:  # the last call was another one
-            self._plans.make_direct(args, plan)
+            self.plans.make_direct(args, plan)
         try:
             return plan.run(tuple(leaves))
         except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
@@ -178,7 +168,7 @@ class Jitted(WithStatic):
         call, returned = self._run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
         carries = kwargs or self._first or self._static or self._stored
         simple = not carries and len(leaves) == len(args) and all(map(operator.is_, leaves, args))
-        plan = self._plans.add(key, args if simple else None, call, leaves, since)
+        plan = self.plans.add(key, args if simple else None, call, leaves, since)
         if plan is not None:
             return plan.close(leaves, returned)
         return self._close(call, call.bound.result(returned))
@@ -238,7 +228,7 @@ class Jitted(WithStatic):
         for _, bound in self._bound.values():
             bound.clear_cache()
         self._bound.clear()
-        self._plans.clear()
+        self.plans.clear()
 
     def output_of(self, call: Call, result: Result) -> Any:
         """The output of a result that must not touch the arguments."""

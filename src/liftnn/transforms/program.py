@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.tree_util import all_leaves
 
 from liftnn.graph import frames
 from liftnn.graph.static import Static
@@ -28,7 +27,7 @@ from liftnn.lifting.prefix import (
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.donation import deleted_error, find_written, unshare
-from liftnn.trees import make_picker
+from liftnn.trees import are_distinct_leaves, make_picker
 
 
 class Program:
@@ -58,6 +57,8 @@ class Program:
         reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
+        self.divides = False
+        """Whether the compiled function takes what it donates apart from the rest, as it is not just all values."""
         self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
@@ -69,14 +70,13 @@ class Program:
         self._arrays = _Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
 
         def call(*parts: Any) -> Any:
-            values, arrays = self._join(*parts) if self.donates else map(list, parts)
+            values, arrays = self._join(*parts) if self.divides else map(list, parts)
             result = pure(values, arrays)
             result = result._replace(updates=self._values.complete(result.updates, values))
             return self._group(result) if self.grouped else self.outcomes.compact(result)
 
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
-        call.__signature__ = _DIVIDED if self.donates else _WHOLE  # type: ignore[attr-defined]
         self._call, self._options = call, options
         self.jitted: Any = None
         self._nested: Any = None
@@ -87,11 +87,11 @@ class Program:
         """Makes the compiled functions, once it is known what is donated."""
         options = self._options
         places = self._values.places[0], self._arrays.places[0]
-        self._whole = places == (list(range(len(self.plan.variables))), [])
-        """Whether it donates all values and no bare array: what `_split` gives is then known."""
+        self.divides = self.donates and places != (list(range(len(self.plan.variables))), [])
+        self._call.__signature__ = _DIVIDED if self.divides else _WHOLE  # type: ignore[attr-defined]
         if self.grouped:
             given = self._shardings[0], tuple(self._shardings[1])
-            given = self._split(*given) if self.donates else given
+            given = self._split(*given) if self.divides else given
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
         self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
         self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
@@ -129,14 +129,8 @@ class Program:
             self._values.widen(find_written(self._pure, values, arrays))
             self.is_abstract = False
             self._compile()
-        if self._whole:
-            given, kept = (values, ()), ([], arrays)
-        else:
-            given, kept = self._split(values, arrays)
-        every = [*values, *arrays]
-        if all_leaves(every) and len(set(map(id, every))) == len(
-            every
-        ):  # nearly always; 60 ns for each array
+        given, kept = self._split(values, arrays) if self.divides else (values, arrays)
+        if are_distinct_leaves([*values, *arrays]):  # nearly always
             return given, kept
         return unshare(given, kept), kept
 

@@ -1,0 +1,88 @@
+"""A warm call of a compiled function, from its arguments to its result, in one piece.
+
+All of it stands in one function, and in loops rather than in calls of `zip`, `map` and comprehensions. It runs right
+after a program has, which leaves little of Python in the processor's caches, and there a call, even of C, costs several
+times what it costs by itself: 1.3 us for a `zip` over two arguments, where a loop that counts takes 0.5.
+
+The comments say what each part adds to `jax.jit` over a flat list, on one core of 2026 with Python 3.11. What a call
+has to have in any case, a frame of Python with `*args` and `**kwargs`, is 0.8 us.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liftnn.graph import frames
+from liftnn.lifting.plan_cache import PlanCache
+from liftnn.lifting.warm import WarmPlan
+from liftnn.trees import are_distinct_leaves
+
+
+class WarmCalls:
+    """The calls of a compiled function: warm ones are made here, the others by `call_otherwise`."""
+
+    plans: PlanCache
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Calls the compiled function."""
+        if kwargs or frames.open_frames:
+            return self.call_otherwise(args, kwargs)
+        plans = self.plans  # to find the plan, 0.6 us
+        try:
+            key = 0 if plans.position is None else id(args[plans.position])
+        except IndexError:
+            return self.call_otherwise(args, kwargs)
+        plan = plans.direct.get(key, _nobody)()
+        if plan is None or len(args) != len(plan.tokens):
+            return self.call_otherwise(args, kwargs)
+        tokens = plan.tokens  # to know the arguments again, 0.5 us for two
+        i = 0
+        for x in args:
+            if type(x) is not tokens[i] and id(x) != tokens[i]:
+                return self.call_otherwise(args, kwargs)
+            i += 1
+        # nothing if there are no lists or dicts; else 0.7 us, and 30 ns for each element
+        if not (plan.watch.valid if plan.fixed else plan.is_current()):
+            return self.call_otherwise(args, kwargs)
+        if plan.jitted is None:
+            return self.call_planned(plan, args, kwargs)
+        values: list[Any] = []  # 0.4 us, and 30 ns for each Variable
+        for cell in plan.cells:
+            values.append(cell.value)  # a comprehension is a call on Python 3.11
+        arrays = plan.pick(args)  # 0.4 us
+        if plan.donates and not are_distinct_leaves([*values, *arrays]):
+            return self.call_planned(plan, args, kwargs)
+        try:
+            returned = plan.jitted(values, arrays)
+        except TypeError:  # an argument or value that JAX cannot take
+            return self.call_otherwise(args, kwargs)
+        except Exception as error:
+            plan.program.explain(error, values, arrays)
+            raise
+        how = plan.only
+        if how is None or len(returned) != 2:
+            return plan.close(args, returned)
+        out, parts = returned
+        if parts is not None:
+            if type(parts[0]) is not how.kind:
+                plan.check_plain()
+            i = 0  # 30 ns for each Variable
+            for cell in how.written:
+                cell.value = parts[i]
+                i += 1
+        return out
+
+    def call_planned(self, plan: WarmPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A warm call whose plan asks for more than the values of Variables and the bare arguments."""
+        try:
+            return plan.run(args)
+        except TypeError:
+            return self.call_otherwise(args, kwargs)
+
+    def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls the compiled function in any way that it can be called."""
+        raise NotImplementedError
+
+
+def _nobody() -> None:
+    """A reference to no plan."""
