@@ -214,6 +214,35 @@ def _calls(f: Callable[..., Any], args: tuple[Any, ...], n: int) -> None:
     steps.repeat(n, f, *args)
 
 
+def captured_rows(rounds: int) -> Iterator[Row]:
+    """A step whose model and optimizer come through its closure, over the same step with both as arguments."""
+    x, y = steps.batch()
+    for kind, depths in (("infer", (2, 16)), ("train", (16,))):
+        for depth in depths:
+            made: dict[str, Run] = {}
+            for label in ("jax", "liftnn"):  # here "jax" is the one with arguments
+                infer, train = steps.functions(liftnn, "liftnn")
+                model = steps.STACKS[liftnn](depth)
+                optimizer = liftnn.Optimizer(model, optax.adam(1e-3))
+                modules, arrays = ((model,), (x,)) if kind == "infer" else ((model, optimizer), (x, y))
+                step = infer if kind == "infer" else train
+                if label == "liftnn":
+                    made[label] = functools.partial(_calls, liftnn.jit(_capture(step, modules)), arrays)
+                else:
+                    made[label] = functools.partial(_calls, liftnn.jit(step), (*modules, *arrays))
+            result = row(f"{kind}, depth {depth}, captured over passed", made, rounds, 1.10)
+            result.microseconds = {
+                "passed": result.microseconds["jax"],
+                "captured": result.microseconds["liftnn"],
+            }
+            yield result
+
+
+def _capture(step: Callable[..., Any], modules: tuple[Any, ...]) -> Callable[..., Any]:
+    """The step as a function of its arrays alone."""
+    return lambda *arrays: step(*modules, *arrays)
+
+
 def many_variables_row(rounds: int, size: int) -> Row:
     """What each of many Variables adds to a call of JAX over a flat list; all are passed on, none is computed with."""
     model = liftnn.Module()
@@ -306,6 +335,7 @@ def main() -> None:
     rows.append(row("train and eval in turn, one model", two_functions(), rounds, 1.15))
     rows.append(row("four models in turn, one function", four_models(), rounds, 1.15))
     rows += itself_rows(rounds)
+    rows += captured_rows(rounds)
     rows.append(many_variables_row(rounds, 10_000))
     rows.append(tail_row(2_000 if chosen.quick else 10_000, 3 if chosen.quick else 7))
     rows.append(flip_row(min(rounds, 31)))

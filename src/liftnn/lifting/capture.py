@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -41,19 +41,52 @@ _MOST_IN_ONE = 1_000
 """How many elements of one container."""
 
 
-class Captured:
+class Ways:
+    """The steps of the ways from a function to what it captures, with what each led to.
+
+    Args:
+      cells: Cells of closures, with what they held.
+      entries: Mappings (globals and attributes among them) and a key, with what stood there.
+      containers: Lists and sets, with their elements.
+    """
+
+    __slots__ = ("cells", "containers", "entries")
+
+    def __init__(self) -> None:
+        self.cells: list[tuple[types.CellType, Any]] = []
+        self.entries: list[tuple[Mapping[Any, Any], Any, Any]] = []
+        self.containers: list[tuple[Any, list[Any]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.cells or self.entries or self.containers)
+
+    def lead_there(self) -> bool:
+        """Whether each step still leads where it did; part of a warm call."""
+        try:
+            for cell, held in self.cells:
+                if cell.cell_contents is not held:
+                    return False
+            for mapping, key, held in self.entries:
+                if mapping.get(key) is not held:
+                    return False
+            for container, kept in self.containers:
+                if len(container) != len(kept) or not all(map(is_, container, kept)):
+                    return False
+        except (ValueError, RuntimeError):  # the cell is empty now; another thread is changing the container
+            return False
+        return True
+
+
+class Captured(NamedTuple):
     """What a function captures.
 
     Args:
       roots: The modules and Variables, by the name that the code has for them.
-      checks: Each says whether one step of the ways to them still leads where it did.
+      ways: The ways to them.
     """
 
-    __slots__ = ("checks", "roots")
-
-    def __init__(self, roots: dict[str, Any], checks: list[Callable[[], bool]]):
-        self.roots = roots
-        self.checks = checks
+    roots: dict[str, Any]
+    ways: Ways
 
 
 def find_captured(functions: Iterable[Any]) -> Captured:
@@ -73,7 +106,7 @@ def find_captured(functions: Iterable[Any]) -> Captured:
         for function in functions:
             search.visit("", function)
         if len(names) == known or not search.holds_attributes:
-            return Captured(search.roots, search.checks)
+            return Captured(search.roots, search.ways)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -98,7 +131,7 @@ class _Search:
 
     def __init__(self, names: set[str]):
         self.roots: dict[str, Any] = {}
-        self.checks: list[Callable[[], bool]] = []
+        self.ways = Ways()
         self.holds_attributes = False
         self._names = names
         self._left = _MOST
@@ -128,7 +161,7 @@ class _Search:
         if isinstance(x, (list, tuple, set, frozenset)):
             found = [self.visit(f"{name}[{i}]", y) for i, y in enumerate(list(x)[:_MOST_IN_ONE])]
             if any(found) and not isinstance(x, (tuple, frozenset)):
-                self.checks.append(functools.partial(_same_elements, x, list(x)))
+                self.ways.containers.append((x, list(x)))
             return any(found)
         if isinstance(x, Mapping):
             return self._visit_dict(name, x, list(x)[:_MOST_IN_ONE])
@@ -161,7 +194,7 @@ class _Search:
             held = _content(cell)
             if self.visit(name, held):
                 found = True
-                self.checks.append(functools.partial(_same_content, cell, held))
+                self.ways.cells.append((cell, held))
         outside = function.__globals__
         found |= self._visit_dict("", outside, [n for n in loaded if n in outside])
         defaults = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -176,7 +209,7 @@ class _Search:
         """Some entries of a mapping."""
         leading = [k for k in keys if self.visit(f"{name}[{k!r}]" if name else str(k), x[k])]
         for k in leading:
-            self.checks.append(functools.partial(_same_entry, x, k, x[k]))
+            self.ways.entries.append((x, k, x[k]))
         return bool(leading)
 
     def _visit_holder(self, name: str, x: Any) -> bool:
@@ -190,7 +223,7 @@ class _Search:
         named = [n for n in attributes if n in self._names]
         leading = [n for n in named if self.visit(f"{prefix}{n}", _plain(attributes[n]))]
         for n in leading:
-            self.checks.append(functools.partial(_same_entry, attributes, n, attributes[n]))
+            self.ways.entries.append((attributes, n, attributes[n]))
         if isinstance(x, types.ModuleType):
             return bool(leading)
         inherited = [self.visit(name, base) for base in cls.__mro__[isinstance(x, type) :]]
@@ -212,18 +245,6 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # not filled yet
         return None
-
-
-def _same_content(cell: types.CellType, held: Any) -> bool:
-    return _content(cell) is held
-
-
-def _same_entry(mapping: Mapping[Any, Any], key: Any, held: Any) -> bool:
-    return mapping.get(key) is held
-
-
-def _same_elements(container: Any, kept: list[Any]) -> bool:
-    return len(container) == len(kept) and all(map(is_, container, kept))
 
 
 class Pinned:

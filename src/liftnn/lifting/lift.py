@@ -20,7 +20,7 @@ from liftnn.graph.module import Module
 from liftnn.graph.static import Static
 from liftnn.graph.variable import Variable
 from liftnn.graph.walk import Walk
-from liftnn.lifting.capture import find_captured, pin
+from liftnn.lifting.capture import Ways, find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
@@ -81,7 +81,7 @@ class Call(NamedTuple):
       values: The values of the Variables.
       arrays: The bare arrays.
       static: The static arguments by position (None where there is another) and by name.
-      checks: Whether the captured modules are still those that the function would reach.
+      ways: How the captured modules were found.
     """
 
     bound: Any
@@ -90,7 +90,7 @@ class Call(NamedTuple):
     values: list[Any]
     arrays: list[Any]
     static: tuple[list[StaticArgument | None], dict[str, Any]]
-    checks: Sequence[Callable[[], bool]] = ()
+    ways: Ways | None = None
 
 
 def lift(
@@ -233,7 +233,7 @@ class Lifted:
         values = values_of(plan, objects)
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
-        return Call(bound, plan, objects, values, arrays, static, captured.checks)
+        return Call(bound, plan, objects, values, arrays, static, captured.ways)
 
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
         """The edge of a leaf of the arguments that is neither an object nor an array."""
