@@ -9,11 +9,9 @@ from typing import Any
 from liftnn.graph import frames
 from liftnn.graph.module import Module
 from liftnn.graph.static import Static
-from liftnn.graph.variable import Variable
+from liftnn.lifting.direct import OBJECTS, Direct
 from liftnn.lifting.lift import Call, StaticArgument
 from liftnn.lifting.warm import UnfitError, WarmPlan
-
-_OBJECTS = (Module, Variable)
 
 
 class PlanCache:
@@ -29,17 +27,17 @@ class PlanCache:
     def __init__(self) -> None:
         self.plans: dict[tuple[Any, ...], weakref.ref[WarmPlan]] = {}
         self.direct: dict[int, weakref.ref[WarmPlan]] = {}
-        """The plans of calls with modules and arrays alone, by position: the last one for each first module, by its
-        id, and at 0 the last one without a module."""
+        """The plans that are found by the arguments as they come: the last one for each first module, by its id, and at
+        0 the last one without a module."""
         self.position: int | None = None
-        """The position of that module in the last call that got a plan, None if there is none."""
+        """The position of the first module in the last call that was not found so, None if it had none."""
         self._owned: dict[tuple[Any, ...], WarmPlan] = {}
 
     def key(self, treedef: Any, leaves: Sequence[Any], has_static: bool) -> tuple[Any, ...]:
         """What tells combinations of arguments apart: their tree, the modules in it, the static arguments."""
         if has_static:
             return (treedef, *map(_token, leaves))
-        return (treedef, *[id(x) if isinstance(x, _OBJECTS) else 0 for x in leaves])
+        return (treedef, *[id(x) if isinstance(x, OBJECTS) else 0 for x in leaves])
 
     def find(self, key: tuple[Any, ...]) -> WarmPlan | None:
         """The plan for a combination of arguments, if there is one and it is not out of date."""
@@ -50,7 +48,7 @@ class PlanCache:
     def add(
         self,
         key: tuple[Any, ...],
-        direct: tuple[Any, ...] | None,
+        given: tuple[tuple[Any, ...], dict[str, Any]] | None,
         call: Call,
         leaves: Sequence[Any],
         since: int,
@@ -59,7 +57,7 @@ class PlanCache:
 
         Args:
           key: Its key.
-          direct: The arguments, if they are modules and arrays alone, by position.
+          given: The arguments as they came; None if there are others.
           call: The call.
           leaves: The leaves of its arguments.
           since: `changes.count` from before the walk.
@@ -70,12 +68,12 @@ class PlanCache:
         graph = call.plan.graph
         roots = {i: e for i, e in enumerate(graph.edges[: len(leaves)]) if type(e) is int}
         objects = [leaves[i] for i in roots]
-        given = key[0].children()
-        if graph.treedef.children()[: len(given)] != given or not all(
-            isinstance(x, _OBJECTS) for x in objects
+        children = key[0].children()
+        if graph.treedef.children()[: len(children)] != children or not all(
+            isinstance(x, OBJECTS) for x in objects
         ):
             return None
-        if any(isinstance(x, _OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
+        if any(isinstance(x, OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
             return None
         if any(
             v is not call.objects[n]._value for n, v in zip(call.plan.variables, call.values, strict=True)
@@ -85,26 +83,30 @@ class PlanCache:
             plan = WarmPlan(call, len(leaves), roots, since)
         except UnfitError:
             return None
-        self._keep(key, direct, plan, objects)
+        self._keep(key, given, plan, objects)
         return plan
 
     def _keep(
-        self, key: tuple[Any, ...], direct: tuple[Any, ...] | None, plan: WarmPlan, objects: list[Any]
+        self,
+        key: tuple[Any, ...],
+        given: tuple[tuple[Any, ...], dict[str, Any]] | None,
+        plan: WarmPlan,
+        objects: list[Any],
     ) -> None:
         """Gives the plan to its owner, and sees to it that it ends with each of the arguments."""
-        plans, directs, owned, watch = self.plans, self.direct, self._owned, plan.watch
+        plans, direct, owned, watch = self.plans, self.direct, self._owned, plan.watch
         plan.cache = weakref.ref(self)
-        if direct is not None:
-            self.make_direct(direct, plan)
-        address = plan.address
+        addresses = {id(x) for x in objects} | {0}
 
-        def forget(_: Any) -> None:
+        def forget(dead: Any) -> None:
             plans.pop(key, None)
-            if address is not None:
-                directs.pop(address, None)
+            for address in addresses:
+                if direct.get(address) is own:
+                    del direct[address]
             owned.pop(key, None)
             watch.valid = False
 
+        own = plan.reference = weakref.ref(plan)
         plan.references = [weakref.ref(x, forget) for x in objects]
         owner = next((x for x in objects if isinstance(x, Module)), None)
         if owner is None:
@@ -112,17 +114,19 @@ class PlanCache:
         else:
             alive = [p for p in owner._plans if p.watch.valid and p.cache() is not None]
             object.__setattr__(owner, "_plans", (*alive, plan))
-        plans[key] = weakref.ref(plan)
+        plans[key] = own
+        if given is not None:
+            self.make_direct(plan, *given)
 
-    def make_direct(self, args: tuple[Any, ...], plan: WarmPlan) -> None:
-        """Lets `WarmCalls` find a plan for arguments like these, in place of the one it found so far."""
-        position = next((i for i, x in enumerate(args) if isinstance(x, _OBJECTS)), None)
-        plan.tokens = tuple(
-            [id(x) if isinstance(x, _OBJECTS) and i != position else type(x) for i, x in enumerate(args)]
-        )
-        plan.address = 0 if position is None else id(args[position])
-        self.position = position
-        self.direct[plan.address] = weakref.ref(plan)
+    def make_direct(self, plan: WarmPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Lets a plan be found by arguments like these, in place of the one that is found so now, if it can be."""
+        try:
+            found = plan.direct = Direct(plan.call.plan, args, kwargs)
+        except ValueError:
+            return
+        self.position = found.position
+        first = None if found.position is None else (*args, *kwargs.values())[found.position]
+        self.direct[0 if first is None else id(first)] = plan.reference
 
     def clear(self) -> None:
         """Forgets all plans."""
@@ -135,4 +139,4 @@ def _token(x: Any) -> Any:
     """What one leaf of the arguments contributes to the key."""
     if type(x) is StaticArgument:
         return Static(x.value)
-    return id(x) if isinstance(x, _OBJECTS) else 0
+    return id(x) if isinstance(x, OBJECTS) else 0

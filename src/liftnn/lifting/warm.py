@@ -34,6 +34,7 @@ from liftnn.graph.static import Snapshot, Static
 from liftnn.graph.variable import make_variable
 from liftnn.graph.watch import changes, set_watches, start_watch
 from liftnn.lifting.compact import Outcome
+from liftnn.lifting.direct import Direct
 from liftnn.lifting.lift import Call, commit_result
 from liftnn.lifting.rebind import Rebind, find_rebind
 from liftnn.trees import is_array, make_picker
@@ -92,14 +93,14 @@ class WarmPlan:
         self._pinned: list[tuple[Callable[[], Any], Any]] = []
         self._returns: dict[int, _Return] = {}
         self.cache: Any = None
-        self.tokens: tuple[Any, ...] = ()
-        """Of each argument its identity if it is a module, else its type; of the first module its type too."""
-        self.address: int | None = None
-        """Where `WarmCalls` looks for it; None if its arguments are not modules and arrays alone."""
+        self.direct: Direct
+        """How it is found by the arguments as they come; not there if it cannot be."""
+        self.reference: Any = None
+        """A weak reference to the plan itself."""
         self.references: list[Any] = []
         for number, (x, spec) in enumerate(zip(call.objects, self.graph.specs, strict=True)):
             self._remember(x, spec, number in call.plan.captured)
-        self.pick = make_picker([i for i, e in enumerate(self.graph.edges[:size]) if e is ARRAY])
+        self._pick = make_picker([i for i, e in enumerate(self.graph.edges[:size]) if e is ARRAY])
         self.cells: list[Any] = [call.objects[n]._cell for n in call.plan.variables]
         self.root_slots = {call.plan.slots[n]: leaf for leaf, n in roots.items() if n in call.plan.slots}
         for slot in self.root_slots:
@@ -112,7 +113,7 @@ class WarmPlan:
         """Whether nothing can have changed as long as the watch is valid."""
         self.donates = call.bound.donates
         self.jitted = None if self._arrays or self.root_slots or call.bound.divides else call.bound.jitted
-        """The compiled function, if what it takes is the values of the Variables and the bare arguments."""
+        """The compiled function, if it takes the values of the Variables and the arguments that are all arrays."""
         self.only: _Return | None = None
         """How the first of the outcomes is put back, if that is no more than writing the values of Variables."""
         self.watch = start_watch([x for x in call.objects if hasattr(type(x), "__graph_node__")], since)
@@ -142,7 +143,7 @@ class WarmPlan:
             elif type(edge) is Static and isinstance(edge.key, Snapshot):
                 self._sets.append((child, edge.key))
 
-    def run(self, leaves: tuple[Any, ...]) -> Any:
+    def run(self, leaves: Sequence[Any]) -> Any:
         """Calls the program and puts what it returned into the modules.
 
         Args:
@@ -152,18 +153,10 @@ class WarmPlan:
           The output.
         """
         values = self.values(leaves) if self.root_slots else [cell.value for cell in self.cells]
-        arrays = self.pick(leaves)
+        arrays = self._pick(leaves)
         if self._arrays:
             arrays += tuple([read() for read in self._arrays])
-        program = self.program
-        if program.donates:
-            return self.close(leaves, program.run(values, arrays))
-        try:
-            returned = program.jitted(values, arrays)
-        except Exception as error:
-            program.explain(error, values, arrays)
-            raise
-        return self.close(leaves, returned)
+        return self.close(leaves, self.program.run(values, arrays))
 
     def is_current(self) -> bool:
         """Whether the modules still have the structure that the plan was made for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -143,6 +142,7 @@ class Jitted(WarmCalls, WithStatic):
         self._shardings = tuple(map(as_prefixes, shardings))
         self._jit_options = options
         self.plans = PlanCache()
+        self.leading = tuple(self._first)
 
     def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that is not among the simplest: with keywords, trees, static arguments, or inside a transform."""
@@ -155,10 +155,10 @@ class Jitted(WarmCalls, WithStatic):
         plan = self.plans.find(key)
         if plan is None:
             return self._call_first(key, leaves, args, kwargs)
-        if plan.address is not None:  # the last call was another one
-            self.plans.make_direct(args, plan)
+        if self._stored is None:  # the last call was another one
+            self.plans.make_direct(plan, (*self._first, *args), kwargs)
         try:
-            return plan.run(tuple(leaves))
+            return plan.run(leaves)
         except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
             return self._call_first(key, leaves, args, kwargs)
 
@@ -166,9 +166,8 @@ class Jitted(WarmCalls, WithStatic):
         """A call that has no plan yet: walks the arguments and makes one."""
         since = changes.count
         call, returned = self._run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
-        carries = kwargs or self._first or self._static or self._stored
-        simple = not carries and len(leaves) == len(args) and all(map(operator.is_, leaves, args))
-        plan = self.plans.add(key, args if simple else None, call, leaves, since)
+        given = ((*self._first, *args), kwargs) if self._stored is None else None
+        plan = self.plans.add(key, given, call, leaves, since)
         if plan is not None:
             return plan.close(leaves, returned)
         return self._close(call, call.bound.result(returned))

@@ -26,8 +26,9 @@ from liftnn.lifting.prefix import (
 )
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.calling import Division, OtherTreeError, argument_trees
 from liftnn.transforms.donation import deleted_error, find_written, unshare
-from liftnn.trees import are_distinct_leaves, make_picker
+from liftnn.trees import are_distinct
 
 
 class Program:
@@ -59,6 +60,7 @@ class Program:
         self.is_abstract = donate_written
         self.divides = False
         """Whether the compiled function takes what it donates apart from the rest, as it is not just all values."""
+        self._tree, self._units = argument_trees(plan)
         self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
@@ -66,11 +68,11 @@ class Program:
         if self.grouped:
             self._shardings = self._resolve(*shardings)
             ranks = [[self._choices.index(s) for s in part] for part in self._shardings]
-        self._values = _Division([number in reached for number in plan.variables], ranks[0])
-        self._arrays = _Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
+        self._values = Division([number in reached for number in plan.variables], ranks[0])
+        self._arrays = Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
 
         def call(*parts: Any) -> Any:
-            values, arrays = self._join(*parts) if self.divides else map(list, parts)
+            values, arrays = self._join(*parts) if self.divides else self._open(*parts)
             result = pure(values, arrays)
             result = result._replace(updates=self._values.complete(result.updates, values))
             return self._group(result) if self.grouped else self.outcomes.compact(result)
@@ -90,8 +92,7 @@ class Program:
         self.divides = self.donates and places != (list(range(len(self.plan.variables))), [])
         self._call.__signature__ = _DIVIDED if self.divides else _WHOLE  # type: ignore[attr-defined]
         if self.grouped:
-            given = self._shardings[0], tuple(self._shardings[1])
-            given = self._split(*given) if self.divides else given
+            given = self._split(*self._shardings) if self.divides else self._close(*self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
         self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
         self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
@@ -121,22 +122,35 @@ class Program:
         return group(result, placement, self._choices)
 
     def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
-        """What the compiled function takes: values and arrays or, if it donates, the donated ones and the others."""
-        arrays = tuple(arrays)
+        """What the compiled function takes: values and arrays or, if it divides them, the donated ones and the others.
+
+        What is an argument without modules has its own tree there, so that the caller of a warm call need not know it.
+        """
         if not self.donates:
-            return values, arrays
+            return self._close(values, arrays)
         if self.is_abstract:  # once, when the first arguments are known
             self._values.widen(find_written(self._pure, values, arrays))
             self.is_abstract = False
             self._compile()
-        given, kept = self._split(values, arrays) if self.divides else (values, arrays)
-        if are_distinct_leaves([*values, *arrays]):  # nearly always
+        given, kept = self._split(values, arrays) if self.divides else self._close(values, arrays)
+        if are_distinct((values, arrays)):  # nearly always
             return given, kept
         return unshare(given, kept), kept
 
+    def _close(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+        """The values, and the arrays in the trees of the arguments."""
+        return values, self._tree.unflatten(arrays)
+
+    def _open(self, values: Sequence[Any], trees: Any) -> tuple[list[Any], list[Any]]:
+        """The inverse of `_close`."""
+        arrays, tree = jax.tree.flatten(trees)
+        if tree != self._tree:
+            raise OtherTreeError
+        return list(values), arrays
+
     def _split(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
         """What stands for the donated values and arrays, and what for the others."""
-        of_values, of_arrays = self._values.pick, self._arrays.pick
+        of_values, of_arrays, arrays = self._values.pick, self._arrays.pick, tuple(arrays)
         given = of_values[0](values), of_arrays[0](arrays)
         return given, (of_values[1](values), of_arrays[1](arrays))
 
@@ -201,15 +215,18 @@ class Program:
     def name_slots(self, error: Exception) -> None:
         """Puts attribute paths in place of JAX's names for the flat arguments, in the text of an error of JAX's."""
 
-        def name(slot: re.Match[str]) -> str:
+        def path(slot: re.Match[str]) -> str:
             if slot[1] is None:
                 which, kind, place = slot[2] == "kept", int(slot[3]), int(slot[4])
                 at = (self._values, self._arrays)[kind].places[which][place]
+            elif slot[1] == "arrays":
+                name = self._units[int(slot[4])]
+                return name if isinstance(name, str) else self.plan.array_name(name)
             else:
-                kind, at = slot[1] == "arrays", int(slot[4])
+                kind, at = False, int(slot[4])
             return self.plan.array_name(at) if kind else self.plan.path_of(self.plan.variables[at])
 
-        error.args = tuple([_SLOT.sub(name, x) if isinstance(x, str) else x for x in error.args])
+        error.args = tuple([_SLOT.sub(path, x) if isinstance(x, str) else x for x in error.args])
 
     def result(self, returned: Any) -> Result:
         """The result in what the compiled function returned."""
@@ -220,37 +237,3 @@ class Program:
 _WHOLE = inspect.signature(lambda liftnn_values, liftnn_arrays: None)
 _DIVIDED = inspect.signature(lambda liftnn_given, liftnn_kept: None)
 _SLOT = re.compile(r"\bliftnn_(?:(values|arrays)|(given|kept)\[([01])\])\[(\d+)\]")
-
-
-class _Division:
-    """Divides a sequence in two, and puts it together again.
-
-    Args:
-      first: For each element whether it belongs to the first part.
-      ranks: The order of the first part: JAX pairs donated arguments with results in order, and XLA fails where a pair
-        has two shardings, so arguments have the order of the results, by sharding.
-    """
-
-    def __init__(self, first: Sequence[bool], ranks: Sequence[int]):
-        self._ranks = ranks
-        self._first = [False] * len(first)
-        self.widen(first)
-
-    def widen(self, first: Sequence[bool]) -> None:
-        """Takes more elements into the first part."""
-        self._first = [a or b for a, b in zip(self._first, first, strict=True)]
-        self.places = [[i for i, f in enumerate(self._first) if f is which] for which in (True, False)]
-        self.places[0].sort(key=self._ranks.__getitem__)
-        self.pick = [make_picker(places) for places in self.places]
-
-    def complete(self, updates: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-        """The updates, with the value itself where an element of the first part has none: its buffer is given away."""
-        chosen = zip(updates, values, self._first, strict=True)
-        return [value if update is None and first else update for update, value, first in chosen]
-
-    def join(self, first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
-        """The whole, from its two parts."""
-        joined: list[Any] = [None] * len(self._first)
-        for place, x in zip(itertools.chain(*self.places), (*first, *second), strict=True):
-            joined[place] = x
-        return joined

@@ -1,0 +1,84 @@
+"""In which form a compiled function takes its arguments: arrays in the trees of the arguments, or divided in two."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn.graph.description import ARRAY
+from liftnn.lifting.result import Plan
+from liftnn.trees import make_picker
+
+_LEAF = jax.tree.structure(0)
+
+
+class OtherTreeError(TypeError):
+    """Raised when a warm call has handed on an argument with another tree than the program was made for."""
+
+
+def argument_trees(plan: Plan) -> tuple[Any, list[str | int]]:
+    """The tree in which the arrays go to a compiled function: an argument that is all arrays keeps its own.
+
+    Args:
+      plan: The arguments.
+
+    Returns:
+      The tree, with the arrays in their order; and for each of its children the name of the argument or, of an array
+      that is not one by itself, its position.
+    """
+    trees: list[Any] = []
+    names: list[str | int] = []
+    place = 0
+
+    def add_leaves(count: int) -> None:
+        trees.extend([_LEAF] * count)
+        names.extend(range(place, place + count))
+
+    positional, named = plan.arguments
+    for argument in (*positional, *named.values()):
+        count = sum(plan.graph.edges[i] is ARRAY for i in argument.leaves)
+        if count == len(argument.leaves):
+            trees.append(argument.treedef)
+            names.append(argument.name)
+        else:
+            add_leaves(count)
+        place += count
+    add_leaves(plan.n_arrays - place)
+    return jax.tree_util.treedef_tuple(trees), names
+
+
+class Division:
+    """Divides a sequence in two, and puts it together again.
+
+    Args:
+      first: For each element whether it belongs to the first part.
+      ranks: The order of the first part: JAX pairs donated arguments with results in order, and XLA fails where a pair
+        has two shardings, so arguments have the order of the results, by sharding.
+    """
+
+    def __init__(self, first: Sequence[bool], ranks: Sequence[int]):
+        self._ranks = ranks
+        self._first = [False] * len(first)
+        self.widen(first)
+
+    def widen(self, first: Sequence[bool]) -> None:
+        """Takes more elements into the first part."""
+        self._first = [a or b for a, b in zip(self._first, first, strict=True)]
+        self.places = [[i for i, f in enumerate(self._first) if f is which] for which in (True, False)]
+        self.places[0].sort(key=self._ranks.__getitem__)
+        self.pick = [make_picker(places) for places in self.places]
+
+    def complete(self, updates: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """The updates, with the value itself where an element of the first part has none: its buffer is given away."""
+        chosen = zip(updates, values, self._first, strict=True)
+        return [value if update is None and first else update for update, value, first in chosen]
+
+    def join(self, first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+        """The whole, from its two parts."""
+        joined: list[Any] = [None] * len(self._first)
+        for place, x in zip(itertools.chain(*self.places), (*first, *second), strict=True):
+            joined[place] = x
+        return joined
