@@ -93,6 +93,51 @@ def small_infer_row(rounds: int) -> Row:
     return Row("infer, depth 2, on top of JAX", figure, 3.0, "us", {}, times.microseconds(), retraces)
 
 
+def form_rows(rounds: int) -> Iterator[Row]:
+    """The smallest call with its arguments in other forms: what liftnn adds to the same form of call of JAX's."""
+    x, _ = steps.batch()
+    model, params = steps.STACKS[liftnn](2), steps.nested_params(2)
+    infer, hand = steps.functions(liftnn, "liftnn")[0], steps.hand_written("jax")[0]
+
+    def by_dict(f: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda model, batch: f(model, batch["x"])
+
+    def by_flag(f: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda model, x, flag: f(model, x) if flag else x
+
+    batch, static = {"x": x}, {"static_argnames": "flag"}
+    for name, one, other in (
+        (
+            "a batch in a dict",
+            _wait(liftnn.jit(by_dict(infer)), model, batch),
+            _wait(jax.jit(by_dict(hand)), params, batch),
+        ),
+        ("an argument by name", _wait(liftnn.jit(infer), model, x=x), _wait(jax.jit(hand), params, x=x)),
+        (
+            "a static argument",
+            _wait(liftnn.jit(by_flag(infer), **static), model, x, flag=True),
+            _wait(jax.jit(by_flag(hand), **static), params, x, flag=True),
+        ),
+        ("a bound method", _wait(liftnn.jit(model.__call__), x), _wait(jax.jit(hand), params, x)),
+    ):
+        times, retraces = compare({"liftnn": one, "jax": other}, rounds)
+        figure = times.excess("liftnn", "jax", 1e6)
+        title = f"infer, depth 2, {name}, on top of JAX"
+        yield Row(title, figure, None, "us", {}, times.microseconds(), retraces)
+
+
+def _wait(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Run:
+    """Repeats a call, and waits for the last one."""
+
+    def run(n: int) -> None:
+        out = None
+        for _ in range(n):
+            out = f(*args, **kwargs)
+        jax.block_until_ready(out)
+
+    return run
+
+
 def stateful_rows(rounds: int) -> Iterator[Row]:
     """The model in which everything changes."""
     for donate in (False, True):
@@ -331,6 +376,7 @@ def main() -> None:
     rounds = chosen.rounds
     rows = list(depth_rows(rounds))
     rows.insert(1, small_infer_row(2 * rounds))
+    rows += form_rows(rounds)
     rows += stateful_rows(rounds)
     rows.append(row("train and eval in turn, one model", two_functions(), rounds, 1.15))
     rows.append(row("four models in turn, one function", four_models(), rounds, 1.15))
