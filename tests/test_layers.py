@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "src" / "liftnn"
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
 
 LAYERS = (
-    ("errors.py", "trees.py"),
+    ("errors.py", "trees.py", "tracebacks.py"),
     ("filters.py",),
     ("graph/",),
     ("lifting/",),

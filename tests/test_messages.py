@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import re
 import sys
+import traceback
 
 import pytest
 
@@ -27,6 +28,7 @@ from liftnn import errors
 from tests.messages.registry import MESSAGES
 
 SOURCE = pathlib.Path(liftnn.__file__).parent
+TESTS = pathlib.Path(__file__).parent
 ELSEWHERE = ("nn", "metrics.py")
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.LiftError)]
 INTERNAL = re.compile(
@@ -42,10 +44,13 @@ def raised(name):
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_the_text_is_this(name):
+def test_the_text_is_this_and_the_traceback_ends_in_the_users_line(name):
     error = raised(name)
     assert str(error) == MESSAGES[name].text
     assert type(error) is MESSAGES[name].cls
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert not any(file.startswith(str(SOURCE)) for file in files)
+    assert files[-1].startswith(str(TESTS))
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -16,6 +16,7 @@ from liftnn.graph.operators import unwrap
 from liftnn.graph.variable_types import RngCount, RngKey
 from liftnn.graph.verbs import iter_graph
 from liftnn.lifting.configure import MISSING
+from liftnn.tracebacks import boundary
 from liftnn.trees import Path, is_argument_array
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,6 +108,7 @@ class Rngs(Module):
         for name, seed in streams.items():
             setattr(self, name, seed if isinstance(seed, RngStream) else RngStream(seed, tag=name))
 
+    @boundary
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -225,6 +227,7 @@ def split_rngs(
 ) -> Callable[[F], F]: ...
 
 
+@boundary
 def split_rngs(
     node: Any = MISSING, /, *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
 ) -> Any:
@@ -267,6 +270,7 @@ def split_rngs(
         return _split_in_place(node, splits, only, squeeze)
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
+        @boundary
         @functools.wraps(f, updated=())
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with _split_in_place((args, kwargs), splits, only, squeeze):
@@ -292,6 +296,7 @@ def _split_in_place(node: Any, splits: int | tuple[int, ...], only: Filter, sque
     return split
 
 
+@boundary
 def reseed(tree: Any, /, **streams: Any) -> None:
     """Starts streams of random keys anew, in place, wherever a tree of modules holds them.
 

@@ -17,10 +17,12 @@ from liftnn.graph.kinds import is_object
 from liftnn.graph.metadata import SHARDING_NAMES, Annotated
 from liftnn.graph.state import State
 from liftnn.graph.variable import Variable
+from liftnn.tracebacks import boundary
 
 Rules = Mapping[str, str | Sequence[str] | None]
 
 
+@boundary
 def with_partitioning(
     initializer: Callable[..., Any], sharding: Sequence[Any], **metadata: Any
 ) -> Callable[..., Any]:
@@ -53,6 +55,7 @@ def _annotate(initializer: Callable[..., Any], items: tuple[tuple[str, Any], ...
     return annotated
 
 
+@boundary
 def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
     """The declared spec of every Variable of a tree of modules.
 
@@ -85,6 +88,7 @@ def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
     return jax.tree.map(replace, tree, is_leaf=lambda x: isinstance(x, State) or is_object(x))
 
 
+@boundary
 def get_named_sharding(tree: Any, mesh: Any, rules: Rules | None = None) -> Any:
     """The declared sharding of every Variable of a tree of modules, on a mesh.
 

@@ -20,9 +20,11 @@ from liftnn.graph.state import State, left_over, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks
 from liftnn.graph.views import describe_difference, render_edge
 from liftnn.graph.walk import Walk
+from liftnn.tracebacks import boundary
 from liftnn.trees import Path, format_path, key_of, list_paths
 
 
+@boundary
 class GraphDef(Description):
     """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
 
@@ -156,6 +158,7 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
     return leaves
 
 
+@boundary
 class Apply:
     """A GraphDef with its States, waiting for the call; see `GraphDef.apply`.
 
@@ -213,6 +216,7 @@ def walk_tree(tree: Any) -> tuple[GraphDef, Walk, list[Any]]:
     return intern(GraphDef(treedef, edges, walk.finished_specs(), tuple(walk.frozen))), walk, arrays
 
 
+@boundary
 def split(tree: Any, /, *filters: Filter) -> tuple[Any, ...]:
     """Divides a tree of modules into its dynamic and its static part.
 
@@ -253,6 +257,7 @@ def leaf_of(walk: Walk, arrays: list[Any], leaf: Leaf) -> Any:
     return (arrays if leaf.node < 0 else walk.arrays[leaf.node])[leaf.position]
 
 
+@boundary
 def state(tree: Any, /, *filters: Filter) -> Any:
     """The Variables of a tree of modules that match, as copies.
 
@@ -283,6 +288,7 @@ def state(tree: Any, /, *filters: Filter) -> Any:
     return states[0] if len(states) == 1 else states
 
 
+@boundary
 def merge(graphdef: GraphDef, /, *states: State) -> Any:
     """New objects with a structure and the values of States; the inverse of `split`.
 

@@ -18,7 +18,9 @@ from liftnn.graph.printing import MAX_DEPTH, array_summary, block, call
 from liftnn.graph.state import State
 from liftnn.graph.variable import Variable
 from liftnn.graph.variable_types import Empty, Perturbation
+from liftnn.graph.variables_view import VariablesView
 from liftnn.graph.watch import Watch, end_watches
+from liftnn.tracebacks import boundary, hide_frames
 from liftnn.trees import Path, is_array
 
 M = TypeVar("M", bound="Module")
@@ -26,6 +28,7 @@ M = TypeVar("M", bound="Module")
 _ABSENT = object()
 
 
+@boundary
 class Module:
     """Base class of models and layers: a plain, mutable Python object.
 
@@ -51,23 +54,35 @@ class Module:
     _plans: tuple[Any, ...]
     _watches: tuple[Watch, ...]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("liftnn."):  # a layer, say
+            boundary(cls)
+
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         """Makes an object that knows the trace it belongs to, before `__init__` sets the first attribute."""
         return make_shell(cls, frames.owner_now())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not frames.may_write(self._owner):
-            if self.__dict__.get(name, _ABSENT) is value:
-                return  # `self.count += 1` has written the Variable already
-            if isinstance(getattr(type(self), name, None), property):  # its setter is a method like others
-                object.__setattr__(self, name, value)
-                return
-            raise frames.write_error(self, f"the attribute {name!r}")
-        old = self.__dict__.get(name, _ABSENT)
-        object.__setattr__(self, name, value)
+        try:
+            if not frames.may_write(self._owner):
+                if self.__dict__.get(name, _ABSENT) is value:
+                    return  # `self.count += 1` has written the Variable already
+                if isinstance(
+                    getattr(type(self), name, None), property
+                ):  # its setter is a method like others
+                    object.__setattr__(self, name, value)
+                    return
+                raise frames.write_error(self, f"the attribute {name!r}")
+            old = self.__dict__.get(name, _ABSENT)
+            object.__setattr__(self, name, value)
+        except Exception as error:
+            hide_frames(error)
+            raise
         if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
             end_watches(self)
 
+    @boundary
     def __delattr__(self, name: str) -> None:
         if not frames.may_write(self._owner):
             raise frames.write_error(self, f"the attribute {name!r}")
@@ -292,49 +307,6 @@ class Module:
 
     def __setstate__(self, contents: Any) -> None:
         """Nothing is left to do: reading `contents` has filled the module."""
-
-
-class VariablesView:
-    """The Variables among a module's attributes, readable and assignable by name.
-
-    Args:
-      module: The module.
-    """
-
-    __slots__ = ("_module",)
-
-    def __init__(self, module: Module):
-        object.__setattr__(self, "_module", module)
-
-    def __getattr__(self, name: str) -> Variable:
-        variable = getattr(self._module, name, None)
-        if not isinstance(variable, Variable):
-            raise errors.AttributeNameError(
-                f"A {type(self._module).__name__} has no Variable {name!r}.",
-                f"It has {', '.join(self) or 'none'}.",
-            )
-        return variable
-
-    def __setattr__(self, name: str, variable: Variable) -> None:
-        if not isinstance(variable, Variable):
-            raise errors.ArgumentError(
-                f"`variables.{name}` takes a Variable, not a {type(variable).__name__}.",
-                f"To set the value, write `module.{name}.value = ...`.",
-            )
-        setattr(self._module, name, variable)
-
-    __getitem__ = __getattr__
-    __setitem__ = __setattr__
-
-    def __iter__(self) -> Iterator[str]:
-        _, names, children = open_attributes(self._module)
-        return iter([n for n, x in zip(names, children, strict=True) if isinstance(x, Variable)])
-
-    def __dir__(self) -> list[str]:
-        return list(self)
-
-    def __repr__(self) -> str:
-        return call("Variables", [(name, repr(getattr(self, name))) for name in self])
 
 
 def _has_attribute(module: Module, name: str) -> bool:

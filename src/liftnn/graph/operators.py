@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from liftnn.tracebacks import hide_frames
+
 BinaryMethod = Callable[[Any, Any], Any]
 
 
@@ -33,7 +35,11 @@ def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, Bina
         return function(unwrap(other), self.value)
 
     def in_place(self: Any, other: Any) -> Any:
-        self.value = function(self.value, unwrap(other))
+        try:
+            self.value = function(self.value, unwrap(other))
+        except Exception as error:
+            hide_frames(error)
+            raise
         return self
 
     return _compare(function), reflected, in_place
@@ -122,12 +128,16 @@ class Operators:
 
     def __setitem__(self, index: Any, item: Any) -> None:
         current, index, item = self.value, unwrap(index), unwrap(item)
-        if isinstance(current, jax.Array):
-            whole = index is ... and isinstance(item, jax.Array)
-            same = whole and item.shape == current.shape and item.dtype == current.dtype
-            self.value = item if same else current.at[index].set(item)
-        else:
-            self.value = item if index is ... else _with_item(current, index, item)
+        try:
+            if isinstance(current, jax.Array):
+                whole = index is ... and isinstance(item, jax.Array)
+                same = whole and item.shape == current.shape and item.dtype == current.dtype
+                self.value = item if same else current.at[index].set(item)
+            else:
+                self.value = item if index is ... else _with_item(current, index, item)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def __jax_array__(self) -> Any:
         return self.value

@@ -12,6 +12,7 @@ from liftnn.filters import Filter, first_match, to_predicates
 from liftnn.graph import frames
 from liftnn.graph.printing import mapping
 from liftnn.graph.variable import Variable, make_variable
+from liftnn.tracebacks import boundary
 from liftnn.trees import Key, Path, format_path, list_paths
 
 
@@ -40,6 +41,7 @@ class PathKey:
         return hash(self.path)
 
 
+@boundary
 class State(Mapping[Key, Any]):
     """Variables (and bare arrays) by path: a nested, ordered mapping that is a JAX pytree of their values.
 

@@ -13,6 +13,7 @@ from liftnn.graph.metadata import EMPTY, Annotated, Metadata
 from liftnn.graph.operators import Operators, unwrap
 from liftnn.graph.printing import call
 from liftnn.graph.watch import Watch, end_watches
+from liftnn.tracebacks import boundary, hide_frames
 
 V = TypeVar("V", bound="Variable")
 
@@ -70,6 +71,7 @@ class Variable(Operators):
         super().__init_subclass__(**kwargs)
         _register(cls)
 
+    @boundary
     def __init__(self, value: Any, **metadata: Any):
         _set_owner(self, frames.owner_now())
         _set_watches(self, ())
@@ -154,6 +156,7 @@ class Variable(Operators):
             return self._metadata.given
         return self._metadata.get(name, default)
 
+    @boundary
     def set_metadata(self, **metadata: Any) -> None:
         """Sets entries of the metadata; the others stay.
 
@@ -179,6 +182,7 @@ class Variable(Operators):
         """
         return name in self._metadata.given
 
+    @boundary
     def del_metadata(self, name: str) -> None:
         """Removes an entry of the metadata.
 
@@ -246,20 +250,29 @@ class Variable(Operators):
         if name in metadata:
             return metadata[name]
         try:
-            return getattr(self.value, name)
-        except AttributeError:
-            raise errors.AttributeNameError(
-                f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute of its "
-                f"value, {'array' if isinstance(self._value, jax.Array) else type(self._value).__name__}."
-            ) from None
+            try:
+                return getattr(self.value, name)
+            except AttributeError:
+                raise errors.AttributeNameError(
+                    f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute of "
+                    f"its value, {'array' if isinstance(self._value, jax.Array) else type(self._value).__name__}."
+                ) from None
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         attribute = getattr(type(self), name, None)
-        if hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
-            object.__setattr__(self, name, value)
-        else:  # a slot of a subclass too: metadata is all that transforms keep
-            self.set_metadata(**{name: value})
+        try:
+            if hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
+                object.__setattr__(self, name, value)
+            else:  # a slot of a subclass too: metadata is all that transforms keep
+                self.set_metadata(**{name: value})
+        except Exception as error:
+            hide_frames(error)
+            raise
 
+    @boundary
     def __delattr__(self, name: str) -> None:
         self.del_metadata(name)
 

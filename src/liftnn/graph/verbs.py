@@ -20,11 +20,13 @@ from liftnn.graph.metadata import adopt
 from liftnn.graph.state import State, mismatch
 from liftnn.graph.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn.graph.variable_types import Empty
+from liftnn.tracebacks import boundary
 from liftnn.trees import Path, format_path, key_of
 
 T = TypeVar("T")
 
 
+@boundary
 def update(tree: Any, /, *states: State) -> None:
     """Sets values and metadata of Variables, in place, from States.
 
@@ -130,6 +132,7 @@ def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable]:
     }
 
 
+@boundary
 def pop(tree: Any, /, *filters: Filter) -> Any:
     """Takes the values of the matching Variables out of a tree of modules.
 
@@ -179,6 +182,7 @@ def pop(tree: Any, /, *filters: Filter) -> Any:
     return states[0] if len(states) == 1 else states
 
 
+@boundary
 def clone(tree: T, /) -> T:
     """A copy of a tree of modules: new objects, the same values, sharing and cycles kept.
 
@@ -210,6 +214,7 @@ def _own_buffer(x: Any) -> Any:
     return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
 
 
+@boundary
 def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
     """Everything that a tree of modules reaches: modules, Variables, containers, arrays and static values.
 
@@ -253,6 +258,7 @@ def _root_leaves(tree: Any) -> list[tuple[Path, Any]]:
     return [(tuple(map(key_of, path)), leaf) for path, leaf in entries]
 
 
+@boundary
 def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
     """The modules, Variables and containers that a tree of modules reaches by more than one path.
 
@@ -276,6 +282,7 @@ def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
     return {paths[0]: paths[1:] for paths in find_all_paths(graphdef).values() if len(paths) > 1}
 
 
+@boundary
 def replace_all(tree: Any, old: Any, new: Any) -> int:
     """Puts one object in place of another, everywhere that a tree of modules holds it.
 

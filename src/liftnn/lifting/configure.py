@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from liftnn.tracebacks import boundary
+
 
 class _Missing:
     """The type of `MISSING`."""
@@ -28,10 +30,11 @@ def configurable(transform: Callable[..., Any]) -> Any:
       The transform, which may also be called without the function.
     """
 
+    @boundary
     @functools.wraps(transform)
     def wrapper(f: Any = MISSING, /, *args: Any, **options: Any) -> Any:
         if f is MISSING:
-            return functools.partial(transform, *args, **options)
+            return functools.partial(wrapper, *args, **options)
         return transform(f, *args, **options)
 
     return wrapper

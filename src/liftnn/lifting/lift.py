@@ -24,6 +24,7 @@ from liftnn.lifting.capture import Ways, find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
+from liftnn.tracebacks import hide_frames
 from liftnn.trees import Path, is_argument_array, is_array, key_of
 
 Bind = Callable[..., PureCall]
@@ -143,7 +144,11 @@ def lift(
         frame = inspect.currentframe()
         caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
         name = caller if caller.isidentifier() else "lift"
-    return Lifted(functions, bind, Options(name, finish, static_leaves))
+    try:
+        return Lifted(functions, bind, Options(name, finish, static_leaves))
+    except Exception as error:
+        hide_frames(error)
+        raise
 
 
 class Lifted:
@@ -170,8 +175,12 @@ class Lifted:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the transformed function."""
-        call, result = self._run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
-        return self._close(call, result)
+        try:
+            call, result = self._run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
+            return self._close(call, result)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def carried_functions(self) -> tuple[Any, ...]:
         """The functions, and the arguments that come with them, in which captured modules may be found."""

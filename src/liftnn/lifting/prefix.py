@@ -20,6 +20,7 @@ from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.graph.variable import Variable, make_variable
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.trees import Path, broadcast_prefix, format_path, key_of
 
 Prefix = Any
@@ -59,6 +60,7 @@ class ByFilter:
         return f"{type(self).__name__}({dict(self.pairs)})"
 
 
+@boundary
 class StateAxes(ByFilter):
     """The mapped axis of each Variable of a module, by filter.
 

@@ -15,6 +15,7 @@ from typing import Any
 from liftnn.graph import frames
 from liftnn.lifting.plan_cache import PlanCache
 from liftnn.lifting.warm import WarmPlan
+from liftnn.tracebacks import hide_frames
 from liftnn.trees import are_distinct
 
 
@@ -27,56 +28,62 @@ class WarmCalls:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
-        if frames.open_frames:
-            return self.call_otherwise(args, kwargs)
-        given = (*self.leading, *args, *kwargs.values()) if kwargs or self.leading else args
-        plans = self.plans  # to find the plan, 0.6 us
-        try:
-            key = 0 if plans.position is None else id(given[plans.position])
-        except IndexError:
-            return self.call_otherwise(args, kwargs)
-        plan = plans.direct.get(key, _nobody)()
-        if plan is None:
-            return self.call_otherwise(args, kwargs)
-        direct = plan.direct
-        tokens = direct.tokens  # to know the arguments again, 0.5 us for two
-        if len(given) != len(tokens) or direct.names != (tuple(kwargs) if kwargs else ()):
-            return self.call_otherwise(args, kwargs)
-        i = 0
-        for x in given:
-            if type(x) is not tokens[i] and id(x) != tokens[i]:
+        try:  # costs nothing
+            if frames.open_frames:
                 return self.call_otherwise(args, kwargs)
-            i += 1
-        # nothing if there are no lists or dicts; else 0.7 us, and 30 ns for each element
-        if not (plan.watch.valid if plan.fixed else plan.is_current()):
-            return self.call_otherwise(args, kwargs)
-        if plan.jitted is None:
-            return self._call_planned(plan, given, args, kwargs)
-        values: list[Any] = []  # 0.4 us, and 30 ns for each Variable
-        for cell in plan.cells:
-            values.append(cell.value)  # a comprehension is a call on Python 3.11
-        arrays = direct.pick(given)  # 0.4 us
-        if plan.donates and not are_distinct((values, arrays)):
-            return self._call_planned(plan, given, args, kwargs)
-        try:
-            returned = plan.jitted(values, arrays)
-        except TypeError:  # an argument or value that JAX cannot take
-            return self.call_otherwise(args, kwargs)
-        except Exception as error:
-            plan.program.explain(error, values, arrays)
-            raise
-        how = plan.only
-        if how is None or len(returned) != 2:
-            return plan.close(direct.leaves_of(given), returned)
-        out, parts = returned
-        if parts is not None:
-            if type(parts[0]) is not how.kind:
-                plan.check_plain()
-            i = 0  # 30 ns for each Variable
-            for cell in how.written:
-                cell.value = parts[i]
+            given = (*self.leading, *args, *kwargs.values()) if kwargs or self.leading else args
+            plans = self.plans  # to find the plan, 0.6 us
+            try:
+                key = 0 if plans.position is None else id(given[plans.position])
+            except IndexError:
+                key = -1  # nobody's; to return from here would make this the context of other errors
+            plan = plans.direct.get(key, _nobody)()
+            if plan is None:
+                return self.call_otherwise(args, kwargs)
+            direct = plan.direct
+            tokens = direct.tokens  # to know the arguments again, 0.5 us for two
+            if len(given) != len(tokens) or direct.names != (tuple(kwargs) if kwargs else ()):
+                return self.call_otherwise(args, kwargs)
+            i = 0
+            for x in given:
+                if type(x) is not tokens[i] and id(x) != tokens[i]:
+                    return self.call_otherwise(args, kwargs)
                 i += 1
-        return out
+            # nothing if there are no lists or dicts; else 0.7 us, and 30 ns for each element
+            if not (plan.watch.valid if plan.fixed else plan.is_current()):
+                return self.call_otherwise(args, kwargs)
+            if plan.jitted is None:
+                return self._call_planned(plan, given, args, kwargs)
+            values: list[Any] = []  # 0.4 us, and 30 ns for each Variable
+            for cell in plan.cells:
+                values.append(cell.value)  # a comprehension is a call on Python 3.11
+            arrays = direct.pick(given)  # 0.4 us
+            if plan.donates and not are_distinct((values, arrays)):
+                return self._call_planned(plan, given, args, kwargs)
+            try:
+                returned = plan.jitted(values, arrays)
+            except TypeError:  # an argument or value that JAX cannot take
+                returned = None
+            except Exception as error:
+                plan.program.explain(error, values, arrays)
+                raise
+            if returned is None:  # not above, where JAX's error would be shown before the one that says what
+                return self.call_otherwise(args, kwargs)
+            how = plan.only
+            if how is None or len(returned) != 2:
+                return plan.close(direct.leaves_of(given), returned)
+            out, parts = returned
+            if parts is not None:
+                if type(parts[0]) is not how.kind:
+                    plan.check_plain()
+                i = 0  # 30 ns for each Variable
+                for cell in how.written:
+                    cell.value = parts[i]
+                    i += 1
+            return out
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     def _call_planned(
         self, plan: WarmPlan, given: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -85,7 +92,8 @@ class WarmCalls:
         try:
             return plan.run(plan.direct.leaves_of(given))
         except TypeError:
-            return self.call_otherwise(args, kwargs)
+            pass
+        return self.call_otherwise(args, kwargs)
 
     def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls the compiled function in any way that it can be called."""

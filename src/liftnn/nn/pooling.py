@@ -12,10 +12,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn.tracebacks import boundary
 
 Padding = str | Sequence[tuple[int, int]]
 
 
+@boundary
 def pool(
     inputs: jax.Array,
     init: ArrayLike,
@@ -67,6 +69,7 @@ def pool(
     return outputs if batch else outputs.squeeze(0)
 
 
+@boundary
 def avg_pool(
     inputs: jax.Array,
     window_shape: Sequence[int],
@@ -104,6 +107,7 @@ def avg_pool(
     return total / pool(ones, 0.0, lax.add, window_shape, strides, padding)
 
 
+@boundary
 def max_pool(
     inputs: jax.Array,
     window_shape: Sequence[int],
@@ -133,6 +137,7 @@ def max_pool(
     return pool(inputs, _limits(inputs)[0], lax.max, window_shape, strides, padding)
 
 
+@boundary
 def min_pool(
     inputs: jax.Array,
     window_shape: Sequence[int],

@@ -15,9 +15,11 @@ from liftnn.graph.state import State
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.trees import format_path, is_argument_array, is_array, key_of, list_paths
 
 
+@boundary
 def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """Scans with an associative function in parallel, as `jax.lax.associative_scan`; elements may be modules.
 

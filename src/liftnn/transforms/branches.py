@@ -14,9 +14,11 @@ from liftnn.lifting.complete import Completion
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.transforms.functions import hold_functions, trace_once
 
 
+@boundary
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """Calls one of two functions, as `jax.lax.cond`; modules may be among the operands and in what is returned.
 
@@ -55,6 +57,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, operands)
 
 
+@boundary
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """Calls one of several functions, as `jax.lax.switch`; see `cond`.
 

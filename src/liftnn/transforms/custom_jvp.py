@@ -11,6 +11,7 @@ from liftnn import errors
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_derivatives
 from liftnn.transforms.directions import describe, fill, read
 from liftnn.transforms.outputs import in_words
@@ -60,6 +61,7 @@ def custom_jvp(
     return CustomJvp(f, "custom_jvp", nondiff_argnums, nondiff_argnames)
 
 
+@boundary
 class CustomJvp(CustomRule):
     """A function with a Jacobian-vector product of its own."""
 

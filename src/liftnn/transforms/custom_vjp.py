@@ -15,6 +15,7 @@ from liftnn.lifting.escape import holds_tracer
 from liftnn.lifting.lift import take_apart, values_of
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.transforms.custom_rule import (
     CustomRule,
     Signature,
@@ -71,6 +72,7 @@ def custom_vjp(
     return CustomVjp(f, "custom_vjp", nondiff_argnums, nondiff_argnames)
 
 
+@boundary
 class CustomVjp(CustomRule):
     """A function with a vector-Jacobian product of its own."""
 

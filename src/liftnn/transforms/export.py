@@ -13,10 +13,12 @@ import jax.export as jax_export
 from liftnn import errors
 from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Call
+from liftnn.tracebacks import boundary
 from liftnn.transforms.exported import MARK, Contents, Exported
 from liftnn.transforms.jit import Jitted
 
 
+@boundary
 def export(
     jitted: Jitted,
     /,
@@ -61,6 +63,7 @@ def export(
             "Export a jit of the function itself, and pass all arguments.",
         )
 
+    @boundary
     def make(*args: Any, **kwargs: Any) -> Exported:
         def act(call: Call) -> tuple[jax_export.Exported, Any]:
             return _export_flat(jitted, call, platforms, disabled_checks)
@@ -107,6 +110,7 @@ def _check_nothing_captured(call: Call) -> None:
         )
 
 
+@boundary
 def deserialize(blob: bytes | bytearray) -> Exported:
     """Reads an exported function that `Exported.serialize` has written; needs the package `flatbuffers`, as in JAX.
 

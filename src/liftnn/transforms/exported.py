@@ -15,6 +15,7 @@ from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result, name_argument
+from liftnn.tracebacks import boundary
 from liftnn.transforms.stages import check_structure
 from liftnn.trees import list_paths
 
@@ -40,6 +41,7 @@ class Contents(NamedTuple):
     result: Any
 
 
+@boundary
 class Exported:
     """An exported function of modules; what it does not know itself it asks of JAX's `jax.export.Exported`.
 

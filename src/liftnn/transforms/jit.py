@@ -18,6 +18,7 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.signature import select
 from liftnn.lifting.warm_call import WarmCalls
+from liftnn.tracebacks import boundary
 from liftnn.transforms.program import Program
 from liftnn.transforms.retraces import Traces
 from liftnn.transforms.stages import Lowered, Traced
@@ -160,7 +161,8 @@ class Jitted(WarmCalls, WithStatic):
         try:
             return plan.run(leaves)
         except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
-            return self._call_first(key, leaves, args, kwargs)
+            pass
+        return self._call_first(key, leaves, args, kwargs)
 
     def _call_first(self, key: Any, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that has no plan yet: walks the arguments and makes one."""
@@ -172,6 +174,7 @@ class Jitted(WarmCalls, WithStatic):
             return plan.close(leaves, returned)
         return self._close(call, call.bound.result(returned))
 
+    @boundary
     def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
         """Traces the function for arguments like these, as the stage of `jax.jit` does.
 
@@ -188,6 +191,7 @@ class Jitted(WarmCalls, WithStatic):
         call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
         return Traced(self, call, traced)
 
+    @boundary
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """Lowers the function for arguments like these; see `trace`.
 
@@ -204,6 +208,7 @@ class Jitted(WarmCalls, WithStatic):
         """
         return self.trace(*args, **kwargs).lower()
 
+    @boundary
     def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
         """The shapes and dtypes that the function returns; nothing is computed and no module changed.
 

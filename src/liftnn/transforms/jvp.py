@@ -13,12 +13,14 @@ from liftnn.graph.variable_types import Param
 from liftnn.lifting.lift import Lifted, Options, open_function
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.transforms.directions import Like, describe, fill, read
 from liftnn.transforms.outputs import Differentiable, check_pair
 from liftnn.transforms.picked import Picked
 from liftnn.transforms.selection import ArgNums, DiffState, Selection, select_arguments
 
 
+@boundary
 def jvp(
     f: Callable[..., Any],
     /,
@@ -89,6 +91,7 @@ def jvp(
     return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
 
 
+@boundary
 def linearize(
     f: Callable[..., Any],
     /,
@@ -151,6 +154,7 @@ def linearize(
     return Lifted((f,), bind, Options("linearize", finish, check=check_pair if has_aux else None))(*primals)
 
 
+@boundary
 class PushForward:
     """The linear function that `linearize` returns: from tangents of the arguments to that of the output.
 

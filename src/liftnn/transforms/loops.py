@@ -21,10 +21,12 @@ from liftnn.lifting.places import open_arguments, type_of
 from liftnn.lifting.prefix import Prefix, broadcast_over
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.transforms.functions import hold_functions, trace_once
 from liftnn.trees import list_paths
 
 
+@boundary
 def while_loop(
     cond_fun: Callable[[Any], Any],
     body_fun: Callable[[Any], Any],
@@ -88,6 +90,7 @@ def while_loop(
     return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
 
 
+@boundary
 def fori_loop(
     lower: Any,
     upper: Any,

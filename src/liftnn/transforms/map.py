@@ -16,6 +16,7 @@ from liftnn.lifting.prefix import Prefix, array_prefixes, spread_arguments, valu
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.values import decode
+from liftnn.tracebacks import boundary
 from liftnn.transforms.axes import find_bad_input
 from liftnn.transforms.lanes import count_lanes, split_shared_keys
 from liftnn.trees import is_array
@@ -25,6 +26,7 @@ _REMEDY = (
 )
 
 
+@boundary
 def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001  # JAX's name
     """Calls a function with each element of `xs` in turn and stacks the results, as `jax.lax.map`.
 

@@ -10,8 +10,10 @@ import jax
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
+from liftnn.tracebacks import boundary
 
 
+@boundary
 def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """The shapes and dtypes that a function returns, without computing anything, as `jax.eval_shape`.
 

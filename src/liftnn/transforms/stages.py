@@ -9,6 +9,7 @@ from liftnn.graph.description import Description
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.lift import Call
 from liftnn.lifting.result import name_argument
+from liftnn.tracebacks import boundary
 
 
 class Stage:
@@ -39,6 +40,7 @@ class Stage:
         return self._jitted.output_of(self._call, self._call.bound.result(self._stage.out_info))
 
 
+@boundary
 class Traced(Stage):
     """A function traced for some arguments: `jaxpr`, `out_info`, `lower()`."""
 
@@ -54,6 +56,7 @@ class Traced(Stage):
         return Lowered(self._jitted, self._call, self._stage.lower(**options))
 
 
+@boundary
 class Lowered(Stage):
     """A function lowered for some arguments: `as_text()`, `cost_analysis()`, `compile()`."""
 
@@ -70,6 +73,7 @@ class Lowered(Stage):
         return Compiled(self._jitted, self._call, self._stage.compile(**options))
 
 
+@boundary
 class Compiled(Stage):
     """A function compiled for some arguments: called like the function, it updates the modules."""
 

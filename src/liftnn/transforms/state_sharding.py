@@ -10,9 +10,11 @@ import jax
 from liftnn.graph.state import State
 from liftnn.graph.variable import Variable
 from liftnn.lifting.prefix import ByFilter
+from liftnn.tracebacks import boundary
 from liftnn.trees import Path
 
 
+@boundary
 class StateSharding(ByFilter):
     """The sharding of each Variable of a module, by filter, for `jit`; the spec of each, for `shard_map`.
 

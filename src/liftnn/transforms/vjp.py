@@ -12,12 +12,14 @@ from liftnn.graph.variable_types import Param
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import boundary
 from liftnn.transforms.directions import Like, describe, fill, read
 from liftnn.transforms.outputs import Differentiable, check_pair
 from liftnn.transforms.picked import Picked
 from liftnn.transforms.selection import ArgNums, select_arguments
 
 
+@boundary
 def vjp(
     f: Callable[..., Any],
     /,
@@ -79,6 +81,7 @@ def vjp(
     return Lifted((f,), bind, Options("vjp", finish, check=check_pair if has_aux else None))(*primals)
 
 
+@boundary
 class PullBack:
     """The vector-Jacobian product that `vjp` returns: from the cotangent of the output to those of the arguments.
 
