@@ -7,13 +7,16 @@ raised, so what is called often has one of its own; the rest has the decorator `
 
 from __future__ import annotations
 
+import ast
 import builtins
+import contextlib
 import functools
+import linecache
 import os
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -83,12 +86,63 @@ def hide_frames(error: Exception) -> None:
     whole = error.__traceback__
     came_from_inside = [hidden for _, hidden in _entries(error)][-1:] == [True]
     removed = [_remove_frames(x) for x in _chain(error)]
+    cause = error.__cause__
+    if isinstance(error, errors.LiftError) and cause is not None and cause.__traceback__ is None:
+        error.__cause__ = None  # it says in JAX's words, about flat lists, what the error says by path
     if mode == "remove_frames" and any(removed):
         _keep(error, whole)
     elif came_from_inside and not isinstance(error, _OWN_WORDS):
         error.add_note(
             "liftnn has removed its frames from this traceback; JAX_TRACEBACK_FILTERING=off shows them."
         )
+
+
+class Line(NamedTuple):
+    """A line of the user's code.
+
+    Args:
+      file: The file.
+      number: The line, from 1.
+      function: The function that it is in.
+    """
+
+    file: str
+    number: int
+    function: str
+
+
+def users_line() -> Line:
+    """The line of the user's that is running now."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (_is_own(frame) or _package(frame) in _CALLED):
+        frame = frame.f_back
+    return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
+    """The error with a traceback that ends in another line than the one that raises it.
+
+    What is wrong may be known only when a function has returned, and be wrong because of one of its lines.
+
+    Args:
+      error: The error.
+      line: The line, None if it is not known.
+
+    Returns:
+      The error, to be raised.
+    """
+    if line is None:
+        return error
+    text = linecache.getline(line.file, line.number).encode()
+    statement = ast.Raise(ast.Name("error", ast.Load()))
+    for node in ast.walk(statement):  # from the first column to the last: so nothing is underlined
+        node.lineno = node.end_lineno = line.number  # type: ignore[attr-defined]
+        node.col_offset, node.end_col_offset = len(text) - len(text.lstrip()), len(text.rstrip())  # type: ignore[attr-defined]
+    code = compile(ast.Module([statement], []), line.file, "exec").replace(co_name=line.function)
+    with contextlib.suppress(errors.LiftError):
+        exec(code, {"error": error})
+    here = error.__traceback__
+    return error.with_traceback(here and here.tb_next)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -28,6 +28,7 @@ from typing import Any
 from jax.extend.core import get_opaque_trace_state
 
 from liftnn import errors
+from liftnn.tracebacks import Line, users_line
 
 
 class Frame:
@@ -78,6 +79,11 @@ class Frame:
         self._copies = {}
         self._path_of = None
 
+    def name_of(self, copy: Any) -> str:
+        """The path of an object that belongs here, and what it is, in words; nothing if it is no input."""
+        found = next((i for _, c, i in self._copies.values() if c is copy), -1)
+        return f"{self._path_of(found)} (a {type(copy).__name__})" if self._path_of and found >= 0 else ""
+
     def path_to(self, x: Any) -> str | None:
         """The path of an object of an outer frame, None if it is no input."""
         position = self._copies.get(id(x), (x, x, -1))[2]
@@ -126,6 +132,7 @@ class _Current(threading.local):
 
     frame: Frame
     offer: tuple[Any, Sequence[Any]] = (None, ())
+    writes: tuple[Frame, dict[str, Line]] | None = None
 
 
 def _make_plain_frame() -> Frame:
@@ -184,6 +191,26 @@ def offered(plan: Any) -> Sequence[Any]:
     """The live objects that were offered for a plan; none if that call is over."""
     known, objects = _current.offer
     return objects if known is plan else ()
+
+
+@contextmanager
+def noting_writes() -> Iterator[dict[str, Line]]:
+    """Notes where the functions of the transforms called here write, for a message: lines by `Frame.name_of`."""
+    before = _current.writes
+    lines: dict[str, Line] = {}
+    _current.writes = (_current.frame, lines)
+    try:
+        yield lines
+    finally:
+        _current.writes = before
+
+
+def note_write(x: Any) -> None:
+    """Notes the user's line that writes an object of the innermost frame, if somebody wants to know."""
+    if _current.writes is not None:
+        outer, lines = _current.writes
+        if _current.frame.outer is outer:
+            lines[_current.frame.name_of(x)] = users_line()
 
 
 def current_frame() -> Frame:

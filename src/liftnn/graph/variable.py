@@ -129,6 +129,7 @@ class Variable(Operators):
         box = frames.inside(self) if frames.open_frames else self
         if not frames.may_write(box._owner):
             raise frames.write_error(self, what)
+        frames.note_write(box)
         return box
 
     def stand_in(self: V, owner: Any) -> V:
@@ -302,6 +303,7 @@ _set_watches = Variable._watches.__set__  # type: ignore[attr-defined]
 
 def set_value_past_hooks(variable: Variable, value: Any) -> None:
     """Stores a value in a Variable, with neither hooks nor checks."""
+    frames.note_write(variable)
     variable._cell.value = value
 
 

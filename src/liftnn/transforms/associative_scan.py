@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.graph.graphdef import GraphDef, merge, split
 from liftnn.graph.kinds import is_object
 from liftnn.graph.state import State
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
-from liftnn.tracebacks import boundary
+from liftnn.tracebacks import at_line, boundary
 from liftnn.trees import format_path, is_argument_array, is_array, key_of, list_paths
 
 
@@ -71,14 +72,17 @@ def _bind(plan: Plan, pure: PureCall) -> PureCall:
     """A scan is computed without a JAX transform; but what it does to modules must not depend on the algorithm."""
 
     def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-        result = pure(values, arrays)
+        with frames.noting_writes() as lines:
+            result = pure(values, arrays)
         written = [n for n, x in zip(plan.variables, result.updates, strict=True) if x is not None]
         for number in (*written, *(number for number, _ in result.change.changed)):
-            raise errors.SharedWriteError(
-                f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__}) was changed by the function "
-                "given to associative_scan, which is called as often as the algorithm needs.",
+            name = f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
+            error = errors.SharedWriteError(
+                f"{name} was changed by the function given to associative_scan, which is called as often as the "
+                "algorithm needs.",
                 "Return what it computes; let it only read modules other than the two that it combines.",
             )
+            raise at_line(error, lines.get(name))
         return result
 
     return call

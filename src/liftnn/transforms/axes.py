@@ -9,11 +9,13 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.graph.description import ARRAY
 from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.lifting.prefix import Placement, Prefix, Spread, StateAxes, array_keys, output_names, specs_after
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import at_line
 from liftnn.trees import format_path, list_paths
 
 
@@ -130,7 +132,8 @@ def find_bad_output(
         for kind, name, axis, value in parts_of_result(plan, before, result, placement):
             parts.append(_part(name, axis, value, kind))
 
-    trace(note)
+    with frames.noting_writes() as lines:
+        trace(note)
     for part in parts:
         error = _no_room(part)
         if error is not None:
@@ -153,7 +156,8 @@ def find_bad_output(
     while len(shared) > 1:
         half = shared[: len(shared) // 2]
         shared = half if differ(half) else shared[len(half) :]
-    return _not_shared(parts[shared[0]])
+    part = parts[shared[0]]
+    return at_line(_not_shared(part), lines.get(part.name))
 
 
 def parts_of_result(

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.graph.variable_types import RngCount
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.prefix import Prefix, array_prefixes, spread_arguments, value_prefixes
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.values import decode
-from liftnn.tracebacks import boundary
+from liftnn.tracebacks import at_line, boundary
 from liftnn.transforms.axes import find_bad_input
 from liftnn.transforms.lanes import count_lanes, split_shared_keys
 from liftnn.trees import is_array
@@ -133,14 +134,16 @@ class _Mapped:
         slices, rebuild = _take_mapped((values, own_axes), (arrays, array_axes))
 
         def one(x: list[Any]) -> Result:
-            result = self._call(*rebuild(x))
+            with frames.noting_writes() as lines:
+                result = self._call(*rebuild(x))
             for i, (axis, update) in enumerate(zip(axes, result.updates, strict=True)):
                 if axis is None and update is not None and not issubclass(self.plan.types[i], RngCount):
-                    raise errors.SharedWriteError(
+                    error = errors.SharedWriteError(
                         f"{self._name(i)} is shared by all elements of this map, and was written where `batch_size` "
                         "takes several at a time.",
                         "Leave `batch_size` out, or pass the module in `xs`, with a slice for each element.",
                     )
+                    raise at_line(error, lines.get(self._name(i)))
             return result
 
         result = jax.lax.map(one, slices, batch_size=self.batch_size or size)

@@ -10,8 +10,10 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.lifting.prefix import Placement, Spread
 from liftnn.lifting.result import Plan, Result
+from liftnn.tracebacks import at_line
 from liftnn.transforms.axes import parts_of_result
 from liftnn.transforms.state_sharding import StateSharding
 
@@ -131,7 +133,8 @@ def find_varying_output(
         for kind, name, spec, value in parts_of_result(plan, before, result, placement):
             parts.append((kind, name, spec, [np.shape(x) for x in jax.tree.leaves(value)]))
 
-    trace(note, PartitionSpec())
+    with frames.noting_writes() as lines:
+        trace(note, PartitionSpec())
     for _, name, spec, shapes in parts:
         for shape in shapes:
             if spec is not None and len(spec) > len(shape):
@@ -159,7 +162,8 @@ def find_varying_output(
         half = suspects[: len(suspects) // 2]
         suspects = half if fails(half) else suspects[len(suspects) // 2 :]
     kind, name, spec, _ = parts[suspects[0]]
-    return _varies(kind, name, PartitionSpec() if spec is None else spec, axes)
+    error = _varies(kind, name, PartitionSpec() if spec is None else spec, axes)
+    return at_line(error, lines.get(name))
 
 
 def _varies(kind: str, name: str, spec: PartitionSpec, axes: Axes) -> errors.LiftError:
