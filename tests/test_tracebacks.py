@@ -400,3 +400,16 @@ def test_the_line_of_such_a_write_is_shown_whole():
     error = caught(LATE["vmap"][0])
     last = traceback.format_tb(error.__traceback__)[-1].splitlines()
     assert last[1:] == ["    model.w.value = ("]
+
+
+def test_a_backward_pass_that_captures_raises_where_it_does():
+    model = Affine()
+    function = liftnn.custom_vjp(lambda x: x)
+
+    def backward(_, ct):
+        return (ct * model.w,)
+
+    function.defvjp(lambda x: (x, None), backward)
+    error = caught(liftnn.grad(lambda x: function(x).sum()), X)
+    assert type(error) is liftnn.TraceContextError
+    assert entries(error)[-1] == (__file__, "backward")

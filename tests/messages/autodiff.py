@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Pair, step
+from tests.transforms.modules import Affine, Holder, Pair, step
 
 X = jnp.ones(3)
 DIFFERENTIATED = (
@@ -215,12 +215,26 @@ def backward_pass_that_changes_a_module():
 
 @message(
     errors.TraceContextError,
-    "bwd of custom_vjp uses a Param that it reached through a closure, after the call that it belongs to.",
+    "bwd of custom_vjp uses captured.w (a Param), which it reached through a closure, after the call that it belongs "
+    "to.",
     "Pass it as an argument of the function; to the backward pass, as a residual.",
 )
 def backward_pass_that_captures():
     captured = Affine()
     total(with_rule(lambda m, x: (m(x), None), lambda _, ct: (None, ct * captured.w)))
+
+
+@message(
+    errors.TraceContextError,
+    "The rule uses captured.layers[0].w (a Param), which it reached through a closure, after the call that it belongs "
+    "to.",
+    "Pass it as an argument of the function; to the backward pass, as a residual.",
+)
+def late_rule_that_captures():
+    captured = Holder(layers=[Affine()])
+    f = liftnn.custom_jvp(lambda x: x)
+    f.defjvp(lambda primals, tangents: (primals[0], tangents[0] * captured.layers[0].w))
+    liftnn.jvp(liftnn.jit(f), (X,), (X,))
 
 
 @message(

@@ -39,7 +39,7 @@ class Frame:
       outer: The frame around it; None for plain Python.
     """
 
-    __slots__ = ("__weakref__", "_copies", "_path_of", "missing", "name", "outer", "trace_state")
+    __slots__ = ("__weakref__", "_copies", "_path_of", "missed_at", "missing", "name", "outer", "trace_state")
 
     def __init__(self, name: str, outer: Frame | None = None):
         self.name = name
@@ -47,6 +47,8 @@ class Frame:
         self.trace_state = get_opaque_trace_state()
         self.missing: list[Any] = []
         """Objects of outer frames that were used here and are no inputs."""
+        self.missed_at: Line | None = None
+        """Where the first of them was used."""
         self._copies: dict[int, tuple[Any, Any, int]] = {}
         self._path_of: Callable[[int], str] | None = None
 
@@ -65,6 +67,7 @@ class Frame:
         """What stands here for an object of an outer frame: a copy, or a stand-in if nobody has foreseen it."""
         found = self._copies.get(id(x))
         if found is None:
+            self.missed_at = self.missed_at or users_line()
             self.missing.append(x)
             found = self._copies[id(x)] = (x, x.stand_in(self), -1)
         return found[1]
@@ -95,11 +98,13 @@ class Missing(Exception):  # noqa: N818  # no error: it asks for another try
 
     Args:
       objects: The objects.
+      line: Where the first of them was used.
     """
 
-    def __init__(self, objects: list[Any]):
+    def __init__(self, objects: list[Any], line: Line | None = None):
         super().__init__()
         self.objects = objects
+        self.line = line
 
 
 class RawTrace:

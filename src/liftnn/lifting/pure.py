@@ -87,7 +87,7 @@ def purify(
             with containers_kept(plan, originals, name):
                 out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
             if frame.missing:
-                raise frames.Missing(frame.missing)
+                raise frames.Missing(frame.missing, frame.missed_at)
             if check is not None:
                 check(out)
             _check_arguments(tree, before)

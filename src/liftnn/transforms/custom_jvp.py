@@ -155,7 +155,7 @@ def _run_rule(
         given.append(returned[1])
         return returned[0]
 
-    result = signature.agreed("the rule", function.purify_rule(signature.plan, run)(*primals))
+    result = signature.agreed("the rule", function.purify_rule(signature.plan, run, rule)(*primals))
     outputs, picked = outputs_of(signature.plan, result, *primals)
     like = describe(picked.take(*outputs.contents(result, *primals)))
     tangent = fill(read(picked, like, "tangent", [given[0]]), like)

@@ -19,6 +19,7 @@ from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.signature import select
 from liftnn.transforms.directions import Like, describe
+from liftnn.transforms.late_rule import without_captures
 from liftnn.transforms.outputs import Outputs
 from liftnn.transforms.picked import Picked
 from liftnn.transforms.selection import DiffState, Selection
@@ -73,42 +74,17 @@ class CustomRule(Lifted):
         """Applies the rule; a subclass says how."""
         raise NotImplementedError
 
-    def purify_rule(self, plan: Plan, rule: Callable[..., Any]) -> PureCall:
-        """A pure call of a rule, which takes the arguments of the call, without what a partial stores."""
+    def purify_rule(self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]) -> PureCall:
+        """A pure call of a rule, made of the user's function, which takes the call's arguments but not a partial's."""
         stored = len(self._stored[0]) if self._stored is not None else 0
         pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             if isinstance(frames.offered(plan), list):  # inside the call that can be made again
                 return pure(values, arrays)
-            return without_captures(pure, values, arrays, "The rule")
+            return without_captures(pure, values, arrays, "The rule", function)
 
         return call
-
-
-def without_captures(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any], who: str) -> Result:
-    """A pure call that JAX makes after the call that it belongs to, when nothing more can become an input of that.
-
-    Args:
-      pure: The pure call.
-      values: The values.
-      arrays: The arrays.
-      who: What it calls, for the message.
-
-    Returns:
-      Its result.
-
-    Raises:
-      TraceContextError: If it uses captured objects.
-    """
-    try:
-        return pure(values, arrays)
-    except frames.Missing as missing:
-        raise errors.TraceContextError(
-            f"{who} uses a {type(missing.objects[0]).__name__} that it reached through a closure, after the call that "
-            "it belongs to.",
-            "Pass it as an argument of the function; to the backward pass, as a residual.",
-        ) from None
 
 
 def without_derivatives(plan: Plan, values: Sequence[Any], name: str) -> list[Any]:

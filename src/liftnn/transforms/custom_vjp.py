@@ -20,10 +20,10 @@ from liftnn.transforms.custom_rule import (
     CustomRule,
     Signature,
     outputs_of,
-    without_captures,
     without_derivatives,
 )
 from liftnn.transforms.directions import read
+from liftnn.transforms.late_rule import without_captures
 from liftnn.transforms.outputs import in_words
 from liftnn.transforms.perturbed import Perturbed
 from liftnn.trees import Path, list_paths
@@ -190,7 +190,7 @@ def _run_forward(
         kept.append(Residuals(graph, values_of(Plan(graph), objects), arrays))
         return out
 
-    result = rule.purify_rule(signature.plan, run)(values, arrays)
+    result = rule.purify_rule(signature.plan, run, forward)(values, arrays)
     return signature.agreed("fwd", result), kept[0]
 
 
@@ -225,7 +225,7 @@ def _run_backward(
 
     kept = Plan(residuals.graph)
     pure = purify(run, kept, "custom_vjp")
-    result = without_captures(pure, residuals.values, residuals.arrays, "bwd of custom_vjp")
+    result = without_captures(pure, residuals.values, residuals.arrays, "bwd of custom_vjp", backward)
     written = [n for n, x in zip(kept.variables, result.updates, strict=True) if x is not None]
     changed = [kept.path_of(n) for n in sorted({*written, *(n for n, _ in result.change.changed)})]
     if changed:

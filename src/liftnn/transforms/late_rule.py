@@ -1,0 +1,53 @@
+"""Rules that JAX runs after the call that they belong to: what they capture can no longer become an input of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from liftnn import errors
+from liftnn.graph import frames
+from liftnn.graph.verbs import iter_graph
+from liftnn.lifting.capture import find_captured
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Result
+from liftnn.tracebacks import at_line
+from liftnn.trees import format_path
+
+
+def without_captures(
+    pure: PureCall, values: Sequence[Any], arrays: Sequence[Any], who: str, function: Callable[..., Any]
+) -> Result:
+    """A pure call that JAX makes after the call that it belongs to, when nothing more can become an input of that.
+
+    Args:
+      pure: The pure call.
+      values: The values.
+      arrays: The arrays.
+      who: What it calls, for the message.
+      function: The user's function, likewise.
+
+    Returns:
+      Its result.
+
+    Raises:
+      TraceContextError: If it uses captured objects.
+    """
+    try:
+        return pure(values, arrays)
+    except frames.Missing as missing:
+        error = errors.TraceContextError(
+            f"{who} uses {_name_captured(function, missing.objects[0])}, which it reached through a closure, after the "
+            "call that it belongs to.",
+            "Pass it as an argument of the function; to the backward pass, as a residual.",
+        )
+        raise at_line(error, missing.line) from None
+
+
+def _name_captured(function: Callable[..., Any], x: Any) -> str:
+    """What the code of a function calls an object that it captures, and its type, in words."""
+    roots = find_captured([function]).roots
+    found = [
+        format_path(p, n) for n, r in roots.items() for p, y in iter_graph(r) if frames.known_here(y) is x
+    ]
+    return f"{found[0]} (a {type(x).__name__})" if found else f"a {type(x).__name__}"
