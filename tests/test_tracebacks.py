@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import functools
-import pathlib
 import pickle
 import sys
 import traceback
@@ -17,13 +15,11 @@ import pytest
 import liftnn
 from liftnn.tracebacks import UnfilteredTraceback
 from tests.effects import Model
+from tests.raising import JAX, OURS, caught, entries, has
 from tests.transform_table import TRANSFORMS
 from tests.transforms.modules import Affine, Holder
 
 X = jnp.linspace(-1.0, 1.0, 3)
-HERE = pathlib.Path(__file__).parent
-OURS = str(pathlib.Path(liftnn.__file__).parent)
-JAX = str(pathlib.Path(jax.__file__).parent)
 
 
 @contextlib.contextmanager
@@ -40,24 +36,6 @@ def filtering(mode):
 def fails(model, x):
     model.first.b.value = model.first.b + x
     raise KeyError("half way")
-
-
-def caught(f, *args):
-    """The error that a call raises."""
-    try:
-        f(*args)
-    except Exception as error:
-        return error
-    pytest.fail("it does not raise")
-
-
-def entries(error):
-    """File and function of each frame, outermost first."""
-    return [(s.filename, s.name) for s in traceback.extract_tb(error.__traceback__)]
-
-
-def has(error, folder):
-    return any(file.startswith(folder) for file, _ in entries(error))
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -256,6 +234,16 @@ def test_an_error_of_a_warm_call_is_that_of_the_first_one_alone(arguments):
     assert error.__context__ is None
 
 
+def test_an_error_of_a_warm_call_with_too_few_arguments_stands_alone():
+    call = liftnn.jit(lambda x, model: model(x))
+    model = Affine()
+    call(X, model)
+    call(X, model)
+    error = caught(call, X)
+    assert type(error) is TypeError  # Python's, about the missing argument
+    assert error.__context__ is None
+
+
 def test_a_note_says_how_to_see_frames_where_an_error_that_is_not_ours_came_from_inside():
     error = caught(lambda: liftnn.Embed(3, "text", rngs=liftnn.Rngs(0)))
     assert type(error) is TypeError  # JAX's
@@ -319,97 +307,3 @@ def test_what_holds_all_frames_says_so():
 def test_a_public_function_keeps_its_name_signature_and_pickles():
     assert liftnn.split.__name__ == "split"
     assert pickle.loads(pickle.dumps(liftnn.split)) is liftnn.split
-
-
-# --- what is known to be wrong only when the function has returned
-
-
-def write_twice(model, x):
-    model.w.value = x * jnp.ones(3)
-    write_w(model, x)
-
-
-def write_w(model, x):
-    model.w.value = (
-        model.w * x  # the statement has two lines
-    )
-
-
-def normalize(model, x):
-    model.norm(x[None])
-
-
-def write_under_jit(model, x):
-    liftnn.jit(write_w)(model, x)
-
-
-def write_by_update(model, x):
-    state = liftnn.state(model, liftnn.Param)
-    liftnn.update(model, jax.tree.map(lambda w: w * x, state))
-
-
-def combine(model, a, b):
-    model.calls.value = model.calls + 1
-    return a + b
-
-
-LANES = jnp.ones((2, 3))
-MESH = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
-
-
-def by_vmap(f):
-    model = Affine()
-    model.norm = liftnn.BatchNorm(3, rngs=liftnn.Rngs(0))
-    return lambda: liftnn.vmap(f, in_axes=(None, 0))(model, LANES)
-
-
-def by_shard_map(f):
-    return lambda: liftnn.shard_map(f, mesh=MESH, in_specs=(jax.P(), jax.P("i")), out_specs=jax.P())(
-        Affine(), X
-    )
-
-
-LATE = {
-    "vmap": (by_vmap(write_w), "write_w"),
-    "the last write": (by_vmap(write_twice), "write_w"),
-    "a layer": (by_vmap(normalize), "normalize"),
-    "a transform inside": (by_vmap(write_under_jit), "write_under_jit"),
-    "update": (by_vmap(write_by_update), "write_by_update"),
-    "shard_map": (by_shard_map(write_w), "write_w"),
-    "map": (
-        lambda: liftnn.map(functools.partial(write_w, Affine()), LANES, batch_size=2),
-        "write_w",
-    ),
-    "associative_scan": (
-        lambda: liftnn.associative_scan(functools.partial(combine, Affine()), LANES),
-        "combine",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LATE)
-def test_a_write_that_turns_out_wrong_on_return_raises_at_its_line(name):
-    call, function = LATE[name]
-    error = caught(call)
-    assert type(error) is liftnn.SharedWriteError
-    assert [name for _, name in entries(error)] == ["caught", "<lambda>", function]
-    assert error.__cause__ is None
-
-
-def test_the_line_of_such_a_write_is_shown_whole():
-    error = caught(LATE["vmap"][0])
-    last = traceback.format_tb(error.__traceback__)[-1].splitlines()
-    assert last[1:] == ["    model.w.value = ("]
-
-
-def test_a_backward_pass_that_captures_raises_where_it_does():
-    model = Affine()
-    function = liftnn.custom_vjp(lambda x: x)
-
-    def backward(_, ct):
-        return (ct * model.w,)
-
-    function.defvjp(lambda x: (x, None), backward)
-    error = caught(liftnn.grad(lambda x: function(x).sum()), X)
-    assert type(error) is liftnn.TraceContextError
-    assert entries(error)[-1] == (__file__, "backward")
