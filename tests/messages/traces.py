@@ -227,3 +227,14 @@ def frozen_object_changed_in_place():
         object.__setattr__(model.link, "other", model.w)
 
     liftnn.jit(change)(Holder(link=Link([1]), w=liftnn.Param(1.0)))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "A Affine was handed to a function of JAX's, or returned from one that JAX transforms. JAX knows arrays and trees "
+    "of them; it would not see what happens to a Module.",
+    "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX the "
+    "State that liftnn.split makes of the Module, and merge it inside.",
+)
+def module_handed_to_jax():
+    jax.jit(lambda model: model(1.0))(Affine())

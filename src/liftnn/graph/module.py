@@ -15,6 +15,7 @@ from liftnn.graph import frames, pickling, verbs
 from liftnn.graph.graphdef import split, state
 from liftnn.graph.kinds import is_object, make_shell, open_attributes
 from liftnn.graph.printing import MAX_DEPTH, array_summary, block, call
+from liftnn.graph.raw_jax import refuse_in_jax
 from liftnn.graph.state import State
 from liftnn.graph.variable import Variable
 from liftnn.graph.variable_types import Empty, Perturbation
@@ -56,6 +57,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        refuse_in_jax(cls)
         if cls.__module__.startswith("liftnn."):  # a layer, say
             boundary(cls)
 
@@ -307,6 +309,9 @@ class Module:
 
     def __setstate__(self, contents: Any) -> None:
         """Nothing is left to do: reading `contents` has filled the module."""
+
+
+refuse_in_jax(Module)
 
 
 def _has_attribute(module: Module, name: str) -> bool:

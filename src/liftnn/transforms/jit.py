@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.variable import Variable
+from liftnn.graph.kinds import is_object
 from liftnn.graph.watch import changes
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Call, Options, commit_to_copies
@@ -151,7 +151,7 @@ class Jitted(WarmCalls, WithStatic):
             return WithStatic.__call__(self, *args, **kwargs)
         marked = self._arguments((*self._first, *args), kwargs)
         tree = marked if self._stored is None else (*marked, self._stored)
-        leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_variable)
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
         key = self.plans.key(treedef, leaves, bool(self._static))
         plan = self.plans.find(key)
         if plan is None:
@@ -284,6 +284,3 @@ class Jitted(WarmCalls, WithStatic):
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)
         return program
-
-
-_is_variable = Variable.__instancecheck__  # a C call, for each node of the arguments

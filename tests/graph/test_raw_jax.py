@@ -1,0 +1,56 @@
+"""A Module that is handed to JAX itself is a TypeError that names liftnn's transforms, and loses nothing."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tests.transforms.modules import Affine
+
+import liftnn
+
+X = jnp.ones(3)
+
+
+class Late(Affine):
+    """A class that exists only here."""
+
+
+HANDED = {
+    "jit": lambda m: jax.jit(lambda m, x: m(x))(m, X),
+    "jit, in a tree": lambda m: jax.jit(lambda b: b["m"](X))({"m": m}),
+    "jit, by name": lambda m: jax.jit(lambda x, m: m(x))(X, m=m),
+    "jit, lowered": lambda m: jax.jit(lambda m: m(X)).lower(m),
+    "jit, returned": lambda m: jax.jit(lambda x: m)(X),
+    "grad": lambda m: jax.grad(lambda m, x: m(x).sum())(m, X),
+    "value_and_grad": lambda m: jax.value_and_grad(lambda x, m: m(x).sum(), argnums=1)(X, m),
+    "vjp": lambda m: jax.vjp(lambda m: m(X), m),
+    "jvp": lambda m: jax.jvp(lambda m: m(X), (m,), (m,)),
+    "vmap": lambda m: jax.vmap(lambda m, x: m(x), in_axes=(None, 0))(m, X[None]),
+    "scan": lambda m: jax.lax.scan(lambda m, x: (m, m(x)), m, X[None]),
+    "while_loop": lambda m: jax.lax.while_loop(lambda m: False, lambda m: m, m),
+    "cond": lambda m: jax.lax.cond(True, lambda m: m(X), lambda m: m(X), m),
+    "checkpoint": lambda m: jax.checkpoint(lambda m: m(X))(m),
+    "eval_shape": lambda m: jax.eval_shape(lambda m: m(X), m),
+    "tree.map": lambda m: jax.tree.map(lambda x: x, m),
+}
+
+
+@pytest.mark.parametrize("hand", HANDED.values(), ids=HANDED)
+@pytest.mark.parametrize(
+    "make", [Affine, Late, lambda: liftnn.Linear(3, 3, rngs=liftnn.Rngs(0)), lambda: liftnn.Rngs(0)]
+)
+def test_a_module_handed_to_jax_is_refused_with_the_name_of_what_would_do(hand, make):
+    module = make()
+    before = liftnn.state(module)
+    with pytest.raises(
+        TypeError, match=rf"(?s)A {type(module).__name__} was handed to.*liftnn\.jit for jax\.jit"
+    ):
+        hand(module)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), liftnn.state(module), before))
+
+
+def test_a_predicate_may_make_modules_leaves():
+    module = Affine()
+    leaves = jax.tree.leaves({"a": module, "b": 1}, is_leaf=lambda x: isinstance(x, liftnn.Module))
+    assert leaves == [module, 1]
