@@ -95,6 +95,12 @@ def _vmap(f: Function) -> Function:
     return lambda model, x: one_lane(model, x)
 
 
+def _pmap(f: Function) -> Function:
+    options = {"in_axes": (None, None), "out_axes": None, "axis_size": 1, "split_rngs": False}
+    one_lane = liftnn.pmap(f, **options)
+    return lambda model, x: one_lane(model, x)
+
+
 def _map(f: Function) -> Function:
     def one_element(model: Any, x: jax.Array) -> Any:
         _change_arrays(model, lambda a: a[None])
@@ -175,6 +181,7 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "custom_vjp": _custom_vjp,
     "custom_jvp": _custom_jvp,
     "vmap": _vmap,
+    "pmap": _pmap,
     "map": _map,
     "shard_map": _shard_map,
     "lift": _third_party,
@@ -191,8 +198,12 @@ IN_PLACE = [name for name in TRANSFORMS if name != "map"]
 """Those that pass the model as it is: the line of `map` stacks its arrays first, and unstacks them afterwards."""
 
 FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
-IMPOSSIBLE = {(outer, "custom_vjp") for outer in FORWARD}
-"""Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode."""
+IMPOSSIBLE = {
+    *((outer, "custom_vjp") for outer in FORWARD),
+    *(("pmap", "pmap"), ("pmap", "shard_map"), ("shard_map", "pmap")),
+}
+"""Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode, and a mesh of which all
+axes are taken is no place for another one."""
 
 PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
 

@@ -214,6 +214,7 @@ from liftnn.transforms.loops import (
 from liftnn.transforms.map import (
     map as map,
 )
+from liftnn.transforms.pmap import pmap as pmap
 from liftnn.transforms.remat import (
     checkpoint as checkpoint,
     remat as remat,

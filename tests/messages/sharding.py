@@ -109,3 +109,24 @@ def sow_into_a_replicated_module():
 def one_variable_with_two_specs():
     w = liftnn.Param(X)
     sharded(lambda a, b: None, (P("x"), P()))(Holder(w=w), Holder(w=w))
+
+
+# --- pmap
+
+
+@message(
+    errors.ArgumentError,
+    "liftnn.pmap needs a device for each lane: there are 9 lanes and 8 devices.",
+    "Map fewer lanes, or use liftnn.vmap, with which one device runs several.",
+)
+def more_lanes_than_devices():
+    liftnn.pmap(lambda x: x)(jnp.ones(9))
+
+
+@message(
+    errors.ArgumentError,
+    "liftnn.pmap was called where another mesh has the devices: in a pmap, a shard_map or jax.set_mesh.",
+    "Use liftnn.shard_map with an axis of that mesh, or liftnn.vmap.",
+)
+def pmap_in_pmap():
+    liftnn.pmap(liftnn.pmap(lambda x: x))(jnp.ones((2, 2)))

@@ -113,15 +113,16 @@ _WORDS = {"vmap": ("mapped", "axis_size", "lanes"), "scan": ("scanned", "length"
 
 
 def find_bad_output(
-    trace: Callable[[Callable[[Result, Placement], Any]], Any], plan: Plan, before: Spread
+    trace: Callable[[Callable[[Result, Placement], Any]], Any], plan: Plan, before: Spread, transform: str
 ) -> errors.LiftError | None:
-    """Why JAX refuses what a `vmap` returns.
+    """Why JAX refuses what a `vmap` or `pmap` returns.
 
     Args:
       trace: Maps the function once more; what is returned, instead of its result, is made by the callable that it is
         given, and is the same for all lanes, or raises a ValueError.
       plan: The arguments.
       before: The axes of the known nodes.
+      transform: What messages call the transform.
 
     Returns:
       The error to raise, None if nothing is wrong with the axes.
@@ -157,7 +158,7 @@ def find_bad_output(
         half = shared[: len(shared) // 2]
         shared = half if differ(half) else shared[len(half) :]
     part = parts[shared[0]]
-    return at_line(_not_shared(part), lines.get(part.name))
+    return at_line(_not_shared(part, transform), lines.get(part.name))
 
 
 def parts_of_result(
@@ -221,7 +222,7 @@ def _no_room(part: Part) -> errors.LiftError | None:
     return None
 
 
-def _not_shared(part: Part) -> errors.LiftError:
+def _not_shared(part: Part, transform: str) -> errors.LiftError:
     """The error for something that all lanes should share and that differs between them."""
     if part.kind == "output":
         return errors.ArgumentError(
@@ -230,8 +231,9 @@ def _not_shared(part: Part) -> errors.LiftError:
         )
     if part.kind == "attached":
         return errors.SharedWriteError(
-            f"{part.name} was put into a module that is shared by all lanes of this vmap, but it differs between them."
+            f"{part.name} was put into a module that is shared by all lanes of this {transform}, but it differs "
+            "between them."
         )
     return errors.SharedWriteError(
-        f"{part.name} is shared by all lanes of this vmap, but they write different values to it."
+        f"{part.name} is shared by all lanes of this {transform}, but they write different values to it."
     )

@@ -109,12 +109,13 @@ class Jitted(WarmCalls, WithStatic):
 
     Args:
       f: The user's function.
-      static: `static_argnums` and `static_argnames`.
+      static: `static_argnums` and `static_argnames`, and what these are called before `_argnums` if not `"static"`.
       donate: `donate_argnums` and `donate_argnames`.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
       donate_written: Whether to donate what the call overwrites.
       max_traces: How often the function may be traced.
+      transform: What messages call the transform.
     """
 
     def __init__(
@@ -126,10 +127,13 @@ class Jitted(WarmCalls, WithStatic):
         options: dict[str, Any],
         donate_written: bool = False,
         max_traces: int | None = None,
+        transform: str = "jit",
     ):
-        lift_options = Options("jit", static_leaves=False, returned=self._returned)
-        super().__init__(f, self._bind_call, lift_options, static[0], static[1])
-        self._traces = Traces(f"liftnn.jit of {getattr(self, '__qualname__', 'a function')}", max_traces)
+        lift_options = Options(transform, static_leaves=False, returned=self._returned)
+        super().__init__(f, self._bind_call, lift_options, *static)
+        self._traces = Traces(
+            f"liftnn.{transform} of {getattr(self, '__qualname__', 'a function')}", max_traces
+        )
         self._donate = select(self._called, donate[0], donate[1], "donate")
         both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
             self._donate.names

@@ -65,10 +65,11 @@ def count_lanes(values: Sequence[Any], axes: Sequence[Prefix]) -> int | None:
       axes: The axis of each.
 
     Returns:
-      The size of the first one's axis; None if none is mapped.
+      The size of the first one's axis; None if none is mapped, or if that has no such axis.
     """
     for value, axis in zip(values, axes, strict=True):
         if isinstance(axis, int):
             for leaf in jax.tree.leaves(value):
-                return np.shape(leaf)[axis]
+                shape = np.shape(leaf)
+                return shape[axis] if -len(shape) <= axis < len(shape) else None
     return None

@@ -1,0 +1,195 @@
+"""`pmap`: one axis of the arguments becomes many lanes, each on a device of its own, compiled as one program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from liftnn import errors
+from liftnn.filters import Filter
+from liftnn.lifting.configure import configurable
+from liftnn.lifting.leaf_prefixes import leaf_prefixes
+from liftnn.lifting.prefix import Prefix
+from liftnn.lifting.pure import Purified
+from liftnn.lifting.result import Plan
+from liftnn.transforms.axes import check_axes
+from liftnn.transforms.jit import Jitted
+from liftnn.transforms.mapped import How, Mapped
+from liftnn.transforms.program import Program
+from liftnn.transforms.reductions import output_axes, to_reductions
+
+
+@configurable
+def pmap(
+    f: Callable[..., Any],
+    /,
+    axis_name: Hashable | None = None,
+    *,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    static_broadcasted_argnums: int | Iterable[int] = (),
+    devices: Sequence[Any] | None = None,
+    backend: str | None = None,
+    axis_size: int | None = None,
+    donate_argnums: int | Iterable[int] = (),
+    split_rngs: bool = True,
+    reduce_writes: Mapping[Filter, Callable[..., Any]] | None = None,
+    transform_metadata: Mapping[str, Any] | None = None,
+) -> Pmapped:
+    """Maps a function over an axis of its arguments, a device for each lane, as `jax.pmap`; arguments may be modules.
+
+    It computes what `vmap` computes. Each device runs the function itself on its lane: a mapped Variable lies with one
+    lane on each device, a shared one (None) as a whole on all of them. JAX recommends `shard_map`, or `jit` with
+    shardings, for new programs; they are the ones for several processes.
+
+    Args:
+      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single int, or
+        a tuple without an entry for it, that module is shared by all lanes.
+      axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
+      in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
+        positional arguments. Keyword arguments are mapped over axis 0. The default is 0.
+      out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
+      static_broadcasted_argnums: Positions of arguments that are compile-time constants. The default is none.
+      devices: The devices; the first of them are used if there are more than lanes. The default, None, takes those of
+        the backend.
+      backend: The backend, such as `"cpu"`, if `devices` is None. The default, None, is JAX's default backend.
+      axis_size: The number of lanes. The default, None, takes it from the mapped arguments.
+      donate_argnums: Positions of arguments whose buffers the program may reuse, as in `jit`. The default is none.
+      split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True.
+      reduce_writes: How values that lanes write to shared Variables are reduced, as in `vmap`. The default, None,
+        reduces nothing.
+      transform_metadata: What metadata calls the mapped axis, as in `vmap`. The default, None, adapts no metadata.
+
+    Returns:
+      The mapped function, compiled, with the stages and counts of `jit`.
+
+    Raises:
+      AliasingError: When called, if a Variable is reached with two different axes.
+      ArgumentError: If an option names an argument that the function does not have; when called, if `in_axes` or
+        `out_axes` does not fit, if there are fewer devices than lanes, or inside of another `pmap`, a `shard_map` or
+        `jax.set_mesh`.
+      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`, or than a function in
+        `reduce_writes`; when called, if an argument is neither array nor module, nor static.
+      SharedWriteError: When called, if lanes write different values to a shared Variable.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> @liftnn.pmap(axis_name="devices", in_axes=(None, None, 0))
+      ... def train(model, optimizer, x):
+      ...   loss, grads = liftnn.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+      ...   optimizer.update(model, jax.lax.pmean(grads, "devices"))
+      ...   return loss
+      >>> import optax
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+      >>> train(model, optimizer, jnp.ones((jax.local_device_count(), 8, 2))).shape == (jax.local_device_count(),)
+      True
+    """
+    check_axes("in_axes", in_axes)
+    check_axes("out_axes", out_axes)
+    options = {"axis_name": "lanes of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
+    how = How(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options, "pmap")
+    return Pmapped(f, static_broadcasted_argnums, donate_argnums, in_axes, how, (devices, backend))
+
+
+class Pmapped(Jitted):
+    """A function mapped by `pmap`: compiled, and called, like one of `jit`.
+
+    Args:
+      f: The user's function.
+      static: `static_broadcasted_argnums`.
+      donate: `donate_argnums`.
+      in_axes: The axes of the positional arguments.
+      how: How it is mapped.
+      where: `devices` and `backend`.
+    """
+
+    def __init__(self, f: Callable[..., Any], static: Any, donate: Any, in_axes: Any, how: How, where: Any):
+        chosen = (static, None, "static_broadcasted")
+        super().__init__(f, chosen, (donate, None), (None, None), {}, transform="pmap")
+        self._in_axes = in_axes
+        self._how = how
+        self._where = where
+
+    def _bind_call(self, plan: Plan, pure: Any) -> Program:
+        axes = leaf_prefixes(plan, self._in_axes, bool(self._first), 0, None)
+        return super()._bind_call(plan, Lanes(plan, pure, axes, self._how, self._where))
+
+
+class Lanes(Mapped):
+    """A pure call mapped over its arguments, each lane on a device of its own.
+
+    Args:
+      plan: The arguments.
+      pure: The pure call.
+      axes: The axis of each leaf of the arguments.
+      how: How it is mapped.
+      where: `devices` and `backend`.
+    """
+
+    def __init__(self, plan: Plan, pure: Purified, axes: list[Prefix], how: How, where: Any):
+        super().__init__(plan, pure, axes, how)
+        self._where = where
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        in_axes: tuple[list[Prefix], list[Prefix]],
+        values: list[Any],
+        arrays: list[Any],
+        lanes: int | None,
+    ) -> Any:
+        """Runs all lanes under `jax.shard_map`, and asks `vmap` whether what they share is the same in each."""
+        if lanes is None:  # an argument without the axis it should have: `vmap` refuses it
+            return super()._run(function, in_axes, values, arrays, lanes)
+        mesh, over = self._mesh(lanes), jax.P(self.how.options["axis_name"])
+        out_axes = output_axes(self.choices)
+
+        def lane(values: list[Any], arrays: list[Any]) -> Any:
+            groups, layout = function(*_each(lambda x, _: jax.lax.squeeze(x, [0]), in_axes, (values, arrays)))
+            return _each(lambda x, _: jax.lax.expand_dims(x, [0]), [out_axes], [groups])[0], layout
+
+        specs = tuple([[jax.P() if axis is None else over for axis in axes] for axes in (*in_axes, out_axes)])
+        first = _each(lambda x, axis: jnp.moveaxis(x, axis, 0), in_axes, (values, arrays))
+        mapped = jax.shard_map(
+            lane, mesh=mesh, in_specs=specs[:2], out_specs=(specs[2], jax.P()), check_vma=False
+        )
+        groups, layout = mapped(*first)
+        if jax.tree.leaves(groups[-1]):  # of what is said to be shared, JAX would take that of one lane
+            jax.eval_shape(functools.partial(super()._run, function, in_axes, lanes=lanes), values, arrays)
+        return _each(lambda x, axis: jnp.moveaxis(x, 0, axis), [out_axes], [groups])[0], layout
+
+    def _mesh(self, lanes: int) -> jax.sharding.Mesh:
+        """A mesh with a device for each lane."""
+        if not jax.sharding.get_abstract_mesh().empty:
+            raise errors.ArgumentError(
+                "liftnn.pmap was called where another mesh has the devices: in a pmap, a shard_map or jax.set_mesh.",
+                "Use liftnn.shard_map with an axis of that mesh, or liftnn.vmap.",
+            )
+        given, backend = self._where
+        devices = list(jax.devices(backend) if given is None else given)
+        if len(devices) < lanes:
+            raise errors.ArgumentError(
+                f"liftnn.pmap needs a device for each lane: there are {lanes} lanes and {len(devices)} devices.",
+                "Map fewer lanes, or use liftnn.vmap, with which one device runs several.",
+            )
+        kinds = (jax.sharding.AxisType.Auto,)
+        return jax.sharding.Mesh(
+            np.array(devices[:lanes]), (self.how.options["axis_name"],), axis_types=kinds
+        )
+
+
+def _each(change: Callable[[Any, int], Any], axes: Sequence[list[Prefix]], parts: Sequence[Any]) -> list[Any]:
+    """Lists of trees in which each array that has an axis is changed, with the axis."""
+    return [
+        [
+            x if axis is None else jax.tree.map(lambda y, axis=axis: change(y, axis), x)
+            for x, axis in zip(xs, own, strict=True)
+        ]
+        for xs, own in zip(parts, axes, strict=True)
+    ]
