@@ -6,6 +6,7 @@ the transform. A new transform is one more line here.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import random
@@ -167,6 +168,32 @@ def _checkify(f: Function) -> Function:
     return lambda model, x: checked(model, x)[1]
 
 
+def _export(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        exported = liftnn.export(liftnn.jit(f))(model, x)
+        if importlib.util.find_spec("flatbuffers"):  # which JAX needs to write it
+            exported = liftnn.deserialize(exported.serialize(vjp_order=1))
+        return exported.call(model, x)
+
+    return call
+
+
+def _make_jaxpr(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        liftnn.make_jaxpr(f)(model, x)
+        return f(model, x)  # what was done to the copies is not done twice
+
+    return call
+
+
+def _eval_shape(f: Function) -> Function:
+    def call(model: Any, x: jax.Array) -> Any:
+        liftnn.eval_shape(f, model, x)
+        return f(model, x)
+
+    return call
+
+
 TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "jit": liftnn.jit,
     "donating jit": liftnn.jit(donate_argnums=0),
@@ -191,7 +218,12 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "fori_loop": _fori_loop,
     "remat": liftnn.remat,
     "checkify": _checkify,
+    "export": _export,
+    "make_jaxpr": _make_jaxpr,
+    "eval_shape": _eval_shape,
 }
+"""All but `associative_scan`: its function takes two elements, is called as often as the algorithm likes, and may not
+write."""
 
 
 IN_PLACE = [name for name in TRANSFORMS if name != "map"]
@@ -199,13 +231,16 @@ IN_PLACE = [name for name in TRANSFORMS if name != "map"]
 
 FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
 IMPOSSIBLE = {
-    *((outer, "custom_vjp") for outer in FORWARD),
-    *(("pmap", "pmap"), ("pmap", "shard_map"), ("shard_map", "pmap")),
+    *itertools.product(FORWARD, ("custom_vjp", "export")),  # a rule for reverse mode only has no forward mode
+    ("jacrev", "export"),  # and JAX has no batching rule for what was exported
+    *(("pmap", "pmap"), ("pmap", "shard_map"), ("shard_map", "pmap")),  # where all axes of a mesh are taken
 }
-"""Pairs that JAX refuses: a function with a rule for reverse mode only has no forward mode, and a mesh of which all
-axes are taken is no place for another one."""
+"""Pairs that JAX refuses."""
 
-PAIRS = [pair for pair in itertools.product(TRANSFORMS, repeat=2) if pair not in IMPOSSIBLE]
+PAIRED = [name for name in TRANSFORMS if name != "eval_shape"]
+"""Those of which all pairs are tried; what holds for `make_jaxpr` holds for the other one that only looks."""
+
+PAIRS = [pair for pair in itertools.product(PAIRED, repeat=2) if pair not in IMPOSSIBLE]
 
 
 def some(cases: Sequence[Any], variable: str, count: int) -> list[Any]:

@@ -156,6 +156,16 @@ def test_it_can_be_differentiated_if_asked_for():
         assert liftnn.grad(each.call)(Affine(2.0), X)["w"].value.tolist() == expected["w"].value.tolist()
 
 
+def test_what_an_exported_call_has_written_can_be_exported_with_derivatives():
+    pytest.importorskip("flatbuffers")
+    model = Affine(2.0)
+    export = liftnn.export(liftnn.jit(Affine.loss))
+    export(model, X).call(model, X)
+    read = liftnn.deserialize(export(model, X).serialize(vjp_order=1))
+    expected = liftnn.grad(Affine.loss)(Affine(2.0), X)
+    assert liftnn.grad(read.call)(model, X)["w"].value.tolist() == expected["w"].value.tolist()
+
+
 def test_a_failed_call_changes_nothing():
     model = Affine(2.0)
     exported = liftnn.export(liftnn.jit(step))(model, X)

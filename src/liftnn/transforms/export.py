@@ -98,7 +98,14 @@ def _export_flat(
 
     flat.__name__ = flat.__qualname__ = getattr(jitted, "__name__", "call")
     exporter = jax_export.export(jax.jit(flat), platforms=platforms, disabled_checks=disabled_checks)
-    return exporter(*leaves), found[-1]
+    return exporter(*map(_anywhere, leaves)), found[-1]
+
+
+def _anywhere(leaf: Any) -> Any:
+    """What an array on one device is exported as: placed nowhere, since JAX has no VJP for one that was put there."""
+    if not isinstance(getattr(leaf, "sharding", None), jax.sharding.SingleDeviceSharding):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=jax.typeof(leaf).weak_type)
 
 
 def _check_nothing_captured(call: Call) -> None:
