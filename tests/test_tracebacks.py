@@ -142,7 +142,7 @@ CALLS = {
     "no function": lambda: liftnn.lift(bind=lambda plan, pure: pure),
     "an argument": lambda: liftnn.jit(Affine())("text"),
     "axes": lambda: liftnn.vmap(Affine(), in_axes=(None, 0, 0))(X),
-    "a structure": lambda: liftnn.fori_loop(0, 2, lambda i, m: unfit(m) or m, Model()),
+    "a structure": lambda: liftnn.fori_loop(0, 3, lambda i, m: unfit(m) or m, Model()),
     "a loop": lambda: liftnn.while_loop(lambda x: x, lambda x: x, X),
     "a cotangent": lambda: liftnn.vjp(lambda x: x, X)[1]("text"),
     "a compiled stage": lambda: liftnn.jit(Affine()).lower(X).compile()(Holder()),

@@ -45,17 +45,23 @@ def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_acts_like_the_python_loop_or_says_what_structure_changed(name: str, effect: Effect) -> None:
-    model, reference, once = Model(), Model(), Model()
-    call = LOOPS[name](effect, 2)
-    effect(once, X)
-    if find_difference(once, Model(), values=False) is None:
-        for _ in range(2):
-            effect(reference, X)
+    model, before, after = Model(), Model(), Model()
+    steps = 1 if effect.__name__ in ("delete_attribute", "edit_dicts") else 3
+    for _ in range(steps - 1):
+        effect(before, X)
+    for _ in range(steps):
+        effect(after, X)
+    call = LOOPS[name](effect, steps)
+    first = (
+        Model() if "while" in name else before
+    )  # elsewhere the first step may change what the others leave
+    if (steps == 1 and "while" not in name) or find_difference(after, first, values=False) is None:
         assert call(model, X) is model
+        assert_same(model, after)
     else:
         with pytest.raises(liftnn.StructureError, match="leaves something else than it found"):
             call(model, X)
-    assert_same(model, reference)
+        assert_same(model, Model())
     assert not has_tracer(model)
 
 

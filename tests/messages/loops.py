@@ -28,20 +28,22 @@ XS = jnp.ones((2, 3))
 @message(
     errors.StructureError,
     UNSTEADY.format("scan"),
-    "  args[0].mode: 'train' -> 'eval'",
-    "  args[0].layers[1]: added, Affine",
-    "  args[0].layers[1].mode: added, 'train'",
-    "  args[0].layers[1].w: added, Param",
-    "  args[0].layers[1].b: added, Param",
-    "  args[0].layers[1].calls: added, Variable",
+    "  args[0].steps: 1 -> 2",
+    "  args[0].layers[2]: added, Affine",
+    "  args[0].layers[2].mode: added, 'train'",
+    "  args[0].layers[2].w: added, Param",
+    "  args[0].layers[2].b: added, Param",
+    "  args[0].layers[2].calls: added, Variable",
     STEADY,
 )
-def step_that_changes_structure():
+def steps_that_change_structure():
     def body(model, x):
-        model.mode = "eval"
+        model.mode = "eval"  # the first step alone may do this
+        model.steps += 1
         model.layers.append(Affine())
 
-    liftnn.scan(body, in_axes=(None, 0), out_axes=None)(Holder(mode="train", layers=[Affine()]), XS)
+    model = Holder(mode="train", steps=0, layers=[Affine()])
+    liftnn.scan(body, in_axes=(None, 0), out_axes=None)(model, jnp.ones((3, 3)))
 
 
 @message(

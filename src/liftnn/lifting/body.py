@@ -96,27 +96,19 @@ class Body:
         returned = open_result(self._plan, self._pure(*self.arguments(carry, slices)))
         return [returned[q] for _, q in self.carried], [returned[q] for q in self.stacked]
 
-    def close(self, carry: Sequence[Any], stacked: Sequence[Any] = (), *, ran: bool = True) -> Result:
+    def close(self, carry: Sequence[Any], stacked: Sequence[Any] = ()) -> Result:
         """The result of the loop.
 
         Args:
           carry: What the last step handed on.
           stacked: What was stacked.
-          ran: Whether there was a step. If not, nothing has changed.
 
         Returns:
           The result.
         """
         handed = zip([q for _, q in self.carried], carry, strict=True)
         parts = dict([*handed, *zip(self.stacked, stacked, strict=True)])
-        change = self._change
-        if not ran:
-            edges = list(change.edges)
-            for root in self._roots:
-                if root.output is not None:
-                    edges[root.output] = self._plan.graph.edges[root.leaf]
-            change = change._replace(changed=(), edges=tuple(edges))
-        return close_result(self._plan, change, parts)
+        return close_result(self._plan, self._change, parts)
 
     def _match(self, result: Result, returned: Parts, transform: str) -> tuple[dict[Place, Place], list[str]]:
         """Where shared parts go in a step, and what is no fixed point; notes what is stacked."""
@@ -155,6 +147,42 @@ _LOST = {
     False: "another one in each step",
 }
 """Why something that all steps share comes out of no step, by whether it was there before."""
+
+
+def run_never(
+    pure: Callable[..., Result], axes: LoopAxes, parts: Parts, slices: Parts, transform: str
+) -> Result:
+    """A loop of no steps: nothing has changed, and what would be stacked is empty.
+
+    Args:
+      pure: The body, a pure call.
+      axes: What is scanned.
+      parts: What a step would be given, by place.
+      slices: The slices of what is scanned, none, along axis 0.
+      transform: What messages call the transform.
+
+    Returns:
+      The result of the loop.
+
+    Raises:
+      StructureError: If a step would not hand on what it is given.
+    """
+    plan, results = axes.plan, []
+
+    def step(carry: None, slices: Parts) -> tuple[None, dict[Place, Any]]:
+        results.append(pure(*close_arguments(plan, {**parts, **slices})))
+        made = open_result(plan, results[-1]).items()
+        return carry, {p: x for p, x in made if p[0] == "output" or p[1] >= results[-1].change.known}
+
+    _, empty = jax.lax.scan(step, None, dict(slices), 0)
+    change, along = results[-1].change, axes.of_result(results[-1])
+    empty = {p: jax.tree.map(lambda y, p=p: jnp.moveaxis(y, 0, along[p] or 0), x) for p, x in empty.items()}
+    edges = list(change.edges)
+    for root in axes.roots(change, transform):
+        if root.output is not None:
+            edges[root.output] = plan.graph.edges[root.leaf]
+            empty["output", root.output] = jax.tree.map(jnp.asarray, parts.get(("argument", root.leaf)))
+    return close_result(plan, change._replace(changed=(), edges=tuple(edges)), empty)
 
 
 def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: Parts) -> Result:

@@ -13,6 +13,7 @@ from liftnn.graph.merge import Change
 from liftnn.lifting.fixed_point import Root
 from liftnn.lifting.places import Place, name_places, open_arguments, open_result, result_places
 from liftnn.lifting.prefix import (
+    Entry,
     Prefix,
     StateAxes,
     array_prefixes,
@@ -70,11 +71,17 @@ class LoopAxes:
         self._given = given
         self._leaves = without_carry(list(given))
         self._spread = spread_arguments(plan, self._leaves)
+        for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
+            self._spread.entries.setdefault(number, Entry(None, "", ()))
         self.values = value_prefixes(plan, self._spread, values)
         self.arrays = array_prefixes(plan, self._spread, self._leaves, arrays)
         by_place = open_arguments(plan, self.values, self.arrays)
         self.scanned = {p: axis for p, axis in by_place.items() if axis is not None}
         """The axis of each place that is scanned."""
+
+    def on(self, plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> LoopAxes:
+        """The same for arguments that have the same leaves, and reach other things."""
+        return LoopAxes(plan, self._given, self.in_axes, self.out_axes, values, arrays)
 
     def of_result(self, result: Result) -> dict[Place, Prefix]:
         """The axis of each part of what a step returned.

@@ -46,14 +46,20 @@ class Around(Protocol):
 class Purified(Protocol):
     """The pure call of a user's function, as `bind` gets it."""
 
-    def __call__(self, values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None) -> Result:
-        """Calls the function with copies of the modules in its arguments."""
+    def __call__(
+        self,
+        values: Sequence[Any],
+        arrays: Sequence[Any],
+        around: Around | None = None,
+        left: Plan | None = None,
+    ) -> Result:
+        """Calls the function with copies of the modules in its arguments, or of what a call has left of them."""
         ...
 
 
 def purify(
     function: Callable[..., Any],
-    plan: Plan,
+    given: Plan,
     name: str,
     returned: Sequence[bool] | None = None,
     check: Callable[[Any], Any] | None = None,
@@ -63,7 +69,7 @@ def purify(
 
     Args:
       function: The user's function.
-      plan: The arguments' structure.
+      given: The arguments' structure.
       name: The transform, for messages.
       returned: For each node whether its arrays, or value, are returned even if unchanged (they were donated). The
         default, None, means none.
@@ -71,11 +77,13 @@ def purify(
       commit: Whether what the call does will be put into live objects. The default is True.
 
     Returns:
-      The pure call `(values, arrays, around=None) -> Result`.
+      The pure call `(values, arrays, around=None, left=None) -> Result`.
     """
 
-    def pure(values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None) -> Result:
-        originals = frames.offered(plan)
+    def pure(
+        values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None, left: Plan | None = None
+    ) -> Result:
+        originals, plan = frames.offered(given), left or given
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, [decode(v) for v in values], arrays, frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn.graph.description import ARRAY
 from liftnn.graph.operators import unwrap
-from liftnn.lifting.body import Body, run_once
+from liftnn.lifting.body import Body, run_never, run_once
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.loop_axes import Carry, LoopAxes
+from liftnn.lifting.peel import FirstStep
 from liftnn.lifting.places import open_arguments, type_of
 from liftnn.lifting.prefix import Prefix, broadcast_over
-from liftnn.lifting.pure import PureCall
+from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
 from liftnn.transforms.functions import hold_functions, trace_once
@@ -104,7 +105,8 @@ def fori_loop(
     Args:
       lower: The first index, an integer of shape `()`.
       upper: The index to stop before, an integer of shape `()`.
-      body_fun: Called with the index and what is handed on; returns the same structure, shapes and dtypes.
+      body_fun: Called with the index and what is handed on; returns the same structure, shapes and dtypes. If both
+        bounds are Python numbers, the first step may change them if those that follow do not.
       init_val: What the first step is given: an array, a module, or a tree of them.
       unroll: How many steps are compiled as one iteration of the loop, or whether all are. Only for bounds that are
         Python numbers. The default, None, is 1.
@@ -115,8 +117,8 @@ def fori_loop(
 
     Raises:
       ArgumentTypeError: If the function is not callable.
-      StructureError: If `body_fun` leaves another structure, or other shapes and dtypes, than it found, and there is
-        more than one step, or their number is not known; the message shows the difference by path.
+      StructureError: If `body_fun` leaves another structure, or other shapes and dtypes, than it found, in a step that
+        others follow or may follow; the message shows the difference by path.
       TypeError: If a bound is no integer.
 
     Example:
@@ -134,20 +136,43 @@ def fori_loop(
     except TypeError:  # known only when the program runs, or no integers, which JAX refuses
         steps = None
 
-    def bind(plan: Plan, pure: PureCall) -> PureCall:
+    def bind(plan: Plan, pure: Purified) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            body = trace_once(plan, pure, body_fun)
             axes = _axes(plan, (None, 0, Carry), values, arrays)
-            parts = open_arguments(plan, values, arrays)
-            if steps == 1:
-                return run_once(body, axes, parts)
-            loop = Body(body, axes, parts, {p: parts[p] for p in axes.scanned}, "fori_loop")
-            end = jax.lax.fori_loop(
-                lower, upper, lambda i, carry: loop.step(carry, [i])[0], loop.start(), unroll=unroll
-            )
-            return loop.close(end, ran=steps != 0)
+            return run(pure, axes, open_arguments(plan, values, arrays), lower, steps)
 
         return call
+
+    def run(
+        pure: Purified,
+        axes: LoopAxes,
+        parts: Any,
+        lower: Any,
+        steps: int | None,
+        first: FirstStep | None = None,
+    ) -> Result:
+        """All steps, or those that follow a first one, which was made by itself."""
+        body = trace_once(axes.plan, functools.partial(pure, left=first and axes.plan), body_fun)
+        index = {p: parts[p] for p in axes.scanned}
+        if steps == 0:
+            return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
+        if steps == 1:
+            return run_once(body, axes, parts)
+        try:
+            loop = Body(body, axes, parts, index, "fori_loop")
+        except errors.StructureError as error:
+            if first is not None or steps is None:
+                raise
+            unsettled = error
+        else:
+            step = lambda i, carry: loop.step(carry, [i])[0]  # noqa: E731
+            return loop.close(jax.lax.fori_loop(lower, upper, step, loop.start(), unroll=unroll))
+        first = FirstStep(body, axes, parts, "fori_loop")
+        return first.followed_by(
+            lambda axes, parts: run(pure, axes, parts, lower + 1, steps - 1, first),
+            {**parts, **dict.fromkeys(index, lower + 1)},
+            unsettled,
+        )
 
     holder, functions = hold_functions("fori_loop", body_fun=body_fun)
     options = Options("fori_loop", names=("", "i", "init_val"))

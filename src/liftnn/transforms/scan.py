@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.graph.variable_types import RngCount, RngKey
-from liftnn.lifting.body import Body, run_once
+from liftnn.lifting.body import Body, run_never, run_once
 from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.loop_axes import Carry, LoopAxes, without_carry
+from liftnn.lifting.peel import FirstStep
 from liftnn.lifting.places import Place, open_arguments
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
@@ -45,6 +46,9 @@ def scan(
     is stacked along its axis. What it writes to any other module is seen by the next step; only what is written is
     carried, and what is merely read is neither carried nor copied.
 
+    The structure of what the steps share must be the same after each step. The first one may change it, if those that
+    follow do not: then it is made by itself, before the loop.
+
     Args:
       f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single axis, or
         a tuple without an entry for it, all steps share that module.
@@ -68,8 +72,8 @@ def scan(
       ArgumentError: When called, if `in_axes`, `out_axes` or `length` do not fit.
       ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`; when called, if
         `transform_metadata` is no mapping.
-      StructureError: When called, if a step leaves another structure, or other shapes and dtypes, than it found, and
-        there is more than one; the message shows the difference by path.
+      StructureError: When called, if a step after the first one leaves another structure, or other shapes and dtypes,
+        than it found, and more follow; the message shows the difference by path.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -85,33 +89,99 @@ def scan(
 
     def bind(plan: Plan, pure: Purified) -> PureCall:
         given, positional = lifted.axes_of(plan), lifted.axes_of_positional(plan)
+        how = _How(f, reverse, unroll, transform_metadata)
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             axes = LoopAxes(plan, given, positional, out_axes, values, arrays)
             steps = _count_steps(plan, values, arrays, axes, length)
             parts = open_arguments(plan, values, arrays)
-            scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()}
-            if split_rngs:
-                scanned |= _split_keys(plan, axes, parts, steps)
-            around = adapt_metadata(plan, transform_metadata, axes.values, axes.of_new)
-            once = trace_once(plan, functools.partial(pure, around=around), f)
-            if steps == 1:
-                return run_once(
-                    once, axes, parts | {p: jax.tree.map(lambda y: y[0], x) for p, x in scanned.items()}
-                )
-            slices = {p: jax.tree.map(_slice_type, x) for p, x in scanned.items()}
+            keys = _split_keys(plan, axes, parts, steps) if split_rngs else {}
             restarted = [("value", n) for n in _shared(plan, axes, RngCount) if split_rngs]
-            body = Body(once, axes, parts, slices, "scan", restarted)
-            carry, stacked = jax.lax.scan(
-                body.step, body.start(), list(scanned.values()), steps, reverse, unroll
-            )
-            moved = [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
-            return body.close(carry, moved, ran=steps > 0)
+            return _run(pure, axes, parts, _Scanned(steps, keys, restarted), how)
 
         return call
 
     lifted = Vmapped((f,), bind, Options("scan"), in_axes)
     return lifted
+
+
+class _How(NamedTuple):
+    """How a function is scanned, whatever its arguments.
+
+    Args:
+      f: The user's function.
+      reverse: Whether from the last slice to the first.
+      unroll: How many steps are compiled as one.
+      transform_metadata: What metadata calls the scanned axis.
+    """
+
+    f: Callable[..., Any]
+    reverse: bool
+    unroll: int | bool
+    transform_metadata: Mapping[str, Any] | None
+
+
+class _Scanned(NamedTuple):
+    """What the steps of one call have for themselves, besides the slices of the arguments.
+
+    Args:
+      steps: How many steps there are.
+      keys: The keys of the steps for each shared stream that is split, by place.
+      restarted: Places where each step finds what the first one found.
+    """
+
+    steps: int
+    keys: dict[Place, Any]
+    restarted: Sequence[Place]
+
+
+def _run(
+    pure: Purified,
+    axes: LoopAxes,
+    parts: Mapping[Place, Any],
+    own: _Scanned,
+    how: _How,
+    first: FirstStep | None = None,
+) -> Result:
+    """All steps, or those that follow a first one, which was made by itself."""
+    plan = axes.plan
+    around = adapt_metadata(plan, how.transform_metadata, axes.values, axes.of_new)
+    once = trace_once(plan, functools.partial(pure, around=around, left=first and plan), how.f)
+    scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | own.keys
+    if own.steps == 0:
+        return run_never(once, axes, parts, scanned, "scan")
+    if own.steps == 1:
+        return run_once(once, axes, {**parts, **_take(scanned, 0)})
+    slices = {p: jax.tree.map(_slice_type, x) for p, x in scanned.items()}
+    try:
+        body = Body(once, axes, parts, slices, "scan", own.restarted)
+    except errors.StructureError as error:
+        unsettled = error
+    else:
+        carry, stacked = jax.lax.scan(
+            body.step, body.start(), list(scanned.values()), own.steps, how.reverse, how.unroll
+        )
+        moved = [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
+        return body.close(carry, moved)
+    if first is not None:
+        raise unsettled
+    at, others = (own.steps - 1, slice(own.steps - 1)) if how.reverse else (0, slice(1, None))
+    first = FirstStep(once, axes, {**parts, **_take(scanned, at)}, "scan")
+    rest = _take(scanned, others)
+    sliced = {p: _move(rest[p], 0, axis) for p, axis in axes.scanned.items()}
+    left = own._replace(steps=own.steps - 1, keys={p: rest[p] for p in own.keys})
+    return first.followed_by(
+        lambda axes, parts: _run(pure, axes, parts, left, how, first),
+        {**parts, **sliced},
+        unsettled,
+        restarted=own.restarted,
+        reverse=how.reverse,
+    )
+
+
+def _take(scanned: Mapping[Place, Any], which: int | slice) -> dict[Place, Any]:
+    """One or several slices of what is scanned."""
+    return {p: jax.tree.map(lambda y: y[which], x) for p, x in scanned.items()}
 
 
 def _count_steps(
