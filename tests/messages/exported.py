@@ -12,6 +12,7 @@ from liftnn import errors
 from tests.messages.registry import message
 from tests.transforms.modules import Affine, Holder, step
 
+PASS = "Pass the module as an argument. What is only read may be captured, or stored in a partial."
 NEW = "Export the function for the new structure."
 
 
@@ -26,21 +27,23 @@ def export_of_a_function():
 
 @message(
     errors.ArgumentError,
-    "liftnn.export cannot export a partial: what it stores would have to be written as well.",
-    "Export a jit of the function itself, and pass all arguments.",
+    "The function to export changes partial[0][0].calls (a Variable), which is not among its arguments: where the "
+    "exported function is called, there is no such object.",
+    PASS,
 )
-def export_of_a_partial():
-    liftnn.export(liftnn.jit(functools.partial(step, Affine())))
+def export_of_a_partial_that_writes():
+    liftnn.export(liftnn.jit(functools.partial(step, Affine())))(1.0)
 
 
 @message(
     errors.ArgumentError,
-    "The function to export captures model, which is not among its arguments.",
-    "Pass the module as an argument.",
+    "The function to export returns or stores model.layers[0] (a Affine), which is not among its arguments: where the "
+    "exported function is called, there is no such object.",
+    PASS,
 )
-def export_of_a_closure():
-    model = Affine()
-    liftnn.export(liftnn.jit(lambda x: model(x)))(1.0)
+def export_of_a_closure_that_returns_what_it_captures():
+    model = Holder(layers=[Affine()])
+    liftnn.export(liftnn.jit(lambda x: model.layers[0]))(1.0)
 
 
 @message(

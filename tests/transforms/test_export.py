@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import pickle
@@ -105,6 +106,73 @@ def test_symbolic_shapes_leave_a_dimension_open():
     for size in (1, 4):
         x = jnp.ones((size, 2))
         np.testing.assert_allclose(exported.call(model, x), model(x), rtol=1e-6)
+
+
+def predict(tables, model, x, k=1.0):
+    model.mode = "eval"
+    model.table = tables["a"][0]  # an array, which may be stored
+    return {"y": model(x * tables["b"].w) * k, "new": Affine(2.0)}, model
+
+
+@pytest.mark.parametrize("how", ["partial", "closure"])
+def test_what_a_partial_stores_and_a_closure_captures_are_constants(how):
+    tables, model, reference = {"a": [X], "b": Affine(3.0)}, Affine(2.0), Affine(2.0)
+    if how == "partial":
+        function = functools.partial(predict, tables, k=2.0)
+    else:
+        b = tables["b"]
+
+        def function(model, x):
+            return predict({"a": [X], "b": b}, model, x, k=2.0)
+
+    exported = through_bytes(liftnn.export(liftnn.jit(function))(model, X))
+    assert_same(model, Affine(2.0))
+    tables["b"].w.value = tables["b"].w * 100
+    out, again = exported.call(model, X)
+    assert again is model
+    assert_same((out, model), predict({"a": [X], "b": Affine(3.0)}, reference, X, k=2.0))
+
+
+def test_a_module_that_is_captured_and_passed_is_an_argument():
+    model = Affine(2.0)
+    exported = liftnn.export(liftnn.jit(lambda m, x: m(x) + model(x)))(model, X)
+    assert exported.call(other := Affine(3.0), X).tolist() == (6 * X).tolist()
+    assert (int(other.calls.value), int(model.calls.value)) == (2, 0)
+
+
+@pytest.mark.parametrize("options", [{"donate_argnums": 0}, {"donate_written": True}], ids=str)
+def test_what_is_donated_is_gone_and_what_shares_a_buffer_is_copied(options):
+    def count(pair, x):
+        pair.first.calls.value = pair.first.calls + 1
+        pair.tree.value = {"a": pair.tree["a"] + x}
+        return pair.first(x)
+
+    def make():
+        pair = Pair()
+        pair.tree = liftnn.Variable({"a": X + 0})
+        return pair
+
+    pair, reference = make(), make()
+    exported = through_bytes(liftnn.export(liftnn.jit(count, **options))(pair, X))
+    pair.first.calls.value = pair.second.calls.value  # one buffer for both
+    old, weight = pair.tree["a"], pair.first.w.value
+    for _ in range(2):
+        assert_same(exported.call(pair, X), count(reference, X))
+    assert_same(pair, reference)
+    assert old.is_deleted()
+    assert weight.is_deleted() is ("donate_argnums" in options)
+    pair.tree.value = {"a": old}
+    with pytest.raises(errors.DonatedError, match=r"args\[0\].tree"):
+        exported.call(pair, X)
+
+
+def test_inside_another_transform_nothing_is_donated():
+    model = Affine(2.0)
+    exported = liftnn.export(liftnn.jit(Affine.loss, donate_argnums=0))(model, X)
+    kept = model.w.value
+    liftnn.grad(exported.call)(model, X)
+    assert not kept.is_deleted()
+    assert int(model.calls.value) == 1
 
 
 def test_an_abstract_model_is_enough():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from liftnn import errors
 from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Call
 from liftnn.tracebacks import boundary
+from liftnn.transforms.constants import Own
 from liftnn.transforms.exported import MARK, Contents, Exported
 from liftnn.transforms.jit import Jitted
 
@@ -28,6 +30,9 @@ def export(
 ) -> Callable[..., Exported]:
     """Exports a compiled function of modules, as `jax.export.export`.
 
+    What the function captures, and what a partial stores, becomes a constant: it has the values that it had at the
+    export, and may only be read. Arguments that the function donates are donated by each call of what is exported.
+
     Args:
       jitted: What `liftnn.jit` returned, of a function, a bound method or a module.
       platforms: What to compile for: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. The default, None, means the backend in use.
@@ -38,7 +43,7 @@ def export(
       `jax.ShapeDtypeStruct` may stand for arrays, in Variables too, with dimensions of `jax.export.symbolic_shape`.
 
     Raises:
-      ArgumentError: If the function is a partial; when called, if it uses a module that is no argument.
+      ArgumentError: When called, if the function changes or returns a module that is no argument.
       ArgumentTypeError: If it was not made by `liftnn.jit`.
 
     Example:
@@ -57,48 +62,53 @@ def export(
             f"liftnn.export needs what liftnn.jit returns, not a {type(jitted).__name__}.",
             "Pass `liftnn.jit(f)`.",
         )
-    if jitted._stored is not None:
-        raise errors.ArgumentError(
-            "liftnn.export cannot export a partial: what it stores would have to be written as well.",
-            "Export a jit of the function itself, and pass all arguments.",
-        )
 
     @boundary
     def make(*args: Any, **kwargs: Any) -> Exported:
-        def act(call: Call) -> tuple[jax_export.Exported, Any]:
-            return _export_flat(jitted, call, platforms, disabled_checks)
+        def act(call: Call) -> Exported:
+            return _export(jitted, call, platforms, disabled_checks)
 
-        call, (program, result) = jitted._run(args, kwargs, act)
+        call, exported = jitted._run(args, kwargs, act)
         again = jitted._open(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
-            call, (program, result) = jitted._run(args, kwargs, act)
-        _check_nothing_captured(call)
-        positional, named = call.static
-        static = [None if x is None else (x.value,) for x in positional], named
-        trees = [jax.tree.structure(value) for value in call.values]
-        contents = Contents(program.fun_name, by_name(call.plan.graph), static, trees, result)
-        return Exported(program, contents)
+            _, exported = jitted._run(args, kwargs, act)
+        return exported
 
     return make
 
 
-def _export_flat(
+def _export(
     jitted: Jitted, call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
-) -> tuple[jax_export.Exported, Any]:
-    """JAX's exported function of flat arrays, and the tree of its result."""
-    leaves, treedef = jax.tree.flatten((call.values, call.arrays))
+) -> Exported:
+    """JAX's exported function of the flat arrays that the arguments have, with what belongs to it."""
+    own = Own(call.plan)
+    given = own.take(call.values, call.arrays)
+    leaves, treedef = jax.tree.flatten(given)
     found: list[Any] = []
 
     def flat(*leaves: Any) -> list[Any]:
-        out, result = jax.tree.flatten(call.bound(*treedef.unflatten(leaves)))
+        parts = own.put(treedef.unflatten(leaves), call.values, call.arrays)
+        out, result = jax.tree.flatten(own.cut(call.bound(*parts)))
         found.append(result)
         return out
 
     flat.__name__ = flat.__qualname__ = getattr(jitted, "__name__", "call")
-    exporter = jax_export.export(jax.jit(flat), platforms=platforms, disabled_checks=disabled_checks)
-    return exporter(*map(_anywhere, leaves)), found[-1]
+    abstract = list(map(_anywhere, leaves))
+    if call.bound.is_abstract:  # what is donated is known when the function has been traced
+        jax.eval_shape(flat, *abstract)
+    values, arrays = call.bound.donated
+    marks = [i in values for i in own.values] + [i in arrays for i in own.arrays]
+    each = [mark for mark, x in zip(marks, itertools.chain(*given), strict=True) for _ in jax.tree.leaves(x)]
+    donated = [i for i, mark in enumerate(each) if mark]
+    compiled = jax.jit(flat, donate_argnums=donated)
+    program = jax_export.export(compiled, platforms=platforms, disabled_checks=disabled_checks)(*abstract)
+    positional, named = call.static
+    static = [None if x is None else (x.value,) for x in positional], named
+    trees = list(map(jax.tree.structure, given[0]))
+    contents = Contents(program.fun_name, by_name(own.graph), static, trees, found[-1], tuple(donated))
+    return Exported(program, contents)
 
 
 def _anywhere(leaf: Any) -> Any:
@@ -106,15 +116,6 @@ def _anywhere(leaf: Any) -> Any:
     if not isinstance(getattr(leaf, "sharding", None), jax.sharding.SingleDeviceSharding):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=jax.typeof(leaf).weak_type)
-
-
-def _check_nothing_captured(call: Call) -> None:
-    """Refuses a function that uses modules which are no arguments: whoever calls it elsewhere has none to give."""
-    for number in call.plan.captured:
-        raise errors.ArgumentError(
-            f"The function to export captures {call.plan.path_of(number)}, which is not among its arguments.",
-            "Pass the module as an argument.",
-        )
 
 
 @boundary

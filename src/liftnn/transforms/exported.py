@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn import errors
+from liftnn.graph import frames
 from liftnn.graph.description import Description, find_all_paths
 from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result, name_argument
 from liftnn.tracebacks import boundary
+from liftnn.transforms.donation import deleted_error, unshare
 from liftnn.transforms.stages import check_structure
 from liftnn.trees import list_paths
 
@@ -32,6 +34,7 @@ class Contents(NamedTuple):
       static: The static arguments by position (None where there is another) and by name.
       values: The trees of the Variables' values.
       result: The tree of the result, with the static description of what was returned, made and changed.
+      donated: Which of the flat arrays a call donates.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Contents(NamedTuple):
     static: tuple[list[Any], dict[str, Any]]
     values: list[Any]
     result: Any
+    donated: tuple[int, ...]
 
 
 @boundary
@@ -119,6 +123,7 @@ class _ExportedCall(Lifted):
         self._contents = contents
         self._avals = program.in_avals
         self._jitted = jax.jit(program.call)
+        self._donating = jax.jit(program.call, donate_argnums=contents.donated)
         super().__init__((_exported,), self._bind_call, Options("export", static_leaves=False))
 
     def _arguments(
@@ -141,9 +146,24 @@ class _ExportedCall(Lifted):
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             self._check_arrays(plan, values, arrays)
             leaves = jax.tree.leaves((values, arrays))
-            return self._contents.result.unflatten(self._jitted(*leaves))
+            try:
+                return self._contents.result.unflatten(self._run_flat(leaves))
+            except Exception as error:
+                deleted = deleted_error(plan, values, arrays)
+                if deleted is None:
+                    raise
+                raise deleted from error
 
         return call
+
+    def _run_flat(self, leaves: list[Any]) -> Any:
+        """Runs the program; inside another transform without donation, as in `jit`."""
+        donated = self._contents.donated
+        if not donated or frames.owner_now() is not frames.PLAIN:
+            return self._jitted(*leaves)
+        given = unshare([leaves[i] for i in donated], [x for i, x in enumerate(leaves) if i not in donated])
+        own = dict(zip(donated, given, strict=True))
+        return self._donating(*[own.get(i, x) for i, x in enumerate(leaves)])
 
     def _check_arrays(self, plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> None:
         """Refuses values and arrays of other trees, shapes and dtypes than the function was exported for."""

@@ -158,6 +158,11 @@ class Program:
         """The inverse of `_split`."""
         return self._values.join(given[0], kept[0]), self._arrays.join(given[1], kept[1])
 
+    @property
+    def donated(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Which of the values, and of the bare arrays, it donates."""
+        return self._values.places[0], self._arrays.places[0]
+
     def clear_cache(self) -> None:
         """Forgets what was compiled."""
         for jitted in (self.jitted, self._nested):
