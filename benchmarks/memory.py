@@ -2,7 +2,8 @@
 
     python benchmarks/memory.py [--output FOLDER]
 
-Of temporary, argument and output bytes, each row shows the worst ratio. Nothing is run, and nothing here varies.
+Of temporary, argument and output bytes, and of the flops of `cost_analysis()`, each row shows the worst ratio. Nothing
+is run, and nothing here varies.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import transformed
 from measure import Figure, Row, environment, options, report
 from steps import forward
 
@@ -107,14 +109,16 @@ def hand_written_frozen(donate: bool) -> dict[str, int]:
 
 def sizes(lowered: Any) -> dict[str, int]:
     """What the compiler says."""
-    analysis = lowered.compile().memory_analysis()
-    return {kind: getattr(analysis, f"{kind}_size_in_bytes") for kind in KINDS}
+    compiled = lowered.compile()
+    analysis = compiled.memory_analysis()
+    found = {kind: getattr(analysis, f"{kind}_size_in_bytes") for kind in KINDS}
+    return {**found, "flops": int(compiled.cost_analysis()["flops"])}
 
 
 def row(name: str, ours: dict[str, int], theirs: dict[str, int]) -> Row:
     """The worst ratio, and all bytes."""
-    worst = max((ours[k] + 1) / (theirs[k] + 1) for k in KINDS[:3])
-    note = ", ".join(f"{k} {ours[k]:,} / {theirs[k]:,}" for k in KINDS)
+    worst = max((ours[k] + 1) / (theirs[k] + 1) for k in (*KINDS[:3], "flops"))
+    note = ", ".join(f"{k} {ours[k]:,} / {theirs[k]:,}" for k in ours)
     return Row(name, Figure(worst, worst, worst), 1.01, note=note)
 
 
@@ -132,6 +136,9 @@ def main() -> None:
             "frozen body, donate_written", lifted(head, donate_written=True), hand_written_frozen(donate=True)
         ),
     ]
+    for transform in ("grad", "vmap", "scan"):
+        ours, theirs = [sizes(case.traced().lower()) for case in transformed.case(transform, 64)]
+        rows.append(row(f"{transform} of 64 layers", ours, theirs))
     report("memory", rows, chosen.output, started)
 
 

@@ -1,4 +1,4 @@
-"""What tracing costs: a train step of 64 layers against hand-written JAX, and how it grows with the depth.
+"""What tracing costs: a train step of 64 layers, and those under one transform, against hand-written JAX; how it grows.
 
     python benchmarks/tracing.py [--quick] [--rounds N] [--output FOLDER]
 
@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import optax
 import steps
+import transformed
 from measure import Row, Run, Times, environment, options, report, take_turns
 
 import liftnn
@@ -57,6 +58,16 @@ def hand_written(depth: int, last: str) -> Run:
     return run
 
 
+def again(case: transformed.Case) -> Run:
+    """Traces a case, each time as a new function."""
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            case.traced()
+
+    return run
+
+
 def timed(contenders: dict[str, Run], rounds: int) -> Times:
     """Times contenders, one call each a round."""
     return take_turns(contenders, rounds, slice_seconds=0.0)
@@ -78,6 +89,12 @@ def main() -> None:
             figure = times.ratio(name or "liftnn", "jax")
             rows.append(Row(label, figure, target, microseconds=times.microseconds()))
             rows[-1].at_best = times.at_best(name or "liftnn", "jax")
+    for transform in ("grad", "vmap", "scan"):
+        ours, theirs = transformed.case(transform, 64)
+        times = timed({"liftnn": again(ours), "jax": again(theirs)}, rounds)
+        label = f"trace {transform} of 64 layers"
+        rows.append(Row(label, times.ratio("liftnn", "jax"), 1.15, microseconds=times.microseconds()))
+        rows[-1].at_best = times.at_best("liftnn", "jax")
     times = timed({str(depth): lifted(steps.STACKS[liftnn], depth, "trace") for depth in (50, 200)}, rounds)
     rows.append(
         Row("trace 200 layers / 50 layers", times.ratio("200", "50"), 5.0, microseconds=times.microseconds())

@@ -66,15 +66,20 @@ def test_every_part_has_a_path():
 
 def test_types_differ_by_tree_shape_and_dtype_but_not_by_weakness():
     a = jnp.ones(3)
-    pairs = [
-        ("same", a, jax.ShapeDtypeStruct((3,), jnp.float32)),
-        ("weak", 1.0, jnp.float32(1)),
-        ("shape", a, jnp.ones(2)),
-        ("dtype", {"x": a}, {"x": a.astype(int)}),
-        ("tree", a, (a, None)),
-    ]
-    assert differing_types(pairs) == [
-        "shape: float32[3] -> float32[2]",
-        "dtype: {'x': float32[3]} -> {'x': int32[3]}",
-        "tree: float32[3] -> (float32[3], None)",
-    ]
+    types = {
+        ("output", 0): (a, jax.ShapeDtypeStruct((3,), jnp.float32)),
+        ("output", 1): (1.0, jnp.float32(1)),
+        ("output", 2): (a, jnp.ones(2)),
+        ("output", 3): ({"x": a}, {"x": a.astype(int)}),
+        ("value", 0): (a, (a, None)),
+    }
+
+    def check(plan, values, arrays, result):
+        pairs = [(place, x, y) for place, (x, y) in types.items()]
+        assert differing_types(plan, result.change, pairs) == [
+            "the output[2]: float32[3] -> float32[2]",
+            "the output[3]: {'x': float32[3]} -> {'x': int32[3]}",
+            "args[0] (a Param): float32[3] -> (float32[3], None)",
+        ]
+
+    checking(check)(lambda v, x: (x, x, x, x))(liftnn.Param(X), X)

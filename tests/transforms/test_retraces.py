@@ -7,6 +7,7 @@ import types
 import warnings
 import weakref
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -160,7 +161,8 @@ def test_a_trace_that_another_thread_ends_in_the_middle_of_an_explanation_does_n
             traces._recent.append(last)
             return True
 
-    last = Trace(types.SimpleNamespace(graph=Graph(), variables=(), array_name=str), ("float32[1]",))
+    one, two = [(jax.tree.structure(0), [((size,), jnp.float32, False)]) for size in (1, 2)]
+    last = Trace(types.SimpleNamespace(graph=Graph(), variables=(), array_name=str), (one,))
     traces.end(last)
-    traces.end(last._replace(types=("float32[2]",)))
+    traces.end(last._replace(types=(two,)))
     assert traces.count == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,23 @@ from liftnn.trees import list_paths
 Parts = Mapping[Place, Any]
 
 
+class Step(Protocol):
+    """A pure call that can be called several times, and of which the abstract result can be had."""
+
+    def __call__(self, values: Any, arrays: Any) -> Result:
+        """The result."""
+        ...
+
+    def eval_shape(self, values: Any, arrays: Any) -> Result:
+        """The abstract result."""
+        ...
+
+
 class Body:
     """The body of a loop that may run any number of times.
 
     Args:
-      pure: A pure call that can be called several times.
+      pure: A step.
       axes: What is scanned.
       parts: What the loop is given, by place.
       slices: What each step gets for itself, by place; abstract.
@@ -42,7 +54,7 @@ class Body:
 
     def __init__(
         self,
-        pure: Callable[..., Result],
+        pure: Step,
         axes: LoopAxes,
         parts: Parts,
         slices: Parts,
@@ -56,15 +68,15 @@ class Body:
         self._slices = list(slices)
         self._restarted = restarted
         while True:
-            result = jax.eval_shape(pure, *close_arguments(axes.plan, {**self._parts, **slices}))
+            result = pure.eval_shape(*close_arguments(axes.plan, {**self._parts, **slices}))
             returned = open_result(self._plan, result)
             places, lines = self._match(result, returned, transform)
             if not self._promote(places, returned):
                 break
         self._change = result.change
         self.carried = [(p, q) for p, q in places.items() if q in returned]
-        names = name_places(self._plan, result.change)
-        lines += differing_types([(names[p], self._parts[p], returned[q]) for p, q in self.carried])
+        carried = [(p, self._parts[p], returned[q]) for p, q in self.carried]
+        lines += differing_types(self._plan, result.change, carried)
         if lines:
             raise errors.StructureError(
                 f"A step of liftnn.{transform} leaves something else than it found, so that no other step can follow "

@@ -15,7 +15,6 @@ from liftnn.lifting.places import (
     close_result,
     differing_types,
     full_specs,
-    name_places,
     open_arguments,
     open_result,
     result_places,
@@ -62,10 +61,9 @@ class Completion:
         slots = [i for i, several in enumerate(updates) if any(x is not None for x in several)]
         places = result_places(plan, self.change)
         self.places = [*places.arrays, *places.new, *(places.updates[i] for i in slots)]
-        words = name_places(plan, self.change)
         one, *others = [self.complete(r) for r in results]
         for name, other in zip(names[1:], others, strict=True):
-            lines = differing_types(zip([words[p] for p in self.places], one, other, strict=True))
+            lines = differing_types(plan, self.change, zip(self.places, one, other, strict=True))
             if lines:
                 raise _error(transform, names[0], name, "shapes or dtypes", lines)
 

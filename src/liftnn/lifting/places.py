@@ -132,17 +132,21 @@ def write_out(spec: NodeSpec, old: NodeSpec) -> NodeSpec:
     return spec._replace(edges=tuple(edges))
 
 
-def differing_types(pairs: Iterable[tuple[str, Any, Any]]) -> list[str]:
+def differing_types(plan: Plan, change: Change, pairs: Iterable[tuple[Place, Any, Any]]) -> list[str]:
     """How the types of values differ.
 
     Args:
-      pairs: For each value its name, and two arrays or pytrees of them, which may be abstract.
+      plan: The arguments.
+      change: What was returned, made and changed.
+      pairs: For each value its place, and two arrays or pytrees of them, which may be abstract.
 
     Returns:
       A line such as `args[0].count: int32[] -> float32[2]` for each that differs in tree, shape or dtype. Whether a
       dtype is weak makes no difference.
     """
-    return [f"{name}: {_describe(x)} -> {_describe(y)}" for name, x, y in pairs if _typed(x) != _typed(y)]
+    differing = [(place, x, y) for place, x, y in pairs if _typed(x) != _typed(y)]
+    names = name_places(plan, change) if differing else {}  # all names take longer than to trace some layers
+    return [f"{names[place]}: {_describe(x)} -> {_describe(y)}" for place, x, y in differing]
 
 
 def _typed(x: Any) -> tuple[Any, list[str]]:

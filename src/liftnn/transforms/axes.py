@@ -81,25 +81,26 @@ def find_bad_input(
     Returns:
       The error to raise, None if nothing is wrong with the axes.
     """
-    parts = [
-        _part(f"{plan.path_of(n)} (a {t.__name__})", axis, v)
-        for n, t, v, axis in zip(plan.variables, plan.types, values, axes[0], strict=True)
-    ]
-    parts += [
-        _part(plan.array_name(i), axis, a) for i, (a, axis) in enumerate(zip(arrays, axes[1], strict=True))
-    ]
+
+    def name(position: int) -> str:
+        if position >= len(values):
+            return plan.array_name(position - len(values))
+        number = plan.variables[position]
+        return f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
+
     done, option, each = _WORDS.get(transform, _WORDS["vmap"])
     sizes: dict[int, str] = {} if size is None else {size: option}
-    for name, axis, shapes, _ in parts:
+    for i, (x, axis) in enumerate(zip((*values, *arrays), (*axes[0], *axes[1]), strict=True)):
         if axis is None:
             continue
-        for shape in shapes:
+        for shape in map(np.shape, jax.tree.leaves(x)):
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
-                    f"{name} cannot be {done} over axis {axis}: its shape is {shape}.",
+                    f"{name(i)} cannot be {done} over axis {axis}: its shape is {shape}.",
                     remedy or f"Give it another axis in `in_axes`, or None to share it between the {each}.",
                 )
-            sizes.setdefault(shape[axis], f"axis {axis} of {name}")
+            if shape[axis] not in sizes:
+                sizes[shape[axis]] = f"axis {axis} of {name(i)}"
     if len(sizes) > 1:
         found = list_paths(f"{n}: {where}" for n, where in sizes.items())
         return errors.ArgumentError(

@@ -15,7 +15,7 @@ from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
-from liftnn.transforms.functions import hold_functions, trace_once
+from liftnn.transforms.functions import TracedOnce, hold_functions
 
 
 @boundary
@@ -107,8 +107,8 @@ def _call_one(
     def bind(plan: Plan, *pures: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             pairs = zip(pures, functions, strict=True)
-            branches = [trace_once(plan, pure, held) for pure, held in pairs]
-            results = [jax.eval_shape(branch, values, arrays) for branch in branches]
+            branches = [TracedOnce(plan, pure, held) for pure, held in pairs]
+            results = [branch.eval_shape(values, arrays) for branch in branches]
             common = Completion(plan, results, values, arrays, names, name)
             run = [lambda branch=branch: common.complete(branch(values, arrays)) for branch in branches]
             return common.close(choose(run))

@@ -62,41 +62,49 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
     return holder, held
 
 
-def trace_once(plan: Plan, pure: PureCall, function: Any) -> Callable[..., Any]:
+class TracedOnce:
     """A pure call that JAX traces once for each type of its arguments, however often it is used.
 
     What a loop writes is found by tracing its body before the loop is made. Without this, each level of nested loops
-    would double the traces of the innermost body.
+    would double the traces of the innermost body. Where an error of JAX's names a flat argument, it says the
+    attribute path.
 
     Args:
       plan: The arguments.
       pure: The pure call.
       function: The user's function, which JAX's messages shall name.
-
-    Returns:
-      A callable like the pure call. Where an error of JAX's names a flat argument, it says the attribute path.
     """
 
-    def step(liftnn_step_values: Any, liftnn_step_arrays: Any) -> Any:
-        return pure(liftnn_step_values, liftnn_step_arrays)
+    def __init__(self, plan: Plan, pure: PureCall, function: Any):
+        def step(liftnn_step_values: Any, liftnn_step_arrays: Any) -> Any:
+            return pure(liftnn_step_values, liftnn_step_arrays)
 
-    signature = inspect.signature(step)
-    functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
-    step.__signature__ = signature  # type: ignore[attr-defined]
-    traced = jax.jit(step, inline=True)
+        signature = inspect.signature(step)
+        functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
+        step.__signature__ = signature  # type: ignore[attr-defined]
+        self._plan = plan
+        self._traced = jax.jit(step, inline=True)
 
-    def name(slot: re.Match[str]) -> str:
-        at = int(slot[2])
-        return plan.array_name(at) if slot[1] == "arrays" else plan.path_of(plan.variables[at])
+    def __call__(self, values: Any, arrays: Any) -> Any:
+        """The result."""
+        return self._named(self._traced, values, arrays)
 
-    def call(values: Any, arrays: Any) -> Any:
+    def eval_shape(self, values: Any, arrays: Any) -> Any:
+        """The abstract result."""
+        return self._named(self._traced.eval_shape, values, arrays)
+
+    def _named(self, call: Callable[..., Any], values: Any, arrays: Any) -> Any:
         try:
-            return traced(values, arrays)
+            return call(values, arrays)
         except Exception as error:
-            error.args = tuple([_SLOT.sub(name, x) if isinstance(x, str) else x for x in error.args])
+            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
             raise
 
-    return call
+    def _name(self, slot: re.Match[str]) -> str:
+        at = int(slot[2])
+        return (
+            self._plan.array_name(at) if slot[1] == "arrays" else self._plan.path_of(self._plan.variables[at])
+        )
 
 
 _SLOT = re.compile(r"\bliftnn_step_(values|arrays)\[(\d+)\]")

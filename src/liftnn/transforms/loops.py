@@ -23,7 +23,7 @@ from liftnn.lifting.prefix import Prefix, broadcast_over
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
-from liftnn.transforms.functions import hold_functions, trace_once
+from liftnn.transforms.functions import TracedOnce, hold_functions
 from liftnn.trees import list_paths
 
 
@@ -76,9 +76,9 @@ def while_loop(
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             axes = _axes(plan, (None, Carry), values, arrays)
             loop = Body(
-                trace_once(plan, body, body_fun), axes, open_arguments(plan, values, arrays), {}, "while_loop"
+                TracedOnce(plan, body, body_fun), axes, open_arguments(plan, values, arrays), {}, "while_loop"
             )
-            holds = _condition(plan, trace_once(plan, cond, cond_fun), loop)
+            holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
             if max_steps is None:
                 run = jax.lax.while_loop
             else:
@@ -152,7 +152,7 @@ def fori_loop(
         first: FirstStep | None = None,
     ) -> Result:
         """All steps, or those that follow a first one, which was made by itself."""
-        body = trace_once(axes.plan, functools.partial(pure, left=first and axes.plan), body_fun)
+        body = TracedOnce(axes.plan, functools.partial(pure, left=first and axes.plan), body_fun)
         index = {p: parts[p] for p in axes.scanned}
         if steps == 0:
             return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
@@ -186,9 +186,9 @@ def _axes(plan: Plan, in_axes: tuple[Prefix, ...], values: Sequence[Any], arrays
     return LoopAxes(plan, given, in_axes, Carry, values, arrays)
 
 
-def _condition(plan: Plan, cond: Callable[..., Result], loop: Body) -> Callable[[list[Any]], Any]:
+def _condition(plan: Plan, cond: TracedOnce, loop: Body) -> Callable[[list[Any]], Any]:
     """The condition as a function of the carry."""
-    result = jax.eval_shape(cond, *loop.arguments(loop.start()))
+    result = cond.eval_shape(*loop.arguments(loop.start()))
     written = [n for n, x in zip(plan.variables, result.updates, strict=True) if x is not None]
     written += [n for n, _ in result.change.changed]
     if written:

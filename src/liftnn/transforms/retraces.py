@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.graph.views import describe_difference
@@ -34,11 +33,11 @@ class Trace(NamedTuple):
 
     Args:
       plan: The structure of the arguments.
-      types: Shape and dtype of each value and each bare array, in words.
+      types: Tree, shapes and dtypes of each value and each bare array.
     """
 
     plan: Plan
-    types: tuple[str, ...]
+    types: tuple[Any, ...]
 
 
 class Traces:
@@ -110,23 +109,26 @@ class Traces:
             reversed(alike), key=lambda t: sum(a != b for a, b in zip(t.types, trace.types, strict=True))
         )
         pairs = enumerate(zip(before.types, trace.types, strict=True))
-        lines = [f"{_name_of(trace.plan, i)}: {a} -> {b}" for i, (a, b) in pairs if a != b]
+        lines = [f"{_name_of(trace.plan, i)}: {_words(a)} -> {_words(b)}" for i, (a, b) in pairs if a != b]
         if len(lines) > _SHOWN:
             lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more"]
         return "\n".join(lines)
 
 
-def _type_of(x: Any) -> str:
-    """Shape and dtype of an array, or of the arrays in a pytree, in words."""
+def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
+    """Tree, and shapes and dtypes of the arrays, of a value: made in each trace, put into words only for a message."""
     leaves, treedef = jax.tree.flatten(x)
-    words = [f"{'weak ' * _is_weak(leaf)}{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves]
+    types = map(jax.typeof, leaves)
+    return treedef, [(t.shape, t.dtype, getattr(t, "weak_type", False)) for t in types]
+
+
+def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
+    """Shapes and dtypes in words."""
+    treedef, types = kind
+    words = [f"{'weak ' * weak}{dtype}{list(shape)}" for shape, dtype, weak in types]
     if treedef == _LEAF:
         return words[0]
     return str(treedef.unflatten(words)).replace("'", "")
-
-
-def _is_weak(x: Any) -> bool:
-    return bool(getattr(jax.typeof(x), "weak_type", False))
 
 
 _LEAF = jax.tree.structure(0)

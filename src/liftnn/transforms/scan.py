@@ -21,7 +21,7 @@ from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.axes import check_axes, find_bad_input
 from liftnn.transforms.axis_metadata import adapt_metadata
-from liftnn.transforms.functions import trace_once
+from liftnn.transforms.functions import TracedOnce
 from liftnn.transforms.lanes import count_lanes, lane_keys
 from liftnn.transforms.vmap import Vmapped
 
@@ -146,7 +146,7 @@ def _run(
     """All steps, or those that follow a first one, which was made by itself."""
     plan = axes.plan
     around = adapt_metadata(plan, how.transform_metadata, axes.values, axes.of_new)
-    once = trace_once(plan, functools.partial(pure, around=around, left=first and plan), how.f)
+    once = TracedOnce(plan, functools.partial(pure, around=around, left=first and plan), how.f)
     scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | own.keys
     if own.steps == 0:
         return run_never(once, axes, parts, scanned, "scan")
@@ -216,6 +216,8 @@ def _shared(plan: Plan, axes: LoopAxes, cls: type) -> list[int]:
 
 def _move(x: Any, source: int, destination: int) -> Any:
     """Moves an axis of every array in a tree."""
+    if source == destination:  # nearly always; `moveaxis` would take as long as to trace a layer
+        return x
     return jax.tree.map(lambda y: jnp.moveaxis(y, source, destination), x)
 
 
