@@ -229,6 +229,9 @@ write."""
 IN_PLACE = [name for name in TRANSFORMS if name != "map"]
 """Those that pass the model as it is: the line of `map` stacks its arrays first, and unstacks them afterwards."""
 
+FIRST = ("jit", "donating jit", "grad", "value_and_grad", "vmap", "scan", "cond")
+"""Those whose rows are not left to the thorough run."""
+
 FORWARD = ("jvp", "linearize", "jacfwd", "hessian")
 IMPOSSIBLE = {
     *itertools.product(FORWARD, ("custom_vjp", "export")),  # a rule for reverse mode only has no forward mode

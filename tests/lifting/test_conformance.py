@@ -13,11 +13,9 @@ import liftnn
 from tests.alike import find_difference
 from tests.effects import EFFECTS, Effect, Model, everything
 from tests.same import assert_same, has_tracer
-from tests.transform_table import IMPOSSIBLE, LOOPS, PAIRS, TRANSFORMS, some
+from tests.transform_table import FIRST, IMPOSSIBLE, LOOPS, PAIRS, TRANSFORMS, some
 
 X = jnp.linspace(-1.0, 1.0, 3)
-FIRST = ("jit", "donating jit", "grad", "value_and_grad", "vmap", "scan", "cond")
-"""Those whose rows are not left to the thorough run."""
 ROWS = [pytest.param(name, marks=() if name in FIRST else pytest.mark.thorough) for name in TRANSFORMS]
 TRIPLES = some(
     [x for x in itertools.product(TRANSFORMS, repeat=3) if not IMPOSSIBLE & {x[:2], x[1:], (x[0], x[2])}],

@@ -10,13 +10,11 @@ import numpy as np
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.graph.description import ARRAY
-from liftnn.graph.kinds import VARIABLE
-from liftnn.graph.merge import Change
-from liftnn.lifting.prefix import Placement, Prefix, Spread, StateAxes, array_keys, output_names, specs_after
+from liftnn.lifting.places import name_places, result_places
+from liftnn.lifting.prefix import Placement, Prefix, StateAxes
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import at_line
-from liftnn.trees import format_path, list_paths
+from liftnn.trees import list_paths
 
 
 class Part(NamedTuple):
@@ -114,7 +112,7 @@ _WORDS = {"vmap": ("mapped", "axis_size", "lanes"), "scan": ("scanned", "length"
 
 
 def find_bad_output(
-    trace: Callable[[Callable[[Result, Placement], Any]], Any], plan: Plan, before: Spread, transform: str
+    trace: Callable[[Callable[[Result, Placement], Any]], Any], plan: Plan, transform: str
 ) -> errors.LiftError | None:
     """Why JAX refuses what a `vmap` or `pmap` returns.
 
@@ -122,7 +120,6 @@ def find_bad_output(
       trace: Maps the function once more; what is returned, instead of its result, is made by the callable that it is
         given, and is the same for all lanes, or raises a ValueError.
       plan: The arguments.
-      before: The axes of the known nodes.
       transform: What messages call the transform.
 
     Returns:
@@ -131,7 +128,7 @@ def find_bad_output(
     parts: list[Part] = []
 
     def note(result: Result, placement: Placement) -> None:
-        for kind, name, axis, value in parts_of_result(plan, before, result, placement):
+        for kind, name, axis, value in parts_of_result(plan, result, placement):
             parts.append(_part(name, axis, value, kind))
 
     with frames.noting_writes() as lines:
@@ -144,7 +141,7 @@ def find_bad_output(
 
     def differ(chosen: list[int]) -> bool:
         def take(result: Result, placement: Placement) -> Any:
-            values = [value for *_, value in parts_of_result(plan, before, result, placement)]
+            values = [value for *_, value in parts_of_result(plan, result, placement)]
             return [values[i] for i in chosen]
 
         try:
@@ -162,51 +159,26 @@ def find_bad_output(
     return at_line(_not_shared(part, transform), lines.get(part.name))
 
 
-def parts_of_result(
-    plan: Plan, before: Spread, result: Result, placement: Placement
-) -> list[tuple[str, str, Prefix, Any]]:
+def parts_of_result(plan: Plan, result: Result, placement: Placement) -> list[tuple[str, str, Prefix, Any]]:
     """What everything in a result is, with its path in words, its axis and its value.
 
     Args:
       plan: The arguments.
-      before: The axes of the known nodes.
       result: The result.
       placement: The axes of its parts.
 
     Returns:
       Kind (`"output"`, `"attached"` to an argument, or `"update"` of a Variable), name, axis and value.
     """
-    names = _name_result(plan, before, result.change)
-    arrays = zip(names.arrays, placement.arrays, result.arrays, strict=True)
-    new = zip(names.new, placement.new, result.new, strict=True)
-    updates = zip(names.updates, placement.updates, result.updates, strict=True)
-    attached = [
-        ("output" if name.startswith("the output") else "attached", name, axis, x)
-        for name, axis, x in (*arrays, *new)
+    places, names = result_places(plan, result.change), name_places(plan, result.change)
+    arrays = zip(places.arrays, placement.arrays, result.arrays, strict=True)
+    new = zip(places.new, placement.new, result.new, strict=True)
+    updates = zip(places.updates, placement.updates, result.updates, strict=True)
+    made = [
+        ("output" if names[place].startswith("the output") else "attached", names[place], axis, x)
+        for place, axis, x in (*arrays, *new)
     ]
-    return attached + [("update", name, axis, x) for name, axis, x in updates if x is not None]
-
-
-def _name_result(plan: Plan, before: Spread, change: Change) -> Placement:
-    """The path of everything in a result, where a `Placement` otherwise has its axis."""
-    after = Spread(specs_after(plan, change))
-    for number, entry in before.entries.items():
-        after.add(number, None, entry.root, entry.path)
-    outputs = output_names(change)
-    for edge, output in zip(change.edges, outputs, strict=True):
-        after.add(edge, None, output)
-
-    def name(number: int, *keys: Any) -> str:
-        entry = after.entries[number]
-        return format_path((*entry.path, *keys), entry.root)
-
-    arrays = [path for edge, path in zip(change.edges, outputs, strict=True) if edge is ARRAY]
-    for number, spec in (*change.changed, *enumerate(change.new, change.known)):
-        arrays += [name(number, key) for key in array_keys(spec)]
-    specs = enumerate(change.new, change.known)
-    new = [f"{name(n)} (a {spec.type.__name__})" for n, spec in specs if spec.kind is VARIABLE]
-    updates = [f"{plan.path_of(n)} (a {t.__name__})" for n, t in zip(plan.variables, plan.types, strict=True)]
-    return Placement(arrays, new, updates)
+    return made + [("update", names[place], axis, x) for place, axis, x in updates if x is not None]
 
 
 def _no_room(part: Part) -> errors.LiftError | None:

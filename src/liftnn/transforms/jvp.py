@@ -15,9 +15,9 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
 from liftnn.transforms.directions import Like, describe, fill, read
-from liftnn.transforms.outputs import Differentiable, check_pair
+from liftnn.transforms.outputs import Differentiable, check_pair, differentiate
 from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import ArgNums, DiffState, Selection, select_arguments
+from liftnn.transforms.selection import ArgNums, DiffState, Selection
 
 
 @boundary
@@ -136,22 +136,12 @@ def linearize(
     """
     carried = len(open_function(f, "linearize")[1]) if argnums is None else 0
 
-    def bind(plan: Plan, pure: PureCall) -> PureCall:
-        selection = select_arguments(plan, argnums, wrt)
+    def run(function: Differentiable) -> tuple[PushForward, Result]:
+        _, push, result = jax.linearize(function, function.primals, has_aux=True)
+        like = describe(function.primals)
+        return PushForward(push, function.arguments, function.outputs, like, carried), result
 
-        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            picked = selection.pick(values, arrays)
-            function = Differentiable(pure, picked, values, arrays, has_aux)
-            _, push, result = jax.linearize(function, function.primals, has_aux=True)
-            like = describe(function.primals)
-            return result._replace(extra=PushForward(push, picked, function.outputs, like, carried))
-
-        return call
-
-    def finish(out: Any, push: PushForward) -> Any:
-        return (out[0], push, out[1]) if has_aux else (out, push)
-
-    return Lifted((f,), bind, Options("linearize", finish, check=check_pair if has_aux else None))(*primals)
+    return differentiate(f, "linearize", primals, has_aux, argnums, wrt, run)
 
 
 @boundary

@@ -150,4 +150,4 @@ class Mapped:
             mapped = jax.vmap(once, in_axes=in_axes, out_axes=None, **self.how.options)
             jax.eval_shape(mapped, values, arrays)
 
-        return find_bad_output(trace, self.plan, self.spread, self.how.transform)
+        return find_bad_output(trace, self.plan, self.how.transform)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from liftnn import errors
+from liftnn.filters import Filter
 from liftnn.graph.description import ARRAY, KEEP, Description
 from liftnn.graph.merge import Change
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import DiffState, Selection
+from liftnn.transforms.selection import ArgNums, DiffState, Selection, select_arguments
 from liftnn.trees import Path, format_path, is_array
 
 
@@ -141,6 +143,46 @@ class Differentiable:
     def primals(self) -> list[Any]:
         """What is differentiated."""
         return self.arguments.take(*self.given)
+
+
+def differentiate(
+    f: Callable[..., Any],
+    name: str,
+    primals: Sequence[Any],
+    has_aux: bool,
+    argnums: ArgNums | None,
+    wrt: Filter,
+    run: Callable[[Differentiable], tuple[Any, Result]],
+) -> Any:
+    """What `vjp` and `linearize` return: the output, a function made by `run`, and an auxiliary output if there is one.
+
+    Args:
+      f: The user's function.
+      name: What messages call the transform.
+      primals: The arguments.
+      has_aux: Whether the output is a pair, of which only the first is differentiated.
+      argnums: The differentiated arguments; None for all.
+      wrt: Which Variables of a module.
+      run: Gives that function, and the result of the call.
+
+    Returns:
+      The pair or triple.
+    """
+
+    def bind(plan: Plan, pure: PureCall) -> PureCall:
+        selection = select_arguments(plan, argnums, wrt)
+
+        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            picked = selection.pick(values, arrays)
+            made, result = run(Differentiable(pure, picked, values, arrays, has_aux))
+            return result._replace(extra=made)
+
+        return call
+
+    def finish(out: Any, made: Any) -> Any:
+        return (out[0], made, out[1]) if has_aux else (out, made)
+
+    return Lifted((f,), bind, Options(name, finish, check=check_pair if has_aux else None))(*primals)
 
 
 def check_pair(out: Any) -> Any:

@@ -204,7 +204,7 @@ class _Bound:
             mapped = jax.shard_map(once, in_specs=in_specs, out_specs=out_specs, **self.options)
             jax.eval_shape(mapped, values, arrays)
 
-        return find_varying_output(trace, self.plan, self.spread, axes)
+        return find_varying_output(trace, self.plan, axes)
 
 
 def _spec(prefix: Prefix) -> PartitionSpec:

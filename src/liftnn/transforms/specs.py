@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from liftnn import errors
 from liftnn.graph import frames
-from liftnn.lifting.prefix import Placement, Spread
+from liftnn.lifting.prefix import Placement
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import at_line
 from liftnn.transforms.axes import parts_of_result
@@ -113,7 +113,7 @@ def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: Axes) -> str:
 
 
 def find_varying_output(
-    trace: Callable[[Callable[[Result, Placement], Any], Any], Any], plan: Plan, before: Spread, axes: Axes
+    trace: Callable[[Callable[[Result, Placement], Any], Any], Any], plan: Plan, axes: Axes
 ) -> errors.LiftError | None:
     """Why JAX refuses what a `shard_map` returns.
 
@@ -121,7 +121,6 @@ def find_varying_output(
       trace: Maps the function once more; what it returns is made by the callable, with the specs that it is given, or
         it raises a ValueError.
       plan: The arguments.
-      before: The specs of the known nodes.
       axes: The mesh axes.
 
     Returns:
@@ -130,7 +129,7 @@ def find_varying_output(
     parts: list[tuple[str, str, Any, list[tuple[int, ...]]]] = []
 
     def note(result: Result, placement: Placement) -> None:
-        for kind, name, spec, value in parts_of_result(plan, before, result, placement):
+        for kind, name, spec, value in parts_of_result(plan, result, placement):
             parts.append((kind, name, spec, [np.shape(x) for x in jax.tree.leaves(value)]))
 
     with frames.noting_writes() as lines:
@@ -145,7 +144,7 @@ def find_varying_output(
 
     def fails(chosen: list[int]) -> bool:
         def take(result: Result, placement: Placement) -> Any:
-            values = [value for *_, value in parts_of_result(plan, before, result, placement)]
+            values = [value for *_, value in parts_of_result(plan, result, placement)]
             return [values[i] for i in chosen]
 
         specs = [PartitionSpec() if parts[i][2] is None else parts[i][2] for i in chosen]

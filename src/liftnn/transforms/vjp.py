@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from liftnn.filters import Filter
 from liftnn.graph.variable_types import Param
-from liftnn.lifting.lift import Lifted, Options
-from liftnn.lifting.pure import PureCall
-from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.result import Result
 from liftnn.tracebacks import boundary
 from liftnn.transforms.directions import Like, describe, fill, read
-from liftnn.transforms.outputs import Differentiable, check_pair
+from liftnn.transforms.outputs import Differentiable, differentiate
 from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import ArgNums, select_arguments
+from liftnn.transforms.selection import ArgNums
 
 
 @boundary
@@ -64,21 +62,11 @@ def vjp(
       ([1.0, 1.0, 1.0], (1, 2))
     """
 
-    def bind(plan: Plan, pure: PureCall) -> PureCall:
-        selection = select_arguments(plan, argnums, wrt)
+    def run(function: Differentiable) -> tuple[PullBack, Result]:
+        out, pull, result = jax.vjp(function, function.primals, has_aux=True)
+        return PullBack(pull, function.arguments, function.outputs, describe(out)), result
 
-        def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            picked = selection.pick(values, arrays)
-            function = Differentiable(pure, picked, values, arrays, has_aux)
-            out, pull, result = jax.vjp(function, function.primals, has_aux=True)
-            return result._replace(extra=PullBack(pull, picked, function.outputs, describe(out)))
-
-        return call
-
-    def finish(out: Any, pull_back: PullBack) -> Any:
-        return (out[0], pull_back, out[1]) if has_aux else (out, pull_back)
-
-    return Lifted((f,), bind, Options("vjp", finish, check=check_pair if has_aux else None))(*primals)
+    return differentiate(f, "vjp", primals, has_aux, argnums, wrt, run)
 
 
 @boundary
