@@ -63,6 +63,63 @@ def test_a_loop_acts_like_the_python_loop_or_says_what_structure_changed(name: s
     assert not has_tracer(model)
 
 
+def first_lane(f: Any) -> Any:
+    """The function under `jax.vmap`, with two lanes of which the first one gets the argument as it is."""
+    return lambda state, x: jax.tree.map(lambda a: a[0], jax.vmap(f, (None, 0))(state, jnp.stack([x, -x])))
+
+
+def beside_its_gradient(f: Any) -> Any:
+    """The function as what `jax.grad` returns beside the gradient."""
+
+    def loss(x: jax.Array, state: Any) -> Any:
+        out, state = f(state, x)
+        return out.sum(), (out, state)
+
+    return lambda state, x: jax.grad(loss, has_aux=True)(x, state)[1]
+
+
+def in_one_step(f: Any) -> Any:
+    """The function as the only step of a `jax.lax.scan`."""
+
+    def step(carry: Any, x: jax.Array) -> Any:
+        return carry, f(carry, x)
+
+    return lambda state, x: jax.tree.map(lambda a: a[0], jax.lax.scan(step, state, x[None])[1])
+
+
+RAW = {
+    "jit": jax.jit,
+    "vmap": first_lane,
+    "grad": beside_its_gradient,
+    "scan": in_one_step,
+    "checkpoint": jax.checkpoint,
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("raw", RAW)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_in_a_raw_transform_of_split_state_acts_like_the_plain_call(name: str, raw: str) -> None:
+    if (raw, name) == ("vmap", "export"):
+        pytest.skip("JAX has no batching rule for what was exported")
+
+    def effect(model: Model, x: jax.Array) -> jax.Array:
+        model.first.b.value = model.first.b + x
+        model.first.scale = model.first.scale * 2
+        return model(x) + jax.random.normal(model.rngs.dropout(), (3,))
+
+    def pure(state: Any, x: jax.Array) -> Any:
+        merged = liftnn.merge(graphdef, state)
+        out = TRANSFORMS[name](effect)(merged, x)
+        return out, liftnn.state(merged)
+
+    model, reference = Model(), Model()
+    state, graphdef = liftnn.split(model)
+    out, state = RAW[raw](pure)(state, X)
+    liftnn.update(model, state)
+    assert_same((out, model), (effect(reference, X), reference))
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("outer, inner", PAIRS)
 def test_nested_transforms_act_like_the_plain_call(outer: str, inner: str) -> None:
