@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 
 from liftnn import errors
 from liftnn.trees import Path
 
 Predicate = Callable[[Path, typing.Any], bool]
-Filter = typing.Any
+Filter: typing.TypeAlias = "type | str | Predicate | EllipsisType | bool | Sequence[Filter] | None"
 """A type, a tag, a predicate `(path, variable)`, `...` or True, None or False, or a sequence of filters."""
 
 
@@ -103,7 +104,7 @@ class Any:
         return any(p(path, x) for p in self.predicates)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.predicates == other.predicates  # type: ignore[attr-defined]
+        return isinstance(other, Any) and type(self) is type(other) and self.predicates == other.predicates
 
     def __hash__(self) -> int:
         return hash((type(self), self.predicates))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -290,6 +290,10 @@ class MultiMetric(Metric):
         self._metric_names = tuple(metrics)
         for name, metric in metrics.items():
             setattr(self, name, metric)
+
+    if TYPE_CHECKING:  # the names are the user's
+
+        def __getattr__(self, name: str) -> Metric: ...
 
     def reset(self) -> None:
         """Resets all metrics."""

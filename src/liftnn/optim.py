@@ -133,7 +133,7 @@ class Optimizer(Module):
         return isinstance(x, State) and x.flat().keys() == set(self._paths)
 
 
-def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable]) -> list[OptState]:
+def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable[Any]]) -> list[OptState]:
     """The transformation's state; what has the shape of a parameter is sharded as that declares to be."""
     leaves: list[OptState] = []
     for entry, x in jax.tree_util.tree_flatten_with_path(opt_state)[0]:
@@ -144,7 +144,7 @@ def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable]) -> li
     return leaves
 
 
-def _model(x: Variable) -> Variable:
+def _model(x: Variable[Any]) -> Variable[Any]:
     """A Variable like `x` that holds on to no module and no array of the model in its metadata."""
     given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
     return make_variable(type(x), x.raw_value, Metadata.of(given), x._owner)
@@ -171,7 +171,7 @@ def _flatten(grads: Any) -> dict[Path, Any]:
 
 def _check_paths(given: Mapping[Path, Any], expected: Sequence[Path], what: str, remedy: str | None) -> None:
     """Refuses gradients, or a model, with other Variables than expected."""
-    if given.keys() != set(expected):
+    if set(given) != set(expected):
         missing = [path for path in expected if path not in given]
         unknown = [path for path in given if path not in set(expected)]
         raise mismatch(what, missing, unknown, remedy)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.filters import Filter, Predicate, to_predicate
+from liftnn.graph.graphdef import GraphDef
 from liftnn.graph.module import Module
 from liftnn.graph.operators import unwrap
+from liftnn.graph.state import State
 from liftnn.graph.variable_types import RngCount, RngKey
 from liftnn.graph.verbs import iter_graph
 from liftnn.lifting.configure import MISSING
@@ -109,7 +111,7 @@ class Rngs(Module):
             setattr(self, name, seed if isinstance(seed, RngStream) else RngStream(seed, tag=name))
 
     @boundary
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> RngStream:
         if name.startswith("_"):
             raise AttributeError(name)
         default = vars(self).get("default")
@@ -135,7 +137,7 @@ class Rngs(Module):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(vars(self).get(name), RngStream)  # type: ignore[call-overload]
+        return isinstance(name, str) and isinstance(vars(self).get(name), RngStream)
 
     def items(self) -> Iterator[tuple[str, RngStream]]:
         """Names and streams."""
@@ -162,6 +164,12 @@ class Rngs(Module):
         return Rngs(
             {name: jax.random.split(k, split[name]) if name in split else k for name, k in keys.items()}
         )
+
+    @overload
+    def split(self, shape: int | tuple[int, ...], /, *, only: Filter = ...) -> Rngs: ...
+
+    @overload
+    def split(self, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[Rngs]]: ...
 
     def split(self, *filters: Any, only: Filter = ...) -> Any:
         """A new Rngs with one key for each lane, for use under `vmap` with axis 0.

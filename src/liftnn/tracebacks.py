@@ -50,7 +50,7 @@ def boundary(function: F) -> F:
         for name, method in list(vars(function).items()):
             if isinstance(method, types.FunctionType) and (name[0] != "_" or name in _SPECIAL):
                 setattr(function, name, boundary(method))
-        return function  # type: ignore[return-value]
+        return function  # pyright: ignore[reportReturnType]  # the class that it was
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -60,7 +60,7 @@ def boundary(function: F) -> F:
             hide_frames(error)
             raise
 
-    return call  # type: ignore[return-value]  # the same signature
+    return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
 _SPECIAL = ("__init__", "__call__", "__getitem__")
@@ -74,7 +74,8 @@ def hide_frames(error: Exception) -> None:
     Args:
       error: The error; its traceback is changed in place.
     """
-    mode = jax.config.jax_traceback_filtering  # type: ignore[attr-defined]  # JAX adds its options at run time
+    config: Any = jax.config  # JAX adds its options at run time
+    mode = config.jax_traceback_filtering
     if mode in (None, "auto"):
         mode = "tracebackhide" if hasattr(builtins, "get_ipython") else "quiet_remove_frames"
     if mode == "off":
@@ -135,9 +136,10 @@ def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
         return error
     text = linecache.getline(line.file, line.number).encode()
     statement = ast.Raise(ast.Name("error", ast.Load()))
+    node: Any
     for node in ast.walk(statement):  # from the first column to the last: so nothing is underlined
-        node.lineno = node.end_lineno = line.number  # type: ignore[attr-defined]
-        node.col_offset, node.end_col_offset = len(text) - len(text.lstrip()), len(text.rstrip())  # type: ignore[attr-defined]
+        node.lineno = node.end_lineno = line.number
+        node.col_offset, node.end_col_offset = len(text) - len(text.lstrip()), len(text.rstrip())
     code = compile(ast.Module([statement], []), line.file, "exec").replace(co_name=line.function)
     with contextlib.suppress(errors.LiftError):
         exec(code, {"error": error})

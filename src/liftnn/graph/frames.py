@@ -21,7 +21,7 @@ writing it would be lost.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,7 +159,7 @@ open_frames = 0
 
 
 @contextmanager
-def open_frame(name: str) -> Iterator[Frame]:
+def open_frame(name: str) -> Generator[Frame]:
     """Makes a new frame the innermost one of this thread."""
     global open_frames
     outer = _current.frame
@@ -177,7 +177,7 @@ def open_frame(name: str) -> Iterator[Frame]:
 
 
 @contextmanager
-def offer(plan: Any, objects: Sequence[Any]) -> Iterator[None]:
+def offer(plan: Any, objects: Sequence[Any]) -> Generator[None]:
     """Says which live objects the arguments of a call are, to the frames that the call will open.
 
     Args:
@@ -199,7 +199,7 @@ def offered(plan: Any) -> Sequence[Any]:
 
 
 @contextmanager
-def noting_writes() -> Iterator[dict[str, Line]]:
+def noting_writes() -> Generator[dict[str, Line]]:
     """Notes where the functions of the transforms called here write, for a message: lines by `Frame.name_of`."""
     before = _current.writes
     lines: dict[str, Line] = {}

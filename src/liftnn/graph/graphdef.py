@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import jax
 
@@ -17,15 +16,18 @@ from liftnn.graph.merge import merge_all
 from liftnn.graph.metadata import Metadata, adopt
 from liftnn.graph.printing import call, mapping
 from liftnn.graph.state import State, left_over, mismatch
+from liftnn.graph.type_variables import Tree
 from liftnn.graph.variable import Variable, set_metadata_past_checks
 from liftnn.graph.views import describe_difference, render_edge
 from liftnn.graph.walk import Walk
 from liftnn.tracebacks import boundary
 from liftnn.trees import Path, format_path, key_of, list_paths
 
+X = TypeVar("X")
+
 
 @boundary
-class GraphDef(Description):
+class GraphDef(Description, Generic[Tree]):
     """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
 
     It is hashable, equal by content, and a JAX pytree without leaves. `split` makes it; it is not made by hand.
@@ -40,7 +42,7 @@ class GraphDef(Description):
 
     __slots__ = ()
 
-    def merge(self, *states: State) -> Any:
+    def merge(self, *states: State) -> Tree:
         """New objects with this structure and the values of the States.
 
         Args:
@@ -74,7 +76,7 @@ class GraphDef(Description):
                 set_metadata_past_checks(made, metadata_now)
         return tree
 
-    def apply(self, *states: State) -> Callable[..., Any]:
+    def apply(self, *states: State) -> Apply:
         """A pure function that merges, calls, and splits again.
 
         Args:
@@ -181,7 +183,7 @@ class Apply:
     def __getitem__(self, key: Any) -> Apply:
         return Apply(self._graphdef, self._states, (*self._names, key))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, tuple[*tuple[State, ...], GraphDef]]:
         """Merges, calls the module or its method, and splits again."""
         tree = self._graphdef.merge(*self._states)
         method = tree
@@ -217,7 +219,7 @@ def walk_tree(tree: Any) -> tuple[GraphDef, Walk, list[Any]]:
 
 
 @boundary
-def split(tree: Any, /, *filters: Filter) -> tuple[Any, ...]:
+def split(tree: X, /, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[X]]:
     """Divides a tree of modules into its dynamic and its static part.
 
     Args:
@@ -257,8 +259,16 @@ def leaf_of(walk: Walk, arrays: list[Any], leaf: Leaf) -> Any:
     return (arrays if leaf.node < 0 else walk.arrays[leaf.node])[leaf.position]
 
 
+@overload
+def state(tree: Any, filter: Filter = ..., /) -> State: ...
+
+
+@overload
+def state(tree: Any, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+
 @boundary
-def state(tree: Any, /, *filters: Filter) -> Any:
+def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
     """The Variables of a tree of modules that match, as copies.
 
     Args:
@@ -288,8 +298,16 @@ def state(tree: Any, /, *filters: Filter) -> Any:
     return states[0] if len(states) == 1 else states
 
 
+@overload
+def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree: ...
+
+
+@overload
+def merge(part: GraphDef[Tree] | State, /, *parts: GraphDef[Tree] | State) -> Tree: ...
+
+
 @boundary
-def merge(graphdef: GraphDef, /, *states: State) -> Any:
+def merge(graphdef: GraphDef[Tree] | State, /, *states: GraphDef[Tree] | State) -> Tree:
     """New objects with a structure and the values of States; the inverse of `split`.
 
     Args:

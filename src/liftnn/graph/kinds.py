@@ -148,7 +148,7 @@ def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children:
 # --- Variables whose metadata hold something that can change
 
 
-def _open_variable(x: Variable) -> Opened:
+def _open_variable(x: Variable[Any]) -> Opened:
     given = x.get_metadata()
     return x._metadata.fixed, tuple(given), tuple(given.values())
 
@@ -157,7 +157,7 @@ def _make_variable(cls: type, extra: Any, owner: Any) -> Any:
     return make_variable(cls, None, extra, owner)
 
 
-def _fill_variable(x: Variable, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+def _fill_variable(x: Variable[Any], extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
     set_metadata_past_checks(x, Metadata.of(dict(zip(keys, children, strict=True))) if keys else extra)
 
 
@@ -311,7 +311,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     if _is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):
-        frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        frozen = cls.__dataclass_params__.frozen
         return (FROZEN_DATACLASS if frozen else DATACLASS), False
     for base, kind in ((list, LIST), (dict, DICT), (tuple, TUPLE), (collections.deque, LIST)):
         if isinstance(x, base):

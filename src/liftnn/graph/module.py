@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
 from liftnn.graph import frames, pickling, verbs
-from liftnn.graph.graphdef import split, state
+from liftnn.graph.graphdef import GraphDef, split, state
 from liftnn.graph.kinds import is_object, make_shell, open_attributes
 from liftnn.graph.printing import MAX_DEPTH, array_summary, block, call
 from liftnn.graph.raw_jax import refuse_in_jax
@@ -65,31 +65,33 @@ class Module:
         """Makes an object that knows the trace it belongs to, before `__init__` sets the first attribute."""
         return make_shell(cls, frames.owner_now())
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        try:
-            if not frames.may_write(self._owner):
-                if self.__dict__.get(name, _ABSENT) is value:
-                    return  # `self.count += 1` has written the Variable already
-                if isinstance(
-                    getattr(type(self), name, None), property
-                ):  # its setter is a method like others
-                    object.__setattr__(self, name, value)
-                    return
-                raise frames.write_error(self, f"the attribute {name!r}")
-            old = self.__dict__.get(name, _ABSENT)
-            object.__setattr__(self, name, value)
-        except Exception as error:
-            hide_frames(error)
-            raise
-        if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
-            end_watches(self)
+    if not TYPE_CHECKING:  # a type checker shall know an attribute from `__init__` alone
 
-    @boundary
-    def __delattr__(self, name: str) -> None:
-        if not frames.may_write(self._owner):
-            raise frames.write_error(self, f"the attribute {name!r}")
-        object.__delattr__(self, name)
-        end_watches(self)
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                if not frames.may_write(self._owner):
+                    if self.__dict__.get(name, _ABSENT) is value:
+                        return  # `self.count += 1` has written the Variable already
+                    if isinstance(
+                        getattr(type(self), name, None), property
+                    ):  # its setter is a method like others
+                        object.__setattr__(self, name, value)
+                        return
+                    raise frames.write_error(self, f"the attribute {name!r}")
+                old = self.__dict__.get(name, _ABSENT)
+                object.__setattr__(self, name, value)
+            except Exception as error:
+                hide_frames(error)
+                raise
+            if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+                end_watches(self)
+
+        @boundary
+        def __delattr__(self, name: str) -> None:
+            if not frames.may_write(self._owner):
+                raise frames.write_error(self, f"the attribute {name!r}")
+            object.__delattr__(self, name)
+            end_watches(self)
 
     def stand_in(self: M, owner: Any) -> M:
         """What stands for a captured module that is no input: itself, since its attributes are read from it.
@@ -102,7 +104,7 @@ class Module:
         """
         return self
 
-    def split(self, *filters: Filter) -> tuple[Any, ...]:
+    def split(self: M, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[M]]:
         """Divides the module into States and a GraphDef; see `liftnn.split`.
 
         Args:
@@ -117,7 +119,13 @@ class Module:
         """
         return split(self, *filters)
 
-    def state(self, *filters: Filter) -> Any:
+    @overload
+    def state(self, filter: Filter = ..., /) -> State: ...
+
+    @overload
+    def state(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+    def state(self, *filters: Filter) -> State | tuple[State, ...]:
         """The Variables that match, as copies; see `liftnn.state`.
 
         Args:
@@ -131,7 +139,13 @@ class Module:
         """
         return state(self, *filters)
 
-    def pop(self, *filters: Filter) -> Any:
+    @overload
+    def pop(self, filter: Filter, /) -> State: ...
+
+    @overload
+    def pop(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+    def pop(self, *filters: Filter) -> State | tuple[State, ...]:
         """Takes the values of the matching Variables out of the module; see `liftnn.pop`.
 
         Args:
@@ -169,7 +183,7 @@ class Module:
 
     def sow(
         self,
-        type: type[Variable],
+        type: type[Variable[Any]],
         name: str,
         value: Any,
         reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
@@ -201,7 +215,7 @@ class Module:
         variable.value = reduce_fn(init_fn() if old is Empty else old, value)
         return True
 
-    def perturb(self, name: str, value: Any, variable_type: type[Variable] = Perturbation) -> Any:
+    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] = Perturbation) -> Any:
         """Adds a zero to a value, so that the gradient with respect to that zero is the value's own.
 
         Args:
@@ -324,7 +338,7 @@ def _map(f: Callable[..., Any], *trees: Any) -> Any:
     return verbs.map_values(f, *trees)
 
 
-def _check_type(module: Module, name: str, variable: Any, cls: type[Variable]) -> None:
+def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any]]) -> None:
     """Refuses an attribute that is not a Variable of the type asked for."""
     if not isinstance(variable, cls):
         raise errors.ArgumentError(
@@ -340,7 +354,7 @@ def _render_module(x: Any, above: list[Any]) -> str:
     if len(above) > MAX_DEPTH or any(x is a for a in above):
         return f"{name}(...)"
     _, names, children = open_attributes(x)
-    entries = []
+    entries: list[tuple[str, str]] = []
     for key, child in zip(names, children, strict=True):
         if not isinstance(child, Variable) and not key.startswith("_"):
             entries.append((key, _render(child, [*above, x])))

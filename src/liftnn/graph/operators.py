@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import EllipsisType
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import jax
 import numpy as np
 
+from liftnn.graph.array_attributes import ArrayAttributes
+from liftnn.graph.type_variables import T
 from liftnn.tracebacks import hide_frames
 
-BinaryMethod = Callable[[Any, Any], Any]
+Box = TypeVar("Box")
+BinaryMethod = Callable[[Any, Any], jax.Array]
+
+
+class InPlaceMethod(Protocol):
+    """How a method looks to a type checker that returns the box itself."""
+
+    def __get__(self, box: Box, owner: type | None = None, /) -> Callable[[Any], Box]: ...
 
 
 def unwrap(x: Any) -> Any:
@@ -28,7 +38,7 @@ def _compare(function: Callable[[Any, Any], Any]) -> BinaryMethod:
     return method
 
 
-def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, BinaryMethod, BinaryMethod]:
+def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, BinaryMethod, InPlaceMethod]:
     """`box op other`, `other op box` and `box op= other`."""
 
     def reflected(self: Any, other: Any) -> Any:
@@ -42,10 +52,11 @@ def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, Bina
             raise
         return self
 
-    return _compare(function), reflected, in_place
+    method: Any = in_place
+    return _compare(function), reflected, method
 
 
-class Operators:
+class Operators(ArrayAttributes, Generic[T]):
     """Mixin: operators, indexing and conversions on `self.value`."""
 
     __slots__ = ()
@@ -67,33 +78,38 @@ class Operators:
     __or__, __ror__, __ior__ = _arithmetic(operator.or_)
     __xor__, __rxor__, __ixor__ = _arithmetic(operator.xor)
 
-    __eq__ = _compare(operator.eq)  # type: ignore[assignment]
-    __ne__ = _compare(operator.ne)  # type: ignore[assignment]
     __lt__ = _compare(operator.lt)
     __le__ = _compare(operator.le)
     __gt__ = _compare(operator.gt)
     __ge__ = _compare(operator.ge)
     __hash__ = object.__hash__  # a box is itself, whatever it holds
 
-    def __divmod__(self, other: Any) -> Any:
+    # An array, element by element, as of arrays.
+    def __eq__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.value == unwrap(other)
+
+    def __ne__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.value != unwrap(other)
+
+    def __divmod__(self, other: Any) -> tuple[jax.Array, jax.Array]:
         return divmod(self.value, unwrap(other))
 
-    def __rdivmod__(self, other: Any) -> Any:
+    def __rdivmod__(self, other: Any) -> tuple[jax.Array, jax.Array]:
         return divmod(unwrap(other), self.value)
 
-    def __neg__(self) -> Any:
+    def __neg__(self) -> jax.Array:
         return -self.value
 
-    def __pos__(self) -> Any:
+    def __pos__(self) -> jax.Array:
         return +self.value
 
-    def __abs__(self) -> Any:
+    def __abs__(self) -> jax.Array:
         return abs(self.value)
 
-    def __invert__(self) -> Any:
+    def __invert__(self) -> jax.Array:
         return ~self.value
 
-    def __round__(self, ndigits: int | None = None) -> Any:
+    def __round__(self, ndigits: int | None = None) -> jax.Array:
         return round(self.value, ndigits) if ndigits is not None else round(self.value)
 
     def __bool__(self) -> bool:
@@ -123,6 +139,15 @@ class Operators:
     def __contains__(self, item: Any) -> bool:
         return item in self.value
 
+    @overload
+    def __getitem__(self, index: EllipsisType) -> T: ...
+
+    @overload
+    def __getitem__(self: Operators[jax.Array], index: Any) -> jax.Array: ...
+
+    @overload
+    def __getitem__(self, index: Any) -> Any: ...
+
     def __getitem__(self, index: Any) -> Any:
         return self.value if index is ... else self.value[unwrap(index)]
 
@@ -139,10 +164,10 @@ class Operators:
             hide_frames(error)
             raise
 
-    def __jax_array__(self) -> Any:
+    def __jax_array__(self) -> jax.Array:
         return self.value
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array = np.asarray(self.value, dtype)
         return array.copy() if copy else array
 

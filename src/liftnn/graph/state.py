@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, overload
 
 import jax
 
@@ -105,7 +105,13 @@ class State(Mapping[Key, Any]):
     __eq__ = object.__eq__  # Variables compare element by element, so two States have no one answer
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]  # Mapping declares None
 
-    def filter(self, *filters: Filter) -> Any:
+    @overload
+    def filter(self, filter: Filter = ..., /) -> State: ...
+
+    @overload
+    def filter(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+    def filter(self, *filters: Filter) -> State | tuple[State, ...]:
         """The Variables that match.
 
         Args:
@@ -120,7 +126,13 @@ class State(Mapping[Key, Any]):
         parts = self._split(filters)[:-1]
         return parts[0] if len(parts) == 1 else tuple(parts)
 
-    def split(self, *filters: Filter) -> Any:
+    @overload
+    def split(self, filter: Filter = ..., /) -> State: ...
+
+    @overload
+    def split(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+    def split(self, *filters: Filter) -> State | tuple[State, ...]:
         """All Variables, divided by the first filter that each matches.
 
         Args:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import types
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
+from jax.typing import ArrayLike
 
 from liftnn import errors
 from liftnn.graph import frames
 from liftnn.graph.metadata import EMPTY, Annotated, Metadata
 from liftnn.graph.operators import Operators, unwrap
 from liftnn.graph.printing import call
+from liftnn.graph.type_variables import T
 from liftnn.graph.watch import Watch, end_watches
 from liftnn.tracebacks import boundary, hide_frames
 
-V = TypeVar("V", bound="Variable")
+V = TypeVar("V", bound="Variable[Any]")
 
 
 class Cell:
@@ -30,12 +32,13 @@ class Cell:
     value: Any
 
 
-class Variable(Operators):
+class Variable(Operators[T]):
     """A mutable box that holds an array or any pytree of arrays.
 
     Assign to `value` to change it; `v[...]` and `v[...] = x` read and write the whole array in place, `v[i] = x` a
     part of it. A Variable acts as its array in operators, indexing and numpy functions; functions of `jax.numpy` take
-    its `value`. Names that it does not know are looked up in its metadata and then on its value (`v.shape`).
+    its `value`. Names that it does not know are looked up in its metadata and then on its value (`v.shape`). For type
+    checkers, `Variable[T]` holds a T, and a bare `Variable` an array.
 
     Args:
       value: An array of any shape and dtype, or a pytree of them. Another Variable gives its value.
@@ -71,6 +74,19 @@ class Variable(Operators):
         super().__init_subclass__(**kwargs)
         _register(cls)
 
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, value_type: Any) -> type[Variable]:
+            return cls  # not an alias of typing's, which would be no class, and set an attribute on what it makes
+
+    @overload
+    def __init__(
+        self: Variable[jax.Array], value: ArrayLike | Variable[jax.Array], **metadata: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(self, value: T | Variable[T], **metadata: Any) -> None: ...
+
     @boundary
     def __init__(self, value: Any, **metadata: Any):
         _set_owner(self, frames.owner_now())
@@ -88,7 +104,7 @@ class Variable(Operators):
         self._cell.value = _checked(value)
 
     @property
-    def value(self) -> Any:
+    def value(self) -> T:
         """What the box holds, after the get hooks; assigning stores what the set hooks return."""
         box = frames.inside(self) if frames.open_frames else self
         value = box._cell.value
@@ -100,7 +116,7 @@ class Variable(Operators):
         return value
 
     @value.setter
-    def value(self, value: Any) -> None:
+    def value(self, value: T | ArrayLike | Variable[Any]) -> None:
         box = self._writable("the value")
         value = unwrap(value)
         on_set = getattr(type(self), "on_set_value", None)
@@ -111,12 +127,12 @@ class Variable(Operators):
         box._cell.value = _checked(value)
 
     @property
-    def raw_value(self) -> Any:
+    def raw_value(self) -> T:
         """What the box holds, past all hooks."""
         return (frames.inside(self) if frames.open_frames else self)._cell.value
 
     @raw_value.setter
-    def raw_value(self, value: Any) -> None:
+    def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
         self._writable("the value")._cell.value = _checked(unwrap(value))
 
     @property
@@ -244,38 +260,41 @@ class Variable(Operators):
         for hook in self._metadata[kind]:
             hook(self, axis_name, axis_index)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in Variable.__slots__:
-            raise AttributeError(name)
-        metadata: Metadata = self._metadata
-        if name in metadata:
-            return metadata[name]
-        try:
+    if not TYPE_CHECKING:  # who checks types shall find the names that are not known
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__") or name in Variable.__slots__:
+                raise AttributeError(name)
+            metadata: Metadata = self._metadata
+            if name in metadata:
+                return metadata[name]
             try:
-                return getattr(self.value, name)
-            except AttributeError:
-                raise errors.AttributeNameError(
-                    f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute of "
-                    f"its value, {'array' if isinstance(self._value, jax.Array) else type(self._value).__name__}."
-                ) from None
-        except Exception as error:
-            hide_frames(error)
-            raise
+                try:
+                    return getattr(self.value, name)
+                except AttributeError:
+                    kind = "array" if isinstance(self._value, jax.Array) else type(self._value).__name__
+                    raise errors.AttributeNameError(
+                        f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute "
+                        f"of its value, {kind}."
+                    ) from None
+            except Exception as error:
+                hide_frames(error)
+                raise
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        attribute = getattr(type(self), name, None)
-        try:
-            if hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
-                object.__setattr__(self, name, value)
-            else:  # a slot of a subclass too: metadata is all that transforms keep
-                self.set_metadata(**{name: value})
-        except Exception as error:
-            hide_frames(error)
-            raise
+        def __setattr__(self, name: str, value: Any) -> None:
+            attribute = getattr(type(self), name, None)
+            try:
+                if hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
+                    object.__setattr__(self, name, value)
+                else:  # a slot of a subclass too: metadata is all that transforms keep
+                    self.set_metadata(**{name: value})
+            except Exception as error:
+                hide_frames(error)
+                raise
 
-    @boundary
-    def __delattr__(self, name: str) -> None:
-        self.del_metadata(name)
+        @boundary
+        def __delattr__(self, name: str) -> None:
+            self.del_metadata(name)
 
     def __repr__(self) -> str:
         given = self._metadata.given.items()
@@ -295,19 +314,20 @@ class Variable(Operators):
         _set_metadata(self, metadata)
 
 
-_set_cell = Variable._cell.__set__  # type: ignore[attr-defined]  # past __setattr__: a C call
-_set_metadata = Variable._metadata.__set__  # type: ignore[attr-defined]
-_set_owner = Variable._owner.__set__  # type: ignore[attr-defined]
-_set_watches = Variable._watches.__set__  # type: ignore[attr-defined]
+_slots = vars(Variable)
+_set_cell = _slots["_cell"].__set__  # past __setattr__: a C call
+_set_metadata = _slots["_metadata"].__set__
+_set_owner = _slots["_owner"].__set__
+_set_watches = _slots["_watches"].__set__
 
 
-def set_value_past_hooks(variable: Variable, value: Any) -> None:
+def set_value_past_hooks(variable: Variable[Any], value: Any) -> None:
     """Stores a value in a Variable, with neither hooks nor checks."""
     frames.note_write(variable)
     variable._cell.value = value
 
 
-def set_metadata_past_checks(variable: Variable, metadata: Metadata) -> None:
+def set_metadata_past_checks(variable: Variable[Any], metadata: Metadata) -> None:
     """Stores metadata without checks."""
     _set_metadata(variable, metadata)
     end_watches(variable)
@@ -344,11 +364,11 @@ def _checked(value: Any) -> Any:
 # liftnn's own transforms treat them as objects and do not flatten them.
 
 
-def _flatten(variable: Variable) -> tuple[tuple[Any], Metadata]:
+def _flatten(variable: Variable[Any]) -> tuple[tuple[Any], Metadata]:
     return (variable.raw_value,), variable._metadata
 
 
-def _flatten_with_keys(variable: Variable) -> tuple[tuple[tuple[Any, Any]], Metadata]:
+def _flatten_with_keys(variable: Variable[Any]) -> tuple[tuple[tuple[Any, Any]], Metadata]:
     return ((jax.tree_util.GetAttrKey("value"), variable.raw_value),), variable._metadata
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from liftnn.graph.type_variables import T
 from liftnn.graph.variable import Variable
 
 
@@ -27,7 +28,7 @@ Empty = _EmptyType()
 jax.tree_util.register_pytree_node(_EmptyType, lambda _: ((), None), lambda *_: Empty)
 
 
-class Param(Variable):
+class Param(Variable[T]):
     """A parameter: what gradients are taken of and optimizers update, unless a filter says otherwise.
 
     Example:
@@ -41,7 +42,7 @@ class Param(Variable):
     __slots__ = ()
 
 
-class BatchStat(Variable):
+class BatchStat(Variable[T]):
     """A running statistic of the batches seen, such as the mean of a BatchNorm.
 
     Example:
@@ -53,7 +54,7 @@ class BatchStat(Variable):
     __slots__ = ()
 
 
-class Cache(Variable):
+class Cache(Variable[T]):
     """A value kept from one call for the next, such as the keys and values of an attention layer.
 
     Example:
@@ -67,7 +68,7 @@ class Cache(Variable):
     __slots__ = ()
 
 
-class Intermediate(Variable):
+class Intermediate(Variable[T]):
     """A value noted on the way through a model, for example by `Module.sow`.
 
     Example:
@@ -82,7 +83,7 @@ class Intermediate(Variable):
     __slots__ = ()
 
 
-class Perturbation(Intermediate):
+class Perturbation(Intermediate[T]):
     """A zero added to a value on the way through a model, so that its gradient can be taken.
 
     Example:
@@ -100,7 +101,7 @@ class Perturbation(Intermediate):
     __slots__ = ()
 
 
-class RngState(Variable):
+class RngState(Variable[T]):
     """State of a random number stream: the base of `RngKey` and `RngCount`.
 
     Example:
@@ -112,7 +113,7 @@ class RngState(Variable):
     __slots__ = ()
 
 
-class RngKey(RngState):
+class RngKey(RngState[T]):
     """The key of a random number stream, a typed PRNG key array.
 
     Example:
@@ -124,7 +125,7 @@ class RngKey(RngState):
     __slots__ = ()
 
 
-class RngCount(RngState):
+class RngCount(RngState[T]):
     """How many keys a random number stream has given out, uint32.
 
     Example:
@@ -138,7 +139,7 @@ class RngCount(RngState):
     __slots__ = ()
 
 
-class OptState(Variable):
+class OptState(Variable[T]):
     """One array of an optimizer's state.
 
     Example:
@@ -151,7 +152,7 @@ class OptState(Variable):
     __slots__ = ()
 
 
-class MetricState(Variable):
+class MetricState(Variable[T]):
     """What a metric has accumulated.
 
     Example:

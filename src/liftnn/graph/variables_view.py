@@ -1,4 +1,4 @@
-"""The Variables of a module by attribute name, to read and to tie."""
+"""The Variables of a module by name: `module.variables.w`, to read them themselves and to tie them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VariablesView:
         object.__setattr__(self, "_module", module)
 
     @boundary
-    def __getattr__(self, name: str) -> Variable:
+    def __getattr__(self, name: str) -> Variable[Any]:
         variable = getattr(self._module, name, None)
         if not isinstance(variable, Variable):
             raise errors.AttributeNameError(
@@ -36,7 +36,7 @@ class VariablesView:
         return variable
 
     @boundary
-    def __setattr__(self, name: str, variable: Variable) -> None:
+    def __setattr__(self, name: str, variable: Variable[Any]) -> None:
         if not isinstance(variable, Variable):
             raise errors.ArgumentError(
                 f"`variables.{name}` takes a Variable, not a {type(variable).__name__}.",

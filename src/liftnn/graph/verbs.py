@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import jax
 import numpy as np
@@ -48,7 +48,7 @@ def update(tree: Any, /, *states: State) -> None:
     graphdef, walk, arrays = walk_tree(tree)
     places = {leaf.path: leaf for leaf in graphdef.leaves}
     alternatives = _variable_paths(graphdef, walk)
-    writes: list[tuple[Variable, Any]] = []
+    writes: list[tuple[Variable[Any], Any]] = []
     set_arrays: dict[int, dict[Any, Any]] = {}
     unknown: list[Path] = []
     for state in states:
@@ -103,7 +103,7 @@ def _set_child(holder: Any, key: Any, x: Any) -> None:
         setattr(holder, key, x)
 
 
-def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable]:
+def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
     """The Variables themselves that match, by first path.
 
     Args:
@@ -122,7 +122,7 @@ def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable]:
     return {p: x for p, x in leaves.items() if isinstance(x, Variable) and first_match(predicates, p, x) >= 0}
 
 
-def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable]:
+def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable[Any]]:
     """Every path of every Variable, so that a shared one is found under each of its names."""
     return {
         path: frames.inside(walk.objects[number])
@@ -132,8 +132,16 @@ def _variable_paths(graphdef: Any, walk: Any) -> dict[Path, Variable]:
     }
 
 
+@overload
+def pop(tree: Any, filter: Filter, /) -> State: ...
+
+
+@overload
+def pop(tree: Any, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+
 @boundary
-def pop(tree: Any, /, *filters: Filter) -> Any:
+def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
     """Takes the values of the matching Variables out of a tree of modules.
 
     The Variables stay where they are and hold `Empty`, so the structure does not change; a Variable that is empty
@@ -165,7 +173,7 @@ def pop(tree: Any, /, *filters: Filter) -> Any:
     graphdef, walk, arrays = walk_tree(tree)
     predicates = to_predicates(filters)
     parts: list[dict[Path, Any]] = [{} for _ in predicates]
-    emptied: list[Variable] = []
+    emptied: list[Variable[Any]] = []
     for leaf in graphdef.leaves:
         x = leaf_of(walk, arrays, leaf)
         if not isinstance(x, Variable) or x.raw_value is Empty:

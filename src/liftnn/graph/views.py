@@ -80,18 +80,18 @@ def describe_difference(
     if old == new:
         return ""
     before, after = _describe_paths(old, name), _describe_paths(new, name)
-    lines = []
+    lines: list[str] = []
     for path in dict.fromkeys([*before, *after]):
         a, b = before.get(path), after.get(path)
         if a is not None and b is not None and a[0] == b[0]:
             continue
-        where = name(path)
-        if a is None:
-            lines.append(f"{where}: added, {b[1]}")  # type: ignore[index]
-        elif b is None:
-            lines.append(f"{where}: removed, was {a[1]}")
+        where, was, now = name(path), a and a[1], b and b[1]
+        if was is None:
+            lines.append(f"{where}: added, {now}")
+        elif now is None:
+            lines.append(f"{where}: removed, was {was}")
         else:
-            lines.append(f"{where}: {a[1]} -> {b[1]}{' of other content' if a[1] == b[1] else ''}")
+            lines.append(f"{where}: {was} -> {now}{' of other content' if was == now else ''}")
     lines = lines or _describe_orders(old, new, name)
     if len(lines) > most:
         lines[most:] = [f"... and {len(lines) - most} more"]

@@ -272,7 +272,7 @@ class Rewalk(Walk):
 
     def _replace_frozen(self) -> None:
         """A frozen node that must be built anew changes every node that holds it."""
-        known: list[NodeSpec] = self.specs[: self.known]  # type: ignore[assignment]  # all are walked by now
+        known = [spec for spec in self.specs[: self.known] if spec is not None]  # all are walked by now
         for i in find_holders(known, self.changed):
             self.specs[i] = keep_leaves(known[i])
             self.changed.add(i)
@@ -346,7 +346,7 @@ def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
     return {k: (e, next(at) if e is ARRAY_EDGE else None) for k, e in zip(spec.keys, spec.edges, strict=True)}
 
 
-def changed_value(variable: Variable, given: Any) -> bool:
+def changed_value(variable: Variable[Any], given: Any) -> bool:
     """Whether a Variable holds something else than the value it was given."""
     value = variable._value
     if value is given.value:
