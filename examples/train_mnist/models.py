@@ -2,8 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import liftnn as nnx
+
+Array = (
+    jax.Array | np.ndarray
+)  # images and labels: numpy's as they are loaded, JAX's inside a compiled function
 
 
 class Mlp(nnx.Module):
@@ -19,7 +24,7 @@ class Mlp(nnx.Module):
             nnx.Linear(128, 10, rngs=rngs),
         )
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Array) -> jax.Array:
         return self.layers(to_unit(images).reshape(len(images), -1))
 
 
@@ -36,16 +41,16 @@ class Cnn(nnx.Module):
         self.dropout = nnx.Dropout(0.3, rngs=rngs)
         self.output = nnx.Linear(128, 10, rngs=rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Array) -> jax.Array:
         x = nnx.relu(self.norm1(self.conv1(to_unit(images))))
         x = nnx.max_pool(self.conv2(x), window_shape=(2, 2), strides=(2, 2))
         x = nnx.relu(self.norm2(x)).reshape(len(x), -1)
         return self.output(self.dropout(nnx.relu(self.hidden(x))))
 
 
-def to_unit(images: jax.Array) -> jax.Array:
+def to_unit(images: Array) -> jax.Array:
     """Pixels of 0 to 255 as floats of 0 to 1."""
-    return images.astype(jnp.float32) / 255
+    return jnp.asarray(images, jnp.float32) / 255
 
 
 MODELS = {"mlp": Mlp, "cnn": Cnn}

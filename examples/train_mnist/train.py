@@ -11,14 +11,14 @@ import optax
 import data
 import liftnn as nnx
 import plots
-from models import MODELS, Cnn, Mlp
+from models import MODELS, Array, Cnn, Mlp
 from options import parse_options
 from progress import Bar
 
 EVAL_BATCH = 1000
 
 
-def loss_fn(model: Mlp | Cnn, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+def loss_fn(model: Mlp | Cnn, images: Array, labels: Array) -> tuple[jax.Array, jax.Array]:
     """The mean cross-entropy, and the logits beside it."""
     logits = model(images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
@@ -29,8 +29,8 @@ def train_step(
     model: Mlp | Cnn,
     optimizer: nnx.Optimizer,
     metrics: nnx.MultiMetric,
-    images: jax.Array,
-    labels: jax.Array,
+    images: Array,
+    labels: Array,
 ) -> jax.Array:
     """Updates the weights, the batch statistics, the optimizer and the metrics in place; returns the loss."""
     (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, images, labels)
@@ -40,7 +40,7 @@ def train_step(
 
 
 @nnx.jit
-def predict(model: Mlp | Cnn, images: jax.Array) -> jax.Array:
+def predict(model: Mlp | Cnn, images: Array) -> jax.Array:
     """The likeliest digit of each image."""
     return model(images).argmax(axis=-1)
 
@@ -56,7 +56,7 @@ def train_epoch(
     """Takes one step for each row of `batches`, which holds indices of images; returns the losses."""
     model.train()
     metrics.reset()
-    losses = []
+    losses: list[jax.Array] = []
     bar = Bar(list(batches), label=label, size=batches.shape[1], unit="images")
     for batch in bar:
         losses.append(train_step(model, optimizer, metrics, digits.images[batch], digits.labels[batch]))

@@ -261,3 +261,8 @@ def test_closures_are_compared_by_what_they_hold():
         + NEW,
     ):
         exported.call(Holder(f=scaled(3.0)), X)
+
+
+def test_what_it_declares_for_type_checkers_is_there():
+    exported = liftnn.export(liftnn.jit(lambda x: 2 * x))(X)
+    assert [name for name in liftnn.Exported.__annotations__ if not hasattr(exported, name)] == []

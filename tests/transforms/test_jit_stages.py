@@ -313,3 +313,12 @@ def test_the_text_of_the_functions_own_error_is_left_alone():
     for options in ({}, {"donate_argnums": 0}):
         with pytest.raises(ValueError, match=r"^see values\[7\], arrays\[0\] and kept\[0\]\[1\]"):
             liftnn.jit(fails, **options)(Affine())
+
+
+def test_what_a_stage_declares_for_type_checkers_is_what_jaxs_stage_has(stages, of_jax):
+    for ours, theirs in zip(stages, of_jax, strict=True):
+        declared = {name for cls in type(ours).__mro__ for name in vars(cls).get("__annotations__", {})}
+        public = {name for name in dir(type(theirs)) if not name.startswith("_")}
+        undocumented = {"call", "lojax"}
+        assert public - declared - {*dir(type(ours))} <= undocumented
+        assert [name for name in declared if not hasattr(ours, name)] == []

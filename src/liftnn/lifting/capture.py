@@ -13,7 +13,7 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, NamedTuple
@@ -274,7 +274,7 @@ class Pinned:
 
 
 @contextmanager
-def containers_kept(plan: Plan, originals: Sequence[Any], name: str) -> Iterator[None]:
+def containers_kept(plan: Plan, originals: Sequence[Any], name: str) -> Generator[None]:
     """Refuses changes of captured lists, dicts and dataclasses, which cannot refuse them by themselves.
 
     Args:

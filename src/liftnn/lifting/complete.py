@@ -85,7 +85,7 @@ def _common_change(plan: Plan, changes: Sequence[Change], names: Sequence[str], 
             lines = _describe(plan, first, other)
             raise _error(transform, names[0], name, "structures", lines)
     by_number = [dict(change.changed) for change in changes]
-    changed = []
+    changed: list[tuple[int, Any]] = []
     for number in sorted(set().union(*by_number)):
         unchanged = keep_leaves(specs[number])
         edges = zip(*[c.get(number, unchanged).edges for c in by_number], strict=True)

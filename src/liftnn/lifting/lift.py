@@ -18,8 +18,10 @@ from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
 from liftnn.graph.module import Module
 from liftnn.graph.static import Static
+from liftnn.graph.type_variables import P, R
 from liftnn.graph.variable import Variable
 from liftnn.graph.walk import Walk
+from liftnn.lifting.bindable import Bindable
 from liftnn.lifting.capture import Ways, find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
@@ -95,12 +97,12 @@ class Call(NamedTuple):
 
 
 def lift(
-    *functions: Callable[..., Any],
+    *functions: Callable[P, Any],
     bind: Bind,
     name: str | None = None,
     finish: Finish | None = None,
     static_leaves: bool = True,
-) -> Lifted:
+) -> Lifted[P, Any]:
     """Makes a JAX-style transform accept functions of modules.
 
     Modules anywhere in the arguments are split into values and structure, `bind` applies the transform to a pure
@@ -151,7 +153,7 @@ def lift(
         raise
 
 
-class Lifted:
+class Lifted(Bindable[P, R]):
     """A transformed function: splits its arguments, makes the pure call, and commits what it returns.
 
     Args:
@@ -173,7 +175,7 @@ class Lifted:
         self._found: list[weakref.ref[Any]] = []
         functools.update_wrapper(self, functions[0], updated=())
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the transformed function."""
         try:
             call, result = self._run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
@@ -185,9 +187,6 @@ class Lifted:
     def carried_functions(self) -> tuple[Any, ...]:
         """The functions, and the arguments that come with them, in which captured modules may be found."""
         return (*self._functions, *self._first, self._stored)
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"<liftnn.{self._options.name} of {getattr(self, '__qualname__', self._functions[0])}>"
@@ -384,7 +383,7 @@ def open_function(
         args, kwargs = stored or ((), {})
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
     if isinstance(function, Module):
-        return type(function).__call__, (function,), None  # type: ignore[operator]
+        return type(function).__call__, (function,), None
     if isinstance(function, types.MethodType) and is_object(function.__self__):
         return function.__func__, (function.__self__,), None
     if not callable(function):

@@ -135,7 +135,7 @@ class LoopAxes:
         axes = broadcast_over(self.out_axes, change.treedef, "the output")
         carried = [i for i, axis in enumerate(self._given) if axis is Carry]
         outputs_of = dict(zip(carried, [i for i, axis in enumerate(axes) if axis is Carry], strict=True))
-        roots = []
+        roots: list[Root] = []
         for leaf, edge in enumerate(self.plan.graph.edges):
             output = outputs_of.get(leaf)
             shared = not _has_axis(self._leaves[leaf])

@@ -51,7 +51,7 @@ class ByFilter:
         )
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.pairs == other.pairs  # type: ignore[attr-defined]
+        return isinstance(other, ByFilter) and type(self) is type(other) and self.pairs == other.pairs
 
     def __hash__(self) -> int:
         return hash((type(self), self.pairs))
@@ -79,7 +79,7 @@ class StateAxes(ByFilter):
       (5, 1, 3)
     """
 
-    def __init__(self, axes: dict[Filter, int | None] | Iterable[tuple[Filter, int | None]]):
+    def __init__(self, axes: dict[Any, int | None] | Iterable[tuple[Filter, int | None]]):
         super().__init__(axes)
 
 

@@ -26,14 +26,16 @@ PureCall = Callable[[Sequence[Any], Sequence[Any]], Result]
 class Around(Protocol):
     """What a transform does to the Variables inside, before and after the user's function has run."""
 
-    def enter(self, variables: Sequence[Variable]) -> None:
+    def enter(self, variables: Sequence[Variable[Any]]) -> None:
         """Called before it runs.
 
         Args:
           variables: The copies of the argument's Variables, in the order of `Plan.variables`.
         """
 
-    def leave(self, result: Result, variables: Sequence[Variable], made: Sequence[Variable]) -> None:
+    def leave(
+        self, result: Result, variables: Sequence[Variable[Any]], made: Sequence[Variable[Any]]
+    ) -> None:
         """Called when it has run; what this changes is part of the result.
 
         Args:
@@ -148,7 +150,7 @@ def _close(
     merged: Merged,
     frame: frames.Frame,
     returned: Sequence[bool] | None,
-) -> tuple[Result, list[Variable]]:
+) -> tuple[Result, list[Variable[Any]]]:
     """Walks what the function returned and what it was given; what is new, and the Variables among it."""
 
     def place(number: int) -> tuple[str, Path]:
@@ -168,21 +170,22 @@ def _close(
         edges.append(edge)
         arrays += found
     walk.visit_known()
+    specs = walk.finished_specs()
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
     arrays += [a for number in order for a in walk.arrays[number]]
     updates = [_update(number, plan, merged, returned) for number in plan.variables]
     made = [
         walk.objects[number]
         for number in range(walk.known, len(walk.objects))
-        if walk.specs[number].kind is VARIABLE  # type: ignore[union-attr]
+        if specs[number].kind is VARIABLE
     ]
     new = [encode(variable._value, lambda: "the output") for variable in made]
     change = Change(
         treedef,
         tuple(edges),
         walk.known,
-        tuple([(number, walk.specs[number]) for number in sorted(walk.changed)]),  # type: ignore[misc]
-        tuple(walk.specs[walk.known :]),  # type: ignore[arg-type]
+        tuple([(number, specs[number]) for number in sorted(walk.changed)]),
+        specs[walk.known :],
         tuple(_frozen_order(walk)),
     )
     return Result(arrays, new, updates, change), made

@@ -10,23 +10,24 @@ has to have in any case, a frame of Python with `*args` and `**kwargs`, is 0.8 u
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic
 
 from liftnn.graph import frames
+from liftnn.graph.type_variables import P, R
 from liftnn.lifting.plan_cache import PlanCache
 from liftnn.lifting.warm import WarmPlan
 from liftnn.tracebacks import hide_frames
 from liftnn.trees import are_distinct
 
 
-class WarmCalls:
+class WarmCalls(Generic[P, R]):
     """The calls of a compiled function: warm ones are made here, the others by `call_otherwise`."""
 
     plans: PlanCache
     leading: tuple[Any, ...]
     """The arguments that come before those of the call: the module of a bound method."""
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the compiled function."""
         try:  # costs nothing
             if frames.open_frames:

@@ -13,7 +13,7 @@ from liftnn.graph import frames
 from liftnn.graph.graphdef import GraphDef, merge, split
 from liftnn.graph.kinds import is_object
 from liftnn.graph.state import State
-from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import at_line, boundary
@@ -21,7 +21,7 @@ from liftnn.trees import format_path, is_argument_array, is_array, key_of, list_
 
 
 @boundary
-def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, axis: int = 0) -> T:
     """Scans with an associative function in parallel, as `jax.lax.associative_scan`; elements may be modules.
 
     Args:

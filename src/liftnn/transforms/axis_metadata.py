@@ -80,7 +80,7 @@ class AxisMetadata:
         self._given: list[tuple[Metadata, Metadata]] = []
         """The metadata of each Variable outside, and inside."""
 
-    def enter(self, variables: Sequence[Variable]) -> None:
+    def enter(self, variables: Sequence[Variable[Any]]) -> None:
         """Takes the axis away from the metadata of the copies."""
         self._given = []
         for number, variable, axis in zip(self._plan.variables, variables, self._axes, strict=True):
@@ -89,7 +89,9 @@ class AxisMetadata:
                 self._remove(number, variable, _position(variable, axis))
             self._given.append((outside, variable._metadata))
 
-    def leave(self, result: Result, variables: Sequence[Variable], made: Sequence[Variable]) -> None:
+    def leave(
+        self, result: Result, variables: Sequence[Variable[Any]], made: Sequence[Variable[Any]]
+    ) -> None:
         """Adds the axis to metadata that the function has changed, and to what it has made."""
         for variable, axis, (outside, inside) in zip(variables, self._axes, self._given, strict=True):
             if variable._metadata is inside:
@@ -100,7 +102,7 @@ class AxisMetadata:
             if isinstance(axis, int):
                 self._add(variable, _position(variable, axis))
 
-    def _add(self, variable: Variable, index: int) -> None:
+    def _add(self, variable: Variable[Any], index: int) -> None:
         before = variable._metadata
         variable.add_axis(self._name, index)
         for key, value in self._entries.items():
@@ -110,7 +112,7 @@ class AxisMetadata:
                 names.insert(index, value)
                 _set_names(variable, key, names)
 
-    def _remove(self, number: int, variable: Variable, index: int) -> None:
+    def _remove(self, number: int, variable: Variable[Any], index: int) -> None:
         before = variable._metadata
         variable.remove_axis(self._name, index)
         for key, value in self._entries.items():
@@ -128,7 +130,7 @@ class AxisMetadata:
             _set_names(variable, key, names)
 
 
-def _names(before: Metadata, variable: Variable, key: str) -> list[Any]:
+def _names(before: Metadata, variable: Variable[Any], key: str) -> list[Any]:
     """The names of the axes in an entry; none if there is no such entry, or if the hooks have changed it already."""
     entry = variable.get_metadata(key)
     if not isinstance(entry, (tuple, PartitionSpec)) or entry is not before.get(key):
@@ -136,13 +138,13 @@ def _names(before: Metadata, variable: Variable, key: str) -> list[Any]:
     return list(entry)
 
 
-def _set_names(variable: Variable, key: str, names: list[Any]) -> None:
+def _set_names(variable: Variable[Any], key: str, names: list[Any]) -> None:
     """Sets an entry to other names."""
     cls = type(variable.get_metadata(key))
     variable.set_metadata(**{key: cls(*names) if cls is PartitionSpec else tuple(names)})
 
 
-def _position(variable: Variable, axis: int) -> int:
+def _position(variable: Variable[Any], axis: int) -> int:
     """The position of an axis in the shape outside; inside, the array has one axis less."""
     ranks = {jnp.ndim(x) for x in jax.tree.leaves(variable._value)}
     return axis % (ranks.pop() + 1) if axis < 0 and len(ranks) == 1 else axis

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import jax
 
 from liftnn import errors
 from liftnn.graph.module import Module
 from liftnn.graph.operators import unwrap
+from liftnn.graph.type_variables import R
 from liftnn.lifting.complete import Completion
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
@@ -17,9 +18,13 @@ from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
 from liftnn.transforms.functions import TracedOnce, hold_functions
 
+Operands = TypeVarTuple("Operands")
+
 
 @boundary
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+def cond(
+    pred: Any, true_fun: Callable[[*Operands], R], false_fun: Callable[[*Operands], R], *operands: *Operands
+) -> R:
     """Calls one of two functions, as `jax.lax.cond`; modules may be among the operands and in what is returned.
 
     The functions may write different Variables and bare arrays: what the one that runs does not write stays as it
@@ -58,7 +63,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
 
 @boundary
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(index: Any, branches: Sequence[Callable[[*Operands], R]], *operands: *Operands) -> R:
     """Calls one of several functions, as `jax.lax.switch`; see `cond`.
 
     Args:

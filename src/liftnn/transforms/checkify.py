@@ -6,14 +6,14 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import keeps_arguments
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan, Result
 
 
-@configurable
-def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted:
+@keeps_arguments
+def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[Any, Any]]:
     """Returns the first failed check beside the output, as `jax.experimental.checkify.checkify`.
 
     What the function does to modules is done to them, whether a check has failed or not.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Concatenate, Protocol, TypeVar, cast, overload
 
 import jax
 
 from liftnn import errors
-from liftnn.lifting.configure import configurable
+from liftnn.graph.type_variables import P, R
+from liftnn.lifting.configure import Given, configurable
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
@@ -19,13 +20,33 @@ from liftnn.transforms.outputs import in_words
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
-@configurable
+class GivesCustomJvp(Protocol[Given]):
+    """How `custom_jvp` looks to a type checker."""
+
+    @overload
+    def __call__(
+        self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs
+    ) -> CustomJvp[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, R]], CustomJvp[P, R]]: ...
+
+
+def _gives_custom_jvp(
+    transform: Callable[Concatenate[Callable[..., Any], Given], CustomJvp[..., Any]],
+) -> GivesCustomJvp[Given]:
+    return configurable(transform)
+
+
+@_gives_custom_jvp
 def custom_jvp(
     f: Callable[..., Any],
     /,
     nondiff_argnums: int | Sequence[int] = (),
     nondiff_argnames: str | Iterable[str] = (),
-) -> CustomJvp:
+) -> CustomJvp[..., Any]:
     """A function whose Jacobian-vector product is given by `defjvp`, as `jax.custom_jvp`; arguments may be modules.
 
     Args:
@@ -62,7 +83,7 @@ def custom_jvp(
 
 
 @boundary
-class CustomJvp(CustomRule):
+class CustomJvp(CustomRule[P, R]):
     """A function with a Jacobian-vector product of its own."""
 
     _rule: Callable[..., Any] | None = None
@@ -105,7 +126,7 @@ class CustomJvp(CustomRule):
             )
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-            out = self(*primals)
+            out = cast("Callable[..., Any]", self)(*primals)
             terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None]
             return out, jax.tree.map(lambda *x: sum(x[1:], x[0]), *terms) if terms else None
 
@@ -136,7 +157,7 @@ class CustomJvp(CustomRule):
 
 
 def _run_rule(
-    function: CustomJvp, signature: Signature, rule: Callable[..., Any], primals: Any, tangents: Any
+    function: CustomJvp[..., Any], signature: Signature, rule: Callable[..., Any], primals: Any, tangents: Any
 ) -> tuple[Result, Result]:
     """The output and effects of the rule, and their tangents."""
     given: list[Any] = []

@@ -14,6 +14,7 @@ from liftnn import errors
 from liftnn.graph import frames
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import Change
+from liftnn.graph.type_variables import P, R
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
@@ -26,7 +27,7 @@ from liftnn.transforms.selection import DiffState, Selection
 from liftnn.trees import is_array, list_paths
 
 
-class CustomRule(Lifted):
+class CustomRule(Lifted[P, R]):
     """A function with a rule of its own for its derivatives.
 
     Args:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Concatenate, Protocol, overload
 
 import jax
 
 from liftnn import errors
 from liftnn.graph.description import Description
 from liftnn.graph.static import Static
-from liftnn.lifting.configure import configurable
+from liftnn.graph.type_variables import P, R
+from liftnn.lifting.configure import Given, configurable
 from liftnn.lifting.escape import holds_tracer
 from liftnn.lifting.lift import take_apart, values_of
 from liftnn.lifting.pure import PureCall, purify
@@ -29,13 +30,33 @@ from liftnn.transforms.perturbed import Perturbed
 from liftnn.trees import Path, list_paths
 
 
-@configurable
+class GivesCustomVjp(Protocol[Given]):
+    """How `custom_vjp` looks to a type checker."""
+
+    @overload
+    def __call__(
+        self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs
+    ) -> CustomVjp[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, R]], CustomVjp[P, R]]: ...
+
+
+def _gives_custom_vjp(
+    transform: Callable[Concatenate[Callable[..., Any], Given], CustomVjp[..., Any]],
+) -> GivesCustomVjp[Given]:
+    return configurable(transform)
+
+
+@_gives_custom_vjp
 def custom_vjp(
     f: Callable[..., Any],
     /,
     nondiff_argnums: int | Sequence[int] = (),
     nondiff_argnames: str | Iterable[str] = (),
-) -> CustomVjp:
+) -> CustomVjp[..., Any]:
     """A function whose vector-Jacobian product is given by `defvjp`, as `jax.custom_vjp`; arguments may be modules.
 
     Args:
@@ -73,7 +94,7 @@ def custom_vjp(
 
 
 @boundary
-class CustomVjp(CustomRule):
+class CustomVjp(CustomRule[P, R]):
     """A function with a vector-Jacobian product of its own."""
 
     _forward: Callable[..., Any] | None = None
@@ -160,7 +181,7 @@ jax.tree_util.register_pytree_node(
 
 
 def _run_forward(
-    rule: CustomVjp,
+    rule: CustomVjp[..., Any],
     signature: Signature,
     forward: Callable[..., Any],
     values: Sequence[Any],

@@ -22,7 +22,7 @@ from liftnn.transforms.jit import Jitted
 
 @boundary
 def export(
-    jitted: Jitted,
+    jitted: Jitted[..., Any],
     /,
     *,
     platforms: Sequence[str] | None = None,
@@ -80,7 +80,7 @@ def export(
 
 
 def _export(
-    jitted: Jitted, call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
+    jitted: Jitted[..., Any], call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
 ) -> Exported:
     """JAX's exported function of the flat arrays that the arguments have, with what belongs to it."""
     own = Own(call.plan)

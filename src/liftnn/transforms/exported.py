@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -63,6 +63,18 @@ class Exported:
       ([[0.0, 0.0, 0.0]], ('cpu',))
     """
 
+    calling_convention_version: int
+    disabled_safety_checks: Sequence[jax.export.DisabledSafetyCheck]
+    fun_name: str
+    in_avals: tuple[Any, ...]
+    in_tree: Any
+    mlir_module: Callable[[], str]
+    mlir_module_serialized: bytes
+    nr_devices: int
+    out_avals: tuple[Any, ...]
+    out_tree: Any
+    platforms: tuple[str, ...]
+
     def __init__(self, program: Any, contents: Contents):
         self._program = program
         self._contents = contents
@@ -107,16 +119,18 @@ class Exported:
         data = pickle.dumps((bytes(self._program.serialize(vjp_order)), contents))
         return MARK + hashlib.sha256(data).digest() + data
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._program, name)
+    if not TYPE_CHECKING:  # the names that are declared are known
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(self._program, name)
 
     def __repr__(self) -> str:
         return f"<liftnn Exported of {self._contents.name}>"
 
 
-class _ExportedCall(Lifted):
+class _ExportedCall(Lifted[..., Any]):
     """The call of an exported function: everything but the function itself is as in any transform."""
 
     def __init__(self, program: Any, contents: Contents):

@@ -54,7 +54,8 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
     Raises:
       ArgumentTypeError: If one of them is not callable.
     """
-    holder, held = Module(), []
+    holder = Module()
+    held: list[Held] = []
     for name, given in functions.items():
         setattr(holder, name, given)
         several = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
@@ -81,7 +82,7 @@ class TracedOnce:
 
         signature = inspect.signature(step)
         functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
-        step.__signature__ = signature  # type: ignore[attr-defined]
+        step.__signature__ = signature
         self._plan = plan
         self._traced = jax.jit(step, inline=True)
 

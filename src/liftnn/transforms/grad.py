@@ -11,15 +11,15 @@ from liftnn import errors
 from liftnn.filters import Filter
 from liftnn.graph.description import ARRAY
 from liftnn.graph.variable_types import Param
-from liftnn.lifting.configure import configurable
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.gradient_types import gives_gradient, gives_value_and_gradient
 from liftnn.transforms.outputs import check_pair
 from liftnn.transforms.selection import ArgNums, DiffState, Selection, parse_argnums
 
 
-@configurable
+@gives_gradient
 def grad(
     f: Callable[..., Any],
     /,
@@ -29,7 +29,7 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """The gradient of a scalar function, as `jax.grad`; the gradient of a module is a State.
 
     What the function does to modules (new values of BatchStats, counts of an Rngs, attributes) is done to them once.
@@ -67,7 +67,7 @@ def grad(
     )
 
 
-@configurable
+@gives_value_and_gradient
 def value_and_grad(
     f: Callable[..., Any],
     /,
@@ -77,7 +77,7 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """The value and the gradient of a scalar function, as `jax.value_and_grad`; see `grad`.
 
     Args:
@@ -126,7 +126,7 @@ def _differentiated(
     wrt: Filter,
     has_aux: bool,
     **options: Any,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """`grad` and `value_and_grad`, which differ in what they return only."""
     chosen = parse_argnums(argnums, wrt)
     single = isinstance(argnums, (int, DiffState))

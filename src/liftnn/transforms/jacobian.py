@@ -12,7 +12,7 @@ from liftnn.filters import Filter
 from liftnn.graph.state import State
 from liftnn.graph.variable import Variable
 from liftnn.graph.variable_types import Param
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import keeps_arguments
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -21,7 +21,7 @@ from liftnn.transforms.picked import Picked, dtype_of, is_inexact, join
 from liftnn.transforms.selection import ArgNums, DiffState, Selection, parse_argnums
 
 
-@configurable
+@keeps_arguments
 def jacfwd(
     f: Callable[..., Any],
     /,
@@ -30,7 +30,7 @@ def jacfwd(
     holomorphic: bool = False,
     *,
     wrt: Filter = Param,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """The Jacobian of a function, computed column by column, as `jax.jacfwd`; that of a module is a State.
 
     It is the better choice where there are fewer inputs than outputs. What the function does to modules is done to
@@ -67,7 +67,7 @@ def jacfwd(
     return _jacobian(f, jax.jacfwd, 1, argnums, wrt, has_aux, {"holomorphic": holomorphic})
 
 
-@configurable
+@keeps_arguments
 def jacrev(
     f: Callable[..., Any],
     /,
@@ -77,7 +77,7 @@ def jacrev(
     allow_int: bool = False,
     *,
     wrt: Filter = Param,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """The Jacobian of a function, computed row by row, as `jax.jacrev`; see `jacfwd`.
 
     It is the better choice where there are fewer outputs than inputs.
@@ -112,7 +112,7 @@ def jacrev(
     return _jacobian(f, jax.jacrev, 1, argnums, wrt, has_aux, options)
 
 
-@configurable
+@keeps_arguments
 def hessian(
     f: Callable[..., Any],
     /,
@@ -121,7 +121,7 @@ def hessian(
     holomorphic: bool = False,
     *,
     wrt: Filter = Param,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """The second derivatives of a function, as `jax.hessian`; that of a module is a State of pairs of paths.
 
     Args:
@@ -164,7 +164,7 @@ def _jacobian(
     wrt: Filter,
     has_aux: bool,
     options: dict[str, Any],
-) -> Lifted:
+) -> Lifted[..., Any]:
     """The three transforms, which differ in JAX's function and in how often the arguments' tree is repeated."""
     chosen = parse_argnums(argnums, wrt)
     single = isinstance(argnums, (int, DiffState))
@@ -220,7 +220,7 @@ def _fill(picked: Picked, parts: Sequence[Any]) -> list[Any]:
       picked: What was differentiated.
       parts: What stands for each position.
     """
-    filled = []
+    filled: list[Any] = []
     for (argument, _), leaves in zip(
         picked.arguments, picked.leaves(parts, lambda number, x: x), strict=True
     ):

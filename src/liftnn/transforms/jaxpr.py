@@ -7,21 +7,21 @@ from typing import Any
 
 import jax
 
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import keeps_arguments
 from liftnn.lifting.lift import Finish, Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.static_arguments import WithStatic
 
 
-@configurable
+@keeps_arguments
 def make_jaxpr(
     f: Callable[..., Any],
     /,
     static_argnums: int | Sequence[int] = (),
     axis_env: Sequence[tuple[Any, int]] | None = None,
     return_shape: bool = False,
-) -> WithStatic:
+) -> WithStatic[..., Any]:
     """Shows what a function computes, as `jax.make_jaxpr`; nothing is computed and no module changed.
 
     The inputs of the jaxpr are the values of the Variables that the arguments reach, in attribute order, each Variable

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Concatenate, Protocol, overload
 
 import jax
 
 from liftnn import errors
 from liftnn.graph import frames
 from liftnn.graph.kinds import is_object
+from liftnn.graph.type_variables import P, R
 from liftnn.graph.watch import changes
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import Given, configurable
 from liftnn.lifting.lift import Call, Options, commit_to_copies
 from liftnn.lifting.plan_cache import PlanCache
 from liftnn.lifting.pure import PureCall
@@ -26,7 +27,25 @@ from liftnn.transforms.state_sharding import as_prefixes
 from liftnn.transforms.static_arguments import WithStatic
 
 
-@configurable
+class GivesJitted(Protocol[Given]):
+    """How `jit` looks to a type checker."""
+
+    @overload
+    def __call__(self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs) -> Jitted[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, R]], Jitted[P, R]]: ...
+
+
+def _gives_jitted(
+    transform: Callable[Concatenate[Callable[..., Any], Given], Jitted[..., Any]],
+) -> GivesJitted[Given]:
+    return configurable(transform)
+
+
+@_gives_jitted
 def jit(
     f: Callable[..., Any],
     /,
@@ -44,7 +63,7 @@ def jit(
     inline: bool = False,
     compiler_options: dict[str, Any] | None = None,
     max_traces: int | None = None,
-) -> Jitted:
+) -> Jitted[..., Any]:
     """Compiles a function, as `jax.jit`; modules may be anywhere among its arguments and results.
 
     The function is traced once for each structure of the modules and each shape and dtype of the arrays. What it
@@ -104,7 +123,7 @@ def jit(
     return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written, max_traces)
 
 
-class Jitted(WarmCalls, WithStatic):
+class Jitted(WarmCalls[P, R], WithStatic[P, R]):
     """A compiled function: calls it, and gives its stages and counts.
 
     Args:
@@ -179,7 +198,7 @@ class Jitted(WarmCalls, WithStatic):
         return self._close(call, call.bound.result(returned))
 
     @boundary
-    def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
+    def trace(self, /, *args: Any, **kwargs: Any) -> Traced[R]:
         """Traces the function for arguments like these, as the stage of `jax.jit` does.
 
         Args:
@@ -196,7 +215,7 @@ class Jitted(WarmCalls, WithStatic):
         return Traced(self, call, traced)
 
     @boundary
-    def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
+    def lower(self, /, *args: Any, **kwargs: Any) -> Lowered[R]:
         """Lowers the function for arguments like these; see `trace`.
 
         Args:
@@ -283,7 +302,7 @@ class Jitted(WarmCalls, WithStatic):
             traces.end(trace)
             return result
 
-        counted.__wrapped__ = self._functions[0]  # type: ignore[attr-defined]
+        counted.__wrapped__ = self._functions[0]  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 
 from liftnn import errors
 from liftnn.filters import Filter
+from liftnn.graph.type_variables import Aux, R
 from liftnn.graph.variable_types import Param
 from liftnn.lifting.lift import Lifted, Options, open_function
 from liftnn.lifting.pure import PureCall
@@ -18,6 +19,30 @@ from liftnn.transforms.directions import Like, describe, fill, read
 from liftnn.transforms.outputs import Differentiable, check_pair, differentiate
 from liftnn.transforms.picked import Picked
 from liftnn.transforms.selection import ArgNums, DiffState, Selection
+
+
+@overload
+def jvp(
+    f: Callable[..., R],
+    /,
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: Literal[False] = False,
+    *,
+    wrt: Filter = Param,
+) -> tuple[R, Any]: ...
+
+
+@overload
+def jvp(
+    f: Callable[..., tuple[R, Aux]],
+    /,
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: Literal[True],
+    *,
+    wrt: Filter = Param,
+) -> tuple[R, Any, Aux]: ...
 
 
 @boundary
@@ -89,6 +114,28 @@ def jvp(
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
     return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+
+
+@overload
+def linearize(
+    f: Callable[..., R],
+    /,
+    *primals: Any,
+    has_aux: Literal[False] = False,
+    argnums: ArgNums | None = None,
+    wrt: Filter = Param,
+) -> tuple[R, PushForward]: ...
+
+
+@overload
+def linearize(
+    f: Callable[..., tuple[R, Aux]],
+    /,
+    *primals: Any,
+    has_aux: Literal[True],
+    argnums: ArgNums | None = None,
+    wrt: Filter = Param,
+) -> tuple[R, PushForward, Aux]: ...
 
 
 @boundary

@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn.graph.description import ARRAY
 from liftnn.graph.operators import unwrap
 from liftnn.lifting.body import Body, run_never, run_once
-from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.loop_axes import Carry, LoopAxes
 from liftnn.lifting.peel import FirstStep
 from liftnn.lifting.places import open_arguments, type_of
@@ -29,12 +29,12 @@ from liftnn.trees import list_paths
 
 @boundary
 def while_loop(
-    cond_fun: Callable[[Any], Any],
-    body_fun: Callable[[Any], Any],
-    init_val: Any,
+    cond_fun: Callable[[T], Any],
+    body_fun: Callable[[T], T],
+    init_val: T,
     *,
     max_steps: int | None = None,
-) -> Any:
+) -> T:
     """Calls a function on what it returned for as long as a condition holds, as `jax.lax.while_loop`.
 
     Modules may be anywhere in what is handed on. Only what the function writes is carried. A function may be a bound
@@ -95,11 +95,11 @@ def while_loop(
 def fori_loop(
     lower: Any,
     upper: Any,
-    body_fun: Callable[[Any, Any], Any],
-    init_val: Any,
+    body_fun: Callable[[Any, T], T],
+    init_val: T,
     *,
     unroll: int | bool | None = None,
-) -> Any:
+) -> T:
     """Calls a function with `lower`, `lower + 1`, ... on what it returned, as `jax.lax.fori_loop`; see `while_loop`.
 
     Args:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.graph import frames
+from liftnn.graph.type_variables import R
 from liftnn.graph.variable_types import RngCount
-from liftnn.lifting.lift import Lifted, Options
+from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.prefix import Prefix, array_prefixes, spread_arguments, value_prefixes
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -28,7 +29,7 @@ _REMEDY = (
 
 
 @boundary
-def map(f: Callable[..., Any], xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001  # JAX's name
+def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # noqa: A001  # JAX's name
     """Calls a function with each element of `xs` in turn and stacks the results, as `jax.lax.map`.
 
     Elements are slices along axis 0. What the function does to a module in `xs` is done to that slice. A module that it

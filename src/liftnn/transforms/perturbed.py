@@ -28,7 +28,7 @@ class Perturbed:
         self.plan = plan
         self.values = [any(x.perturbed for x in jax.tree.leaves(value)) for value in values]
         self.arrays = arrays
-        self.marked: list[tuple[Variable, Metadata, Metadata]] = []
+        self.marked: list[tuple[Variable[Any], Metadata, Metadata]] = []
 
     def mark(self, args: Sequence[Any], diff: Sequence[int]) -> list[Any]:
         """The arguments as `fwd` sees them; Variables are marked in their metadata.

@@ -78,7 +78,7 @@ class Program:
             return self._group(result) if self.grouped else self.outcomes.compact(result)
 
         call.__name__ = call.__qualname__ = pure.__name__
-        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # type: ignore[attr-defined]  # for JAX's messages
+        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
         self._call, self._options = call, options
         self.jitted: Any = None
         self._nested: Any = None
@@ -87,10 +87,10 @@ class Program:
 
     def _compile(self) -> None:
         """Makes the compiled functions, once it is known what is donated."""
-        options = self._options
+        options: dict[str, Any] = self._options
         places = self._values.places[0], self._arrays.places[0]
         self.divides = self.donates and places != (list(range(len(self.plan.variables))), [])
-        self._call.__signature__ = _DIVIDED if self.divides else _WHOLE  # type: ignore[attr-defined]
+        self._call.__signature__ = _DIVIDED if self.divides else _WHOLE
         if self.grouped:
             given = self._split(*self._shardings) if self.divides else self._close(*self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}

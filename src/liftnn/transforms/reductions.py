@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn import errors
-from liftnn.filters import Filter, to_predicate
+from liftnn.filters import to_predicate
 from liftnn.graph.variable import Variable
 from liftnn.graph.variable_types import RngState
 from liftnn.lifting.prefix import ByFilter, Prefix
@@ -56,7 +56,7 @@ class Reduced(ByFilter):
         return repr(self.prefix)
 
 
-def to_reductions(reduce_writes: Mapping[Filter, Callable[..., Any]] | None) -> list[tuple[Any, Reduction]]:
+def to_reductions(reduce_writes: Mapping[Any, Callable[..., Any]] | None) -> list[tuple[Any, Reduction]]:
     """The option as pairs of predicate and reduction.
 
     Args:

@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import keeps_signature
 from liftnn.lifting.lift import Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan
 from liftnn.transforms.static_arguments import WithStatic
 
 
-@configurable
+@keeps_signature
 def checkpoint(
     f: Callable[..., Any],
     /,
@@ -23,7 +23,7 @@ def checkpoint(
     policy: Callable[..., bool] | None = None,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Iterable[str] = (),
-) -> WithStatic:
+) -> WithStatic[..., Any]:
     """Computes intermediate values again for gradients instead of storing them, as `jax.checkpoint`.
 
     What the function does to modules is done to them once. Random numbers are the same ones when computed again.

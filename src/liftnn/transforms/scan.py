@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn.graph.variable_types import RngCount, RngKey
 from liftnn.lifting.body import Body, run_never, run_once
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import keeps_signature
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.loop_axes import Carry, LoopAxes, without_carry
 from liftnn.lifting.peel import FirstStep
@@ -26,7 +26,7 @@ from liftnn.transforms.lanes import count_lanes, lane_keys
 from liftnn.transforms.vmap import Vmapped
 
 
-@configurable
+@keeps_signature
 def scan(
     f: Callable[..., Any],
     /,
@@ -38,7 +38,7 @@ def scan(
     out_axes: Any = (Carry, 0),
     split_rngs: bool = False,
     transform_metadata: Mapping[str, Any] | None = None,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """Calls a function once for each slice of its arguments, in order, as `jax.lax.scan`, compiled as one step.
 
     Each argument is scanned (an axis: each step gets a slice), handed from step to step (`Carry`), or the same for all
@@ -85,7 +85,7 @@ def scan(
     """
     check_axes("in_axes", without_carry(in_axes))
     check_axes("out_axes", without_carry(out_axes))
-    lifted: Vmapped
+    lifted: Vmapped[..., Any]
 
     def bind(plan: Plan, pure: Purified) -> PureCall:
         given, positional = lifted.axes_of(plan), lifted.axes_of_positional(plan)

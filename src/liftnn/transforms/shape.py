@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 
+from liftnn.graph.module import Module
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
 from liftnn.tracebacks import boundary
+
+M = TypeVar("M", bound=Module)
+
+
+@overload
+def eval_shape(f: Callable[..., M], /, *args: Any, **kwargs: Any) -> M: ...
+
+
+@overload
+def eval_shape(f: Callable[..., jax.Array], /, *args: Any, **kwargs: Any) -> jax.ShapeDtypeStruct: ...
+
+
+@overload
+def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
 
 
 @boundary

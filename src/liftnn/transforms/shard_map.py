@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from liftnn import errors
 from liftnn.graph.variable_types import RngKey
-from liftnn.lifting.configure import configurable
+from liftnn.lifting.configure import keeps_signature
 from liftnn.lifting.leaf_prefixes import leaf_prefixes
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.prefix import (
@@ -34,7 +34,7 @@ from liftnn.transforms.state_sharding import as_prefixes
 _WHOLE = PartitionSpec()
 
 
-@configurable
+@keeps_signature
 def shard_map(
     f: Callable[..., Any],
     /,
@@ -45,7 +45,7 @@ def shard_map(
     axis_names: Collection[Any] = frozenset(),
     check_vma: bool = True,
     split_rngs: bool | Any = True,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """Runs a function on each device's shard of the arguments, as `jax.shard_map`; modules may be among them.
 
     A Variable keeps its spec: what the shards write to a sharded one are its new shards, and what they write to a
@@ -89,7 +89,7 @@ def shard_map(
     check_specs("in_specs", in_specs)
     check_specs("out_specs", out_specs)
     options = {"mesh": mesh, "axis_names": frozenset(axis_names), "check_vma": check_vma}
-    lifted: Lifted
+    lifted: Lifted[..., Any]
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         specs = leaf_prefixes(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic
 
 from liftnn import errors
 from liftnn.graph.description import Description
+from liftnn.graph.type_variables import R
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.lift import Call
 from liftnn.lifting.result import name_argument
 from liftnn.tracebacks import boundary
 
 
-class Stage:
+class Stage(Generic[R]):
     """One stage of a compilation; what it does not know itself it asks of JAX's stage.
 
     Args:
@@ -21,15 +23,23 @@ class Stage:
       stage: JAX's stage.
     """
 
+    args_info: Any
+    donate_argnums: tuple[int, ...]
+    in_avals: Any
+    in_tree: Any
+    out_tree: Any
+
     def __init__(self, jitted: Any, call: Call, stage: Any):
         self._jitted = jitted
         self._call = call
         self._stage = stage
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._stage, name)
+    if not TYPE_CHECKING:  # the names that are declared are known
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self._stage, name)
 
     def __repr__(self) -> str:
         return f"<liftnn {type(self).__name__} of {getattr(self._jitted, '__qualname__', 'a function')}>"
@@ -41,10 +51,14 @@ class Stage:
 
 
 @boundary
-class Traced(Stage):
+class Traced(Stage[R]):
     """A function traced for some arguments: `jaxpr`, `out_info`, `lower()`."""
 
-    def lower(self, **options: Any) -> Lowered:
+    fun_name: str
+    jaxpr: Any
+    out_avals: Any
+
+    def lower(self, **options: Any) -> Lowered[R]:
         """Lowers the function to the compiler's input.
 
         Args:
@@ -57,10 +71,14 @@ class Traced(Stage):
 
 
 @boundary
-class Lowered(Stage):
+class Lowered(Stage[R]):
     """A function lowered for some arguments: `as_text()`, `cost_analysis()`, `compile()`."""
 
-    def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled:
+    as_text: Callable[..., str]
+    compiler_ir: Callable[..., Any]
+    cost_analysis: Callable[[], Any]
+
+    def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled[R]:
         """Compiles the function.
 
         Args:
@@ -74,10 +92,19 @@ class Lowered(Stage):
 
 
 @boundary
-class Compiled(Stage):
+class Compiled(Stage[R]):
     """A function compiled for some arguments: called like the function, it updates the modules."""
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    as_text: Callable[[], str]
+    cost_analysis: Callable[[], Any]
+    input_formats: Any
+    input_shardings: Any
+    memory_analysis: Callable[[], Any]
+    output_formats: Any
+    output_shardings: Any
+    runtime_executable: Callable[[], Any]
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Runs the program and puts what it did into the modules."""
         call = self._jitted.open_without_static(self._call, args, kwargs)
         check_structure(

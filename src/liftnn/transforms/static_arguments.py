@@ -8,11 +8,12 @@ from typing import Any
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
+from liftnn.graph.type_variables import P, R
 from liftnn.lifting.lift import Bind, Lifted, Options, StaticArgument
 from liftnn.lifting.signature import select
 
 
-class WithStatic(Lifted):
+class WithStatic(Lifted[P, R]):
     """A transformed function some of whose arguments are static.
 
     Args:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 
 from liftnn.filters import Filter
+from liftnn.graph.type_variables import Aux, R
 from liftnn.graph.variable_types import Param
 from liftnn.lifting.result import Result
 from liftnn.tracebacks import boundary
@@ -15,6 +16,28 @@ from liftnn.transforms.directions import Like, describe, fill, read
 from liftnn.transforms.outputs import Differentiable, differentiate
 from liftnn.transforms.picked import Picked
 from liftnn.transforms.selection import ArgNums
+
+
+@overload
+def vjp(
+    f: Callable[..., R],
+    /,
+    *primals: Any,
+    has_aux: Literal[False] = False,
+    argnums: ArgNums | None = None,
+    wrt: Filter = Param,
+) -> tuple[R, PullBack]: ...
+
+
+@overload
+def vjp(
+    f: Callable[..., tuple[R, Aux]],
+    /,
+    *primals: Any,
+    has_aux: Literal[True],
+    argnums: ArgNums | None = None,
+    wrt: Filter = Param,
+) -> tuple[R, PullBack, Aux]: ...
 
 
 @boundary

@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from liftnn.filters import Filter
-from liftnn.lifting.configure import configurable
+from liftnn.graph.type_variables import P, R
+from liftnn.lifting.configure import keeps_signature
 from liftnn.lifting.leaf_prefixes import leaf_prefixes, positional_prefix
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.prefix import Prefix
@@ -17,7 +18,7 @@ from liftnn.transforms.mapped import How, Mapped
 from liftnn.transforms.reductions import to_reductions
 
 
-@configurable
+@keeps_signature
 def vmap(
     f: Callable[..., Any],
     /,
@@ -28,9 +29,9 @@ def vmap(
     axis_size: int | None = None,
     spmd_axis_name: Hashable | tuple[Hashable, ...] | None = None,
     split_rngs: bool = True,
-    reduce_writes: Mapping[Filter, Callable[..., Any]] | None = None,
+    reduce_writes: Mapping[Any, Callable[..., Any]] | None = None,
     transform_metadata: Mapping[str, Any] | None = None,
-) -> Lifted:
+) -> Lifted[..., Any]:
     """Maps a function over an axis of its arguments, as `jax.vmap`; modules may be among arguments and results.
 
     A Variable with an axis is mapped: each lane sees a slice, and what the lanes write is stacked along that axis.
@@ -77,7 +78,7 @@ def vmap(
     check_axes("out_axes", out_axes)
     given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     how = How(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
-    lifted: Vmapped
+    lifted: Vmapped[..., Any]
 
     def bind(plan: Plan, pure: Purified) -> PureCall:
         return Mapped(plan, pure, lifted.axes_of(plan), how)
@@ -86,7 +87,7 @@ def vmap(
     return lifted
 
 
-class Vmapped(Lifted):
+class Vmapped(Lifted[P, R]):
     """A function mapped by `vmap`.
 
     Args:
