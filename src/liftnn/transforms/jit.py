@@ -39,13 +39,14 @@ class GivesJitted(Protocol[Given]):
     ) -> Callable[[Callable[P, R]], Jitted[P, R]]: ...
 
 
-def _gives_jitted(
+def gives_jitted(
     transform: Callable[Concatenate[Callable[..., Any], Given], Jitted[..., Any]],
 ) -> GivesJitted[Given]:
+    """`configurable`, for a transform that gives a compiled function of the same signature."""
     return configurable(transform)
 
 
-@_gives_jitted
+@gives_jitted
 def jit(
     f: Callable[..., Any],
     /,

@@ -12,19 +12,19 @@ import numpy as np
 
 from liftnn import errors
 from liftnn.filters import Filter
-from liftnn.lifting.configure import configurable
+from liftnn.graph.type_variables import P, R
 from liftnn.lifting.leaf_prefixes import leaf_prefixes
 from liftnn.lifting.prefix import Prefix
 from liftnn.lifting.pure import Purified
 from liftnn.lifting.result import Plan
 from liftnn.transforms.axes import check_axes
-from liftnn.transforms.jit import Jitted
+from liftnn.transforms.jit import Jitted, gives_jitted
 from liftnn.transforms.mapped import How, Mapped
 from liftnn.transforms.program import Program
 from liftnn.transforms.reductions import output_axes, to_reductions
 
 
-@configurable
+@gives_jitted
 def pmap(
     f: Callable[..., Any],
     /,
@@ -40,7 +40,7 @@ def pmap(
     split_rngs: bool = True,
     reduce_writes: Mapping[Filter, Callable[..., Any]] | None = None,
     transform_metadata: Mapping[str, Any] | None = None,
-) -> Pmapped:
+) -> Pmapped[..., Any]:
     """Maps a function over an axis of its arguments, a device for each lane, as `jax.pmap`; arguments may be modules.
 
     It computes what `vmap` computes. Each device runs the function itself on its lane: a mapped Variable lies with one
@@ -97,7 +97,7 @@ def pmap(
     return Pmapped(f, static_broadcasted_argnums, donate_argnums, in_axes, how, (devices, backend))
 
 
-class Pmapped(Jitted):
+class Pmapped(Jitted[P, R]):
     """A function mapped by `pmap`: compiled, and called, like one of `jit`.
 
     Args:

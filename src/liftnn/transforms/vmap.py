@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from liftnn.filters import Filter
 from liftnn.graph.type_variables import P, R
 from liftnn.lifting.configure import keeps_signature
 from liftnn.lifting.leaf_prefixes import leaf_prefixes, positional_prefix
