@@ -54,3 +54,22 @@ def test_a_predicate_may_make_modules_leaves():
     module = Affine()
     leaves = jax.tree.leaves({"a": module, "b": 1}, is_leaf=lambda x: isinstance(x, liftnn.Module))
     assert leaves == [module, 1]
+
+
+def test_block_until_ready_waits_for_all_arrays_of_a_module():
+    class Waited:
+        """An array-like that tells that somebody waits for it."""
+
+        waits = 0
+        shape, dtype = (), jnp.dtype("float32")
+
+        def block_until_ready(self):
+            Waited.waits += 1
+            return self
+
+    module = Affine()
+    module.itself = module
+    module.layers = [Affine(), {"w": Affine()}]
+    module.w.value = module.layers[1]["w"].b.value = Waited()
+    assert jax.block_until_ready((module, X))[0] is module
+    assert Waited.waits == 2

@@ -234,7 +234,8 @@ def frozen_object_changed_in_place():
     "A Affine was handed to a function of JAX's, or returned from one that JAX transforms. JAX knows arrays and trees "
     "of them; it would not see what happens to a Module.",
     "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX the "
-    "State that liftnn.split makes of the Module, and merge it inside.",
+    "State that liftnn.split makes of the Module, and merge it inside. Functions of jax.tree take Modules as leaves "
+    "with is_leaf=lambda x: isinstance(x, liftnn.Module).",
 )
 def module_handed_to_jax():
     jax.jit(lambda model: model(1.0))(Affine())
