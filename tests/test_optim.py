@@ -75,6 +75,7 @@ def test_steps_under_jit_are_those_outside_and_compile_once(name):
     assert int(pairs[1][1].step) == 4
 
 
+@pytest.mark.thorough
 def test_lbfgs_takes_value_grad_and_value_fn():
     model, params = make_model(tag="t"), make_dict()
     tx = optax.lbfgs()

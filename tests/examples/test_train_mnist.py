@@ -77,6 +77,7 @@ def test_a_short_run_prints_its_epochs_and_the_accuracy_and_draws_two_pictures(t
         assert (tmp_path / name).read_bytes().startswith(PNG_SIGNATURE)
 
 
+@pytest.mark.thorough
 def test_the_seed_decides_the_run(run_here, tmp_path):
     def outcome(seed: str) -> str:
         options = ("--model", "mlp", "--limit", "256", "--epochs", "1", "--output", tmp_path)

@@ -209,6 +209,7 @@ def test_the_hessian_is_the_jacobian_of_the_gradient():
     assert list(of_grad.flat()) == list(composed.flat())
 
 
+@pytest.mark.thorough
 def test_the_hessian_of_a_network_with_batch_norm():
     class Net(liftnn.Module):
         def __init__(self, rngs):

@@ -37,6 +37,7 @@ def test_changes_inside_a_transform_come_out_as_in_plain_python(transform, recip
     assert find_difference(plain, lifted, array_types=False) is None, changes
 
 
+@pytest.mark.thorough
 @given(recipes(), st.data())
 def test_changes_between_and_inside_calls_of_one_jitted_function_come_out_as_in_plain_python(recipe, data):
     plain, lifted = build(recipe), build(recipe)
@@ -64,6 +65,7 @@ def test_a_model_that_is_returned_is_the_model_itself(recipe):
     assert find_difference(model, build(recipe)) is None
 
 
+@pytest.mark.thorough
 @given(recipes())
 def test_a_model_that_is_made_inside_is_like_one_made_outside(recipe):
     made = liftnn.jit(lambda: build(recipe))()

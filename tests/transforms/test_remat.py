@@ -44,7 +44,10 @@ def loss_with(wrap):
     return loss
 
 
-@pytest.mark.parametrize("policy", [None, "dots_saveable", "everything_saveable"])
+@pytest.mark.parametrize(
+    "policy",
+    [None, *(pytest.param(p, marks=pytest.mark.thorough) for p in ("dots_saveable", "everything_saveable"))],
+)
 @pytest.mark.parametrize("jitted", [False, True])
 def test_gradients_statistics_and_counts_are_those_of_the_plain_call(policy, jitted):
     policy = policy and getattr(jax.checkpoint_policies, policy)

@@ -36,7 +36,11 @@ def test_scan_over_layers_is_the_unrolled_loop():
     assert_same(layers, stack(reference))
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, remat, liftnn.jit], ids=["plain", "remat", "jit"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda f: f, *(pytest.param(w, marks=pytest.mark.thorough) for w in (remat, liftnn.jit))],
+    ids=["plain", "remat", "jit"],
+)
 def test_gradients_of_scanned_layers_are_those_of_the_unrolled_loop(wrap):
     x = BATCH
     body = wrap(lambda x, layer: layer(x))

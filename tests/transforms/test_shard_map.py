@@ -147,7 +147,7 @@ def test_shards_draw_the_numbers_that_lanes_of_a_vmap_draw():
     assert_same(rngs, reference)
 
 
-@pytest.mark.parametrize("split", ["data", ("data",)])
+@pytest.mark.parametrize("split", ["data", pytest.param(("data",), marks=pytest.mark.thorough)])
 def test_shards_draw_the_same_numbers_along_the_other_axes(split):
     def noise(rngs):
         return jax.random.normal(rngs(), (1, 1)) + jax.lax.pcast(0.0, ("data", "model"), to="varying")
