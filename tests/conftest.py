@@ -24,7 +24,7 @@ from liftnn.graph import frames
 
 hypothesis.settings.register_profile(
     "quick",
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     database=None,
     derandomize=True,

@@ -104,7 +104,13 @@ def execute(tree, snippet, module, mode):
     return {"eval": eval, "exec": exec}[mode](code, vars(module))
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])
+def _case(page):
+    """A page as a parameter; two that take long are left to the thorough run."""
+    long = page.name in ("extending.md", "sharding.md")
+    return pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.thorough] * long)
+
+
+@pytest.mark.parametrize("page", [_case(page) for page in PAGES])
 def test_the_snippets_of_a_page_do_what_it_shows(page, monkeypatch, tmp_path):
     module = types.ModuleType("page_" + re.sub(r"\W", "_", page.stem))
     monkeypatch.setitem(sys.modules, module.__name__, module)  # pickle finds the classes of the page there

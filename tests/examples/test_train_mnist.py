@@ -55,7 +55,9 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DATA, tmp_path / "data"))
 
 
-@pytest.mark.parametrize("model, reached", [("cnn", 0.90), ("mlp", 0.80)])
+@pytest.mark.parametrize(
+    "model, reached", [("cnn", 0.90), pytest.param("mlp", 0.80, marks=pytest.mark.thorough)]
+)
 def test_a_short_run_prints_its_epochs_and_the_accuracy_and_draws_two_pictures(tmp_path, model, reached):
     options = ["--limit", "4000", "--batch-size", "64", "--epochs", "1", "--output", str(tmp_path)]
     command = [sys.executable, str(EXAMPLE / "train.py"), "--model", model, *options]

@@ -22,7 +22,14 @@ def chain(n, link):
     return model
 
 
-@pytest.mark.parametrize("link", [lambda m: m, lambda m: [m], lambda m: (m,), lambda m: Point(m, 1)])
+@pytest.mark.parametrize(
+    "link",
+    [
+        lambda m: m,
+        lambda m: [m],
+        *(pytest.param(link, marks=pytest.mark.thorough) for link in (lambda m: (m,), lambda m: Point(m, 1))),
+    ],
+)
 def test_a_chain_of_3000_modules_is_split_merged_cloned_and_updated(link):
     model = chain(3000, link)
     state, graphdef = liftnn.split(model)

@@ -53,6 +53,7 @@ def test_it_acts_like_the_function(carry):
     assert_same(model, reference)
 
 
+@pytest.mark.thorough
 def test_a_new_process_gets_the_numbers_and_objects_of_this_one(tmp_path):
     pytest.importorskip("flatbuffers")
     step, (model, optimizer) = liftnn.jit(exported_step.train), exported_step.make()

@@ -21,7 +21,13 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        pytest.param(t, id=n, marks=[pytest.mark.thorough] * (n == "jit of grad"))
+        for n, t in TRANSFORMS.items()
+    ],
+)
 @given(recipes(), st.data())
 def test_changes_inside_a_transform_come_out_as_in_plain_python(transform, recipe, data):
     plain, lifted = build(recipe), build(recipe)
