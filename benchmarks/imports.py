@@ -1,5 +1,8 @@
 """How long `import liftnn` takes, against `import jax, optax`; each in a new process, in turns.
 
+What JAX's import leaves makes a full collection of garbage due, which then falls into whatever comes next. So there is
+a second line in which both collect none.
+
 python benchmarks/imports.py [--quick] [--rounds N] [--output FOLDER]
 """
 
@@ -12,16 +15,22 @@ import sys
 
 from measure import Row, Times, environment, options, report
 
-PROGRAM = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+PROGRAM = "{} import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+COLLECTING = {"": "", ", no garbage collected": "import gc; gc.disable();"}
+IMPORTS = {"liftnn": "liftnn", "jax": "jax, optax"}
 
 
-def seconds(what: str) -> float:
-    """How long a new process takes for an import."""
+def seconds(what: str, before: str = "") -> float:
+    """How long a new process takes for an import, after a statement that does not count."""
     environ = {
         k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"
     }  # as where pip has installed it
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(what)], check=True, capture_output=True, text=True, env=environ
+        [sys.executable, "-c", PROGRAM.format(before, what)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environ,
     )
     return float(done.stdout)
 
@@ -30,19 +39,22 @@ def main() -> None:
     """Measures, prints and writes."""
     chosen = options(__doc__)
     started = environment()
-    names = {"liftnn": "liftnn", "jax": "jax, optax"}
-    for what in names.values():  # the first import of all writes byte code
+    for what in IMPORTS.values():  # the first import of all writes byte code
         seconds(what)
-    found: dict[str, list[float]] = {name: [] for name in names}
-    order = list(names)
+    cases = [(note, name) for note in COLLECTING for name in IMPORTS]
+    found: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
     for _ in range(max(5, chosen.rounds // 8)):
-        random.shuffle(order)
-        for name in order:
-            found[name].append(seconds(names[name]))
-    times = Times(found)
-    figure = times.ratio("liftnn", "jax")
-    rows = [Row("import liftnn / import jax, optax", figure, 1.10, microseconds=times.microseconds())]
-    rows[0].at_best = times.at_best("liftnn", "jax")
+        random.shuffle(cases)
+        for note, name in cases:
+            found[note, name].append(seconds(IMPORTS[name], COLLECTING[note]))
+    rows = []
+    for note in COLLECTING:
+        times = Times({name: found[note, name] for name in IMPORTS})
+        row = Row(
+            f"import liftnn / import jax, optax{note}", times.ratio("liftnn", "jax"), None if note else 1.10
+        )
+        row.microseconds, row.at_best = times.microseconds(), times.at_best("liftnn", "jax")
+        rows.append(row)
     report("imports", rows, chosen.output, started)
 
 
