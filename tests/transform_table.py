@@ -229,6 +229,9 @@ write."""
 IN_PLACE = [name for name in TRANSFORMS if name != "map"]
 """Those that pass the model as it is: the line of `map` stacks its arrays first, and unstacks them afterwards."""
 
+WRITING = [name for name in IN_PLACE if name != "export"]
+"""Those whose function may write to what it captures: what an exported one captures is a constant."""
+
 FIRST = ("jit", "donating jit", "grad", "value_and_grad", "vmap", "scan", "cond")
 """Those whose rows are not left to the thorough run."""
 
