@@ -34,7 +34,6 @@ from liftnn.graph.static import Snapshot, Static
 from liftnn.graph.variable import make_variable
 from liftnn.graph.watch import changes, set_watches, start_watch
 from liftnn.lifting.compact import Outcome
-from liftnn.lifting.direct import Direct
 from liftnn.lifting.lift import Call, commit_result
 from liftnn.lifting.rebind import Rebind, find_rebind
 from liftnn.trees import is_array, make_picker
@@ -93,8 +92,8 @@ class WarmPlan:
         self._pinned: list[tuple[Callable[[], Any], Any]] = []
         self._returns: dict[int, _Return] = {}
         self.cache: Any = None
-        self.direct: Direct
-        """How it is found by the arguments as they come; not there if it cannot be."""
+        self.direct: Any = None
+        """Its `Direct`, by which it is found by the arguments as they come; None if it cannot be."""
         self.reference: Any = None
         """A weak reference to the plan itself."""
         self.references: list[Any] = []
@@ -152,11 +151,10 @@ class WarmPlan:
         Returns:
           The output.
         """
-        values = self.values(leaves) if self.root_slots else [cell.value for cell in self.cells]
         arrays = self._pick(leaves)
         if self._arrays:
             arrays += tuple([read() for read in self._arrays])
-        return self.close(leaves, self.program.run(values, arrays))
+        return self.close(leaves, self.program.run(self.values(leaves), arrays))
 
     def is_current(self) -> bool:
         """Whether the modules still have the structure that the plan was made for."""

@@ -170,7 +170,7 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
         self.leading = tuple(self._first)
 
     def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that is not among the simplest: with keywords, trees, static arguments, or inside a transform."""
+        """A call that is not known by its arguments: the first one, with modules in trees, or inside a transform."""
         if not frames.is_plain():
             return WithStatic.__call__(self, *args, **kwargs)
         marked = self._arguments((*self._first, *args), kwargs)
@@ -180,7 +180,7 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
         plan = self.plans.find(key)
         if plan is None:
             return self._call_first(key, leaves, args, kwargs)
-        if self._stored is None:  # the last call was another one
+        if plan.direct is not None:  # the last call was another one
             self.plans.make_direct(plan, (*self._first, *args), kwargs)
         try:
             return plan.run(leaves)
