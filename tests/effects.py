@@ -32,6 +32,10 @@ class Block(liftnn.Module):
         return jnp.tanh(x @ self.w + self.b) * self.scale
 
 
+class Wide(Block):
+    """What a Block may become."""
+
+
 class Model(liftnn.Module):
     """Blocks with tied weights, a cycle, lists and dicts."""
 
@@ -131,6 +135,12 @@ def change_static(model: Model, x: jax.Array) -> Any:
     return model(x)
 
 
+def change_class(model: Model, x: jax.Array) -> Any:
+    model.first.__class__ = Wide
+    model.second.b.__class__ = liftnn.BatchStat
+    return model(x)
+
+
 def change_metadata(model: Model, x: jax.Array) -> Any:
     model.first.w.axis = "rows"
     model.first.b.set_metadata(frozen=True, names=("a", "b"))
@@ -194,6 +204,7 @@ EFFECTS: tuple[Effect, ...] = (
     grow_lists,
     edit_dicts,
     change_static,
+    change_class,
     change_metadata,
     rewire,
     set_bare_array,

@@ -13,6 +13,12 @@ import liftnn
 from liftnn.graph.watch import changes, start_watch
 
 
+class OtherSlotted(Slotted):
+    """What a Slotted may become."""
+
+    __slots__ = ()
+
+
 def make_model():
     model = Node(w=liftnn.Param(jnp.ones(2), tag="a"), n=1, x=jnp.ones(2), sub=Slotted(a=1, c=2))
     watch = start_watch([model, model.w, model.sub], changes.count)
@@ -29,6 +35,8 @@ STRUCTURAL = {
     "number replaced by an array": lambda m: setattr(m, "n", jnp.ones(1)),
     "slot": lambda m: setattr(m.sub, "a", 2),
     "slot deleted": lambda m: delattr(m.sub, "a"),
+    "class": lambda m: setattr(m.sub, "__class__", OtherSlotted),
+    "class of a Variable": lambda m: setattr(m.w, "__class__", liftnn.BatchStat),
     "metadata": lambda m: setattr(m.w, "tag", "b"),
     "metadata deleted": lambda m: delattr(m.w, "tag"),
     "update with other metadata": lambda m: liftnn.update(m, liftnn.State({"w": m.w.replace(1.0, tag="b")})),

@@ -49,6 +49,8 @@ class Merged:
         self.frozen = description.frozen
         self.objects: list[Any] = [None] * len(description.specs)
         self.arrays: list[list[Any]] = []
+        self.children: dict[int, list[Any]] = {}
+        """What was put into those nodes of which identity tells whether they have changed since."""
         self.given: dict[int, Given] = {}
         self.pytree_children: dict[int, list[Any]] = {}
         self.owner = owner
@@ -89,6 +91,8 @@ def merge_all(
         if not spec.kind.frozen and (spec.kind is not VARIABLE or spec.keys):
             children = resolve(spec, merged.objects, merged.arrays[number])
             spec.kind.fill(merged.objects[number], spec.extra, spec.keys, children)
+            if not any(type(e) is int and description.specs[e].kind.frozen for e in spec.edges):
+                merged.children[number] = children
     return unflatten_root(
         description.treedef, resolve_edges(description.edges, merged.objects, root_arrays)
     ), merged
@@ -242,6 +246,8 @@ def commit(
         fills.append((number, resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))))
     out = unflatten_root(change.treedef, resolve_edges(change.edges, objects, root_arrays))
     for number, spec in specs.items():
+        if type(objects[number]) is not spec.type and not spec.kind.frozen:
+            object.__setattr__(objects[number], "__class__", spec.type)
         if spec.kind is VARIABLE and not spec.keys:
             spec.kind.fill(objects[number], spec.extra, (), [])
     for number, children in fills:

@@ -260,6 +260,12 @@ class Variable(Operators[T]):
         for hook in self._metadata[kind]:
             hook(self, axis_name, axis_index)
 
+    def _set_class(self, cls: type) -> None:
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self, "the class")
+        object.__setattr__(self, "__class__", cls)
+        end_watches(self)
+
     if not TYPE_CHECKING:  # who checks types shall find the names that are not known
 
         def __getattr__(self, name: str) -> Any:
@@ -284,7 +290,9 @@ class Variable(Operators[T]):
         def __setattr__(self, name: str, value: Any) -> None:
             attribute = getattr(type(self), name, None)
             try:
-                if hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
+                if name == "__class__":
+                    self._set_class(value)
+                elif hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
                     object.__setattr__(self, name, value)
                 else:  # a slot of a subclass too: metadata is all that transforms keep
                     self.set_metadata(**{name: value})
