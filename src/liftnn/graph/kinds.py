@@ -52,11 +52,11 @@ class NodeKind:
     make: Callable[[type, Any, Any], Any] = _never
     fill: Callable[[Any, Any, tuple[Any, ...], list[Any]], None] = _never
     build: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
+    frozen: bool = dataclasses.field(init=False)
+    """Whether nodes are built after their children."""
 
-    @property
-    def frozen(self) -> bool:
-        """Whether nodes are built after their children."""
-        return self.build is not _never
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frozen", self.build is not _never)
 
     def __reduce__(self) -> Any:
         return (_kind_named, (self.name,))

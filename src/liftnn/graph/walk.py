@@ -89,12 +89,16 @@ class Walk:
                     self._close(node)
                     stack.pop()
         except errors.StructureError as error:
-            where = format_path((*path, *_keys(stack)), self.root)
+            where = self._where((*path, *_keys(stack)))
             raise errors.StructureError(f"{where}: {error.cause}", error.remedy) from error.__cause__
 
     def finished_specs(self) -> tuple[NodeSpec, ...]:
         """The specs, when every object has been walked."""
         return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None stands for one not walked yet
+
+    def _where(self, path: Path) -> str:
+        """A path from the start of the current visit, in words."""
+        return format_path(path, self.root)
 
     def _walk_children(self, node: _Open) -> _Open | None:
         """Appends edges until the children are done (None) or one must be walked first (that one)."""
@@ -114,7 +118,7 @@ class Walk:
             elif kind is STATIC:
                 edges.append(self._static(child))
             else:
-                static = _static_if_frozen(kind, child)
+                static = _static_if_immutable(kind, child) if kind.frozen else None
                 if static is not None:
                     edges.append(static)
                     continue
@@ -192,6 +196,10 @@ _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 """The same for a frozen node."""
 
 
+_PASSED = object()
+"""In place of the static extra of a known node that is passed by: only some of its children are walked."""
+
+
 def _static(value: Any) -> Static:
     """The edge of a static value that is not of a simple type."""
     if isinstance(value, (set, frozenset)) and _holds_object(value):
@@ -209,9 +217,9 @@ def _holds_object(x: Any) -> bool:
     return hasattr(type(x), "__graph_node__")
 
 
-def _static_if_frozen(kind: NodeKind, value: Any) -> Static | None:
+def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
     """The static edge of a frozen node that holds nothing but immutable values, else None."""
-    if not kind.frozen or kind is PYTREE:
+    if kind is PYTREE:
         return None
     if isinstance(value, tuple) and any(
         isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in value
@@ -249,17 +257,29 @@ class Rewalk(Walk):
         self.specs = [None] * self.known
         self.arrays = [[] for _ in self.objects]
         self.changed: set[int] = set()
+        self._start: int | None = None
+        """The known object that is being visited."""
 
     def visit_known(self) -> None:
         """Walks the known objects that have not been reached yet."""
         for number in range(self.known):
             if self.specs[number] is None:
-                self.root, path = self.paths(number)
-                self.visit(self.objects[number], path)
+                self._start = number
+                self.visit(self.objects[number])
         self._replace_frozen()
+
+    def _where(self, path: Path) -> str:
+        if self._start is None:
+            return super()._where(path)
+        root, start = self.paths(self._start)
+        return format_path((*start, *path), root)
 
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, _Open | None]:
         number = self.numbers.get(id(child))
+        if number is not None and number < self.known and self.specs[number] is None:
+            rest = self._pass(number, cls, child)
+            if rest is not None:
+                return number, _Open(number, kind, cls, _PASSED, *zip(*rest, strict=True)) if rest else None
         if number is None:
             copy = frames.known_here(child)  # a captured object stands where its copy belongs
             if id(copy) in self.numbers:
@@ -269,6 +289,38 @@ class Rewalk(Walk):
         elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
             del self.numbers[id(child)]  # changed in place: on the outside it will be a new one
         return super()._enter(kind, cls, child)
+
+    def _pass(self, number: int, cls: type, child: Any) -> list[tuple[Key, Any]] | None:
+        """Passes by a known object that is as the merge has left it, which takes less than to walk it.
+
+        Returns:
+          Those of its children, with their keys, that are still to be walked. None if it is to be walked itself.
+        """
+        if self._pass_variable(number, child):
+            return []
+        spec, given = self.before.specs[number], self.before.children.get(number)
+        if given is None or cls is not spec.type or (self.returned is not None and self.returned[number]):
+            return None
+        extra, keys, children = spec.kind.open(child)
+        if keys != spec.keys or extra != spec.extra or not all(map(_is, children, given)):
+            return None
+        pairs = list(zip(spec.edges, keys, children, strict=True))
+        if any(type(edge) is Static and edge != self._static(x) for edge, _, x in pairs):
+            return None
+        self.specs[number] = spec
+        return [
+            (key, x)
+            for edge, key, x in pairs
+            if type(edge) is int and self.specs[edge] is None and not self._pass_variable(edge, x)
+        ]
+
+    def _pass_variable(self, number: int, x: Any) -> bool:
+        """Passes by a known Variable that has the metadata that it had; whether it did."""
+        spec: NodeSpec = self.before.specs[number]
+        if type(x) is not spec.type or spec.kind is not VARIABLE or x._metadata is not spec.extra:
+            return False
+        self.specs[number] = spec
+        return True
 
     def _replace_frozen(self) -> None:
         """A frozen node that must be built anew changes every node that holds it."""
@@ -301,6 +353,8 @@ class Rewalk(Walk):
             self.changed.add(number)
 
     def _close(self, node: _Open) -> None:
+        if node.extra is _PASSED:
+            return
         number = node.number
         if number >= self.known:
             super()._close(node)

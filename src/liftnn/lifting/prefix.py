@@ -131,6 +131,17 @@ class Spread:
             if spec is not None:
                 stack += [(e, (*path, k)) for k, e in zip(spec.keys, spec.edges, strict=True)][::-1]
 
+    def after(self, plan: Plan, change: Change) -> Spread:
+        """The prefixes after a call: known nodes have those that they had, and spread them over what is new below."""
+        spread = Spread(specs_after(plan, change))
+        spread.entries, spread._seen = dict(self.entries), set(self._seen)
+        for number, spec in change.changed:
+            if number in self.entries:
+                prefix, root, path = self.entries[number]
+                for key, edge in zip(spec.keys, spec.edges, strict=True):
+                    spread.add(edge, prefix, root, (*path, key))
+        return spread
+
     def _check(self, number: int, spec: NodeSpec, first: Entry, second: Entry) -> None:
         has_arrays = any(e is ARRAY for e in spec.edges)
         if spec.kind is not VARIABLE and not has_arrays:
@@ -256,9 +267,7 @@ def place_result(
     """
     change = result.change
     leaves = broadcast_over(out_prefix, change.treedef, "the output")
-    after = Spread(specs_after(plan, change))
-    for number, entry in before.entries.items():
-        after.add(number, *entry)
+    after = before.after(plan, change)
     for edge, prefix, name in zip(change.edges, leaves, output_names(change), strict=True):
         after.settled = change.known if settled or prefix is None else 0
         after.add(edge, prefix, name)

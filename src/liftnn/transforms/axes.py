@@ -87,20 +87,20 @@ def find_bad_input(
         return f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
 
     done, option, each = _WORDS.get(transform, _WORDS["vmap"])
-    sizes: dict[int, str] = {} if size is None else {size: option}
+    sizes: dict[int, Callable[[], str]] = {} if size is None else {size: lambda: option}
     for i, (x, axis) in enumerate(zip((*values, *arrays), (*axes[0], *axes[1]), strict=True)):
         if axis is None:
             continue
-        for shape in map(np.shape, jax.tree.leaves(x)):
+        for shape in map(np.shape, [x] if isinstance(x, jax.Array) else jax.tree.leaves(x)):
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
                     f"{name(i)} cannot be {done} over axis {axis}: its shape is {shape}.",
                     remedy or f"Give it another axis in `in_axes`, or None to share it between the {each}.",
                 )
             if shape[axis] not in sizes:
-                sizes[shape[axis]] = f"axis {axis} of {name(i)}"
+                sizes[shape[axis]] = lambda i=i, axis=axis: f"axis {axis} of {name(i)}"
     if len(sizes) > 1:
-        found = list_paths(f"{n}: {where}" for n, where in sizes.items())
+        found = list_paths(f"{n}: {where()}" for n, where in sizes.items())
         return errors.ArgumentError(
             f"The arguments of {transform} have different sizes along their {done} axes:\n{found}",
             remedy or f"Give them the same size, or None in `in_axes` to what all {each} share.",
