@@ -29,7 +29,7 @@ test: $(VENV)/.test
 slow: $(VENV)/.test
 	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
 	  tests/lifting/test_conformance.py $(ARGS)
-	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/lifting/test_state_machine.py $(ARGS)
+	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/programs/test_state_machine.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ import hypothesis
 import jax
 import pytest
 
-from liftnn.graph import frames
+from liftnn.variables import frames
 
 hypothesis.settings.register_profile(
     "quick",

@@ -16,8 +16,12 @@ FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
 LAYERS = (
     ("errors.py", "trees.py", "tracebacks.py"),
     ("filters.py",),
+    ("variables/",),
     ("graph/",),
+    ("modules/",),
     ("lifting/",),
+    ("axes/", "derivatives/"),
+    ("loops/", "programs/"),
     ("transforms/",),
     ("rngs.py", "optim.py", "metrics.py", "nn/", "checkpoint.py", "summary.py", "sharding.py"),
     ("testing.py",),

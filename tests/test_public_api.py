@@ -12,7 +12,7 @@ import pytest
 
 import liftnn
 from liftnn import errors, filters
-from liftnn.graph import variable_types
+from liftnn.variables import variable_types
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import liftnn
-from liftnn.graph import frames
+from liftnn.variables import frames
 from tests.same import assert_same, has_tracer
 from tests.transforms.modules import Affine, Holder
 

@@ -1,5 +1,9 @@
 """liftnn: graph-aware wrappers over JAX's transforms, for stateful neural-network modules."""
 
+from liftnn.axes.axis_metadata import PARTITION_NAME as PARTITION_NAME
+from liftnn.axes.prefix import StateAxes as StateAxes
+from liftnn.axes.state_sharding import StateSharding as StateSharding
+from liftnn.derivatives.selection import DiffState as DiffState
 from liftnn.errors import (
     AliasingError as AliasingError,
     ArgumentError as ArgumentError,
@@ -28,49 +32,14 @@ from liftnn.graph.graphdef import (
     split as split,
     state as state,
 )
-from liftnn.graph.module import (
-    Module as Module,
-)
-from liftnn.graph.state import (
-    State as State,
-)
-from liftnn.graph.variable import (
-    Variable as Variable,
-)
-from liftnn.graph.variable_types import (
-    BatchStat as BatchStat,
-    Cache as Cache,
-    Empty as Empty,
-    Intermediate as Intermediate,
-    MetricState as MetricState,
-    OptState as OptState,
-    Param as Param,
-    Perturbation as Perturbation,
-    RngCount as RngCount,
-    RngKey as RngKey,
-    RngState as RngState,
-)
-from liftnn.graph.verbs import (
-    clone as clone,
-    find_shared as find_shared,
-    iter_graph as iter_graph,
-    pop as pop,
-    replace_all as replace_all,
-    update as update,
-)
 from liftnn.lifting.lift import (
     lift as lift,
-)
-from liftnn.lifting.loop_axes import (
-    Carry as Carry,
-)
-from liftnn.lifting.prefix import (
-    StateAxes as StateAxes,
 )
 from liftnn.lifting.result import (
     Plan as Plan,
     Result as Result,
 )
+from liftnn.loops.loop_axes import Carry as Carry
 from liftnn.metrics import (
     Accuracy as Accuracy,
     Average as Average,
@@ -78,6 +47,15 @@ from liftnn.metrics import (
     MultiMetric as MultiMetric,
     Statistics as Statistics,
     Welford as Welford,
+)
+from liftnn.modules.module import Module as Module
+from liftnn.modules.verbs import (
+    clone as clone,
+    find_shared as find_shared,
+    iter_graph as iter_graph,
+    pop as pop,
+    replace_all as replace_all,
+    update as update,
 )
 from liftnn.nn import initializers as initializers
 from liftnn.nn.activations import (
@@ -165,9 +143,6 @@ from liftnn.sharding import (
 from liftnn.transforms.associative_scan import (
     associative_scan as associative_scan,
 )
-from liftnn.transforms.axis_metadata import (
-    PARTITION_NAME as PARTITION_NAME,
-)
 from liftnn.transforms.branches import (
     cond as cond,
     switch as switch,
@@ -222,23 +197,32 @@ from liftnn.transforms.remat import (
 from liftnn.transforms.scan import (
     scan as scan,
 )
-from liftnn.transforms.selection import (
-    DiffState as DiffState,
-)
 from liftnn.transforms.shape import (
     eval_shape as eval_shape,
 )
 from liftnn.transforms.shard_map import (
     shard_map as shard_map,
 )
-from liftnn.transforms.state_sharding import (
-    StateSharding as StateSharding,
-)
 from liftnn.transforms.vjp import (
     vjp as vjp,
 )
 from liftnn.transforms.vmap import (
     vmap as vmap,
+)
+from liftnn.variables.state import State as State
+from liftnn.variables.variable import Variable as Variable
+from liftnn.variables.variable_types import (
+    BatchStat as BatchStat,
+    Cache as Cache,
+    Empty as Empty,
+    Intermediate as Intermediate,
+    MetricState as MetricState,
+    OptState as OptState,
+    Param as Param,
+    Perturbation as Perturbation,
+    RngCount as RngCount,
+    RngKey as RngKey,
+    RngState as RngState,
 )
 
 __version__ = "0.1.0"

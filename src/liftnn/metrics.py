@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from liftnn import errors
-from liftnn.graph.module import Module
-from liftnn.graph.variable_types import MetricState
+from liftnn.modules.module import Module
+from liftnn.variables.variable_types import MetricState
 
 
 class Metric(Module):

@@ -12,14 +12,14 @@ import optax
 
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
-from liftnn.graph import frames
-from liftnn.graph.metadata import SHARDING_NAMES, Metadata, holds_nodes
-from liftnn.graph.module import Module
-from liftnn.graph.state import State, mismatch
-from liftnn.graph.variable import Variable, make_variable
-from liftnn.graph.variable_types import OptState, Param
-from liftnn.graph.verbs import find_variables
+from liftnn.modules.module import Module
+from liftnn.modules.verbs import find_variables
 from liftnn.trees import Path, key_of
+from liftnn.variables import frames
+from liftnn.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
+from liftnn.variables.state import State, mismatch
+from liftnn.variables.variable import Variable, make_variable
+from liftnn.variables.variable_types import OptState, Param
 
 
 class Optimizer(Module):

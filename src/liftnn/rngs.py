@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn.filters import Filter, Predicate, to_predicate
 from liftnn.graph.graphdef import GraphDef
-from liftnn.graph.module import Module
-from liftnn.graph.operators import unwrap
-from liftnn.graph.state import State
-from liftnn.graph.variable_types import RngCount, RngKey
-from liftnn.graph.verbs import iter_graph
-from liftnn.lifting.configure import MISSING
+from liftnn.modules.module import Module
+from liftnn.modules.verbs import iter_graph
 from liftnn.tracebacks import boundary
+from liftnn.transforms.configure import MISSING
 from liftnn.trees import Path, is_argument_array
+from liftnn.variables.operators import unwrap
+from liftnn.variables.state import State
+from liftnn.variables.variable_types import RngCount, RngKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,10 +14,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from liftnn.graph.graphdef import state
 from liftnn.graph.kinds import is_object
-from liftnn.graph.metadata import SHARDING_NAMES, Annotated
-from liftnn.graph.state import State
-from liftnn.graph.variable import Variable
 from liftnn.tracebacks import boundary
+from liftnn.variables.metadata import SHARDING_NAMES, Annotated
+from liftnn.variables.state import State
+from liftnn.variables.variable import Variable
 
 Rules = Mapping[str, str | Sequence[str] | None]
 

@@ -20,7 +20,7 @@ from liftnn.graph.description import (
 )
 from liftnn.graph.graphdef import walk_tree
 from liftnn.graph.kinds import MODULE, TUPLE
-from liftnn.graph.static import Static
+from liftnn.variables.static import Static
 
 
 def make_model():

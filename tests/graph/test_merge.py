@@ -10,9 +10,9 @@ from tests.alike import find_difference
 from tests.strategies import Frozen, Node
 
 import liftnn
-from liftnn.graph import frames
 from liftnn.graph.graphdef import walk_tree
 from liftnn.graph.merge import merge_all, own_value, set_frozen_arrays
+from liftnn.variables import frames
 
 
 @jax.tree_util.register_pytree_node_class

@@ -11,16 +11,17 @@ Nodes are numbered in the order in which a depth-first walk meets them. A node's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
 from liftnn.graph.kinds import VARIABLE, NodeKind
-from liftnn.graph.static import Static
 from liftnn.trees import Path, key_of
+from liftnn.variables.static import Static
 
 Edge = Any
+T = TypeVar("T")
 
 
 class _Sentinel:
@@ -209,6 +210,28 @@ def find_all_paths(description: Description) -> dict[int, list[Path]]:
 
     walk_specs(description, enter, lambda *_: None)
     return paths
+
+
+def first_paths(specs: Sequence[NodeSpec], starts: Iterable[tuple[Edge, T]]) -> dict[int, tuple[T, Path]]:
+    """How each node is reached first, going from one start after the other into all that is below.
+
+    Args:
+      specs: Node specs by number.
+      starts: Pairs of an edge and what to note for it.
+
+    Returns:
+      By number, what was noted for the start, and the path from there.
+    """
+    found: dict[int, tuple[T, Path]] = {}
+    for edge, start in starts:
+        stack: list[tuple[Edge, Path]] = [(edge, ())]
+        while stack:
+            number, path = stack.pop()
+            if type(number) is int and number not in found:
+                found[number] = (start, path)
+                spec = specs[number]
+                stack += [(e, (*path, k)) for k, e in zip(spec.keys, spec.edges, strict=True)][::-1]
+    return found
 
 
 def static_of(edge: Edge) -> Any:

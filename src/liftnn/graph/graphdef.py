@@ -9,19 +9,19 @@ import jax
 
 from liftnn import errors
 from liftnn.filters import Filter, first_match, to_predicates
-from liftnn.graph import frames
 from liftnn.graph.description import Description, Leaf
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import merge_all
-from liftnn.graph.metadata import Metadata, adopt
-from liftnn.graph.printing import call, mapping
-from liftnn.graph.state import State, left_over, mismatch
-from liftnn.graph.type_variables import Tree
-from liftnn.graph.variable import Variable, set_metadata_past_checks
 from liftnn.graph.views import describe_difference, render_edge
 from liftnn.graph.walk import Walk
 from liftnn.tracebacks import boundary
 from liftnn.trees import Path, format_path, key_of, list_paths
+from liftnn.variables import frames
+from liftnn.variables.metadata import Metadata, adopt
+from liftnn.variables.printing import call, mapping
+from liftnn.variables.state import State, left_over, mismatch
+from liftnn.variables.type_variables import Tree
+from liftnn.variables.variable import Variable, set_metadata_past_checks
 
 X = TypeVar("X")
 

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import jax
 
 from liftnn import errors
-from liftnn.graph.metadata import Metadata
-from liftnn.graph.static import SIMPLE_TYPES, Static
-from liftnn.graph.variable import Variable, make_variable, set_metadata_past_checks
-from liftnn.graph.watch import end_watches
 from liftnn.trees import ARRAY_TYPES, is_array, key_of
+from liftnn.variables.metadata import Metadata
+from liftnn.variables.static import SIMPLE_TYPES, Static
+from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks
+from liftnn.variables.watch import end_watches
 
 T = TypeVar("T")
 

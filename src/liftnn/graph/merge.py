@@ -17,9 +17,9 @@ from liftnn.graph.description import (
     static_of,
 )
 from liftnn.graph.kinds import PYTREE, VARIABLE
-from liftnn.graph.static import Static
-from liftnn.graph.variable import make_variable, set_value_past_hooks
 from liftnn.trees import Key
+from liftnn.variables.static import Static
+from liftnn.variables.variable import make_variable, set_value_past_hooks
 
 
 class Given(NamedTuple):

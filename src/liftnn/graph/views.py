@@ -7,10 +7,10 @@ from typing import Any
 
 from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, root_paths, static_of
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
-from liftnn.graph.metadata import Metadata
-from liftnn.graph.printing import MAX_DEPTH, call, mapping
-from liftnn.graph.static import static_key
 from liftnn.trees import Path, format_path
+from liftnn.variables.metadata import Metadata
+from liftnn.variables.printing import MAX_DEPTH, call, mapping
+from liftnn.variables.static import static_key
 
 
 def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0) -> str:

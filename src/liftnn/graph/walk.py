@@ -8,12 +8,10 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn.graph import frames
-from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
+from liftnn.graph.description import ARRAY as ARRAY_EDGE, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
     FLOAT,
-    MODULE,
     PYTREE,
     SIMPLE,
     STATIC,
@@ -22,12 +20,11 @@ from liftnn.graph.kinds import (
     classify,
     kind_by_type,
 )
-from liftnn.graph.static import NotImmutableError, Static, immutable_key
-from liftnn.graph.variable import Variable
 from liftnn.trees import Key, Path, format_path
+from liftnn.variables.static import NotImmutableError, Static, immutable_key
 
 
-class _Open:
+class OpenNode:
     """A node whose children are being walked."""
 
     __slots__ = ("arrays", "children", "edges", "extra", "keys", "kind", "number", "type")
@@ -74,7 +71,7 @@ class Walk:
         Raises:
           StructureError: If something in it cannot be part of a module; the message names its path.
         """
-        top = _Open(-1, STATIC, object, None, (), (value,))
+        top = OpenNode(-1, STATIC, object, None, (), (value,))
         stack = [top]
         try:
             while True:
@@ -100,7 +97,7 @@ class Walk:
         """A path from the start of the current visit, in words."""
         return format_path(path, self.root)
 
-    def _walk_children(self, node: _Open) -> _Open | None:
+    def _walk_children(self, node: OpenNode) -> OpenNode | None:
         """Appends edges until the children are done (None) or one must be walked first (that one)."""
         edges, children = node.edges, node.children
         for position in range(len(edges), len(children)):
@@ -128,7 +125,7 @@ class Walk:
                     return deeper
         return None
 
-    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, _Open | None]:
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
         """The number of a node, and the opened node if it has not been walked yet."""
         number = self.numbers.get(id(child))
         if number is not None and self.specs[number] is not None:
@@ -143,7 +140,7 @@ class Walk:
                 return number, None
         extra, keys, children = kind.open(child)
         self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
-        return number, _Open(number, kind, cls, extra, keys, children)
+        return number, OpenNode(number, kind, cls, extra, keys, children)
 
     def _static(self, value: Any) -> Static:
         """The edge of a static value that is not of a simple type; many layers share one, whose key takes long."""
@@ -161,7 +158,7 @@ class Walk:
         self.arrays.append([])
         return number
 
-    def _check_can_be_built(self, node: _Open) -> None:
+    def _check_can_be_built(self, node: OpenNode) -> None:
         """Refuses a cycle of frozen nodes alone: each would have to be built before the other."""
         if node.kind.frozen and any(type(e) is int and self.specs[e] is _OPENED_FROZEN for e in node.edges):
             raise errors.StructureError(
@@ -173,7 +170,7 @@ class Walk:
     def _close_variable(self, number: int) -> None:
         """Called when a Variable without children is done."""
 
-    def _close(self, node: _Open) -> None:
+    def _close(self, node: OpenNode) -> None:
         """Called when all children of a node have their edges."""
         self.specs[node.number] = NodeSpec(
             node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges)
@@ -183,7 +180,7 @@ class Walk:
             self.frozen.append(node.number)
 
 
-def _keys(stack: list[_Open]) -> Path:
+def _keys(stack: list[OpenNode]) -> Path:
     """The keys that lead from the start of a walk to the child, or node, that it is at."""
     keys = [node.keys[len(node.edges) - 1] for node in stack[1:-1]]
     last = stack[-1]
@@ -194,10 +191,6 @@ _OPENED = NodeSpec(STATIC, object, None, (), ())
 """Stands for the spec of a node while its children are walked."""
 _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 """The same for a frozen node."""
-
-
-_PASSED = object()
-"""In place of the static extra of a known node that is passed by: only some of its children are walked."""
 
 
 def _static(value: Any) -> Static:
@@ -230,182 +223,3 @@ def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
         return Static(value)
     except (NotImmutableError, RecursionError):  # nested too deep to be compared in one go: node by node then
         return None
-
-
-class Rewalk(Walk):
-    """The walk after a call: what has become of objects that were numbered before it.
-
-    Known objects keep their numbers. A known node that is as it was contributes nothing; of one that changed, the
-    unchanged parts become `KEEP`.
-
-    Args:
-      before: The walk, or merge, before the call.
-      owner: The frame in which the call ran: nothing else may be attached.
-      returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
-      paths: Gives the path of a known node, for messages.
-    """
-
-    def __init__(self, before: Any, owner: Any, returned: Sequence[bool] | None, paths: Any):
-        super().__init__()
-        self.before = before
-        self.owner = owner
-        self.returned = returned
-        self.paths = paths
-        self.known = len(before.objects)
-        self.objects = list(before.objects)
-        self.numbers = {id(x): i for i, x in enumerate(self.objects)}
-        self.specs = [None] * self.known
-        self.arrays = [[] for _ in self.objects]
-        self.changed: set[int] = set()
-        self._start: int | None = None
-        """The known object that is being visited."""
-
-    def visit_known(self) -> None:
-        """Walks the known objects that have not been reached yet."""
-        for number in range(self.known):
-            if self.specs[number] is None:
-                self._start = number
-                self.visit(self.objects[number])
-        self._replace_frozen()
-
-    def _where(self, path: Path) -> str:
-        if self._start is None:
-            return super()._where(path)
-        root, start = self.paths(self._start)
-        return format_path((*start, *path), root)
-
-    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, _Open | None]:
-        number = self.numbers.get(id(child))
-        if number is not None and number < self.known and self.specs[number] is None:
-            rest = self._pass(number, cls, child)
-            if rest is not None:
-                return number, _Open(number, kind, cls, _PASSED, *zip(*rest, strict=True)) if rest else None
-        if number is None:
-            copy = frames.known_here(child)  # a captured object stands where its copy belongs
-            if id(copy) in self.numbers:
-                child = copy
-            else:
-                self._check_owner(kind, child)
-        elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
-            del self.numbers[id(child)]  # changed in place: on the outside it will be a new one
-        return super()._enter(kind, cls, child)
-
-    def _pass(self, number: int, cls: type, child: Any) -> list[tuple[Key, Any]] | None:
-        """Passes by a known object that is as the merge has left it, which takes less than to walk it.
-
-        Returns:
-          Those of its children, with their keys, that are still to be walked. None if it is to be walked itself.
-        """
-        if self._pass_variable(number, child):
-            return []
-        spec, given = self.before.specs[number], self.before.children.get(number)
-        if given is None or cls is not spec.type or (self.returned is not None and self.returned[number]):
-            return None
-        extra, keys, children = spec.kind.open(child)
-        if keys != spec.keys or extra != spec.extra or not all(map(_is, children, given)):
-            return None
-        pairs = list(zip(spec.edges, keys, children, strict=True))
-        if any(type(edge) is Static and edge != self._static(x) for edge, _, x in pairs):
-            return None
-        self.specs[number] = spec
-        return [
-            (key, x)
-            for edge, key, x in pairs
-            if type(edge) is int and self.specs[edge] is None and not self._pass_variable(edge, x)
-        ]
-
-    def _pass_variable(self, number: int, x: Any) -> bool:
-        """Passes by a known Variable that has the metadata that it had; whether it did."""
-        spec: NodeSpec = self.before.specs[number]
-        if type(x) is not spec.type or spec.kind is not VARIABLE or x._metadata is not spec.extra:
-            return False
-        self.specs[number] = spec
-        return True
-
-    def _replace_frozen(self) -> None:
-        """A frozen node that must be built anew changes every node that holds it."""
-        known = [spec for spec in self.specs[: self.known] if spec is not None]  # all are walked by now
-        for i in find_holders(known, self.changed):
-            self.specs[i] = keep_leaves(known[i])
-            self.changed.add(i)
-
-    def _check_owner(self, kind: NodeKind, child: Any) -> None:
-        """Asks for an object of an outer frame that is no input yet; refuses one of a trace that is over."""
-        if kind is VARIABLE or kind is MODULE:
-            owner = child._owner
-            if isinstance(owner, frames.Frame) and owner is not self.owner:
-                if frames.frames_up_to(child) is not None:
-                    raise frames.Missing([child])
-                raise errors.StructureError(
-                    f"A {type(child).__name__} that was made in a call which is over was put here or returned.",
-                    "Return it from that call, or attach it to a module that was an argument there.",
-                )
-
-    def _pytree_changed(self, number: int, child: Any) -> bool:
-        old = self.before.pytree_children.get(number)
-        if old is None:
-            return False
-        new = jax.tree.leaves(child, is_leaf=lambda y: y is not child)
-        return len(new) != len(old) or any(a is not b for a, b in zip(new, old, strict=True))
-
-    def _close_variable(self, number: int) -> None:
-        if number < self.known and self.specs[number] != self.before.specs[number]:
-            self.changed.add(number)
-
-    def _close(self, node: _Open) -> None:
-        if node.extra is _PASSED:
-            return
-        number = node.number
-        if number >= self.known:
-            super()._close(node)
-            return
-        old: NodeSpec = self.before.specs[number]
-        old_arrays = self.before.arrays[number]
-        spec = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
-        self.specs[number] = spec
-        must_return = self.returned is not None and self.returned[number] and bool(old_arrays)
-        same_arrays = len(old_arrays) == len(node.arrays) and all(map(_is, old_arrays, node.arrays))
-        if spec == old and same_arrays and not must_return:
-            return
-        if node.kind.frozen:
-            if spec != old:
-                raise errors.StructureError(
-                    f"A {node.type.__name__} was changed in place.",
-                    "Assign a new one to the attribute instead.",
-                )
-            if not must_return:
-                return
-        self.changed.add(number)
-        kept = {} if must_return else _places(old, old_arrays)
-        edges, arrays, at = [], [], iter(node.arrays)
-        for key, edge in zip(spec.keys, spec.edges, strict=True):
-            array = next(at) if edge is ARRAY_EDGE else None
-            if type(edge) is not int and key in kept and kept[key][0] == edge and kept[key][1] is array:
-                edges.append(KEEP)
-                continue
-            edges.append(edge)
-            if edge is ARRAY_EDGE:
-                arrays.append(array)
-        self.specs[number] = spec._replace(edges=tuple(edges))
-        self.arrays[number] = arrays
-
-
-def _is(a: Any, b: Any) -> bool:
-    return a is b
-
-
-def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
-    """The edge, and the array if it is one, at each key of a node."""
-    at = iter(arrays)
-    return {k: (e, next(at) if e is ARRAY_EDGE else None) for k, e in zip(spec.keys, spec.edges, strict=True)}
-
-
-def changed_value(variable: Variable[Any], given: Any) -> bool:
-    """Whether a Variable holds something else than the value it was given."""
-    value = variable._value
-    if value is given.value:
-        if given.leaves is None:
-            return False
-        leaves, treedef = jax.tree.flatten(value)
-        return treedef != given.treedef or not all(map(_is, leaves, given.leaves))
-    return True

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Concatenate, Generic, ParamSpec, Self, overload
 
-from liftnn.graph.type_variables import P, R
+from liftnn.variables.type_variables import P, R
 
 Q = ParamSpec("Q")
 

@@ -12,12 +12,11 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.merge import Change
-from liftnn.graph.static import Static
-from liftnn.graph.variable import Variable
-from liftnn.lifting.places import paths_after
-from liftnn.lifting.prefix import output_names
+from liftnn.lifting.after import output_names, paths_after
 from liftnn.lifting.result import Plan
 from liftnn.trees import format_path
+from liftnn.variables.static import Static
+from liftnn.variables.variable import Variable
 
 _ATOMS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
 _MOST = 1000
@@ -39,9 +38,9 @@ def check_static_values(plan: Plan, change: Change) -> None:
         return
     after = paths_after(plan, change)
     for number, spec in (*change.changed, *enumerate(change.new, change.known)):
-        entry = after.entries[number]
+        root, path = after[number]
         for i in _holding(spec.edges):
-            raise _error(format_path((*entry.path, spec.keys[i]), entry.root), spec.edges[i].value)
+            raise _error(format_path((*path, spec.keys[i]), root), spec.edges[i].value)
     for i in _holding(change.edges):
         raise _error(output_names(change)[i], change.edges[i].value)
 

@@ -12,22 +12,22 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from liftnn import errors
-from liftnn.graph import frames
 from liftnn.graph.description import ARRAY, Description
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
-from liftnn.graph.module import Module
-from liftnn.graph.static import Static
-from liftnn.graph.type_variables import P, R
-from liftnn.graph.variable import Variable
 from liftnn.graph.walk import Walk
 from liftnn.lifting.bindable import Bindable
 from liftnn.lifting.capture import Ways, find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
+from liftnn.modules.module import Module
 from liftnn.tracebacks import hide_frames
 from liftnn.trees import Path, is_argument_array, is_array, key_of
+from liftnn.variables import frames
+from liftnn.variables.static import Static
+from liftnn.variables.type_variables import P, R
+from liftnn.variables.variable import Variable
 
 Bind = Callable[..., PureCall]
 Finish = Callable[[Any, Any], Any]

@@ -8,17 +8,17 @@ from typing import Any, Protocol
 import jax
 
 from liftnn import errors
-from liftnn.graph import frames
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
-from liftnn.graph.static import Static
-from liftnn.graph.variable import Variable
-from liftnn.graph.walk import Rewalk, changed_value
+from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.capture import containers_kept
 from liftnn.lifting.escape import check_static_values
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.values import decode, encode
 from liftnn.trees import Path, is_argument_array, is_array, key_of
+from liftnn.variables import frames
+from liftnn.variables.static import Static
+from liftnn.variables.variable import Variable
 
 PureCall = Callable[[Sequence[Any], Sequence[Any]], Result]
 

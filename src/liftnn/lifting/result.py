@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from liftnn.graph.description import ARRAY, Description, find_all_paths, root_paths
+from liftnn.graph.description import ARRAY, Description, find_all_paths, first_paths, root_paths
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, merge_all
-from liftnn.graph.metadata import Metadata
 from liftnn.trees import Path, format_path
+from liftnn.variables.metadata import Metadata
 
 STORED, CAPTURED, PINNED = 2, 3, 4
 """Positions in the tree that is split: the arguments stored in a partial, and what the function captures."""
@@ -215,16 +215,8 @@ class Plan:
         Returns:
           The path from the leaf by number of the node.
         """
-        found: dict[int, Path] = {}
-        for leaf in leaves:
-            stack: list[tuple[Any, Path]] = [(self.graph.edges[leaf], ())]
-            while stack:
-                number, path = stack.pop()
-                if type(number) is int and number not in found:
-                    found[number] = path
-                    spec = self.graph.specs[number]
-                    stack += [(e, (*path, k)) for k, e in zip(spec.keys, spec.edges, strict=True)][::-1]
-        return found
+        starts = [(self.graph.edges[leaf], None) for leaf in leaves]
+        return {number: path for number, (_, path) in first_paths(self.graph.specs, starts).items()}
 
     def parts_of(self, leaf: int) -> list[tuple[Path, int | None, int | None]]:
         """The Variables and bare arrays that one leaf of the arguments reaches, in attribute order.

@@ -8,8 +8,8 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
-from liftnn.graph.static import Static
 from liftnn.trees import is_argument_array
+from liftnn.variables.static import Static
 
 
 class Opaque:

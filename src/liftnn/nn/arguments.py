@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from liftnn import errors
-from liftnn.graph.variable_types import Param
 from liftnn.nn.initializers import Initializer
 from liftnn.rngs import Rngs
+from liftnn.variables.variable_types import Param
 
 Axes = int | Sequence[int]
 

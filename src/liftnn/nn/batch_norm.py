@@ -12,12 +12,12 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from liftnn import errors
-from liftnn.graph.module import Module
-from liftnn.graph.variable_types import BatchStat
+from liftnn.modules.module import Module
 from liftnn.nn import dtypes, initializers
 from liftnn.nn.arguments import check_features, new_param, normalize_axes
 from liftnn.nn.moments import moments, normalize
 from liftnn.rngs import Rngs
+from liftnn.variables.variable_types import BatchStat
 
 
 class BatchNorm(Module):

@@ -12,7 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from liftnn import errors
-from liftnn.graph.module import Module
+from liftnn.modules.module import Module
 from liftnn.nn import dtypes, initializers
 from liftnn.nn.arguments import add_bias, as_tuple, check_mask, new_param
 from liftnn.nn.conv import masked

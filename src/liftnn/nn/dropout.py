@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from liftnn import errors
-from liftnn.graph.module import Module
+from liftnn.modules.module import Module
 from liftnn.rngs import Rngs, RngStream
 
 

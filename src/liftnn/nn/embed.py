@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from liftnn import errors
-from liftnn.graph.module import Module
+from liftnn.modules.module import Module
 from liftnn.nn import dtypes, initializers
 from liftnn.nn.arguments import check_features, given, new_param
 from liftnn.rngs import Rngs

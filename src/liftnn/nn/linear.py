@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from liftnn.graph.module import Module
+from liftnn.modules.module import Module
 from liftnn.nn import dtypes, initializers
 from liftnn.nn.arguments import add_bias, check_features, given, new_param
 from liftnn.rngs import Rngs

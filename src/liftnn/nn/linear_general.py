@@ -13,7 +13,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from liftnn import errors
-from liftnn.graph.module import Module
+from liftnn.modules.module import Module
 from liftnn.nn import dtypes, initializers
 from liftnn.nn.arguments import as_tuple, given, new_param, normalize_axes
 from liftnn.nn.linear import default_bias_init, default_kernel_init

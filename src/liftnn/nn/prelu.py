@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from liftnn.graph.module import Module
-from liftnn.graph.variable_types import Param
+from liftnn.modules.module import Module
 from liftnn.nn import dtypes
+from liftnn.variables.variable_types import Param
 
 
 class PReLU(Module):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from liftnn import errors
-from liftnn.graph.module import Module
+from liftnn.modules.module import Module
 from liftnn.rngs import Rngs
 
 

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.graph import frames
 from liftnn.graph.graphdef import GraphDef, merge, split
 from liftnn.graph.kinds import is_object
-from liftnn.graph.state import State
 from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import at_line, boundary
 from liftnn.trees import format_path, is_argument_array, is_array, key_of, list_paths
+from liftnn.variables import frames
+from liftnn.variables.state import State
 
 
 @boundary

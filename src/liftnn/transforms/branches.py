@@ -8,15 +8,15 @@ from typing import Any, TypeVarTuple
 import jax
 
 from liftnn import errors
-from liftnn.graph.module import Module
-from liftnn.graph.operators import unwrap
-from liftnn.graph.type_variables import R
-from liftnn.lifting.complete import Completion
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.loops.complete import Completion
+from liftnn.loops.functions import TracedOnce, hold_functions
+from liftnn.modules.module import Module
 from liftnn.tracebacks import boundary
-from liftnn.transforms.functions import TracedOnce, hold_functions
+from liftnn.variables.operators import unwrap
+from liftnn.variables.type_variables import R
 
 Operands = TypeVarTuple("Operands")
 

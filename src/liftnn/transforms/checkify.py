@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from liftnn.lifting.configure import keeps_arguments
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan, Result
+from liftnn.transforms.configure import keeps_arguments
 
 
 @keeps_arguments

@@ -8,14 +8,14 @@ from typing import Any, Concatenate, Protocol, TypeVar, cast, overload
 import jax
 
 from liftnn import errors
-from liftnn.graph.type_variables import P, R
-from liftnn.lifting.configure import Given, configurable
+from liftnn.derivatives.directions import describe, fill, read
+from liftnn.derivatives.outputs import in_words
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
+from liftnn.transforms.configure import Given, configurable
 from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_derivatives
-from liftnn.transforms.directions import describe, fill, read
-from liftnn.transforms.outputs import in_words
+from liftnn.variables.type_variables import P, R
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
 

@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.graph import frames
+from liftnn.derivatives.directions import Like, describe
+from liftnn.derivatives.outputs import Outputs
+from liftnn.derivatives.picked import Picked
+from liftnn.derivatives.selection import DiffState, Selection
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import Change
-from liftnn.graph.type_variables import P, R
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
-from liftnn.lifting.signature import select
-from liftnn.transforms.directions import Like, describe
+from liftnn.programs.signature import select
 from liftnn.transforms.late_rule import without_captures
-from liftnn.transforms.outputs import Outputs
-from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import DiffState, Selection
 from liftnn.trees import is_array, list_paths
+from liftnn.variables import frames
+from liftnn.variables.type_variables import P, R
 
 
 class CustomRule(Lifted[P, R]):

@@ -8,26 +8,18 @@ from typing import Any, Concatenate, Protocol, overload
 import jax
 
 from liftnn import errors
-from liftnn.graph.description import Description
-from liftnn.graph.static import Static
-from liftnn.graph.type_variables import P, R
-from liftnn.lifting.configure import Given, configurable
-from liftnn.lifting.escape import holds_tracer
-from liftnn.lifting.lift import take_apart, values_of
+from liftnn.derivatives.directions import read
+from liftnn.derivatives.outputs import in_words
+from liftnn.derivatives.perturbed import Perturbed
+from liftnn.derivatives.residuals import Residuals, keep
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
-from liftnn.transforms.custom_rule import (
-    CustomRule,
-    Signature,
-    outputs_of,
-    without_derivatives,
-)
-from liftnn.transforms.directions import read
+from liftnn.transforms.configure import Given, configurable
+from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_derivatives
 from liftnn.transforms.late_rule import without_captures
-from liftnn.transforms.outputs import in_words
-from liftnn.transforms.perturbed import Perturbed
-from liftnn.trees import Path, list_paths
+from liftnn.trees import list_paths
+from liftnn.variables.type_variables import P, R
 
 
 class GivesCustomVjp(Protocol[Given]):
@@ -160,26 +152,6 @@ class CustomVjp(CustomRule[P, R]):
         return call
 
 
-class Residuals:
-    """Residuals, and the arguments without derivatives, on their way to the backward pass: a pytree of arrays.
-
-    Args:
-      graph: Their structure.
-      values: The values of their Variables.
-      arrays: Their bare arrays.
-    """
-
-    def __init__(self, graph: Description, values: list[Any], arrays: list[Any]):
-        self.graph = graph
-        self.values = values
-        self.arrays = arrays
-
-
-jax.tree_util.register_pytree_node(
-    Residuals, lambda x: ((x.values, x.arrays), x.graph), lambda graph, parts: Residuals(graph, *parts)
-)
-
-
 def _run_forward(
     rule: CustomVjp[..., Any],
     signature: Signature,
@@ -207,23 +179,11 @@ def _run_forward(
             )
         out, residuals = returned
         tree = ((*(args[i] for i in signature.nondiff), residuals), {})
-        graph, objects, arrays = take_apart(tree, _static_leaf)
-        kept.append(Residuals(graph, values_of(Plan(graph), objects), arrays))
+        kept.append(keep(tree))
         return out
 
     result = rule.purify_rule(signature.plan, run, forward)(values, arrays)
     return signature.agreed("fwd", result), kept[0]
-
-
-def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:
-    """The edge of a residual that is neither array nor module."""
-    if holds_tracer(leaf):
-        raise errors.StructureError(
-            f"The residuals of fwd have a {type(leaf).__name__} that holds an array, which a static value cannot "
-            "carry to bwd.",
-            "Return arrays, modules, States, or trees of them as residuals.",
-        )
-    return Static(leaf)
 
 
 def _run_backward(

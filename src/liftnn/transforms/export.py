@@ -12,12 +12,12 @@ import jax
 import jax.export as jax_export
 
 from liftnn import errors
-from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Call
+from liftnn.modules.portable import by_name
+from liftnn.programs.jitted import Jitted
 from liftnn.tracebacks import boundary
 from liftnn.transforms.constants import Own
 from liftnn.transforms.exported import MARK, Contents, Exported
-from liftnn.transforms.jit import Jitted
 
 
 @boundary

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from liftnn import errors
-from liftnn.graph import frames
 from liftnn.graph.description import Description, find_all_paths
-from liftnn.graph.portable import by_name
 from liftnn.lifting.lift import Lifted, Options, StaticArgument
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result, name_argument
+from liftnn.modules.portable import by_name
+from liftnn.programs.donation import deleted_error, unshare
+from liftnn.programs.stages import check_structure
 from liftnn.tracebacks import boundary
-from liftnn.transforms.donation import deleted_error, unshare
-from liftnn.transforms.stages import check_structure
 from liftnn.trees import list_paths
+from liftnn.variables import frames
 
 MARK = b"liftnn exported function 1\n"
 """What every file starts with: the format and its version; then come a checksum and what pickle wrote."""

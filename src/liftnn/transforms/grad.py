@@ -8,15 +8,15 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.derivatives.outputs import check_pair
+from liftnn.derivatives.selection import ArgNums, DiffState, Selection, parse_argnums
 from liftnn.filters import Filter
 from liftnn.graph.description import ARRAY
-from liftnn.graph.variable_types import Param
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.transforms.gradient_types import gives_gradient, gives_value_and_gradient
-from liftnn.transforms.outputs import check_pair
-from liftnn.transforms.selection import ArgNums, DiffState, Selection, parse_argnums
+from liftnn.variables.variable_types import Param
 
 
 @gives_gradient

@@ -12,14 +12,14 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, over
 import jax
 from jax.typing import ArrayLike
 
-from liftnn.graph.module import Module
-from liftnn.graph.state import State
-from liftnn.graph.type_variables import Aux, Out, P, R
-from liftnn.graph.variable import Variable
+from liftnn.derivatives.selection import ArgNums, DiffState
 from liftnn.lifting.bindable import Q
-from liftnn.lifting.configure import Given, configurable
 from liftnn.lifting.lift import Lifted
-from liftnn.transforms.selection import ArgNums, DiffState
+from liftnn.modules.module import Module
+from liftnn.transforms.configure import Given, configurable
+from liftnn.variables.state import State
+from liftnn.variables.type_variables import Aux, Out, P, R
+from liftnn.variables.variable import Variable
 
 M = TypeVar("M", bound=Module)
 A = TypeVar("A", bound=ArrayLike)

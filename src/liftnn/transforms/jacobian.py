@@ -8,17 +8,17 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.derivatives.outputs import Differentiable, check_pair
+from liftnn.derivatives.picked import Picked, dtype_of, is_inexact, join
+from liftnn.derivatives.selection import ArgNums, DiffState, Selection, parse_argnums
 from liftnn.filters import Filter
-from liftnn.graph.state import State
-from liftnn.graph.variable import Variable
-from liftnn.graph.variable_types import Param
-from liftnn.lifting.configure import keeps_arguments
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.outputs import Differentiable, check_pair
-from liftnn.transforms.picked import Picked, dtype_of, is_inexact, join
-from liftnn.transforms.selection import ArgNums, DiffState, Selection, parse_argnums
+from liftnn.transforms.configure import keeps_arguments
+from liftnn.variables.state import State
+from liftnn.variables.variable import Variable
+from liftnn.variables.variable_types import Param
 
 
 @keeps_arguments

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from liftnn.lifting.configure import keeps_arguments
 from liftnn.lifting.lift import Finish, Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.static_arguments import WithStatic
+from liftnn.programs.static_arguments import WithStatic
+from liftnn.transforms.configure import keeps_arguments
 
 
 @keeps_arguments

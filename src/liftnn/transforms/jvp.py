@@ -8,17 +8,17 @@ from typing import Any, Literal, overload
 import jax
 
 from liftnn import errors
+from liftnn.derivatives.directions import Like, describe, fill, read
+from liftnn.derivatives.outputs import Differentiable, check_pair, differentiate
+from liftnn.derivatives.picked import Picked
+from liftnn.derivatives.selection import ArgNums, DiffState, Selection
 from liftnn.filters import Filter
-from liftnn.graph.type_variables import Aux, R
-from liftnn.graph.variable_types import Param
 from liftnn.lifting.lift import Lifted, Options, open_function
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
-from liftnn.transforms.directions import Like, describe, fill, read
-from liftnn.transforms.outputs import Differentiable, check_pair, differentiate
-from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import ArgNums, DiffState, Selection
+from liftnn.variables.type_variables import Aux, R
+from liftnn.variables.variable_types import Param
 
 
 @overload

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from liftnn import errors
-from liftnn.graph import frames
-from liftnn.graph.verbs import iter_graph
 from liftnn.lifting.capture import find_captured
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Result
+from liftnn.modules.verbs import iter_graph
 from liftnn.tracebacks import at_line
 from liftnn.trees import format_path
+from liftnn.variables import frames
 
 
 def without_captures(

@@ -12,19 +12,19 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn.axes.places import open_arguments, type_of
+from liftnn.axes.prefix import Prefix, broadcast_over
 from liftnn.graph.description import ARRAY
-from liftnn.graph.operators import unwrap
-from liftnn.lifting.body import Body, run_never, run_once
 from liftnn.lifting.lift import Lifted, Options, T
-from liftnn.lifting.loop_axes import Carry, LoopAxes
-from liftnn.lifting.peel import FirstStep
-from liftnn.lifting.places import open_arguments, type_of
-from liftnn.lifting.prefix import Prefix, broadcast_over
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
+from liftnn.loops.body import Body, run_never, run_once
+from liftnn.loops.functions import TracedOnce, hold_functions
+from liftnn.loops.loop_axes import Carry, LoopAxes
+from liftnn.loops.peel import FirstStep
 from liftnn.tracebacks import boundary
-from liftnn.transforms.functions import TracedOnce, hold_functions
 from liftnn.trees import list_paths
+from liftnn.variables.operators import unwrap
 
 
 @boundary

@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.graph import frames
-from liftnn.graph.type_variables import R
-from liftnn.graph.variable_types import RngCount
+from liftnn.axes.lanes import count_lanes, split_shared_keys
+from liftnn.axes.prefix import Prefix, array_prefixes, spread_arguments, value_prefixes
+from liftnn.axes.wrong_axes import find_bad_input
 from liftnn.lifting.lift import Lifted, Options, T
-from liftnn.lifting.prefix import Prefix, array_prefixes, spread_arguments, value_prefixes
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.values import decode
 from liftnn.tracebacks import at_line, boundary
-from liftnn.transforms.axes import find_bad_input
-from liftnn.transforms.lanes import count_lanes, split_shared_keys
 from liftnn.trees import is_array
+from liftnn.variables import frames
+from liftnn.variables.type_variables import R
+from liftnn.variables.variable_types import RngCount
 
 _REMEDY = (
     "Stack as many elements along axis 0 of everything in `xs`; what all elements share goes into a partial."

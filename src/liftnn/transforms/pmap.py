@@ -11,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn.axes.leaf_prefixes import leaf_prefixes
+from liftnn.axes.mapped import How, Mapped
+from liftnn.axes.prefix import Prefix
+from liftnn.axes.reductions import output_axes, to_reductions
+from liftnn.axes.wrong_axes import check_axes
 from liftnn.filters import Filter
-from liftnn.graph.type_variables import P, R
-from liftnn.lifting.leaf_prefixes import leaf_prefixes
-from liftnn.lifting.prefix import Prefix
 from liftnn.lifting.pure import Purified
 from liftnn.lifting.result import Plan
-from liftnn.transforms.axes import check_axes
-from liftnn.transforms.jit import Jitted, gives_jitted
-from liftnn.transforms.mapped import How, Mapped
-from liftnn.transforms.program import Program
-from liftnn.transforms.reductions import output_axes, to_reductions
+from liftnn.programs.jitted import Jitted
+from liftnn.programs.program import Program
+from liftnn.transforms.jit import gives_jitted
+from liftnn.variables.type_variables import P, R
 
 
 @gives_jitted

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from liftnn.lifting.configure import keeps_signature
 from liftnn.lifting.lift import Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan
-from liftnn.transforms.static_arguments import WithStatic
+from liftnn.programs.static_arguments import WithStatic
+from liftnn.transforms.configure import keeps_signature
 
 
 @keeps_signature

@@ -10,20 +10,20 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.graph.variable_types import RngCount, RngKey
-from liftnn.lifting.body import Body, run_never, run_once
-from liftnn.lifting.configure import keeps_signature
+from liftnn.axes.axis_metadata import adapt_metadata
+from liftnn.axes.lanes import count_lanes, lane_keys
+from liftnn.axes.places import Place, open_arguments
+from liftnn.axes.wrong_axes import check_axes, find_bad_input
 from liftnn.lifting.lift import Lifted, Options
-from liftnn.lifting.loop_axes import Carry, LoopAxes, without_carry
-from liftnn.lifting.peel import FirstStep
-from liftnn.lifting.places import Place, open_arguments
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.axes import check_axes, find_bad_input
-from liftnn.transforms.axis_metadata import adapt_metadata
-from liftnn.transforms.functions import TracedOnce
-from liftnn.transforms.lanes import count_lanes, lane_keys
+from liftnn.loops.body import Body, run_never, run_once
+from liftnn.loops.functions import TracedOnce
+from liftnn.loops.loop_axes import Carry, LoopAxes, without_carry
+from liftnn.loops.peel import FirstStep
+from liftnn.transforms.configure import keeps_signature
 from liftnn.transforms.vmap import Vmapped
+from liftnn.variables.variable_types import RngCount, RngKey
 
 
 @keeps_signature

@@ -7,10 +7,10 @@ from typing import Any, TypeVar, overload
 
 import jax
 
-from liftnn.graph.module import Module
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
+from liftnn.modules.module import Module
 from liftnn.tracebacks import boundary
 
 M = TypeVar("M", bound=Module)

@@ -10,11 +10,9 @@ import jax
 from jax.sharding import PartitionSpec
 
 from liftnn import errors
-from liftnn.graph.variable_types import RngKey
-from liftnn.lifting.configure import keeps_signature
-from liftnn.lifting.leaf_prefixes import leaf_prefixes
-from liftnn.lifting.lift import Lifted, Options
-from liftnn.lifting.prefix import (
+from liftnn.axes.lanes import lane_keys
+from liftnn.axes.leaf_prefixes import leaf_prefixes
+from liftnn.axes.prefix import (
     Placement,
     Prefix,
     array_prefixes,
@@ -25,11 +23,13 @@ from liftnn.lifting.prefix import (
     ungroup,
     value_prefixes,
 )
+from liftnn.axes.state_sharding import as_prefixes
+from liftnn.axes.wrong_specs import Axes, axes_of_spec, check_specs, find_bad_spec, find_varying_output
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
-from liftnn.transforms.lanes import lane_keys
-from liftnn.transforms.specs import Axes, axes_of_spec, check_specs, find_bad_spec, find_varying_output
-from liftnn.transforms.state_sharding import as_prefixes
+from liftnn.transforms.configure import keeps_signature
+from liftnn.variables.variable_types import RngKey
 
 _WHOLE = PartitionSpec()
 

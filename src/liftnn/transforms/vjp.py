@@ -7,15 +7,15 @@ from typing import Any, Literal, overload
 
 import jax
 
+from liftnn.derivatives.directions import Like, describe, fill, read
+from liftnn.derivatives.outputs import Differentiable, differentiate
+from liftnn.derivatives.picked import Picked
+from liftnn.derivatives.selection import ArgNums
 from liftnn.filters import Filter
-from liftnn.graph.type_variables import Aux, R
-from liftnn.graph.variable_types import Param
 from liftnn.lifting.result import Result
 from liftnn.tracebacks import boundary
-from liftnn.transforms.directions import Like, describe, fill, read
-from liftnn.transforms.outputs import Differentiable, differentiate
-from liftnn.transforms.picked import Picked
-from liftnn.transforms.selection import ArgNums
+from liftnn.variables.type_variables import Aux, R
+from liftnn.variables.variable_types import Param
 
 
 @overload

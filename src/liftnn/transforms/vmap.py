@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from liftnn.graph.type_variables import P, R
-from liftnn.lifting.configure import keeps_signature
-from liftnn.lifting.leaf_prefixes import leaf_prefixes, positional_prefix
+from liftnn.axes.leaf_prefixes import leaf_prefixes, positional_prefix
+from liftnn.axes.mapped import How, Mapped
+from liftnn.axes.prefix import Prefix
+from liftnn.axes.reductions import to_reductions
+from liftnn.axes.wrong_axes import check_axes
 from liftnn.lifting.lift import Lifted, Options
-from liftnn.lifting.prefix import Prefix
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan
-from liftnn.transforms.axes import check_axes
-from liftnn.transforms.mapped import How, Mapped
-from liftnn.transforms.reductions import to_reductions
+from liftnn.transforms.configure import keeps_signature
+from liftnn.variables.type_variables import P, R
 
 
 @keeps_signature

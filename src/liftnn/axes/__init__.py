@@ -1,0 +1,1 @@
+"""Axes and shardings: prefixes of the arguments, spread over the Variables and arrays that they reach."""

@@ -1,0 +1,1 @@
+"""What is differentiated, and what derivatives look like."""

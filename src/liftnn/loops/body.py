@@ -1,0 +1,218 @@
+"""The body of a loop as a function of what it carries: only what it writes, found by tracing it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn.axes.places import Place, close_arguments, close_result, differing_types, name_places, open_result
+from liftnn.lifting.result import Result
+from liftnn.loops.fixed_point import Match
+from liftnn.loops.loop_axes import LoopAxes
+from liftnn.trees import list_paths
+
+Parts = Mapping[Place, Any]
+
+
+class Step(Protocol):
+    """A pure call that can be called several times, and of which the abstract result can be had."""
+
+    def __call__(self, values: Any, arrays: Any) -> Result:
+        """The result."""
+        ...
+
+    def eval_shape(self, values: Any, arrays: Any) -> Result:
+        """The abstract result."""
+        ...
+
+
+class Body:
+    """The body of a loop that may run any number of times.
+
+    Args:
+      pure: A step.
+      axes: What is scanned.
+      parts: What the loop is given, by place.
+      slices: What each step gets for itself, by place; abstract.
+      transform: What messages call the transform.
+      restarted: Places where each step finds what the first one found, though it may write there.
+
+    Raises:
+      StructureError: If a step leaves another structure, or other shapes and dtypes, than it found.
+    """
+
+    def __init__(
+        self,
+        pure: Step,
+        axes: LoopAxes,
+        parts: Parts,
+        slices: Parts,
+        transform: str,
+        restarted: Collection[Place] = (),
+    ):
+        self._pure = pure
+        self._axes = axes
+        self._plan = axes.plan
+        self._parts = dict(parts)
+        self._slices = list(slices)
+        self._restarted = restarted
+        while True:
+            result = pure.eval_shape(*close_arguments(axes.plan, {**self._parts, **slices}))
+            returned = open_result(self._plan, result)
+            places, lines = self._match(result, returned, transform)
+            if not self._promote(places, returned):
+                break
+        self._change = result.change
+        self.carried = [(p, q) for p, q in places.items() if q in returned]
+        carried = [(p, self._parts[p], returned[q]) for p, q in self.carried]
+        lines += differing_types(self._plan, result.change, carried)
+        if lines:
+            raise errors.StructureError(
+                f"A step of liftnn.{transform} leaves something else than it found, so that no other step can follow "
+                f"it:\n{list_paths(lines)}",
+                "Structure, shapes and dtypes must be the same after each step: change them before the loop or after "
+                "it, and convert what is written.",
+            )
+
+    def start(self) -> list[Any]:
+        """What is handed to the first step."""
+        return [self._parts[p] for p, _ in self.carried]
+
+    def arguments(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
+        """What the pure call of a step takes: what it was handed, and its slices."""
+        handed = {p: x for (p, _), x in zip(self.carried, carry, strict=True) if p not in self._restarted}
+        own = dict(zip(self._slices, slices, strict=True))
+        return close_arguments(self._plan, {**self._parts, **handed, **own})
+
+    def step(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
+        """One step.
+
+        Args:
+          carry: What it was handed.
+          slices: The slices of what is scanned, in the order in which they were given.
+
+        Returns:
+          What it hands on, and what is stacked, in the order of `stacked`.
+        """
+        returned = open_result(self._plan, self._pure(*self.arguments(carry, slices)))
+        return [returned[q] for _, q in self.carried], [returned[q] for q in self.stacked]
+
+    def close(self, carry: Sequence[Any], stacked: Sequence[Any] = ()) -> Result:
+        """The result of the loop.
+
+        Args:
+          carry: What the last step handed on.
+          stacked: What was stacked.
+
+        Returns:
+          The result.
+        """
+        handed = zip([q for _, q in self.carried], carry, strict=True)
+        parts = dict([*handed, *zip(self.stacked, stacked, strict=True)])
+        return close_result(self._plan, self._change, parts)
+
+    def _match(self, result: Result, returned: Parts, transform: str) -> tuple[dict[Place, Place], list[str]]:
+        """Where shared parts go in a step, and what is no fixed point; notes what is stacked."""
+        plan, axes = self._plan, self._axes.of_result(result)
+        shared = {n: axis is None for n, axis in zip(plan.variables, self._axes.values, strict=True)}
+        self._roots = self._axes.roots(result.change, transform)
+        match = Match(plan, result.change, self._roots, shared)
+        self.stacked = {q: axes[q] for q in returned if axes[q] is not None}
+        reached = {*match.places.values()}
+        lost = [q for q in returned if axes[q] is None and q not in reached]
+        lines = match.describe()
+        if not lines and lost:
+            names = name_places(plan, result.change)
+            for name in (names[q] for q in lost if names[q].startswith("the output")):
+                raise errors.ArgumentError(
+                    f"`out_axes` is None for {name}, but each step returns another one.",
+                    "Give it an axis, along which the steps are stacked, or Carry.",
+                )
+            lines = [f"{names[q]}: {_LOST[q in match.places]}" for q in lost]
+        return match.places, lines
+
+    def _promote(self, places: Mapping[Place, Place], returned: Parts) -> bool:
+        """Gives weakly typed parts the dtype that a step gives them, as JAX does; whether there were any."""
+        found = False
+        for p, q in places.items():
+            old = self._parts.get(p)
+            if q in returned and jax.tree.structure(old) == jax.tree.structure(returned[q]):
+                new = self._parts[p] = jax.tree.map(_promoted, old, returned[q])
+                leaves = zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
+                found = found or any(a is not b for a, b in leaves)
+        return found
+
+
+_LOST = {
+    True: "written, and another one put in its place, in the same step",
+    False: "another one in each step",
+}
+"""Why something that all steps share comes out of no step, by whether it was there before."""
+
+
+def run_never(
+    pure: Callable[..., Result], axes: LoopAxes, parts: Parts, slices: Parts, transform: str
+) -> Result:
+    """A loop of no steps: nothing has changed, and what would be stacked is empty.
+
+    Args:
+      pure: The body, a pure call.
+      axes: What is scanned.
+      parts: What a step would be given, by place.
+      slices: The slices of what is scanned, none, along axis 0.
+      transform: What messages call the transform.
+
+    Returns:
+      The result of the loop.
+
+    Raises:
+      StructureError: If a step would not hand on what it is given.
+    """
+    plan, results = axes.plan, []
+
+    def step(carry: None, slices: Parts) -> tuple[None, dict[Place, Any]]:
+        results.append(pure(*close_arguments(plan, {**parts, **slices})))
+        made = open_result(plan, results[-1]).items()
+        return carry, {p: x for p, x in made if p[0] == "output" or p[1] >= results[-1].change.known}
+
+    _, empty = jax.lax.scan(step, None, dict(slices), 0)
+    change, along = results[-1].change, axes.of_result(results[-1])
+    empty = {p: jax.tree.map(lambda y, p=p: jnp.moveaxis(y, 0, along[p] or 0), x) for p, x in empty.items()}
+    edges = list(change.edges)
+    for root in axes.roots(change, transform):
+        if root.output is not None:
+            edges[root.output] = plan.graph.edges[root.leaf]
+            empty["output", root.output] = jax.tree.map(jnp.asarray, parts.get(("argument", root.leaf)))
+    return close_result(plan, change._replace(changed=(), edges=tuple(edges)), empty)
+
+
+def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: Parts) -> Result:
+    """A loop of one step, which may change what it likes, since no other follows it.
+
+    Args:
+      pure: The body, a pure call.
+      axes: What is scanned.
+      parts: What the step is given, by place.
+
+    Returns:
+      The result of the loop.
+    """
+    result = pure(*close_arguments(axes.plan, parts))
+    stacked = axes.of_result(result)
+    returned = {
+        p: x if stacked[p] is None else jax.tree.map(lambda y, p=p: jnp.expand_dims(y, stacked[p]), x)
+        for p, x in open_result(axes.plan, result).items()
+    }
+    return close_result(axes.plan, result.change, returned)
+
+
+def _promoted(x: Any, y: Any) -> Any:
+    """An array with the dtype that it has together with another, if its own is weak; else itself."""
+    dtype = jax.typeof(x)
+    if not getattr(dtype, "weak_type", False) or jnp.result_type(x) == jnp.result_type(x, y):
+        return x
+    return jax.lax.convert_element_type(x, jnp.result_type(x, y))

@@ -1,0 +1,112 @@
+"""The functions that a loop or branch is given: lifted along with its operands, and traced once each."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from liftnn.lifting.lift import open_function
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan
+from liftnn.modules.module import Module
+
+
+class Held:
+    """Calls a function that is held by a module.
+
+    Args:
+      name: The attribute that holds it.
+      position: Its position if that is a list, else None.
+      function: The function, for what it captures.
+    """
+
+    def __init__(self, name: str, position: int | None, function: Callable[..., Any]):
+        self._name = name
+        self._position = position
+        self._function = function
+        self.__wrapped__ = function
+
+    def __call__(self, holder: Module, *args: Any) -> Any:
+        """Calls the function that the holder, or a copy of it, has."""
+        held = getattr(holder, self._name)
+        return (held if self._position is None else held[self._position])(*args)
+
+    def carried_functions(self) -> tuple[Any, ...]:
+        """Where captured modules may be found; see `Lifted`."""
+        return (self._function,)
+
+
+def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]]:
+    """Makes functions an argument: so modules whose methods they are, or that they are themselves, take part in a call.
+
+    Args:
+      transform: What messages call the transform.
+      **functions: A function, or a list of them, under each name.
+
+    Returns:
+      A module with the functions as attributes; and, for each function, one of that module and its own arguments.
+
+    Raises:
+      ArgumentTypeError: If one of them is not callable.
+    """
+    holder = Module()
+    held: list[Held] = []
+    for name, given in functions.items():
+        setattr(holder, name, given)
+        several = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
+        held += [Held(name, position, open_function(f, transform)[0]) for position, f in several]
+    return holder, held
+
+
+class TracedOnce:
+    """A pure call that JAX traces once for each type of its arguments, however often it is used.
+
+    What a loop writes is found by tracing its body before the loop is made. Without this, each level of nested loops
+    would double the traces of the innermost body. Where an error of JAX's names a flat argument, it says the
+    attribute path.
+
+    Args:
+      plan: The arguments.
+      pure: The pure call.
+      function: The user's function, which JAX's messages shall name.
+    """
+
+    def __init__(self, plan: Plan, pure: PureCall, function: Any):
+        def step(liftnn_step_values: Any, liftnn_step_arrays: Any) -> Any:
+            return pure(liftnn_step_values, liftnn_step_arrays)
+
+        signature = inspect.signature(step)
+        functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
+        step.__signature__ = signature
+        self._plan = plan
+        self._traced = jax.jit(step, inline=True)
+
+    def __call__(self, values: Any, arrays: Any) -> Any:
+        """The result."""
+        return self._named(self._traced, values, arrays)
+
+    def eval_shape(self, values: Any, arrays: Any) -> Any:
+        """The abstract result."""
+        return self._named(self._traced.eval_shape, values, arrays)
+
+    def _named(self, call: Callable[..., Any], values: Any, arrays: Any) -> Any:
+        try:
+            return call(values, arrays)
+        except Exception as error:
+            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
+            raise
+
+    def _name(self, slot: re.Match[str]) -> str:
+        at = int(slot[2])
+        return (
+            self._plan.array_name(at) if slot[1] == "arrays" else self._plan.path_of(self._plan.variables[at])
+        )
+
+
+_SLOT = re.compile(r"\bliftnn_step_(values|arrays)\[(\d+)\]")
+"""JAX's name for a flat argument; no text of a user's has it in it."""

@@ -1,0 +1,189 @@
+"""Which parts of a loop's arguments and results are scanned, and which are handed from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn.axes.places import Place, name_places, open_arguments, open_result, result_places
+from liftnn.axes.prefix import (
+    Entry,
+    Prefix,
+    StateAxes,
+    array_prefixes,
+    broadcast_over,
+    place_result,
+    spread_arguments,
+    value_prefixes,
+)
+from liftnn.graph.merge import Change
+from liftnn.lifting.result import Plan, Result
+from liftnn.loops.fixed_point import Root
+
+
+class _CarryType:
+    """The type of `Carry`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Carry"
+
+    def __reduce__(self) -> str:
+        return "Carry"
+
+
+Carry = _CarryType()
+"""In `in_axes` and `out_axes` of a scan: what each step hands to the next one."""
+
+
+class LoopAxes:
+    """The axis of each part of what a step is given and of what it returns; None where the steps share it.
+
+    Args:
+      plan: The arguments.
+      given: For each leaf of the arguments its axis, None, or Carry.
+      in_axes: The same as a tree prefix of the positional arguments.
+      out_axes: A tree prefix of the output with the same.
+      values: The values of the Variables.
+      arrays: The bare arrays.
+
+    Raises:
+      AliasingError: If a Variable is reached with two different axes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        given: Sequence[Prefix],
+        in_axes: Any,
+        out_axes: Any,
+        values: Sequence[Any],
+        arrays: Sequence[Any],
+    ):
+        self.plan = plan
+        self.in_axes = in_axes
+        self.out_axes = out_axes
+        self._given = given
+        self._leaves = without_carry(list(given))
+        self._spread = spread_arguments(plan, self._leaves)
+        for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
+            self._spread.entries.setdefault(number, Entry(None, "", ()))
+        self.values = value_prefixes(plan, self._spread, values)
+        self.arrays = array_prefixes(plan, self._spread, self._leaves, arrays)
+        by_place = open_arguments(plan, self.values, self.arrays)
+        self.scanned = {p: axis for p, axis in by_place.items() if axis is not None}
+        """The axis of each place that is scanned."""
+
+    def on(self, plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> LoopAxes:
+        """The same for arguments that have the same leaves, and reach other things."""
+        return LoopAxes(plan, self._given, self.in_axes, self.out_axes, values, arrays)
+
+    def of_result(self, result: Result) -> dict[Place, Prefix]:
+        """The axis of each part of what a step returned.
+
+        Raises:
+          AliasingError: If a Variable is returned or attached with two different axes.
+          ArgumentError: If `out_axes` does not fit the output, or an array has no room for its axis.
+        """
+        axes = without_carry(self.out_axes)
+        placement = place_result(self.plan, self._spread, self.values, result, axes, settled=True)
+        places = result_places(self.plan, result.change)
+        pairs = zip(
+            (*places.arrays, *places.new, *places.updates),
+            (*placement.arrays, *placement.new, *placement.updates),
+            strict=True,
+        )
+        found = dict(pairs)
+        for place, x in open_result(self.plan, result).items():
+            self._check_room(place, x, found[place], result.change)
+        return found
+
+    def of_new(self, result: Result) -> list[Prefix]:
+        """The axis of each Variable that a step made, in the order of `Result.new`."""
+        axes = self.of_result(result)
+        return [axes[place] for place in result_places(self.plan, result.change).new]
+
+    def _check_room(self, place: Place, x: Any, axis: Prefix, change: Change) -> None:
+        """Refuses an axis to stack the steps along that an array has no room for."""
+        for shape in map(jnp.shape, jax.tree.leaves(x)):
+            if axis is not None and not -len(shape) - 1 <= axis <= len(shape):
+                raise errors.ArgumentError(
+                    f"{name_places(self.plan, change)[place]} has the shape {shape} in each step, so there is no axis "
+                    f"{axis} to stack the steps along.",
+                    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+                )
+
+    def roots(self, change: Change, transform: str) -> list[Root]:
+        """What the steps share, before a step and after it.
+
+        Args:
+          change: What a step does.
+          transform: What messages call the transform.
+
+        Returns:
+          One root for each leaf of the arguments.
+
+        Raises:
+          StructureError: If what a step hands on is not of the structure that it was given.
+        """
+        self._check_trees(change, transform)
+        axes = broadcast_over(self.out_axes, change.treedef, "the output")
+        carried = [i for i, axis in enumerate(self._given) if axis is Carry]
+        outputs_of = dict(zip(carried, [i for i, axis in enumerate(axes) if axis is Carry], strict=True))
+        roots: list[Root] = []
+        for leaf, edge in enumerate(self.plan.graph.edges):
+            output = outputs_of.get(leaf)
+            shared = not _has_axis(self._leaves[leaf])
+            roots.append(Root(leaf, edge if output is None else change.edges[output], output, shared))
+        return roots
+
+    def _check_trees(self, change: Change, transform: str) -> None:
+        arguments = self.plan.graph.treedef.children()[0]
+        given = _carried_trees(self.in_axes, arguments)
+        returned = _carried_trees(self.out_axes, change.treedef)
+        if given != returned and _as_tuple(given) != returned and given != _as_tuple(returned):
+            one, two = (", ".join([str(t)[10:-1] for t in trees]) or "nothing" for trees in (given, returned))
+            raise errors.StructureError(
+                f"A step of liftnn.{transform} is given a carry of the structure {one} and returns {two}.",
+                "Return the carry as it was given; in a scan, mark it with Carry in `in_axes` and `out_axes` alike.",
+            )
+
+
+def without_carry(axes: Any) -> Any:
+    """Axes with None in place of Carry, since a Variable is handed on only if it is written, whichever of the two."""
+
+    def drop(axis: Any) -> Any:
+        if isinstance(axis, StateAxes):
+            return StateAxes([(f, drop(a)) for f, a in axis.pairs])
+        return None if axis is Carry else axis
+
+    return jax.tree.map(drop, axes, is_leaf=lambda x: x is None)
+
+
+def _has_axis(prefix: Prefix) -> bool:
+    """Whether something below a prefix is scanned."""
+    axes = [a for _, a in prefix.pairs] if isinstance(prefix, StateAxes) else [prefix]
+    return any(a is not None for a in axes)
+
+
+def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
+    """The parts of a tree that are carried."""
+    found: list[Any] = []
+
+    def note(axis: Any, part: Any) -> None:
+        if axis is Carry:
+            found.append(jax.tree.structure(part))
+
+    tree = treedef.unflatten([object()] * treedef.num_leaves)
+    jax.tree.map(note, axes, tree, is_leaf=lambda x: x is None)
+    return found
+
+
+def _as_tuple(trees: list[Any]) -> list[Any]:
+    """Several trees as one."""
+    return [jax.tree_util.treedef_tuple(trees)]

@@ -1,0 +1,1 @@
+"""Modules, and what is done with them outside of transforms."""

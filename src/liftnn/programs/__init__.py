@@ -1,0 +1,1 @@
+"""Compiled programs: how `jit` makes them, and calls them again without a walk."""

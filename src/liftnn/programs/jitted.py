@@ -1,0 +1,212 @@
+"""The compiled function that `jit` gives: its calls, its stages, and how often it has been traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn.axes.state_sharding import as_prefixes
+from liftnn.graph.kinds import is_object
+from liftnn.lifting.lift import Call, Options, commit_to_copies
+from liftnn.lifting.pure import PureCall
+from liftnn.lifting.result import Plan, Result
+from liftnn.programs.plan_cache import PlanCache
+from liftnn.programs.program import Program
+from liftnn.programs.retraces import Traces
+from liftnn.programs.signature import select
+from liftnn.programs.stages import Lowered, Traced
+from liftnn.programs.static_arguments import WithStatic
+from liftnn.programs.warm_call import WarmCalls
+from liftnn.tracebacks import boundary
+from liftnn.variables import frames
+from liftnn.variables.type_variables import P, R
+from liftnn.variables.watch import changes
+
+
+class Jitted(WarmCalls[P, R], WithStatic[P, R]):
+    """A compiled function: calls it, and gives its stages and counts.
+
+    Args:
+      f: The user's function.
+      static: `static_argnums` and `static_argnames`, and what these are called before `_argnums` if not `"static"`.
+      donate: `donate_argnums` and `donate_argnames`.
+      shardings: `in_shardings` and `out_shardings`.
+      options: Options of `jax.jit`.
+      donate_written: Whether to donate what the call overwrites.
+      max_traces: How often the function may be traced.
+      transform: What messages call the transform.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        static: Any,
+        donate: Any,
+        shardings: Any,
+        options: dict[str, Any],
+        donate_written: bool = False,
+        max_traces: int | None = None,
+        transform: str = "jit",
+    ):
+        lift_options = Options(transform, static_leaves=False, returned=self._returned)
+        super().__init__(f, self._bind_call, lift_options, *static)
+        self._traces = Traces(
+            f"liftnn.{transform} of {getattr(self, '__qualname__', 'a function')}", max_traces
+        )
+        self._donate = select(self._called, donate[0], donate[1], "donate")
+        both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
+            self._donate.names
+        )
+        if both:
+            raise errors.ArgumentError(
+                f"Arguments cannot be both static and donated: {', '.join(map(repr, sorted(both)))}.",
+                "Leave them out of one of the two.",
+            )
+        self._donate_written = donate_written
+        self._shardings = tuple(map(as_prefixes, shardings))
+        self._jit_options = options
+        self.plans = PlanCache()
+        self.leading = tuple(self._first)
+
+    def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that is not known by its arguments: the first one, with modules in trees, or inside a transform."""
+        if not frames.is_plain():
+            return WithStatic.__call__(self, *args, **kwargs)
+        marked = self._arguments((*self._first, *args), kwargs)
+        tree = marked if self._stored is None else (*marked, self._stored)
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
+        key = self.plans.key(treedef, leaves, bool(self._static))
+        plan = self.plans.find(key)
+        if plan is None:
+            return self._call_first(key, leaves, args, kwargs)
+        if plan.direct is not None:  # the last call was another one
+            self.plans.make_direct(plan, (*self._first, *args), kwargs)
+        try:
+            return plan.run(leaves)
+        except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
+            pass
+        return self._call_first(key, leaves, args, kwargs)
+
+    def _call_first(self, key: Any, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that has no plan yet: walks the arguments and makes one."""
+        since = changes.count
+        call, returned = self._run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
+        given = ((*self._first, *args), kwargs) if self._stored is None else None
+        plan = self.plans.add(key, given, call, leaves, since)
+        if plan is not None:
+            return plan.close(leaves, returned)
+        return self._close(call, call.bound.result(returned))
+
+    @boundary
+    def trace(self, /, *args: Any, **kwargs: Any) -> Traced[R]:
+        """Traces the function for arguments like these, as the stage of `jax.jit` does.
+
+        Args:
+          *args: Positional arguments; `jax.ShapeDtypeStruct` may stand in place of arrays, in Variables too.
+          **kwargs: Keyword arguments.
+
+        Returns:
+          The traced stage: `jaxpr`, `out_info`, `lower()`.
+
+        Raises:
+          ArgumentTypeError: If an argument is neither array nor module, nor static.
+        """
+        call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
+        return Traced(self, call, traced)
+
+    @boundary
+    def lower(self, /, *args: Any, **kwargs: Any) -> Lowered[R]:
+        """Lowers the function for arguments like these; see `trace`.
+
+        Args:
+          *args: Positional arguments; `jax.ShapeDtypeStruct` may stand in place of arrays, in Variables too.
+          **kwargs: Keyword arguments.
+
+        Returns:
+          The lowered stage: `as_text()`, `cost_analysis()`, `compile()`. A compiled stage is called like the
+          function, without the static arguments, and updates the modules.
+
+        Raises:
+          ArgumentTypeError: If an argument is neither array nor module, nor static.
+        """
+        return self.trace(*args, **kwargs).lower()
+
+    @boundary
+    def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
+        """The shapes and dtypes that the function returns; nothing is computed and no module changed.
+
+        Args:
+          *args: Positional arguments.
+          **kwargs: Keyword arguments.
+
+        Returns:
+          The output with `jax.ShapeDtypeStruct` in place of arrays.
+
+        Raises:
+          ArgumentTypeError: If an argument is neither array nor module, nor static.
+        """
+        call, result = self._run(
+            args, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
+        )
+        return self.output_of(call, result)
+
+    def clear_cache(self) -> None:
+        """Forgets all compiled programs."""
+        for _, bound in self._bound.values():
+            bound.clear_cache()
+        self._bound.clear()
+        self.plans.clear()
+
+    def output_of(self, call: Call, result: Result) -> Any:
+        """The output of a result that must not touch the arguments."""
+        return commit_to_copies(call, result)
+
+    def open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Splits arguments that come without the static ones, which are those of another call."""
+        count = len(like.static[0])
+        if not self._static or len(args) + len(self._first) == count:
+            return self._open(args, {**like.static[1], **kwargs})
+        rest = iter((*self._first, *args))
+        try:
+            full = [next(rest) if x is None else x.value for x in like.static[0]]
+        except StopIteration:
+            full = list(args)
+        return self._open(tuple(full[len(self._first) :]), {**like.static[1], **kwargs})
+
+    def _donated_leaves(self, plan: Plan) -> list[int]:
+        """The leaves of the donated arguments."""
+        positional, named = plan.arguments
+        donated = [positional[i] for i in sorted(self._donate.positions(len(positional)))]
+        donated += [argument for name, argument in named.items() if name in self._donate.names]
+        return [leaf for argument in donated for leaf in argument.leaves]
+
+    def _returned(self, plan: Plan) -> list[bool] | None:
+        if not self._donate:
+            return None
+        donated = plan.reach(self._donated_leaves(plan))
+        return [number in donated for number in range(len(plan.graph.specs))]
+
+    @property
+    def n_traces(self) -> int:
+        """How often the function has been traced."""
+        return self._traces.count
+
+    def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
+        traces = self._traces  # not `self`: a model keeps its programs, and must not keep the function itself
+
+        def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
+            if program.is_abstract:
+                return pure(values, arrays)
+            trace = traces.begin(plan, values, arrays)
+            result = pure(values, arrays)
+            traces.end(trace)
+            return result
+
+        counted.__wrapped__ = self._functions[0]  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
+        counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
+        donated = self._donated_leaves(plan)
+        program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)
+        return program

@@ -1,0 +1,68 @@
+"""Static arguments: those that go around JAX and are part of the structure, by position and by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from liftnn import errors
+from liftnn.graph.kinds import is_object
+from liftnn.lifting.lift import Bind, Lifted, Options, StaticArgument
+from liftnn.programs.signature import select
+from liftnn.variables.type_variables import P, R
+
+
+class WithStatic(Lifted[P, R]):
+    """A transformed function some of whose arguments are static.
+
+    Args:
+      f: The user's function.
+      bind: Applies the transform.
+      options: How arguments and functions are handled.
+      argnums: The positions of the static arguments.
+      argnames: Their names.
+      what: What the options that give these are called before `_argnums`.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        bind: Bind,
+        options: Options,
+        argnums: int | Sequence[int] | None,
+        argnames: str | Iterable[str] | None,
+        what: str = "static",
+    ):
+        super().__init__((f,), bind, options)
+        self._called = f if isinstance(f, functools.partial) else self._functions[0]
+        self._static = select(self._called, argnums, argnames, what)
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self._static:
+            return args, kwargs
+        positions = self._static.positions(len(args))
+        marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
+        names = self._static.names
+        return tuple(marked), {
+            k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
+        }
+
+
+def _static(x: Any, name: str) -> StaticArgument:
+    """A static argument, if it can be one."""
+    if is_object(x) and hasattr(type(x), "__graph_node__"):
+        raise errors.ArgumentError(
+            f"{name} is a {type(x).__name__} and cannot be static: its changes would not be seen.",
+            "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+        )
+    try:
+        hash(x)
+    except TypeError:
+        raise errors.ArgumentError(
+            f"{name} is static and must be hashable, but is a {type(x).__name__}: {x!r:.60}.",
+            "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+        ) from None
+    return StaticArgument(x)

@@ -1,0 +1,1 @@
+"""What holds the arrays: Variables and States, their metadata, and whom each object belongs to."""
