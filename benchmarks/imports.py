@@ -15,8 +15,8 @@ import sys
 
 from measure import Row, Times, environment, options, report
 
-PROGRAM = "{} import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
-COLLECTING = {"": "", ", no garbage collected": "import gc; gc.disable();"}
+PROGRAM = "{}import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+COLLECTING = {"": "", ", no garbage collected": "import gc; gc.disable(); "}
 IMPORTS = {"liftnn": "liftnn", "jax": "jax, optax"}
 
 
