@@ -19,6 +19,10 @@ OBJECTS = (Module, Variable)
 _ATOMS = (str, bytes, int, float, complex, bool, type(None))
 
 
+class NotDirectError(Exception):
+    """Arguments that a warm call cannot know again as they come."""
+
+
 class Direct:
     """Arguments each of which is a module, a tree of arrays, or a static value that cannot change.
 
@@ -28,7 +32,7 @@ class Direct:
       kwargs: The keyword arguments, in the order in which they were passed.
 
     Raises:
-      ValueError: If one of the arguments is something else, such as a tuple with a module in it.
+      NotDirectError: If one of the arguments is something else, such as a tuple with a module in it.
     """
 
     __slots__ = ("_order", "_static", "names", "pick", "position", "tokens")
@@ -54,7 +58,7 @@ class Direct:
                 tokens[i] = id(given[i])
                 self._static[i] = given[i]  # kept, so that its id is
             else:
-                raise ValueError
+                raise NotDirectError
         self.tokens = tuple(tokens)
         """Of each argument its id if it is a module or static, else its type; of the first module its type too."""
         self.pick = make_picker(trees)

@@ -8,7 +8,7 @@ from typing import Any
 
 from liftnn.lifting.lift import Call, StaticArgument
 from liftnn.modules.module import Module
-from liftnn.programs.direct import OBJECTS, Direct
+from liftnn.programs.direct import OBJECTS, Direct, NotDirectError
 from liftnn.programs.warm import UnfitError, WarmPlan
 from liftnn.variables import frames
 from liftnn.variables.static import Static
@@ -122,7 +122,7 @@ class PlanCache:
         """Lets a plan be found by arguments like these, in place of the one that is found so now, if it can be."""
         try:
             found = plan.direct = Direct(plan.call.plan, args, kwargs)
-        except ValueError:
+        except NotDirectError:
             return
         self.position = found.position
         first = None if found.position is None else (*args, *kwargs.values())[found.position]

@@ -1,0 +1,139 @@
+"""The walk after a call: what it passes by is what a full walk finds unchanged, number for number."""
+
+from __future__ import annotations
+
+import copy
+
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import pytest
+from hypothesis import given
+from tests.raising import raises
+from tests.strategies import Node, graphs, mutations
+
+import liftnn
+from liftnn import errors
+from liftnn.graph.graphdef import walk_tree
+from liftnn.graph.merge import merge_all
+from liftnn.graph.rewalk import Rewalk
+from liftnn.variables import frames
+
+
+def merged_copy(model):
+    """A copy as the start of a call makes it, and what was merged."""
+    graphdef, walk, _ = walk_tree(model)
+    values = [x.raw_value for x in walk.objects if isinstance(x, liftnn.Variable)]
+    arrays = [a for found in walk.arrays for a in found]
+    return merge_all(graphdef, values, arrays, frames.PLAIN)
+
+
+def walked_again(merged, returned=None):
+    """All that a walk after a call finds."""
+    walk = Rewalk(merged, frames.PLAIN, returned, lambda number: (f"object {number}", ()))
+    walk.visit_known()
+    return {
+        "specs": walk.finished_specs(),
+        "changed": walk.changed,
+        "objects": list(map(id, walk.objects)),
+        "arrays": [
+            list(map(id, walk.arrays[n]))
+            for n in [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
+        ],
+        "frozen": walk.frozen,
+    }
+
+
+def without_short_cut(merged):
+    """The same objects, with nothing noted by which a walk could pass them by."""
+    full = copy.copy(merged)
+    full.children = {}
+    return full
+
+
+@given(graphs(), st.data())
+def test_passing_by_gives_what_a_full_walk_gives(model, data):
+    root, merged = merged_copy(model)
+    for _ in range(data.draw(st.integers(0, 3))):
+        data.draw(mutations(root))
+    full = without_short_cut(merged)
+    try:
+        expected = walked_again(full)
+    except errors.StructureError as error:
+        with pytest.raises(errors.StructureError) as found:
+            walked_again(merged)
+        assert str(found.value) == str(error)
+        return
+    assert walked_again(merged) == expected
+
+
+def test_nothing_is_found_where_nothing_was_done():
+    root, merged = merged_copy(Node(items=[liftnn.Param(1.0), {"a": jnp.ones(2)}], sub=Node(f=len, t=(1, 2))))
+    found = walked_again(merged)
+    assert found["changed"] == set()
+    assert found["specs"] == merged.specs
+    assert root.sub.f is len
+
+
+def count_opened(monkeypatch):
+    """The Modules that a walk has taken apart and gone into."""
+    opened = []
+    before = Rewalk._close
+    monkeypatch.setattr(Rewalk, "_close", lambda self, node: (opened.append(node.number), before(self, node)))
+    return opened
+
+
+def test_only_what_has_changed_is_gone_into(monkeypatch):
+    model = Node(layers=[Node(w=liftnn.Param(float(i)), n=i) for i in range(5)])
+    root, merged = merged_copy(model)
+    root.layers[3].n = 7
+    found = walked_again(merged)
+    number = next(n for n, x in enumerate(merged.objects) if x is root.layers[3])
+    assert found["changed"] == {number}
+    opened = count_opened(monkeypatch)
+    walked_again(without_short_cut(merged))
+    full = len(opened)
+    opened.clear()
+    walked_again(merged)
+    assert [n for n in opened if n == number] == [number]
+    assert len(opened) < full
+
+
+IN_PLACE = {
+    "a set": lambda m: m.tags.add(3),
+    "an unhashable value": lambda m: m.record["inner"].append(1),
+    "the class": lambda m: setattr(m.sub, "__class__", Other),
+    "the class of a Variable": lambda m: setattr(m.w, "__class__", liftnn.BatchStat),
+    "metadata": lambda m: m.w.set_metadata(tag=1),
+    "an attribute of a function": lambda m: setattr(m.function, "tag", 1),
+    "the order of attributes": lambda m: m.__dict__.update(tags=m.__dict__.pop("tags")),
+    "an equal tuple in place of another": lambda m: setattr(m, "pair", (1, 2.5)),
+}
+
+
+class Other(Node):
+    """What a Node may become."""
+
+
+@pytest.mark.parametrize("change", IN_PLACE.values(), ids=IN_PLACE)
+def test_a_change_that_no_identity_shows_is_seen(change):
+    def function(x):
+        return x
+
+    model = Node(
+        tags={1}, record={"inner": []}, sub=Node(), w=liftnn.Param(1.0), function=function, pair=(1, 2.5)
+    )
+    root, merged = merged_copy(model)
+    change(root)
+    expected = walked_again(without_short_cut(merged))
+    assert walked_again(merged) == expected
+
+
+def test_what_cannot_be_part_of_a_module_is_named_from_where_the_object_was():
+    root, merged = merged_copy(Node(sub=Node()))
+    root.sub.bad = {Node()}
+    with raises(
+        errors.StructureError,
+        "object 0.sub.bad: A set holds modules or Variables, and a set has no order to number them by.\nUse a list or "
+        "a dict.",
+    ):
+        walked_again(merged)
