@@ -68,6 +68,60 @@ def test_a_clone_is_safe_from_the_donation_of_the_original(options):
     assert twin.tied is twin.w
 
 
+def double(model, *others):
+    """Doubles all that a model holds; returns the sum of the arrays that come with it."""
+    for x in (model.w, model.other):
+        x.value = jax.tree.map(lambda leaf: leaf * 2, x.value)
+    return sum(x.sum() for x in others)
+
+
+def tie(model):
+    model.other.value = model.w.value
+    return (jnp.ones(3),)
+
+
+def tie_in_a_dict(model):
+    model.other.value = {"a": model.w.value}
+    return (jnp.ones(3),)
+
+
+def pass_a_weight(model):
+    return (model.w.value,)
+
+
+def pass_an_array_of_a_dict(model):
+    model.other.value = {"a": jnp.full(3, 5.0)}
+    return (model.other.value["a"],)
+
+
+def pass_a_weight_in_a_dict(model):
+    return ({"x": model.other.value}["x"],)
+
+
+@pytest.mark.parametrize(
+    "share", [tie, tie_in_a_dict, pass_a_weight, pass_an_array_of_a_dict, pass_a_weight_in_a_dict]
+)
+def test_an_array_that_is_shared_between_two_warm_calls_is_not_given_away(share):
+    def make():
+        model = Model()
+        model.other = liftnn.Param(jnp.arange(3.0) + 7)
+        return model
+
+    plain, model, step = make(), make(), liftnn.jit(double, donate_argnums=0)
+    for _ in range(3):
+        double(plain, jnp.ones(3)), step(model, jnp.ones(3))
+    for _ in range(3):
+        given, expected = share(model), share(plain)
+        assert float(step(model, *given)) == float(double(plain, *expected))
+        assert [x.tolist() for x in given] == [x.tolist() for x in expected]
+        for one, two in ((model.w, plain.w), (model.other, plain.other)):
+            assert jax.tree.all(jax.tree.map(jnp.array_equal, one.value, two.value))
+    alone = model.w.value
+    step(model, jnp.ones(3))
+    del given
+    assert alone.is_deleted()
+
+
 def test_an_array_that_two_variables_and_an_argument_hold_is_not_given_away():
     shared = jnp.ones(3)
     model = Model()

@@ -111,6 +111,8 @@ class WarmPlan:
         self.fixed = not (self._lists or self._ways or self._others)
         """Whether nothing can have changed as long as the watch is valid."""
         self.donates = call.bound.donates
+        self.array_type = next((type(x) for x in call.values if isinstance(x, jax.Array)), None)
+        """The class that an array of JAX's has, by which a value that is one is told from a tree of them."""
         self.jitted = None if self._arrays or self.root_slots or call.bound.divides else call.bound.jitted
         """The compiled function, if it takes the values of the Variables and the arguments that are all arrays."""
         self.only: _Return | None = None
