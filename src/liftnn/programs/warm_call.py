@@ -113,7 +113,7 @@ class WarmCalls(Generic[P, R]):
 
 
 def _count_held_once() -> int:
-    """The count of references to a value that one cell holds, where a warm call counts them: 3, or less in a later Python.
+    """The count of references to a value that one cell holds, where a warm call counts: 3, or less in a later Python.
 
     A debugger that runs now may hold one more. So it is never more than 3.
     """
