@@ -31,23 +31,20 @@ class Step(Protocol):
 
 
 class Body:
-    """The body of a loop that may run any number of times.
+    """The body of a loop that may run any number of times, as a function of what it carries.
 
     Args:
-      pure: A step.
+      pure: A step, a pure call.
       axes: What is scanned.
       parts: What the loop is given, by place.
       slices: What each step gets for itself, by place; abstract.
       transform: What messages call the transform.
-      restarted: Places where each step finds what the first one found, though it may write there.
-
-    Raises:
-      StructureError: If a step leaves another structure, or other shapes and dtypes, than it found.
+      restarted: Places where each step finds what the first one found, though it may write there. The default is none.
     """
 
     def __init__(
         self,
-        pure: Step,
+        pure: Callable[..., Result],
         axes: LoopAxes,
         parts: Parts,
         slices: Parts,
@@ -58,25 +55,30 @@ class Body:
         self._axes = axes
         self._plan = axes.plan
         self._parts = dict(parts)
-        self._slices = list(slices)
+        self._slices = slices
+        self._transform = transform
         self._restarted = restarted
-        while True:
-            result = pure.eval_shape(*close_arguments(axes.plan, {**self._parts, **slices}))
-            returned = open_result(self._plan, result)
-            places, lines = self._match(result, returned, transform)
-            if not self._promote(places, returned):
-                break
+        self.carried: list[tuple[Place, Place]] = []
+        """Where what is handed on stands before a step, and after it."""
+
+    def _settle(self, result: Result) -> bool:
+        """Notes what a step hands on, from its result; False if it gave a weakly typed part a dtype."""
+        returned = open_result(self._plan, result)
+        places, lines = self._match(result, returned, self._transform)
+        if self._promote(places, returned):
+            return False
         self._change = result.change
         self.carried = [(p, q) for p, q in places.items() if q in returned]
         carried = [(p, self._parts[p], returned[q]) for p, q in self.carried]
         lines += differing_types(self._plan, result.change, carried)
         if lines:
             raise errors.StructureError(
-                f"A step of liftnn.{transform} leaves something else than it found, so that no other step can follow "
-                f"it:\n{list_paths(lines)}",
+                f"A step of liftnn.{self._transform} leaves something else than it found, so that no other step can "
+                f"follow it:\n{list_paths(lines)}",
                 "Structure, shapes and dtypes must be the same after each step: change them before the loop or after "
                 "it, and convert what is written.",
             )
+        return True
 
     def start(self) -> list[Any]:
         """What is handed to the first step."""
@@ -98,7 +100,11 @@ class Body:
         Returns:
           What it hands on, and what is stacked, in the order of `stacked`.
         """
-        returned = open_result(self._plan, self._pure(*self.arguments(carry, slices)))
+        return self._hand_on(self._pure(*self.arguments(carry, slices)))
+
+    def _hand_on(self, result: Result) -> tuple[list[Any], list[Any]]:
+        """What of the result of a step is handed on, and what is stacked."""
+        returned = open_result(self._plan, result)
         return [returned[q] for _, q in self.carried], [returned[q] for q in self.stacked]
 
     def close(self, carry: Sequence[Any], stacked: Sequence[Any] = ()) -> Result:
@@ -145,6 +151,56 @@ class Body:
                 leaves = zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
                 found = found or any(a is not b for a, b in leaves)
         return found
+
+
+class TracedBody(Body):
+    """A body whose carry is found before the loop, by tracing a step; see `Body`.
+
+    Raises:
+      StructureError: If a step leaves another structure, or other shapes and dtypes, than it found.
+    """
+
+    def __init__(
+        self,
+        pure: Step,
+        axes: LoopAxes,
+        parts: Parts,
+        slices: Parts,
+        transform: str,
+        restarted: Collection[Place] = (),
+    ):
+        super().__init__(pure, axes, parts, slices, transform, restarted)
+        while not self._settle(pure.eval_shape(*close_arguments(axes.plan, {**self._parts, **slices}))):
+            pass  # once more where a step gave a weakly typed part a dtype
+
+
+class UnforeseenError(Exception):
+    """A step hands on something else than was foreseen."""
+
+
+class ForeseenBody(Body):
+    """A body whose carry is known before, since its steps share nothing that they could write; see `Body`.
+
+    It is traced in the loop only; what a `TracedBody` finds out before is found out there.
+
+    Raises:
+      StructureError: When the step is traced; as by `TracedBody`.
+      UnforeseenError: When the step is traced, if it gives a weakly typed part a dtype.
+    """
+
+    def __init__(
+        self, pure: Callable[..., Result], axes: LoopAxes, parts: Parts, slices: Parts, transform: str
+    ):
+        super().__init__(pure, axes, parts, slices, transform)
+        self.carried = [(place, place) for place in axes.handed_on]
+
+    def step(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
+        """One step; see `Body`."""
+        places = [p for p, _ in self.carried]
+        result = self._pure(*self.arguments(carry, slices))
+        if not self._settle(result) or [p for p, _ in self.carried] != places:
+            raise UnforeseenError
+        return self._hand_on(result)
 
 
 _LOST = {

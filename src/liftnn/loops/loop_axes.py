@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.axes.places import Place, name_places, open_arguments, open_result, result_places
+from liftnn.axes.places import (
+    Place,
+    argument_places,
+    name_places,
+    open_arguments,
+    open_result,
+    result_places,
+)
 from liftnn.axes.prefix import (
     Entry,
     Prefix,
@@ -20,6 +27,7 @@ from liftnn.axes.prefix import (
     spread_arguments,
     value_prefixes,
 )
+from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Plan, Result
 from liftnn.loops.fixed_point import Root
@@ -78,6 +86,19 @@ class LoopAxes:
         by_place = open_arguments(plan, self.values, self.arrays)
         self.scanned = {p: axis for p, axis in by_place.items() if axis is not None}
         """The axis of each place that is scanned."""
+
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether the steps share no Variable and no bare array of a node, which are all that they could write."""
+        _, places = argument_places(self.plan)
+        shared = [place for place, axis in zip(places, self.arrays, strict=True) if axis is None]
+        return None not in self.values and not any(kind == "array" for kind, *_ in shared)
+
+    @property
+    def handed_on(self) -> list[Place]:
+        """The places of the arrays among the arguments that are marked with Carry."""
+        edges = enumerate(self.plan.graph.edges)
+        return [("argument", i) for i, edge in edges if edge is ARRAY and self._given[i] is Carry]
 
     def on(self, plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> LoopAxes:
         """The same for arguments that have the same leaves, and reach other things."""

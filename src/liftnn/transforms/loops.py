@@ -18,7 +18,7 @@ from liftnn.graph.description import ARRAY
 from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
-from liftnn.loops.body import Body, run_never, run_once
+from liftnn.loops.body import Body, TracedBody, run_never, run_once
 from liftnn.loops.functions import TracedOnce, hold_functions
 from liftnn.loops.loop_axes import Carry, LoopAxes
 from liftnn.loops.peel import FirstStep
@@ -75,7 +75,7 @@ def while_loop(
     def bind(plan: Plan, cond: PureCall, body: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             axes = _axes(plan, (None, Carry), values, arrays)
-            loop = Body(
+            loop = TracedBody(
                 TracedOnce(plan, body, body_fun), axes, open_arguments(plan, values, arrays), {}, "while_loop"
             )
             holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
@@ -159,7 +159,7 @@ def fori_loop(
         if steps == 1:
             return run_once(body, axes, parts)
         try:
-            loop = Body(body, axes, parts, index, "fori_loop")
+            loop = TracedBody(body, axes, parts, index, "fori_loop")
         except errors.StructureError as error:
             if first is not None or steps is None:
                 raise

@@ -17,7 +17,7 @@ from liftnn.axes.wrong_axes import check_axes, find_bad_input
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
-from liftnn.loops.body import Body, run_never, run_once
+from liftnn.loops.body import Body, ForeseenBody, TracedBody, UnforeseenError, run_never, run_once
 from liftnn.loops.functions import TracedOnce
 from liftnn.loops.loop_axes import Carry, LoopAxes, without_carry
 from liftnn.loops.peel import FirstStep
@@ -146,23 +146,25 @@ def _run(
     """All steps, or those that follow a first one, which was made by itself."""
     plan = axes.plan
     around = adapt_metadata(plan, how.transform_metadata, axes.values, axes.of_new)
-    once = TracedOnce(plan, functools.partial(pure, around=around, left=first and plan), how.f)
+    step = functools.partial(pure, around=around, left=first and plan)
     scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | own.keys
+    if own.steps > 1 and axes.is_foreseen and not own.keys:
+        try:
+            return _loop(ForeseenBody(step, axes, parts, scanned, "scan"), scanned, own.steps, how)
+        except (UnforeseenError, errors.StructureError, jax.errors.JAXTypeError, jax.errors.JAXIndexError):
+            pass  # the first two may be mended below, and the messages of the others have the paths there
+    once = TracedOnce(plan, step, how.f)
     if own.steps == 0:
         return run_never(once, axes, parts, scanned, "scan")
     if own.steps == 1:
         return run_once(once, axes, {**parts, **_take(scanned, 0)})
     slices = {p: jax.tree.map(_slice_type, x) for p, x in scanned.items()}
     try:
-        body = Body(once, axes, parts, slices, "scan", own.restarted)
+        body = TracedBody(once, axes, parts, slices, "scan", own.restarted)
     except errors.StructureError as error:
         unsettled = error
     else:
-        carry, stacked = jax.lax.scan(
-            body.step, body.start(), list(scanned.values()), own.steps, how.reverse, how.unroll
-        )
-        moved = [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
-        return body.close(carry, moved)
+        return _loop(body, scanned, own.steps, how)
     if first is not None:
         raise unsettled
     at, others = (own.steps - 1, slice(own.steps - 1)) if how.reverse else (0, slice(1, None))
@@ -176,6 +178,16 @@ def _run(
         unsettled,
         restarted=own.restarted,
         reverse=how.reverse,
+    )
+
+
+def _loop(body: Body, scanned: Mapping[Place, Any], steps: int, how: _How) -> Result:
+    """All steps of a loop whose body is known."""
+    carry, stacked = jax.lax.scan(
+        body.step, body.start(), list(scanned.values()), steps, how.reverse, how.unroll
+    )
+    return body.close(
+        carry, [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
     )
 
 
