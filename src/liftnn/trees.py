@@ -21,6 +21,21 @@ def is_array(x: Any) -> bool:
     return isinstance(x, ARRAY_TYPES)
 
 
+_jax_arrays: set[type] = set()
+"""The classes of JAX's arrays and tracers that have been seen."""
+
+
+def is_jax_array(x: Any) -> bool:
+    """`isinstance(x, jax.Array)`, which for a tracer takes 0.6 us, in 0.1."""
+    cls = type(x)
+    if cls in _jax_arrays:
+        return True
+    found = isinstance(x, jax.Array)
+    if found:
+        _jax_arrays.add(cls)
+    return found
+
+
 def is_argument_array(x: Any) -> bool:
     """Whether JAX takes `x` as an array argument: arrays, and Python and numpy numbers too."""
     return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(type(x), "__jax_array__")

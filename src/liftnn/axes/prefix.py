@@ -129,8 +129,9 @@ class Spread:
             spec = self.specs[number]
             if first is not entry and spec is not None:
                 self._check(number, spec, first, entry)
-            if spec is not None:
-                stack += [(e, (*path, k)) for k, e in zip(spec.keys, spec.edges, strict=True)][::-1]
+            if spec is not None and spec.edges:
+                pairs = zip(spec.keys, spec.edges, strict=True)
+                stack += [(e, (*path, k)) for k, e in pairs if type(e) is int][::-1]
 
     def after(self, plan: Plan, change: Change) -> Spread:
         """The prefixes after a call: known nodes have those that they had, and spread them over what is new below."""

@@ -13,7 +13,7 @@ from liftnn.axes.places import name_places, result_places
 from liftnn.axes.prefix import Placement, Prefix, StateAxes
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import at_line
-from liftnn.trees import list_paths
+from liftnn.trees import is_jax_array, list_paths
 from liftnn.variables import frames
 
 
@@ -91,7 +91,7 @@ def find_bad_input(
     for i, (x, axis) in enumerate(zip((*values, *arrays), (*axes[0], *axes[1]), strict=True)):
         if axis is None:
             continue
-        for shape in map(np.shape, [x] if isinstance(x, jax.Array) else jax.tree.leaves(x)):
+        for shape in [x.shape] if is_jax_array(x) else map(np.shape, jax.tree.leaves(x)):
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
                     f"{name(i)} cannot be {done} over axis {axis}: its shape is {shape}.",

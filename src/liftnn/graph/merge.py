@@ -17,7 +17,7 @@ from liftnn.graph.description import (
     static_of,
 )
 from liftnn.graph.kinds import PYTREE, VARIABLE
-from liftnn.trees import Key
+from liftnn.trees import Key, is_jax_array
 from liftnn.variables.static import Static
 from liftnn.variables.variable import make_variable, set_value_past_hooks
 
@@ -73,7 +73,7 @@ def merge_all(
     merged = Merged(description, owner)
     taken = iter(arrays)
     root_arrays = _take(taken, description.edges)
-    merged.arrays = [_take(taken, spec.edges) for spec in description.specs]
+    merged.arrays = [_take(taken, spec.edges) if spec.edges else [] for spec in description.specs]
     given = iter(values)
     for number, spec in enumerate(description.specs):
         if spec.kind is VARIABLE:
@@ -91,7 +91,9 @@ def merge_all(
         if not spec.kind.frozen and (spec.kind is not VARIABLE or spec.keys):
             children = resolve(spec, merged.objects, merged.arrays[number])
             spec.kind.fill(merged.objects[number], spec.extra, spec.keys, children)
-            if not any(type(e) is int and description.specs[e].kind.frozen for e in spec.edges):
+            if not description.frozen or not any(
+                type(e) is int and description.specs[e].kind.frozen for e in spec.edges
+            ):
                 merged.children[number] = children
     return unflatten_root(
         description.treedef, resolve_edges(description.edges, merged.objects, root_arrays)
@@ -107,7 +109,7 @@ def own_value(value: Any) -> Given:
     Returns:
       The array itself, or a fresh copy of the pytree's containers, with what is needed to see a change.
     """
-    if isinstance(value, jax.Array):
+    if is_jax_array(value):
         return Given(value, None, None)
     leaves, treedef = jax.tree.flatten(value)
     if len(leaves) == 1 and leaves[0] is value:

@@ -99,7 +99,7 @@ class Plan:
         """Positions in `arrays` of the bare arrays of each node that has some."""
         end = len(self.leaf_arrays)
         for number, spec in enumerate(graph.specs):
-            count = sum(e is ARRAY for e in spec.edges)
+            count = sum(e is ARRAY for e in spec.edges) if spec.edges else 0
             if count:
                 self.node_arrays[number] = range(end, end + count)
                 end += count

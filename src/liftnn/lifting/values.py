@@ -8,7 +8,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
-from liftnn.trees import is_argument_array
+from liftnn.trees import is_argument_array, is_jax_array
 from liftnn.variables.static import Static
 
 
@@ -41,7 +41,7 @@ def encode(value: Any, path: Any) -> Any:
     Raises:
       StructureError: If there is a module or Variable in it.
     """
-    if isinstance(value, jax.Array):
+    if is_jax_array(value):
         return value
     if value is None:  # as an update, None stands for a Variable that was not written
         return Opaque(Static(None))
@@ -59,7 +59,7 @@ def encode(value: Any, path: Any) -> Any:
 
 def decode(value: Any) -> Any:
     """The inverse of `encode`."""
-    if isinstance(value, jax.Array):
+    if is_jax_array(value):
         return value
     leaves, treedef = jax.tree.flatten(value, is_leaf=_is_opaque)
     if not any(map(_is_opaque, leaves)):

@@ -64,8 +64,10 @@ class Match:
         """What is no fixed point, a line for each path."""
         self._images: dict[int, int] = {}
         self._origins: dict[int, int] = {}
+        shares_parts = any(shared.values())
         for root in roots:
-            self._walk(root)
+            if root.shared or shares_parts:
+                self._walk(root)
 
     def describe(self) -> list[str]:
         """What keeps a step from being followed by another, a line for each path; none if nothing does."""

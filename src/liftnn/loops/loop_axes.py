@@ -79,8 +79,9 @@ class LoopAxes:
         self._given = given
         self._leaves = without_carry(list(given))
         self._spread = spread_arguments(plan, self._leaves)
+        shared = Entry(None, "", ())
         for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
-            self._spread.entries.setdefault(number, Entry(None, "", ()))
+            self._spread.entries.setdefault(number, shared)
         self.values = value_prefixes(plan, self._spread, values)
         self.arrays = array_prefixes(plan, self._spread, self._leaves, arrays)
         by_place = open_arguments(plan, self.values, self.arrays)

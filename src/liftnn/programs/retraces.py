@@ -14,6 +14,7 @@ import jax
 from liftnn import errors
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.result import Plan, name_argument
+from liftnn.trees import is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")
 """Every trace after the first is noted here, at level INFO, with its cause."""
@@ -117,7 +118,7 @@ class Traces:
 
 def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
     """Tree, and shapes and dtypes of the arrays, of a value: made in each trace, put into words only for a message."""
-    leaves, treedef = jax.tree.flatten(x)
+    leaves, treedef = ([x], _LEAF) if is_jax_array(x) else jax.tree.flatten(x)
     types = map(jax.typeof, leaves)
     return treedef, [(t.shape, t.dtype, getattr(t, "weak_type", False)) for t in types]
 
