@@ -94,8 +94,10 @@ def name_places(plan: Plan, change: Change) -> dict[Place, str]:
     after = paths_after(plan, change)
 
     def name(number: int, *keys: Any) -> str:
-        root, path = after.get(number, ("the output", ()))
-        return format_path((*path, *keys), root) if number in after else root
+        if number not in after:
+            return "the output"
+        root, path = after[number]
+        return format_path((*path, *keys), root)
 
     names: dict[Place, str] = {("output", i): text for i, text in enumerate(output_names(change))}
     names |= {("argument", i): text for i, text in enumerate(plan.leaf_names)}

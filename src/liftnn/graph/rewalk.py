@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import jax
@@ -92,7 +93,7 @@ class Rewalk(Walk):
         if given is None or cls is not spec.type or (self.returned is not None and self.returned[number]):
             return None
         extra, keys, children = spec.kind.open(child)
-        if keys != spec.keys or extra != spec.extra or not all(map(_is, children, given)):
+        if keys != spec.keys or extra != spec.extra or not all(map(is_, children, given)):
             return None
         pairs = list(zip(spec.edges, keys, children, strict=True))
         if any(type(edge) is Static and edge != self._static(x) for edge, _, x in pairs):
@@ -154,7 +155,7 @@ class Rewalk(Walk):
         spec = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
         self.specs[number] = spec
         must_return = self.returned is not None and self.returned[number] and bool(old_arrays)
-        same_arrays = len(old_arrays) == len(node.arrays) and all(map(_is, old_arrays, node.arrays))
+        same_arrays = len(old_arrays) == len(node.arrays) and all(map(is_, old_arrays, node.arrays))
         if spec == old and same_arrays and not must_return:
             return
         if node.kind.frozen:
@@ -180,10 +181,6 @@ class Rewalk(Walk):
         self.arrays[number] = arrays
 
 
-def _is(a: Any, b: Any) -> bool:
-    return a is b
-
-
 def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
     """The edge, and the array if it is one, at each key of a node."""
     at = iter(arrays)
@@ -197,5 +194,5 @@ def changed_value(variable: Variable[Any], given: Any) -> bool:
         if given.leaves is None:
             return False
         leaves, treedef = jax.tree.flatten(value)
-        return treedef != given.treedef or not all(map(_is, leaves, given.leaves))
+        return treedef != given.treedef or not all(map(is_, leaves, given.leaves))
     return True

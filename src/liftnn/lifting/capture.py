@@ -285,11 +285,10 @@ def containers_kept(plan: Plan, originals: Sequence[Any], name: str) -> Generato
     Raises:
       TraceContextError: If one was changed; it is as it was before.
     """
-    captured = [number for number in plan.captured if number < len(originals)]
     kept = [
         (number, originals[number], plan.graph.specs[number].kind.open(originals[number]))
-        for number in sorted(captured)
-        if plan.graph.specs[number].kind in (LIST, DICT, DATACLASS)
+        for number in sorted(plan.captured)
+        if number < len(originals) and plan.graph.specs[number].kind in (LIST, DICT, DATACLASS)
     ]
     changed: list[int] = []
     try:

@@ -23,7 +23,7 @@ from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
 from liftnn.modules.module import Module
 from liftnn.tracebacks import hide_frames
-from liftnn.trees import Path, is_argument_array, is_array, is_jax_array, key_of
+from liftnn.trees import Path, is_argument_array, is_array, key_of
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.type_variables import P, R
@@ -316,11 +316,7 @@ def take_apart(
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
     """The values of the Variables among some objects, as JAX can take them."""
-    values = [objects[n].raw_value for n in plan.variables]
-    return [
-        x if is_jax_array(x) else encode(x, lambda n=n: plan.path_of(n))
-        for n, x in zip(plan.variables, values, strict=True)
-    ]
+    return [encode(objects[n].raw_value, lambda n=n: plan.path_of(n)) for n in plan.variables]
 
 
 def _check_writable(call: Call, result: Result) -> None:
