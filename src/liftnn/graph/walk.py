@@ -21,6 +21,7 @@ from liftnn.graph.kinds import (
     kind_by_type,
 )
 from liftnn.trees import Key, Path, format_path
+from liftnn.variables import frames
 from liftnn.variables.static import NotImmutableError, Static, immutable_key
 
 
@@ -178,6 +179,20 @@ class Walk:
         self.arrays[node.number] = node.arrays
         if node.kind.frozen:
             self.frozen.append(node.number)
+
+
+class ArgumentWalk(Walk):
+    """The walk over the arguments of a call: an object of an outer frame is walked as its copy in the innermost one.
+
+    So an object is one node, whether the code holds the original or the copy.
+    """
+
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
+        known = frames.resolve(child)
+        if known is not child:
+            child, cls = known, type(known)
+            kind = kind_by_type(cls) or classify(child)
+        return super()._enter(kind, cls, child)
 
 
 def _keys(stack: list[OpenNode]) -> Path:

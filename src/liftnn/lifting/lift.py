@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn.graph.description import ARRAY, Description
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
-from liftnn.graph.walk import Walk
+from liftnn.graph.walk import ArgumentWalk
 from liftnn.lifting.bindable import Bindable
 from liftnn.lifting.capture import Ways, find_captured, pin
 from liftnn.lifting.pure import PureCall, purify
@@ -235,9 +235,8 @@ class Lifted(Bindable[P, R]):
         if roots:
             tree = (*tree, roots, _PINNED)
         names = self._options.names
-        graph, found, arrays = take_apart(tree, self._leaf_edge, len(roots), names)
+        graph, objects, arrays = take_apart(tree, self._leaf_edge, len(roots), names)
         plan, bound = self._bound.get(graph) or self._make(graph)
-        objects = [frames.inside(x) if isinstance(x, Variable) else x for x in found]
         values = values_of(plan, objects)
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
@@ -294,7 +293,7 @@ def take_apart(
     Returns:
       The structure, the objects by number, and the bare arrays.
     """
-    walk = Walk()
+    walk = ArgumentWalk()
     entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
     edges: list[Any] = []
     arrays: list[Any] = []

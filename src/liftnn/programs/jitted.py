@@ -86,7 +86,7 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
             self.plans.make_direct(plan, (*self._first, *args), kwargs)
         try:
             return plan.run(leaves)
-        except TypeError:  # an argument or value that JAX cannot take; this way says what, or encodes it
+        except (TypeError, frames.RetraceNeeded):  # what JAX cannot take, too; this way says what, or encodes it
             pass
         return self._call_first(key, leaves, args, kwargs)
 
@@ -200,6 +200,8 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
             if program.is_abstract:
                 return pure(values, arrays)
+            if not frames.is_offered(plan):
+                raise frames.RetraceNeeded
             trace = traces.begin(plan, values, arrays)
             result = pure(values, arrays)
             traces.end(trace)

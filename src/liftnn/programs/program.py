@@ -174,6 +174,8 @@ class Program:
         try:
             divided = self.divide(values, arrays)
             return self.jitted(*divided)
+        except frames.RetraceNeeded:
+            raise
         except Exception as error:
             self.explain(error, values, arrays)
             raise

@@ -74,7 +74,7 @@ class WarmCalls(Generic[P, R]):
                 return self._call_planned(plan, given, args, kwargs)
             try:
                 returned = plan.jitted(values, arrays)
-            except TypeError:  # an argument or value that JAX cannot take
+            except (TypeError, frames.RetraceNeeded):  # what JAX cannot take, or has not traced yet
                 returned = None
             except Exception as error:
                 plan.program.explain(error, values, arrays)
@@ -103,7 +103,7 @@ class WarmCalls(Generic[P, R]):
         """A warm call that takes more than the values of Variables and the trees of arrays, or other buffers."""
         try:
             return plan.run(plan.direct.leaves_of(given))
-        except TypeError:
+        except (TypeError, frames.RetraceNeeded):
             pass
         return self.call_otherwise(args, kwargs)
 

@@ -107,6 +107,10 @@ class Missing(Exception):  # noqa: N818  # no error: it asks for another try
         self.line = line
 
 
+class RetraceNeeded(Exception):  # noqa: N818  # not an error: it asks for the general way
+    """Raised when JAX traces a program again in a call that has published no originals: one on the fast path."""
+
+
 class RawTrace:
     """The owner of objects made under a raw JAX transform.
 
@@ -198,6 +202,11 @@ def offered(plan: Any) -> Sequence[Any]:
     return objects if known is plan else ()
 
 
+def is_offered(plan: Any) -> bool:
+    """Whether the call that runs now has published the live objects of a plan."""
+    return _current.offer[0] is plan
+
+
 @contextmanager
 def noting_writes() -> Generator[dict[str, Line]]:
     """Notes where the functions of the transforms called here write, for a message: lines by `Frame.name_of`."""
@@ -269,6 +278,30 @@ def inside(x: Any) -> Any:
     for frame in reversed(frames_up_to(x) or ()):
         x = frame.standing_for(x)
     return x
+
+
+def resolve(x: Any) -> Any:
+    """What the innermost frame has for an argument: a copy, if the object belongs to an outer frame.
+
+    Args:
+      x: A Variable, a Module or a container.
+
+    Returns:
+      The copy; the object itself if it belongs here, or if there is no copy.
+
+    Raises:
+      StructureError: If it is a Variable or Module created in a transform that has returned.
+    """
+    if not hasattr(type(x), "__graph_node__"):
+        return known_here(x)
+    if x._owner is _current.frame:
+        return x
+    if isinstance(x._owner, Frame) and frames_up_to(x) is None:
+        raise errors.StructureError(
+            f"this {type(x).__name__} was created inside a transform that has returned (leaked).",
+            "Return it from that call, or attach it to a module that was an argument there.",
+        )
+    return inside(x)
 
 
 def known_here(x: Any) -> Any:
