@@ -103,7 +103,7 @@ def test_what_a_function_captures_is_logged_by_the_name_in_its_code(log):
     call(1.0)
     assert log == [
         HEAD.format(2) + "model.layers[0].mode: 'train' -> 1",
-        HEAD.format(3) + "the bare arrays of captured modules: constants -> constants of other content",
+        HEAD.format(3) + "the array leaves of captured modules: constants -> constants of other content",
     ]
 
 

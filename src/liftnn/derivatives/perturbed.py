@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from liftnn.graph.kinds import is_object
-from liftnn.lifting.lift import take_apart
+from liftnn.lifting.arguments import flatten_call
 from liftnn.lifting.result import Plan
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import Static
@@ -40,7 +40,7 @@ class Perturbed:
         Returns:
           The arguments.
         """
-        _, objects, _ = take_apart((tuple(args), {}), lambda leaf, path, arrays: Static(leaf))
+        objects = flatten_call(tuple(args), {}, lambda leaf, path, arrays: Static(leaf)).objects
         for number, flag in zip(self.plan.variables, self.values, strict=True):
             if number >= len(objects):
                 break  # what a partial stores comes last, and does not reach `fwd`

@@ -8,8 +8,9 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import Description
+from liftnn.lifting.arguments import flatten_call
 from liftnn.lifting.escape import holds_tracer
-from liftnn.lifting.lift import take_apart, values_of
+from liftnn.lifting.lift import values_of
 from liftnn.lifting.result import Plan
 from liftnn.trees import Path
 from liftnn.variables.static import Static
@@ -37,7 +38,7 @@ jax.tree_util.register_pytree_node(
 
 def keep(tree: Any) -> Residuals:
     """Takes apart what is kept, a tree like `(args, kwargs)`."""
-    graph, objects, arrays = take_apart(tree, _static_leaf)
+    graph, objects, arrays, _ = flatten_call(*tree, _static_leaf)
     return Residuals(graph, values_of(Plan(graph), objects), arrays)
 
 

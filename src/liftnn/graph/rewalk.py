@@ -46,6 +46,8 @@ class Rewalk(Walk):
         self.specs = [None] * self.known
         self.arrays = [[] for _ in self.objects]
         self.changed: set[int] = set()
+        self.altered: set[int] = set()
+        """Those of the changed nodes that are not only returned because they were donated."""
         self._start: int | None = None
         """The known object that is being visited."""
 
@@ -142,6 +144,7 @@ class Rewalk(Walk):
     def _close_variable(self, number: int) -> None:
         if number < self.known and self.specs[number] != self.before.specs[number]:
             self.changed.add(number)
+            self.altered.add(number)
 
     def _close(self, node: OpenNode) -> None:
         if node.extra is _PASSED:
@@ -167,6 +170,8 @@ class Rewalk(Walk):
             if not must_return:
                 return
         self.changed.add(number)
+        if spec != old or not same_arrays:
+            self.altered.add(number)
         kept = {} if must_return else _places(old, old_arrays)
         edges, arrays, at = [], [], iter(node.arrays)
         for key, edge in zip(spec.keys, spec.edges, strict=True):

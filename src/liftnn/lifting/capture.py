@@ -1,125 +1,101 @@
-"""The modules that a function reaches by other ways than its arguments: closures, globals, defaults, bound objects.
+"""Find captured modules: closures, globals, defaults, bound objects, containers and attributes that lead to them.
 
-They are found by looking at the function and what it refers to, without running it: cells of closures, globals that its
-code names, defaults, and from there functions, containers and attributes. Of objects of other classes, of classes and
-of Python modules only attributes are followed whose names occur in the code. What is found by no such way is found
-when it is used; see `frames.Missing`.
+A function is looked at without running it, and without running any code of the user's: cells of closures, globals that
+its code names, defaults, and from there functions, containers and attributes. Of objects of other classes, of classes
+and of Python modules only those attributes are followed whose names occur in the code. What is found in no such way is
+found when it is used; see `frames.Missing`.
+
+The search is a depth-first walk with a stack of its own. It gives the modules, the guards under which another search
+would give the same (see `guards.py`), and the shape of what lies between: which element of which container, in which
+order, led to which module. The shape is part of the cache key, since code can see it: `len(models)`, the order of a
+dict.
 """
 
 from __future__ import annotations
 
 import dis
 import functools
-import sys
 import types
-import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from operator import is_
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import jax
+from liftnn.lifting.expand import FRESH, Expansion, expand
+from liftnn.lifting.guards import Elements, Guard, Guards, is_atom
 
-from liftnn import errors
-from liftnn.graph.kinds import DATACLASS, DICT, LIST
-from liftnn.graph.walk import Walk
-from liftnn.lifting.result import Plan
-
-_FOREIGN = frozenset(sys.stdlib_module_names) | {
-    "jax",
-    "jaxlib",
-    "numpy",
-    "optax",
-    "flax",
-    "equinox",
-    "liftnn",
-}
-_ATOMS = (str, bytes, int, float, complex, bool, type(None), jax.Array, types.BuiltinFunctionType)
 _MOST = 10_000
-"""How many things are looked at: a global may refer to the whole program."""
-_MOST_IN_ONE = 1_000
-"""How many elements of one container."""
-
-
-class Ways:
-    """The steps of the ways from a function to what it captures, with what each led to.
-
-    Args:
-      cells: Cells of closures, with what they held.
-      entries: Mappings (globals and attributes among them) and a key, with what stood there.
-      containers: Lists and sets, with their elements.
-    """
-
-    __slots__ = ("cells", "containers", "entries")
-
-    def __init__(self) -> None:
-        self.cells: list[tuple[types.CellType, Any]] = []
-        self.entries: list[tuple[Mapping[Any, Any], Any, Any]] = []
-        self.containers: list[tuple[Any, list[Any]]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.cells or self.entries or self.containers)
-
-    def lead_there(self) -> bool:
-        """Whether each step still leads where it did; part of a warm call."""
-        try:
-            for cell, held in self.cells:
-                if cell.cell_contents is not held:
-                    return False
-            for mapping, key, held in self.entries:
-                if mapping.get(key) is not held:
-                    return False
-            for container, kept in self.containers:
-                if len(container) != len(kept) or not all(map(is_, container, kept)):
-                    return False
-        except (ValueError, RuntimeError):  # the cell is empty now; another thread is changing the container
-            return False
-        return True
+"""How many objects are looked at: a global may refer to the whole program."""
 
 
 class Captured(NamedTuple):
-    """What a function captures.
+    """What functions capture.
 
     Args:
       roots: The modules and Variables, by the name that the code has for them.
-      ways: The ways to them.
+      guards: Under which conditions another search finds the same.
+      shape: What lies between the functions and the roots, for the cache key.
     """
 
     roots: dict[str, Any]
-    ways: Ways
+    guards: Guards
+    shape: Hashable
 
 
-def find_captured(functions: Iterable[Any]) -> Captured:
+class _Node:
+    """One object that the search has met.
+
+    Args:
+      x: The object; kept, so that its id is.
+      above: The node that led to it first.
+      label: How its name goes on from that of the node above.
+      exact: Whether it is part of a cache key, so that each of its atoms is guarded by identity.
+    """
+
+    __slots__ = ("above", "exact", "expansion", "label", "leads", "parents", "targets", "x")
+
+    def __init__(self, x: Any, above: _Node | None, label: str, exact: bool):
+        self.x = x
+        self.above = above
+        self.label = label
+        self.exact = exact
+        self.expansion: Expansion | None = None
+        self.targets: list[_Node | None] = []
+        self.parents: list[_Node] = []
+        self.leads = False
+        """Whether it is, or leads to, a module."""
+
+    @property
+    def name(self) -> str:
+        """What the code would call it."""
+        name, node = "", self
+        while node is not None:
+            name = node.label + name
+            if node.label.startswith(FRESH):
+                return name.removeprefix(FRESH)
+            node = node.above
+        return name.lstrip(".")
+
+
+def find_captured(functions: Iterable[Any], keyed: Iterable[Any] = ()) -> Captured:
     """The modules and Variables that functions capture.
 
     Args:
       functions: The functions; anything else that is callable, too.
+      keyed: Functions that are part of the cache key by their content: static values that modules hold.
 
     Returns:
       What they capture.
     """
-    functions = list(functions)
+    functions, keyed = list(functions), list(keyed)
     names: set[str] = set()
     while True:
         known = len(names)
         search = _Search(names)
+        for function in keyed:
+            search.visit(function, exact=True)
         for function in functions:
-            search.visit("", function)
+            search.visit(function, exact=False)
         if len(names) == known or not search.holds_attributes:
-            return Captured(search.roots, search.ways)
-
-
-@functools.lru_cache(maxsize=4096)
-def _names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that a piece of code takes from its globals, and all names of attributes in it."""
-    loaded = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    every = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner_loaded, inner_every = _names_in(constant)
-            loaded |= inner_loaded
-            every |= inner_every
-    return frozenset(loaded), frozenset(every)
+            return search.captured()
 
 
 class _Search:
@@ -130,208 +106,124 @@ class _Search:
     """
 
     def __init__(self, names: set[str]):
-        self.roots: dict[str, Any] = {}
-        self.ways = Ways()
         self.holds_attributes = False
         self._names = names
-        self._left = _MOST
-        self._found: dict[int, tuple[Any, bool]] = {}
+        self._nodes: dict[int, _Node] = {}
 
-    def visit(self, name: str, x: Any) -> bool:
-        """Looks at one object; gives whether a module or Variable was found in it."""
-        self._left -= 1
-        if isinstance(x, _ATOMS) or self._left < 0:
-            return False
-        known = self._found.get(id(x))
-        if known is not None:
-            return known[1]
-        self._found[id(x)] = (x, False)  # for cycles; the object is kept, so that its id is
-        found = self._visit(name, x)
-        self._found[id(x)] = (x, found)
-        return found
+    def visit(self, x: Any, exact: bool) -> None:
+        """Looks at everything that an object leads to."""
+        if is_atom(x) or id(x) in self._nodes:
+            return
+        stack = [self._add(_Node(x, None, "", exact))]
+        while stack:
+            node = stack.pop()
+            if hasattr(type(node.x), "__graph_node__") or len(self._nodes) > _MOST:
+                continue
+            found = node.expansion = expand(node.x, self._names, names_in, node.exact)
+            self.holds_attributes |= found.by_name
+            new: list[_Node] = []
+            for step in found.steps:
+                target = None if is_atom(step.child) else self._nodes.get(id(step.child))
+                if target is None and not is_atom(step.child):
+                    inherits = node.exact and found.inherits
+                    target = self._add(_Node(step.child, node, step.label, inherits))
+                    new.append(target)
+                if target is not None:
+                    target.parents.append(node)
+                node.targets.append(target)
+            stack.extend(reversed(new))
 
-    def _visit(self, name: str, x: Any) -> bool:
-        if hasattr(type(x), "__graph_node__"):
-            while name in self.roots:
-                name += "'"
-            self.roots[name or type(x).__name__] = x
-            return True
-        if isinstance(x, types.FunctionType):
-            return self._visit_function(x)
-        if isinstance(x, (list, tuple, set, frozenset)):
-            found = [self.visit(f"{name}[{i}]", y) for i, y in enumerate(list(x)[:_MOST_IN_ONE])]
-            if any(found) and not isinstance(x, (tuple, frozenset)):
-                self.ways.containers.append((x, list(x)))
-            return any(found)
-        if isinstance(x, Mapping):
-            return self._visit_dict(name, x, list(x)[:_MOST_IN_ONE])
-        carried = getattr(type(x), "carried_functions", None)  # a transformed function
-        if carried is not None:
-            return self._visit_all(name, carried(x))
-        if isinstance(x, functools.partial):
-            return self._visit_all(name, (x.func, *x.args, *x.keywords.values()))
-        if isinstance(x, types.MethodType):
-            return self._visit_all("self", (x.__self__, x.__func__))
-        wrapped = getattr(x, "__dict__", {}).get(
-            "__wrapped__"
-        )  # not by getattr, which may run code of the user's
-        if wrapped is not None:
-            return self.visit(name, wrapped)
-        return self._visit_holder(name, x)
+    def _add(self, node: _Node) -> _Node:
+        self._nodes[id(node.x)] = node
+        return node
 
-    def _visit_all(self, name: str, several: Sequence[Any]) -> bool:
-        found = [self.visit(name, y) for y in several]  # all of them
-        return any(found)
-
-    def _visit_function(self, function: types.FunctionType) -> bool:
-        """A function: its closure, the globals in its code, its defaults and attributes."""
-        if _is_foreign(function.__module__):
-            return False
-        loaded, every = _names_in(function.__code__)
-        self._names |= every
-        found = False
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            held = _content(cell)
-            if self.visit(name, held):
-                found = True
-                self.ways.cells.append((cell, held))
-        outside = function.__globals__
-        found |= self._visit_dict("", outside, [n for n in loaded if n in outside])
-        defaults = function.__code__.co_varnames[: function.__code__.co_argcount]
-        given = function.__defaults__ or ()
-        for name, x in zip(defaults[len(defaults) - len(given) :], given, strict=True):
-            found |= self.visit(name, x)
-        for name, x in (function.__kwdefaults__ or {}).items():
-            found |= self.visit(name, x)
-        return found | self._visit_all("", tuple(vars(function).values()))
-
-    def _visit_dict(self, name: str, x: Mapping[Any, Any], keys: Sequence[Any]) -> bool:
-        """Some entries of a mapping."""
-        leading = [k for k in keys if self.visit(f"{name}[{k!r}]" if name else str(k), x[k])]
-        for k in leading:
-            self.ways.entries.append((x, k, x[k]))
-        return bool(leading)
-
-    def _visit_holder(self, name: str, x: Any) -> bool:
-        """An object of another class, a class or a Python module: attributes whose names are in the code."""
-        cls = x if isinstance(x, type) else type(x)
-        if _is_foreign(x.__name__ if isinstance(x, types.ModuleType) else cls.__module__):
-            return False
-        self.holds_attributes = True
-        attributes = getattr(x, "__dict__", {})
-        prefix = f"{name}." if name else ""
-        named = [n for n in attributes if n in self._names]
-        leading = [n for n in named if self.visit(f"{prefix}{n}", _plain(attributes[n]))]
-        for n in leading:
-            self.ways.entries.append((attributes, n, attributes[n]))
-        if isinstance(x, types.ModuleType):
-            return bool(leading)
-        inherited = [self.visit(name, base) for base in cls.__mro__[isinstance(x, type) :]]
-        return bool(leading) or any(inherited)
+    def captured(self) -> Captured:
+        """What was found."""
+        nodes = list(self._nodes.values())
+        roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__")]
+        stack = list(roots)
+        while stack:
+            node = stack.pop()
+            if not node.leads:
+                node.leads = True
+                stack += node.parents
+        return Captured(_by_name(roots), _collect(nodes), _shape(nodes, roots))
 
 
-def _is_foreign(module: str | None) -> bool:
-    """Whether code of that Python module knows no objects of the user's."""
-    return module is None or module.partition(".")[0] in _FOREIGN
+def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
+    """The roots, each under a name of its own."""
+    named: dict[str, Any] = {}
+    for node in roots:
+        name = node.name or type(node.x).__name__
+        while name in named:
+            name += "'"
+        named[name] = node.x
+    return named
 
 
-def _plain(x: Any) -> Any:
-    """The function inside a method of a class."""
-    return getattr(x, "__func__", getattr(x, "fget", x))
+def _collect(nodes: Sequence[_Node]) -> Guards:
+    """The guards of all steps that a later search could take otherwise."""
+    guards: list[Guard] = []
+    elements: list[Elements] = []
+    leading: list[Guard | Elements] = []
+    for node in nodes:
+        found = node.expansion
+        if found is None:
+            continue
+        for step, target in zip(found.steps, node.targets, strict=True):
+            leads = target is not None and target.leads
+            if step.guard is not None and (step.always or leads):
+                guards.append(step.guard)
+                if leads:
+                    leading.append(step.guard)
+        guards += found.guards
+        if found.elements is not None and (found.always or node.leads):
+            elements.append(found.elements)
+            if node.leads:
+                leading.append(found.elements)
+    return Guards(guards, elements, leading)
 
 
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
+def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
+    """What lies between: for each object that leads to a module, what each of its steps leads to."""
+    numbers = {id(n.x): ("module", i) for i, n in enumerate(roots)}
+    between = [n for n in nodes if n.leads and n.expansion is not None]
+    numbers |= {id(n.x): ("holder", i) for i, n in enumerate(between)}
+    shape: list[Hashable] = []
+    for node in between:
+        assert node.expansion is not None
+        steps = zip(node.expansion.steps, node.targets, strict=True)
+        whole = node.expansion.elements is not None
+        entries = [
+            (step.key, numbers.get(id(target.x)) if target is not None and target.leads else None)
+            for step, target in steps
+            if whole or (target is not None and target.leads)
+        ]
+        shape.append((node.expansion.tag, tuple(entries)))
+    return tuple(shape)
 
 
-class Pinned:
-    """Bare arrays of captured modules: the code reads them where they stand, so they are constants of what is traced.
+@functools.lru_cache(maxsize=4096)
+def names_in(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names that a piece of code takes from its globals, and all names of attributes that may be in it.
 
     Args:
-      arrays: The arrays.
-    """
-
-    __slots__ = ("_hash", "_references")
-
-    def __init__(self, arrays: Sequence[Any]):
-        self._references = [_reference(x) for x in arrays]
-        self._hash = hash(tuple(map(id, arrays)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Pinned) or len(self._references) != len(other._references):
-            return False
-        found = [(a(), b()) for a, b in zip(self._references, other._references, strict=True)]
-        return all(x is y and x is not None for x, y in found)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __repr__(self) -> str:
-        return "constants"
-
-
-@contextmanager
-def containers_kept(plan: Plan, originals: Sequence[Any], name: str) -> Generator[None]:
-    """Refuses changes of captured lists, dicts and dataclasses, which cannot refuse them by themselves.
-
-    Args:
-      plan: The arguments.
-      originals: The live objects by number.
-      name: The transform, for messages.
-
-    Raises:
-      TraceContextError: If one was changed; it is as it was before.
-    """
-    kept = [
-        (number, originals[number], plan.graph.specs[number].kind.open(originals[number]))
-        for number in sorted(plan.captured)
-        if number < len(originals) and plan.graph.specs[number].kind in (LIST, DICT, DATACLASS)
-    ]
-    changed: list[int] = []
-    try:
-        yield
-    finally:
-        for number, x, (extra, keys, children) in kept:
-            _, keys_now, children_now = plan.graph.specs[number].kind.open(x)
-            if keys != keys_now or not all(map(is_, children, children_now)):
-                plan.graph.specs[number].kind.fill(x, extra, keys, list(children))
-                changed.append(number)
-    if changed:
-        raise errors.TraceContextError(
-            f"{plan.path_of(changed[0])} (a {plan.graph.specs[changed[0]].type.__name__}) was changed in "
-            f"liftnn.{name}, which it reached through a closure, where only values of Variables can be changed.",
-            f"Pass the module that holds it as an argument of the function given to liftnn.{name}.",
-        )
-
-
-def _reference(x: Any) -> Callable[[], Any]:
-    """Refers to an array weakly; to one that cannot be referred to, such as a tracer, not at all."""
-    try:
-        return weakref.ref(x)
-    except TypeError:
-        return lambda: None
-
-
-def pin(walk: Walk, edges: Sequence[Any]) -> Pinned | None:
-    """What of captured modules is a constant.
-
-    Args:
-      walk: The walk that has met them.
-      edges: Their edges.
+      code: The code.
 
     Returns:
-      The bare arrays in them; None if there are none.
+      The globals in order of their use, builtins among them; and the names of attributes, strings among them, since
+      `getattr` may take them.
     """
-    seen: set[int] = set()
-    stack = list(edges)
-    arrays: list[Any] = []
-    while stack:
-        number = stack.pop()
-        if type(number) is int and number not in seen:
-            seen.add(number)
-            arrays += walk.arrays[number]
-            stack += walk.finished_specs()[number].edges
-    return Pinned(arrays) if arrays else None
+    loaded = dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _LOADS)
+    every = set(code.co_names)
+    for constant in code.co_consts:
+        if type(constant) is str and constant.isidentifier():
+            every.add(constant)
+        if isinstance(constant, types.CodeType):
+            inner_loaded, inner_every = names_in(constant)
+            loaded |= dict.fromkeys(inner_loaded)
+            every |= inner_every
+    return tuple(loaded), frozenset(every)
+
+
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")

@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -15,15 +15,15 @@ from liftnn import errors
 from liftnn.graph.description import ARRAY, Description
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
-from liftnn.graph.walk import ArgumentWalk
+from liftnn.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn.lifting.bindable import Bindable
-from liftnn.lifting.capture import Ways, find_captured, pin
+from liftnn.lifting.guards import NO_GUARDS, Guards
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
 from liftnn.modules.module import Module
 from liftnn.tracebacks import hide_frames
-from liftnn.trees import Path, is_argument_array, is_array, key_of
+from liftnn.trees import Path, is_argument_array
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.type_variables import P, R
@@ -32,23 +32,6 @@ from liftnn.variables.variable import Variable
 Bind = Callable[..., PureCall]
 Finish = Callable[[Any, Any], Any]
 T = TypeVar("T")
-
-
-class StaticArgument:
-    """An argument that goes around JAX: it is part of the structure.
-
-    Args:
-      value: The argument.
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any):
-        self.value = value
-
-
-_PINNED = StaticArgument(None)
-"""Stands in the arguments for what of the captured modules is a constant; see `pin`."""
 
 
 class Options(NamedTuple):
@@ -84,7 +67,7 @@ class Call(NamedTuple):
       values: The values of the Variables.
       arrays: The bare arrays.
       static: The static arguments by position (None where there is another) and by name.
-      ways: How the captured modules were found.
+      guards: Under which conditions the same modules are captured by the next call.
     """
 
     bound: Any
@@ -93,7 +76,7 @@ class Call(NamedTuple):
     values: list[Any]
     arrays: list[Any]
     static: tuple[list[StaticArgument | None], dict[str, Any]]
-    ways: Ways | None = None
+    guards: Guards = NO_GUARDS
 
 
 def lift(
@@ -203,7 +186,7 @@ class Lifted(Bindable[P, R]):
         while True:
             call = self._open(args, kwargs, extra)
             try:
-                with frames.offer(call.plan, call.objects):
+                with frames.offer(call.plan, call.objects, call.guards):
                     return call, action(call)
             except frames.Missing as missing:
                 self._note(extra, missing.objects)
@@ -221,26 +204,22 @@ class Lifted(Bindable[P, R]):
         """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
         args, kwargs = self._arguments((*self._first, *args), kwargs)
         stored = self._stored or ((), {})
-        captured = find_captured((*self._functions, *_functions_in(*stored), *_functions_in(args, kwargs)))
-        roots = dict(captured.roots)
-        for x in (*(r() for r in self._found), *extra):
-            if x is not None and not any(x is y for y in roots.values()):
-                roots[f"captured[{len(roots)}]"] = x
-        roots = {
-            name: frames.inside(x) for name, x in roots.items() if frames.frames_up_to(x) is not None
-        }  # what belongs to a call that is over is left alone
-        tree: tuple[Any, ...] = (args, kwargs)
-        if self._stored is not None or roots:
-            tree = (*tree, stored)
-        if roots:
-            tree = (*tree, roots, _PINNED)
-        names = self._options.names
-        graph, objects, arrays = take_apart(tree, self._leaf_edge, len(roots), names)
+        functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
+        used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
+        graph, objects, arrays, guards = flatten_call(
+            args,
+            kwargs,
+            self._leaf_edge,
+            stored=self._stored,
+            functions=functions,
+            used=used,
+            names=self._options.names,
+        )
         plan, bound = self._bound.get(graph) or self._make(graph)
         values = values_of(plan, objects)
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
-        return Call(bound, plan, objects, values, arrays, static, captured.ways)
+        return Call(bound, plan, objects, values, arrays, static, guards)
 
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
         """The edge of a leaf of the arguments that is neither an object nor an array."""
@@ -273,44 +252,6 @@ class Lifted(Bindable[P, R]):
         else:
             out = commit_to_copies(call, result)
         return out if self._options.finish is None else self._options.finish(out, result.extra)
-
-
-def take_apart(
-    tree: Any,
-    leaf_edge: Callable[[Any, Path, list[Any]], Any],
-    n_captured: int = 0,
-    names: Sequence[str] = (),
-) -> tuple[Description, list[Any], list[Any]]:
-    """Splits `(args, kwargs)` into structure, objects and arrays.
-
-    Args:
-      tree: The arguments.
-      leaf_edge: Gives the edge of a leaf that is neither an object nor an array, from the leaf, its path, and the
-        arrays found so far, which it may extend.
-      n_captured: How many leaves before the last are captured modules, whose bare arrays are constants.
-      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
-
-    Returns:
-      The structure, the objects by number, and the bare arrays.
-    """
-    walk = ArgumentWalk()
-    entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
-    edges: list[Any] = []
-    arrays: list[Any] = []
-    for path, leaf in entries:
-        if leaf is _PINNED:
-            edges.append(Static(pin(walk, edges[-n_captured:])))
-        elif type(leaf) is StaticArgument:
-            edges.append(Static(leaf.value))
-        elif is_object(leaf) or is_array(leaf):
-            walk.root = name_argument(tuple(map(key_of, path[:2])), names)
-            edge, found = walk.visit(leaf, tuple(map(key_of, path[2:])))
-            edges.append(edge)
-            arrays += found
-        else:
-            edges.append(leaf_edge(leaf, tuple(map(key_of, path)), arrays))
-    graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen))
-    return graph, walk.objects, arrays + [a for found in walk.arrays for a in found]
 
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
@@ -350,16 +291,6 @@ def commit_to_copies(call: Call, result: Result) -> Any:
     values, arrays = jax.eval_shape(lambda *x: x, call.values, call.arrays)
     _, merged = merge_all(call.plan.graph, values, arrays, frames.owner_now())
     return commit_result(call, result, merged.objects)
-
-
-def _functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The functions among the arguments: they may capture modules too."""
-    given = (x.value if type(x) is StaticArgument else x for x in (*args, *kwargs.values()))
-    return [x for x in given if callable(x) and not is_object(x)]
-
-
-def _is_leaf(x: Any) -> bool:
-    return type(x) is StaticArgument or is_object(x)
 
 
 def open_function(

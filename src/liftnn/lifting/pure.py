@@ -11,9 +11,9 @@ from liftnn import errors
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
-from liftnn.lifting.capture import containers_kept
 from liftnn.lifting.escape import check_static_values
-from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.result import CAPTURED, Plan, Result
+from liftnn.lifting.unchanged import captured_unchanged
 from liftnn.lifting.values import decode, encode
 from liftnn.trees import Path, is_argument_array, is_array, key_of
 from liftnn.variables import frames
@@ -85,7 +85,7 @@ def purify(
     def pure(
         values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None, left: Plan | None = None
     ) -> Result:
-        originals, plan = frames.offered(given), left or given
+        (originals, guards), plan = frames.offered(given), left or given
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, [decode(v) for v in values], arrays, frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
@@ -94,7 +94,7 @@ def purify(
             if around is not None:
                 around.enter(variables)
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
-            with containers_kept(plan, originals, name):
+            with captured_unchanged(plan, originals, guards, name):
                 out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
             if frame.missing:
                 raise frames.Missing(frame.missing, frame.missed_at)
@@ -170,6 +170,8 @@ def _close(
         edges.append(edge)
         arrays += found
     walk.visit_known()
+    if plan.captured:
+        _check_captured(walk, plan, frame.name)
     specs = walk.finished_specs()
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
     arrays += [a for number in order for a in walk.arrays[number]]
@@ -189,6 +191,21 @@ def _close(
         tuple(_frozen_order(walk)),
     )
     return Result(arrays, new, updates, change), made
+
+
+def _check_captured(walk: Rewalk, plan: Plan, name: str) -> None:
+    """Refuses a change of structure of what is captured too: who reads the captured name would see the old one."""
+    changed = sorted(walk.altered & plan.captured.keys())
+    if changed:
+        number, paths = changed[0], plan.node_paths[changed[0]]
+        captured = next(plan.name(p) for p in paths if p[0] == CAPTURED)
+        others = [plan.name(p) for p in paths if p[0] != CAPTURED]
+        what = f"{others[0] if others else captured} (a {plan.graph.specs[number].type.__name__})"
+        raise errors.TraceContextError(
+            f"The structure, the metadata or an array leaf of {what} was changed in liftnn.{name}, and the function "
+            f"also reaches it through a closure, as {captured}, where the change would not be seen.",
+            "Use it through the argument only, or change nothing but values of Variables.",
+        )
 
 
 def _as_output(leaf: Any) -> Any:

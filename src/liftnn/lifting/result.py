@@ -14,8 +14,8 @@ from liftnn.graph.merge import Change, merge_all
 from liftnn.trees import Path, format_path
 from liftnn.variables.metadata import Metadata
 
-STORED, CAPTURED, PINNED = 2, 3, 4
-"""Positions in the tree that is split: the arguments stored in a partial, and what the function captures."""
+STORED, CAPTURED = 2, 3
+"""Positions in the tree that is flattened: the arguments stored in a partial, and what the function captures."""
 
 
 class Result(NamedTuple):
@@ -72,7 +72,7 @@ class Plan:
 
     Args:
       graph: The description of `(args, kwargs)`; where there are some, followed by the arguments stored in a partial,
-        the captured modules by name, and what of those is a constant.
+        the captured modules by name, what of those is a constant, and how they are held.
       names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
 
     Example:
@@ -283,5 +283,7 @@ def name_argument(path: Path, names: Sequence[str] = ()) -> str:
         return format_path(rest[1:], str(rest[0]))
     if position == 0 and names and rest:
         return format_path(rest[1:], str(names[rest[0]]))
-    which = ("args", "kwargs", "partial", "captured", "the bare arrays of captured modules")[position]
+    which = (
+        "args", "kwargs", "partial", "captured", "the array leaves of captured modules", "the way to captured modules"
+    )[position]  # fmt: skip
     return format_path(rest[1:], f"{which}[{rest[0]!r}]") if rest else which

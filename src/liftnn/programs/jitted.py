@@ -86,7 +86,10 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
             self.plans.make_direct(plan, (*self._first, *args), kwargs)
         try:
             return plan.run(leaves)
-        except (TypeError, frames.RetraceNeeded):  # what JAX cannot take, too; this way says what, or encodes it
+        except (
+            TypeError,
+            frames.RetraceNeeded,
+        ):  # what JAX cannot take, too; this way says what, or encodes it
             pass
         return self._call_first(key, leaves, args, kwargs)
 

@@ -6,7 +6,8 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from liftnn.lifting.lift import Call, StaticArgument
+from liftnn.lifting.arguments import StaticArgument
+from liftnn.lifting.lift import Call
 from liftnn.modules.module import Module
 from liftnn.programs.direct import OBJECTS, Direct, NotDirectError
 from liftnn.programs.warm import UnfitError, WarmPlan

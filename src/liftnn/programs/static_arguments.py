@@ -8,7 +8,8 @@ from typing import Any
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
-from liftnn.lifting.lift import Bind, Lifted, Options, StaticArgument
+from liftnn.lifting.arguments import StaticArgument
+from liftnn.lifting.lift import Bind, Lifted, Options
 from liftnn.programs.signature import select
 from liftnn.variables.type_variables import P, R
 

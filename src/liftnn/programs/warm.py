@@ -107,8 +107,8 @@ class WarmPlan:
         for number in roots.values():
             self.call.objects[number] = None
         self._others = bool(self._dicts or self._mixed or self._sets or self._pinned)
-        self._ways = call.ways or None
-        self.fixed = not (self._lists or self._ways or self._others)
+        self._guards = call.guards or None
+        self.fixed = not (self._lists or self._guards or self._others)
         """Whether nothing can have changed as long as the watch is valid."""
         self.donates = call.bound.donates
         self.array_type = next((type(x) for x in call.values if isinstance(x, jax.Array)), None)
@@ -177,7 +177,7 @@ class WarmPlan:
                     if child is not kept[i]:
                         return False
                     i += 1
-            if self._ways is not None and not self._ways.lead_there():
+            if self._guards is not None and not self._guards.hold():
                 return False
             return not self._others or self._are_others_current()
         except (RuntimeError, IndexError):  # another thread is changing one of them

@@ -17,7 +17,8 @@ from liftnn.derivatives.picked import Picked
 from liftnn.derivatives.selection import DiffState, Selection
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import Change
-from liftnn.lifting.lift import Lifted, Options, StaticArgument
+from liftnn.lifting.arguments import StaticArgument
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
 from liftnn.programs.signature import select
@@ -81,7 +82,7 @@ class CustomRule(Lifted[P, R]):
         pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            if isinstance(frames.offered(plan), list):  # inside the call that can be made again
+            if frames.is_offered(plan):  # inside the call that can be made again
                 return pure(values, arrays)
             return without_captures(pure, values, arrays, "The rule", function)
 

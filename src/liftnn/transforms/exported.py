@@ -11,7 +11,8 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import Description, find_all_paths
-from liftnn.lifting.lift import Lifted, Options, StaticArgument
+from liftnn.lifting.arguments import StaticArgument
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result, name_argument
 from liftnn.modules.portable import by_name

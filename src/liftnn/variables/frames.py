@@ -140,7 +140,7 @@ class _Current(threading.local):
     """The innermost frame of each thread, and what is passed on to the next one."""
 
     frame: Frame
-    offer: tuple[Any, Sequence[Any]] = (None, ())
+    offer: tuple[Any, Sequence[Any], Any] = (None, (), None)
     writes: tuple[Frame, dict[str, Line]] | None = None
 
 
@@ -181,25 +181,26 @@ def open_frame(name: str) -> Generator[Frame]:
 
 
 @contextmanager
-def offer(plan: Any, objects: Sequence[Any]) -> Generator[None]:
+def offer(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[None]:
     """Says which live objects the arguments of a call are, to the frames that the call will open.
 
     Args:
       plan: The structure of the arguments, by which those frames recognise them.
       objects: The objects by number.
+      guards: How those that are captured were found.
     """
     before = _current.offer
-    _current.offer = (plan, objects)
+    _current.offer = (plan, objects, guards)
     try:
         yield
     finally:
         _current.offer = before
 
 
-def offered(plan: Any) -> Sequence[Any]:
-    """The live objects that were offered for a plan; none if that call is over."""
-    known, objects = _current.offer
-    return objects if known is plan else ()
+def offered(plan: Any) -> tuple[Sequence[Any], Any]:
+    """The live objects that were offered for a plan, and the guards of those captured; none if that call is over."""
+    known, objects, guards = _current.offer
+    return (objects, guards) if known is plan else ((), None)
 
 
 def is_offered(plan: Any) -> bool:

@@ -157,7 +157,8 @@ class Variable(Operators[T]):
         Returns:
           A Variable like this one.
         """
-        return make_variable(type(self), self._value, self._metadata, owner)
+        value = self._value if isinstance(self._value, jax.Array) else jax.tree.map(lambda x: x, self._value)
+        return make_variable(type(self), value, self._metadata, owner)
 
     def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
         """The metadata, or one entry of it.
@@ -314,7 +315,8 @@ class Variable(Operators[T]):
         return self.copy()
 
     def __reduce__(self) -> Any:
-        return (_new_variable, (type(self),), (self._value, self._metadata))
+        box = frames.inside(self) if frames.open_frames else self
+        return (_new_variable, (type(box),), (box._cell.value, box._metadata))
 
     def __setstate__(self, contents: tuple[Any, Metadata]) -> None:
         value, metadata = contents

@@ -1,0 +1,198 @@
+"""Flatten the arguments of a call, and what its functions capture, into structure, objects and arrays."""
+
+from __future__ import annotations
+
+import collections
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn.graph.description import Description
+from liftnn.graph.kinds import is_object
+from liftnn.graph.walk import ArgumentWalk
+from liftnn.lifting.capture import find_captured
+from liftnn.lifting.expand import is_foreign
+from liftnn.lifting.guards import NO_GUARDS, Guards
+from liftnn.lifting.pinned import pin
+from liftnn.lifting.result import CAPTURED, name_argument
+from liftnn.trees import Path, is_array, key_of
+from liftnn.variables import frames
+from liftnn.variables.static import Static
+
+
+class StaticArgument:
+    """An argument that is static: part of the structure, not traced.
+
+    Args:
+      value: The argument.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+class Flat(NamedTuple):
+    """The arguments of a call, and what its functions capture.
+
+    Args:
+      graph: The structure.
+      objects: The live objects by number.
+      arrays: The array leaves.
+      guards: Under which conditions the same modules are captured by the next call.
+    """
+
+    graph: Description
+    objects: list[Any]
+    arrays: list[Any]
+    guards: Guards
+
+
+LeafEdge = Callable[[Any, Path, list[Any]], Any]
+
+
+class Shape:
+    """How captured modules are held, for the cache key.
+
+    Args:
+      shape: What the search has found.
+    """
+
+    __slots__ = ("_hash", "shape")
+
+    def __init__(self, shape: Any):
+        self.shape = shape
+        self._hash = hash(shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shape) and self.shape == other.shape
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return "the way to captured modules"
+
+
+def flatten_call(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    leaf_edge: LeafEdge,
+    *,
+    stored: tuple[Any, ...] | None = None,
+    functions: Iterable[Any] | None = None,
+    used: Sequence[Any] = (),
+    names: Sequence[str] = (),
+) -> Flat:
+    """Flattens the arguments of a call, and what its functions capture.
+
+    Args:
+      args: The positional arguments.
+      kwargs: The keyword arguments.
+      leaf_edge: Gives the edge of a leaf that is neither an object nor an array, from the leaf, its path, and the
+        arrays found so far, which it may extend.
+      stored: The arguments stored in a partial. The default, None, means that there is no partial.
+      functions: The functions that may capture modules. The default, None, means that nothing is called, and what the
+        arguments capture does not matter.
+      used: Captured objects that were found when they were used.
+      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
+
+    Returns:
+      The structure, the objects by number, the array leaves and the guards.
+    """
+    walk, edges, arrays = ArgumentWalk(), [], []
+    treedefs = [_flatten(walk, args, 0, edges, arrays, leaf_edge, names)]
+    treedefs.append(_flatten(walk, kwargs, 1, edges, arrays, leaf_edge, names))
+    if stored is not None:
+        treedefs.append(_flatten(walk, stored, 2, edges, arrays, leaf_edge, names))
+    roots, guards, shape = (
+        ({}, NO_GUARDS, ()) if functions is None else _walk_captured(walk, list(functions), used)
+    )
+    if roots:
+        if stored is None:
+            treedefs.append(_flatten(walk, ((), {}), 2, edges, arrays, leaf_edge, names))
+        captured = list(roots.values())
+        edges += [*captured, Static(pin(walk, captured)), Static(Shape(shape))]
+        treedefs += [jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0))), _LEAF, _LEAF]
+    graph = Description(
+        jax.tree_util.treedef_tuple(treedefs), tuple(edges), walk.finished_specs(), tuple(walk.frozen)
+    )
+    return Flat(graph, walk.objects, arrays + [a for found in walk.arrays for a in found], guards)
+
+
+def _flatten(
+    walk: ArgumentWalk,
+    tree: Any,
+    position: int,
+    edges: list[Any],
+    arrays: list[Any],
+    leaf_edge: LeafEdge,
+    names: Sequence[str],
+) -> Any:
+    """Flattens one of the trees that the arguments are made of; gives its structure."""
+    entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
+    for path, leaf in entries:
+        if type(leaf) is StaticArgument:
+            edges.append(Static(leaf.value))
+        elif is_object(leaf) or is_array(leaf):
+            walk.root = name_argument((position, *map(key_of, path[:1])), names)
+            edge, found = walk.visit(leaf, tuple(map(key_of, path[1:])))
+            edges.append(edge)
+            arrays += found
+        else:
+            edges.append(leaf_edge(leaf, (position, *map(key_of, path)), arrays))
+    return treedef
+
+
+def _walk_captured(
+    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any]
+) -> tuple[dict[str, Any], Guards, Any]:
+    """Finds and walks captured modules; those too that functions capture which a module holds.
+
+    Returns:
+      The edge of each captured module by name, the guards, and the shape of what holds them.
+    """
+    edges: dict[str, Any] = {}
+    walked: dict[int, str] = {}
+    searched = -1
+    guards, shape, keyed = NO_GUARDS, (), []
+    while searched != len(keyed) or searched < 0:
+        searched = len(keyed)
+        roots, guards, shape = find_captured(functions, keyed)
+        roots = {**roots, **{f"captured[{len(roots) + i}]": x for i, x in enumerate(used)}}
+        for name, x in roots.items():
+            if (
+                id(x) in walked or frames.frames_up_to(x) is None
+            ):  # what a call that is over has made is left alone
+                continue
+            while name in edges:
+                name += "'"
+            walked[id(x)] = name
+            walk.root = name_argument((CAPTURED, name))
+            edges[name], _ = walk.visit(x)
+        keyed = [x for x, _ in walk._statics.values() if _may_capture(x)]
+    return edges, guards, shape
+
+
+def _may_capture(x: Any) -> bool:
+    """Whether a static value of a module may lead to other modules, or change in place: code of the user's."""
+    cls = type(x)
+    if cls is types.FunctionType:
+        return bool(x.__closure__) or not is_foreign(x.__module__)
+    return not is_foreign(cls.__module__) and not issubclass(cls, type)
+
+
+_LEAF = jax.tree.structure(0)
+
+
+def _is_leaf(x: Any) -> bool:
+    return type(x) is StaticArgument or is_object(x)
+
+
+def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The functions among the arguments: they may capture modules too."""
+    given = (x.value if type(x) is StaticArgument else x for x in (*args, *kwargs.values()))
+    return [x for x in given if callable(x) and not is_object(x)]

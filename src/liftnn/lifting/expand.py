@@ -1,0 +1,378 @@
+"""What one object leads to, in the search for captured modules, without running code of the user's.
+
+For each kind of object a function lists its steps: what stands where, and the guard that notices another thing there.
+The table at the end says which kinds there are.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import contextvars
+import functools
+import gc
+import itertools
+import sys
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from liftnn.lifting.guards import (
+    ABSENT,
+    ATTRIBUTE,
+    CALLED,
+    CELL,
+    CLASS,
+    ITEM,
+    Elements,
+    Guard,
+    is_atom,
+    list_entries,
+    slot_reader,
+)
+
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    "jax",
+    "jaxlib",
+    "numpy",
+    "optax",
+    "flax",
+    "equinox",
+    "liftnn",
+}
+_MOST_IN_ONE = 1_000
+"""How many elements of one container are looked at."""
+_MOST_GUARDED = 64
+"""How many elements of a container without modules are guarded; of a longer one only its size."""
+
+FRESH = "\0"
+"""Starts the label of what has a name of its own, that does not go on from the name of what led to it."""
+
+
+class Step(NamedTuple):
+    """One step of the search.
+
+    Args:
+      child: What stands there.
+      label: How its name goes on from that of the object that leads to it.
+      key: What tells the step from others of the object, for the shape.
+      guard: Notices another thing there.
+      always: Whether to guard the step even if it leads to no module.
+    """
+
+    child: Any
+    label: str = ""
+    key: Hashable = None
+    guard: Guard | None = None
+    always: bool = False
+
+
+class Expansion(NamedTuple):
+    """What one object leads to.
+
+    Args:
+      tag: Tells kinds of objects apart in the shape.
+      steps: The steps.
+      guards: Guards that belong to no step.
+      elements: The guard of a container as a whole.
+      always: Whether to guard it even if it leads to no module.
+      by_name: Whether only attributes were followed that the code names.
+      inherits: Whether what it leads to is part of a cache key, if it is.
+    """
+
+    tag: Hashable
+    steps: list[Step]
+    guards: tuple[Guard, ...] = ()
+    elements: Elements | None = None
+    always: bool = False
+    by_name: bool = False
+    inherits: bool = True
+
+
+NamesIn = Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
+
+
+def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion:
+    """What an object leads to.
+
+    Args:
+      x: The object, neither an atom nor a module.
+      names: Names of attributes in the code seen so far; those of a function are added.
+      names_in: Gives the globals and the attribute names in a piece of code.
+      exact: Whether atoms that it holds are part of a cache key.
+
+    Returns:
+      What it leads to.
+    """
+    cls = type(x)
+    if cls is types.FunctionType:
+        return _expand_function(x, names, names_in, exact)
+    carried = getattr(cls, "carried_functions", None)
+    if carried is not None and cls.__module__.partition(".")[0] == "liftnn":  # a transformed function
+        return _unguarded("transformed", carried(x))
+    for base, expand_kind in _BY_BASE:
+        if issubclass(cls, base):
+            return expand_kind(x, exact)
+    attributes = instance_dict(x)
+    wrapped = attributes.get("__wrapped__")
+    if wrapped is not None:
+        return _unguarded("wrapper", (wrapped,))
+    return _expand_holder(x, attributes, names, exact)
+
+
+def is_foreign(module: str | None) -> bool:
+    """Whether code of that Python module knows no objects of the user's."""
+    return module is None or module.partition(".")[0] in _FOREIGN
+
+
+def instance_dict(x: Any) -> Mapping[str, Any]:
+    """The attributes of an object, past any `__getattr__` of its own."""
+    try:
+        found = object.__getattribute__(x, "__dict__")
+    except Exception:  # it has none, or a property in its place raises
+        return {}
+    return found if isinstance(found, (dict, types.MappingProxyType)) else {}
+
+
+# --- functions
+
+
+def _expand_function(f: types.FunctionType, names: set[str], names_in: NamesIn, exact: bool) -> Expansion:
+    """A function: its closure, the globals in its code, its defaults and attributes."""
+    cells = tuple(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+    foreign = is_foreign(f.__module__)
+    steps = [_cell_step(i, name, cell, exact, not foreign) for i, (name, cell) in enumerate(cells)]
+    if foreign:  # what a library's closure holds does not change; it may be a function of the user's
+        return Expansion("function", [s for s in steps if s.child is not ABSENT])
+    loaded, every = names_in(f.__code__)
+    names |= every
+    steps += _global_steps(f.__globals__, loaded)
+    positional = f.__code__.co_varnames[: f.__code__.co_argcount]
+    defaults = f.__defaults__ or ()
+    for name, x in zip(positional[len(positional) - len(defaults) :], defaults, strict=False):
+        steps.append(Step(x, FRESH + name, ("default", name)))
+    for name, x in (f.__kwdefaults__ or {}).items():
+        guard = Guard(ITEM, f.__kwdefaults__, name, x, is_atom(x) and not exact)
+        steps.append(Step(x, FRESH + name, ("default", name), guard, True))
+    for name, x in f.__dict__.items():
+        guard = Guard(ITEM, f.__dict__, name, x, is_atom(x) and not exact)
+        steps.append(Step(x, FRESH + name, ("attribute", name), guard, True))
+    guards = [Guard(ATTRIBUTE, f, "__defaults__", f.__defaults__)] if defaults or exact else []
+    if exact:
+        guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
+        guards.append(Guard(CALLED, functools.partial(len, f.__dict__), None, len(f.__dict__)))
+    return Expansion("function", [s for s in steps if s.child is not ABSENT or s.always], tuple(guards))
+
+
+def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: bool) -> Step:
+    """The step into a cell of a closure."""
+    try:
+        held = cell.cell_contents
+    except ValueError:  # not filled yet
+        held = ABSENT
+    guard = Guard(CELL, cell, None, held, is_atom(held) and not exact)
+    return Step(held, FRESH + name, ("cell", i), guard, always)
+
+
+def _global_steps(scope: dict[str, Any], loaded: Iterable[str]) -> Iterator[Step]:
+    """The steps into the globals that code names; one that is missing may come later."""
+    for name in loaded:
+        x = scope.get(name, ABSENT)
+        if x is ABSENT and name in _BUILTINS:
+            continue
+        guard = Guard(ITEM, scope, name, x, is_atom(x))
+        yield Step(x, FRESH + name, ("global", name), guard, not _is_definition(x))
+
+
+_BUILTINS = frozenset(vars(builtins))
+
+
+def _is_definition(x: Any) -> bool:
+    """Whether a name stands for code: a function, a class, a Python module, something of a library's.
+
+    Such names are not guarded unless they lead to a module: code is a constant of a trace, as in JAX.
+    """
+    cls = type(x)
+    if issubclass(cls, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
+        return True
+    holds = issubclass(cls, _CONTAINERS) or cls.__module__ in _HOLDING
+    return is_foreign(cls.__module__) and not (holds or is_atom(x) or x is ABSENT)
+
+
+# --- containers
+
+
+def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
+    """The elements of a list, tuple, set or deque."""
+    kept = tuple(itertools.islice(iterate(x), _MOST_IN_ONE))
+    steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
+    if tag in ("tuple", "frozenset"):
+        return Expansion(tag, steps)
+    loose = tuple([is_atom(y) and not exact for y in kept])
+    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, len(x)), always=_is_short(x))
+
+
+def _expand_dict(x: Any, exact: bool) -> Expansion:
+    """The entries of a dict."""
+    methods = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
+    entries = list(itertools.islice(methods.items(x), _MOST_IN_ONE))
+    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
+    if len(entries) < len(x):
+        kept, loose = (), ()
+    else:
+        kept = (*(k for k, _ in entries), *(v for _, v in entries))
+        loose = (*[False] * len(entries), *[is_atom(v) and not exact for _, v in entries])
+    return Expansion(
+        "dict", steps, elements=Elements(x, list_entries, kept, loose, len(x)), always=_is_short(x)
+    )
+
+
+def _is_short(container: Any) -> bool:
+    return len(container) <= _MOST_GUARDED
+
+
+def _label_of(key: Any) -> str:
+    """How the name of an entry of a dict goes on; the text of other keys would run code of the user's."""
+    return f"[{key!r}]" if type(key) in (str, int, bool) else "[...]"
+
+
+def _key_of(position: int, key: Any) -> Hashable:
+    return (type(key), key) if type(key) in (str, int, bool) else position
+
+
+# --- what holds a few known things
+
+
+def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
+    """What cannot be rebound."""
+    return Expansion(tag, [Step(y, "", i) for i, y in enumerate(children)])
+
+
+def _expand_reference(x: Any, exact: bool) -> Expansion:
+    """A weak reference."""
+    guard = Guard(CALLED, x, None, x())
+    return Expansion("reference", [Step(x(), "()", 0, guard, True)])
+
+
+def _expand_variable_of_context(x: Any, exact: bool) -> Expansion:
+    """A context variable."""
+    read = functools.partial(contextvars.ContextVar.get, x, ABSENT)
+    held = read()
+    return Expansion(
+        "context", [Step(held, ".get()", 0, Guard(CALLED, read, None, held, is_atom(held)), True)]
+    )
+
+
+def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
+    """A method of an object of C's, such as the `append` of a list."""
+    owner = x.__self__
+    return _unguarded("method", () if isinstance(owner, (types.ModuleType, type)) else (owner,))
+
+
+def _expand_python_module(x: Any, names: set[str]) -> Expansion:
+    """A Python module: the attributes that the code names."""
+    scope = vars(x)
+    if is_foreign(x.__name__):
+        return Expansion("python module", [])
+    steps = [
+        Step(
+            scope[n],
+            f".{n}",
+            n,
+            Guard(ITEM, scope, n, scope[n], is_atom(scope[n])),
+            not _is_definition(scope[n]),
+        )
+        for n in sorted(names & scope.keys())
+    ]
+    guard = Guard(CALLED, functools.partial(len, scope), None, len(scope))
+    return Expansion("python module", steps, (), by_name=True)._replace(guards=(guard,) if steps else ())
+
+
+def _expand_class(cls: type, names: set[str]) -> Expansion:
+    """A class: the attributes that the code names, which are constants unless they lead to a module."""
+    scope = type.__getattribute__(cls, "__dict__")
+    if is_foreign(cls.__module__):
+        return Expansion("class", [])
+    steps = []
+    special = [
+        n for n, x in scope.items() if n[:2] == "__" and type(x) is types.FunctionType
+    ]  # called by syntax
+    for name in sorted({*special, *(names & scope.keys())}):
+        x = _plain(scope[name])
+        steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, scope), name, scope[name])))
+    bases = type.__getattribute__(cls, "__mro__")[1:]
+    return Expansion("class", [*steps, *(Step(base) for base in bases)], by_name=True)
+
+
+def _plain(x: Any) -> Any:
+    """The function inside a method or property of a class."""
+    if isinstance(x, (staticmethod, classmethod)):
+        return x.__func__
+    return x.fget if isinstance(x, property) else x
+
+
+def _expand_holder(x: Any, attributes: Mapping[str, Any], names: set[str], exact: bool) -> Expansion:
+    """An object of another class: the attributes that the code names."""
+    cls = type(x)
+    if issubclass(cls, types.ModuleType):
+        return _expand_python_module(x, names)
+    if issubclass(cls, type):
+        return _expand_class(x, names)
+    own = cls.__module__ in _HOLDING
+    if is_foreign(cls.__module__) and not own:
+        return Expansion("object", [])
+    chosen = sorted(attributes) if own else sorted(names & attributes.keys())
+    steps = []
+    for n in chosen:
+        guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
+        steps.append(Step(attributes[n], f".{n}", n, guard, True))
+    for n, member in _slots(cls):
+        if own or n in names:
+            read = slot_reader(member, x)
+            held = read()
+            steps.append(Step(held, f".{n}", n, Guard(CALLED, read, None, held, is_atom(held)), True))
+    guard = Guard(CALLED, functools.partial(len, attributes), None, len(attributes))
+    steps.append(Step(cls, ""))
+    return Expansion("object", steps, (guard,) if attributes or not own else (), by_name=True, inherits=False)
+
+
+_HOLDING = ("types", "collections", "weakref", "argparse")
+"""Python modules whose classes exist to hold objects of the user's, in attributes of any name."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(cls: type) -> tuple[tuple[str, Any], ...]:
+    """The slots of a class and its bases."""
+    return tuple(
+        (name, member)
+        for base in cls.__mro__
+        for name, member in vars(base).items()
+        if type(member) is types.MemberDescriptorType and not name.startswith("__")
+    )
+
+
+_CONTAINERS = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
+
+_BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
+    (list, lambda x, exact: _expand_elements("list", x, list.__iter__, exact)),
+    (tuple, lambda x, exact: _expand_elements("tuple", x, tuple.__iter__, exact)),
+    (dict, _expand_dict),
+    (set, lambda x, exact: _expand_elements("set", x, set.__iter__, exact)),
+    (frozenset, lambda x, exact: _expand_elements("frozenset", x, frozenset.__iter__, exact)),
+    (collections.deque, lambda x, exact: _expand_elements("deque", x, collections.deque.__iter__, exact)),
+    (functools.partial, lambda x, exact: _unguarded("partial", (x.func, *x.args, *x.keywords.values()))),
+    (
+        types.MethodType,
+        lambda x, exact: Expansion("method", [Step(x.__self__, FRESH + "self", 0), Step(x.__func__, "", 1)]),
+    ),
+    (types.BuiltinFunctionType, _expand_bound_builtin),
+    (types.MappingProxyType, lambda x, exact: _unguarded("proxy", gc.get_referents(x))),
+    (weakref.ref, _expand_reference),
+    (contextvars.ContextVar, _expand_variable_of_context),
+    (property, lambda x, exact: _unguarded("property", (x.fget,))),
+    (staticmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
+    (classmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
+    (functools.cached_property, lambda x, exact: _unguarded("property", (x.func,))),
+)
+"""How each kind of object is expanded; the first base that fits decides."""

@@ -1,0 +1,253 @@
+"""Guards: what a compiled call depends on beside its arguments, each a check by identity.
+
+The search for captured modules goes from a function through cells, globals, containers and attributes. Each step is a
+guard: it says where it looked, and what stood there. While all guards hold, the same search would find the same
+modules, so a call need not search again. A step that led to no module is guarded too, since a module may stand there
+later: an empty list, a name bound to None. There a guard only asks whether something without modules stands there
+still; a number may change freely.
+
+`Guards.hold` checks them all in a loop; the generated fast path has the same checks written out (see
+`programs/generate.py`). A guard whose step leads to a module can also put back what stood there: code that runs under a
+transform must not change it.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from operator import is_
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class _Absent:
+    """The type of `ABSENT`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT = _Absent()
+"""What stands where there is no such key, or in an empty cell."""
+
+ATOMS: set[type] = {str, bytes, int, float, complex, bool, type(None), np.ndarray}
+"""Classes whose instances lead to no module; more are added when they are first seen."""
+_ATOM_BASES = (str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype)
+
+
+def is_atom(x: Any) -> bool:
+    """Whether nothing that `x` could lead to is of interest: a number, a string, an array, None."""
+    cls = type(x)
+    if cls in ATOMS:
+        return True
+    known = issubclass(cls, _ATOM_BASES) or (cls.__module__.startswith("jax") and isinstance(x, jax.Array))
+    if known:
+        ATOMS.add(cls)
+    return known
+
+
+class GuardKind(NamedTuple):
+    """How guards of one kind read a place, and how they restore it.
+
+    Args:
+      name: Its name.
+      read: From holder and key, what stands there now.
+      write: Puts a value there.
+      source: The expression that reads it in generated code, of `{h}`, the holder, and `{k}`, the key.
+    """
+
+    name: str
+    read: Callable[[Any, Any], Any]
+    write: Callable[[Any, Any, Any], None]
+    source: str
+
+
+def _read_cell(cell: Any, key: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return ABSENT
+
+
+def _write_cell(cell: Any, key: Any, value: Any) -> None:
+    cell.cell_contents = value
+
+
+def _write_item(mapping: Any, key: Any, value: Any) -> None:
+    if value is ABSENT:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = value
+
+
+def _read_class(proxy: Any, key: Any) -> Any:
+    return proxy[1].get(key, ABSENT)
+
+
+def _write_class(proxy: Any, key: Any, value: Any) -> None:
+    type.__setattr__(proxy[0], key, value)
+
+
+def _not_written(holder: Any, key: Any, value: Any) -> None:
+    """For what code cannot rebind."""
+
+
+CELL = GuardKind("cell", _read_cell, _write_cell, "{h}.cell_contents")
+ITEM = GuardKind("item", lambda d, key: d.get(key, ABSENT), _write_item, "{h}[{k}]")
+CLASS = GuardKind("class attribute", _read_class, _write_class, "{h}[1][{k}]")
+ATTRIBUTE = GuardKind("attribute", getattr, _not_written, "{h}.{name}")
+CALLED = GuardKind("reference", lambda reference, _: reference(), _not_written, "{h}()")
+
+
+class Guard(NamedTuple):
+    """One place and what stood there.
+
+    Args:
+      kind: How to read the place.
+      holder: Where it is: a cell, a mapping, an object.
+      key: Which of its places.
+      value: What stood there.
+      loose: Whether another atom will do.
+    """
+
+    kind: GuardKind
+    holder: Any
+    key: Any
+    value: Any
+    loose: bool = False
+
+    def holds(self) -> bool:
+        """Whether it stands there still."""
+        now = self.kind.read(self.holder, self.key)
+        return now is self.value or (self.loose and type(now) in ATOMS)
+
+
+class Elements(NamedTuple):
+    """A container and the elements that it had.
+
+    Args:
+      container: The container.
+      iterate: Gives its elements without running code of the user's; of a dict its keys, then its values.
+      kept: The elements, as far as they were looked at.
+      loose: For each whether another atom will do.
+      size: How many elements it had.
+    """
+
+    container: Any
+    iterate: Callable[[Any], Iterable[Any]]
+    kept: tuple[Any, ...]
+    loose: tuple[bool, ...]
+    size: int
+
+    def holds(self) -> bool:
+        """Whether it has the same elements, in the same order."""
+        if len(self.container) != self.size:
+            return False
+        if all(map(is_, self.iterate(self.container), self.kept)):
+            return True
+        pairs = zip(self.iterate(self.container), self.kept, self.loose)  # noqa: B905  # only the first were kept
+        return all(x is y or (loose and type(x) in ATOMS) for x, y, loose in pairs)
+
+    def restore(self) -> None:
+        """Puts the elements back, if they were all looked at, without running code of the user's."""
+        for base, clear, extend in _FILLS:
+            if isinstance(self.container, base) and len(self.kept) in (self.size, 2 * self.size):
+                clear(self.container)
+                extend(self.container, self.kept)
+                return
+
+
+def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
+    """The keys of a dict, then its values."""
+    methods = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
+    return itertools.chain(methods.keys(mapping), methods.values(mapping))
+
+
+def _set_entries(mapping: Any, entries: Sequence[Any]) -> None:
+    methods = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
+    half = len(entries) // 2
+    for key, value in zip(entries[:half], entries[half:], strict=True):
+        methods.__setitem__(mapping, key, value)
+
+
+_FILLS: tuple[tuple[type, Any, Any], ...] = (
+    (list, list.clear, list.extend),
+    (set, set.clear, set.update),
+    (collections.deque, collections.deque.clear, collections.deque.extend),
+    (collections.OrderedDict, collections.OrderedDict.clear, _set_entries),
+    (dict, dict.clear, _set_entries),
+)
+
+
+class Guards:
+    """The guards of one call.
+
+    Args:
+      guards: Single places.
+      elements: Containers.
+      leading: Those of both that lead to a captured module, so that code under a transform must leave them alone.
+    """
+
+    __slots__ = ("elements", "guards", "leading")
+
+    def __init__(
+        self,
+        guards: Sequence[Guard] = (),
+        elements: Sequence[Elements] = (),
+        leading: Sequence[Guard | Elements] = (),
+    ):
+        self.guards = guards
+        self.elements = elements
+        self.leading = leading
+
+    def __bool__(self) -> bool:
+        return bool(self.guards or self.elements)
+
+    def hold(self) -> bool:
+        """Whether everything stands where it stood."""
+        try:
+            for guard in self.guards:
+                if not guard.holds():
+                    return False
+            for elements in self.elements:
+                if not elements.holds():
+                    return False
+        except Exception:  # another thread is changing a container; an object has lost an attribute
+            return False
+        return True
+
+    def restore(self) -> list[Guard | Elements]:
+        """Puts back what leads to captured modules.
+
+        Returns:
+          The guards of the places that had been changed.
+        """
+        broken = [guard for guard in self.leading if not guard.holds()]
+        for guard in broken:
+            if isinstance(guard, Elements):
+                guard.restore()
+            else:
+                guard.kind.write(guard.holder, guard.key, guard.value)
+        return broken
+
+
+NO_GUARDS = Guards()
+
+
+def read_slot(member: Any, x: Any) -> Any:
+    """What a slot of an object holds."""
+    try:
+        return member.__get__(x)
+    except AttributeError:
+        return ABSENT
+
+
+def slot_reader(member: Any, x: Any) -> Callable[[], Any]:
+    """Reads a slot when it is called."""
+    return functools.partial(read_slot, member, x)

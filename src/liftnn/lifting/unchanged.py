@@ -1,0 +1,119 @@
+"""What is captured may change in the values of Variables only: all other changes are undone, and raise."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from operator import is_
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from liftnn import errors
+from liftnn.graph.kinds import KINDS, VARIABLE, NodeKind
+from liftnn.lifting.guards import ABSENT, Elements, Guard, Guards
+from liftnn.lifting.result import Plan
+
+
+class _Kept(NamedTuple):
+    """One captured object as it was before the call.
+
+    Args:
+      number: Its number.
+      x: The object.
+      kind: How it is flattened.
+      flat: Its static extra, keys and children.
+    """
+
+    number: int
+    x: Any
+    kind: NodeKind
+    flat: tuple[Any, tuple[Any, ...], Sequence[Any]]
+
+
+@contextmanager
+def captured_unchanged(
+    plan: Plan, originals: Sequence[Any], guards: Guards | None, name: str
+) -> Generator[None]:
+    """Undoes changes of captured objects that cannot be propagated, and refuses them.
+
+    A captured Variable is read and written through its copy. Everything else that is captured is read where it stands:
+    attributes, lists, plain objects, the cells of closures. What code does there it does to the live objects, once for
+    each trace instead of once for each call, and perhaps with tracers.
+
+    Args:
+      plan: The arguments.
+      originals: The live objects by number.
+      guards: How the captured modules were found.
+      name: The transform, for messages.
+
+    Raises:
+      TraceContextError: If one was changed; it is as it was before. A `functools.cached_property` is only reset.
+    """
+    kept = [
+        _keep(number, originals[number], plan) for number in sorted(plan.captured) if number < len(originals)
+    ]
+    kept = [k for k in kept if k is not None]
+    arrays = [(x, x.copy()) for k in kept for x in k.flat[2] if isinstance(x, np.ndarray)]
+    changed: str | None = None
+    try:
+        yield
+    finally:
+        for k in kept:
+            attribute = _restore(k)
+            if attribute is not None and changed is None:
+                changed = f"{plan.path_of(k.number)}{attribute} (a {type(k.x).__name__})"
+        for x, copy in arrays:
+            if x.tobytes() != copy.tobytes():
+                x[...] = copy
+                changed = changed or "A numpy array that a captured module holds"
+        broken = guards.restore() if guards is not None else []
+        if broken and changed is None:
+            changed = _words(broken[0])
+    if changed is not None:
+        raise errors.TraceContextError(
+            f"{changed} was changed in liftnn.{name}, which it reached through a closure, where only values of "
+            "Variables can be changed.",
+            f"Pass the module that holds it as an argument of the function given to liftnn.{name}.",
+        )
+
+
+def _keep(number: int, x: Any, plan: Plan) -> _Kept | None:
+    """An object as it is now, if it can be changed in place."""
+    kind = plan.graph.specs[number].kind
+    if kind.frozen or kind is VARIABLE:
+        return None
+    return _Kept(number, x, kind, kind.open(x))
+
+
+def _restore(kept: _Kept) -> str | None:
+    """Puts an object back as it was; gives which part was changed, None if none was that matters."""
+    extra, keys, children = kept.kind.open(kept.x)
+    old_extra, old_keys, old_children = kept.flat
+    same = keys == old_keys and len(children) == len(old_children) and all(map(is_, children, old_children))
+    if same and extra == old_extra:
+        return None
+    kept.kind.fill(kept.x, old_extra, old_keys, list(old_children))
+    if kept.kind is not KINDS["module"]:
+        return ""
+    old, new = dict(zip(old_keys, old_children, strict=True)), dict(zip(keys, children, strict=True))
+    names = [n for n in {**old, **new} if old.get(n, ABSENT) is not new.get(n, ABSENT)]
+    names = [n for n in names if not (n not in old and _is_cached(kept.x, n))]
+    return f".{names[0]}" if names else None
+
+
+def _is_cached(x: Any, name: str) -> bool:
+    """Whether an attribute is the value of a cached property, which is computed again when it is gone."""
+    return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)
+
+
+def _words(guard: Guard | Elements) -> str:
+    """What a guard is about."""
+    if isinstance(guard, Elements):
+        return f"A {type(guard.container).__name__} that holds captured modules"
+    what = {"cell": "A variable", "item": f"{guard.key!r}", "class attribute": f"{guard.key!r}"}.get(
+        guard.kind.name
+    )
+    return f"{what or 'What'} that holds captured modules"
