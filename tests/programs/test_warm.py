@@ -110,7 +110,9 @@ def test_setting_a_value_or_an_array_walks_no_graph(walks: Callable[[], int]) ->
     model, call = Model(), liftnn.jit(infer)
     call(model, X)
     walks()
-    model.w.value = jnp.full(2, 3.0, jnp.float32)  # of no weak type, for which the program would be traced again
+    model.w.value = jnp.full(
+        2, 3.0, jnp.float32
+    )  # of no weak type, for which the program would be traced again
     model.table = jnp.zeros(2)
     assert call(model, X).tolist() == infer(model, X).tolist()
     assert walks() == 0

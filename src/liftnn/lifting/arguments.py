@@ -193,6 +193,7 @@ def _is_leaf(x: Any) -> bool:
 
 
 def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The functions among the arguments: they may capture modules too."""
-    given = (x.value if type(x) is StaticArgument else x for x in (*args, *kwargs.values()))
-    return [x for x in given if callable(x) and not is_object(x)]
+    """The functions among the arguments, and what is static: they may capture modules too."""
+    given = (*args, *kwargs.values())
+    static = [x.value for x in given if type(x) is StaticArgument]
+    return [*static, *(x for x in given if callable(x) and not is_object(x))]

@@ -178,9 +178,9 @@ def _collect(nodes: Sequence[_Node]) -> Guards:
                     leading.append(step.guard)
         guards += found.guards
         if found.elements is not None and (found.always or node.leads):
-            elements.append(found.elements)
+            elements.append(found.elements._replace(ordered=node.leads))
             if node.leads:
-                leading.append(found.elements)
+                leading.append(elements[-1])
     return Guards(guards, elements, leading)
 
 

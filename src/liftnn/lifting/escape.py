@@ -1,10 +1,11 @@
-"""Tracers that would outlive their trace inside static values: in a closure, an iterator, an object of another kind."""
+"""What would outlive its trace inside a static value, a closure say: a tracer, or the copy of a module."""
 
 from __future__ import annotations
 
 import functools
 import gc
 import types
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from liftnn.graph.merge import Change
 from liftnn.lifting.after import output_names, paths_after
 from liftnn.lifting.result import Plan
 from liftnn.trees import format_path
+from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
 
@@ -23,53 +25,81 @@ _MOST = 1000
 """How many objects are looked at: a static value may hold the whole program."""
 
 
-def check_static_values(plan: Plan, change: Change) -> None:
-    """Refuses new static values that hold arrays of the trace that is about to end.
+def check_static_values(plan: Plan, change: Change, frame: Any) -> None:
+    """Refuses new static values that hold arrays or objects of the frame that is about to be closed.
 
     Args:
       plan: The arguments.
       change: What was returned, made and changed.
+      frame: The frame.
 
     Raises:
       StructureError: If one does; the message has its path.
     """
+    tracers = frame.outer is frames.PLAIN  # further in, a tracer may be one of an outer trace
     specs = [*(spec for _, spec in change.changed), *change.new]
-    if not any(_holding(edges) for edges in (change.edges, *(spec.edges for spec in specs))):
+    values = [
+        e.value for edges in (change.edges, *(s.edges for s in specs)) for e in edges if type(e) is Static
+    ]
+    held = {id(value): found for value in values if (found := find_held(value, frame, tracers)) is not None}
+    if not held:
         return
     after = paths_after(plan, change)
     for number, spec in (*change.changed, *enumerate(change.new, change.known)):
         root, path = after[number]
-        for i in _holding(spec.edges):
-            raise _error(format_path((*path, spec.keys[i]), root), spec.edges[i].value)
-    for i in _holding(change.edges):
-        raise _error(output_names(change)[i], change.edges[i].value)
+        for key, edge in zip(spec.keys, spec.edges, strict=True):
+            if type(edge) is Static and id(edge.value) in held:
+                raise _error(format_path((*path, key), root), edge.value, held[id(edge.value)], frame)
+    for name, edge in zip(output_names(change), change.edges, strict=True):
+        if type(edge) is Static and id(edge.value) in held:
+            raise _error(name, edge.value, held[id(edge.value)], frame)
 
 
-def _error(path: str, value: Any) -> errors.StructureError:
+def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
+    if not hasattr(type(held), "__graph_node__"):
+        return errors.StructureError(
+            f"{path} is a {type(value).__name__} that holds an array computed inside the function, which a static "
+            "value cannot carry out.",
+            "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+        )
+    copy = frame.name_of(held)
+    what = f"the copy of {copy} that exists inside" if copy else f"a {type(held).__name__} created inside"
     return errors.StructureError(
-        f"{path} is a {type(value).__name__} that holds an array computed inside the function, which a static value "
-        "cannot carry out.",
-        "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+        f"{path} is a {type(value).__name__} that holds {what} liftnn.{frame.name}, which a static value cannot carry "
+        "out.",
+        "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
     )
-
-
-def _holding(edges: Sequence[Any]) -> list[int]:
-    """Positions of the edges to static values that hold a tracer."""
-    return [i for i, e in enumerate(edges) if type(e) is Static and holds_tracer(e.value)]
 
 
 def holds_tracer(value: Any) -> bool:
     """Whether a tracer can be reached from a static value, through closures, attributes and containers."""
+    return find_held(value, None, True) is not None
+
+
+def find_held(value: Any, frame: Any, tracers: bool) -> Any:
+    """What a static value holds that must not outlive a trace.
+
+    Args:
+      value: The static value.
+      frame: The frame whose Modules and Variables are looked for.
+      tracers: Whether to look for tracers too.
+
+    Returns:
+      A tracer, or a Module or Variable that belongs to the frame; None if nothing is found.
+    """
     stack, seen = [value], {id(value)}
     while stack and len(seen) < _MOST:
         x = stack.pop()
-        if _is_tracer(x):
-            return True
+        if hasattr(type(x), "__graph_node__"):
+            if frame is not None and x._owner is frame:
+                return x
+        elif tracers and _is_tracer(x):
+            return x
         for y in _children(x):
             if not isinstance(y, _ATOMS) and id(y) not in seen:
                 seen.add(id(y))
                 stack.append(y)
-    return False
+    return None
 
 
 def _is_tracer(x: Any) -> bool:
@@ -92,6 +122,8 @@ def _children(x: Any) -> Sequence[Any]:
     if isinstance(x, types.FunctionType):
         cells = [c.cell_contents for c in x.__closure__ or () if not _is_empty(c)]
         return (*cells, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *x.__dict__.values())
+    if isinstance(x, weakref.ref):
+        return (x(),)
     if isinstance(x, functools.partial):
         return (x.func, *x.args, *x.keywords.values())
     if isinstance(x, types.GeneratorType):

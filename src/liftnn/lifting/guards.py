@@ -137,6 +137,7 @@ class Elements(NamedTuple):
       kept: The elements, as far as they were looked at.
       loose: For each whether another atom will do.
       size: How many elements it had.
+      ordered: Whether the order of a dict matters.
     """
 
     container: Any
@@ -144,6 +145,7 @@ class Elements(NamedTuple):
     kept: tuple[Any, ...]
     loose: tuple[bool, ...]
     size: int
+    ordered: bool = True
 
     def holds(self) -> bool:
         """Whether it has the same elements, in the same order."""
@@ -165,7 +167,7 @@ class Elements(NamedTuple):
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
     """The keys of a dict, then its values."""
-    methods = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
+    methods: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
     return itertools.chain(methods.keys(mapping), methods.values(mapping))
 
 

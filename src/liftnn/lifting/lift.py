@@ -7,9 +7,10 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY, Description
@@ -171,6 +172,12 @@ class Lifted(Bindable[P, R]):
         """The functions, and the arguments that come with them, in which captured modules may be found."""
         return (*self._functions, *self._first, self._stored)
 
+    def __copy__(self) -> Self:
+        return self  # as a function
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
     def __repr__(self) -> str:
         return f"<liftnn.{self._options.name} of {getattr(self, '__qualname__', self._functions[0])}>"
 
@@ -185,11 +192,16 @@ class Lifted(Bindable[P, R]):
         extra: list[Any] = []
         while True:
             call = self._open(args, kwargs, extra)
+            numpy = _copy_numpy(call)
             try:
                 with frames.offer(call.plan, call.objects, call.guards):
                     return call, action(call)
-            except frames.Missing as missing:
-                self._note(extra, missing.objects)
+            except BaseException as error:
+                for x, copy in numpy:
+                    x[...] = copy
+                if not isinstance(error, frames.Missing):
+                    raise
+                self._note(extra, error.objects)
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
         """Notes captured objects that are to be inputs in the next try."""
@@ -252,6 +264,13 @@ class Lifted(Bindable[P, R]):
         else:
             out = commit_to_copies(call, result)
         return out if self._options.finish is None else self._options.finish(out, result.extra)
+
+
+def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
+    """The arrays of numpy that modules hold, with copies: code can change them in place, past all that is undone."""
+    first = len(call.plan.leaf_arrays)
+    held = (*call.values, *call.arrays[first:])
+    return [(x, x.copy()) for x in held if type(x) is np.ndarray and x.flags.writeable]
 
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from liftnn import errors
-from liftnn.graph.kinds import VARIABLE, is_object
+from liftnn.graph.kinds import METHOD, PARTIAL, VARIABLE, classify, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.escape import check_static_values
@@ -105,8 +105,8 @@ def purify(
             if around is not None:
                 around.leave(result, variables, made)
                 result, _ = _close(out, plan, merged, frame, returned)
-            if commit and frame.outer is frames.PLAIN:  # further in, a tracer may be one of an outer trace
-                check_static_values(plan, result.change)
+            if commit:
+                check_static_values(plan, result.change, frame)
             return result
 
     return pure
@@ -163,7 +163,7 @@ def _close(
     arrays: list[Any] = []
     for path, leaf in entries:
         walk.root = "the output"
-        if not is_object(leaf) and not is_argument_array(leaf):
+        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL)):
             edges.append(Static(leaf))
             continue
         edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))
@@ -210,7 +210,11 @@ def _check_captured(walk: Rewalk, plan: Plan, name: str) -> None:
 
 def _as_output(leaf: Any) -> Any:
     """A leaf of the output; a number becomes an array, as under JAX."""
-    return leaf if is_object(leaf) or is_array(leaf) else jax.numpy.asarray(leaf)
+    return (
+        jax.numpy.asarray(leaf)
+        if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf))
+        else leaf
+    )
 
 
 def _update(number: int, plan: Plan, merged: Merged, returned: Sequence[bool] | None) -> Any:

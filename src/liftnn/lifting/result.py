@@ -131,6 +131,12 @@ class Plan:
         """The nodes that the function reaches through what it captures, by number."""
         return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
 
+    @functools.cached_property
+    def argument_roots(self) -> tuple[int, ...]:
+        """The nodes that are arguments themselves, or stored in a partial."""
+        edges = zip(self.leaf_paths, self.graph.edges, strict=True)
+        return tuple(dict.fromkeys(e for path, e in edges if type(e) is int and path[0] < CAPTURED))
+
     def is_argument(self, number: int) -> bool:
         """Whether a node is reached from the arguments themselves, not only through what the function captures.
 

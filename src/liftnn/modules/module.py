@@ -23,7 +23,7 @@ from liftnn.variables.printing import MAX_DEPTH, array_summary, block, call
 from liftnn.variables.state import State
 from liftnn.variables.variable import Variable
 from liftnn.variables.variable_types import Empty, Perturbation
-from liftnn.variables.watch import Watch, end_watches
+from liftnn.variables.watch import Watch, end_watches, is_simple, note_static_change
 
 M = TypeVar("M", bound="Module")
 
@@ -84,7 +84,11 @@ class Module:
             except Exception as error:
                 hide_frames(error)
                 raise
-            if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+            if old is value:
+                return
+            if is_simple(old) and is_simple(value):
+                note_static_change(self, name)
+            elif not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
                 end_watches(self)
 
         @boundary

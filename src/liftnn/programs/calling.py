@@ -1,4 +1,4 @@
-"""In which form a compiled function takes its arguments: arrays in the trees of the arguments, or divided in two."""
+"""The form in which a compiled function takes its arguments: trees of arrays, perhaps apart from what is donated."""
 
 from __future__ import annotations
 
@@ -8,46 +8,31 @@ from typing import Any
 
 import jax
 
-from liftnn.graph.description import ARRAY
 from liftnn.lifting.result import Plan
+from liftnn.programs.patterns import units_of
 from liftnn.trees import make_picker
 
 _LEAF = jax.tree.structure(0)
 
 
 class OtherTreeError(TypeError):
-    """Raised when a warm call has handed on an argument with another tree than the program was made for."""
+    """Raised when the fast path has handed on a tree of another structure than the program was made for."""
 
 
 def argument_trees(plan: Plan) -> tuple[Any, list[str | int]]:
-    """The tree in which the arrays go to a compiled function: an argument that is all arrays keeps its own.
+    """The tree in which the array leaves go to a compiled function: the units of the arguments, then those of nodes.
 
     Args:
       plan: The arguments.
 
     Returns:
-      The tree, with the arrays in their order; and for each of its children the name of the argument or, of an array
-      that is not one by itself, its position.
+      The tree; and for each of its children the name of the part of the arguments or, of an array leaf of a node, its
+      position.
     """
-    trees: list[Any] = []
-    names: list[str | int] = []
-    place = 0
-
-    def add_leaves(count: int) -> None:
-        trees.extend([_LEAF] * count)
-        names.extend(range(place, place + count))
-
-    positional, named = plan.arguments
-    for argument in (*positional, *named.values()):
-        count = sum(plan.graph.edges[i] is ARRAY for i in argument.leaves)
-        if count == len(argument.leaves):
-            trees.append(argument.treedef)
-            names.append(argument.name)
-        else:
-            add_leaves(count)
-        place += count
-    add_leaves(plan.n_arrays - place)
-    return jax.tree_util.treedef_tuple(trees), names
+    units = units_of(plan)
+    nodes = range(len(plan.leaf_arrays), plan.n_arrays)
+    trees = [*(treedef for treedef, _ in units), *[_LEAF] * len(nodes)]
+    return jax.tree_util.treedef_tuple(trees), [*(name for _, name in units), *nodes]
 
 
 class Division:

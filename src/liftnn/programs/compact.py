@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from typing import Any
 
+from liftnn.axes.prefix import Layout, ungroup
 from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Result
@@ -22,6 +23,7 @@ class Outcome:
       first_new: How many of the parts come before the values of new Variables.
       n_inputs: How many Variables there are.
       plain: Whether all leaves of the output are arrays, and all values JAX's own.
+      layout: Where each part is, if the result comes in one list for each sharding.
     """
 
     change: Change
@@ -29,6 +31,7 @@ class Outcome:
     first_new: int
     n_inputs: int
     plain: bool
+    layout: Layout | None = None
 
 
 class Outcomes:
@@ -65,6 +68,22 @@ class Outcomes:
         outcome = Outcome(result.change, written, len(updates) + len(arrays), len(result.updates), plain)
         return out, [*updates, *arrays, *result.new] or None, *[None] * self._number_of(outcome)
 
+    def compact_groups(self, groups: Any, layout: Layout, result: Result) -> tuple[Any, tuple[None, ...]]:
+        """A result that comes in one list for each sharding.
+
+        Args:
+          groups: The lists.
+          layout: Where each part is.
+          result: The result that they are made of.
+
+        Returns:
+          The lists, and None so often that their number tells the outcome.
+        """
+        written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
+        plain = all(e is ARRAY for e in layout.change.edges) and not has_opaque((result.updates, result.new))
+        outcome = Outcome(layout.change, written, 0, len(result.updates), plain, layout)
+        return groups, (None,) * self._number_of(outcome)
+
     def _number_of(self, outcome: Outcome) -> int:
         """The number of an outcome, which is a new one if there was none like it."""
         with self._lock:
@@ -75,13 +94,13 @@ class Outcomes:
             self._outcomes.append(outcome)
             return len(self._outcomes) - 1
 
-    def of(self, returned: tuple[Any, ...]) -> Outcome:
+    def of(self, returned: tuple[Any, ...], grouped: bool) -> Outcome:
         """The outcome that what a program returned belongs to."""
-        return self._outcomes[len(returned) - 2]
+        return self._outcomes[len(returned[1]) if grouped else len(returned) - 2]
 
     def expand(self, returned: tuple[Any, ...]) -> Result:
         """The inverse of `compact`."""
-        outcome = self.of(returned)
+        outcome = self.of(returned, grouped=False)
         out, parts = returned[0], returned[1] or []
         every: list[Any] = [None] * outcome.n_inputs
         for slot, x in zip(outcome.written, parts, strict=False):
@@ -89,3 +108,9 @@ class Outcomes:
         leaves = outcome.change.treedef.flatten_up_to(out) if outcome.plain else out
         arrays = parts[len(outcome.written) : outcome.first_new]
         return Result([*leaves, *arrays], parts[outcome.first_new :], every, outcome.change)
+
+    def expand_groups(self, returned: tuple[Any, ...]) -> Result:
+        """The inverse of `compact_groups`."""
+        layout = self.of(returned, grouped=True).layout
+        assert layout is not None
+        return ungroup(returned[0], layout)

@@ -9,24 +9,23 @@ import jax
 
 from liftnn import errors
 from liftnn.axes.state_sharding import as_prefixes
-from liftnn.graph.kinds import is_object
 from liftnn.lifting.lift import Call, Options, commit_to_copies
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
-from liftnn.programs.plan_cache import PlanCache
+from liftnn.programs.fast_paths import FastPaths
+from liftnn.programs.generate import MISS
 from liftnn.programs.program import Program
 from liftnn.programs.retraces import Traces
 from liftnn.programs.signature import select
 from liftnn.programs.stages import Lowered, Traced
 from liftnn.programs.static_arguments import WithStatic
-from liftnn.programs.warm_call import WarmCalls
-from liftnn.tracebacks import boundary
+from liftnn.tracebacks import boundary, hide_frames
 from liftnn.variables import frames
 from liftnn.variables.type_variables import P, R
 from liftnn.variables.watch import changes
 
 
-class Jitted(WarmCalls[P, R], WithStatic[P, R]):
+class Jitted(WithStatic[P, R]):
     """A compiled function: calls it, and gives its stages and counts.
 
     Args:
@@ -68,40 +67,46 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
         self._donate_written = donate_written
         self._shardings = tuple(map(as_prefixes, shardings))
         self._jit_options = options
-        self.plans = PlanCache()
-        self.leading = tuple(self._first)
+        self.plans = FastPaths()
+        self._leading = tuple(self._first)
 
-    def call_otherwise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that is not known by its arguments: the first one, with modules in trees, or inside a transform."""
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the compiled function."""
+        try:  # costs nothing
+            given: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
+            if not frames.open_frames or frames.is_outermost():
+                plans = self.plans
+                fast = plans.current.get(id(given[0]) if given else 0, _nobody)()
+                if fast is None:  # the first module is somewhere else, or there is none
+                    fast = plans.current.get(plans.key_of(given, kwargs), _nobody)()
+                if fast is not None:
+                    out = fast(given, kwargs)
+                    if out is not MISS:
+                        return out
+            return self._slow_call(given, kwargs)
+        except Exception as error:
+            hide_frames(error)
+            raise
+
+    def _slow_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that the last fast path for its first argument cannot make."""
         if not frames.is_plain():
-            return WithStatic.__call__(self, *args, **kwargs)
-        marked = self._arguments((*self._first, *args), kwargs)
-        tree = marked if self._stored is None else (*marked, self._stored)
-        leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
-        key = self.plans.key(treedef, leaves, bool(self._static))
-        plan = self.plans.find(key)
-        if plan is None:
-            return self._call_first(key, leaves, args, kwargs)
-        if plan.direct is not None:  # the last call was another one
-            self.plans.make_direct(plan, (*self._first, *args), kwargs)
-        try:
-            return plan.run(leaves)
-        except (
-            TypeError,
-            frames.RetraceNeeded,
-        ):  # what JAX cannot take, too; this way says what, or encodes it
-            pass
-        return self._call_first(key, leaves, args, kwargs)
+            return super().__call__(*args[len(self._leading) :], **kwargs)
+        out = self.plans.call(args, kwargs)
+        return self._first_call(args, kwargs) if out is MISS else out
 
-    def _call_first(self, key: Any, leaves: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that has no plan yet: walks the arguments and makes one."""
+    def _first_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that no fast path can make: flattens the arguments and makes one."""
         since = changes.count
-        call, returned = self._run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
-        given = ((*self._first, *args), kwargs) if self._stored is None else None
-        plan = self.plans.add(key, given, call, leaves, since)
-        if plan is not None:
-            return plan.close(leaves, returned)
-        return self._close(call, call.bound.result(returned))
+        call, returned = self._run(
+            args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.values, call.arrays)
+        )
+        path = self.plans.add(call, args, kwargs, since)
+        if path is None:
+            return self._close(call, call.bound.result(returned))
+        out = path.writer.close(returned)
+        self.plans.settle(path)
+        return out
 
     @boundary
     def trace(self, /, *args: Any, **kwargs: Any) -> Traced[R]:
@@ -215,3 +220,7 @@ class Jitted(WarmCalls[P, R], WithStatic[P, R]):
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)
         return program
+
+
+def _nobody() -> None:
+    """A reference to no fast path."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,6 @@ from liftnn.axes.prefix import (
     group,
     place_result,
     spread_arguments,
-    ungroup,
     value_prefixes,
 )
 from liftnn.lifting.pure import PureCall
@@ -60,6 +59,8 @@ class Program:
         self.is_abstract = donate_written
         self.divides = False
         """Whether the compiled function takes what it donates apart from the rest, as it is not just all values."""
+        self.divides_arrays = False
+        """Whether array leaves are among what it donates, and so are all taken one by one."""
         self._tree, self._units = argument_trees(plan)
         self._pure = pure
         self._out_prefix = shardings[1]
@@ -72,7 +73,7 @@ class Program:
         self._arrays = Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
 
         def call(*parts: Any) -> Any:
-            values, arrays = self._join(*parts) if self.divides else self._open(*parts)
+            values, arrays = self._join(*parts) if self.divides else self._unpack(*parts)
             result = pure(values, arrays)
             result = result._replace(updates=self._values.complete(result.updates, values))
             return self._group(result) if self.grouped else self.outcomes.compact(result)
@@ -88,11 +89,12 @@ class Program:
     def _compile(self) -> None:
         """Makes the compiled functions, once it is known what is donated."""
         options: dict[str, Any] = self._options
-        places = self._values.places[0], self._arrays.places[0]
-        self.divides = self.donates and places != (list(range(len(self.plan.variables))), [])
+        values, self.divides_arrays = self._values.places[0], bool(self._arrays.places[0])
+        whole = values == list(range(len(self.plan.variables))) and not self.divides_arrays
+        self.divides = self.donates and not whole
         self._call.__signature__ = _DIVIDED if self.divides else _WHOLE
         if self.grouped:
-            given = self._split(*self._shardings) if self.divides else self._close(*self._shardings)
+            given = self._split(*self._shardings) if self.divides else self._pack(*self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
         self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
         self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
@@ -119,30 +121,38 @@ class Program:
     def _group(self, result: Result) -> Any:
         """A result in one list for each sharding."""
         placement = place_result(self.plan, self._spread, self._value_shardings, result, self._out_prefix)
-        return group(result, placement, self._choices)
+        return self.outcomes.compact_groups(*group(result, placement, self._choices), result)
 
     def divide(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
-        """What the compiled function takes: values and arrays or, if it divides them, the donated ones and the others.
-
-        What is an argument without modules has its own tree there, so that the caller of a warm call need not know it.
-        """
+        """What the compiled function takes: values and trees of arrays; if it divides them, what is donated first."""
         if not self.donates:
-            return self._close(values, arrays)
+            return self._pack(values, arrays)
         if self.is_abstract:  # once, when the first arguments are known
             self._values.widen(find_written(self._pure, values, arrays))
             self.is_abstract = False
             self._compile()
-        given, kept = self._split(values, arrays) if self.divides else self._close(values, arrays)
-        if are_distinct((values, arrays)):  # nearly always
+        given, kept = self._split(values, arrays) if self.divides else self._pack(values, arrays)
+        return given if are_distinct((values, arrays)) else unshare(given, kept), kept
+
+    def divide_units(self, values: Sequence[Any], units: Sequence[Any]) -> tuple[Any, Any]:
+        """The same, from trees of arrays as they stand among the arguments."""
+        if self.divides_arrays:
+            return self.divide(values, jax.tree.leaves(units))
+        trees = tuple(units)
+        if not self.divides:
+            given, kept = values, trees
+        else:
+            given, kept = (self._values.pick[0](values), ()), (self._values.pick[1](values), trees)
+        if not self.donates or are_distinct((values, trees)):
             return given, kept
         return unshare(given, kept), kept
 
-    def _close(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+    def _pack(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
         """The values, and the arrays in the trees of the arguments."""
         return values, self._tree.unflatten(arrays)
 
-    def _open(self, values: Sequence[Any], trees: Any) -> tuple[list[Any], list[Any]]:
-        """The inverse of `_close`."""
+    def _unpack(self, values: Sequence[Any], trees: Any) -> tuple[list[Any], list[Any]]:
+        """The inverse of `_pack`."""
         arrays, tree = jax.tree.flatten(trees)
         if tree != self._tree:
             raise OtherTreeError
@@ -150,18 +160,27 @@ class Program:
 
     def _split(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
         """What stands for the donated values and arrays, and what for the others."""
-        of_values, of_arrays, arrays = self._values.pick, self._arrays.pick, tuple(arrays)
-        given = of_values[0](values), of_arrays[0](arrays)
-        return given, (of_values[1](values), of_arrays[1](arrays))
+        of_values, of_arrays = self._values.pick, self._arrays.pick
+        if not self.divides_arrays:
+            return (of_values[0](values), ()), (of_values[1](values), self._tree.unflatten(arrays))
+        arrays = tuple(arrays)
+        return (of_values[0](values), of_arrays[0](arrays)), (of_values[1](values), of_arrays[1](arrays))
 
     def _join(self, given: Any, kept: Any) -> tuple[list[Any], list[Any]]:
         """The inverse of `_split`."""
+        if not self.divides_arrays:
+            return self._unpack(self._values.join(given[0], kept[0]), kept[1])
         return self._values.join(given[0], kept[0]), self._arrays.join(given[1], kept[1])
 
     @property
     def donated(self) -> tuple[Sequence[int], Sequence[int]]:
         """Which of the values, and of the bare arrays, it donates."""
         return self._values.places[0], self._arrays.places[0]
+
+    @property
+    def donated_values(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Which of the values it donates, and which it does not, each in the order in which it takes them."""
+        return self._values.places[0], self._values.places[1]
 
     def clear_cache(self) -> None:
         """Forgets what was compiled."""
@@ -171,13 +190,20 @@ class Program:
 
     def run(self, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
         """Runs the program as it is called from plain Python."""
+        return self._run(self.divide, values, arrays)
+
+    def run_units(self, values: Sequence[Any], units: Sequence[Any]) -> Any:
+        """The same, with trees of arrays as they stand among the arguments."""
+        return self._run(self.divide_units, values, units)
+
+    def _run(self, divide: Callable[..., Any], values: Sequence[Any], arrays: Sequence[Any]) -> Any:
         try:
-            divided = self.divide(values, arrays)
+            divided = divide(values, arrays)
             return self.jitted(*divided)
         except frames.RetraceNeeded:
             raise
         except Exception as error:
-            self.explain(error, values, arrays)
+            self.explain(error, values, jax.tree.leaves(arrays))
             raise
 
     def explain(self, error: Exception, values: Sequence[Any], arrays: Sequence[Any]) -> None:
@@ -225,19 +251,25 @@ class Program:
         def path(slot: re.Match[str]) -> str:
             if slot[1] is None:
                 which, kind, place = slot[2] == "kept", int(slot[3]), int(slot[4])
+                if kind and not self.divides_arrays:
+                    return self._unit_name(place)
                 at = (self._values, self._arrays)[kind].places[which][place]
             elif slot[1] == "arrays":
-                name = self._units[int(slot[4])]
-                return name if isinstance(name, str) else self.plan.array_name(name)
+                return self._unit_name(int(slot[4]))
             else:
                 kind, at = False, int(slot[4])
             return self.plan.array_name(at) if kind else self.plan.path_of(self.plan.variables[at])
 
         error.args = tuple([_SLOT.sub(path, x) if isinstance(x, str) else x for x in error.args])
 
+    def _unit_name(self, position: int) -> str:
+        """The path of a tree of arrays among the arguments, or of an array leaf of a node."""
+        name = self._units[position]
+        return name if isinstance(name, str) else self.plan.array_name(name)
+
     def result(self, returned: Any) -> Result:
         """The result in what the compiled function returned."""
-        return ungroup(*returned) if self.grouped else self.outcomes.expand(returned)
+        return self.outcomes.expand_groups(returned) if self.grouped else self.outcomes.expand(returned)
 
 
 # Names that no text of a user's has in it.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from liftnn import errors
-from liftnn.graph.kinds import is_object
 from liftnn.lifting.arguments import StaticArgument
 from liftnn.lifting.lift import Bind, Lifted, Options
 from liftnn.programs.signature import select
@@ -54,9 +54,11 @@ class WithStatic(Lifted[P, R]):
 
 def _static(x: Any, name: str) -> StaticArgument:
     """A static argument, if it can be one."""
-    if is_object(x) and hasattr(type(x), "__graph_node__"):
+    held = _find_module(x)
+    if held is not None:
+        what = f"is a {type(x).__name__}" if held is x else f"has a {type(held).__name__} in it"
         raise errors.ArgumentError(
-            f"{name} is a {type(x).__name__} and cannot be static: its changes would not be seen.",
+            f"{name} {what} and cannot be static: its changes would not be seen.",
             "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
         )
     try:
@@ -67,3 +69,17 @@ def _static(x: Any, name: str) -> StaticArgument:
             "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
         ) from None
     return StaticArgument(x)
+
+
+def _find_module(x: Any) -> Any:
+    """A Module or Variable that a static argument is or holds, in immutable containers; None if there is none."""
+    stack = [x]
+    while stack:
+        y = stack.pop()
+        if hasattr(type(y), "__graph_node__"):
+            return y
+        if isinstance(y, (tuple, frozenset)):
+            stack += y
+        elif dataclasses.is_dataclass(y) and not isinstance(y, type):
+            stack += [getattr(y, field.name, None) for field in dataclasses.fields(y)]
+    return None

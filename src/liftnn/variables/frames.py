@@ -239,6 +239,11 @@ def owner_now() -> Any:
     return frame if state == frame.trace_state else RawTrace(frame, state)
 
 
+def is_outermost() -> bool:
+    """Whether this thread is in no frame; others may be."""
+    return _current.frame is PLAIN
+
+
 def is_plain() -> bool:
     """Whether the code that runs now is under no transform, ours or JAX's."""
     return _current.frame is PLAIN and get_opaque_trace_state() == PLAIN.trace_state

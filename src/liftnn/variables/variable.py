@@ -20,11 +20,11 @@ from liftnn.variables.watch import Watch, end_watches
 V = TypeVar("V", bound="Variable[Any]")
 
 
-class Cell:
+class Storage:
     """Holds the value of one Variable, for as long as that lives.
 
     A Variable knows names by `__getattr__`, which keeps Python from specializing the read of any of its attributes: 50
-    ns each on Python 3.11, where a Cell takes 10. So those who read and write many Variables hold their cells.
+    ns each on Python 3.11, where a Storage takes 10. So the fast path holds the storages of its Variables.
     """
 
     __slots__ = ("value",)
@@ -65,7 +65,7 @@ class Variable(Operators[T]):
     __slots__ = ("__weakref__", "_cell", "_metadata", "_owner", "_watches")
     __graph_node__ = True
 
-    _cell: Cell
+    _cell: Storage
     _metadata: Metadata
     _owner: Any
     _watches: tuple[Watch, ...]
@@ -94,7 +94,7 @@ class Variable(Operators[T]):
         if type(value) is Annotated:
             value, metadata = value.value, {**value.metadata, **metadata}
         _set_metadata(self, Metadata.of(metadata))
-        _set_cell(self, Cell())
+        _set_cell(self, Storage())
         value = unwrap(value)
         on_create = getattr(type(self), "on_create_value", None)
         if on_create is not None:
@@ -347,7 +347,7 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
     """A Variable made without `__init__`: no hooks, no checks."""
     variable = cls.__new__(cls)
     _set_watches(variable, ())
-    cell = Cell()
+    cell = Storage()
     cell.value = value
     _set_cell(variable, cell)
     _set_metadata(variable, metadata)

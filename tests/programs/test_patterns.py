@@ -89,7 +89,7 @@ def test_trees_keywords_and_static_arguments_are_known_again_without_flattening(
     call, model, plain = liftnn.jit(step, **options), Affine(), Affine()
     for warm in (False, False, True, True):
         if warm:
-            monkeypatch.setattr(type(call), "call_otherwise", None)
+            monkeypatch.setattr(type(call), "_slow_call", None)
         assert float(call(model, *args, **kwargs)) == float(step(plain, *args, **kwargs))
     assert model.w.value.tolist() == plain.w.value.tolist()
 
@@ -100,7 +100,7 @@ def test_the_module_of_a_bound_method_is_known_again_without_flattening(monkeypa
     call = liftnn.jit(model.step)
     for warm in (False, False, True):
         if warm:
-            monkeypatch.setattr(type(call), "call_otherwise", None)
+            monkeypatch.setattr(type(call), "_slow_call", None)
         assert float(call({"x": X})) == float(plain.step({"x": X}))
 
 

@@ -1,0 +1,217 @@
+"""What the fast path checks of objects that cannot notify it of a change: lists, dicts, dataclasses, sets, arrays."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, NamedTuple, Protocol
+
+from liftnn.graph.description import ARRAY, NodeSpec
+from liftnn.graph.kinds import DICT, LIST, MODULE, PYTREE, VARIABLE
+from liftnn.lifting.guards import ABSENT, Elements, list_entries
+from liftnn.lifting.lift import Call
+from liftnn.lifting.pinned import content_of
+from liftnn.programs.patterns import same_static
+from liftnn.trees import is_array
+from liftnn.variables.static import Snapshot, Static
+from liftnn.variables.watch import is_simple
+
+
+class Unseen(Exception):  # noqa: N818  # not an error: such calls are flattened each time
+    """Raised where arguments hold something whose changes could not be seen."""
+
+
+class Check(Protocol):
+    """Something that a call depends on."""
+
+    def holds(self) -> bool:
+        """Whether it is as it was."""
+        ...
+
+
+class Node(NamedTuple):
+    """A node with array leaves, or of a kind that has no elements to compare one by one.
+
+    Args:
+      x: The object.
+      spec: Its spec.
+      kept: Its children; None in place of arrays, which may be replaced by other arrays.
+    """
+
+    x: Any
+    spec: NodeSpec
+    kept: tuple[Any, ...]
+
+    def holds(self) -> bool:
+        """Whether it has the same class, keys and children, and arrays where it had arrays."""
+        if type(self.x) is not self.spec.type:
+            return False
+        extra, keys, children = self.spec.kind.open(self.x)
+        if keys != self.spec.keys or extra != self.spec.extra:
+            return False
+        return all(map(_same, children, self.kept, self.spec.edges))
+
+
+def _same(child: Any, kept: Any, edge: Any) -> bool:
+    return is_array(child) if edge is ARRAY else child is kept
+
+
+class Content(NamedTuple):
+    """A static value that can change in place, with a copy of what it was."""
+
+    value: Any
+    snapshot: Snapshot
+
+    def holds(self) -> bool:
+        """Whether it still equals the copy."""
+        return Snapshot(self.value) == self.snapshot
+
+
+class Constant(NamedTuple):
+    """An array leaf of a captured module, which is a constant of the program.
+
+    Args:
+      reader: Reads what stands there.
+      array: What stood there.
+      content: What tells its content, if it is numpy's.
+    """
+
+    reader: Reader
+    array: Any
+    content: Any
+
+    def holds(self) -> bool:
+        """Whether it is the same array, with the same content."""
+        now = self.reader.read()
+        return now is self.array and (self.content is None or content_of(now) == self.content)
+
+
+class Reader(NamedTuple):
+    """Reads an array leaf from where it stands.
+
+    Args:
+      holder: A mapping or list, or an object with a slot.
+      key: Which of its elements, or the name of the slot.
+      is_slot: Whether it is a slot.
+      fixed: The array itself, if what holds it cannot be changed.
+    """
+
+    holder: Any
+    key: Any
+    is_slot: bool = False
+    fixed: Any = None
+
+    def read(self) -> Any:
+        """The array that stands there now."""
+        if self.holder is None:
+            return self.fixed
+        return getattr(self.holder, self.key) if self.is_slot else self.holder[self.key]
+
+
+def find_checks(call: Call) -> list[Check]:
+    """The checks of everything that the arguments of a call reach.
+
+    Args:
+      call: The call.
+
+    Returns:
+      The checks.
+
+    Raises:
+      Unseen: If the arguments hold something whose changes could not be seen.
+    """
+    found: list[Check] = []
+    for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
+        if not spec.keys and spec.kind is VARIABLE:
+            continue
+        _, keys, children = spec.kind.open(x)
+        if len(keys) != len(spec.keys) or len(children) != len(spec.keys):
+            raise Unseen  # another thread has changed it since the walk
+        found += _check_node(x, spec, tuple(children))
+        for key, edge, child in zip(spec.keys, spec.edges, children, strict=True):
+            if edge is ARRAY and number in call.plan.captured:
+                found.append(Constant(_reader(x, spec, key, child), child, content_of(child)))
+            elif type(edge) is Static and isinstance(edge.key, Snapshot):
+                found.append(Content(child, edge.key))
+    return found
+
+
+def _check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]:
+    """The check of one node, if it needs one."""
+    if spec.kind in (MODULE, VARIABLE) or (spec.kind.frozen and spec.kind is not PYTREE):
+        return []
+    if ARRAY not in spec.edges:
+        size = len(children)
+        if type(x) in (list, collections.deque):
+            return [Elements(x, type(x).__iter__, children, (False,) * size, size)]
+        if type(x) in (dict, collections.OrderedDict):
+            return [Elements(x, list_entries, (*x, *children), (False,) * 2 * size, size)]
+    return [
+        Node(x, spec, tuple([None if e is ARRAY else c for e, c in zip(spec.edges, children, strict=True)]))
+    ]
+
+
+def find_readers(call: Call) -> list[Reader]:
+    """How the array leaves of nodes are read, in the order in which the program takes them."""
+    found: list[Reader] = []
+    for x, spec in zip(call.objects, call.plan.graph.specs, strict=True):
+        if ARRAY in spec.edges:
+            _, keys, children = spec.kind.open(x)
+            found += [
+                _reader(x, spec, key, child)
+                for key, edge, child in zip(keys, spec.edges, children, strict=True)
+                if edge is ARRAY
+            ]
+    return found
+
+
+def _reader(x: Any, spec: NodeSpec, key: Any, child: Any) -> Reader:
+    """How an array leaf is read from where it stands."""
+    if spec.kind in (LIST, DICT):
+        return Reader(x, key)
+    if spec.kind is MODULE and key in x.__dict__:
+        return Reader(x.__dict__, key)
+    if spec.kind.frozen and spec.kind is not PYTREE:
+        return Reader(None, key, fixed=child)
+    raise Unseen
+
+
+class Attribute(NamedTuple):
+    """A static attribute that is known to vary between calls, and its value in this one.
+
+    Args:
+      attributes: The attributes of a module.
+      name: Which.
+      value: Its value.
+    """
+
+    attributes: dict[str, Any]
+    name: str
+    value: Any
+
+    def holds(self) -> bool:
+        """Whether it has the value."""
+        return same_static(self.attributes.get(self.name, ABSENT), self.value)
+
+
+def find_varying(call: Call, names: frozenset[str]) -> list[Attribute]:
+    """The static attributes of some names, such as `deterministic`, of all modules of a call.
+
+    Args:
+      call: The call.
+      names: The names.
+
+    Returns:
+      The attributes.
+
+    Raises:
+      Unseen: If one of them is in a slot.
+    """
+    found: list[Attribute] = []
+    for x, spec in zip(call.objects, call.plan.graph.specs, strict=True):
+        for name in names.intersection(spec.keys) if spec.kind is MODULE else ():
+            attributes = x.__dict__
+            if name in attributes and is_simple(attributes[name]):
+                found.append(Attribute(attributes, name, attributes[name]))
+            elif name not in attributes:
+                raise Unseen
+    return found

@@ -1,0 +1,233 @@
+"""How the fast path puts what a program returned into the modules, without the general commit.
+
+That is possible where the structure stays as it was: values are written, arrays are set, Variables are replaced by new
+ones alike.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from liftnn.graph.description import ARRAY, KEEP, Description
+from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
+from liftnn.graph.merge import Change
+from liftnn.lifting.lift import Call, commit_result
+from liftnn.programs.compact import Outcome
+from liftnn.variables import frames
+from liftnn.variables.variable import Storage, make_variable
+from liftnn.variables.watch import changes, set_watches
+
+
+class WriteBack:
+    """How the results of one trace are written back; made once for each `Outcome` that a fast path meets.
+
+    Args:
+      outcome: What the trace returns.
+      graph: The structure of the arguments.
+      parts: What the program returned beside the output, in plain Python: under a raw JAX transform the first array
+        would be of another type.
+    """
+
+    __slots__ = ("array_type", "first_new", "layout", "rebind", "simple", "treedef", "written")
+
+    def __init__(self, outcome: Outcome, graph: Description, parts: Sequence[Any]):
+        change = outcome.change
+        self.array_type = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
+        """The class of the first part; None if it is a tree, or if there are no parts."""
+        self.written = outcome.written
+        """The positions of the written Variables."""
+        self.first_new = outcome.first_new
+        self.layout = outcome.layout
+        self.treedef = change.treedef
+        self.rebind = find_rebind(change, graph) if change.changed and outcome.layout is None else None
+        unchanged = not change.changed and not change.new
+        self.simple = outcome.plain and (unchanged or self.rebind is not None)
+        """Whether the general commit is not needed."""
+
+    def open(self, returned: Any) -> tuple[Any, Sequence[Any]]:
+        """The output, and the values of the written Variables with what follows them.
+
+        Args:
+          returned: What the program returned, of a simple outcome.
+        """
+        if self.layout is None:
+            return returned[0], returned[1] or ()
+        groups, layout = returned[0], self.layout
+        out = self.treedef.unflatten([groups[g][i] for g, i in layout.arrays])
+        return out, [groups[at[0]][at[1]] for at in layout.updates if at is not None]
+
+
+class Writer:
+    """Puts what a program returned into the modules of one combination of arguments.
+
+    Args:
+      call: The call, flattened; of its arguments only weak references are kept.
+      roots: The modules and Variables that are arguments themselves, by number.
+    """
+
+    def __init__(self, call: Call, roots: Mapping[int, Any]):
+        objects = [None if n in roots else x for n, x in enumerate(call.objects)]
+        self.call = call._replace(objects=objects, values=[], arrays=[])
+        self.program = call.bound
+        self.roots = {number: weakref.ref(x) for number, x in roots.items()}
+        self.storages: list[Storage] = [call.objects[n]._cell for n in call.plan.variables]
+        self.write_backs: dict[int, WriteBack] = {}
+        """How each of the results that the program can return is written back, by its number."""
+
+    def close(self, returned: Any) -> Any:
+        """Writes back what the program returned.
+
+        Args:
+          returned: What it returned.
+
+        Returns:
+          The output.
+        """
+        grouped = self.program.grouped
+        number = len(returned[1]) if grouped else len(returned)
+        how = self.write_backs.get(number)
+        if how is None:
+            self.check_plain()
+            outcome = self.program.outcomes.of(returned, grouped)
+            parts = [x for group in returned[0] for x in group] if grouped else returned[1] or ()
+            how = self.write_backs[number] = WriteBack(outcome, self.call.plan.graph, parts)
+        if not how.simple:
+            self.check_plain()
+            return commit_result(self.call, self.program.result(returned), self.objects())
+        out, parts = how.open(returned)
+        if parts and (type(parts[0]) is not how.array_type or how.rebind is not None):
+            self.check_plain()
+        write([self.storages[i] for i in how.written], parts)
+        if how.rebind is not None:
+            n = len(how.written)
+            self._rebind(how.rebind, parts[n : how.first_new], parts[how.first_new :])
+        return out
+
+    def check_plain(self) -> None:
+        """Refuses to write what was computed under a raw JAX transform."""
+        if not frames.is_plain():
+            written = next(x for x in self.objects() if hasattr(type(x), "__graph_node__"))
+            raise frames.write_error(written, "the state", self.call.plan.path_of(0))
+
+    def objects(self) -> list[Any]:
+        """The live objects by number."""
+        objects = list(self.call.objects)
+        for number, reference in self.roots.items():
+            objects[number] = reference()
+        return objects
+
+    def _rebind(self, rebind: Rebind, arrays: Sequence[Any], values: Sequence[Any]) -> None:
+        """Stores arrays, and puts new Variables in place of the old ones, here and in their modules."""
+        objects, specs = self.objects(), self.call.plan.graph.specs
+        for (number, key), x in zip(rebind.stored, arrays, strict=True):
+            holder = objects[number]
+            if specs[number].kind is MODULE:
+                object.__setattr__(holder, key, x)
+            else:
+                holder[key] = x
+        made = []
+        for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
+            variable = make_variable(cls, value, metadata, frames.PLAIN)
+            set_watches(variable, objects[number]._watches)
+            made.append((objects[number], variable))
+        for number, name, which in rebind.placed:
+            object.__setattr__(objects[number], name, made[which][1])  # it may be a slot
+        changes.count += bool(made)
+        single = len(rebind.placed) == len(made)
+        for old, new in made:
+            for watch in old._watches:
+                path = watch.plan()
+                if (path is None or path.writer is not self) and (
+                    path is None or not single or not path.is_single(old)
+                ):
+                    watch.valid = False
+                else:
+                    path.follow(old, new)
+
+
+class Rebind:
+    """What a program does each time it sets bare arrays, or replaces Variables by new ones alike, and nothing else.
+
+    Args:
+      stored: Node and key of each bare array.
+      placed: Node that holds a replaced Variable, the attribute, and which of the new ones goes there.
+      made: Class and metadata of each new Variable, and the number of the one it replaces.
+    """
+
+    __slots__ = ("made", "placed", "stored")
+
+    def __init__(
+        self,
+        stored: list[tuple[int, Any]],
+        placed: list[tuple[int, Any, int]],
+        made: list[tuple[type, Any, int]],
+    ):
+        self.stored = stored
+        self.placed = placed
+        self.made = made
+
+
+def find_rebind(change: Change, graph: Description) -> Rebind | None:
+    """Whether a change leaves the structure as it was, but for new arrays and new Variables in place of old ones.
+
+    Args:
+      change: The change.
+      graph: The structure before.
+
+    Returns:
+      What to do to repeat it, or None.
+    """
+    old_of: dict[int, int] = {}
+    stored: list[tuple[int, Any]] = []
+    placed: list[tuple[int, Any, int]] = []
+    for number, spec in change.changed:
+        before = graph.specs[number]
+        if spec.kind not in (MODULE, LIST, DICT) or spec[:4] != before[:4]:
+            return None
+        for key, edge, old in zip(spec.keys, spec.edges, before.edges, strict=True):
+            if edge is ARRAY and old is ARRAY:
+                stored.append((number, key))
+            elif edge is not KEEP and edge != old:
+                if type(edge) is not int or edge < change.known or type(old) is not int:
+                    return None
+                placed.append((number, key, edge - change.known))
+                if old_of.setdefault(edge, old) != old or spec.kind is not MODULE:
+                    return None
+    if not _alike(change, graph, old_of, len(placed)):
+        return None
+    made = [(spec.type, spec.extra, old_of[number]) for number, spec in enumerate(change.new, change.known)]
+    return Rebind(stored, placed, made)
+
+
+def _alike(change: Change, graph: Description, old_of: dict[int, int], places: int) -> bool:
+    """Whether all new nodes are Variables like the ones they replace, everywhere that those stood."""
+    for number, spec in enumerate(change.new, change.known):
+        if (
+            spec.kind is not VARIABLE
+            or spec.keys
+            or number not in old_of
+            or spec != graph.specs[old_of[number]]
+        ):
+            return False
+    replaced = set(old_of.values())
+    held = [e for edges in (graph.edges, *(s.edges for s in graph.specs)) for e in edges if type(e) is int]
+    return len(replaced) == len(old_of) and sum(e in replaced for e in held) == places
+
+
+def write(storages: Sequence[Storage], parts: Sequence[Any]) -> None:
+    """Writes values of Variables; all of them, even if a signal's handler raises in between.
+
+    Args:
+      storages: The storages of the Variables.
+      parts: The new values, in this order; there may be more.
+    """
+    try:
+        for storage, x in zip(storages, parts):  # noqa: B905  # the longer one ends with parts that are no updates
+            storage.value = x
+    except BaseException:
+        write(storages, parts)  # once more, whole: to write a value twice does no harm
+        raise
