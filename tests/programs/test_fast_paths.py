@@ -61,7 +61,7 @@ def test_the_type_of_the_first_call_does_not_slow_down_the_others(monkeypatch):
         call(model, x)
         call(model, x)
         call(model, x)
-        monkeypatch.setattr(type(call), "call_otherwise", None)
+        monkeypatch.setattr(type(call), "_slow_call", None)
         call(model, x)
         monkeypatch.undo()
 
@@ -69,5 +69,5 @@ def test_the_type_of_the_first_call_does_not_slow_down_the_others(monkeypatch):
 def test_functions_of_arrays_alone_are_found_too(monkeypatch):
     call = liftnn.jit(lambda x, y: x + y)
     call(X, X)
-    monkeypatch.setattr(type(call), "call_otherwise", None)
+    monkeypatch.setattr(type(call), "_slow_call", None)
     assert call(X, X).tolist() == [2.0, 2.0]

@@ -280,8 +280,14 @@ def _arguments(source: Source, values: list[str], every: str) -> str:
     if program.divides_arrays:
         return f"*{source.name(program)}.divide({every}, leaves(units))"
     given, kept = program.donated_values
-    first = f"(({''.join(f'{values[i]}, ' for i in given)}), ())"
-    return f"{first}, (({''.join(f'{values[i]}, ' for i in kept)}), units)"
+    return f"({_picked(values, given)}, ()), ({_picked(values, kept)}, units)"
+
+
+def _picked(values: list[str], positions: Sequence[int]) -> str:
+    """Some of the values, in a list or a tuple as `make_picker` gives them."""
+    chosen = "".join(f"{values[i]}, " for i in positions)
+    start = positions[0] if positions else 0
+    return f"[{chosen}]" if list(positions) == list(range(start, start + len(positions))) else f"({chosen})"
 
 
 def _close(source: Source, number: int, how: WriteBack) -> None:
