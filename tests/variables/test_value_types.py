@@ -420,6 +420,11 @@ def test_a_tuple_that_shares_its_parts_many_times_over_takes_no_time():
     assert static_key(nested(200)) == static_key(nested(200)) != static_key(nested(201))
 
 
+def test_the_fast_path_for_flat_tuples_gives_the_same_key():
+    for flat in ((), (1, "a", None, True)):
+        assert static_key(flat) == static_key((flat,))[:1]
+
+
 def test_tuples_nested_ever_so_deep_have_keys():
     one, two = (), ()
     for _ in range(5000):

@@ -219,7 +219,6 @@ def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
     ):
         return None  # the common case, without the exception below
     try:
-        immutable_key(value)
-        return Static(value)
-    except (NotImmutableError, RecursionError):  # nested too deep to be compared in one go: node by node then
+        return Static(value, immutable_key(value))
+    except NotImmutableError:
         return None

@@ -33,12 +33,13 @@ class Static:
 
     Args:
       value: The value. Of one that can be changed in place a private copy is kept.
+      key: Its key, if that is known. The default, None, computes it.
     """
 
     __slots__ = ("_value", "key")
 
-    def __init__(self, value: Any):
-        self.key = static_key(value)
+    def __init__(self, value: Any, key: Any = None):
+        self.key = static_key(value) if key is None else key
         self._value = None if isinstance(self.key, Snapshot) and self.key.is_copy else value
 
     @property
