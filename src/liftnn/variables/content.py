@@ -121,7 +121,9 @@ def content_of(value: Any, immutable: bool = False) -> Content:
     kind = type(value)
     if kind in SIMPLE_TYPES:
         return Content((kind, value))
-    if kind is tuple and SIMPLE_TYPES.issuperset(map(type, value)):  # the same as below, in a third of the time
+    if kind is tuple and SIMPLE_TYPES.issuperset(
+        map(type, value)
+    ):  # the same as below, in a third of the time
         return Content((((tuple, None), tuple([(type(x), x) for x in value]), 0),))
     flattener = _Flattener(immutable)
     key = flattener.flatten(value)

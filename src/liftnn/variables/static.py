@@ -126,6 +126,15 @@ def function_key(function: types.FunctionType) -> Any:
     return static_key(function)
 
 
+def is_fixed_function(function: types.FunctionType) -> bool:
+    """Whether the key of a function stays what it is.
+
+    A function of the user's can get other code, defaults and attributes at any time, and its closure can be rebound.
+    """
+    content = content_of(function)
+    return not (content.has_users_function or content.is_mutable or content.closes_over_mutable)
+
+
 def immutable_key(value: Any) -> Any:
     """The key of a value that is immutable all the way down.
 
