@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.graph.containers import holds_object
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
@@ -195,19 +196,12 @@ _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 
 def _static(value: Any) -> Static:
     """The edge of a static value that is not of a simple type."""
-    if isinstance(value, (set, frozenset)) and _holds_object(value):
+    if isinstance(value, frozenset) and holds_object(value):
         raise errors.StructureError(
             "A set holds modules or Variables, and a set has no order to number them by.",
             "Use a list or a dict.",
         )
     return Static(value)
-
-
-def _holds_object(x: Any) -> bool:
-    """Whether a hashable container has a Module or Variable in it."""
-    if isinstance(x, (set, frozenset, tuple)):
-        return any(map(_holds_object, x))
-    return hasattr(type(x), "__graph_node__")
 
 
 def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
