@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import types
+import weakref
 
 import jax
 import numpy as np
@@ -76,8 +78,14 @@ def open_object(x):
         slots = [n for cls in classes for n in cls.__dict__.get("__slots__", ())]
         own = [n for n in slots if n not in ("__dict__", "__weakref__") and hasattr(x, n)]
         return [(n, getattr(x, n)) for n in own] + list(getattr(x, "__dict__", {}).items())
+    if isinstance(x, types.SimpleNamespace):
+        return list(vars(x).items())
     if isinstance(x, dict):
         return list(x.items())
+    if isinstance(x, set):
+        return list(enumerate(sorted(x, key=lambda y: (type(y).__name__, repr(y)))))
+    if type(x) is weakref.ref and isinstance(x(), liftnn.Module | liftnn.Variable):
+        return [("referent", x())]
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return list(zip(x._fields, x, strict=True))
     if isinstance(x, (list, tuple, collections.deque)):
