@@ -209,7 +209,7 @@ def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
     if kind is PYTREE:
         return None
     if isinstance(value, tuple) and any(
-        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in value
+        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)
     ):
         return None  # the common case, without the exception below
     try:
