@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import decimal
 import types
 import weakref
 
@@ -47,7 +48,7 @@ def find_difference(a, b, values=True, array_types=True):
         else:
             there[id(x)] = y
             back[id(y)] = x
-        names = [[(type(k), k) for k, _ in part] for part in parts]
+        names = [[(type(k), k, repr(k)) for k, _ in part] for part in parts]  # 0.0 == -0.0, (1,) == (True,)
         if names[0] != names[1]:
             return unchain(path), *names
         if isinstance(x, collections.deque) and x.maxlen != y.maxlen:
@@ -115,6 +116,8 @@ def same_array(x, y):
 
 def same_static(x, y):
     """Interchangeable: equal, of one type, and of one sign if zero."""
-    if isinstance(x, (float, complex)):
+    if isinstance(x, (float, complex, range, decimal.Decimal)):
         return repr(x) == repr(y)
+    if type(x) is weakref.ref and x() is None:
+        return y() is None
     return x is y or bool(x == y)
