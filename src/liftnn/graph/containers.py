@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from liftnn import errors
@@ -45,11 +45,7 @@ def open_list(x: Any) -> Opened:
     base = _base_of(type(x))
     children = tuple(base.__iter__(x))
     if base is set:
-        if holds_object(children):
-            raise errors.StructureError(
-                "A set holds modules or Variables, and a set has no order to number them by.",
-                "Use a list or a dict.",
-            )
+        refuse_objects(children)
         children = tuple(sorted(children, key=rank))
     return _maxlen.__get__(x) if base is _Deque else None, tuple(range(len(children))), children
 
@@ -70,10 +66,18 @@ def fill_list(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) ->
     (base.update if base is set else base.extend)(x, children)
 
 
-def holds_object(x: Any) -> bool:
-    """Whether a tuple or set, or one in it, holds a Module or Variable."""
-    if isinstance(x, (set, frozenset, tuple)):
-        return any(map(holds_object, x))
+def refuse_objects(elements: Iterable[Any]) -> None:
+    """Raises StructureError if a Module or Variable is among the elements of a set, or in a tuple or set among them."""
+    if any(map(_holds_object, elements)):
+        raise errors.StructureError(
+            "A set holds modules or Variables, and a set has no order to number them by.",
+            "Use a list or a dict.",
+        )
+
+
+def _holds_object(x: Any) -> bool:
+    if isinstance(x, (frozenset, tuple)):
+        return any(map(_holds_object, x))
     return hasattr(type(x), "__graph_node__")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn.graph.containers import holds_object
+from liftnn.graph.containers import refuse_objects
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
@@ -196,11 +196,8 @@ _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 
 def _static(value: Any) -> Static:
     """The edge of a static value that is not of a simple type."""
-    if isinstance(value, frozenset) and holds_object(value):
-        raise errors.StructureError(
-            "A set holds modules or Variables, and a set has no order to number them by.",
-            "Use a list or a dict.",
-        )
+    if isinstance(value, frozenset):
+        refuse_objects(value)
     return Static(value)
 
 
