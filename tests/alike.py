@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import decimal
+import types
+import weakref
 
 import jax
 import numpy as np
@@ -45,7 +48,7 @@ def find_difference(a, b, values=True, array_types=True):
         else:
             there[id(x)] = y
             back[id(y)] = x
-        names = [[(type(k), k) for k, _ in part] for part in parts]
+        names = [[(type(k), k, repr(k)) for k, _ in part] for part in parts]  # 0.0 == -0.0, (1,) == (True,)
         if names[0] != names[1]:
             return unchain(path), *names
         if isinstance(x, collections.deque) and x.maxlen != y.maxlen:
@@ -76,8 +79,14 @@ def open_object(x):
         slots = [n for cls in classes for n in cls.__dict__.get("__slots__", ())]
         own = [n for n in slots if n not in ("__dict__", "__weakref__") and hasattr(x, n)]
         return [(n, getattr(x, n)) for n in own] + list(getattr(x, "__dict__", {}).items())
+    if isinstance(x, types.SimpleNamespace):
+        return list(vars(x).items())
     if isinstance(x, dict):
         return list(x.items())
+    if isinstance(x, set):
+        return list(enumerate(sorted(x, key=lambda y: (type(y).__name__, repr(y)))))
+    if type(x) is weakref.ref and isinstance(x(), liftnn.Module | liftnn.Variable):
+        return [("referent", x())]
     if isinstance(x, tuple) and hasattr(x, "_fields"):
         return list(zip(x._fields, x, strict=True))
     if isinstance(x, (list, tuple, collections.deque)):
@@ -107,6 +116,8 @@ def same_array(x, y):
 
 def same_static(x, y):
     """Interchangeable: equal, of one type, and of one sign if zero."""
-    if isinstance(x, (float, complex)):
+    if isinstance(x, (float, complex, range, decimal.Decimal)):
         return repr(x) == repr(y)
+    if type(x) is weakref.ref and x() is None:
+        return y() is None
     return x is y or bool(x == y)

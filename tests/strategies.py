@@ -10,7 +10,10 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import decimal
 import functools
+import types
+import weakref
 from typing import Any
 
 import hypothesis.strategies as st
@@ -76,12 +79,17 @@ def arrays():
 ARRAY_NAMES = ("scalar", "vector", "empty", "bf16", "int", "bool", "numpy", "key")
 MODULES = (Node, Sub, Slotted)
 VARIABLES = (liftnn.Param, liftnn.BatchStat, liftnn.Intermediate, liftnn.Variable)
-STATICS = (0, 1, True, 1.0, 0.0, -0.0, None, "text", b"raw", (1, "a"), 2j, float("nan"), jnp.float32, len)
+STATICS = (
+    0, 1, True, 1.0, 0.0, -0.0, None, "text", b"raw", (1, "a"), 2j, float("nan"), jnp.float32, len, range(0, 3, 2),
+    range(0, 4, 2), decimal.Decimal("1.0"), decimal.Decimal("1.00"),
+)  # fmt: skip
 METADATA = ({}, {"tag": "lora"}, {"sharding": ("x", None)}, {"axes": [1, 2]}, {"get_value_hooks": (max,)})
 NAMES = ("a", "b", "c", "d")
-KEYS = ("k", 0, 1, True, (1, 2))
-CONTAINERS = ("list", "dict", "tuple", "point", "record", "frozen", "deque")
-OWN_POOL = ("list", "dict", "record", "deque")
+KEYS = ("k", 0, 1, True, 0.0, -0.0, (1, 2), (True, 2), None)
+SHARED = {
+    "list": list, "dict": dict, "set": set, "record": lambda: Record(None), "namespace": types.SimpleNamespace,
+}  # fmt: skip
+"""Containers that can be shared, by name; made empty."""
 
 
 # --- recipes: nested tuples whose first entry says what to make
@@ -95,7 +103,11 @@ def _containers(children):
     lists = st.lists(children, max_size=3)
     return st.one_of(
         st.tuples(st.sampled_from(["list", "tuple", "deque"]), lists),
-        st.tuples(st.sampled_from(["point", "record", "frozen"]), st.lists(children, min_size=2, max_size=2)),
+        st.tuples(
+            st.sampled_from(["point", "record", "frozen", "namespace"]),
+            st.lists(children, min_size=2, max_size=2),
+        ),
+        st.tuples(st.just("set"), st.lists(_static, max_size=3)),
         st.tuples(
             st.just("dict"),
             st.lists(st.tuples(st.sampled_from(range(len(KEYS))), children), max_size=3),
@@ -104,22 +116,25 @@ def _containers(children):
 
 
 @st.composite
-def recipes(draw, max_nodes=5, max_variables=4, statics=True):
+def recipes(draw, max_nodes=5, max_variables=4, statics=True, weak=True):
     """Recipes of graphs with sharing, cycles and nested containers.
 
     Args:
       max_nodes: The most modules, and the most containers, that can be shared.
       max_variables: The most Variables that can be shared.
       statics: Whether there are static values.
+      weak: Whether there are weak references to the root.
     """
     n_modules = draw(st.integers(1, max_nodes))
     n_variables = draw(st.integers(0, max_variables))
-    shared = draw(st.lists(st.sampled_from(["list", "dict", "record"]), max_size=2))
+    shared = draw(st.lists(st.sampled_from(sorted(SHARED)), max_size=2))
     references = [st.integers(0, n_modules - 1).map(lambda i: ("module", i))]
     if n_variables:
         references.append(st.integers(0, n_variables - 1).map(lambda i: ("variable", i)))
     if shared:
         references.append(st.integers(0, len(shared) - 1).map(lambda i: ("shared", i)))
+    if weak:
+        references.append(st.just(("weak", 0)))
     leaves = [*references, _array, *([_static] if statics else [])]
     children = st.recursive(st.one_of(leaves), _containers, max_leaves=4)
     variables = [
@@ -138,7 +153,12 @@ def recipes(draw, max_nodes=5, max_variables=4, statics=True):
         for _ in range(n_modules)
     ]
     contents = [
-        draw(st.lists(children, min_size=2 if kind == "record" else 0, max_size=2)) for kind in shared
+        draw(
+            st.lists(
+                _static if kind == "set" else children, min_size=2 if kind == "record" else 0, max_size=2
+            )
+        )
+        for kind in shared
     ]
     return modules, variables, list(zip(shared, contents, strict=True))
 
@@ -152,7 +172,7 @@ def build(recipe):
             cls(arrays()[name], **{k: list(v) if isinstance(v, list) else v for k, v in METADATA[m].items()})
             for cls, name, m in variables
         ],
-        "shared": [{"list": [], "dict": {}, "record": Record(None)}[kind] for kind, _ in shared],
+        "shared": [SHARED[kind]() for kind, _ in shared],
     }
     for module, (_, attributes) in zip(made["module"], modules, strict=True):
         for name, child in attributes:
@@ -163,6 +183,10 @@ def build(recipe):
             holder.extend(children)
         elif kind == "dict":
             holder.update(enumerate(children))
+        elif kind == "set":
+            holder.update(children)
+        elif kind == "namespace":
+            vars(holder).update(zip("ab", children, strict=False))
         else:
             holder.a, holder.b = children
     return made["module"][0]
@@ -172,6 +196,8 @@ def _make(recipe, made):
     kind, content = recipe
     if kind in made:
         return made[kind][content]
+    if kind == "weak":
+        return weakref.ref(made["module"][0])
     if kind == "static":
         return STATICS[content]
     if kind == "array":
@@ -181,7 +207,9 @@ def _make(recipe, made):
     children = [_make(child, made) for child in content]
     if kind in ("point", "record", "frozen"):
         return {"point": Point, "record": Record, "frozen": Frozen}[kind](*children)
-    return {"list": list, "tuple": tuple, "deque": collections.deque}[kind](children)
+    if kind == "namespace":
+        return types.SimpleNamespace(a=children[0], b=children[1])
+    return {"list": list, "tuple": tuple, "deque": collections.deque, "set": set}[kind](children)
 
 
 def graphs(**options):
@@ -220,6 +248,7 @@ def mutate(model, choose):
     modules = [x for x in objects if isinstance(x, liftnn.Module)]
     variables = [x for x in objects if isinstance(x, liftnn.Variable)]
     lists = [x for x in objects if type(x) is list]
+    sets = [x for x in objects if type(x) is set]
     places = [(holder, key) for holder in objects for key in keys_of(holder)]
 
     def pick(things):
@@ -228,7 +257,10 @@ def mutate(model, choose):
     changes = {"nothing": lambda: None, "new attribute": lambda: setattr(pick(modules), "new", 1)}
     if places:
         changes["delete"] = lambda: delete(*pick(places))
-        changes["clone"] = lambda: replace(pick(places), lambda x: liftnn.clone(Node(x=x)).x)
+        if not any(
+            type(x) is weakref.ref for x in objects
+        ):  # a clone of a part would not keep the root alive
+            changes["clone"] = lambda: replace(pick(places), lambda x: liftnn.clone(Node(x=x)).x)
         changes["redirect"] = lambda: put(*pick(places), pick(objects))
         changes["static"] = lambda: put(*pick(places), pick(STATICS))
         changes["array"] = lambda: put(*pick(places), arrays()[pick(ARRAY_NAMES)])
@@ -239,6 +271,9 @@ def mutate(model, choose):
         changes["value"] = lambda: setattr(pick(variables), "raw_value", arrays()[pick(ARRAY_NAMES)])
     if lists:
         changes["append"] = lambda: pick(lists).append(pick(STATICS))
+    if sets:
+        changes["add"] = lambda: pick(sets).add(pick(STATICS))
+        changes["clear"] = lambda: pick(sets).clear()
     what = pick(sorted(changes))
     changes[what]()
     return what
@@ -248,7 +283,7 @@ def keys_of(holder):
     """The keys under which something can be put into a holder."""
     if isinstance(holder, Slotted):
         return [n for n in ("a", "b") if hasattr(holder, n)] + list(vars(holder))
-    if isinstance(holder, (liftnn.Module, Record)):
+    if isinstance(holder, (liftnn.Module, Record, types.SimpleNamespace)):
         return list(vars(holder))
     if isinstance(holder, (list, collections.deque)):
         return list(range(len(holder)))

@@ -6,7 +6,9 @@ import collections
 import copy
 import dataclasses
 import functools
+import types
 import typing
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +100,9 @@ def named_tuple_with_name():
     return self
 
 
+OTHER = Config(1.0)
+
+
 def param():
     return liftnn.Param(jnp.arange(2.0), tag="t")
 
@@ -127,7 +132,10 @@ PLAIN = {
     "frozen dataclass": lambda: Frozen(param(), [1]),
     "frozen dataclass with slots": lambda: FrozenCompact(param()),
     "set": lambda: {1, "a"},
+    "set of more": lambda: {1.5, (2, "a"), None, frozenset([1])},
     "frozenset": lambda: frozenset([1, "a"]),
+    "namespace": lambda: types.SimpleNamespace(a=param(), b=[jnp.ones(2)], c=1),
+    "weak reference to something else": lambda: weakref.ref(OTHER),
     "None": lambda: None,
     "module": lambda: Node(w=param()),
     "empty module": Node,
@@ -268,6 +276,8 @@ SHARED = {
     "list": list,
     "dict": dict,
     "deque": lambda: collections.deque([1]),
+    "set": set,
+    "namespace": types.SimpleNamespace,
     "dataclass": lambda: Record(1),
     "frozen dataclass": lambda: Frozen(1),
     "tuple": lambda: (param(),),
@@ -297,7 +307,7 @@ def test_cycles_through_every_kind_of_container_stay_cycles():
     m = Node()
     m.list, m.dict, m.tuple, m.point = [m], {"m": m}, (m, (m,)), Point(m, 1)
     m.record, m.frozen, m.partial = Record(m), Frozen(m, [m]), functools.partial(max, m)
-    m.pytree = Registered(m, "n")
+    m.pytree, m.namespace = Registered(m, "n"), types.SimpleNamespace(m=m)
     for back in (liftnn.clone(m), liftnn.merge(*liftnn.split(m)), copy.deepcopy(m)):
         assert back.list[0] is back.dict["m"] is back.tuple[0] is back.tuple[1][0] is back.point.x is back
         assert (
@@ -306,6 +316,7 @@ def test_cycles_through_every_kind_of_container_stay_cycles():
             is back.frozen.b[0]
             is back.partial.args[0]
             is back.pytree.x
+            is back.namespace.m
             is back
         )
 

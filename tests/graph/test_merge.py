@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
+import types
+import weakref
+
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
 from tests.alike import find_difference
-from tests.strategies import Frozen, Node
+from tests.strategies import Frozen, Node, Record, build, mutate, mutated, recipes
 
 import liftnn
+from liftnn.graph import merge
 from liftnn.graph.graphdef import walk_tree
+from liftnn.graph.kinds import KINDS
 from liftnn.graph.merge import merge_all, own_value, set_frozen_arrays
 from liftnn.variables import frames
 
@@ -94,3 +103,201 @@ def test_arrays_in_frozen_nodes_are_set_by_building_them_anew():
     assert items[0] is model.b
     assert model.keep is keep
     assert shared[0].tolist() == [1]
+
+
+# --- the commit is whole, whatever arrives in the middle of it
+
+
+class Stop(BaseException):
+    """What a signal handler raises."""
+
+
+def make_mixed():
+    model = Node(
+        v=[liftnn.Variable(jnp.array(0.0)) for _ in range(3)], d={"a": 1, 0.0: 2}, s={1, 2}, record=Record(1, [2]),
+        sub=Node(k=1), w=liftnn.Param(1.0, tag="old"), frozen=Frozen(1, [jnp.ones(1)]),
+        space=types.SimpleNamespace(a=1),
+    )  # fmt: skip
+    model.parent = weakref.ref(model)
+    return model
+
+
+class Wide(Node):
+    """What a Node becomes."""
+
+
+def change_mixed(model):
+    for v in model.v:
+        v.value = v + 1
+    model.v.append(liftnn.Variable(jnp.array(5.0)))
+    model.d.pop("a")
+    model.d[-0.0] = model.sub
+    model.s.add(3)
+    model.record.a = model.record.b
+    model.record.b = 7
+    del model.sub.k
+    model.sub.new = weakref.ref(model.w)
+    model.w.tag = "new"
+    model.w.__class__ = liftnn.BatchStat
+    model.frozen.b[0] = model.frozen.b[0] * 2
+    model.frozen = Frozen(model.frozen, 2)
+    model.space.b = model.space
+    model.sub.__class__ = Wide
+
+
+def changed():
+    model = make_mixed()
+    change_mixed(model)
+    return model
+
+
+@contextlib.contextmanager
+def arriving(arrive, after=False):
+    """Calls `arrive` at each step of the second half of a commit: before the step, or after it."""
+
+    def stepped(action):
+        def step(*args):
+            if not after:
+                arrive()
+            action(*args)
+            if after:
+                arrive()
+
+        return step
+
+    mutable = {kind: kind.fill for kind in KINDS.values() if not kind.frozen}
+    write = merge.set_value_past_hooks
+    try:
+        for kind, fill in mutable.items():
+            object.__setattr__(kind, "fill", stepped(fill))
+        merge.set_value_past_hooks = stepped(write)
+        yield
+    finally:
+        for kind, fill in mutable.items():
+            object.__setattr__(kind, "fill", fill)
+        merge.set_value_past_hooks = write
+
+
+def call_and_interrupt(model, points, after=False):
+    """Commits the change, while Stop arrives at certain steps after the merge of the arguments."""
+    steps = iter(range(10_000))
+
+    def arrive():
+        if next(steps) in points:
+            raise Stop
+
+    def finish_merge(plan, pure):
+        def call(values, arrays):
+            result = pure(values, arrays)
+            watch.enter_context(arriving(arrive, after))
+            return result
+
+        return call
+
+    with contextlib.ExitStack() as watch:
+        liftnn.lift(change_mixed, bind=finish_merge)(model)
+    return next(steps)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a step", "after it"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_commit_that_is_interrupted_is_finished(times, after):
+    count = call_and_interrupt(make_mixed(), ())
+    assert count > 10
+    for first in range(count):
+        model = make_mixed()
+        second = range(first + 1, first + 1 + 7 * (times - 1), 3)
+        for again in second or (first,):
+            model = make_mixed()
+            with pytest.raises(Stop):
+                call_and_interrupt(model, {first, again}, after)
+            assert find_difference(model, changed()) is None, (first, again)
+
+
+def test_a_commit_that_cannot_be_finished_is_undone():
+    count = call_and_interrupt(make_mixed(), ())
+    for first in range(count):
+        model, steps = make_mixed(), iter(range(10_000))
+        before = parts(model)
+
+        def arrive(steps=steps, first=first, failed=[]):  # noqa: B006
+            if len(failed) < 3 and next(steps) >= first:
+                failed.append(1)
+                raise Stop
+
+        def bind(plan, pure, arrive=arrive):
+            def call(values, arrays):
+                result = pure(values, arrays)
+                watch.enter_context(arriving(arrive))
+                return result
+
+            return call
+
+        with contextlib.ExitStack() as watch, pytest.raises(Stop):
+            liftnn.lift(change_mixed, bind=bind)(model)
+        assert find_difference(model, make_mixed()) is None, first
+        assert all(map(operator.is_, parts(model), before))
+
+
+def parts(model):
+    """The objects that a model is made of."""
+    return [x for _, x in liftnn.iter_graph(model)]
+
+
+# --- a commit with something to do at its end
+
+
+def commit_with(finish, change, model):
+    """What a call does to a model, with `finish` called at the end of the commit."""
+
+    def bind(plan, pure):
+        def call(values, arrays):
+            taken.append(pure(values, arrays))
+            raise Stop
+
+        return call
+
+    taken = []
+    with pytest.raises(Stop):
+        liftnn.lift(change, bind=bind)(model)
+    _, walk, _ = walk_tree(((model,), {}))
+    variables = [n for n, x in enumerate(walk.objects) if isinstance(x, liftnn.Variable)]
+    updates = {n: x for n, x in zip(variables, taken[0].updates, strict=True) if x is not None}
+    return merge.commit(
+        taken[0].change, list(walk.objects), updates, taken[0].new, taken[0].arrays, frames.PLAIN, finish
+    )
+
+
+def test_what_finish_gives_is_the_result():
+    model = make_mixed()
+    assert commit_with(lambda out: (out, len(model.v)), change_mixed, model) == (None, 4)
+    assert find_difference(model, changed()) is None
+
+
+def test_a_finish_that_raises_undoes_the_commit():
+    def finish(out):
+        assert find_difference(model, changed()) is None
+        raise KeyError("mine")
+
+    model = make_mixed()
+    before = parts(model)
+    with pytest.raises(KeyError, match="mine"):
+        commit_with(finish, change_mixed, model)
+    assert find_difference(model, make_mixed()) is None
+    assert all(map(operator.is_, parts(model), before))
+
+
+@given(recipes(), st.data())
+def test_any_change_of_any_graph_is_undone(recipe, data):
+    def finish(out):
+        assert find_difference(model, plain) is None
+        raise KeyError
+
+    model, plain = build(recipe), build(recipe)
+    before = parts(model)
+    _, choices = data.draw(mutated(plain))
+    made = iter(choices)
+    with pytest.raises(KeyError):
+        commit_with(finish, lambda model: mutate(model, lambda n: next(made)) and None, model)
+    assert find_difference(model, build(recipe)) is None
+    assert all(map(operator.is_, parts(model), before))

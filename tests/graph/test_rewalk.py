@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from tests.raising import raises
-from tests.strategies import Node, graphs, mutations
+from tests.strategies import Frozen, Node, graphs, mutations
 
 import liftnn
 from liftnn import errors
@@ -137,3 +138,28 @@ def test_what_cannot_be_part_of_a_module_is_named_from_where_the_object_was():
         "a dict.",
     ):
         walked_again(merged)
+
+
+HOLDERS = {
+    "attribute": (lambda f: f, lambda x: x),
+    "tuple": (lambda f: (f, jnp.ones(1)), lambda x: x[0]),
+    "list": (lambda f: [f], lambda x: x[0]),
+    "frozen dataclass": (lambda f: Frozen(f), lambda x: x.a),
+    "partial": (lambda f: functools.partial(f), lambda x: x.func),
+}
+
+
+@pytest.mark.parametrize("hold, get", HOLDERS.values(), ids=HOLDERS)
+def test_a_function_that_writes_into_a_list_it_closes_over_has_not_changed_itself(hold, get):
+    log = []
+    model = Node(held=hold(lambda: log.append(1)), n=liftnn.Param(1.0))
+    before = model.held
+
+    def write(model, x):
+        get(model.held)()
+        return x * model.n
+
+    for _ in range(2):
+        liftnn.grad(write, argnums=1)(model, 1.0)
+    assert log == [1, 1]
+    assert model.held is before

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 import liftnn
 from liftnn import errors
+from liftnn.graph.value_sharing import check_unshared
+from liftnn.tracebacks import boundary
 from tests.messages.registry import message
 from tests.transforms.modules import Affine, Holder, Pair
 
@@ -50,6 +52,17 @@ def attribute(value):
 
 
 # --- what a module can hold
+
+
+@message(
+    errors.StructureError,
+    "v[7].value and v[3].value.k are the same list. Each Variable has a list of its own inside a transform, so a "
+    "change through the one would not be seen through the other.",
+    "Share the Variable instead of the list, or give one of them a copy.",
+)
+def list_in_two_variables():
+    shared = [1]
+    boundary(check_unshared)({3: {"k": shared}, 7: shared}, "v[{}]".format)
 
 
 @message(

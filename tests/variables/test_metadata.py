@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import functools
 import pickle
+import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +134,9 @@ class Hooked(liftnn.Module):
         return self.scale * x
 
 
+KEPT = Node()
+
+
 @dataclasses.dataclass
 class Layout:
     axes: tuple = ()
@@ -152,6 +157,13 @@ class Layout:
         functools.partial(double, Node()),
         functools.partial(double, variable=Hooked().hook),
         (functools.partial(functools.partial(double, Node()), 1),),
+        double,
+        (double,),
+        functools.partial(double, 1),
+        jax.nn.initializers.variance_scaling(double, "fan_in", "normal"),
+        functools.wraps(jnp.sin)(lambda x: jnp.sin(x)),
+        weakref.ref(KEPT),
+        types.SimpleNamespace(a=1),
     ],
     ids=lambda x: type(x).__name__,
 )
@@ -160,10 +172,43 @@ def test_a_value_that_could_change_leaves_metadata_without_a_key(value):
 
 
 @pytest.mark.parametrize(
-    "value", [1, 0.5, "a", None, ("x", (1,)), double, functools.partial(double, 1), max, jnp.float32]
+    "value",
+    [
+        1,
+        0.5,
+        "a",
+        None,
+        ("x", (1,)),
+        jax.nn.initializers.ones,
+        functools.partial(max, 1),
+        max,
+        jnp.float32,
+        jax.nn.relu,
+    ],
 )
 def test_immutable_values_have_a_key(value):
     assert Metadata({"a": value}).key is not None
+
+
+def make_scale(factor):
+    def scale(variable, x):
+        return x * factor
+
+    def change(new):
+        nonlocal factor
+        factor = new
+
+    return scale, change
+
+
+def test_a_hook_whose_closure_is_rebound_is_seen():
+    scale, change = make_scale(2.0)
+    model = Node(w=liftnn.Param(jnp.ones(()), get_value_hooks=scale))
+    before = liftnn.split(model)[-1]
+    assert before == liftnn.split(model)[-1]
+    change(3.0)
+    assert before != liftnn.split(model)[-1]
+    assert liftnn.grad(lambda model: model.w.value)(model)["w"].raw_value == 3.0
 
 
 def test_pickle_keeps_content():

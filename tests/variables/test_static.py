@@ -243,6 +243,123 @@ def test_one_closure_over_a_list_is_equal_to_itself():
     assert hash(Static(read)) == hash(Static(read))
 
 
+def test_one_closure_is_seen_to_change_with_the_list_that_it_reads():
+    for make in (
+        make_reader,
+        make_adder,
+        lambda x: make_adder(make_reader(x)),
+        lambda x: make_reader((x, x)),
+    ):
+        numbers = [1, [2]]
+        read = make(numbers)
+        before = Static(read)
+        assert before == Static(read)
+        assert before.value is read
+        numbers[1].append(3)
+        assert before != Static(read)
+        numbers[1].pop()
+        assert before == Static(read)
+        numbers[0] = True
+        assert before != Static(read)
+
+
+def make_counter(n):
+    def count():
+        return n
+
+    def rebind(x):
+        nonlocal n
+        n = x
+
+    return count, rebind
+
+
+def test_a_closure_is_seen_to_change_with_its_variables_defaults_and_attributes():
+    count, rebind = make_counter(1)
+    keys = [Static(count)]
+    rebind(True)
+    keys.append(Static(count))
+    rebind([1])
+    keys.append(Static(count))
+    count.__defaults__ = (1,)
+    keys.append(Static(count))
+    count.__kwdefaults__ = {"k": 1}
+    keys.append(Static(count))
+    count.note = 1
+    keys.append(Static(count))
+    count.__code__ = make_counter(1)[1].__code__.replace(co_freevars=("n",), co_name="other")
+    keys.append(Static(count))
+    assert all(a != b for i, a in enumerate(keys) for b in keys[:i])
+
+
+def share(n):
+    """A closure that reaches its innermost function by 2**n paths."""
+    f = make_adder(1)
+    for _ in range(n):
+        f = make_both(f, f)
+    return f
+
+
+def make_both(f, g):
+    return lambda x: f(x) + g(x)
+
+
+def test_closures_that_share_functions_are_keyed_in_linear_time():
+    assert Static(share(200)) == Static(share(200))
+    assert hash(Static(share(200))) == hash(Static(share(200)))
+    assert Static(share(200)) != Static(share(199))
+
+
+def test_a_chain_of_thousands_of_closures_has_a_key():
+    def chain(n):
+        f = math.sqrt
+        for _ in range(n):
+            f = make_wrapped(f)
+            del f.__wrapped__
+        return f
+
+    assert Static(chain(3000)) == Static(chain(3000)) != Static(chain(3001))
+    assert hash(Static(chain(3000))) == hash(Static(chain(3000)))
+
+
+def test_functions_that_refer_to_each_other_in_different_ways_have_different_keys():
+    def ring(*order):
+        functions = [make_late() for _ in order]
+        for (_, put), target in zip(functions, order, strict=True):
+            put(functions[target][0])
+        return functions[0][0]
+
+    rings = [(0,), (1, 0), (1, 1), (1, 2, 0), (1, 2, 1), (1, 2, 2)]
+    for i, one in enumerate(rings):
+        for two in rings[:i]:
+            assert Static(ring(*one)) != Static(ring(*two))
+        assert Static(ring(*one)) == Static(ring(*one))
+
+
+def make_late():
+    target = None
+
+    def call(x):
+        return target(x)
+
+    def put(f):
+        nonlocal target
+        target = f
+
+    return call, put
+
+
+def test_globals_that_are_gone_do_not_stand_for_others():
+    code = compile("def f(): return n", "<test>", "exec")
+    keys = []
+    for n in range(50):
+        space = {"n": n}
+        exec(code, space)
+        keys.append(static_key(space["f"]))
+        del space
+    assert len(set(keys)) == 50
+
+
 def test_functions_of_the_same_code_and_other_globals_have_different_keys():
     code = compile("def f(): return n", "<test>", "exec")
     spaces = [{"n": 1}, {"n": 2}]
@@ -306,6 +423,15 @@ class Unanswering(ByContent):
         raise ValueError("no")
 
     __hash__ = None
+
+
+class Unhashable(ByContent):
+    def __hash__(self):
+        raise ValueError("no")
+
+
+def test_a_hash_that_raises_anything_makes_a_value_unhashable():
+    assert Static(Unhashable(1)) == Static(Unhashable(1)) != Static(Unhashable(2))
 
 
 NOT_COPIED = (

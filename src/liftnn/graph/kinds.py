@@ -1,9 +1,10 @@
 """What the nodes of an object graph can be, and how each kind is taken apart and put together.
 
-A *node* is anything with other things inside: a Module, a Variable, a list, a dict, a dataclass, a tuple, a
-registered pytree, a bound method of a Module, a partial. A *mutable* node is made empty and filled later, in place,
-so that cycles and identity survive; a *frozen* one is built once its children exist. Everything else is a leaf: an
-array (dynamic) or a static value. The table at the end is all the walk, the merge and the commit know about types.
+A *node* is anything with other things inside: a Module, a Variable, a list, a dict, a set, a dataclass, a
+SimpleNamespace, a tuple, a registered pytree, a bound method of a Module, a partial, a weak reference to a Module. A
+*mutable* node is made empty and filled later, in place, so that cycles and identity survive; a *frozen* one is built
+once its children exist. Everything else is a leaf: an array (dynamic) or a static value. The table at the end is all
+the walk, the merge and the commit know about types.
 """
 
 from __future__ import annotations
@@ -12,22 +13,31 @@ import collections
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 
-from liftnn import errors
+from liftnn.graph.containers import (
+    Opened,
+    build_tuple,
+    fill_dict,
+    fill_list,
+    make_dict,
+    make_list,
+    open_dict,
+    open_list,
+    open_tuple,
+)
 from liftnn.trees import ARRAY_TYPES, is_array, key_of
 from liftnn.variables.metadata import Metadata
-from liftnn.variables.static import SIMPLE_TYPES, Static
+from liftnn.variables.static import SIMPLE_TYPES
+from liftnn.variables.value_types import mangle
 from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks
 from liftnn.variables.watch import end_watches
 
 T = TypeVar("T")
-
-Opened = tuple[Any, tuple[Any, ...], Sequence[Any]]
-"""What opening a node gives: static extra, keys, children."""
 
 
 def _never(*_: Any) -> Any:
@@ -77,14 +87,8 @@ def slot_names(cls: type) -> tuple[str, ...]:
     for base in reversed(cls.__mro__):
         slots = base.__dict__.get("__slots__", ())
         if "__graph_node__" not in base.__dict__:
-            names += [_mangle(n, base) for n in ([slots] if isinstance(slots, str) else slots)]
+            names += [mangle(n, base) for n in ([slots] if isinstance(slots, str) else slots)]
     return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
-
-
-def _mangle(name: str, cls: type) -> str:
-    """The name under which Python keeps a private slot."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{cls.__name__.lstrip('_')}{name}" if private else name
 
 
 def open_attributes(x: Any) -> Opened:
@@ -104,12 +108,16 @@ def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[An
             object.__setattr__(x, name, new.pop(name))
         elif hasattr(x, name):
             object.__delattr__(x, name)
-    if hasattr(x, "__dict__"):
+    if isinstance(x, types.SimpleNamespace):  # its `__dict__` cannot be replaced
+        vars(x).clear()
+        vars(x).update(new)
+    elif hasattr(x, "__dict__"):
         object.__setattr__(x, "__dict__", new)
 
 
-def _make_object(cls: type, extra: Any, owner: Any) -> Any:
-    return object.__new__(cls)
+def _make_object(cls: Any, extra: Any, owner: Any) -> Any:
+    base = types.SimpleNamespace if issubclass(cls, types.SimpleNamespace) else object
+    return base.__new__(cls)
 
 
 def make_shell(cls: type[T], owner: Any) -> T:
@@ -161,63 +169,7 @@ def _fill_variable(x: Variable[Any], extra: Any, keys: tuple[Any, ...], children
     set_metadata_past_checks(x, Metadata.of(dict(zip(keys, children, strict=True))) if keys else extra)
 
 
-# --- containers
-
-
-def _refuse_attributes(x: Any) -> None:
-    """A subclass of a container with attributes of its own has no place to keep them."""
-    if getattr(x, "__dict__", None):
-        raise errors.StructureError(
-            f"A {type(x).__qualname__} is a container with attributes of its own ({', '.join(vars(x))}).",
-            "Use a plain container, or a Module that holds one.",
-        )
-
-
-def _open_list(x: Any) -> Opened:
-    _refuse_attributes(x)
-    return getattr(x, "maxlen", None), tuple(range(len(x))), tuple(x)
-
-
-def _make_list(cls: Any, extra: Any, owner: Any) -> Any:
-    return cls.__new__(cls) if extra is None else cls((), extra)
-
-
-def _fill_list(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    x.clear()
-    x.extend(children)
-
-
-def _open_dict(x: Any) -> Opened:
-    _refuse_attributes(x)
-    for key in x:
-        if hasattr(type(key), "__graph_node__"):
-            raise errors.StructureError(
-                f"A dict has a {type(key).__name__} as a key.", "Use it as a value, under a string."
-            )
-    factory = Static(x.default_factory) if isinstance(x, collections.defaultdict) else None
-    return (factory, tuple([type(k) for k in x])), tuple(x), tuple(x.values())
-
-
-def _make_dict(cls: Any, extra: Any, owner: Any) -> Any:
-    new = cls.__new__(cls)
-    if extra[0] is not None:
-        new.default_factory = extra[0].value
-    return new
-
-
-def _fill_dict(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    x.clear()
-    for key, child in zip(keys, children, strict=True):
-        x[key] = child  # not `update`, which in a Counter counts
-
-
-def _open_tuple(x: Any) -> Opened:
-    _refuse_attributes(x)
-    return None, getattr(x, "_fields", None) or tuple(range(len(x))), x
-
-
-def _build_tuple(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
-    return tuple.__new__(cls, children)
+# --- pytrees, methods, partials and weak references
 
 
 def _open_pytree(x: Any) -> Opened:
@@ -248,22 +200,33 @@ def _build_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[
     return functools.partial(*children[:end], **dict(zip(keys[end:], children[end:], strict=True)))
 
 
+def _open_reference(x: weakref.ref[Any]) -> Opened:
+    return None, ("referent",), (x(),)
+
+
+def _build_reference(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return weakref.ref(children[0])
+
+
 # --- the table
 
 MODULE = NodeKind("module", open_attributes, _make_module, _fill_module)
 DATACLASS = NodeKind("dataclass", open_attributes, _make_object, fill_attributes)
 FROZEN_DATACLASS = NodeKind("frozen dataclass", open_attributes, build=_build_frozen_object)
 VARIABLE = NodeKind("variable", _open_variable, _make_variable, _fill_variable)
-LIST = NodeKind("list", _open_list, _make_list, _fill_list)
-DICT = NodeKind("dict", _open_dict, _make_dict, _fill_dict)
-TUPLE = NodeKind("tuple", _open_tuple, build=_build_tuple)
+LIST = NodeKind("list", open_list, make_list, fill_list)
+DICT = NodeKind("dict", open_dict, make_dict, fill_dict)
+TUPLE = NodeKind("tuple", open_tuple, build=build_tuple)
 PYTREE = NodeKind("pytree", _open_pytree, build=_build_pytree)
 METHOD = NodeKind("method", _open_method, build=_build_method)
 PARTIAL = NodeKind("partial", _open_partial, build=_build_partial)
+REFERENCE = NodeKind("weak reference", _open_reference, build=_build_reference)
 KINDS = {
     k.name: k
-    for k in (MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL)
-}
+    for k in (
+        MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL, REFERENCE
+    )
+}  # fmt: skip
 
 SIMPLE = NodeKind("simple")
 FLOAT = NodeKind("float")
@@ -277,6 +240,8 @@ _BY_TYPE: dict[type, NodeKind] = {
     types.BuiltinFunctionType: STATIC,
     list: LIST,
     collections.deque: LIST,
+    set: LIST,
+    types.SimpleNamespace: DATACLASS,
     dict: DICT,
     collections.OrderedDict: DICT,
     collections.defaultdict: DICT,
@@ -308,15 +273,27 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return (METHOD if hasattr(type(x.__self__), "__graph_node__") else STATIC), False
     if cls is functools.partial:
         return PARTIAL, True
+    if cls is weakref.ref:
+        return (REFERENCE if _refers_to_node(x) else STATIC), False
     if _is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):
         frozen = cls.__dataclass_params__.frozen
         return (FROZEN_DATACLASS if frozen else DATACLASS), False
-    for base, kind in ((list, LIST), (dict, DICT), (tuple, TUPLE), (collections.deque, LIST)):
+    for base, kind in _BY_BASE.items():
         if isinstance(x, base):
             return kind, False
     return STATIC, False
+
+
+_BY_BASE = {
+    list: LIST, dict: DICT, tuple: TUPLE, collections.deque: LIST, set: LIST, types.SimpleNamespace: DATACLASS
+}  # fmt: skip
+
+
+def _refers_to_node(x: weakref.ref[Any]) -> bool:
+    """Whether a weak reference is to a Module or Variable; one with a callback is not built again."""
+    return hasattr(type(x()), "__graph_node__") and x.__callback__ is None
 
 
 def _is_registered(x: Any) -> bool:
@@ -328,6 +305,8 @@ _LEAF = jax.tree.structure(0)
 
 
 def is_object(x: Any) -> bool:
-    """Whether `x`, met in a pytree of arguments, is an object with identity: a Module, Variable or dataclass."""
+    """Whether `x`, met in a pytree, is an object with identity: a Module, Variable, dataclass or SimpleNamespace."""
     cls = type(x)
-    return hasattr(cls, "__graph_node__") or (dataclasses.is_dataclass(cls) and not _is_registered(x))
+    if hasattr(cls, "__graph_node__") or issubclass(cls, types.SimpleNamespace):
+        return True
+    return dataclasses.is_dataclass(cls) and not _is_registered(x)

@@ -17,6 +17,7 @@ from liftnn.graph.description import (
     static_of,
 )
 from liftnn.graph.kinds import PYTREE, VARIABLE
+from liftnn.graph.undo import Former, to_the_end
 from liftnn.trees import Key, is_jax_array
 from liftnn.variables.static import Static
 from liftnn.variables.variable import make_variable, set_value_past_hooks
@@ -207,10 +208,12 @@ def commit(
     new: Sequence[Any],
     arrays: Sequence[Any],
     owner: Any,
+    finish: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Puts the result of a call into the objects it was called with.
+    """Puts the result of a call into the objects it was called with: all of it, or nothing.
 
-    Everything that can fail is done before the first object is touched.
+    All that can fail is done before the first object is touched. If an exception arrives while they are filled, such as
+    that of a signal handler, they are filled to the end before it is raised again.
 
     Args:
       change: The description of the result.
@@ -219,10 +222,53 @@ def commit(
       new: Values of the Variables made inside, by order of number.
       arrays: Bare arrays: of the output, of the changed nodes in order, of the new nodes in order.
       owner: What new objects belong to.
+      finish: Called with the output when the objects have been filled; gives the result. If it raises, the objects are
+        as they were before. The default, None, gives the output.
 
     Returns:
-      The output of the call.
+      The output of the call, or what `finish` made of it.
     """
+    specs, fills, out = _prepare(change, objects, new, arrays, owner)
+    known = {n for n, spec in change.changed if not spec.kind.frozen} | updates.keys()
+    former = [Former(objects[number]) for number in known]
+    done: list[bool] = []
+
+    def write() -> None:
+        _write(specs, objects, fills, updates)
+        done.append(True)
+
+    def undo() -> None:
+        for x in former:
+            x.restore()
+
+    try:
+        to_the_end(write)
+        return out if finish is None else _finished(finish, out, done)
+    except BaseException:
+        if not done:
+            try:
+                undo()
+            except BaseException:  # another one has arrived
+                to_the_end(undo)
+                raise
+        raise
+
+
+def _finished(finish: Callable[[Any], Any], out: Any, done: list[bool]) -> Any:
+    """What `finish` makes of the output; while it runs the commit does not count as done."""
+    done.clear()
+    result = finish(out)
+    done.append(True)
+    return result
+
+
+_Fills = list[tuple[int, list[Any]]]
+
+
+def _prepare(
+    change: Change, objects: list[Any], new: Sequence[Any], arrays: Sequence[Any], owner: Any
+) -> tuple[dict[int, NodeSpec], _Fills, Any]:
+    """The first half of a commit: makes and builds all that is new; gives the specs, what to fill, and the output."""
     taken = iter(arrays)
     root_arrays = _take(taken, change.edges)
     specs: dict[int, NodeSpec] = dict(change.changed)
@@ -237,7 +283,7 @@ def commit(
         elif not spec.kind.frozen:
             made = spec.kind.make(spec.type, spec.extra, owner)
         objects.append(made)
-    fills: list[tuple[int, list[Any]]] = []
+    fills: _Fills = []
     for number in change.frozen:
         spec = specs[number]
         children = resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))
@@ -246,7 +292,13 @@ def commit(
         if spec.kind.frozen or (spec.kind is VARIABLE and not spec.keys):
             continue
         fills.append((number, resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))))
-    out = unflatten_root(change.treedef, resolve_edges(change.edges, objects, root_arrays))
+    return specs, fills, unflatten_root(change.treedef, resolve_edges(change.edges, objects, root_arrays))
+
+
+def _write(
+    specs: Mapping[int, NodeSpec], objects: Sequence[Any], fills: _Fills, updates: Mapping[int, Any]
+) -> None:
+    """The second half of a commit: only assignments, each of which may be repeated."""
     for number, spec in specs.items():
         if type(objects[number]) is not spec.type and not spec.kind.frozen:
             object.__setattr__(objects[number], "__class__", spec.type)
@@ -257,7 +309,6 @@ def commit(
         spec.kind.fill(objects[number], spec.extra, spec.keys, children)
     for number, value in updates.items():
         set_value_past_hooks(objects[number], value)
-    return out
 
 
 def set_frozen_arrays(

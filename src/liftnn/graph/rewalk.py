@@ -14,7 +14,7 @@ from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
 from liftnn.trees import Key, Path, format_path
 from liftnn.variables import frames
-from liftnn.variables.static import Static
+from liftnn.variables.static import Snapshot, Static
 from liftnn.variables.variable import Variable
 
 _PASSED = object()
@@ -50,6 +50,8 @@ class Rewalk(Walk):
         """Those of the changed nodes that are not only returned because they were donated."""
         self._start: int | None = None
         """The known object that is being visited."""
+        self._closures: dict[int, Static] | None = None
+        """The functions that were there before and close over something mutable, by id; made when first needed."""
 
     def visit_known(self) -> None:
         """Walks the known objects that have not been reached yet."""
@@ -58,6 +60,21 @@ class Rewalk(Walk):
                 self._start = number
                 self.visit(self.objects[number])
         self._replace_frozen()
+
+    def _static(self, value: Any) -> Static:
+        """The edge of a static value; a function that was there before is the same, whatever it has written meanwhile.
+
+        What it closes over belongs to the caller, who holds the same function.
+        """
+        static = super()._static(value)
+        if not isinstance(static.key, Snapshot) or static.key.is_copy:
+            return static
+        if self._closures is None:
+            statics = [e for spec in self.before.specs for e in spec.edges if type(e) is Static]
+            self._closures = {
+                id(e.value): e for e in statics if type(e.key) is Snapshot and not e.key.is_copy
+            }
+        return self._closures.get(id(value), static)
 
     def _where(self, path: Path) -> str:
         if self._start is None:

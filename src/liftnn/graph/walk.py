@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn.graph.containers import refuse_objects
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
@@ -210,19 +211,9 @@ _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 
 def _static(value: Any) -> Static:
     """The edge of a static value that is not of a simple type."""
-    if isinstance(value, (set, frozenset)) and _holds_object(value):
-        raise errors.StructureError(
-            "A set holds modules or Variables, and a set has no order to number them by.",
-            "Use a list or a dict.",
-        )
+    if isinstance(value, frozenset):
+        refuse_objects(value)
     return Static(value)
-
-
-def _holds_object(x: Any) -> bool:
-    """Whether a hashable container has a Module or Variable in it."""
-    if isinstance(x, (set, frozenset, tuple)):
-        return any(map(_holds_object, x))
-    return hasattr(type(x), "__graph_node__")
 
 
 def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
@@ -230,11 +221,10 @@ def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
     if kind is PYTREE:
         return None
     if isinstance(value, tuple) and any(
-        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in value
+        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)
     ):
         return None  # the common case, without the exception below
     try:
-        immutable_key(value)
-        return Static(value)
-    except (NotImmutableError, RecursionError):  # nested too deep to be compared in one go: node by node then
+        return Static(value, immutable_key(value))
+    except NotImmutableError:
         return None

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import types
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
-from liftnn.variables.static import SIMPLE_TYPES, static_key
+from liftnn.variables.static import SIMPLE_TYPES, is_fixed_function, static_key
 
 HOOK_NAMES = (
     "get_value_hooks",
@@ -110,9 +111,13 @@ class Metadata(Mapping[str, Any]):
 
 
 def _is_fixed(value: Any) -> bool:
-    """Whether a metadata value can be keyed once and for all: hashable, and not an object of the graph."""
+    """Whether a metadata value can be keyed once and for all: immutable, or compared by its own `==`."""
     if type(value) in SIMPLE_TYPES or type(value) is float:
         return True
+    if type(value) is types.FunctionType:
+        return is_fixed_function(value)
+    if isinstance(value, weakref.ref):
+        return False
     if isinstance(value, (tuple, frozenset)):
         return all(_is_fixed(x) for x in value)
     if hasattr(type(value), "__graph_node__") or dataclasses.is_dataclass(value):

@@ -9,49 +9,44 @@ compared by identity.
 from __future__ import annotations
 
 import copy
-import enum
-import functools
 import types
 from typing import Any
 
-import jax
-import numpy as np
-
-from liftnn import errors
-
-SIMPLE_TYPES: frozenset[type] = frozenset(
-    [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented)]
+from liftnn.variables.content import (
+    Content,
+    Copied,
+    NotImmutableError as NotImmutableError,
+    cannot_copy,
+    content_of,
+    copy_differs,
 )
-"""Types whose values are immutable and equal exactly if type and `==` agree."""
-
-_JITTED = type(jax.jit(lambda: None))
-_IMMUTABLE_BY_IDENTITY = (
-    type, types.ModuleType, enum.Enum, np.dtype, _JITTED, jax.custom_jvp, jax.custom_vjp, np.ufunc,
-    types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType, types.MethodDescriptorType,
-)  # fmt: skip
-
-
-class NotImmutableError(Exception):
-    """Raised inside this file when a closure holds something that could change."""
+from liftnn.variables.value_types import (
+    FOREIGN_PACKAGES as FOREIGN_PACKAGES,
+    SIMPLE_TYPES as SIMPLE_TYPES,
+    Identity as Identity,
+    is_foreign as is_foreign,
+)
 
 
 class Static:
     """One static value with the key that it is compared by.
 
     Args:
-      value: The value. Of an unhashable one a private copy is kept.
+      value: The value. Of one that can be changed in place a private copy is kept.
+      key: Its key, if that is known. The default, None, computes it.
     """
 
     __slots__ = ("_value", "key")
 
-    def __init__(self, value: Any):
-        self.key = static_key(value)
-        self._value = None if isinstance(self.key, Snapshot) else value
+    def __init__(self, value: Any, key: Any = None):
+        self.key = static_key(value) if key is None else key
+        self._value = None if isinstance(self.key, Snapshot) and self.key.is_copy else value
 
     @property
     def value(self) -> Any:
         """The value; a fresh copy if it is one that could be changed in place."""
-        return copy.deepcopy(self.key.copy) if isinstance(self.key, Snapshot) else self._value
+        key = self.key
+        return copy.deepcopy(key.copy) if isinstance(key, Snapshot) and key.is_copy else self._value
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Static) and self.key == other.key)
@@ -60,70 +55,41 @@ class Static:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        return repr(self.key.copy if isinstance(self.key, Snapshot) else self._value)
+        key = self.key
+        return repr(key.copy if isinstance(key, Snapshot) and key.is_copy else self._value)
 
 
 class Snapshot:
-    """A frozen copy of an unhashable static value, compared with `==`, a set by the keys of its elements.
+    """A frozen copy of a static value that can change in place, compared by content.
+
+    Of a function that closes over something mutable it is no copy but the function itself, with the content of what it
+    closes over.
 
     Args:
       value: The value to copy.
+      content: Its content. The default, None, looks at it now.
 
     Raises:
-      StructureError: If the value cannot be copied, or if `==` does not answer a bool, True for the copy.
+      StructureError: If the value cannot be copied, or if it differs from its copy.
     """
 
-    __slots__ = ("copy", "elements")
+    __slots__ = ("content", "copy", "is_copy")
 
-    def __init__(self, value: Any):
-        self.elements = frozenset(map(static_key, value)) if type(value) is set else None
-        try:
-            self.copy = copy.deepcopy(value)
-            same = value == self.copy
-        except Exception as error:
-            raise errors.StructureError(
-                f"A static value of type {type(value).__qualname__} is neither hashable nor can it be copied and "
-                f"compared ({type(error).__name__}).",
-                "Make it hashable, or keep it outside the module.",
-            ) from error
-        if not isinstance(same, (bool, np.bool_)):
-            raise errors.StructureError(
-                f"A static value of type {type(value).__qualname__} is unhashable, and comparing it with == does not "
-                "answer True or False.",
-                "Make it hashable, or store the arrays in it as attributes or Variables.",
-            )
-        if not same:
-            raise errors.StructureError(
-                f"A static value of type {type(value).__qualname__} is unhashable, and a copy of it does not compare "
-                "equal to it, so it would look changed at every call.",
-                "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a "
-                "dict or an attribute.",
-            )
+    def __init__(self, value: Any, content: Content | None = None):
+        content = content or content_of(value)
+        self.content = content.key
+        self.is_copy = content.is_mutable
+        self.copy = value
+        if isinstance(content.key, Copied):
+            self.copy = content.key.copy
+        elif content.is_mutable:
+            self.copy = _copy(value, content)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Snapshot) or type(self.copy) is not type(other.copy):
-            return False
-        if self.elements is not None:
-            return self.elements == other.elements
-        return bool(self.copy == other.copy)
+        return isinstance(other, Snapshot) and self.content == other.content
 
     def __hash__(self) -> int:
-        return hash(type(self.copy))
-
-
-class Identity:
-    """Compares by identity a value whose content could change."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
+        return hash(self.content)
 
 
 def static_key(value: Any) -> Any:
@@ -133,41 +99,47 @@ def static_key(value: Any) -> Any:
       value: Any Python object that is no array, Variable, Module or container with one inside.
 
     Returns:
-      The key.
+      The key; a `Snapshot` if the value can change in place.
 
     Raises:
       StructureError: If the value is unhashable and cannot be copied and compared.
     """
-    kind = type(value)
-    if kind in SIMPLE_TYPES:
-        return (kind, value)
-    if kind is types.FunctionType:
-        return function_key(value)
+    content = content_of(value)
+    changes = content.is_mutable or content.closes_over_mutable
+    return Snapshot(value, content) if changes else content.key
+
+
+def _copy(value: Any, content: Content) -> Any:
+    """A copy of a value that has the same content."""
     try:
-        return immutable_key(value)
-    except NotImmutableError:
-        pass
-    try:
-        hash(value)
-    except TypeError:
-        return Snapshot(value)
-    return (kind, value)
+        made = copy.deepcopy(value)
+        same = content_of(made).key == content.key
+    except Exception as error:
+        raise cannot_copy(value, error) from error
+    if not same:
+        raise copy_differs(value)
+    return made
 
 
 def function_key(function: types.FunctionType) -> Any:
-    """A key that two functions share if they run the same code over the same immutable values."""
-    try:
-        return immutable_key(function)
-    except NotImmutableError:
-        return Identity(function)
+    """A key that two functions share if they run the same code over the same variables."""
+    return static_key(function)
 
 
-def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
+def is_fixed_function(function: types.FunctionType) -> bool:
+    """Whether the key of a function stays what it is.
+
+    A function of the user's can get other code, defaults and attributes at any time, and its closure can be rebound.
+    """
+    content = content_of(function)
+    return not (content.has_users_function or content.is_mutable or content.closes_over_mutable)
+
+
+def immutable_key(value: Any) -> Any:
     """The key of a value that is immutable all the way down.
 
     Args:
       value: The value.
-      above: Ids of the functions that are being compared further up.
 
     Returns:
       The key.
@@ -175,42 +147,4 @@ def immutable_key(value: Any, above: tuple[int, ...] = ()) -> Any:
     Raises:
       NotImmutableError: If anything in it could change.
     """
-    kind: Any = type(value)
-    if kind in SIMPLE_TYPES:
-        return (kind, value)
-    if kind is float:
-        return (kind, value.hex())
-    if kind is complex:
-        return (kind, value.real.hex(), value.imag.hex())
-    if kind is types.FunctionType:
-        return _function_key(value, above)
-    if kind is frozenset:
-        return (kind, frozenset([immutable_key(x, above) for x in value]))
-    if kind is slice:
-        return (kind, immutable_key((value.start, value.stop, value.step), above))
-    if kind is functools.partial:
-        parts = (value.func, value.args, tuple(value.keywords.items()))
-        return (kind, immutable_key(parts, above))
-    if isinstance(value, tuple) and not getattr(value, "__dict__", None):
-        return (kind, tuple([immutable_key(x, above) for x in value]))
-    if isinstance(value, _IMMUTABLE_BY_IDENTITY):
-        return (kind, value)
-    if isinstance(value, np.generic):
-        return (kind, value.dtype, value.tobytes())
-    raise NotImmutableError
-
-
-def _function_key(function: types.FunctionType, above: tuple[int, ...]) -> Any:
-    """The key of a function by code, globals, defaults, attributes and closure."""
-    if id(function) in above:
-        return (types.FunctionType, "recursion", above.index(id(function)))
-    above = (*above, id(function))
-    key = (types.FunctionType, function.__code__, id(function.__globals__))
-    if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__ or function.__dict__):
-        return key
-    try:
-        cells = tuple([cell.cell_contents for cell in function.__closure__ or ()])
-    except ValueError:  # a cell that is not filled yet
-        raise NotImmutableError from None
-    named = tuple({**(function.__kwdefaults__ or {}), **function.__dict__}.items())
-    return (*key, immutable_key((function.__defaults__, named, cells), above))
+    return content_of(value, immutable=True).key

@@ -1,0 +1,316 @@
+"""The types of static values whose content is known: what each value holds itself, and what its parts are."""
+
+from __future__ import annotations
+
+import array
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import functools
+import inspect
+import ipaddress
+import operator
+import pathlib
+import re
+import struct
+import sys
+import types
+import uuid
+import zoneinfo
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+SIMPLE_TYPES: frozenset[type] = frozenset(
+    [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented)]
+)
+"""Types whose values are immutable and equal exactly if type and `==` agree."""
+
+FOREIGN_PACKAGES: frozenset[str] = frozenset(sys.stdlib_module_names) | {
+    "jax",
+    "jaxlib",
+    "numpy",
+    "optax",
+    "flax",
+    "equinox",
+    "liftnn",
+}
+"""The packages whose functions are taken not to change, and to know no objects of the user's."""
+
+
+def is_foreign(module_name: str | None) -> bool:
+    """Whether a Python module belongs to the standard library or to a package that liftnn knows.
+
+    Args:
+      module_name: The dotted name of the module; None counts as foreign.
+
+    Returns:
+      Whether it is foreign.
+    """
+    return module_name is None or module_name.partition(".")[0] in FOREIGN_PACKAGES
+
+
+def is_users_function(x: Any) -> bool:
+    """Whether `x` is a function of the user's; `__module__` would not do, which `functools.wraps` copies."""
+    return type(x) is types.FunctionType and not is_foreign(x.__globals__.get("__name__"))
+
+
+class Identity:
+    """Compares by identity a value whose content could change.
+
+    Args:
+      value: The value; it is kept alive, so that no other one gets its id.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+Opened = tuple[Any, Sequence[Any]]
+"""What a value holds itself (hashable, exact under `==`), and its parts."""
+
+
+class Parts(NamedTuple):
+    """How values of a type, and of its subclasses, are flattened.
+
+    Args:
+      open: Gives what a value holds itself, and its parts.
+      base: The type, whose subclasses may have attributes besides; None if attributes do not count.
+      is_leaf: Whether there are never parts.
+      is_mutable: Whether values can change in place.
+      is_unordered: Whether the order of the parts is arbitrary.
+    """
+
+    open: Callable[[Any], Opened]
+    base: type | None = None
+    is_leaf: bool = False
+    is_mutable: bool = False
+    is_unordered: bool = False
+
+
+_JITTED = type(jax.jit(lambda: None))
+_BY_IDENTITY: tuple[type, ...] = (
+    type, types.ModuleType, enum.Enum, _JITTED, jax.custom_jvp, jax.custom_vjp, np.ufunc, zoneinfo.ZoneInfo,
+)  # fmt: skip
+"""Types of immutable values of which there is one of each content."""
+_BY_EQUALITY: tuple[type, ...] = (
+    types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType, types.MethodDescriptorType,
+    types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType, types.CodeType,
+    ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network,
+)  # fmt: skip
+"""Types of immutable values whose own `==` is exact."""
+
+_bits = struct.Struct("<d").pack  # tells 0.0 from -0.0, and does not tell nan from nan
+
+_LEAVES: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    bytes: lambda x: bytes.__getitem__(x, slice(None)),
+    int: int.__int__,
+    float: lambda x: _bits(float.__float__(x)),
+    complex: lambda x: (_bits(complex.__complex__(x).real), _bits(complex.__complex__(x).imag)),
+    decimal.Decimal: decimal.Decimal.as_tuple,
+    fractions.Fraction: lambda x: (x.numerator, x.denominator),
+    dt.timedelta: lambda x: (x.days, x.seconds, x.microseconds),
+    dt.date: lambda x: (x.year, x.month, x.day),
+    uuid.UUID: lambda x: (x.int, x.is_safe),
+    pathlib.PurePath: pathlib.PurePath.__str__,
+    struct.Struct: lambda x: x.format,
+    re.Pattern: lambda x: (type(x.pattern), x.pattern, x.flags),
+}
+_MUTABLE_LEAVES: dict[type, Callable[[Any], Any]] = {
+    array.array: lambda x: (x.typecode, array.array.tobytes(x)),
+    bytearray: lambda x: bytes(bytearray.__getitem__(x, slice(None))),
+}
+
+
+def _time(x: Any) -> Opened:
+    return (x.hour, x.minute, x.second, x.microsecond, x.fold), (x.tzinfo,)
+
+
+def _datetime(x: Any) -> Opened:
+    time, zone = _time(x)
+    return (x.year, x.month, x.day, time), zone
+
+
+def _partial(x: functools.partial[Any]) -> Opened:
+    names = (len(x.args), tuple(x.keywords), tuple(x.__dict__))
+    return names, (x.func, *x.args, *x.keywords.values(), *x.__dict__.values())
+
+
+def _function(x: types.FunctionType) -> Opened:
+    """A function by code, globals, defaults, attributes and closure."""
+    defaults, named = x.__defaults__ or (), x.__kwdefaults__ or {}
+    cells = [_cell_content(cell) for cell in x.__closure__ or ()]
+    extra = (x.__code__, Identity(x.__globals__), len(defaults), tuple(named), tuple(x.__dict__))
+    return extra, (*defaults, *named.values(), *x.__dict__.values(), *cells)
+
+
+def _cell_content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return Identity(cell)
+
+
+def _dict(x: Any) -> Opened:
+    base: Any = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
+    return None, [y for pair in base.items(x) for y in pair]
+
+
+def _defaultdict(x: Any) -> Opened:
+    return None, [x.default_factory, *_dict(x)[1]]
+
+
+def _parameter(x: inspect.Parameter) -> Opened:
+    return (x.name, x.kind), (x.default, x.annotation)
+
+
+def _dtype(x: Any) -> Opened:
+    return (x, x.isalignedstruct), tuple(x.metadata.items()) if x.metadata else ()
+
+
+def _array_scalar(x: Any) -> Opened:
+    return (x.dtype, x.tobytes()), ()
+
+
+def _frozen_dataclass(x: Any) -> Opened:
+    fields = [f.name for f in dataclasses.fields(x) if f.compare]
+    return tuple(fields), [getattr(x, name) for name in fields]
+
+
+_COMPOUND: dict[Any, Callable[..., Opened]] = {
+    tuple: lambda x: (None, tuple(tuple.__iter__(x))),
+    slice: lambda x: (None, (x.start, x.stop, x.step)),
+    range: lambda x: (None, (x.start, x.stop, x.step)),
+    functools.partial: _partial,
+    dt.time: _time,
+    dt.datetime: _datetime,
+    dt.timezone: lambda x: (None, x.__getinitargs__()),
+    types.GenericAlias: lambda x: (x.__unpacked__, (x.__origin__, *x.__args__)),
+    types.UnionType: lambda x: (None, x.__args__),
+    types.MethodType: lambda x: (None, (x.__func__, Identity(x.__self__))),
+    inspect.Signature: lambda x: (None, (*x.parameters.values(), x.return_annotation)),
+    inspect.Parameter: _parameter,
+    operator.itemgetter: lambda x: (None, x.__reduce__()[1:]),
+    operator.attrgetter: lambda x: (None, x.__reduce__()[1:]),
+    operator.methodcaller: lambda x: (None, x.__reduce__()),
+    np.dtype: _dtype,
+}
+_MUTABLE: dict[Any, Callable[..., Opened]] = {
+    list: lambda x: (None, tuple(list.__iter__(x))),
+    collections.deque: lambda x: (x.maxlen, tuple(collections.deque.__iter__(x))),
+    dict: _dict,
+    collections.defaultdict: _defaultdict,
+    types.SimpleNamespace: lambda x: (tuple(vars(x)), tuple(vars(x).values())),
+}
+_TABLE: dict[type, Parts] = {
+    **{t: Parts(lambda x, f=f: (f(x), ()), t, is_leaf=True) for t, f in _LEAVES.items()},
+    **{t: Parts(lambda x, f=f: (f(x), ()), t, is_mutable=True) for t, f in _MUTABLE_LEAVES.items()},
+    **{t: Parts(f, t) for t, f in _COMPOUND.items()},
+    **{t: Parts(f, t, is_mutable=True) for t, f in _MUTABLE.items()},
+    types.FunctionType: Parts(_function),
+    frozenset: Parts(lambda x: (None, tuple(frozenset.__iter__(x))), frozenset, is_unordered=True),
+    set: Parts(lambda x: (None, tuple(set.__iter__(x))), set, is_mutable=True, is_unordered=True),
+    types.SimpleNamespace: Parts(_MUTABLE[types.SimpleNamespace], is_mutable=True),
+}
+_IDENTICAL = Parts(lambda x: (Identity(x), ()), is_leaf=True)
+_EQUAL = Parts(lambda x: (x, ()), is_leaf=True)
+_SCALAR = Parts(_array_scalar, is_leaf=True)
+_RECORD = Parts(_array_scalar, is_mutable=True)
+_SEQUENCE_WITH_NAMES = Parts(lambda x: (None, x.__reduce__()[1:]))
+FROZEN_DATACLASS = Parts(_frozen_dataclass)
+
+
+@functools.lru_cache(maxsize=4096)
+def find_parts(cls: type) -> Parts | None:
+    """How values of a class are flattened; None if their content is not known."""
+    if issubclass(cls, _BY_IDENTITY):
+        return _IDENTICAL
+    if issubclass(cls, _BY_EQUALITY):
+        return _EQUAL
+    if issubclass(cls, np.generic):
+        return _RECORD if issubclass(cls, np.void) else _SCALAR
+    if issubclass(cls, tuple) and hasattr(cls, "n_unnamed_fields"):  # time.struct_time: not all is an element
+        return _SEQUENCE_WITH_NAMES
+    for base in cls.__mro__:
+        if base in _TABLE:
+            return _TABLE[base]
+    is_frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
+    by_content = is_frozen and cls.__eq__ is not object.__eq__ and not hasattr(cls, "__graph_node__")
+    return FROZEN_DATACLASS if by_content else None
+
+
+def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The attributes of an instance that its class adds to a base.
+
+    Args:
+      x: The instance.
+      base: The base, whose own slots do not count; None for none at all.
+
+    Returns:
+      Their names and values.
+    """
+    cls = type(x)
+    if base is None or cls is base:
+        return (), ()
+    found: dict[str, Any] = {}
+    for above in cls.__mro__[: cls.__mro__.index(base)]:
+        slots = above.__dict__.get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            slot = mangle(name, above)
+            if name not in ("__dict__", "__weakref__") and hasattr(x, slot):
+                found[slot] = getattr(x, slot)
+    found |= getattr(x, "__dict__", {})
+    return tuple(found), tuple(found.values())
+
+
+def mangle(name: str, cls: type) -> str:
+    """The name under which Python keeps a private slot."""
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{cls.__name__.lstrip('_')}{name}" if private else name
+
+
+def rank(x: Any, depth: int = 3) -> str:
+    """A text by which the elements of a set are sorted, the same for values of the same content.
+
+    Args:
+      x: The element.
+      depth: How far to look into tuples. Where that does not tell two elements apart their order is arbitrary, and
+        equal sets may have different keys; never the other way round.
+
+    Returns:
+      The text.
+    """
+    cls, text = type(x), ""
+    parts = find_parts(cls) if depth else None
+    if cls in SIMPLE_TYPES:
+        text = repr(x)
+    elif isinstance(x, types.FunctionType):
+        text = f"{x.__qualname__} {hash(x.__code__)}"
+    elif parts is not None:
+        extra, children = parts.open(x)
+        ranks = [rank(y, depth - 1) for y in children]
+        text = f"{hash(extra)} {sorted(ranks) if parts.is_unordered else ranks}"
+    elif parts is None and not hasattr(cls, "__graph_node__"):
+        text = _hash_of(x)
+    return f"{cls.__module__}.{cls.__qualname__} {text}"
+
+
+def _hash_of(x: Any) -> str:
+    try:
+        return str(hash(x))
+    except Exception:
+        return ""
