@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from liftnn.graph.attributes import Opened, fill_attributes, make_shell, open_attributes
 from liftnn.graph.containers import (
-    Opened,
     build_tuple,
     fill_dict,
     fill_list,
@@ -33,7 +33,6 @@ from liftnn.graph.containers import (
 from liftnn.trees import ARRAY_TYPES, is_array, key_of
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import SIMPLE_TYPES
-from liftnn.variables.value_types import mangle
 from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks
 from liftnn.variables.watch import end_watches
 
@@ -80,61 +79,9 @@ def _kind_named(name: str) -> NodeKind:
 # --- objects with attributes: Modules and dataclasses
 
 
-@functools.cache
-def slot_names(cls: type) -> tuple[str, ...]:
-    """The slots that hold attributes: those of the class and its bases, except what Module keeps for itself."""
-    names: list[str] = []
-    for base in reversed(cls.__mro__):
-        slots = base.__dict__.get("__slots__", ())
-        if "__graph_node__" not in base.__dict__:
-            names += [mangle(n, base) for n in ([slots] if isinstance(slots, str) else slots)]
-    return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
-
-
-def open_attributes(x: Any) -> Opened:
-    """The attributes of an object, in order of assignment; slots first."""
-    attributes = getattr(x, "__dict__", {})
-    slots = slot_names(type(x))
-    if slots:
-        attributes = {n: getattr(x, n) for n in slots if hasattr(x, n)} | attributes
-    return None, tuple(attributes), tuple(attributes.values())
-
-
-def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    """Replaces all attributes of an object, past its `__setattr__`."""
-    new = dict(zip(keys, children, strict=True))
-    for name in slot_names(type(x)):
-        if name in new:
-            object.__setattr__(x, name, new.pop(name))
-        elif hasattr(x, name):
-            object.__delattr__(x, name)
-    if isinstance(x, types.SimpleNamespace):  # its `__dict__` cannot be replaced
-        vars(x).clear()
-        vars(x).update(new)
-    elif hasattr(x, "__dict__"):
-        object.__setattr__(x, "__dict__", new)
-
-
 def _make_object(cls: Any, extra: Any, owner: Any) -> Any:
     base = types.SimpleNamespace if issubclass(cls, types.SimpleNamespace) else object
     return base.__new__(cls)
-
-
-def make_shell(cls: type[T], owner: Any) -> T:
-    """A Module without attributes.
-
-    Args:
-      cls: Its class.
-      owner: What it belongs to; see `frames`.
-
-    Returns:
-      The module.
-    """
-    module = object.__new__(cls)
-    object.__setattr__(module, "_owner", owner)
-    object.__setattr__(module, "_watches", ())
-    object.__setattr__(module, "_plans", ())
-    return module
 
 
 def _make_module(cls: type, extra: Any, owner: Any) -> Any:

@@ -16,6 +16,7 @@ from liftnn import errors
 from liftnn.graph.description import ARRAY, Description
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
+from liftnn.graph.value_sharing import check_unshared
 from liftnn.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn.lifting.bindable import Bindable
 from liftnn.lifting.guards import NO_GUARDS, Guards
@@ -260,10 +261,15 @@ class Lifted(Bindable[P, R]):
         """Puts the result into the objects and gives the caller's output."""
         if self._options.commit:
             _check_writable(call, result)
-            out = commit_result(call, result, list(call.objects))
-        else:
-            out = commit_to_copies(call, result)
-        return out if self._options.finish is None else self._options.finish(out, result.extra)
+        finish = None if self._options.finish is None else functools.partial(self._finish, result.extra)
+        if self._options.commit:
+            return commit_result(call, result, list(call.objects), finish)
+        return commit_to_copies(call, result, finish)
+
+    def _finish(self, extra: Any, out: Any) -> Any:
+        """What the user gets."""
+        assert self._options.finish is not None
+        return self._options.finish(out, extra)
 
 
 def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
@@ -275,6 +281,7 @@ def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
     """The values of the Variables among some objects, as JAX can take them."""
+    check_unshared({n: objects[n].raw_value for n in plan.variables}, plan.path_of)
     return [encode(objects[n].raw_value, lambda n=n: plan.path_of(n)) for n in plan.variables]
 
 
@@ -287,13 +294,16 @@ def _check_writable(call: Call, result: Result) -> None:
             raise frames.write_error(x, "the state", call.plan.path_of(number))
 
 
-def commit_result(call: Call, result: Result, objects: list[Any]) -> Any:
+def commit_result(
+    call: Call, result: Result, objects: list[Any], finish: Callable[[Any], Any] | None = None
+) -> Any:
     """Puts the result of a call into objects.
 
     Args:
       call: The call.
       result: What it returned.
       objects: The objects to change, by number; new ones are appended.
+      finish: Makes the user's output of the call's. If it raises, the objects are put back as they were.
 
     Returns:
       The output.
@@ -302,14 +312,14 @@ def commit_result(call: Call, result: Result, objects: list[Any]) -> Any:
         n: decode(x) for n, x in zip(call.plan.variables, result.updates, strict=True) if x is not None
     }
     new = [decode(x) for x in result.new]
-    return commit(result.change, objects, updates, new, result.arrays, frames.owner_now())
+    return commit(result.change, objects, updates, new, result.arrays, frames.owner_now(), finish)
 
 
-def commit_to_copies(call: Call, result: Result) -> Any:
+def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:
     """The output of an abstract result; argument objects in it are copies, and abstract too."""
     values, arrays = jax.eval_shape(lambda *x: x, call.values, call.arrays)
     _, merged = merge_all(call.plan.graph, values, arrays, frames.owner_now())
-    return commit_result(call, result, merged.objects)
+    return commit_result(call, result, merged.objects, finish)
 
 
 def open_function(

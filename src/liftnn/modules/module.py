@@ -11,8 +11,16 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn.filters import Filter, to_predicate
+from liftnn.graph.attributes import (
+    Attributed,
+    attributes_of,
+    expose,
+    make_shell,
+    open_attributes,
+    replace_exposed,
+)
 from liftnn.graph.graphdef import GraphDef, split, state
-from liftnn.graph.kinds import is_object, make_shell, open_attributes
+from liftnn.graph.kinds import is_object
 from liftnn.modules import pickling, verbs
 from liftnn.modules.raw_jax import refuse_in_jax
 from liftnn.modules.variables_view import VariablesView
@@ -31,7 +39,7 @@ _ABSENT = object()
 
 
 @boundary
-class Module:
+class Module(Attributed):
     """Base class of models and layers: a plain, mutable Python object.
 
     Attributes are set as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and
@@ -49,7 +57,7 @@ class Module:
       [0.0, 1.0, 2.0]
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_owner", "_plans", "_watches")
+    __slots__ = ()
     __graph_node__ = True
 
     _owner: Any
@@ -71,7 +79,7 @@ class Module:
         def __setattr__(self, name: str, value: Any) -> None:
             try:
                 if not frames.may_write(self._owner):
-                    if self.__dict__.get(name, _ABSENT) is value:
+                    if attributes_of(self).get(name, _ABSENT) is value:
                         return  # `self.count += 1` has written the Variable already
                     if isinstance(
                         getattr(type(self), name, None), property
@@ -79,7 +87,7 @@ class Module:
                         object.__setattr__(self, name, value)
                         return
                     raise frames.write_error(self, f"the attribute {name!r}")
-                old = self.__dict__.get(name, _ABSENT)
+                old = attributes_of(self).get(name, _ABSENT)
                 object.__setattr__(self, name, value)
             except Exception as error:
                 hide_frames(error)
@@ -97,6 +105,16 @@ class Module:
                 raise frames.write_error(self, f"the attribute {name!r}")
             object.__delattr__(self, name)
             end_watches(self)
+
+        @property
+        def __dict__(
+            self,
+        ) -> dict[str, Any]:  # `vars(module)`: what is written there is written without notice
+            return expose(self)
+
+        @__dict__.setter
+        def __dict__(self, attributes: dict[str, Any]) -> None:
+            replace_exposed(self, attributes)
 
     def stand_in(self: M, owner: Any) -> M:
         """What stands for a captured module that is no input: itself, since its attributes are read from it.

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from liftnn.graph.attributes import make_shell, open_attributes
 from liftnn.graph.graphdef import walk_tree
-from liftnn.graph.kinds import MODULE, make_shell, open_attributes
+from liftnn.graph.kinds import MODULE
 from liftnn.modules.portable import portable
 from liftnn.variables import frames
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from liftnn import errors
-from liftnn.graph.kinds import open_attributes
+from liftnn.graph.attributes import open_attributes
 from liftnn.tracebacks import boundary
 from liftnn.variables.printing import call
 from liftnn.variables.variable import Variable

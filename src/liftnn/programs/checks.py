@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Any, NamedTuple, Protocol
 
+from liftnn.graph.attributes import attributes_of, is_exposed, open_attributes
 from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import DICT, LIST, MODULE, PYTREE, VARIABLE
 from liftnn.lifting.guards import ABSENT, Elements, list_entries
@@ -53,6 +54,22 @@ class Node(NamedTuple):
 
 def _same(child: Any, kept: Any, edge: Any) -> bool:
     return is_array(child) if edge is ARRAY else child is kept
+
+
+class Attributes(NamedTuple):
+    """The attributes of a Module that may be written without notice."""
+
+    x: Any
+    spec: NodeSpec
+    kept: tuple[Any, ...]
+    attributes: dict[str, Any]
+
+    def holds(self) -> bool:
+        """Whether it has the same attributes, and arrays where it had arrays."""
+        if attributes_of(self.x) is not self.attributes:
+            return False
+        _, keys, children = open_attributes(self.x)
+        return keys == self.spec.keys and all(map(_same, children, self.kept, self.spec.edges))
 
 
 class Content(NamedTuple):
@@ -137,7 +154,9 @@ def find_checks(call: Call) -> list[Check]:
 
 def _check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]:
     """The check of one node, if it needs one."""
-    if spec.kind in (MODULE, VARIABLE) or (spec.kind.frozen and spec.kind is not PYTREE):
+    if spec.kind is MODULE:
+        return [Attributes(x, spec, children, attributes_of(x))] if is_exposed(x) else []
+    if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):
         return []
     if ARRAY not in spec.edges:
         size = len(children)
@@ -168,8 +187,8 @@ def _reader(x: Any, spec: NodeSpec, key: Any, child: Any) -> Reader:
     """How an array leaf is read from where it stands."""
     if spec.kind in (LIST, DICT):
         return Reader(x, key)
-    if spec.kind is MODULE and key in x.__dict__:
-        return Reader(x.__dict__, key)
+    if spec.kind is MODULE and key in attributes_of(x):
+        return Reader(attributes_of(x), key)
     if spec.kind.frozen and spec.kind is not PYTREE:
         return Reader(None, key, fixed=child)
     raise Unseen
@@ -209,7 +228,7 @@ def find_varying(call: Call, names: frozenset[str]) -> list[Attribute]:
     found: list[Attribute] = []
     for x, spec in zip(call.objects, call.plan.graph.specs, strict=True):
         for name in names.intersection(spec.keys) if spec.kind is MODULE else ():
-            attributes = x.__dict__
+            attributes = attributes_of(x)
             if name in attributes and is_simple(attributes[name]):
                 found.append(Attribute(attributes, name, attributes[name]))
             elif name not in attributes:
