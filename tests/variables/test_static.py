@@ -349,6 +349,16 @@ def make_late():
     return call, put
 
 
+def test_a_foreign_function_that_closes_over_something_mutable_is_compared_by_identity():
+    schedules = [optax.constant_schedule(1.0), optax.cosine_decay_schedule(0.1, 100)]
+    joined = optax.join_schedules(schedules, [2])
+    before = Static(joined)
+    assert before == Static(joined) != Static(optax.join_schedules(schedules, [2]))
+    joined(3)  # makes a float of the integer 100 in a closure
+    schedules.append(optax.constant_schedule(2.0))
+    assert before == Static(joined)
+
+
 def test_globals_that_are_gone_do_not_stand_for_others():
     code = compile("def f(): return n", "<test>", "exec")
     keys = []

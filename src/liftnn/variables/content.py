@@ -91,12 +91,14 @@ class Content(NamedTuple):
       key: Equal for interchangeable values only; hashable.
       is_mutable: Whether part of it can change in place, so that whoever keeps the value must keep a copy.
       closes_over_mutable: Whether a function in it closes over something that can change in place.
+      is_opaque: Whether a part of it is of an unknown type, compared by its own `==` or by identity.
       has_users_function: Whether a function of the user's is part of it, whose closure can be rebound at any time.
     """
 
     key: Any
     is_mutable: bool = False
     closes_over_mutable: bool = False
+    is_opaque: bool = False
     has_users_function: bool = False
 
 
@@ -125,9 +127,9 @@ def content_of(value: Any, immutable: bool = False) -> Content:
         map(type, value)
     ):  # the same as below, in a third of the time
         return Content((((tuple, None), tuple([(type(x), x) for x in value]), 0),))
-    flattener = _Flattener(immutable)
-    key = flattener.flatten(value)
-    return Content(key, flattener.is_mutable, flattener.closes_over_mutable, flattener.has_users_function)
+    f = _Flattener(immutable)
+    key = f.flatten(value)
+    return Content(key, f.is_mutable, f.closes_over_mutable, f.is_opaque, f.has_users_function)
 
 
 class _Open:
@@ -166,7 +168,7 @@ class _Flattener:
     """
 
     def __init__(self, immutable: bool):
-        self.is_mutable = self.closes_over_mutable = self.has_users_function = False
+        self.is_mutable = self.closes_over_mutable = self.is_opaque = self.has_users_function = False
         self._immutable = immutable
         self._tokens: dict[Any, int] = {}
         self._known: dict[tuple[int, bool], int | _Open] = {}
@@ -259,6 +261,7 @@ class _Flattener:
         """The token of a value of an unknown type."""
         if self._immutable:
             raise NotImmutableError
+        self.is_opaque = True
         if type(x) is Identity:
             return x
         if inside or isinstance(x, weakref.ref):  # two references to equal objects are not interchangeable

@@ -23,7 +23,7 @@ from liftnn.variables.content import (
 from liftnn.variables.value_types import (
     FOREIGN_PACKAGES as FOREIGN_PACKAGES,
     SIMPLE_TYPES as SIMPLE_TYPES,
-    Identity as Identity,
+    Identity,
     is_foreign as is_foreign,
 )
 
@@ -106,6 +106,12 @@ def static_key(value: Any) -> Any:
     """
     content = content_of(value)
     changes = content.is_mutable or content.closes_over_mutable
+    if (
+        type(value) is types.FunctionType
+        and not content.has_users_function
+        and (changes or content.is_opaque)
+    ):
+        return Identity(value)  # schedules of optax rebind their own closures when they first run
     return Snapshot(value, content) if changes else content.key
 
 
@@ -132,7 +138,7 @@ def is_fixed_function(function: types.FunctionType) -> bool:
     A function of the user's can get other code, defaults and attributes at any time, and its closure can be rebound.
     """
     content = content_of(function)
-    return not (content.has_users_function or content.is_mutable or content.closes_over_mutable)
+    return not content.has_users_function
 
 
 def immutable_key(value: Any) -> Any:
