@@ -302,9 +302,8 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
     """
     if prefix is None or isinstance(prefix, (int, ByFilter)):
         return [prefix] * treedef.num_leaves
-    tree = treedef.unflatten([object()] * treedef.num_leaves)
     try:
-        return broadcast_prefix(prefix, tree, lambda x: False, _is_prefix_leaf)
+        return broadcast_prefix(prefix, treedef, is_prefix_leaf)
     except ValueError as error:
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {str(treedef).removeprefix('PyTreeDef(')[:-1]}.",
@@ -313,7 +312,8 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
         ) from error
 
 
-def _is_prefix_leaf(x: Any) -> bool:
+def is_prefix_leaf(x: Any) -> bool:
+    """Whether something in a tree prefix is one prefix, whatever JAX takes it for."""
     return isinstance(x, (ByFilter, jax.sharding.Sharding, jax.sharding.PartitionSpec))
 
 

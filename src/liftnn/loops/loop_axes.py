@@ -23,6 +23,7 @@ from liftnn.axes.prefix import (
     StateAxes,
     array_prefixes,
     broadcast_over,
+    is_prefix_leaf,
     place_result,
     spread_arguments,
     value_prefixes,
@@ -31,6 +32,7 @@ from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Plan, Result
 from liftnn.loops.fixed_point import Root
+from liftnn.trees import pair_prefix
 
 
 class _CarryType:
@@ -195,15 +197,7 @@ def _has_axis(prefix: Prefix) -> bool:
 
 def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
     """The parts of a tree that are carried."""
-    found: list[Any] = []
-
-    def note(axis: Any, part: Any) -> None:
-        if axis is Carry:
-            found.append(jax.tree.structure(part))
-
-    tree = treedef.unflatten([object()] * treedef.num_leaves)
-    jax.tree.map(note, axes, tree, is_leaf=lambda x: x is None)
-    return found
+    return [part for axis, part in pair_prefix(axes, treedef, is_prefix_leaf) if axis is Carry]
 
 
 def _as_tuple(trees: list[Any]) -> list[Any]:
