@@ -11,6 +11,7 @@ from liftnn.graph.description import (
     ARRAY,
     KEEP,
     Description,
+    LeafPaths,
     NodeSpec,
     find_holders,
     keep_leaves,
@@ -187,6 +188,7 @@ class Change(NamedTuple):
       changed: Number and spec of each known node that changed.
       new: The specs of the nodes made since, numbered on from `known`.
       frozen: Order in which frozen nodes are built.
+      paths: The path of each leaf of the output.
     """
 
     treedef: Any
@@ -195,6 +197,7 @@ class Change(NamedTuple):
     changed: tuple[tuple[int, NodeSpec], ...]
     new: tuple[NodeSpec, ...]
     frozen: tuple[int, ...]
+    paths: LeafPaths
 
 
 jax.tree_util.register_static(Change)
@@ -282,7 +285,7 @@ def set_frozen_arrays(
     for number in find_holders(description.specs, changed.keys()):
         changed[number] = keep_leaves(description.specs[number])
     order = tuple([n for n in description.frozen if n in changed])
-    change = Change(None, (Static(None),), len(objects), tuple(changed.items()), (), order)
+    change = Change(None, (Static(None),), len(objects), tuple(changed.items()), (), order, LeafPaths())
     taken = [
         new[number][key] for number in new for key in description.specs[number].keys if key in new[number]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, root_paths, static_of
+from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn.trees import Path, format_path
 from liftnn.variables.metadata import Metadata
@@ -115,7 +115,7 @@ def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[
     """By path, what stands there: a thing to compare and its text."""
     result = {
         path: _describe_leaf(edge)
-        for path, edge in zip(root_paths(graphdef), graphdef.edges, strict=True)
+        for path, edge in zip(graphdef.paths, graphdef.edges, strict=True)
         if type(edge) is not int
     }
     for number, (path, *others) in find_all_paths(graphdef).items():
