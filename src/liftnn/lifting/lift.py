@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from liftnn import errors
-from liftnn.graph.description import ARRAY, Description
+from liftnn.graph.description import ARRAY, Description, LeafPaths
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
 from liftnn.graph.walk import Walk
@@ -310,7 +310,8 @@ def take_apart(
             arrays += found
         else:
             edges.append(leaf_edge(leaf, tuple(map(key_of, path)), arrays))
-    graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen))
+    paths = LeafPaths(path for path, _ in entries)
+    graph = Description(treedef, tuple(edges), walk.finished_specs(), tuple(walk.frozen), paths)
     return graph, walk.objects, arrays + [a for found in walk.arrays for a in found]
 
 

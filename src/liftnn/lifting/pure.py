@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from liftnn import errors
+from liftnn.graph.description import LeafPaths
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
@@ -187,6 +188,7 @@ def _close(
         tuple([(number, specs[number]) for number in sorted(walk.changed)]),
         specs[walk.known :],
         tuple(_frozen_order(walk)),
+        LeafPaths(path for path, _ in entries),
     )
     return Result(arrays, new, updates, change), made
 
