@@ -56,6 +56,13 @@ def test_a_predicate_may_make_modules_leaves():
     assert leaves == [module, 1]
 
 
+def test_the_leaves_of_a_module_may_be_read():
+    module = Affine()
+    values = [x.value for x in (module.w, module.b)]
+    assert all(x is y for x, y in zip(jax.tree.leaves({"a": module}), values, strict=True))
+    assert all(x is y for x, y in zip(jax.tree_util.tree_leaves([module]), values, strict=True))
+
+
 def test_block_until_ready_waits_for_all_arrays_of_a_module():
     class Waited:
         """An array-like that tells that somebody waits for it."""
