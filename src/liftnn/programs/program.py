@@ -105,7 +105,7 @@ class Program:
         dynamic = [
             a for a in plan.arguments[0] if not any(type(plan.graph.edges[i]) is Static for i in a.leaves)
         ]
-        treedef = jax.tree.structure(tuple([a.treedef.unflatten(a.leaves) for a in dynamic]))
+        treedef = jax.tree_util.treedef_tuple([a.treedef for a in dynamic])
         prefixes = iter(broadcast_over(in_shardings, treedef, "the positional arguments that are not static"))
         for i in itertools.chain(*[a.leaves for a in dynamic]):
             leaves[i] = next(prefixes)
