@@ -136,13 +136,13 @@ def pair_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]
             parts.append(other)
             continue
         children = one.children(), other.children()
-        if not _same_node(one, other) or len(children[0]) != len(children[1]):
+        if not same_node(one, other) or len(children[0]) != len(children[1]):
             raise ValueError(f"{one} is not a prefix of {other}")
         stack += list(zip(*children, strict=True))[::-1]
     return list(zip(entries, parts, strict=True))
 
 
-def _same_node(one: Any, other: Any) -> bool:
+def same_node(one: Any, other: Any) -> bool:
     """Whether two tree structures have the same class and static part at the top."""
     a, b = one.node_data(), other.node_data()
     if a is None or b is None or a[0] is not b[0]:

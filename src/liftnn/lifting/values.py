@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
-from liftnn.trees import is_argument_array, is_jax_array
+from liftnn.trees import describe_tree, is_argument_array, is_jax_array
 from liftnn.variables.static import Static
 
 
@@ -70,6 +71,20 @@ def decode(value: Any) -> Any:
 def has_opaque(tree: Any) -> bool:
     """Whether an encoded value is somewhere in a tree."""
     return any(map(_is_opaque, jax.tree.leaves(tree, is_leaf=_is_opaque)))
+
+
+def describe(value: Any, in_words: Callable[[Any], str]) -> str:
+    """An encoded value in words; it is not decoded, so its arrays may be abstract.
+
+    Args:
+      value: The value.
+      in_words: Gives the text for an array.
+
+    Returns:
+      The text.
+    """
+    leaves, treedef = jax.tree.flatten(value, is_leaf=_is_opaque)
+    return describe_tree(treedef, [repr(x.static.value) if _is_opaque(x) else in_words(x) for x in leaves])
 
 
 def _is_opaque(x: Any) -> bool:
