@@ -106,6 +106,21 @@ def same_tree(a: Any, b: Any) -> bool:
         return False
 
 
+def has_changed(before: Any, after: Any, again: Callable[[], Any]) -> bool:
+    """Whether something has another tree structure than before.
+
+    Args:
+      before: Its structure before.
+      after: Its structure now.
+      again: Flattens it once more. If that gives another structure, a class makes its static part anew each time, and
+        nothing can be told by it.
+
+    Returns:
+      True if it has another one.
+    """
+    return not same_tree(before, after) and same_tree(after, again())
+
+
 def is_leaf_tree(treedef: Any) -> bool:
     """Whether a tree structure is a single leaf."""
     return treedef.num_nodes == 1 and treedef.num_leaves == 1
