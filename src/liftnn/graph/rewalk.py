@@ -12,7 +12,7 @@ from liftnn import errors
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
-from liftnn.trees import Key, Path, format_path
+from liftnn.trees import Key, Path, format_path, has_changed
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
@@ -194,5 +194,7 @@ def changed_value(variable: Variable[Any], given: Any) -> bool:
         if given.leaves is None:
             return False
         leaves, treedef = jax.tree.flatten(value)
-        return treedef != given.treedef or not all(map(is_, leaves, given.leaves))
+        if len(leaves) != len(given.leaves) or not all(map(is_, leaves, given.leaves)):
+            return True
+        return has_changed(given.treedef, treedef, lambda: jax.tree.structure(value))
     return True
