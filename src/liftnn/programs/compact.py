@@ -6,10 +6,13 @@ import dataclasses
 import threading
 from typing import Any
 
+import jax
+
 from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Result
 from liftnn.lifting.values import has_opaque
+from liftnn.trees import same_tree
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Outcomes:
         with self._lock:
             for number, known in enumerate(self._outcomes):
                 # JAX takes {1: x} and {True: x} for equal trees, their texts differ
-                if known == outcome and str(known.change.treedef) == str(outcome.change.treedef):
+                if same_tree(known, outcome) and str(known.change.treedef) == str(outcome.change.treedef):
                     return number
             self._outcomes.append(outcome)
             return len(self._outcomes) - 1
@@ -86,6 +89,6 @@ class Outcomes:
         every: list[Any] = [None] * outcome.n_inputs
         for slot, x in zip(outcome.written, parts, strict=False):
             every[slot] = x
-        leaves = outcome.change.treedef.flatten_up_to(out) if outcome.plain else out
+        leaves = jax.tree.leaves(out) if outcome.plain else out
         arrays = parts[len(outcome.written) : outcome.first_new]
         return Result([*leaves, *arrays], parts[outcome.first_new :], every, outcome.change)

@@ -26,7 +26,7 @@ from liftnn.lifting.result import Plan, Result
 from liftnn.programs.calling import Division, OtherTreeError, argument_trees
 from liftnn.programs.compact import Outcomes
 from liftnn.programs.donation import deleted_error, find_written, unshare
-from liftnn.trees import are_distinct
+from liftnn.trees import are_distinct, same_tree
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 
@@ -61,6 +61,7 @@ class Program:
         self.divides = False
         """Whether the compiled function takes what it donates apart from the rest, as it is not just all values."""
         self._tree, self._units = argument_trees(plan)
+        self._is_tried = False
         self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
@@ -92,7 +93,8 @@ class Program:
         self.divides = self.donates and places != (list(range(len(self.plan.variables))), [])
         self._call.__signature__ = _DIVIDED if self.divides else _WHOLE
         if self.grouped:
-            given = self._split(*self._shardings) if self.divides else self._close(*self._shardings)
+            shardings = self._split if self.divides else self._close_shardings
+            given = shardings(*self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
         self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
         self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
@@ -139,12 +141,29 @@ class Program:
 
     def _close(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
         """The values, and the arrays in the trees of the arguments."""
-        return values, self._tree.unflatten(arrays)
+        trees = self._tree.unflatten(arrays)
+        if not self._is_tried and not same_tree(jax.tree.structure(trees), self._tree):
+            # a class makes its static part anew each time, so `_open` could not tell its trees
+            trees = tuple(arrays)
+            self._tree, self._units = jax.tree.structure(trees), list(range(len(trees)))
+            if not self.is_abstract:
+                self._compile()
+        self._is_tried = True
+        return values, trees
+
+    def _close_shardings(self, values: list[Prefix], arrays: list[Prefix]) -> Any:
+        """The same for shardings: one for a whole argument if it has only one, since its class may check its leaves."""
+        start, trees = 0, []
+        for tree in self._tree.children():
+            own = arrays[start : start + tree.num_leaves]
+            trees.append(own[0] if own and own.count(own[0]) == len(own) else tree.unflatten(own))
+            start += tree.num_leaves
+        return values, tuple(trees)
 
     def _open(self, values: Sequence[Any], trees: Any) -> tuple[list[Any], list[Any]]:
         """The inverse of `_close`."""
         arrays, tree = jax.tree.flatten(trees)
-        if tree != self._tree:
+        if not same_tree(tree, self._tree):
             raise OtherTreeError
         return list(values), arrays
 
