@@ -10,6 +10,7 @@ from liftnn.lifting.lift import Call, StaticArgument
 from liftnn.modules.module import Module
 from liftnn.programs.direct import OBJECTS, Direct, NotDirectError
 from liftnn.programs.warm import UnfitError, WarmPlan
+from liftnn.trees import same_tree
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 
@@ -69,7 +70,7 @@ class PlanCache:
         roots = {i: e for i, e in enumerate(graph.edges[: len(leaves)]) if type(e) is int}
         objects = [leaves[i] for i in roots]
         children = key[0].children()
-        if graph.treedef.children()[: len(children)] != children or not all(
+        if not same_tree(graph.treedef.children()[: len(children)], children) or not all(
             isinstance(x, OBJECTS) for x in objects
         ):
             return None
