@@ -7,7 +7,7 @@ from typing import Any
 
 from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
-from liftnn.trees import Path, format_path
+from liftnn.trees import Path, format_path, same_tree
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.printing import MAX_DEPTH, call, mapping
 from liftnn.variables.static import static_key
@@ -100,7 +100,7 @@ def describe_difference(
 
 def _describe_orders(old: Description, new: Description, name: Callable[[Path], str]) -> list[str]:
     """What differs between two structures that have the same at every path."""
-    if old.treedef != new.treedef:
+    if not same_tree(old.treedef, new.treedef):
         return [f"{old.treedef} -> {new.treedef}"]
     after = {path: new.specs[number].keys for number, (path, *_) in find_all_paths(new).items()}
     pairs = [(path, old.specs[n].keys, after[path]) for n, (path, *_) in find_all_paths(old).items()]
