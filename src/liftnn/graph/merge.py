@@ -17,7 +17,7 @@ from liftnn.graph.description import (
     keep_leaves,
     static_of,
 )
-from liftnn.graph.kinds import PYTREE, VARIABLE
+from liftnn.graph.kinds import DICT, LIST, PYTREE, VARIABLE
 from liftnn.trees import Key, is_jax_array
 from liftnn.variables.static import Static
 from liftnn.variables.variable import make_variable, set_value_past_hooks
@@ -124,8 +124,35 @@ def build_frozen(
     """Builds frozen nodes into `objects`, in an order in which each finds its children there."""
     for number in order:
         spec = specs[number]
+        if spec.kind is PYTREE:
+            _fill_containers(spec, specs, objects, arrays)
         children = resolve(spec, objects, arrays[number])
         objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
+
+
+def _fill_containers(spec: NodeSpec, specs: Any, objects: Sequence[Any], arrays: Any, known: int = 0) -> None:
+    """Fills the lists and dicts in a pytree before it is built, since its class may look into them.
+
+    Args:
+      spec: The pytree.
+      specs: Node specs by number.
+      objects: Objects by number.
+      arrays: The bare arrays of each node, by number.
+      known: How many objects existed before, which are as they should be.
+    """
+    seen: set[int] = set()
+    stack = [e for e in spec.edges if type(e) is int]
+    while stack:
+        number = stack.pop()
+        if number < known or number in seen or specs[number].kind not in (LIST, DICT):
+            continue
+        seen.add(number)
+        child = specs[number]
+        inner = [e for e in child.edges if type(e) is int]
+        if all(objects[e] is not None for e in inner):
+            filled = resolve(child, objects, arrays[number])
+            child.kind.fill(objects[number], child.extra, child.keys, filled)
+        stack += inner
 
 
 def resolve(
@@ -243,6 +270,8 @@ def commit(
     fills: list[tuple[int, list[Any]]] = []
     for number in change.frozen:
         spec = specs[number]
+        if spec.kind is PYTREE:
+            _fill_containers(spec, specs, objects, by_node, change.known)
         children = resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))
         objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
     for number, spec in specs.items():
