@@ -185,7 +185,7 @@ class Description:
             self._hash == other._hash
             and self.edges == other.edges
             and same_tree(self.treedef, other.treedef)
-            and self.specs == other.specs
+            and same_tree(self.specs, other.specs)
         )
 
     def __reduce__(self) -> Any:
