@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import jax
 
 from liftnn import errors
-from liftnn.trees import ARRAY_TYPES, is_array, key_of
+from liftnn.trees import ARRAY_TYPES, is_array, key_of, same_tree
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import SIMPLE_TYPES, Static
 from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks
@@ -220,14 +220,29 @@ def _build_tuple(cls: type, extra: Any, keys: tuple[Any, ...], children: list[An
     return tuple.__new__(cls, children)
 
 
+class Incomparable:
+    """The structure of a pytree whose class makes its static part anew each time: equal to itself only.
+
+    Args:
+      treedef: The structure.
+    """
+
+    __slots__ = ("treedef",)
+
+    def __init__(self, treedef: Any):
+        self.treedef = treedef
+
+
 def _open_pytree(x: Any) -> Opened:
     entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
+    if not same_tree(treedef, jax.tree.structure(x, is_leaf=lambda y: y is not x)):
+        treedef = Incomparable(treedef)
     return treedef, keys, tuple([child for _, child in entries])
 
 
 def _build_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
-    return jax.tree.unflatten(extra, children)
+    return jax.tree.unflatten(extra.treedef if isinstance(extra, Incomparable) else extra, children)
 
 
 def _open_method(x: types.MethodType) -> Opened:

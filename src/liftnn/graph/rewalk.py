@@ -10,7 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
-from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, NodeKind
+from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
 from liftnn.trees import Key, Path, format_path, has_changed
 from liftnn.variables import frames
@@ -152,7 +152,9 @@ class Rewalk(Walk):
             return
         old: NodeSpec = self.before.specs[number]
         old_arrays = self.before.arrays[number]
-        spec = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
+        # of a static part that is made anew each time, nobody can say that it has changed
+        extra = old.extra if isinstance(node.extra, Incomparable) else node.extra
+        spec = NodeSpec(node.kind, node.type, extra, tuple(node.keys), tuple(node.edges))
         self.specs[number] = spec
         must_return = self.returned is not None and self.returned[number] and bool(old_arrays)
         same_arrays = len(old_arrays) == len(node.arrays) and all(map(is_, old_arrays, node.arrays))
