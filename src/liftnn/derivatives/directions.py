@@ -15,9 +15,10 @@ from liftnn.derivatives.picked import Picked, dtype_of, is_inexact
 from liftnn.graph.description import ARRAY
 from liftnn.graph.graphdef import state
 from liftnn.graph.kinds import VARIABLE, is_object
-from liftnn.lifting.values import decode, encode
+from liftnn.lifting.values import decode, encoded_parts
 from liftnn.trees import Path, format_path, is_argument_array, same_node
 from liftnn.variables.state import State, mismatch
+from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
 
 Like = tuple[tuple[Any, tuple[Any, ...]], ...]
@@ -185,12 +186,11 @@ class _Reader:
         treedef, like = self.like[position]
         if value is None or isinstance(value, SymbolicZero):
             return None
-        if not any(isinstance(x, SymbolicZero) for x in jax.tree.leaves(value)):
-            value = encode(value, lambda: name)
-        leaves = flatten_up_to(treedef, value)
+        leaves = _arrays_up_to(treedef, value)
         if leaves is None:
+            expected, _ = encoded_parts(treedef)
             raise errors.StructureError(
-                f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(treedef)}.",
+                f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(expected)}.",
                 "Give it the structure of the value; None stands for zero.",
             )
         leaves = [None if isinstance(x, SymbolicZero) else x for x in leaves]
@@ -201,6 +201,18 @@ class _Reader:
                     f"A {self.what} has the shape and dtype of the value; that of integers has dtype float0.",
                 )
         return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
+
+
+def _arrays_up_to(treedef: Any, value: Any) -> list[Any] | None:
+    """What is given for the arrays of a value, from its encoded structure; None if it does not fit the value."""
+    whole, statics = encoded_parts(treedef)
+    parts = flatten_up_to(whole, value)
+    if parts is None:
+        return None
+    pairs = list(zip(parts, statics, strict=True))
+    if any(x is not None and static is not None and Static(x) != static for x, static in pairs):
+        return None
+    return [x for x, static in pairs if static is None]
 
 
 def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:

@@ -16,6 +16,7 @@ from liftnn.filters import Filter
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.values import decode
 from liftnn.transforms.configure import keeps_arguments
 from liftnn.variables.state import State
 from liftnn.variables.variable import Variable
@@ -221,7 +222,7 @@ def _fill(picked: Picked, parts: Sequence[Any]) -> list[Any]:
       picked: What was differentiated.
       parts: What stands for each position.
     """
-    leaves = picked.leaves(parts, lambda number, x: x)
+    leaves = picked.leaves(parts, lambda number, x: decode(x))
     pairs = zip(picked.arguments, leaves, strict=True)
     return [_rebuild(argument.treedef, each) for (argument, _), each in pairs]
 
