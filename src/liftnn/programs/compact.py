@@ -11,7 +11,7 @@ import jax
 from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Result
-from liftnn.lifting.values import has_opaque
+from liftnn.lifting.values import has_encoded
 from liftnn.trees import same_tree
 
 
@@ -58,7 +58,7 @@ class Outcomes:
           none; and None so often that the length of all tells the outcome.
         """
         written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
-        plain = all(e is ARRAY for e in result.change.edges) and not has_opaque((result.updates, result.new))
+        plain = all(e is ARRAY for e in result.change.edges) and not has_encoded((result.updates, result.new))
         count = sum(e is ARRAY for e in result.change.edges)
         out: Any = result.arrays[:count]
         if plain:
