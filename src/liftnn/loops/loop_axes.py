@@ -79,7 +79,7 @@ class LoopAxes:
         self.in_axes = in_axes
         self.out_axes = out_axes
         self._given = given
-        self._leaves = without_carry(list(given))
+        self._leaves = list(map(without_carry, given))
         self._spread = spread_arguments(plan, self._leaves)
         shared = Entry(None, "", ())
         for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
@@ -114,8 +114,9 @@ class LoopAxes:
           AliasingError: If a Variable is returned or attached with two different axes.
           ArgumentError: If `out_axes` does not fit the output, or an array has no room for its axis.
         """
-        axes = without_carry(self.out_axes)
-        placement = place_result(self.plan, self._spread, self.values, result, axes, settled=True)
+        placement = place_result(
+            self.plan, self._spread, self.values, result, self.out_axes, settled=True, adapt=without_carry
+        )
         places = result_places(self.plan, result.change)
         pairs = zip(
             (*places.arrays, *places.new, *places.updates),
@@ -178,15 +179,11 @@ class LoopAxes:
             )
 
 
-def without_carry(axes: Any) -> Any:
-    """Axes with None in place of Carry, since a Variable is handed on only if it is written, whichever of the two."""
-
-    def drop(axis: Any) -> Any:
-        if isinstance(axis, StateAxes):
-            return StateAxes([(f, drop(a)) for f, a in axis.pairs])
-        return None if axis is Carry else axis
-
-    return jax.tree.map(drop, axes, is_leaf=lambda x: x is None)
+def without_carry(axis: Prefix) -> Prefix:
+    """An axis with None in place of Carry, since a Variable is carried only if it is written, whichever of the two."""
+    if isinstance(axis, StateAxes):
+        return StateAxes([(f, without_carry(a)) for f, a in axis.pairs])
+    return None if axis is Carry else axis
 
 
 def _has_axis(prefix: Prefix) -> bool:
