@@ -17,6 +17,7 @@ from liftnn.axes.prefix import (
     distinct,
     group,
     place_result,
+    prefix_leaves,
     spread_arguments,
     ungroup,
     value_prefixes,
@@ -114,8 +115,7 @@ class Program:
         self._spread = spread_arguments(plan, leaves)
         self._value_shardings: list[Prefix] = value_prefixes(plan, self._spread, [None] * len(plan.variables))
         arrays = array_prefixes(plan, self._spread, leaves, [None] * plan.n_arrays)
-        outputs = jax.tree.leaves(out_shardings, is_leaf=lambda x: not isinstance(x, (tuple, list, dict)))
-        self._choices = distinct([*leaves, *outputs])
+        self._choices = distinct([*leaves, *prefix_leaves(out_shardings)])
         return self._value_shardings, arrays
 
     def _group(self, result: Result) -> Any:
