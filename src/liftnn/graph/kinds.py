@@ -236,9 +236,21 @@ class Incomparable:
 def _open_pytree(x: Any) -> Opened:
     entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
-    if not same_tree(treedef, jax.tree.structure(x, is_leaf=lambda y: y is not x)):
+    if not _is_simple(treedef.node_data()[1]) and not same_tree(treedef, _top(x)):
         treedef = Incomparable(treedef)
     return treedef, keys, tuple([child for _, child in entries])
+
+
+def _is_simple(static: Any) -> bool:
+    """Whether the static part of a pytree is certainly equal to another one of the same content."""
+    return type(static) in SIMPLE_TYPES or (
+        type(static) is tuple and all(type(x) in SIMPLE_TYPES for x in static)
+    )
+
+
+def _top(x: Any) -> Any:
+    """The structure of a pytree, its children taken as leaves."""
+    return jax.tree.structure(x, is_leaf=lambda y: y is not x)
 
 
 def _build_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
@@ -336,7 +348,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
 
 def _is_registered(x: Any) -> bool:
     """Whether JAX takes `x` apart as a pytree node."""
-    return jax.tree.structure(x, is_leaf=lambda y: y is not x) != _LEAF
+    return _top(x) != _LEAF
 
 
 _LEAF = jax.tree.structure(0)
