@@ -94,18 +94,17 @@ def test_a_long_list_of_paths_ends_with_a_count():
     ],
 )
 def test_a_prefix_is_spread_over_the_leaves_in_jax_order(prefix, tree, expected):
-    assert trees.broadcast_prefix(prefix, tree, lambda x: False, lambda x: isinstance(x, str)) == expected
+    assert trees.broadcast_prefix(prefix, jax.tree.structure(tree), lambda x: isinstance(x, str)) == expected
 
 
 def test_leaves_of_the_tree_and_of_the_prefix_are_what_the_caller_says():
     module = Node()
     prefix = (jax.sharding.PartitionSpec("x"), 1)
-    entries = trees.broadcast_prefix(
-        prefix, (module, [1, 2]), lambda x: x is module, lambda x: isinstance(x, jax.sharding.PartitionSpec)
-    )
+    treedef = jax.tree.structure((module, [1, 2]), is_leaf=lambda x: x is module)
+    entries = trees.broadcast_prefix(prefix, treedef, lambda x: isinstance(x, jax.sharding.PartitionSpec))
     assert entries == [prefix[0], 1, 1]
 
 
 def test_what_is_no_prefix_is_an_error():
-    with pytest.raises(ValueError, match="pytree structure error"):
-        trees.broadcast_prefix((0, 1), (1, 2, 3), lambda x: False, lambda x: False)
+    with pytest.raises(ValueError, match="is not a prefix of"):
+        trees.broadcast_prefix((0, 1), jax.tree.structure((1, 2, 3)), lambda x: False)

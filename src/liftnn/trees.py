@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -98,24 +98,104 @@ def make_picker(positions: Sequence[int]) -> Callable[[Any], Any]:
     return operator.itemgetter(*positions)
 
 
-def broadcast_prefix(
-    prefix: Any, tree: Any, is_leaf: Callable[[Any], bool], is_prefix_leaf: Callable[[Any], bool]
-) -> list[Any]:
-    """One entry of `prefix` for each leaf of `tree`, in the order of JAX's flattening.
+def same_tree(a: Any, b: Any) -> bool:
+    """Whether two tree structures are equal; False where the static part of a class cannot be compared."""
+    try:
+        return a == b
+    except Exception:  # `==` of two numpy arrays, or of a class that raises
+        return False
+
+
+def has_changed(before: Any, after: Any, again: Callable[[], Any]) -> bool:
+    """Whether something has another tree structure than before.
 
     Args:
-      prefix: A tree prefix of `tree`, such as `in_axes`.
-      tree: The tree it describes.
-      is_leaf: Which nodes of `tree` are leaves.
+      before: Its structure before.
+      after: Its structure now.
+      again: Flattens it once more. If that gives another structure, a class makes its static part anew each time, and
+        nothing can be told by it.
+
+    Returns:
+      True if it has another one.
+    """
+    return not same_tree(before, after) and same_tree(after, again())
+
+
+def is_leaf_tree(treedef: Any) -> bool:
+    """Whether a tree structure is a single leaf."""
+    return treedef.num_nodes == 1 and treedef.num_leaves == 1
+
+
+def pair_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]) -> list[tuple[Any, Any]]:
+    """Each entry of a tree prefix, with the structure of the part that it stands for.
+
+    Neither tree is rebuilt: a class may check its leaves, or depend on them.
+
+    Args:
+      prefix: A tree prefix, such as `in_axes`.
+      treedef: The structure of the tree that it describes.
       is_prefix_leaf: Which nodes of `prefix` are leaves, besides None.
 
     Returns:
-      The broadcast entries.
+      The pairs, in the order of JAX's flattening.
+
+    Raises:
+      ValueError: If it is not a tree prefix.
     """
-    entries: list[Any] = []
+    entries, top = jax.tree.flatten(prefix, is_leaf=lambda x: x is None or is_prefix_leaf(x))
+    parts: list[Any] = []
+    stack = [(top, treedef)]
+    while stack:
+        one, other = stack.pop()
+        if is_leaf_tree(one):
+            parts.append(other)
+            continue
+        children = one.children(), other.children()
+        if not same_node(one, other) or len(children[0]) != len(children[1]):
+            raise ValueError(f"{one} is not a prefix of {other}")
+        stack += list(zip(*children, strict=True))[::-1]
+    return list(zip(entries, parts, strict=True))
 
-    def add(entry: Any, subtree: Any) -> None:
-        entries.extend([entry] * len(jax.tree.leaves(subtree, is_leaf=is_leaf)))
 
-    jax.tree.map(add, prefix, tree, is_leaf=lambda x: x is None or is_prefix_leaf(x))
-    return entries
+def same_node(one: Any, other: Any) -> bool:
+    """Whether two tree structures have the same class and static part at the top."""
+    a, b = one.node_data(), other.node_data()
+    if a is None or b is None or a[0] is not b[0]:
+        return a is b
+    return a[1] is b[1] or bool(a[1] == b[1])
+
+
+def broadcast_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]) -> list[Any]:
+    """One entry of `prefix` for each leaf of a tree; see `pair_prefix`."""
+    return [x for x, part in pair_prefix(prefix, treedef, is_prefix_leaf) for _ in range(part.num_leaves)]
+
+
+def describe_tree(treedef: Any, leaves: Iterable[str]) -> str:
+    """A tree in words, with the class in place of the static part of a registered class.
+
+    Args:
+      treedef: Its structure.
+      leaves: Each of its leaves in words.
+
+    Returns:
+      For example `{'a': float32[2], 'b': [int32[], None]}`.
+    """
+    return _describe(treedef, iter(leaves))
+
+
+def _describe(treedef: Any, leaves: Iterator[str]) -> str:
+    if is_leaf_tree(treedef):
+        return next(leaves)
+    cls, static = treedef.node_data()
+    children = [_describe(child, leaves) for child in treedef.children()]
+    if cls is type(None):
+        return "None"
+    if cls is dict:
+        return f"{{{', '.join(f'{k!r}: {x}' for k, x in zip(static, children, strict=True))}}}"
+    if cls is list:
+        return f"[{', '.join(children)}]"
+    if cls is tuple:
+        return f"({', '.join(children)}{',' * (len(children) == 1)})"
+    names = getattr(cls, "_fields", None)
+    texts = children if names is None else [f"{k}={x}" for k, x in zip(names, children, strict=True)]
+    return f"{cls.__name__}({', '.join(texts)})"

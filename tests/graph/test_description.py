@@ -15,7 +15,6 @@ from liftnn.graph.description import (
     find_all_paths,
     find_holders,
     keep_leaves,
-    root_paths,
     static_of,
 )
 from liftnn.graph.graphdef import walk_tree
@@ -68,8 +67,8 @@ def test_all_paths_of_a_node_are_found_without_going_into_it_twice():
 
 
 def test_root_paths_are_those_of_the_tree():
-    assert root_paths(walk_tree(Node())[0]) == [()]
-    assert root_paths(walk_tree({"b": [Node(), 1], "a": jnp.ones(1)})[0]) == [("a",), ("b", 0), ("b", 1)]
+    assert list(walk_tree(Node())[0].paths) == [()]
+    assert list(walk_tree({"b": [Node(), 1], "a": jnp.ones(1)})[0].paths) == [("a",), ("b", 0), ("b", 1)]
 
 
 def test_holders_of_a_frozen_node_that_is_built_anew_are_found_up_to_what_can_change():
@@ -89,10 +88,10 @@ def test_the_leaves_of_a_node_are_kept_and_its_references_are_not():
 
 def test_a_description_equals_only_its_like():
     graphdef = walk_tree(make_model())[0]
-    same = Description(graphdef.treedef, graphdef.edges, graphdef.specs, graphdef.frozen)
+    same = Description(graphdef.treedef, graphdef.edges, graphdef.specs, graphdef.frozen, graphdef.paths)
     assert graphdef == same
     assert hash(graphdef) == hash(same)
-    assert graphdef != Description(None, (ARRAY,), (), ())
+    assert graphdef != Description(None, (ARRAY,), (), (), graphdef.paths)
     assert (graphdef == "text") is False
 
 

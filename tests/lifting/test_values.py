@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 import liftnn
 from liftnn import errors
-from liftnn.lifting.values import decode, encode, has_opaque
+from liftnn.lifting.values import decode, encode, has_encoded
 from tests.raising import raises
 from tests.transforms.modules import Affine
 
@@ -37,7 +40,7 @@ def test_values_of_arrays_are_left_as_they_are(name):
     value = ARRAYS[name]()
     assert encode(value, None) is value
     assert decode(value) is value
-    assert not has_opaque(value)
+    assert not has_encoded(value)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -45,10 +48,38 @@ def test_other_values_have_array_leaves_only_and_come_back(name):
     value = OTHERS[name]()
     encoded = encode(value, None)
     assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(encoded))
-    assert has_opaque([encoded])
+    assert has_encoded([encoded])
     back = decode(jax.jit(lambda x: x)(encoded))
     assert jax.tree.structure(back) == jax.tree.structure(value)
     assert str(back) == str(value)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Named:
+    """Checks its leaves, one of which is no array."""
+
+    x: Any
+    name: Any
+
+    def __post_init__(self):
+        assert isinstance(self.name, str)
+
+
+def test_a_class_that_checks_its_leaves_may_hold_text():
+    def scale(v):
+        v.value = Named(v.value.x * 2, v.value.name)
+        return v.value.x.sum()
+
+    v = liftnn.Param(Named(jnp.ones(2), "a"))
+    assert liftnn.jit(scale)(v) == 4
+    assert v.value.name == "a"
+    grad = liftnn.grad(lambda v: (v.value.x**2).sum())(v).value
+    assert (grad.name, grad.x.tolist()) == ("a", [4, 4])
+    assert liftnn.jvp(lambda v: v.value.x, (v,), (Named(jnp.ones(2), "a"),))[1].tolist() == [1, 1]
+    with pytest.raises(errors.StructureError, match="has the structure"):
+        liftnn.jvp(lambda v: v.value.x, (v,), (Named(jnp.ones(2), "b"),))
+    assert liftnn.jacrev(lambda v: v.value.x)(v).value.x.tolist() == [[1, 0], [0, 1]]
 
 
 def test_equal_values_have_equal_structure():

@@ -121,8 +121,8 @@ def structure_of_a_shared_module_changed():
 
 @message(
     errors.StructureError,
-    "partial[0][0].v (a Variable) is shared by all elements of this map, and holds {'a': 'float32[3]'} after one of "
-    "them instead of {'a': 'int32[]'}.",
+    "partial[0][0].v (a Variable) is shared by all elements of this map, and holds {'a': float32[3]} after one of "
+    "them instead of {'a': int32[]}.",
     "Write values of the same shape and dtype.",
 )
 def shared_variable_of_another_shape():

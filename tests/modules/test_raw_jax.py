@@ -56,6 +56,14 @@ def test_a_predicate_may_make_modules_leaves():
     assert leaves == [module, 1]
 
 
+def test_the_leaves_of_a_module_may_be_read():
+    module = Affine()
+    flat = liftnn.state(module).flat().values()
+    values = sorted(id(x.value if isinstance(x, liftnn.Variable) else x) for x in flat)
+    assert sorted(map(id, jax.tree.leaves({"a": module}))) == values
+    assert sorted(map(id, jax.tree_util.tree_leaves([module]))) == values
+
+
 def test_block_until_ready_waits_for_all_arrays_of_a_module():
     class Waited:
         """An array-like that tells that somebody waits for it."""

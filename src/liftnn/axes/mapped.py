@@ -18,6 +18,7 @@ from liftnn.axes.prefix import (
     distinct,
     group,
     place_result,
+    prefix_leaves,
     spread_arguments,
     ungroup,
     value_prefixes,
@@ -61,14 +62,10 @@ class Mapped:
     def __init__(self, plan: Plan, pure: Purified, axes: list[Prefix], how: How):
         self.plan = plan
         self.pure = pure
-        self.axes = with_reductions(axes, how.reductions)
-        self.out_axes = with_reductions(how.out_axes, how.reductions)
         self.how = how
+        self.axes = list(map(self._reduced, axes))
         self.spread: Spread = spread_arguments(plan, self.axes)
-        out_leaves = jax.tree.leaves(
-            self.out_axes, is_leaf=lambda x: x is None or not isinstance(x, (tuple, list, dict))
-        )
-        self.choices = distinct([*self.axes, *out_leaves])
+        self.choices = distinct([*self.axes, *map(self._reduced, prefix_leaves(how.out_axes))])
 
     def __call__(self, values: Sequence[Any], arrays: Sequence[Any]) -> Result:
         """Calls the function for all lanes."""
@@ -125,7 +122,14 @@ class Mapped:
         return self.pure(values, arrays, around)
 
     def _place(self, result: Result, value_axes: list[Prefix]) -> Placement:
-        return place_result(self.plan, self.spread, value_axes, result, self.out_axes, settled=True)
+        axes = self.how.out_axes
+        return place_result(
+            self.plan, self.spread, value_axes, result, axes, settled=True, adapt=self._reduced
+        )
+
+    def _reduced(self, prefix: Prefix) -> Prefix:
+        """A prefix with the reductions of what has no axis."""
+        return with_reductions(prefix, self.how.reductions)
 
     def _find_problem(
         self,

@@ -23,7 +23,7 @@ from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.lifting.after import full_specs, output_names, paths_after
 from liftnn.lifting.result import Plan, Result
-from liftnn.lifting.values import decode
+from liftnn.lifting.values import describe
 from liftnn.trees import format_path
 
 Place = tuple[Any, ...]
@@ -123,25 +123,13 @@ def differing_types(plan: Plan, change: Change, pairs: Iterable[tuple[Place, Any
     """
     differing = [(place, x, y) for place, x, y in pairs if _typed(x) != _typed(y)]
     names = name_places(plan, change) if differing else {}  # all names take longer than to trace some layers
-    return [f"{names[place]}: {_describe(x)} -> {_describe(y)}" for place, x, y in differing]
+    return [f"{names[place]}: {describe(x, type_of)} -> {describe(y, type_of)}" for place, x, y in differing]
 
 
 def _typed(x: Any) -> tuple[Any, list[str]]:
     """What two values of the same type have in common."""
     leaves, treedef = jax.tree.flatten(x)
     return treedef, list(map(type_of, leaves))
-
-
-def _describe(x: Any) -> str:
-    """Tree, dtypes and shapes of a value in words."""
-    return str(decode(jax.tree.map(lambda leaf: _Words(type_of(leaf)), x)))
-
-
-class _Words(str):
-    """Text that is printed without quotes."""
-
-    __slots__ = ()
-    __repr__ = str.__str__
 
 
 def type_of(x: Any) -> str:

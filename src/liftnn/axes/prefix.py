@@ -245,6 +245,7 @@ def place_result(
     result: Result,
     out_prefix: Prefix,
     settled: bool = False,
+    adapt: Callable[[Prefix], Prefix] = lambda prefix: prefix,
 ) -> Placement:
     """The prefix of everything a pure call returns.
 
@@ -259,6 +260,7 @@ def place_result(
       out_prefix: A tree prefix of the output.
       settled: Whether a known object in the output has its own prefix, whatever `out_prefix` says there. The default
         is False: the two must agree, unless `out_prefix` is None there.
+      adapt: Gives the prefix to use in place of each entry of `out_prefix`. The default is that entry.
 
     Returns:
       The prefixes.
@@ -268,7 +270,7 @@ def place_result(
       ArgumentError: If `out_prefix` is not a tree prefix of the output.
     """
     change = result.change
-    leaves = broadcast_over(out_prefix, change.treedef, "the output")
+    leaves = list(map(adapt, broadcast_over(out_prefix, change.treedef, "the output")))
     after = before.after(plan, change)
     for edge, prefix, name in zip(change.edges, leaves, output_names(change), strict=True):
         after.settled = change.known if settled or prefix is None else 0
@@ -302,9 +304,8 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
     """
     if prefix is None or isinstance(prefix, (int, ByFilter)):
         return [prefix] * treedef.num_leaves
-    tree = treedef.unflatten([object()] * treedef.num_leaves)
     try:
-        return broadcast_prefix(prefix, tree, lambda x: False, _is_prefix_leaf)
+        return broadcast_prefix(prefix, treedef, is_prefix_leaf)
     except ValueError as error:
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {str(treedef).removeprefix('PyTreeDef(')[:-1]}.",
@@ -313,7 +314,13 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
         ) from error
 
 
-def _is_prefix_leaf(x: Any) -> bool:
+def prefix_leaves(prefix: Prefix) -> list[Prefix]:
+    """The entries of a tree prefix."""
+    return jax.tree.leaves(prefix, is_leaf=lambda x: x is None or is_prefix_leaf(x))
+
+
+def is_prefix_leaf(x: Any) -> bool:
+    """Whether something in a tree prefix is one prefix, whatever JAX takes it for."""
     return isinstance(x, (ByFilter, jax.sharding.Sharding, jax.sharding.PartitionSpec))
 
 

@@ -85,10 +85,8 @@ def to_reductions(reduce_writes: Mapping[Any, Callable[..., Any]] | None) -> lis
 
 
 def with_reductions(prefix: Prefix, reductions: Sequence[tuple[Any, Reduction]]) -> Prefix:
-    """A tree prefix in which some Variables without an axis have a reduction instead; itself if there are none."""
-    if not reductions:
-        return prefix
-    return jax.tree.map(lambda axis: Reduced(axis, reductions), prefix, is_leaf=lambda x: x is None)
+    """The prefix in which some Variables without an axis have a reduction instead; itself if there are none."""
+    return Reduced(prefix, reductions) if reductions else prefix
 
 
 def input_axes(prefixes: Sequence[Prefix]) -> list[Prefix]:

@@ -15,9 +15,10 @@ from liftnn.derivatives.picked import Picked, dtype_of, is_inexact
 from liftnn.graph.description import ARRAY
 from liftnn.graph.graphdef import state
 from liftnn.graph.kinds import VARIABLE, is_object
-from liftnn.lifting.values import decode, encode
-from liftnn.trees import Path, format_path, is_argument_array
+from liftnn.lifting.values import decode, encoded_parts
+from liftnn.trees import Path, format_path, is_argument_array, same_node
 from liftnn.variables.state import State, mismatch
+from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
 
 Like = tuple[tuple[Any, tuple[Any, ...]], ...]
@@ -183,15 +184,16 @@ class _Reader:
     def _checked(self, position: int, value: Any, name: str) -> Any:
         """What is given for a position, with zeros where None stands; None if all is zero."""
         treedef, like = self.like[position]
-        value = jax.tree.map(lambda x: None if isinstance(x, SymbolicZero) else x, value)
-        if value is None:
+        if value is None or isinstance(value, SymbolicZero):
             return None
-        leaves = flatten_up_to(treedef, encode(value, lambda: name))
+        leaves = _arrays_up_to(treedef, value)
         if leaves is None:
+            expected, _ = encoded_parts(treedef)
             raise errors.StructureError(
-                f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(treedef)}.",
+                f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(expected)}.",
                 "Give it the structure of the value; None stands for zero.",
             )
+        leaves = [None if isinstance(x, SymbolicZero) else x for x in leaves]
         for x, wanted in zip(leaves, like, strict=True):
             if x is not None and _type_of(x) != _type_of(wanted):
                 raise errors.ArgumentError(
@@ -199,6 +201,18 @@ class _Reader:
                     f"A {self.what} has the shape and dtype of the value; that of integers has dtype float0.",
                 )
         return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
+
+
+def _arrays_up_to(treedef: Any, value: Any) -> list[Any] | None:
+    """What is given for the arrays of a value, from its encoded structure; None if it does not fit the value."""
+    whole, statics = encoded_parts(treedef)
+    parts = flatten_up_to(whole, value)
+    if parts is None:
+        return None
+    pairs = list(zip(parts, statics, strict=True))
+    if any(x is not None and static is not None and Static(x) != static for x, static in pairs):
+        return None
+    return [x for x, static in pairs if static is None]
 
 
 def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
@@ -216,7 +230,7 @@ def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
     if jax.tree_util.treedef_is_leaf(treedef) and treedef.num_leaves == 1:
         return [tree]
     children, own = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
-    if own.node_data() != treedef.node_data() or len(children) != len(treedef.children()):
+    if not same_node(own, treedef) or len(children) != len(treedef.children()):
         return None
     parts = [flatten_up_to(t, x) for t, x in zip(treedef.children(), children, strict=True)]
     if any(p is None for p in parts):

@@ -48,7 +48,8 @@ class Outputs(Plan):
         frozen = [n for n in plan.graph.frozen if n not in change.frozen]
         args = change.treedef if has_aux else jax.tree_util.treedef_tuple([change.treedef])
         treedef = jax.tree_util.treedef_tuple([args, jax.tree.structure({})])
-        super().__init__(Description(treedef, change.edges, tuple(specs), (*frozen, *change.frozen)))
+        paths = change.paths.below(0) if has_aux else change.paths.below(0, 0)
+        super().__init__(Description(treedef, change.edges, tuple(specs), (*frozen, *change.frozen), paths))
 
     def name(self, path: Path) -> str:
         """A path in words, such as `the output.encoder.w`."""

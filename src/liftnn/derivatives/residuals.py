@@ -36,9 +36,9 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def keep(tree: Any) -> Residuals:
-    """Takes apart what is kept, a tree like `(args, kwargs)`."""
-    graph, objects, arrays, _ = flatten_call(*tree, _static_leaf)
+def keep(tree: tuple[tuple[Any, ...], dict[str, Any]]) -> Residuals:
+    """Flattens what is kept, a tree like `(args, kwargs)`."""
+    graph, objects, arrays, _ = flatten_call(tree[0], tree[1], _static_leaf)
     return Residuals(graph, values_of(Plan(graph), objects), arrays)
 
 

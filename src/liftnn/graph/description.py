@@ -12,12 +12,10 @@ Nodes are numbered in the order in which a depth-first walk meets them. A node's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from typing import Any, NamedTuple, TypeVar
-
-import jax
+from typing import Any, NamedTuple, TypeVar, overload
 
 from liftnn.graph.kinds import VARIABLE, NodeKind
-from liftnn.trees import Path, key_of
+from liftnn.trees import Path, key_of, same_tree
 from liftnn.variables.static import Static
 
 Edge = Any
@@ -83,6 +81,53 @@ def find_holders(specs: Sequence[NodeSpec], changed: Set[int]) -> set[int]:
     return found
 
 
+class LeafPaths(Sequence[Path]):
+    """The paths of the leaves of a tree, made from JAX's when they are first asked for.
+
+    A treedef does not have them, and its tree cannot be rebuilt without its leaves: a class may check them. Any two are
+    equal, since they go with a treedef, which is compared.
+
+    Args:
+      entries: The path of each leaf as JAX gives it, or as a tuple of keys.
+    """
+
+    __slots__ = ("_entries", "_paths")
+
+    def __init__(self, entries: Iterable[Sequence[Any]] = ((),)):
+        self._entries: Sequence[Sequence[Any]] = list(entries)
+        self._paths: list[Path] | None = None
+
+    def _all(self) -> list[Path]:
+        if self._paths is None:
+            self._paths = [tuple(map(key_of, path)) for path in self._entries]
+        return self._paths
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Path]: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._all()[index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LeafPaths)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __reduce__(self) -> Any:
+        return (LeafPaths, (self._all(),))
+
+    def below(self, *keys: Any) -> LeafPaths:
+        """The paths of the same leaves in a tree that has this one at some keys."""
+        return LeafPaths([(*keys, *path) for path in self._all()])
+
+
 class Leaf(NamedTuple):
     """One place in a graph that holds arrays: a Variable or a bare array, at its first path.
 
@@ -107,17 +152,24 @@ class Description:
       edges: One for each leaf of that tree.
       specs: One for each node, by number.
       frozen: Numbers of the nodes that can only be built after their children, in an order that allows it.
+      paths: The path of each leaf of that tree, which a treedef does not tell.
     """
 
-    __slots__ = ("__weakref__", "_hash", "_leaves", "edges", "frozen", "specs", "treedef")
+    __slots__ = ("__weakref__", "_hash", "_leaves", "edges", "frozen", "paths", "specs", "treedef")
 
     def __init__(
-        self, treedef: Any, edges: tuple[Edge, ...], specs: tuple[NodeSpec, ...], frozen: tuple[int, ...]
+        self,
+        treedef: Any,
+        edges: tuple[Edge, ...],
+        specs: tuple[NodeSpec, ...],
+        frozen: tuple[int, ...],
+        paths: LeafPaths,
     ):
         self.treedef = treedef
         self.edges = edges
         self.specs = specs
         self.frozen = frozen
+        self.paths = paths
         self._hash = hash((treedef, edges, specs))
         self._leaves: tuple[Leaf, ...] | None = None
 
@@ -132,12 +184,12 @@ class Description:
         return (
             self._hash == other._hash
             and self.edges == other.edges
-            and self.treedef == other.treedef
-            and self.specs == other.specs
+            and same_tree(self.treedef, other.treedef)
+            and same_tree(self.specs, other.specs)
         )
 
     def __reduce__(self) -> Any:
-        return (type(self), (self.treedef, self.edges, self.specs, self.frozen))
+        return (type(self), (self.treedef, self.edges, self.specs, self.frozen, self.paths))
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -145,14 +197,6 @@ class Description:
         if self._leaves is None:
             self._leaves = tuple(find_leaves(self))
         return self._leaves
-
-
-def root_paths(description: Description) -> list[Path]:
-    """The path of each root edge in the tree that was split."""
-    if description.treedef is None:
-        return [()]
-    marked = description.treedef.unflatten(range(len(description.edges)))
-    return [tuple(key_of(e) for e in path) for path, _ in jax.tree_util.tree_flatten_with_path(marked)[0]]
 
 
 def walk_specs(
@@ -165,8 +209,7 @@ def walk_specs(
       enter: Called with the number and path of each reference met; says whether to go into that node.
       array: Called with node number, position among the node's arrays, and path of each bare array met.
     """
-    paths = root_paths(description)
-    stack = [(-1, list(zip(paths, description.edges, strict=True))[::-1], 0)]
+    stack = [(-1, list(zip(description.paths, description.edges, strict=True))[::-1], 0)]
     while stack:
         node, todo, position = stack.pop()
         while todo:

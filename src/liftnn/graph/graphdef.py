@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.filters import Filter, first_match, to_predicates
-from liftnn.graph.description import Description, Leaf
+from liftnn.graph.description import Description, Leaf, LeafPaths
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import merge_all
 from liftnn.graph.views import describe_difference, render_edge
@@ -210,12 +210,13 @@ def walk_tree(tree: Any) -> tuple[GraphDef, Walk, list[Any]]:
     walk = Walk()
     if is_object(tree):
         edge, _ = walk.visit(tree)
-        treedef, edges, arrays = None, (edge,), []
+        treedef, edges, arrays, paths = None, (edge,), [], LeafPaths()
     else:
         entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
         visited = [walk.visit(leaf, tuple(key_of(e) for e in path)) for path, leaf in entries]
         edges, arrays = tuple([e for e, _ in visited]), [a for _, found in visited for a in found]
-    return intern(GraphDef(treedef, edges, walk.finished_specs(), tuple(walk.frozen))), walk, arrays
+        paths = LeafPaths(path for path, _ in entries)
+    return intern(GraphDef(treedef, edges, walk.finished_specs(), tuple(walk.frozen), paths)), walk, arrays
 
 
 @boundary

@@ -30,7 +30,7 @@ from liftnn.graph.containers import (
     open_list,
     open_tuple,
 )
-from liftnn.trees import ARRAY_TYPES, is_array, key_of
+from liftnn.trees import ARRAY_TYPES, is_array, key_of, same_tree
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import SIMPLE_TYPES
 from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks
@@ -119,14 +119,41 @@ def _fill_variable(x: Variable[Any], extra: Any, keys: tuple[Any, ...], children
 # --- pytrees, methods, partials and weak references
 
 
+class Incomparable:
+    """The structure of a pytree whose class makes its static part anew each time: equal to itself only.
+
+    Args:
+      treedef: The structure.
+    """
+
+    __slots__ = ("treedef",)
+
+    def __init__(self, treedef: Any):
+        self.treedef = treedef
+
+
 def _open_pytree(x: Any) -> Opened:
     entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
+    if not _is_simple(treedef.node_data()[1]) and not same_tree(treedef, _top(x)):
+        treedef = Incomparable(treedef)
     return treedef, keys, tuple([child for _, child in entries])
 
 
+def _is_simple(static: Any) -> bool:
+    """Whether the static part of a pytree is certainly equal to another one of the same content."""
+    return type(static) in SIMPLE_TYPES or (
+        type(static) is tuple and all(type(x) in SIMPLE_TYPES for x in static)
+    )
+
+
+def _top(x: Any) -> Any:
+    """The structure of a pytree, its children taken as leaves."""
+    return jax.tree.structure(x, is_leaf=lambda y: y is not x)
+
+
 def _build_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
-    return jax.tree.unflatten(extra, children)
+    return jax.tree.unflatten(extra.treedef if isinstance(extra, Incomparable) else extra, children)
 
 
 def _open_method(x: types.MethodType) -> Opened:
@@ -245,7 +272,7 @@ def _refers_to_node(x: weakref.ref[Any]) -> bool:
 
 def _is_registered(x: Any) -> bool:
     """Whether JAX takes `x` apart as a pytree node."""
-    return jax.tree.structure(x, is_leaf=lambda y: y is not x) != _LEAF
+    return _top(x) != _LEAF
 
 
 _LEAF = jax.tree.structure(0)

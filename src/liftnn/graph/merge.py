@@ -11,12 +11,13 @@ from liftnn.graph.description import (
     ARRAY,
     KEEP,
     Description,
+    LeafPaths,
     NodeSpec,
     find_holders,
     keep_leaves,
     static_of,
 )
-from liftnn.graph.kinds import PYTREE, VARIABLE
+from liftnn.graph.kinds import DICT, LIST, PYTREE, VARIABLE
 from liftnn.graph.undo import Former, to_the_end
 from liftnn.trees import Key, is_jax_array
 from liftnn.variables.static import Static
@@ -124,8 +125,35 @@ def build_frozen(
     """Builds frozen nodes into `objects`, in an order in which each finds its children there."""
     for number in order:
         spec = specs[number]
+        if spec.kind is PYTREE:
+            _fill_containers(spec, specs, objects, arrays)
         children = resolve(spec, objects, arrays[number])
         objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
+
+
+def _fill_containers(spec: NodeSpec, specs: Any, objects: Sequence[Any], arrays: Any, known: int = 0) -> None:
+    """Fills the lists and dicts in a pytree before it is built, since its class may look into them.
+
+    Args:
+      spec: The pytree.
+      specs: Node specs by number.
+      objects: Objects by number.
+      arrays: The bare arrays of each node, by number.
+      known: How many objects existed before, which are as they should be.
+    """
+    seen: set[int] = set()
+    stack = [e for e in spec.edges if type(e) is int]
+    while stack:
+        number = stack.pop()
+        if number < known or number in seen or specs[number].kind not in (LIST, DICT):
+            continue
+        seen.add(number)
+        child = specs[number]
+        inner = [e for e in child.edges if type(e) is int]
+        if all(objects[e] is not None for e in inner):
+            filled = resolve(child, objects, arrays[number])
+            child.kind.fill(objects[number], child.extra, child.keys, filled)
+        stack += inner
 
 
 def resolve(
@@ -188,6 +216,7 @@ class Change(NamedTuple):
       changed: Number and spec of each known node that changed.
       new: The specs of the nodes made since, numbered on from `known`.
       frozen: Order in which frozen nodes are built.
+      paths: The path of each leaf of the output.
     """
 
     treedef: Any
@@ -196,6 +225,7 @@ class Change(NamedTuple):
     changed: tuple[tuple[int, NodeSpec], ...]
     new: tuple[NodeSpec, ...]
     frozen: tuple[int, ...]
+    paths: LeafPaths
 
 
 jax.tree_util.register_static(Change)
@@ -286,6 +316,8 @@ def _prepare(
     fills: _Fills = []
     for number in change.frozen:
         spec = specs[number]
+        if spec.kind is PYTREE:
+            _fill_containers(spec, specs, objects, by_node, change.known)
         children = resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))
         objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
     for number, spec in specs.items():
@@ -333,7 +365,7 @@ def set_frozen_arrays(
     for number in find_holders(description.specs, changed.keys()):
         changed[number] = keep_leaves(description.specs[number])
     order = tuple([n for n in description.frozen if n in changed])
-    change = Change(None, (Static(None),), len(objects), tuple(changed.items()), (), order)
+    change = Change(None, (Static(None),), len(objects), tuple(changed.items()), (), order, LeafPaths())
     taken = [
         new[number][key] for number in new for key in description.specs[number].keys if key in new[number]
     ]

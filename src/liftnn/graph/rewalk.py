@@ -10,9 +10,9 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
-from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, NodeKind
+from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
-from liftnn.trees import Key, Path, format_path
+from liftnn.trees import Key, Path, format_path, has_changed
 from liftnn.variables import frames
 from liftnn.variables.static import Snapshot, Static
 from liftnn.variables.variable import Variable
@@ -172,7 +172,9 @@ class Rewalk(Walk):
             return
         old: NodeSpec = self.before.specs[number]
         old_arrays = self.before.arrays[number]
-        spec = NodeSpec(node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges))
+        # of a static part that is made anew each time, nobody can say that it has changed
+        extra = old.extra if isinstance(node.extra, Incomparable) else node.extra
+        spec = NodeSpec(node.kind, node.type, extra, tuple(node.keys), tuple(node.edges))
         self.specs[number] = spec
         must_return = self.returned is not None and self.returned[number] and bool(old_arrays)
         same_arrays = len(old_arrays) == len(node.arrays) and all(map(is_, old_arrays, node.arrays))
@@ -216,5 +218,7 @@ def changed_value(variable: Variable[Any], given: Any) -> bool:
         if given.leaves is None:
             return False
         leaves, treedef = jax.tree.flatten(value)
-        return treedef != given.treedef or not all(map(is_, leaves, given.leaves))
+        if len(leaves) != len(given.leaves) or not all(map(is_, leaves, given.leaves)):
+            return True
+        return has_changed(given.treedef, treedef, lambda: jax.tree.structure(value))
     return True

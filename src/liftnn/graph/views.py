@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, root_paths, static_of
+from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
-from liftnn.trees import Path, format_path
+from liftnn.trees import Path, format_path, same_tree
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.printing import MAX_DEPTH, call, mapping
 from liftnn.variables.static import static_key
@@ -100,7 +100,7 @@ def describe_difference(
 
 def _describe_orders(old: Description, new: Description, name: Callable[[Path], str]) -> list[str]:
     """What differs between two structures that have the same at every path."""
-    if old.treedef != new.treedef:
+    if not same_tree(old.treedef, new.treedef):
         return [f"{old.treedef} -> {new.treedef}"]
     after = {path: new.specs[number].keys for number, (path, *_) in find_all_paths(new).items()}
     pairs = [(path, old.specs[n].keys, after[path]) for n, (path, *_) in find_all_paths(old).items()]
@@ -115,7 +115,7 @@ def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[
     """By path, what stands there: a thing to compare and its text."""
     result = {
         path: _describe_leaf(edge)
-        for path, edge in zip(root_paths(graphdef), graphdef.edges, strict=True)
+        for path, edge in zip(graphdef.paths, graphdef.edges, strict=True)
         if type(edge) is not int
     }
     for number, (path, *others) in find_all_paths(graphdef).items():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import jax
-
 from liftnn.graph.description import KEEP, NodeSpec, first_paths
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Plan
-from liftnn.trees import Path, format_path, key_of
+from liftnn.trees import Path, format_path
 
 
 def specs_after(plan: Plan, change: Change) -> list[NodeSpec]:
@@ -35,9 +33,7 @@ def write_out(spec: NodeSpec, old: NodeSpec) -> NodeSpec:
 
 def output_names(change: Change) -> list[str]:
     """What each leaf of the output is called, such as `the output[0].loss`."""
-    tree = change.treedef.unflatten(range(change.treedef.num_leaves))
-    entries, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [format_path(map(key_of, path), "the output") for path, _ in entries]
+    return [format_path(path, "the output") for path in change.paths]
 
 
 def paths_after(plan: Plan, change: Change) -> dict[int, tuple[str, Path]]:

@@ -9,17 +9,16 @@ from typing import Any, NamedTuple
 
 import jax
 
-from liftnn.graph.description import Description
+from liftnn.graph.description import Description, LeafPaths
 from liftnn.graph.kinds import is_object
 from liftnn.graph.walk import ArgumentWalk
 from liftnn.lifting.capture import find_captured
-from liftnn.lifting.expand import is_foreign
 from liftnn.lifting.guards import NO_GUARDS, Guards
 from liftnn.lifting.pinned import pin
 from liftnn.lifting.result import CAPTURED, name_argument
 from liftnn.trees import Path, is_array, key_of
 from liftnn.variables import frames
-from liftnn.variables.static import Static
+from liftnn.variables.static import Static, is_foreign
 
 
 class StaticArgument:
@@ -103,48 +102,67 @@ def flatten_call(
     Returns:
       The structure, the objects by number, the array leaves and the guards.
     """
-    walk, edges, arrays = ArgumentWalk(), [], []
-    treedefs = [_flatten(walk, args, 0, edges, arrays, leaf_edge, names)]
-    treedefs.append(_flatten(walk, kwargs, 1, edges, arrays, leaf_edge, names))
-    if stored is not None:
-        treedefs.append(_flatten(walk, stored, 2, edges, arrays, leaf_edge, names))
-    roots, guards, shape = (
-        ({}, NO_GUARDS, ()) if functions is None else _walk_captured(walk, list(functions), used)
-    )
-    if roots:
-        if stored is None:
-            treedefs.append(_flatten(walk, ((), {}), 2, edges, arrays, leaf_edge, names))
+    flat = _Flattening(leaf_edge, names)
+    for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
+        flat.add(tree)
+    guards = NO_GUARDS
+    if functions is not None:
+        roots, guards, shape = _walk_captured(flat.walk, list(functions), used)
+        if roots:
+            if stored is None:
+                flat.add(((), {}))
+            flat.add_captured(roots, shape)
+    return Flat(*flat.finish(), guards)
+
+
+class _Flattening:
+    """What has been flattened so far: one tree after the other.
+
+    Args:
+      leaf_edge: See `flatten_call`.
+      names: See `flatten_call`.
+    """
+
+    def __init__(self, leaf_edge: LeafEdge, names: Sequence[str]):
+        self.walk = ArgumentWalk()
+        self._leaf_edge = leaf_edge
+        self._names = names
+        self._edges: list[Any] = []
+        self._arrays: list[Any] = []
+        self._paths: list[Path] = []
+        self._treedefs: list[Any] = []
+
+    def add(self, tree: Any) -> None:
+        """Flattens the next of the trees that the arguments are made of."""
+        position = len(self._treedefs)
+        entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
+        for path, leaf in entries:
+            if type(leaf) is StaticArgument:
+                self._edges.append(Static(leaf.value))
+            elif is_object(leaf) or is_array(leaf):
+                self.walk.root = name_argument((position, *map(key_of, path[:1])), self._names)
+                edge, found = self.walk.visit(leaf, tuple(map(key_of, path[1:])))
+                self._edges.append(edge)
+                self._arrays += found
+            else:
+                self._edges.append(self._leaf_edge(leaf, (position, *map(key_of, path)), self._arrays))
+        self._paths += [(position, *path) for path, _ in entries]
+        self._treedefs.append(treedef)
+
+    def add_captured(self, roots: dict[str, Any], shape: Any) -> None:
+        """Adds captured modules, whose edges are known; what of them is a constant; and how they are held."""
         captured = list(roots.values())
-        edges += [*captured, Static(pin(walk, captured)), Static(Shape(shape))]
-        treedefs += [jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0))), _LEAF, _LEAF]
-    graph = Description(
-        jax.tree_util.treedef_tuple(treedefs), tuple(edges), walk.finished_specs(), tuple(walk.frozen)
-    )
-    return Flat(graph, walk.objects, arrays + [a for found in walk.arrays for a in found], guards)
+        self._edges += [*captured, Static(pin(self.walk, captured)), Static(Shape(shape))]
+        self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
+        held = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
+        self._treedefs += [held, _LEAF, _LEAF]
 
-
-def _flatten(
-    walk: ArgumentWalk,
-    tree: Any,
-    position: int,
-    edges: list[Any],
-    arrays: list[Any],
-    leaf_edge: LeafEdge,
-    names: Sequence[str],
-) -> Any:
-    """Flattens one of the trees that the arguments are made of; gives its structure."""
-    entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
-    for path, leaf in entries:
-        if type(leaf) is StaticArgument:
-            edges.append(Static(leaf.value))
-        elif is_object(leaf) or is_array(leaf):
-            walk.root = name_argument((position, *map(key_of, path[:1])), names)
-            edge, found = walk.visit(leaf, tuple(map(key_of, path[1:])))
-            edges.append(edge)
-            arrays += found
-        else:
-            edges.append(leaf_edge(leaf, (position, *map(key_of, path)), arrays))
-    return treedef
+    def finish(self) -> tuple[Description, list[Any], list[Any]]:
+        """The structure, the objects by number, and the array leaves."""
+        walk = self.walk
+        treedef, paths = jax.tree_util.treedef_tuple(self._treedefs), LeafPaths(self._paths)
+        graph = Description(treedef, tuple(self._edges), walk.finished_specs(), tuple(walk.frozen), paths)
+        return graph, walk.objects, self._arrays + [a for found in walk.arrays for a in found]
 
 
 def _walk_captured(

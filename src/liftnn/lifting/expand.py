@@ -12,7 +12,6 @@ import contextvars
 import functools
 import gc
 import itertools
-import sys
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -31,16 +30,8 @@ from liftnn.lifting.guards import (
     list_entries,
     slot_reader,
 )
+from liftnn.variables.static import is_foreign
 
-_FOREIGN = frozenset(sys.stdlib_module_names) | {
-    "jax",
-    "jaxlib",
-    "numpy",
-    "optax",
-    "flax",
-    "equinox",
-    "liftnn",
-}
 _MOST_IN_ONE = 1_000
 """How many elements of one container are looked at."""
 _MOST_GUARDED = 64
@@ -119,11 +110,6 @@ def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion
     if wrapped is not None:
         return _unguarded("wrapper", (wrapped,))
     return _expand_holder(x, attributes, names, exact)
-
-
-def is_foreign(module: str | None) -> bool:
-    """Whether code of that Python module knows no objects of the user's."""
-    return module is None or module.partition(".")[0] in _FOREIGN
 
 
 def instance_dict(x: Any) -> Mapping[str, Any]:

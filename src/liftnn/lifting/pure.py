@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from liftnn import errors
+from liftnn.graph.description import LeafPaths
 from liftnn.graph.kinds import METHOD, PARTIAL, VARIABLE, classify, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
@@ -15,7 +16,7 @@ from liftnn.lifting.escape import check_static_values
 from liftnn.lifting.result import CAPTURED, Plan, Result
 from liftnn.lifting.unchanged import captured_unchanged
 from liftnn.lifting.values import decode, encode
-from liftnn.trees import Path, is_argument_array, is_array, key_of
+from liftnn.trees import Path, has_changed, is_argument_array, is_array, key_of
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
@@ -134,7 +135,8 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
     """A list or dict of modules that was passed is a copy inside; changing it would be lost."""
     old, old_treedef = before
     new, new_treedef = _argument_leaves(tree)
-    if new_treedef == old_treedef and all(a is b for a, b in zip(new, old, strict=True)):
+    is_same = len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+    if is_same and not has_changed(old_treedef, new_treedef, lambda: _argument_leaves(tree)[1]):
         return
     if any(map(is_object, old)) or any(map(is_object, new)):
         raise errors.StructureError(
@@ -189,6 +191,7 @@ def _close(
         tuple([(number, specs[number]) for number in sorted(walk.changed)]),
         specs[walk.known :],
         tuple(_frozen_order(walk)),
+        LeafPaths(path for path, _ in entries),
     )
     return Result(arrays, new, updates, change), made
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from liftnn.graph.description import ARRAY, Description, find_all_paths, first_paths, root_paths
+from liftnn.graph.description import ARRAY, Description, find_all_paths, first_paths
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, merge_all
 from liftnn.trees import Path, format_path
@@ -124,7 +124,7 @@ class Plan:
     @functools.cached_property
     def leaf_paths(self) -> list[Path]:
         """The path of each leaf of the arguments."""
-        return root_paths(self.graph)
+        return list(self.graph.paths)
 
     @functools.cached_property
     def captured(self) -> dict[int, Path]:
@@ -157,12 +157,12 @@ class Plan:
     def arguments(self) -> tuple[list[Argument], dict[str, Argument]]:
         """The positional and the keyword arguments."""
         args, kwargs = self.graph.treedef.children()[:2]
-        names = list(self.graph.treedef.unflatten(range(self.graph.treedef.num_leaves))[1])
+        _, names = kwargs.node_data()
         start, positional, named = 0, [], {}
         for position, treedef in enumerate(args.children()):
             leaves = range(start, start := start + treedef.num_leaves)
             positional.append(Argument(f"args[{position}]", treedef, leaves))
-        for name, treedef in zip(sorted(names), kwargs.children(), strict=True):
+        for name, treedef in zip(names, kwargs.children(), strict=True):
             leaves = range(start, start := start + treedef.num_leaves)
             named[name] = Argument(f"kwargs[{name!r}]", treedef, leaves)
         return positional, named

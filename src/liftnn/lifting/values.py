@@ -1,31 +1,45 @@
-"""The values of Variables on their way through JAX: leaves that are no arrays travel as static tree nodes."""
+"""The values of Variables on their way through JAX: leaves that are no arrays travel apart, as something static."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from liftnn import errors
 from liftnn.graph.kinds import is_object
-from liftnn.trees import is_argument_array, is_jax_array
+from liftnn.trees import describe_tree, is_argument_array, is_jax_array
 from liftnn.variables.static import Static
 
 
-class Opaque:
-    """A leaf that JAX cannot take, such as a string, as a pytree node without leaves.
+class Encoded:
+    """A value with leaves that JAX cannot take, such as strings, as a pytree node of its arrays.
+
+    The value's own tree is not rebuilt with something else in place of these leaves: a class may check them.
 
     Args:
-      static: The leaf.
+      treedef: The structure of the value.
+      statics: For each leaf the static value, None for an array.
+      arrays: The arrays.
     """
 
-    __slots__ = ("static",)
+    __slots__ = ("arrays", "static")
 
-    def __init__(self, static: Static):
-        self.static = static
+    def __init__(self, treedef: Any, statics: tuple[Static | None, ...], arrays: Sequence[Any]):
+        self.static = treedef, statics
+        self.arrays = arrays
+
+    def merge(self, statics: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+        """Something for each leaf: for static ones from the first, for arrays from the second."""
+        taken = iter(arrays)
+        pairs = zip(self.static[1], statics, strict=True)
+        return [next(taken) if known is None else x for known, x in pairs]
 
 
-jax.tree_util.register_pytree_node(Opaque, lambda x: ((), x.static), lambda static, _: Opaque(static))
+jax.tree_util.register_pytree_node(
+    Encoded, lambda x: (x.arrays, x.static), lambda static, arrays: Encoded(*static, arrays)
+)
 
 
 def encode(value: Any, path: Any) -> Any:
@@ -44,7 +58,7 @@ def encode(value: Any, path: Any) -> Any:
     if is_jax_array(value):
         return value
     if value is None:  # as an update, None stands for a Variable that was not written
-        return Opaque(Static(None))
+        return Encoded(jax.tree.structure(None), (), ())
     leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
     if all(map(is_argument_array, leaves)) and not any(hasattr(type(x), "__graph_node__") for x in leaves):
         return value
@@ -54,23 +68,46 @@ def encode(value: Any, path: Any) -> Any:
                 f"{path()}: the value of a Variable has a {type(x).__name__} in it.",
                 "Make it an attribute of a Module instead; a Variable holds arrays.",
             )
-    return treedef.unflatten([x if is_argument_array(x) else Opaque(Static(x)) for x in leaves])
+    statics = tuple([None if is_argument_array(x) else Static(x) for x in leaves])
+    return Encoded(treedef, statics, [x for x, static in zip(leaves, statics, strict=True) if static is None])
 
 
 def decode(value: Any) -> Any:
     """The inverse of `encode`."""
-    if is_jax_array(value):
+    if not isinstance(value, Encoded):
         return value
-    leaves, treedef = jax.tree.flatten(value, is_leaf=_is_opaque)
-    if not any(map(_is_opaque, leaves)):
-        return value
-    return treedef.unflatten([x.static.value if _is_opaque(x) else x for x in leaves])
+    treedef, statics = value.static
+    return treedef.unflatten(value.merge([None if s is None else s.value for s in statics], value.arrays))
 
 
-def has_opaque(tree: Any) -> bool:
+def has_encoded(tree: Any) -> bool:
     """Whether an encoded value is somewhere in a tree."""
-    return any(map(_is_opaque, jax.tree.leaves(tree, is_leaf=_is_opaque)))
+    return any(map(_is_encoded, jax.tree.leaves(tree, is_leaf=_is_encoded)))
 
 
-def _is_opaque(x: Any) -> bool:
-    return isinstance(x, Opaque)
+def encoded_parts(treedef: Any) -> tuple[Any, Sequence[Static | None]]:
+    """The structure of a value, from that of what `encode` makes of it; and for each leaf its static value, or None."""
+    node = treedef.node_data()
+    return node[1] if node and node[0] is Encoded else (treedef, [None] * treedef.num_leaves)
+
+
+def describe(value: Any, in_words: Callable[[Any], str]) -> str:
+    """An encoded value in words; it is not decoded, so its arrays may be abstract.
+
+    Args:
+      value: The value.
+      in_words: Gives the text for an array.
+
+    Returns:
+      The text.
+    """
+    if not isinstance(value, Encoded):
+        leaves, treedef = jax.tree.flatten(value)
+        return describe_tree(treedef, map(in_words, leaves))
+    treedef, statics = value.static
+    words = value.merge(["" if s is None else repr(s.value) for s in statics], [*map(in_words, value.arrays)])
+    return describe_tree(treedef, words)
+
+
+def _is_encoded(x: Any) -> bool:
+    return isinstance(x, Encoded)

@@ -15,7 +15,7 @@ from liftnn.axes.places import (
     open_result,
     result_places,
 )
-from liftnn.graph.description import KEEP, Description, keep_leaves
+from liftnn.graph.description import KEEP, Description, LeafPaths, keep_leaves
 from liftnn.graph.merge import Change
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.after import full_specs
@@ -103,6 +103,7 @@ def _describe(plan: Plan, one: Change, other: Change) -> list[str]:
             (*plan.graph.edges, *change.edges),
             tuple(full_specs(plan, change)),
             (),
+            LeafPaths([*plan.graph.paths.below(0), *change.paths.below(1)]),
         )
         for change in (one, other)
     )

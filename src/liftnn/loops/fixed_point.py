@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn.axes.places import Place
-from liftnn.graph.description import ARRAY, Description, NodeSpec
+from liftnn.graph.description import ARRAY, Description, LeafPaths, NodeSpec
 from liftnn.graph.kinds import VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.graph.views import describe_difference
@@ -74,10 +74,10 @@ class Match:
         if not self.conflicts:
             return []
         shared = [root for root in self.roots if root.shared]
-        treedef = jax.tree.structure([0] * len(shared))
+        treedef, paths = jax.tree.structure([0] * len(shared)), LeafPaths([(i,) for i in range(len(shared))])
         edges = [self.plan.graph.edges[root.leaf] for root in shared], [root.after for root in shared]
-        before = Description(treedef, tuple(edges[0]), tuple(self.before), ())
-        after = Description(treedef, tuple(edges[1]), tuple(self.after), ())
+        before = Description(treedef, tuple(edges[0]), tuple(self.before), (), paths)
+        after = Description(treedef, tuple(edges[1]), tuple(self.after), (), paths)
 
         def name(path: Path) -> str:
             return format_path(path[1:], self.plan.leaf_names[shared[path[0]].leaf])

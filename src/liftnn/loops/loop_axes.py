@@ -23,6 +23,7 @@ from liftnn.axes.prefix import (
     StateAxes,
     array_prefixes,
     broadcast_over,
+    is_prefix_leaf,
     place_result,
     spread_arguments,
     value_prefixes,
@@ -31,6 +32,7 @@ from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Plan, Result
 from liftnn.loops.fixed_point import Root
+from liftnn.trees import pair_prefix
 
 
 class _CarryType:
@@ -77,7 +79,7 @@ class LoopAxes:
         self.in_axes = in_axes
         self.out_axes = out_axes
         self._given = given
-        self._leaves = without_carry(list(given))
+        self._leaves = list(map(without_carry, given))
         self._spread = spread_arguments(plan, self._leaves)
         shared = Entry(None, "", ())
         for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
@@ -112,8 +114,9 @@ class LoopAxes:
           AliasingError: If a Variable is returned or attached with two different axes.
           ArgumentError: If `out_axes` does not fit the output, or an array has no room for its axis.
         """
-        axes = without_carry(self.out_axes)
-        placement = place_result(self.plan, self._spread, self.values, result, axes, settled=True)
+        placement = place_result(
+            self.plan, self._spread, self.values, result, self.out_axes, settled=True, adapt=without_carry
+        )
         places = result_places(self.plan, result.change)
         pairs = zip(
             (*places.arrays, *places.new, *places.updates),
@@ -176,15 +179,11 @@ class LoopAxes:
             )
 
 
-def without_carry(axes: Any) -> Any:
-    """Axes with None in place of Carry, since a Variable is handed on only if it is written, whichever of the two."""
-
-    def drop(axis: Any) -> Any:
-        if isinstance(axis, StateAxes):
-            return StateAxes([(f, drop(a)) for f, a in axis.pairs])
-        return None if axis is Carry else axis
-
-    return jax.tree.map(drop, axes, is_leaf=lambda x: x is None)
+def without_carry(axis: Prefix) -> Prefix:
+    """An axis with None in place of Carry, since a Variable is carried only if it is written, whichever of the two."""
+    if isinstance(axis, StateAxes):
+        return StateAxes([(f, without_carry(a)) for f, a in axis.pairs])
+    return None if axis is Carry else axis
 
 
 def _has_axis(prefix: Prefix) -> bool:
@@ -195,15 +194,7 @@ def _has_axis(prefix: Prefix) -> bool:
 
 def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
     """The parts of a tree that are carried."""
-    found: list[Any] = []
-
-    def note(axis: Any, part: Any) -> None:
-        if axis is Carry:
-            found.append(jax.tree.structure(part))
-
-    tree = treedef.unflatten([object()] * treedef.num_leaves)
-    jax.tree.map(note, axes, tree, is_leaf=lambda x: x is None)
-    return found
+    return [part for axis, part in pair_prefix(axes, treedef, is_prefix_leaf) if axis is Carry]
 
 
 def _as_tuple(trees: list[Any]) -> list[Any]:

@@ -94,7 +94,8 @@ class FirstStep:
             *renewed,
             *frozen[at:],
         )  # what each step has for itself may hold what they share
-        self.plan = Left(plan, Description(plan.graph.treedef, tuple(edges), tuple(specs), order))
+        left = Description(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
+        self.plan = Left(plan, left)
 
     def followed_by(
         self,

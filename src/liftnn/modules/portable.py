@@ -111,7 +111,7 @@ def by_name(description: Description) -> Description:
 
     specs = [s._replace(edges=tuple(map(edge_by_name, s.edges))) for s in description.specs]
     edges = tuple(map(edge_by_name, description.edges))
-    return type(description)(description.treedef, edges, tuple(specs), description.frozen)
+    return type(description)(description.treedef, edges, tuple(specs), description.frozen, description.paths)
 
 
 def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:

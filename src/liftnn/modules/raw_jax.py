@@ -1,7 +1,8 @@
 """Modules handed to JAX itself: JAX is told how to take one apart only in order to say that it should not.
 
 JAX asks for the parts of an object before it looks at its type, so this is where a message can name the transform of
-liftnn's that would do. `jax.block_until_ready` alone gets the parts: it only waits for the arrays among them.
+liftnn's that would do. `jax.tree.leaves` alone gets the parts, since it only reads them: `jax.block_until_ready` waits
+for the arrays among them, and a class of Equinox looks at what it is given, which may be a Module.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def refuse_in_jax(cls: type) -> None:
 
 @boundary
 def _parts(module: Any) -> tuple[Any, None]:
-    if _waits():
+    if _only_reads():
         walk = Walk()
         walk.visit(module, ())
         return [x.raw_value if isinstance(x, Variable) else None for x in walk.objects] + walk.arrays, None
@@ -41,16 +42,23 @@ def _parts(module: Any) -> tuple[Any, None]:
     )
 
 
-def _waits() -> bool:
-    """Whether it is `jax.block_until_ready` that asks, by way of a function or two for trees."""
+def _only_reads() -> bool:
+    """Whether it is `jax.tree.leaves` that asks, and not for one of JAX's transforms."""
     frame = sys._getframe(1)
-    for _ in range(6):
-        if frame is not None and frame.f_code is _WAIT:
-            return True
-        frame = frame.f_back if frame is not None else None
-    return False
+    for _ in range(4):
+        if frame is None or frame.f_code is _LEAVES[0]:
+            break
+        frame = frame.f_back
+    else:
+        return False
+    while frame is not None and frame.f_code in _LEAVES:
+        frame = frame.f_back
+    if frame is None:
+        return False
+    return frame.f_code is _WAIT or str(frame.f_globals.get("__name__")).partition(".")[0] != "jax"
 
 
+_LEAVES = jax.tree_util.tree_leaves.__code__, jax.tree.leaves.__code__
 _WAIT = getattr(jax.block_until_ready, "__wrapped__", jax.block_until_ready).__code__
 
 

@@ -6,11 +6,14 @@ import dataclasses
 import threading
 from typing import Any
 
+import jax
+
 from liftnn.axes.prefix import Layout, ungroup
 from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Result
-from liftnn.lifting.values import has_opaque
+from liftnn.lifting.values import has_encoded
+from liftnn.trees import same_tree
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Outcomes:
           none; and None so often that the length of all tells the outcome.
         """
         written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
-        plain = all(e is ARRAY for e in result.change.edges) and not has_opaque((result.updates, result.new))
+        plain = all(e is ARRAY for e in result.change.edges) and not has_encoded((result.updates, result.new))
         count = sum(e is ARRAY for e in result.change.edges)
         out: Any = result.arrays[:count]
         if plain:
@@ -80,7 +83,7 @@ class Outcomes:
           The lists, and None so often that their number tells the outcome.
         """
         written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
-        plain = all(e is ARRAY for e in layout.change.edges) and not has_opaque((result.updates, result.new))
+        plain = all(e is ARRAY for e in layout.change.edges) and not has_encoded((result.updates, result.new))
         outcome = Outcome(layout.change, written, 0, len(result.updates), plain, layout)
         return groups, (None,) * self._number_of(outcome)
 
@@ -89,7 +92,7 @@ class Outcomes:
         with self._lock:
             for number, known in enumerate(self._outcomes):
                 # JAX takes {1: x} and {True: x} for equal trees, their texts differ
-                if known == outcome and str(known.change.treedef) == str(outcome.change.treedef):
+                if same_tree(known, outcome) and str(known.change.treedef) == str(outcome.change.treedef):
                     return number
             self._outcomes.append(outcome)
             return len(self._outcomes) - 1
@@ -105,7 +108,7 @@ class Outcomes:
         every: list[Any] = [None] * outcome.n_inputs
         for slot, x in zip(outcome.written, parts, strict=False):
             every[slot] = x
-        leaves = outcome.change.treedef.flatten_up_to(out) if outcome.plain else out
+        leaves = jax.tree.leaves(out) if outcome.plain else out
         arrays = parts[len(outcome.written) : outcome.first_new]
         return Result([*leaves, *arrays], parts[outcome.first_new :], every, outcome.change)
 

@@ -318,6 +318,7 @@ def _close(source: Source, number: int, how: WriteBack) -> None:
 
 def _open_groups(source: Source, how: WriteBack) -> tuple[str, list[str]]:
     """The output and the written values, in a result that comes in one list for each sharding."""
+    assert how.layout is not None
     source.add("g = returned[0]")
     leaves = [f"g[{g}][{i}]" for g, i in how.layout.arrays]
     parts = [f"g[{at[0]}][{at[1]}]" for at in how.layout.updates if at is not None]

@@ -230,17 +230,18 @@ def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
         return (
             ObjectPattern(id(x)) if type(edges[0]) is int and isinstance(x, OBJECTS) else _static(edges[0], x)
         )
-    children, start, parts = treedef.children(), leaves.start, []
+    children, start = treedef.children(), leaves.start
+    parts: list[tuple[Any, range]] = []
     for child in children:
         parts.append((child, range(start, start := start + child.num_leaves)))
     if type(x) in (tuple, list):
         return SequencePattern(
-            type(x), tuple([_make(plan, *part, y) for part, y in zip(parts, x, strict=True)])
+            type(x), tuple([_make(plan, part, own, y) for (part, own), y in zip(parts, x, strict=True)])
         )
     if type(x) is dict:
         keys = tuple(treedef.node_data()[1])
         return DictPattern(
-            keys, tuple([_make(plan, *part, x[k]) for part, k in zip(parts, keys, strict=True)])
+            keys, tuple([_make(plan, part, own, x[k]) for (part, own), k in zip(parts, keys, strict=True)])
         )
     return _make_flattened(plan, leaves, x)
 
@@ -300,7 +301,8 @@ def units_of(plan: Plan) -> list[tuple[Any, str]]:
         if all(plan.graph.edges[i] is ARRAY for i in leaves):
             found.append((treedef, format_path(path, name)))
             continue
-        children, start, parts = treedef.children(), leaves.start, []
+        children, start = treedef.children(), leaves.start
+    parts: list[tuple[Any, range]] = []
         data = treedef.node_data()
         keys = data[1] if data is not None and data[0] is dict else range(len(children))
         for key, child in zip(keys, children, strict=True):

@@ -17,6 +17,7 @@ from liftnn.axes.prefix import (
     distinct,
     group,
     place_result,
+    prefix_leaves,
     spread_arguments,
     value_prefixes,
 )
@@ -25,7 +26,7 @@ from liftnn.lifting.result import Plan, Result
 from liftnn.programs.calling import Division, OtherTreeError, argument_trees
 from liftnn.programs.compact import Outcomes
 from liftnn.programs.donation import deleted_error, find_written, unshare
-from liftnn.trees import are_distinct
+from liftnn.trees import are_distinct, same_tree
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 
@@ -62,6 +63,7 @@ class Program:
         self.divides_arrays = False
         """Whether array leaves are among what it donates, and so are all taken one by one."""
         self._tree, self._units = argument_trees(plan)
+        self._is_tried = False
         self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
@@ -94,7 +96,10 @@ class Program:
         self.divides = self.donates and not whole
         self._call.__signature__ = _DIVIDED if self.divides else _WHOLE
         if self.grouped:
-            given = self._split(*self._shardings) if self.divides else self._pack(*self._shardings)
+            if self.divides:
+                given = self._split(*self._shardings, pack=self._pack_shardings)
+            else:
+                given = self._pack_shardings(*self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
         self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
         self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
@@ -107,15 +112,14 @@ class Program:
         dynamic = [
             a for a in plan.arguments[0] if not any(type(plan.graph.edges[i]) is Static for i in a.leaves)
         ]
-        treedef = jax.tree.structure(tuple([a.treedef.unflatten(a.leaves) for a in dynamic]))
+        treedef = jax.tree_util.treedef_tuple([a.treedef for a in dynamic])
         prefixes = iter(broadcast_over(in_shardings, treedef, "the positional arguments that are not static"))
         for i in itertools.chain(*[a.leaves for a in dynamic]):
             leaves[i] = next(prefixes)
         self._spread = spread_arguments(plan, leaves)
         self._value_shardings: list[Prefix] = value_prefixes(plan, self._spread, [None] * len(plan.variables))
         arrays = array_prefixes(plan, self._spread, leaves, [None] * plan.n_arrays)
-        outputs = jax.tree.leaves(out_shardings, is_leaf=lambda x: not isinstance(x, (tuple, list, dict)))
-        self._choices = distinct([*leaves, *outputs])
+        self._choices = distinct([*leaves, *prefix_leaves(out_shardings)])
         return self._value_shardings, arrays
 
     def _group(self, result: Result) -> Any:
@@ -149,20 +153,40 @@ class Program:
 
     def _pack(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
         """The values, and the arrays in the trees of the arguments."""
-        return values, self._tree.unflatten(arrays)
+        trees = self._tree.unflatten(arrays)
+        if not self._is_tried and not same_tree(jax.tree.structure(trees), self._tree):
+            # a class makes its static part anew each time, so `_unpack` could not tell its trees
+            trees = tuple(arrays)
+            self._tree, self._units = jax.tree.structure(trees), list(range(len(trees)))
+            if not self.is_abstract:
+                self._compile()
+        self._is_tried = True
+        return values, trees
+
+    def _pack_shardings(self, values: Sequence[Prefix], arrays: Sequence[Prefix]) -> tuple[Any, Any]:
+        """The same for shardings: one for a whole argument if it has only one, since its class may check its leaves."""
+        start, trees = 0, list[Any]()
+        for tree in self._tree.children():
+            own = arrays[start : start + tree.num_leaves]
+            trees.append(own[0] if own and own.count(own[0]) == len(own) else tree.unflatten(own))
+            start += tree.num_leaves
+        return values, tuple(trees)
 
     def _unpack(self, values: Sequence[Any], trees: Any) -> tuple[list[Any], list[Any]]:
         """The inverse of `_pack`."""
         arrays, tree = jax.tree.flatten(trees)
-        if tree != self._tree:
+        if not same_tree(tree, self._tree):
             raise OtherTreeError
         return list(values), arrays
 
-    def _split(self, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Any]:
+    def _split(
+        self, values: Sequence[Any], arrays: Sequence[Any], pack: Callable[..., tuple[Any, Any]] | None = None
+    ) -> tuple[Any, Any]:
         """What stands for the donated values and arrays, and what for the others."""
         of_values, of_arrays = self._values.pick, self._arrays.pick
         if not self.divides_arrays:
-            return (of_values[0](values), ()), (of_values[1](values), self._tree.unflatten(arrays))
+            trees = (pack or self._pack)(values, arrays)[1]
+            return (of_values[0](values), ()), (of_values[1](values), trees)
         arrays = tuple(arrays)
         return (of_values[0](values), of_arrays[0](arrays)), (of_values[1](values), of_arrays[1](arrays))
 

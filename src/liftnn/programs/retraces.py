@@ -14,7 +14,7 @@ import jax
 from liftnn import errors
 from liftnn.graph.views import describe_difference
 from liftnn.lifting.result import Plan, name_argument
-from liftnn.trees import is_jax_array
+from liftnn.trees import describe_tree, is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")
 """Every trace after the first is noted here, at level INFO, with its cause."""
@@ -129,7 +129,7 @@ def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
     words = [f"{'weak ' * weak}{dtype}{list(shape)}" for shape, dtype, weak in types]
     if treedef == _LEAF:
         return words[0]
-    return str(treedef.unflatten(words)).replace("'", "")
+    return describe_tree(treedef, words).replace("'", "")
 
 
 _LEAF = jax.tree.structure(0)

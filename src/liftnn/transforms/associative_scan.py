@@ -15,7 +15,7 @@ from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import at_line, boundary
-from liftnn.trees import format_path, is_argument_array, is_array, key_of, list_paths
+from liftnn.trees import format_path, has_changed, is_argument_array, is_array, key_of, list_paths
 from liftnn.variables import frames
 from liftnn.variables.state import State
 
@@ -59,7 +59,12 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
         _check_axis(_named_leaves(state, "elems"), axis)
 
         def combine(a: State, b: State) -> State:
-            out, structure = split(_with_arrays(fn(merge(graphdef, a), merge(graphdef, b))))
+            combined = _with_arrays(fn(merge(graphdef, a), merge(graphdef, b)))
+            out, structure = split(combined)
+            if not has_changed(graphdef.treedef, structure.treedef, lambda: _structure(combined)):
+                structure = GraphDef(
+                    graphdef.treedef, structure.edges, structure.specs, structure.frozen, structure.paths
+                )
             _check_combined(graphdef, structure, a, out)
             return out
 
@@ -86,6 +91,11 @@ def _bind(plan: Plan, pure: PureCall) -> PureCall:
         return result
 
     return call
+
+
+def _structure(tree: Any) -> Any:
+    """The structure of a tree of modules; None of a single one, as in a GraphDef."""
+    return None if is_object(tree) else jax.tree.structure(tree, is_leaf=is_object)
 
 
 def _with_arrays(tree: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn.graph.description import Description, NodeSpec
+from liftnn.graph.description import Description, LeafPaths, NodeSpec
 from liftnn.lifting.result import STORED, Plan, Result
 
 
@@ -29,6 +29,7 @@ class Own:
             graph.edges[: len(leaves)],
             graph.specs[: self.known],
             tuple([number for number in graph.frozen if number < self.known]),
+            LeafPaths(graph.paths[: len(leaves)]),
         )
         self.values = range(sum(number < self.known for number in plan.variables))
         self.arrays = sorted(plan.arrays_of(leaves))

@@ -68,9 +68,7 @@ class CustomRule(Lifted[P, R]):
                 "Make it a positional argument of the function.",
             )
         nondiff = self._nondiff.positions(len(args))
-        return tuple(
-            [jax.tree.map(_mark, x, is_leaf=is_object) if i in nondiff else x for i, x in enumerate(args)]
-        ), {}
+        return tuple([_mark(x) if i in nondiff else x for i, x in enumerate(args)]), {}
 
     def _bind_call(self, plan: Plan, pure: PureCall) -> PureCall:
         """Applies the rule; a subclass says how."""
@@ -128,8 +126,13 @@ def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
     return same(x)
 
 
-def _mark(leaf: Any) -> Any:
-    return leaf if is_object(leaf) or is_array(leaf) else StaticArgument(leaf)
+def _mark(argument: Any) -> Any:
+    """An argument without derivatives, its leaves marked as static that are neither objects nor arrays."""
+    leaves, treedef = jax.tree.flatten(argument, is_leaf=is_object)
+    kept = [is_object(x) or is_array(x) for x in leaves]
+    if all(kept):
+        return argument
+    return treedef.unflatten([x if k else StaticArgument(x) for x, k in zip(leaves, kept, strict=True)])
 
 
 class Signature:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from liftnn.filters import Filter
 from liftnn.lifting.lift import Finish, Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.values import decode
 from liftnn.transforms.configure import keeps_arguments
 from liftnn.variables.state import State
 from liftnn.variables.variable import Variable
@@ -220,21 +222,27 @@ def _fill(picked: Picked, parts: Sequence[Any]) -> list[Any]:
       picked: What was differentiated.
       parts: What stands for each position.
     """
-    filled: list[Any] = []
-    for (argument, _), leaves in zip(
-        picked.arguments, picked.leaves(parts, lambda number, x: x), strict=True
-    ):
+    leaves = picked.leaves(parts, lambda number, x: decode(x))
+    pairs = zip(picked.arguments, leaves, strict=True)
+    return [_rebuild(argument.treedef, each) for (argument, _), each in pairs]
 
-        def fill(x: Any, leaves: list[Any] = leaves) -> Any:
-            """What stands for a leaf; a State among the function's outputs is one too."""
-            if isinstance(x, State):
-                return join({path: fill(y) for path, y in x.flat().items()})
-            value = x.raw_value if isinstance(x, Variable) else x
-            return jax.tree.map(lambda i: leaves[i], value)
 
-        marked = argument.treedef.unflatten(range(len(leaves)))
-        filled.append(jax.tree.map(fill, marked, is_leaf=lambda x: isinstance(x, State)))
-    return filled
+def _rebuild(treedef: Any, leaves: Sequence[Any]) -> Any:
+    """A tree with these leaves, those of a State being continued by the States among them."""
+    tree = treedef.unflatten(leaves)
+    if not _holds_state(treedef):
+        return tree
+    if isinstance(tree, State):
+        return join({p: x.raw_value if isinstance(x, Variable) else x for p, x in tree.flat().items()})
+    taken = iter(leaves)
+    children = [_rebuild(child, list(islice(taken, child.num_leaves))) for child in treedef.children()]
+    return jax.tree.structure(tree, is_leaf=lambda x: x is not tree).unflatten(children)
+
+
+def _holds_state(treedef: Any) -> bool:
+    """Whether a State is somewhere in a tree structure."""
+    node = treedef.node_data()
+    return node is not None and (issubclass(node[0], State) or any(map(_holds_state, treedef.children())))
 
 
 def _check_dtypes(outputs: Picked, out: Sequence[Any]) -> None:

@@ -16,9 +16,9 @@ from liftnn.axes.wrong_axes import find_bad_input
 from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
-from liftnn.lifting.values import decode
+from liftnn.lifting.values import describe
 from liftnn.tracebacks import at_line, boundary
-from liftnn.trees import is_array
+from liftnn.trees import is_array, same_tree
 from liftnn.variables import frames
 from liftnn.variables.type_variables import R
 from liftnn.variables.variable_types import RngCount
@@ -169,11 +169,11 @@ class _Mapped:
 
     def _check_carried(self, slot: int, before: Any, after: Any) -> None:
         """Refuses a shared Variable that does not keep its shape and dtype."""
-        old, new = (jax.tree.map(_describe, x) for x in (before, after))
-        if (jax.tree.leaves(old), jax.tree.structure(old)) != (jax.tree.leaves(new), jax.tree.structure(new)):
+        (old, one), (new, other) = (jax.tree.flatten(x) for x in (before, after))
+        if [_describe(x) for x in old] != [_describe(x) for x in new] or not same_tree(one, other):
             raise errors.StructureError(
-                f"{self._name(slot)} is shared by all elements of this map, and holds {decode(new)} after one of them "
-                f"instead of {decode(old)}.",
+                f"{self._name(slot)} is shared by all elements of this map, and holds {describe(after, _describe)} "
+                f"after one of them instead of {describe(before, _describe)}.",
                 "Write values of the same shape and dtype.",
             )
 

@@ -13,6 +13,7 @@ from liftnn import errors
 from liftnn.axes.axis_metadata import adapt_metadata
 from liftnn.axes.lanes import count_lanes, lane_keys
 from liftnn.axes.places import Place, open_arguments
+from liftnn.axes.prefix import prefix_leaves
 from liftnn.axes.wrong_axes import check_axes, find_bad_input
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall, Purified
@@ -83,8 +84,8 @@ def scan(
       >>> call(jnp.ones(3), layers).shape
       (3,)
     """
-    check_axes("in_axes", without_carry(in_axes))
-    check_axes("out_axes", without_carry(out_axes))
+    check_axes("in_axes", [without_carry(x) for x in prefix_leaves(in_axes)])
+    check_axes("out_axes", [without_carry(x) for x in prefix_leaves(out_axes)])
     lifted: Vmapped[..., Any]
 
     def bind(plan: Plan, pure: Purified) -> PureCall:

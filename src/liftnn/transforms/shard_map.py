@@ -19,6 +19,7 @@ from liftnn.axes.prefix import (
     distinct,
     group,
     place_result,
+    prefix_leaves,
     spread_arguments,
     ungroup,
     value_prefixes,
@@ -138,7 +139,7 @@ class _Bound:
         axes = Axes.of(self.options["mesh"], self.options["axis_names"])
         value_specs, array_specs = self._input_specs(values, arrays)
         in_specs = ([_spec(p) for p in value_specs], [_spec(p) for p in array_specs])
-        choices = distinct([*self.specs, *value_specs, *_leaves(self.out_specs)])
+        choices = distinct([*self.specs, *value_specs, *prefix_leaves(self.out_specs)])
         reached: list[str] = []  # whether the function was called, and whether it returned
 
         def shard(values: list[Any], arrays: list[Any]) -> Result:
@@ -210,10 +211,6 @@ class _Bound:
 def _spec(prefix: Prefix) -> PartitionSpec:
     """The spec to give to JAX; what nothing is said about is replicated."""
     return _WHOLE if prefix is None else prefix
-
-
-def _leaves(specs: Any) -> list[Prefix]:
-    return jax.tree.leaves(specs, is_leaf=lambda x: x is None)
 
 
 def _own_spec(value: Any) -> PartitionSpec:
