@@ -301,8 +301,7 @@ def units_of(plan: Plan) -> list[tuple[Any, str]]:
         if all(plan.graph.edges[i] is ARRAY for i in leaves):
             found.append((treedef, format_path(path, name)))
             continue
-        children, start = treedef.children(), leaves.start
-    parts: list[tuple[Any, range]] = []
+        children, start, parts = treedef.children(), leaves.start, []
         data = treedef.node_data()
         keys = data[1] if data is not None and data[0] is dict else range(len(children))
         for key, child in zip(keys, children, strict=True):
