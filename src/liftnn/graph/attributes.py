@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Attributed:
     """The storage of a Module: its attributes, and what liftnn keeps for it."""
 
-    __slots__ = ("__dict__", "__weakref__", "_exposed", "_owner", "_plans", "_watches")
+    __slots__ = ("__dict__", "__weakref__", "_exposed", "_owner", "_parts", "_plans", "_watches")
     __graph_node__ = True
 
 
@@ -119,4 +119,5 @@ def make_shell(cls: type[T], owner: Any) -> T:
     object.__setattr__(module, "_watches", ())
     object.__setattr__(module, "_plans", ())
     object.__setattr__(module, "_exposed", False)
+    object.__setattr__(module, "_parts", None)
     return module

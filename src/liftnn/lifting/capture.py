@@ -19,8 +19,9 @@ import types
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from liftnn.graph.checks import Elements, is_atom
 from liftnn.lifting.expand import FRESH, Expansion, expand
-from liftnn.lifting.guards import Elements, Guard, Guards, is_atom
+from liftnn.lifting.guards import Guard, Guards
 
 _MOST = 10_000
 """How many objects are looked at: a global may refer to the whole program."""

@@ -17,19 +17,8 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from liftnn.lifting.guards import (
-    ABSENT,
-    ATTRIBUTE,
-    CALLED,
-    CELL,
-    CLASS,
-    ITEM,
-    Elements,
-    Guard,
-    is_atom,
-    list_entries,
-    slot_reader,
-)
+from liftnn.graph.checks import ABSENT, Elements, is_atom, list_entries
+from liftnn.lifting.guards import ATTRIBUTE, CALLED, CELL, CLASS, ITEM, Guard, slot_reader
 from liftnn.variables.static import is_foreign
 
 _MOST_IN_ONE = 1_000

@@ -13,43 +13,11 @@ transform must not change it.
 
 from __future__ import annotations
 
-import collections
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from operator import is_
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-
-class _Absent:
-    """The type of `ABSENT`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-ABSENT = _Absent()
-"""What stands where there is no such key, or in an empty cell."""
-
-ATOMS: set[type] = {str, bytes, int, float, complex, bool, type(None), np.ndarray}
-"""Classes whose instances lead to no module; more are added when they are first seen."""
-_ATOM_BASES = (str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype)
-
-
-def is_atom(x: Any) -> bool:
-    """Whether nothing that `x` could lead to is of interest: a number, a string, an array, None."""
-    cls = type(x)
-    if cls in ATOMS:
-        return True
-    known = issubclass(cls, _ATOM_BASES) or (cls.__module__.startswith("jax") and isinstance(x, jax.Array))
-    if known:
-        ATOMS.add(cls)
-    return known
+from liftnn.graph.checks import ABSENT, ATOMS, Elements
 
 
 class GuardKind(NamedTuple):
@@ -126,65 +94,6 @@ class Guard(NamedTuple):
         """Whether it stands there still."""
         now = self.kind.read(self.holder, self.key)
         return now is self.value or (self.loose and type(now) in ATOMS)
-
-
-class Elements(NamedTuple):
-    """A container and the elements that it had.
-
-    Args:
-      container: The container.
-      iterate: Gives its elements without running code of the user's; of a dict its keys, then its values.
-      kept: The elements, as far as they were looked at.
-      loose: For each whether another atom will do.
-      size: How many elements it had.
-      ordered: Whether the order of a dict matters.
-    """
-
-    container: Any
-    iterate: Callable[[Any], Iterable[Any]]
-    kept: tuple[Any, ...]
-    loose: tuple[bool, ...]
-    size: int
-    ordered: bool = True
-
-    def holds(self) -> bool:
-        """Whether it has the same elements, in the same order."""
-        if len(self.container) != self.size:
-            return False
-        if all(map(is_, self.iterate(self.container), self.kept)):
-            return True
-        pairs = zip(self.iterate(self.container), self.kept, self.loose)  # noqa: B905  # only the first were kept
-        return all(x is y or (loose and type(x) in ATOMS) for x, y, loose in pairs)
-
-    def restore(self) -> None:
-        """Puts the elements back, if they were all looked at, without running code of the user's."""
-        for base, clear, extend in _FILLS:
-            if isinstance(self.container, base) and len(self.kept) in (self.size, 2 * self.size):
-                clear(self.container)
-                extend(self.container, self.kept)
-                return
-
-
-def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
-    """The keys of a dict, then its values."""
-    methods: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
-    return itertools.chain(methods.keys(mapping), methods.values(mapping))
-
-
-def _set_entries(mapping: Any, entries: Sequence[Any]) -> None:
-    methods = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
-    half = len(entries) // 2
-    for key, value in zip(entries[:half], entries[half:], strict=True):
-        methods.__setitem__(mapping, key, value)
-
-
-_FILLS: tuple[tuple[type, Any, Any], ...] = (
-    (list, list.clear, list.extend),
-    (set, set.clear, set.update),
-    (collections.deque, collections.deque.clear, collections.deque.extend),
-    (collections.OrderedDict, collections.OrderedDict.clear, _set_entries),
-    (dict, dict.clear, _set_entries),
-)
 
 
 class Guards:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from liftnn import errors
+from liftnn.graph.checks import ABSENT, Elements
 from liftnn.graph.kinds import KINDS, VARIABLE, NodeKind
-from liftnn.lifting.guards import ABSENT, Elements, Guard, Guards
+from liftnn.lifting.guards import Guard, Guards
 from liftnn.lifting.result import Plan
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -22,6 +21,7 @@ from liftnn.graph.attributes import (
 from liftnn.graph.graphdef import GraphDef, split, state
 from liftnn.graph.kinds import is_object
 from liftnn.modules import pickling, verbs
+from liftnn.modules.parts import has_attribute, set_everywhere
 from liftnn.modules.raw_jax import refuse_in_jax
 from liftnn.modules.variables_view import VariablesView
 from liftnn.tracebacks import boundary, hide_frames
@@ -299,12 +299,13 @@ class Module(Attributed):
           FilterError: If one of the filters is not a filter.
           TraceContextError: If a module belongs to another trace.
         """
-        chosen = to_predicate(filters or ...)
-        missing = set(attributes)
-        for path, module in self.iter_modules():
-            if chosen(path, module):
-                for name in attributes:
-                    if _has_attribute(module, name):
+        if not filters:
+            missing = set_everywhere(self, attributes)
+        else:
+            chosen, missing = to_predicate(filters), set(attributes)
+            for path, module in self.iter_modules():
+                for name in attributes if chosen(path, module) else ():
+                    if has_attribute(module, name):
                         missing.discard(name)
                         if getattr(module, name) is not attributes[name]:
                             setattr(module, name, attributes[name])
@@ -349,11 +350,6 @@ class Module(Attributed):
 
 
 refuse_in_jax(Module)
-
-
-def _has_attribute(module: Module, name: str) -> bool:
-    """Whether a module has an attribute, without asking `__getattr__`, which in an Rngs knows every name."""
-    return inspect.getattr_static(module, name, _ABSENT) is not _ABSENT and hasattr(module, name)
 
 
 def _map(f: Callable[..., Any], *trees: Any) -> Any:

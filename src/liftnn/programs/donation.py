@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +28,15 @@ def find_written(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any]) -
     return [update is not None for update in result.updates]
 
 
-def unshare(given: Any, kept: Any) -> Any:
+def buffer_of(x: Any) -> Any:
+    """The address of an array's buffer, which two arrays may share; of one in several parts its own id."""
+    try:
+        return x.unsafe_buffer_pointer()
+    except Exception:  # it has several parts, or another runtime has no such thing
+        return id(x)
+
+
+def unshare(given: Any, kept: Any, key: Callable[[Any], Any] = id) -> Any:
     """The donated arrays, with copies of those that occur twice or are also among the others.
 
     XLA may reuse a buffer once. An array that two Variables hold, or that is an argument as well, would be gone for
@@ -37,16 +45,17 @@ def unshare(given: Any, kept: Any) -> Any:
     Args:
       given: The donated arrays.
       kept: The others.
+      key: What tells arrays apart. The default is their identity.
 
     Returns:
       The donated arrays, all different.
     """
     leaves, treedef = jax.tree.flatten(given)
-    seen = set(map(id, jax.tree.leaves(kept)))
+    seen = set(map(key, jax.tree.leaves(kept)))
     unshared = []
     for x in leaves:
-        unshared.append(jnp.copy(x) if id(x) in seen else x)
-        seen.add(id(x))
+        unshared.append(jnp.copy(x) if key(x) in seen else x)
+        seen.add(key(x))
     return treedef.unflatten(unshared)
 
 
@@ -76,4 +85,9 @@ def deleted_error(plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> e
 
 
 def _is_deleted(x: Any) -> bool:
-    return isinstance(x, jax.Array) and x.is_deleted()
+    if not isinstance(x, jax.Array):
+        return False
+    try:
+        return x.is_deleted()
+    except jax.errors.ConcretizationTypeError:  # a tracer; what is wrong with it, JAX says
+        return False

@@ -18,20 +18,22 @@ weakly, and the fast path refers to the arguments weakly. So a dead model frees 
 
 from __future__ import annotations
 
+import functools
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 from liftnn.lifting.lift import Call
-from liftnn.programs.checks import Check, Reader, find_checks, find_readers, find_varying
+from liftnn.programs.dependencies import Check, Reader, find_checks, find_readers, find_varying
 from liftnn.programs.generate import MISS, generate
+from liftnn.programs.patrol import Beat, late_error, plan_rounds
 from liftnn.programs.patterns import Patterns, Unmatched
 from liftnn.programs.write_back import Writer
 from liftnn.variables import frames
-from liftnn.variables.watch import start_watch
+from liftnn.variables.watch import Watch, start_watch
 
 
 class FastPath:
@@ -57,6 +59,7 @@ class FastPath:
         self.varying = find_varying(call, varying)
         self.checks: list[Check] = find_checks(call)
         self.readers: list[Reader] = find_readers(call)
+        self.rounds = plan_rounds(call, varying)
         self.array_type = next((type(x) for x in call.values if isinstance(x, jax.Array)), None)
         """The class of JAX's arrays in plain Python."""
         self.key = 0
@@ -67,6 +70,8 @@ class FastPath:
             [x for x in call.objects if hasattr(type(x), "__graph_node__")], since, varying
         )
         self.watch.plan = weakref.ref(self)
+        self.report = functools.partial(_report, self.watch, self.writer.call, self.rounds)
+        """Raises the error for an attribute that was written past `Module.__setattr__`, and ends the fast path."""
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Makes a call in loops.
@@ -104,6 +109,7 @@ class FastPath:
         try:
             return (
                 all(attribute.holds() for attribute in self.varying)
+                and (len(self.rounds) != 1 or all(beat.changed() is None for beat in self.rounds[0]))
                 and all(check.holds() for check in self.checks)
                 and self.guards.hold()
             )
@@ -147,6 +153,11 @@ class FastPath:
         """The number of a Variable; None if it is not, or no longer, here."""
         slot = next((i for i, x in enumerate(self.writer.storages) if x is variable._cell), None)
         return None if slot is None else self.writer.call.plan.variables[slot]
+
+
+def _report(watch: Watch, call: Call, rounds: Sequence[Sequence[Beat]]) -> NoReturn:
+    watch.valid = False
+    raise late_error(call, rounds)
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from liftnn.lifting.lift import Call
 from liftnn.modules.module import Module
-from liftnn.programs.checks import Unseen
+from liftnn.programs.dependencies import Unseen
 from liftnn.programs.fast_path import FastPath
 from liftnn.programs.generate import MISS
 from liftnn.programs.patterns import OBJECTS, Unmatched, follow, make_patterns

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from liftnn.lifting.guards import ABSENT, ATOMS, ITEM, Elements, Guard
+from liftnn.graph.checks import ABSENT, ATOMS, Elements
+from liftnn.lifting.guards import ITEM, Guard
+from liftnn.programs.patrol import Beat, take_turns
 from liftnn.programs.patterns import (
     DictPattern,
     ObjectPattern,
@@ -91,9 +93,12 @@ def generate(path: FastPath) -> Callable[[Any, Any], Any] | None:
         return None
     source.miss_if(f"not {source.name(path.watch)}.valid")
     _check(source)
+    _patrol(source)
     units += [_read(source, reader) for reader in path.readers]
     source.add(f"units = ({''.join(f'{u}, ' for u in units)})")
     source.lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED:", "  return MISS"]
+    if len(path.rounds) > 1:
+        source.add(f"if written: {source.name(path.report)}()")
     _call(source)
     _close(source, number, how)
     return _function(source)
@@ -190,6 +195,41 @@ def _check(source: Source) -> None:
         _check_guard(source, guard)
 
 
+def _patrol(source: Source) -> None:
+    """Compares attributes that may have been written past `Module.__setattr__`."""
+    rounds = source.path.rounds
+    if len(rounds) == 1:
+        for beat in rounds[0]:
+            for condition in _conditions(beat, source.name):
+                source.miss_if(condition)
+    elif rounds:
+        source.add(f"written = {source.name(take_turns([_compare(beats) for beats in rounds]))}()()")
+
+
+def _conditions(beat: Beat, name: Callable[[Any], str]) -> list[str]:
+    """What is true if the attributes of a module are no longer those that they were."""
+    attributes = name(beat.attributes)
+    each = [f"{attributes}[{key!r}] is not {name(x)}" for key, x in beat.kept.items()]
+    return [f"len({attributes}) != {beat.size}", *each]
+
+
+def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
+    """A function that compares some attributes, and says whether one was written."""
+    names: dict[int, tuple[str, Any]] = {}
+
+    def name(x: Any) -> str:
+        return names.setdefault(id(x), (f"k{len(names)}", x))[0]
+
+    conditions = [c for beat in beats for c in _conditions(beat, name)]
+    text = (
+        f"def make({', '.join(n for n, _ in names.values())}):\n  def compare():\n    try:\n"
+        f"      return {' or '.join(conditions)}\n    except KeyError:\n      return True\n  return compare\n"
+    )
+    scope: dict[str, Any] = {}
+    exec(_compile(text), scope)
+    return scope["make"](*[x for _, x in names.values()])
+
+
 def _check_elements(source: Source, check: Elements) -> bool:
     """Checks the elements of a list, or the entries of a dict with strings as keys; whether that can be written out."""
     kind, size, kept = type(check.container), check.size, check.kept
@@ -266,9 +306,7 @@ def _call(source: Source) -> None:
         source.add(f"  returned = {jitted}({_arguments(source, values, every)})")
     source.add(
         "except (TypeError, RetraceNeeded): return MISS",
-        "except Exception as error:",
-        f"  {run}.explain(error, {every}, leaves(units))",
-        "  raise",
+        f"except Exception as error: returned = {run}.recover(error, {every}, leaves(units))",
     )
 
 

@@ -25,7 +25,7 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.programs.calling import Division, OtherTreeError, argument_trees
 from liftnn.programs.compact import Outcomes
-from liftnn.programs.donation import deleted_error, find_written, unshare
+from liftnn.programs.donation import buffer_of, deleted_error, find_written, unshare
 from liftnn.trees import are_distinct, same_tree
 from liftnn.variables import frames
 from liftnn.variables.static import Static
@@ -227,8 +227,27 @@ class Program:
         except frames.RetraceNeeded:
             raise
         except Exception as error:
-            self.explain(error, values, jax.tree.leaves(arrays))
-            raise
+            return self.recover(error, values, jax.tree.leaves(arrays))
+
+    def recover(self, error: Exception, values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+        """Called while an error of the compiled function is handled: makes the call once more, if that can help.
+
+        Args:
+          error: The error.
+          values: The values of the Variables.
+          arrays: The array leaves.
+
+        Returns:
+          What the compiled function returned, if two arrays had one buffer, which cannot be donated twice.
+
+        Raises:
+          Exception: The error, with attribute paths in its text, if nothing helps.
+        """
+        if self.donates and isinstance(error, jax.errors.JaxRuntimeError) and _TWICE in str(error):
+            given, kept = self.divide(values, arrays)
+            return self.jitted(unshare(given, kept, buffer_of), kept)
+        self.explain(error, values, arrays)
+        raise error
 
     def explain(self, error: Exception, values: Sequence[Any], arrays: Sequence[Any]) -> None:
         """Says by attribute paths what an error of JAX's is about.
@@ -295,6 +314,9 @@ class Program:
         """The result in what the compiled function returned."""
         return self.outcomes.expand_groups(returned) if self.grouped else self.outcomes.expand(returned)
 
+
+_TWICE = "donate the same buffer twice"
+"""What the runtime says of two arrays with one buffer, before it has touched any of them."""
 
 # Names that no text of a user's has in it.
 _WHOLE = inspect.signature(lambda liftnn_values, liftnn_arrays: None)

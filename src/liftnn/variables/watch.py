@@ -11,7 +11,7 @@ watch notes the name. A watch that knows the name beforehand stays valid: then i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from liftnn.variables import frames
@@ -26,7 +26,7 @@ class Watch:
 
     __slots__ = ("ended_by", "names", "plan", "valid")
 
-    def __init__(self, names: frozenset[str] = frozenset()) -> None:
+    def __init__(self, names: Container[str] = frozenset()) -> None:
         self.valid = True
         self.names = names
         self.ended_by: set[str] = set()
@@ -52,6 +52,17 @@ changes = _Changes()
 _lock = threading.Lock()
 
 _SIMPLE = frozenset([bool, int, str, type(None)])
+
+
+class _EveryName:
+    """Contains every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERY_NAME = _EveryName()
+"""For a watch that no static attribute ends."""
 
 
 def is_simple(x: Any) -> bool:
@@ -88,7 +99,7 @@ def note_static_change(x: Any, name: str) -> None:
             watch.valid = False
 
 
-def start_watch(objects: Iterable[Any], since: int, names: frozenset[str] = frozenset()) -> Watch:
+def start_watch(objects: Iterable[Any], since: int, names: Container[str] = frozenset()) -> Watch:
     """Watches objects whose structure has just been walked.
 
     Args:

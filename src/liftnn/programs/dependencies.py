@@ -1,75 +1,22 @@
-"""What the fast path checks of objects that cannot notify it of a change: lists, dicts, dataclasses, sets, arrays."""
+"""What a call depends on beside its arguments' structure: objects that cannot notify, constants, varying attributes."""
 
 from __future__ import annotations
 
-import collections
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from liftnn.graph.attributes import attributes_of, is_exposed, open_attributes
+from liftnn.graph.attributes import attributes_of
+from liftnn.graph.checks import ABSENT, Check, check_node
 from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import DICT, LIST, MODULE, PYTREE, VARIABLE
-from liftnn.lifting.guards import ABSENT, Elements, list_entries
 from liftnn.lifting.lift import Call
 from liftnn.lifting.pinned import content_of
 from liftnn.programs.patterns import same_static
-from liftnn.trees import is_array
 from liftnn.variables.static import Snapshot, Static
 from liftnn.variables.watch import is_simple
 
 
 class Unseen(Exception):  # noqa: N818  # not an error: such calls are flattened each time
     """Raised where arguments hold something whose changes could not be seen."""
-
-
-class Check(Protocol):
-    """Something that a call depends on."""
-
-    def holds(self) -> bool:
-        """Whether it is as it was."""
-        ...
-
-
-class Node(NamedTuple):
-    """A node with array leaves, or of a kind that has no elements to compare one by one.
-
-    Args:
-      x: The object.
-      spec: Its spec.
-      kept: Its children; None in place of arrays, which may be replaced by other arrays.
-    """
-
-    x: Any
-    spec: NodeSpec
-    kept: tuple[Any, ...]
-
-    def holds(self) -> bool:
-        """Whether it has the same class, keys and children, and arrays where it had arrays."""
-        if type(self.x) is not self.spec.type:
-            return False
-        extra, keys, children = self.spec.kind.open(self.x)
-        if keys != self.spec.keys or extra != self.spec.extra:
-            return False
-        return all(map(_same, children, self.kept, self.spec.edges))
-
-
-def _same(child: Any, kept: Any, edge: Any) -> bool:
-    return is_array(child) if edge is ARRAY else child is kept
-
-
-class Attributes(NamedTuple):
-    """The attributes of a Module that may be written without notice."""
-
-    x: Any
-    spec: NodeSpec
-    kept: tuple[Any, ...]
-    attributes: dict[str, Any]
-
-    def holds(self) -> bool:
-        """Whether it has the same attributes, and arrays where it had arrays."""
-        if attributes_of(self.x) is not self.attributes:
-            return False
-        _, keys, children = open_attributes(self.x)
-        return keys == self.spec.keys and all(map(_same, children, self.kept, self.spec.edges))
 
 
 class Content(NamedTuple):
@@ -143,30 +90,13 @@ def find_checks(call: Call) -> list[Check]:
         _, keys, children = spec.kind.open(x)
         if len(keys) != len(spec.keys) or len(children) != len(spec.keys):
             raise Unseen  # another thread has changed it since the walk
-        found += _check_node(x, spec, tuple(children))
+        found += check_node(x, spec, tuple(children))
         for key, edge, child in zip(spec.keys, spec.edges, children, strict=True):
             if edge is ARRAY and number in call.plan.captured:
                 found.append(Constant(_reader(x, spec, key, child), child, content_of(child)))
             elif type(edge) is Static and isinstance(edge.key, Snapshot):
                 found.append(Content(child, edge.key))
     return found
-
-
-def _check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]:
-    """The check of one node, if it needs one."""
-    if spec.kind is MODULE:
-        return [Attributes(x, spec, children, attributes_of(x))] if is_exposed(x) else []
-    if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):
-        return []
-    if ARRAY not in spec.edges:
-        size = len(children)
-        if type(x) in (list, collections.deque):
-            return [Elements(x, type(x).__iter__, children, (False,) * size, size)]
-        if type(x) in (dict, collections.OrderedDict):
-            return [Elements(x, list_entries, (*x, *children), (False,) * 2 * size, size)]
-    return [
-        Node(x, spec, tuple([None if e is ARRAY else c for e, c in zip(spec.edges, children, strict=True)]))
-    ]
 
 
 def find_readers(call: Call) -> list[Reader]:

@@ -1,0 +1,120 @@
+"""Finds attributes that were written past `Module.__setattr__`, by `object.__setattr__`, a few in each call.
+
+Nothing in Python notifies of such a write, and to compare all attributes in each call would cost more than the call.
+So the fast path compares some of them, in turn. The attributes of a small model are all compared in each call: then a
+write past `Module.__setattr__` is seen by the next call, like any other. In a larger model it is found a few calls
+later, and is an error, since the calls in between may have used the old value.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from liftnn import errors
+from liftnn.graph.attributes import attributes_of, is_exposed
+from liftnn.graph.checks import ABSENT
+from liftnn.graph.description import ARRAY
+from liftnn.graph.kinds import MODULE
+from liftnn.lifting.lift import Call
+
+_MOST = 12
+"""How many attributes are compared in one call."""
+
+
+class Beat(NamedTuple):
+    """Some attributes of one module.
+
+    Args:
+      number: The module's number.
+      attributes: All its attributes.
+      size: How many there are.
+      kept: Those to compare.
+    """
+
+    number: int
+    attributes: dict[str, Any]
+    size: int
+    kept: dict[str, Any]
+
+    def changed(self) -> str | None:
+        """The name of an attribute that was written, None if none was."""
+        for name, x in self.kept.items():
+            if self.attributes.get(name, ABSENT) is not x:
+                return name
+        return None if len(self.attributes) == self.size else "(one was added or deleted)"
+
+
+def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
+    """The attributes to compare, divided into rounds.
+
+    Args:
+      call: The call.
+      varying: Names of static attributes that are compared in each call anyway.
+
+    Returns:
+      For each round what to compare; the rounds take turns.
+    """
+    beats: list[Beat] = []
+    for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
+        if spec.kind is not MODULE or is_exposed(x):
+            continue
+        attributes, edges = attributes_of(x), dict(zip(spec.keys, spec.edges, strict=True))
+        kept = {
+            name: value
+            for name, value in attributes.items()
+            if name not in varying and edges.get(name, ARRAY) is not ARRAY
+        }
+        names = list(kept)
+        for start in range(0, max(1, len(names)), _MOST):
+            part = {name: kept[name] for name in names[start : start + _MOST]}
+            beats.append(Beat(number, attributes, len(attributes), part))
+    return _divide(beats)
+
+
+def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
+    """Puts as many into each round as are compared in one call."""
+    rounds: list[list[Beat]] = []
+    room = 0
+    for beat in beats:
+        cost = 1 + len(beat.kept)
+        if not rounds or cost > room:
+            rounds.append([])
+            room = _MOST + 1
+        rounds[-1].append(beat)
+        room -= cost
+    return rounds
+
+
+def take_turns(checks: Sequence[Callable[[], bool]]) -> Callable[[], Callable[[], bool]]:
+    """Gives the next check each time that it is called.
+
+    Args:
+      checks: The checks.
+
+    Returns:
+      The function.
+    """
+    return itertools.cycle(checks).__next__
+
+
+def late_error(call: Call, rounds: Sequence[Sequence[Beat]]) -> errors.StructureError:
+    """The error for a write that is found when calls may have missed it.
+
+    Args:
+      call: The call.
+      rounds: What was compared.
+
+    Returns:
+      The error, with the attribute's path.
+    """
+    for beat in itertools.chain(*rounds):
+        name = beat.changed()
+        if name is not None:
+            return errors.StructureError(
+                f"The attribute {name!r} of {call.plan.path_of(beat.number)} was written past Module.__setattr__, by "
+                "object.__setattr__ or the like, and the last calls of this compiled function may not have seen it.",
+                "Use setattr, or vars(module), which liftnn notices.",
+            )
+    raise AssertionError
