@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from tests.fuzz.programs import TOP_LEVEL, Function, Program, Statement, Step
+from tests.fuzz.programs import METHODS, TOP_LEVEL, Function, Program, Statement, Step
 
 MODULES = ("m0", "m1", "m2", "m3")
 HELD = (
@@ -15,6 +15,7 @@ HELD = (
     "box.m",
     "ms[-1]",
     "md['k']",
+    "queue[0]",
     "(late or m0)",
     "(grown or [m1])[-1]",
 )
@@ -32,6 +33,8 @@ READ = (
     "y = y + {r}.d['n']",
     "y = y + (1 if {r}.training else 2)",
     "y = y + {r}.double(y)",
+    "y = y + {r}.buf[0]",
+    "y = y + {r}.v.scale",
     "y = y + sum(q.k for q in {r}.items)",
     "y = y + sum(q.v.value for q in {r}.items[-3:])",
     "y = wrap(y * {r}.v.value)",
@@ -43,6 +46,7 @@ READ_CAPTURED = (
     "y = y + sum(q.k + q.v.value for q in ms)",
     "y = y + sum(q.k + q.w.value for q in md.values())",
     "y = y + next(iter(md.values())).k",
+    "y = y + sum(q.k for q in queue)",
     "y = y + sum(q.k for q in grown)",
     "y = y + (3 if late is None else late.k)",
 )
@@ -68,8 +72,9 @@ SHAPE = (
     "{r}.k = {n}; y = y + {q}.k",
     "{r}.k = ({r}.k + 1) % 5",
     "{r}.d['n'] = {n}",
-    "{r}.v = Param(wrap({r}.v.value + 1))",
-    "{r}.v = Param(wrap(y)); y = y + {q}.v.value",
+    "{r}.v.scale = {n}",
+    "{r}.v = Param(wrap({r}.v.value + 1), scale=3)",
+    "{r}.v = Param(wrap(y), scale=1); y = y + {q}.v.value",
     "{r}.sub = {q}",
     "{r}.sub = Node(y)",
     "{r}.items.append({q})",
@@ -89,7 +94,10 @@ CHANGE = (
     "{m}.w.value = arr({n})",
     "{m}.dv.value = dict(a=arr({n}))",
     "{m}.dv.value['a'] = arr({n})",
-    "{m}.v = Param(arr({n}))",
+    "{m}.v = Param(arr({n}), scale={n})",
+    "{m}.v.scale = {n}",
+    "{m}.buf = np.full(2, {n}.0, np.float32)",
+    "{m}.buf[0] = {n}",
     "{m}.sub = {o}",
     "{m}.items.append({o})",
     "{m}.items[:1] = []",
@@ -112,6 +120,8 @@ CHANGE_HELD = (
     "md['k'] = {m}",
     "md['j'] = {m}",
     "md['k'] = md.pop('k')",
+    "queue[0] = {m}",
+    "queue.append({m})",
     "late = {m}",
     "grown.append({m})",
     "bound = {m}.double",
@@ -144,6 +154,8 @@ class Generator:
         self.random = random.Random(seed)
         self.level = level
         self.count = 0
+        self.holders = level > 1 and self.random.random() < 0.08
+        """Whether functions change lists and dicts that they capture."""
         self.shapes = self.random.choice((0.0, 0.0, 1.0))
         """How often structure changes: where it does, most calls at the top level are errors."""
         self.callable: list[Function] = []
@@ -155,7 +167,11 @@ class Generator:
         for f in functions:
             for outer in self.outer_transforms(f):
                 transforms.append((f"g{len(transforms)}", outer, f.name))
+        if self.level > 0 and self.random.random() < 0.3:
+            transforms.append((f"g{len(transforms)}", "jit", self.random.choice(list(METHODS))))
         steps = tuple(step for _ in range(self.random.randint(3, 6)) for step in self.steps(transforms))
+        if any(outer == "donating_jit" for _, outer, _ in transforms):  # it makes JAX's of numpy's arrays
+            steps = tuple(step for step in steps if ".buf[0] = " not in step.text)
         return Program(self.random.random() < 0.5, graph, functions, tuple(transforms), steps)
 
     # --- the graph
@@ -164,7 +180,7 @@ class Generator:
         pick = self.random.choice
         lines = [f"{m} = Node(arr({i + 1}))" for i, m in enumerate(MODULES)]
         lines += [f"{m}.sub = {pick(MODULES)}" for m in MODULES]
-        lines += ["spare = Node(arr(5)); spare.sub = Node(arr(6))"]
+        lines += ["spare = Node(arr(5))", "spare.sub = Node(arr(6))"]
         lines += [f"{pick(MODULES)}.items.append({pick(MODULES)})" for _ in range(self.random.randint(0, 4))]
         if self.random.random() < 0.4:
             lines.append(f"{pick(MODULES)}.v = {pick(MODULES)}.v")
@@ -173,10 +189,15 @@ class Generator:
         if self.level > 1 and self.random.random() < 0.5:
             lines.append(f"{pick(MODULES)}.act = make_act({pick(MODULES)})")
         lines += [
-            f"trainer = Trainer({pick(MODULES)}); box = types.SimpleNamespace(m={pick(MODULES)})",
-            f"ms = [{pick(MODULES)}]; md = dict(k={pick(MODULES)})",
-            "late = None; grown = []",
-            f"bound = {pick(MODULES)}.double; part = functools.partial(helper, {pick(MODULES)})",
+            f"trainer = Trainer({pick(MODULES)})",
+            f"box = types.SimpleNamespace(m={pick(MODULES)})",
+            f"ms = [{pick(MODULES)}]",
+            f"md = dict(k={pick(MODULES)})",
+            f"queue = collections.deque([{pick(MODULES)}])",
+            "late = None",
+            "grown = []",
+            f"bound = {pick(MODULES)}.double",
+            f"part = functools.partial(helper, {pick(MODULES)})",
         ]
         return tuple(lines)
 
@@ -204,7 +225,7 @@ class Generator:
         if draw < 0.25 and scope.may_fail:
             r, tags = self.reference(scope)
             return Statement(f"if {r}.k > 2: raise Boom", tags | {"fails"})
-        if draw < 0.26 and self.level > 1 and scope.captured:
+        if draw < 0.28 and self.holders and scope.captured:
             return self.fill(HOLDER, scope, {"holder"})
         if draw < 0.48:
             return self.fill(WRITE, scope, {"write"})
@@ -301,7 +322,8 @@ class Generator:
         args = ", ".join([pick(own), pick(own)])
         x = pick(("arr(1)", "arr(1)", "arr(2)", "arr(3)", "arr(2, 5)"))
         found = [Step(f"{name}, {args}, {x}", name)] * self.random.choice((1, 1, 2))
-        return found + [self.change() for _ in range(self.random.choice((0, 1, 1, 2)))]
+        changes = [self.change() for _ in range(self.random.choice((0, 1, 1, 2)))]
+        return [*found, *changes, *found[: self.random.randint(0, 1)]]
 
     def change(self) -> Step:
         pick = self.random.choice

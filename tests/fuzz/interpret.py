@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import functools
@@ -28,6 +29,12 @@ class Trainer:
 
     def __init__(self, model: Any):
         self.model = model
+
+    def run(self, a: Any, b: Any, x: jax.Array) -> Any:
+        self.model.w.value = wrap(self.model.w.value + a.v.value)
+        return wrap(total(x) + self.model.k + self.model.w.value), [self.model]
+
+    __call__ = run
 
     def step(self, y: jax.Array) -> jax.Array:
         return wrap(self.model.v.value + y * self.model.k)
@@ -66,19 +73,24 @@ def node_class(module: type, param: type, stat: type, variable: type) -> type:
 
     class Node(module):
         def __init__(self, value: jax.Array):
-            self.v = param(value)
+            self.v = param(value, scale=1)
             self.w = stat(value + 1)
             self.dv = variable({"a": value + 2})
             self.k = 2
             self.d = {"n": 1}
             self.items = []
             self.arr = value + 3
+            self.buf = np.ones(2, np.float32)
             self.act = twice
             self.training = True
             self.sub = self
 
         def double(self, y: jax.Array) -> jax.Array:
             return wrap(y * 2 + self.k + self.v.value)
+
+        def forward(self, a: Any, b: Any, x: jax.Array) -> Any:
+            self.v.value = wrap(self.v.value + b.k)
+            return wrap(total(x) * self.k + self.v.value + self.sub.w.value), [self, b.v]
 
         def train(self) -> None:
             self.training = True
@@ -91,7 +103,8 @@ def node_class(module: type, param: type, stat: type, variable: type) -> type:
 
 COMMON = {
     **{f.__name__: f for f in (arr, total, wrap, twice, make_act, helper, Boom, Trainer)},
-    **{module.__name__: module for module in (copy, functools, types)},
+    **{module.__name__: module for module in (collections, copy, functools, types)},
+    "np": np,
     "__name__": "program",
 }
 
@@ -236,9 +249,9 @@ class Neutral:
         if isinstance(x, tuple):
             return tuple(self(part) for part in x)
         if id(x) not in self.known:
-            made: Any = [] if isinstance(x, list) else {}
+            made: Any = [] if isinstance(x, (list, collections.deque)) else {}
             self.known[id(x)] = x, made
-            if isinstance(x, list):
+            if isinstance(made, list):
                 made += [self(part) for part in x]
             else:
                 made.update({key: self(part) for key, part in named_parts(x)})
@@ -249,11 +262,8 @@ def named_parts(x: Any) -> list[tuple[Any, Any]]:
     """The names and parts of anything that is no list."""
     if isinstance(x, dict):
         return list(x.items())
-    if isinstance(x, (liftnn.Variable, plain.Variable)):
-        return [
-            ("class", type(x).__name__),
-            ("value", x.raw_value if isinstance(x, liftnn.Variable) else x.value),
-        ]
+    if isinstance(x, liftnn.Variable):
+        return [("class", type(x).__name__), ("value", x.raw_value), *x.get_metadata().items()]
     if isinstance(x, functools.partial):
         return [("partial", x.func.__name__), ("args", x.args)]
     if isinstance(x, types.MethodType):

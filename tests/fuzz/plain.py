@@ -5,6 +5,7 @@ Nothing here knows liftnn. A transform runs its function as Python does, and put
 
 from __future__ import annotations
 
+import collections
 import copy
 import functools
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ Function = Callable[..., tuple[jax.Array, list[Any]]]
 
 
 EMPTY = "what a Variable holds whose value was popped"
+
+
+CONTAINERS = (list, dict, collections.deque)
 
 
 class World:
@@ -32,7 +36,7 @@ class World:
         todo = [*self.made, self.roots()]
         while todo:
             x = todo.pop()
-            if id(x) in seen or not (isinstance(x, (list, dict, tuple)) or hasattr(x, "__dict__")):
+            if id(x) in seen or not (isinstance(x, (*CONTAINERS, tuple)) or hasattr(x, "__dict__")):
                 continue
             seen.add(id(x))
             if isinstance(x, (type, Callable)):
@@ -44,7 +48,7 @@ class World:
         """A function that puts everything back as it is now."""
         saved = []
         for x in self.containers():
-            if isinstance(x, (list, dict)):
+            if isinstance(x, CONTAINERS):
                 saved.append((x, copy.copy(x)))
             elif not isinstance(x, tuple):
                 saved.append((vars(x), dict(vars(x))))
@@ -52,7 +56,7 @@ class World:
         def put_back() -> None:
             for x, content in saved:
                 x.clear()
-                x.extend(content) if isinstance(x, list) else x.update(content)
+                x.update(content) if isinstance(x, dict) else x.extend(content)
 
         return put_back
 
@@ -61,7 +65,7 @@ def parts(x: Any) -> list[Any]:
     """What a container or an object holds."""
     if isinstance(x, dict):
         return list(x.values())
-    return list(x) if isinstance(x, (list, tuple)) else list(vars(x).values())
+    return list(x) if isinstance(x, (*CONTAINERS, tuple)) else list(vars(x).values())
 
 
 class Module:
@@ -80,13 +84,14 @@ class Variable:
 
     world: World
 
-    def __new__(cls, *args: Any) -> Any:
+    def __new__(cls, *args: Any, **metadata: Any) -> Any:
         self = super().__new__(cls)
         cls.world.made.append(self)
         return self
 
-    def __init__(self, value: Any):
+    def __init__(self, value: Any, **metadata: Any):
         self.value = value
+        vars(self).update(metadata)
 
     def __iadd__(self, other: Any) -> Variable:
         self.value = self.value + other

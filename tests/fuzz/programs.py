@@ -56,20 +56,36 @@ class Program:
     steps: tuple[Step, ...]
 
 
-NAMES = ("m0", "m1", "m2", "m3", "spare", "trainer", "box", "ms", "md", "late", "grown", "bound", "part")
+NAMES = (
+    "m0",
+    "m1",
+    "m2",
+    "m3",
+    "spare",
+    "trainer",
+    "box",
+    "ms",
+    "md",
+    "queue",
+    "late",
+    "grown",
+    "bound",
+    "part",
+)
 """What a program binds: modules, and objects that are no modules but hold some."""
 
 
 def write(program: Program) -> str:
     """The source of a program: a generator function that yields the outcome of each step."""
-    scope = [] if program.in_cells else ["global " + ", ".join(NAMES)]
+    names = [name for name in NAMES if any(line.startswith(f"{name} = ") for line in program.graph)]
+    scope = [] if program.in_cells or not names else ["global " + ", ".join(names)]
     lines = [*scope, *program.graph]
     for f in program.functions:
         lines += write_function(f)
     lines += [f"{name} = {transform}({f})" for name, transform, f in program.transforms]
     lines += [
         "def roots():",
-        "    return {" + ", ".join(f"{name!r}: {name}" for name in NAMES) + "}",
+        "    return {" + ", ".join(f"{name!r}: {name}" for name in names) + "}",
         "yield roots",
     ]
     for step in program.steps:
@@ -106,7 +122,9 @@ def tags_of(program: Program, name: str) -> frozenset[str]:
     for transformed, transform, f in program.transforms:
         if transformed == name:
             found.update(TRANSFORMS[transform])
-            look(functions[f])
+            found.update(METHODS.get(f, ()))
+            if f in functions:
+                look(functions[f])
     return frozenset(found)
 
 
@@ -124,6 +142,9 @@ TRANSFORMS: dict[str, frozenset[str]] = {
     "either": frozenset({"branch"}),
 }
 """The transforms of a program, by the names they have in its source; and in what way they are strict."""
+
+METHODS = {name: frozenset({"captured", "write"}) for name in ("trainer", "trainer.run", "m0.forward")}
+"""What can be transformed that no function of the program is: callable objects and methods; and what these do."""
 
 MAY_RAISE: dict[str, frozenset[str]] = {
     "structure of a captured object": frozenset({"captured structure"}),
