@@ -112,7 +112,7 @@ def test_symbolic_shapes_leave_a_dimension_open():
 def predict(tables, model, x, k=1.0):
     model.mode = "eval"
     model.table = tables["a"][0]  # an array, which may be stored
-    return {"y": model(x * tables["b"].w) * k, "new": Affine(2.0)}, model
+    return {"new": Affine(2.0), "y": model(x * tables["b"].w) * k}, model
 
 
 @pytest.mark.parametrize("how", ["partial", "closure"])
