@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from tests.fuzz.programs import METHODS, TOP_LEVEL, Function, Program, Statement, Step
+from tests.fuzz.programs import METHODS, TOP_LEVEL, TRANSFORMS, Function, Program, Statement, Step, write
 
 MODULES = ("m0", "m1", "m2", "m3")
 HELD = (
@@ -170,9 +170,10 @@ class Generator:
         if self.level > 0 and self.random.random() < 0.3:
             transforms.append((f"g{len(transforms)}", "jit", self.random.choice(list(METHODS))))
         steps = tuple(step for _ in range(self.random.randint(3, 6)) for step in self.steps(transforms))
-        if any(outer == "donating_jit" for _, outer, _ in transforms):  # it makes JAX's of numpy's arrays
+        program = Program(self.random.random() < 0.5, graph, functions, tuple(transforms), steps)
+        if "donating_jit" in write(program):  # after which numpy's arrays are JAX's, as documented
             steps = tuple(step for step in steps if ".buf[0] = " not in step.text)
-        return Program(self.random.random() < 0.5, graph, functions, tuple(transforms), steps)
+        return dataclasses.replace(program, steps=steps)
 
     # --- the graph
 
@@ -267,12 +268,8 @@ class Generator:
 
     def nest(self, scope: Scope) -> Statement:
         """A call of a transform, of a function that is made here or of one that was made before."""
-        transform = self.random.choice(
-            ("jit", "remat", "grad", "vmap", "scan_one", "scan", "fori", "repeat_while", "cond", "either")
-        )
-        tags = {"loop"} if transform in ("scan", "fori", "repeat_while") else set()
-        tags |= {"branch"} if transform in ("cond", "either") else set()
-        tags |= {"vmap"} if transform == "vmap" else set()
+        transform = self.random.choice(list(TRANSFORMS))
+        tags = set(TRANSFORMS[transform])
         first, first_tags = self.argument(scope)
         second, second_tags = self.argument(scope)
         tags |= first_tags | second_tags
@@ -308,7 +305,19 @@ class Generator:
     # --- calls and changes
 
     def outer_transforms(self, f: Function) -> list[str]:
-        kinds = ["jit", "jit", "jit", "remat", "grad", "scan_one", "scan", "vmap", "fori", "repeat_while"]
+        kinds = [
+            "jit",
+            "jit",
+            "jit",
+            "remat",
+            "grad",
+            "scan_one",
+            "scan",
+            "vmap",
+            "fori",
+            "repeat_while",
+            "bounded_while",
+        ]
         if self.level > 1:
             kinds.append("donating_jit")
         if not any("fails" in tags for tags in _all_tags(f)):

@@ -132,6 +132,7 @@ def plain_namespace(world: plain.World) -> dict[str, Any]:
         "scan_one",
         "fori",
         "repeat_while",
+        "bounded_while",
         "cond",
         "either",
     )
@@ -168,6 +169,13 @@ class Run:
         except Exception as error:
             return error
 
+    def next(self) -> Any:
+        """Makes the next step; gives what came of a call, or the error of a call or a change."""
+        try:
+            return next(self.steps)
+        except Exception as error:
+            return error
+
 
 @dataclasses.dataclass
 class Verdict:
@@ -189,10 +197,14 @@ def run(program: Program) -> Verdict:
     accepted: list[str] = []
     for i, step in enumerate(program.steps):
         where = f"step {i + 1}: {step.text}"
-        out = next(ours.steps)
-        reasons = may_raise(tags_of(program, step.calls)) if isinstance(out, liftnn.LiftError) else []
+        out = ours.next()
+        reasons = (
+            may_raise(tags_of(program, step.calls))
+            if isinstance(out, liftnn.LiftError) and step.calls
+            else []
+        )
         theirs.skip = bool(reasons)
-        wanted = next(theirs.steps)
+        wanted = theirs.next()
         if reasons:
             accepted += reasons[:1]
             out = None

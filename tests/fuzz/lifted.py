@@ -74,16 +74,21 @@ def fori(f: Function) -> Function:
     return call
 
 
-def repeat_while(f: Function) -> Function:
+def repeat_while(f: Function, max_steps: int | None = None) -> Function:
     def body(carry: Any) -> Any:
         i, a, b, x = carry
         return i + 1, a, b, f(a, b, x)[0]
 
     def call(a: Any, b: Any, x: jax.Array) -> Any:
-        _, a, b, x = liftnn.while_loop(lambda c: c[0] < 2, body, (jnp.int32(0), a, b, jnp.sum(x)))
+        start = (jnp.int32(0), a, b, jnp.sum(x))
+        _, a, b, x = liftnn.while_loop(lambda c: c[0] < 2, body, start, max_steps=max_steps)
         return x, [a, b]
 
     return call
+
+
+def bounded_while(f: Function) -> Function:
+    return repeat_while(f, max_steps=3)
 
 
 def cond(f: Function) -> Function:
@@ -116,6 +121,7 @@ NAMESPACE: dict[str, Any] = {
     "scan_one": scan_one,
     "fori": fori,
     "repeat_while": repeat_while,
+    "bounded_while": bounded_while,
     "cond": cond,
     "either": either,
     "rebuild": rebuild,

@@ -208,7 +208,7 @@ class Transforms:
 
         return self.guarded(call)
 
-    repeat_while = fori
+    repeat_while = bounded_while = fori
 
     def cond(self, f: Function) -> Function:
         return self.guarded(f)

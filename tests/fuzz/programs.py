@@ -138,6 +138,7 @@ TRANSFORMS: dict[str, frozenset[str]] = {
     "scan": frozenset({"loop"}),
     "fori": frozenset({"loop"}),
     "repeat_while": frozenset({"loop"}),
+    "bounded_while": frozenset({"loop"}),
     "cond": frozenset({"branch"}),
     "either": frozenset({"branch"}),
 }
