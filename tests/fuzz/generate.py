@@ -273,6 +273,8 @@ class Generator:
         first, first_tags = self.argument(scope)
         second, second_tags = self.argument(scope)
         tags |= first_tags | second_tags
+        if transform == "donating_jit" and "captured" in first_tags:
+            tags.add("captured structure")  # since all arrays of what is donated are new ones
         nested: tuple[Function, ...] = ()
         calls = ""
         may_call = self.callable and transform != "either" and scope.depth == 0
