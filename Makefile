@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
-	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes and calls (hours)"
+	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs (hours)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
 	@echo "make bench   time liftnn against bare JAX and its peers (options: make bench ARGS=--quick)"
@@ -30,6 +30,7 @@ slow: $(VENV)/.test
 	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
 	  tests/lifting/test_conformance.py $(ARGS)
 	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/programs/test_state_machine.py $(ARGS)
+	LIFTNN_PROGRAMS=20000 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -14,24 +14,27 @@ import numpy as np
 import liftnn
 
 
-def find_difference(a, b, values=True, array_types=True):
+def find_difference(a, b, values=True, array_types=True, tolerance=0.0):
     """Where two object graphs first differ: a path and two texts, or None if there is a one-to-one map between them.
 
     Args:
       a: The one.
       b: The other.
       values: Whether the numbers in arrays have to agree, or only the structure (shapes and dtypes are no structure).
-      array_types: Whether an array of numpy and one of JAX differ.
+      array_types: Whether an array of numpy, one of JAX, and a number in place of one differ.
+      tolerance: By how much numbers in arrays may differ, absolutely and as a share; 0 means not in one bit.
     """
     strict = values and array_types
     there, back = {}, {}
     todo = [(None, a, b)]  # a path is a pair of path and key, so that it takes no copy to make it longer
     while todo:
         path, x, y = todo.pop()
+        if not array_types:
+            x, y = to_array_like(x, y), to_array_like(y, x)
         if type(x) is not type(y) and not (is_array(x) and is_array(y) and not strict):
             return unchain(path), type(x), type(y)
         if is_array(x):
-            if values and not same_array(x, y):
+            if values and not same_array(x, y, tolerance):
                 return unchain(path), x, y
             continue
         parts = open_object(x), open_object(y)
@@ -70,6 +73,11 @@ def is_array(x):
     return isinstance(x, (jax.Array, np.ndarray))
 
 
+def to_array_like(x, other):
+    """A number as an array, if the other one is an array; anything else as it is."""
+    return jax.numpy.asarray(x) if isinstance(x, (bool, int, float, complex)) and is_array(other) else x
+
+
 def open_object(x):
     """Names and children of a compound object, None of anything else."""
     if isinstance(x, liftnn.Variable):
@@ -106,18 +114,43 @@ def is_static(x):
     return open_object(x) is None and not is_array(x)
 
 
-def same_array(x, y):
+def same_array(x, y, tolerance=0.0):
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
     if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
         x, y = jax.random.key_data(x), jax.random.key_data(y)
-    return np.asarray(x).tobytes() == np.asarray(y).tobytes()
+    x, y = np.asarray(x), np.asarray(y)
+    if x.tobytes() == y.tobytes() or not tolerance:
+        return x.tobytes() == y.tobytes()
+    x, y = (a.astype(np.float32) if a.dtype == jax.numpy.bfloat16 else a for a in (x, y))
+    return np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def same_static(x, y):
-    """Interchangeable: equal, of one type, and of one sign if zero."""
+    """Interchangeable: equal, of one type, and of one sign if zero; functions that do the same with the same."""
     if isinstance(x, (float, complex, range, decimal.Decimal)):
         return repr(x) == repr(y)
     if type(x) is weakref.ref and x() is None:
         return y() is None
+    if isinstance(x, types.FunctionType) and x is not y:
+        return x.__code__ == y.__code__ and find_difference(held_by(x), held_by(y)) is None
     return x is y or bool(x == y)
+
+
+def held_by(function):
+    """The defaults and the contents of the cells of a function."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [function.__defaults__, function.__kwdefaults__, cells]
+
+
+def has_tracer(x):
+    """Whether an object graph holds a tracer anywhere."""
+    seen, todo = {}, [x]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, jax.core.Tracer):
+            return True
+        if id(x) not in seen:
+            seen[id(x)] = x
+            todo += [part for _, part in open_object(x) or ()]
+    return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +77,7 @@ def test_what_is_no_filter_is_an_error(x):
         "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters.",
     ):
         filters.to_predicate(x)
-    with pytest.raises(errors.FilterError):
+    with pytest.raises(errors.FilterError, match=f"{re.escape(repr(x))} is not a filter"):
         liftnn.Any(liftnn.Param, x)
 
 

@@ -90,7 +90,7 @@ def test_split_rngs_decorates_methods_and_keeps_the_name():
 def test_split_rngs_restores_when_the_function_raises():
     rngs = liftnn.Rngs(0)
     key = data(rngs.default.key.value)
-    with pytest.raises(KeyError), liftnn.split_rngs(rngs, splits=2):
+    with pytest.raises(KeyError, match="my own"), liftnn.split_rngs(rngs, splits=2):
         raise KeyError("my own")
     assert (data(rngs.default.key.value), int(rngs.default.count)) == (key, 1)
 

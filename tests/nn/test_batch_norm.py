@@ -230,6 +230,6 @@ def test_lanes_of_a_vmap_share_averages_over_a_named_axis(rand, close):
 
 def test_a_vmap_without_a_named_axis_refuses_to_share_averages_and_changes_nothing(rand):
     layer = liftnn.BatchNorm(6, rngs=liftnn.Rngs(0))
-    with pytest.raises(errors.SharedWriteError):
+    with pytest.raises(errors.SharedWriteError, match=r"args\[0\].mean \(a BatchStat\) is shared by all"):
         liftnn.vmap(lambda layer, x: layer(x), in_axes=(None, 0))(layer, rand(2, 4, 6))
     np.testing.assert_array_equal(layer.mean.value, np.zeros(6))

@@ -66,7 +66,7 @@ def test_another_value_of_a_variable_is_logged_with_its_path(log):
     model.layers[0].w.value = jnp.ones((1, 3))
     call(model)
     model.layers[0].w.value = {"a": jnp.ones(2)}
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"unsupported operand .*: 'dict' and 'int'"):
         call(model)
     assert log == [HEAD.format(2) + "args[0].layers[0].w: float32[3] -> float32[1, 3]"]
 

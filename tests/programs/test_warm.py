@@ -279,7 +279,7 @@ def test_a_warm_call_under_a_raw_transform_loses_no_write(raw: Callable[..., Any
     for _ in range(2):
         call(model, X)
     before = model.w.value, model.table
-    with pytest.raises(liftnn.TraceContextError):
+    with pytest.raises(liftnn.TraceContextError, match="this code runs under a raw JAX transform"):
         raw(lambda x: call(model, X if constant else x).sum())(X)
     assert (model.w.value, model.table) == before
 
@@ -290,7 +290,7 @@ def test_modules_that_change_places_are_told_apart() -> None:
     call = liftnn.jit(lambda a, b: a.w.value - b.w.value)
     for a, b in ((one, other), (other, one), (one, one), (X, X), (one, other)):
         if a is X:
-            with pytest.raises(AttributeError):
+            with pytest.raises(AttributeError, match="has no attribute w"):
                 call(a, b)
         else:
             assert call(a, b).tolist() == (a.w.value - b.w.value).tolist()

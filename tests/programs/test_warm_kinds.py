@@ -180,7 +180,7 @@ def test_a_pytree_written_by_a_warm_call_under_a_raw_transform_is_refused(raw):
     for _ in range(2):
         step(model, jnp.float32(1))
     before = model.w.value
-    with pytest.raises(liftnn.TraceContextError):
+    with pytest.raises(liftnn.TraceContextError, match="this code runs under a raw JAX transform"):
         raw(lambda x: step(model, x))(jnp.float32(2))
     assert model.w.value is before
 

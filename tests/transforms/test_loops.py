@@ -242,7 +242,7 @@ def test_an_exception_in_the_body_leaves_everything_as_it_was():
 
 
 def test_a_bound_that_is_no_integer_is_refused_as_by_jax():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="not understood"):
         liftnn.fori_loop(0, "1", lambda i, x: x, 1.0)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="equal types, got int8 and int32"):
         liftnn.fori_loop(jnp.int8(0), jnp.int32(3), lambda i, x: x, 1.0)

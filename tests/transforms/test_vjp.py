@@ -356,5 +356,5 @@ def test_a_filter_that_matches_nothing_at_all_or_in_a_chosen_argument_is_an_erro
         "Correct `wrt`, or leave the argument out of `argnums`.",
     ):
         liftnn.vjp(step, Affine(), X, wrt=liftnn.BatchStat)
-    with pytest.raises(errors.FilterError):
+    with pytest.raises(errors.FilterError, match=r"no floating point Variable of args\[1\] matches OfType"):
         liftnn.vjp(lambda a, b: a(X), Affine(), liftnn.Rngs(0), argnums=(0, 1))

@@ -45,7 +45,11 @@ def test_an_open_frame_owns_what_is_made_in_it():
 
 
 def test_an_exception_closes_the_frame():
-    with pytest.raises(ZeroDivisionError), frames.open_frame("scan"), frames.open_frame("grad"):
+    with (
+        pytest.raises(ZeroDivisionError, match="division"),
+        frames.open_frame("scan"),
+        frames.open_frame("grad"),
+    ):
         1 / 0  # noqa: B018
     assert frames.current_frame() is frames.PLAIN
     assert frames.open_frames == 0

@@ -165,7 +165,7 @@ def test_merge_puts_states_together_and_the_last_wins():
     new = liftnn.State({"z": liftnn.Param(9.0)})
     assert (params | rest | new)["z"] is new["z"]
     assert (new | params)["z"] is params["z"]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"unsupported operand .*: 'State' and 'dict'"):
         params | {"z": 1}
 
 

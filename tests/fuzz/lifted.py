@@ -1,0 +1,132 @@
+"""The transforms of a program of tests/fuzz by liftnn, each with the signature `(module, module, array)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import liftnn
+
+Function = Callable[..., tuple[jax.Array, list[Any]]]
+
+
+def donating_jit(f: Function) -> Function:
+    return liftnn.jit(f, donate_argnums=0)
+
+
+def grad(f: Function) -> Function:
+    both = liftnn.value_and_grad(f, has_aux=True)
+
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        params = param_paths(a)
+        (y, outs), grads = both(a, b, x)
+        found = grads.flat()
+        return y, [*outs, *(found[next(p for p in paths if p in found)].raw_value for paths in params)]
+
+    return call
+
+
+def param_paths(root: Any) -> list[list[tuple[Any, ...]]]:
+    """The paths of each Param that a module reaches, in the order in which a walk meets the Params."""
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    seen: set[int] = set()
+
+    def look(x: Any, path: tuple[Any, ...]) -> None:
+        if isinstance(x, liftnn.Param):
+            found.setdefault(id(x), []).append(path)
+        if id(x) in seen or not isinstance(x, (liftnn.Module, list, dict)):
+            return
+        seen.add(id(x))
+        items = enumerate(x) if isinstance(x, list) else (x if isinstance(x, dict) else vars(x)).items()
+        for key, part in items:
+            look(part, (*path, key))
+
+    look(root, ())
+    return list(found.values())
+
+
+def vmap(f: Function) -> Function:
+    lanes = liftnn.vmap(lambda a, b, x: f(a, b, x)[0], in_axes=(None, None, 0), out_axes=0)
+    return lambda a, b, x: (jnp.sum(lanes(a, b, jnp.sum(x) + jnp.arange(2.0))), [])
+
+
+def scan(f: Function, length: int = 2) -> Function:
+    steps = liftnn.scan(lambda a, b, x: f(a, b, x)[0], in_axes=(None, None, 0), out_axes=0)
+    return lambda a, b, x: (jnp.sum(steps(a, b, jnp.sum(x) + jnp.arange(float(length)))), [])
+
+
+def scan_one(f: Function) -> Function:
+    return scan(f, 1)
+
+
+def fori(f: Function) -> Function:
+    def body(i: Any, carry: Any) -> Any:
+        a, b, x = carry
+        return a, b, f(a, b, x)[0]
+
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        a, b, x = liftnn.fori_loop(0, 2, body, (a, b, jnp.sum(x)))
+        return x, [a, b]
+
+    return call
+
+
+def repeat_while(f: Function, max_steps: int | None = None) -> Function:
+    def body(carry: Any) -> Any:
+        i, a, b, x = carry
+        return i + 1, a, b, f(a, b, x)[0]
+
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        start = (jnp.int32(0), a, b, jnp.sum(x))
+        _, a, b, x = liftnn.while_loop(lambda c: c[0] < 2, body, start, max_steps=max_steps)
+        return x, [a, b]
+
+    return call
+
+
+def bounded_while(f: Function) -> Function:
+    return repeat_while(f, max_steps=3)
+
+
+def cond(f: Function) -> Function:
+    return lambda a, b, x: liftnn.cond(jnp.sum(x) > 3, f, f, a, b, x)
+
+
+def either(f: Function, g: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        branches = [lambda *args: f(*args)[0], lambda *args: g(*args)[0]]
+        return liftnn.cond(jnp.sum(x) > 3, *branches, a, b, x), []
+
+    return call
+
+
+def rebuild(module: Any) -> Any:
+    return liftnn.merge(*liftnn.split(module))
+
+
+def pop(module: Any, kind: type) -> int:
+    return len(liftnn.pop(module, kind).flat())
+
+
+NAMESPACE: dict[str, Any] = {
+    "jit": liftnn.jit,
+    "donating_jit": donating_jit,
+    "remat": liftnn.remat,
+    "grad": grad,
+    "vmap": vmap,
+    "scan": scan,
+    "scan_one": scan_one,
+    "fori": fori,
+    "repeat_while": repeat_while,
+    "bounded_while": bounded_while,
+    "cond": cond,
+    "either": either,
+    "rebuild": rebuild,
+    "pop": pop,
+    "clone": liftnn.clone,
+    "state": lambda module: liftnn.state(module, liftnn.Variable),
+    "update": liftnn.update,
+}
