@@ -17,7 +17,7 @@ from tests.fuzz.interpret import run
 from tests.fuzz.programs import TOP_LEVEL, Program, may_raise, write
 from tests.fuzz.shrink import shrink
 
-PROGRAMS = int(os.environ.get("LIFTNN_PROGRAMS", "120"))
+PROGRAMS = int(os.environ.get("LIFTNN_PROGRAMS", "80"))
 LEVEL = int(os.environ.get("LIFTNN_PROGRAM_LEVEL", TOP_LEVEL))
 SEED = os.environ.get("LIFTNN_PROGRAM_SEED")
 PART = 20
