@@ -13,7 +13,7 @@ from liftnn.graph.kinds import METHOD, PARTIAL, VARIABLE, classify, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.escape import check_static_values
-from liftnn.lifting.result import CAPTURED, Plan, Result
+from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.unchanged import captured_unchanged
 from liftnn.lifting.values import decode, encode
 from liftnn.trees import Path, has_changed, is_argument_array, is_array, key_of
@@ -102,10 +102,11 @@ def purify(
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
-            result, made = _close(out, plan, merged, frame, returned)
+            given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
+            result, made = _close(out, plan, merged, frame, given_away)
             if around is not None:
                 around.leave(result, variables, made)
-                result, _ = _close(out, plan, merged, frame, returned)
+                result, _ = _close(out, plan, merged, frame, given_away)
             if commit:
                 check_static_values(plan, result.change, frame)
             return result
@@ -200,10 +201,8 @@ def _check_captured(walk: Rewalk, plan: Plan, name: str) -> None:
     """Refuses a change of structure of what is captured too: who reads the captured name would see the old one."""
     changed = sorted(walk.altered & plan.captured.keys())
     if changed:
-        number, paths = changed[0], plan.node_paths[changed[0]]
-        captured = next(plan.name(p) for p in paths if p[0] == CAPTURED)
-        others = [plan.name(p) for p in paths if p[0] != CAPTURED]
-        what = f"{others[0] if others else captured} (a {plan.graph.specs[number].type.__name__})"
+        number, captured = changed[0], plan.captured_name(changed[0])
+        what = f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
         raise errors.TraceContextError(
             f"The structure, the metadata or an array leaf of {what} was changed in liftnn.{name}, and the function "
             f"also reaches it through a closure, as {captured}, where the change would not be seen.",

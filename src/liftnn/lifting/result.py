@@ -131,6 +131,13 @@ class Plan:
         """The nodes that the function reaches through what it captures, by number."""
         return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
 
+    def captured_name(self, number: int) -> str:
+        """What the code calls a node that it captures, or the way there from a name in the code."""
+        for leaf, path in enumerate(self.leaf_paths):
+            if path[0] == CAPTURED and number in (below := self.reach([leaf])):
+                return self.name((*path, *below[number]))
+        raise AssertionError
+
     @functools.cached_property
     def argument_roots(self) -> tuple[int, ...]:
         """The nodes that are arguments themselves, or stored in a partial."""

@@ -74,15 +74,7 @@ class Program:
         self._values = Division([number in reached for number in plan.variables], ranks[0])
         self._arrays = Division([i in arrays for i in range(plan.n_arrays)], ranks[1])
 
-        def call(*parts: Any) -> Any:
-            values, arrays = self._join(*parts) if self.divides else self._unpack(*parts)
-            result = pure(values, arrays)
-            result = result._replace(updates=self._values.complete(result.updates, values))
-            return self._group(result) if self.grouped else self.outcomes.compact(result)
-
-        call.__name__ = call.__qualname__ = pure.__name__
-        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
-        self._call, self._options = call, options
+        self._options = options
         self.jitted: Any = None
         self._nested: Any = None
         if not self.is_abstract:
@@ -94,15 +86,30 @@ class Program:
         values, self.divides_arrays = self._values.places[0], bool(self._arrays.places[0])
         whole = values == list(range(len(self.plan.variables))) and not self.divides_arrays
         self.divides = self.donates and not whole
-        self._call.__signature__ = _DIVIDED if self.divides else _WHOLE
         if self.grouped:
             if self.divides:
                 given = self._split(*self._shardings, pack=self._pack_shardings)
             else:
                 given = self._pack_shardings(*self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
-        self.jitted = jax.jit(self._call, donate_argnums=(0,) if self.donates else (), **options)
-        self._nested = jax.jit(self._call, **options) if self.donates else self.jitted
+        self.jitted = jax.jit(self._make_call(True), donate_argnums=(0,) if self.donates else (), **options)
+        # A function of its own: JAX would take the trace of the other one, which returns all that is donated.
+        self._nested = jax.jit(self._make_call(False), **options) if self.donates else self.jitted
+
+    def _make_call(self, gives_away: bool) -> Callable[..., Any]:
+        """What is compiled; `gives_away` says whether what is donated is gone after the call, and so all returned."""
+
+        def call(*parts: Any) -> Any:
+            values, arrays = self._join(*parts) if self.divides else self._unpack(*parts)
+            result = self._pure(values, arrays)
+            if gives_away:
+                result = result._replace(updates=self._values.complete(result.updates, values))
+            return self._group(result) if self.grouped else self.outcomes.compact(result)
+
+        call.__name__ = call.__qualname__ = self._pure.__name__
+        call.__wrapped__ = getattr(self._pure, "__wrapped__", self._pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
+        call.__signature__ = _DIVIDED if self.divides else _WHOLE
+        return call
 
     def _resolve(self, in_shardings: Any, out_shardings: Any) -> tuple[list[Prefix], list[Prefix]]:
         """The shardings of the flat arguments; notes those that the results can have."""
