@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import optax
 import stateful
 import steps
-from measure import Row, Run, Times, environment, median, options, report, take_turns
+from machine import environment
+from measure import Row, Run, Times, median, options, report, take_turns
 from plot import plot_dispatch
 
 import liftnn

@@ -10,15 +10,14 @@ import argparse
 import dataclasses
 import gc
 import json
-import os
 import pathlib
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from typing import Any
+
+from machine import environment, environment_line
 
 Run = Callable[[int], None]
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -156,36 +155,6 @@ def _clock(run: Run, n: int) -> float:
     return time.perf_counter() - start
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the versions, as a report has to state them."""
-    cpu = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        models = [
-            x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")
-        ]
-        cpu = models[0] if models else cpu
-    packages = ("jax", "jaxlib", "optax", "flax", "equinox", "numpy")
-    versions = {name: metadata.version(name) for name in packages if _installed(name)}
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": versions,
-        "load": load,
-    }
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def options(description: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options that every script has.
 
@@ -244,9 +213,10 @@ def report(name: str, rows: Sequence[Row], output: pathlib.Path, started: Mappin
       started: `environment()` from before the measurements.
     """
     text = table(rows)
-    print(f"\n{text}\n", flush=True)
-    output.mkdir(parents=True, exist_ok=True)
     load = {"before": started["load"], "after": environment()["load"]}
-    record = {**started, "load": load, "rows": [{**dataclasses.asdict(row), "met": row.met} for row in rows]}
+    found = {**started, "load": load}
+    print(f"\n{environment_line(found)}\n\n{text}\n", flush=True)
+    output.mkdir(parents=True, exist_ok=True)
+    record = {**found, "rows": [{**dataclasses.asdict(row), "met": row.met} for row in rows]}
     (output / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (output / f"{name}.md").write_text(text + "\n")

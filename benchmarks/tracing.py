@@ -14,7 +14,8 @@ import jax
 import optax
 import steps
 import transformed
-from measure import Row, Run, Times, environment, options, report, take_turns
+from machine import environment
+from measure import Row, Run, Times, options, report, take_turns
 
 import liftnn
 
