@@ -98,12 +98,17 @@ def lifted(depth: int, *, train: bool, donate: bool = False) -> Run:
     return lambda n: repeat(n, step, model, optimizer, x, y)
 
 
-def repeat(n: int, f: Callable[..., Any], *args: Any) -> None:
-    """Calls a function of modules, which change in place."""
+def repeat(n: int, f: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function of modules, which change in place; gives the last output."""
     out = None
     for _ in range(n):
         out = f(*args)
-    jax.block_until_ready(out)
+    return jax.block_until_ready(out)
+
+
+def calls(f: Callable[..., Any], *args: Any) -> Run:
+    """A contender that repeats one call."""
+    return lambda n: repeat(n, f, *args)
 
 
 def flax_jit(depth: int, *, train: bool, donate: bool = False) -> Run:
