@@ -1,4 +1,4 @@
-"""What a warm call costs: liftnn against hand-written `jax.jit`, Flax NNX and Equinox, in one run, taking turns.
+"""What a warm call costs: liftnn against hand-written `jax.jit` and peers, in one run, taking turns.
 
     python benchmarks/dispatch.py [--quick] [--rounds N] [--output FOLDER]
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import contenders
 import jax
 import jax.numpy as jnp
 import optax
@@ -31,14 +32,14 @@ DEPTHS = (2, 16, 128)
 
 def depth_rows(rounds: int) -> Iterator[Row]:
     """Infer and train by depth, with and without donation, against everyone."""
-    for kind, train, donate in (
-        ("infer", False, False),
-        ("train", True, False),
-        ("train, donated", True, True),
+    for kind, train, donate, targets in (
+        ("infer", False, False, (1.08, 0.92, 0.85)),
+        ("train", True, False, (0.97, 0.95, 0.90)),
+        ("train, donated", True, True, (1.10, 1.10, 1.10)),
     ):
-        for depth in DEPTHS:
-            made = {k: make(depth, train=train, donate=donate) for k, make in steps.CONTENDERS.items()}
-            target = None if (kind, depth) == ("infer", 2) else 1.10 if donate else 1.05
+        for depth, target in zip(DEPTHS, targets, strict=True):
+            made = contenders.make(depth, train=train, donate=donate)
+            contenders.check_agreement(made)
             yield row(f"{kind}, depth {depth}", made, rounds, target)
             jax.clear_caches()
 
@@ -223,7 +224,7 @@ def _quantile(samples: list[float], q: float) -> float:
 def main() -> None:
     """Measures, prints and writes."""
     chosen = options(__doc__)
-    started = environment()
+    started = environment(contenders.LEFT_OUT)
     rounds = chosen.rounds
     rows = list(depth_rows(rounds))
     rows.insert(1, small_infer_row(2 * rounds))

@@ -19,7 +19,8 @@ from typing import Any
 
 from machine import environment, environment_line
 
-Run = Callable[[int], None]
+Run = Callable[[int], Any]
+"""Makes as many calls as it is told, and waits for the last one; may give its output."""
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 

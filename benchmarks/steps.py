@@ -217,10 +217,10 @@ def jax_flat(depth: int, *, train: bool, donate: bool = False) -> Run:
 
 
 def threaded(step: Callable[..., Any], state: tuple[Any, ...], *args: Any) -> Run:
-    """A contender whose state goes in and comes out of each call; what follows it in the result is thrown away."""
+    """A contender whose state goes in and comes out of each call; gives what follows it in the last result."""
     kept, size = [state], len(state)
 
-    def run(n: int) -> None:
+    def run(n: int) -> Any:
         state, rest = kept[0], None
         if size == 1:
             (only,) = state
@@ -233,7 +233,7 @@ def threaded(step: Callable[..., Any], state: tuple[Any, ...], *args: Any) -> Ru
                 first, second, rest = step(first, second, *args)
             state = (first, second)
         kept[0] = state
-        jax.block_until_ready(rest)
+        return jax.block_until_ready(rest)
 
     return run
 
