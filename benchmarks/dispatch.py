@@ -19,11 +19,12 @@ import optax
 import stateful
 import steps
 from compare import compare, row, warm_up
-from flips import flip_row
-from forms import captured_rows, form_rows
+from flips import flip_row, flipping_rows
+from forms import captured_rows, form_rows, place_rows
 from machine import environment
 from measure import Row, Run, median, options, report
 from plot import plot_dispatch
+from shardings import sharding_rows
 
 import liftnn
 
@@ -229,6 +230,8 @@ def main() -> None:
     rows = list(depth_rows(rounds))
     rows.insert(1, small_infer_row(2 * rounds))
     rows += form_rows(rounds)
+    rows += place_rows(rounds)
+    rows += sharding_rows(rounds)
     rows += stateful_rows(rounds)
     rows.append(row("train and eval in turn, one model", two_functions(), rounds, 1.15))
     rows.append(row("four models in turn, one function", four_models(), rounds, 1.15))
@@ -237,6 +240,7 @@ def main() -> None:
     rows.append(many_variables_row(rounds, 10_000))
     rows.append(tail_row(2_000 if chosen.quick else 10_000, 3 if chosen.quick else 7))
     rows.append(flip_row(min(rounds, 31)))
+    rows += flipping_rows(rounds)
     report("dispatch", rows, chosen.output, started)
     plot_dispatch(rows, chosen.output / "dispatch.png")
 

@@ -59,6 +59,37 @@ def _wait(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Run:
     return run
 
 
+def place_rows(rounds: int) -> Iterator[Row]:
+    """What liftnn adds where the model of the smallest call is passed in another form than by position."""
+    x, _ = steps.batch()
+    model = steps.STACKS[liftnn](2)
+    infer = steps.functions(liftnn, "liftnn")[0]
+    held, named = (model,), {"model": model}
+    position, keyword = liftnn.jit(infer), liftnn.jit(infer)
+    in_tuple = liftnn.jit(lambda held, x: infer(held[0], x))
+    in_dict = liftnn.jit(lambda held, x: infer(held["model"], x))
+    captured = liftnn.jit(lambda x: infer(model, x))
+    bound = liftnn.jit(model.__call__)
+    static = liftnn.jit(lambda model, x, flag: infer(model, x) if flag else x, static_argnames="flag")
+    # Each call is spelled out, since `f(*args, **kwargs)` would add time of its own to some of them.
+    for name, call in (
+        ("the model in a tuple", lambda: in_tuple(held, x)),
+        ("the model in a dict", lambda: in_dict(named, x)),
+        ("the model by keyword", lambda: keyword(model=model, x=x)),
+        ("the model captured", lambda: captured(x)),
+        ("the model as a bound method", lambda: bound(x)),
+        ("a static argument too", lambda: static(model, x, flag=True)),
+    ):
+        pair = {"liftnn": steps.calls(call), "by position": steps.calls(lambda: position(model, x))}
+        times, retraces = compare(pair, rounds)
+        figure = times.excess("liftnn", "by position", 1e6)
+        title = f"infer, depth 2, {name}, on top of the model by position"
+        microseconds = {
+            name if key == "liftnn" else key: value for key, value in times.microseconds().items()
+        }
+        yield Row(title, figure, 1.5, "us", {}, microseconds, retraces)
+
+
 def captured_rows(rounds: int) -> Iterator[Row]:
     """A step whose model and optimizer come through its closure, over the same step with both as arguments."""
     x, y = steps.batch()
