@@ -108,13 +108,19 @@ class Times:
         return {name: round(statistics.median(x) * 1e6, 3) for name, x in self.seconds.items()}
 
 
-def take_turns(contenders: Mapping[str, Run], rounds: int, slice_seconds: float = 0.004) -> Times:
+def take_turns(
+    contenders: Mapping[str, Run],
+    rounds: int,
+    slice_seconds: float = 0.004,
+    prepare: Callable[[], None] | None = None,
+) -> Times:
     """Times contenders in rounds, in a new order each round.
 
     Args:
       contenders: Functions that make as many calls as they are told, and wait for the last one.
       rounds: How many rounds.
       slice_seconds: How long one contender runs in one round; at least one call.
+      prepare: What is done before each turn and is not timed. The default, None, means nothing.
 
     Returns:
       The times.
@@ -131,6 +137,8 @@ def take_turns(contenders: Mapping[str, Run], rounds: int, slice_seconds: float 
             shuffle(order)
             for name in order:
                 run, n = contenders[name], counts[name]
+                if prepare is not None:
+                    prepare()
                 start = time.perf_counter()
                 run(n)
                 seconds[name].append((time.perf_counter() - start) / n)
