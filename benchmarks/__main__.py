@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+from machine import environment_line
 from measure import options
 
 SCRIPTS = ("dispatch", "tracing", "memory", "eager", "imports", "growth")
@@ -26,11 +27,8 @@ def summary(output: pathlib.Path) -> str:
     ]
     for name in SCRIPTS:
         record = json.loads((output / f"{name}.json").read_text())
-        versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
-        machine = f"{record['cores']} cores of {record['cpu']}, {record['system']}, Python {record['python']}"
-        load = f"load average {record['load']['before']:.1f} before and {record['load']['after']:.1f} after"
         table = (output / f"{name}.md").read_text()
-        parts += [f"## {name}", "", f"{machine}; {versions}; {load}.", "", table]
+        parts += [f"## {name}", "", environment_line(record), "", table]
     return "\n".join(parts)
 
 

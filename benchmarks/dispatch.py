@@ -1,4 +1,4 @@
-"""What a warm call costs: liftnn against hand-written `jax.jit`, Flax NNX and Equinox, in one run, taking turns.
+"""What a warm call costs: liftnn against hand-written `jax.jit` and peers, in one run, taking turns.
 
     python benchmarks/dispatch.py [--quick] [--rounds N] [--output FOLDER]
 
@@ -7,80 +7,40 @@ Ratios are to hand-written `jax.jit` over nested dicts. `train` is `value_and_gr
 
 from __future__ import annotations
 
-import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
+import contenders
 import jax
 import jax.numpy as jnp
 import optax
 import stateful
 import steps
-from measure import Row, Run, Times, environment, median, options, report, take_turns
+from compare import compare, row, warm_up
+from flips import flip_row, flipping_rows
+from forms import captured_rows, form_rows, place_rows
+from machine import environment
+from measure import Row, Run, median, options, report
 from plot import plot_dispatch
+from shardings import sharding_rows
 
 import liftnn
-from liftnn.graph.walk import Walk
 
 DEPTHS = (2, 16, 128)
 
 
-@contextmanager
-def counted() -> Iterator[dict[str, int]]:
-    """Counts what a warm call must not do: graph walks."""
-    found = {"walks": 0}
-    original = Walk.__init__
-
-    def init(self: Walk, *args: Any, **kwargs: Any) -> None:
-        found["walks"] += 1
-        original(self, *args, **kwargs)
-
-    Walk.__init__ = init
-    try:
-        yield found
-    finally:
-        Walk.__init__ = original
-
-
-def warm_up(contenders: dict[str, Run]) -> None:
-    """Compiles; a call more than the first lets structure settle that the first call makes."""
-    for run in contenders.values():
-        run(3)
-
-
-def compare(contenders: dict[str, Run], rounds: int) -> tuple[Times, int]:
-    """Times contenders; also how often liftnn traced or walked after the warm-up."""
-    warm_up(contenders)
-    before = steps.traces.get("liftnn", 0)
-    times = take_turns(contenders, rounds)
-    with counted() as found:
-        contenders["liftnn"](4)
-    return times, steps.traces.get("liftnn", 0) - before + found["walks"]
-
-
-def row(name: str, contenders: dict[str, Run], rounds: int, target: float | None) -> Row:
-    """The row of a comparison whose target is a ratio to hand-written JAX."""
-    times, retraces = compare(contenders, rounds)
-    peers = {peer: times.ratio(peer, "jax").value for peer in contenders if peer not in ("liftnn", "jax")}
-    result = Row(name, times.ratio("liftnn", "jax"), target, "x", peers, times.microseconds(), retraces)
-    result.at_best = times.at_best("liftnn", "jax")
-    print(f"{name}: {result.figure.value:.3f}, at best {result.at_best:.3f}", flush=True)
-    return result
-
-
 def depth_rows(rounds: int) -> Iterator[Row]:
     """Infer and train by depth, with and without donation, against everyone."""
-    for kind, train, donate in (
-        ("infer", False, False),
-        ("train", True, False),
-        ("train, donated", True, True),
+    for kind, train, donate, targets in (
+        ("infer", False, False, (1.08, 0.92, 0.85)),
+        ("train", True, False, (0.97, 0.95, 0.90)),
+        ("train, donated", True, True, (1.10, 1.10, 1.10)),
     ):
-        for depth in DEPTHS:
-            made = {k: make(depth, train=train, donate=donate) for k, make in steps.CONTENDERS.items()}
-            target = None if (kind, depth) == ("infer", 2) else 1.10 if donate else 1.05
+        for depth, target in zip(DEPTHS, targets, strict=True):
+            made = contenders.make(depth, train=train, donate=donate)
+            contenders.check_agreement(made)
             yield row(f"{kind}, depth {depth}", made, rounds, target)
             jax.clear_caches()
 
@@ -91,51 +51,6 @@ def small_infer_row(rounds: int) -> Row:
     times, retraces = compare(pair, rounds)
     figure = times.excess("liftnn", "jax", 1e6)
     return Row("infer, depth 2, on top of JAX", figure, 3.0, "us", {}, times.microseconds(), retraces)
-
-
-def form_rows(rounds: int) -> Iterator[Row]:
-    """The smallest call with its arguments in other forms: what liftnn adds to the same form of call of JAX's."""
-    x, _ = steps.batch()
-    model, params = steps.STACKS[liftnn](2), steps.nested_params(2)
-    infer, hand = steps.functions(liftnn, "liftnn")[0], steps.hand_written("jax")[0]
-
-    def by_dict(f: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda model, batch: f(model, batch["x"])
-
-    def by_flag(f: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda model, x, flag: f(model, x) if flag else x
-
-    batch, static = {"x": x}, {"static_argnames": "flag"}
-    for name, one, other in (
-        (
-            "a batch in a dict",
-            _wait(liftnn.jit(by_dict(infer)), model, batch),
-            _wait(jax.jit(by_dict(hand)), params, batch),
-        ),
-        ("an argument by name", _wait(liftnn.jit(infer), model, x=x), _wait(jax.jit(hand), params, x=x)),
-        (
-            "a static argument",
-            _wait(liftnn.jit(by_flag(infer), **static), model, x, flag=True),
-            _wait(jax.jit(by_flag(hand), **static), params, x, flag=True),
-        ),
-        ("a bound method", _wait(liftnn.jit(model.__call__), x), _wait(jax.jit(hand), params, x)),
-    ):
-        times, retraces = compare({"liftnn": one, "jax": other}, rounds)
-        figure = times.excess("liftnn", "jax", 1e6)
-        title = f"infer, depth 2, {name}, on top of JAX"
-        yield Row(title, figure, None, "us", {}, times.microseconds(), retraces)
-
-
-def _wait(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Run:
-    """Repeats a call, and waits for the last one."""
-
-    def run(n: int) -> None:
-        out = None
-        for _ in range(n):
-            out = f(*args, **kwargs)
-        jax.block_until_ready(out)
-
-    return run
 
 
 def stateful_rows(rounds: int) -> Iterator[Row]:
@@ -249,43 +164,10 @@ def itself_rows(rounds: int) -> Iterator[Row]:
         made: dict[str, Run] = {}
         for label, shape in (("jax", few), ("liftnn", many)):  # here "jax" is the small one
             infer, _ = steps.functions(liftnn, "liftnn")
-            made[label] = functools.partial(_calls, liftnn.jit(infer), (Holders(*shape), jnp.ones(())))
+            made[label] = steps.calls(liftnn.jit(infer), Holders(*shape), jnp.ones(()))
         result = row(name, made, rounds, 1.05)
         result.microseconds = {"few": result.microseconds["jax"], "many": result.microseconds["liftnn"]}
         yield result
-
-
-def _calls(f: Callable[..., Any], args: tuple[Any, ...], n: int) -> None:
-    steps.repeat(n, f, *args)
-
-
-def captured_rows(rounds: int) -> Iterator[Row]:
-    """A step whose model and optimizer come through its closure, over the same step with both as arguments."""
-    x, y = steps.batch()
-    for kind, depths in (("infer", (2, 16)), ("train", (16,))):
-        for depth in depths:
-            made: dict[str, Run] = {}
-            for label in ("jax", "liftnn"):  # here "jax" is the one with arguments
-                infer, train = steps.functions(liftnn, "liftnn")
-                model = steps.STACKS[liftnn](depth)
-                optimizer = liftnn.Optimizer(model, optax.adam(1e-3))
-                modules, arrays = ((model,), (x,)) if kind == "infer" else ((model, optimizer), (x, y))
-                step = infer if kind == "infer" else train
-                if label == "liftnn":
-                    made[label] = functools.partial(_calls, liftnn.jit(_capture(step, modules)), arrays)
-                else:
-                    made[label] = functools.partial(_calls, liftnn.jit(step), (*modules, *arrays))
-            result = row(f"{kind}, depth {depth}, captured over passed", made, rounds, 1.10)
-            result.microseconds = {
-                "passed": result.microseconds["jax"],
-                "captured": result.microseconds["liftnn"],
-            }
-            yield result
-
-
-def _capture(step: Callable[..., Any], modules: tuple[Any, ...]) -> Callable[..., Any]:
-    """The step as a function of its arrays alone."""
-    return lambda *arrays: step(*modules, *arrays)
 
 
 def many_variables_row(rounds: int, size: int) -> Row:
@@ -300,8 +182,8 @@ def many_variables_row(rounds: int, size: int) -> Row:
         return x + 1
 
     made = {
-        "liftnn": functools.partial(_calls, liftnn.jit(first, keep_unused=True), (model, x)),
-        "jax": functools.partial(_calls, jax.jit(lambda arrays, x: x + 1, keep_unused=True), (arrays, x)),
+        "liftnn": steps.calls(liftnn.jit(first, keep_unused=True), model, x),
+        "jax": steps.calls(jax.jit(lambda arrays, x: x + 1, keep_unused=True), arrays, x),
     }
     times, retraces = compare(made, rounds)
     figure = times.excess("liftnn", "jax", 1e6 / size)
@@ -340,43 +222,16 @@ def _quantile(samples: list[float], q: float) -> float:
     return sorted(samples)[int(q * (len(samples) - 1))]
 
 
-def flip_row(rounds: int) -> Row:
-    """`train()` and `eval()` between calls change static attributes: not free, but compiled twice, ever."""
-    model = stateful.make_model(liftnn)
-    x, _ = stateful.batch()
-
-    @liftnn.jit
-    def forward(model: Any, x: jax.Array) -> jax.Array:
-        steps.count("liftnn")
-        out = model(x)
-        liftnn.pop(model, liftnn.Intermediate)
-        return out
-
-    def run(n: int) -> None:
-        out = None
-        for _ in range(n):
-            model.train()
-            forward(model, x)
-            model.eval()
-            out = forward(model, x)
-        jax.block_until_ready(out)
-
-    run(3)
-    before = steps.traces["liftnn"]
-    times = take_turns({"liftnn": run}, rounds)
-    seconds = [s * 1e6 / 2 for s in times.seconds["liftnn"]]
-    retraces = steps.traces["liftnn"] - before
-    return Row("flipping train/eval before each call, a call", median(seconds), None, "us", retraces=retraces)
-
-
 def main() -> None:
     """Measures, prints and writes."""
     chosen = options(__doc__)
-    started = environment()
+    started = environment(contenders.LEFT_OUT)
     rounds = chosen.rounds
     rows = list(depth_rows(rounds))
     rows.insert(1, small_infer_row(2 * rounds))
     rows += form_rows(rounds)
+    rows += place_rows(rounds)
+    rows += sharding_rows(rounds)
     rows += stateful_rows(rounds)
     rows.append(row("train and eval in turn, one model", two_functions(), rounds, 1.15))
     rows.append(row("four models in turn, one function", four_models(), rounds, 1.15))
@@ -385,6 +240,7 @@ def main() -> None:
     rows.append(many_variables_row(rounds, 10_000))
     rows.append(tail_row(2_000 if chosen.quick else 10_000, 3 if chosen.quick else 7))
     rows.append(flip_row(min(rounds, 31)))
+    rows += flipping_rows(rounds)
     report("dispatch", rows, chosen.output, started)
     plot_dispatch(rows, chosen.output / "dispatch.png")
 

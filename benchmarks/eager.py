@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import steps
 from flax import nnx as flax_nnx
-from measure import Row, Run, environment, options, report, take_turns
+from machine import environment
+from measure import Row, Run, options, report, take_turns
 
 import liftnn
 

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import optax
 import steps
-from measure import Figure, Row, environment, options, report
+from machine import environment
+from measure import Figure, Row, options, report
 
 import liftnn
 

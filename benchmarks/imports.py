@@ -13,7 +13,8 @@ import random
 import subprocess
 import sys
 
-from measure import Row, Times, environment, options, report
+from machine import environment
+from measure import Row, Times, options, report
 
 PROGRAM = "{}import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 COLLECTING = {"": "", ", no garbage collected": "import gc; gc.disable(); "}

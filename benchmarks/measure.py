@@ -10,17 +10,17 @@ import argparse
 import dataclasses
 import gc
 import json
-import os
 import pathlib
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
-Run = Callable[[int], None]
+from machine import environment, environment_line
+
+Run = Callable[[int], Any]
+"""Makes as many calls as it is told, and waits for the last one; may give its output."""
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -108,13 +108,19 @@ class Times:
         return {name: round(statistics.median(x) * 1e6, 3) for name, x in self.seconds.items()}
 
 
-def take_turns(contenders: Mapping[str, Run], rounds: int, slice_seconds: float = 0.004) -> Times:
+def take_turns(
+    contenders: Mapping[str, Run],
+    rounds: int,
+    slice_seconds: float = 0.004,
+    prepare: Callable[[], None] | None = None,
+) -> Times:
     """Times contenders in rounds, in a new order each round.
 
     Args:
       contenders: Functions that make as many calls as they are told, and wait for the last one.
       rounds: How many rounds.
       slice_seconds: How long one contender runs in one round; at least one call.
+      prepare: What is done before each turn and is not timed. The default, None, means nothing.
 
     Returns:
       The times.
@@ -131,6 +137,8 @@ def take_turns(contenders: Mapping[str, Run], rounds: int, slice_seconds: float 
             shuffle(order)
             for name in order:
                 run, n = contenders[name], counts[name]
+                if prepare is not None:
+                    prepare()
                 start = time.perf_counter()
                 run(n)
                 seconds[name].append((time.perf_counter() - start) / n)
@@ -154,36 +162,6 @@ def _clock(run: Run, n: int) -> float:
     start = time.perf_counter()
     run(n)
     return time.perf_counter() - start
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions, as a report has to state them."""
-    cpu = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        models = [
-            x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")
-        ]
-        cpu = models[0] if models else cpu
-    packages = ("jax", "jaxlib", "optax", "flax", "equinox", "numpy")
-    versions = {name: metadata.version(name) for name in packages if _installed(name)}
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": versions,
-        "load": load,
-    }
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def options(description: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -244,9 +222,10 @@ def report(name: str, rows: Sequence[Row], output: pathlib.Path, started: Mappin
       started: `environment()` from before the measurements.
     """
     text = table(rows)
-    print(f"\n{text}\n", flush=True)
-    output.mkdir(parents=True, exist_ok=True)
     load = {"before": started["load"], "after": environment()["load"]}
-    record = {**started, "load": load, "rows": [{**dataclasses.asdict(row), "met": row.met} for row in rows]}
+    found = {**started, "load": load}
+    print(f"\n{environment_line(found)}\n\n{text}\n", flush=True)
+    output.mkdir(parents=True, exist_ok=True)
+    record = {**found, "rows": [{**dataclasses.asdict(row), "met": row.met} for row in rows]}
     (output / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (output / f"{name}.md").write_text(text + "\n")

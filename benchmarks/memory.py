@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 import transformed
-from measure import Figure, Row, environment, options, report
+from machine import environment
+from measure import Figure, Row, options, report
 from steps import forward
 
 import liftnn

@@ -17,6 +17,8 @@ COLOURS = {
     "nnx.cached_partial": "#fdae6b",
     "nnx.jit": "#d95f02",
     "eqx.filter_jit": "#1b9e77",
+    "brainstate.jit": "#66a61e",
+    "spx.jit": "#a6761d",
 }
 LABELS = {
     "jax": "jax.jit, nested dicts (= 1)",
@@ -24,6 +26,8 @@ LABELS = {
     "nnx.cached_partial": "Flax nnx.cached_partial",
     "nnx.jit": "Flax nnx.jit",
     "eqx.filter_jit": "Equinox filter_jit",
+    "brainstate.jit": "brainstate jit",
+    "spx.jit": "SpectraX jit",
 }
 
 
@@ -37,7 +41,8 @@ def plot_dispatch(rows: Sequence[Row], path: pathlib.Path) -> None:
     rows = [row for row in rows if len(row.peers) > 2 and "donated" not in row.name]
     mpl.use("Agg")
     figure, axes = plt.subplots(figsize=(9.2, 4.2), dpi=150, layout="constrained")
-    names = [name for name in COLOURS if name != "jax"]
+    shown = {"liftnn", *(peer for row in rows for peer in row.peers)}
+    names = [name for name in COLOURS if name in shown]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
         at, heights = [], []

@@ -98,12 +98,17 @@ def lifted(depth: int, *, train: bool, donate: bool = False) -> Run:
     return lambda n: repeat(n, step, model, optimizer, x, y)
 
 
-def repeat(n: int, f: Callable[..., Any], *args: Any) -> None:
-    """Calls a function of modules, which change in place."""
+def repeat(n: int, f: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function of modules, which change in place; gives the last output."""
     out = None
     for _ in range(n):
         out = f(*args)
-    jax.block_until_ready(out)
+    return jax.block_until_ready(out)
+
+
+def calls(f: Callable[..., Any], *args: Any) -> Run:
+    """A contender that repeats one call."""
+    return lambda n: repeat(n, f, *args)
 
 
 def flax_jit(depth: int, *, train: bool, donate: bool = False) -> Run:
@@ -212,10 +217,10 @@ def jax_flat(depth: int, *, train: bool, donate: bool = False) -> Run:
 
 
 def threaded(step: Callable[..., Any], state: tuple[Any, ...], *args: Any) -> Run:
-    """A contender whose state goes in and comes out of each call; what follows it in the result is thrown away."""
+    """A contender whose state goes in and comes out of each call; gives what follows it in the last result."""
     kept, size = [state], len(state)
 
-    def run(n: int) -> None:
+    def run(n: int) -> Any:
         state, rest = kept[0], None
         if size == 1:
             (only,) = state
@@ -228,7 +233,7 @@ def threaded(step: Callable[..., Any], state: tuple[Any, ...], *args: Any) -> Ru
                 first, second, rest = step(first, second, *args)
             state = (first, second)
         kept[0] = state
-        jax.block_until_ready(rest)
+        return jax.block_until_ready(rest)
 
     return run
 
