@@ -27,6 +27,7 @@ class Attributed:
     __graph_node__ = True
 
 
+del Attributed.__slots__  # the slots stay; who looks for a user's slots in `__slots__` does not find these
 attributes_of = vars(Attributed)["__dict__"].__get__
 """The dictionary of a Module's attributes, without exposing the Module."""
 _replace_attributes = vars(Attributed)["__dict__"].__set__
