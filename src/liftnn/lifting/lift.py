@@ -152,7 +152,8 @@ class Lifted(Bindable[P, R]):
             raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "Pass a callable.")
         opened = [open_function(f, options.name) for f in functions]
         self._functions = [function for function, _, _ in opened]
-        self._first = opened[0][1]
+        self.leading: tuple[Any, ...] = opened[0][1]
+        """The arguments that come before those of a call: the module of a bound method."""
         self._stored = opened[0][2]
         self._bind = bind
         self._options = options
@@ -169,9 +170,19 @@ class Lifted(Bindable[P, R]):
             hide_frames(error)
             raise
 
+    def clear(self, action: Callable[[Any], None]) -> None:
+        """Forgets all bound calls.
+
+        Args:
+          action: Called with each of them.
+        """
+        for _, bound in self._bound.values():
+            action(bound)
+        self._bound.clear()
+
     def carried_functions(self) -> tuple[Any, ...]:
         """The functions, and the arguments that come with them, in which captured modules may be found."""
-        return (*self._functions, *self._first, self._stored)
+        return (*self._functions, *self.leading, self._stored)
 
     def __copy__(self) -> Self:
         return self  # as a function
@@ -215,7 +226,7 @@ class Lifted(Bindable[P, R]):
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
-        args, kwargs = self._arguments((*self._first, *args), kwargs)
+        args, kwargs = self._arguments((*self.leading, *args), kwargs)
         stored = self._stored or ((), {})
         functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
         used = [x for x in (*(r() for r in self._found), *extra) if x is not None]

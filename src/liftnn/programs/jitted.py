@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import jax
 
 from liftnn import errors
 from liftnn.axes.state_sharding import as_prefixes
+from liftnn.lifting.bindable import Bindable
 from liftnn.lifting.lift import Call, Options, commit_to_copies
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -24,9 +26,15 @@ from liftnn.variables import frames
 from liftnn.variables.type_variables import P, R
 from liftnn.variables.watch import changes
 
+Wrap = Callable[[Plan, PureCall, bool], PureCall]
+"""Applies another transform below the compilation; told the arguments, the pure call, and whether the module of a bound
+method comes first."""
 
-class Jitted(WithStatic[P, R]):
+
+class Jitted(Bindable[P, R]):
     """A compiled function: calls it, and gives its stages and counts.
+
+    It has a `WithStatic`, which makes calls in the general way, and `FastPaths`, which make the same calls again.
 
     Args:
       f: The user's function.
@@ -37,6 +45,7 @@ class Jitted(WithStatic[P, R]):
       donate_written: Whether to donate what the call overwrites.
       max_traces: How often the function may be traced.
       transform: What messages call the transform.
+      wrap: Applies another transform below the compilation. The default, None, applies none.
     """
 
     def __init__(
@@ -44,31 +53,32 @@ class Jitted(WithStatic[P, R]):
         f: Callable[..., Any],
         static: Any,
         donate: Any,
-        shardings: Any,
-        options: dict[str, Any],
+        shardings: Any = (None, None),
+        options: Mapping[str, Any] | None = None,
         donate_written: bool = False,
         max_traces: int | None = None,
         transform: str = "jit",
+        wrap: Wrap | None = None,
     ):
         lift_options = Options(transform, static_leaves=False, returned=self._returned)
-        super().__init__(f, self._bind_call, lift_options, *static)
+        self._lifted: WithStatic[P, R] = WithStatic(f, self._bind_call, lift_options, *static)
+        functools.update_wrapper(self, f, updated=())
         self._traces = Traces(
             f"liftnn.{transform} of {getattr(self, '__qualname__', 'a function')}", max_traces
         )
-        self._donate = select(self._called, donate[0], donate[1], "donate")
-        both = set(self._static.nums) & set(self._donate.nums) or set(self._static.names) & set(
-            self._donate.names
-        )
+        self._donate = select(self._lifted.called, donate[0], donate[1], "donate")
+        both = self._lifted.static.common(self._donate)
         if both:
             raise errors.ArgumentError(
-                f"Arguments cannot be both static and donated: {', '.join(map(repr, sorted(both)))}.",
+                f"Arguments cannot be both static and donated: {', '.join(map(repr, both))}.",
                 "Leave them out of one of the two.",
             )
         self._donate_written = donate_written
         self._shardings = tuple(map(as_prefixes, shardings))
-        self._jit_options = options
+        self._jit_options = dict(options or {})
+        self._wrap = wrap
         self.plans = FastPaths()
-        self._leading = tuple(self._first)
+        self._leading = self._lifted.leading
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the compiled function."""
@@ -91,19 +101,19 @@ class Jitted(WithStatic[P, R]):
     def _slow_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that the last fast path for its first argument cannot make."""
         if not frames.is_plain():
-            return super().__call__(*args[len(self._leading) :], **kwargs)
+            return self._lifted(*args[len(self._leading) :], **kwargs)
         out = self.plans.call(args, kwargs)
         return self._first_call(args, kwargs) if out is MISS else out
 
     def _first_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that no fast path can make: flattens the arguments and makes one."""
         since = changes.count
-        call, returned = self._run(
+        call, returned = self._lifted._run(
             args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.values, call.arrays)
         )
         path = self.plans.add(call, args, kwargs, since)
         if path is None:
-            return self._close(call, call.bound.result(returned))
+            return self._lifted._close(call, call.bound.result(returned))
         out = path.writer.close(returned)
         self.plans.settle(path)
         return out
@@ -122,7 +132,9 @@ class Jitted(WithStatic[P, R]):
         Raises:
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
-        call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
+        call, traced = self._lifted._run(
+            args, kwargs, lambda call: call.bound.trace(call.values, call.arrays)
+        )
         return Traced(self, call, traced)
 
     @boundary
@@ -156,33 +168,36 @@ class Jitted(WithStatic[P, R]):
         Raises:
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
-        call, result = self._run(
+        call, result = self._lifted._run(
             args, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
         )
         return self.output_of(call, result)
 
     def clear_cache(self) -> None:
         """Forgets all compiled programs."""
-        for _, bound in self._bound.values():
-            bound.clear_cache()
-        self._bound.clear()
+        self._lifted.clear(lambda bound: bound.clear_cache())
         self.plans.clear()
+
+    def carried_functions(self) -> tuple[Any, ...]:
+        """The functions in which captured modules may be found; see `Lifted`."""
+        return self._lifted.carried_functions()
+
+    def __copy__(self) -> Self:
+        return self  # as a function
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return repr(self._lifted)
+
+    def commit(self, call: Call, result: Result) -> Any:
+        """Puts the result of a call into the objects and gives the output."""
+        return self._lifted._close(call, result)
 
     def output_of(self, call: Call, result: Result) -> Any:
         """The output of a result that must not touch the arguments."""
         return commit_to_copies(call, result)
-
-    def open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Splits arguments that come without the static ones, which are those of another call."""
-        count = len(like.static[0])
-        if not self._static or len(args) + len(self._first) == count:
-            return self._open(args, {**like.static[1], **kwargs})
-        rest = iter((*self._first, *args))
-        try:
-            full = [next(rest) if x is None else x.value for x in like.static[0]]
-        except StopIteration:
-            full = list(args)
-        return self._open(tuple(full[len(self._first) :]), {**like.static[1], **kwargs})
 
     def _donated_leaves(self, plan: Plan) -> list[int]:
         """The leaves of the donated arguments."""
@@ -203,6 +218,8 @@ class Jitted(WithStatic[P, R]):
         return self._traces.count
 
     def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
+        if self._wrap is not None:
+            pure = self._wrap(plan, pure, bool(self._leading))
         traces = self._traces  # not `self`: a model keeps its programs, and must not keep the function itself
 
         def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
@@ -215,7 +232,7 @@ class Jitted(WithStatic[P, R]):
             traces.end(trace)
             return result
 
-        counted.__wrapped__ = self._functions[0]  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
+        counted.__wrapped__ = self._lifted._functions[0]  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
         counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)

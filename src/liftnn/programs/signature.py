@@ -26,6 +26,10 @@ class Selected(NamedTuple):
         """The positions among `count` positional arguments that were passed."""
         return {n for n in self.nums if 0 <= n < count} | {n + count for n in self.nums if -count <= n < 0}
 
+    def common(self, other: Selected) -> list[Any]:
+        """The positions and names that two selections have in common."""
+        return [*sorted({*self.nums} & {*other.nums}), *sorted({*self.names} & {*other.names})]
+
     def __bool__(self) -> bool:
         return bool(self.nums or self.names)
 

@@ -106,7 +106,7 @@ class Compiled(Stage[R]):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Runs the program and puts what it did into the modules."""
-        call = self._jitted.open_without_static(self._call, args, kwargs)
+        call = self._jitted._lifted.open_without_static(self._call, args, kwargs)
         check_structure(
             self._call.plan.graph,
             call.plan.graph,
@@ -118,7 +118,7 @@ class Compiled(Stage[R]):
         except TypeError as error:
             call.bound.name_slots(error)
             raise
-        return self._jitted._close(call, call.bound.result(returned))
+        return self._jitted.commit(call, call.bound.result(returned))
 
 
 def check_structure(expected: Description, given: Description, what: str, remedy: str) -> None:

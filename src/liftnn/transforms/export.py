@@ -68,12 +68,12 @@ def export(
         def act(call: Call) -> Exported:
             return _export(jitted, call, platforms, disabled_checks)
 
-        call, exported = jitted._run(args, kwargs, act)
-        again = jitted._open(args, kwargs)
+        call, exported = jitted._lifted._run(args, kwargs, act)
+        again = jitted._lifted._open(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
-            _, exported = jitted._run(args, kwargs, act)
+            _, exported = jitted._lifted._run(args, kwargs, act)
         return exported
 
     return make

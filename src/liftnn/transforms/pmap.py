@@ -17,12 +17,10 @@ from liftnn.axes.prefix import Prefix
 from liftnn.axes.reductions import output_axes, to_reductions
 from liftnn.axes.wrong_axes import check_axes
 from liftnn.filters import Filter
-from liftnn.lifting.pure import Purified
+from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan
 from liftnn.programs.jitted import Jitted
-from liftnn.programs.program import Program
 from liftnn.transforms.jit import gives_jitted
-from liftnn.variables.type_variables import P, R
 
 
 @gives_jitted
@@ -41,7 +39,7 @@ def pmap(
     split_rngs: bool = True,
     reduce_writes: Mapping[Filter, Callable[..., Any]] | None = None,
     transform_metadata: Mapping[str, Any] | None = None,
-) -> Pmapped[..., Any]:
+) -> Jitted[..., Any]:
     """Maps a function over an axis of its arguments, a device for each lane, as `jax.pmap`; arguments may be modules.
 
     It computes what `vmap` computes. Each device runs the function itself on its lane: a mapped Variable lies with one
@@ -95,31 +93,13 @@ def pmap(
     check_axes("out_axes", out_axes)
     options = {"axis_name": "lanes of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
     how = How(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options, "pmap")
-    return Pmapped(f, static_broadcasted_argnums, donate_argnums, in_axes, how, (devices, backend))
 
+    def wrap(plan: Plan, pure: Any, has_leading: bool) -> PureCall:
+        axes = leaf_prefixes(plan, in_axes, has_leading, 0, None)
+        return Lanes(plan, pure, axes, how, (devices, backend))
 
-class Pmapped(Jitted[P, R]):
-    """A function mapped by `pmap`: compiled, and called, like one of `jit`.
-
-    Args:
-      f: The user's function.
-      static: `static_broadcasted_argnums`.
-      donate: `donate_argnums`.
-      in_axes: The axes of the positional arguments.
-      how: How it is mapped.
-      where: `devices` and `backend`.
-    """
-
-    def __init__(self, f: Callable[..., Any], static: Any, donate: Any, in_axes: Any, how: How, where: Any):
-        chosen = (static, None, "static_broadcasted")
-        super().__init__(f, chosen, (donate, None), (None, None), {}, transform="pmap")
-        self._in_axes = in_axes
-        self._how = how
-        self._where = where
-
-    def _bind_call(self, plan: Plan, pure: Any) -> Program:
-        axes = leaf_prefixes(plan, self._in_axes, bool(self._first), 0, None)
-        return super()._bind_call(plan, Lanes(plan, pure, axes, self._how, self._where))
+    static = (static_broadcasted_argnums, None, "static_broadcasted")
+    return Jitted(f, static, (donate_argnums, None), transform="pmap", wrap=wrap)
 
 
 class Lanes(Mapped):

@@ -94,7 +94,7 @@ def shard_map(
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         specs = leaf_prefixes(
-            plan, _WHOLE if in_specs is None else in_specs, bool(lifted._first), _WHOLE, _WHOLE
+            plan, _WHOLE if in_specs is None else in_specs, bool(lifted.leading), _WHOLE, _WHOLE
         )
         return _Bound(plan, pure, specs, in_specs is None, out_specs, split_rngs, options)
 

@@ -102,8 +102,8 @@ class Vmapped(Lifted[P, R]):
 
     def axes_of_positional(self, plan: Plan) -> Any:
         """A tree prefix of the positional arguments, the module of a method among them."""
-        return positional_prefix(plan, self._in_axes, bool(self._first), None)
+        return positional_prefix(plan, self._in_axes, bool(self.leading), None)
 
     def axes_of(self, plan: Plan) -> list[Prefix]:
         """The axis of each leaf of the arguments; of what a partial stores, None."""
-        return leaf_prefixes(plan, self._in_axes, bool(self._first), 0, None)
+        return leaf_prefixes(plan, self._in_axes, bool(self.leading), 0, None)
