@@ -78,6 +78,7 @@ class Jitted(Bindable[P, R]):
         self._jit_options = dict(options or {})
         self._wrap = wrap
         self.plans = FastPaths()
+        self._current = self.plans.current
         self._leading = self._lifted.leading
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -85,10 +86,10 @@ class Jitted(Bindable[P, R]):
         try:  # costs nothing
             given: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
             if not frames.open_frames or frames.is_outermost():
-                plans = self.plans
-                fast = plans.current.get(id(given[0]) if given else 0, _nobody)()
-                if fast is None:  # the first module is somewhere else, or there is none
-                    fast = plans.current.get(plans.key_of(given, kwargs), _nobody)()
+                found = self._current.get(id(given[0])) if given else None
+                if found is None:  # the first module is somewhere else, or there is none
+                    found = self._current.get(self.plans.key_of(given, kwargs), _nobody)
+                fast = found()
                 if fast is not None:
                     out = fast(given, kwargs)
                     if out is not MISS:
