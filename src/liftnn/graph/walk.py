@@ -13,6 +13,7 @@ from liftnn.graph.description import ARRAY as ARRAY_EDGE, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
     FLOAT,
+    MODULE,
     PYTREE,
     SIMPLE,
     STATIC,
@@ -188,11 +189,18 @@ class ArgumentWalk(Walk):
     So an object is one node, whether the code holds the original or the copy.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._frame = frames.current_frame()
+        self._is_plain = self._frame is frames.PLAIN
+
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
-        known = frames.resolve(child)
-        if known is not child:
-            child, cls = known, type(known)
-            kind = kind_by_type(cls) or classify(child)
+        is_object = kind is VARIABLE or kind is MODULE
+        if (child._owner is not self._frame) if is_object else not self._is_plain:
+            known = frames.resolve(child)
+            if known is not child:
+                child, cls = known, type(known)
+                kind = kind_by_type(cls) or classify(child)
         return super()._enter(kind, cls, child)
 
 

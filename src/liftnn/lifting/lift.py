@@ -25,7 +25,7 @@ from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
 from liftnn.modules.module import Module
 from liftnn.tracebacks import hide_frames
-from liftnn.trees import Path, is_argument_array
+from liftnn.trees import Path, is_argument_array, is_jax_array
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.type_variables import P, R
@@ -291,9 +291,13 @@ def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
 
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
-    """The values of the Variables among some objects, as JAX can take them."""
-    check_unshared({n: objects[n].raw_value for n in plan.variables}, plan.path_of)
-    return [encode(objects[n].raw_value, lambda n=n: plan.path_of(n)) for n in plan.variables]
+    """The values of the Variables among some objects of the innermost frame, as JAX can take them."""
+    values = [objects[n]._cell.value for n in plan.variables]
+    if all(map(is_jax_array, values)):  # nearly always
+        return values
+    check_unshared(dict(zip(plan.variables, values, strict=True)), plan.path_of)
+    pairs = zip(plan.variables, values, strict=True)
+    return [encode(value, lambda n=n: plan.path_of(n)) for n, value in pairs]
 
 
 def _check_writable(call: Call, result: Result) -> None:

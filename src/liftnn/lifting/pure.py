@@ -95,7 +95,7 @@ def purify(
             if around is not None:
                 around.enter(variables)
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
-            with captured_unchanged(plan, originals, guards, name):
+            with captured_unchanged(plan, originals, guards, frame):
                 out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
             if frame.missing:
                 raise frames.Missing(frame.missing, frame.missed_at)

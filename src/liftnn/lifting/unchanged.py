@@ -13,9 +13,12 @@ import numpy as np
 
 from liftnn import errors
 from liftnn.graph.checks import ABSENT, Elements
-from liftnn.graph.kinds import KINDS, VARIABLE, NodeKind
+from liftnn.graph.kinds import MODULE, VARIABLE, NodeKind
+from liftnn.lifting.escape import find_held
 from liftnn.lifting.guards import Guard, Guards
 from liftnn.lifting.result import Plan
+from liftnn.variables import frames
+from liftnn.variables.watch import changes
 
 
 class _Kept(NamedTuple):
@@ -36,7 +39,7 @@ class _Kept(NamedTuple):
 
 @contextmanager
 def captured_unchanged(
-    plan: Plan, originals: Sequence[Any], guards: Guards | None, name: str
+    plan: Plan, originals: Sequence[Any], guards: Guards | None, frame: frames.Frame
 ) -> Generator[None]:
     """Undoes changes of captured objects that cannot be propagated, and refuses them.
 
@@ -48,7 +51,7 @@ def captured_unchanged(
       plan: The arguments.
       originals: The live objects by number.
       guards: How the captured modules were found.
-      name: The transform, for messages.
+      frame: The frame in which the code runs.
 
     Raises:
       TraceContextError: If one was changed; it is as it was before. A `functools.cached_property` is only reset.
@@ -56,13 +59,15 @@ def captured_unchanged(
     kept = [
         _keep(number, originals[number], plan) for number in sorted(plan.captured) if number < len(originals)
     ]
-    kept = [k for k in kept if k is not None]
+    kept, since = [k for k in kept if k is not None], changes.count
     arrays = [(x, x.copy()) for k in kept for x in k.flat[2] if isinstance(x, np.ndarray)]
     changed: str | None = None
     try:
         yield
     finally:
         for k in kept:
+            if k.kind is MODULE and changes.count != since and not _holds_traced(k, frame):
+                continue  # another thread has changed some module, perhaps this one, in the ways that are noticed
             attribute = _restore(k)
             if attribute is not None and changed is None:
                 changed = f"{plan.path_of(k.number)}{attribute} (a {type(k.x).__name__})"
@@ -75,9 +80,9 @@ def captured_unchanged(
             changed = _words(broken[0])
     if changed is not None:
         raise errors.TraceContextError(
-            f"{changed} was changed in liftnn.{name}, which it reached through a closure, where only values of "
+            f"{changed} was changed in liftnn.{frame.name}, which it reached through a closure, where only values of "
             "Variables can be changed.",
-            f"Pass the module that holds it as an argument of the function given to liftnn.{name}.",
+            f"Pass the module that holds it as an argument of the function given to liftnn.{frame.name}.",
         )
 
 
@@ -97,12 +102,20 @@ def _restore(kept: _Kept) -> str | None:
     if same and extra == old_extra:
         return None
     kept.kind.fill(kept.x, old_extra, old_keys, list(old_children))
-    if kept.kind is not KINDS["module"]:
+    if kept.kind is not MODULE:
         return ""
     old, new = dict(zip(old_keys, old_children, strict=True)), dict(zip(keys, children, strict=True))
     names = [n for n in {**old, **new} if old.get(n, ABSENT) is not new.get(n, ABSENT)]
     names = [n for n in names if not (n not in old and _is_cached(kept.x, n))]
     return f".{names[0]}" if names else None
+
+
+def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
+    """Whether a module has an attribute that can only come from the code that has run in a frame."""
+    _, keys, children = kept.kind.open(kept.x)
+    old = dict(zip(kept.flat[1], kept.flat[2], strict=True))
+    new = [x for key, x in zip(keys, children, strict=True) if old.get(key, ABSENT) is not x]
+    return any(find_held(x, frame, True) is not None for x in new)
 
 
 def _is_cached(x: Any, name: str) -> bool:

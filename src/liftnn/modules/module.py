@@ -19,15 +19,14 @@ from liftnn.graph.attributes import (
     replace_exposed,
 )
 from liftnn.graph.graphdef import GraphDef, split, state
-from liftnn.graph.kinds import is_object
 from liftnn.modules import pickling, verbs
 from liftnn.modules.parts import has_attribute, set_everywhere
 from liftnn.modules.raw_jax import refuse_in_jax
+from liftnn.modules.rendering import render_module
 from liftnn.modules.variables_view import VariablesView
 from liftnn.tracebacks import boundary, hide_frames
-from liftnn.trees import Path, is_array
+from liftnn.trees import Path
 from liftnn.variables import frames
-from liftnn.variables.printing import MAX_DEPTH, array_summary, block, call
 from liftnn.variables.state import State
 from liftnn.variables.variable import Variable
 from liftnn.variables.variable_types import Empty, Perturbation
@@ -330,7 +329,7 @@ class Module(Attributed):
                 yield name, child
 
     def __repr__(self) -> str:
-        return _render_module(self, [])
+        return render_module(self, [])
 
     def __copy__(self: M) -> M:
         new = make_shell(type(self), frames.owner_now())
@@ -365,42 +364,3 @@ def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any
             f"{cls.__name__}.",
             "Use another name.",
         )
-
-
-def _render_module(x: Any, above: list[Any]) -> str:
-    """An object with its static attributes and submodules; one that is being printed further up is cut short."""
-    name = type(x).__name__
-    if len(above) > MAX_DEPTH or any(x is a for a in above):
-        return f"{name}(...)"
-    _, names, children = open_attributes(x)
-    entries: list[tuple[str, str]] = []
-    for key, child in zip(names, children, strict=True):
-        if not isinstance(child, Variable) and not key.startswith("_"):
-            entries.append((key, _render(child, [*above, x])))
-    return call(name, entries)
-
-
-def _render(x: Any, above: list[Any]) -> str:
-    """An attribute as text: modules nested, arrays by shape, containers of modules one entry a line."""
-    if is_array(x):
-        return array_summary(x)
-    if isinstance(x, Variable):
-        return f"{type(x).__name__}(...)"
-    if is_object(x):
-        return _render_module(x, above)
-    if isinstance(x, (list, tuple, dict)) and _holds_objects(x):
-        if len(above) > MAX_DEPTH or any(x is a for a in above):
-            return "[...]"
-        items = x.items() if isinstance(x, dict) else enumerate(x)
-        texts = [(key, _render(child, [*above, x])) for key, child in items]
-        if isinstance(x, dict):
-            return block("{", [f"{key!r}: {text}" for key, text in texts], "}")
-        brackets = "[]" if isinstance(x, list) else "()"
-        return block(brackets[0], [text for _, text in texts], brackets[1])
-    return repr(x)
-
-
-def _holds_objects(x: Any) -> bool:
-    """Whether a container has an object, an array or another container in it."""
-    children = x.values() if isinstance(x, dict) else x
-    return any(is_object(c) or is_array(c) or isinstance(c, (list, tuple, dict)) for c in children)

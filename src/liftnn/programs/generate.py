@@ -14,35 +14,50 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 
-from liftnn.graph.checks import ABSENT, ATOMS, Elements
-from liftnn.lifting.guards import ITEM, Guard
+from liftnn.graph.checks import ABSENT, ATOMS, Check, Elements
+from liftnn.lifting.guards import ITEM, Guard, Guards
+from liftnn.programs.dependencies import Attribute, Reader
 from liftnn.programs.patrol import Beat, take_turns
 from liftnn.programs.patterns import (
     DictPattern,
     ObjectPattern,
     Pattern,
+    Patterns,
     SequencePattern,
     StaticPattern,
     UnitPattern,
     same_static,
 )
-from liftnn.programs.write_back import WriteBack, write
+from liftnn.programs.write_back import WriteBack, Writer, write
 from liftnn.trees import are_distinct
 from liftnn.variables import frames
 from liftnn.variables.variable import Storage
-
-if TYPE_CHECKING:
-    from liftnn.programs.fast_path import FastPath
+from liftnn.variables.watch import Watch
 
 MISS: Any = object()
 """What a fast path gives for a call that it cannot make."""
 
 _MOST = 64
 """How many elements are written out."""
+
+
+class Remembered(Protocol):
+    """What a fast path knows of its call; see `fast_path.py`."""
+
+    writer: Writer
+    patterns: Patterns
+    guards: Guards
+    varying: list[Attribute]
+    checks: list[Check]
+    readers: list[Reader]
+    rounds: list[list[Beat]]
+    array_type: type | None
+    watch: Watch
+    report: Callable[[], Any]
 
 
 class Source:
@@ -52,7 +67,7 @@ class Source:
       path: The fast path.
     """
 
-    def __init__(self, path: FastPath):
+    def __init__(self, path: Remembered):
         self.path = path
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
@@ -75,7 +90,7 @@ class Source:
         self.add(f"if {condition}: return MISS")
 
 
-def generate(path: FastPath) -> Callable[[Any, Any], Any] | None:
+def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
     """The function that makes the calls of a fast path.
 
     Args:

@@ -20,12 +20,11 @@ writing it would be lost.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
-
-from jax.extend.core import get_opaque_trace_state
 
 from liftnn import errors
 from liftnn.tracebacks import Line, users_line
@@ -37,14 +36,15 @@ class Frame:
     Args:
       name: Name of the transform, for messages.
       outer: The frame around it; None for plain Python.
+      trace_state: JAX's trace at the moment when it is opened.
     """
 
     __slots__ = ("__weakref__", "_copies", "_path_of", "missed_at", "missing", "name", "outer", "trace_state")
 
-    def __init__(self, name: str, outer: Frame | None = None):
+    def __init__(self, name: str, outer: Frame | None = None, trace_state: Any = None):
         self.name = name
         self.outer = outer
-        self.trace_state = get_opaque_trace_state()
+        self.trace_state = trace_state
         self.missing: list[Any] = []
         """Objects of outer frames that were used here and are no inputs."""
         self.missed_at: Line | None = None
@@ -144,16 +144,25 @@ class _Current(threading.local):
     writes: tuple[Frame, dict[str, Line]] | None = None
 
 
-def _make_plain_frame() -> Frame:
-    """The frame of plain Python. A new thread is in no trace, even if this file is first imported under `jax.jit`."""
-    made: list[Frame] = []
-    thread = threading.Thread(target=lambda: made.append(Frame("plain Python")))
+def _load() -> Any:
+    """JAX's trace, for the first time: loads `jax.extend`, which takes 17 ms, and finds the trace of plain Python.
+
+    A new thread is in no trace, even if this is first called under `jax.jit`.
+    """
+    global _trace_now
+    trace_now: Any = importlib.import_module("jax.extend.core").get_opaque_trace_state
+    thread = threading.Thread(target=lambda: setattr(PLAIN, "trace_state", trace_now()))
     thread.start()
     thread.join()
-    return made[0]
+    _trace_now = trace_now
+    return trace_now()
 
 
-PLAIN = _make_plain_frame()
+_trace_now: Callable[[], Any] = _load
+"""JAX's own trace now, an opaque value."""
+
+PLAIN = Frame("plain Python")
+"""Plain Python; its trace is known after the first call of `_trace_now`."""
 _Current.frame = PLAIN
 _current = _Current()
 _lock = threading.Lock()
@@ -167,7 +176,7 @@ def open_frame(name: str) -> Generator[Frame]:
     """Makes a new frame the innermost one of this thread."""
     global open_frames
     outer = _current.frame
-    frame = Frame(name, outer)
+    frame = Frame(name, outer, _trace_now())
     with _lock:
         open_frames += 1
     _current.frame = frame
@@ -235,7 +244,7 @@ def current_frame() -> Frame:
 
 def owner_now() -> Any:
     """What an object made now belongs to: the innermost frame, or the trace of a raw JAX transform inside it."""
-    frame, state = _current.frame, get_opaque_trace_state()
+    frame, state = _current.frame, _trace_now()
     return frame if state == frame.trace_state else RawTrace(frame, state)
 
 
@@ -246,13 +255,13 @@ def is_outermost() -> bool:
 
 def is_plain() -> bool:
     """Whether the code that runs now is under no transform, ours or JAX's."""
-    return _current.frame is PLAIN and get_opaque_trace_state() == PLAIN.trace_state
+    return _current.frame is PLAIN and _trace_now() == PLAIN.trace_state
 
 
 def may_write(owner: Any) -> bool:
     """Whether an object of `owner` may be written by the code that runs now."""
     if owner is _current.frame or type(owner) is RawTrace:
-        return bool(get_opaque_trace_state() == owner.trace_state)
+        return bool(_trace_now() == owner.trace_state)
     return False
 
 
@@ -342,7 +351,7 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
             "change would be lost.",
             "Use the liftnn transform of the same name instead.",
         )
-    if get_opaque_trace_state() != frame.trace_state:
+    if _trace_now() != frame.trace_state:
         return errors.TraceContextError(
             f"Cannot change {what} of {of} here: it comes from {_origin(owner)}, and this code runs under a raw JAX "
             "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
