@@ -28,9 +28,10 @@ import jax
 
 from liftnn.lifting.lift import Call
 from liftnn.programs.dependencies import Check, Reader, find_checks, find_readers, find_varying
-from liftnn.programs.generate import MISS, generate
+from liftnn.programs.generate import generate
 from liftnn.programs.patrol import Beat, late_error, plan_rounds
 from liftnn.programs.patterns import Patterns, Unmatched
+from liftnn.programs.source import MISS
 from liftnn.programs.write_back import Writer
 from liftnn.variables import frames
 from liftnn.variables.watch import Watch, start_watch

@@ -10,8 +10,8 @@ from liftnn.lifting.lift import Call
 from liftnn.modules.module import Module
 from liftnn.programs.dependencies import Unseen
 from liftnn.programs.fast_path import FastPath
-from liftnn.programs.generate import MISS
 from liftnn.programs.patterns import OBJECTS, Unmatched, follow, make_patterns
+from liftnn.programs.source import MISS
 from liftnn.variables import frames
 
 _MOST = 32

@@ -15,10 +15,10 @@ from liftnn.lifting.lift import Call, Options, commit_to_copies
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.programs.fast_paths import FastPaths
-from liftnn.programs.generate import MISS
 from liftnn.programs.program import Program
 from liftnn.programs.retraces import Traces
 from liftnn.programs.signature import select
+from liftnn.programs.source import MISS
 from liftnn.programs.stages import Lowered, Traced
 from liftnn.programs.static_arguments import WithStatic
 from liftnn.tracebacks import boundary, hide_frames

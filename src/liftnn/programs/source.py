@@ -1,0 +1,121 @@
+"""Source text of generated functions, and the objects that it refers to by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from sys import getrefcount
+from typing import Any, Protocol
+
+import jax
+
+from liftnn.graph.checks import ATOMS, Check
+from liftnn.lifting.guards import Guards
+from liftnn.programs.dependencies import Attribute, Reader
+from liftnn.programs.patrol import Beat
+from liftnn.programs.patterns import (
+    Patterns,
+    same_static,
+)
+from liftnn.programs.write_back import Writer, write
+from liftnn.trees import are_distinct
+from liftnn.variables import frames
+from liftnn.variables.variable import Storage
+from liftnn.variables.watch import Watch
+
+MISS: Any = object()
+"""What a fast path gives for a call that it cannot make."""
+
+MOST = 64
+"""How many elements are written out."""
+
+
+class Remembered(Protocol):
+    """What a fast path knows of its call; see `fast_path.py`."""
+
+    writer: Writer
+    patterns: Patterns
+    guards: Guards
+    varying: list[Attribute]
+    checks: list[Check]
+    readers: list[Reader]
+    rounds: list[list[Beat]]
+    array_type: Any
+    watch: Watch
+    report: Callable[[], Any]
+
+
+class Source:
+    """The lines of a function, and the objects that they refer to by name.
+
+    Args:
+      path: The fast path.
+    """
+
+    def __init__(self, path: Remembered):
+        self.path = path
+        self.lines: list[str] = []
+        self.constants: dict[str, Any] = {}
+        self._names: dict[int, str] = {}
+
+    def add(self, *lines: str) -> None:
+        """Adds lines."""
+        self.lines += lines
+
+    def name(self, x: Any) -> str:
+        """The name of a constant."""
+        found = self._names.get(id(x))
+        if found is None:
+            found = self._names[id(x)] = f"k{len(self.constants)}"
+            self.constants[found] = x
+        return found
+
+    def miss_if(self, condition: str) -> None:
+        """Adds a check."""
+        self.add(f"if {condition}: return MISS")
+
+
+def build(source: Source) -> Callable[[Any, Any], Any]:
+    """Compiles the lines."""
+    names = tuple(source.constants)
+    body = "\n".join(f"    {line}" for line in source.lines)
+    text = f"def make({', '.join((*_GLOBALS, *names))}):\n  def call(args, kwargs):\n{body}\n  return call\n"
+    scope: dict[str, Any] = {}
+    exec(compile_text(text), scope)
+    return scope["make"](*_GLOBALS.values(), *source.constants.values())
+
+
+@functools.lru_cache(maxsize=256)
+def compile_text(text: str) -> Any:
+    """The code of a text."""
+    return compile(text, "<liftnn fast path>", "exec")
+
+
+def _count_held_once() -> int:
+    """The count of references to a value that one storage and one variable hold: 3, or less in a later Python.
+
+    A debugger that runs now may hold one more. So it is never more than 3.
+    """
+    made = Storage()
+    made.value = object()
+    value = made.value
+    return min(3, getrefcount(value))
+
+
+HELD_ONCE = _count_held_once()
+"""An array with no more references is in no other Variable and no argument, so its buffer can be given away."""
+
+
+_GLOBALS = {
+    "MISS": MISS,
+    "ATOMS": ATOMS,
+    "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),
+    "RetraceNeeded": frames.RetraceNeeded,
+    "HELD_ONCE": HELD_ONCE,
+    "same_static": same_static,
+    "are_distinct": are_distinct,
+    "getrefcount": getrefcount,
+    "leaves": jax.tree.leaves,
+    "write": write,
+}
+"""What generated code refers to in every function; `CHANGED` is what a check raises where something has changed."""
