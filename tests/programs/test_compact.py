@@ -43,7 +43,7 @@ def test_traces_that_do_the_same_have_one_outcome():
     call, model = liftnn.jit(lambda m, x: m.w.sum() + x.sum()), Affine()
     for size in range(1, 5):
         call(model, jnp.ones(size, jnp.float32 if size % 2 else jnp.int32))
-    [(_, program)] = call._bound.values()
+    [(_, program)] = call._lifted._bound.values()
     assert len(program.outcomes._outcomes) == 1
 
 

@@ -132,7 +132,14 @@ class Plan:
         return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
 
     def captured_name(self, number: int) -> str:
-        """What the code calls a node that it captures, or the way there from a name in the code."""
+        """What the code calls a node that it captures, or the way there from a name in the code.
+
+        Args:
+          number: The number of the node.
+
+        Returns:
+          For example `model.layers[0]`.
+        """
         for leaf, path in enumerate(self.leaf_paths):
             if path[0] == CAPTURED and number in (below := self.reach([leaf])):
                 return self.name((*path, *below[number]))

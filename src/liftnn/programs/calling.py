@@ -30,9 +30,11 @@ def argument_trees(plan: Plan) -> tuple[Any, list[str | int]]:
       position.
     """
     units = units_of(plan)
-    nodes = range(len(plan.leaf_arrays), plan.n_arrays)
-    trees = [*(treedef for treedef, _ in units), *[_LEAF] * len(nodes)]
-    return jax.tree_util.treedef_tuple(trees), [*(name for _, name in units), *nodes]
+    others = range(
+        sum(treedef.num_leaves for treedef, _ in units), plan.n_arrays
+    )  # of a partial, and of nodes
+    trees = [*(treedef for treedef, _ in units), *[_LEAF] * len(others)]
+    return jax.tree_util.treedef_tuple(trees), [*(name for _, name in units), *others]
 
 
 class Division:

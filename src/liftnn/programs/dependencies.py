@@ -10,6 +10,7 @@ from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import DICT, LIST, MODULE, PYTREE, VARIABLE
 from liftnn.lifting.lift import Call
 from liftnn.lifting.pinned import content_of
+from liftnn.lifting.result import STORED
 from liftnn.programs.patterns import same_static
 from liftnn.variables.static import Snapshot, Static
 from liftnn.variables.watch import is_simple
@@ -100,8 +101,10 @@ def find_checks(call: Call) -> list[Check]:
 
 
 def find_readers(call: Call) -> list[Reader]:
-    """How the array leaves of nodes are read, in the order in which the program takes them."""
-    found: list[Reader] = []
+    """How the array leaves of a partial and of nodes are read, in the order in which the program takes them."""
+    paths = call.plan.leaf_paths
+    stored = [place for leaf, place in call.plan.leaf_arrays.items() if paths[leaf][0] == STORED]
+    found = [Reader(None, None, fixed=call.arrays[place]) for place in stored]
     for x, spec in zip(call.objects, call.plan.graph.specs, strict=True):
         if ARRAY in spec.edges:
             _, keys, children = spec.kind.open(x)

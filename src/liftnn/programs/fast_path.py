@@ -94,7 +94,10 @@ class FastPath:
 
     def generate(self) -> None:
         """Lets generated code make the calls, now that it is known what the program returns."""
-        self._set_function(generate(self) or self.call)
+        function = generate(self)
+        if function is None:
+            self.rounds = []
+        self._set_function(function or self.call)
 
     def _set_function(self, function: Callable[[Any, Any], Any]) -> None:
         """Sets what makes the calls; a function of its own, since a bound method cannot be referred to weakly."""
@@ -148,6 +151,7 @@ class FastPath:
             return
         self.writer.call.objects[number] = new
         self.writer.storages[self.writer.call.plan.slots[number]] = new._cell
+        self.rounds = []
         self._set_function(self.call)  # the generated code has the old storages
 
     def _number_of(self, variable: Any) -> int | None:

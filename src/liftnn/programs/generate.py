@@ -33,6 +33,8 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
     if len(path.writer.write_backs) != 1:
         return None
     ((number, how),) = path.writer.write_backs.items()
+    if how.rebind is not None and how.rebind.made:
+        return None  # the storages are others after each call
     source = Source(path)
     units: list[str] = []
     if not match(source, units):

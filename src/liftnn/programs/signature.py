@@ -27,8 +27,8 @@ class Selected(NamedTuple):
         return {n for n in self.nums if 0 <= n < count} | {n + count for n in self.nums if -count <= n < 0}
 
     def common(self, other: Selected) -> list[Any]:
-        """The positions and names that two selections have in common."""
-        return [*sorted({*self.nums} & {*other.nums}), *sorted({*self.names} & {*other.names})]
+        """The positions that two selections have in common; the names, if no position is."""
+        return sorted({*self.nums} & {*other.nums}) or sorted({*self.names} & {*other.names})
 
     def __bool__(self) -> bool:
         return bool(self.nums or self.names)
