@@ -77,7 +77,7 @@ class Elements(NamedTuple):
 
     def holds(self) -> bool:
         """Whether it has the same elements, in the same order."""
-        if len(self.container) != self.size:
+        if size_of(self.container) != self.size:
             return False
         if all(map(is_, self.iterate(self.container), self.kept)):
             return True
@@ -91,6 +91,14 @@ class Elements(NamedTuple):
                 clear(self.container)
                 extend(self.container, self.kept)
                 return
+
+
+def size_of(container: Any) -> int:
+    """How many elements a container has, past a `__len__` of its own."""
+    for base in (list, dict, set, collections.deque):
+        if isinstance(container, base):
+            return base.__len__(container)
+    return len(container)
 
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:

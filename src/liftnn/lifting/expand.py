@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from liftnn.graph.checks import ABSENT, Elements, is_atom, list_entries
+from liftnn.graph.checks import ABSENT, Elements, is_atom, list_entries, size_of
 from liftnn.lifting.guards import ATTRIBUTE, CALLED, CELL, CLASS, ITEM, Guard, slot_reader
 from liftnn.variables.static import is_foreign
 
@@ -185,7 +185,7 @@ def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], 
     if tag in ("tuple", "frozenset"):
         return Expansion(tag, steps)
     loose = tuple([is_atom(y) and not exact for y in kept])
-    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, len(x)), always=_is_short(x))
+    return _container(tag, steps, Elements(x, iterate, kept, loose, size_of(x)))
 
 
 def _expand_dict(x: Any, exact: bool) -> Expansion:
@@ -193,18 +193,20 @@ def _expand_dict(x: Any, exact: bool) -> Expansion:
     methods = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
     entries = list(itertools.islice(methods.items(x), _MOST_IN_ONE))
     steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
-    if len(entries) < len(x):
+    size = size_of(x)
+    if len(entries) < size:
         kept, loose = (), ()
     else:
         kept = (*(k for k, _ in entries), *(v for _, v in entries))
         loose = (*[False] * len(entries), *[is_atom(v) and not exact for _, v in entries])
-    return Expansion(
-        "dict", steps, elements=Elements(x, list_entries, kept, loose, len(x)), always=_is_short(x)
-    )
+    return _container("dict", steps, Elements(x, list_entries, kept, loose, size))
 
 
-def _is_short(container: Any) -> bool:
-    return len(container) <= _MOST_GUARDED
+def _container(tag: str, steps: list[Step], elements: Elements) -> Expansion:
+    """A container that can change in place; a long one without modules is guarded by its size alone."""
+    short = elements.size <= _MOST_GUARDED
+    size = Guard(CALLED, functools.partial(size_of, elements.container), None, elements.size)
+    return Expansion(tag, steps, () if short else (size,), elements, always=short)
 
 
 def _label_of(key: Any) -> str:
