@@ -95,10 +95,13 @@ class Elements(NamedTuple):
 
 def size_of(container: Any) -> int:
     """How many elements a container has, past a `__len__` of its own."""
-    for base in (list, dict, set, collections.deque):
+    for base in _SIZED:
         if isinstance(container, base):
             return base.__len__(container)
     return len(container)
+
+
+_SIZED: tuple[Any, ...] = (list, dict, set, collections.deque)
 
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
