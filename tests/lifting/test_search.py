@@ -128,7 +128,7 @@ def test_functions_that_share_are_searched_once_each():
 # --- no code of the user's
 
 
-class CodeWasRun(BaseException):
+class CodeWasRun(BaseException):  # not an error of the call
     """Raised by code of the user's that nobody called."""
 
 
@@ -136,7 +136,7 @@ def raise_it(*_args, **_kwargs):
     raise CodeWasRun
 
 
-HOOKS = [
+HOOKS = (
     "__getattr__",
     "__getattribute__",
     "__getitem__",
@@ -159,7 +159,7 @@ HOOKS = [
     "keys",
     "values",
     "items",
-]
+)
 
 
 def hooked(base, hook):
