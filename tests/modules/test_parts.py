@@ -232,7 +232,7 @@ def test_an_attribute_of_any_kind_is_set(cls):
         assert [m.deterministic for m in model.items] == [False, False]
 
 
-@pytest.mark.parametrize("cls", KINDS)
+@pytest.mark.parametrize("cls", [cls for cls in KINDS if cls is not WithSetattr])
 def test_a_compiled_function_sees_the_mode_of_any_kind(cls):
     model = Holder(items=[cls(), cls()])
     f = liftnn.jit(lambda m, x: x * sum(2 if i.deterministic else 3 for i in m.items))

@@ -54,8 +54,6 @@ def replace_all(model):
 STEPS = {
     "written out": (add_one_to_few, {}),
     "in a loop": (add_one, {}),
-    "donated": (add_one, {"donate_argnums": 0}),
-    "donated what is written": (add_one, {"donate_written": True}),
     "with an array": (set_arrays, {}),
     "replaced": (replace_all, {}),
 }
@@ -114,7 +112,8 @@ def test_a_signal_at_any_moment_leaves_a_whole_model(name, alarm):
     assert int(model.many[0].value) == before + 1
 
 
-# --- the same at each line of the write itself, which a signal could hit
+# --- the same at each line of the write itself. Code without calls and loops, as it is written out for a few Variables, is
+# left out: there Python calls no handler.
 
 
 class Trace:
@@ -154,7 +153,7 @@ def traced(call, at=None):
     return trace.count
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", [name for name in STEPS if name != "written out"])
 def test_an_exception_at_any_line_of_the_fast_path_leaves_a_whole_model(name):
     step, options = STEPS[name]
     model = make()

@@ -178,6 +178,7 @@ def test_a_second_module_whose_mode_switches_is_not_flattened(opened):
     assert opened == []
 
 
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
 def test_a_structural_change_between_two_switches_is_seen():
     net, plain = Net(), Net()
     f = liftnn.jit(lambda m, x: m(x), max_traces=20)
