@@ -112,8 +112,8 @@ def test_a_signal_at_any_moment_leaves_a_whole_model(name, alarm):
     assert int(model.many[0].value) == before + 1
 
 
-# --- the same at each line of the write itself. Code without calls and loops, as it is written out for a few Variables, is
-# left out: there Python calls no handler.
+# --- the same at each line of the write itself. Code without calls and loops, as it is written out for a few Variables,
+# is left out: there Python calls no handler.
 
 
 class Trace:

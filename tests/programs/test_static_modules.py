@@ -77,7 +77,7 @@ def the_model(x):
     if isinstance(x, frozenset):
         return the_model(next(iter(x)))
     if isinstance(x, functools.partial):
-        return the_model(x.args[0])
+        return the_model(x.args[0] if x.args else x())
     if isinstance(x, types.MethodType):
         return x.__self__
     return the_model(x() if callable(x) else x.model)
@@ -152,7 +152,7 @@ def test_a_module_that_a_static_argument_leads_to_otherwise_is_never_stale(name)
     f = liftnn.jit(use, static_argnums=1)
     try:
         first = f(1.0, held)
-    except liftnn.ArgumentError:
+    except liftnn.LiftError:
         return
     assert first == use(1.0, held)
     for k, v in ((2, 5.0), (7, 5.0), (7, 1.0), (2, 3.0)):
@@ -192,5 +192,5 @@ def test_another_module_in_the_next_one_is_told_apart(name):
         for held in helds:
             try:
                 assert f(1.0, held) == use(1.0, held)
-            except liftnn.ArgumentError:
+            except liftnn.LiftError:
                 return
