@@ -281,10 +281,10 @@ def test_large_data_does_not_slow_down_a_call(kind):
     start = time.perf_counter()
     for _ in range(20):
         call(X)
-    assert (time.perf_counter() - start) / 20 < 0.02
+    assert (time.perf_counter() - start) / 20 < 0.1
     start = time.perf_counter()
     find_captured([call])
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 3
 
 
 @pytest.mark.parametrize("position", [0, 500, 30_000])
