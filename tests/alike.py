@@ -83,10 +83,10 @@ def open_object(x):
     if isinstance(x, liftnn.Variable):
         return [("raw_value", x.raw_value), *x.get_metadata().items()]
     if isinstance(x, liftnn.Module) or (dataclasses.is_dataclass(x) and not isinstance(x, type)):
-        classes = [cls for cls in type(x).__mro__[::-1] if cls is not liftnn.Module]
+        classes = [cls for cls in type(x).__mro__[::-1] if not cls.__module__.startswith("liftnn.")]
         slots = [n for cls in classes for n in cls.__dict__.get("__slots__", ())]
         own = [n for n in slots if n not in ("__dict__", "__weakref__") and hasattr(x, n)]
-        return [(n, getattr(x, n)) for n in own] + list(getattr(x, "__dict__", {}).items())
+        return [(n, getattr(x, n)) for n in own] + list(attributes(x).items())
     if isinstance(x, types.SimpleNamespace):
         return list(vars(x).items())
     if isinstance(x, dict):
@@ -105,6 +105,13 @@ def open_object(x):
         if x is None or treedef == jax.tree.structure(0)
         else [("treedef", treedef), *enumerate(children)]
     )
+
+
+def attributes(x):
+    """The dictionary of an object's attributes, past `__dict__`, by which liftnn would notice that somebody looks."""
+    found = (vars(cls).get("__dict__") for cls in type(x).__mro__)
+    descriptor = next((d for d in found if type(d) is types.GetSetDescriptorType), None)
+    return {} if descriptor is None else descriptor.__get__(x)
 
 
 def is_static(x):

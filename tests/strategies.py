@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import liftnn
+from tests.alike import attributes as attributes_of
 
 
 class Node(liftnn.Module):
@@ -282,8 +283,10 @@ def mutate(model, choose):
 def keys_of(holder):
     """The keys under which something can be put into a holder."""
     if isinstance(holder, Slotted):
-        return [n for n in ("a", "b") if hasattr(holder, n)] + list(vars(holder))
-    if isinstance(holder, (liftnn.Module, Record, types.SimpleNamespace)):
+        return [n for n in ("a", "b") if hasattr(holder, n)] + list(attributes_of(holder))
+    if isinstance(holder, (liftnn.Module, Record)):
+        return list(attributes_of(holder))
+    if isinstance(holder, types.SimpleNamespace):
         return list(vars(holder))
     if isinstance(holder, (list, collections.deque)):
         return list(range(len(holder)))

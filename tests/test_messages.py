@@ -16,6 +16,7 @@ import pytest
 
 import liftnn
 import tests.messages.autodiff
+import tests.messages.captured
 import tests.messages.exported
 import tests.messages.jit
 import tests.messages.lifted

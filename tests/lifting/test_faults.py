@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Callable
@@ -12,11 +13,23 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import liftnn
 from liftnn.graph.graphdef import walk_tree
 from tests import effects
-from tests.effects import EFFECTS, Effect, Model, everything
+from tests.effects import (
+    EFFECTS,
+    Effect,
+    Model,
+    draw_randomness,
+    everything,
+    read_only,
+    set_other_kinds_of_value,
+    set_shared_value,
+    set_value,
+    write_back_and_forth,
+)
 from tests.same import assert_same, has_tracer
-from tests.transform_table import IN_PLACE, PAIRS, TRANSFORMS, some
+from tests.transform_table import IN_PLACE, PAIRS, TRANSFORMS, WRITING, some
 
 pytestmark = pytest.mark.thorough
 
@@ -121,6 +134,107 @@ def test_a_fault_at_any_line_under_two_transforms_changes_nothing(outer: str, in
 def test_the_call_after_a_fault_works(name: str) -> None:
     last = LINES[everything] - 1
     assert_the_next_call_works(TRANSFORMS[name], everything, [0, last // 2, last])
+
+
+# --- captured objects, and retraces of a compiled function that knows the arguments
+
+
+OF_VALUES = (
+    read_only,
+    set_value,
+    set_shared_value,
+    write_back_and_forth,
+    set_other_kinds_of_value,
+    draw_randomness,
+)
+
+
+def closure(effect: Effect, model: Model) -> Effect:
+    return lambda other, x: effect(model, x)
+
+
+def found_when_used(effect: Effect, model: Model) -> Effect:
+    models = itertools.repeat(model)
+    return lambda other, x: effect(next(models), x)
+
+
+def captured_and_passed(effect: Effect, model: Model) -> Effect:
+    return lambda other, x: (effect(other, x), effect(model, x))
+
+
+CAPTURES = (closure, found_when_used, captured_and_passed)
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize("effect", OF_VALUES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", WRITING)
+def test_a_fault_at_any_line_changes_nothing_captured(name: str, effect: Effect, capture: Any) -> None:
+    model = Model()
+    other = model if capture is captured_and_passed else Model()
+    before = picture(model), picture(other)
+    for at in range(LINES[effect]):
+        with pytest.raises(FaultError):
+            TRANSFORMS[name](capture(Line(at).run(effect), model))(other, X)
+        assert (picture(model), picture(other)) == before, f"line event {at}"
+    assert not has_tracer(model)
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize("name", WRITING)
+def test_the_call_after_a_fault_with_a_captured_module_works(name: str, capture: Any) -> None:
+    (model, other), (reference, other_reference) = (Model(), Model()), (Model(), Model())
+    if capture is captured_and_passed:
+        other, other_reference = model, reference
+    last = LINES[set_shared_value] - 1
+    for at in (0, last, None):
+        try:
+            out = TRANSFORMS[name](capture(Line(at).run(set_shared_value), model))(other, X)
+        except FaultError:
+            continue
+    expected = capture(set_shared_value, reference)(other_reference, X)
+    assert_same((out, model), (expected, reference))
+
+
+def direct(effect: Effect, model: Model) -> Effect:
+    return effect
+
+
+OPTIONS = ({}, {"donate_argnums": 0}, {"donate_written": True})
+
+
+@pytest.mark.parametrize("capture", [direct, *CAPTURES])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("effect", OF_VALUES, ids=lambda f: f.__name__)
+def test_a_fault_in_a_retrace_of_a_known_call_changes_nothing(
+    effect: Effect, options: dict[str, Any], capture: Any
+) -> None:
+    if capture is captured_and_passed and "donate_argnums" in options:
+        pytest.skip("what is captured cannot be donated")
+    model, reference = Model(), Model()
+    other, other_reference = Model(), Model()
+    if capture in (direct, captured_and_passed):
+        other, other_reference = model, reference
+    line = Line(None)
+    f = liftnn.jit(capture(line.run(effect), model), **options)
+    plain = capture(effect, reference)
+
+    def assert_call_works() -> None:
+        assert_same((f(other, X), model), (plain(other_reference, X), reference))
+
+    for _ in range(3):
+        assert_call_works()
+    before = picture(model), picture(other)
+    with jax.default_matmul_precision("highest"):  # part of the key of JAX's cache
+        for at in range(LINES[effect]):
+            line.at = at
+            with pytest.raises(FaultError):
+                f(other, X)
+            assert (picture(model), picture(other)) == before, f"line event {at}"
+    assert not has_tracer(model)
+    line.at = None
+    assert_call_works()
+    with jax.default_matmul_precision("highest"):
+        assert_call_works()
 
 
 def test_there_are_as_many_cases_as_is_claimed() -> None:

@@ -1,0 +1,161 @@
+"""Errors of what functions capture, what static values hold, and what was written past liftnn."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+from tests.transforms.modules import Affine, Holder
+
+# --- passed and captured
+
+
+@message(
+    errors.TraceContextError,
+    "The structure, the metadata or an array leaf of args[0] (a Affine) was changed in liftnn.jit, and the function "
+    "also reaches it through a closure, as model, where the change would not be seen.",
+    "Use it through the argument only, or change nothing but values of Variables.",
+)
+def passed_module_changed_that_is_captured_too():
+    model = Affine()
+    liftnn.jit(lambda m: setattr(m, "mode", model.mode + "!"))(model)
+
+
+# --- captured things changed
+
+
+@message(
+    errors.TraceContextError,
+    "A list that holds captured modules was changed in liftnn.jit, which it reached through a closure, where only "
+    "values of Variables can be changed.",
+    "Pass the module that holds it as an argument of the function given to liftnn.jit.",
+)
+def captured_plain_list_grown():
+    models = [Affine()]
+    liftnn.jit(lambda x: models.append(models[0]))(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "A variable that holds captured modules was changed in liftnn.grad, which it reached through a closure, where only "
+    "values of Variables can be changed.",
+    "Pass the module that holds it as an argument of the function given to liftnn.grad.",
+)
+def captured_name_rebound():
+    model = Affine()
+
+    def f(x):
+        nonlocal model
+        model = liftnn.clone(model)
+        return x
+
+    liftnn.grad(f)(1.0)
+
+
+@message(
+    errors.TraceContextError,
+    "'model' that holds captured modules was changed in liftnn.vmap, which it reached through a closure, where only "
+    "values of Variables can be changed.",
+    "Pass the module that holds it as an argument of the function given to liftnn.vmap.",
+)
+def attribute_of_a_captured_plain_object_rebound():
+    class Trainer:
+        def __init__(self):
+            self.model = Affine()
+
+        def step(self, x):
+            y = self.model(x)
+            self.model = None
+            return y
+
+    trainer = Trainer()
+    liftnn.vmap(lambda x: trainer.step(x))(jnp.ones((2, 3)))
+
+
+@message(
+    errors.TraceContextError,
+    "A numpy array that a captured module holds was changed in liftnn.jit, which it reached through a closure, where "
+    "only values of Variables can be changed.",
+    "Pass the module that holds it as an argument of the function given to liftnn.jit.",
+)
+def captured_numpy_array_changed_in_place():
+    model = Holder(table=np.zeros(3))
+    liftnn.jit(lambda x: model.table.fill(1))(1.0)
+
+
+# --- static values that hold a copy
+
+
+@message(
+    errors.StructureError,
+    "args[0].act is a function that holds the copy of args[0] (a Affine) that exists inside liftnn.jit, which a static "
+    "value cannot carry out.",
+    "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def closure_over_an_argument_kept():
+    liftnn.jit(lambda m: setattr(m, "act", lambda x: x + m.w))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "args[0].act is a function that holds a Affine created inside liftnn.jit, which a static value cannot carry out.",
+    "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def closure_over_a_new_module_kept():
+    def f(model):
+        made = Affine()
+        model.act = lambda x: made.mode
+
+    liftnn.jit(f)(Affine())
+
+
+# --- written past Module.__setattr__, leaked, static, shared
+
+
+@message(
+    errors.StructureError,
+    "The attribute 'a3' of args[0] was written past Module.__setattr__, by object.__setattr__ or the like, and the "
+    "last calls of this compiled function may not have seen it.",
+    "Use setattr, or vars(module), which liftnn notices.",
+)
+def attribute_of_a_large_module_written_past_setattr():
+    model = Holder(**{f"a{i}": i for i in range(40)})
+    f = liftnn.jit(lambda model, x: x * model.a3)
+    f(model, 1.0)
+    object.__setattr__(model, "a3", 70)
+    for _ in range(8):
+        f(model, 1.0)
+
+
+@message(
+    errors.StructureError,
+    "args[0]: this Affine was created inside a transform that has returned (leaked).",
+    "Return it from that call, or attach it to a module that was an argument there.",
+)
+def leaked_copy_passed_to_jit():
+    leaked = []
+    liftnn.jit(leaked.append)(Affine())
+    liftnn.jit(lambda model: model.mode)(leaked[0])
+
+
+@message(
+    errors.ArgumentError,
+    "args[0] has a Affine in it and cannot be static: its changes would not be seen.",
+    "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+)
+def module_inside_a_static_argument():
+    liftnn.jit(lambda models, x: x, static_argnums=0)((Affine(),), 1.0)
+
+
+@message(
+    errors.StructureError,
+    "args[0].b.value and args[0].a.value are the same dict. Each Variable has a dict of its own inside a transform, so "
+    "a change through the one would not be seen through the other.",
+    "Share the Variable instead of the dict, or give one of them a copy.",
+)
+def one_dict_as_the_value_of_two_variables():
+    value = {"n": jnp.zeros(())}
+    liftnn.jit(lambda model: None)(Holder(a=liftnn.Variable(value), b=liftnn.Variable(value)))
