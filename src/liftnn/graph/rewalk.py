@@ -10,9 +10,10 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
-from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
+from liftnn.graph.closures import leads_to
+from liftnn.graph.kinds import CELL, FUNCTION, MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
-from liftnn.trees import Key, Path, format_path, has_changed
+from liftnn.trees import Key, Path, format_path, has_changed, is_tracer
 from liftnn.variables import frames
 from liftnn.variables.static import Snapshot, Static
 from liftnn.variables.variable import Variable
@@ -75,6 +76,22 @@ class Rewalk(Walk):
                 id(e.value): e for e in statics if type(e.key) is Snapshot and not e.key.is_copy
             }
         return self._closures.get(id(value), static)
+
+    def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
+        """The static edge of a function that holds nothing of this call: it is the caller's, or like one of theirs."""
+        if kind is not FUNCTION and kind is not CELL:
+            return super()._as_static(kind, child)
+        if kind is CELL or self._is_inside(child) or leads_to(child, self._is_inside):
+            return None
+        return self._static(child)
+
+    def _is_inside(self, x: Any) -> bool:
+        """Whether `x` is an object of this call, or an array that may be one of its tracers."""
+        if id(x) in self.numbers or is_tracer(x):
+            return True
+        if hasattr(type(x), "__graph_node__"):
+            return x._owner is self.owner
+        return frames.known_here(x) is not x
 
     def _where(self, path: Path) -> str:
         if self._start is None:

@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import LeafPaths
-from liftnn.graph.kinds import METHOD, PARTIAL, VARIABLE, classify, is_object
+from liftnn.graph.kinds import FUNCTION, METHOD, PARTIAL, VARIABLE, classify, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.escape import check_static_values
@@ -166,7 +166,7 @@ def _close(
     arrays: list[Any] = []
     for path, leaf in entries:
         walk.root = "the output"
-        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL)):
+        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL, FUNCTION)):
             edges.append(Static(leaf))
             continue
         edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))
