@@ -1,7 +1,7 @@
 """Functions of the user's that hold modules, Variables or arrays, and the cells of their closures.
 
-Such a function is a node of the graph, as a bound method is: its children are the cells of its closure, its defaults and
-its attributes. A cell is a node too, so functions that share a variable share it inside of a transform. Every other
+Such a function is a node of the graph, as a bound method is: its children are the cells of its closure, its defaults
+and its attributes. A cell is a node too, so functions that share a variable share it inside of a transform. Every other
 function is a static value.
 """
 

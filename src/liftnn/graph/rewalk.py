@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn.graph.closures import leads_to
+from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn.graph.kinds import CELL, FUNCTION, MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
 from liftnn.trees import Key, Path, format_path, has_changed, is_tracer
