@@ -7,19 +7,14 @@ function is a static value.
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import functools
 import sys
 import types
-import weakref
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from liftnn import errors
 from liftnn.graph.containers import Opened
-from liftnn.trees import HiddenKey, is_array
-from liftnn.variables.value_types import SIMPLE_TYPES, Identity, is_users_function
+from liftnn.trees import HiddenKey
+from liftnn.variables.value_types import SIMPLE_TYPES, Identity
 
 CONTENT = HiddenKey("cell")
 """The key of what a cell holds."""
@@ -51,6 +46,16 @@ class Definition:
     def name(self) -> str:
         """The qualified name of the function."""
         return self.key[3]
+
+    @property
+    def module(self) -> str:
+        """The name of its Python module."""
+        return str(self.key[4])
+
+    @property
+    def sizes(self) -> tuple[Any, ...]:
+        """How many defaults it has, and the names of its keyword defaults."""
+        return self.key[-2:]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.key == other.key
@@ -125,106 +130,3 @@ def fill_cell(x: types.CellType, extra: Any, keys: tuple[Any, ...], children: li
         x.cell_contents = children[0]
     else:
         del x.cell_contents
-
-
-# --- which functions
-
-
-def holds_objects(f: types.FunctionType) -> bool:
-    """Whether a function is a node: one of the user's that holds a Module, a Variable or an array.
-
-    Args:
-      f: The function.
-
-    Returns:
-      Whether it does, itself or by what it holds: containers, dataclasses, partials, bound methods, weak references,
-      and other functions of the user's.
-    """
-    if f.__closure__ is None and f.__defaults__ is None and f.__kwdefaults__ is None and not f.__dict__:
-        return False
-    return is_users_function(f) and leads_to(f, _is_dynamic)
-
-
-def _is_dynamic(x: Any) -> bool:
-    return hasattr(type(x), "__graph_node__") or is_array(x)
-
-
-def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
-    """Whether something that a function or cell holds is wanted; runs no code of the user's.
-
-    Args:
-      x: The function or cell.
-      wanted: Whether something is.
-
-    Returns:
-      Whether anything is.
-    """
-    stack, seen = [x], {id(x)}
-    while stack:
-        x = stack.pop()
-        for child in _parts_of(type(x))(x):
-            if type(child) in _ATOMS or id(child) in seen:
-                continue
-            if wanted(child):
-                return True
-            seen.add(id(child))
-            stack.append(child)
-    return False
-
-
-_ATOMS = frozenset([*SIMPLE_TYPES, float, complex, types.BuiltinFunctionType, types.ModuleType])
-
-
-def _parts_of_function(f: types.FunctionType) -> Sequence[Any]:
-    if not is_users_function(f):
-        return ()
-    return (
-        *(f.__closure__ or ()),
-        *(f.__defaults__ or ()),
-        *(f.__kwdefaults__ or {}).values(),
-        *f.__dict__.values(),
-    )
-
-
-def _parts_of_method(x: types.MethodType) -> Sequence[Any]:
-    return (x.__self__,) if hasattr(type(x.__self__), "__graph_node__") else ()
-
-
-def _parts_of_reference(x: weakref.ref[Any]) -> Sequence[Any]:
-    referent = x()
-    return (referent,) if hasattr(type(referent), "__graph_node__") and x.__callback__ is None else ()
-
-
-def _parts_of_dataclass(x: Any) -> Sequence[Any]:
-    found: list[Any] = []
-    for field in dataclasses.fields(x):
-        try:
-            found.append(object.__getattribute__(x, field.name))
-        except AttributeError:
-            continue
-    return found
-
-
-_PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
-    types.FunctionType: _parts_of_function,
-    types.CellType: lambda x: open_cell(x)[2],
-    types.MethodType: _parts_of_method,
-    functools.partial: lambda x: (x.func, *x.args, *x.keywords.values()),
-    weakref.ref: _parts_of_reference,
-    types.SimpleNamespace: lambda x: tuple(vars(x).values()),
-    list: lambda x: tuple(list.__iter__(x)),
-    tuple: lambda x: tuple(tuple.__iter__(x)),
-    set: lambda x: tuple(set.__iter__(x)),
-    collections.deque: lambda x: tuple(collections.deque.__iter__(x)),
-    collections.OrderedDict: lambda x: tuple(collections.OrderedDict.values(x)),
-    dict: lambda x: tuple(dict.values(x)),
-}
-
-
-@functools.lru_cache(maxsize=4096)
-def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
-    """Gives what instances of a class hold that the walk would go into."""
-    for base in cls.__mro__:
-        if base in _PARTS:
-            return _PARTS[base]
-    return _parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()

@@ -24,7 +24,6 @@ from liftnn.graph.attributes import Opened, fill_attributes, make_shell, open_at
 from liftnn.graph.closures import (
     build_function,
     fill_cell,
-    holds_objects,
     make_cell,
     open_cell,
     open_function,
@@ -40,6 +39,7 @@ from liftnn.graph.containers import (
     open_tuple,
 )
 from liftnn.trees import ARRAY_TYPES, is_array, key_of, same_tree
+from liftnn.variables.holding import holds_objects
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import SIMPLE_TYPES
 from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks

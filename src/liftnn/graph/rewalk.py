@@ -9,13 +9,14 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn.graph.closures import leads_to
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn.graph.kinds import CELL, FUNCTION, MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
 from liftnn.trees import Key, Path, format_path, has_changed, is_tracer
 from liftnn.variables import frames
+from liftnn.variables.holding import find_cells, leads_to
 from liftnn.variables.static import Snapshot, Static
+from liftnn.variables.value_types import Identity
 from liftnn.variables.variable import Variable
 
 _PASSED = object()
@@ -33,10 +34,21 @@ class Rewalk(Walk):
       owner: The frame in which the call ran: nothing else may be attached.
       returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
       paths: Gives the path of a known node, for messages.
+      called: The functions that ran. The default, none, means that no function made outside is known.
     """
 
-    def __init__(self, before: Any, owner: Any, returned: Sequence[bool] | None, paths: Any):
+    def __init__(
+        self,
+        before: Any,
+        owner: Any,
+        returned: Sequence[bool] | None,
+        paths: Any,
+        called: Sequence[Any] = (),
+    ):
         super().__init__()
+        self._called = called
+        self._outer_cells: set[int] | None = None
+        """The ids of the cells that the called functions had before the call; found when first needed."""
         self.before = before
         self.owner = owner
         self.returned = returned
@@ -81,9 +93,13 @@ class Rewalk(Walk):
         """The static edge of a function that holds nothing of this call: it is the caller's, or like one of theirs."""
         if kind is not FUNCTION and kind is not CELL:
             return super()._as_static(kind, child)
-        if kind is CELL or self._is_inside(child) or leads_to(child, self._is_inside):
+        if self._is_inside(child):
             return None
-        return self._static(child)
+        if kind is CELL:  # new, unless the function has it from where it was defined
+            if self._outer_cells is None:
+                self._outer_cells = find_cells(self._called)
+            return Static(child, Identity(child)) if id(child) in self._outer_cells else None
+        return None if leads_to(child, self._is_inside) else self._static(child)
 
     def _is_inside(self, x: Any) -> bool:
         """Whether `x` is an object of this call, or an array that may be one of its tracers."""

@@ -103,10 +103,10 @@ def purify(
                 check(out)
             _check_arguments(tree, before)
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
-            result, made = _close(out, plan, merged, frame, given_away)
+            result, made = _close(function, out, plan, merged, frame, given_away)
             if around is not None:
                 around.leave(result, variables, made)
-                result, _ = _close(out, plan, merged, frame, given_away)
+                result, _ = _close(function, out, plan, merged, frame, given_away)
             if commit:
                 check_static_values(plan, result.change, frame)
             return result
@@ -148,6 +148,7 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
 
 
 def _close(
+    function: Any,
     out: Any,
     plan: Plan,
     merged: Merged,
@@ -160,7 +161,7 @@ def _close(
         path = plan.node_paths[number][0]
         return plan.name(path[:2]), path[2:]
 
-    walk = Rewalk(merged, frame, returned, place)
+    walk = Rewalk(merged, frame, returned, place, (function,))
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
     edges: list[Any] = []
     arrays: list[Any] = []

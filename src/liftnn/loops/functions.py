@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 
-from liftnn.graph.closures import holds_objects
 from liftnn.lifting.lift import open_function
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
 from liftnn.modules.module import Module
+from liftnn.variables.holding import holds_objects
 from liftnn.variables.static import function_key
 
 
