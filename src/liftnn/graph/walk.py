@@ -105,11 +105,11 @@ class Walk:
 
     def _walk_children(self, node: OpenNode) -> OpenNode | None:
         """Appends edges until the children are done (None) or one must be walked first (that one)."""
-        edges, children = node.edges, node.children
+        edges, children, statics = node.edges, node.children, self._statics
         for position in range(len(edges), len(children)):
             child = children[position]
             cls = type(child)
-            kind = kind_by_type(cls) or classify(child)
+            kind = kind_by_type(cls) or (STATIC if id(child) in statics else classify(child))
             if kind is SIMPLE:
                 edges.append((cls, child))
             elif kind is ARRAY:
