@@ -36,9 +36,26 @@ def is_jax_array(x: Any) -> bool:
     return found
 
 
+def is_tracer(x: Any) -> bool:
+    """Whether `x` is an array without a buffer, so that nobody can say whether that was deleted."""
+    if not isinstance(x, jax.Array):
+        return False
+    try:
+        x.is_deleted()
+    except jax.errors.ConcretizationTypeError:
+        return True
+    return False
+
+
 def is_argument_array(x: Any) -> bool:
     """Whether JAX takes `x` as an array argument: arrays, and Python and numpy numbers too."""
     return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(type(x), "__jax_array__")
+
+
+class HiddenKey(str):
+    """A key that stands in paths, but not in their text: that of what a cell of a closure holds."""
+
+    __slots__ = ()
 
 
 def format_path(path: Iterable[Key], root: str = "") -> str:
@@ -53,6 +70,8 @@ def format_path(path: Iterable[Key], root: str = "") -> str:
     """
     text = root
     for key in path:
+        if type(key) is HiddenKey:
+            continue
         if isinstance(key, str) and key.isidentifier():
             text += f".{key}" if text else key
         else:

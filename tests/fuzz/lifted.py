@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -37,9 +38,13 @@ def param_paths(root: Any) -> list[list[tuple[Any, ...]]]:
     def look(x: Any, path: tuple[Any, ...]) -> None:
         if isinstance(x, liftnn.Param):
             found.setdefault(id(x), []).append(path)
-        if id(x) in seen or not isinstance(x, (liftnn.Module, list, dict)):
+        if id(x) in seen or not isinstance(x, (liftnn.Module, list, dict, types.FunctionType)):
             return
         seen.add(id(x))
+        if isinstance(x, types.FunctionType):
+            for name, cell in zip(x.__code__.co_freevars, x.__closure__ or (), strict=True):
+                look(cell.cell_contents, (*path, name, "cell"))
+            return
         items = enumerate(x) if isinstance(x, list) else (x if isinstance(x, dict) else vars(x)).items()
         for key, part in items:
             look(part, (*path, key))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import copy
 import functools
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,16 +105,40 @@ def reached(x: Any, kind: type) -> list[Any]:
     seen: set[int] = set()
 
     def look(x: Any) -> None:
-        if id(x) in seen or not isinstance(x, (Module, Variable, list, dict, tuple)):
+        if id(x) in seen or not isinstance(x, (Module, Variable, list, dict, tuple, types.FunctionType)):
             return
         seen.add(id(x))
         if isinstance(x, kind):
             found[id(x)] = x
-        for part in parts(x):
+        is_function = isinstance(x, types.FunctionType)
+        for part in [cell.cell_contents for cell in x.__closure__ or ()] if is_function else parts(x):
             look(part)
 
     look(x)
     return list(found.values())
+
+
+def clone(module: Module) -> Any:
+    """A copy of a module and of all that it reaches; also of what the closures of its functions hold."""
+    table: dict[type, Any] = copy._deepcopy_dispatch  # type: ignore[attr-defined]
+    before = table[types.FunctionType]
+    table[types.FunctionType] = copy_function
+    try:
+        return copy.deepcopy(module)
+    finally:
+        table[types.FunctionType] = before
+
+
+def copy_function(f: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:
+    """A function with cells of its own."""
+    if not f.__closure__:
+        return f
+    new = [c for c in f.__closure__ if id(c) not in memo]
+    cells = tuple([memo.setdefault(id(c), types.CellType()) for c in f.__closure__])
+    made = memo[id(f)] = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, cells)
+    for cell in new:
+        memo[id(cell)].cell_contents = copy.deepcopy(cell.cell_contents, memo)
+    return made
 
 
 def state(module: Module) -> list[tuple[Variable, Any]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from liftnn.graph.attributes import attributes_of, is_exposed, open_attributes
 from liftnn.graph.description import ARRAY, NodeSpec
-from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE
+from liftnn.graph.kinds import FUNCTION, MODULE, PYTREE, VARIABLE
 from liftnn.trees import is_array
 
 
@@ -153,6 +153,19 @@ def _same(child: Any, kept: Any, edge: Any) -> bool:
     return is_array(child) if edge is ARRAY else child is kept
 
 
+class Function(NamedTuple):
+    """A function and what it held."""
+
+    x: Any
+    spec: NodeSpec
+    kept: tuple[Any, ...]
+
+    def holds(self) -> bool:
+        """Whether it has the same code and cells, and the same defaults and attributes."""
+        extra, keys, children = self.spec.kind.open(self.x)
+        return keys == self.spec.keys and all(map(is_, children, self.kept)) and extra == self.spec.extra
+
+
 class Attributes(NamedTuple):
     """The attributes of a Module that may be written without notice."""
 
@@ -182,6 +195,8 @@ def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]
     """
     if spec.kind is MODULE:
         return [Attributes(x, spec, children, attributes_of(x))] if is_exposed(x) else []
+    if spec.kind is FUNCTION:
+        return [Function(x, spec, children)]
     if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):
         return []
     if ARRAY not in spec.edges:

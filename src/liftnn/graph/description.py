@@ -11,6 +11,7 @@ Nodes are numbered in the order in which a depth-first walk meets them. A node's
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -41,6 +42,30 @@ ARRAY = _Sentinel("ARRAY")
 KEEP = _Sentinel("KEEP")
 
 
+class _TypeByName:
+    """A class that Python gives no importable name of its own; unpickles as the class.
+
+    Args:
+      name: Its name in `types`.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return (_type_named, (self.name,))
+
+
+def _type_named(name: str) -> type:
+    """Unpickles a class of `types`."""
+    return getattr(types, name)
+
+
+_TYPES_BY_NAME: dict[type, str] = {
+    getattr(types, name): name for name in ("FunctionType", "CellType", "MethodType")
+}
+
+
 class NodeSpec(NamedTuple):
     """One node: its kind, class, static extra, and edges by key."""
 
@@ -49,6 +74,10 @@ class NodeSpec(NamedTuple):
     extra: Any
     keys: tuple[Any, ...]
     edges: tuple[Edge, ...]
+
+    def __reduce__(self) -> Any:
+        name = _TYPES_BY_NAME.get(self.type)
+        return (NodeSpec, (self.kind, self.type if name is None else _TypeByName(name), *self[2:]))
 
 
 def keep_leaves(spec: NodeSpec) -> NodeSpec:

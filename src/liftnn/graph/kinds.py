@@ -1,7 +1,8 @@
 """What the nodes of an object graph can be, and how each kind is taken apart and put together.
 
 A *node* is anything with other things inside: a Module, a Variable, a list, a dict, a set, a dataclass, a
-SimpleNamespace, a tuple, a registered pytree, a bound method of a Module, a partial, a weak reference to a Module. A
+SimpleNamespace, a tuple, a registered pytree, a bound method of a Module, a partial, a weak reference to a Module, a
+function of the user's that holds any of these or an array, a cell of such a function's closure. A
 *mutable* node is made empty and filled later, in place, so that cycles and identity survive; a *frozen* one is built
 once its children exist. Everything else is a leaf: an array (dynamic) or a static value. The table at the end is all
 the walk, the merge and the commit know about types.
@@ -20,6 +21,13 @@ from typing import Any, TypeVar
 import jax
 
 from liftnn.graph.attributes import Opened, fill_attributes, make_shell, open_attributes
+from liftnn.graph.closures import (
+    build_function,
+    fill_cell,
+    make_cell,
+    open_cell,
+    open_function,
+)
 from liftnn.graph.containers import (
     build_tuple,
     fill_dict,
@@ -31,6 +39,7 @@ from liftnn.graph.containers import (
     open_tuple,
 )
 from liftnn.trees import ARRAY_TYPES, is_array, key_of, same_tree
+from liftnn.variables.holding import holds_objects
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import SIMPLE_TYPES
 from liftnn.variables.variable import Variable, make_variable, set_metadata_past_checks
@@ -195,10 +204,13 @@ PYTREE = NodeKind("pytree", _open_pytree, build=_build_pytree)
 METHOD = NodeKind("method", _open_method, build=_build_method)
 PARTIAL = NodeKind("partial", _open_partial, build=_build_partial)
 REFERENCE = NodeKind("weak reference", _open_reference, build=_build_reference)
+FUNCTION = NodeKind("function", open_function, build=build_function)
+CELL = NodeKind("cell", open_cell, make_cell, fill_cell)
 KINDS = {
     k.name: k
     for k in (
-        MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL, REFERENCE
+        MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL, REFERENCE,
+        FUNCTION, CELL,
     )
 }  # fmt: skip
 
@@ -210,8 +222,8 @@ ARRAY = NodeKind("array")
 _BY_TYPE: dict[type, NodeKind] = {
     **dict.fromkeys(SIMPLE_TYPES, SIMPLE),
     float: FLOAT,
-    types.FunctionType: STATIC,
     types.BuiltinFunctionType: STATIC,
+    types.CellType: CELL,
     list: LIST,
     collections.deque: LIST,
     set: LIST,
@@ -227,6 +239,8 @@ kind_by_type = _BY_TYPE.get
 
 def classify(x: Any) -> NodeKind:
     """The kind of a value whose type is not in the table; remembered where the type alone decides."""
+    if type(x) is types.FunctionType:
+        return FUNCTION if holds_objects(x) else STATIC
     kind, by_type = _classify(x)
     if by_type:
         if len(_BY_TYPE) > 4096:  # classes made in a loop must not pile up

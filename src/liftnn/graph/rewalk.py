@@ -10,11 +10,13 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, KEEP, Edge, NodeSpec, find_holders, keep_leaves
-from liftnn.graph.kinds import MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
+from liftnn.graph.kinds import CELL, FUNCTION, MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
 from liftnn.graph.walk import OpenNode, Walk
-from liftnn.trees import Key, Path, format_path, has_changed
+from liftnn.trees import Key, Path, format_path, has_changed, is_tracer
 from liftnn.variables import frames
+from liftnn.variables.holding import find_cells, leads_to
 from liftnn.variables.static import Snapshot, Static
+from liftnn.variables.value_types import Identity
 from liftnn.variables.variable import Variable
 
 _PASSED = object()
@@ -32,10 +34,21 @@ class Rewalk(Walk):
       owner: The frame in which the call ran: nothing else may be attached.
       returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
       paths: Gives the path of a known node, for messages.
+      called: The functions that ran. The default, none, means that no function made outside is known.
     """
 
-    def __init__(self, before: Any, owner: Any, returned: Sequence[bool] | None, paths: Any):
+    def __init__(
+        self,
+        before: Any,
+        owner: Any,
+        returned: Sequence[bool] | None,
+        paths: Any,
+        called: Sequence[Any] = (),
+    ):
         super().__init__()
+        self._called = called
+        self._outer_cells: set[int] | None = None
+        """The ids of the cells that the called functions had before the call; found when first needed."""
         self.before = before
         self.owner = owner
         self.returned = returned
@@ -75,6 +88,26 @@ class Rewalk(Walk):
                 id(e.value): e for e in statics if type(e.key) is Snapshot and not e.key.is_copy
             }
         return self._closures.get(id(value), static)
+
+    def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
+        """The static edge of a function that holds nothing of this call: it is the caller's, or like one of theirs."""
+        if kind is not FUNCTION and kind is not CELL:
+            return super()._as_static(kind, child)
+        if self._is_inside(child):
+            return None
+        if kind is CELL:  # new, unless the function has it from where it was defined
+            if self._outer_cells is None:
+                self._outer_cells = find_cells(self._called)
+            return Static(child, Identity(child)) if id(child) in self._outer_cells else None
+        return None if leads_to(child, self._is_inside) else self._static(child)
+
+    def _is_inside(self, x: Any) -> bool:
+        """Whether `x` is an object of this call, or an array that may be one of its tracers."""
+        if id(x) in self.numbers or is_tracer(x):
+            return True
+        if hasattr(type(x), "__graph_node__"):
+            return x._owner is self.owner
+        return frames.known_here(x) is not x
 
     def _where(self, path: Path) -> str:
         if self._start is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from liftnn.graph.description import ARRAY, Description, NodeSpec, find_all_paths, static_of
-from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
+from liftnn.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
 from liftnn.trees import Path, format_path, same_tree
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.printing import MAX_DEPTH, call, mapping
@@ -29,11 +29,16 @@ def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0
         return _render_variable(edge, spec)
     if spec.kind is MODULE:
         return _render_module(graphdef, edge, spec, seen, depth)
+    if spec.kind is CELL:
+        return render_edge(graphdef, spec.edges[0], seen, depth) if spec.edges else "cell()"
     children = [
         (k, render_edge(graphdef, e, seen, depth + 1)) for k, e in zip(spec.keys, spec.edges, strict=True)
     ]
     if spec.kind in (LIST, DICT):
         return mapping((repr(k), text) for k, text in children)
+    if spec.kind is FUNCTION:
+        shown = children[:-1] if children[-1][1] == mapping(()) else children
+        return call(spec.extra.name, [(str(k), text) for k, text in shown])
     return call(spec.type.__name__, [(str(k), text) for k, text in children])
 
 
@@ -121,7 +126,8 @@ def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[
     for number, (path, *others) in find_all_paths(graphdef).items():
         spec = graphdef.specs[number]
         is_variable = spec.kind is VARIABLE
-        result[path] = ((spec.type, None if is_variable else spec.extra), spec.type.__name__)
+        text = f"the function {spec.extra.name}" if spec.kind is FUNCTION else spec.type.__name__
+        result[path] = ((spec.type, None if is_variable else spec.extra), text)
         for other in others:
             result[other] = (("same as", path), f"the same object as {name(path)}")
         if is_variable:

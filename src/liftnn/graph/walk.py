@@ -12,7 +12,9 @@ from liftnn.graph.containers import refuse_objects
 from liftnn.graph.description import ARRAY as ARRAY_EDGE, Edge, NodeSpec
 from liftnn.graph.kinds import (
     ARRAY,
+    CELL,
     FLOAT,
+    FUNCTION,
     MODULE,
     PYTREE,
     SIMPLE,
@@ -59,6 +61,8 @@ class Walk:
         self.specs: list[NodeSpec | None] = []
         self.arrays: list[list[Any]] = []
         self.frozen: list[int] = []
+        self.functions: list[Any] = []
+        """The functions among the objects."""
         self._statics: dict[int, tuple[Any, Static]] = {}
 
     def visit(self, value: Any, path: Path = ()) -> tuple[Edge, list[Any]]:
@@ -102,11 +106,11 @@ class Walk:
 
     def _walk_children(self, node: OpenNode) -> OpenNode | None:
         """Appends edges until the children are done (None) or one must be walked first (that one)."""
-        edges, children = node.edges, node.children
+        edges, children, statics = node.edges, node.children, self._statics
         for position in range(len(edges), len(children)):
             child = children[position]
             cls = type(child)
-            kind = kind_by_type(cls) or classify(child)
+            kind = kind_by_type(cls) or (STATIC if id(child) in statics else classify(child))
             if kind is SIMPLE:
                 edges.append((cls, child))
             elif kind is ARRAY:
@@ -118,7 +122,7 @@ class Walk:
             elif kind is STATIC:
                 edges.append(self._static(child))
             else:
-                static = _static_if_immutable(kind, child) if kind.frozen else None
+                static = self._as_static(kind, child) if kind.frozen or kind is CELL else None
                 if static is not None:
                     edges.append(static)
                     continue
@@ -141,6 +145,8 @@ class Walk:
                 self.specs[number] = NodeSpec(kind, cls, metadata, (), ())
                 self._close_variable(number)
                 return number, None
+        if kind is FUNCTION:
+            self.functions.append(child)
         extra, keys, children = kind.open(child)
         self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
         return number, OpenNode(number, kind, cls, extra, keys, children)
@@ -151,6 +157,10 @@ class Walk:
         if found is None:
             found = self._statics[id(value)] = (value, _static(value))
         return found[1]
+
+    def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
+        """The static edge of what could be a node and need not be, else None."""
+        return _static_if_immutable(kind, child) if kind.frozen else None
 
     def _add(self, child: Any) -> int:
         """Gives a new object the next number."""
@@ -226,7 +236,7 @@ def _static(value: Any) -> Static:
 
 def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
     """The static edge of a frozen node that holds nothing but immutable values, else None."""
-    if kind is PYTREE:
+    if kind is PYTREE or kind is FUNCTION:
         return None
     if isinstance(value, tuple) and any(
         isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)

@@ -13,6 +13,7 @@ from liftnn.graph.description import Description, LeafPaths
 from liftnn.graph.kinds import is_object
 from liftnn.graph.walk import ArgumentWalk
 from liftnn.lifting.capture import find_captured
+from liftnn.lifting.expand import GlobalsOf
 from liftnn.lifting.guards import NO_GUARDS, Guards
 from liftnn.lifting.pinned import pin
 from liftnn.lifting.result import CAPTURED, name_argument
@@ -192,6 +193,7 @@ def _walk_captured(
             walk.root = name_argument((CAPTURED, name))
             edges[name], _ = walk.visit(x)
         keyed = [x for x, _ in walk._statics.values() if _may_capture(x)]
+        keyed += map(GlobalsOf, walk.functions)
     return edges, guards, shape
 
 

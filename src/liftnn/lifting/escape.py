@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn.graph.merge import Change
 from liftnn.lifting.after import output_names, paths_after
 from liftnn.lifting.result import Plan
-from liftnn.trees import format_path
+from liftnn.trees import format_path, is_tracer
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
@@ -93,24 +93,13 @@ def find_held(value: Any, frame: Any, tracers: bool) -> Any:
         if hasattr(type(x), "__graph_node__"):
             if frame is not None and x._owner is frame:
                 return x
-        elif tracers and _is_tracer(x):
+        elif tracers and is_tracer(x):
             return x
         for y in _children(x):
             if not isinstance(y, _ATOMS) and id(y) not in seen:
                 seen.add(id(y))
                 stack.append(y)
     return None
-
-
-def _is_tracer(x: Any) -> bool:
-    """Whether `x` is an array without a buffer, so that nobody can say whether that was deleted."""
-    if not isinstance(x, jax.Array):
-        return False
-    try:
-        x.is_deleted()
-    except jax.errors.ConcretizationTypeError:
-        return True
-    return False
 
 
 def _children(x: Any) -> Sequence[Any]:

@@ -70,6 +70,16 @@ class Expansion(NamedTuple):
     inherits: bool = True
 
 
+class GlobalsOf(NamedTuple):
+    """A function that is a node of the graph, so that of what it captures only its globals are still to be found.
+
+    Args:
+      function: The function.
+    """
+
+    function: types.FunctionType
+
+
 NamesIn = Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
 
 
@@ -88,6 +98,10 @@ def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion
     cls = type(x)
     if cls is types.FunctionType:
         return _expand_function(x, names, names_in, exact)
+    if cls is GlobalsOf:
+        loaded, every = names_in(x.function.__code__)
+        names |= every
+        return Expansion("function", list(_global_steps(x.function.__globals__, loaded)))
     carried = getattr(cls, "carried_functions", None)
     if carried is not None and cls.__module__.partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))

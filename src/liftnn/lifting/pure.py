@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import LeafPaths
-from liftnn.graph.kinds import METHOD, PARTIAL, VARIABLE, classify, is_object
+from liftnn.graph.kinds import FUNCTION, METHOD, PARTIAL, VARIABLE, classify, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.escape import check_static_values
@@ -103,10 +103,10 @@ def purify(
                 check(out)
             _check_arguments(tree, before)
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
-            result, made = _close(out, plan, merged, frame, given_away)
+            result, made = _close(function, out, plan, merged, frame, given_away)
             if around is not None:
                 around.leave(result, variables, made)
-                result, _ = _close(out, plan, merged, frame, given_away)
+                result, _ = _close(function, out, plan, merged, frame, given_away)
             if commit:
                 check_static_values(plan, result.change, frame)
             return result
@@ -148,6 +148,7 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
 
 
 def _close(
+    function: Any,
     out: Any,
     plan: Plan,
     merged: Merged,
@@ -160,13 +161,13 @@ def _close(
         path = plan.node_paths[number][0]
         return plan.name(path[:2]), path[2:]
 
-    walk = Rewalk(merged, frame, returned, place)
+    walk = Rewalk(merged, frame, returned, place, (function,))
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
     edges: list[Any] = []
     arrays: list[Any] = []
     for path, leaf in entries:
         walk.root = "the output"
-        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL)):
+        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL, FUNCTION)):
             edges.append(Static(leaf))
             continue
         edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))

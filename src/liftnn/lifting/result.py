@@ -12,6 +12,7 @@ from liftnn.graph.description import ARRAY, Description, find_all_paths, first_p
 from liftnn.graph.kinds import VARIABLE, is_object
 from liftnn.graph.merge import Change, merge_all
 from liftnn.trees import Path, format_path
+from liftnn.variables.holding import leads_to
 from liftnn.variables.metadata import Metadata
 
 STORED, CAPTURED = 2, 3
@@ -280,7 +281,11 @@ class Plan:
         _, merged = merge_all(self.graph, [hole] * len(self.variables), [hole] * self.n_arrays, None)
         given = merged.objects[number].get_metadata()
         leaves = {name: jax.tree.leaves(x, is_leaf=is_object) for name, x in given.items()}
-        static = [name for name in given if not any(x is hole or is_object(x) for x in leaves[name])]
+
+        def is_part(x: Any) -> bool:
+            return x is hole or is_object(x)
+
+        static = [name for name in given if not any(is_part(x) or leads_to(x, is_part) for x in leaves[name])]
         return Metadata.of({name: given[name] for name in static})
 
     def arrays_of(self, leaves: Sequence[int]) -> list[int]:

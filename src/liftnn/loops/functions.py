@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from liftnn.lifting.lift import open_function
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
 from liftnn.modules.module import Module
+from liftnn.variables.holding import holds_objects
+from liftnn.variables.static import function_key
 
 
 class Held:
@@ -41,6 +44,39 @@ class Held:
         return (self._function,)
 
 
+class Closure:
+    """A function whose closure is no argument: what it captures is found as in the function of any transform.
+
+    Args:
+      function: The function.
+    """
+
+    __slots__ = ("function", "key")
+
+    def __init__(self, function: types.FunctionType):
+        self.function = function
+        self.key = function_key(function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function."""
+        return self.function(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Closure) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def _as_static(function: Any) -> Any:
+    """A function that the walk does not go into; what a partial stores, and bound methods, still take part."""
+    if type(function) is types.FunctionType:
+        return Closure(function) if holds_objects(function) else function
+    if type(function) is functools.partial:
+        return functools.partial(_as_static(function.func), *function.args, **function.keywords)
+    return function
+
+
 def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]]:
     """Makes functions an argument: so modules whose methods they are, or that they are themselves, take part in a call.
 
@@ -57,7 +93,9 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
     holder = Module()
     held: list[Held] = []
     for name, given in functions.items():
-        setattr(holder, name, given)
+        setattr(
+            holder, name, [_as_static(f) for f in given] if isinstance(given, list) else _as_static(given)
+        )
         several = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
         held += [Held(name, position, open_function(f, transform)[0]) for position, f in several]
     return holder, held

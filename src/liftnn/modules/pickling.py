@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from liftnn.graph.attributes import make_shell, open_attributes
 from liftnn.graph.graphdef import walk_tree
-from liftnn.graph.kinds import MODULE
+from liftnn.graph.kinds import FUNCTION, MODULE
 from liftnn.modules.portable import portable
 from liftnn.variables import frames
 
@@ -21,9 +21,17 @@ T = TypeVar("T")
 
 
 def find_modules(module: Any) -> list[Any]:
-    """Every module that a module reaches, itself first."""
+    """Every module that a module reaches, itself first; not those that only functions hold, which are not copied."""
     _, walk, _ = walk_tree(module)
-    return [x for x, spec in zip(walk.objects, walk.specs, strict=True) if spec and spec.kind is MODULE]
+    specs = walk.finished_specs()
+    reached: set[int] = set()
+    stack = [0]
+    while stack:
+        number = stack.pop()
+        if number not in reached and specs[number].kind is not FUNCTION:
+            reached.add(number)
+            stack += [e for e in specs[number].edges if type(e) is int]
+    return [walk.objects[number] for number in sorted(reached) if specs[number].kind is MODULE]
 
 
 def read_attributes(module: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from liftnn.graph.closures import Definition
 from liftnn.graph.description import Description
 from liftnn.variables.static import Static, static_key
 
@@ -109,7 +110,13 @@ def by_name(description: Description) -> Description:
     def edge_by_name(edge: Any) -> Any:
         return Static(_by_name(edge.value)) if isinstance(edge, Static) else edge
 
-    specs = [s._replace(edges=tuple(map(edge_by_name, s.edges))) for s in description.specs]
+    def extra_by_name(extra: Any) -> Any:
+        return Named(extra.module, extra.name, extra.sizes) if type(extra) is Definition else extra
+
+    specs = [
+        s._replace(extra=extra_by_name(s.extra), edges=tuple(map(edge_by_name, s.edges)))
+        for s in description.specs
+    ]
     edges = tuple(map(edge_by_name, description.edges))
     return type(description)(description.treedef, edges, tuple(specs), description.frozen, description.paths)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from liftnn.graph.attributes import attributes_of
 from liftnn.graph.checks import ABSENT, Check, check_node
 from liftnn.graph.description import ARRAY, NodeSpec
-from liftnn.graph.kinds import DICT, LIST, MODULE, PYTREE, VARIABLE
+from liftnn.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, VARIABLE
 from liftnn.lifting.lift import Call
 from liftnn.lifting.pinned import content_of
 from liftnn.lifting.result import STORED
@@ -120,6 +120,8 @@ def _reader(x: Any, spec: NodeSpec, key: Any, child: Any) -> Reader:
     """How an array leaf is read from where it stands."""
     if spec.kind in (LIST, DICT):
         return Reader(x, key)
+    if spec.kind is CELL:
+        return Reader(x, "cell_contents", is_slot=True)
     if spec.kind is MODULE and key in attributes_of(x):
         return Reader(attributes_of(x), key)
     if spec.kind.frozen and spec.kind is not PYTREE:

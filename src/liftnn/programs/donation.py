@@ -9,8 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn.graph.kinds import CELL, FUNCTION
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
+
+
+def find_kept(plan: Plan) -> set[int]:
+    """The nodes whose arrays are not donated: functions and cells, which others may hold, as any code does."""
+    return {number for number in plan.node_arrays if plan.graph.specs[number].kind in (FUNCTION, CELL)}
 
 
 def find_written(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any]) -> list[bool]:

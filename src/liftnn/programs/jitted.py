@@ -14,6 +14,7 @@ from liftnn.lifting.bindable import Bindable
 from liftnn.lifting.lift import Call, Options, commit_to_copies
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
+from liftnn.programs.donation import find_kept
 from liftnn.programs.fast_paths import FastPaths
 from liftnn.programs.program import Program
 from liftnn.programs.retraces import Traces
@@ -210,7 +211,7 @@ class Jitted(Bindable[P, R]):
     def _returned(self, plan: Plan) -> list[bool] | None:
         if not self._donate:
             return None
-        donated = plan.reach(self._donated_leaves(plan))
+        donated = plan.reach(self._donated_leaves(plan)).keys() - find_kept(plan)
         return [number in donated for number in range(len(plan.graph.specs))]
 
     @property

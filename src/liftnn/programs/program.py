@@ -25,7 +25,7 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.programs.calling import Division, OtherTreeError, argument_trees
 from liftnn.programs.compact import Outcomes
-from liftnn.programs.donation import buffer_of, deleted_error, find_written, unshare
+from liftnn.programs.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn.trees import are_distinct, same_tree
 from liftnn.variables import frames
 from liftnn.variables.static import Static
@@ -56,6 +56,7 @@ class Program:
         self.name = "jit"
         self.outcomes = Outcomes()
         reached, arrays = plan.reach(donated), set(plan.arrays_of(donated))
+        arrays -= {i for number in find_kept(plan) for i in plan.node_arrays[number]}
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self.divides = False

@@ -112,7 +112,7 @@ class Exported:
         """
         try:
             contents = pickle.dumps(self._contents)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        except (pickle.PicklingError, AttributeError, TypeError, errors.StructureError) as error:
             raise errors.StructureError(
                 f"Pickle cannot write {_find_unwritable(self._contents.graph)}.",
                 "Define functions and classes that modules hold at the top level of a file.",

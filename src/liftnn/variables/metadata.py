@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn.variables.holding import holds_objects
 from liftnn.variables.static import SIMPLE_TYPES, is_fixed_function, static_key
 
 HOOK_NAMES = (
@@ -179,6 +180,8 @@ def holds_nodes(value: Any) -> bool:
     """Whether a metadata value is or holds a Module, a Variable or an array."""
     if isinstance(value, (np.ndarray, jax.Array)) or hasattr(type(value), "__graph_node__"):
         return True
+    if type(value) is types.FunctionType:
+        return holds_objects(value)
     if type(value) is types.MethodType:
         return holds_nodes(value.__self__)
     if type(value) is functools.partial:

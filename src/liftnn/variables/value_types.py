@@ -43,6 +43,7 @@ FOREIGN_PACKAGES: frozenset[str] = frozenset(sys.stdlib_module_names) | {
 """The packages whose functions are taken not to change, and to know no objects of the user's."""
 
 
+@functools.lru_cache(maxsize=4096)
 def is_foreign(module_name: str | None) -> bool:
     """Whether a Python module belongs to the standard library or to a package that liftnn knows.
 
