@@ -55,7 +55,9 @@ def is_exposed(x: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _writes_past(cls: type) -> bool:
-    """Whether a class of Modules has code that could write attributes past `Module.__setattr__`."""
+    """Whether a class of Modules has slots, or code that could write attributes past `Module.__setattr__`."""
+    if slot_names(cls):
+        return True
     own = [
         base
         for base in cls.__mro__

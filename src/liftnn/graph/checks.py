@@ -96,7 +96,7 @@ class Elements(NamedTuple):
 def size_of(container: Any) -> int:
     """How many elements a container has, past a `__len__` of its own."""
     for base in _SIZED:
-        if isinstance(container, base):
+        if issubclass(type(container), base):
             return base.__len__(container)
     return len(container)
 
@@ -106,7 +106,7 @@ _SIZED: tuple[Any, ...] = (list, dict, set, collections.deque)
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
     """The keys of a dict, then its values."""
-    methods: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
+    methods: Any = collections.OrderedDict if issubclass(type(mapping), collections.OrderedDict) else dict
     return itertools.chain(methods.keys(mapping), methods.values(mapping))
 
 

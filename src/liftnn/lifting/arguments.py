@@ -200,6 +200,8 @@ def _walk_captured(
 def _may_capture(x: Any) -> bool:
     """Whether a static value of a module may lead to other modules, or change in place: code of the user's."""
     cls = type(x)
+    if cls is types.MethodType:
+        return True
     if cls is types.FunctionType:
         return bool(x.__closure__) or not is_foreign(x.__module__)
     return not is_foreign(cls.__module__) and not issubclass(cls, type)

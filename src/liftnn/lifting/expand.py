@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from liftnn.graph.checks import ABSENT, Elements, is_atom, list_entries, size_of
-from liftnn.lifting.guards import ATTRIBUTE, CALLED, CELL, CLASS, ITEM, Guard, slot_reader
+from liftnn.lifting.guards import ATTRIBUTE, CALLED, CELL, CLASS, CONTEXT, ITEM, SLOT, Guard
 from liftnn.variables.static import is_foreign
 
 _MOST_IN_ONE = 1_000
@@ -116,12 +116,20 @@ def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion
 
 
 def instance_dict(x: Any) -> Mapping[str, Any]:
-    """The attributes of an object, past any `__getattr__` of its own."""
-    try:
-        found = object.__getattribute__(x, "__dict__")
-    except Exception:  # it has none, or a property in its place raises
-        return {}
-    return found if isinstance(found, (dict, types.MappingProxyType)) else {}
+    """The attributes of an object, past any code of its class."""
+    member = _dict_member(type(x))
+    found: Any = None if member is None else member.__get__(x)
+    return found if type(found) in (dict, types.MappingProxyType) else {}
+
+
+@functools.lru_cache(maxsize=4096)
+def _dict_member(cls: type) -> Any:
+    """What reads the `__dict__` of the instances of a class."""
+    for base in type.__getattribute__(cls, "__mro__"):
+        member = type.__getattribute__(base, "__dict__").get("__dict__")
+        if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):
+            return member
+    return None
 
 
 # --- functions
@@ -130,7 +138,7 @@ def instance_dict(x: Any) -> Mapping[str, Any]:
 def _expand_function(f: types.FunctionType, names: set[str], names_in: NamesIn, exact: bool) -> Expansion:
     """A function: its closure, the globals in its code, its defaults and attributes."""
     cells = tuple(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
-    foreign = is_foreign(f.__module__)
+    foreign = is_foreign(f.__globals__.get("__name__", "exec"))
     steps = [_cell_step(i, name, cell, exact, not foreign) for i, (name, cell) in enumerate(cells)]
     if foreign:  # what a library's closure holds does not change; it may be a function of the user's
         return Expansion("function", [s for s in steps if s.child is not ABSENT])
@@ -204,7 +212,7 @@ def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], 
 
 def _expand_dict(x: Any, exact: bool) -> Expansion:
     """The entries of a dict."""
-    methods = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
+    methods = collections.OrderedDict if issubclass(type(x), collections.OrderedDict) else dict
     entries = list(itertools.islice(methods.items(x), _MOST_IN_ONE))
     steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
     size = size_of(x)
@@ -248,11 +256,8 @@ def _expand_reference(x: Any, exact: bool) -> Expansion:
 
 def _expand_variable_of_context(x: Any, exact: bool) -> Expansion:
     """A context variable."""
-    read = functools.partial(contextvars.ContextVar.get, x, ABSENT)
-    held = read()
-    return Expansion(
-        "context", [Step(held, ".get()", 0, Guard(CALLED, read, None, held, is_atom(held)), True)]
-    )
+    held = CONTEXT.read(x, None)
+    return Expansion("context", [Step(held, ".get()", 0, Guard(CONTEXT, x, None, held, is_atom(held)), True)])
 
 
 def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
@@ -293,7 +298,12 @@ def _expand_class(cls: type, names: set[str]) -> Expansion:
         x = _plain(scope[name])
         steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, scope), name, scope[name])))
     bases = type.__getattribute__(cls, "__mro__")[1:]
-    return Expansion("class", [*steps, *(Step(base) for base in bases)], by_name=True)
+    size = Guard(
+        CALLED, functools.partial(len, scope), None, len(scope)
+    )  # a subclass may hide an attribute later
+    return Expansion(
+        "class", [*steps, *(Step(base, "", i, size) for i, base in enumerate(bases))], by_name=True
+    )
 
 
 def _plain(x: Any) -> Any:
@@ -320,11 +330,10 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], names: set[str], exact
         steps.append(Step(attributes[n], f".{n}", n, guard, True))
     for n, member in _slots(cls):
         if own or n in names:
-            read = slot_reader(member, x)
-            held = read()
-            steps.append(Step(held, f".{n}", n, Guard(CALLED, read, None, held, is_atom(held)), True))
+            held = SLOT.read(x, member)
+            steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
     guard = Guard(CALLED, functools.partial(len, attributes), None, len(attributes))
-    steps.append(Step(cls, ""))
+    steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     return Expansion("object", steps, (guard,) if attributes or not own else (), by_name=True, inherits=False)
 
 

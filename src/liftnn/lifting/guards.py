@@ -13,7 +13,6 @@ transform must not change it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +69,26 @@ CELL = GuardKind("cell", _read_cell, _write_cell, "{h}.cell_contents")
 ITEM = GuardKind("item", lambda d, key: d.get(key, ABSENT), _write_item, "{h}[{k}]")
 CLASS = GuardKind("class attribute", _read_class, _write_class, "{h}[1][{k}]")
 ATTRIBUTE = GuardKind("attribute", getattr, _not_written, "{h}.{name}")
+
+
+def _read_slot(x: Any, member: Any) -> Any:
+    try:
+        return member.__get__(x)
+    except AttributeError:
+        return ABSENT
+
+
+def _write_slot(x: Any, member: Any, value: Any) -> None:
+    if value is ABSENT:
+        member.__delete__(x)
+    else:
+        member.__set__(x, value)
+
+
+SLOT = GuardKind("slot", _read_slot, _write_slot, "{k}.__get__({h})")
+CONTEXT = GuardKind(
+    "context variable", lambda v, _: v.get(ABSENT), lambda v, _, x: v.set(x), "{h}.get(ABSENT)"
+)
 CALLED = GuardKind("reference", lambda reference, _: reference(), _not_written, "{h}()")
 
 
@@ -149,16 +168,3 @@ class Guards:
 
 
 NO_GUARDS = Guards()
-
-
-def read_slot(member: Any, x: Any) -> Any:
-    """What a slot of an object holds."""
-    try:
-        return member.__get__(x)
-    except AttributeError:
-        return ABSENT
-
-
-def slot_reader(member: Any, x: Any) -> Callable[[], Any]:
-    """Reads a slot when it is called."""
-    return functools.partial(read_slot, member, x)

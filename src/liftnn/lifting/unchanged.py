@@ -13,8 +13,9 @@ import numpy as np
 
 from liftnn import errors
 from liftnn.graph.checks import ABSENT, Elements
-from liftnn.graph.kinds import MODULE, VARIABLE, NodeKind
+from liftnn.graph.kinds import DATACLASS, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn.lifting.escape import find_held
+from liftnn.lifting.expand import instance_dict
 from liftnn.lifting.guards import Guard, Guards
 from liftnn.lifting.result import Plan
 from liftnn.variables import frames
@@ -89,6 +90,8 @@ def captured_unchanged(
 def _keep(number: int, x: Any, plan: Plan) -> _Kept | None:
     """An object as it is now, if it can be changed in place."""
     kind = plan.graph.specs[number].kind
+    if kind is PYTREE and instance_dict(x):  # it is built from its children, but its attributes can be set
+        return _Kept(number, x, DATACLASS, DATACLASS.open(x))
     if kind.frozen or kind is VARIABLE:
         return None
     return _Kept(number, x, kind, kind.open(x))
@@ -127,7 +130,9 @@ def _words(guard: Guard | Elements) -> str:
     """What a guard is about."""
     if isinstance(guard, Elements):
         return f"A {type(guard.container).__name__} that holds captured modules"
-    what = {"cell": "A variable", "item": f"{guard.key!r}", "class attribute": f"{guard.key!r}"}.get(
-        guard.kind.name
+    if guard.kind.name in ("item", "class attribute"):
+        return f"{guard.key!r}, which holds captured modules,"
+    what = {"cell": "variable", "slot": f"slot {getattr(guard.key, '__name__', '')!r}"}.get(
+        guard.kind.name, guard.kind.name
     )
-    return f"{what or 'What'} that holds captured modules"
+    return f"A {what} that holds captured modules"

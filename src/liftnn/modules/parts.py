@@ -14,7 +14,7 @@ from liftnn.graph.attributes import Attributed, attributes_of
 from liftnn.graph.checks import ABSENT, Check, check_node
 from liftnn.graph.description import find_all_paths
 from liftnn.graph.graphdef import walk_tree
-from liftnn.graph.kinds import MODULE
+from liftnn.graph.kinds import MODULE, VARIABLE
 from liftnn.trees import Path
 from liftnn.variables import frames
 from liftnn.variables.watch import EVERY_NAME, changes, is_simple, note_static_change, start_watch
@@ -40,7 +40,8 @@ class Parts:
         """Their first paths, and the modules; weakly, since the root is one of them."""
         self._checks: list[Check] = []
         for x, spec in zip(walk.objects, graphdef.specs, strict=True):
-            self._checks += check_node(x, spec, tuple(spec.kind.open(x)[2])) if spec.keys else []
+            if spec.kind is not VARIABLE or spec.keys:
+                self._checks += check_node(x, spec, tuple(spec.kind.open(x)[2]))
         self._holders: dict[tuple[str, ...], list[tuple[Any, str, bool]]] = {}
         self._watch = start_watch(
             [x for x in walk.objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from sys import getrefcount
 from typing import Any, Protocol
 
 import jax
 
-from liftnn.graph.checks import ATOMS, Check
+from liftnn.graph.checks import ABSENT, ATOMS, Check
 from liftnn.lifting.guards import Guards
 from liftnn.programs.dependencies import Attribute, Reader
 from liftnn.programs.patrol import Beat
@@ -88,7 +89,7 @@ def build(source: Source) -> Callable[[Any, Any], Any]:
 @functools.lru_cache(maxsize=256)
 def compile_text(text: str) -> Any:
     """The code of a text."""
-    return compile(text, "<liftnn fast path>", "exec")
+    return compile(text, os.path.join(os.path.dirname(__file__), "<fast path>"), "exec")
 
 
 def _count_held_once() -> int:
@@ -108,6 +109,7 @@ HELD_ONCE = _count_held_once()
 
 _GLOBALS = {
     "MISS": MISS,
+    "ABSENT": ABSENT,
     "ATOMS": ATOMS,
     "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),
     "RetraceNeeded": frames.RetraceNeeded,

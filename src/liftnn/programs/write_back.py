@@ -15,6 +15,7 @@ import jax
 from liftnn.graph.description import ARRAY, KEEP, Description
 from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn.graph.merge import Change
+from liftnn.graph.undo import to_the_end
 from liftnn.lifting.lift import Call, commit_result
 from liftnn.programs.compact import Outcome
 from liftnn.variables import frames
@@ -101,10 +102,18 @@ class Writer:
         out, parts = how.open(returned)
         if parts and (type(parts[0]) is not how.array_type or how.rebind is not None):
             self.check_plain()
-        write([self.storages[i] for i in how.written], parts)
-        if how.rebind is not None:
-            n = len(how.written)
-            self._rebind(how.rebind, parts[n : how.first_new], parts[how.first_new :])
+        written = [self.storages[i] for i in how.written]
+        if how.rebind is None:
+            write(written, parts)
+            return out
+        n, rebind = len(how.written), how.rebind
+        made = self._make(rebind, parts[how.first_new :])
+
+        def put() -> None:
+            write(written, parts)
+            self._rebind(rebind, parts[n : how.first_new], made)
+
+        to_the_end(put)
         return out
 
     def check_plain(self) -> None:
@@ -120,7 +129,16 @@ class Writer:
             objects[number] = reference()
         return objects
 
-    def _rebind(self, rebind: Rebind, arrays: Sequence[Any], values: Sequence[Any]) -> None:
+    def _make(self, rebind: Rebind, values: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """The old Variables that are replaced, each with a new one."""
+        objects, made = self.objects(), []
+        for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
+            variable = make_variable(cls, value, metadata, frames.PLAIN)
+            set_watches(variable, objects[number]._watches)
+            made.append((objects[number], variable))
+        return made
+
+    def _rebind(self, rebind: Rebind, arrays: Sequence[Any], made: Sequence[tuple[Any, Any]]) -> None:
         """Stores arrays, and puts new Variables in place of the old ones, here and in their modules."""
         objects, specs = self.objects(), self.call.plan.graph.specs
         for (number, key), x in zip(rebind.stored, arrays, strict=True):
@@ -129,11 +147,6 @@ class Writer:
                 object.__setattr__(holder, key, x)
             else:
                 holder[key] = x
-        made = []
-        for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
-            variable = make_variable(cls, value, metadata, frames.PLAIN)
-            set_watches(variable, objects[number]._watches)
-            made.append((objects[number], variable))
         for number, name, which in rebind.placed:
             object.__setattr__(objects[number], name, made[which][1])  # it may be a slot
         changes.count += bool(made)
