@@ -284,5 +284,7 @@ def test_a_closure_that_a_module_holds_is_exported_by_name():
 def test_a_closure_made_inside_cannot_be_written():
     exported = liftnn.export(liftnn.jit(lambda m, x: lambda: m.w * x))(Affine(2.0), X)
     assert_same(exported.call(Affine(2.0), X)(), 2.0 * X)
-    with pytest.raises(liftnn.errors.StructureError, match="the static part of what the function returns or changes"):
+    with pytest.raises(
+        liftnn.errors.StructureError, match="the static part of what the function returns or changes"
+    ):
         exported.serialize()
