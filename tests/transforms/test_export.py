@@ -267,3 +267,24 @@ def test_closures_are_compared_by_what_they_hold():
 def test_what_it_declares_for_type_checkers_is_there():
     exported = liftnn.export(liftnn.jit(lambda x: 2 * x))(X)
     assert [name for name in liftnn.Exported.__annotations__ if not hasattr(exported, name)] == []
+
+
+def test_a_closure_that_a_module_holds_is_exported_by_name():
+    def build(w):
+        model, other = Affine(w), Affine(3.0)
+        model.act = lambda x: other(x) * model.w
+        return model
+
+    model = build(2.0)
+    exported = through_bytes(liftnn.export(liftnn.jit(lambda m, x: m.act(x)))(model, X))
+    for w in (2.0, 5.0):
+        assert_same(exported.call(build(w), X), build(w).act(X))
+
+
+def test_a_closure_made_inside_cannot_be_written():
+    exported = liftnn.export(liftnn.jit(lambda m, x: lambda: m.w * x))(Affine(2.0), X)
+    assert_same(exported.call(Affine(2.0), X)(), 2.0 * X)
+    with pytest.raises(
+        liftnn.errors.StructureError, match="the static part of what the function returns or changes"
+    ):
+        exported.serialize()
