@@ -105,12 +105,6 @@ def missing_global():
 
 
 @case
-def a_global_that_hides_a_builtin():
-    SCOPE.pop("len", None)
-    return SCOPE["use_builtin_name"], [lambda: SCOPE.update(len=k(4)), lambda: SCOPE.pop("len")]
-
-
-@case
 def positional_default():
     first = k(2)
 

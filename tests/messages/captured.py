@@ -89,27 +89,30 @@ def captured_numpy_array_changed_in_place():
 # --- static values that hold a copy
 
 
-@message(
-    errors.StructureError,
-    "args[0].act is a function that holds the copy of args[0] (a Affine) that exists inside liftnn.jit, which a static "
-    "value cannot carry out.",
-    "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
-)
-def closure_over_an_argument_kept():
-    liftnn.jit(lambda m: setattr(m, "act", lambda x: x + m.w))(Affine())
+class Box:
+    """An object that liftnn does not know."""
+
+    def __init__(self, content):
+        self.content = content
 
 
 @message(
     errors.StructureError,
-    "args[0].act is a function that holds a Affine created inside liftnn.jit, which a static value cannot carry out.",
+    "args[0].act is a Box that holds the copy of args[0] (a Affine) that exists inside liftnn.jit, which a static value "
+    "cannot carry out.",
     "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
 )
-def closure_over_a_new_module_kept():
-    def f(model):
-        made = Affine()
-        model.act = lambda x: made.mode
+def object_with_an_argument_kept():
+    liftnn.jit(lambda m: setattr(m, "act", Box(m)))(Affine())
 
-    liftnn.jit(f)(Affine())
+
+@message(
+    errors.StructureError,
+    "args[0].act is a Box that holds a Affine created inside liftnn.jit, which a static value cannot carry out.",
+    "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def object_with_a_new_module_kept():
+    liftnn.jit(lambda m: setattr(m, "act", Box(Affine())))(Affine())
 
 
 # --- written past Module.__setattr__, leaked, static, shared

@@ -17,7 +17,7 @@ from tests.strategies import arrays, build, mutate, recipes
 from tests.transforms.modules import Affine, Holder
 
 import liftnn
-from liftnn.programs.generate import MISS
+from liftnn.programs.source import MISS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning"),

@@ -19,7 +19,7 @@ X = jnp.ones(3)
 def sizes(f, model):
     """How much a function and a model remember."""
     found = {
-        "programs": len(f._bound),
+        "programs": len(f._lifted._bound),
         "by first module": len(f.plans.plans),
         "current": len(f.plans.current),
         "of one module": max(map(len, f.plans.plans.values()), default=0),

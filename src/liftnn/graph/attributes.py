@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from liftnn.graph.containers import Opened
 from liftnn.variables.value_types import mangle
-from liftnn.variables.watch import end_watches
+from liftnn.variables.watch import changes, end_watches
 
 T = TypeVar("T")
 
@@ -37,7 +37,9 @@ def expose(x: Any) -> dict[str, Any]:
     """Hands out the dictionary of a Module's attributes, which may be written from now on without notice."""
     if not x._exposed:
         object.__setattr__(x, "_exposed", True)
+        before = changes.count
         end_watches(x)
+        changes.exposed += changes.count - before
     return attributes_of(x)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any, NamedTuple, Protocol
@@ -167,18 +168,26 @@ class Function(NamedTuple):
 
 
 class Attributes(NamedTuple):
-    """The attributes of a Module that may be written without notice."""
+    """The attributes of a Module that may be written without notice.
 
-    x: Any
+    Args:
+      module: The module, weakly: it may be an argument, which must not be kept alive.
+      spec: Its spec.
+      kept: Its attributes.
+      address: The id of the dictionary that holds them.
+    """
+
+    module: weakref.ref[Any]
     spec: NodeSpec
     kept: tuple[Any, ...]
-    attributes: dict[str, Any]
+    address: int
 
     def holds(self) -> bool:
         """Whether it has the same attributes, and arrays where it had arrays."""
-        if attributes_of(self.x) is not self.attributes:
+        x = self.module()
+        if id(attributes_of(x)) != self.address:
             return False
-        _, keys, children = open_attributes(self.x)
+        _, keys, children = open_attributes(x)
         return keys == self.spec.keys and all(map(_same, children, self.kept, self.spec.edges))
 
 
@@ -194,7 +203,7 @@ def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]
       The check in a list; nothing if the object notifies of its changes, or has none.
     """
     if spec.kind is MODULE:
-        return [Attributes(x, spec, children, attributes_of(x))] if is_exposed(x) else []
+        return [Attributes(weakref.ref(x), spec, children, id(attributes_of(x)))] if is_exposed(x) else []
     if spec.kind is FUNCTION:
         return [Function(x, spec, children)]
     if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):

@@ -51,7 +51,7 @@ class _Node:
       exact: Whether it is part of a cache key, so that each of its atoms is guarded by identity.
     """
 
-    __slots__ = ("above", "exact", "expansion", "label", "leads", "parents", "targets", "x")
+    __slots__ = ("above", "exact", "expansion", "label", "leads", "parents", "quiet", "targets", "x")
 
     def __init__(self, x: Any, above: _Node | None, label: str, exact: bool):
         self.x = x
@@ -59,6 +59,9 @@ class _Node:
         self.label = label
         self.exact = exact
         self.expansion: Expansion | None = None
+        self.quiet = above is not None and (
+            above.quiet or (above.expansion is not None and above.expansion.quiet)
+        )
         self.targets: list[_Node | None] = []
         self.parents: list[_Node] = []
         self.leads = False
@@ -169,7 +172,7 @@ def _collect(nodes: Sequence[_Node]) -> Guards:
     leading: list[Guard | Elements] = []
     for node in nodes:
         found = node.expansion
-        if found is None:
+        if found is None or (node.quiet and not node.leads):
             continue
         for step, target in zip(found.steps, node.targets, strict=True):
             leads = target is not None and target.leads

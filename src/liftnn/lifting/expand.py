@@ -17,12 +17,26 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from liftnn.graph.checks import ABSENT, Elements, is_atom, list_entries, size_of
-from liftnn.lifting.guards import ATTRIBUTE, CALLED, CELL, CLASS, CONTEXT, ITEM, SLOT, Guard
+from liftnn.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
+from liftnn.lifting.guards import (
+    ATTRIBUTE,
+    CALLED,
+    CELL,
+    CLASS,
+    CONTEXT,
+    ELEMENT,
+    ITEM,
+    SIZE,
+    SLOT,
+    Guard,
+    GuardKind,
+)
 from liftnn.variables.static import is_foreign
 
-_MOST_IN_ONE = 1_000
+_MOST_LOOKED = 100_000
 """How many elements of one container are looked at."""
+_MOST_IN_ONE = 1_000
+"""How many of them that are no atoms are followed."""
 _MOST_GUARDED = 64
 """How many elements of a container without modules are guarded; of a longer one only its size."""
 
@@ -59,6 +73,7 @@ class Expansion(NamedTuple):
       always: Whether to guard it even if it leads to no module.
       by_name: Whether only attributes were followed that the code names.
       inherits: Whether what it leads to is part of a cache key, if it is.
+      quiet: Whether what it leads to is guarded only where it leads to a module.
     """
 
     tag: Hashable
@@ -68,6 +83,7 @@ class Expansion(NamedTuple):
     always: bool = False
     by_name: bool = False
     inherits: bool = True
+    quiet: bool = False
 
 
 class GlobalsOf(NamedTuple):
@@ -155,10 +171,10 @@ def _expand_function(f: types.FunctionType, names: set[str], names_in: NamesIn, 
     for name, x in f.__dict__.items():
         guard = Guard(ITEM, f.__dict__, name, x, is_atom(x) and not exact)
         steps.append(Step(x, FRESH + name, ("attribute", name), guard, True))
-    guards = [Guard(ATTRIBUTE, f, "__defaults__", f.__defaults__)] if defaults or exact else []
+    guards = [Guard(SIZE, f.__dict__, None, len(f.__dict__))]
+    guards += [Guard(ATTRIBUTE, f, "__defaults__", f.__defaults__)] if defaults or exact else []
     if exact:
         guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
-        guards.append(Guard(CALLED, functools.partial(len, f.__dict__), None, len(f.__dict__)))
     return Expansion("function", [s for s in steps if s.child is not ABSENT or s.always], tuple(guards))
 
 
@@ -202,33 +218,46 @@ def _is_definition(x: Any) -> bool:
 
 def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
     """The elements of a list, tuple, set or deque."""
-    kept = tuple(itertools.islice(iterate(x), _MOST_IN_ONE))
+    size = len(x) if type(x) in (tuple, frozenset) else size_of(x)
+    if size > _MOST_GUARDED:
+        return _expand_long(
+            tag, x, size, enumerate(iterate(x)), ELEMENT if type(x) in (list, collections.deque) else None
+        )
+    kept = tuple(iterate(x))
     steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
     if tag in ("tuple", "frozenset"):
         return Expansion(tag, steps)
     loose = tuple([is_atom(y) and not exact for y in kept])
-    return _container(tag, steps, Elements(x, iterate, kept, loose, size_of(x)))
+    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, size), always=True)
 
 
 def _expand_dict(x: Any, exact: bool) -> Expansion:
     """The entries of a dict."""
     methods = collections.OrderedDict if issubclass(type(x), collections.OrderedDict) else dict
-    entries = list(itertools.islice(methods.items(x), _MOST_IN_ONE))
-    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
     size = size_of(x)
-    if len(entries) < size:
-        kept, loose = (), ()
-    else:
-        kept = (*(k for k, _ in entries), *(v for _, v in entries))
-        loose = (*[False] * len(entries), *[is_atom(v) and not exact for _, v in entries])
-    return _container("dict", steps, Elements(x, list_entries, kept, loose, size))
+    if size > _MOST_GUARDED:
+        return _expand_long("dict", x, size, methods.items(x), ITEM if type(x) is dict else None)
+    entries = list(methods.items(x))
+    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
+    kept = (*(k for k, _ in entries), *(v for _, v in entries))
+    loose = (*[False] * size, *[is_atom(v) and not exact for _, v in entries])
+    return Expansion("dict", steps, elements=Elements(x, list_entries, kept, loose, size), always=True)
 
 
-def _container(tag: str, steps: list[Step], elements: Elements) -> Expansion:
-    """A container that can change in place; a long one without modules is guarded by its size alone."""
-    short = elements.size <= _MOST_GUARDED
-    size = Guard(CALLED, functools.partial(size_of, elements.container), None, elements.size)
-    return Expansion(tag, steps, () if short else (size,), elements, always=short)
+def _expand_long(
+    tag: str, x: Any, size: int, entries: Iterable[tuple[Any, Any]], kind: GuardKind | None
+) -> Expansion:
+    """A long container: only what is no atom is followed, and only what leads to a module is guarded, and the size."""
+    looked = itertools.islice(entries, _MOST_LOOKED)
+    found = itertools.islice(
+        ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y)), _MOST_IN_ONE
+    )
+    steps: list[Step] = []
+    for i, (key, y) in enumerate(found):
+        plain = kind is not None and type(key) in (str, int, bool)
+        guard = Guard(kind, x, key, y) if kind is not None and plain else None
+        steps.append(Step(y, _label_of(key), _key_of(i, key), guard))
+    return Expansion((tag, size), steps, (Guard(SIZE, x, None, size),), quiet=True)
 
 
 def _label_of(key: Any) -> str:
@@ -281,7 +310,7 @@ def _expand_python_module(x: Any, names: set[str]) -> Expansion:
         )
         for n in sorted(names & scope.keys())
     ]
-    guard = Guard(CALLED, functools.partial(len, scope), None, len(scope))
+    guard = Guard(SIZE, scope, None, len(scope))
     return Expansion("python module", steps, (), by_name=True)._replace(guards=(guard,) if steps else ())
 
 
@@ -332,7 +361,7 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], names: set[str], exact
         if own or n in names:
             held = SLOT.read(x, member)
             steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
-    guard = Guard(CALLED, functools.partial(len, attributes), None, len(attributes))
+    guard = Guard(SIZE, attributes, None, len(attributes))
     steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     return Expansion("object", steps, (guard,) if attributes or not own else (), by_name=True, inherits=False)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from liftnn.graph.checks import ABSENT, ATOMS, Elements
+from liftnn.graph.checks import ABSENT, ATOMS, Elements, size_of
 
 
 class GuardKind(NamedTuple):
@@ -89,6 +89,8 @@ SLOT = GuardKind("slot", _read_slot, _write_slot, "{k}.__get__({h})")
 CONTEXT = GuardKind(
     "context variable", lambda v, _: v.get(ABSENT), lambda v, _, x: v.set(x), "{h}.get(ABSENT)"
 )
+SIZE = GuardKind("size", lambda container, _: size_of(container), _not_written, "size_of({h})")
+ELEMENT = GuardKind("element", lambda x, i: x[i], _write_item, "{h}[{k}]")
 CALLED = GuardKind("reference", lambda reference, _: reference(), _not_written, "{h}()")
 
 
@@ -112,6 +114,8 @@ class Guard(NamedTuple):
     def holds(self) -> bool:
         """Whether it stands there still."""
         now = self.kind.read(self.holder, self.key)
+        if self.kind is SIZE:
+            return now == self.value
         return now is self.value or (self.loose and type(now) in ATOMS)
 
 

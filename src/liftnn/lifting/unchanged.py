@@ -60,14 +60,14 @@ def captured_unchanged(
     kept = [
         _keep(number, originals[number], plan) for number in sorted(plan.captured) if number < len(originals)
     ]
-    kept, since = [k for k in kept if k is not None], changes.count
+    kept, since = [k for k in kept if k is not None], changes.count - changes.exposed
     arrays = [(x, x.copy()) for k in kept for x in k.flat[2] if isinstance(x, np.ndarray)]
     changed: str | None = None
     try:
         yield
     finally:
         for k in kept:
-            if k.kind is MODULE and changes.count != since and not _holds_traced(k, frame):
+            if k.kind is MODULE and changes.count - changes.exposed != since and not _holds_traced(k, frame):
                 continue  # another thread has changed some module, perhaps this one, in the ways that are noticed
             attribute = _restore(k)
             if attribute is not None and changed is None:
@@ -130,9 +130,7 @@ def _words(guard: Guard | Elements) -> str:
     """What a guard is about."""
     if isinstance(guard, Elements):
         return f"A {type(guard.container).__name__} that holds captured modules"
-    if guard.kind.name in ("item", "class attribute"):
-        return f"{guard.key!r}, which holds captured modules,"
-    what = {"cell": "variable", "slot": f"slot {getattr(guard.key, '__name__', '')!r}"}.get(
-        guard.kind.name, guard.kind.name
-    )
-    return f"A {what} that holds captured modules"
+    if guard.kind.name == "cell":
+        return "A variable that holds captured modules"
+    name = getattr(guard.key, "__name__", guard.key)
+    return f"{f'{name!r}' if name is not None else f'A {guard.kind.name}'} that holds captured modules"

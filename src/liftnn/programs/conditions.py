@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from liftnn.graph.attributes import attributes_of
 from liftnn.graph.checks import ABSENT, Elements
-from liftnn.lifting.guards import ITEM, Guard
+from liftnn.lifting.guards import ITEM, SIZE, Guard
 from liftnn.programs.patrol import Beat, take_turns
 from liftnn.programs.patterns import (
     DictPattern,
@@ -79,10 +82,8 @@ def check(source: Source) -> None:
     """Checks what the call depends on beside its arguments."""
     path = source.path
     for attribute in path.varying:
-        where, value = (
-            f"{source.name(attribute.attributes)}[{attribute.name!r}]",
-            source.name(attribute.value),
-        )
+        where = f"attributes_of({source.name(attribute.module)}())[{attribute.name!r}]"
+        value = source.name(attribute.value)
         source.miss_if(f"{where} is not {value} and not same_static({where}, {value})")
     for check in (*path.checks, *path.guards.elements):
         if not (isinstance(check, Elements) and len(check.kept) <= MOST and _check_elements(source, check)):
@@ -104,9 +105,11 @@ def patrol(source: Source) -> None:
 
 def _conditions(beat: Beat, name: Callable[[Any], str]) -> list[str]:
     """What is true if the attributes of a module are no longer those that they were."""
-    attributes = name(beat.attributes)
+    attributes = where = name(beat.attributes)
+    if isinstance(beat.attributes, weakref.ref):
+        attributes, where = "found", f"found := attributes_of({where}())"
     each = [f"{attributes}[{key!r}] is not {name(x)}" for key, x in beat.kept.items()]
-    return [f"len({attributes}) != {beat.size}", *each]
+    return [f"len({where}) != {beat.size}", *each]
 
 
 def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
@@ -118,12 +121,12 @@ def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
 
     conditions = [c for beat in beats for c in _conditions(beat, name)]
     text = (
-        f"def make({', '.join(n for n, _ in names.values())}):\n  def compare():\n    try:\n"
+        f"def make({', '.join(['attributes_of', *(n for n, _ in names.values())])}):\n  def compare():\n    try:\n"
         f"      return {' or '.join(conditions)}\n    except KeyError:\n      return True\n  return compare\n"
     )
     scope: dict[str, Any] = {}
     exec(compile_text(text), scope)
-    return scope["make"](*[x for _, x in names.values()])
+    return scope["make"](attributes_of, *[x for _, x in names.values()])
 
 
 def _check_elements(source: Source, check: Elements) -> bool:
@@ -162,6 +165,10 @@ def _check_guard(source: Source, guard: Guard) -> None:
         else:
             source.miss_if(f"not {source.name(guard)}.holds()")
         return
+    if guard.kind is SIZE:
+        plain = type(guard.holder) in (dict, list, types.MappingProxyType)
+        source.miss_if(f"{'len' if plain else 'size_of'}({holder}) != {guard.value}")
+        return
     where = guard.kind.source.format(h=holder, k=key, name=guard.key)
     other = f" and type({where}) not in ATOMS" if guard.loose else ""
     source.miss_if(f"{where} is not {source.name(guard.value)}{other}")
@@ -172,4 +179,6 @@ def read(source: Source, reader: Any) -> str:
     if reader.holder is None:
         return source.name(reader.fixed)
     holder = source.name(reader.holder)
+    if isinstance(reader.holder, weakref.ref):
+        return f"attributes_of({holder}())[{source.name(reader.key)}]"
     return f"{holder}.{reader.key}" if reader.is_slot else f"{holder}[{source.name(reader.key)}]"

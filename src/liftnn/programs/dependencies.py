@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, NamedTuple
 
 from liftnn.graph.attributes import attributes_of
@@ -54,7 +55,7 @@ class Reader(NamedTuple):
     """Reads an array leaf from where it stands.
 
     Args:
-      holder: A mapping or list, or an object with a slot.
+      holder: A mapping or list, or an object with a slot; of a module that is an argument a weak reference.
       key: Which of its elements, or the name of the slot.
       is_slot: Whether it is a slot.
       fixed: The array itself, if what holds it cannot be changed.
@@ -69,6 +70,8 @@ class Reader(NamedTuple):
         """The array that stands there now."""
         if self.holder is None:
             return self.fixed
+        if isinstance(self.holder, weakref.ref):  # a module that is an argument itself
+            return attributes_of(self.holder())[self.key]
         return getattr(self.holder, self.key) if self.is_slot else self.holder[self.key]
 
 
@@ -94,7 +97,7 @@ def find_checks(call: Call) -> list[Check]:
         found += check_node(x, spec, tuple(children))
         for key, edge, child in zip(spec.keys, spec.edges, children, strict=True):
             if edge is ARRAY and number in call.plan.captured:
-                found.append(Constant(_reader(x, spec, key, child), child, content_of(child)))
+                found.append(Constant(_reader(x, spec, key, child, False), child, content_of(child)))
             elif type(edge) is Static and isinstance(edge.key, Snapshot):
                 found.append(Content(child, edge.key))
     return found
@@ -105,25 +108,26 @@ def find_readers(call: Call) -> list[Reader]:
     paths = call.plan.leaf_paths
     stored = [place for leaf, place in call.plan.leaf_arrays.items() if paths[leaf][0] == STORED]
     found = [Reader(None, None, fixed=call.arrays[place]) for place in stored]
-    for x, spec in zip(call.objects, call.plan.graph.specs, strict=True):
+    roots = call.plan.argument_roots
+    for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if ARRAY in spec.edges:
             _, keys, children = spec.kind.open(x)
             found += [
-                _reader(x, spec, key, child)
+                _reader(x, spec, key, child, number in roots)
                 for key, edge, child in zip(keys, spec.edges, children, strict=True)
                 if edge is ARRAY
             ]
     return found
 
 
-def _reader(x: Any, spec: NodeSpec, key: Any, child: Any) -> Reader:
+def _reader(x: Any, spec: NodeSpec, key: Any, child: Any, is_argument: bool) -> Reader:
     """How an array leaf is read from where it stands."""
     if spec.kind in (LIST, DICT):
         return Reader(x, key)
     if spec.kind is CELL:
         return Reader(x, "cell_contents", is_slot=True)
     if spec.kind is MODULE and key in attributes_of(x):
-        return Reader(attributes_of(x), key)
+        return Reader(weakref.ref(x), key) if is_argument else Reader(attributes_of(x), key)
     if spec.kind.frozen and spec.kind is not PYTREE:
         return Reader(None, key, fixed=child)
     raise Unseen
@@ -133,18 +137,18 @@ class Attribute(NamedTuple):
     """A static attribute that is known to vary between calls, and its value in this one.
 
     Args:
-      attributes: The attributes of a module.
+      module: The module, weakly: it may be an argument, which must not be kept alive.
       name: Which.
       value: Its value.
     """
 
-    attributes: dict[str, Any]
+    module: weakref.ref[Any]
     name: str
     value: Any
 
     def holds(self) -> bool:
         """Whether it has the value."""
-        return same_static(self.attributes.get(self.name, ABSENT), self.value)
+        return same_static(attributes_of(self.module()).get(self.name, ABSENT), self.value)
 
 
 def find_varying(call: Call, names: frozenset[str]) -> list[Attribute]:
@@ -165,7 +169,7 @@ def find_varying(call: Call, names: frozenset[str]) -> list[Attribute]:
         for name in names.intersection(spec.keys) if spec.kind is MODULE else ():
             attributes = attributes_of(x)
             if name in attributes and is_simple(attributes[name]):
-                found.append(Attribute(attributes, name, attributes[name]))
+                found.append(Attribute(weakref.ref(x), name, attributes[name]))
             elif name not in attributes:
                 raise Unseen
     return found

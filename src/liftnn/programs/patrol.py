@@ -9,6 +9,7 @@ later, and is an error, since the calls in between may have used the old value.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from liftnn.graph.checks import ABSENT
 from liftnn.graph.description import ARRAY
 from liftnn.graph.kinds import MODULE
 from liftnn.lifting.lift import Call
+from liftnn.variables.static import SIMPLE_TYPES
+from liftnn.variables.variable import Variable
 
 _MOST = 12
 """How many attributes are compared in one call."""
@@ -28,22 +31,24 @@ class Beat(NamedTuple):
 
     Args:
       number: The module's number.
-      attributes: All its attributes.
+      attributes: All its attributes; of an argument a weak reference to the module, which may die.
       size: How many there are.
       kept: Those to compare.
     """
 
     number: int
-    attributes: dict[str, Any]
+    attributes: dict[str, Any] | weakref.ref[Any]
     size: int
     kept: dict[str, Any]
 
     def changed(self) -> str | None:
         """The name of an attribute that was written, None if none was."""
+        where = self.attributes
+        attributes = attributes_of(where()) if isinstance(where, weakref.ref) else where
         for name, x in self.kept.items():
-            if self.attributes.get(name, ABSENT) is not x:
+            if attributes.get(name, ABSENT) is not x:
                 return name
-        return None if len(self.attributes) == self.size else "(one was added or deleted)"
+        return None if len(attributes) == self.size else "(one was added or deleted)"
 
 
 def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
@@ -57,6 +62,8 @@ def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
       For each round what to compare; the rounds take turns.
     """
     beats: list[Beat] = []
+    roots = call.plan.argument_roots
+    others = set(roots[1:])  # the first of them owns the fast path
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if spec.kind is not MODULE or is_exposed(x):
             continue
@@ -64,13 +71,21 @@ def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
         kept = {
             name: value
             for name, value in attributes.items()
-            if name not in varying and edges.get(name, ARRAY) is not ARRAY
+            if name not in varying
+            and edges.get(name, ARRAY) is not ARRAY
+            and not (number in others and _may_lead_back(value))
         }
         names = list(kept)
         for start in range(0, max(1, len(names)), _MOST):
             part = {name: kept[name] for name in names[start : start + _MOST]}
-            beats.append(Beat(number, attributes, len(attributes), part))
+            where = weakref.ref(x) if number in others else attributes
+            beats.append(Beat(number, where, len(attributes), part))
     return _divide(beats)
+
+
+def _may_lead_back(x: Any) -> bool:
+    """Whether an attribute's value may hold the module itself, and so keep it alive."""
+    return not (isinstance(x, Variable) or type(x) in SIMPLE_TYPES or type(x) is float)
 
 
 def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:

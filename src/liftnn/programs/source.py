@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import jax
 
-from liftnn.graph.checks import ABSENT, ATOMS, Check
+from liftnn.graph.attributes import attributes_of
+from liftnn.graph.checks import ABSENT, ATOMS, Check, size_of
 from liftnn.lifting.guards import Guards
 from liftnn.programs.dependencies import Attribute, Reader
 from liftnn.programs.patrol import Beat
@@ -109,6 +110,8 @@ HELD_ONCE = _count_held_once()
 
 _GLOBALS = {
     "MISS": MISS,
+    "size_of": size_of,
+    "attributes_of": attributes_of,
     "ABSENT": ABSENT,
     "ATOMS": ATOMS,
     "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),

@@ -128,7 +128,6 @@ _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
     types.SimpleNamespace: lambda x: tuple(vars(x).values()),
     list: lambda x: tuple(list.__iter__(x)),
     tuple: lambda x: tuple(tuple.__iter__(x)),
-    set: lambda x: tuple(set.__iter__(x)),
     collections.deque: lambda x: tuple(collections.deque.__iter__(x)),
     collections.OrderedDict: lambda x: tuple(collections.OrderedDict.values(x)),
     dict: lambda x: tuple(dict.values(x)),

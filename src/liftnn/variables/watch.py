@@ -42,10 +42,12 @@ def _nothing() -> None:
 class _Changes:
     """Counts structural changes of objects of plain Python, in all threads."""
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "exposed")
 
     def __init__(self) -> None:
         self.count = 0
+        self.exposed = 0
+        """How many of them were no changes, but a dictionary of attributes that was handed out."""
 
 
 changes = _Changes()
