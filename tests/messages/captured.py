@@ -98,8 +98,8 @@ class Box:
 
 @message(
     errors.StructureError,
-    "args[0].act is a Box that holds the copy of args[0] (a Affine) that exists inside liftnn.jit, which a static value "
-    "cannot carry out.",
+    "args[0].act is a Box that holds the copy of args[0] (a Affine) that exists inside liftnn.jit, which a static "
+    "value cannot carry out.",
     "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
 )
 def object_with_an_argument_kept():

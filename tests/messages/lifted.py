@@ -77,15 +77,22 @@ def module_in_the_value_of_a_variable():
     liftnn.jit(change)(model)
 
 
+class Box:
+    """An object that liftnn does not know."""
+
+    def __init__(self, content):
+        self.content = content
+
+
 @message(
     errors.StructureError,
-    "args[0].layers[1].scale is a function that holds an array computed inside the function, which a static value "
+    "args[0].layers[1].scale is a Box that holds an array computed inside the function, which a static value "
     "cannot carry out.",
     "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
 )
-def closure_over_a_traced_array():
+def object_with_a_traced_array():
     def attach(model, x):
-        model.layers.append(Holder(scale=lambda y: y * x))
+        model.layers.append(Holder(scale=Box(x)))
 
     liftnn.jit(attach)(Holder(layers=[Affine()]), 2.0)
 

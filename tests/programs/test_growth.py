@@ -180,25 +180,11 @@ def with_a_closure(model):
     return model
 
 
-def with_a_jitted_attribute(model):
-    model.step = liftnn.jit(lambda x: x * model.w)
-    model.step(X)
-    return model
-
-
-def with_a_hook(model):
-    model.other = Affine()
-    model.other.act = liftnn.remat(lambda x: model.w * x)
-    return model
-
-
 SHAPES = (
     plain,
     with_itself,
     with_a_child_that_knows_its_parent,
     with_a_closure,
-    with_a_jitted_attribute,
-    with_a_hook,
 )
 
 

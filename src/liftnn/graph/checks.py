@@ -102,7 +102,7 @@ def size_of(container: Any) -> int:
     return len(container)
 
 
-_SIZED: tuple[Any, ...] = (list, dict, set, collections.deque)
+_SIZED: tuple[Any, ...] = (list, dict, set, collections.deque, tuple, frozenset)
 
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:

@@ -13,10 +13,10 @@ from liftnn.graph.description import Description, LeafPaths
 from liftnn.graph.kinds import is_object
 from liftnn.graph.walk import ArgumentWalk
 from liftnn.lifting.capture import find_captured
-from liftnn.lifting.expand import GlobalsOf
 from liftnn.lifting.guards import NO_GUARDS, Guards
 from liftnn.lifting.pinned import pin
 from liftnn.lifting.result import CAPTURED, name_argument
+from liftnn.lifting.steps import GlobalsOf
 from liftnn.trees import Path, is_array, key_of
 from liftnn.variables import frames
 from liftnn.variables.static import Static, is_foreign

@@ -20,8 +20,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn.graph.checks import Elements, is_atom
-from liftnn.lifting.expand import FRESH, Expansion, expand
+from liftnn.lifting.expand import expand
 from liftnn.lifting.guards import Guard, Guards
+from liftnn.lifting.steps import FRESH, Expansion
 
 _MOST = 10_000
 """How many objects are looked at: a global may refer to the whole program."""

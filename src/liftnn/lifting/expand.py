@@ -15,7 +15,7 @@ import itertools
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from liftnn.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
 from liftnn.lifting.guards import (
@@ -31,6 +31,7 @@ from liftnn.lifting.guards import (
     Guard,
     GuardKind,
 )
+from liftnn.lifting.steps import FRESH, Expansion, GlobalsOf, Step
 from liftnn.variables.static import is_foreign
 
 _MOST_LOOKED = 100_000
@@ -39,62 +40,6 @@ _MOST_IN_ONE = 1_000
 """How many of them that are no atoms are followed."""
 _MOST_GUARDED = 64
 """How many elements of a container without modules are guarded; of a longer one only its size."""
-
-FRESH = "\0"
-"""Starts the label of what has a name of its own, that does not go on from the name of what led to it."""
-
-
-class Step(NamedTuple):
-    """One step of the search.
-
-    Args:
-      child: What stands there.
-      label: How its name goes on from that of the object that leads to it.
-      key: What tells the step from others of the object, for the shape.
-      guard: Notices another thing there.
-      always: Whether to guard the step even if it leads to no module.
-    """
-
-    child: Any
-    label: str = ""
-    key: Hashable = None
-    guard: Guard | None = None
-    always: bool = False
-
-
-class Expansion(NamedTuple):
-    """What one object leads to.
-
-    Args:
-      tag: Tells kinds of objects apart in the shape.
-      steps: The steps.
-      guards: Guards that belong to no step.
-      elements: The guard of a container as a whole.
-      always: Whether to guard it even if it leads to no module.
-      by_name: Whether only attributes were followed that the code names.
-      inherits: Whether what it leads to is part of a cache key, if it is.
-      quiet: Whether what it leads to is guarded only where it leads to a module.
-    """
-
-    tag: Hashable
-    steps: list[Step]
-    guards: tuple[Guard, ...] = ()
-    elements: Elements | None = None
-    always: bool = False
-    by_name: bool = False
-    inherits: bool = True
-    quiet: bool = False
-
-
-class GlobalsOf(NamedTuple):
-    """A function that is a node of the graph, so that of what it captures only its globals are still to be found.
-
-    Args:
-      function: The function.
-    """
-
-    function: types.FunctionType
-
 
 NamesIn = Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
 
@@ -218,7 +163,7 @@ def _is_definition(x: Any) -> bool:
 
 def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
     """The elements of a list, tuple, set or deque."""
-    size = len(x) if type(x) in (tuple, frozenset) else size_of(x)
+    size = size_of(x)
     if size > _MOST_GUARDED:
         return _expand_long(
             tag, x, size, enumerate(iterate(x)), ELEMENT if type(x) in (list, collections.deque) else None
