@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import jax.numpy as jnp
 import numpy as np
 
 import liftnn
 from liftnn import errors
+from liftnn.tracebacks import boundary
 from tests.messages.registry import message
 from tests.transforms.modules import Affine, Holder
 
@@ -113,6 +116,19 @@ def object_with_an_argument_kept():
 )
 def object_with_a_new_module_kept():
     liftnn.jit(lambda m: setattr(m, "act", Box(Affine())))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "The function graphdef_with_a_closure_pickled.<locals>.<lambda> holds a module, a Variable or an array, and its "
+    "code cannot be pickled.",
+    "Use a method of a module, or a functools.partial of a function at the top level of a file.",
+)
+def graphdef_with_a_closure_pickled():
+    model = Affine()
+    model.act = lambda x: x + model.w
+    _, graphdef = liftnn.split(model)
+    boundary(pickle.dumps)(graphdef)
 
 
 # --- written past Module.__setattr__, leaked, static, shared
