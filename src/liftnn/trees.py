@@ -47,6 +47,12 @@ def is_tracer(x: Any) -> bool:
     return False
 
 
+def module_of(cls: type) -> str:
+    """The name of the Python module of a class; a class of C's may have a descriptor in its place."""
+    name = cls.__module__
+    return name if type(name) is str else "builtins"
+
+
 def is_argument_array(x: Any) -> bool:
     """Whether JAX takes `x` as an array argument: arrays, and Python and numpy numbers too."""
     return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(type(x), "__jax_array__")

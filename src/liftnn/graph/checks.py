@@ -18,7 +18,7 @@ import numpy as np
 from liftnn.graph.attributes import attributes_of, is_exposed, open_attributes
 from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import FUNCTION, MODULE, PYTREE, VARIABLE
-from liftnn.trees import is_array
+from liftnn.trees import is_array, module_of
 
 
 class Check(Protocol):
@@ -51,7 +51,7 @@ def is_atom(x: Any) -> bool:
     cls = type(x)
     if cls in ATOMS:
         return True
-    known = issubclass(cls, _ATOM_BASES) or (cls.__module__.startswith("jax") and isinstance(x, jax.Array))
+    known = issubclass(cls, _ATOM_BASES) or (module_of(cls).startswith("jax") and isinstance(x, jax.Array))
     if known:
         ATOMS.add(cls)
     return known

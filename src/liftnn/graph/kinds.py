@@ -38,7 +38,7 @@ from liftnn.graph.containers import (
     open_list,
     open_tuple,
 )
-from liftnn.trees import ARRAY_TYPES, is_array, key_of, same_tree
+from liftnn.trees import ARRAY_TYPES, is_array, key_of, module_of, same_tree
 from liftnn.variables.holding import holds_objects
 from liftnn.variables.metadata import Metadata
 from liftnn.variables.static import SIMPLE_TYPES
@@ -256,7 +256,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     if hasattr(cls, "__graph_node__"):
         return (VARIABLE if isinstance(x, Variable) else MODULE), True
     if is_array(x):
-        return ARRAY, isinstance(x, ARRAY_TYPES[1:]) or type(x).__module__.startswith("jax")
+        return ARRAY, isinstance(x, ARRAY_TYPES[1:]) or module_of(type(x)).startswith("jax")
     if cls is types.MethodType:
         return (METHOD if hasattr(type(x.__self__), "__graph_node__") else STATIC), False
     if cls is functools.partial:

@@ -17,7 +17,7 @@ from liftnn.lifting.guards import NO_GUARDS, Guards
 from liftnn.lifting.pinned import pin
 from liftnn.lifting.result import CAPTURED, name_argument
 from liftnn.lifting.steps import GlobalsOf
-from liftnn.trees import Path, is_array, key_of
+from liftnn.trees import Path, is_array, key_of, module_of
 from liftnn.variables import frames
 from liftnn.variables.static import Static, is_foreign
 
@@ -204,7 +204,7 @@ def _may_capture(x: Any) -> bool:
         return True
     if cls is types.FunctionType:
         return bool(x.__closure__) or not is_foreign(x.__module__)
-    return not is_foreign(cls.__module__) and not issubclass(cls, type)
+    return not is_foreign(module_of(cls)) and not issubclass(cls, type)
 
 
 _LEAF = jax.tree.structure(0)

@@ -32,6 +32,7 @@ from liftnn.lifting.guards import (
     GuardKind,
 )
 from liftnn.lifting.steps import FRESH, Expansion, GlobalsOf, Step
+from liftnn.trees import module_of
 from liftnn.variables.static import is_foreign
 
 _MOST_LOOKED = 100_000
@@ -64,7 +65,7 @@ def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion
         names |= every
         return Expansion("function", list(_global_steps(x.function.__globals__, loaded)))
     carried = getattr(cls, "carried_functions", None)
-    if carried is not None and cls.__module__.partition(".")[0] == "liftnn":  # a transformed function
+    if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))
     for base, expand_kind in _BY_BASE:
         if issubclass(cls, base):
@@ -154,8 +155,8 @@ def _is_definition(x: Any) -> bool:
     cls = type(x)
     if issubclass(cls, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
         return True
-    holds = issubclass(cls, _CONTAINERS) or cls.__module__ in _HOLDING
-    return is_foreign(cls.__module__) and not (holds or is_atom(x) or x is ABSENT)
+    holds = issubclass(cls, _CONTAINERS) or module_of(cls) in _HOLDING
+    return is_foreign(module_of(cls)) and not (holds or is_atom(x) or x is ABSENT)
 
 
 # --- containers
@@ -262,7 +263,7 @@ def _expand_python_module(x: Any, names: set[str]) -> Expansion:
 def _expand_class(cls: type, names: set[str]) -> Expansion:
     """A class: the attributes that the code names, which are constants unless they lead to a module."""
     scope = type.__getattribute__(cls, "__dict__")
-    if is_foreign(cls.__module__):
+    if is_foreign(module_of(cls)):
         return Expansion("class", [])
     steps = []
     special = [
@@ -294,8 +295,8 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], names: set[str], exact
         return _expand_python_module(x, names)
     if issubclass(cls, type):
         return _expand_class(x, names)
-    own = cls.__module__ in _HOLDING
-    if is_foreign(cls.__module__) and not own:
+    own = module_of(cls) in _HOLDING
+    if is_foreign(module_of(cls)) and not own:
         return Expansion("object", [])
     chosen = sorted(attributes) if own else sorted(names & attributes.keys())
     steps = []

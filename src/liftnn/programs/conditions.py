@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import weakref
 from collections.abc import Callable, Sequence
@@ -144,7 +145,8 @@ def _check_elements(source: Source, check: Elements) -> bool:
         check.loose[offset:]
     ):  # atoms, which hardly ever change: compared at once, and looked at if they do
         values = f"[*{container}{'.values()' if kind is dict else ''}]"
-        source.miss_if(f"{values} != {source.name(list(kept[offset:]))} and not {source.name(check)}.holds()")
+        seen, refresh = source.name(list(kept[offset:])), source.name(functools.partial(_refresh, check))
+        source.miss_if(f"{values} != {seen} and not {refresh}({seen}, {values})")
         return True
     source.miss_if(f"len({container}) != {size}")
     if kind is dict and check.ordered and size > 1:
@@ -154,6 +156,14 @@ def _check_elements(source: Source, check: Elements) -> bool:
         other = f" and type({where}) not in ATOMS" if loose else ""
         source.miss_if(f"{where} is not {source.name(kept[offset + i])}{other}")
     return True
+
+
+def _refresh(check: Elements, seen: list[Any], values: list[Any]) -> bool:
+    """Whether a container of atoms has atoms still; then they are what is seen from now on."""
+    holds = check.holds()
+    if holds:
+        seen[:] = values
+    return holds
 
 
 def _check_guard(source: Source, guard: Guard) -> None:
