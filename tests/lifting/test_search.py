@@ -329,3 +329,15 @@ def test_a_container_of_any_size_that_gets_its_first_module_is_seen(size, kind):
     assert call(X).tolist() == f(X).tolist()
     put(Holder(k=3, v=liftnn.Variable(0.0)))
     assert call(X).tolist() == f(X).tolist()
+
+
+class OfC:
+    """A class whose module is a descriptor, as some classes of C's have it."""
+
+    __module__ = property(lambda self: "c")
+
+
+def test_a_class_whose_module_is_a_descriptor_disturbs_no_search():
+    odd, model = OfC(), Affine()
+    f = lambda x: model(x) if odd else x  # noqa: E731
+    assert liftnn.jit(f)(X).tolist() == f(X).tolist()
