@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from liftnn.graph.attributes import attributes_of, is_exposed, open_attributes
+from liftnn.graph.containers import base_of, fill_entries, fill_list
 from liftnn.graph.description import ARRAY, NodeSpec
 from liftnn.graph.kinds import FUNCTION, MODULE, PYTREE, VARIABLE
 from liftnn.trees import is_array, module_of
@@ -87,11 +88,12 @@ class Elements(NamedTuple):
 
     def restore(self) -> None:
         """Puts the elements back, if they were all looked at, without running code of the user's."""
-        for base, clear, extend in _FILLS:
-            if isinstance(self.container, base) and len(self.kept) in (self.size, 2 * self.size):
-                clear(self.container)
-                extend(self.container, self.kept)
-                return
+        x, kept, size = self.container, self.kept, self.size
+        if issubclass(type(x), dict):
+            if len(kept) == 2 * size:
+                fill_entries(x, kept[:size], kept[size:])
+        elif len(kept) == size:
+            fill_list(x, None, (), kept)
 
 
 def size_of(container: Any) -> int:
@@ -107,24 +109,8 @@ _SIZED: tuple[Any, ...] = (list, dict, set, collections.deque, tuple, frozenset)
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
     """The keys of a dict, then its values."""
-    methods: Any = collections.OrderedDict if issubclass(type(mapping), collections.OrderedDict) else dict
-    return itertools.chain(methods.keys(mapping), methods.values(mapping))
-
-
-def _set_entries(mapping: Any, entries: Sequence[Any]) -> None:
-    methods = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
-    half = len(entries) // 2
-    for key, value in zip(entries[:half], entries[half:], strict=True):
-        methods.__setitem__(mapping, key, value)
-
-
-_FILLS: tuple[tuple[type, Any, Any], ...] = (
-    (list, list.clear, list.extend),
-    (set, set.clear, set.update),
-    (collections.deque, collections.deque.clear, collections.deque.extend),
-    (collections.OrderedDict, collections.OrderedDict.clear, _set_entries),
-    (dict, dict.clear, _set_entries),
-)
+    base = base_of(type(mapping))
+    return itertools.chain(base.keys(mapping), base.values(mapping))
 
 
 class Node(NamedTuple):

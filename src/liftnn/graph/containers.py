@@ -25,7 +25,7 @@ _default_factory: Any = vars(_DefaultDict)["default_factory"]
 
 
 @functools.lru_cache(maxsize=4096)
-def _base_of(cls: type) -> Any:
+def base_of(cls: type) -> Any:
     """The built-in container that a class is, or derives from."""
     return next(base for base in _BASES if issubclass(cls, base))
 
@@ -42,7 +42,7 @@ def _refuse_attributes(x: Any) -> None:
 def open_list(x: Any) -> Opened:
     """Takes a list, deque or set apart; a set in an order that depends on its content, as far as that decides."""
     _refuse_attributes(x)
-    base = _base_of(type(x))
+    base = base_of(type(x))
     children = tuple(base.__iter__(x))
     if base is set:
         refuse_objects(children)
@@ -52,16 +52,16 @@ def open_list(x: Any) -> Opened:
 
 def make_list(cls: Any, extra: Any, owner: Any) -> Any:
     """An empty list, deque or set of a class."""
-    base = _base_of(cls)
+    base = base_of(cls)
     new = base.__new__(cls)
     if extra is not None:
         base.__init__(new, (), extra)
     return new
 
 
-def fill_list(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+def fill_list(x: Any, extra: Any, keys: tuple[Any, ...], children: Sequence[Any]) -> None:
     """Puts elements into a list, deque or set, in place of those it has."""
-    base = _base_of(type(x))
+    base = base_of(type(x))
     base.clear(x)
     (base.update if base is set else base.extend)(x, children)
 
@@ -84,7 +84,7 @@ def _holds_object(x: Any) -> bool:
 def open_dict(x: Any) -> Opened:
     """Takes a dict apart. Beside its keys, which are compared with `==`, their static keys are kept."""
     _refuse_attributes(x)
-    base = _base_of(type(x))
+    base = base_of(type(x))
     items = tuple(base.items(x))
     keys = tuple([k for k, _ in items])
     exact: Any = None
@@ -104,15 +104,20 @@ _ALL_STRINGS = frozenset([str])
 
 def make_dict(cls: Any, extra: Any, owner: Any) -> Any:
     """An empty dict of a class."""
-    return _base_of(cls).__new__(cls)
+    return base_of(cls).__new__(cls)
 
 
 def fill_dict(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
     """Puts entries into a dict, in place of those it has."""
-    base = _base_of(type(x))
-    base.clear(x)
     if extra[0] is not None:
         _default_factory.__set__(x, extra[0].value)
+    fill_entries(x, keys, children)
+
+
+def fill_entries(x: Any, keys: Sequence[Any], children: Sequence[Any]) -> None:
+    """The same, but for what makes the defaults of a defaultdict."""
+    base = base_of(type(x))
+    base.clear(x)
     for key, child in zip(keys, children, strict=True):
         base.__setitem__(x, key, child)  # not `update`, which in a Counter counts
 

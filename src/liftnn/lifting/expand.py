@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from liftnn.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
+from liftnn.graph.containers import base_of
 from liftnn.lifting.guards import (
     ATTRIBUTE,
     CALLED,
@@ -179,11 +180,11 @@ def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], 
 
 def _expand_dict(x: Any, exact: bool) -> Expansion:
     """The entries of a dict."""
-    methods = collections.OrderedDict if issubclass(type(x), collections.OrderedDict) else dict
+    base = base_of(type(x))
     size = size_of(x)
     if size > _MOST_GUARDED:
-        return _expand_long("dict", x, size, methods.items(x), ITEM if type(x) is dict else None)
-    entries = list(methods.items(x))
+        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None)
+    entries = list(base.items(x))
     steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
     kept = (*(k for k, _ in entries), *(v for _, v in entries))
     loose = (*[False] * size, *[is_atom(v) and not exact for _, v in entries])
@@ -273,9 +274,7 @@ def _expand_class(cls: type, names: set[str]) -> Expansion:
         x = _plain(scope[name])
         steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, scope), name, scope[name])))
     bases = type.__getattribute__(cls, "__mro__")[1:]
-    size = Guard(
-        CALLED, functools.partial(len, scope), None, len(scope)
-    )  # a subclass may hide an attribute later
+    size = Guard(SIZE, scope, None, len(scope))  # a subclass may hide an attribute later
     return Expansion(
         "class", [*steps, *(Step(base, "", i, size) for i, base in enumerate(bases))], by_name=True
     )

@@ -12,10 +12,8 @@ from typing import Any
 
 from liftnn.graph.attributes import Attributed, attributes_of
 from liftnn.graph.checks import ABSENT, Check, check_node
-from liftnn.graph.description import find_all_paths
 from liftnn.graph.graphdef import walk_tree
 from liftnn.graph.kinds import MODULE, VARIABLE
-from liftnn.trees import Path
 from liftnn.variables import frames
 from liftnn.variables.watch import EVERY_NAME, changes, is_simple, note_static_change, start_watch
 
@@ -32,12 +30,9 @@ class Parts:
     def __init__(self, root: Any):
         since = changes.count
         graphdef, walk, _ = walk_tree(root)
-        paths = find_all_paths(graphdef)
-        found = [n for n, spec in enumerate(graphdef.specs) if spec.kind is MODULE]
-        self.modules: list[tuple[Path, weakref.ref[Any]]] = [
-            (paths[n][0], weakref.ref(walk.objects[n])) for n in sorted(found, key=lambda n: n)
-        ]
-        """Their first paths, and the modules; weakly, since the root is one of them."""
+        pairs = zip(walk.objects, graphdef.specs, strict=True)
+        self.modules = [weakref.ref(x) for x, spec in pairs if spec.kind is MODULE]
+        """The modules; weakly, since the root is one of them."""
         self._checks: list[Check] = []
         for x, spec in zip(walk.objects, graphdef.specs, strict=True):
             if spec.kind is not VARIABLE or spec.keys:
@@ -68,7 +63,7 @@ class Parts:
         if found is None:
             found = self._holders[names] = [
                 (reference, name, _is_plain(module, name))
-                for _, reference in self.modules
+                for reference in self.modules
                 if (module := reference()) is not None
                 for name in names
                 if has_attribute(module, name)
