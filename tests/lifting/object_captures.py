@@ -131,6 +131,46 @@ def python_module():
     return lambda x: x * both(python.model), [lambda: setattr(python, "model", k(9))]
 
 
+# More than 256 of them: Python has one object for each smaller number, so a size that is compared by identity would
+# hold for those only.
+NAMES = tuple([f"name_{i}" for i in range(300)])
+
+
+@case
+def class_with_many_names():
+    base = type("T", (), {**dict.fromkeys(NAMES), "model": k(2)})
+    derived = type("U", (base,), dict.fromkeys(NAMES))
+    return lambda x: x * both(derived.model), [
+        lambda: setattr(base, "model", k(9)),
+        lambda: setattr(derived, "model", k(4)),
+    ]
+
+
+@case
+def object_with_many_names():
+    t = Trainer(k(2))
+    vars(t).update(dict.fromkeys(NAMES))
+    return t, [lambda: setattr(t, "model", k(9))]
+
+
+@case
+def python_module_with_many_names():
+    python = types.ModuleType("user_tables")
+    vars(python).update(dict.fromkeys(NAMES), model=k(2))
+    return lambda x: x * both(python.model), [lambda: setattr(python, "model", k(9))]
+
+
+@case
+def long_list():
+    models = [*range(300), k(2)]
+    return lambda x: x * both(models[-1]), [lambda: models.append(k(9)), lambda: models.pop()]
+
+
+@case
+def long_dict():
+    models = {**dict.fromkeys(NAMES, 1), "model": k(2)}
+    return lambda x: x * both(models["model"]), [lambda: models.update(model=k(9))]
+
 @case
 def wrapped_function():
     ms = [k(2)]
