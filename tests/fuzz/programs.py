@@ -112,6 +112,8 @@ def tags_of(program: Program, name: str) -> frozenset[str]:
     found: set[str] = set()
 
     def look(f: Function) -> None:
+        if f.default:
+            found.add("captured")
         for statement in f.body:
             found.update(statement.tags)
             for g in statement.nested:

@@ -1,6 +1,7 @@
 """Random programs do with liftnn's transforms what they do in plain Python, or raise as the limits say.
 
-`LIFTNN_PROGRAMS` is the number of programs, as for `make slow`; `LIFTNN_PROGRAM_SEED` tries one seed only and
+`LIFTNN_PROGRAMS` is the number of programs, as for `make slow`, or first and last seed (`1000:1500`);
+`LIFTNN_PROGRAM_SEED` tries one seed only and
 `LIFTNN_PROGRAM_LEVEL` says what programs may contain (see tests/fuzz/programs.py).
 """
 
@@ -17,11 +18,13 @@ from tests.fuzz.interpret import run
 from tests.fuzz.programs import TOP_LEVEL, Program, may_raise, write
 from tests.fuzz.shrink import shrink
 
-PROGRAMS = int(os.environ.get("LIFTNN_PROGRAMS", "80"))
+FIRST, _, LAST = os.environ.get("LIFTNN_PROGRAMS", "0:80").rpartition(":")
 LEVEL = int(os.environ.get("LIFTNN_PROGRAM_LEVEL", TOP_LEVEL))
 SEED = os.environ.get("LIFTNN_PROGRAM_SEED")
 PART = 20
-PARTS = [range(i, i + PART) for i in range(0, PROGRAMS, PART)] if SEED is None else [[int(SEED)]]
+PARTS = (
+    [range(i, i + PART) for i in range(int(FIRST or 0), int(LAST), PART)] if SEED is None else [[int(SEED)]]
+)
 
 
 def explain(program: Program, seed: int) -> str:
