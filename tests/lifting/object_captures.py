@@ -171,6 +171,7 @@ def long_dict():
     models = {**dict.fromkeys(NAMES, 1), "model": k(2)}
     return lambda x: x * both(models["model"]), [lambda: models.update(model=k(9))]
 
+
 @case
 def wrapped_function():
     ms = [k(2)]
