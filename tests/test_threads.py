@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from liftnn.programs import jitted
 from liftnn.variables import frames
 from tests.same import assert_same, has_tracer
 from tests.transforms.modules import Affine, Holder
@@ -87,14 +88,27 @@ def test_threads_with_models_of_their_own_do_what_one_thread_does(f, build, way)
         assert not has_tracer(model)
 
 
-def test_one_jitted_function_is_not_traced_more_often_than_threads_met():
+def test_threads_that_bind_one_call_at_once_share_the_program(monkeypatch):
+    barrier, make = threading.Barrier(N), jitted.Program
+
+    def make_together(*args):
+        barrier.wait(timeout=60)
+        return make(*args)
+
+    monkeypatch.setattr(jitted, "Program", make_together)
+    models = [Affine(float(i)) for i in range(N)]
+    f = liftnn.jit(lambda m, x: m(x))
+    out = run(lambda i: f(models[i], 2.0).tolist())
+    assert out == [Affine(float(i))(2.0).tolist() for i in range(N)]
+    assert f.n_traces == 1
+
+
+def test_one_jitted_function_is_traced_once_as_in_jax_however_many_threads_meet():
     call = liftnn.jit(train)
     run(lambda i: repeated(call, Affine(float(i)), 5))
-    assert call.n_traces <= N
-    call(Affine(1.0), 2.0)
-    before = call.n_traces
+    assert call.n_traces == 1
     run(lambda i: repeated(call, Affine(float(i)), 5))
-    assert call.n_traces == before
+    assert call.n_traces == 1
 
 
 @pytest.mark.parametrize("way", [name for name in WAYS if name != "donating"])

@@ -265,8 +265,7 @@ class Lifted(Bindable[P, R]):
         entry = (plan, self._bind(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]
-        self._bound[graph] = entry
-        return entry
+        return self._bound.setdefault(graph, entry)  # another thread may have been quicker
 
     def _close(self, call: Call, result: Result) -> Any:
         """Puts the result into the objects and gives the caller's output."""

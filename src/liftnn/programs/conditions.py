@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from liftnn.graph.attributes import attributes_of
 from liftnn.graph.checks import ABSENT, Elements
 from liftnn.lifting.guards import ITEM, SIZE, Guard
 from liftnn.programs.patrol import Beat, take_turns
@@ -20,7 +19,7 @@ from liftnn.programs.patterns import (
     StaticPattern,
     UnitPattern,
 )
-from liftnn.programs.source import MOST, Source, compile_text
+from liftnn.programs.source import MOST, Source, build
 
 
 def match(source: Source, units: list[str]) -> bool:
@@ -121,13 +120,8 @@ def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
         return names.setdefault(id(x), (f"k{len(names)}", x))[0]
 
     conditions = [c for beat in beats for c in _conditions(beat, name)]
-    text = (
-        f"def make({', '.join(['attributes_of', *(n for n, _ in names.values())])}):\n  def compare():\n    try:\n"
-        f"      return {' or '.join(conditions)}\n    except KeyError:\n      return True\n  return compare\n"
-    )
-    scope: dict[str, Any] = {}
-    exec(compile_text(text), scope)
-    return scope["make"](attributes_of, *[x for _, x in names.values()])
+    lines = ["try:", f"  return {' or '.join(conditions)}", "except KeyError:", "  return True"]
+    return build("", lines, dict(names.values()))
 
 
 def _check_elements(source: Source, check: Elements) -> bool:
@@ -148,14 +142,25 @@ def _check_elements(source: Source, check: Elements) -> bool:
         seen, refresh = source.name(list(kept[offset:])), source.name(functools.partial(_refresh, check))
         source.miss_if(f"{values} != {seen} and not {refresh}({seen}, {values})")
         return True
-    source.miss_if(f"len({container}) != {size}")
-    if kind is dict and check.ordered and size > 1:
-        source.miss_if(f"[*{container}] != {source.name(list(keys))}")
-    for i, key in enumerate(keys):
-        where, loose = f"{container}[{key!r}]", check.loose[offset + i]
+    if kind is dict or not size:
+        _check_size(source, container, size)
+        places = [f"{container}[{key!r}]" for key in keys]
+        if check.ordered and size > 1:
+            source.miss_if(f"[*{container}] != {source.name(list(keys))}")
+    else:
+        places = [f"e{i}" for i in range(size)]
+        source.add(f"{', '.join(places)}, = {container}")  # raises a ValueError if there are more or less
+    for i, where in enumerate(places):
+        loose = check.loose[offset + i]
         other = f" and type({where}) not in ATOMS" if loose else ""
         source.miss_if(f"{where} is not {source.name(kept[offset + i])}{other}")
     return True
+
+
+def _check_size(source: Source, container: str, size: int, size_of: str = "len") -> None:
+    """Compares the number of elements of a container."""
+    empty = size == 0 and size_of == "len"
+    source.miss_if(container if empty else f"{size_of}({container}) != {size}")
 
 
 def _refresh(check: Elements, seen: list[Any], values: list[Any]) -> bool:
@@ -177,7 +182,7 @@ def _check_guard(source: Source, guard: Guard) -> None:
         return
     if guard.kind is SIZE:
         plain = type(guard.holder) in (dict, list, types.MappingProxyType)
-        source.miss_if(f"{'len' if plain else 'size_of'}({holder}) != {guard.value}")
+        _check_size(source, holder, guard.value, "len" if plain else "size_of")
         return
     where = guard.kind.source.format(h=holder, k=key, name=guard.key)
     other = f" and type({where}) not in ATOMS" if guard.loose else ""

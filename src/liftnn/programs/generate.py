@@ -49,7 +49,7 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
         source.add(f"if written: {source.name(path.report)}()")
     _call(source)
     _close(source, number, how)
-    return build(source)
+    return build("args, kwargs", source.lines, source.constants)
 
 
 # --- the program

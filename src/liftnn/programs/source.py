@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
 from typing import Any, Protocol
 
@@ -77,20 +78,31 @@ class Source:
         self.add(f"if {condition}: return MISS")
 
 
-def build(source: Source) -> Callable[[Any, Any], Any]:
-    """Compiles the lines."""
-    names = tuple(source.constants)
-    body = "\n".join(f"    {line}" for line in source.lines)
-    text = f"def make({', '.join((*_GLOBALS, *names))}):\n  def call(args, kwargs):\n{body}\n  return call\n"
-    scope: dict[str, Any] = {}
-    exec(compile_text(text), scope)
-    return scope["make"](*_GLOBALS.values(), *source.constants.values())
+def build(parameters: str, lines: Sequence[str], constants: Mapping[str, Any]) -> Callable[..., Any]:
+    """Compiles a function.
+
+    What its lines refer to is global to the function, each function with a dictionary of its own: a free variable
+    would be copied in each call. So it has a code object of its own too, since the interpreter adapts the code to the
+    dictionary that it has met.
+
+    Args:
+      parameters: Its parameters.
+      lines: Its lines.
+      constants: What the lines refer to by name, beside `_GLOBALS`.
+
+    Returns:
+      The function.
+    """
+    body = "\n".join(f"  {line}" for line in lines)
+    code = compile_text(f"def call({parameters}):\n{body}\n")
+    return types.FunctionType(code.replace(), {**_GLOBALS, **constants})
 
 
 @functools.lru_cache(maxsize=256)
-def compile_text(text: str) -> Any:
-    """The code of a text."""
-    return compile(text, os.path.join(os.path.dirname(__file__), "<fast path>"), "exec")
+def compile_text(text: str) -> types.CodeType:
+    """The code of the function that a text defines."""
+    code = compile(text, os.path.join(os.path.dirname(__file__), "<fast path>"), "exec")
+    return next(x for x in code.co_consts if isinstance(x, types.CodeType))
 
 
 def _count_held_once() -> int:
@@ -109,6 +121,10 @@ HELD_ONCE = _count_held_once()
 
 
 _GLOBALS = {
+    "__name__": __name__,
+    "id": id,
+    "len": len,
+    "type": type,
     "MISS": MISS,
     "size_of": size_of,
     "attributes_of": attributes_of,
