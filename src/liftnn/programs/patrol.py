@@ -2,7 +2,7 @@
 
 Nothing in Python notifies of such a write, and to compare all attributes in each call would cost more than the call.
 So the fast path compares some of them, in turn. The attributes of a small model are all compared in each call: then a
-write past `Module.__setattr__` is seen by the next call, like any other. In a larger model it is found a few calls
+write past `Module.__setattr__` is seen by the next call, like any other. In a larger model it is found some calls
 later, and is an error, since the calls in between may have used the old value.
 """
 
@@ -22,8 +22,10 @@ from liftnn.lifting.lift import Call
 from liftnn.variables.static import SIMPLE_TYPES
 from liftnn.variables.variable import Variable
 
-_MOST = 12
-"""How many attributes are compared in one call."""
+_SMALL = 12
+"""A model with no more attributes and modules than this is compared as a whole in each call."""
+_MOST = 4
+"""How many attributes and modules are compared in one call of a larger one."""
 
 
 class Beat(NamedTuple):
@@ -75,17 +77,22 @@ def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
             and edges.get(name, ARRAY) is not ARRAY
             and not (number in others and _may_lead_back(value))
         }
-        names = list(kept)
-        for start in range(0, max(1, len(names)), _MOST):
-            part = {name: kept[name] for name in names[start : start + _MOST]}
-            where = weakref.ref(x) if number in others else attributes
-            beats.append(Beat(number, where, len(attributes), part))
-    return _divide(beats)
+        where = weakref.ref(x) if number in others else attributes
+        beats.append(Beat(number, where, len(attributes), kept))
+    is_small = sum(1 + len(beat.kept) for beat in beats) <= _SMALL
+    return [beats] if is_small else _divide([part for beat in beats for part in _parts(beat)])
 
 
 def _may_lead_back(x: Any) -> bool:
     """Whether an attribute's value may hold the module itself, and so keep it alive."""
     return not (isinstance(x, Variable) or type(x) in SIMPLE_TYPES or type(x) is float)
+
+
+def _parts(beat: Beat) -> list[Beat]:
+    """A module with many attributes, in parts for one call each."""
+    names = list(beat.kept)
+    starts = range(0, max(1, len(names)), _MOST - 1)
+    return [beat._replace(kept={n: beat.kept[n] for n in names[i : i + _MOST - 1]}) for i in starts]
 
 
 def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
@@ -96,7 +103,7 @@ def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
         cost = 1 + len(beat.kept)
         if not rounds or cost > room:
             rounds.append([])
-            room = _MOST + 1
+            room = _MOST
         rounds[-1].append(beat)
         room -= cost
     return rounds
