@@ -187,3 +187,69 @@ def test_a_part_that_is_captured_leaves_the_rest_of_the_argument_free():
     liftnn.jit(lambda m: f(m, weight))(net)
     f(plain, plain_weight)
     assert_same(net, plain)
+
+
+def replace_for_a_while(m, read):
+    old, m.w = m.w, liftnn.Param(jnp.full(2, 7.0))
+    read()
+    m.w = old
+
+
+def set_for_a_while(m, read):
+    m.k = 5
+    read()
+    m.k = 1
+
+
+def delete_for_a_while(m, read):
+    del m.k
+    read()
+    m.k = 1
+
+
+def add_for_a_while(m, read):
+    m.new = 1
+    read()
+    del m.new
+
+
+def set_mode_for_a_while(m, read):
+    m.set_attributes(k=9)
+    read()
+    m.set_attributes(k=1)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize(
+    "change",
+    [replace_for_a_while, set_for_a_while, delete_for_a_while, add_for_a_while, set_mode_for_a_while],
+)
+def test_a_change_that_is_taken_back_is_refused_too_since_the_captured_name_did_not_show_it(change, name):
+    net = Net()
+
+    def f(m):
+        change(m, lambda: net.k)
+        return jnp.sum(m.w.value)
+
+    with raises(
+        liftnn.TraceContextError,
+        f"The structure, the metadata or an array leaf of args[0] (a Net) was changed in liftnn.{name}, and the "
+        "function also reaches it through a closure, as net, where the change would not be seen.\n"
+        "Use it through the argument only, or change nothing but values of Variables.",
+    ):
+        TRANSFORMS[name](f)(net)
+    assert_same(net, Net())
+
+
+def test_an_attribute_may_be_set_to_what_it_was():
+    net, plain = Net(), Net()
+    net.rate = plain.rate = float("0.5")
+    net.name = plain.name = "".join(["a", "b"])
+
+    def f(m, other):
+        m.rate, m.name, m.k, m.w = float("0.5"), "".join(["a", "b"]), 1, m.w
+        m.w.value = other.w * 2
+
+    liftnn.jit(lambda m: f(m, net))(net)
+    f(plain, plain)
+    assert_same(net, plain)

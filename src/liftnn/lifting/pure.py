@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import LeafPaths
-from liftnn.graph.kinds import FUNCTION, METHOD, PARTIAL, VARIABLE, classify, is_object
+from liftnn.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, VARIABLE, classify, is_object
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.escape import check_static_values
@@ -20,6 +21,7 @@ from liftnn.trees import Path, has_changed, is_argument_array, is_array, key_of
 from liftnn.variables import frames
 from liftnn.variables.static import Static
 from liftnn.variables.variable import Variable
+from liftnn.variables.watch import Watch, set_watches
 
 PureCall = Callable[[Sequence[Any], Sequence[Any]], Result]
 
@@ -95,6 +97,7 @@ def purify(
             if around is not None:
                 around.enter(variables)
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
+            watches = _watch_captured(plan, merged, frame)
             with captured_unchanged(plan, originals, guards, frame):
                 out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
             if frame.missing:
@@ -102,11 +105,12 @@ def purify(
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
+            ended = {number for number, watch in watches.items() if not watch.valid}
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
-            result, made = _close(function, out, plan, merged, frame, given_away)
+            result, made = _close(function, out, plan, merged, frame, given_away, ended)
             if around is not None:
                 around.leave(result, variables, made)
-                result, _ = _close(function, out, plan, merged, frame, given_away)
+                result, _ = _close(function, out, plan, merged, frame, given_away, ended)
             if commit:
                 check_static_values(plan, result.change, frame)
             return result
@@ -154,6 +158,7 @@ def _close(
     merged: Merged,
     frame: frames.Frame,
     returned: Sequence[bool] | None,
+    ended: set[int],
 ) -> tuple[Result, list[Variable[Any]]]:
     """Walks what the function returned and what it was given; what is new, and the Variables among it."""
 
@@ -175,7 +180,7 @@ def _close(
         arrays += found
     walk.visit_known()
     if plan.captured:
-        _check_captured(walk, plan, frame.name)
+        _check_captured(walk.altered | ended, plan, frame.name)
     specs = walk.finished_specs()
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
     arrays += [a for number in order for a in walk.arrays[number]]
@@ -198,9 +203,20 @@ def _close(
     return Result(arrays, new, updates, change), made
 
 
-def _check_captured(walk: Rewalk, plan: Plan, name: str) -> None:
+def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int, Watch]:
+    """A watch on the copy of each captured module, by number: a change may be gone again when the function returns."""
+    watches: dict[int, Watch] = {}
+    for number in plan.captured:
+        if plan.graph.specs[number].kind is MODULE:
+            watch = watches[number] = Watch()
+            watch.plan = weakref.ref(frame)
+            set_watches(merged.objects[number], (watch,))
+    return watches
+
+
+def _check_captured(altered: set[int], plan: Plan, name: str) -> None:
     """Refuses a change of structure of what is captured too: who reads the captured name would see the old one."""
-    changed = sorted(walk.altered & plan.captured.keys())
+    changed = sorted(altered & plan.captured.keys())
     if changed:
         number, captured = changed[0], plan.captured_name(changed[0])
         what = f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"

@@ -30,7 +30,7 @@ from liftnn.variables import frames
 from liftnn.variables.state import State
 from liftnn.variables.variable import Variable
 from liftnn.variables.variable_types import Empty, Perturbation
-from liftnn.variables.watch import Watch, end_watches, is_simple, note_static_change
+from liftnn.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
 
 M = TypeVar("M", bound="Module")
 
@@ -91,7 +91,7 @@ class Module(Attributed):
             except Exception as error:
                 hide_frames(error)
                 raise
-            if old is value:
+            if old is value or (self._owner is not frames.PLAIN and is_equal(old, value)):
                 return
             if is_simple(old) and is_simple(value):
                 note_static_change(self, name)

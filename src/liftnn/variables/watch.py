@@ -72,6 +72,12 @@ def is_simple(x: Any) -> bool:
     return type(x) in _SIMPLE
 
 
+def is_equal(x: Any, y: Any) -> bool:
+    """Whether two numbers, strings or the like are interchangeable, at a glance."""
+    cls = type(x)
+    return cls is type(y) and (cls in _SIMPLE or (cls is float and x != 0.0)) and bool(x == y)
+
+
 def end_watches(x: Any) -> None:
     """Called after the structure of a Module, or the metadata of a Variable, has changed.
 
