@@ -253,3 +253,15 @@ def test_an_attribute_may_be_set_to_what_it_was():
     liftnn.jit(lambda m: f(m, net))(net)
     f(plain, plain)
     assert_same(net, plain)
+
+
+def test_to_look_at_the_attributes_is_no_change():
+    net, plain = Net(), Net()
+
+    def f(m, other):
+        m.w.value = other.w * len(vars(m))
+        m.w.value = m.w + len(other.__dict__)
+
+    liftnn.jit(lambda m: f(m, net))(net)
+    f(plain, plain)
+    assert_same(net, plain)

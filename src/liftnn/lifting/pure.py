@@ -105,7 +105,7 @@ def purify(
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
-            ended = {number for number, watch in watches.items() if not watch.valid}
+            ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
             result, made = _close(function, out, plan, merged, frame, given_away, ended)
             if around is not None:
