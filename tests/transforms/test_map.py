@@ -11,6 +11,7 @@ import pytest
 
 import liftnn
 from liftnn import errors
+from tests.jaxprs import scan_sizes
 from tests.raising import raises
 from tests.same import assert_same, has_tracer
 from tests.transforms.modules import Affine
@@ -174,7 +175,7 @@ def test_what_is_read_only_is_neither_carried_nor_stacked():
     model = Affine(2.0)
     jaxpr = jax.make_jaxpr(lambda x: liftnn.map(functools.partial(lambda m, x: m.w * x, model), x))(X)
     (scan,) = [e for e in jaxpr.jaxpr.eqns if e.primitive.name == "scan"]
-    assert (scan.params["num_carry"], [v.aval.shape for v in scan.outvars]) == (0, [(5, 3)])
+    assert (scan_sizes(scan)[1], [v.aval.shape for v in scan.outvars]) == (0, [(5, 3)])
 
 
 def test_gradients_and_nesting():

@@ -9,6 +9,7 @@ import pytest
 
 import liftnn
 from liftnn import Carry
+from tests.jaxprs import scan_sizes
 from tests.same import assert_same
 from tests.transforms.modules import Affine, Holder
 from tests.transforms.stacks import (
@@ -106,9 +107,10 @@ def test_what_is_only_read_is_neither_carried_nor_stacked():
         )[0]
 
     (scan,) = [e for e in jax.make_jaxpr(run)(xs).jaxpr.eqns if e.primitive.name == "scan"]
-    assert scan.params["num_carry"] == 1
+    n_consts, n_carry = scan_sizes(scan)
+    assert n_carry == 1
     assert [v.aval.shape for v in scan.outvars] == [(3,)]
-    assert [v.aval.shape for v in scan.invars[: scan.params["num_consts"]]] == [(3, 3), (3,)]
+    assert [v.aval.shape for v in scan.invars[:n_consts]] == [(3, 3), (3,)]
 
 
 def test_read_only_weights_of_scanned_layers_do_not_come_out():
@@ -119,7 +121,7 @@ def test_read_only_weights_of_scanned_layers_do_not_come_out():
         return over_layers(x, graphdef.merge(state))
 
     (scan,) = [e for e in jax.make_jaxpr(run)(state, X).jaxpr.eqns if e.primitive.name == "scan"]
-    assert (scan.params["num_consts"], scan.params["num_carry"]) == (0, 1)
+    assert scan_sizes(scan) == (0, 1)
     assert [v.aval.shape for v in scan.outvars] == [(3,)]
 
 
