@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -106,21 +105,6 @@ def are_distinct(tree: Any) -> bool:
     """Whether no two leaves of a tree are the same object; 60 ns for each."""
     leaves = jax.tree.leaves(tree)
     return len(set(map(id, leaves))) == len(leaves)
-
-
-def make_picker(positions: Sequence[int]) -> Callable[[Any], Any]:
-    """A function that picks some elements of a list or tuple, by a C call.
-
-    Args:
-      positions: Which ones, in order.
-
-    Returns:
-      The function. If the elements follow each other it gives a list of a list, else a tuple.
-    """
-    start, size = positions[0] if positions else 0, len(positions)
-    if list(positions) == list(range(start, start + size)):
-        return operator.itemgetter(slice(start, start + size))
-    return operator.itemgetter(*positions)
 
 
 def same_tree(a: Any, b: Any) -> bool:

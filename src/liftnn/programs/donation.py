@@ -19,8 +19,8 @@ def find_kept(plan: Plan) -> set[int]:
     return {number for number in plan.node_arrays if plan.graph.specs[number].kind in (FUNCTION, CELL)}
 
 
-def find_written(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any]) -> list[bool]:
-    """For each Variable whether a call overwrites it, found by an abstract pass.
+def find_written(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any]) -> set[int]:
+    """The Variables that a call overwrites, found by an abstract pass.
 
     Args:
       pure: The pure call.
@@ -28,10 +28,10 @@ def find_written(pure: PureCall, values: Sequence[Any], arrays: Sequence[Any]) -
       arrays: The bare arrays.
 
     Returns:
-      True for each Variable that the call writes.
+      The positions of the Variables.
     """
     result = jax.eval_shape(pure, list(values), list(arrays))
-    return [update is not None for update in result.updates]
+    return {slot for slot, update in enumerate(result.updates) if update is not None}
 
 
 def buffer_of(x: Any) -> Any:
@@ -42,27 +42,31 @@ def buffer_of(x: Any) -> Any:
         return id(x)
 
 
-def unshare(given: Any, kept: Any, key: Callable[[Any], Any] = id) -> Any:
-    """The donated arrays, with copies of those that occur twice or are also among the others.
+def unshare(given: Sequence[Any], donated: Sequence[int], key: Callable[[Any], Any] = id) -> list[Any]:
+    """Arguments, with copies of donated arrays that occur twice or are also among the others.
 
     XLA may reuse a buffer once. An array that two Variables hold, or that is an argument as well, would be gone for
     the other one.
 
     Args:
-      given: The donated arrays.
-      kept: The others.
+      given: The arguments.
+      donated: The positions of those that are donated.
       key: What tells arrays apart. The default is their identity.
 
     Returns:
-      The donated arrays, all different.
+      The arguments; all donated arrays are different.
     """
-    leaves, treedef = jax.tree.flatten(given)
-    seen = set(map(key, jax.tree.leaves(kept)))
-    unshared = []
-    for x in leaves:
-        unshared.append(jnp.copy(x) if key(x) in seen else x)
+    unshared = list(given)
+    seen = set(map(key, jax.tree.leaves([x for at, x in enumerate(given) if at not in set(donated)])))
+
+    def keep_or_copy(x: Any) -> Any:
+        is_known = key(x) in seen
         seen.add(key(x))
-    return treedef.unflatten(unshared)
+        return jnp.copy(x) if is_known else x
+
+    for at in donated:
+        unshared[at] = jax.tree.map(keep_or_copy, given[at])
+    return unshared
 
 
 def deleted_error(plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> errors.DonatedError | None:

@@ -11,7 +11,7 @@ thread can see a part of them written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,12 +42,17 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
     source.miss_if(f"not {source.name(path.watch)}.valid")
     check(source)
     patrol(source)
-    units += [read(source, reader) for reader in path.readers]
-    source.add(f"units = ({''.join(f'{u}, ' for u in units)})")
+    if len(path.readers) <= MOST:
+        read_units = [read(source, reader) for reader in path.readers]
+        source.add(*[f"u{i} = {unit}" for i, unit in enumerate(read_units)])
+        units += [f"u{i}" for i in range(len(read_units))]
+    else:
+        source.add(f"units = [{''.join(f'{read(source, r)}, ' for r in path.readers)}]")
+        units.append("*units")
     source.lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED:", "  return MISS"]
     if len(path.rounds) > 1:
         source.add(f"if written: {source.name(path.report)}()")
-    _call(source)
+    _call(source, units)
     _close(source, number, how)
     return build("args, kwargs", source.lines, source.constants)
 
@@ -55,17 +60,16 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
 # --- the program
 
 
-def _call(source: Source) -> None:
+def _call(source: Source, units: list[str]) -> None:
     """Reads the values and runs the program."""
     path, program = source.path, source.path.writer.program
     storages = path.writer.storages
     values = [f"v{i}" for i in range(len(storages))]
     if len(storages) <= MOST:
         source.add(*[f"v{i} = {source.name(x)}.value" for i, x in enumerate(storages)])
-        every = f"[{', '.join(values)}]"
     else:
         source.add(f"values = [x.value for x in {source.name(storages)}]")
-        values, every = [f"values[{i}]" for i in range(len(storages))], "values"
+        values = ["*values"]
     if program.donates:
         source.add("shared = False")
         array_type = source.name(path.array_type)
@@ -74,37 +78,27 @@ def _call(source: Source) -> None:
             source.add(*[each.replace("(v)", f"({v})") for v in values])
         else:
             source.add("for v in values:", f"  {each.replace('HELD_ONCE', '(HELD_ONCE + 1)')}")
+    every, trees = f"[{', '.join(values)}]", f"[{', '.join(units)}]"
+    inputs = [*values, *units]
+    if program.inputs.is_sorted:
+        given = ", ".join(inputs)
+    elif len(inputs) == len(program.inputs.order):
+        given = ", ".join([inputs[i] for i in program.inputs.order])
+    else:
+        given = f"*{source.name(program.inputs)}.sort({every}, {trees})"
     run, jitted = source.name(program), source.name(program.jitted)
     source.add("try:")
     if program.donates:
         source.add(
-            f"  if shared and not are_distinct(({every}, units)): returned = {run}.run_units({every}, units)",
-            f"  else: returned = {jitted}({_arguments(source, values, every)})",
+            f"  if shared and not are_distinct(({every}, {trees})): returned = {run}.run_units({every}, {trees})",
+            f"  else: returned = {jitted}({given})",
         )
     else:
-        source.add(f"  returned = {jitted}({_arguments(source, values, every)})")
+        source.add(f"  returned = {jitted}({given})")
     source.add(
         "except (TypeError, RetraceNeeded): return MISS",
-        f"except Exception as error: returned = {run}.recover(error, {every}, leaves(units))",
+        f"except Exception as error: returned = {run}.recover(error, {every}, leaves({trees}))",
     )
-
-
-def _arguments(source: Source, values: list[str], every: str) -> str:
-    """What the compiled function is called with."""
-    program = source.path.writer.program
-    if not program.divides:
-        return f"{every}, units"
-    if program.divides_arrays:
-        return f"*{source.name(program)}.divide({every}, leaves(units))"
-    given, kept = program.donated_values
-    return f"({_picked(values, given)}, ()), ({_picked(values, kept)}, units)"
-
-
-def _picked(values: list[str], positions: Sequence[int]) -> str:
-    """Some of the values, in a list or a tuple as `make_picker` gives them."""
-    chosen = "".join(f"{values[i]}, " for i in positions)
-    start = positions[0] if positions else 0
-    return f"[{chosen}]" if list(positions) == list(range(start, start + len(positions))) else f"({chosen})"
 
 
 def _close(source: Source, number: int, how: WriteBack) -> None:

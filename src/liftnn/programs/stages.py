@@ -114,7 +114,7 @@ class Compiled(Stage[R]):
             "Lower and compile again for the new structure, or call the jitted function itself.",
         )
         try:
-            returned = self._stage(*call.bound.divide(call.values, call.arrays))
+            returned = self._stage(*call.bound.pack(call.values, call.arrays))
         except TypeError as error:
             call.bound.name_slots(error)
             raise

@@ -98,16 +98,16 @@ def _export(
     abstract = list(map(_anywhere, leaves))
     if call.bound.is_abstract:  # what is donated is known when the function has been traced
         jax.eval_shape(flat, *abstract)
-    values, arrays = call.bound.donated
-    marks = [i in values for i in own.values] + [i in arrays for i in own.arrays]
+    donated = call.bound.inputs
+    marks = [i in donated.values for i in own.values] + [i in donated.arrays for i in own.arrays]
     each = [mark for mark, x in zip(marks, itertools.chain(*given), strict=True) for _ in jax.tree.leaves(x)]
-    donated = [i for i, mark in enumerate(each) if mark]
-    compiled = jax.jit(flat, donate_argnums=donated)
+    positions = tuple([i for i, mark in enumerate(each) if mark])
+    compiled = jax.jit(flat, donate_argnums=positions)
     program = jax_export.export(compiled, platforms=platforms, disabled_checks=disabled_checks)(*abstract)
     positional, named = call.static
     static = [None if x is None else (x.value,) for x in positional], named
     trees = list(map(jax.tree.structure, given[0]))
-    contents = Contents(program.fun_name, by_name(own.graph), static, trees, found[-1], tuple(donated))
+    contents = Contents(program.fun_name, by_name(own.graph), static, trees, found[-1], positions)
     return Exported(program, contents)
 
 
