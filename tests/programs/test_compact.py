@@ -54,3 +54,17 @@ def test_a_key_of_the_output_keeps_its_type():
     ours, theirs = liftnn.jit(by_rank), jax.jit(by_rank)
     for x in (jnp.ones(2), jnp.ones(()), jnp.ones(2)):
         assert list(map(type, ours(x))) == list(map(type, theirs(x)))
+
+
+def test_an_array_alone_is_not_taken_for_another_outcome():
+    def f(model, x):
+        if x.shape[0] == 4:
+            model.w.value = model.w + 1
+        return x * 2
+
+    call = liftnn.jit(f)
+    call(Affine(), jnp.ones(3))  # the first outcome: nothing but an array
+    model, reference = Affine(), Affine()
+    for size in (4, 4, 3, 4, 3, 3, 4):  # 3 is the length of the second result too
+        ours, theirs = call(model, jnp.arange(size)), f(reference, jnp.arange(size))
+        assert_same((ours, model), (theirs, reference))

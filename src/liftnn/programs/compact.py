@@ -13,7 +13,7 @@ from liftnn.graph.description import ARRAY
 from liftnn.graph.merge import Change
 from liftnn.lifting.result import Result
 from liftnn.lifting.values import has_encoded
-from liftnn.trees import same_tree
+from liftnn.trees import is_leaf_tree, same_tree
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,14 +42,15 @@ class Outcomes:
 
     A program says with its result which of them applies: its result is `(out, parts)`, followed by as many None as the
     number says. To rebuild a None costs JAX next to nothing, a dict 0.7 us, a static node of our own a call of Python;
-    and nearly always there is but one outcome, number 0.
+    and nearly always there is but one outcome, number 0. Where that one is a single array and no part, it is returned
+    as it is.
     """
 
     def __init__(self) -> None:
         self._outcomes: list[Outcome] = []
         self._lock = threading.Lock()
 
-    def compact(self, result: Result) -> tuple[Any, ...]:
+    def compact(self, result: Result) -> Any:
         """A result as a compiled program returns it.
 
         Args:
@@ -58,7 +59,8 @@ class Outcomes:
         Returns:
           The output if it is all arrays, else a list of the arrays in it; one list of the new values of the written
           Variables, the bare arrays of changed and new nodes, and the values of new Variables, or None if there are
-          none; and None so often that the length of all tells the outcome.
+          none; and None so often that the length of all tells the outcome. Just the output, if it is a single array,
+          there is nothing else, and the outcome is number 0.
         """
         written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
         plain = all(e is ARRAY for e in result.change.edges) and not has_encoded((result.updates, result.new))
@@ -69,7 +71,10 @@ class Outcomes:
         updates = [result.updates[i] for i in written]
         arrays = result.arrays[count:]
         outcome = Outcome(result.change, written, len(updates) + len(arrays), len(result.updates), plain)
-        return out, [*updates, *arrays, *result.new] or None, *[None] * self._number_of(outcome)
+        number, parts = self._add(outcome), [*updates, *arrays, *result.new]
+        if number == 0 and plain and not parts and is_leaf_tree(result.change.treedef):
+            return out
+        return out, parts or None, *[None] * number
 
     def compact_groups(self, groups: Any, layout: Layout, result: Result) -> tuple[Any, tuple[None, ...]]:
         """A result that comes in one list for each sharding.
@@ -85,9 +90,9 @@ class Outcomes:
         written = tuple([slot for slot, x in enumerate(result.updates) if x is not None])
         plain = all(e is ARRAY for e in layout.change.edges) and not has_encoded((result.updates, result.new))
         outcome = Outcome(layout.change, written, 0, len(result.updates), plain, layout)
-        return groups, (None,) * self._number_of(outcome)
+        return groups, (None,) * self._add(outcome)
 
-    def _number_of(self, outcome: Outcome) -> int:
+    def _add(self, outcome: Outcome) -> int:
         """The number of an outcome, which is a new one if there was none like it."""
         with self._lock:
             for number, known in enumerate(self._outcomes):
@@ -97,14 +102,19 @@ class Outcomes:
             self._outcomes.append(outcome)
             return len(self._outcomes) - 1
 
-    def of(self, returned: tuple[Any, ...], grouped: bool) -> Outcome:
-        """The outcome that what a program returned belongs to."""
-        return self._outcomes[len(returned[1]) if grouped else len(returned) - 2]
+    def number_of(self, returned: Any, grouped: bool) -> int:
+        """The number of the outcome that what a program returned belongs to."""
+        if grouped:
+            return len(returned[1])
+        return len(returned) - 2 if type(returned) is tuple else 0
 
-    def expand(self, returned: tuple[Any, ...]) -> Result:
+    def __getitem__(self, number: int) -> Outcome:
+        return self._outcomes[number]
+
+    def expand(self, returned: Any) -> Result:
         """The inverse of `compact`."""
-        outcome = self.of(returned, grouped=False)
-        out, parts = returned[0], returned[1] or []
+        outcome = self[self.number_of(returned, grouped=False)]
+        out, parts = open_parts(returned)
         every: list[Any] = [None] * outcome.n_inputs
         for slot, x in zip(outcome.written, parts, strict=False):
             every[slot] = x
@@ -114,6 +124,11 @@ class Outcomes:
 
     def expand_groups(self, returned: tuple[Any, ...]) -> Result:
         """The inverse of `compact_groups`."""
-        layout = self.of(returned, grouped=True).layout
+        layout = self[self.number_of(returned, grouped=True)].layout
         assert layout is not None
         return ungroup(returned[0], layout)
+
+
+def open_parts(returned: Any) -> tuple[Any, list[Any]]:
+    """The output and the parts in what a program returned, if that is not in lists by sharding."""
+    return (returned[0], returned[1] or []) if type(returned) is tuple else (returned, [])

@@ -57,7 +57,8 @@ def unshare(given: Sequence[Any], donated: Sequence[int], key: Callable[[Any], A
       The arguments; all donated arrays are different.
     """
     unshared = list(given)
-    seen = set(map(key, jax.tree.leaves([x for at, x in enumerate(given) if at not in set(donated)])))
+    kept = set(range(len(given))).difference(donated)
+    seen = set(map(key, jax.tree.leaves([given[at] for at in kept])))
 
     def keep_or_copy(x: Any) -> Any:
         is_known = key(x) in seen

@@ -108,7 +108,14 @@ def _close(source: Source, number: int, how: WriteBack) -> None:
     if not how.simple or how.rebind is not None:
         source.add(f"return {close}(returned)")
         return
-    source.add(f"if len(returned{'[1]' if grouped else ''}) != {number}: return {close}(returned)")
+    if how.bare:
+        source.add(f"if type(returned) is tuple: return {close}(returned)", "return returned")
+        return
+    if grouped:
+        other = f"len(returned[1]) != {number}"
+    else:  # only the result that comes first can be a mere array
+        other = ("type(returned) is not tuple or " if number else "") + f"len(returned) != {number + 2}"
+    source.add(f"if {other}: return {close}(returned)")
     written = [path.writer.storages[i] for i in how.written]
     parts = [f"p{i}" for i in range(len(written))]
     if grouped:
@@ -121,7 +128,10 @@ def _close(source: Source, number: int, how: WriteBack) -> None:
         source.add(f"write({source.name(written)}, p)", "return returned[0]")
         return
     else:
-        source.add("out, p = returned", *([f"{', '.join(parts)}, = p"] if parts else []))
+        source.add(
+            "out, p, *_ = returned" if number else "out, p = returned",
+            *([f"{', '.join(parts)}, = p"] if parts else []),
+        )
     if parts:
         source.add(f"if type(p0) is not {source.name(how.array_type)}: return {close}(returned)")
     source.add(*[f"{source.name(x)}.value = {p}" for x, p in zip(written, parts, strict=True)], "return out")

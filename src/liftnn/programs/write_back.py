@@ -17,7 +17,7 @@ from liftnn.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn.graph.merge import Change
 from liftnn.graph.undo import to_the_end
 from liftnn.lifting.lift import Call, commit_result
-from liftnn.programs.compact import Outcome
+from liftnn.programs.compact import Outcome, open_parts
 from liftnn.variables import frames
 from liftnn.variables.variable import Storage, make_variable
 from liftnn.variables.watch import changes, set_watches
@@ -31,11 +31,12 @@ class WriteBack:
       graph: The structure of the arguments.
       parts: What the program returned beside the output, in plain Python: under a raw JAX transform the first array
         would be of another type.
+      is_bare: Whether the program returned nothing but an array.
     """
 
-    __slots__ = ("array_type", "first_new", "layout", "rebind", "simple", "treedef", "written")
+    __slots__ = ("array_type", "bare", "first_new", "layout", "rebind", "simple", "treedef", "written")
 
-    def __init__(self, outcome: Outcome, graph: Description, parts: Sequence[Any]):
+    def __init__(self, outcome: Outcome, graph: Description, parts: Sequence[Any], is_bare: bool):
         change = outcome.change
         self.array_type = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
         """The class of the first part; None if it is a tree, or if there are no parts."""
@@ -46,6 +47,8 @@ class WriteBack:
         self.treedef = change.treedef
         self.rebind = find_rebind(change, graph) if change.changed and outcome.layout is None else None
         unchanged = not change.changed and not change.new
+        self.bare = is_bare
+        """Whether the program returns nothing but an array."""
         self.simple = outcome.plain and (unchanged or self.rebind is not None)
         """Whether the general commit is not needed."""
 
@@ -56,7 +59,7 @@ class WriteBack:
           returned: What the program returned, of a simple outcome.
         """
         if self.layout is None:
-            return returned[0], returned[1] or ()
+            return open_parts(returned)
         groups, layout = returned[0], self.layout
         out = self.treedef.unflatten([groups[g][i] for g, i in layout.arrays])
         return out, [groups[at[0]][at[1]] for at in layout.updates if at is not None]
@@ -89,13 +92,15 @@ class Writer:
           The output.
         """
         grouped = self.program.grouped
-        number = len(returned[1]) if grouped else len(returned)
+        number = self.program.outcomes.number_of(returned, grouped)
         how = self.write_backs.get(number)
         if how is None:
             self.check_plain()
-            outcome = self.program.outcomes.of(returned, grouped)
-            parts = [x for group in returned[0] for x in group] if grouped else returned[1] or ()
-            how = self.write_backs[number] = WriteBack(outcome, self.call.plan.graph, parts)
+            outcome = self.program.outcomes[number]
+            parts = [x for group in returned[0] for x in group] if grouped else open_parts(returned)[1]
+            how = self.write_backs[number] = WriteBack(
+                outcome, self.call.plan.graph, parts, type(returned) is not tuple
+            )
         if not how.simple:
             self.check_plain()
             return commit_result(self.call, self.program.result(returned), self.objects())

@@ -176,9 +176,7 @@ class _ExportedCall(Lifted[..., Any]):
         donated = self._contents.donated
         if not donated or frames.owner_now() is not frames.PLAIN:
             return self._jitted(*leaves)
-        given = unshare([leaves[i] for i in donated], [x for i, x in enumerate(leaves) if i not in donated])
-        own = dict(zip(donated, given, strict=True))
-        return self._donating(*[own.get(i, x) for i, x in enumerate(leaves)])
+        return self._donating(*unshare(leaves, donated))
 
     def _check_arrays(self, plan: Plan, values: Sequence[Any], arrays: Sequence[Any]) -> None:
         """Refuses values and arrays of other trees, shapes and dtypes than the function was exported for."""
