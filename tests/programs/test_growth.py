@@ -21,7 +21,6 @@ def sizes(f, model):
     found = {
         "programs": len(f._lifted._bound),
         "by first module": len(f.plans.plans),
-        "current": len(f.plans.current),
         "of one module": max(map(len, f.plans.plans.values()), default=0),
         "owned by the function": sum(map(len, f.plans._owned.values())),
         "arguments": len(f.plans._arguments),
@@ -35,7 +34,7 @@ def sizes(f, model):
 
 
 LIMITS = {
-    "programs": 512, "by first module": 3, "current": 3, "of one module": 33, "owned by the function": 33,
+    "programs": 512, "by first module": 3, "of one module": 33, "owned by the function": 33,
     "arguments": 3, "locations": 3, "owned by the model": 40, "watches": 80,
 }  # fmt: skip
 
@@ -203,13 +202,8 @@ def test_a_dead_model_leaves_nothing_in_the_function(shape):
         gc.collect()
     assert [r() for r in alive] == [None] * 8
     found = sizes(f, None)
-    assert (
-        found["by first module"]
-        == found["current"]
-        == found["arguments"]
-        == found["owned by the function"]
-        == 0
-    )
+    assert f.plans.last() is None
+    assert found["by first module"] == found["arguments"] == found["owned by the function"] == 0
 
 
 @pytest.mark.parametrize("position", [1, "k"])

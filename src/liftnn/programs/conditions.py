@@ -138,9 +138,11 @@ def _check_elements(source: Source, check: Elements) -> bool:
     if size and all(
         check.loose[offset:]
     ):  # atoms, which hardly ever change: compared at once, and looked at if they do
-        values = f"[*{container}{'.values()' if kind is dict else ''}]"
-        seen, refresh = source.name(list(kept[offset:])), source.name(functools.partial(_refresh, check))
-        source.miss_if(f"{values} != {seen} and not {refresh}({seen}, {values})")
+        were = dict(zip(kept, kept[size:], strict=False)) if kind is dict else list(kept)
+        seen = source.name(were)
+        source.miss_if(
+            f"{container} != {seen} and not {source.name(functools.partial(_refresh, check))}({seen})"
+        )
         return True
     if kind is dict or not size:
         _check_size(source, container, size)
@@ -163,11 +165,13 @@ def _check_size(source: Source, container: str, size: int, size_of: str = "len")
     source.miss_if(container if empty else f"{size_of}({container}) != {size}")
 
 
-def _refresh(check: Elements, seen: list[Any], values: list[Any]) -> bool:
+def _refresh(check: Elements, seen: list[Any] | dict[Any, Any]) -> bool:
     """Whether a container of atoms has atoms still; then they are what is seen from now on."""
     holds = check.holds()
-    if holds:
-        seen[:] = values
+    if holds and isinstance(seen, dict):
+        seen.update(check.container)  # the keys are the same
+    elif holds:
+        seen[:] = check.container
     return holds
 
 

@@ -26,13 +26,13 @@ class FastPaths:
     modules dies the fast path is forgotten, before another object can have the same id.
     """
 
-    __slots__ = ("__weakref__", "_arguments", "_owned", "current", "locations", "plans", "varying")
+    __slots__ = ("__weakref__", "_arguments", "_owned", "last", "locations", "plans", "varying")
 
     def __init__(self) -> None:
         self.plans: dict[int, list[weakref.ref[FastPath]]] = {}
         """All fast paths, by the id of the first module; 0 if there is none."""
-        self.current: dict[int, weakref.ref[Callable[..., Any]]] = {}
-        """The function of that one of them that was used last."""
+        self.last: Callable[[], Callable[..., Any] | None] = _nobody
+        """The function of that one of them that was used last, weakly."""
         self.locations: list[tuple[Any, ...]] = []
         """Where the first module was found in calls up to now, but for the first positional argument."""
         self.varying: frozenset[str] = frozenset()
@@ -71,7 +71,7 @@ class FastPaths:
                 self.varying |= path.watch.ended_by
             out = path.function(args, kwargs)
             if out is not MISS:
-                self.current[key] = path.reference
+                self.last = path.reference
                 return out
         return MISS
 
@@ -126,7 +126,7 @@ class FastPaths:
     def settle(self, path: FastPath) -> None:
         """Generates the code of a fast path that has made its first call, and lets it be found."""
         path.generate()
-        self.current[path.key] = path.reference
+        self.last = path.reference
 
     def _drop(self, path: FastPath | None) -> None:
         """Ends a fast path and takes it from its owner."""
@@ -153,15 +153,18 @@ class FastPaths:
         for reference in paths:
             self._drop(reference())
         self.plans.pop(address, None)
-        self.current.pop(address, None)
 
     def clear(self) -> None:
         """Forgets all fast paths."""
         for reference in [r for paths in self.plans.values() for r in paths]:
             self._drop(reference())
         self.plans.clear()
-        self.current.clear()
+        self.last = _nobody
         self._arguments.clear()
+
+
+def _nobody() -> None:
+    """A reference to no fast path."""
 
 
 def _forgetter(paths: FastPaths, address: int) -> Callable[[Any], None]:

@@ -79,7 +79,8 @@ class Jitted(Bindable[P, R]):
         self._jit_options = dict(options or {})
         self._wrap = wrap
         self.plans = FastPaths()
-        self._current = self.plans.current
+        self._last: Callable[[], Any] = self.plans.last
+        """The fast path that was used last."""
         self._leading = self._lifted.leading
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -87,10 +88,7 @@ class Jitted(Bindable[P, R]):
         try:  # costs nothing
             given: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
             if not frames.open_frames or frames.is_outermost():
-                found = self._current.get(id(given[0])) if given else None
-                if found is None:  # the first module is somewhere else, or there is none
-                    found = self._current.get(self.plans.key_of(given, kwargs), _nobody)
-                fast = found()
+                fast = self._last()
                 if fast is not None:
                     out = fast(given, kwargs)
                     if out is not MISS:
@@ -101,11 +99,14 @@ class Jitted(Bindable[P, R]):
             raise
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that the last fast path for its first argument cannot make."""
+        """A call that the last fast path cannot make."""
         if not frames.is_plain():
             return self._lifted(*args[len(self._leading) :], **kwargs)
         out = self.plans.call(args, kwargs)
-        return self._first_call(args, kwargs) if out is MISS else out
+        if out is MISS:
+            out = self._first_call(args, kwargs)
+        self._last = self.plans.last
+        return out
 
     def _first_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that no fast path can make: flattens the arguments and makes one."""
@@ -179,6 +180,7 @@ class Jitted(Bindable[P, R]):
         """Forgets all compiled programs."""
         self._lifted.clear(lambda bound: bound.clear_cache())
         self.plans.clear()
+        self._last = self.plans.last
 
     def carried_functions(self) -> tuple[Any, ...]:
         """The functions in which captured modules may be found; see `Lifted`."""
@@ -239,7 +241,3 @@ class Jitted(Bindable[P, R]):
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)
         return program
-
-
-def _nobody() -> None:
-    """A reference to no fast path."""
