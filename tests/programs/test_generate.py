@@ -17,7 +17,7 @@ from tests.strategies import arrays, build, mutate, recipes
 from tests.transforms.modules import Affine, Holder
 
 import liftnn
-from liftnn.programs.source import MISS
+from liftnn.programs.source import MISS, MOST
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning"),
@@ -139,11 +139,11 @@ def pytree_value(model, x):
 
 
 def many():
-    return Holder(many=[liftnn.Param(jnp.float32(i)) for i in range(100)], w=liftnn.Param(jnp.ones(3)))
+    return Holder(many=[liftnn.Param(jnp.float32(i)) for i in range(MOST + 36)], w=liftnn.Param(jnp.ones(3)))
 
 
 def few():
-    return Holder(many=[liftnn.Param(jnp.float32(i)) for i in range(64)])
+    return Holder(many=[liftnn.Param(jnp.float32(i)) for i in range(MOST)])
 
 
 FORMS = {
@@ -169,10 +169,14 @@ FORMS = {
     "donated both": (step, {"donate_argnums": (0, 1)}, lambda: ((Affine(), jnp.arange(3.0)), {})),
     "donated what is written": (step, {"donate_written": True}, lambda: ((Affine(), X), {})),
     "arrays as attributes": (set_arrays, {}, lambda: ((grown(Affine()), X), {})),
-    "more than 64 Variables": (write_some, {}, lambda: ((many(), jnp.float32(2)), {})),
-    "64 Variables": (write_some, {}, lambda: ((few(), jnp.float32(2)), {})),
-    "more than 64, donated": (write_some, {"donate_argnums": 0}, lambda: ((many(), jnp.float32(2)), {})),
-    "more than 64, donated what is written": (
+    "more Variables than are written out": (write_some, {}, lambda: ((many(), jnp.float32(2)), {})),
+    "as many Variables as are written out": (write_some, {}, lambda: ((few(), jnp.float32(2)), {})),
+    "more than are written out, donated": (
+        write_some,
+        {"donate_argnums": 0},
+        lambda: ((many(), jnp.float32(2)), {}),
+    ),
+    "more than are written out, donated what is written": (
         write_some,
         {"donate_written": True},
         lambda: ((many(), jnp.float32(2)), {}),
@@ -230,9 +234,16 @@ def test_for_arguments_of_every_form_both_ways_give_the_same(form):
     assert check_form(function, options, make)
 
 
+@pytest.mark.parametrize("donated", [{}, {"donate_argnums": 0}, {"donate_written": True}], ids=str)
+@pytest.mark.parametrize("make", [lambda: Affine(size=4), lambda: even(5), lambda: even(MOST)])
 @pytest.mark.parametrize("options", SHARDED)
-def test_over_two_devices_both_ways_give_the_same(options):
-    assert check_form(only_write, SHARDED[options](), lambda: ((Affine(size=4), jnp.arange(4.0)), {}))
+def test_over_two_devices_both_ways_give_the_same(options, make, donated):
+    function = only_write if isinstance(make(), Affine) else write_some
+    assert check_form(function, SHARDED[options]() | donated, lambda: ((make(), jnp.arange(4.0)), {}))
+
+
+def even(n):
+    return Holder(many=[liftnn.Param(jnp.full((4,), i, jnp.float32)) for i in range(n)])
 
 
 def only_write(model, x):

@@ -29,7 +29,7 @@ from liftnn.variables.watch import Watch
 MISS: Any = object()
 """What a fast path gives for a call that it cannot make."""
 
-MOST = 64
+MOST = 128
 """How many elements are written out."""
 
 
