@@ -85,6 +85,7 @@ def flatten_call(
     stored: tuple[Any, ...] | None = None,
     functions: Iterable[Any] | None = None,
     used: Sequence[Any] = (),
+    in_libraries: bool = False,
     names: Sequence[str] = (),
 ) -> Flat:
     """Flattens the arguments of a call, and what its functions capture.
@@ -98,6 +99,7 @@ def flatten_call(
       functions: The functions that may capture modules. The default, None, means that nothing is called, and what the
         arguments capture does not matter.
       used: Captured objects that were found when they were used.
+      in_libraries: Whether to look for captured objects in all libraries.
       names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
 
     Returns:
@@ -108,7 +110,7 @@ def flatten_call(
         flat.add(tree)
     guards = NO_GUARDS
     if functions is not None:
-        roots, guards, shape = _walk_captured(flat.walk, list(functions), used)
+        roots, guards, shape = _walk_captured(flat.walk, list(functions), used, in_libraries)
         if roots:
             if stored is None:
                 flat.add(((), {}))
@@ -167,7 +169,7 @@ class _Flattening:
 
 
 def _walk_captured(
-    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any]
+    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any], in_libraries: bool
 ) -> tuple[dict[str, Any], Guards, Any]:
     """Finds and walks captured modules; those too that functions capture which a module holds.
 
@@ -180,7 +182,7 @@ def _walk_captured(
     guards, shape, keyed = NO_GUARDS, (), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)
-        roots, guards, shape = find_captured(functions, keyed)
+        roots, guards, shape = find_captured(functions, keyed, in_libraries)
         roots = {**roots, **{f"captured[{len(roots) + i}]": x for i, x in enumerate(used)}}
         for name, x in roots.items():
             if (

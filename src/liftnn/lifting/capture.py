@@ -2,8 +2,9 @@
 
 A function is looked at without running it, and without running any code of the user's: cells of closures, globals that
 its code names, defaults, and from there functions, containers and attributes. Of objects of other classes, of classes
-and of Python modules only those attributes are followed whose names occur in the code. What is found in no such way is
-found when it is used; see `frames.Missing`.
+and of Python modules only those attributes are followed whose names occur in the code. Libraries that know nothing of
+liftnn are left out; see `libraries.py`. What is found in no such way is found when it is used, see `frames.Missing`;
+then the search is made again, with all libraries.
 
 The search is a depth-first walk with a stack of its own. It gives the modules, the guards under which another search
 would give the same (see `guards.py`), and the shape of what lies between: which element of which container, in which
@@ -20,9 +21,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn.graph.checks import Elements, is_atom
-from liftnn.lifting.expand import expand
+from liftnn.lifting.expand import Scope, expand
 from liftnn.lifting.guards import Guard, Guards
+from liftnn.lifting.libraries import is_library
 from liftnn.lifting.steps import FRESH, Expansion
+from liftnn.variables.static import is_foreign
 
 _MOST = 10_000
 """How many objects are looked at: a global may refer to the whole program."""
@@ -80,12 +83,15 @@ class _Node:
         return name.lstrip(".")
 
 
-def find_captured(functions: Iterable[Any], keyed: Iterable[Any] = ()) -> Captured:
+def find_captured(
+    functions: Iterable[Any], keyed: Iterable[Any] = (), in_libraries: bool = False
+) -> Captured:
     """The modules and Variables that functions capture.
 
     Args:
       functions: The functions; anything else that is callable, too.
       keyed: Functions that are part of the cache key by their content: static values that modules hold.
+      in_libraries: Whether to go through libraries that know nothing of liftnn.
 
     Returns:
       What they capture.
@@ -94,7 +100,7 @@ def find_captured(functions: Iterable[Any], keyed: Iterable[Any] = ()) -> Captur
     names: set[str] = set()
     while True:
         known = len(names)
-        search = _Search(names)
+        search = _Search(Scope(names, names_in, is_foreign if in_libraries else is_library))
         for function in keyed:
             search.visit(function, exact=True)
         for function in functions:
@@ -107,12 +113,12 @@ class _Search:
     """One pass over what functions refer to.
 
     Args:
-      names: Attribute names in the code seen so far; more are added.
+      scope: Where it goes on.
     """
 
-    def __init__(self, names: set[str]):
+    def __init__(self, scope: Scope):
         self.holds_attributes = False
-        self._names = names
+        self._scope = scope
         self._nodes: dict[int, _Node] = {}
 
     def visit(self, x: Any, exact: bool) -> None:
@@ -124,7 +130,7 @@ class _Search:
             node = stack.pop()
             if hasattr(type(node.x), "__graph_node__") or len(self._nodes) > _MOST:
                 continue
-            found = node.expansion = expand(node.x, self._names, names_in, node.exact)
+            found = node.expansion = expand(node.x, self._scope, node.exact)
             self.holds_attributes |= found.by_name
             new: list[_Node] = []
             for step in found.steps:

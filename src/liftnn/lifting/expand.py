@@ -15,7 +15,7 @@ import itertools
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from liftnn.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
 from liftnn.graph.containers import base_of
@@ -43,16 +43,27 @@ _MOST_IN_ONE = 1_000
 _MOST_GUARDED = 64
 """How many elements of a container without modules are guarded; of a longer one only its size."""
 
-NamesIn = Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
+
+class Scope(NamedTuple):
+    """Where a search goes on.
+
+    Args:
+      names: Names of attributes in the code seen so far; those of a function are added.
+      names_in: Gives the globals and the attribute names in a piece of code.
+      is_closed: Whether what a Python module, by its name, refers to is not looked at.
+    """
+
+    names: set[str]
+    names_in: Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
+    is_closed: Callable[[str | None], bool]
 
 
-def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion:
+def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     """What an object leads to.
 
     Args:
       x: The object, neither an atom nor a module.
-      names: Names of attributes in the code seen so far; those of a function are added.
-      names_in: Gives the globals and the attribute names in a piece of code.
+      scope: Where the search goes on.
       exact: Whether atoms that it holds are part of a cache key.
 
     Returns:
@@ -60,10 +71,10 @@ def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion
     """
     cls = type(x)
     if cls is types.FunctionType:
-        return _expand_function(x, names, names_in, exact)
+        return _expand_function(x, scope, exact)
     if cls is GlobalsOf:
-        loaded, every = names_in(x.function.__code__)
-        names |= every
+        loaded, every = scope.names_in(x.function.__code__)
+        scope.names.update(every)
         return Expansion("function", list(_global_steps(x.function.__globals__, loaded)))
     carried = getattr(cls, "carried_functions", None)
     if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
@@ -75,7 +86,7 @@ def expand(x: Any, names: set[str], names_in: NamesIn, exact: bool) -> Expansion
     wrapped = attributes.get("__wrapped__")
     if wrapped is not None:
         return _unguarded("wrapper", (wrapped,))
-    return _expand_holder(x, attributes, names, exact)
+    return _expand_holder(x, attributes, scope)
 
 
 def instance_dict(x: Any) -> Mapping[str, Any]:
@@ -98,15 +109,15 @@ def _dict_member(cls: type) -> Any:
 # --- functions
 
 
-def _expand_function(f: types.FunctionType, names: set[str], names_in: NamesIn, exact: bool) -> Expansion:
+def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expansion:
     """A function: its closure, the globals in its code, its defaults and attributes."""
     cells = tuple(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
-    foreign = is_foreign(f.__globals__.get("__name__", "exec"))
-    steps = [_cell_step(i, name, cell, exact, not foreign) for i, (name, cell) in enumerate(cells)]
-    if foreign:  # what a library's closure holds does not change; it may be a function of the user's
+    closed = scope.is_closed(f.__globals__.get("__name__", "exec"))
+    steps = [_cell_step(i, name, cell, exact, not closed) for i, (name, cell) in enumerate(cells)]
+    if closed:  # what a library's closure holds does not change; it may be a function of the user's
         return Expansion("function", [s for s in steps if s.child is not ABSENT])
-    loaded, every = names_in(f.__code__)
-    names |= every
+    loaded, every = scope.names_in(f.__code__)
+    scope.names.update(every)
     steps += _global_steps(f.__globals__, loaded)
     positional = f.__code__.co_varnames[: f.__code__.co_argcount]
     defaults = f.__defaults__ or ()
@@ -242,39 +253,35 @@ def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
     return _unguarded("method", () if isinstance(owner, (types.ModuleType, type)) else (owner,))
 
 
-def _expand_python_module(x: Any, names: set[str]) -> Expansion:
+def _expand_python_module(x: Any, scope: Scope) -> Expansion:
     """A Python module: the attributes that the code names."""
-    scope = vars(x)
-    if is_foreign(x.__name__):
+    held = vars(x)
+    if scope.is_closed(x.__name__):
         return Expansion("python module", [])
     steps = [
         Step(
-            scope[n],
-            f".{n}",
-            n,
-            Guard(ITEM, scope, n, scope[n], is_atom(scope[n])),
-            not _is_definition(scope[n]),
+            held[n], f".{n}", n, Guard(ITEM, held, n, held[n], is_atom(held[n])), not _is_definition(held[n])
         )
-        for n in sorted(names & scope.keys())
+        for n in sorted(scope.names & held.keys())
     ]
-    guard = Guard(SIZE, scope, None, len(scope))
+    guard = Guard(SIZE, held, None, len(held))
     return Expansion("python module", steps, (), by_name=True)._replace(guards=(guard,) if steps else ())
 
 
-def _expand_class(cls: type, names: set[str]) -> Expansion:
+def _expand_class(cls: type, scope: Scope) -> Expansion:
     """A class: the attributes that the code names, which are constants unless they lead to a module."""
-    scope = type.__getattribute__(cls, "__dict__")
-    if is_foreign(module_of(cls)):
+    held = type.__getattribute__(cls, "__dict__")
+    if scope.is_closed(module_of(cls)):
         return Expansion("class", [])
     steps = []
     special = [
-        n for n, x in scope.items() if n[:2] == "__" and type(x) is types.FunctionType
+        n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType
     ]  # called by syntax
-    for name in sorted({*special, *(names & scope.keys())}):
-        x = _plain(scope[name])
-        steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, scope), name, scope[name])))
+    for name in sorted({*special, *(scope.names & held.keys())}):
+        x = _plain(held[name])
+        steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, held), name, held[name])))
     bases = type.__getattribute__(cls, "__mro__")[1:]
-    size = Guard(SIZE, scope, None, len(scope))  # a subclass may hide an attribute later
+    size = Guard(SIZE, held, None, len(held))  # a subclass may hide an attribute later
     return Expansion(
         "class", [*steps, *(Step(base, "", i, size) for i, base in enumerate(bases))], by_name=True
     )
@@ -287,23 +294,23 @@ def _plain(x: Any) -> Any:
     return x.fget if isinstance(x, property) else x
 
 
-def _expand_holder(x: Any, attributes: Mapping[str, Any], names: set[str], exact: bool) -> Expansion:
+def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expansion:
     """An object of another class: the attributes that the code names."""
     cls = type(x)
     if issubclass(cls, types.ModuleType):
-        return _expand_python_module(x, names)
+        return _expand_python_module(x, scope)
     if issubclass(cls, type):
-        return _expand_class(x, names)
+        return _expand_class(x, scope)
     own = module_of(cls) in _HOLDING
     if is_foreign(module_of(cls)) and not own:
         return Expansion("object", [])
-    chosen = sorted(attributes) if own else sorted(names & attributes.keys())
+    chosen = sorted(attributes) if own else sorted(scope.names & attributes.keys())
     steps = []
     for n in chosen:
         guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
         steps.append(Step(attributes[n], f".{n}", n, guard, True))
     for n, member in _slots(cls):
-        if own or n in names:
+        if own or n in scope.names:
             held = SLOT.read(x, member)
             steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
     guard = Guard(SIZE, attributes, None, len(attributes))

@@ -159,6 +159,7 @@ class Lifted(Bindable[P, R]):
         self._options = options
         self._bound: dict[Description, tuple[Plan, Any]] = {}
         self._found: list[weakref.ref[Any]] = []
+        self._in_libraries = False
         functools.update_wrapper(self, functions[0], updated=())
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -216,7 +217,8 @@ class Lifted(Bindable[P, R]):
                 self._note(extra, error.objects)
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
-        """Notes captured objects that are to be inputs in the next try."""
+        """Notes captured objects that are to be inputs in the next try, which may find them in a library."""
+        self._in_libraries = True
         for x in objects:
             assert not any(x is y for y in extra)
             extra.append(x)
@@ -237,6 +239,7 @@ class Lifted(Bindable[P, R]):
             stored=self._stored,
             functions=functions,
             used=used,
+            in_libraries=self._in_libraries,
             names=self._options.names,
         )
         plan, bound = self._bound.get(graph) or self._make(graph)

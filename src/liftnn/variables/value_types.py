@@ -39,9 +39,6 @@ FOREIGN_PACKAGES: frozenset[str] = frozenset(sys.stdlib_module_names) | {
     "flax",
     "equinox",
     "liftnn",
-    # tools that programs, notebooks and tests name, and in which a search would get lost
-    *("IPython", "ipykernel", "matplotlib", "mpl_toolkits", "PIL", "pandas", "scipy", "tqdm", "wandb"),
-    *("_pytest", "execnet", "hypothesis", "pluggy", "pytest", "sortedcontainers", "xdist"),
 }
 """The packages whose functions are taken not to change, and to know no objects of the user's."""
 
