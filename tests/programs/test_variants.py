@@ -244,3 +244,22 @@ def test_threads_that_read_one_model_with_static_arguments_in_turn_get_what_plai
         thread.join()
     assert wrong == []
     assert f.n_traces == 3
+
+
+def test_a_variable_that_each_call_replaces_in_a_model_whose_mode_is_set():
+    class Block(liftnn.Module):
+        def __init__(self):
+            self.w = liftnn.Param(jnp.ones(2))
+            self.drop = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0))
+
+    def renew(model):
+        model.w = liftnn.Param(model.w * 2)
+        return model.w.value
+
+    model, reference = Block(), Block()
+    call = liftnn.jit(renew)
+    for change in (Block.eval, Block.train, Block.eval, lambda model: None) * 3:
+        change(model), change(reference)
+        for _ in range(2):
+            assert_same(call(model), renew(reference))
+            assert_same(model, reference)

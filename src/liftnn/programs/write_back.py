@@ -158,13 +158,12 @@ class Writer:
         single = len(rebind.placed) == len(made)
         for old, new in made:
             for watch in old._watches:
-                path = watch.plan()
-                if (path is None or path.writer is not self) and (
-                    path is None or not single or not path.is_single(old)
-                ):
-                    watch.valid = False
-                else:
+                path = watch.plan()  # others than fast paths watch too
+                can_follow = hasattr(path, "follow")
+                if can_follow and (path.writer is self or (single and path.is_single(old))):
                     path.follow(old, new)
+                else:
+                    watch.valid = False
 
 
 class Rebind:
