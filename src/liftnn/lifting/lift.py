@@ -154,7 +154,8 @@ class Lifted(Bindable[P, R]):
         self._functions = [function for function, _, _ in opened]
         self.leading: tuple[Any, ...] = opened[0][1]
         """The arguments that come before those of a call: the module of a bound method."""
-        self._stored = opened[0][2]
+        self.stored = opened[0][2]
+        """The arguments stored in a partial; None if it is none."""
         self._bind = bind
         self._options = options
         self._bound: dict[Description, tuple[Plan, Any]] = {}
@@ -183,7 +184,7 @@ class Lifted(Bindable[P, R]):
 
     def carried_functions(self) -> tuple[Any, ...]:
         """The functions, and the arguments that come with them, in which captured modules may be found."""
-        return (*self._functions, *self.leading, self._stored)
+        return (*self._functions, *self.leading, self.stored)
 
     def __copy__(self) -> Self:
         return self  # as a function
@@ -229,14 +230,14 @@ class Lifted(Bindable[P, R]):
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
         args, kwargs = self._arguments((*self.leading, *args), kwargs)
-        stored = self._stored or ((), {})
+        stored = self.stored or ((), {})
         functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
         used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
         graph, objects, arrays, guards = flatten_call(
             args,
             kwargs,
             self._leaf_edge,
-            stored=self._stored,
+            stored=self.stored,
             functions=functions,
             used=used,
             in_libraries=self._in_libraries,

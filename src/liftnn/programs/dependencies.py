@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import weakref
+from operator import is_
 from typing import Any, NamedTuple
+
+import jax
 
 from liftnn.graph.attributes import attributes_of
 from liftnn.graph.checks import ABSENT, Check, check_node
 from liftnn.graph.description import ARRAY, NodeSpec
-from liftnn.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, VARIABLE
+from liftnn.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, VARIABLE, is_object
 from liftnn.lifting.lift import Call
 from liftnn.lifting.pinned import content_of
 from liftnn.lifting.result import STORED
 from liftnn.programs.patterns import same_static
+from liftnn.trees import same_tree
 from liftnn.variables.static import Snapshot, Static
 from liftnn.variables.watch import is_simple
 
@@ -49,6 +53,32 @@ class Constant(NamedTuple):
         """Whether it is the same array, with the same content."""
         now = self.reader.read()
         return now is self.array and (self.content is None or content_of(now) == self.content)
+
+
+class Stored(NamedTuple):
+    """What a partial stores: trees that whoever holds it can change.
+
+    Args:
+      trees: The trees of arguments.
+      leaves: Their leaves.
+      structure: Their structure.
+    """
+
+    trees: Any
+    leaves: list[Any]
+    structure: Any
+
+    def holds(self) -> bool:
+        """Whether they have the same structure, with the same leaves."""
+        leaves, structure = jax.tree.flatten(self.trees, is_leaf=is_object)
+        return same_tree(structure, self.structure) and all(map(is_, leaves, self.leaves))
+
+
+def find_stored(stored: Any) -> list[Check]:
+    """The check of what a partial stores; none if it is no partial, or nothing in it can be changed."""
+    if stored is None or all(map(jax.tree_util.all_leaves, ([x] for x in (*stored[0], *stored[1].values())))):
+        return []
+    return [Stored(stored, *jax.tree.flatten(stored, is_leaf=is_object))]
 
 
 class Reader(NamedTuple):

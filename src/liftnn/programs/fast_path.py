@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import jax
 
 from liftnn.lifting.lift import Call
-from liftnn.programs.dependencies import Check, Reader, find_checks, find_readers, find_varying
+from liftnn.programs.dependencies import Check, Reader, find_checks, find_readers, find_stored, find_varying
 from liftnn.programs.generate import generate
 from liftnn.programs.patrol import Beat, late_error, plan_rounds
 from liftnn.programs.patterns import Patterns, Unmatched
@@ -46,19 +46,26 @@ class FastPath:
       roots: The modules and Variables that are arguments themselves, by number.
       since: `changes.count` from before the walk.
       varying: Names of static attributes that are known to vary between calls.
+      stored: The arguments stored in a partial; None if there is no partial.
 
     Raises:
       Unseen: If the arguments hold something whose changes cannot be seen.
     """
 
     def __init__(
-        self, call: Call, patterns: Patterns, roots: Mapping[int, Any], since: int, varying: frozenset[str]
+        self,
+        call: Call,
+        patterns: Patterns,
+        roots: Mapping[int, Any],
+        since: int,
+        varying: frozenset[str],
+        stored: Any,
     ):
         self.writer = Writer(call, roots)
         self.patterns = patterns
         self.guards = call.guards
         self.varying = find_varying(call, varying)
-        self.checks: list[Check] = find_checks(call)
+        self.checks: list[Check] = [*find_checks(call), *find_stored(stored)]
         self.readers: list[Reader] = find_readers(call)
         self.rounds = plan_rounds(call, varying)
         self.array_type = next((type(x) for x in call.values if isinstance(x, jax.Array)), None)

@@ -75,7 +75,9 @@ class FastPaths:
                 return out
         return MISS
 
-    def add(self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], since: int) -> FastPath | None:
+    def add(
+        self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], since: int, stored: Any
+    ) -> FastPath | None:
         """Makes a fast path for a call that was flattened just now.
 
         Args:
@@ -83,6 +85,7 @@ class FastPaths:
           args: Its positional arguments, as they came.
           kwargs: Its keyword arguments.
           since: `changes.count` from before it was flattened.
+          stored: The arguments stored in a partial; None if there is no partial.
 
         Returns:
           The fast path, or None if the arguments hold something whose changes could not be seen.
@@ -95,7 +98,7 @@ class FastPaths:
         try:
             patterns = make_patterns(call.plan, args, kwargs)
             roots = {n: call.objects[n] for n in call.plan.argument_roots}
-            path = FastPath(call, patterns, roots, since, self.varying)
+            path = FastPath(call, patterns, roots, since, self.varying, stored)
         except (Unseen, Unmatched):
             return None
         where = patterns.first_object()

@@ -114,7 +114,7 @@ class Jitted(Bindable[P, R]):
         call, returned = self._lifted._run(
             args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.values, call.arrays)
         )
-        path = self.plans.add(call, args, kwargs, since)
+        path = self.plans.add(call, args, kwargs, since, self._lifted.stored)
         if path is None:
             return self._lifted._close(call, call.bound.result(returned))
         out = path.writer.close(returned)

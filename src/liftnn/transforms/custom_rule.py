@@ -53,7 +53,7 @@ class CustomRule(Lifted[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """All arguments by position, those without derivatives as they are, as in JAX."""
-        if self._stored is None:
+        if self.stored is None:
             try:
                 bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
             except ValueError:  # a builtin has no signature
@@ -76,7 +76,7 @@ class CustomRule(Lifted[P, R]):
 
     def purify_rule(self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]) -> PureCall:
         """A pure call of a rule, made of the user's function, which takes the call's arguments but not a partial's."""
-        stored = len(self._stored[0]) if self._stored is not None else 0
+        stored = len(self.stored[0]) if self.stored is not None else 0
         pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
