@@ -144,7 +144,7 @@ CALLS = {
     "axes": lambda: liftnn.vmap(Affine(), in_axes=(None, 0, 0))(X),
     "a structure": lambda: liftnn.fori_loop(0, 3, lambda i, m: unfit(m) or m, Model()),
     "a loop": lambda: liftnn.while_loop(lambda x: x, lambda x: x, X),
-    "a cotangent": lambda: liftnn.vjp(lambda x: x, X)[1]("text"),
+    "a cotangent": lambda: liftnn.vjp(lambda m, x: x, Affine(), X)[1]("text"),
     "a compiled stage": lambda: liftnn.jit(Affine()).lower(X).compile()(Holder()),
     "a filter": lambda: liftnn.split(Affine(), liftnn.Param),
     "a State": lambda: liftnn.state(Affine())["kernel"]["w"],

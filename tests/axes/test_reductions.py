@@ -197,8 +197,9 @@ def test_what_is_attached_to_a_shared_module_may_be_returned_too():
 
 
 def test_a_prefix_that_does_not_fit_is_shown_as_it_was_given():
+    f = liftnn.vmap(lambda m, x: [x], in_axes=(None, 0), out_axes=(None, 0), reduce_writes={...: jnp.mean})
     with pytest.raises(errors.ArgumentError, match=r"^\(None, 0\) is not a tree prefix of the output"):
-        liftnn.vmap(lambda x: [x], out_axes=(None, 0), reduce_writes={...: jnp.mean})(LANES)
+        f(Affine(), LANES)
 
 
 def test_what_is_not_written_is_not_reduced():

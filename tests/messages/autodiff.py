@@ -100,7 +100,7 @@ def tangent_of_another_shape():
     SHAPES.format("cotangent"),
 )
 def cotangent_that_is_text():
-    liftnn.vjp(lambda x: (x, 3), X)[1]((X, "text"))
+    liftnn.vjp(lambda model, x: (x, 3), Affine(), X)[1]((X, "text"))
 
 
 @message(
@@ -285,3 +285,21 @@ def rule_without_a_tangent():
 )
 def defjvps_with_arguments_without_derivatives():
     liftnn.custom_jvp(step, nondiff_argnums=1).defjvps(None)
+
+
+@message(
+    errors.ArgumentError,
+    "liftnn.vjp has no option 'saveable' for functions of modules.",
+    "Leave it out.",
+)
+def option_that_only_jax_may_know():
+    liftnn.vjp(step, Affine(), X, saveable=True)
+
+
+@message(
+    errors.ArgumentError,
+    "prevent_cse is given by argument, but there are modules among the arguments.",
+    "Pass a boolean.",
+)
+def prevent_cse_by_argument():
+    liftnn.checkpoint(step, prevent_cse=(True, False))(Affine(), X)

@@ -229,7 +229,7 @@ def axes_of_different_sizes():
     "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
 )
 def no_room_for_the_axis_of_an_output():
-    liftnn.vmap(lambda x: (jnp.ones(3), x), out_axes=1)(LANES)
+    liftnn.vmap(lambda model, x: (jnp.ones(3), x), in_axes=(None, 0), out_axes=1)(Affine(), LANES)
 
 
 @message(
@@ -238,7 +238,7 @@ def no_room_for_the_axis_of_an_output():
     "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
 )
 def output_that_differs_without_axis():
-    liftnn.vmap(lambda x: x, out_axes=None)(LANES)
+    liftnn.vmap(lambda model, x: x, in_axes=(None, 0), out_axes=None)(Affine(), LANES)
 
 
 @message(
@@ -281,3 +281,16 @@ def one_module_with_two_axes():
 )
 def variable_without_axis():
     liftnn.vmap(step, in_axes=(liftnn.StateAxes({liftnn.Param: 0}), 0))(mapped(), LANES)
+
+
+def yields(x):
+    yield x
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.jit got a generator function, yields, which computes nothing when called.",
+    "Return the values, in a list or stacked, instead of yielding them.",
+)
+def generator_function():
+    liftnn.jit(yields)

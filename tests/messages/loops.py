@@ -108,7 +108,7 @@ def shared_variable_made_in_each_step():
     MARK,
 )
 def carry_of_another_structure():
-    liftnn.scan(lambda c, x: ({"a": c}, None))(1.0, XS)
+    liftnn.scan(lambda model, c, x: ({"a": c}, None), in_axes=(None, liftnn.Carry, 0))(Affine(), 1.0, XS)
 
 
 @message(
@@ -199,7 +199,7 @@ def condition_that_writes():
     "Return a boolean array of shape ().",
 )
 def condition_that_is_no_scalar():
-    liftnn.while_loop(lambda x: x < 3, lambda x: x + 1, jnp.ones(3))
+    liftnn.while_loop(lambda c: c[1] < 3, lambda c: c, (Affine(), jnp.ones(3)))
 
 
 # --- branches
@@ -270,3 +270,12 @@ def no_branches():
 @message(errors.ArgumentTypeError, "liftnn.cond needs a function, not a int.", "Pass a callable.")
 def branch_that_cannot_be_called():
     liftnn.cond(True, 1, lambda: 2)
+
+
+@message(
+    errors.ArgumentError,
+    "liftnn.cond got 1 operands by position, and `operand`.",
+    "Pass all by position.",
+)
+def operand_by_position_and_by_name():
+    liftnn.cond(True, lambda x: x, lambda x: x, XS, operand=XS)

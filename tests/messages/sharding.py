@@ -66,7 +66,7 @@ def argument_that_cannot_be_divided():
     "Correct the spec in `out_specs` or, for what belongs to an argument, in `in_specs`.",
 )
 def scalar_output_sharded():
-    sharded(lambda x: (x, x.sum()), P("x"), P("x"))(X)
+    sharded(lambda model, x: (x, x.sum()), (P(), P("x")), P("x"))(Affine(), X)
 
 
 @message(
@@ -75,7 +75,10 @@ def scalar_output_sharded():
     "Name the axis in `out_specs`, or reduce the value over it (for example with `jax.lax.pmean`).",
 )
 def output_that_differs_between_shards():
-    sharded(lambda x: {"max": jax.lax.pmax(x, "x"), "sum": x.sum()}, P("x"), P())(X)
+    def reduce(model, x):
+        return {"max": jax.lax.pmax(x, "x"), "sum": x.sum()}
+
+    sharded(reduce, (P(), P("x")), P())(Affine(), X)
 
 
 @message(

@@ -110,9 +110,21 @@ def test_a_bound_module_is_argument_0():
     assert is_placed(model.calls.value, WHOLE)
 
 
-def test_keyword_arguments_are_left_as_they_are_placed():
+def test_a_keyword_argument_takes_the_sharding_of_its_position():
     y = liftnn.jit(step, in_shardings=(BY_NAME,))(Affine(2.0, size=8), x=3.0)
     assert y.tolist() == [6.0] * 8
+    shardings = []
+
+    def placed(model, x):
+        jax.debug.inspect_array_sharding(x, callback=shardings.append)
+        return model.w * x
+
+    call = liftnn.jit(placed, in_shardings=(WHOLE, ROWS))
+    for given in (jnp.arange(8.0), jax.device_put(jnp.arange(8.0), ROWS)):
+        assert_same(call(Affine(2.0, size=8), x=given), 2.0 * jnp.arange(8.0))
+    assert shardings
+    assert all(s.is_equivalent_to(ROWS, 1) for s in shardings)
+    assert is_placed(liftnn.jit(lambda *, x: x * 1, in_shardings=ROWS)(x=jnp.arange(8.0)), ROWS)
 
 
 def test_a_compiled_stage_has_the_shardings():

@@ -268,14 +268,14 @@ def test_another_static_argument_is_an_error_that_names_it():
 
 
 def test_another_container_is_an_error_that_shows_it():
-    compiled = liftnn.jit(lambda x: x[0]).lower([1.0]).compile()
+    compiled = liftnn.jit(lambda model, x: x[0] * model.w).lower(Affine(), [1.0]).compile()
     with raises(
         errors.StructureError,
         "This program was compiled for arguments of another structure:\n"
-        "PyTreeDef((([*],), {})) -> PyTreeDef((((*,),), {}))\n"
+        "PyTreeDef(((*, [*]), {})) -> PyTreeDef(((*, (*,)), {}))\n"
         "Lower and compile again for the new structure, or call the jitted function itself.",
     ):
-        compiled((1.0,))
+        compiled(Affine(), (1.0,))
 
 
 def test_another_shape_is_an_error_that_names_the_path(stages):

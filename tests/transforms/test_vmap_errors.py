@@ -101,7 +101,7 @@ def test_an_output_that_differs_between_lanes_needs_an_axis(name):
         f"`out_axes` is None for {path}, but its value differs between the lanes.\n"
         "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
     ):
-        liftnn.vmap(function, out_axes=out_axes)(LANES)
+        liftnn.vmap(lambda model, x: function(x), in_axes=(None, 0), out_axes=out_axes)(Affine(), LANES)
 
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, KeyError, errors.StructureError])
@@ -187,7 +187,7 @@ def test_an_output_without_room_for_the_axis_is_named():
         "the output.a has the shape (3,) in each lane, so there is no axis 2 to stack the lanes along.\n"
         "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
     ):
-        liftnn.vmap(lambda x: {"a": x * jnp.ones(3)}, out_axes=2)(LANES)
+        liftnn.vmap(lambda model, x: {"a": x * jnp.ones(3)}, in_axes=(None, 0), out_axes=2)(Affine(), LANES)
 
 
 def test_a_variable_without_room_for_its_axis_is_named():

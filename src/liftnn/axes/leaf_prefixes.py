@@ -29,6 +29,11 @@ def leaf_prefixes(plan: Plan, prefix: Prefix, bound: bool, named: Prefix, unmapp
     return leaves + [unmapped] * (len(plan.graph.edges) - len(leaves))
 
 
+def count_positional(prefix: Prefix) -> int:
+    """How many arguments a tree prefix of the positional ones has entries for; 0 if it is one for all."""
+    return len(prefix) if isinstance(prefix, (tuple, list)) else 0
+
+
 def positional_prefix(plan: Plan, prefix: Prefix, bound: bool, unmapped: Prefix) -> Prefix:
     """A tree prefix of the positional arguments, the module of a bound method among them; see `leaf_prefixes`."""
     prefix = tuple(prefix) if isinstance(prefix, list) else prefix

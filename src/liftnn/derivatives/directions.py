@@ -50,7 +50,7 @@ def zero(leaf: Any) -> Any:
     return (np if leaf.dtype == jax.dtypes.float0 else jnp).zeros(leaf.shape, leaf.dtype)
 
 
-def read(picked: Picked, like: Like, what: str, trees: Sequence[Any]) -> list[Any]:
+def read(picked: Picked, like: Like, what: str, trees: Sequence[Any], of_rule: bool = False) -> list[Any]:
     """What the user gives for each position.
 
     Args:
@@ -58,6 +58,7 @@ def read(picked: Picked, like: Like, what: str, trees: Sequence[Any]) -> list[An
       like: What each position looks like.
       what: `"tangent"` or `"cotangent"`. Two cotangents of one Variable are added; two tangents are an error.
       trees: One for each argument; None, there or in place of a part of it, stands for zero.
+      of_rule: Whether a rule of the user's gives them, whose floating point dtypes JAX converts. The default is False.
 
     Returns:
       The values by position; None for what is not given.
@@ -67,13 +68,14 @@ def read(picked: Picked, like: Like, what: str, trees: Sequence[Any]) -> list[An
       ArgumentError: If one has another shape or dtype than its value.
       StructureError: If one belongs to nothing that is differentiated, or a tree has another structure.
     """
-    return _Reader(picked, like, what).read(trees)
+    return _Reader(picked, like, what, of_rule).read(trees)
 
 
 class _Reader:
     """Reads tangents or cotangents, and says by path what is wrong with them."""
 
-    def __init__(self, picked: Picked, like: Like, what: str):
+    def __init__(self, picked: Picked, like: Like, what: str, of_rule: bool):
+        self.of_rule = of_rule
         self.picked = picked
         self.plan = picked.plan
         self.like = like
@@ -193,7 +195,7 @@ class _Reader:
                 f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(expected)}.",
                 "Give it the structure of the value; None stands for zero.",
             )
-        leaves = [None if isinstance(x, SymbolicZero) else x for x in leaves]
+        leaves = [self._taken(x, wanted) for x, wanted in zip(leaves, like, strict=True)]
         for x, wanted in zip(leaves, like, strict=True):
             if x is not None and _type_of(x) != _type_of(wanted):
                 raise errors.ArgumentError(
@@ -201,6 +203,17 @@ class _Reader:
                     f"A {self.what} has the shape and dtype of the value; that of integers has dtype float0.",
                 )
         return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
+
+    def _taken(self, x: Any, wanted: Any) -> Any:
+        """What JAX takes in place of what is wanted: anything for integers, of a rule another floating point dtype."""
+        if isinstance(x, SymbolicZero) or x is None:
+            return None
+        if self.what != "cotangent" or not is_argument_array(x) or np.shape(x) != np.shape(wanted):
+            return x
+        if dtype_of(wanted) == jax.dtypes.float0:
+            return None
+        is_real = [jnp.issubdtype(dtype_of(y), jnp.floating) for y in (x, wanted)]
+        return jnp.asarray(x, dtype_of(wanted)) if self.of_rule and all(is_real) else x
 
 
 def _arrays_up_to(treedef: Any, value: Any) -> list[Any] | None:

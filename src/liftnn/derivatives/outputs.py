@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -182,6 +182,14 @@ def differentiate(
         return (out[0], made, out[1]) if has_aux else (out, made)
 
     return Lifted((f,), bind, Options(name, finish, check=check_pair if has_aux else None))(*primals)
+
+
+def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError:
+    """The error for options that only JAX's transform knows, in a call with modules."""
+    return errors.ArgumentError(
+        f"liftnn.{name} has no option {', '.join(map(repr, options))} for functions of modules.",
+        "Leave it out.",
+    )
 
 
 def check_pair(out: Any) -> Any:

@@ -8,11 +8,14 @@ import jax
 
 from liftnn import errors
 from liftnn.graph.description import Description
+from liftnn.graph.merge import merge_all
 from liftnn.lifting.arguments import flatten_call
 from liftnn.lifting.escape import holds_tracer
 from liftnn.lifting.lift import values_of
 from liftnn.lifting.result import Plan
+from liftnn.lifting.values import decode
 from liftnn.trees import Path
+from liftnn.variables import frames
 from liftnn.variables.static import Static
 
 
@@ -51,3 +54,10 @@ def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:
             "Return arrays, modules, States, or trees of them as residuals.",
         )
     return Static(leaf)
+
+
+def open_residuals(residuals: Residuals) -> Any:
+    """The residuals that were kept, with new modules."""
+    values = [decode(v) for v in residuals.values]
+    (args, _), _ = merge_all(residuals.graph, values, residuals.arrays, frames.owner_now())
+    return args[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
@@ -14,12 +13,14 @@ import numpy as np
 
 from liftnn import errors
 from liftnn.graph.description import ARRAY, Description
-from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import commit, merge_all
 from liftnn.graph.value_sharing import check_unshared
 from liftnn.lifting.arguments import StaticArgument, flatten_call, functions_in
+from liftnn.lifting.arrays import HAS_MODULES, ArrayCalls
 from liftnn.lifting.bindable import Bindable
+from liftnn.lifting.callables import is_fixed, name_of, open_function, take_name
 from liftnn.lifting.guards import NO_GUARDS, Guards
+from liftnn.lifting.kept import WeakFunction
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import STORED, Plan, Result, name_argument
 from liftnn.lifting.values import decode, encode
@@ -48,6 +49,10 @@ class Options(NamedTuple):
       returned: From a plan, for each node whether its arrays or value come back even if unchanged.
       check: Called with the function's output, as soon as it has returned; raises if it is unfit.
       names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
+      n_positional: How many arguments have axes or specs by position: what comes by name takes its place among them.
+      weakly: Whether what is bound refers to the functions weakly, since it is kept with them.
+      of_arrays: JAX's transform of the same functions, for calls without modules. The default, None, means that such
+        calls are made like all others.
     """
 
     name: str
@@ -57,6 +62,9 @@ class Options(NamedTuple):
     returned: Callable[[Plan], Sequence[bool] | None] = lambda plan: None
     check: Callable[[Any], Any] | None = None
     names: Sequence[str] = ()
+    n_positional: int = 0
+    weakly: bool = False
+    of_arrays: Callable[..., Callable[..., Any]] | None = None
 
 
 class Call(NamedTuple):
@@ -159,13 +167,20 @@ class Lifted(Bindable[P, R]):
         self._bind = bind
         self._options = options
         self._bound: dict[Description, tuple[Plan, Any]] = {}
+        """What `bind` has made, by structure."""
         self._found: list[weakref.ref[Any]] = []
         self._in_libraries = False
-        functools.update_wrapper(self, functions[0], updated=())
+        self._array_calls: ArrayCalls | None = None
+        if options.of_arrays is not None and not self.leading and is_fixed(self.stored):
+            self._array_calls = ArrayCalls(functions, options.name, options.of_arrays)
+        take_name(self, functions[0])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the transformed function."""
         try:
+            out = self._call_of_arrays(args, kwargs)
+            if out is not HAS_MODULES:
+                return out
             call, result = self._run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
             return self._close(call, result)
         except Exception as error:
@@ -193,7 +208,13 @@ class Lifted(Bindable[P, R]):
         return self
 
     def __repr__(self) -> str:
-        return f"<liftnn.{self._options.name} of {getattr(self, '__qualname__', self._functions[0])}>"
+        return f"<liftnn.{self._options.name} of {name_of(self)}>"
+
+    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Makes a call without modules; `HAS_MODULES` if it is none."""
+        if self._array_calls is None:
+            return HAS_MODULES
+        return self._array_calls(args, kwargs, self._arguments(args, kwargs))
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -229,7 +250,7 @@ class Lifted(Bindable[P, R]):
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
-        args, kwargs = self._arguments((*self.leading, *args), kwargs)
+        args, kwargs = self._arguments(*self._in_place((*self.leading, *args), kwargs))
         stored = self.stored or ((), {})
         functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
         used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
@@ -249,6 +270,24 @@ class Lifted(Bindable[P, R]):
         static = [x if type(x) is StaticArgument else None for x in args], by_name
         return Call(bound, plan, objects, values, arrays, static, guards)
 
+    def _in_place(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, with those by position that axes or specs are given for."""
+        missing = self._options.n_positional + len(self.leading) - len(args)
+        if missing <= 0 or not kwargs:
+            return args, kwargs
+        try:
+            parameters = list(inspect.signature(self._functions[0]).parameters.values())
+        except (TypeError, ValueError):  # it does not say what it takes
+            return args, kwargs
+        kwargs = dict(kwargs)
+        for parameter in parameters[len(args) :][:missing]:
+            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.name not in kwargs:
+                break
+            args = (*args, kwargs.pop(parameter.name))
+        return args, kwargs
+
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
         """The edge of a leaf of the arguments that is neither an object nor an array."""
         if is_argument_array(leaf) and keys[0] != STORED:
@@ -265,7 +304,8 @@ class Lifted(Bindable[P, R]):
         """Binds the functions for a structure that was not seen before."""
         o = self._options
         plan = Plan(graph, o.names)
-        pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in self._functions]
+        called = map(WeakFunction, self._functions) if o.weakly else self._functions
+        pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in called]
         entry = (plan, self._bind(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]
@@ -338,36 +378,3 @@ def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | 
     values, arrays = jax.eval_shape(lambda *x: x, call.values, call.arrays)
     _, merged = merge_all(call.plan.graph, values, arrays, frames.owner_now())
     return commit_result(call, result, merged.objects, finish)
-
-
-def open_function(
-    function: Callable[..., Any], name: str
-) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[Any, ...], dict[str, Any]] | None]:
-    """Finds the modules that a callable carries with it.
-
-    Args:
-      function: A function, bound method, module or partial.
-      name: The transform, for messages.
-
-    Returns:
-      The function itself; the arguments that come first (the module of a bound method); and what a partial stores.
-
-    Raises:
-      ArgumentTypeError: If it is not callable.
-    """
-    if isinstance(function, functools.partial):
-        inner, first, stored = open_function(function.func, name)
-        args, kwargs = stored or ((), {})
-        return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
-    if isinstance(function, Module):
-        return type(function).__call__, (function,), None
-    if isinstance(function, types.MethodType) and is_object(function.__self__):
-        return function.__func__, (function.__self__,), None
-    if not callable(function):
-        raise errors.ArgumentTypeError(
-            f"liftnn.{name} needs a function, not a {type(function).__name__}.",
-            "Put @classmethod above the transform."
-            if isinstance(function, classmethod)
-            else "Pass a callable.",
-        )
-    return function, (), None

@@ -14,6 +14,7 @@ from liftnn.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, VARIABLE, clas
 from liftnn.graph.merge import Change, Merged, merge_all
 from liftnn.graph.rewalk import Rewalk, changed_value
 from liftnn.lifting.escape import check_static_values
+from liftnn.lifting.kept import WeakFunction
 from liftnn.lifting.result import Plan, Result
 from liftnn.lifting.unchanged import captured_unchanged
 from liftnn.lifting.values import decode, encode
@@ -88,6 +89,7 @@ def purify(
     def pure(
         values: Sequence[Any], arrays: Sequence[Any], around: Around | None = None, left: Plan | None = None
     ) -> Result:
+        called = function.__wrapped__ if isinstance(function, WeakFunction) else function
         (originals, guards), plan = frames.offered(given), left or given
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, [decode(v) for v in values], arrays, frame)
@@ -99,7 +101,7 @@ def purify(
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
             watches = _watch_captured(plan, merged, frame)
             with captured_unchanged(plan, originals, guards, frame):
-                out = function(*stored_args, *args, **{**stored_kwargs, **kwargs})
+                out = called(*stored_args, *args, **{**stored_kwargs, **kwargs})
             if frame.missing:
                 raise frames.Missing(frame.missing, frame.missed_at)
             if check is not None:
@@ -107,10 +109,10 @@ def purify(
             _check_arguments(tree, before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
-            result, made = _close(function, out, plan, merged, frame, given_away, ended)
+            result, made = _close(called, out, plan, merged, frame, given_away, ended)
             if around is not None:
                 around.leave(result, variables, made)
-                result, _ = _close(function, out, plan, merged, frame, given_away, ended)
+                result, _ = _close(called, out, plan, merged, frame, given_away, ended)
             if commit:
                 check_static_values(plan, result.change, frame)
             return result

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from liftnn import errors
-from liftnn.axes.places import Place, close_arguments, close_result, differing_types, name_places, open_result
+from liftnn.axes.places import (
+    Place,
+    close_arguments,
+    close_result,
+    differing_types,
+    name_places,
+    open_arguments,
+    open_result,
+)
 from liftnn.lifting.result import Result
 from liftnn.loops.fixed_point import Match
 from liftnn.loops.loop_axes import LoopAxes
@@ -54,7 +66,7 @@ class Body:
         self._pure = pure
         self._axes = axes
         self._plan = axes.plan
-        self._parts = dict(parts)
+        self._parts = jax.tree.map(_as_jax, dict(parts))
         self._slices = slices
         self._transform = transform
         self._restarted = restarted
@@ -101,6 +113,30 @@ class Body:
           What it hands on, and what is stacked, in the order of `stacked`.
         """
         return self._hand_on(self._pure(*self.arguments(carry, slices)))
+
+    def named_step(self, function: Any) -> Callable[..., Any]:
+        """`step` as JAX's loops call it; their errors name the user's function, and what it was given by path."""
+
+        def step(liftnn_carry: Any, liftnn_slices: Any) -> Any:
+            try:
+                return self.step(liftnn_carry, liftnn_slices)
+            except Exception as error:
+                error.args = tuple(
+                    [_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args]
+                )
+                raise
+
+        signature = inspect.signature(step)
+        functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
+        step.__signature__ = signature
+        return step
+
+    def _name(self, slot: re.Match[str]) -> str:
+        """The path of something that is carried or sliced."""
+        place = self.carried[int(slot[2])][0] if slot[1] == "carry" else [*self._slices][int(slot[2])]
+        plan = self._plan
+        at = open_arguments(plan, range(len(plan.variables)), range(plan.n_arrays))[place]
+        return plan.path_of(plan.variables[at]) if place[0] == "value" else plan.array_name(at)
 
     def _hand_on(self, result: Result) -> tuple[list[Any], list[Any]]:
         """What of the result of a step is handed on, and what is stacked."""
@@ -203,6 +239,9 @@ class ForeseenBody(Body):
         return self._hand_on(result)
 
 
+_SLOT = re.compile(r"\bliftnn_(carry|slices)\[(\d+)\]")
+"""JAX's name for what a step was given; no text of a user's has it in it."""
+
 _LOST = {
     True: "written, and another one put in its place, in the same step",
     False: "another one in each step",
@@ -264,6 +303,11 @@ def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: Parts) -> Resul
         for p, x in open_result(axes.plan, result).items()
     }
     return close_result(axes.plan, result.change, returned)
+
+
+def _as_jax(x: Any) -> Any:
+    """An array of numpy as JAX's, in which 64 bits may become 32."""
+    return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
 def _promoted(x: Any, y: Any) -> Any:

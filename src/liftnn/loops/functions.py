@@ -11,11 +11,10 @@ from typing import Any
 
 import jax
 
-from liftnn.lifting.lift import open_function
+from liftnn.lifting.callables import open_function
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan
 from liftnn.modules.module import Module
-from liftnn.variables.holding import holds_objects
 from liftnn.variables.static import function_key
 
 
@@ -71,7 +70,7 @@ class Closure:
 def _as_static(function: Any) -> Any:
     """A function that the walk does not go into; what a partial stores, and bound methods, still take part."""
     if type(function) is types.FunctionType:
-        return Closure(function) if holds_objects(function) else function
+        return Closure(function)
     if type(function) is functools.partial:
         return functools.partial(_as_static(function.func), *function.args, **function.keywords)
     return function

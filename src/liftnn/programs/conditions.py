@@ -19,10 +19,10 @@ from liftnn.programs.patterns import (
     StaticPattern,
     UnitPattern,
 )
-from liftnn.programs.source import MOST, Source, build
+from liftnn.programs.source import MOST, Remembered, Source, build
 
 
-def match(source: Source, units: list[str]) -> bool:
+def match(source: Source[Any], units: list[str]) -> bool:
     """Recognizes the arguments; whether that can be written out."""
     patterns = source.path.patterns
     positional, named = patterns.positional, patterns.named
@@ -39,7 +39,7 @@ def match(source: Source, units: list[str]) -> bool:
     return all(_match_one(source, n, p, units) for n, p in pairs)
 
 
-def _match_one(source: Source, name: str, pattern: Pattern, units: list[str]) -> bool:
+def _match_one(source: Source[Any], name: str, pattern: Pattern, units: list[str]) -> bool:
     if isinstance(pattern, UnitPattern):
         _check_types(source, name, pattern.types)
         units.append(name)
@@ -65,7 +65,7 @@ def _match_one(source: Source, name: str, pattern: Pattern, units: list[str]) ->
     return True
 
 
-def _check_types(source: Source, where: str, types: Any) -> None:
+def _check_types(source: Source[Any], where: str, types: Any) -> None:
     """Compares the classes of an argument and of what it holds."""
     cls, elements = types if isinstance(types, tuple) else (types, None)
     source.miss_if(f"type({where}) is not {source.name(cls)}")
@@ -78,7 +78,7 @@ def _check_types(source: Source, where: str, types: Any) -> None:
 # --- checks
 
 
-def check(source: Source) -> None:
+def check(source: Source[Any]) -> None:
     """Checks what the call depends on beside its arguments."""
     path = source.path
     for attribute in path.varying:
@@ -92,7 +92,7 @@ def check(source: Source) -> None:
         _check_guard(source, guard)
 
 
-def patrol(source: Source) -> None:
+def patrol(source: Source[Remembered]) -> None:
     """Compares attributes that may have been written past `Module.__setattr__`."""
     rounds = source.path.rounds
     if len(rounds) == 1:
@@ -124,7 +124,7 @@ def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
     return build("", lines, dict(names.values()))
 
 
-def _check_elements(source: Source, check: Elements) -> bool:
+def _check_elements(source: Source[Any], check: Elements) -> bool:
     """Checks the elements of a list, or the entries of a dict with strings as keys; whether that can be written out."""
     kind, size, kept = type(check.container), check.size, check.kept
     keys: Sequence[Any] = range(size) if kind is list else kept[:size]
@@ -159,7 +159,7 @@ def _check_elements(source: Source, check: Elements) -> bool:
     return True
 
 
-def _check_size(source: Source, container: str, size: int, size_of: str = "len") -> None:
+def _check_size(source: Source[Any], container: str, size: int, size_of: str = "len") -> None:
     """Compares the number of elements of a container."""
     empty = size == 0 and size_of == "len"
     source.miss_if(container if empty else f"{size_of}({container}) != {size}")
@@ -175,7 +175,7 @@ def _refresh(check: Elements, seen: list[Any] | dict[Any, Any]) -> bool:
     return holds
 
 
-def _check_guard(source: Source, guard: Guard) -> None:
+def _check_guard(source: Source[Any], guard: Guard) -> None:
     """Checks one place."""
     holder, key = source.name(guard.holder), source.name(guard.key)
     if guard.value is ABSENT:
@@ -193,7 +193,7 @@ def _check_guard(source: Source, guard: Guard) -> None:
     source.miss_if(f"{where} is not {source.name(guard.value)}{other}")
 
 
-def read(source: Source, reader: Any) -> str:
+def read(source: Source[Any], reader: Any) -> str:
     """The expression that reads an array leaf of a node."""
     if reader.holder is None:
         return source.name(reader.fixed)

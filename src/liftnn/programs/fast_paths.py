@@ -6,13 +6,18 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from liftnn.lifting.guards import Guards
 from liftnn.lifting.lift import Call
+from liftnn.lifting.result import Plan
 from liftnn.modules.module import Module
+from liftnn.programs.array_path import ArrayPath
 from liftnn.programs.dependencies import Unseen
 from liftnn.programs.fast_path import FastPath
 from liftnn.programs.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn.programs.source import MISS
 from liftnn.variables import frames
+
+Path = FastPath | ArrayPath
 
 _MOST = 32
 """How many fast paths one function has for one first module: for other static arguments, modes, other modules."""
@@ -29,7 +34,7 @@ class FastPaths:
     __slots__ = ("__weakref__", "_arguments", "_owned", "last", "locations", "plans", "varying")
 
     def __init__(self) -> None:
-        self.plans: dict[int, list[weakref.ref[FastPath]]] = {}
+        self.plans: dict[int, list[weakref.ref[Path]]] = {}
         """All fast paths, by the id of the first module; 0 if there is none."""
         self.last: Callable[[], Callable[..., Any] | None] = _nobody
         """The function of that one of them that was used last, weakly."""
@@ -37,8 +42,8 @@ class FastPaths:
         """Where the first module was found in calls up to now, but for the first positional argument."""
         self.varying: frozenset[str] = frozenset()
         """Names of static attributes that are known to vary."""
-        self._owned: dict[int, list[FastPath]] = {}
-        self._arguments: dict[int, tuple[Any, list[weakref.ref[FastPath]]]] = {}
+        self._owned: dict[int, list[Path]] = {}
+        self._arguments: dict[int, tuple[Any, list[weakref.ref[Path]]]] = {}
         """The modules among the arguments by id, with the fast paths that end with each. The references are held here:
         where a module dies in a cycle with its fast paths, references held by those would die in silence."""
 
@@ -107,7 +112,26 @@ class FastPaths:
         self._keep(path, self.key_of(args, kwargs), list(roots.values()))
         return path
 
-    def _keep(self, path: FastPath, key: int, objects: list[Any]) -> None:
+    def add_arrays(
+        self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], guards: Guards, jitted: Any
+    ) -> None:
+        """Makes a fast path for a call without modules.
+
+        Args:
+          plan: The arguments.
+          args: The positional arguments, as they came.
+          kwargs: The keyword arguments.
+          guards: Under which conditions the next call has no modules either.
+          jitted: JAX's compiled function.
+        """
+        try:
+            path = ArrayPath(jitted, make_patterns(plan, args, kwargs), guards)
+        except Unmatched:
+            return
+        self._keep(path, 0, [])
+        self.last = path.reference
+
+    def _keep(self, path: Path, key: int, objects: list[Any]) -> None:
         """Gives a fast path to its owner, and sees to it that it ends with each of the arguments."""
         own = weakref.ref(path)
         path.cache, path.key = weakref.ref(self), key
@@ -131,7 +155,7 @@ class FastPaths:
         path.generate()
         self.last = path.reference
 
-    def _drop(self, path: FastPath | None) -> None:
+    def _drop(self, path: Path | None) -> None:
         """Ends a fast path and takes it from its owner."""
         if path is None:
             return
@@ -156,6 +180,10 @@ class FastPaths:
         for reference in paths:
             self._drop(reference())
         self.plans.pop(address, None)
+
+    def __del__(self) -> None:
+        """A function that is dropped takes its fast paths from the modules that own them, and what they hold."""
+        self.clear()
 
     def clear(self) -> None:
         """Forgets all fast paths."""

@@ -60,7 +60,7 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
 # --- the program
 
 
-def _call(source: Source, units: list[str]) -> None:
+def _call(source: Source[Remembered], units: list[str]) -> None:
     """Reads the values and runs the program."""
     path, program = source.path, source.path.writer.program
     storages = path.writer.storages
@@ -101,7 +101,7 @@ def _call(source: Source, units: list[str]) -> None:
     )
 
 
-def _close(source: Source, number: int, how: WriteBack) -> None:
+def _close(source: Source[Remembered], number: int, how: WriteBack) -> None:
     """Writes values back; another result than that of the first call, or more than values, in the general way."""
     path, grouped = source.path, source.path.writer.program.grouped
     close = f"{source.name(path.writer)}.close"
@@ -137,7 +137,7 @@ def _close(source: Source, number: int, how: WriteBack) -> None:
     source.add(*[f"{source.name(x)}.value = {p}" for x, p in zip(written, parts, strict=True)], "return out")
 
 
-def _open_groups(source: Source, how: WriteBack) -> tuple[str, list[str]]:
+def _open_groups(source: Source[Remembered], how: WriteBack) -> tuple[str, list[str]]:
     """The output and the written values, in a result that comes in one list for each sharding."""
     assert how.layout is not None
     source.add("g = returned[0]")

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
 
 from liftnn import errors
-from liftnn.axes.state_sharding import as_prefixes
+from liftnn.graph.description import ARRAY
+from liftnn.lifting.arguments import Flat, flatten_call
+from liftnn.lifting.arrays import HAS_MODULES, ArrayCalls, TracedFunction
 from liftnn.lifting.bindable import Bindable
-from liftnn.lifting.lift import Call, Options, commit_to_copies
-from liftnn.lifting.pure import PureCall
+from liftnn.lifting.callables import is_fixed, take_name
+from liftnn.lifting.guards import Guards
+from liftnn.lifting.kept import keep_with
+from liftnn.lifting.lift import Call, Options, T, commit_to_copies
 from liftnn.lifting.result import Plan, Result
-from liftnn.programs.donation import find_kept
+from liftnn.programs.compilation import Compilation, Wrap
 from liftnn.programs.fast_paths import FastPaths
-from liftnn.programs.program import Program
-from liftnn.programs.retraces import Traces
+from liftnn.programs.retraces import Traces, counting
 from liftnn.programs.signature import select
 from liftnn.programs.source import MISS
 from liftnn.programs.stages import Lowered, Traced
 from liftnn.programs.static_arguments import WithStatic
-from liftnn.tracebacks import boundary, hide_frames
+from liftnn.tracebacks import boundary, hide_frames, users_line
+from liftnn.trees import is_argument_array
 from liftnn.variables import frames
+from liftnn.variables.static import Static
 from liftnn.variables.type_variables import P, R
 from liftnn.variables.watch import changes
-
-Wrap = Callable[[Plan, PureCall, bool], PureCall]
-"""Applies another transform below the compilation; told the arguments, the pure call, and whether the module of a bound
-method comes first."""
 
 
 class Jitted(Bindable[P, R]):
@@ -47,6 +49,9 @@ class Jitted(Bindable[P, R]):
       max_traces: How often the function may be traced.
       transform: What messages call the transform.
       wrap: Applies another transform below the compilation. The default, None, applies none.
+      of_arrays: JAX's transform, for calls without modules. The default, None, means that such calls are made like
+        all others.
+      n_positional: How many arguments have axes by position. The default is 0.
     """
 
     def __init__(
@@ -60,24 +65,51 @@ class Jitted(Bindable[P, R]):
         max_traces: int | None = None,
         transform: str = "jit",
         wrap: Wrap | None = None,
+        of_arrays: Callable[..., Any] | None = None,
+        n_positional: int = 0,
     ):
-        lift_options = Options(transform, static_leaves=False, returned=self._returned)
-        self._lifted: WithStatic[P, R] = WithStatic(f, self._bind_call, lift_options, *static)
-        functools.update_wrapper(self, f, updated=())
-        self._traces = Traces(
-            f"liftnn.{transform} of {getattr(self, '__qualname__', 'a function')}", max_traces
+        self._made_of = (
+            f, static, donate, shardings, options, donate_written, max_traces, transform, wrap, of_arrays, n_positional,
+        )  # fmt: skip
+        how = keep_with(
+            f,
+            (
+                users_line(),
+                static,
+                donate,
+                shardings,
+                *(options or {}).items(),
+                donate_written,
+                max_traces,
+                wrap,
+            ),
+            lambda: Compilation(f, shardings, options, donate_written, wrap),
         )
-        self._donate = select(self._lifted.called, donate[0], donate[1], "donate")
-        both = self._lifted.static.common(self._donate)
+        self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
+        self._met: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The programs that it has met."""
+        self._n_found = 0
+        """How many of them had been traced for another one that wraps the same function."""
+        lift_options = Options(
+            transform, static_leaves=False, returned=how.returned, n_positional=n_positional, weakly=True
+        )
+        self._lifted: WithStatic[P, R] = WithStatic(f, how.bind, lift_options, *static)
+        self._lifted._bound = how.bound
+        take_name(self, f)
+        how.donate = select(self._lifted.called, donate[0], donate[1], "donate")
+        how.has_leading = bool(self._lifted.leading)
+        both = self._lifted.static.common(how.donate)
         if both:
             raise errors.ArgumentError(
                 f"Arguments cannot be both static and donated: {', '.join(map(repr, both))}.",
                 "Leave them out of one of the two.",
             )
-        self._donate_written = donate_written
-        self._shardings = tuple(map(as_prefixes, shardings))
-        self._jit_options = dict(options or {})
-        self._wrap = wrap
+        self._n_positional = n_positional
+        self._array_calls: ArrayCalls | None = None
+        if of_arrays is not None and not self._lifted.leading and is_fixed(self._lifted.stored):
+            self._array_calls = ArrayCalls((f,), transform, of_arrays, kind=TracedFunction)
+        calls = 0 if self._array_calls is None else self._array_calls.inside[0].n_calls
+        self._is_wrapped_anew = how.is_traced or calls > 0
         self.plans = FastPaths()
         self._last: Callable[[], Any] = self.plans.last
         """The fast path that was used last."""
@@ -101,20 +133,88 @@ class Jitted(Bindable[P, R]):
     def _slow_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that the last fast path cannot make."""
         if not frames.is_plain():
-            return self._lifted(*args[len(self._leading) :], **kwargs)
+            out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs))
+            if out is not HAS_MODULES:
+                return out
+            call, result = self.run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
+            return self._lifted._close(call, result)
         out = self.plans.call(args, kwargs)
         if out is MISS:
             out = self._first_call(args, kwargs)
         self._last = self.plans.last
         return out
 
+    def _of_arrays(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        act: Callable[[Any], Any],
+        keep: Callable[[Guards], None] = lambda guards: None,
+    ) -> Any:
+        """Does something with `jax.jit` of the function, if a call has no modules; otherwise gives `HAS_MODULES`."""
+        calls = self._array_calls
+        guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
+        if calls is None or guards is None:
+            return HAS_MODULES
+        before = self._traces.count
+        with frames.offer(calls.inside[0], (), self._begin_trace), counting(self._traces):
+            out = calls.run(act)
+        if out is not HAS_MODULES:
+            self._note(calls, before)
+            keep(guards)
+        return out
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], act: Callable[[Call], T]) -> tuple[Call, T]:
+        """Acts on a call in the general way.
+
+        Args:
+          args: The positional arguments, those of a bound method included.
+          kwargs: The keyword arguments.
+          act: Called with the call, flattened.
+
+        Returns:
+          The call, and what was made of it.
+        """
+        before = self._traces.count
+        with counting(self._traces):
+            call, out = self._lifted._run(args[len(self._leading) :], kwargs, act)
+        self._note(call.bound, before)
+        return call, out
+
+    def _note(self, program: Any, before: int) -> None:
+        """Notes that a program was met; if it is for the first time and was not traced, another has traced it."""
+        if program not in self._met:
+            self._met.add(program)
+            self._n_found += self._traces.count == before
+
+    def _begin_trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], None]:
+        """Notes a trace of the function for arrays; gives what is called at its end."""
+        flat = self._flatten(args, kwargs)
+        trace = self._traces.begin(Plan(flat.graph), (), flat.arrays)
+        return functools.partial(self._traces.end, trace)
+
+    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flat:
+        """Arguments that have no modules."""
+        return flatten_call(*self._lifted._arguments(args, kwargs), _leaf_edge)
+
     def _first_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that no fast path can make: flattens the arguments and makes one."""
+
+        def keep(guards: Guards) -> None:
+            if self._is_wrapped_anew or self._array_calls is None:
+                self._is_wrapped_anew = False  # many a function is wrapped for one call
+                return
+            plan = Plan(self._flatten(args, kwargs).graph)
+            self.plans.add_arrays(plan, args, kwargs, guards, self._array_calls.transformed)
+
+        out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs), keep)
+        if out is not HAS_MODULES:
+            return out
         since = changes.count
-        call, returned = self._lifted._run(
-            args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.values, call.arrays)
-        )
-        path = self.plans.add(call, args, kwargs, since, self._lifted.stored)
+        call, returned = self.run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
+        path = None
+        if not (kwargs and self._n_positional):
+            path = self.plans.add(call, args, kwargs, since, self._lifted.stored)
         if path is None:
             return self._lifted._close(call, call.bound.result(returned))
         out = path.writer.close(returned)
@@ -135,9 +235,11 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
-        call, traced = self._lifted._run(
-            args, kwargs, lambda call: call.bound.trace(call.values, call.arrays)
-        )
+        traced = self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs))
+        if traced is not HAS_MODULES:
+            return traced
+        given = (*self._leading, *args)
+        call, traced = self.run(given, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
         return Traced(self, call, traced)
 
     @boundary
@@ -171,20 +273,29 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument is neither array nor module, nor static.
         """
-        call, result = self._lifted._run(
-            args, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
+        out = self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs))
+        if out is not HAS_MODULES:
+            return out
+        given = (*self._leading, *args)
+        call, result = self.run(
+            given, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
         )
         return self.output_of(call, result)
 
     def clear_cache(self) -> None:
         """Forgets all compiled programs."""
         self._lifted.clear(lambda bound: bound.clear_cache())
+        if self._array_calls is not None:
+            self._array_calls.clear()
         self.plans.clear()
         self._last = self.plans.last
 
     def carried_functions(self) -> tuple[Any, ...]:
         """The functions in which captured modules may be found; see `Lifted`."""
         return self._lifted.carried_functions()
+
+    def __reduce__(self) -> Any:
+        return type(self), self._made_of
 
     def __copy__(self) -> Self:
         return self  # as a function
@@ -203,41 +314,15 @@ class Jitted(Bindable[P, R]):
         """The output of a result that must not touch the arguments."""
         return commit_to_copies(call, result)
 
-    def _donated_leaves(self, plan: Plan) -> list[int]:
-        """The leaves of the donated arguments."""
-        positional, named = plan.arguments
-        donated = [positional[i] for i in sorted(self._donate.positions(len(positional)))]
-        donated += [argument for name, argument in named.items() if name in self._donate.names]
-        return [leaf for argument in donated for leaf in argument.leaves]
-
-    def _returned(self, plan: Plan) -> list[bool] | None:
-        if not self._donate:
-            return None
-        donated = plan.reach(self._donated_leaves(plan)).keys() - find_kept(plan)
-        return [number in donated for number in range(len(plan.graph.specs))]
-
     @property
     def n_traces(self) -> int:
         """How often the function has been traced."""
-        return self._traces.count
+        return self._traces.count + self._n_found
 
-    def _bind_call(self, plan: Plan, pure: PureCall) -> Program:
-        if self._wrap is not None:
-            pure = self._wrap(plan, pure, bool(self._leading))
-        traces = self._traces  # not `self`: a model keeps its programs, and must not keep the function itself
 
-        def counted(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
-            if program.is_abstract:
-                return pure(values, arrays)
-            if not frames.is_offered(plan):
-                raise frames.RetraceNeeded
-            trace = traces.begin(plan, values, arrays)
-            result = pure(values, arrays)
-            traces.end(trace)
-            return result
-
-        counted.__wrapped__ = self._lifted._functions[0]  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
-        counted.__name__ = counted.__qualname__ = getattr(self, "__name__", "call")
-        donated = self._donated_leaves(plan)
-        program = Program(plan, counted, donated, self._shardings, self._jit_options, self._donate_written)
-        return program
+def _leaf_edge(leaf: Any, path: Any, arrays: list[Any]) -> Any:
+    """The edge of a leaf of arguments without modules."""
+    if is_argument_array(leaf):
+        arrays.append(leaf)
+        return ARRAY
+    return Static(type(leaf))

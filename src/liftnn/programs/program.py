@@ -22,7 +22,7 @@ from liftnn.axes.prefix import (
     value_prefixes,
 )
 from liftnn.lifting.pure import PureCall
-from liftnn.lifting.result import Plan, Result
+from liftnn.lifting.result import Argument, Plan, Result
 from liftnn.programs.calling import Inputs
 from liftnn.programs.compact import Outcomes
 from liftnn.programs.donation import buffer_of, deleted_error, find_kept, find_written, unshare
@@ -105,9 +105,11 @@ class Program:
         plan = self.plan
         in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
         leaves: list[Prefix] = [None] * len(plan.graph.edges)
-        dynamic = [
-            a for a in plan.arguments[0] if not any(type(plan.graph.edges[i]) is Static for i in a.leaves)
-        ]
+        dynamic = [a for a in plan.arguments[0] if not self._is_static(a)]
+        named = self._named_in_order()
+        dynamic += (
+            named[: max(0, len(in_shardings) - len(dynamic))] if isinstance(in_shardings, tuple) else named
+        )
         treedef = jax.tree_util.treedef_tuple([a.treedef for a in dynamic])
         prefixes = iter(broadcast_over(in_shardings, treedef, "the positional arguments that are not static"))
         for i in itertools.chain(*[a.leaves for a in dynamic]):
@@ -117,6 +119,19 @@ class Program:
         arrays = array_prefixes(plan, self._spread, leaves, [None] * plan.n_arrays)
         self._choices = distinct([*leaves, *prefix_leaves(out_shardings)])
         return self._value_shardings, arrays
+
+    def _is_static(self, argument: Argument) -> bool:
+        return any(type(self.plan.graph.edges[i]) is Static for i in argument.leaves)
+
+    def _named_in_order(self) -> list[Argument]:
+        """The keyword arguments in the order of the function's parameters, without the static ones."""
+        named = self.plan.arguments[1]
+        try:
+            order = list(inspect.signature(self._pure).parameters)
+        except (TypeError, ValueError):  # it does not say what it takes
+            order = []
+        names = sorted(named, key=lambda n: order.index(n) if n in order else len(order))
+        return [named[n] for n in names if not self._is_static(named[n])]
 
     def _group(self, result: Result) -> Any:
         """A result in one list for each sharding."""

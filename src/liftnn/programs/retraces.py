@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -116,17 +117,46 @@ class Traces:
         return "\n".join(lines)
 
 
+class _Calling(threading.local):
+    """Whose call runs in a thread."""
+
+    traces: Traces | None = None
+
+
+_calling = _Calling()
+
+
+@contextlib.contextmanager
+def counting(traces: Traces) -> Generator[None]:
+    """Says whose traces those are that are made now: compiled programs are shared by all who wrap a function.
+
+    Args:
+      traces: The traces of the compiled function that is called.
+    """
+    before = _calling.traces
+    _calling.traces = traces
+    try:
+        yield
+    finally:
+        _calling.traces = before
+
+
+def traces_now() -> Traces:
+    """The traces of the compiled function that is called; some that nobody counts if there is none."""
+    return _calling.traces or Traces("a function", None)
+
+
 def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
     """Tree, and shapes and dtypes of the arrays, of a value: made in each trace, put into words only for a message."""
     leaves, treedef = ([x], _LEAF) if is_jax_array(x) else jax.tree.flatten(x)
     types = map(jax.typeof, leaves)
-    return treedef, [(t.shape, t.dtype, getattr(t, "weak_type", False)) for t in types]
+    return treedef, [tuple(getattr(t, name, None) for name in ("shape", "dtype", "weak_type")) for t in types]
 
 
 def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
     """Shapes and dtypes in words."""
     treedef, types = kind
-    words = [f"{'weak ' * weak}{dtype}{list(shape)}" for shape, dtype, weak in types]
+    words = [f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}" for shape, dtype, weak in types]
     if treedef == _LEAF:
         return words[0]
     return describe_tree(treedef, words).replace("'", "")

@@ -7,7 +7,7 @@ import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 
@@ -33,29 +33,37 @@ MOST = 128
 """How many elements are written out."""
 
 
-class Remembered(Protocol):
-    """What a fast path knows of its call; see `fast_path.py`."""
+class Checked(Protocol):
+    """What a fast path checks before its call."""
 
-    writer: Writer
     patterns: Patterns
     guards: Guards
     varying: list[Attribute]
     checks: list[Check]
+    watch: Watch
+
+
+class Remembered(Checked, Protocol):
+    """What a fast path knows of its call; see `fast_path.py`."""
+
+    writer: Writer
     readers: list[Reader]
     rounds: list[list[Beat]]
     array_type: Any
-    watch: Watch
     report: Callable[[], Any]
 
 
-class Source:
+Path = TypeVar("Path", bound=Checked)
+
+
+class Source(Generic[Path]):
     """The lines of a function, and the objects that they refer to by name.
 
     Args:
       path: The fast path.
     """
 
-    def __init__(self, path: Remembered):
+    def __init__(self, path: Path):
         self.path = path
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}

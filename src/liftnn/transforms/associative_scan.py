@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn.graph.graphdef import GraphDef, merge, split
 from liftnn.graph.kinds import is_object
+from liftnn.lifting.arrays import HAS_MODULES, call_of_arrays
 from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -53,6 +54,11 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
       >>> liftnn.associative_scan(compose, steps).b.value.tolist()
       [1.0, 4.0, 17.0]
     """
+    out = call_of_arrays(
+        "associative_scan", (fn,), lambda fn, elems: jax.lax.associative_scan(fn, elems, reverse, axis), elems
+    )
+    if out is not HAS_MODULES:
+        return out
 
     def scan(fn: Callable[[Any, Any], Any], elems: Any) -> Any:
         state, graphdef = split(_with_arrays(elems))

@@ -8,6 +8,7 @@ from typing import Any, TypeVarTuple
 import jax
 
 from liftnn import errors
+from liftnn.lifting.arrays import HAS_MODULES, call_of_arrays, is_jit_disabled
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
@@ -15,6 +16,7 @@ from liftnn.loops.complete import Completion
 from liftnn.loops.functions import TracedOnce, hold_functions
 from liftnn.modules.module import Module
 from liftnn.tracebacks import boundary
+from liftnn.transforms.configure import MISSING
 from liftnn.variables.operators import unwrap
 from liftnn.variables.type_variables import R
 
@@ -23,7 +25,11 @@ Operands = TypeVarTuple("Operands")
 
 @boundary
 def cond(
-    pred: Any, true_fun: Callable[[*Operands], R], false_fun: Callable[[*Operands], R], *operands: *Operands
+    pred: Any,
+    true_fun: Callable[[*Operands], R],
+    false_fun: Callable[[*Operands], R],
+    *operands: *Operands,
+    operand: Any = MISSING,
 ) -> R:
     """Calls one of two functions, as `jax.lax.cond`; modules may be among the operands and in what is returned.
 
@@ -36,6 +42,7 @@ def cond(
       true_fun: Called with the operands if `pred` is true.
       false_fun: Called with the operands if `pred` is false.
       *operands: Arrays, modules, and trees of them.
+      operand: The only operand, by name. The default is none.
 
     Returns:
       What the function returned.
@@ -54,22 +61,36 @@ def cond(
       >>> float(mean.value)
       2.0
     """
+    pred = unwrap(pred)
+    given: Any = _given("cond", operands, operand)
+    out = call_of_arrays("cond", (true_fun, false_fun), lambda *f_and_x: jax.lax.cond(pred, *f_and_x), *given)
+    if out is not HAS_MODULES:
+        return out
+    if is_jit_disabled():
+        chosen: Any = true_fun if pred else false_fun
+        return chosen(*given)
     holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-        return jax.lax.cond(unwrap(pred), *branches)
+        return jax.lax.cond(pred, *branches)
 
-    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, operands)
+    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
 
 
 @boundary
-def switch(index: Any, branches: Sequence[Callable[[*Operands], R]], *operands: *Operands) -> R:
+def switch(
+    index: Any,
+    branches: Sequence[Callable[[*Operands], R]],
+    *operands: *Operands,
+    operand: Any = MISSING,
+) -> R:
     """Calls one of several functions, as `jax.lax.switch`; see `cond`.
 
     Args:
       index: Which function to call: an integer of shape `()`, clamped to the positions that there are.
       branches: The functions.
       *operands: Arrays, modules, and trees of them.
+      operand: The only operand, by name. The default is none.
 
     Returns:
       What the function returned.
@@ -90,13 +111,36 @@ def switch(index: Any, branches: Sequence[Callable[[*Operands], R]], *operands: 
         raise errors.ArgumentError(
             "liftnn.switch has no branches to choose from.", "Pass at least one function."
         )
+    index = unwrap(index)
+    given: Any = _given("switch", operands, operand)
+
+    def of_arrays(*f_and_x: Any) -> Any:
+        return jax.lax.switch(index, f_and_x[: len(branches)], *f_and_x[len(branches) :])
+
+    out = call_of_arrays("switch", branches, of_arrays, *given)
+    if out is not HAS_MODULES:
+        return out
+    if is_jit_disabled():
+        chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
+        return chosen(*given)
     holder, functions = hold_functions("switch", branches=list(branches))
     names = [f"branches[{i}]" for i in range(len(functions))]
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-        return jax.lax.switch(unwrap(index), branches)
+        return jax.lax.switch(index, branches)
 
-    return _call_one("switch", holder, functions, names, choose, operands)
+    return _call_one("switch", holder, functions, names, choose, given)
+
+
+def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
+    """The operands, one of which may come by name."""
+    if operand is MISSING:
+        return operands
+    if operands:
+        raise errors.ArgumentError(
+            f"liftnn.{name} got {len(operands)} operands by position, and `operand`.", "Pass all by position."
+        )
+    return (operand,)
 
 
 def _call_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,4 +54,5 @@ def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[
 
         return call
 
-    return Lifted((f,), bind, Options("checkify", lambda out, error: (error, out)))
+    of_arrays = functools.partial(experimental.checkify, errors=chosen)
+    return Lifted((f,), bind, Options("checkify", lambda out, error: (error, out), of_arrays=of_arrays))

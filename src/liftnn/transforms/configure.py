@@ -66,6 +66,8 @@ def configurable(transform: Callable[..., Any]) -> Any:
     @boundary
     @functools.wraps(transform)
     def wrapper(f: Any = MISSING, /, *args: Any, **options: Any) -> Any:
+        if f is MISSING and "fun" in options:  # JAX's name for it
+            f = options.pop("fun")
         if f is MISSING:
             return functools.partial(wrapper, *args, **options)
         return transform(f, *args, **options)

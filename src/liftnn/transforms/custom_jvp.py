@@ -14,7 +14,7 @@ from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
 from liftnn.transforms.configure import Given, configurable
-from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_derivatives
+from liftnn.transforms.custom_rule import CustomRule, Signature, TangentRule, outputs_of, without_derivatives
 from liftnn.variables.type_variables import P, R
 
 Rule = TypeVar("Rule", bound=Callable[..., Any])
@@ -107,7 +107,13 @@ class CustomJvp(CustomRule[P, R]):
           The rule.
         """
         self._rule, self._symbolic_zeros = jvp, symbolic_zeros
-        self._bound.clear()
+
+        def apply(f: Any, nums: Any, jvp: Any) -> Any:
+            rule = jax.custom_jvp(f, nondiff_argnums=nums)
+            rule.defjvp(jvp, symbolic_zeros)
+            return rule
+
+        self._take_rules(apply, (jvp, TangentRule))
         return jvp
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:

@@ -11,18 +11,21 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn.derivatives.array_maps import tangent_types, with_zeros
 from liftnn.derivatives.directions import Like, describe
 from liftnn.derivatives.outputs import Outputs
 from liftnn.derivatives.picked import Picked
+from liftnn.derivatives.residuals import Residuals, keep, open_residuals
 from liftnn.derivatives.selection import DiffState, Selection
 from liftnn.graph.kinds import is_object
 from liftnn.graph.merge import Change
 from liftnn.lifting.arguments import StaticArgument
+from liftnn.lifting.arrays import HAS_MODULES, ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
-from liftnn.programs.signature import select
-from liftnn.transforms.late_rule import without_captures
+from liftnn.programs.signature import Selected, select
+from liftnn.transforms.late_rule import late_error, without_captures
 from liftnn.trees import is_array, list_paths
 from liftnn.variables import frames
 from liftnn.variables.type_variables import P, R
@@ -47,12 +50,22 @@ class CustomRule(Lifted[P, R]):
     ):
         super().__init__((f,), self._bind_call, Options(name))
         nums = None if nondiff_argnums in ((), []) else nondiff_argnums
-        self._nondiff = select(self._functions[0], nums, nondiff_argnames or None, "nondiff")
+        by_name = select(self._functions[0], None, nondiff_argnames or None, "nondiff")
+        by_number = select(self._functions[0], nums, None, "nondiff")
+        self._nondiff = Selected(
+            tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
+        )
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """All arguments by position, those without derivatives as they are, as in JAX."""
+        """All arguments by position, the leaves of those without derivatives marked as static that are no arrays."""
+        args = self._by_position(args, kwargs)
+        nondiff = self._nondiff.positions(len(args))
+        return tuple([_mark(x) if i in nondiff else x for i, x in enumerate(args)]), {}
+
+    def _by_position(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments by position, as in JAX."""
         if self.stored is None:
             try:
                 bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
@@ -67,8 +80,36 @@ class CustomRule(Lifted[P, R]):
                 "need.",
                 "Make it a positional argument of the function.",
             )
-        nondiff = self._nondiff.positions(len(args))
-        return tuple([_mark(x) if i in nondiff else x for i, x in enumerate(args)]), {}
+        return args
+
+    def _take_rules(
+        self, apply: Callable[..., Any], *rules: tuple[Callable[..., Any], type[LateRule]]
+    ) -> None:
+        """Takes the rules of calls without modules.
+
+        Args:
+          apply: JAX's transform, of function and rules.
+          *rules: Each with what stands for it.
+        """
+        self._bound.clear()
+        if self.leading or self.stored is not None:
+            return
+        late = [kind(rule, self._options.name) for rule, kind in rules]
+        self._array_calls = ArrayCalls(
+            self._functions,
+            self._options.name,
+            lambda f: apply(f, self._nondiff.nums, *late),
+            *[r for r, _ in rules],
+        )
+        for rule in late:
+            rule.calls = self._array_calls
+
+    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._array_calls is None:
+            return HAS_MODULES
+        given = self._by_position(args, kwargs)
+        with frames.offer(self._array_calls, ()):
+            return self._array_calls(given, {}, self._arguments(args, kwargs))
 
     def _bind_call(self, plan: Plan, pure: PureCall) -> PureCall:
         """Applies the rule; a subclass says how."""
@@ -85,6 +126,55 @@ class CustomRule(Lifted[P, R]):
             return without_captures(pure, values, arrays, "The rule", function)
 
         return call
+
+
+class LateRule(ArrayFunction):
+    """Stands for a rule, which JAX may call after the call that it belongs to."""
+
+    calls: Any = None
+    """The calls that it belongs to."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the rule."""
+        try:
+            return super().__call__(*args)
+        except frames.Missing as missing:
+            if frames.is_offered(self.calls):  # inside the call that can be made again
+                raise
+            raise late_error(missing, "The rule", self.__wrapped__) from None
+
+
+class ForwardRule(LateRule):
+    """A rule that gives the output and residuals."""
+
+    def check(self, out: Any) -> Any:
+        """The pair; residuals that are not for JAX are taken apart."""
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            return out
+        residuals = out[1] if has_arrays_only(out[1]) else keep(((out[1],), {}))
+        return super().check(out[0]), residuals
+
+
+class BackwardRule(LateRule):
+    """A rule that gives cotangents."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the rule, with the residuals put together again."""
+        *nondiff, residuals, cotangent = args
+        if isinstance(residuals, Residuals):
+            residuals = open_residuals(residuals)
+        return super().__call__(*nondiff, residuals, cotangent)
+
+
+class TangentRule(LateRule):
+    """A rule that gives the output and its tangent."""
+
+    def check(self, out: Any) -> Any:
+        """The pair, with zeros in place of None."""
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            return out
+        (tangent,) = with_zeros((out[1],), tangent_types((out[0],)))
+        return super().check(out[0]), tangent
 
 
 def without_derivatives(plan: Plan, values: Sequence[Any], name: str) -> list[Any]:

@@ -16,7 +16,14 @@ from liftnn.lifting.pure import PureCall, purify
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
 from liftnn.transforms.configure import Given, configurable
-from liftnn.transforms.custom_rule import CustomRule, Signature, outputs_of, without_derivatives
+from liftnn.transforms.custom_rule import (
+    BackwardRule,
+    CustomRule,
+    ForwardRule,
+    Signature,
+    outputs_of,
+    without_derivatives,
+)
 from liftnn.transforms.late_rule import without_captures
 from liftnn.trees import list_paths
 from liftnn.variables.type_variables import P, R
@@ -120,7 +127,13 @@ class CustomVjp(CustomRule[P, R]):
         """
         self._forward, self._backward = fwd, bwd
         self._rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat}
-        self._bound.clear()
+
+        def apply(f: Any, nums: Any, fwd: Any, bwd: Any) -> Any:
+            rule: Any = jax.custom_vjp(f, nondiff_argnums=nums)
+            rule.defvjp(fwd, bwd, symbolic_zeros, optimize_remat)
+            return rule
+
+        self._take_rules(apply, (fwd, ForwardRule), (bwd, BackwardRule))
 
     def _bind_call(self, plan: Plan, pure: PureCall) -> PureCall:
         if self._forward is None:
@@ -197,12 +210,12 @@ def _run_backward(
 
     def run(*args: Any) -> Any:
         returned = backward(*args, picked.trees(picked.take(*contents))[0])
-        if not isinstance(returned, tuple) or len(returned) != len(signature.diff):
+        if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
             raise errors.ArgumentTypeError(
                 f"bwd of custom_vjp must return a tuple of {len(signature.diff)} cotangents, not {in_words(returned)}.",
                 "Return one for each argument with derivatives; None stands for zero.",
             )
-        return read(signature.picked, signature.like, "cotangent", returned)
+        return read(signature.picked, signature.like, "cotangent", returned, of_rule=True)
 
     kept = Plan(residuals.graph)
     pure = purify(run, kept, "custom_vjp")

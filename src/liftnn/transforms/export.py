@@ -68,12 +68,13 @@ def export(
         def act(call: Call) -> Exported:
             return _export(jitted, call, platforms, disabled_checks)
 
-        call, exported = jitted._lifted._run(args, kwargs, act)
+        given = (*jitted._leading, *args)
+        call, exported = jitted.run(given, kwargs, act)
         again = jitted._lifted._open(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
-            _, exported = jitted._lifted._run(args, kwargs, act)
+            _, exported = jitted.run(given, kwargs, act)
         return exported
 
     return make

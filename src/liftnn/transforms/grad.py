@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,11 +25,12 @@ def grad(
     f: Callable[..., Any],
     /,
     argnums: ArgNums = 0,
-    *,
-    wrt: Filter = Param,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    reduce_axes: Sequence[Any] = (),
+    *,
+    wrt: Filter = Param,
 ) -> Lifted[..., Any]:
     """The gradient of a scalar function, as `jax.grad`; the gradient of a module is a State.
 
@@ -39,10 +41,11 @@ def grad(
         or a pair of a scalar and anything else if `has_aux`.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
       has_aux: Whether the function returns something else beside the scalar. The default is False.
       holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
       allow_int: Whether integers may be differentiated, with gradients of dtype `float0`. The default is False.
+      reduce_axes: As in JAX, which takes none any more. The default is `()`.
+      wrt: Which Variables of a differentiated module. The default is `Param`.
 
     Returns:
       A function that returns the gradient, or the pair of gradient and auxiliary output. The gradient of a module
@@ -63,7 +66,15 @@ def grad(
     """
     finish: Finish = (lambda out, grads: (grads, out[1])) if has_aux else (lambda out, grads: grads)
     return _differentiated(
-        f, "grad", finish, argnums, wrt, has_aux, holomorphic=holomorphic, allow_int=allow_int
+        f,
+        "grad",
+        finish,
+        argnums,
+        wrt,
+        has_aux,
+        holomorphic=holomorphic,
+        allow_int=allow_int,
+        reduce_axes=reduce_axes,
     )
 
 
@@ -72,11 +83,12 @@ def value_and_grad(
     f: Callable[..., Any],
     /,
     argnums: ArgNums = 0,
-    *,
-    wrt: Filter = Param,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    reduce_axes: Sequence[Any] = (),
+    *,
+    wrt: Filter = Param,
 ) -> Lifted[..., Any]:
     """The value and the gradient of a scalar function, as `jax.value_and_grad`; see `grad`.
 
@@ -85,10 +97,11 @@ def value_and_grad(
         or a pair of a scalar and anything else if `has_aux`.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
       has_aux: Whether the function returns something else beside the scalar. The default is False.
       holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
       allow_int: Whether integers may be differentiated, with gradients of dtype `float0`. The default is False.
+      reduce_axes: As in JAX, which takes none any more. The default is `()`.
+      wrt: Which Variables of a differentiated module. The default is `Param`.
 
     Returns:
       A function that returns the pair of the function's output and the gradient.
@@ -115,6 +128,7 @@ def value_and_grad(
         has_aux,
         holomorphic=holomorphic,
         allow_int=allow_int,
+        reduce_axes=reduce_axes,
     )
 
 
@@ -149,7 +163,12 @@ def _differentiated(
 
         return call
 
-    return Lifted((f,), bind, Options(name, finish, check=check_pair if has_aux else None))
+    of_arrays = None
+    if not any(isinstance(chosen_one, DiffState) for chosen_one in ([argnums] if single else argnums)):
+        transform = jax.grad if name == "grad" else jax.value_and_grad
+        of_arrays = functools.partial(transform, argnums=argnums, has_aux=has_aux, **options)
+    check = check_pair if has_aux else None
+    return Lifted((f,), bind, Options(name, finish, check=check, of_arrays=of_arrays))
 
 
 def _scalar(result: Result, has_aux: bool) -> Any:

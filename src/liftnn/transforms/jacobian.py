@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -193,8 +194,12 @@ def _jacobian(
 
         return call
 
+    of_arrays = None
+    if not any(isinstance(one, DiffState) for one in ([argnums] if single else argnums)):
+        of_arrays = functools.partial(transform, argnums=argnums, has_aux=has_aux, **options)
     finish: Finish = (lambda out, found: (found, out[1])) if has_aux else (lambda out, found: found)
-    return Lifted((f,), bind, Options(transform.__name__, finish, check=check_pair if has_aux else None))
+    check = check_pair if has_aux else None
+    return Lifted((f,), bind, Options(transform.__name__, finish, check=check, of_arrays=of_arrays))
 
 
 def _nest(picked: Picked, treedef: Any, row: Any, depth: int, single: bool) -> Any:

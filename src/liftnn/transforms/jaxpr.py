@@ -61,4 +61,9 @@ def make_jaxpr(
         return call
 
     finish: Finish = (lambda out, jaxpr: (jaxpr, out)) if return_shape else (lambda out, jaxpr: jaxpr)
-    return WithStatic(f, bind, Options("make_jaxpr", finish, commit=False), static_argnums, None)
+
+    def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.make_jaxpr(f, static_argnums, axis_env, return_shape)
+
+    options = Options("make_jaxpr", finish, commit=False, of_arrays=of_arrays)
+    return WithStatic(f, bind, options, static_argnums, None)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
+import jax
+
+from liftnn.lifting.arrays import TracedFunction
+from liftnn.lifting.kept import keep_with
 from liftnn.programs.jitted import Jitted
+from liftnn.programs.signature import select
 from liftnn.transforms.configure import Given, configurable
 from liftnn.variables.type_variables import P, R
 
@@ -56,9 +62,9 @@ def jit(
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0.
-      in_shardings: The sharding of each argument, a tree prefix of the positional arguments; of a module, one for
-        all it reaches, `StateSharding`, or a State of shardings. The default, None, takes the arrays as they are
-        placed.
+      in_shardings: The sharding of each argument, a tree prefix of the arguments in the order of the parameters; of a
+        module, one for all it reaches, `StateSharding`, or a State of shardings. The default, None, takes the arrays
+        as they are placed.
       out_shardings: The same for the output. The default, None, leaves it to the compiler.
       static_argnums: Positions of arguments that are compile-time constants; they must be hashable.
       static_argnames: Their names. As in `jax.jit`, one of the two options implies the other.
@@ -104,4 +110,26 @@ def jit(
     options = {name: value for name, value in given.items() if value is not None}
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
-    return Jitted(f, static, donate, (in_shardings, out_shardings), options, donate_written, max_traces)
+    of_arrays = (
+        None
+        if donate_written
+        else functools.partial(_jit, static, donate, (in_shardings, out_shardings), options)
+    )
+    shardings = in_shardings, out_shardings
+    return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
+
+
+def _jit(static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction) -> Any:
+    """JAX's compiled function."""
+    chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
+    given: dict[str, Any] = {
+        "static_argnums": chosen[0].nums or None,
+        "static_argnames": chosen[0].names or None,
+        "donate_argnums": chosen[1].nums or None,
+        "donate_argnames": chosen[1].names or None,
+        "in_shardings": shardings[0],
+        "out_shardings": shardings[1],
+        **options,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))

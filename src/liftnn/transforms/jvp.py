@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import jax
 
 from liftnn import errors
+from liftnn.derivatives.array_maps import ArrayMap
 from liftnn.derivatives.directions import Like, describe, fill, read
-from liftnn.derivatives.outputs import Differentiable, check_pair, differentiate
+from liftnn.derivatives.outputs import Differentiable, check_pair, differentiate, options_error
 from liftnn.derivatives.picked import Picked
 from liftnn.derivatives.selection import ArgNums, DiffState, Selection
 from liftnn.filters import Filter
-from liftnn.lifting.lift import Lifted, Options, open_function
+from liftnn.lifting.arrays import HAS_MODULES, call_of_arrays
+from liftnn.lifting.callables import open_function
+from liftnn.lifting.lift import Lifted, Options
 from liftnn.lifting.pure import PureCall
 from liftnn.lifting.result import Plan, Result
 from liftnn.tracebacks import boundary
@@ -94,6 +98,9 @@ def jvp(
                 f"{name} of jvp must be a tuple or list with one for each argument, not a {type(given).__name__}.",
                 f"Pass `({name},)` if there is one argument.",
             )
+    out = call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), primals, tangents)
+    if out is not HAS_MODULES:
+        return out
     carried = len(open_function(f, "jvp")[1])
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
@@ -114,6 +121,11 @@ def jvp(
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
     return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+
+
+def _jvp(has_aux: bool, f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """JAX's."""
+    return jax.jvp(f, primals, tangents, has_aux)
 
 
 @overload
@@ -146,6 +158,7 @@ def linearize(
     has_aux: bool = False,
     argnums: ArgNums | None = None,
     wrt: Filter = Param,
+    **options: Any,
 ) -> Any:
     """The output of a function and the linear function that approximates it there, as `jax.linearize`.
 
@@ -160,6 +173,7 @@ def linearize(
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default, None, means all.
       wrt: Which Variables of a module. The default is `Param`.
+      **options: Further options of `jax.linearize`, for calls without modules.
 
     Returns:
       The pair of the output and a function, or a triple with the auxiliary output. The function takes a tangent for
@@ -183,7 +197,18 @@ def linearize(
     """
     carried = len(open_function(f, "linearize")[1]) if argnums is None else 0
 
+    def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
+        out, push, *aux = jax.linearize(f, *primals, has_aux=has_aux, **options)
+        return (out, ArrayMap.of(push, primals), *aux)
+
+    if argnums is None:
+        out = call_of_arrays("linearize", (f,), of_arrays, *primals)
+        if out is not HAS_MODULES:
+            return out
+
     def run(function: Differentiable) -> tuple[PushForward, Result]:
+        if options:
+            raise options_error("linearize", options)
         _, push, result = jax.linearize(function, function.primals, has_aux=True)
         like = describe(function.primals)
         return PushForward(push, function.arguments, function.outputs, like, carried), result

@@ -36,12 +36,26 @@ def without_captures(
     try:
         return pure(values, arrays)
     except frames.Missing as missing:
-        error = errors.TraceContextError(
-            f"{who} uses {_name_captured(function, missing.objects[0])}, which it reached through a closure, after the "
-            "call that it belongs to.",
-            "Pass it as an argument of the function; to the backward pass, as a residual.",
-        )
-        raise at_line(error, missing.line) from None
+        raise late_error(missing, who, function) from None
+
+
+def late_error(missing: frames.Missing, who: str, function: Callable[..., Any]) -> errors.LiftError:
+    """The error for a rule that used captured objects when nothing more could become an input.
+
+    Args:
+      missing: What it used.
+      who: What the rule is called.
+      function: The user's function.
+
+    Returns:
+      The error, to be raised.
+    """
+    error = errors.TraceContextError(
+        f"{who} uses {_name_captured(function, missing.objects[0])}, which it reached through a closure, after the "
+        "call that it belongs to.",
+        "Pass it as an argument of the function; to the backward pass, as a residual.",
+    )
+    return at_line(error, missing.line)
 
 
 def _name_captured(function: Callable[..., Any], x: Any) -> str:

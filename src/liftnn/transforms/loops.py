@@ -15,6 +15,7 @@ from liftnn import errors
 from liftnn.axes.places import open_arguments, type_of
 from liftnn.axes.prefix import Prefix, broadcast_over
 from liftnn.graph.description import ARRAY
+from liftnn.lifting.arrays import HAS_MODULES, call_of_arrays, is_jit_disabled
 from liftnn.lifting.lift import Lifted, Options, T
 from liftnn.lifting.pure import PureCall, Purified
 from liftnn.lifting.result import Plan, Result
@@ -71,6 +72,16 @@ def while_loop(
     """
     if max_steps is not None and operator.index(max_steps) < 0:
         raise errors.ArgumentError(f"max_steps is {max_steps}.", "Pass a number of steps, or leave it out.")
+
+    if max_steps is None:
+        out = call_of_arrays("while_loop", (cond_fun, body_fun), jax.lax.while_loop, init_val)
+        if out is not HAS_MODULES:
+            return out
+
+    if is_jit_disabled():
+        while cond_fun(init_val) and (max_steps is None or max_steps > 0):
+            init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
+        return init_val
 
     def bind(plan: Plan, cond: PureCall, body: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
@@ -131,6 +142,18 @@ def fori_loop(
       10
     """
     lower, upper = unwrap(lower), unwrap(upper)
+    out = call_of_arrays(
+        "fori_loop",
+        (body_fun,),
+        lambda body, init_val: jax.lax.fori_loop(lower, upper, body, init_val, unroll=unroll),
+        init_val,
+    )
+    if out is not HAS_MODULES:
+        return out
+    if is_jit_disabled():
+        for i in range(int(lower), int(upper)):
+            init_val = body_fun(i, init_val)
+        return init_val
     try:
         steps: int | None = max(operator.index(upper) - operator.index(lower), 0)
     except TypeError:  # known only when the program runs, or no integers, which JAX refuses

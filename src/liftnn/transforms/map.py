@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -66,7 +67,10 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         return _Mapped(plan, pure, batch_size)
 
-    return Lifted((f,), bind, Options("map"))(xs)
+    def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.partial(jax.lax.map, f, batch_size=batch_size)
+
+    return Lifted((f,), bind, Options("map", of_arrays=of_arrays if batch_size != 0 else None))(xs)
 
 
 class _Mapped:

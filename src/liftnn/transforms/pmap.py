@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
-from liftnn.axes.leaf_prefixes import leaf_prefixes
+from liftnn.axes.leaf_prefixes import count_positional, leaf_prefixes
 from liftnn.axes.mapped import How, Mapped
 from liftnn.axes.prefix import Prefix
 from liftnn.axes.reductions import output_axes, to_reductions
@@ -51,7 +51,7 @@ def pmap(
         a tuple without an entry for it, that module is shared by all lanes.
       axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
       in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
-        positional arguments. Keyword arguments are mapped over axis 0. The default is 0.
+        positional arguments. A keyword argument has the axis of its position, or else axis 0. The default is 0.
       out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
       static_broadcasted_argnums: Positions of arguments that are compile-time constants. The default is none.
       devices: The devices; the first of them are used if there are more than lanes. The default, None, takes those of
@@ -98,8 +98,27 @@ def pmap(
         axes = leaf_prefixes(plan, in_axes, has_leading, 0, None)
         return Lanes(plan, pure, axes, how, (devices, backend))
 
+    of_arrays = functools.partial(
+        jax.pmap,
+        axis_name=axis_name,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        static_broadcasted_argnums=static_broadcasted_argnums,
+        devices=devices,
+        backend=backend,
+        axis_size=axis_size,
+        donate_argnums=donate_argnums,
+    )
     static = (static_broadcasted_argnums, None, "static_broadcasted")
-    return Jitted(f, static, (donate_argnums, None), transform="pmap", wrap=wrap)
+    return Jitted(
+        f,
+        static,
+        (donate_argnums, None),
+        transform="pmap",
+        wrap=wrap,
+        of_arrays=of_arrays,
+        n_positional=count_positional(in_axes),
+    )
 
 
 class Lanes(Mapped):

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from liftnn import errors
 from liftnn.lifting.lift import Options
 from liftnn.lifting.pure import PureCall, renew
 from liftnn.lifting.result import Plan
@@ -19,7 +20,7 @@ def checkpoint(
     f: Callable[..., Any],
     /,
     *,
-    prevent_cse: bool = True,
+    prevent_cse: bool | Sequence[bool] = True,
     policy: Callable[..., bool] | None = None,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Iterable[str] = (),
@@ -32,7 +33,8 @@ def checkpoint(
     Args:
       f: A function, a bound method or a module; a method's module is argument 0.
       prevent_cse: Whether to keep the compiler from merging the two computations, which would store the values after
-        all. The default is True; inside a loop False is enough and faster.
+        all. The default is True; inside a loop False is enough and faster. For a
+        function of arrays also a tree prefix of the arguments.
       policy: Which values may be stored nevertheless, from `jax.checkpoint_policies`. The default, None, means none.
       static_argnums: Positions of arguments that are passed as they are, such as flags; they must be hashable. The
         default is none; what is neither array nor number is static anyway.
@@ -62,11 +64,21 @@ def checkpoint(
 
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Any:
+            if not isinstance(prevent_cse, bool):
+                raise errors.ArgumentError(
+                    "prevent_cse is given by argument, but there are modules among the arguments.",
+                    "Pass a boolean.",
+                )
             return jax.checkpoint(renew(pure), prevent_cse=prevent_cse, policy=policy)(values, arrays)
 
         return call
 
-    return WithStatic(f, bind, Options("remat"), static_argnums, static_argnames)
+    def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+        nums = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
+        names: Any = {"static_argnames": static_argnames} if static_argnames else {}
+        return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, **names)
+
+    return WithStatic(f, bind, Options("remat", of_arrays=of_arrays), static_argnums, static_argnames)
 
 
 remat = checkpoint

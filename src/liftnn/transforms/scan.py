@@ -57,7 +57,7 @@ def scan(
       reverse: Whether to go from the last slice to the first. The default is False.
       unroll: How many steps are compiled as one iteration of the loop, or whether all are. The default is 1.
       in_axes: For each argument an int, `Carry`, None or, for a module, `StateAxes`; a tree prefix of the positional
-        arguments. Keyword arguments are scanned over axis 0. The default is `(Carry, 0)`.
+        arguments. A keyword argument has the axis of its position, or else axis 0. The default is `(Carry, 0)`.
       out_axes: The same for the output: what is carried, in the order of the arguments, and axes to stack the rest
         along. A module that was an argument keeps its own. The default is `(Carry, 0)`.
       split_rngs: Whether a shared `Rngs` gives each step keys of its own, as in `vmap`; its counts then go up as in
@@ -102,8 +102,20 @@ def scan(
 
         return call
 
-    lifted = Vmapped((f,), bind, Options("scan"), in_axes)
+    of_arrays = None
+    if in_axes == out_axes == (Carry, 0) and transform_metadata is None:
+        of_arrays = _scan_arrays(length, reverse, unroll)
+    lifted = Vmapped((f,), bind, Options("scan", of_arrays=of_arrays), in_axes)
     return lifted
+
+
+def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:
+    """JAX's scan of a function of carry and slice."""
+
+    def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda carry, xs: jax.lax.scan(f, carry, xs, length, reverse, unroll)
+
+    return of_arrays
 
 
 class _How(NamedTuple):
@@ -152,8 +164,8 @@ def _run(
     if own.steps > 1 and axes.is_foreseen and not own.keys:
         try:
             return _loop(ForeseenBody(step, axes, parts, scanned, "scan"), scanned, own.steps, how)
-        except (UnforeseenError, errors.StructureError, jax.errors.JAXTypeError, jax.errors.JAXIndexError):
-            pass  # the first two may be mended below, and the messages of the others have the paths there
+        except (UnforeseenError, errors.StructureError):
+            pass  # this may be mended below
     once = TracedOnce(plan, step, how.f)
     if own.steps == 0:
         return run_never(once, axes, parts, scanned, "scan")
@@ -185,7 +197,7 @@ def _run(
 def _loop(body: Body, scanned: Mapping[Place, Any], steps: int, how: _How) -> Result:
     """All steps of a loop whose body is known."""
     carry, stacked = jax.lax.scan(
-        body.step, body.start(), list(scanned.values()), steps, how.reverse, how.unroll
+        body.named_step(how.f), body.start(), list(scanned.values()), steps, how.reverse, how.unroll
     )
     return body.close(
         carry, [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -54,4 +55,7 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     def bind(plan: Plan, pure: PureCall) -> PureCall:
         return lambda values, arrays: jax.eval_shape(pure, values, arrays)
 
-    return Lifted((f,), bind, Options("eval_shape", commit=False))(*args, **kwargs)
+    def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.partial(jax.eval_shape, f)
+
+    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays))(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from liftnn import errors
 from liftnn.axes.lanes import lane_keys
-from liftnn.axes.leaf_prefixes import leaf_prefixes
+from liftnn.axes.leaf_prefixes import count_positional, leaf_prefixes
 from liftnn.axes.prefix import (
     Placement,
     Prefix,
@@ -57,7 +58,8 @@ def shard_map(
         it is replicated.
       out_specs: The `PartitionSpec` of the output, a tree prefix of it. A module that was an argument keeps its own.
       in_specs: The `PartitionSpec` of each positional argument, a tree prefix of them; of a module, one for all it
-        reaches, or `StateSharding` with specs. Keyword arguments are replicated. The default, None, takes the specs
+        reaches, or `StateSharding` with specs. A keyword argument has the spec of its position if there is one, else
+        it is replicated. The default, None, takes the specs
         from the arguments, which then must be placed on a mesh with explicit axes.
       mesh: The devices. The default, None, takes those of `jax.set_mesh`.
       axis_names: The mesh axes over which the function is split; over the others the compiler shards. The default,
@@ -86,6 +88,10 @@ def shard_map(
       >>> sharded(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), jnp.zeros((8, 2)))
       Array(0., dtype=float32)
     """
+    own = {"mesh": mesh, "out_specs": out_specs, "axis_names": frozenset(axis_names), "check_vma": check_vma}
+    of_arrays = functools.partial(
+        jax.shard_map, **own, **({} if in_specs is None else {"in_specs": in_specs})
+    )
     in_specs, out_specs = as_prefixes(in_specs), as_prefixes(out_specs)
     check_specs("in_specs", in_specs)
     check_specs("out_specs", out_specs)
@@ -98,7 +104,9 @@ def shard_map(
         )
         return _Bound(plan, pure, specs, in_specs is None, out_specs, split_rngs, options)
 
-    lifted = Lifted((f,), bind, Options("shard_map"))
+    lifted = Lifted(
+        (f,), bind, Options("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
+    )
     return lifted
 
 

@@ -7,11 +7,13 @@ from typing import Any, Literal, overload
 
 import jax
 
+from liftnn.derivatives.array_maps import ArrayMap
 from liftnn.derivatives.directions import Like, describe, fill, read
-from liftnn.derivatives.outputs import Differentiable, differentiate
+from liftnn.derivatives.outputs import Differentiable, differentiate, options_error
 from liftnn.derivatives.picked import Picked
 from liftnn.derivatives.selection import ArgNums
 from liftnn.filters import Filter
+from liftnn.lifting.arrays import HAS_MODULES, call_of_arrays
 from liftnn.lifting.result import Result
 from liftnn.tracebacks import boundary
 from liftnn.variables.type_variables import Aux, R
@@ -48,6 +50,7 @@ def vjp(
     has_aux: bool = False,
     argnums: ArgNums | None = None,
     wrt: Filter = Param,
+    **options: Any,
 ) -> Any:
     """The output of a function and its vector-Jacobian product, as `jax.vjp`; the cotangent of a module is a State.
 
@@ -61,6 +64,7 @@ def vjp(
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default, None, means all.
       wrt: Which Variables of a module. The default is `Param`.
+      **options: Further options of `jax.vjp`, for calls without modules.
 
     Returns:
       The pair of the output and a function, or a triple with the auxiliary output. The function takes the cotangent
@@ -85,7 +89,18 @@ def vjp(
       ([1.0, 1.0, 1.0], (1, 2))
     """
 
+    def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
+        out, pull, *aux = jax.vjp(f, *primals, has_aux=has_aux, **options)
+        return (out, ArrayMap.of(pull, (out,)), *aux)
+
+    if argnums is None:
+        out = call_of_arrays("vjp", (f,), of_arrays, *primals)
+        if out is not HAS_MODULES:
+            return out
+
     def run(function: Differentiable) -> tuple[PullBack, Result]:
+        if options:
+            raise options_error("vjp", options)
         out, pull, result = jax.vjp(function, function.primals, has_aux=True)
         return PullBack(pull, function.arguments, function.outputs, describe(out)), result
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from liftnn.axes.leaf_prefixes import leaf_prefixes, positional_prefix
+import jax
+
+from liftnn.axes.leaf_prefixes import count_positional, leaf_prefixes, positional_prefix
 from liftnn.axes.mapped import How, Mapped
 from liftnn.axes.prefix import Prefix
 from liftnn.axes.reductions import to_reductions
@@ -21,12 +24,13 @@ from liftnn.variables.type_variables import P, R
 def vmap(
     f: Callable[..., Any],
     /,
-    *,
     in_axes: Any = 0,
     out_axes: Any = 0,
     axis_name: Hashable | None = None,
     axis_size: int | None = None,
     spmd_axis_name: Hashable | tuple[Hashable, ...] | None = None,
+    sum_match: bool = False,
+    *,
     split_rngs: bool = True,
     reduce_writes: Mapping[Any, Callable[..., Any]] | None = None,
     transform_metadata: Mapping[str, Any] | None = None,
@@ -41,11 +45,12 @@ def vmap(
       f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single int, or
         a tuple without an entry for it, that module is shared by all lanes.
       in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
-        positional arguments. Keyword arguments are mapped over axis 0. The default is 0.
+        positional arguments. A keyword argument has the axis of its position, or else axis 0. The default is 0.
       out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
       axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
       axis_size: The number of lanes. The default, None, takes it from the mapped arguments.
       spmd_axis_name: Mesh axes that the mapped axis is sharded over. The default, None, means none.
+      sum_match: As in JAX. The default is False.
       split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True; if False all lanes
         draw the same numbers.
       reduce_writes: How values that lanes write to shared Variables, or return in Variables without an axis, are
@@ -76,13 +81,17 @@ def vmap(
     check_axes("in_axes", in_axes)
     check_axes("out_axes", out_axes)
     given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
+    given |= {"sum_match": True} if sum_match else {}
     how = How(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
     lifted: Vmapped[..., Any]
 
     def bind(plan: Plan, pure: Purified) -> PureCall:
         return Mapped(plan, pure, lifted.axes_of(plan), how)
 
-    lifted = Vmapped((f,), bind, Options("vmap"), in_axes)
+    of_arrays = None
+    if transform_metadata is None:
+        of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **given)
+    lifted = Vmapped((f,), bind, Options("vmap", of_arrays=of_arrays), in_axes)
     return lifted
 
 
@@ -97,7 +106,7 @@ class Vmapped(Lifted[P, R]):
     """
 
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: Options, in_axes: Any):
-        super().__init__(functions, bind, options)
+        super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
 
     def axes_of_positional(self, plan: Plan) -> Any:

@@ -1,0 +1,82 @@
+"""The linear functions of arrays that JAX's `vjp` and `linearize` return, to which None may stand for zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class ArrayMap:
+    """JAX's linear function, with its attributes, called with None for what is zero.
+
+    Args:
+      function: JAX's function, a pytree.
+      like: The arrays of each argument with shapes and dtypes in their place.
+    """
+
+    def __init__(self, function: Any, like: Any):
+        self._function = function
+        self._like = like
+
+    @classmethod
+    def of(cls, function: Any, arguments: Any) -> ArrayMap:
+        """The function for arguments that look like these."""
+        return cls(function, tangent_types(arguments))
+
+    def __call__(self, *given: Any) -> Any:
+        """Calls the function."""
+        return self._function(*with_zeros(given, self._like))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+    def flatten(self) -> tuple[tuple[Any], Any]:
+        """As a pytree."""
+        leaves, treedef = jax.tree.flatten(self._like)
+        return (self._function,), (tuple(leaves), treedef)
+
+
+def _unflatten(static: Any, children: Any) -> ArrayMap:
+    leaves, treedef = static
+    return ArrayMap(children[0], treedef.unflatten(leaves))
+
+
+jax.tree_util.register_pytree_node(ArrayMap, ArrayMap.flatten, _unflatten)
+
+
+def _tangent_dtype(x: Any) -> Any:
+    dtype = jnp.result_type(x)
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jax.dtypes.float0
+
+
+def tangent_types(x: Any) -> Any:
+    """Shapes and dtypes of what is tangent to a tree of arrays."""
+    return jax.tree.map(lambda y: jax.ShapeDtypeStruct(jnp.shape(y), _tangent_dtype(y)), x)
+
+
+def with_zeros(given: tuple[Any, ...], like: Any) -> tuple[Any, ...]:
+    """Trees of tangents with zeros in place of None.
+
+    Args:
+      given: The trees.
+      like: Trees of shapes and dtypes.
+
+    Returns:
+      The trees.
+    """
+    leaves = jax.tree.leaves(given, is_leaf=lambda x: x is None)
+    if all(x is not None for x in leaves) or len(given) != len(like):
+        return given
+    return jax.tree.map(_or_zeros, given, like, is_leaf=lambda x: x is None)
+
+
+def _or_zeros(x: Any, like: Any) -> Any:
+    return jax.tree.map(lambda t: np.zeros(t.shape, t.dtype), like) if x is None else x
