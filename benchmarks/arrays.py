@@ -5,6 +5,7 @@ python benchmarks/arrays.py [--quick] [--rounds N] [--output FOLDER]
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,9 +71,10 @@ CASES: dict[str, tuple[float, Callable[[], Any], Callable[[], Any]]] = {
     "eval_shape, again": (2, lambda: liftnn.eval_shape(double, X), lambda: jax.eval_shape(double, X)),
     "make_jaxpr, again": (2, lambda: liftnn.make_jaxpr(double)(X), lambda: jax.make_jaxpr(double)(X)),
     "checkpoint, again": (2, lambda: liftnn.checkpoint(double)(X), lambda: jax.checkpoint(double)(X)),
-    "eager grad": (1.15, lambda: liftnn.grad(loss)(X), lambda: jax.grad(loss)(X)),
+    "eager grad": (1.15, functools.partial(liftnn.grad(loss), X), functools.partial(jax.grad(loss), X)),
+    "eager vmap": (1.15, functools.partial(liftnn.vmap(double), X), functools.partial(jax.vmap(double), X)),
     "eager vjp": (1.15, lambda: liftnn.vjp(double, X), lambda: jax.vjp(double, X)),
-    "eager vmap": (1.15, lambda: liftnn.vmap(double)(X), lambda: jax.vmap(double)(X)),
+    "eager vmap, wrapped anew": (1.15, lambda: liftnn.vmap(double)(X), lambda: jax.vmap(double)(X)),
 }
 
 

@@ -14,7 +14,7 @@ class ArrayMap:
 
     Args:
       function: JAX's function, a pytree.
-      like: The arrays of each argument with shapes and dtypes in their place.
+      like: The arrays of each argument, with their types in their place.
     """
 
     def __init__(self, function: Any, like: Any):
@@ -24,7 +24,7 @@ class ArrayMap:
     @classmethod
     def of(cls, function: Any, arguments: Any) -> ArrayMap:
         """The function for arguments that look like these."""
-        return cls(function, tangent_types(arguments))
+        return cls(function, jax.tree.map(jax.typeof, arguments))
 
     def __call__(self, *given: Any) -> Any:
         """Calls the function."""
@@ -52,22 +52,12 @@ def _unflatten(static: Any, children: Any) -> ArrayMap:
 jax.tree_util.register_pytree_node(ArrayMap, ArrayMap.flatten, _unflatten)
 
 
-def _tangent_dtype(x: Any) -> Any:
-    dtype = jnp.result_type(x)
-    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jax.dtypes.float0
-
-
-def tangent_types(x: Any) -> Any:
-    """Shapes and dtypes of what is tangent to a tree of arrays."""
-    return jax.tree.map(lambda y: jax.ShapeDtypeStruct(jnp.shape(y), _tangent_dtype(y)), x)
-
-
 def with_zeros(given: tuple[Any, ...], like: Any) -> tuple[Any, ...]:
     """Trees of tangents with zeros in place of None.
 
     Args:
       given: The trees.
-      like: Trees of shapes and dtypes.
+      like: Trees of arrays that they are tangent to, or of their types.
 
     Returns:
       The trees.
@@ -79,4 +69,10 @@ def with_zeros(given: tuple[Any, ...], like: Any) -> tuple[Any, ...]:
 
 
 def _or_zeros(x: Any, like: Any) -> Any:
-    return jax.tree.map(lambda t: np.zeros(t.shape, t.dtype), like) if x is None else x
+    return jax.tree.map(_zero_like, like) if x is None else x
+
+
+def _zero_like(x: Any) -> Any:
+    """What is tangent to an array, zero."""
+    dtype = jnp.result_type(x) if not hasattr(x, "dtype") else x.dtype
+    return np.zeros(jnp.shape(x), dtype if jnp.issubdtype(dtype, jnp.inexact) else jax.dtypes.float0)

@@ -148,6 +148,8 @@ class ArrayCalls:
         """What stands for the functions."""
         self._transformed: Callable[..., Any] | None = None
         self._is_refused = False
+        self._guards: Guards | None = None
+        """Under which conditions the last search would find no module again."""
 
     @property
     def transformed(self) -> Callable[..., Any]:
@@ -170,8 +172,14 @@ class ArrayCalls:
             return None
         if not has_arrays_only((args, kwargs)):
             return None
-        found = find_captured((*self._functions, *functions_in(args, kwargs)))
-        return None if found.roots else found.guards
+        others = functions_in(args, kwargs)
+        if self._guards is not None and not others and self._guards.hold():
+            return self._guards
+        found = find_captured((*self._functions, *others))
+        if found.roots:
+            return None
+        self._guards = None if others else found.guards
+        return found.guards
 
     def run(self, act: Callable[[Callable[..., Any]], Any]) -> Any:
         """Does something with JAX's transform of the functions, such as to call it.

@@ -6,6 +6,7 @@ has been made for it, and when it is dropped, everything goes with it at once.
 
 from __future__ import annotations
 
+import inspect
 import types
 import weakref
 from collections.abc import Callable, Hashable
@@ -56,6 +57,12 @@ class WeakFunction:
         return self._refer()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__signature__":  # asked for in each call under an eager transform, and slow to find
+            try:
+                self.__signature__ = inspect.signature(self._refer())
+            except (TypeError, ValueError):
+                raise AttributeError(name) from None
+            return self.__signature__
         return getattr(self._refer(), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
