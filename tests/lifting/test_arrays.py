@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import liftnn
-from tests.same import assert_same
+from liftnn.lifting.kept import _kept
+from tests.same import assert_same, has_tracer
 from tests.transforms.modules import Affine, Holder
 
 X = jnp.arange(1.0, 4.0)
@@ -75,6 +76,7 @@ class Unseen:
         return self.iterator()
 
 
+STEPS = {"scan": 3, "while_loop": 2, "fori_loop": 3}
 LATE = {
     "jit": lambda f: liftnn.jit(lambda x: f(x))(X),
     "grad": lambda f: liftnn.grad(lambda x: f(x).sum())(X),
@@ -91,24 +93,26 @@ LATE = {
 
 @pytest.mark.parametrize("name", LATE)
 def test_a_module_that_no_search_finds_is_written_like_any_other(name):
-    def run(transformed):
-        model = Affine(2.0)
-        held = Unseen(model)
+    model = Affine(2.0)
+    held = Unseen(model)
 
-        def f(x):
-            (m,) = held
-            m.calls.value = m.calls + 1
-            return m.w * x + m.b
+    def f(x):
+        (m,) = held
+        m.calls.value = m.calls + 1
+        return m.w * x + m.b
 
-        for _ in range(2):
-            out = LATE[name](f) if transformed else None
-        return out, int(model.calls.value), model
-
-    out, calls, model = run(True)
-    assert calls in (2, 4, 6)  # as often as the plain loop calls it
+    first = LATE[name](f)
+    steps = int(model.calls.value)
+    assert steps == STEPS.get(name, 1)
     model.w.value = model.w * 2
-    assert not jax.tree.leaves(jax.tree.map(lambda x: isinstance(x, jax.core.Tracer), liftnn.state(model)))[0]
-    del out
+    second = LATE[name](f)
+    assert int(model.calls.value) == 2 * steps
+    assert not has_tracer(model)
+    fresh = Affine(2.0)
+    fresh.w.value = fresh.w * 2
+    held = Unseen(fresh)
+    assert_same(second, LATE[name](f))
+    assert jax.tree.structure(first) == jax.tree.structure(second)
 
 
 def test_a_name_that_leads_to_a_module_later():
@@ -342,3 +346,14 @@ def test_a_rule_with_modules_gives_cotangents_as_in_jax():
     f.defvjp(lambda m, x, i: (m.w * x, None), lambda _, g: [None, g.astype("float32"), jnp.zeros(3, int)])
     grads = liftnn.grad(lambda x: f(Affine(), x, jnp.arange(3)).sum().astype("float32"))(X.astype("bfloat16"))
     assert grads.dtype == "bfloat16"
+
+
+def test_what_is_kept_with_a_function_is_bounded():
+    def f(x):
+        return x * 2
+
+    for i in range(100):
+        liftnn.jit(f, compiler_options=None, donate_argnames=("x",) * (i + 1))
+        liftnn.pmap(f, axis_name=str(i))
+        liftnn.jit(f, max_traces=i + 1)
+    assert len(_kept[f]) <= 64

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_MOST = 64
+"""How many things are kept with one function."""
+
 _kept: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -35,7 +38,11 @@ def keep_with(function: Callable[..., Any], key: Hashable, make: Callable[[], T]
         found = kept.get(key, kept)
     except TypeError:
         return make()
-    return kept.setdefault(key, make()) if found is kept else found
+    if found is not kept:
+        return found
+    while len(kept) >= _MOST:  # options that never repeat must not fill the memory
+        kept.pop(next(iter(kept)), None)
+    return kept.setdefault(key, make())
 
 
 class WeakFunction:

@@ -71,20 +71,9 @@ class Jitted(Bindable[P, R]):
         self._made_of = (
             f, static, donate, shardings, options, donate_written, max_traces, transform, wrap, of_arrays, n_positional,
         )  # fmt: skip
-        how = keep_with(
-            f,
-            (
-                users_line(),
-                static,
-                donate,
-                shardings,
-                *(options or {}).items(),
-                donate_written,
-                max_traces,
-                wrap,
-            ),
-            lambda: Compilation(f, shardings, options, donate_written, wrap),
-        )
+        given = (static, donate, shardings, *(options or {}).items(), donate_written, max_traces)
+        make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
+        how = make() if wrap is not None else keep_with(f, (users_line(), *given), make)
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._met: weakref.WeakSet[Any] = weakref.WeakSet()
         """The programs that it has met."""
