@@ -303,3 +303,14 @@ def option_that_only_jax_may_know():
 )
 def prevent_cse_by_argument():
     liftnn.checkpoint(step, prevent_cse=(True, False))(Affine(), X)
+
+
+@message(
+    errors.ArgumentError,
+    "liftnn.custom_vjp.defvjp has no option 'later' for functions of modules.",
+    "Leave it out.",
+)
+def option_of_a_rule_that_only_jax_may_know():
+    f = liftnn.custom_vjp(step)
+    f.defvjp(lambda model, x: (step(model, x), None), lambda _, g: (None, g), later=True)
+    f(Affine(), X)

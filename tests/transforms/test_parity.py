@@ -265,6 +265,11 @@ CASES["value_and_grad"] = CASES["grad"]
 CASES["jacrev"] = {**CASES["jacfwd"], "allow_int": [lambda t, c: t(c(halve), allow_int=True)(jnp.arange(3))]}
 CASES["hessian"] = CASES["jacfwd"]
 
+RULES = {
+    "custom_vjp": (jax.custom_vjp.defvjp, liftnn.transforms.custom_vjp.CustomVjp.defvjp),
+    "custom_jvp": (jax.custom_jvp.defjvp, liftnn.transforms.custom_jvp.CustomJvp.defjvp),
+}
+
 LAX = ("map", "associative_scan", "cond", "switch", "while_loop", "fori_loop")
 LEFT_OUT = {"concrete", "operands", "primals", "args", "kwargs", "self", "_split_transpose"}
 """What is deprecated, private, or no option."""
@@ -329,6 +334,20 @@ def test_every_option_of_jax_is_in_the_table(name):
     missing = options_of(of_jax(name)) - CASES[name].keys()
     assert not missing, f"jax.{name} has options that liftnn's lacks: {missing}"
     assert CASES[name].keys() - options_of(of_jax(name)) - later - {"primals"} == set()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_have_the_options_of_jax(name):
+    theirs, ours = (inspect.signature(f).parameters for f in RULES[name])
+    assert set(theirs) <= set(ours) or ours["options"].kind is inspect.Parameter.VAR_KEYWORD
+
+
+def test_an_option_that_only_a_newer_jax_has_is_handed_on():
+    if "generic_batching" not in inspect.signature(jax.custom_vjp.defvjp).parameters:
+        pytest.skip("not in this version of JAX")
+    f = liftnn.custom_vjp(double)
+    f.defvjp(lambda x: (2 * x, None), lambda _, g: (3 * g,), generic_batching=True)
+    assert jax.grad(lambda x: f(x).sum())(X).tolist() == [3.0] * 4
 
 
 TABLE = [

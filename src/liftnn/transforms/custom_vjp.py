@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn.derivatives.directions import read
-from liftnn.derivatives.outputs import in_words
+from liftnn.derivatives.outputs import in_words, options_error
 from liftnn.derivatives.perturbed import Perturbed
 from liftnn.derivatives.residuals import Residuals, keep
 from liftnn.lifting.pure import PureCall, purify
@@ -99,6 +99,7 @@ class CustomVjp(CustomRule[P, R]):
     _forward: Callable[..., Any] | None = None
     _backward: Callable[..., Any]
     _rule_options: dict[str, bool]
+    _further: dict[str, Any]
 
     def defvjp(
         self,
@@ -106,6 +107,7 @@ class CustomVjp(CustomRule[P, R]):
         bwd: Callable[..., Any],
         symbolic_zeros: bool = False,
         optimize_remat: bool = False,
+        **options: Any,
     ) -> None:
         """Gives the function its rule.
 
@@ -124,13 +126,15 @@ class CustomVjp(CustomRule[P, R]):
             `fwd` is told what is differentiated: an array among its arguments is an object with `value` and
             `perturbed`, and so is a Variable. The default is False.
           optimize_remat: As in JAX. The default is False.
+          **options: Further options of JAX's `defvjp`, for calls without modules.
         """
         self._forward, self._backward = fwd, bwd
         self._rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat}
+        self._further = options
 
         def apply(f: Any, nums: Any, fwd: Any, bwd: Any) -> Any:
             rule: Any = jax.custom_vjp(f, nondiff_argnums=nums)
-            rule.defvjp(fwd, bwd, symbolic_zeros, optimize_remat)
+            rule.defvjp(fwd, bwd, symbolic_zeros, optimize_remat, **options)
             return rule
 
         self._take_rules(apply, (fwd, ForwardRule), (bwd, BackwardRule))
@@ -140,6 +144,8 @@ class CustomVjp(CustomRule[P, R]):
             raise errors.ArgumentError(
                 "This custom_vjp function has no rule yet.", "Call its `defvjp` first."
             )
+        if self._further:
+            raise options_error("custom_vjp.defvjp", self._further)
         forward, backward, options = self._forward, self._backward, self._rule_options
 
         def call(values: Sequence[Any], arrays: Sequence[Any]) -> Result:
