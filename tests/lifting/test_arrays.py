@@ -357,3 +357,28 @@ def test_what_is_kept_with_a_function_is_bounded():
         liftnn.pmap(f, axis_name=str(i))
         liftnn.jit(f, max_traces=i + 1)
     assert len(_kept[f]) <= 64
+
+
+MAKES = {
+    "a class of the user's": lambda key: Affine(2.0),
+    "a class of liftnn's": lambda key: liftnn.Linear(2, 3, rngs=liftnn.Rngs(key)),
+    "by another function": lambda key: make_affine(),
+    "in a dict of classes": lambda key: KINDS["affine"](2.0),
+}
+KINDS = {"affine": Affine}
+
+
+def make_affine():
+    return Affine(2.0)
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_a_function_that_makes_modules_runs_once(name):
+    f = counted(MAKES[name])
+    liftnn.eval_shape(f, jax.random.key(0))
+    assert f.n == 1
+    liftnn.vmap(f)(jax.random.split(jax.random.key(0), 3))
+    assert f.n == 2
+    call = liftnn.jit(f)
+    call(jax.random.key(0)), call(jax.random.key(1))
+    assert f.n == 3

@@ -182,7 +182,7 @@ def _walk_captured(
     guards, shape, keyed = NO_GUARDS, (), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)
-        roots, guards, shape = find_captured(functions, keyed, in_libraries)
+        roots, guards, shape, _ = find_captured(functions, keyed, in_libraries)
         roots = {**roots, **{f"captured[{len(roots) + i}]": x for i, x in enumerate(used)}}
         for name, x in roots.items():
             if (

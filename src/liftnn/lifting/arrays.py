@@ -5,7 +5,8 @@ its functions capture has a module in it, there is nothing to add: JAX's transfo
 itself. So what JAX takes, refuses, says, keeps and compiles is the same.
 
 Two things are known only when a function has run: that it returned a module, or something else that JAX cannot take,
-and that it used a module that no search had found. Then the call is made again, in the way of modules. So it is where
+and that it used a module that no search had found. Then the call is made again, in the way of modules; a function whose
+code names classes of modules is called in that way at once, since it is likely to make some. So it is where
 JAX refuses a call before the function has run: either the call has a form that only liftnn knows, or liftnn says by
 path what is wrong.
 """
@@ -176,7 +177,7 @@ class ArrayCalls:
         if self._guards is not None and not others and self._guards.hold():
             return self._guards
         found = find_captured((*self._functions, *others))
-        if found.roots:
+        if found.roots or found.names_classes:
             return None
         self._guards = None if others else found.guards
         return found.guards

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import sys
 import types
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -38,11 +39,13 @@ class Captured(NamedTuple):
       roots: The modules and Variables, by the name that the code has for them.
       guards: Under which conditions another search finds the same.
       shape: What lies between the functions and the roots, for the cache key.
+      names_classes: Whether the code names a class of modules, which it may make.
     """
 
     roots: dict[str, Any]
     guards: Guards
     shape: Hashable
+    names_classes: bool
 
 
 class _Node:
@@ -158,7 +161,28 @@ class _Search:
             if not node.leads:
                 node.leads = True
                 stack += node.parents
-        return Captured(_by_name(roots), _collect(nodes), _shape(nodes, roots))
+        names_classes = any(_has_class(n.x, self._scope.names) for n in nodes)
+        return Captured(_by_name(roots), _collect(nodes), _shape(nodes, roots), names_classes)
+
+
+def _has_class(x: Any, names: set[str]) -> bool:
+    """Whether an object is a class of modules, or liftnn itself, where the code names one of its classes."""
+    if issubclass(type(x), type):  # `isinstance` would ask the object
+        return _is_graph_class(x)
+    return type(x) is types.ModuleType and x.__name__ == "liftnn" and not names.isdisjoint(_public_classes())
+
+
+@functools.cache
+def _public_classes() -> frozenset[str]:
+    """The names of liftnn's own classes of modules."""
+    return frozenset([n for n, x in vars(sys.modules["liftnn"]).items() if _is_graph_class(x)])
+
+
+def _is_graph_class(x: Any) -> bool:
+    """Whether an object is a class of Modules or Variables."""
+    return issubclass(type(x), type) and any(
+        "__graph_node__" in type.__getattribute__(b, "__dict__") for b in type.__getattribute__(x, "__mro__")
+    )
 
 
 def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
