@@ -40,7 +40,7 @@ def plot_dispatch(rows: Sequence[Row], path: pathlib.Path) -> None:
     """
     rows = [row for row in rows if len(row.peers) > 2 and "donated" not in row.name]
     mpl.use("Agg")
-    figure, axes = plt.subplots(figsize=(10.4, 4.2), dpi=150, layout="constrained")
+    figure, axes = plt.subplots(figsize=(11.6, 4.2), dpi=150, layout="constrained")
     shown = {"liftnn", *(peer for row in rows for peer in row.peers)}
     names = [name for name in COLOURS if name in shown]
     width = 0.8 / len(names)
@@ -56,9 +56,12 @@ def plot_dispatch(rows: Sequence[Row], path: pathlib.Path) -> None:
         )
         labels = [f"{h:.2f}" if h < 2 else f"{h:.1f}" if h < 10 else f"{h:.0f}" for h in heights]
         inside = [0.7 < h < 1.1 for h in heights]  # above the bar the label would lie on the line at 1
-        for within, options in ((False, {"padding": 2}), (True, {"padding": -9, "color": "white"})):
+        for within, options in (
+            (False, {"padding": 2, "fontsize": 6}),
+            (True, {"padding": -9, "color": "white", "fontsize": 5.2}),
+        ):
             chosen = [x if y is within else "" for x, y in zip(labels, inside, strict=True)]
-            axes.bar_label(bars, chosen, fontsize=6, **options)
+            axes.bar_label(bars, chosen, **options)
     axes.axhline(1, color="#424242", linewidth=1, zorder=3, label=LABELS["jax"])
     axes.set_yscale("log")
     axes.set_ylim(0.5, max(max(row.peers.values()) for row in rows) * 1.8)
