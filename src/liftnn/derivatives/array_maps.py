@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from liftnn.derivatives.directions import flatten_up_to
 
 
 class ArrayMap:
@@ -14,17 +16,12 @@ class ArrayMap:
 
     Args:
       function: JAX's function, a pytree.
-      like: The arrays of each argument, with their types in their place.
+      like: What its arguments look like.
     """
 
-    def __init__(self, function: Any, like: Any):
+    def __init__(self, function: Any, like: Types):
         self._function = function
         self._like = like
-
-    @classmethod
-    def of(cls, function: Any, arguments: Any) -> ArrayMap:
-        """The function for arguments that look like these."""
-        return cls(function, jax.tree.map(jax.typeof, arguments))
 
     def __call__(self, *given: Any) -> Any:
         """Calls the function."""
@@ -38,41 +35,49 @@ class ArrayMap:
     def __repr__(self) -> str:
         return repr(self._function)
 
-    def flatten(self) -> tuple[tuple[Any], Any]:
-        """As a pytree."""
-        leaves, treedef = jax.tree.flatten(self._like)
-        return (self._function,), (tuple(leaves), treedef)
+
+class Types(NamedTuple):
+    """The types of the arrays in some trees, which are never rebuilt with them: a class may check its leaves.
+
+    Args:
+      leaves: The types.
+      treedef: The structure of the trees.
+    """
+
+    leaves: tuple[Any, ...]
+    treedef: Any
+
+    @classmethod
+    def of(cls, trees: tuple[Any, ...]) -> Types:
+        """Those of some trees."""
+        leaves, treedef = jax.tree.flatten(trees)
+        return cls(tuple(map(jax.typeof, leaves)), treedef)
 
 
-def _unflatten(static: Any, children: Any) -> ArrayMap:
-    leaves, treedef = static
-    return ArrayMap(children[0], treedef.unflatten(leaves))
+jax.tree_util.register_pytree_node(
+    ArrayMap,
+    lambda x: ((x._function,), x._like),
+    lambda like, children: ArrayMap(children[0], like),
+)
 
 
-jax.tree_util.register_pytree_node(ArrayMap, ArrayMap.flatten, _unflatten)
-
-
-def with_zeros(given: tuple[Any, ...], like: Any) -> tuple[Any, ...]:
+def with_zeros(given: tuple[Any, ...], like: Types) -> tuple[Any, ...]:
     """Trees of tangents with zeros in place of None.
 
     Args:
       given: The trees.
-      like: Trees of arrays that they are tangent to, or of their types.
+      like: What they are tangent to.
 
     Returns:
       The trees.
     """
-    leaves = jax.tree.leaves(given, is_leaf=lambda x: x is None)
-    if all(x is not None for x in leaves) or len(given) != len(like):
+    parts = flatten_up_to(like.treedef, given)
+    if parts is None or all(x is not None for x in parts):
         return given
-    return jax.tree.map(_or_zeros, given, like, is_leaf=lambda x: x is None)
-
-
-def _or_zeros(x: Any, like: Any) -> Any:
-    return jax.tree.map(_zero_like, like) if x is None else x
+    pairs = zip(parts, like.leaves, strict=True)
+    return like.treedef.unflatten([_zero_like(t) if x is None else x for x, t in pairs])
 
 
 def _zero_like(x: Any) -> Any:
-    """What is tangent to an array, zero."""
-    dtype = jnp.result_type(x) if not hasattr(x, "dtype") else x.dtype
-    return np.zeros(jnp.shape(x), dtype if jnp.issubdtype(dtype, jnp.inexact) else jax.dtypes.float0)
+    """What is tangent to an array of a type, zero."""
+    return np.zeros(x.shape, x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jax.dtypes.float0)

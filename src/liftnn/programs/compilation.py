@@ -80,6 +80,7 @@ class Compilation:
                 raise frames.RetraceNeeded
             traces = traces_now()
             trace = traces.begin(plan, values, arrays)
+            traces.met.add(program)
             result = pure(values, arrays)
             traces.end(trace)
             self.is_traced = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -75,8 +74,6 @@ class Jitted(Bindable[P, R]):
         make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
         how = make() if wrap is not None else keep_with(f, (users_line(), *given), make)
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
-        self._met: weakref.WeakSet[Any] = weakref.WeakSet()
-        """The programs that it has met."""
         self._n_found = 0
         """How many of them had been traced for another one that wraps the same function."""
         lift_options = Options(
@@ -145,11 +142,10 @@ class Jitted(Bindable[P, R]):
         guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
         if calls is None or guards is None:
             return HAS_MODULES
-        before = self._traces.count
         with frames.offer(calls.inside[0], (), self._begin_trace), counting(self._traces):
             out = calls.run(act)
         if out is not HAS_MODULES:
-            self._note(calls, before)
+            self._note(calls)
             keep(guards)
         return out
 
@@ -164,22 +160,22 @@ class Jitted(Bindable[P, R]):
         Returns:
           The call, and what was made of it.
         """
-        before = self._traces.count
         with counting(self._traces):
             call, out = self._lifted._run(args[len(self._leading) :], kwargs, act)
-        self._note(call.bound, before)
+        self._note(call.bound)
         return call, out
 
-    def _note(self, program: Any, before: int) -> None:
-        """Notes that a program was met; if it is for the first time and was not traced, another has traced it."""
-        if program not in self._met:
-            self._met.add(program)
-            self._n_found += self._traces.count == before
+    def _note(self, program: Any) -> None:
+        """Notes that a program was met; if nobody has traced it here, another has."""
+        if program not in self._traces.met:
+            self._traces.met.add(program)
+            self._n_found += 1
 
     def _begin_trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], None]:
         """Notes a trace of the function for arrays; gives what is called at its end."""
         flat = self._flatten(args, kwargs)
         trace = self._traces.begin(Plan(flat.graph), (), flat.arrays)
+        self._traces.met.add(self._array_calls)
         return functools.partial(self._traces.end, trace)
 
     def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flat:

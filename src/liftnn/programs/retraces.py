@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import warnings
+import weakref
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
@@ -50,12 +51,14 @@ class Traces:
       most: How many there may be; None for any number.
     """
 
-    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count")
+    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count", "met")
 
     def __init__(self, name: str, most: int | None):
         self._name = name
         self._most = most
         self.count = 0
+        self.met: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The programs that were traced, or found traced by another who wraps the same function."""
         self._lock = threading.Lock()
         self._explained = 0
         self._recent: collections.deque[Trace] = collections.deque(maxlen=_REMEMBERED)
