@@ -70,9 +70,10 @@ class Jitted(Bindable[P, R]):
         self._made_of = (
             f, static, donate, shardings, options, donate_written, max_traces, transform, wrap, of_arrays, n_positional,
         )  # fmt: skip
-        given = (static, donate, shardings, *(options or {}).items(), donate_written, max_traces)
+        given = (static, donate, shardings, *(options or {}).items(), donate_written)
         make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
-        how = make() if wrap is not None else keep_with(f, (users_line(), *given), make)
+        shared = wrap is None and max_traces is None  # who limits his traces counts them all
+        how = keep_with(f, (users_line(), *given), make) if shared else make()
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
         """How many of them had been traced for another one that wraps the same function."""
