@@ -247,6 +247,18 @@ def test_who_wraps_a_function_counts_the_traces_of_his_own():
     assert one.n_traces == other.n_traces == 1
 
 
+def test_a_limit_of_traces_counts_them_all():
+    f = counted(lambda x: x * 2)
+    for shape in (3, 4, 5):
+        liftnn.jit(f)(jnp.ones(shape))
+    limited = liftnn.jit(f, max_traces=2)
+    for shape in (3, 4, 3):
+        limited(jnp.ones(shape))
+    with pytest.raises(liftnn.RetraceError, match=r"max_traces is 2"):
+        limited(jnp.ones(5))
+    assert limited.n_traces == 2
+
+
 def double(x):
     return x * 2
 

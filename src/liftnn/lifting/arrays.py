@@ -54,6 +54,8 @@ class ArrayFunction(WeakFunction):
         """How often it has been called: if JAX keeps traces, how often it has been traced."""
         self.has_modules = False
         """Whether modules were seen to go through."""
+        self.is_shared = True
+        """Whether it stands for the function wherever that is wrapped, so that JAX keeps its traces."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function.
@@ -133,6 +135,7 @@ class ArrayCalls:
       apply: JAX's transform, of as many functions.
       *captures: Other functions in which modules may be found.
       kind: What stands for the functions.
+      is_shared: Whether others that transform the same functions share traces with it. The default is True.
     """
 
     def __init__(
@@ -142,10 +145,13 @@ class ArrayCalls:
         apply: Callable[..., Callable[..., Any]],
         *captures: Any,
         kind: type[ArrayFunction] = ArrayFunction,
+        is_shared: bool = True,
     ):
         self._functions = (*functions, *captures)
         self._apply = apply
-        self.inside = [stand_for(f, transform, kind) for f in functions]
+        self.inside = [stand_for(f, transform, kind) if is_shared else kind(f, transform) for f in functions]
+        for function in self.inside:
+            function.is_shared = is_shared
         """What stands for the functions."""
         self._transformed: Callable[..., Any] | None = None
         self._is_refused = False

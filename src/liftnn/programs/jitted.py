@@ -94,7 +94,9 @@ class Jitted(Bindable[P, R]):
         self._n_positional = n_positional
         self._array_calls: ArrayCalls | None = None
         if of_arrays is not None and not self._lifted.leading and is_fixed(self._lifted.stored):
-            self._array_calls = ArrayCalls((f,), transform, of_arrays, kind=TracedFunction)
+            self._array_calls = ArrayCalls(
+                (f,), transform, of_arrays, kind=TracedFunction, is_shared=max_traces is None
+            )
         calls = 0 if self._array_calls is None else self._array_calls.inside[0].n_calls
         self._is_wrapped_anew = how.is_traced or calls > 0
         self.plans = FastPaths()

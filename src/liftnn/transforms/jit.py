@@ -132,4 +132,6 @@ def _jit(static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f
         **options,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if not f.is_shared:
+        return jax.jit(f, **given)
     return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))
