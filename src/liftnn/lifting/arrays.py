@@ -5,10 +5,10 @@ its functions capture has a module in it, there is nothing to add: JAX's transfo
 itself. So what JAX takes, refuses, says, keeps and compiles is the same.
 
 Two things are known only when a function has run: that it returned a module, or something else that JAX cannot take,
-and that it used a module that no search had found. Then the call is made again, in the way of modules; a function whose
-code names classes of modules is called in that way at once, since it is likely to make some. So it is where
-JAX refuses a call before the function has run: either the call has a form that only liftnn knows, or liftnn says by
-path what is wrong.
+and that it used a module that no search had found. Then the call is made again, in the way of modules. A call that JAX
+refuses before the function has run is made in that way too: either it has a form that only liftnn knows, or liftnn says
+by path what is wrong. A function whose code names classes of modules is called in that way at once, since it is likely
+to make some.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ class ArrayCalls:
         self._functions = (*functions, *captures)
         self._apply = apply
         self.inside = [stand_for(f, transform, kind) if is_shared else kind(f, transform) for f in functions]
+        """What stands for the functions."""
         for function in self.inside:
             function.is_shared = is_shared
-        """What stands for the functions."""
         self._transformed: Callable[..., Any] | None = None
         self._is_refused = False
         self._guards: Guards | None = None

@@ -125,6 +125,7 @@ class Jitted(Bindable[P, R]):
             out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs))
             if out is not HAS_MODULES:
                 return out
+            args = args[len(self._leading) :]
             call, result = self.run(args, kwargs, lambda call: call.bound(call.values, call.arrays))
             return self._lifted._close(call, result)
         out = self.plans.call(args, kwargs)
@@ -156,7 +157,7 @@ class Jitted(Bindable[P, R]):
         """Acts on a call in the general way.
 
         Args:
-          args: The positional arguments, those of a bound method included.
+          args: The positional arguments.
           kwargs: The keyword arguments.
           act: Called with the call, flattened.
 
@@ -164,7 +165,7 @@ class Jitted(Bindable[P, R]):
           The call, and what was made of it.
         """
         with counting(self._traces):
-            call, out = self._lifted._run(args[len(self._leading) :], kwargs, act)
+            call, out = self._lifted._run(args, kwargs, act)
         self._note(call.bound)
         return call, out
 
@@ -199,7 +200,9 @@ class Jitted(Bindable[P, R]):
         if out is not HAS_MODULES:
             return out
         since = changes.count
-        call, returned = self.run(args, kwargs, lambda call: call.bound.run(call.values, call.arrays))
+        call, returned = self.run(
+            args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.values, call.arrays)
+        )
         path = None
         if not (kwargs and self._n_positional):
             path = self.plans.add(call, args, kwargs, since, self._lifted.stored)
@@ -226,8 +229,7 @@ class Jitted(Bindable[P, R]):
         traced = self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs))
         if traced is not HAS_MODULES:
             return traced
-        given = (*self._leading, *args)
-        call, traced = self.run(given, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
+        call, traced = self.run(args, kwargs, lambda call: call.bound.trace(call.values, call.arrays))
         return Traced(self, call, traced)
 
     @boundary
@@ -264,9 +266,8 @@ class Jitted(Bindable[P, R]):
         out = self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs))
         if out is not HAS_MODULES:
             return out
-        given = (*self._leading, *args)
         call, result = self.run(
-            given, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
+            args, kwargs, lambda call: jax.eval_shape(call.bound, call.values, call.arrays)
         )
         return self.output_of(call, result)
 

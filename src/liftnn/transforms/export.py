@@ -68,13 +68,12 @@ def export(
         def act(call: Call) -> Exported:
             return _export(jitted, call, platforms, disabled_checks)
 
-        given = (*jitted._leading, *args)
-        call, exported = jitted.run(given, kwargs, act)
+        call, exported = jitted.run(args, kwargs, act)
         again = jitted._lifted._open(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
-            _, exported = jitted.run(given, kwargs, act)
+            _, exported = jitted.run(args, kwargs, act)
         return exported
 
     return make
