@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from liftnn.derivatives.directions import flatten_up_to
+from liftnn.derivatives.directions import Like, flatten_up_to, zero
 
 
 class ArrayMap:
@@ -16,10 +14,10 @@ class ArrayMap:
 
     Args:
       function: JAX's function, a pytree.
-      like: What its arguments look like.
+      like: What its arguments look like; see `describe`.
     """
 
-    def __init__(self, function: Any, like: Types):
+    def __init__(self, function: Any, like: Like):
         self._function = function
         self._like = like
 
@@ -36,24 +34,6 @@ class ArrayMap:
         return repr(self._function)
 
 
-class Types(NamedTuple):
-    """The types of the arrays in some trees, which are never rebuilt with them: a class may check its leaves.
-
-    Args:
-      leaves: The types.
-      treedef: The structure of the trees.
-    """
-
-    leaves: tuple[Any, ...]
-    treedef: Any
-
-    @classmethod
-    def of(cls, trees: tuple[Any, ...]) -> Types:
-        """Those of some trees."""
-        leaves, treedef = jax.tree.flatten(trees)
-        return cls(tuple(map(jax.typeof, leaves)), treedef)
-
-
 jax.tree_util.register_pytree_node(
     ArrayMap,
     lambda x: ((x._function,), x._like),
@@ -61,23 +41,24 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def with_zeros(given: tuple[Any, ...], like: Types) -> tuple[Any, ...]:
+def with_zeros(given: tuple[Any, ...], like: Like) -> tuple[Any, ...]:
     """Trees of tangents with zeros in place of None.
 
     Args:
       given: The trees.
-      like: What they are tangent to.
+      like: What they look like.
 
     Returns:
       The trees.
     """
-    parts = flatten_up_to(like.treedef, given)
-    if parts is None or all(x is not None for x in parts):
+    if len(given) != len(like):
         return given
-    pairs = zip(parts, like.leaves, strict=True)
-    return like.treedef.unflatten([_zero_like(t) if x is None else x for x, t in pairs])
+    return tuple([_fill(x, treedef, leaves) for x, (treedef, leaves) in zip(given, like, strict=True)])
 
 
-def _zero_like(x: Any) -> Any:
-    """What is tangent to an array of a type, zero."""
-    return np.zeros(x.shape, x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jax.dtypes.float0)
+def _fill(tree: Any, treedef: Any, like: tuple[Any, ...]) -> Any:
+    """A tree with zeros in place of None; one that does not fit as it is, so that JAX says what is wrong."""
+    parts = flatten_up_to(treedef, tree)
+    if parts is None or all(x is not None for x in parts):
+        return tree
+    return treedef.unflatten([zero(w) if x is None else x for x, w in zip(parts, like, strict=True)])

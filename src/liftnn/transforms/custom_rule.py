@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn.derivatives.array_maps import Types, with_zeros
+from liftnn.derivatives.array_maps import with_zeros
 from liftnn.derivatives.directions import Like, describe
 from liftnn.derivatives.outputs import Outputs
 from liftnn.derivatives.picked import Picked
@@ -173,7 +173,7 @@ class TangentRule(LateRule):
         """The pair, with zeros in place of None."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
-        (tangent,) = with_zeros((out[1],), Types.of((out[0],)))
+        (tangent,) = with_zeros((out[1],), describe((out[0],)))
         return super().check(out[0]), tangent
 
 

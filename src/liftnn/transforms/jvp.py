@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import jax
 
 from liftnn import errors
-from liftnn.derivatives.array_maps import ArrayMap, Types
+from liftnn.derivatives.array_maps import ArrayMap
 from liftnn.derivatives.directions import Like, describe, fill, read
 from liftnn.derivatives.outputs import Differentiable, check_pair, differentiate, options_error
 from liftnn.derivatives.picked import Picked
@@ -199,7 +199,7 @@ def linearize(
 
     def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
         out, push, *aux = jax.linearize(f, *primals, has_aux=has_aux, **options)
-        return (out, ArrayMap(push, Types.of(primals)), *aux)
+        return (out, ArrayMap(push, describe(primals)), *aux)
 
     if argnums is None:
         out = call_of_arrays("linearize", (f,), of_arrays, *primals)

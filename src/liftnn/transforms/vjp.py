@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 import jax
 
-from liftnn.derivatives.array_maps import ArrayMap, Types
+from liftnn.derivatives.array_maps import ArrayMap
 from liftnn.derivatives.directions import Like, describe, fill, read
 from liftnn.derivatives.outputs import Differentiable, differentiate, options_error
 from liftnn.derivatives.picked import Picked
@@ -91,7 +91,7 @@ def vjp(
 
     def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
         out, pull, *aux = jax.vjp(f, *primals, has_aux=has_aux, **options)
-        return (out, ArrayMap(pull, Types.of((out,))), *aux)
+        return (out, ArrayMap(pull, describe((out,))), *aux)
 
     if argnums is None:
         out = call_of_arrays("vjp", (f,), of_arrays, *primals)
