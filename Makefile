@@ -27,9 +27,9 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" $(ARGS)
 
 slow: $(VENV)/.test
-	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/lifting/test_closures.py \
+	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/captures/test_closures.py \
 	  tests/lifting/test_conformance.py $(ARGS)
-	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/programs/test_state_machine.py $(ARGS)
+	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/compilation/test_state_machine.py $(ARGS)
 	LIFTNN_PROGRAMS=20000 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)
 
 check: $(VENV)/.dev

@@ -9,7 +9,7 @@ from typing import Any
 import steps
 from measure import Row, Run, Times, take_turns
 
-from liftnn.graph.walk import Walk
+from liftnn._src.graph.walk import Walk
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import hypothesis
 import jax
 import pytest
 
-from liftnn.variables import frames
+from liftnn._src.variables import frames
 
 hypothesis.settings.register_profile(
     "quick",

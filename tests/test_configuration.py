@@ -11,7 +11,7 @@ import pytest
 
 import liftnn
 from tests.same import has_tracer
-from tests.transforms.modules import Holder
+from tests.user_modules import Holder
 
 CONTEXTS = {
     "x64": lambda: jax.enable_x64(True),

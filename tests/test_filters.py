@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import liftnn
-from liftnn import errors, filters
+from liftnn import errors
+from liftnn._src import filters
 from tests.raising import raises
 
 PARAM = liftnn.Param(jnp.ones(2), tag="lora")

@@ -14,17 +14,19 @@ ROOT = pathlib.Path(__file__).parent.parent / "src" / "liftnn"
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
 
 LAYERS = (
-    ("errors.py", "trees.py", "tracebacks.py"),
-    ("filters.py",),
-    ("variables/",),
-    ("graph/",),
-    ("modules/",),
-    ("lifting/",),
-    ("axes/", "derivatives/"),
-    ("loops/", "programs/"),
-    ("transforms/",),
-    ("rngs.py", "optim.py", "metrics.py", "nn/", "checkpoint.py", "summary.py", "sharding.py"),
-    ("testing.py",),
+    ("errors.py", "_src/__init__.py"),
+    ("_src/trees.py", "_src/tracebacks.py", "_src/printing.py", "_src/type_variables.py"),
+    ("_src/filters.py", "_src/static_values/"),
+    ("_src/variables/",),
+    ("_src/graph/",),
+    ("_src/modules/",),
+    ("_src/captures/",),
+    ("_src/lifting/",),
+    ("_src/prefixes/",),
+    ("_src/compilation/", "_src/autodiff/"),
+    ("_src/mapping/",),
+    ("_src/control_flow/",),
+    ("_src/rngs.py", "_src/optim.py", "_src/metrics.py", "_src/sharding.py", "_src/nn/"),
     ("__init__.py",),
 )
 
@@ -71,7 +73,7 @@ def test_imports_point_down_the_layers(file: str) -> None:
     assert [x for x in imports_of(file) if layer_of(x) > layer_of(file)] == []
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f != "__init__.py"])
+@pytest.mark.parametrize("file", [f for f in FILES if f not in ("__init__.py", "_src/__init__.py")])
 def test_nobody_imports_the_package_itself(file: str) -> None:
     assert "__init__.py" not in imports_of(file)
 
@@ -99,7 +101,7 @@ def test_imports_are_absolute_and_at_the_top(file: str) -> None:
     assert [ast.unparse(n) for n in imports if isinstance(n, ast.ImportFrom) and n.level] == []
 
 
-LOADED_WHEN_USED = {"transforms/checkify.py": "jax.experimental"}  # the only home that JAX gives it
+LOADED_WHEN_USED = {"_src/compilation/checkify.py": "jax.experimental"}  # the only home that JAX gives it
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -112,7 +114,7 @@ def test_only_public_jax_is_used(file: str) -> None:
 def test_nothing_experimental_is_loaded_by_the_import() -> None:
     code = "import sys, jax; before = {*sys.modules}; import liftnn; print([*{*sys.modules} - before])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "liftnn.transforms.checkify" in loaded
+    assert "liftnn._src.compilation.checkify" in loaded
     assert "jax.experimental.checkify" not in loaded
 
 

@@ -11,8 +11,9 @@ from collections import Counter
 import pytest
 
 import liftnn
-from liftnn import errors, filters
-from liftnn.variables import variable_types
+from liftnn import errors
+from liftnn._src import filters
+from liftnn._src.variables import variable_types
 
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = {

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import liftnn
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 
 def twice(x):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import liftnn
-from liftnn.programs import compilation
-from liftnn.variables import frames
+from liftnn._src.compilation import compilation
+from liftnn._src.variables import frames
 from tests.same import assert_same, has_tracer
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 N = 8
 

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import pytest
 
 import liftnn
-from liftnn.tracebacks import UnfilteredTraceback
+from liftnn._src.tracebacks import UnfilteredTraceback
 from tests.effects import Model
 from tests.raising import JAX, OURS, caught, entries, has
 from tests.transform_table import TRANSFORMS
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 X = jnp.linspace(-1.0, 1.0, 3)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import liftnn
-from liftnn import trees
+from liftnn._src import trees
 from tests.strategies import Node, Point
 
 

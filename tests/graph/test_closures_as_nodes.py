@@ -23,7 +23,7 @@ from tests.closure_models import (
 )
 
 import liftnn
-from liftnn.graph.graphdef import walk_tree
+from liftnn._src.graph.graphdef import walk_tree
 
 TRANSFORMS = {
     "jit": lambda f: liftnn.jit(f),
@@ -52,13 +52,13 @@ TRANSFORMS = {
 
 def compare(build, effect, transform):
     model, plain = build(), build()
-    functions = [x for x in walk_tree(model)[1].objects if isinstance(x, types.FunctionType | types.CellType)]
+    functions = [x for x in walk_tree(model).objects if isinstance(x, types.FunctionType | types.CellType)]
     call = TRANSFORMS[transform](lambda m, x: run(m, x, effect))
     for x in (1.0, 2.0, 3.0):
         close(call(model, x), run(plain, x, effect))
         close(read(model), read(plain))
     if effect in EFFECTS:
-        after = [x for x in walk_tree(model)[1].objects if isinstance(x, types.FunctionType | types.CellType)]
+        after = [x for x in walk_tree(model).objects if isinstance(x, types.FunctionType | types.CellType)]
         assert {id(x) for x in after} == {id(x) for x in functions}
 
 

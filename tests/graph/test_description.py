@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from tests.strategies import Node
 
 import liftnn
-from liftnn.graph.description import (
-    ARRAY,
+from liftnn._src.graph.description import (
     KEEP,
     Description,
     find_all_paths,
@@ -17,9 +16,10 @@ from liftnn.graph.description import (
     keep_leaves,
     static_of,
 )
-from liftnn.graph.graphdef import walk_tree
-from liftnn.graph.kinds import MODULE, TUPLE
-from liftnn.variables.static import Static
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import MODULE, TUPLE
+from liftnn._src.graph.slots import ARRAY, ROOT
+from liftnn._src.static_values.static import Static
 
 
 def make_model():
@@ -30,10 +30,10 @@ def make_model():
 
 
 def test_nodes_are_numbered_as_they_are_met():
-    description, walk, _ = walk_tree(make_model())
+    description, objects, _ = walk_tree(make_model())
     assert [spec.type for spec in description.specs] == [Node, Node, liftnn.Param, tuple]
     assert [spec.kind for spec in description.specs][::3] == [MODULE, TUPLE]
-    assert walk.objects[1] is walk.objects[0].me
+    assert objects[1] is objects[0].me
 
 
 def test_edges_are_numbers_arrays_and_statics():
@@ -49,11 +49,16 @@ def test_the_value_of_a_static_edge_is_what_was_there():
     assert [str(static_of(edge)) for edge in edges[2:4]] == ["1", "-0.0"]
 
 
-def test_leaves_are_the_variables_and_bare_arrays_in_order_at_their_first_paths():
-    leaves = walk_tree(make_model())[0].leaves
-    assert [tuple(leaf) for leaf in leaves] == [
-        (("sub", "w"), 2, -1), (("sub", "x"), 1, 0), (("t", 1), 3, 0), (("t", 2), 3, 1),
-    ]  # fmt: skip
+def test_leaves_are_in_attribute_order_at_their_first_paths():
+    description = walk_tree(make_model())[0]
+    leaves = {("sub", "w"): (2, None), ("sub", "x"): (1, "x"), ("t", 1): (3, 1), ("t", 2): (3, 2)}
+    assert list(description.leaves.items()) == list(leaves.items())
+    assert description.slots == ((2, None), (1, "x"), (3, 1), (3, 2))
+
+
+def test_the_leaves_of_a_tree_come_after_the_values_and_before_those_of_nodes():
+    description = walk_tree([jnp.ones(1), Node(w=liftnn.Param(1.0), x=jnp.ones(1)), 2.0])[0]
+    assert description.slots == ((1, None), (ROOT, 0), (0, "x"))
 
 
 def test_all_paths_of_a_node_are_found_without_going_into_it_twice():
@@ -74,11 +79,11 @@ def test_root_paths_are_those_of_the_tree():
 def test_holders_of_a_frozen_node_that_is_built_anew_are_found_up_to_what_can_change():
     shared = (jnp.ones(1),)
     model = Node(a=((shared, 1), Node()), b=Node(c=[shared]), d=Node())
-    description, walk, _ = walk_tree(model)
-    number = walk.numbers[id(shared)]
-    holders = find_holders(description.specs, {number})
-    assert {id(walk.objects[i]) for i in holders} == {id(x) for x in (model.a[0], model.a, model, model.b.c)}
-    assert find_holders(description.specs, {walk.numbers[id(model.d)]}) == set()
+    description, objects, _ = walk_tree(model)
+    numbers = {id(x): number for number, x in enumerate(objects)}
+    holders = find_holders(description.specs, {numbers[id(shared)]})
+    assert {id(objects[i]) for i in holders} == {id(x) for x in (model.a[0], model.a, model, model.b.c)}
+    assert find_holders(description.specs, {numbers[id(model.d)]}) == set()
 
 
 def test_the_leaves_of_a_node_are_kept_and_its_references_are_not():

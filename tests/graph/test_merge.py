@@ -17,11 +17,11 @@ from tests.alike import find_difference
 from tests.strategies import Frozen, Node, Record, build, mutate, mutated, recipes
 
 import liftnn
-from liftnn.graph import merge
-from liftnn.graph.graphdef import walk_tree
-from liftnn.graph.kinds import KINDS
-from liftnn.graph.merge import merge_all, own_value, set_frozen_arrays
-from liftnn.variables import frames
+from liftnn._src.graph import merge
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import KINDS
+from liftnn._src.graph.merge import merge_all, own_value, set_frozen_arrays
+from liftnn._src.variables import frames
 
 
 @jax.tree_util.register_pytree_node_class
@@ -64,9 +64,9 @@ def test_a_result_that_cannot_be_built_changes_nothing():
 
 def test_new_objects_belong_to_the_owner_that_is_given():
     model = make_model()
-    graphdef, _, arrays = walk_tree(model)
+    walked = walk_tree(model)
     with frames.open_frame("jit") as frame:
-        new, merged = merge_all(graphdef, [model.w.value], arrays, frame)
+        new, merged = merge_all(walked.graphdef, [model.w.value, *walked.by_slot.values()], frame)
         new.n = 2
         new.w.value = jnp.zeros(2)
     assert merged.objects[0] is new
@@ -94,9 +94,9 @@ def test_arrays_in_frozen_nodes_are_set_by_building_them_anew():
     shared = (jnp.ones(1), "kept")
     model = Node(a=Frozen(shared, [shared]), b=shared, keep=[1])
     items, keep = model.a.b, model.keep
-    graphdef, walk, _ = walk_tree(model)
-    number = walk.numbers[id(shared)]
-    set_frozen_arrays(graphdef, walk.objects, {number: {0: jnp.zeros(1)}}, frames.PLAIN)
+    graphdef, objects, _ = walk_tree(model)
+    number = next(n for n, x in enumerate(objects) if x is shared)
+    set_frozen_arrays(graphdef, objects, {number: {0: jnp.zeros(1)}}, frames.PLAIN)
     assert (model.b[0].tolist(), model.b[1]) == ([0], "kept")
     assert model.a.a is model.b
     assert model.a.b is items
@@ -187,8 +187,8 @@ def call_and_interrupt(model, points, after=False):
             raise Stop
 
     def finish_merge(plan, pure):
-        def call(values, arrays):
-            result = pure(values, arrays)
+        def call(leaves):
+            result = pure(leaves)
             watch.enter_context(arriving(arrive, after))
             return result
 
@@ -226,8 +226,8 @@ def test_a_commit_that_cannot_be_finished_is_undone():
                 raise Stop
 
         def bind(plan, pure, arrive=arrive):
-            def call(values, arrays):
-                result = pure(values, arrays)
+            def call(leaves):
+                result = pure(leaves)
                 watch.enter_context(arriving(arrive))
                 return result
 
@@ -251,8 +251,8 @@ def commit_with(finish, change, model):
     """What a call does to a model, with `finish` called at the end of the commit."""
 
     def bind(plan, pure):
-        def call(values, arrays):
-            taken.append(pure(values, arrays))
+        def call(leaves):
+            taken.append(pure(leaves))
             raise Stop
 
         return call
@@ -260,12 +260,8 @@ def commit_with(finish, change, model):
     taken = []
     with pytest.raises(Stop):
         liftnn.lift(change, bind=bind)(model)
-    _, walk, _ = walk_tree(((model,), {}))
-    variables = [n for n, x in enumerate(walk.objects) if isinstance(x, liftnn.Variable)]
-    updates = {n: x for n, x in zip(variables, taken[0].updates, strict=True) if x is not None}
-    return merge.commit(
-        taken[0].change, list(walk.objects), updates, taken[0].new, taken[0].arrays, frames.PLAIN, finish
-    )
+    objects = walk_tree(((model,), {})).objects
+    return merge.commit(taken[0].change, list(objects), taken[0].leaves, frames.PLAIN, finish)
 
 
 def test_what_finish_gives_is_the_result():

@@ -14,18 +14,19 @@ from tests.strategies import Frozen, Node, graphs, mutations
 
 import liftnn
 from liftnn import errors
-from liftnn.graph.graphdef import walk_tree
-from liftnn.graph.merge import merge_all
-from liftnn.graph.rewalk import Rewalk
-from liftnn.variables import frames
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.merge import merge_all
+from liftnn._src.graph.rewalk import Rewalk
+from liftnn._src.variables import frames
 
 
 def merged_copy(model):
     """A copy as the start of a call makes it, and what was merged."""
-    graphdef, walk, _ = walk_tree(model)
-    values = [x.raw_value for x in walk.objects if isinstance(x, liftnn.Variable)]
-    arrays = [a for found in walk.arrays for a in found]
-    return merge_all(graphdef, values, arrays, frames.PLAIN)
+    walked = walk_tree(model)
+    leaves = [
+        x.raw_value if isinstance(x, liftnn.Variable) else x for x in map(walked.leaf, walked.graphdef.slots)
+    ]
+    return merge_all(walked.graphdef, leaves, frames.PLAIN)
 
 
 def walked_again(merged, returned=None):

@@ -13,7 +13,7 @@ import pytest
 from tests.raising import raises
 
 from liftnn import errors
-from liftnn.graph.value_sharing import check_unshared
+from liftnn._src.graph.value_sharing import check_unshared
 
 Point = collections.namedtuple("Point", "x y")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.strategies import Node, Point, Record, Sub
 
 import liftnn
-from liftnn.graph.views import describe_difference
+from liftnn._src.graph.views import describe_difference
 
 HOOKS = """\
         'get_value_hooks': (),

@@ -11,7 +11,7 @@ from tests.strategies import Node, Point
 
 import liftnn
 from liftnn import errors
-from liftnn.graph.walk import Walk
+from liftnn._src.graph.walk import Walk
 
 
 def chain(n, link):

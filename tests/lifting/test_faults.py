@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import liftnn
-from liftnn.graph.graphdef import walk_tree
+from liftnn._src.graph.graphdef import walk_tree
 from tests import effects
 from tests.effects import (
     EFFECTS,

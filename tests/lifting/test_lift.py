@@ -14,7 +14,7 @@ import liftnn
 from liftnn import errors
 from tests.raising import raises
 from tests.same import assert_same, has_tracer
-from tests.transforms.modules import Affine, Holder, Pair, step
+from tests.user_modules import Affine, Holder, Pair, step
 
 
 def remat(f):
@@ -25,13 +25,15 @@ def linearized(f):
     """Output and tangent map with respect to all values, as `jax.linearize`."""
 
     def bind(plan, pure):
-        def call(values, arrays):
-            def out_of(values):
-                result = pure(values, arrays)
-                return result.arrays, result
+        def call(leaves):
+            n = len(plan.variables)
 
-            arrays_out, tangent, result = jax.linearize(out_of, values, has_aux=True)
-            return result._replace(arrays=arrays_out, extra=tangent)
+            def out_of(values):
+                result = pure([*values, *leaves[n:]])
+                return result.output, result
+
+            out, tangent, result = jax.linearize(out_of, leaves[:n], has_aux=True)
+            return result._replace(leaves=[*out, *result.leaves[len(out) :]], extra=tangent)
 
         return call
 
@@ -42,8 +44,8 @@ def traced(f):
     """Output and jaxpr."""
 
     def bind(plan, pure):
-        def call(values, arrays):
-            return pure(values, arrays)._replace(extra=jax.make_jaxpr(pure)(values, arrays))
+        def call(leaves):
+            return pure(leaves)._replace(extra=jax.make_jaxpr(pure)(leaves))
 
         return call
 
@@ -54,11 +56,11 @@ def averaged(*functions):
     """The mean of the outputs of several functions; what each does to the modules starts from the same state."""
 
     def bind(plan, *pures):
-        def call(values, arrays):
-            first, *others = (pure(values, arrays) for pure in pures)
-            outputs = [r.arrays for r in (first, *others)]
+        def call(leaves):
+            first, *others = (pure(leaves) for pure in pures)
+            outputs = [r.output for r in (first, *others)]
             mean = [sum(xs) / len(xs) for xs in zip(*outputs, strict=True)]
-            return first._replace(arrays=mean)
+            return first._replace(leaves=[*mean, *first.leaves[len(mean) :]])
 
         return call
 
@@ -125,7 +127,7 @@ def test_bind_is_called_once_for_each_structure():
     assert len(plans) == 2
 
 
-def test_a_plan_tells_types_paths_and_places():
+def test_a_plan_tells_types_paths_and_slots():
     seen = []
 
     def bind(plan, pure):
@@ -135,22 +137,17 @@ def test_a_plan_tells_types_paths_and_places():
     module = Holder(layers=[Affine(), {"x": jnp.ones(2)}], stat=liftnn.BatchStat(jnp.zeros(1)))
     liftnn.lift(lambda m, x, *, k: x, bind=bind)(module, jnp.ones(3), k=2.0)
     (plan,) = seen
-    assert [t.__name__ for t in plan.types] == ["Param", "Param", "Variable", "BatchStat"]
-    assert [plan.path_of(n) for n in plan.variables] == [
-        "args[0].layers[0].w",
-        "args[0].layers[0].b",
-        "args[0].layers[0].calls",
-        "args[0].stat",
-    ]
-    assert [plan.array_name(i) for i in range(plan.n_arrays)] == [
-        "args[1]",
-        "kwargs['k']",
-        "args[0].layers[1].x",
-    ]
+    classes = [liftnn.Param, liftnn.Param, liftnn.Variable, liftnn.BatchStat]
+    assert plan.types == [*classes, *[jax.Array] * 3]
+    variables = ["args[0].layers[0].w", "args[0].layers[0].b", "args[0].layers[0].calls", "args[0].stat"]
+    assert [plan.path_of(n) for n in plan.variables] == variables
+    arrays = ["args[1]", "kwargs['k']", "args[0].layers[1].x"]
+    assert [plan.name(slot) for slot in plan.slots] == [*variables, *arrays]
+    assert plan.typed_name(plan.slots[3]) == "args[0].stat (a BatchStat)"
     positional, named = plan.arguments
     assert [a.name for a in positional] == ["args[0]", "args[1]"]
     assert list(named) == ["k"]
-    assert plan.arrays_of(positional[0].leaves) == [2]
+    assert plan.slots_of(positional[0].leaves) == [*plan.slots[:4], plan.slots[6]]
 
 
 def test_a_plan_holds_no_object_of_the_caller():
@@ -221,8 +218,8 @@ def binding(before=False, after=False):
         if before:
             raise KeyError("half way")
 
-        def call(values, arrays):
-            result = pure(values, arrays)
+        def call(leaves):
+            result = pure(leaves)
             if after:
                 raise KeyError("half way")
             return result

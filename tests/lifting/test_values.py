@@ -12,9 +12,9 @@ import pytest
 
 import liftnn
 from liftnn import errors
-from liftnn.lifting.values import decode, encode, has_encoded
+from liftnn._src.lifting.values import decode, encode, has_encoded
 from tests.raising import raises
-from tests.transforms.modules import Affine
+from tests.user_modules import Affine
 
 ARRAYS = {
     "array": lambda: jnp.ones(2),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder, Pair, step
+from tests.user_modules import Affine, Holder, Pair, step
 
 X = jnp.ones(3)
 DIFFERENTIATED = (

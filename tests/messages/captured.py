@@ -9,9 +9,9 @@ import numpy as np
 
 import liftnn
 from liftnn import errors
-from liftnn.tracebacks import boundary
+from liftnn._src.tracebacks import boundary
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 # --- passed and captured
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder, step
+from tests.user_modules import Affine, Holder, step
 
 PASS = "Pass the module as an argument. What is only read may be captured, or stored in a partial."
 NEW = "Export the function for the new structure."

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, step
+from tests.user_modules import Affine, step
 
 
 @message(errors.ArgumentTypeError, "static_argnums must be an int or several, not 'x'.", "Correct it.")

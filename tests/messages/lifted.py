@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder, step
+from tests.user_modules import Affine, Holder, step
 
 STATIC = (
     "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module."

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import Carry, errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 STEADY = (
     "Structure, shapes and dtypes must be the same after each step: change them before the loop or after it, and "

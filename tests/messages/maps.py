@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 LANES = jnp.arange(2.0)
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 import liftnn
 from liftnn import errors
-from liftnn.graph.value_sharing import check_unshared
-from liftnn.tracebacks import boundary
+from liftnn._src.graph.value_sharing import check_unshared
+from liftnn._src.tracebacks import boundary
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder, Pair
+from tests.user_modules import Affine, Holder, Pair
 
 FILTER = "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters."
 

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, PartitionSpec as P
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder, step
+from tests.user_modules import Affine, Holder, step
 
 MESH = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
 X = jnp.arange(4.0)

@@ -12,7 +12,7 @@ import optax
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.transforms.modules import Affine, Holder
+from tests.user_modules import Affine, Holder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ import types
 import weakref
 
 import pytest
-from tests.transforms.modules import Holder
+from tests.user_modules import Holder
 
 import liftnn
-from liftnn.modules import parts
+from liftnn._src.modules import parts
 
 
 class Leaf(liftnn.Module):

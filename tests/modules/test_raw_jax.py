@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
-from tests.transforms.modules import Affine
+from tests.user_modules import Affine
 
 import liftnn
 

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 import liftnn
-from liftnn.nn import activations
+from liftnn._src.nn import activations
 
 
 @pytest.mark.parametrize("name", activations.__all__)

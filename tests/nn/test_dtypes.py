@@ -7,7 +7,7 @@ import pytest
 from flax.nnx.nn import dtypes as flax_dtypes
 
 from liftnn import errors
-from liftnn.nn import dtypes
+from liftnn._src.nn import dtypes
 
 ARRAYS = [jnp.ones(2, d) for d in (jnp.float32, jnp.bfloat16, jnp.float16, jnp.int32, bool)] + [1, 2.0, None]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax.nnx.nn import initializers as flax_initializers
 
-from liftnn.nn import initializers
+from liftnn._src.nn import initializers
 
 
 @pytest.mark.parametrize("name", sorted(set(initializers.__all__) - {"zeros_init", "ones_init"}))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 import liftnn
-from liftnn.variables.array_attributes import ArrayAttributes
+from liftnn._src.variables.array_attributes import ArrayAttributes
 
 
 def test_every_attribute_of_an_array_is_declared():

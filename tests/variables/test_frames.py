@@ -16,7 +16,7 @@ from tests.strategies import Node
 
 import liftnn
 from liftnn import errors
-from liftnn.variables import frames
+from liftnn._src.variables import frames
 
 RAW = "which would lose the change or leak a tracer.\nUse the liftnn transform of the same name instead."
 
@@ -290,7 +290,7 @@ SCRIPT = """
 
     assert jax.jit(f)(1.0) == 2.0
     import liftnn
-    from liftnn.variables import frames
+    from liftnn._src.variables import frames
     assert frames.is_plain()
     v = liftnn.Param(1.0)
     v.value = 3.0

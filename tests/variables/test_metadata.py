@@ -18,7 +18,7 @@ from tests.strategies import Node
 
 import liftnn
 from liftnn import errors
-from liftnn.variables.metadata import EMPTY, HOOK_NAMES, Metadata
+from liftnn._src.variables.metadata import EMPTY, HOOK_NAMES, Metadata
 
 
 def double(variable, x):

@@ -10,7 +10,7 @@ from tests.raising import raises
 
 import liftnn
 from liftnn import errors
-from liftnn.variables.metadata import HOOK_NAMES
+from liftnn._src.variables.metadata import HOOK_NAMES
 
 
 def test_a_variable_has_slots_and_no_dict():

@@ -10,7 +10,7 @@ import pytest
 from tests.strategies import Node, Slotted
 
 import liftnn
-from liftnn.variables.watch import changes, start_watch
+from liftnn._src.variables.watch import changes, start_watch
 
 
 class OtherSlotted(Slotted):

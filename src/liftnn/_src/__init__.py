@@ -1,0 +1,1 @@
+"""The implementation of liftnn; what is public is imported by `liftnn` itself."""

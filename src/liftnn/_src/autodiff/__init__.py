@@ -1,0 +1,1 @@
+"""Derivatives: `grad`, `jvp`, `vjp` and the like, custom rules, and which leaves are differentiated."""

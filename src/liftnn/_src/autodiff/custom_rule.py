@@ -1,0 +1,304 @@
+"""What `custom_vjp` and `custom_jvp` share: arguments without derivatives; function and rule must do the same."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn._src.autodiff.array_maps import with_zeros
+from liftnn._src.autodiff.diff_leaves import DiffLeaves
+from liftnn._src.autodiff.late_rule import late_error, without_captures
+from liftnn._src.autodiff.outputs import Outputs
+from liftnn._src.autodiff.residuals import Residuals, keep, open_residuals
+from liftnn._src.autodiff.selection import DiffState, Selection
+from liftnn._src.autodiff.tangents import Like, describe
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.merge import Change
+from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, ArrayFunction, has_arrays_only
+from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.purify import PureFunction, purify
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.signature import Selected, select
+from liftnn._src.trees import is_array, list_paths
+from liftnn._src.type_variables import P, R
+from liftnn._src.variables import frames
+
+
+class CustomRule(Lifted[P, R]):
+    """A function with a rule of its own for its derivatives.
+
+    Args:
+      f: The user's function.
+      name: The transform, for messages.
+      nondiff_argnums: Positions of arguments without derivatives.
+      nondiff_argnames: Their names.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        name: str,
+        nondiff_argnums: int | Sequence[int],
+        nondiff_argnames: str | Iterable[str],
+    ):
+        super().__init__((f,), self._bind_call, Options(name))
+        nums = None if nondiff_argnums in ((), []) else nondiff_argnums
+        by_name = select(self._functions[0], None, nondiff_argnames or None, "nondiff")
+        by_number = select(self._functions[0], nums, None, "nondiff")
+        self._nondiff = Selected(
+            tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
+        )
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """All arguments by position, the leaves of those without derivatives marked as static that are no arrays."""
+        args = self._by_position(args, kwargs)
+        nondiff = self._nondiff.positions(len(args))
+        return tuple([_mark(x) if i in nondiff else x for i, x in enumerate(args)]), {}
+
+    def _by_position(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments by position, as in JAX."""
+        if self.stored is None:
+            try:
+                bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
+            except ValueError:  # a builtin has no signature
+                pass
+            else:
+                bound.apply_defaults()
+                args, kwargs = bound.args, {k: x for k, x in bound.kwargs.items() if k in kwargs}
+        if kwargs:
+            raise errors.ArgumentTypeError(
+                f"liftnn.{self._options.name} cannot pass {', '.join(map(repr, kwargs))} by position, which its rules "
+                "need.",
+                "Make it a positional argument of the function.",
+            )
+        return args
+
+    def _take_rules(
+        self, apply: Callable[..., Any], *rules: tuple[Callable[..., Any], type[LateRule]]
+    ) -> None:
+        """Takes the rules of calls without modules.
+
+        Args:
+          apply: JAX's transform, of function and rules.
+          *rules: Each with what stands for it.
+        """
+        self._bound.clear()
+        if self.leading or self.stored is not None:
+            return
+        late = [kind(rule, self._options.name) for rule, kind in rules]
+        self._array_calls = ArrayCalls(
+            self._functions,
+            self._options.name,
+            lambda f: apply(f, self._nondiff.nums, *late),
+            *[r for r, _ in rules],
+        )
+        for rule in late:
+            rule.calls = self._array_calls
+
+    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._array_calls is None:
+            return HAS_MODULES
+        given = self._by_position(args, kwargs)
+        with frames.offer(self._array_calls, ()):
+            return self._array_calls(given, {}, self._arguments(args, kwargs))
+
+    def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
+        """Applies the rule; a subclass says how."""
+        raise NotImplementedError
+
+    def purify_rule(self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]) -> PureFunction:
+        """A pure call of a rule, made of the user's function, which takes the call's arguments but not a partial's."""
+        stored = len(self.stored[0]) if self.stored is not None else 0
+        pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
+
+        def call(leaves: Sequence[Any]) -> Result:
+            if frames.is_offered(plan):  # inside the call that can be made again
+                return pure(leaves)
+            return without_captures(pure, leaves, "The rule", function)
+
+        return call
+
+
+class LateRule(ArrayFunction):
+    """Stands for a rule, which JAX may call after the call that it belongs to."""
+
+    calls: Any = None
+    """The calls that it belongs to."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the rule."""
+        try:
+            return super().__call__(*args)
+        except frames.Missing as missing:
+            if frames.is_offered(self.calls):  # inside the call that can be made again
+                raise
+            raise late_error(missing, "The rule", self.__wrapped__) from None
+
+
+class ForwardRule(LateRule):
+    """A rule that gives the output and residuals."""
+
+    def check(self, out: Any) -> Any:
+        """The pair; residuals that are not for JAX are taken apart."""
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            return out
+        residuals = out[1] if has_arrays_only(out[1]) else keep(((out[1],), {}))
+        return super().check(out[0]), residuals
+
+
+class BackwardRule(LateRule):
+    """A rule that gives cotangents."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the rule, with the residuals put together again."""
+        *nondiff, residuals, cotangent = args
+        if isinstance(residuals, Residuals):
+            residuals = open_residuals(residuals)
+        return super().__call__(*nondiff, residuals, cotangent)
+
+
+class TangentRule(LateRule):
+    """A rule that gives the output and its tangent."""
+
+    def check(self, out: Any) -> Any:
+        """The pair, with zeros in place of None."""
+        if not isinstance(out, (tuple, list)) or len(out) != 2:
+            return out
+        (tangent,) = with_zeros((out[1],), describe((out[0],)))
+        return super().check(out[0]), tangent
+
+
+def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[Any]:
+    """The leaves, the values of captured Variables such that to differentiate them raises: no rule has them.
+
+    Args:
+      plan: The arguments.
+      leaves: The dynamic leaves.
+      name: The transform, for messages.
+
+    Returns:
+      The leaves.
+    """
+    guarded = list(leaves)
+    for i, number in enumerate(plan.variables):
+        if number in plan.captured and not plan.is_argument(number):
+            guard = functools.partial(_refuse_derivatives, plan.path_of(number), name)
+            guarded[i] = jax.tree.map(guard, guarded[i])
+    return guarded
+
+
+def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
+    """The array itself, whose derivative raises."""
+    if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        return x
+
+    @jax.custom_jvp
+    def same(x: Any) -> Any:
+        return x
+
+    @same.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        raise errors.TraceContextError(
+            f"{path} is differentiated, and the function given to liftnn.{name} reached it through a closure, so its "
+            "rule gives no derivative for it.",
+            f"Pass the module as an argument of the function given to liftnn.{name}.",
+        )
+
+    return same(x)
+
+
+def _mark(argument: Any) -> Any:
+    """An argument without derivatives, its leaves marked as static that are neither objects nor arrays."""
+    leaves, treedef = jax.tree.flatten(argument, is_leaf=is_object)
+    kept = [is_object(x) or is_array(x) for x in leaves]
+    if all(kept):
+        return argument
+    return treedef.unflatten([x if k else StaticArgument(x) for x, k in zip(leaves, kept, strict=True)])
+
+
+class Signature:
+    """The arguments of one call of a function with a rule, and what function and rule do to them.
+
+    Args:
+      plan: The arguments.
+      nondiff: Positions of those without derivatives.
+      leaves: The dynamic leaves.
+      names: What messages call the function and the rule.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        nondiff: set[int],
+        leaves: Sequence[Any],
+        names: tuple[str, str],
+    ):
+        self.plan = plan
+        count = len(plan.arguments[0])
+        self.nondiff = [i for i in range(count) if i in nondiff]
+        self.diff = [i for i in range(count) if i not in nondiff]
+        selection = Selection(plan, [DiffState(i, ...) for i in self.diff], "none")
+        self.picked: DiffLeaves = selection.pick(leaves)
+        self.like: Like = describe(self.picked.take(leaves))
+        self.names = names
+        self._changes: dict[str, Change] = {}
+
+    def agreed(self, name: str, result: Result) -> Result:
+        """The result, if function and rule do the same to modules.
+
+        Args:
+          name: Which of the two it comes from.
+          result: The result.
+
+        Returns:
+          The result.
+
+        Raises:
+          StructureError: If the other one, which has run before, did something else; the message has the paths.
+        """
+        self._changes[name] = result.change
+        lines = self._differences() if len(self._changes) == 2 else []
+        if lines:
+            raise errors.StructureError(
+                f"{self.names[1]} and {self.names[0]} do not do the same:\n{list_paths(lines)}",
+                f"Let {self.names[1]} call the function, or do to the modules what it does.",
+            )
+        return result
+
+    def _differences(self) -> list[str]:
+        """In what function and rule differ, a line for each path."""
+        one, other = (self._changes[name] for name in self.names)
+        by_one = sorted({*one.written} ^ {*other.written})
+        lines = [f"{self.plan.path_of(n)}: written by {self.names[n in other.written]} only" for n in by_one]
+        if one.treedef != other.treedef:
+            return [*lines, "the output: has another structure"]
+        if one == other or lines:
+            return lines
+        changed = {n for n, _ in set(one.changed) ^ set(other.changed)}
+        lines = [f"{self.plan.path_of(n)}: changed in another way" for n in sorted(changed)]
+        return lines or ["the output: holds other objects"]
+
+
+def outputs_of(plan: Plan, result: Result, leaves: Sequence[Any]) -> tuple[Outputs, DiffLeaves, list[Any]]:
+    """The output of a call, and what of it has derivatives.
+
+    Args:
+      plan: The arguments.
+      result: The result, or the cotangents or tangents in its place.
+      leaves: The dynamic leaves that the call was given; None for those whose derivatives are not known.
+
+    Returns:
+      The output's plan, what is picked of it, and its dynamic leaves.
+    """
+    outputs = Outputs(plan, result.change)
+    contents = outputs.contents(result, plan.by_slot(leaves))
+    return outputs, outputs.pick(contents), contents

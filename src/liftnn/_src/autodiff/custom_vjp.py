@@ -1,0 +1,230 @@
+"""`custom_vjp`: a function whose vector-Jacobian product the user writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Concatenate, Protocol, overload
+
+import jax
+
+from liftnn import errors
+from liftnn._src.autodiff.custom_rule import (
+    BackwardRule,
+    CustomRule,
+    ForwardRule,
+    Signature,
+    outputs_of,
+    without_derivatives,
+)
+from liftnn._src.autodiff.late_rule import without_captures
+from liftnn._src.autodiff.outputs import in_words, options_error
+from liftnn._src.autodiff.perturbed import Perturbed
+from liftnn._src.autodiff.residuals import Residuals, keep
+from liftnn._src.autodiff.tangents import read
+from liftnn._src.lifting.configure import Given, configurable
+from liftnn._src.lifting.purify import PureFunction, purify
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import list_paths
+from liftnn._src.type_variables import P, R
+
+
+class GivesCustomVjp(Protocol[Given]):
+    """How `custom_vjp` looks to a type checker."""
+
+    @overload
+    def __call__(
+        self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs
+    ) -> CustomVjp[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, R]], CustomVjp[P, R]]: ...
+
+
+def _gives_custom_vjp(
+    transform: Callable[Concatenate[Callable[..., Any], Given], CustomVjp[..., Any]],
+) -> GivesCustomVjp[Given]:
+    return configurable(transform)
+
+
+@_gives_custom_vjp
+def custom_vjp(
+    f: Callable[..., Any],
+    /,
+    nondiff_argnums: int | Sequence[int] = (),
+    nondiff_argnames: str | Iterable[str] = (),
+) -> CustomVjp[..., Any]:
+    """A function whose vector-Jacobian product is given by `defvjp`, as `jax.custom_vjp`; arguments may be modules.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
+        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule. What
+        the function captures may not be differentiated.
+      nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
+        as it is. The default is none.
+      nondiff_argnames: Their names.
+
+    Returns:
+      The function, with `defvjp`.
+
+    Raises:
+      ArgumentError: If an option names an argument that the function does not have; when called, before `defvjp`.
+      ArgumentTypeError: When called, if an argument can only be passed by name.
+      TraceContextError: When called, if a Variable that the function captures is differentiated.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> @liftnn.custom_vjp
+      ... def clipped(model, x):
+      ...   return model(x)
+      >>> def forward(model, x):
+      ...   out, pull_back = liftnn.vjp(lambda model, x: model(x), model, x)
+      ...   return out, pull_back
+      >>> def backward(pull_back, cotangent):
+      ...   return pull_back(jnp.clip(cotangent, -1, 1))
+      >>> clipped.defvjp(forward, backward)
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.grad(lambda m, x: 100 * clipped(m, x).sum())(model, jnp.ones((1, 2)))["bias"].value.tolist()
+      [1.0, 1.0, 1.0]
+    """
+    return CustomVjp(f, "custom_vjp", nondiff_argnums, nondiff_argnames)
+
+
+@boundary
+class CustomVjp(CustomRule[P, R]):
+    """A function with a vector-Jacobian product of its own."""
+
+    _forward: Callable[..., Any] | None = None
+    _backward: Callable[..., Any]
+    _rule_options: dict[str, bool]
+    _further: dict[str, Any]
+
+    def defvjp(
+        self,
+        fwd: Callable[..., Any],
+        bwd: Callable[..., Any],
+        symbolic_zeros: bool = False,
+        optimize_remat: bool = False,
+        **options: Any,
+    ) -> None:
+        """Gives the function its rule.
+
+        Where the function is differentiated, `fwd` runs in its place, and must do to modules what the function does.
+        That comes out as usual, and counts as constant: what is to be differentiated must be returned.
+
+        Args:
+          fwd: Takes the arguments of the function; returns the pair of its output and residuals, which may be
+            anything: arrays, modules, States, trees of them.
+          bwd: Takes the arguments without derivatives, the residuals and the cotangent of the output, in which a
+            State stands for a module. Returns a tuple with the cotangent of each other argument: of a module a State
+            (or a module of the same structure, or nested dicts), None for zero. Variables that are left out have a
+            cotangent of zero; where one Variable has several, their sum counts. It cannot change modules. The
+            cotangent has no entry for what the function returned as it was given, which keeps its own.
+          symbolic_zeros: Whether cotangents that are known to be zero are `jax.custom_derivatives.SymbolicZero`, and
+            `fwd` is told what is differentiated: an array among its arguments is an object with `value` and
+            `perturbed`, and so is a Variable. The default is False.
+          optimize_remat: As in JAX. The default is False.
+          **options: Further options of JAX's `defvjp`, for calls without modules.
+        """
+        self._forward, self._backward = fwd, bwd
+        self._rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat}
+        self._further = options
+
+        def apply(f: Any, nums: Any, fwd: Any, bwd: Any) -> Any:
+            rule: Any = jax.custom_vjp(f, nondiff_argnums=nums)
+            rule.defvjp(fwd, bwd, symbolic_zeros, optimize_remat, **options)
+            return rule
+
+        self._take_rules(apply, (fwd, ForwardRule), (bwd, BackwardRule))
+
+    def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
+        if self._forward is None:
+            raise errors.ArgumentError(
+                "This custom_vjp function has no rule yet.", "Call its `defvjp` first."
+            )
+        if self._further:
+            raise options_error("custom_vjp.defvjp", self._further)
+        forward, backward, options = self._forward, self._backward, self._rule_options
+
+        def call(leaves: Sequence[Any]) -> Result:
+            nondiff = self._nondiff.positions(len(plan.arguments[0]))
+            signature = Signature(plan, nondiff, leaves, ("the function", "fwd"))
+
+            def primal(leaves: Sequence[Any]) -> Result:
+                return signature.agreed("the function", pure(leaves))
+
+            def fwd(leaves: Sequence[Any]) -> tuple[Result, Residuals]:
+                return _run_forward(self, signature, forward, leaves, options["symbolic_zeros"])
+
+            def bwd(residuals: Residuals, cotangents: Result) -> tuple[list[Any]]:
+                found = _run_backward(signature, backward, residuals, cotangents)
+                return (signature.picked.put(found, [None] * len(plan.slots)),)
+
+            with_rule = jax.custom_vjp(primal)
+            with_rule.defvjp(fwd, bwd, **options)
+            return with_rule(without_derivatives(plan, leaves, self._options.name))
+
+        return call
+
+
+def _run_forward(
+    rule: CustomVjp[..., Any],
+    signature: Signature,
+    forward: Callable[..., Any],
+    leaves: Sequence[Any],
+    symbolic_zeros: bool,
+) -> tuple[Result, Residuals]:
+    """The output and effects of the forward pass, and what it keeps for the backward pass."""
+    kept: list[Residuals] = []
+    perturbed: Perturbed | None = None
+    if symbolic_zeros:
+        perturbed = Perturbed(signature.plan, leaves)
+        leaves = jax.tree.map(lambda x: x.value, leaves)
+
+    def run(*args: Any) -> Any:
+        given = args if perturbed is None else perturbed.mark(args, signature.diff)
+        returned = forward(*given)
+        if perturbed is not None:
+            perturbed.unmark()
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+            raise errors.ArgumentTypeError(
+                f"fwd of custom_vjp must return a pair (output, residuals), not {in_words(returned)}.",
+                "Return a tuple of two; the residuals may be None.",
+            )
+        out, residuals = returned
+        tree = ((*(args[i] for i in signature.nondiff), residuals), {})
+        kept.append(keep(tree))
+        return out
+
+    result = rule.purify_rule(signature.plan, run, forward)(leaves)
+    return signature.agreed("fwd", result), kept[0]
+
+
+def _run_backward(
+    signature: Signature, backward: Callable[..., Any], residuals: Residuals, cotangents: Result
+) -> list[Any]:
+    """The cotangents of the arguments, by position."""
+    plan = signature.plan
+    _, picked, contents = outputs_of(plan, cotangents, [None] * len(plan.slots))
+
+    def run(*args: Any) -> Any:
+        returned = backward(*args, picked.trees(picked.take(contents))[0])
+        if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
+            raise errors.ArgumentTypeError(
+                f"bwd of custom_vjp must return a tuple of {len(signature.diff)} cotangents, not {in_words(returned)}.",
+                "Return one for each argument with derivatives; None stands for zero.",
+            )
+        return read(signature.picked, signature.like, "cotangent", returned, of_rule=True)
+
+    kept = Plan(residuals.graph)
+    pure = purify(run, kept, "custom_vjp")
+    result = without_captures(pure, residuals.leaves, "bwd of custom_vjp", backward)
+    changed = [kept.path_of(n) for n in sorted({*result.written})]
+    if changed:
+        raise errors.StructureError(
+            f"bwd of custom_vjp changed its arguments, and the change would be lost:\n{list_paths(changed)}",
+            "Change modules in the function and in fwd; bwd may change those that it makes.",
+        )
+    return result.change.treedef.unflatten(result.output)

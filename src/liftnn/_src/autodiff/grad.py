@@ -1,0 +1,183 @@
+"""`grad` and `value_and_grad`: gradients of arrays, and of the Variables of modules that a filter picks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.autodiff.gradient_types import gives_gradient, gives_value_and_gradient
+from liftnn._src.autodiff.outputs import check_pair
+from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection, parse_argnums
+from liftnn._src.filters import Filter
+from liftnn._src.graph.slots import ARRAY
+from liftnn._src.lifting.lift import Finish, Lifted, Options
+from liftnn._src.lifting.purify import PureFunction
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.variables.variable_types import Param
+
+
+@gives_gradient
+def grad(
+    f: Callable[..., Any],
+    /,
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    reduce_axes: Sequence[Any] = (),
+    *,
+    wrt: Filter = Param,
+) -> Lifted[..., Any]:
+    """The gradient of a scalar function, as `jax.grad`; the gradient of a module is a State.
+
+    What the function does to modules (new values of BatchStats, counts of an Rngs, attributes) is done to them once.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0. It returns a scalar of shape `()`,
+        or a pair of a scalar and anything else if `has_aux`.
+      argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
+        default is 0.
+      has_aux: Whether the function returns something else beside the scalar. The default is False.
+      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
+      allow_int: Whether integers may be differentiated, with gradients of dtype `float0`. The default is False.
+      reduce_axes: As in JAX, which takes none any more. The default is `()`.
+      wrt: Which Variables of a differentiated module. The default is `Param`.
+
+    Returns:
+      A function that returns the gradient, or the pair of gradient and auxiliary output. The gradient of a module
+      is a State of its matching Variables, types and metadata kept; a shared Variable stands once, at its first
+      path, with the sum. For several `argnums` it is a tuple.
+
+    Raises:
+      ArgumentError: When called, if an argument of `argnums` was not passed.
+      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
+        differentiated, or if the function does not return a scalar array.
+      FilterError: When called, if the filter matches nothing in a module.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.grad(lambda model, x: model(x).sum())(model, jnp.ones((1, 2)))["bias"].value.tolist()
+      [1.0, 1.0, 1.0]
+    """
+    finish: Finish = (lambda out, grads: (grads, out[1])) if has_aux else (lambda out, grads: grads)
+    return _differentiated(
+        f,
+        "grad",
+        finish,
+        argnums,
+        wrt,
+        has_aux,
+        holomorphic=holomorphic,
+        allow_int=allow_int,
+        reduce_axes=reduce_axes,
+    )
+
+
+@gives_value_and_gradient
+def value_and_grad(
+    f: Callable[..., Any],
+    /,
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    reduce_axes: Sequence[Any] = (),
+    *,
+    wrt: Filter = Param,
+) -> Lifted[..., Any]:
+    """The value and the gradient of a scalar function, as `jax.value_and_grad`; see `grad`.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0. It returns a scalar of shape `()`,
+        or a pair of a scalar and anything else if `has_aux`.
+      argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
+        default is 0.
+      has_aux: Whether the function returns something else beside the scalar. The default is False.
+      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
+      allow_int: Whether integers may be differentiated, with gradients of dtype `float0`. The default is False.
+      reduce_axes: As in JAX, which takes none any more. The default is `()`.
+      wrt: Which Variables of a differentiated module. The default is `Param`.
+
+    Returns:
+      A function that returns the pair of the function's output and the gradient.
+
+    Raises:
+      ArgumentError: When called, if an argument of `argnums` was not passed.
+      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
+        differentiated, or if the function does not return a scalar array.
+      FilterError: When called, if the filter matches nothing in a module.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> loss, grads = liftnn.value_and_grad(lambda model, x: model(x).sum())(model, jnp.zeros((1, 2)))
+      >>> float(loss), grads["bias"].value.tolist()
+      (0.0, [1.0, 1.0, 1.0])
+    """
+    return _differentiated(
+        f,
+        "value_and_grad",
+        lambda out, grads: (out, grads),
+        argnums,
+        wrt,
+        has_aux,
+        holomorphic=holomorphic,
+        allow_int=allow_int,
+        reduce_axes=reduce_axes,
+    )
+
+
+def _differentiated(
+    f: Callable[..., Any],
+    name: str,
+    finish: Finish,
+    argnums: ArgNums,
+    wrt: Filter,
+    has_aux: bool,
+    **options: Any,
+) -> Lifted[..., Any]:
+    """`grad` and `value_and_grad`, which differ in what they return only."""
+    chosen = parse_argnums(argnums, wrt)
+    single = isinstance(argnums, (int, DiffState))
+
+    def bind(plan: Plan, pure: PureFunction) -> PureFunction:
+        selection = Selection(plan, chosen)
+
+        def call(leaves: Sequence[Any]) -> Result:
+            picked = selection.pick(leaves, "allowed" if options["allow_int"] else "refused")
+
+            def loss(diff: list[Any]) -> tuple[Any, Result]:
+                result = pure(picked.put(diff, leaves))
+                return _scalar(result, has_aux), result
+
+            (_, result), grads = jax.value_and_grad(loss, has_aux=True, **options)(picked.take(leaves))
+            trees = picked.trees(grads)
+            return result._replace(extra=trees[0] if single else tuple(trees))
+
+        return call
+
+    of_arrays = None
+    if not any(isinstance(chosen_one, DiffState) for chosen_one in ([argnums] if single else argnums)):
+        transform = jax.grad if name == "grad" else jax.value_and_grad
+        of_arrays = functools.partial(transform, argnums=argnums, has_aux=has_aux, **options)
+    check = check_pair if has_aux else None
+    return Lifted((f,), bind, Options(name, finish, check=check, of_arrays=of_arrays))
+
+
+def _scalar(result: Result, has_aux: bool) -> Any:
+    """The value to differentiate: the output, or the first of the pair."""
+    treedef = result.change.treedef.children()[0] if has_aux else result.change.treedef
+    if treedef != _LEAF or result.change.edges[0] is not ARRAY:
+        raise errors.ArgumentTypeError(
+            "The function to differentiate must return a scalar array" + (" first." if has_aux else "."),
+            "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
+        )
+    return result.leaves[0]
+
+
+_LEAF = jax.tree.structure(0)

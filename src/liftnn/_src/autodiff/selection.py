@@ -1,0 +1,195 @@
+"""Which Variables and arrays are differentiated: `argnums`, `DiffState` and `wrt`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+
+from liftnn import errors
+from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
+from liftnn._src.filters import Filter, Predicate, to_predicate
+from liftnn._src.graph.slots import ROOT, Slot
+from liftnn._src.lifting.result import Argument, Plan
+from liftnn._src.trees import Path
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import make_variable
+from liftnn._src.variables.variable_types import Param
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffState:
+    """One differentiated argument with a filter of its own, inside `argnums`.
+
+    Args:
+      argnum: The position of the argument.
+      filter: Which of its Variables are differentiated.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> only_bias = liftnn.DiffState(0, liftnn.PathContains("bias"))
+      >>> list(liftnn.grad(lambda m, x: m(x).sum(), argnums=only_bias)(model, jnp.ones((1, 2))))
+      ['bias']
+    """
+
+    argnum: int
+    filter: Filter = Param
+
+
+ArgNums = int | DiffState | Sequence[int | DiffState]
+Matched = Literal["each", "one", "none"]
+"""Which modules must have a Variable that matches: each chosen one, one of all arguments, or none."""
+Integers = Literal["refused", "allowed", "left out"]
+
+
+def parse_argnums(argnums: ArgNums, wrt: Filter) -> list[DiffState]:
+    """The arguments that `argnums` chooses, each with its filter.
+
+    Args:
+      argnums: An int, a `DiffState`, or a sequence of them.
+      wrt: The filter of those that have none.
+
+    Returns:
+      One for each.
+
+    Raises:
+      ArgumentTypeError: If it is something else.
+    """
+    several: Any = (argnums,) if isinstance(argnums, (int, DiffState)) else argnums
+    if not isinstance(several, Sequence) or not all(isinstance(a, (int, DiffState)) for a in several):
+        raise errors.ArgumentTypeError(
+            f"argnums must be an int, a DiffState or a sequence of them, not {argnums!r}.", "Correct it."
+        )
+    return [a if isinstance(a, DiffState) else DiffState(a, wrt) for a in several]
+
+
+def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Selection:
+    """What `vjp` and its like differentiate.
+
+    Args:
+      plan: The arguments.
+      argnums: The differentiated ones, or None for all positional ones.
+      wrt: Which Variables of a module.
+
+    Returns:
+      The selection. If all arguments are in it, one may be a module in which nothing matches; but what is not the
+      default must match something in one of them.
+
+    Raises:
+      ArgumentError: If one of `argnums` was not passed.
+      ArgumentTypeError: If `argnums` is of another type.
+    """
+    if argnums is not None:
+        return Selection(plan, parse_argnums(argnums, wrt))
+    positional, _ = plan.arguments
+    chosen = [DiffState(i, wrt) for i in range(len(positional))]
+    return Selection(plan, chosen, "none" if wrt is Param else "one")
+
+
+class Selection:
+    """Which Variables and arrays are differentiated, before their values are known.
+
+    Args:
+      plan: The arguments.
+      chosen: The differentiated arguments with their filters.
+      matched: Which modules must have a Variable that matches. The default is each.
+
+    Raises:
+      ArgumentError: If one of the arguments was not passed.
+    """
+
+    def __init__(self, plan: Plan, chosen: Sequence[DiffState], matched: Matched = "each"):
+        self.plan = plan
+        self.matched = matched
+        positional, _ = plan.arguments
+        self.chosen: list[tuple[Argument, Predicate]] = []
+        for argnum, wrt in ((c.argnum, c.filter) for c in chosen):
+            if not -len(positional) <= argnum < len(positional):
+                raise errors.ArgumentError(
+                    f"argnums has {argnum}, but only {len(positional)} positional arguments were passed.",
+                    "Pass the differentiated arguments by position.",
+                )
+            self.chosen.append((positional[argnum], to_predicate(wrt)))
+
+    def pick(self, leaves: Sequence[Any], integers: Integers = "left out") -> DiffLeaves:
+        """Applies the filters to the values at hand.
+
+        Args:
+          leaves: The dynamic leaves.
+          integers: What happens to Variables of a dtype that has no gradients, and to arrays in modules. If they are
+            left out, arguments that are such arrays are not: as in JAX, they have gradients of dtype `float0`.
+
+        Returns:
+          What is differentiated.
+
+        Raises:
+          ArgumentTypeError: If something of integer or boolean dtype is to be, and that is refused.
+          FilterError: If a filter matches nothing in a module, and should.
+        """
+        picked = DiffLeaves(self.plan)
+        unmatched: list[errors.FilterError] = []
+        only_floats = integers == "left out"
+        by_slot = self.plan.by_slot(leaves)
+        for argument, predicate in self.chosen:
+            entries: list[Any] = []
+            for leaf in argument.leaves:
+                if type(self.plan.graph.edges[leaf]) is not int:
+                    entries.append(self._pick_array(leaf, picked))
+                    continue
+                below = self.plan.slots_below(leaf)
+                found = [
+                    p for p, s in below.items() if self._matches(predicate, p, s, by_slot[s], only_floats)
+                ]
+                entries.append(tuple([(path, picked.add(below[path])) for path in found]))
+                if not found and (self.matched == "each" or below):
+                    unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
+            picked.arguments.append((argument, tuple(entries)))
+        parts = any(entry for _, entries in picked.arguments for entry in entries if isinstance(entry, tuple))
+        if unmatched and (self.matched == "each" or (self.matched == "one" and not parts)):
+            raise unmatched[0]
+        if integers == "refused":
+            _check_dtypes(picked, leaves)
+        return picked
+
+    def _pick_array(self, leaf: int, picked: DiffLeaves) -> int | None:
+        """The position of an argument that is an array leaf; None for a static value, which has no gradient."""
+        if Slot(ROOT, leaf) in self.plan.index:
+            return picked.add(Slot(ROOT, leaf))
+        if self.matched == "each":
+            raise errors.ArgumentTypeError(
+                f"{self.plan.leaf_names[leaf]} is to be differentiated, but is no array.",
+                "Correct `argnums`.",
+            )
+        return None
+
+    def _matches(self, predicate: Predicate, path: Path, slot: Slot, value: Any, only_floats: bool) -> bool:
+        """Whether a dynamic leaf of a module matches."""
+        x = value
+        if self.plan.index[slot] < len(self.plan.variables):
+            cls = self.plan.graph.specs[slot.node].type
+            x = make_variable(cls, value, self.plan.metadata_of(slot.node), frames.owner_now())
+        leaves = jax.tree.leaves(value)
+        return bool(leaves) and predicate(path, x) and (not only_floats or any(map(is_inexact, leaves)))
+
+
+def _nothing_matches(name: str, predicate: Predicate, only_floats: bool) -> errors.FilterError:
+    what = "floating point Variable" if only_floats else "Variable"
+    return errors.FilterError(
+        f"Nothing to differentiate: no {what} of {name} matches {predicate!r}.",
+        "Correct `wrt`, or leave the argument out of `argnums`.",
+    )
+
+
+def _check_dtypes(picked: DiffLeaves, leaves: Sequence[Any]) -> None:
+    """Only floating point and complex numbers have gradients."""
+    for position, value in enumerate(picked.take(leaves)):
+        for leaf in jax.tree.leaves(value):
+            if not is_inexact(leaf):
+                raise errors.ArgumentTypeError(
+                    f"{picked.name_of(position)} is to be differentiated, but its dtype is {dtype_of(leaf)}.",
+                    "Leave it out with `wrt` or `argnums`, convert it to a floating point dtype, or pass "
+                    "allow_int=True.",
+                )

@@ -1,0 +1,272 @@
+"""Tangents and cotangents as the user gives them: trees with a State, a module or a dict in place of each module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from liftnn import errors
+from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
+from liftnn._src.graph.graphdef import state
+from liftnn._src.graph.kinds import VARIABLE, is_object
+from liftnn._src.graph.slots import ARRAY, Slot
+from liftnn._src.lifting.values import decode, encoded_parts
+from liftnn._src.static_values.static import Static
+from liftnn._src.trees import Path, format_path, is_argument_array, same_node, type_of
+from liftnn._src.variables.state import State, mismatch
+from liftnn._src.variables.variable import Variable
+
+Like = tuple[tuple[Any, tuple[Any, ...]], ...]
+"""For each position the tree of the value, and shape and dtype of the tangent of each leaf."""
+
+
+def describe(values: Sequence[Any]) -> Like:
+    """What the tangents of some values look like."""
+
+    def one(value: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(value)
+        dtypes = [dtype_of(x) if is_inexact(x) else jax.dtypes.float0 for x in leaves]
+        shapes = map(np.shape, leaves)
+        return treedef, tuple([jax.ShapeDtypeStruct(s, d) for s, d in zip(shapes, dtypes, strict=True)])
+
+    return tuple(map(one, values))
+
+
+def fill(found: Sequence[Any], like: Like) -> list[Any]:
+    """Tangents with zeros in place of None."""
+    return [
+        treedef.unflatten(map(zero, leaves)) if x is None else x
+        for x, (treedef, leaves) in zip(found, like, strict=True)
+    ]
+
+
+def zero(leaf: Any) -> Any:
+    """The zero of a shape and dtype; that of `float0` is a numpy array, as in JAX."""
+    return (np if leaf.dtype == jax.dtypes.float0 else jnp).zeros(leaf.shape, leaf.dtype)
+
+
+def read(picked: DiffLeaves, like: Like, what: str, trees: Sequence[Any], of_rule: bool = False) -> list[Any]:
+    """What the user gives for each position.
+
+    Args:
+      picked: What is differentiated.
+      like: What each position looks like.
+      what: `"tangent"` or `"cotangent"`. Two cotangents of one Variable are added; two tangents are an error.
+      trees: One for each argument; None, there or in place of a part of it, stands for zero.
+      of_rule: Whether a rule of the user's gives them, whose floating point dtypes JAX converts. The default is False.
+
+    Returns:
+      The values by position; None for what is not given.
+
+    Raises:
+      AliasingError: If there are two tangents for one Variable.
+      ArgumentError: If one has another shape or dtype than its value.
+      StructureError: If one belongs to nothing that is differentiated, or a tree has another structure.
+    """
+    return _Reader(picked, like, what, of_rule).read(trees)
+
+
+class _Reader:
+    """Reads tangents or cotangents, and says by path what is wrong with them."""
+
+    def __init__(self, picked: DiffLeaves, like: Like, what: str, of_rule: bool):
+        self.of_rule = of_rule
+        self.picked = picked
+        self.plan = picked.plan
+        self.like = like
+        self.what = what
+        self.found: list[Any] = [None] * len(like)
+
+    def read(self, trees: Sequence[Any]) -> list[Any]:
+        """See the function `read`."""
+        for (argument, leaves), tree in zip(self.picked.arguments, trees, strict=True):
+            given = flatten_up_to(argument.treedef, tree)
+            if given is None:
+                name = self.plan.path_name((0, self.plan.arguments[0].index(argument)))
+                raise errors.StructureError(
+                    f"The {self.what} of {name} has the structure {_structure(tree)}, not {_words(argument.treedef)}.",
+                    "Give it the structure of the value, with a State in place of each module; None stands for zero.",
+                )
+            for leaf, part, x in zip(argument.leaves, leaves, given, strict=True):
+                if isinstance(part, tuple):
+                    self._read_module(leaf, x)
+                elif part is not None:
+                    self._put(part, x.raw_value if isinstance(x, Variable) else x, self.plan.leaf_names[leaf])
+                elif not _is_nothing(x):
+                    self._refuse(leaf, [()])
+        return self.found
+
+    def _read_module(self, leaf: int, given: Any) -> None:
+        """Reads what is given for a module, or a Variable."""
+        edge = self.plan.graph.edges[leaf]
+        unknown: list[Path] = []
+        refused: list[Path] = []
+        for path, x in self._entries(given, edge):
+            slot = self._resolve(edge, path)
+            value = x.raw_value if isinstance(x, Variable) else x
+            if slot is None:
+                if value is not None or self._follow(edge, path) is None:
+                    unknown.append(path)
+            elif slot in self.picked.positions:
+                self._put(self.picked.positions[slot], value, format_path(path, self.plan.leaf_names[leaf]))
+            elif not _is_nothing(value) and (isinstance(given, Variable) or not is_object(given)):
+                refused.append(path)
+        if unknown:
+            raise mismatch(f"The {self.what} of {self.plan.leaf_names[leaf]} does not fit it", (), unknown)
+        if refused:
+            self._refuse(leaf, refused)
+
+    def _refuse(self, leaf: int, paths: list[Path]) -> None:
+        root = self.plan.leaf_names[leaf]
+        lines = "\n".join(f"  {format_path(p, root)}" for p in paths[:8])
+        raise errors.StructureError(
+            f"A {self.what} was given for what is not differentiated:\n{lines}",
+            "Leave it out. Only Variables of floating point dtype are differentiated, of those that `wrt` chooses.",
+        )
+
+    def _entries(self, given: Any, edge: Any) -> Iterator[tuple[Path, Any]]:
+        """Path and value of everything that is given for a module."""
+        if given is None:
+            return
+        if isinstance(given, Variable) or not (isinstance(given, Mapping) or is_object(given)):
+            yield (), given
+            return
+        if not isinstance(given, Mapping):
+            given = state(given)
+        if isinstance(given, State):
+            yield from given.flat().items()
+            return
+        stack: list[tuple[Path, Any]] = [((), given)]
+        while stack:
+            path, x = stack.pop()
+            if isinstance(x, Mapping) and self._resolve(edge, path) is None:
+                below = x.flat().items() if isinstance(x, State) else [((k,), y) for k, y in x.items()]
+                stack += [((*path, *p), y) for p, y in below][::-1]
+            else:
+                yield path, x
+
+    def _follow(self, edge: Any, path: Path) -> tuple[Any, Slot | None] | None:
+        """The edge at a path, by whichever way that leads, and its slot; None if there is none."""
+        slot = None
+        for key in path:
+            if type(edge) is not int or key not in self.plan.graph.specs[edge].keys:
+                return None
+            spec, slot = self.plan.graph.specs[edge], Slot(edge, key)
+            edge = spec.edges[spec.keys.index(key)]
+        return edge, slot
+
+    def _resolve(self, edge: Any, path: Path) -> Slot | None:
+        """The slot of the Variable or array leaf at a path; None if there is none."""
+        edge, slot = self._follow(edge, path) or (None, None)
+        if edge is ARRAY:
+            return slot
+        return Slot(edge) if type(edge) is int and self.plan.graph.specs[edge].kind is VARIABLE else None
+
+    def _put(self, position: int, value: Any, name: str) -> None:
+        """Notes what is given for a position."""
+        value = self._checked(position, value, name)
+        before = self.found[position]
+        if before is None or value is None:
+            self.found[position] = value if before is None else before
+        elif self.what == "cotangent":
+            self.found[position] = jax.tree.map(_add, before, value)
+        elif value is not before:
+            raise errors.AliasingError(
+                f"{name} has two tangents: it is the same Variable as {self.picked.name_of(position)}.",
+                "Give the tangent of a shared Variable once.",
+            )
+
+    def _checked(self, position: int, value: Any, name: str) -> Any:
+        """What is given for a position, with zeros where None stands; None if all is zero."""
+        treedef, like = self.like[position]
+        if value is None or isinstance(value, SymbolicZero):
+            return None
+        leaves = _arrays_up_to(treedef, value)
+        if leaves is None:
+            expected, _ = encoded_parts(treedef)
+            raise errors.StructureError(
+                f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(expected)}.",
+                "Give it the structure of the value; None stands for zero.",
+            )
+        leaves = [self._taken(x, wanted) for x, wanted in zip(leaves, like, strict=True)]
+        for x, wanted in zip(leaves, like, strict=True):
+            if x is not None and _type_of(x) != _type_of(wanted):
+                raise errors.ArgumentError(
+                    f"The {self.what} of {name} is {_type_of(x)}, but must be {_type_of(wanted)}.",
+                    f"A {self.what} has the shape and dtype of the value; that of integers has dtype float0.",
+                )
+        return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
+
+    def _taken(self, x: Any, wanted: Any) -> Any:
+        """What JAX takes in place of what is wanted: anything for integers, of a rule another floating point dtype."""
+        if isinstance(x, SymbolicZero) or x is None:
+            return None
+        if self.what != "cotangent" or not is_argument_array(x) or np.shape(x) != np.shape(wanted):
+            return x
+        if dtype_of(wanted) == jax.dtypes.float0:
+            return None
+        is_real = [jnp.issubdtype(dtype_of(y), jnp.floating) for y in (x, wanted)]
+        return jnp.asarray(x, dtype_of(wanted)) if self.of_rule and all(is_real) else x
+
+
+def _arrays_up_to(treedef: Any, value: Any) -> list[Any] | None:
+    """What is given for the arrays of a value, from its encoded structure; None if it does not fit the value."""
+    whole, statics = encoded_parts(treedef)
+    parts = flatten_up_to(whole, value)
+    if parts is None:
+        return None
+    pairs = list(zip(parts, statics, strict=True))
+    if any(x is not None and static is not None and Static(x) != static for x, static in pairs):
+        return None
+    return [x for x, static in pairs if static is None]
+
+
+def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
+    """The parts of a tree at the leaves of another, each None where the tree has None further up.
+
+    Args:
+      treedef: The other tree.
+      tree: The tree.
+
+    Returns:
+      One for each leaf; None if the trees do not fit.
+    """
+    if tree is None:
+        return [None] * treedef.num_leaves
+    if jax.tree_util.treedef_is_leaf(treedef) and treedef.num_leaves == 1:
+        return [tree]
+    children, own = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
+    if not same_node(own, treedef) or len(children) != len(treedef.children()):
+        return None
+    parts = [flatten_up_to(t, x) for t, x in zip(treedef.children(), children, strict=True)]
+    if any(p is None for p in parts):
+        return None
+    return [x for part in parts for x in part or ()]
+
+
+def _structure(tree: Any) -> str:
+    return _words(jax.tree.structure(tree, is_leaf=lambda x: isinstance(x, State) or is_object(x)))
+
+
+def _words(treedef: Any) -> str:
+    return str(treedef).removeprefix("PyTreeDef(")[:-1]
+
+
+def _type_of(x: Any) -> str:
+    """Dtype and shape of a leaf in words, or the class of something else."""
+    x = decode(x)
+    return type_of(x) if is_argument_array(x) else f"a {type(x).__name__}"
+
+
+def _is_nothing(x: Any) -> bool:
+    """Whether it is the tangent of something that has none: zero, or of dtype `float0`."""
+    return all(isinstance(y, SymbolicZero) or _type_of(y).startswith("float0") for y in jax.tree.leaves(x))
+
+
+def _add(a: Any, b: Any) -> Any:
+    return a if dtype_of(a) == jax.dtypes.float0 else a + b

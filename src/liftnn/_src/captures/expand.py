@@ -1,0 +1,359 @@
+"""What one object leads to, in the search for captured modules, without running code of the user's.
+
+For each kind of object a function lists its steps: what stands where, and the guard that notices another thing there.
+The table at the end says which kinds there are.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import contextvars
+import functools
+import gc
+import itertools
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from liftnn._src.captures.guards import (
+    ATTRIBUTE,
+    CALLED,
+    CELL,
+    CLASS,
+    CONTEXT,
+    ELEMENT,
+    ITEM,
+    SIZE,
+    SLOT,
+    Guard,
+    GuardKind,
+)
+from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
+from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
+from liftnn._src.graph.containers import base_of
+from liftnn._src.static_values.static import is_foreign
+from liftnn._src.trees import module_of
+
+_MOST_LOOKED = 100_000
+"""How many elements of one container are looked at."""
+_MOST_IN_ONE = 1_000
+"""How many of them that are no atoms are followed."""
+_MOST_GUARDED = 64
+"""How many elements of a container without modules are guarded; of a longer one only its size."""
+
+
+class Scope(NamedTuple):
+    """Where a search goes on.
+
+    Args:
+      names: Names of attributes in the code seen so far; those of a function are added.
+      names_in: Gives the globals and the attribute names in a piece of code.
+      is_closed: Whether what a Python module, by its name, refers to is not looked at.
+    """
+
+    names: set[str]
+    names_in: Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
+    is_closed: Callable[[str | None], bool]
+
+
+def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
+    """What an object leads to.
+
+    Args:
+      x: The object, neither an atom nor a module.
+      scope: Where the search goes on.
+      exact: Whether atoms that it holds are part of a cache key.
+
+    Returns:
+      What it leads to.
+    """
+    cls = type(x)
+    if cls is types.FunctionType:
+        return _expand_function(x, scope, exact)
+    if cls is GlobalsOf:
+        loaded, every = scope.names_in(x.function.__code__)
+        scope.names.update(every)
+        return Expansion("function", list(_global_steps(x.function.__globals__, loaded)))
+    carried = getattr(cls, "carried_functions", None)
+    if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
+        return _unguarded("transformed", carried(x))
+    for base, expand_kind in _BY_BASE:
+        if issubclass(cls, base):
+            return expand_kind(x, exact)
+    attributes = instance_dict(x)
+    wrapped = attributes.get("__wrapped__")
+    if wrapped is not None:
+        return _unguarded("wrapper", (wrapped,))
+    return _expand_holder(x, attributes, scope)
+
+
+def instance_dict(x: Any) -> Mapping[str, Any]:
+    """The attributes of an object, past any code of its class."""
+    member = _dict_member(type(x))
+    found: Any = None if member is None else member.__get__(x)
+    return found if type(found) in (dict, types.MappingProxyType) else {}
+
+
+@functools.lru_cache(maxsize=4096)
+def _dict_member(cls: type) -> Any:
+    """What reads the `__dict__` of the instances of a class."""
+    for base in type.__getattribute__(cls, "__mro__"):
+        member = type.__getattribute__(base, "__dict__").get("__dict__")
+        if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):
+            return member
+    return None
+
+
+# --- functions
+
+
+def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expansion:
+    """A function: its closure, the globals in its code, its defaults and attributes."""
+    cells = tuple(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+    closed = scope.is_closed(f.__globals__.get("__name__", "exec"))
+    steps = [_cell_step(i, name, cell, exact, not closed) for i, (name, cell) in enumerate(cells)]
+    if closed:  # what a library's closure holds does not change; it may be a function of the user's
+        return Expansion("function", [s for s in steps if s.child is not ABSENT])
+    loaded, every = scope.names_in(f.__code__)
+    scope.names.update(every)
+    steps += _global_steps(f.__globals__, loaded)
+    positional = f.__code__.co_varnames[: f.__code__.co_argcount]
+    defaults = f.__defaults__ or ()
+    for name, x in zip(positional[len(positional) - len(defaults) :], defaults, strict=False):
+        steps.append(Step(x, FRESH + name, ("default", name)))
+    for name, x in (f.__kwdefaults__ or {}).items():
+        guard = Guard(ITEM, f.__kwdefaults__, name, x, is_atom(x) and not exact)
+        steps.append(Step(x, FRESH + name, ("default", name), guard, True))
+    for name, x in f.__dict__.items():
+        guard = Guard(ITEM, f.__dict__, name, x, is_atom(x) and not exact)
+        steps.append(Step(x, FRESH + name, ("attribute", name), guard, True))
+    guards = [Guard(SIZE, f.__dict__, None, len(f.__dict__))]
+    guards += [Guard(ATTRIBUTE, f, "__defaults__", f.__defaults__)] if defaults or exact else []
+    if exact:
+        guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
+    return Expansion("function", [s for s in steps if s.child is not ABSENT or s.always], tuple(guards))
+
+
+def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: bool) -> Step:
+    """The step into a cell of a closure."""
+    try:
+        held = cell.cell_contents
+    except ValueError:  # not filled yet
+        held = ABSENT
+    guard = Guard(CELL, cell, None, held, is_atom(held) and not exact)
+    return Step(held, FRESH + name, ("cell", i), guard, always)
+
+
+def _global_steps(scope: dict[str, Any], loaded: Iterable[str]) -> Iterator[Step]:
+    """The steps into the globals that code names; one that is missing may come later."""
+    for name in loaded:
+        x = scope.get(name, ABSENT)
+        if x is ABSENT and name in _BUILTINS:
+            continue
+        guard = Guard(ITEM, scope, name, x, is_atom(x))
+        yield Step(x, FRESH + name, ("global", name), guard, not _is_definition(x))
+
+
+_BUILTINS = frozenset(vars(builtins))
+
+
+def _is_definition(x: Any) -> bool:
+    """Whether a name stands for code: a function, a class, a Python module, something of a library's.
+
+    Such names are not guarded unless they lead to a module: code is a constant of a trace, as in JAX.
+    """
+    cls = type(x)
+    if issubclass(cls, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
+        return True
+    holds = issubclass(cls, _CONTAINERS) or module_of(cls) in _HOLDING
+    return is_foreign(module_of(cls)) and not (holds or is_atom(x) or x is ABSENT)
+
+
+# --- containers
+
+
+def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
+    """The elements of a list, tuple, set or deque."""
+    size = size_of(x)
+    if size > _MOST_GUARDED:
+        return _expand_long(
+            tag, x, size, enumerate(iterate(x)), ELEMENT if type(x) in (list, collections.deque) else None
+        )
+    kept = tuple(iterate(x))
+    steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
+    if tag in ("tuple", "frozenset"):
+        return Expansion(tag, steps)
+    loose = tuple([is_atom(y) and not exact for y in kept])
+    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, size), always=True)
+
+
+def _expand_dict(x: Any, exact: bool) -> Expansion:
+    """The entries of a dict."""
+    base = base_of(type(x))
+    size = size_of(x)
+    if size > _MOST_GUARDED:
+        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None)
+    entries = list(base.items(x))
+    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
+    kept = (*(k for k, _ in entries), *(v for _, v in entries))
+    loose = (*[False] * size, *[is_atom(v) and not exact for _, v in entries])
+    return Expansion("dict", steps, elements=Elements(x, list_entries, kept, loose, size), always=True)
+
+
+def _expand_long(
+    tag: str, x: Any, size: int, entries: Iterable[tuple[Any, Any]], kind: GuardKind | None
+) -> Expansion:
+    """A long container: only what is no atom is followed, and only what leads to a module is guarded, and the size."""
+    looked = itertools.islice(entries, _MOST_LOOKED)
+    found = itertools.islice(
+        ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y)), _MOST_IN_ONE
+    )
+    steps: list[Step] = []
+    for i, (key, y) in enumerate(found):
+        plain = kind is not None and type(key) in (str, int, bool)
+        guard = Guard(kind, x, key, y) if kind is not None and plain else None
+        steps.append(Step(y, _label_of(key), _key_of(i, key), guard))
+    return Expansion((tag, size), steps, (Guard(SIZE, x, None, size),), quiet=True)
+
+
+def _label_of(key: Any) -> str:
+    """How the name of an entry of a dict goes on; the text of other keys would run code of the user's."""
+    return f"[{key!r}]" if type(key) in (str, int, bool) else "[...]"
+
+
+def _key_of(position: int, key: Any) -> Hashable:
+    return (type(key), key) if type(key) in (str, int, bool) else position
+
+
+# --- what holds a few known things
+
+
+def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
+    """What cannot be rebound."""
+    return Expansion(tag, [Step(y, "", i) for i, y in enumerate(children)])
+
+
+def _expand_reference(x: Any, exact: bool) -> Expansion:
+    """A weak reference."""
+    guard = Guard(CALLED, x, None, x())
+    return Expansion("reference", [Step(x(), "()", 0, guard, True)])
+
+
+def _expand_variable_of_context(x: Any, exact: bool) -> Expansion:
+    """A context variable."""
+    held = CONTEXT.read(x, None)
+    return Expansion("context", [Step(held, ".get()", 0, Guard(CONTEXT, x, None, held, is_atom(held)), True)])
+
+
+def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
+    """A method of an object of C's, such as the `append` of a list."""
+    owner = x.__self__
+    return _unguarded("method", () if isinstance(owner, (types.ModuleType, type)) else (owner,))
+
+
+def _expand_python_module(x: Any, scope: Scope) -> Expansion:
+    """A Python module: the attributes that the code names."""
+    held = vars(x)
+    if scope.is_closed(x.__name__):
+        return Expansion("python module", [])
+    steps = [
+        Step(
+            held[n], f".{n}", n, Guard(ITEM, held, n, held[n], is_atom(held[n])), not _is_definition(held[n])
+        )
+        for n in sorted(scope.names & held.keys())
+    ]
+    guard = Guard(SIZE, held, None, len(held))
+    return Expansion("python module", steps, (), by_name=True)._replace(guards=(guard,) if steps else ())
+
+
+def _expand_class(cls: type, scope: Scope) -> Expansion:
+    """A class: the attributes that the code names, which are constants unless they lead to a module."""
+    held = type.__getattribute__(cls, "__dict__")
+    if scope.is_closed(module_of(cls)):
+        return Expansion("class", [])
+    steps = []
+    special = [
+        n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType
+    ]  # called by syntax
+    for name in sorted({*special, *(scope.names & held.keys())}):
+        x = _plain(held[name])
+        steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, held), name, held[name])))
+    bases = type.__getattribute__(cls, "__mro__")[1:]
+    size = Guard(SIZE, held, None, len(held))  # a subclass may hide an attribute later
+    return Expansion(
+        "class", [*steps, *(Step(base, "", i, size) for i, base in enumerate(bases))], by_name=True
+    )
+
+
+def _plain(x: Any) -> Any:
+    """The function inside a method or property of a class."""
+    if isinstance(x, (staticmethod, classmethod)):
+        return x.__func__
+    return x.fget if isinstance(x, property) else x
+
+
+def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expansion:
+    """An object of another class: the attributes that the code names."""
+    cls = type(x)
+    if issubclass(cls, types.ModuleType):
+        return _expand_python_module(x, scope)
+    if issubclass(cls, type):
+        return _expand_class(x, scope)
+    own = module_of(cls) in _HOLDING
+    if is_foreign(module_of(cls)) and not own:
+        return Expansion("object", [])
+    chosen = sorted(attributes) if own else sorted(scope.names & attributes.keys())
+    steps = []
+    for n in chosen:
+        guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
+        steps.append(Step(attributes[n], f".{n}", n, guard, True))
+    for n, member in _slots(cls):
+        if own or n in scope.names:
+            held = SLOT.read(x, member)
+            steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
+    guard = Guard(SIZE, attributes, None, len(attributes))
+    steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
+    return Expansion("object", steps, (guard,) if attributes or not own else (), by_name=True, inherits=False)
+
+
+_HOLDING = ("types", "collections", "weakref", "argparse")
+"""Python modules whose classes exist to hold objects of the user's, in attributes of any name."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(cls: type) -> tuple[tuple[str, Any], ...]:
+    """The slots of a class and its bases."""
+    return tuple(
+        (name, member)
+        for base in cls.__mro__
+        for name, member in vars(base).items()
+        if type(member) is types.MemberDescriptorType and not name.startswith("__")
+    )
+
+
+_CONTAINERS = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
+
+_BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
+    (list, lambda x, exact: _expand_elements("list", x, list.__iter__, exact)),
+    (tuple, lambda x, exact: _expand_elements("tuple", x, tuple.__iter__, exact)),
+    (dict, _expand_dict),
+    (set, lambda x, exact: _expand_elements("set", x, set.__iter__, exact)),
+    (frozenset, lambda x, exact: _expand_elements("frozenset", x, frozenset.__iter__, exact)),
+    (collections.deque, lambda x, exact: _expand_elements("deque", x, collections.deque.__iter__, exact)),
+    (functools.partial, lambda x, exact: _unguarded("partial", (x.func, *x.args, *x.keywords.values()))),
+    (
+        types.MethodType,
+        lambda x, exact: Expansion("method", [Step(x.__self__, FRESH + "self", 0), Step(x.__func__, "", 1)]),
+    ),
+    (types.BuiltinFunctionType, _expand_bound_builtin),
+    (types.MappingProxyType, lambda x, exact: _unguarded("proxy", gc.get_referents(x))),
+    (weakref.ref, _expand_reference),
+    (contextvars.ContextVar, _expand_variable_of_context),
+    (property, lambda x, exact: _unguarded("property", (x.fget,))),
+    (staticmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
+    (classmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
+    (functools.cached_property, lambda x, exact: _unguarded("property", (x.func,))),
+)
+"""How each kind of object is expanded; the first base that fits decides."""

@@ -1,0 +1,264 @@
+"""Find captured modules: closures, globals, defaults, bound objects, containers and attributes that lead to them.
+
+A function is looked at without running it, and without running any code of the user's: cells of closures, globals that
+its code names, defaults, and from there functions, containers and attributes. Of objects of other classes, of classes
+and of Python modules only those attributes are followed whose names occur in the code. Libraries that know nothing of
+liftnn are left out; see `libraries.py`. What is found in no such way is found when it is used, see `frames.Missing`;
+then the search is made again, with all libraries.
+
+The search is a depth-first walk with a stack of its own. It gives the modules, the guards under which another search
+would give the same (see `guards.py`), and the shape of what lies between: which element of which container, in which
+order, led to which module. The shape is part of the cache key, since code can see it: `len(models)`, the order of a
+dict.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import sys
+import types
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from liftnn._src.captures.expand import Scope, expand
+from liftnn._src.captures.guards import Guard, Guards
+from liftnn._src.captures.libraries import is_library
+from liftnn._src.captures.steps import FRESH, Expansion
+from liftnn._src.graph.checks import Elements, is_atom
+from liftnn._src.static_values.static import is_foreign
+
+_MOST = 10_000
+"""How many objects are looked at: a global may refer to the whole program."""
+
+
+class Captured(NamedTuple):
+    """What functions capture.
+
+    Args:
+      roots: The modules and Variables, by the name that the code has for them.
+      guards: Under which conditions another search finds the same.
+      shape: What lies between the functions and the roots, for the cache key.
+      names_classes: Whether the code names a class of modules, which it may make.
+    """
+
+    roots: dict[str, Any]
+    guards: Guards
+    shape: Hashable
+    names_classes: bool
+
+
+class _Node:
+    """One object that the search has met.
+
+    Args:
+      x: The object; kept, so that its id is.
+      above: The node that led to it first.
+      label: How its name goes on from that of the node above.
+      exact: Whether it is part of a cache key, so that each of its atoms is guarded by identity.
+    """
+
+    __slots__ = ("above", "exact", "expansion", "label", "leads", "parents", "quiet", "targets", "x")
+
+    def __init__(self, x: Any, above: _Node | None, label: str, exact: bool):
+        self.x = x
+        self.above = above
+        self.label = label
+        self.exact = exact
+        self.expansion: Expansion | None = None
+        self.quiet = above is not None and (
+            above.quiet or (above.expansion is not None and above.expansion.quiet)
+        )
+        self.targets: list[_Node | None] = []
+        self.parents: list[_Node] = []
+        self.leads = False
+        """Whether it is, or leads to, a module."""
+
+    @property
+    def name(self) -> str:
+        """What the code would call it."""
+        name, node = "", self
+        while node is not None:
+            name = node.label + name
+            if node.label.startswith(FRESH):
+                return name.removeprefix(FRESH)
+            node = node.above
+        return name.lstrip(".")
+
+
+def find_captured(
+    functions: Iterable[Any], keyed: Iterable[Any] = (), in_libraries: bool = False
+) -> Captured:
+    """The modules and Variables that functions capture.
+
+    Args:
+      functions: The functions; anything else that is callable, too.
+      keyed: Functions that are part of the cache key by their content: static values that modules hold.
+      in_libraries: Whether to go through libraries that know nothing of liftnn.
+
+    Returns:
+      What they capture.
+    """
+    functions, keyed = list(functions), list(keyed)
+    names: set[str] = set()
+    while True:
+        known = len(names)
+        search = _Search(Scope(names, names_in, is_foreign if in_libraries else is_library))
+        for function in keyed:
+            search.visit(function, exact=True)
+        for function in functions:
+            search.visit(function, exact=False)
+        if len(names) == known or not search.holds_attributes:
+            return search.captured()
+
+
+class _Search:
+    """One pass over what functions refer to.
+
+    Args:
+      scope: Where it goes on.
+    """
+
+    def __init__(self, scope: Scope):
+        self.holds_attributes = False
+        self._scope = scope
+        self._nodes: dict[int, _Node] = {}
+
+    def visit(self, x: Any, exact: bool) -> None:
+        """Looks at everything that an object leads to."""
+        if is_atom(x) or id(x) in self._nodes:
+            return
+        stack = [self._add(_Node(x, None, "", exact))]
+        while stack:
+            node = stack.pop()
+            if hasattr(type(node.x), "__graph_node__") or len(self._nodes) > _MOST:
+                continue
+            found = node.expansion = expand(node.x, self._scope, node.exact)
+            self.holds_attributes |= found.by_name
+            new: list[_Node] = []
+            for step in found.steps:
+                target = None if is_atom(step.child) else self._nodes.get(id(step.child))
+                if target is None and not is_atom(step.child):
+                    inherits = node.exact and found.inherits
+                    target = self._add(_Node(step.child, node, step.label, inherits))
+                    new.append(target)
+                if target is not None:
+                    target.parents.append(node)
+                node.targets.append(target)
+            stack.extend(reversed(new))
+
+    def _add(self, node: _Node) -> _Node:
+        self._nodes[id(node.x)] = node
+        return node
+
+    def captured(self) -> Captured:
+        """What was found."""
+        nodes = list(self._nodes.values())
+        roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__")]
+        stack = list(roots)
+        while stack:
+            node = stack.pop()
+            if not node.leads:
+                node.leads = True
+                stack += node.parents
+        names_classes = any(_has_class(n.x, self._scope.names) for n in nodes)
+        return Captured(_by_name(roots), _collect(nodes), _shape(nodes, roots), names_classes)
+
+
+def _has_class(x: Any, names: set[str]) -> bool:
+    """Whether an object is a class of modules, or liftnn itself, where the code names one of its classes."""
+    if issubclass(type(x), type):  # `isinstance` would ask the object
+        return _is_graph_class(x)
+    return type(x) is types.ModuleType and x.__name__ == "liftnn" and not names.isdisjoint(_public_classes())
+
+
+@functools.cache
+def _public_classes() -> frozenset[str]:
+    """The names of liftnn's own classes of modules."""
+    return frozenset([n for n, x in vars(sys.modules["liftnn"]).items() if _is_graph_class(x)])
+
+
+def _is_graph_class(x: Any) -> bool:
+    """Whether an object is a class of Modules or Variables."""
+    return issubclass(type(x), type) and any(
+        "__graph_node__" in type.__getattribute__(b, "__dict__") for b in type.__getattribute__(x, "__mro__")
+    )
+
+
+def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
+    """The roots, each under a name of its own."""
+    named: dict[str, Any] = {}
+    for node in roots:
+        name = node.name or type(node.x).__name__
+        while name in named:
+            name += "'"
+        named[name] = node.x
+    return named
+
+
+def _collect(nodes: Sequence[_Node]) -> Guards:
+    """The guards of all steps that a later search could take otherwise."""
+    guards: list[Guard] = []
+    elements: list[Elements] = []
+    leading: list[Guard | Elements] = []
+    for node in nodes:
+        found = node.expansion
+        if found is None or (node.quiet and not node.leads):
+            continue
+        for step, target in zip(found.steps, node.targets, strict=True):
+            leads = target is not None and target.leads
+            if step.guard is not None and (step.always or leads):
+                guards.append(step.guard)
+                if leads:
+                    leading.append(step.guard)
+        guards += found.guards
+        if found.elements is not None and (found.always or node.leads):
+            elements.append(found.elements._replace(ordered=node.leads))
+            if node.leads:
+                leading.append(elements[-1])
+    return Guards(guards, elements, leading)
+
+
+def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
+    """What lies between: for each object that leads to a module, what each of its steps leads to."""
+    numbers = {id(n.x): ("module", i) for i, n in enumerate(roots)}
+    between = [n for n in nodes if n.leads and n.expansion is not None]
+    numbers |= {id(n.x): ("holder", i) for i, n in enumerate(between)}
+    shape: list[Hashable] = []
+    for node in between:
+        assert node.expansion is not None
+        steps = zip(node.expansion.steps, node.targets, strict=True)
+        whole = node.expansion.elements is not None
+        entries = [
+            (step.key, numbers.get(id(target.x)) if target is not None and target.leads else None)
+            for step, target in steps
+            if whole or (target is not None and target.leads)
+        ]
+        shape.append((node.expansion.tag, tuple(entries)))
+    return tuple(shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def names_in(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names that a piece of code takes from its globals, and all names of attributes that may be in it.
+
+    Args:
+      code: The code.
+
+    Returns:
+      The globals in order of their use, builtins among them; and the names of attributes, strings among them, since
+      `getattr` may take them.
+    """
+    loaded = dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _LOADS)
+    every = set(code.co_names)
+    for constant in code.co_consts:
+        if type(constant) is str and constant.isidentifier():
+            every.add(constant)
+        if isinstance(constant, types.CodeType):
+            inner_loaded, inner_every = names_in(constant)
+            loaded |= dict.fromkeys(inner_loaded)
+            every |= inner_every
+    return tuple(loaded), frozenset(every)
+
+
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")

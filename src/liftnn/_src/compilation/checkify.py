@@ -1,0 +1,58 @@
+"""`checkify`: checks of values at run time, returned as an error beside the output."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from liftnn._src.lifting.configure import keeps_arguments
+from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.purify import PureFunction, untraced_copy
+from liftnn._src.lifting.result import Plan, Result
+
+
+@keeps_arguments
+def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[Any, Any]]:
+    """Returns the first failed check beside the output, as `jax.experimental.checkify.checkify`.
+
+    What the function does to modules is done to them, whether a check has failed or not.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0.
+      errors: Which checks to make: a set such as `jax.experimental.checkify.float_checks`. The default, None, means
+        those that the function makes itself with `jax.experimental.checkify.check`.
+
+    Returns:
+      A function that returns `(error, output)`. `error.throw()` raises if a check has failed, `error.get()` gives its
+      message or None. The error can leave a `jit` as any other output.
+
+    Raises:
+      Exception: Whatever the function raises.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> from jax.experimental import checkify
+      >>> def divide(v, x):
+      ...   checkify.check(x != 0, "division by zero")
+      ...   v.value = v / x
+      ...   return v.value
+      >>> v = liftnn.Variable(jnp.array(6.0))
+      >>> error, out = liftnn.jit(liftnn.checkify(divide))(v, 2.0)
+      >>> error.get(), float(out), float(v.value)
+      (None, 3.0, 3.0)
+    """
+    # The only home of this transform is experimental in JAX: it is loaded when it is first used.
+    experimental = importlib.import_module("jax.experimental.checkify")
+    chosen = experimental.user_checks if errors is None else errors
+
+    def bind(plan: Plan, pure: PureFunction) -> PureFunction:
+        def call(leaves: Sequence[Any]) -> Result:
+            error, result = experimental.checkify(untraced_copy(pure), errors=chosen)(leaves)
+            return result._replace(extra=error)
+
+        return call
+
+    of_arrays = functools.partial(experimental.checkify, errors=chosen)
+    return Lifted((f,), bind, Options("checkify", lambda out, error: (error, out), of_arrays=of_arrays))

@@ -1,0 +1,93 @@
+"""How a function is compiled, and what has been compiled of it, apart from who calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from liftnn._src.compilation.donation import find_kept
+from liftnn._src.compilation.program import Program
+from liftnn._src.compilation.retraces import traces_now
+from liftnn._src.graph.description import Description
+from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.purify import PureFunction
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.signature import Selected
+from liftnn._src.prefixes.by_filter import as_prefixes
+from liftnn._src.variables import frames
+
+Wrap = Callable[[Plan, PureFunction, bool], PureFunction]
+"""Applies another transform below the compilation; told the arguments, the pure call, and whether the module of a bound
+method comes first."""
+
+
+class Compilation:
+    """How a function is compiled, and what has been compiled: the same for all that one line of code has wrapped.
+
+    So a function that is wrapped in a loop is traced once. Who wraps it elsewhere has traces of his own to count.
+
+    Args:
+      f: The function; it is referred to weakly.
+      shardings: `in_shardings` and `out_shardings`.
+      options: Options of `jax.jit`.
+      donate_written: Whether to donate what the call overwrites.
+      wrap: Applies another transform below the compilation.
+    """
+
+    donate: Selected
+    has_leading: bool
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        shardings: Any,
+        options: Mapping[str, Any] | None,
+        donate_written: bool,
+        wrap: Wrap | None,
+    ):
+        self.is_traced = False
+        self.bound: dict[Description, tuple[Plan, Program]] = {}
+        self._function = WeakFunction(f)
+        self._name = getattr(f, "__name__", "call")
+        self._shardings = tuple(map(as_prefixes, shardings))
+        self._options = dict(options or {})
+        self._donate_written = donate_written
+        self._wrap = wrap
+
+    def _donated_leaves(self, plan: Plan) -> list[int]:
+        """The leaves of the donated arguments."""
+        positional, named = plan.arguments
+        donated = [positional[i] for i in sorted(self.donate.positions(len(positional)))]
+        donated += [argument for name, argument in named.items() if name in self.donate.names]
+        return [leaf for argument in donated for leaf in argument.leaves]
+
+    def returned(self, plan: Plan) -> list[bool] | None:
+        """For each node whether it comes back even if unchanged, since it was donated."""
+        if not self.donate:
+            return None
+        donated = plan.reach(self._donated_leaves(plan)).keys() - find_kept(plan)
+        return [number in donated for number in range(len(plan.graph.specs))]
+
+    def bind(self, plan: Plan, pure: PureFunction) -> Program:
+        """The program for a structure of arguments."""
+        if self._wrap is not None:
+            pure = self._wrap(plan, pure, self.has_leading)
+
+        def counted(leaves: Sequence[Any]) -> Result:
+            if program.is_abstract:
+                return pure(leaves)
+            if not frames.is_offered(plan):
+                raise frames.RetraceNeeded
+            traces = traces_now()
+            trace = traces.begin(plan, leaves)
+            traces.met.add(program)
+            result = pure(leaves)
+            traces.end(trace)
+            self.is_traced = True
+            return result
+
+        counted.__wrapped__ = self._function  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
+        counted.__name__ = counted.__qualname__ = self._name
+        donated = self._donated_leaves(plan)
+        program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written)
+        return program

@@ -1,0 +1,162 @@
+"""`export`: a compiled step that can be written to a file, and called in another process with modules."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.export as jax_export
+
+from liftnn import errors
+from liftnn._src.compilation.constants import Own
+from liftnn._src.compilation.exported import MARK, Contents, Exported
+from liftnn._src.compilation.jitted import Jitted
+from liftnn._src.lifting.lift import Call
+from liftnn._src.modules.portable import by_name
+from liftnn._src.tracebacks import boundary
+
+
+@boundary
+def export(
+    jitted: Jitted[..., Any],
+    /,
+    *,
+    platforms: Sequence[str] | None = None,
+    disabled_checks: Sequence[jax_export.DisabledSafetyCheck] = (),
+) -> Callable[..., Exported]:
+    """Exports a compiled function of modules, as `jax.export.export`.
+
+    What the function captures, and what a partial stores, becomes a constant: it has the values that it had at the
+    export, and may only be read. Arguments that the function donates are donated by each call of what is exported.
+
+    Args:
+      jitted: What `liftnn.jit` returned, of a function, a bound method or a module.
+      platforms: What to compile for: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. The default, None, means the backend in use.
+      disabled_checks: Safety checks of JAX to leave out. The default is none.
+
+    Returns:
+      A function that takes arguments like those of the step, of which nothing is changed, and returns the `Exported`.
+      `jax.ShapeDtypeStruct` may stand for arrays, in Variables too, with dimensions of `jax.export.symbolic_shape`.
+
+    Raises:
+      ArgumentError: When called, if the function changes or returns a module that is no argument.
+      ArgumentTypeError: If it was not made by `liftnn.jit`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> def step(v, x):
+      ...   v.value = v + x.sum()
+      ...   return 2 * x
+      >>> v = liftnn.Variable(jnp.zeros(()))
+      >>> batch = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch"), jnp.float32)
+      >>> exported = liftnn.export(liftnn.jit(step))(v, batch)
+      >>> exported.call(v, jnp.ones(3)).tolist(), float(v.value)
+      ([2.0, 2.0, 2.0], 3.0)
+    """
+    if not isinstance(jitted, Jitted):
+        raise errors.ArgumentTypeError(
+            f"liftnn.export needs what liftnn.jit returns, not a {type(jitted).__name__}.",
+            "Pass `liftnn.jit(f)`.",
+        )
+
+    @boundary
+    def make(*args: Any, **kwargs: Any) -> Exported:
+        def act(call: Call) -> Exported:
+            return _export(jitted, call, platforms, disabled_checks)
+
+        call, exported = jitted.run(args, kwargs, act)
+        again = jitted._lifted._open(args, kwargs)
+        if (
+            again.plan.graph != call.plan.graph
+        ):  # schedules of optax change their own closures when they first run
+            _, exported = jitted.run(args, kwargs, act)
+        return exported
+
+    return make
+
+
+def _export(
+    jitted: Jitted[..., Any], call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
+) -> Exported:
+    """JAX's exported function of the flat arrays that the arguments have, with what belongs to it."""
+    own = Own(call.plan)
+    given = own.take(call.leaves)
+    leaves, treedef = jax.tree.flatten(given)
+    found: list[Any] = []
+
+    def flat(*leaves: Any) -> list[Any]:
+        parts = own.put(treedef.unflatten(leaves), call.leaves)
+        out, result = jax.tree.flatten(own.cut(call.bound(parts)))
+        found.append(result)
+        return out
+
+    flat.__name__ = flat.__qualname__ = getattr(jitted, "__name__", "call")
+    abstract = list(map(_anywhere, leaves))
+    if call.bound.is_abstract:  # what is donated is known when the function has been traced
+        jax.eval_shape(flat, *abstract)
+    marks = [call.plan.index[slot] in call.bound.inputs.donated_leaves for slot in own.slots]
+    each = [mark for mark, x in zip(marks, given, strict=True) for _ in jax.tree.leaves(x)]
+    positions = tuple([i for i, mark in enumerate(each) if mark])
+    compiled = jax.jit(flat, donate_argnums=positions)
+    program = jax_export.export(compiled, platforms=platforms, disabled_checks=disabled_checks)(*abstract)
+    positional, named = call.static
+    static = [None if x is None else (x.value,) for x in positional], named
+    trees = list(map(jax.tree.structure, given))
+    contents = Contents(program.fun_name, by_name(own.graph), static, trees, found[-1], positions)
+    return Exported(program, contents)
+
+
+def _anywhere(leaf: Any) -> Any:
+    """What an array on one device is exported as: placed nowhere, since JAX has no VJP for one that was put there."""
+    if not isinstance(getattr(leaf, "sharding", None), jax.sharding.SingleDeviceSharding):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=jax.typeof(leaf).weak_type)
+
+
+@boundary
+def deserialize(blob: bytes | bytearray) -> Exported:
+    """Reads an exported function that `Exported.serialize` has written; needs the package `flatbuffers`, as in JAX.
+
+    Classes are stored by name, so they must be defined or importable under the same names. The bytes are read with
+    pickle, which can run any code: read only what you trust.
+
+    Args:
+      blob: The bytes.
+
+    Returns:
+      The exported function.
+
+    Raises:
+      ArgumentError: If the bytes are no exported function, or damaged.
+      StructureError: If a class that the function's arguments or results need is not there.
+
+    Example:
+      >>> import liftnn
+      >>> def load(path):
+      ...   with open(path, "rb") as file:
+      ...     return liftnn.deserialize(file.read())
+    """
+    blob = bytes(blob)
+    if not blob.startswith(MARK):
+        raise errors.ArgumentError(
+            "These bytes are no function that liftnn has exported.",
+            "Pass what `Exported.serialize` returned.",
+        )
+    checksum, data = blob[len(MARK) :][:32], blob[len(MARK) + 32 :]
+    if hashlib.sha256(data).digest() != checksum:
+        raise errors.ArgumentError(
+            "This exported function is damaged: a part of it is missing or was changed.",
+            "Write it again, and read the whole file in binary mode.",
+        )
+    try:
+        program, written = pickle.loads(data)
+        contents = pickle.loads(written)
+    except (AttributeError, ImportError) as error:
+        raise errors.StructureError(
+            f"The exported function needs something that is not there: {error}.",
+            "Define or import its classes under the names that they had when it was exported.",
+        ) from error
+    return Exported(jax_export.deserialize(bytearray(program)), contents)

@@ -1,0 +1,227 @@
+"""`Exported`: an exported function of modules, called and written."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from liftnn import errors
+from liftnn._src.compilation.donation import deleted_error, unshare
+from liftnn._src.compilation.stages import check_structure
+from liftnn._src.graph.description import Description, find_all_paths
+from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.purify import PureFunction
+from liftnn._src.lifting.result import Plan, Result, name_argument
+from liftnn._src.modules.portable import by_name
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import list_paths
+from liftnn._src.variables import frames
+
+MARK = b"liftnn exported function 1\n"
+"""What every file starts with: the format and its version; then come a checksum and what pickle wrote."""
+
+
+class Contents(NamedTuple):
+    """What is written beside JAX's own bytes.
+
+    Args:
+      name: The function's name.
+      graph: The structure of the arguments, functions in it by name.
+      static: The static arguments by position (None where there is another) and by name.
+      values: The trees of the Variables' values.
+      result: The tree of the result, with the static description of what was returned, made and changed.
+      donated: Which of the flat arrays a call donates.
+    """
+
+    name: str
+    graph: Description
+    static: tuple[list[Any], dict[str, Any]]
+    values: list[Any]
+    result: Any
+    donated: tuple[int, ...]
+
+
+@boundary
+class Exported:
+    """An exported function of modules; what it does not know itself it asks of JAX's `jax.export.Exported`.
+
+    `export` and `deserialize` make it; it is not made by hand.
+
+    Args:
+      program: JAX's exported function of flat arrays.
+      contents: What belongs to it.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> exported = liftnn.export(liftnn.jit(model))(jnp.ones((1, 2)))
+      >>> exported.call(model, jnp.zeros((1, 2))).tolist(), exported.platforms
+      ([[0.0, 0.0, 0.0]], ('cpu',))
+    """
+
+    calling_convention_version: int
+    disabled_safety_checks: Sequence[jax.export.DisabledSafetyCheck]
+    fun_name: str
+    in_avals: tuple[Any, ...]
+    in_tree: Any
+    mlir_module: Callable[[], str]
+    mlir_module_serialized: bytes
+    nr_devices: int
+    out_avals: tuple[Any, ...]
+    out_tree: Any
+    platforms: tuple[str, ...]
+
+    def __init__(self, program: Any, contents: Contents):
+        self._program = program
+        self._contents = contents
+        self._call = _ExportedCall(program, contents)
+
+    def call(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Runs the function and puts what it does into the modules.
+
+        Args:
+          *args: Arguments of the structure that the function was exported for, without static ones. Of a bound method
+            the module is argument 0.
+          **kwargs: Keyword arguments, likewise.
+
+        Returns:
+          The function's output.
+
+        Raises:
+          ArgumentError: If an array has another shape or dtype than the function was exported for.
+          StructureError: If the arguments have another structure; the message says what differs, by path.
+        """
+        return self._call(*args, **kwargs)
+
+    def serialize(self, vjp_order: int = 0) -> bytes:
+        """The function as bytes, for `deserialize`; needs the package `flatbuffers`, as in JAX.
+
+        Args:
+          vjp_order: How often the function can be differentiated when it is read. The default is 0.
+
+        Returns:
+          The bytes.
+
+        Raises:
+          StructureError: If there is something among static values that pickle cannot write.
+        """
+        try:
+            contents = pickle.dumps(self._contents)
+        except (pickle.PicklingError, AttributeError, TypeError, errors.StructureError) as error:
+            raise errors.StructureError(
+                f"Pickle cannot write {_find_unwritable(self._contents.graph)}.",
+                "Define functions and classes that modules hold at the top level of a file.",
+            ) from error
+        data = pickle.dumps((bytes(self._program.serialize(vjp_order)), contents))
+        return MARK + hashlib.sha256(data).digest() + data
+
+    if not TYPE_CHECKING:  # the names that are declared are known
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(self._program, name)
+
+    def __repr__(self) -> str:
+        return f"<liftnn Exported of {self._contents.name}>"
+
+
+class _ExportedCall(Lifted[..., Any]):
+    """The call of an exported function: everything but the function itself is as in any transform."""
+
+    def __init__(self, program: Any, contents: Contents):
+        self._contents = contents
+        self._avals = program.in_avals
+        self._jitted = jax.jit(program.call)
+        self._donating = jax.jit(program.call, donate_argnums=contents.donated)
+        super().__init__((_exported,), self._bind_call, Options("export", static_leaves=False))
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        positional, named = self._contents.static
+        dynamic = iter(args)
+        full = [next(dynamic, _exported) if x is None else StaticArgument(x[0]) for x in positional]
+        marked = [x for x in full if x is not _exported]
+        return (*marked, *dynamic), {**kwargs, **{k: StaticArgument(x) for k, x in named.items()}}
+
+    def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
+        check_structure(
+            self._contents.graph,
+            by_name(plan.graph),
+            "exported",
+            "Export the function for the new structure.",
+        )
+
+        def call(leaves: Sequence[Any]) -> Result:
+            self._check_arrays(plan, leaves)
+            try:
+                return self._contents.result.unflatten(self._run_flat(jax.tree.leaves(leaves)))
+            except Exception as error:
+                deleted = deleted_error(plan, leaves)
+                if deleted is None:
+                    raise
+                raise deleted from error
+
+        return call
+
+    def _run_flat(self, leaves: list[Any]) -> Any:
+        """Runs the program; inside another transform without donation, as in `jit`."""
+        donated = self._contents.donated
+        if not donated or frames.owner_now() is not frames.PLAIN:
+            return self._jitted(*leaves)
+        return self._donating(*unshare(leaves, donated))
+
+    def _check_arrays(self, plan: Plan, leaves: Sequence[Any]) -> None:
+        """Raises for leaves of other trees, shapes and dtypes than the function was exported for."""
+        trees = list(map(jax.tree.structure, leaves))
+        paths = list(map(plan.name, plan.slots))
+        for path, tree, expected in zip(paths, trees, self._contents.values, strict=True):
+            if tree != expected:
+                raise errors.StructureError(
+                    f"{path} holds {_words(tree)}, but the function was exported for {_words(expected)}.",
+                    "Export the function for the new structure.",
+                )
+        names = [path for path, tree in zip(paths, trees, strict=True) for _ in range(tree.num_leaves)]
+        types = map(jax.typeof, jax.tree.leaves(leaves))
+        wrong = [
+            f"{name}: {actual.str_short()}, exported for {expected.str_short()}"
+            for name, actual, expected in zip(names, types, self._avals, strict=True)
+            if not _fits(actual, expected)
+        ]
+        if wrong:
+            raise errors.ArgumentError(
+                f"Arrays have other shapes or dtypes than the function was exported for:\n{list_paths(wrong)}",
+                "Convert them, or export the function again; jax.export.symbolic_shape leaves a dimension open.",
+            )
+
+
+def _find_unwritable(graph: Description) -> str:
+    """What pickle cannot write, in words."""
+    for number, spec in enumerate(graph.specs):
+        try:
+            pickle.dumps(spec)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            path = name_argument(find_all_paths(graph)[number][0])
+            return f"{path} (a {spec.type.__name__}): its class, or a static value in it"
+    return "the static part of what the function returns or changes"
+
+
+def _fits(actual: Any, expected: Any) -> bool:
+    """Whether an array may be passed; whether symbolic dimensions fit JAX will say."""
+    if actual.dtype != expected.dtype or len(actual.shape) != len(expected.shape):
+        return False
+    return all(not isinstance(e, int) or a == e for a, e in zip(actual.shape, expected.shape, strict=True))
+
+
+def _words(treedef: Any) -> str:
+    return str(treedef).removeprefix("PyTreeDef(")[:-1].replace("*", "an array")
+
+
+def _exported() -> None:
+    """Stands for the function that was exported."""

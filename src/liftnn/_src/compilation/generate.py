@@ -1,0 +1,150 @@
+"""Generates the code of a fast path: one straight-line function that does what `FastPath.call` does in loops.
+
+The call runs just after a program has, which leaves little of Python in the processor's caches. So what counts is how
+many calls and loops it makes; written out, a step takes 10 to 30 ns. Two fast paths of the same shape have the same
+source, whose code is compiled once. Beyond `MOST` elements loops are used: there the generated code would be long, and
+the start of a loop counts for little.
+
+Values are written back without a call or a loop in between, up to `MOST` of them, so no signal's handler and no other
+thread can see a part of them written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from liftnn._src.compilation.conditions import check, match, patrol, read
+from liftnn._src.compilation.source import MOST, Remembered, Source, build
+from liftnn._src.compilation.write_back import WriteBack
+
+
+def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
+    """The function that makes the calls of a fast path.
+
+    Args:
+      path: The fast path, after its first call.
+
+    Returns:
+      A function of positional and keyword arguments; None if `FastPath.call` has to do it.
+    """
+    if len(path.writer.write_backs) != 1:
+        return None
+    ((number, how),) = path.writer.write_backs.items()
+    if how.rebind is not None and how.rebind.made:
+        return None  # the storages are others after each call
+    source = Source(path)
+    units: list[str] = []
+    if not match(source, units):
+        return None
+    source.miss_if(f"not {source.name(path.watch)}.valid")
+    check(source)
+    patrol(source)
+    if len(path.readers) <= MOST:
+        read_units = [read(source, reader) for reader in path.readers]
+        source.add(*[f"u{i} = {unit}" for i, unit in enumerate(read_units)])
+        units += [f"u{i}" for i in range(len(read_units))]
+    else:
+        source.add(f"units = [{''.join(f'{read(source, r)}, ' for r in path.readers)}]")
+        units.append("*units")
+    source.lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED:", "  return MISS"]
+    if len(path.rounds) > 1:
+        source.add(f"if written: {source.name(path.report)}()")
+    _call(source, units)
+    _close(source, number, how)
+    return build("args, kwargs", source.lines, source.constants)
+
+
+# --- the program
+
+
+def _call(source: Source[Remembered], units: list[str]) -> None:
+    """Reads the values and runs the program."""
+    path, program = source.path, source.path.writer.program
+    storages = path.writer.storages
+    values = [f"v{i}" for i in range(len(storages))]
+    if len(storages) <= MOST:
+        source.add(*[f"v{i} = {source.name(x)}.value" for i, x in enumerate(storages)])
+    else:
+        source.add(f"values = [x.value for x in {source.name(storages)}]")
+        values = ["*values"]
+    if program.donates:
+        source.add("shared = False")
+        array_type = source.name(path.array_type)
+        each = f"if type(v) is not {array_type} or getrefcount(v) > HELD_ONCE: shared = True"
+        if len(storages) <= MOST:
+            source.add(*[each.replace("(v)", f"({v})") for v in values])
+        else:
+            source.add("for v in values:", f"  {each.replace('HELD_ONCE', '(HELD_ONCE + 1)')}")
+    every, trees = f"[{', '.join(values)}]", f"[{', '.join(units)}]"
+    inputs = [*values, *units]
+    if program.inputs.is_sorted:
+        given = ", ".join(inputs)
+    elif len(inputs) == len(program.inputs.order):
+        given = ", ".join([inputs[i] for i in program.inputs.order])
+    else:
+        given = f"*{source.name(program.inputs)}.sort({every}, {trees})"
+    run, jitted = source.name(program), source.name(program.jitted)
+    source.add("try:")
+    if program.donates:
+        source.add(
+            f"  if shared and not are_distinct(({every}, {trees})): returned = {run}.run_units({every}, {trees})",
+            f"  else: returned = {jitted}({given})",
+        )
+    else:
+        source.add(f"  returned = {jitted}({given})")
+    source.add(
+        "except (TypeError, RetraceNeeded): return MISS",
+        f"except Exception as error: returned = {run}.recover(error, [*{every}, *leaves({trees})])",
+    )
+
+
+def _close(source: Source[Remembered], number: int, how: WriteBack) -> None:
+    """Writes values back; another result than that of the first call, or more than values, in the general way."""
+    path, grouped = source.path, source.path.writer.program.grouped
+    close = f"{source.name(path.writer)}.close"
+    if not how.simple or how.rebind is not None:
+        source.add(f"return {close}(returned)")
+        return
+    if how.bare:
+        source.add(f"if type(returned) is tuple: return {close}(returned)", "return returned")
+        return
+    if grouped:
+        other = f"len(returned[1]) != {number}"
+    else:  # only the result that comes first can be a mere array
+        other = ("type(returned) is not tuple or " if number else "") + f"len(returned) != {number + 2}"
+    source.add(f"if {other}: return {close}(returned)")
+    written = [path.writer.storages[i] for i in how.written]
+    parts = [f"p{i}" for i in range(len(written))]
+    if grouped:
+        out, sources = _open_groups(source, how)
+        source.add(*[f"{p} = {x}" for p, x in zip(parts, sources, strict=True)], f"out = {out}")
+    elif len(written) > MOST:
+        source.add(
+            "p = returned[1]", f"if type(p[0]) is not {source.name(how.array_type)}: return {close}(returned)"
+        )
+        source.add(f"write({source.name(written)}, p)", "return returned[0]")
+        return
+    else:
+        source.add(
+            "out, p, *_ = returned" if number else "out, p = returned",
+            *([f"{', '.join(parts)}, = p"] if parts else []),
+        )
+    if parts:
+        source.add(f"if type(p0) is not {source.name(how.array_type)}: return {close}(returned)")
+    source.add(*[f"{source.name(x)}.value = {p}" for x, p in zip(written, parts, strict=True)], "return out")
+
+
+def _open_groups(source: Source[Remembered], how: WriteBack) -> tuple[str, list[str]]:
+    """The output and the written values, in a result that comes in one list for each sharding."""
+    assert how.layout is not None
+    source.add("g = returned[0]")
+    every = [f"g[{g}][{i}]" for g, i in how.layout.at]
+    leaves, parts = every[: how.treedef.num_leaves], every[how.treedef.num_leaves :]
+    single = how.treedef == _LEAF
+    return (leaves[0] if single else f"{source.name(how.treedef)}.unflatten([{', '.join(leaves)}])"), parts
+
+
+_LEAF = jax.tree.structure(0)

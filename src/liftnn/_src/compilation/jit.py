@@ -1,0 +1,137 @@
+"""`jit`: compiles a function of modules; what it does to them comes out of the compiled program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, Protocol, overload
+
+import jax
+
+from liftnn._src.compilation.jitted import Jitted
+from liftnn._src.lifting.array_calls import TracedFunction
+from liftnn._src.lifting.configure import Given, configurable
+from liftnn._src.lifting.kept import keep_with
+from liftnn._src.lifting.signature import select
+from liftnn._src.type_variables import P, R
+
+
+class GivesJitted(Protocol[Given]):
+    """How `jit` looks to a type checker."""
+
+    @overload
+    def __call__(self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs) -> Jitted[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, R]], Jitted[P, R]]: ...
+
+
+def gives_jitted(
+    transform: Callable[Concatenate[Callable[..., Any], Given], Jitted[..., Any]],
+) -> GivesJitted[Given]:
+    """`configurable`, for a transform that gives a compiled function of the same signature."""
+    return configurable(transform)
+
+
+@gives_jitted
+def jit(
+    f: Callable[..., Any],
+    /,
+    *,
+    in_shardings: Any = None,
+    out_shardings: Any = None,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Iterable[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Iterable[str] | None = None,
+    donate_written: bool = False,
+    keep_unused: bool = False,
+    device: Any = None,
+    backend: str | None = None,
+    inline: bool = False,
+    compiler_options: dict[str, Any] | None = None,
+    max_traces: int | None = None,
+) -> Jitted[..., Any]:
+    """Compiles a function, as `jax.jit`; modules may be anywhere among its arguments and results.
+
+    The function is traced once for each structure of the modules and each shape and dtype of the arrays. What it
+    does to the modules comes out of the compiled program each time: values written, attributes set, added, replaced
+    or deleted, lists grown, static values and metadata changed.
+
+    Args:
+      f: A function, a bound method or a module; a method's module is argument 0.
+      in_shardings: The sharding of each argument, a tree prefix of the arguments in the order of the parameters; of a
+        module, one for all it reaches, `StateSharding`, or a State of shardings. The default, None, takes the arrays
+        as they are placed.
+      out_shardings: The same for the output. The default, None, leaves it to the compiler.
+      static_argnums: Positions of arguments that are compile-time constants; they must be hashable.
+      static_argnames: Their names. As in `jax.jit`, one of the two options implies the other.
+      donate_argnums: Positions of arguments whose buffers the program may reuse. Of a module, all Variables are
+        donated, and all come back.
+      donate_argnames: Their names.
+      donate_written: Whether to donate exactly the buffers of the Variables that the call overwrites, whichever
+        argument they belong to. The default is False. It costs one more abstract pass when a structure is first seen.
+      keep_unused: Whether to keep arguments that the function does not use. The default is False.
+      device: The device to run on; deprecated in JAX, use shardings.
+      backend: The backend to run on; deprecated in JAX, use shardings.
+      inline: Whether to inline the function into enclosing jaxprs. The default is False.
+      compiler_options: Options for XLA.
+      max_traces: How often the function may be traced before it is an error. The default, None, means any number.
+
+    Returns:
+      The compiled function, with `trace`, `lower`, `eval_shape`, `clear_cache` and `n_traces`.
+
+    Raises:
+      ArgumentError: If an option names an argument that the function does not have; when called, if a static
+        argument is not hashable.
+      ArgumentTypeError: When called, if an argument is neither array nor module, nor static.
+      RetraceError: When called, if the function would be traced more than `max_traces` times.
+      TraceContextError: When called, if the function changes the structure of a module that it captures.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> @liftnn.jit
+      ... def double(model, x):
+      ...   model.kernel.value = 2 * model.kernel
+      ...   return model(x)
+      >>> double(model, jnp.ones((1, 2))).shape
+      (1, 3)
+    """
+    given = {
+        "keep_unused": keep_unused or None,
+        "device": device,
+        "backend": backend,
+        "inline": inline or None,
+        "compiler_options": compiler_options,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    static = (static_argnums, static_argnames)
+    donate = (donate_argnums, donate_argnames)
+    of_arrays = (
+        None
+        if donate_written
+        else functools.partial(_jit, static, donate, (in_shardings, out_shardings), options)
+    )
+    shardings = in_shardings, out_shardings
+    return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
+
+
+def _jit(static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction) -> Any:
+    """JAX's compiled function."""
+    chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
+    given: dict[str, Any] = {
+        "static_argnums": chosen[0].nums or None,
+        "static_argnames": chosen[0].names or None,
+        "donate_argnums": chosen[1].nums or None,
+        "donate_argnames": chosen[1].names or None,
+        "in_shardings": shardings[0],
+        "out_shardings": shardings[1],
+        **options,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if not f.is_shared:
+        return jax.jit(f, **given)
+    return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))

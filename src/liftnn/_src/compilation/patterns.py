@@ -1,0 +1,310 @@
+"""How the fast path recognizes the arguments of a call as they come, without flattening them.
+
+A pattern is made from the arguments of one call, and describes those that the same program takes: a module is known by
+its identity, a static value by its content, a tree of arrays is handed to the program as it is, so it is JAX that
+compares its structure. Tuples, lists and dicts that hold modules are taken apart. `match` looks at arguments in a loop;
+the generated code has the same steps written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.slots import ARRAY
+from liftnn._src.lifting.result import Plan
+from liftnn._src.modules.module import Module
+from liftnn._src.static_values.static import SIMPLE_TYPES, Static
+from liftnn._src.trees import format_path
+from liftnn._src.variables.variable import Variable
+
+OBJECTS = (Module, Variable)
+
+
+class Unmatched(Exception):  # noqa: N818  # not an error: another way is taken
+    """Raised where arguments do not fit a pattern, or no pattern can be made of them."""
+
+
+class ObjectPattern(NamedTuple):
+    """A module or Variable, by its identity; whoever owns the pattern sees to it that it ends with the object."""
+
+    address: int
+
+    def match(self, x: Any, units: list[Any]) -> None:
+        """Compares an argument."""
+        if id(x) != self.address:
+            raise Unmatched
+
+
+class UnitPattern(NamedTuple):
+    """A tree of arrays, which goes to the program as one unit.
+
+    JAX compares its structure. But a module must not be handed to JAX: where flattening raises, JAX 0.10 to 0.12 lose
+    a level of Python's recursion limit for good. So types are compared too, as far as `_types_of` goes.
+
+    Args:
+      types: The class of the argument, or, for a tuple, list or dict, the classes of what it holds.
+    """
+
+    types: Any
+
+    def match(self, x: Any, units: list[Any]) -> None:
+        """Takes an argument."""
+        if _types_of(x) != self.types:
+            raise Unmatched
+        units.append(x)
+
+
+_MOST_TYPES = 16
+"""How many elements of one argument are looked at."""
+
+
+def _types_of(x: Any, depth: int = 0) -> Any:
+    """The class of an argument; of a small tuple, list or dict also those of its elements."""
+    cls = type(x)
+    if cls not in (tuple, list, dict) or len(x) > _MOST_TYPES or depth > 2:
+        return cls
+    if cls is dict:
+        return cls, tuple([(k, _types_of(y, depth + 1)) for k, y in x.items()])
+    return cls, tuple([_types_of(y, depth + 1) for y in x])
+
+
+class StaticPattern(NamedTuple):
+    """A static value."""
+
+    value: Any
+
+    def match(self, x: Any, units: list[Any]) -> None:
+        """Compares an argument."""
+        if x is not self.value and not same_static(x, self.value):
+            raise Unmatched
+
+
+class SequencePattern(NamedTuple):
+    """A tuple or list that holds a module."""
+
+    type: type
+    children: tuple[Pattern, ...]
+
+    def match(self, x: Any, units: list[Any]) -> None:
+        """Takes an argument apart."""
+        if type(x) is not self.type or len(x) != len(self.children):
+            raise Unmatched
+        for child, pattern in zip(x, self.children, strict=True):
+            pattern.match(child, units)
+
+
+class DictPattern(NamedTuple):
+    """A dict that holds a module, its keys in the order of JAX's flattening."""
+
+    keys: tuple[Any, ...]
+    children: tuple[Pattern, ...]
+
+    def match(self, x: Any, units: list[Any]) -> None:
+        """Takes an argument apart."""
+        if type(x) is not dict or len(x) != len(self.keys):
+            raise Unmatched
+        for key, pattern in zip(self.keys, self.children, strict=True):
+            if key not in x:
+                raise Unmatched
+            pattern.match(x[key], units)
+
+
+class PytreePattern(NamedTuple):
+    """A container of another class that holds a module; it is flattened.
+
+    Args:
+      treedef: Its structure, with modules and static values as leaves.
+      parts: Structure, first leaf, last leaf and pattern of each of its parts.
+    """
+
+    treedef: Any
+    parts: tuple[tuple[Any, int, int, Pattern], ...]
+
+    def match(self, x: Any, units: list[Any]) -> None:
+        """Takes an argument apart."""
+        leaves, treedef = jax.tree.flatten(x, is_leaf=is_object)
+        if treedef != self.treedef:
+            raise Unmatched
+        for part, start, end, pattern in self.parts:
+            pattern.match(part.unflatten(leaves[start:end]), units)
+
+
+Pattern = ObjectPattern | UnitPattern | StaticPattern | SequencePattern | DictPattern | PytreePattern
+
+
+class Patterns(NamedTuple):
+    """The patterns of all arguments of a call.
+
+    Args:
+      positional: Those of the positional arguments.
+      named: Those of the keyword arguments, by name, in the order of JAX's flattening.
+    """
+
+    positional: tuple[Pattern, ...]
+    named: dict[str, Pattern]
+
+    def match(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The units of arguments that fit.
+
+        Args:
+          args: The positional arguments.
+          kwargs: The keyword arguments.
+
+        Returns:
+          The trees of arrays among them, in order.
+
+        Raises:
+          Unmatched: If they do not fit.
+        """
+        if len(args) != len(self.positional) or kwargs.keys() != self.named.keys():
+            raise Unmatched
+        units: list[Any] = []
+        for x, pattern in zip(args, self.positional, strict=True):
+            pattern.match(x, units)
+        for name, pattern in self.named.items():
+            pattern.match(kwargs[name], units)
+        return units
+
+    def first_object(self) -> tuple[Any, ...] | None:
+        """The keys that lead from `(args, kwargs)` to the first module; None if there is none."""
+        pairs: list[tuple[tuple[Any, ...], Pattern]] = [
+            *(((0, i), p) for i, p in enumerate(self.positional)),
+            *(((1, name), p) for name, p in self.named.items()),
+        ]
+        return next((path for path, p in _below(pairs) if isinstance(p, ObjectPattern)), None)
+
+
+def _below(pairs: Sequence[tuple[tuple[Any, ...], Pattern]]) -> Iterator[tuple[tuple[Any, ...], Pattern]]:
+    """Patterns and all those inside, with the keys that lead there."""
+    for path, pattern in pairs:
+        yield path, pattern
+        if isinstance(pattern, SequencePattern):
+            yield from _below([((*path, i), p) for i, p in enumerate(pattern.children)])
+        elif isinstance(pattern, DictPattern):
+            below = zip(pattern.keys, pattern.children, strict=True)
+            yield from _below([((*path, k), p) for k, p in below])
+
+
+def follow(path: tuple[Any, ...], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What stands at a path from `(args, kwargs)`; None if there is no such place."""
+    x: Any = (args, kwargs)
+    try:
+        for key in path:
+            x = x[key]
+    except (LookupError, TypeError):
+        return None
+    return x
+
+
+def make_patterns(plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Patterns:
+    """The patterns of the arguments of a call.
+
+    Args:
+      plan: The arguments.
+      args: The positional arguments.
+      kwargs: The keyword arguments.
+
+    Returns:
+      Their patterns.
+
+    Raises:
+      Unmatched: If a module stands in a container of another class.
+    """
+    positional, named = plan.arguments
+    return Patterns(
+        tuple([_make(plan, a.treedef, a.leaves, x) for a, x in zip(positional, args, strict=True)]),
+        {name: _make(plan, a.treedef, a.leaves, kwargs[name]) for name, a in named.items()},
+    )
+
+
+def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
+    """The pattern of one argument, or of a part of one."""
+    edges = [plan.graph.edges[leaf] for leaf in leaves]
+    if all(edge is ARRAY for edge in edges):
+        return UnitPattern(_types_of(x))
+    if jax.tree_util.treedef_is_leaf(treedef):
+        return (
+            ObjectPattern(id(x)) if type(edges[0]) is int and isinstance(x, OBJECTS) else _static(edges[0], x)
+        )
+    children, start = treedef.children(), leaves.start
+    parts: list[tuple[Any, range]] = []
+    for child in children:
+        parts.append((child, range(start, start := start + child.num_leaves)))
+    if type(x) in (tuple, list):
+        return SequencePattern(
+            type(x), tuple([_make(plan, part, own, y) for (part, own), y in zip(parts, x, strict=True)])
+        )
+    if type(x) is dict:
+        keys = tuple(treedef.node_data()[1])
+        return DictPattern(
+            keys, tuple([_make(plan, part, own, x[k]) for (part, own), k in zip(parts, keys, strict=True)])
+        )
+    return _make_flattened(plan, leaves, x)
+
+
+def _make_flattened(plan: Plan, leaves: range, x: Any) -> PytreePattern:
+    """The pattern of a container that is flattened."""
+    found, treedef = jax.tree.flatten(x, is_leaf=is_object)
+    parts, stack = [], [(treedef, 0)]
+    while stack:
+        part, start = stack.pop()
+        end = start + part.num_leaves
+        own = leaves[start:end]
+        if all(plan.graph.edges[i] is ARRAY for i in own) or jax.tree_util.treedef_is_leaf(part):
+            parts.append((part, start, end, _make(plan, part, own, part.unflatten(found[start:end]))))
+            continue
+        below = []
+        for child in part.children():
+            below.append((child, start))
+            start += child.num_leaves
+        stack += below[::-1]
+    return PytreePattern(treedef, tuple(parts))
+
+
+def _static(edge: Any, x: Any) -> StaticPattern:
+    if type(edge) is not Static and type(edge) is not tuple:
+        raise Unmatched  # a dataclass among the arguments
+    return StaticPattern(x)
+
+
+def same_static(x: Any, y: Any) -> bool:
+    """Whether two static arguments are interchangeable."""
+    cls = type(x)
+    if cls is not type(y):
+        return False
+    if cls in SIMPLE_TYPES:
+        return bool(x == y)
+    try:
+        return Static(x) == Static(y)
+    except Exception:  # it cannot be compared; the general way says why
+        return False
+
+
+def units_of(plan: Plan) -> list[tuple[Any, str]]:
+    """The largest trees of arrays among the arguments, in order: what goes to a program as one unit.
+
+    Args:
+      plan: The arguments.
+
+    Returns:
+      The structure of each, and its name in words.
+    """
+    positional, named = plan.arguments
+    found: list[tuple[Any, str]] = []
+    stack = [(a.treedef, a.leaves, (), a.name) for a in (*positional, *named.values())][::-1]
+    while stack:
+        treedef, leaves, path, name = stack.pop()
+        if all(plan.graph.edges[i] is ARRAY for i in leaves):
+            found.append((treedef, format_path(path, name)))
+            continue
+        children, start, parts = treedef.children(), leaves.start, []
+        data = treedef.node_data()
+        keys = data[1] if data is not None and data[0] is dict else range(len(children))
+        for key, child in zip(keys, children, strict=True):
+            parts.append((child, range(start, start := start + child.num_leaves), (*path, key), name))
+        stack += parts[::-1]
+    return found

@@ -1,0 +1,246 @@
+"""One compiled program: a pure call under `jax.jit`, with donated arguments apart and shardings by Variable."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn._src.compilation.calling_convention import Inputs
+from liftnn._src.compilation.compact import Outcomes
+from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
+from liftnn._src.lifting.purify import PureFunction
+from liftnn._src.lifting.result import Argument, Plan, Result
+from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.prefixes.groups import distinct, group
+from liftnn._src.prefixes.leaf_prefixes import broadcast_over, prefix_leaves
+from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
+from liftnn._src.static_values.static import Static
+from liftnn._src.trees import are_distinct
+from liftnn._src.variables import frames
+
+
+class Program:
+    """A pure function compiled by `jax.jit`.
+
+    Args:
+      plan: The arguments.
+      pure: The pure function.
+      donated: The leaves of the donated arguments.
+      shardings: `in_shardings` and `out_shardings`.
+      options: Options of `jax.jit`.
+      donate_written: Whether to donate, beside these, the Variables that the call overwrites.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        pure: PureFunction,
+        donated: list[int],
+        shardings: Any,
+        options: dict[str, Any],
+        donate_written: bool = False,
+    ):
+        self.plan = plan
+        self.name = "jit"
+        self.outcomes = Outcomes()
+        self.donates = bool(donated) or donate_written
+        self.is_abstract = donate_written
+        self._is_settled = False
+        self._pure = pure
+        self._out_prefix = shardings[1]
+        self.grouped = any(s is not None for s in shardings)
+        ranks: list[int] | None = None
+        if self.grouped:
+            self._shardings = self._resolve(*shardings)
+            ranks = [self._choices.index(sharding) for sharding in self._shardings]
+        kept = find_kept(plan)
+        positions = {plan.index[s] for s in plan.slots_of(donated) if s.node not in kept}
+        self.inputs = Inputs(plan, positions, ranks)
+        self._options = options
+        self.jitted: Any = None
+        self._nested: Any = None
+        if not self.is_abstract:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Makes the compiled functions, once it is known what is donated."""
+        options: dict[str, Any] = self._options
+        if self.grouped:
+            given = self.inputs.pack_shardings(self._shardings)
+            options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
+        self.jitted = jax.jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
+        # A function of its own: JAX would take the trace of the other one, which returns all that is donated.
+        self._nested = jax.jit(self._make_call(False), **options) if self.donates else self.jitted
+
+    def _make_call(self, gives_away: bool) -> Callable[..., Any]:
+        """What is compiled; `gives_away` says whether what is donated is gone after the call, and so all returned."""
+
+        def call(*given: Any) -> Any:
+            leaves = self.inputs.unpack(given)
+            result = self._pure(leaves)
+            if gives_away:
+                result = self.inputs.complete(result, leaves)
+            return self._group(result) if self.grouped else self.outcomes.compact(result)
+
+        call.__name__ = call.__qualname__ = self._pure.__name__
+        call.__wrapped__ = getattr(self._pure, "__wrapped__", self._pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
+        call.__signature__ = _SIGNATURE
+        return call
+
+    def _resolve(self, in_shardings: Any, out_shardings: Any) -> list[Prefix]:
+        """The sharding of each dynamic leaf; notes those that the results can have."""
+        plan = self.plan
+        in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
+        leaves: list[Prefix] = [None] * len(plan.graph.edges)
+        dynamic = [a for a in plan.arguments[0] if not self._is_static(a)]
+        named = self._named_in_order()
+        dynamic += (
+            named[: max(0, len(in_shardings) - len(dynamic))] if isinstance(in_shardings, tuple) else named
+        )
+        treedef = jax.tree_util.treedef_tuple([a.treedef for a in dynamic])
+        prefixes = iter(broadcast_over(in_shardings, treedef, "the positional arguments that are not static"))
+        for i in itertools.chain(*[a.leaves for a in dynamic]):
+            leaves[i] = next(prefixes)
+        self._spread = spread_arguments(plan, leaves)
+        self._choices = distinct([*leaves, *prefix_leaves(out_shardings)])
+        return self._spread.of_all(plan.slots, [None] * len(plan.slots))
+
+    def _is_static(self, argument: Argument) -> bool:
+        return any(type(self.plan.graph.edges[i]) is Static for i in argument.leaves)
+
+    def _named_in_order(self) -> list[Argument]:
+        """The keyword arguments in the order of the function's parameters, without the static ones."""
+        named = self.plan.arguments[1]
+        try:
+            order = list(inspect.signature(self._pure).parameters)
+        except (TypeError, ValueError):  # it does not say what it takes
+            order = []
+        names = sorted(named, key=lambda n: order.index(n) if n in order else len(order))
+        return [named[n] for n in names if not self._is_static(named[n])]
+
+    def _group(self, result: Result) -> Any:
+        """A result in one list for each sharding."""
+        shardings = result_prefixes(self.plan, self._spread, self._shardings, result, self._out_prefix)
+        return self.outcomes.compact_groups(*group(result, shardings, self._choices), result)
+
+    def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """What the compiled function takes; copies where one buffer would be donated twice."""
+        if self.is_abstract:  # once, when the first arguments are known
+            self.inputs.widen(find_written(self.plan, self._pure, leaves))
+        if self.is_abstract or (not self._is_settled and self.inputs.settle(leaves)):
+            self.is_abstract = False
+            self._compile()
+        self._is_settled = True
+        return self._unshare(self.inputs.pack(leaves))
+
+    def _unshare(self, given: Sequence[Any], key: Callable[[Any], Any] = id) -> Sequence[Any]:
+        if not self.donates or (key is id and are_distinct(given)):
+            return given
+        return unshare(given, self.inputs.donated, key)
+
+    def clear_cache(self) -> None:
+        """Forgets what was compiled."""
+        for jitted in (self.jitted, self._nested):
+            if jitted is not None:
+                jitted.clear_cache()
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """Runs the program as it is called from plain Python."""
+        return self._run(lambda: self.pack(leaves), lambda: leaves)
+
+    def run_units(self, values: Sequence[Any], units: Sequence[Any]) -> Any:
+        """The same, with trees of arrays as they stand among the arguments."""
+        return self._run(
+            lambda: self._unshare(self.inputs.sort(values, units)), lambda: [*values, *jax.tree.leaves(units)]
+        )
+
+    def _run(self, pack: Callable[[], Sequence[Any]], leaves: Callable[[], Sequence[Any]]) -> Any:
+        try:
+            given = pack()
+            return self.jitted(*given)
+        except frames.RetraceNeeded:
+            raise
+        except Exception as error:
+            return self.recover(error, leaves())
+
+    def recover(self, error: Exception, leaves: Sequence[Any]) -> Any:
+        """Called while an error of the compiled function is handled: makes the call once more, if that can help.
+
+        Args:
+          error: The error.
+          leaves: The dynamic leaves.
+
+        Returns:
+          What the compiled function returned, if two arrays had one buffer, which cannot be donated twice.
+
+        Raises:
+          Exception: The error, with attribute paths in its text, if nothing helps.
+        """
+        if self.donates and isinstance(error, jax.errors.JaxRuntimeError) and _TWICE in str(error):
+            return self.jitted(*self._unshare(self.pack(leaves), buffer_of))
+        self.explain(error, leaves)
+        raise error
+
+    def explain(self, error: Exception, leaves: Sequence[Any]) -> None:
+        """Says by attribute paths what an error of JAX's is about.
+
+        Args:
+          error: The error; its text is changed in place.
+          leaves: The dynamic leaves.
+
+        Raises:
+          DonatedError: If one of the buffers is gone.
+        """
+        deleted = deleted_error(self.plan, leaves)
+        if deleted is not None:
+            raise deleted from error
+        self.name_slots(error)
+
+    def trace(self, leaves: Sequence[Any]) -> Any:
+        """JAX's traced stage."""
+        try:
+            given = self.pack(leaves)
+            return self.jitted.trace(*given)
+        except Exception as error:
+            self.name_slots(error)
+            raise
+
+    def __call__(self, leaves: Sequence[Any]) -> Result:
+        """Runs the program; inside another transform without donation.
+
+        There the buffers belong to the caller of that transform, who still needs them, to compute gradients or
+        to be as before if something raises.
+        """
+        try:
+            given = self.pack(leaves)
+            program = self.jitted if frames.owner_now() is frames.PLAIN else self._nested
+            return self.result(program(*given))
+        except Exception as error:
+            self.name_slots(error)
+            raise
+
+    def name_slots(self, error: Exception) -> None:
+        """Puts attribute paths in place of JAX's names for the flat arguments, in the text of an error of JAX's."""
+
+        def path(slot: re.Match[str]) -> str:
+            return self.inputs.name(int(slot[1]))
+
+        error.args = tuple([_SLOT.sub(path, x) if isinstance(x, str) else x for x in error.args])
+
+    def result(self, returned: Any) -> Result:
+        """The result in what the compiled function returned."""
+        return self.outcomes.expand_groups(returned) if self.grouped else self.outcomes.expand(returned)
+
+
+_TWICE = "donate the same buffer twice"
+"""What the runtime says of two arrays with one buffer, before it has touched any of them."""
+
+_SIGNATURE = inspect.signature(lambda *liftnn_inputs: None)
+"""A name that no text of a user's has in it."""
+
+_SLOT = re.compile(r"\bliftnn_inputs\[(\d+)\]")

@@ -1,0 +1,171 @@
+"""Why a compiled function is traced again: by attribute path, what differs from an earlier trace."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import threading
+import warnings
+import weakref
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn import errors
+from liftnn._src.graph.views import describe_difference
+from liftnn._src.lifting.result import Plan, name_argument
+from liftnn._src.trees import describe_tree, is_jax_array
+
+logger = logging.getLogger("liftnn.retrace")
+"""Every trace after the first is noted here, at level INFO, with its cause."""
+
+_MANY = 5
+"""The retrace that warns."""
+_REMEMBERED = 16
+"""How many traces are remembered, to find the one that is most like the new one."""
+_SHOWN = 8
+_UNEXPLAINED = (
+    "the arguments are as before: a cache was cleared, JAX's configuration changed, or threads trace at once"
+)
+
+
+class Trace(NamedTuple):
+    """What one trace was made for.
+
+    Args:
+      plan: The structure of the arguments.
+      types: Tree, shapes and dtypes of each dynamic leaf.
+    """
+
+    plan: Plan
+    types: tuple[Any, ...]
+
+
+class Traces:
+    """The traces of one function.
+
+    Args:
+      name: The function.
+      most: How many there may be; None for any number.
+    """
+
+    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count", "met")
+
+    def __init__(self, name: str, most: int | None):
+        self._name = name
+        self._most = most
+        self.count = 0
+        self.met: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The programs that were traced, or found traced by another who wraps the same function."""
+        self._lock = threading.Lock()
+        self._explained = 0
+        self._recent: collections.deque[Trace] = collections.deque(maxlen=_REMEMBERED)
+
+    def begin(self, plan: Plan, leaves: Sequence[Any]) -> Trace:
+        """Notes what a trace is for.
+
+        Args:
+          plan: The structure of the arguments.
+          leaves: The dynamic leaves.
+
+        Returns:
+          The trace, for `end`.
+
+        Raises:
+          RetraceError: If there are as many as there may be.
+        """
+        trace = Trace(plan, tuple(map(_type_of, leaves)))
+        if self._most is not None and self.count >= self._most:
+            head = (
+                f"{self._name} would be traced again (trace {self.count + 1}), and max_traces is {self._most}"
+            )
+            raise errors.RetraceError(f"{head}:\n{self._cause(trace) or _UNEXPLAINED}")
+        return trace
+
+    def end(self, trace: Trace) -> None:
+        """Counts a trace that has been made; if it is not the first, says why it was.
+
+        Args:
+          trace: The trace.
+        """
+        with self._lock:
+            self.count += 1
+        if self.count > 1:
+            head, cause = f"{self._name} is traced again (trace {self.count})", self._cause(trace)
+            logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
+            self._explained += bool(cause)
+            if cause and self._explained == _MANY:
+                text = f"{head}; this time because of\n{cause}"
+                warnings.warn(text, errors.RetraceWarning, stacklevel=2)
+        self._recent.append(trace)
+
+    def _cause(self, trace: Trace) -> str:
+        """What differs from the earlier trace that is most like this one; the empty string if nothing does."""
+        recent = self._recent.copy()  # another thread may add to it
+        if not recent:
+            return ""
+        alike = [t for t in recent if t.plan.graph == trace.plan.graph]
+        if not alike:
+            return describe_difference(recent[-1].plan.graph, trace.plan.graph, name_argument)
+        before = min(
+            reversed(alike), key=lambda t: sum(a != b for a, b in zip(t.types, trace.types, strict=True))
+        )
+        pairs = enumerate(zip(before.types, trace.types, strict=True))
+        lines = [
+            f"{trace.plan.name(trace.plan.slots[i])}: {_words(a)} -> {_words(b)}"
+            for i, (a, b) in pairs
+            if a != b
+        ]
+        if len(lines) > _SHOWN:
+            lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more"]
+        return "\n".join(lines)
+
+
+class _Calling(threading.local):
+    """Whose call runs in a thread."""
+
+    traces: Traces | None = None
+
+
+_calling = _Calling()
+
+
+@contextlib.contextmanager
+def counting(traces: Traces) -> Generator[None]:
+    """Says whose traces those are that are made now: compiled programs are shared by all who wrap a function.
+
+    Args:
+      traces: The traces of the compiled function that is called.
+    """
+    before = _calling.traces
+    _calling.traces = traces
+    try:
+        yield
+    finally:
+        _calling.traces = before
+
+
+def traces_now() -> Traces:
+    """The traces of the compiled function that is called; some that nobody counts if there is none."""
+    return _calling.traces or Traces("a function", None)
+
+
+def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
+    """Tree, and shapes and dtypes of the arrays, of a value: made in each trace, put into words only for a message."""
+    leaves, treedef = ([x], _LEAF) if is_jax_array(x) else jax.tree.flatten(x)
+    types = map(jax.typeof, leaves)
+    return treedef, [tuple(getattr(t, name, None) for name in ("shape", "dtype", "weak_type")) for t in types]
+
+
+def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
+    """Shapes and dtypes in words."""
+    treedef, types = kind
+    words = [f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}" for shape, dtype, weak in types]
+    if treedef == _LEAF:
+        return words[0]
+    return describe_tree(treedef, words).replace("'", "")
+
+
+_LEAF = jax.tree.structure(0)

@@ -1,0 +1,61 @@
+"""`eval_shape`: shapes and dtypes of what a function returns, without computing it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import jax
+
+from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.purify import PureFunction
+from liftnn._src.lifting.result import Plan
+from liftnn._src.modules.module import Module
+from liftnn._src.tracebacks import boundary
+
+M = TypeVar("M", bound=Module)
+
+
+@overload
+def eval_shape(f: Callable[..., M], /, *args: Any, **kwargs: Any) -> M: ...
+
+
+@overload
+def eval_shape(f: Callable[..., jax.Array], /, *args: Any, **kwargs: Any) -> jax.ShapeDtypeStruct: ...
+
+
+@overload
+def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@boundary
+def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """The shapes and dtypes that a function returns, without computing anything, as `jax.eval_shape`.
+
+    Nothing is done to the arguments: what the function does to a module is seen in the output only.
+
+    Args:
+      f: A function, a bound method or a module.
+      *args: Arguments: arrays, modules, trees of them, or `jax.ShapeDtypeStruct` in place of arrays.
+      **kwargs: Keyword arguments, likewise.
+
+    Returns:
+      The output with `jax.ShapeDtypeStruct` in place of arrays; a module in it is new, and its Variables hold them.
+
+    Raises:
+      Exception: Whatever the function raises.
+
+    Example:
+      >>> import liftnn
+      >>> liftnn.eval_shape(lambda: liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))).kernel.value
+      ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    def bind(plan: Plan, pure: PureFunction) -> PureFunction:
+        return lambda leaves: jax.eval_shape(pure, leaves)
+
+    def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.partial(jax.eval_shape, f)
+
+    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays))(*args, **kwargs)

@@ -1,0 +1,140 @@
+"""The stages of `jit` ahead of time: traced, lowered, compiled; a compiled stage updates modules like a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic
+
+from liftnn import errors
+from liftnn._src.graph.description import Description
+from liftnn._src.graph.views import describe_difference
+from liftnn._src.lifting.lift import Call
+from liftnn._src.lifting.result import name_argument
+from liftnn._src.tracebacks import boundary
+from liftnn._src.type_variables import R
+
+
+class Stage(Generic[R]):
+    """One stage of a compilation; what it does not know itself it asks of JAX's stage.
+
+    Args:
+      jitted: The function.
+      call: The arguments it was traced with, taken apart.
+      stage: JAX's stage.
+    """
+
+    args_info: Any
+    donate_argnums: tuple[int, ...]
+    in_avals: Any
+    in_tree: Any
+    out_tree: Any
+
+    def __init__(self, jitted: Any, call: Call, stage: Any):
+        self._jitted = jitted
+        self._call = call
+        self._stage = stage
+
+    if not TYPE_CHECKING:  # the names that are declared are known
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return getattr(self._stage, name)
+
+    def __repr__(self) -> str:
+        return f"<liftnn {type(self).__name__} of {getattr(self._jitted, '__qualname__', 'a function')}>"
+
+    @property
+    def out_info(self) -> Any:
+        """The output with shapes and dtypes in place of arrays."""
+        return self._jitted.output_of(self._call, self._call.bound.result(self._stage.out_info))
+
+
+@boundary
+class Traced(Stage[R]):
+    """A function traced for some arguments: `jaxpr`, `out_info`, `lower()`."""
+
+    fun_name: str
+    jaxpr: Any
+    out_avals: Any
+
+    def lower(self, **options: Any) -> Lowered[R]:
+        """Lowers the function to the compiler's input.
+
+        Args:
+          **options: Options of JAX's stage, such as `lowering_platforms`.
+
+        Returns:
+          The lowered stage.
+        """
+        return Lowered(self._jitted, self._call, self._stage.lower(**options))
+
+
+@boundary
+class Lowered(Stage[R]):
+    """A function lowered for some arguments: `as_text()`, `cost_analysis()`, `compile()`."""
+
+    as_text: Callable[..., str]
+    compiler_ir: Callable[..., Any]
+    cost_analysis: Callable[[], Any]
+
+    def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled[R]:
+        """Compiles the function.
+
+        Args:
+          compiler_options: Options for XLA. The default, None, means none.
+
+        Returns:
+          The compiled stage.
+        """
+        options = {} if compiler_options is None else {"compiler_options": compiler_options}
+        return Compiled(self._jitted, self._call, self._stage.compile(**options))
+
+
+@boundary
+class Compiled(Stage[R]):
+    """A function compiled for some arguments: called like the function, it updates the modules."""
+
+    as_text: Callable[[], str]
+    cost_analysis: Callable[[], Any]
+    input_formats: Any
+    input_shardings: Any
+    memory_analysis: Callable[[], Any]
+    output_formats: Any
+    output_shardings: Any
+    runtime_executable: Callable[[], Any]
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
+        """Runs the program and puts what it did into the modules."""
+        call = self._jitted._lifted.open_without_static(self._call, args, kwargs)
+        check_structure(
+            self._call.plan.graph,
+            call.plan.graph,
+            "compiled",
+            "Lower and compile again for the new structure, or call the jitted function itself.",
+        )
+        try:
+            returned = self._stage(*call.bound.pack(call.leaves))
+        except TypeError as error:
+            call.bound.name_slots(error)
+            raise
+        return self._jitted.commit(call, call.bound.result(returned))
+
+
+def check_structure(expected: Description, given: Description, what: str, remedy: str) -> None:
+    """Refuses arguments of another structure than a program was made for.
+
+    Args:
+      expected: The structure that it was made for.
+      given: That of the arguments.
+      what: What was done to the program.
+      remedy: What to do.
+
+    Raises:
+      StructureError: If the two differ; the message says where.
+    """
+    if given != expected:
+        difference = describe_difference(expected, given, name_argument)
+        raise errors.StructureError(
+            f"This program was {what} for arguments of another structure:\n{difference}", remedy
+        )

@@ -1,0 +1,252 @@
+"""How the fast path puts what a program returned into the modules, without the general commit.
+
+That is possible where the structure stays as it was: values are written, arrays are set, Variables are replaced by new
+ones alike.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from liftnn._src.compilation.compact import Outcome, open_parts
+from liftnn._src.graph.description import KEEP, Description
+from liftnn._src.graph.kinds import DICT, LIST, MODULE, VARIABLE
+from liftnn._src.graph.merge import Change
+from liftnn._src.graph.slots import ARRAY, Slot
+from liftnn._src.graph.undo import to_the_end
+from liftnn._src.lifting.lift import Call, commit_result
+from liftnn._src.lifting.result import Plan
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Storage, make_variable
+from liftnn._src.variables.watch import changes, set_watches
+
+
+class WriteBack:
+    """How the results of one trace are written back; made once for each `Outcome` that a fast path meets.
+
+    Args:
+      outcome: What the trace returns.
+      plan: The arguments.
+      parts: What the program returned beside the output, in plain Python: under a raw JAX transform the first array
+        would be of another type.
+      is_bare: Whether the program returned nothing but an array.
+    """
+
+    __slots__ = ("array_type", "bare", "layout", "rebind", "simple", "treedef", "written")
+
+    def __init__(self, outcome: Outcome, plan: Plan, parts: Sequence[Any], is_bare: bool):
+        change = outcome.change
+        self.array_type = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
+        """The class of the first part; None if it is a tree, or if there are no parts."""
+        self.written = [plan.index[Slot(number)] for number in change.written]
+        """The positions of the written Variables."""
+        self.layout = outcome.layout
+        self.treedef = change.treedef
+        self.rebind = find_rebind(change, plan.graph) if change.changed and outcome.layout is None else None
+        unchanged = not change.changed and not change.new
+        self.bare = is_bare
+        """Whether the program returns nothing but an array."""
+        self.simple = outcome.plain and (unchanged or self.rebind is not None)
+        """Whether the general commit is not needed."""
+
+    def open(self, returned: Any) -> tuple[Any, Sequence[Any]]:
+        """The output, and the values of the written Variables with what follows them.
+
+        Args:
+          returned: What the program returned, of a simple outcome.
+        """
+        if self.layout is None:
+            return open_parts(returned)
+        leaves = [returned[0][g][i] for g, i in self.layout.at]
+        n = self.treedef.num_leaves
+        return self.treedef.unflatten(leaves[:n]), leaves[n:]
+
+
+class Writer:
+    """Puts what a program returned into the modules of one combination of arguments.
+
+    Args:
+      call: The call, flattened; of its arguments only weak references are kept.
+      roots: The modules and Variables that are arguments themselves, by number.
+    """
+
+    def __init__(self, call: Call, roots: Mapping[int, Any]):
+        objects = [None if n in roots else x for n, x in enumerate(call.objects)]
+        self.call = call._replace(objects=objects, leaves=[])
+        self.program = call.bound
+        self.roots = {number: weakref.ref(x) for number, x in roots.items()}
+        self.storages: list[Storage] = [call.objects[n]._cell for n in call.plan.variables]
+        self.write_backs: dict[int, WriteBack] = {}
+        """How each of the results that the program can return is written back, by its number."""
+
+    def close(self, returned: Any) -> Any:
+        """Writes back what the program returned.
+
+        Args:
+          returned: What it returned.
+
+        Returns:
+          The output.
+        """
+        grouped = self.program.grouped
+        number = self.program.outcomes.number_of(returned, grouped)
+        how = self.write_backs.get(number)
+        if how is None:
+            self.check_plain()
+            outcome = self.program.outcomes[number]
+            parts = [x for group in returned[0] for x in group] if grouped else open_parts(returned)[1]
+            how = self.write_backs[number] = WriteBack(
+                outcome, self.call.plan, parts, type(returned) is not tuple
+            )
+        if not how.simple:
+            self.check_plain()
+            return commit_result(self.call, self.program.result(returned), self.objects())
+        out, parts = how.open(returned)
+        if parts and (type(parts[0]) is not how.array_type or how.rebind is not None):
+            self.check_plain()
+        written = [self.storages[i] for i in how.written]
+        if how.rebind is None:
+            write(written, parts)
+            return out
+        n, rebind = len(how.written), how.rebind
+        stored = parts[n : n + len(rebind.stored)]
+        made = self._make(rebind, parts[n + len(stored) :])
+
+        def put() -> None:
+            write(written, parts)
+            self._rebind(rebind, stored, made)
+
+        to_the_end(put)
+        return out
+
+    def check_plain(self) -> None:
+        """Refuses to write what was computed under a raw JAX transform."""
+        if not frames.is_plain():
+            written = next(x for x in self.objects() if hasattr(type(x), "__graph_node__"))
+            raise frames.write_error(written, "the state", self.call.plan.path_of(0))
+
+    def objects(self) -> list[Any]:
+        """The live objects by number."""
+        objects = list(self.call.objects)
+        for number, reference in self.roots.items():
+            objects[number] = reference()
+        return objects
+
+    def _make(self, rebind: Rebind, values: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """The old Variables that are replaced, each with a new one."""
+        objects, made = self.objects(), []
+        for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
+            variable = make_variable(cls, value, metadata, frames.PLAIN)
+            set_watches(variable, objects[number]._watches)
+            made.append((objects[number], variable))
+        return made
+
+    def _rebind(self, rebind: Rebind, arrays: Sequence[Any], made: Sequence[tuple[Any, Any]]) -> None:
+        """Stores arrays, and puts new Variables in place of the old ones, here and in their modules."""
+        objects, specs = self.objects(), self.call.plan.graph.specs
+        for (number, key), x in zip(rebind.stored, arrays, strict=True):
+            holder = objects[number]
+            if specs[number].kind is MODULE:
+                object.__setattr__(holder, key, x)
+            else:
+                holder[key] = x
+        for number, name, which in rebind.placed:
+            object.__setattr__(objects[number], name, made[which][1])  # it may be a slot
+        changes.count += bool(made)
+        single = len(rebind.placed) == len(made)
+        for old, new in made:
+            for watch in old._watches:
+                path = watch.plan()  # others than fast paths watch too
+                can_follow = hasattr(path, "follow")
+                if can_follow and (path.writer is self or (single and path.is_single(old))):
+                    path.follow(old, new)
+                else:
+                    watch.valid = False
+
+
+class Rebind:
+    """What a program does each time it sets bare arrays, or replaces Variables by new ones alike, and nothing else.
+
+    Args:
+      stored: Node and key of each bare array.
+      placed: Node that holds a replaced Variable, the attribute, and which of the new ones goes there.
+      made: Class and metadata of each new Variable, and the number of the one it replaces.
+    """
+
+    __slots__ = ("made", "placed", "stored")
+
+    def __init__(
+        self,
+        stored: list[tuple[int, Any]],
+        placed: list[tuple[int, Any, int]],
+        made: list[tuple[type, Any, int]],
+    ):
+        self.stored = stored
+        self.placed = placed
+        self.made = made
+
+
+def find_rebind(change: Change, graph: Description) -> Rebind | None:
+    """Whether a change leaves the structure as it was, but for new arrays and new Variables in place of old ones.
+
+    Args:
+      change: The change.
+      graph: The structure before.
+
+    Returns:
+      What to do to repeat it, or None.
+    """
+    old_of: dict[int, int] = {}
+    stored: list[tuple[int, Any]] = []
+    placed: list[tuple[int, Any, int]] = []
+    for number, spec in change.changed:
+        before = graph.specs[number]
+        if spec.kind not in (MODULE, LIST, DICT) or spec[:4] != before[:4]:
+            return None
+        for key, edge, old in zip(spec.keys, spec.edges, before.edges, strict=True):
+            if edge is ARRAY and old is ARRAY:
+                stored.append((number, key))
+            elif edge is not KEEP and edge != old:
+                if type(edge) is not int or edge < change.known or type(old) is not int:
+                    return None
+                placed.append((number, key, edge - change.known))
+                if old_of.setdefault(edge, old) != old or spec.kind is not MODULE:
+                    return None
+    if not _alike(change, graph, old_of, len(placed)):
+        return None
+    made = [(spec.type, spec.extra, old_of[number]) for number, spec in enumerate(change.new, change.known)]
+    return Rebind(stored, placed, made)
+
+
+def _alike(change: Change, graph: Description, old_of: dict[int, int], places: int) -> bool:
+    """Whether all new nodes are Variables like the ones they replace, everywhere that those stood."""
+    for number, spec in enumerate(change.new, change.known):
+        if (
+            spec.kind is not VARIABLE
+            or spec.keys
+            or number not in old_of
+            or spec != graph.specs[old_of[number]]
+        ):
+            return False
+    replaced = set(old_of.values())
+    held = [e for edges in (graph.edges, *(s.edges for s in graph.specs)) for e in edges if type(e) is int]
+    return len(replaced) == len(old_of) and sum(e in replaced for e in held) == places
+
+
+def write(storages: Sequence[Storage], parts: Sequence[Any]) -> None:
+    """Writes values of Variables; all of them, even if a signal's handler raises in between.
+
+    Args:
+      storages: The storages of the Variables.
+      parts: The new values, in this order; there may be more.
+    """
+    try:
+        for storage, x in zip(storages, parts):  # noqa: B905  # the longer one ends with parts that are no updates
+            storage.value = x
+    except BaseException:
+        write(storages, parts)  # once more, whole: to write a value twice does no harm
+        raise

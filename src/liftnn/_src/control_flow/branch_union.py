@@ -1,0 +1,111 @@
+"""Branches: what they have to agree on, and their results made alike though they write different things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.graph.description import KEEP, Description, LeafPaths, keep_leaves
+from liftnn._src.graph.merge import Change
+from liftnn._src.graph.views import describe_difference
+from liftnn._src.lifting.after import differing_types, full_specs
+from liftnn._src.lifting.result import Plan, Result, result_of
+from liftnn._src.trees import Path, format_path, list_paths
+
+_REMEDY = (
+    "Which branch runs is known only when the program does. Change structure, shapes and dtypes in all branches alike, "
+    "or after the call."
+)
+
+
+class Completion:
+    """What several results of the same arguments have in common, so that each can be given the leaves of all.
+
+    A Variable or array leaf that one of them writes is a leaf of every one.
+
+    Args:
+      plan: The arguments.
+      results: The results, which may be abstract.
+      leaves: The dynamic leaves.
+      names: What the results are called, for messages.
+      transform: What messages call the transform.
+
+    Raises:
+      StructureError: If they differ in structure, or in the shape or dtype of a part; the message has the paths.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        results: Sequence[Result],
+        leaves: Sequence[Any],
+        names: Sequence[str],
+        transform: str,
+    ):
+        self.plan = plan
+        self._inputs = plan.by_slot(leaves)
+        self.change = _common_change(plan, [r.change for r in results], names, transform)
+        self.slots = self.change.slots
+        one, *others = [self.complete(r) for r in results]
+        for name, other in zip(names[1:], others, strict=True):
+            lines = differing_types(plan, self.change, zip(self.slots, one, other, strict=True))
+            if lines:
+                raise _error(transform, names[0], name, "shapes or dtypes", lines)
+
+    def complete(self, result: Result) -> list[Any]:
+        """All leaves of one of the results; those that it lacks are as in the arguments."""
+        return result_of(self.change, {**self._inputs, **result.by_slot}).leaves
+
+    def result(self, leaves: Sequence[Any]) -> Result:
+        """The result that has these leaves."""
+        return Result(list(leaves), self.change)
+
+
+def _common_change(plan: Plan, changes: Sequence[Change], names: Sequence[str], transform: str) -> Change:
+    """The change that all branches make, in which everything is written out that one of them writes out."""
+    first, specs = changes[0], full_specs(plan, changes[0])
+    for name, other in zip(names[1:], changes[1:], strict=True):
+        if (first.treedef, first.edges, specs) != (other.treedef, other.edges, full_specs(plan, other)):
+            lines = _describe(plan, first, other)
+            raise _error(transform, names[0], name, "structures", lines)
+    by_number = [dict(change.changed) for change in changes]
+    changed: list[tuple[int, Any]] = []
+    for number in sorted(set().union(*by_number)):
+        unchanged = keep_leaves(specs[number])
+        edges = zip(*[c.get(number, unchanged).edges for c in by_number], strict=True)
+        kept = [all(e is KEEP for e in several) for several in edges]
+        own = [KEEP if k else e for k, e in zip(kept, specs[number].edges, strict=True)]
+        changed.append((number, specs[number]._replace(edges=tuple(own))))
+    written = sorted({number for change in changes for number in change.written})
+    return first._replace(changed=tuple(changed), written=tuple(written))
+
+
+def _describe(plan: Plan, one: Change, other: Change) -> list[str]:
+    """How the structures after two branches differ, a line for each path."""
+    before, after = (
+        Description(
+            jax.tree_util.treedef_tuple((plan.graph.treedef, change.treedef)),
+            (*plan.graph.edges, *change.edges),
+            tuple(full_specs(plan, change)),
+            (),
+            LeafPaths([*plan.graph.paths.below(0), *change.paths.below(1)]),
+        )
+        for change in (one, other)
+    )
+
+    def name(path: Path) -> str:
+        return format_path(path[1:], "the output") if path[0] else plan.path_name(path[1:])
+
+    return describe_difference(before, after, name).splitlines() or [
+        "one of them puts a new object in place of an old one, or exchanges two"
+    ]
+
+
+def _error(transform: str, one: str, other: str, what: str, lines: list[str]) -> errors.StructureError:
+    return errors.StructureError(
+        f"{one} and {other} of liftnn.{transform} leave different {what} ({one} -> {other}):\n{list_paths(lines)}",
+        _REMEDY,
+    )

@@ -1,0 +1,168 @@
+"""`cond` and `switch`: one of several functions runs; what it does to modules comes out whichever it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVarTuple
+
+import jax
+
+from liftnn import errors
+from liftnn._src.control_flow.branch_union import Completion
+from liftnn._src.control_flow.functions import TracedOnce, hold_functions
+from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.configure import MISSING
+from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.purify import PureFunction
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.modules.module import Module
+from liftnn._src.tracebacks import boundary
+from liftnn._src.type_variables import R
+from liftnn._src.variables.operators import unwrap
+
+Operands = TypeVarTuple("Operands")
+
+
+@boundary
+def cond(
+    pred: Any,
+    true_fun: Callable[[*Operands], R],
+    false_fun: Callable[[*Operands], R],
+    *operands: *Operands,
+    operand: Any = MISSING,
+) -> R:
+    """Calls one of two functions, as `jax.lax.cond`; modules may be among the operands and in what is returned.
+
+    The functions may write different Variables and bare arrays: what the one that runs does not write stays as it
+    is. Everything else (structure, static values, shapes and dtypes) they have to change alike. A function may be a
+    bound method or a module; its module then takes part like an operand.
+
+    Args:
+      pred: Which function to call: a boolean or number of shape `()`.
+      true_fun: Called with the operands if `pred` is true.
+      false_fun: Called with the operands if `pred` is false.
+      *operands: Arrays, modules, and trees of them.
+      operand: The only operand, by name. The default is none.
+
+    Returns:
+      What the function returned.
+
+    Raises:
+      ArgumentTypeError: If one of the functions is not callable.
+      StructureError: If the functions do not agree; the message shows the difference by path.
+      TypeError: If `pred` is no scalar.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> def update(mean, x):
+      ...   mean.value = 0.5 * mean + 0.5 * x
+      >>> mean = liftnn.BatchStat(jnp.array(1.0))
+      >>> liftnn.cond(jnp.array(True), update, lambda mean, x: None, mean, 3.0)
+      >>> float(mean.value)
+      2.0
+    """
+    pred = unwrap(pred)
+    given: Any = _given("cond", operands, operand)
+    out = call_of_arrays("cond", (true_fun, false_fun), lambda *f_and_x: jax.lax.cond(pred, *f_and_x), *given)
+    if out is not HAS_MODULES:
+        return out
+    if is_jit_disabled():
+        chosen: Any = true_fun if pred else false_fun
+        return chosen(*given)
+    holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
+
+    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+        return jax.lax.cond(pred, *branches)
+
+    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+
+
+@boundary
+def switch(
+    index: Any,
+    branches: Sequence[Callable[[*Operands], R]],
+    *operands: *Operands,
+    operand: Any = MISSING,
+) -> R:
+    """Calls one of several functions, as `jax.lax.switch`; see `cond`.
+
+    Args:
+      index: Which function to call: an integer of shape `()`, clamped to the positions that there are.
+      branches: The functions.
+      *operands: Arrays, modules, and trees of them.
+      operand: The only operand, by name. The default is none.
+
+    Returns:
+      What the function returned.
+
+    Raises:
+      ArgumentError: If there are no functions.
+      ArgumentTypeError: If one of the functions is not callable.
+      StructureError: If the functions do not agree; the message shows the difference by path.
+      TypeError: If `index` is no scalar integer.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> experts = [liftnn.Linear(2, 3, rngs=liftnn.Rngs(i)) for i in range(4)]
+      >>> liftnn.switch(2, experts, jnp.ones(2)).shape
+      (3,)
+    """
+    if not branches:
+        raise errors.ArgumentError(
+            "liftnn.switch has no branches to choose from.", "Pass at least one function."
+        )
+    index = unwrap(index)
+    given: Any = _given("switch", operands, operand)
+
+    def of_arrays(*f_and_x: Any) -> Any:
+        return jax.lax.switch(index, f_and_x[: len(branches)], *f_and_x[len(branches) :])
+
+    out = call_of_arrays("switch", branches, of_arrays, *given)
+    if out is not HAS_MODULES:
+        return out
+    if is_jit_disabled():
+        chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
+        return chosen(*given)
+    holder, functions = hold_functions("switch", branches=list(branches))
+    names = [f"branches[{i}]" for i in range(len(functions))]
+
+    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+        return jax.lax.switch(index, branches)
+
+    return _call_one("switch", holder, functions, names, choose, given)
+
+
+def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
+    """The operands, one of which may come by name."""
+    if operand is MISSING:
+        return operands
+    if operands:
+        raise errors.ArgumentError(
+            f"liftnn.{name} got {len(operands)} operands by position, and `operand`.", "Pass all by position."
+        )
+    return (operand,)
+
+
+def _call_one(
+    name: str,
+    holder: Module,
+    functions: Sequence[Callable[..., Any]],
+    names: Sequence[str],
+    choose: Callable[[Sequence[Callable[[], Any]]], Any],
+    operands: tuple[Any, ...],
+) -> Any:
+    """Calls one of several functions of `(holder, *operands)`; `choose` says by which of JAX's functions."""
+
+    def bind(plan: Plan, *pures: PureFunction) -> PureFunction:
+        def call(leaves: Sequence[Any]) -> Result:
+            pairs = zip(pures, functions, strict=True)
+            branches = [TracedOnce(plan, pure, held) for pure, held in pairs]
+            results = [branch.eval_shape(leaves) for branch in branches]
+            common = Completion(plan, results, leaves, names, name)
+            run = [lambda branch=branch: common.complete(branch(leaves)) for branch in branches]
+            return common.result(choose(run))
+
+        return call
+
+    arguments = ("", *(f"operands[{i}]" for i in range(len(operands))))
+    return Lifted(functions, bind, Options(name, names=arguments))(holder, *operands)

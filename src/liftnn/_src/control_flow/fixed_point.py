@@ -1,0 +1,129 @@
+"""What a loop hands from step to step: the structure must be the same after each step.
+
+The structure before a step and the one after it are walked in pairs, from the arguments that all steps share and from
+the explicit carry. A known object must stay where it is. A new object may stand in place of an old one of the same
+structure (a Variable made anew in each step, a module that is returned instead of written): what it holds is then
+carried into the old one's place.
+
+What each step gets for itself, the scanned parts, is not bound by this: it starts from the same structure in each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn._src.graph.description import Description, LeafPaths, NodeSpec
+from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.merge import Change
+from liftnn._src.graph.slots import ARRAY, OUTPUT, ROOT, Slot
+from liftnn._src.graph.views import describe_difference
+from liftnn._src.lifting.after import full_specs
+from liftnn._src.lifting.result import Plan
+from liftnn._src.trees import Path, format_path
+
+
+class Root(NamedTuple):
+    """One leaf of the arguments, before a step and after it.
+
+    Args:
+      leaf: Its position in the arguments.
+      after: Its edge after the step: the same as before, or that of the output that the step hands on in its place.
+      output: The position of that output; None if there is none.
+      shared: Whether all steps share what it reaches. If not, they share at most some of its Variables.
+    """
+
+    leaf: int
+    after: Any
+    output: int | None
+    shared: bool
+
+
+class Match:
+    """Where what a step hands to the next one stands before the step and after it.
+
+    Args:
+      plan: The arguments.
+      change: What a step does to them.
+      roots: Where the walk starts.
+      shared: Whether a Variable, by its number, is shared by all steps.
+    """
+
+    def __init__(self, plan: Plan, change: Change, roots: Sequence[Root], shared: Mapping[int, bool]):
+        self.plan = plan
+        self.before: Sequence[NodeSpec] = plan.graph.specs
+        self.after = full_specs(plan, change)
+        self.known = change.known
+        self.roots = roots
+        self.shared = shared
+        self.slots: dict[Slot, Slot] = {}
+        """The slot after a step of each shared slot before it."""
+        self.conflicts: list[str] = []
+        """What is no fixed point, a line for each path."""
+        self._images: dict[int, int] = {}
+        self._origins: dict[int, int] = {}
+        shares_parts = any(shared.values())
+        for root in roots:
+            if root.shared or shares_parts:
+                self._walk(root)
+
+    def describe(self) -> list[str]:
+        """What keeps a step from being followed by another, a line for each path; none if nothing does."""
+        if not self.conflicts:
+            return []
+        shared = [root for root in self.roots if root.shared]
+        treedef, paths = jax.tree.structure([0] * len(shared)), LeafPaths([(i,) for i in range(len(shared))])
+        edges = [self.plan.graph.edges[root.leaf] for root in shared], [root.after for root in shared]
+        before = Description(treedef, tuple(edges[0]), tuple(self.before), (), paths)
+        after = Description(treedef, tuple(edges[1]), tuple(self.after), (), paths)
+
+        def name(path: Path) -> str:
+            return format_path(path[1:], self.plan.leaf_names[shared[path[0]].leaf])
+
+        return describe_difference(before, after, name).splitlines() or self.conflicts
+
+    def _walk(self, root: Root) -> None:
+        """Goes down from a root, in the structures before and after a step side by side."""
+        edge = self.plan.graph.edges[root.leaf]
+        if edge is ARRAY and root.after is ARRAY and root.output is not None:
+            self.slots[Slot(ROOT, root.leaf)] = Slot(OUTPUT, root.output)
+        stack: list[tuple[Any, Any, bool, Path]] = [(edge, root.after, root.shared, ())]
+        seen: set[tuple[int, int, bool]] = set()
+        while stack:
+            old, new, shared, path = stack.pop()
+            if type(old) is not int or type(new) is not int:
+                if shared and old != new:
+                    self._note(root, path, "is something else after a step")
+                continue
+            one, two = self.before[old], self.after[new]
+            # a step that puts something else in place of a shared Variable does so for its own objects only
+            shared = shared or (one.kind is VARIABLE and self.shared[old] and old == new)
+            if (old, new, shared) in seen:
+                continue
+            seen.add((old, new, shared))
+            if shared and not self._pair(root, path, old, new):
+                continue
+            after = dict(zip(two.keys, two.edges, strict=True))
+            pairs = [(k, e, after[k]) for k, e in zip(one.keys, one.edges, strict=True) if k in after]
+            stack += [(e, f, shared, (*path, k)) for k, e, f in pairs]
+            if shared:
+                arrays = [k for k, e, f in pairs if e is ARRAY and f is ARRAY]
+                self.slots |= {Slot(old, k): Slot(new, k) for k in arrays}
+
+    def _pair(self, root: Root, path: Path, old: int, new: int) -> bool:
+        """Notes that one object after a step stands in the place of another before it; whether that can be."""
+        known = old != new and new < self.known
+        if known or self._images.setdefault(old, new) != new or self._origins.setdefault(new, old) != old:
+            self._note(root, path, "another object takes its place, which stands, or stood, elsewhere too")
+            return False
+        one, two = self.before[old], self.after[new]
+        if one[:4] != two[:4]:
+            self._note(root, path, "is something else after a step")
+        if one.kind is VARIABLE and two.kind is VARIABLE:
+            self.slots[Slot(old)] = Slot(new)
+        return True
+
+    def _note(self, root: Root, path: Path, what: str) -> None:
+        self.conflicts.append(f"{format_path(path, self.plan.leaf_names[root.leaf])}: {what}")

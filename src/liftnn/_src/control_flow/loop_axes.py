@@ -1,0 +1,169 @@
+"""Which parts of a loop's arguments and results are scanned, and which are handed from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn._src.control_flow.fixed_point import Root
+from liftnn._src.graph.merge import Change
+from liftnn._src.graph.slots import ROOT, Slot
+from liftnn._src.lifting.after import names_after
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.prefixes.by_filter import Prefix, StateAxes
+from liftnn._src.prefixes.leaf_prefixes import broadcast_over, is_prefix_leaf
+from liftnn._src.prefixes.spread import Entry, result_prefixes, spread_arguments
+from liftnn._src.trees import pair_prefix
+
+
+class _CarryType:
+    """The type of `Carry`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Carry"
+
+    def __reduce__(self) -> str:
+        return "Carry"
+
+
+Carry = _CarryType()
+"""In `in_axes` and `out_axes` of a scan: what each step hands to the next one."""
+
+
+class LoopAxes:
+    """The axis of each part of what a step is given and of what it returns; None where the steps share it.
+
+    Args:
+      plan: The arguments.
+      given: For each leaf of the arguments its axis, None, or Carry.
+      in_axes: The same as a tree prefix of the positional arguments.
+      out_axes: A tree prefix of the output with the same.
+      leaves: The dynamic leaves.
+
+    Raises:
+      AliasingError: If a Variable is reached with two different axes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        given: Sequence[Prefix],
+        in_axes: Any,
+        out_axes: Any,
+        leaves: Sequence[Any],
+    ):
+        self.plan = plan
+        self.in_axes = in_axes
+        self.out_axes = out_axes
+        self._marks = given
+        self._leaves = list(map(without_carry, given))
+        self._spread = spread_arguments(plan, self._leaves)
+        shared = Entry(None, "", ())
+        for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
+            self._spread.entries.setdefault(number, shared)
+        self.given: list[Prefix] = self._spread.of_all(plan.slots, leaves)
+        """The axis of each dynamic leaf."""
+        self.scanned = {slot: axis for slot, axis in plan.by_slot(self.given).items() if axis is not None}
+        """The axis of each leaf that is scanned."""
+
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether the steps share no Variable and no bare array of a node, which are all that they could write."""
+        return all(slot in self.scanned for slot in self.plan.slots if slot.node != ROOT)
+
+    @property
+    def handed_on(self) -> list[Slot]:
+        """The array leaves among the arguments that are marked with Carry."""
+        return [s for s in self.plan.slots if s.node == ROOT and self._marks[s.key] is Carry]
+
+    def on(self, plan: Plan, leaves: Sequence[Any]) -> LoopAxes:
+        """The same for arguments that have the same leaves, and reach other things."""
+        return LoopAxes(plan, self._marks, self.in_axes, self.out_axes, leaves)
+
+    def of_result(self, result: Result) -> dict[Slot, Prefix]:
+        """The axis of each leaf of what a step returned.
+
+        Raises:
+          AliasingError: If a Variable is returned or attached with two different axes.
+          ArgumentError: If `out_axes` does not fit the output, or an array has no room for its axis.
+        """
+        axes = result_prefixes(
+            self.plan, self._spread, self.given, result, self.out_axes, settled=True, adapt=without_carry
+        )
+        for slot, x, axis in zip(result.slots, result.leaves, axes, strict=True):
+            self._check_room(slot, x, axis, result.change)
+        return dict(zip(result.slots, axes, strict=True))
+
+    def _check_room(self, slot: Slot, x: Any, axis: Prefix, change: Change) -> None:
+        """Refuses an axis to stack the steps along that an array has no room for."""
+        for shape in map(jnp.shape, jax.tree.leaves(x)):
+            if axis is not None and not -len(shape) - 1 <= axis <= len(shape):
+                raise errors.ArgumentError(
+                    f"{names_after(self.plan, change)[slot]} has the shape {shape} in each step, so there is no axis "
+                    f"{axis} to stack the steps along.",
+                    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+                )
+
+    def roots(self, change: Change, transform: str) -> list[Root]:
+        """What the steps share, before a step and after it.
+
+        Args:
+          change: What a step does.
+          transform: What messages call the transform.
+
+        Returns:
+          One root for each leaf of the arguments.
+
+        Raises:
+          StructureError: If what a step hands on is not of the structure that it was given.
+        """
+        self._check_trees(change, transform)
+        axes = broadcast_over(self.out_axes, change.treedef, "the output")
+        carried = [i for i, axis in enumerate(self._marks) if axis is Carry]
+        outputs_of = dict(zip(carried, [i for i, axis in enumerate(axes) if axis is Carry], strict=True))
+        roots: list[Root] = []
+        for leaf, edge in enumerate(self.plan.graph.edges):
+            output = outputs_of.get(leaf)
+            shared = not _has_axis(self._leaves[leaf])
+            roots.append(Root(leaf, edge if output is None else change.edges[output], output, shared))
+        return roots
+
+    def _check_trees(self, change: Change, transform: str) -> None:
+        arguments = self.plan.graph.treedef.children()[0]
+        given = _carried_trees(self.in_axes, arguments)
+        returned = _carried_trees(self.out_axes, change.treedef)
+        if given != returned and _as_tuple(given) != returned and given != _as_tuple(returned):
+            one, two = (", ".join([str(t)[10:-1] for t in trees]) or "nothing" for trees in (given, returned))
+            raise errors.StructureError(
+                f"A step of liftnn.{transform} is given a carry of the structure {one} and returns {two}.",
+                "Return the carry as it was given; in a scan, mark it with Carry in `in_axes` and `out_axes` alike.",
+            )
+
+
+def without_carry(axis: Prefix) -> Prefix:
+    """An axis with None in place of Carry, since a Variable is carried only if it is written, whichever of the two."""
+    if isinstance(axis, StateAxes):
+        return StateAxes([(f, without_carry(a)) for f, a in axis.pairs])
+    return None if axis is Carry else axis
+
+
+def _has_axis(prefix: Prefix) -> bool:
+    """Whether something below a prefix is scanned."""
+    axes = [a for _, a in prefix.pairs] if isinstance(prefix, StateAxes) else [prefix]
+    return any(a is not None for a in axes)
+
+
+def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
+    """The parts of a tree that are carried."""
+    return [part for axis, part in pair_prefix(axes, treedef, is_prefix_leaf) if axis is Carry]
+
+
+def _as_tuple(trees: list[Any]) -> list[Any]:
+    """Several trees as one."""
+    return [jax.tree_util.treedef_tuple(trees)]

@@ -1,0 +1,221 @@
+"""The first step of a loop, made outside of it, because it leaves another structure than it found.
+
+A cache that is made in the first call, a static attribute that is set once: from the second step on nothing changes.
+The other steps are then a loop whose arguments are what the first step left. Known objects keep their numbers; those
+that the first step made are numbered on. So a slot is the same before and after it, and the changes of both add
+up. What is scanned is not handed on: each step starts from the structure of the slice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn._src.control_flow.loop_axes import LoopAxes
+from liftnn._src.graph.description import Description, NodeSpec, reach
+from liftnn._src.graph.kinds import LIST
+from liftnn._src.graph.merge import Change
+from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
+from liftnn._src.lifting.after import full_specs, write_out
+from liftnn._src.lifting.result import Plan, Result, result_of
+from liftnn._src.trees import Path
+
+BySlot = Mapping[Slot, Any]
+
+_NOTHING = NodeSpec(LIST, list, None, (), ())
+"""Stands for what the first step made and did not hand on."""
+
+
+class Left(Plan):
+    """The arguments as a step has left them.
+
+    Args:
+      before: The arguments as it found them.
+      graph: Their structure now.
+    """
+
+    def __init__(self, before: Plan, graph: Description):
+        super().__init__(graph, before.names)
+        self._before = before
+
+    @functools.cached_property
+    def node_paths(self) -> dict[int, tuple[Path, ...]]:
+        """Every path of each node; of one that is no longer reached, those that it had."""
+        gone = dict.fromkeys(range(len(self.graph.specs)), ((0,),))
+        return {**gone, **self._before.node_paths, **Plan(self.graph).node_paths}
+
+
+class FirstStep:
+    """A step that has been made, and what the loop of the others is given.
+
+    Args:
+      pure: The pure function of the step.
+      axes: What is scanned.
+      parts: What the step is given, by slot.
+      transform: What messages call the transform.
+
+    Raises:
+      StructureError: If what it hands on is no carry.
+    """
+
+    def __init__(self, pure: Callable[..., Result], axes: LoopAxes, parts: BySlot, transform: str):
+        self._axes = axes
+        plan = self._plan = axes.plan
+        result = pure(plan.in_order(parts))
+        change = self._change = result.change
+        self._returned = result.by_slot
+        self._roots = axes.roots(change, transform)
+        self._after = full_specs(plan, change)
+        self._own = self._find_own()
+        kept = [n for n in range(change.known) if n not in self._own]
+        self._kept = (
+            reach(self._after, [*(r.after for r in self._roots if r.shared), *kept]).keys() - self._own
+        )
+        specs = [
+            self._after[n] if n in self._kept else plan.graph.specs[n] if n < change.known else _NOTHING
+            for n in range(len(self._after))
+        ]
+        edges = [plan.graph.edges[r.leaf] if r.output is None else r.after for r in self._roots]
+        renewed = [n for n in change.frozen if n in self._kept]
+        same = [n for n in plan.graph.frozen if n not in renewed]
+        frozen = sorted(same, key=self._own.__contains__)
+        at = next((i for i, n in enumerate(frozen) if n in self._own), len(frozen))
+        order = (
+            *frozen[:at],
+            *renewed,
+            *frozen[at:],
+        )  # what each step has for itself may hold what they share
+        left = Description(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
+        self.plan = Left(plan, left)
+
+    def followed_by(
+        self,
+        run: Callable[[LoopAxes, BySlot], Result],
+        parts: BySlot,
+        unsettled: errors.StructureError,
+        *,
+        restarted: Collection[Slot] = (),
+        reverse: bool = False,
+    ) -> Result:
+        """The whole loop.
+
+        Args:
+          run: Makes the other steps, from what is scanned and what they are given by slot.
+          parts: What the first step was given, with what the others are given of what is scanned.
+          unsettled: Raised if they do not go together.
+          restarted: Slots where each step finds what the first one found.
+          reverse: Whether the first step has the last slice. The default is False.
+
+        Returns:
+          The result.
+
+        Raises:
+          StructureError: If what the first step stacks is of another structure than what the others stack.
+        """
+        handed = self._hand_on(parts, restarted)
+        axes = self._axes.on(self.plan, self.plan.in_order(handed))
+        result = self._close(run(axes, handed), axes, reverse)
+        if result is None:
+            raise unsettled
+        return result
+
+    def _hand_on(self, parts: BySlot, restarted: Collection[Slot]) -> dict[Slot, Any]:
+        """What the other steps are given, by slot."""
+        outputs = {Slot(ROOT, r.leaf): Slot(OUTPUT, r.output) for r in self._roots if r.output is not None}
+        handed: dict[Slot, Any] = {}
+        for slot in self.plan.slots:
+            after = outputs.get(slot, slot)
+            fixed = slot in restarted or slot.node in self._own
+            handed[slot] = parts[slot] if fixed or after not in self._returned else self._returned[after]
+        return handed
+
+    def _close(self, rest: Result, axes: LoopAxes, reverse: bool) -> Result | None:
+        """The result of all steps, from that of the other ones; None if they do not stack the same."""
+        pairs = self._pair(rest.change)
+        if pairs is None:
+            return None
+        parts = {slot: x for slot, x in self._returned.items() if slot.node in self._kept}
+        own = self._returned.keys() - parts.keys()
+        own -= {Slot(OUTPUT, r.output) for r in self._roots}
+        along = axes.of_result(rest)
+        for slot, x in rest.by_slot.items():
+            if along[slot] is not None:
+                first = slot._replace(node=pairs.get(slot.node, slot.node))
+                if first not in own:
+                    return None
+                own.remove(first)
+                x = _join(self._returned[first], x, along[slot], reverse)
+            parts[slot] = x
+        return None if own else result_of(self._add(rest.change), parts)
+
+    def _find_own(self) -> set[int]:
+        """The nodes that each step has for itself."""
+        own = reach(
+            self._plan.graph.specs, [self._plan.graph.edges[r.leaf] for r in self._roots if not r.shared]
+        )
+        shared = [r.after for r in self._roots if r.shared]
+        shared += [n for n in self._plan.variables if Slot(n) not in self._axes.scanned]
+        return own.keys() - reach(self._after, shared).keys()
+
+    def _pair(self, change: Change) -> dict[int, int] | None:
+        """The number in the first step of each node that the other steps have for themselves; None if they differ."""
+        if change.treedef != self._change.treedef:
+            return None
+        after = full_specs(self.plan, change)
+        carried = {r.output for r in self._roots}
+        own = [self._plan.graph.edges[r.leaf] for r in self._roots if not r.shared]
+        stack = [(e, e) for e in own]
+        outputs = enumerate(zip(self._change.edges, change.edges, strict=True))
+        stack += [pair for i, pair in outputs if i not in carried]
+        pairs: dict[int, int] = {}
+        while stack:
+            first, other = stack.pop()
+            if type(first) is not int or type(other) is not int or first in self._kept or other in self._kept:
+                if first != other:
+                    return None
+            elif other not in pairs:
+                pairs[other] = first
+                one, two = self._after[first], after[other]
+                if one[:4] != two[:4]:
+                    return None
+                stack += zip(one.edges, two.edges, strict=True)
+            elif pairs[other] != first:
+                return None
+        return pairs if len(set(pairs.values())) == len(pairs) else None
+
+    def _add(self, change: Change) -> Change:
+        """The change of all steps, from that of the other ones."""
+        one = {n: spec for n, spec in self._change.changed if n in self._kept}
+        two = dict(change.changed)
+        both = {
+            n: write_out(two[n], one[n]) if n in two and n in one else two.get(n) or one[n] for n in one | two
+        }
+        known = self._change.known
+        made = [
+            write_out(two[n], spec) if n in two else spec
+            for n, spec in enumerate(self.plan.graph.specs[known:], known)
+        ]
+        frozen = [n for n in self._change.frozen if n in self._kept and n not in change.frozen]
+        written = {*change.written, *(n for n in self._change.written if n in self._kept)}
+        return change._replace(
+            known=known,
+            changed=tuple([(n, both[n]) for n in sorted(both) if n < known]),
+            new=(*made, *change.new),
+            frozen=(*frozen, *change.frozen),
+            written=tuple(sorted(n for n in written if n < known)),
+        )
+
+
+def _join(first: Any, others: Any, axis: int, reverse: bool) -> Any:
+    """What all steps stack along an axis."""
+
+    def join(x: Any, y: Any) -> Any:
+        pair = [jnp.expand_dims(x, axis), y]
+        return jnp.concatenate(pair[::-1] if reverse else pair, axis)
+
+    return jax.tree.map(join, first, others)

@@ -1,0 +1,345 @@
+"""Split and merge: a tree of modules becomes States and a GraphDef, and comes back from them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+
+import jax
+
+from liftnn import errors
+from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.graph.description import Description, LeafPaths
+from liftnn._src.graph.kinds import VARIABLE, is_object
+from liftnn._src.graph.merge import merge_all
+from liftnn._src.graph.slots import Slot
+from liftnn._src.graph.views import describe_difference, render_edge
+from liftnn._src.graph.walk import Walk
+from liftnn._src.printing import call, mapping
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import Path, format_path, key_of, list_paths
+from liftnn._src.type_variables import Tree
+from liftnn._src.variables import frames
+from liftnn._src.variables.metadata import adopt
+from liftnn._src.variables.state import State, left_over, mismatch
+from liftnn._src.variables.variable import Variable, set_metadata_past_checks
+
+X = TypeVar("X")
+
+
+@boundary
+class GraphDef(Description, Generic[Tree]):
+    """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
+
+    It is hashable, equal by content, and a JAX pytree without leaves. `split` makes it; it is not made by hand.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> state, graphdef = liftnn.split(model)
+      >>> graphdef.merge(state)(jnp.ones((1, 2))).shape
+      (1, 3)
+    """
+
+    __slots__ = ()
+
+    def merge(self, *states: State) -> Tree:
+        """New objects with this structure and the values of the States.
+
+        Args:
+          *states: Together they must hold every Variable of the structure, and nothing else.
+
+        Returns:
+          What `split` was given: a module, or a tree of modules.
+
+        Raises:
+          StructureError: If a Variable is missing, not known here or given twice; the message lists the paths.
+        """
+        given = _joined(self, states)
+        by_slot = {slot: given[path] for path, slot in self.leaves.items()}
+        leaves = [x.raw_value if isinstance(x, Variable) else x for x in map(by_slot.__getitem__, self.slots)]
+        tree, merged = merge_all(self, leaves, frames.owner_now())
+        variables = {slot.node: x for slot, x in by_slot.items() if isinstance(x, Variable)}
+        metadata = {n: x._metadata for n, x in variables.items() if self.specs[n].kind is VARIABLE}
+        for number, given in metadata.items():
+            made = merged.objects[number]
+            metadata_now = adopt(made._metadata, given)
+            if metadata_now is not made._metadata:
+                set_metadata_past_checks(made, metadata_now)
+        return tree
+
+    def apply(self, *states: State) -> Apply:
+        """A pure function that merges, calls, and splits again.
+
+        Args:
+          *states: As for `merge`.
+
+        Returns:
+          A callable: `graphdef.apply(state)(x)` calls the module, `graphdef.apply(state).encode(x)` its method
+          `encode`. Each returns `(output, (state, graphdef))`.
+
+        Raises:
+          StructureError: When called, if the States do not fit.
+        """
+        return Apply(self, states)
+
+    def diff(self, other: Description) -> str:
+        """What differs between two structures, a line for each attribute path.
+
+        Args:
+          other: The structure to compare with.
+
+        Returns:
+          Lines such as `layers[2].rate: 0.1 -> 0.2`; the empty string if the two are equal.
+        """
+        return describe_difference(self, other)
+
+    @property
+    def type(self) -> Any:
+        """The class of the module, or the tree structure if several were split."""
+        return self.specs[self.edges[0]].type if self.treedef is None else self.treedef
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attribute names of the module, in order of assignment."""
+        return self.specs[self.edges[0]].keys if self.treedef is None else ()
+
+    def __repr__(self) -> str:
+        if self.treedef is None:
+            return render_edge(self, self.edges[0], set())
+        entries = [(repr(i), render_edge(self, edge, set())) for i, edge in enumerate(self.edges)]
+        return call("GraphDef", [("tree", repr(self.treedef)), ("leaves", mapping(entries))])
+
+
+jax.tree_util.register_static(GraphDef)
+
+_interned: weakref.WeakKeyDictionary[GraphDef, weakref.ref[GraphDef]] = weakref.WeakKeyDictionary()
+"""One GraphDef of each content, while anyone holds it; what is derived from it is then derived once."""
+
+
+def intern(graphdef: GraphDef) -> GraphDef:
+    """The GraphDef of the same content that is in use already, or this one."""
+    reference = _interned.get(graphdef)
+    known = None if reference is None else reference()
+    if known is None:
+        known = graphdef
+        _interned[graphdef] = weakref.ref(graphdef)
+    return known
+
+
+def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
+    """The leaves of the States by path, checked against the structure."""
+    leaves: dict[Path, Any] = {}
+    for state in states:
+        if not isinstance(state, State):
+            raise errors.StructureError(
+                f"merge takes States, not a {type(state).__name__}.", "See State.from_flat."
+            )
+        twice = leaves.keys() & state._leaves.keys()
+        if twice:
+            paths = [format_path(path) for path in leaves if path in twice]
+            raise errors.StructureError(
+                f"More than one of the States has:\n{list_paths(paths)}",
+                "Leave it out of all but one, or join the States with `|`, where the last wins.",
+            )
+        leaves.update(state._leaves)
+    expected = graphdef.leaves.keys()
+    if expected != leaves.keys():
+        missing = [path for path in expected if path not in leaves]
+        raise mismatch(
+            "The States do not fit the GraphDef", missing, [p for p in leaves if p not in expected]
+        )
+    return leaves
+
+
+@boundary
+class Apply:
+    """A GraphDef with its States, waiting for the call; see `GraphDef.apply`.
+
+    Args:
+      graphdef: The structure.
+      states: The values.
+      names: The attributes that lead to the method to call.
+    """
+
+    def __init__(self, graphdef: GraphDef, states: tuple[State, ...], names: tuple[str, ...] = ()):
+        self._graphdef = graphdef
+        self._states = states
+        self._names = names
+
+    def __getattr__(self, name: str) -> Apply:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Apply(self._graphdef, self._states, (*self._names, name))
+
+    def __getitem__(self, key: Any) -> Apply:
+        return Apply(self._graphdef, self._states, (*self._names, key))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, tuple[*tuple[State, ...], GraphDef]]:
+        """Merges, calls the module or its method, and splits again."""
+        tree = self._graphdef.merge(*self._states)
+        method = tree
+        for name in self._names:
+            method = (
+                getattr(method, name) if isinstance(name, str) and hasattr(method, name) else method[name]
+            )
+        out = method(*args, **kwargs)
+        return out, split(tree)
+
+
+class WalkedTree(NamedTuple):
+    """A module, or a tree of modules, that has been walked.
+
+    Args:
+      graphdef: Its static part.
+      objects: The objects by number.
+      by_slot: The array leaves by slot.
+    """
+
+    graphdef: GraphDef[Any]
+    objects: list[Any]
+    by_slot: dict[Slot, Any]
+
+    def leaf(self, slot: Slot) -> Any:
+        """The Variable or array leaf at a slot."""
+        return self.by_slot[slot] if slot in self.by_slot else frames.inside(self.objects[slot.node])
+
+    def leaves(self) -> Iterator[tuple[Path, Any]]:
+        """Path and Variable or array leaf, in the order of the walk."""
+        return ((path, self.leaf(slot)) for path, slot in self.graphdef.leaves.items())
+
+
+def walk_tree(tree: Any) -> WalkedTree:
+    """Walks a module, or a tree of modules.
+
+    Args:
+      tree: The module or tree.
+
+    Returns:
+      Its static part, its objects and its array leaves.
+
+    Raises:
+      StructureError: If something in it cannot be part of a module.
+    """
+    walk = Walk()
+    if is_object(tree):
+        edge, _ = walk.visit(tree)
+        treedef, edges, arrays, paths = None, (edge,), [], LeafPaths()
+    else:
+        entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
+        visited = [walk.visit(leaf, tuple(key_of(e) for e in path)) for path, leaf in entries]
+        edges, arrays = tuple([e for e, _ in visited]), [a for _, found in visited for a in found]
+        paths = LeafPaths(path for path, _ in entries)
+    graphdef = intern(GraphDef(treedef, edges, walk.finished_specs(), tuple(walk.frozen), paths))
+    arrays += [a for found in walk.arrays for a in found]
+    slots = graphdef.slots[len(graphdef.slots) - len(arrays) :]
+    return WalkedTree(graphdef, walk.objects, dict(zip(slots, arrays, strict=True)))
+
+
+@boundary
+def split(tree: X, /, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[X]]:
+    """Divides a tree of modules into its dynamic and its static part.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: One State is made for each, of what it matches first. The default, none, makes one State of all.
+
+    Returns:
+      `(*states, graphdef)`. The States hold copies of the Variables; a shared Variable stands once, at its first path.
+
+    Raises:
+      FilterError: If a Variable matches none of the filters; the message lists the paths.
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> params, rest, graphdef = liftnn.split(model, liftnn.Param, ...)
+      >>> list(params), list(rest)
+      (['kernel', 'bias'], [])
+    """
+    walked = walk_tree(tree)
+    predicates = to_predicates(filters or (...,))
+    parts: list[dict[Any, Any]] = [{} for _ in range(len(predicates) + 1)]
+    for path, x in walked.leaves():
+        part = first_match(predicates, path, x) if filters else 0
+        parts[part][path] = x.copy() if isinstance(x, Variable) else x
+    if parts[-1]:
+        raise left_over(format_path(path) for path in parts[-1])
+    return (*(State.from_flat(p) for p in parts[:-1]), walked.graphdef)
+
+
+@overload
+def state(tree: Any, filter: Filter = ..., /) -> State: ...
+
+
+@overload
+def state(tree: Any, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+
+@boundary
+def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
+    """The Variables of a tree of modules that match, as copies.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: The default, none, matches everything. The first match wins; what matches none is left out.
+
+    Returns:
+      A State for none or one filter, a tuple of States for several.
+
+    Raises:
+      FilterError: If one of them is not a filter.
+
+    Example:
+      >>> import liftnn
+      >>> liftnn.state(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), liftnn.Param)["bias"].shape
+      (3,)
+    """
+    predicates = to_predicates(filters or (...,))
+    parts: list[dict[Any, Any]] = [{} for _ in predicates]
+    for path, x in walk_tree(tree).leaves():
+        part = first_match(predicates, path, x)
+        if part >= 0:
+            parts[part][path] = x.copy() if isinstance(x, Variable) else x
+    states = tuple(State.from_flat(p) for p in parts)
+    return states[0] if len(states) == 1 else states
+
+
+@overload
+def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree: ...
+
+
+@overload
+def merge(part: GraphDef[Tree] | State, /, *parts: GraphDef[Tree] | State) -> Tree: ...
+
+
+@boundary
+def merge(graphdef: GraphDef[Tree] | State, /, *states: GraphDef[Tree] | State) -> Tree:
+    """New objects with a structure and the values of States; the inverse of `split`.
+
+    Args:
+      graphdef: The structure.
+      *states: Together they must hold every Variable of it, and nothing else. GraphDef and States may come in any
+        order, so `merge(*split(model))` works.
+
+    Returns:
+      What `split` was given: a module, or a tree of modules.
+
+    Raises:
+      StructureError: If a Variable is missing, not known or given twice, or if there is not exactly one GraphDef.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> type(liftnn.merge(*liftnn.split(model))).__name__
+      'Linear'
+    """
+    parts = (graphdef, *states)
+    graphdefs = [p for p in parts if isinstance(p, GraphDef)]
+    if len(graphdefs) != 1:
+        raise errors.StructureError(
+            f"merge needs exactly one GraphDef and got {len(graphdefs)}.", "Call merge(graphdef, *states)."
+        )
+    return graphdefs[0].merge(*[p for p in parts if not isinstance(p, GraphDef)])

@@ -1,0 +1,300 @@
+"""What the nodes of an object graph can be, and how each kind is taken apart and put together.
+
+A *node* is anything with other things inside: a Module, a Variable, a list, a dict, a set, a dataclass, a
+SimpleNamespace, a tuple, a registered pytree, a bound method of a Module, a partial, a weak reference to a Module, a
+function of the user's that holds any of these or an array, a cell of such a function's closure. A
+*mutable* node is made empty and filled later, in place, so that cycles and identity survive; a *frozen* one is built
+once its children exist. Everything else is a leaf: an array (dynamic) or a static value. The table at the end is all
+the walk, the merge and the commit know about types.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+
+from liftnn._src.graph.attributes import Opened, fill_attributes, make_shell, open_attributes
+from liftnn._src.graph.closures import (
+    build_function,
+    fill_cell,
+    make_cell,
+    open_cell,
+    open_function,
+)
+from liftnn._src.graph.containers import (
+    build_tuple,
+    fill_dict,
+    fill_list,
+    make_dict,
+    make_list,
+    open_dict,
+    open_list,
+    open_tuple,
+)
+from liftnn._src.static_values.static import SIMPLE_TYPES
+from liftnn._src.trees import ARRAY_TYPES, is_array, key_of, module_of, same_tree
+from liftnn._src.variables.holding import holds_objects
+from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.variable import Variable, make_variable, set_metadata_past_checks
+from liftnn._src.variables.watch import end_watches
+
+T = TypeVar("T")
+
+
+def _never(*_: Any) -> Any:
+    """Stands where a kind has no such operation."""
+    raise AssertionError
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class NodeKind:
+    """How nodes of one kind are taken apart and put together.
+
+    Args:
+      name: Name in the table.
+      open: Takes a node apart: static extra, keys, children.
+      make: Makes an empty mutable node from its class, the extra and the owner.
+      fill: Puts keys and children into a mutable node, in place of what it had.
+      build: Builds a frozen node from its class, the extra, the keys and the children.
+    """
+
+    name: str
+    open: Callable[[Any], Opened] = _never
+    make: Callable[[type, Any, Any], Any] = _never
+    fill: Callable[[Any, Any, tuple[Any, ...], list[Any]], None] = _never
+    build: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
+    frozen: bool = dataclasses.field(init=False)
+    """Whether nodes are built after their children."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frozen", self.build is not _never)
+
+    def __reduce__(self) -> Any:
+        return (_kind_named, (self.name,))
+
+
+def _kind_named(name: str) -> NodeKind:
+    """Unpickles a kind."""
+    return KINDS[name]
+
+
+# --- objects with attributes: Modules and dataclasses
+
+
+def _make_object(cls: Any, extra: Any, owner: Any) -> Any:
+    base = types.SimpleNamespace if issubclass(cls, types.SimpleNamespace) else object
+    return base.__new__(cls)
+
+
+def _make_module(cls: type, extra: Any, owner: Any) -> Any:
+    return make_shell(cls, owner)
+
+
+def _fill_module(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    fill_attributes(x, extra, keys, children)
+    end_watches(x)
+
+
+def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    x = object.__new__(cls)
+    for name, child in zip(keys, children, strict=True):
+        object.__setattr__(x, name, child)
+    return x
+
+
+# --- Variables whose metadata hold something that can change
+
+
+def _open_variable(x: Variable[Any]) -> Opened:
+    given = x.get_metadata()
+    return x._metadata.fixed, tuple(given), tuple(given.values())
+
+
+def _make_variable(cls: type, extra: Any, owner: Any) -> Any:
+    return make_variable(cls, None, extra, owner)
+
+
+def _fill_variable(x: Variable[Any], extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
+    set_metadata_past_checks(x, Metadata.of(dict(zip(keys, children, strict=True))) if keys else extra)
+
+
+# --- pytrees, methods, partials and weak references
+
+
+class Incomparable:
+    """The structure of a pytree whose class makes its static part anew each time: equal to itself only.
+
+    Args:
+      treedef: The structure.
+    """
+
+    __slots__ = ("treedef",)
+
+    def __init__(self, treedef: Any):
+        self.treedef = treedef
+
+
+def _open_pytree(x: Any) -> Opened:
+    entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
+    keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
+    if not _is_simple(treedef.node_data()[1]) and not same_tree(treedef, _top(x)):
+        treedef = Incomparable(treedef)
+    return treedef, keys, tuple([child for _, child in entries])
+
+
+def _is_simple(static: Any) -> bool:
+    """Whether the static part of a pytree is certainly equal to another one of the same content."""
+    return type(static) in SIMPLE_TYPES or (
+        type(static) is tuple and all(type(x) in SIMPLE_TYPES for x in static)
+    )
+
+
+def _top(x: Any) -> Any:
+    """The structure of a pytree, its children taken as leaves."""
+    return jax.tree.structure(x, is_leaf=lambda y: y is not x)
+
+
+def _build_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return jax.tree.unflatten(extra.treedef if isinstance(extra, Incomparable) else extra, children)
+
+
+def _open_method(x: types.MethodType) -> Opened:
+    return None, ("__func__", "__self__"), (x.__func__, x.__self__)
+
+
+def _build_method(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return types.MethodType(*children)
+
+
+def _open_partial(x: functools.partial[Any]) -> Opened:
+    keys = ("func", *range(len(x.args)), *x.keywords)
+    return len(x.args), keys, (x.func, *x.args, *x.keywords.values())
+
+
+def _build_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    end = 1 + extra
+    return functools.partial(*children[:end], **dict(zip(keys[end:], children[end:], strict=True)))
+
+
+def _open_reference(x: weakref.ref[Any]) -> Opened:
+    return None, ("referent",), (x(),)
+
+
+def _build_reference(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return weakref.ref(children[0])
+
+
+# --- the table
+
+MODULE = NodeKind("module", open_attributes, _make_module, _fill_module)
+DATACLASS = NodeKind("dataclass", open_attributes, _make_object, fill_attributes)
+FROZEN_DATACLASS = NodeKind("frozen dataclass", open_attributes, build=_build_frozen_object)
+VARIABLE = NodeKind("variable", _open_variable, _make_variable, _fill_variable)
+LIST = NodeKind("list", open_list, make_list, fill_list)
+DICT = NodeKind("dict", open_dict, make_dict, fill_dict)
+TUPLE = NodeKind("tuple", open_tuple, build=build_tuple)
+PYTREE = NodeKind("pytree", _open_pytree, build=_build_pytree)
+METHOD = NodeKind("method", _open_method, build=_build_method)
+PARTIAL = NodeKind("partial", _open_partial, build=_build_partial)
+REFERENCE = NodeKind("weak reference", _open_reference, build=_build_reference)
+FUNCTION = NodeKind("function", open_function, build=build_function)
+CELL = NodeKind("cell", open_cell, make_cell, fill_cell)
+KINDS = {
+    k.name: k
+    for k in (
+        MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL, REFERENCE,
+        FUNCTION, CELL,
+    )
+}  # fmt: skip
+
+SIMPLE = NodeKind("simple")
+FLOAT = NodeKind("float")
+STATIC = NodeKind("static")
+ARRAY = NodeKind("array")
+
+_BY_TYPE: dict[type, NodeKind] = {
+    **dict.fromkeys(SIMPLE_TYPES, SIMPLE),
+    float: FLOAT,
+    types.BuiltinFunctionType: STATIC,
+    types.CellType: CELL,
+    list: LIST,
+    collections.deque: LIST,
+    set: LIST,
+    types.SimpleNamespace: DATACLASS,
+    dict: DICT,
+    collections.OrderedDict: DICT,
+    collections.defaultdict: DICT,
+    tuple: TUPLE,
+}
+kind_by_type = _BY_TYPE.get
+"""The kind of a type that has been seen, else None: the walk's first question."""
+
+
+def classify(x: Any) -> NodeKind:
+    """The kind of a value whose type is not in the table; remembered where the type alone decides."""
+    if type(x) is types.FunctionType:
+        return FUNCTION if holds_objects(x) else STATIC
+    kind, by_type = _classify(x)
+    if by_type:
+        if len(_BY_TYPE) > 4096:  # classes made in a loop must not pile up
+            for cls in list(_BY_TYPE)[64:]:
+                del _BY_TYPE[cls]
+        _BY_TYPE[type(x)] = kind
+    return kind
+
+
+def _classify(x: Any) -> tuple[NodeKind, bool]:
+    """The kind of a value, and whether every value of its type is of that kind."""
+    cls = type(x)
+    if hasattr(cls, "__graph_node__"):
+        return (VARIABLE if isinstance(x, Variable) else MODULE), True
+    if is_array(x):
+        return ARRAY, isinstance(x, ARRAY_TYPES[1:]) or module_of(type(x)).startswith("jax")
+    if cls is types.MethodType:
+        return (METHOD if hasattr(type(x.__self__), "__graph_node__") else STATIC), False
+    if cls is functools.partial:
+        return PARTIAL, True
+    if cls is weakref.ref:
+        return (REFERENCE if _refers_to_node(x) else STATIC), False
+    if _is_registered(x):
+        return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
+    if dataclasses.is_dataclass(cls):
+        frozen = cls.__dataclass_params__.frozen
+        return (FROZEN_DATACLASS if frozen else DATACLASS), False
+    for base, kind in _BY_BASE.items():
+        if isinstance(x, base):
+            return kind, False
+    return STATIC, False
+
+
+_BY_BASE = {
+    list: LIST, dict: DICT, tuple: TUPLE, collections.deque: LIST, set: LIST, types.SimpleNamespace: DATACLASS
+}  # fmt: skip
+
+
+def _refers_to_node(x: weakref.ref[Any]) -> bool:
+    """Whether a weak reference is to a Module or Variable; one with a callback is not built again."""
+    return hasattr(type(x()), "__graph_node__") and x.__callback__ is None
+
+
+def _is_registered(x: Any) -> bool:
+    """Whether JAX takes `x` apart as a pytree node."""
+    return _top(x) != _LEAF
+
+
+_LEAF = jax.tree.structure(0)
+
+
+def is_object(x: Any) -> bool:
+    """Whether `x`, met in a pytree, is an object with identity: a Module, Variable, dataclass or SimpleNamespace."""
+    cls = type(x)
+    if hasattr(cls, "__graph_node__") or issubclass(cls, types.SimpleNamespace):
+        return True
+    return dataclasses.is_dataclass(cls) and not _is_registered(x)

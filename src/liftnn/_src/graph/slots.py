@@ -1,0 +1,66 @@
+"""The address of one dynamic leaf: the value of a Variable, an array leaf of a node, or a leaf of a tree.
+
+The nodes of a graph are numbered, and known nodes keep their numbers in a call. So a slot addresses the same leaf in
+the arguments of a call, in its result, in each step of a loop and in each branch. Dynamic leaves travel through JAX as
+flat lists; the slots of a list say what each element is, and `dict(zip(slots, leaves))` looks them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from liftnn._src.graph.kinds import VARIABLE
+
+ROOT = -1
+"""In place of a node: the tree that was flattened, such as the arguments of a call. Keys are positions of leaves."""
+OUTPUT = -2
+"""In place of a node: the output of a call. Keys are positions of leaves."""
+
+
+class Slot(NamedTuple):
+    """The address of one dynamic leaf.
+
+    Args:
+      node: The number of the node that holds it, or `ROOT` or `OUTPUT`.
+      key: The key of an array leaf; None for the value of a Variable, which is the default.
+    """
+
+    node: int
+    key: Any = None
+
+
+class _ArrayEdge:
+    """The edge of an array leaf, equal to itself only."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ARRAY"
+
+    def __reduce__(self) -> str:
+        return "ARRAY"
+
+
+ARRAY = _ArrayEdge()
+"""The edge of an array leaf."""
+
+
+def array_keys(spec: Any) -> list[Any]:
+    """The keys of the array leaves that a node holds."""
+    return [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
+
+
+def tree_slots(root: int, edges: Sequence[Any]) -> list[Slot]:
+    """The slots of the array leaves of a tree, from the edges of its leaves."""
+    return [Slot(root, i) for i, e in enumerate(edges) if e is ARRAY]
+
+
+def value_slots(specs: Iterable[tuple[int, Any]]) -> list[Slot]:
+    """The slots of the values of the Variables among numbered nodes."""
+    return [Slot(number) for number, spec in specs if spec.kind is VARIABLE]
+
+
+def array_slots(specs: Iterable[tuple[int, Any]]) -> list[Slot]:
+    """The slots of the array leaves of numbered nodes."""
+    return [Slot(number, key) for number, spec in specs if spec.edges for key in array_keys(spec)]

@@ -1,0 +1,59 @@
+"""All or nothing: actions that are done whole, whatever exception arrives, and objects that become what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from liftnn._src.graph.kinds import VARIABLE, classify, kind_by_type
+from liftnn._src.variables.variable import set_metadata_past_checks, set_value_past_hooks
+
+
+def to_the_end(action: Callable[[], Any]) -> None:
+    """Does something that may be repeated, and does it whole even if an exception arrives twice in the middle of it.
+
+    Args:
+      action: What to do.
+
+    Raises:
+      BaseException: What arrived, when the action has been done, or fails for the third time.
+    """
+    try:  # written out: in a loop an exception may arrive between one attempt and the next
+        action()
+    except BaseException:
+        try:
+            action()
+        except BaseException:
+            action()
+            raise
+        raise
+
+
+class Former:
+    """What an object is before a commit.
+
+    Args:
+      x: The object.
+    """
+
+    __slots__ = ("cls", "kind", "metadata", "opened", "value", "x")
+
+    def __init__(self, x: Any):
+        self.x = x
+        self.cls = type(x)
+        self.kind = kind_by_type(self.cls) or classify(x)
+        if self.kind is VARIABLE:
+            self.metadata, self.value = x._metadata, x._cell.value
+        else:
+            self.opened = self.kind.open(x)
+
+    def restore(self) -> None:
+        """Makes the object what it was."""
+        if type(self.x) is not self.cls:
+            object.__setattr__(self.x, "__class__", self.cls)
+        if self.kind is VARIABLE:
+            set_metadata_past_checks(self.x, self.metadata)
+            set_value_past_hooks(self.x, self.value)
+        else:
+            extra, keys, children = self.opened
+            self.kind.fill(self.x, extra, keys, list(children))

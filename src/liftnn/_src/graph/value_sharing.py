@@ -1,0 +1,78 @@
+"""Find containers that are the values of several Variables: a transform would silently make copies of them."""
+
+from __future__ import annotations
+
+import collections
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.trees import Path, format_path, is_jax_array, key_of
+
+K = TypeVar("K")
+_ATOMS = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
+_CONTAINERS = (list, dict, set, collections.deque, bytearray, types.SimpleNamespace)
+
+
+def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> None:
+    """Raises StructureError if a mutable container stands in the values of Variables in more than one place.
+
+    Inside a transform each Variable has containers of its own, so a change through one Variable would not be seen
+    through the other. Arrays, tuples and other immutable values may be shared.
+
+    Args:
+      values: The value of each Variable, by anything that identifies the Variable.
+      name: Gives the path of a Variable in words. The default takes the keys of `values` as they are.
+
+    Raises:
+      StructureError: If a list, dict, set or other mutable pytree is reached twice; the message has both paths.
+    """
+    first: dict[int, tuple[K, Path]] = {}
+    for key, value in values.items():
+        if is_jax_array(value) or isinstance(value, _ATOMS):
+            continue
+        for path, container in _containers(value):
+            known = first.setdefault(id(container), (key, path))
+            if known != (key, path):
+                raise _shared_error(
+                    container, *(format_path(p, f"{name(k)}.value") for k, p in (known, (key, path)))
+                )
+
+
+def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
+    """The mutable containers in a value with their paths, each before what it holds."""
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, x = stack.pop()
+        if is_jax_array(x) or isinstance(x, _ATOMS):
+            continue
+        met = iter((False,))  # not by identity: a list may hold itself
+        entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda _, met=met: next(met, True))
+        opened = treedef != _LEAF and bool(entries) and not isinstance(x, tuple) and not _is_frozen(x)
+        if opened or isinstance(x, _CONTAINERS):
+            yield path, x
+        if treedef == _LEAF:
+            continue
+        stack += [((*path, *map(key_of, keys)), child) for keys, child in reversed(entries)]
+
+
+_LEAF = jax.tree.structure(0)
+
+
+def _is_frozen(x: Any) -> bool:
+    """Whether `x` is a frozen dataclass."""
+    parameters = getattr(type(x), "__dataclass_params__", None)
+    return parameters is not None and parameters.frozen
+
+
+def _shared_error(container: Any, one: str, other: str) -> errors.StructureError:
+    kind = type(container).__name__
+    return errors.StructureError(
+        f"{other} and {one} are the same {kind}. Each Variable has a {kind} of its own inside a transform, so a change "
+        "through the one would not be seen through the other.",
+        f"Share the Variable instead of the {kind}, or give one of them a copy.",
+    )

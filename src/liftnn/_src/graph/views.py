@@ -1,0 +1,150 @@
+"""How structures read: a description as text, and the difference between two by attribute path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from liftnn._src.graph.description import Description, NodeSpec, find_all_paths, static_of
+from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
+from liftnn._src.graph.slots import ARRAY
+from liftnn._src.printing import MAX_DEPTH, call, mapping
+from liftnn._src.static_values.static import static_key
+from liftnn._src.trees import Path, format_path, same_tree
+from liftnn._src.variables.metadata import Metadata
+
+
+def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0) -> str:
+    """One edge as text: a nested definition at the first visit, then only its number."""
+    if edge is ARRAY:
+        return "Array"
+    if type(edge) is not int:
+        return repr(static_of(edge))
+    if edge in seen:
+        return str(edge)
+    seen.add(edge)
+    spec = graphdef.specs[edge]
+    if depth > MAX_DEPTH:
+        return f"{spec.type.__name__}(...)"
+    if spec.kind is VARIABLE:
+        return _render_variable(edge, spec)
+    if spec.kind is MODULE:
+        return _render_module(graphdef, edge, spec, seen, depth)
+    if spec.kind is CELL:
+        return render_edge(graphdef, spec.edges[0], seen, depth) if spec.edges else "cell()"
+    children = [
+        (k, render_edge(graphdef, e, seen, depth + 1)) for k, e in zip(spec.keys, spec.edges, strict=True)
+    ]
+    if spec.kind in (LIST, DICT):
+        return mapping((repr(k), text) for k, text in children)
+    if spec.kind is FUNCTION:
+        shown = children[:-1] if children[-1][1] == mapping(()) else children
+        return call(spec.extra.name, [(str(k), text) for k, text in shown])
+    return call(spec.type.__name__, [(str(k), text) for k, text in children])
+
+
+def _render_variable(number: int, spec: NodeSpec) -> str:
+    metadata = Metadata.of(dict.fromkeys(spec.keys, ...)) if spec.keys else spec.extra
+    entries = mapping((repr(k), repr(v)) for k, v in metadata.items())
+    return call("VariableDef", [("type", spec.type.__name__), ("index", str(number)), ("metadata", entries)])
+
+
+def _render_module(graphdef: Description, number: int, spec: NodeSpec, seen: set[int], depth: int) -> str:
+    """A module as the seed prints it: submodules, static values and Variables apart."""
+    subgraphs, static, variables = [], [], []
+    for key, edge in zip(spec.keys, spec.edges, strict=True):
+        is_node = type(edge) is int
+        kind = graphdef.specs[edge].kind if is_node else None
+        group = variables if kind is VARIABLE else subgraphs if is_node or edge is ARRAY else static
+        group.append((repr(key), render_edge(graphdef, edge, seen, depth + 1)))
+    entries = [
+        ("type", spec.type.__name__),
+        ("index", str(number)),
+        ("attributes", repr(spec.keys)),
+        ("subgraphs", mapping(subgraphs)),
+        ("static_fields", mapping(static)),
+        ("variables", mapping(variables)),
+        ("metadata", repr(spec.type)),
+    ]
+    return call("GraphDef", entries)
+
+
+def describe_difference(
+    old: Description, new: Description, name: Callable[[Path], str] = format_path, most: int = 8
+) -> str:
+    """What differs between two structures, a line for each attribute path.
+
+    Args:
+      old: The one.
+      new: The other.
+      name: Gives the words for a path.
+      most: How many lines at the most.
+
+    Returns:
+      The lines; the empty string if nothing differs.
+    """
+    if old == new:
+        return ""
+    before, after = _describe_paths(old, name), _describe_paths(new, name)
+    lines: list[str] = []
+    for path in dict.fromkeys([*before, *after]):
+        a, b = before.get(path), after.get(path)
+        if a is not None and b is not None and a[0] == b[0]:
+            continue
+        where, was, now = name(path), a and a[1], b and b[1]
+        if was is None:
+            lines.append(f"{where}: added, {now}")
+        elif now is None:
+            lines.append(f"{where}: removed, was {was}")
+        else:
+            lines.append(f"{where}: {was} -> {now}{' of other content' if was == now else ''}")
+    lines = lines or _describe_orders(old, new, name)
+    if len(lines) > most:
+        lines[most:] = [f"... and {len(lines) - most} more"]
+    return "\n".join(lines)
+
+
+def _describe_orders(old: Description, new: Description, name: Callable[[Path], str]) -> list[str]:
+    """What differs between two structures that have the same at every path."""
+    if not same_tree(old.treedef, new.treedef):
+        return [f"{old.treedef} -> {new.treedef}"]
+    after = {path: new.specs[number].keys for number, (path, *_) in find_all_paths(new).items()}
+    pairs = [(path, old.specs[n].keys, after[path]) for n, (path, *_) in find_all_paths(old).items()]
+    return [
+        f"{name(path)}: the order {', '.join(map(str, a))} -> {', '.join(map(str, b))}"
+        for path, a, b in pairs
+        if a != b
+    ]
+
+
+def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
+    """By path, what stands there: a thing to compare and its text."""
+    result = {
+        path: _describe_leaf(edge)
+        for path, edge in zip(graphdef.paths, graphdef.edges, strict=True)
+        if type(edge) is not int
+    }
+    for number, (path, *others) in find_all_paths(graphdef).items():
+        spec = graphdef.specs[number]
+        is_variable = spec.kind is VARIABLE
+        text = f"the function {spec.extra.name}" if spec.kind is FUNCTION else spec.type.__name__
+        result[path] = ((spec.type, None if is_variable else spec.extra), text)
+        for other in others:
+            result[other] = (("same as", path), f"the same object as {name(path)}")
+        if is_variable:
+            result |= {(*path, key): _describe_static(x) for key, x in spec.extra.given.items()}
+        for key, edge in zip(spec.keys, spec.edges, strict=True):
+            if type(edge) is not int:
+                result[(*path, key)] = _describe_leaf(edge)
+    return result
+
+
+def _describe_leaf(edge: Any) -> tuple[Any, str]:
+    """An array or a static value: a thing to compare and its text."""
+    return (ARRAY, "an array") if edge is ARRAY else _describe_static(static_of(edge))
+
+
+def _describe_static(value: Any) -> tuple[Any, str]:
+    """A static value: its key, and its text on one line of moderate length."""
+    text = " ".join(repr(value).split())
+    return static_key(value), text if len(text) <= 60 else f"{text[:57]}..."

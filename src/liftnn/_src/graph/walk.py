@@ -1,0 +1,249 @@
+"""The walk: from live objects to node specs and arrays, in one depth-first pass without recursion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.graph.containers import refuse_objects
+from liftnn._src.graph.description import Edge, NodeSpec
+from liftnn._src.graph.kinds import (
+    ARRAY,
+    CELL,
+    FLOAT,
+    FUNCTION,
+    MODULE,
+    PYTREE,
+    SIMPLE,
+    STATIC,
+    VARIABLE,
+    NodeKind,
+    classify,
+    kind_by_type,
+)
+from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
+from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key
+from liftnn._src.trees import Key, Path, format_path
+from liftnn._src.variables import frames
+
+
+class OpenNode:
+    """A node whose children are being walked."""
+
+    __slots__ = ("arrays", "children", "edges", "extra", "keys", "kind", "number", "type")
+
+    def __init__(
+        self, number: int, kind: NodeKind, cls: type, extra: Any, keys: Sequence[Key], children: Sequence[Any]
+    ):
+        self.number = number
+        self.kind = kind
+        self.type = cls
+        self.extra = extra
+        self.keys = keys
+        self.children = children
+        self.edges: list[Edge] = []
+        self.arrays: list[Any] = []
+
+
+class Walk:
+    """Objects by number, with their specs and bare arrays.
+
+    Args:
+      root: What the paths in messages start from.
+    """
+
+    def __init__(self, root: str = ""):
+        self.root = root
+        self.objects: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.specs: list[NodeSpec | None] = []
+        self.arrays: list[list[Any]] = []
+        self.frozen: list[int] = []
+        self.functions: list[Any] = []
+        """The functions among the objects."""
+        self._statics: dict[int, tuple[Any, Static]] = {}
+
+    def visit(self, value: Any, path: Path = ()) -> tuple[Edge, list[Any]]:
+        """Walks everything that `value` reaches.
+
+        Args:
+          value: An object or leaf.
+          path: Where it stands, for messages.
+
+        Returns:
+          Its edge, and its array in a list if it is one.
+
+        Raises:
+          StructureError: If something in it cannot be part of a module; the message names its path.
+        """
+        top = OpenNode(-1, STATIC, object, None, (), (value,))
+        stack = [top]
+        try:
+            while True:
+                node = stack[-1]
+                deeper = self._walk_children(node)
+                if deeper is not None:
+                    stack.append(deeper)
+                elif node is top:
+                    return top.edges[0], top.arrays
+                else:
+                    self._check_can_be_built(node)
+                    self._close(node)
+                    stack.pop()
+        except errors.StructureError as error:
+            where = self._where((*path, *_keys(stack)))
+            raise errors.StructureError(f"{where}: {error.cause}", error.remedy) from error.__cause__
+
+    def finished_specs(self) -> tuple[NodeSpec, ...]:
+        """The specs, when every object has been walked."""
+        return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None stands for one not walked yet
+
+    def _where(self, path: Path) -> str:
+        """A path from the start of the current visit, in words."""
+        return format_path(path, self.root)
+
+    def _walk_children(self, node: OpenNode) -> OpenNode | None:
+        """Appends edges until the children are done (None) or one must be walked first (that one)."""
+        edges, children, statics = node.edges, node.children, self._statics
+        for position in range(len(edges), len(children)):
+            child = children[position]
+            cls = type(child)
+            kind = kind_by_type(cls) or (STATIC if id(child) in statics else classify(child))
+            if kind is SIMPLE:
+                edges.append((cls, child))
+            elif kind is ARRAY:
+                edges.append(ARRAY_EDGE)
+                node.arrays.append(child)
+            elif kind is FLOAT:
+                # 0.0 == -0.0, yet they differ; nan != nan, yet they do not
+                edges.append((cls, child) if child and child == child else Static(child))
+            elif kind is STATIC:
+                edges.append(self._static(child))
+            else:
+                static = self._as_static(kind, child) if kind.frozen or kind is CELL else None
+                if static is not None:
+                    edges.append(static)
+                    continue
+                number, deeper = self._enter(kind, cls, child)
+                edges.append(number)
+                if deeper is not None:
+                    return deeper
+        return None
+
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
+        """The number of a node, and the opened node if it has not been walked yet."""
+        number = self.numbers.get(id(child))
+        if number is not None and self.specs[number] is not None:
+            return number, None
+        if number is None:
+            number = self._add(child)
+        if kind is VARIABLE:
+            metadata = child._metadata
+            if metadata.key is not None:
+                self.specs[number] = NodeSpec(kind, cls, metadata, (), ())
+                self._close_variable(number)
+                return number, None
+        if kind is FUNCTION:
+            self.functions.append(child)
+        extra, keys, children = kind.open(child)
+        self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
+        return number, OpenNode(number, kind, cls, extra, keys, children)
+
+    def _static(self, value: Any) -> Static:
+        """The edge of a static value that is not of a simple type; many layers share one, whose key takes long."""
+        found = self._statics.get(id(value))
+        if found is None:
+            found = self._statics[id(value)] = (value, _static(value))
+        return found[1]
+
+    def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
+        """The static edge of what could be a node and need not be, else None."""
+        return _static_if_immutable(kind, child) if kind.frozen else None
+
+    def _add(self, child: Any) -> int:
+        """Gives a new object the next number."""
+        number = len(self.objects)
+        self.objects.append(child)
+        self.numbers[id(child)] = number
+        self.specs.append(None)
+        self.arrays.append([])
+        return number
+
+    def _check_can_be_built(self, node: OpenNode) -> None:
+        """Refuses a cycle of frozen nodes alone: each would have to be built before the other."""
+        if node.kind.frozen and any(type(e) is int and self.specs[e] is _OPENED_FROZEN for e in node.edges):
+            raise errors.StructureError(
+                f"A {node.type.__name__} and what it holds form a cycle in which nothing can be changed, so it cannot "
+                "be built anew.",
+                "Put a list, a dict or a Module into the cycle.",
+            )
+
+    def _close_variable(self, number: int) -> None:
+        """Called when a Variable without children is done."""
+
+    def _close(self, node: OpenNode) -> None:
+        """Called when all children of a node have their edges."""
+        self.specs[node.number] = NodeSpec(
+            node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges)
+        )
+        self.arrays[node.number] = node.arrays
+        if node.kind.frozen:
+            self.frozen.append(node.number)
+
+
+class ArgumentWalk(Walk):
+    """The walk over the arguments of a call: an object of an outer frame is walked as its copy in the innermost one.
+
+    So an object is one node, whether the code holds the original or the copy.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frame = frames.current_frame()
+        self._is_plain = self._frame is frames.PLAIN
+
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
+        is_object = kind is VARIABLE or kind is MODULE
+        if (child._owner is not self._frame) if is_object else not self._is_plain:
+            known = frames.resolve(child)
+            if known is not child:
+                child, cls = known, type(known)
+                kind = kind_by_type(cls) or classify(child)
+        return super()._enter(kind, cls, child)
+
+
+def _keys(stack: list[OpenNode]) -> Path:
+    """The keys that lead from the start of a walk to the child, or node, that it is at."""
+    keys = [node.keys[len(node.edges) - 1] for node in stack[1:-1]]
+    last = stack[-1]
+    return (*keys, last.keys[len(last.edges)]) if len(last.edges) < len(last.keys) else tuple(keys)
+
+
+_OPENED = NodeSpec(STATIC, object, None, (), ())
+"""Stands for the spec of a node while its children are walked."""
+_OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
+"""The same for a frozen node."""
+
+
+def _static(value: Any) -> Static:
+    """The edge of a static value that is not of a simple type."""
+    if isinstance(value, frozenset):
+        refuse_objects(value)
+    return Static(value)
+
+
+def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
+    """The static edge of a frozen node that holds nothing but immutable values, else None."""
+    if kind is PYTREE or kind is FUNCTION:
+        return None
+    if isinstance(value, tuple) and any(
+        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)
+    ):
+        return None  # the common case, without the exception below
+    try:
+        return Static(value, immutable_key(value))
+    except NotImmutableError:
+        return None

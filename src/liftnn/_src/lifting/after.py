@@ -1,0 +1,96 @@
+"""The structure after a call, and where in it everything stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from liftnn._src.graph.description import KEEP, NodeSpec, first_paths
+from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.merge import Change
+from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
+from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.values import describe
+from liftnn._src.trees import Path, format_path, type_of
+
+
+def specs_after(plan: Plan, change: Change) -> list[NodeSpec]:
+    """The node specs after a call; of a changed node those edges that are new."""
+    specs = [*plan.graph.specs, *change.new]
+    for number, spec in change.changed:
+        specs[number] = spec
+    return specs
+
+
+def full_specs(plan: Plan, change: Change) -> list[NodeSpec]:
+    """The node specs after a call, those of changed nodes written out."""
+    specs = [*plan.graph.specs, *change.new]
+    for number, spec in change.changed:
+        specs[number] = write_out(spec, plan.graph.specs[number])
+    return specs
+
+
+def write_out(spec: NodeSpec, old: NodeSpec) -> NodeSpec:
+    """The spec of a changed node, with what it had before in place of KEEP."""
+    had = dict(zip(old.keys, old.edges, strict=True))
+    edges = [had[k] if e is KEEP else e for k, e in zip(spec.keys, spec.edges, strict=True)]
+    return spec._replace(edges=tuple(edges))
+
+
+def output_names(change: Change) -> list[str]:
+    """What each leaf of the output is called, such as `the output[0].loss`."""
+    return [format_path(path, "the output") for path in change.paths]
+
+
+def paths_after(plan: Plan, change: Change) -> dict[int, tuple[str, Path]]:
+    """Where every node stands after a call: the leaf of the arguments, or else of the output, and the path from it."""
+    starts = [
+        *zip(plan.graph.edges, plan.leaf_names, strict=True),
+        *zip(change.edges, output_names(change), strict=True),
+    ]
+    return first_paths(specs_after(plan, change), starts)
+
+
+def names_after(plan: Plan, change: Change) -> dict[Slot, str]:
+    """The attribute path of every dynamic leaf after a call, in words; that of a Variable's value with its type."""
+    after = paths_after(plan, change)
+
+    def name(number: int, *keys: Any) -> str:
+        if number not in after:
+            return "the output"
+        root, path = after[number]
+        return format_path((*path, *keys), root)
+
+    names: dict[Slot, str] = {Slot(OUTPUT, i): text for i, text in enumerate(output_names(change))}
+    names |= {Slot(ROOT, i): text for i, text in enumerate(plan.leaf_names)}
+    for number, spec in enumerate(full_specs(plan, change)):
+        names |= {Slot(number, key): name(number, key) for key in array_keys(spec)}
+        if spec.kind is VARIABLE:
+            where = plan.path_of(number) if number < change.known else name(number)
+            names[Slot(number)] = f"{where} (a {spec.type.__name__})"
+    return names
+
+
+def differing_types(plan: Plan, change: Change, pairs: Iterable[tuple[Slot, Any, Any]]) -> list[str]:
+    """How the types of dynamic leaves differ.
+
+    Args:
+      plan: The arguments.
+      change: What was returned, made and changed.
+      pairs: The slot of each leaf, and two arrays or pytrees of them, which may be abstract.
+
+    Returns:
+      A line such as `args[0].count: int32[] -> float32[2]` for each that differs in tree, shape or dtype. Whether a
+      dtype is weak makes no difference.
+    """
+    differing = [(slot, x, y) for slot, x, y in pairs if _typed(x) != _typed(y)]
+    names = names_after(plan, change) if differing else {}  # all names take longer than to trace some layers
+    return [f"{names[slot]}: {describe(x, type_of)} -> {describe(y, type_of)}" for slot, x, y in differing]
+
+
+def _typed(x: Any) -> tuple[Any, list[str]]:
+    """What two values of the same type have in common."""
+    leaves, treedef = jax.tree.flatten(x)
+    return treedef, list(map(type_of, leaves))

@@ -1,0 +1,223 @@
+"""Flatten the arguments of a call, and what its functions capture, into structure, objects and arrays."""
+
+from __future__ import annotations
+
+import collections
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn._src.captures.guards import NO_GUARDS, Guards
+from liftnn._src.captures.pinned import pin
+from liftnn._src.captures.search import find_captured
+from liftnn._src.captures.steps import GlobalsOf
+from liftnn._src.graph.description import Description, LeafPaths
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.walk import ArgumentWalk
+from liftnn._src.lifting.result import CAPTURED, name_argument
+from liftnn._src.static_values.static import Static, is_foreign
+from liftnn._src.trees import Path, is_array, key_of, module_of
+from liftnn._src.variables import frames
+
+
+class StaticArgument:
+    """An argument that is static: part of the structure, not traced.
+
+    Args:
+      value: The argument.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+class Flat(NamedTuple):
+    """The arguments of a call, and what its functions capture.
+
+    Args:
+      graph: The structure.
+      objects: The live objects by number.
+      arrays: The array leaves.
+      guards: Under which conditions the same modules are captured by the next call.
+    """
+
+    graph: Description
+    objects: list[Any]
+    arrays: list[Any]
+    guards: Guards
+
+
+LeafEdge = Callable[[Any, Path, list[Any]], Any]
+
+
+class Shape:
+    """How captured modules are held, for the cache key.
+
+    Args:
+      shape: What the search has found.
+    """
+
+    __slots__ = ("_hash", "shape")
+
+    def __init__(self, shape: Any):
+        self.shape = shape
+        self._hash = hash(shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shape) and self.shape == other.shape
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return "the way to captured modules"
+
+
+def flatten_call(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    leaf_edge: LeafEdge,
+    *,
+    stored: tuple[Any, ...] | None = None,
+    functions: Iterable[Any] | None = None,
+    used: Sequence[Any] = (),
+    in_libraries: bool = False,
+    names: Sequence[str] = (),
+) -> Flat:
+    """Flattens the arguments of a call, and what its functions capture.
+
+    Args:
+      args: The positional arguments.
+      kwargs: The keyword arguments.
+      leaf_edge: Gives the edge of a leaf that is neither an object nor an array, from the leaf, its path, and the
+        arrays found so far, which it may extend.
+      stored: The arguments stored in a partial. The default, None, means that there is no partial.
+      functions: The functions that may capture modules. The default, None, means that nothing is called, and what the
+        arguments capture does not matter.
+      used: Captured objects that were found when they were used.
+      in_libraries: Whether to look for captured objects in all libraries.
+      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
+
+    Returns:
+      The structure, the objects by number, the array leaves and the guards.
+    """
+    flat = _Flattening(leaf_edge, names)
+    for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
+        flat.add(tree)
+    guards = NO_GUARDS
+    if functions is not None:
+        roots, guards, shape = _walk_captured(flat.walk, list(functions), used, in_libraries)
+        if roots:
+            if stored is None:
+                flat.add(((), {}))
+            flat.add_captured(roots, shape)
+    return Flat(*flat.finish(), guards)
+
+
+class _Flattening:
+    """What has been flattened so far: one tree after the other.
+
+    Args:
+      leaf_edge: See `flatten_call`.
+      names: See `flatten_call`.
+    """
+
+    def __init__(self, leaf_edge: LeafEdge, names: Sequence[str]):
+        self.walk = ArgumentWalk()
+        self._leaf_edge = leaf_edge
+        self._names = names
+        self._edges: list[Any] = []
+        self._arrays: list[Any] = []
+        self._paths: list[Path] = []
+        self._treedefs: list[Any] = []
+
+    def add(self, tree: Any) -> None:
+        """Flattens the next of the trees that the arguments are made of."""
+        position = len(self._treedefs)
+        entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
+        for path, leaf in entries:
+            if type(leaf) is StaticArgument:
+                self._edges.append(Static(leaf.value))
+            elif is_object(leaf) or is_array(leaf):
+                self.walk.root = name_argument((position, *map(key_of, path[:1])), self._names)
+                edge, found = self.walk.visit(leaf, tuple(map(key_of, path[1:])))
+                self._edges.append(edge)
+                self._arrays += found
+            else:
+                self._edges.append(self._leaf_edge(leaf, (position, *map(key_of, path)), self._arrays))
+        self._paths += [(position, *path) for path, _ in entries]
+        self._treedefs.append(treedef)
+
+    def add_captured(self, roots: dict[str, Any], shape: Any) -> None:
+        """Adds captured modules, whose edges are known; what of them is a constant; and how they are held."""
+        captured = list(roots.values())
+        self._edges += [*captured, Static(pin(self.walk, captured)), Static(Shape(shape))]
+        self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
+        held = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
+        self._treedefs += [held, _LEAF, _LEAF]
+
+    def finish(self) -> tuple[Description, list[Any], list[Any]]:
+        """The structure, the objects by number, and the array leaves."""
+        walk = self.walk
+        treedef, paths = jax.tree_util.treedef_tuple(self._treedefs), LeafPaths(self._paths)
+        graph = Description(treedef, tuple(self._edges), walk.finished_specs(), tuple(walk.frozen), paths)
+        return graph, walk.objects, self._arrays + [a for found in walk.arrays for a in found]
+
+
+def _walk_captured(
+    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any], in_libraries: bool
+) -> tuple[dict[str, Any], Guards, Any]:
+    """Finds and walks captured modules; those too that functions capture which a module holds.
+
+    Returns:
+      The edge of each captured module by name, the guards, and the shape of what holds them.
+    """
+    edges: dict[str, Any] = {}
+    walked: dict[int, str] = {}
+    searched = -1
+    guards, shape, keyed = NO_GUARDS, (), []
+    while searched != len(keyed) or searched < 0:
+        searched = len(keyed)
+        roots, guards, shape, _ = find_captured(functions, keyed, in_libraries)
+        roots = {**roots, **{f"captured[{len(roots) + i}]": x for i, x in enumerate(used)}}
+        for name, x in roots.items():
+            if (
+                id(x) in walked or frames.frames_up_to(x) is None
+            ):  # what a call that is over has made is left alone
+                continue
+            while name in edges:
+                name += "'"
+            walked[id(x)] = name
+            walk.root = name_argument((CAPTURED, name))
+            edges[name], _ = walk.visit(x)
+        keyed = [x for x, _ in walk._statics.values() if _may_capture(x)]
+        keyed += map(GlobalsOf, walk.functions)
+    return edges, guards, shape
+
+
+def _may_capture(x: Any) -> bool:
+    """Whether a static value of a module may lead to other modules, or change in place: code of the user's."""
+    cls = type(x)
+    if cls is types.MethodType:
+        return True
+    if cls is types.FunctionType:
+        return bool(x.__closure__) or not is_foreign(x.__module__)
+    return not is_foreign(module_of(cls)) and not issubclass(cls, type)
+
+
+_LEAF = jax.tree.structure(0)
+
+
+def _is_leaf(x: Any) -> bool:
+    return type(x) is StaticArgument or is_object(x)
+
+
+def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The functions among the arguments, and what is static: they may capture modules too."""
+    given = (*args, *kwargs.values())
+    static = [x.value for x in given if type(x) is StaticArgument]
+    return [*static, *(x for x in given if callable(x) and not is_object(x))]

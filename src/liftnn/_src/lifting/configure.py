@@ -1,0 +1,89 @@
+"""How every transform is called: `t(f, ...)`, `@t`, `@t(...)`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from liftnn._src.lifting.lift import Lifted
+from liftnn._src.tracebacks import boundary
+from liftnn._src.type_variables import P, R
+
+Given = ParamSpec("Given")
+"""The options of a transform, which a type checker takes from its definition."""
+Out = TypeVar("Out")
+
+
+class KeepsSignature(Protocol[Given]):
+    """How a transform looks to a type checker that gives a function of the same signature."""
+
+    @overload
+    def __call__(self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs) -> Lifted[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, R]], Lifted[P, R]]: ...
+
+
+class KeepsArguments(Protocol[Given, Out]):
+    """How a transform looks to a type checker that gives a function of the same arguments with another result."""
+
+    @overload
+    def __call__(
+        self, f: Callable[P, Any], /, *args: Given.args, **options: Given.kwargs
+    ) -> Lifted[P, Out]: ...
+
+    @overload
+    def __call__(
+        self, *args: Given.args, **options: Given.kwargs
+    ) -> Callable[[Callable[P, Any]], Lifted[P, Out]]: ...
+
+
+class _Missing:
+    """The type of `MISSING`."""
+
+    def __repr__(self) -> str:
+        return "<function>"
+
+
+MISSING: Any = _Missing()
+"""Stands for the function when only options are given."""
+
+
+def configurable(transform: Callable[..., Any]) -> Any:
+    """Lets a transform be called with options alone, which gives a decorator.
+
+    Args:
+      transform: Takes the function first, positionally, and options by keyword.
+
+    Returns:
+      The transform, which may also be called without the function. It has no type: give it one that says what the
+      transform does to a signature, as `keeps_signature` does.
+    """
+
+    @boundary
+    @functools.wraps(transform)
+    def wrapper(f: Any = MISSING, /, *args: Any, **options: Any) -> Any:
+        if f is MISSING and "fun" in options:  # JAX's name for it
+            f = options.pop("fun")
+        if f is MISSING:
+            return functools.partial(wrapper, *args, **options)
+        return transform(f, *args, **options)
+
+    return wrapper
+
+
+def keeps_signature(
+    transform: Callable[Concatenate[Callable[..., Any], Given], Lifted[..., Any]],
+) -> KeepsSignature[Given]:
+    """`configurable`, for a transform that gives a function of the same signature."""
+    return configurable(transform)
+
+
+def keeps_arguments(
+    transform: Callable[Concatenate[Callable[..., Any], Given], Lifted[..., Out]],
+) -> KeepsArguments[Given, Out]:
+    """`configurable`, for a transform whose own result type says what the function returns."""
+    return configurable(transform)

@@ -1,0 +1,130 @@
+"""What would outlive its trace inside a static value, a closure say: a tracer, or the copy of a module."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import types
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.graph.merge import Change
+from liftnn._src.lifting.after import output_names, paths_after
+from liftnn._src.lifting.result import Plan
+from liftnn._src.static_values.static import Static
+from liftnn._src.trees import format_path, is_tracer
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable
+
+_ATOMS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
+_MOST = 1000
+"""How many objects are looked at: a static value may hold the whole program."""
+
+
+def check_static_values(plan: Plan, change: Change, frame: Any) -> None:
+    """Refuses new static values that hold arrays or objects of the frame that is about to be closed.
+
+    Args:
+      plan: The arguments.
+      change: What was returned, made and changed.
+      frame: The frame.
+
+    Raises:
+      StructureError: If one does; the message has its path.
+    """
+    tracers = frame.outer is frames.PLAIN  # further in, a tracer may be one of an outer trace
+    specs = [*(spec for _, spec in change.changed), *change.new]
+    values = [
+        e.value for edges in (change.edges, *(s.edges for s in specs)) for e in edges if type(e) is Static
+    ]
+    held = {id(value): found for value in values if (found := find_held(value, frame, tracers)) is not None}
+    if not held:
+        return
+    after = paths_after(plan, change)
+    for number, spec in (*change.changed, *enumerate(change.new, change.known)):
+        root, path = after[number]
+        for key, edge in zip(spec.keys, spec.edges, strict=True):
+            if type(edge) is Static and id(edge.value) in held:
+                raise _error(format_path((*path, key), root), edge.value, held[id(edge.value)], frame)
+    for name, edge in zip(output_names(change), change.edges, strict=True):
+        if type(edge) is Static and id(edge.value) in held:
+            raise _error(name, edge.value, held[id(edge.value)], frame)
+
+
+def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
+    if not hasattr(type(held), "__graph_node__"):
+        return errors.StructureError(
+            f"{path} is a {type(value).__name__} that holds an array computed inside the function, which a static "
+            "value cannot carry out.",
+            "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+        )
+    copy = frame.name_of(held)
+    what = f"the copy of {copy} that exists inside" if copy else f"a {type(held).__name__} created inside"
+    return errors.StructureError(
+        f"{path} is a {type(value).__name__} that holds {what} liftnn.{frame.name}, which a static value cannot carry "
+        "out.",
+        "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+    )
+
+
+def holds_tracer(value: Any) -> bool:
+    """Whether a tracer can be reached from a static value, through closures, attributes and containers."""
+    return find_held(value, None, True) is not None
+
+
+def find_held(value: Any, frame: Any, tracers: bool) -> Any:
+    """What a static value holds that must not outlive a trace.
+
+    Args:
+      value: The static value.
+      frame: The frame whose Modules and Variables are looked for.
+      tracers: Whether to look for tracers too.
+
+    Returns:
+      A tracer, or a Module or Variable that belongs to the frame; None if nothing is found.
+    """
+    stack, seen = [value], {id(value)}
+    while stack and len(seen) < _MOST:
+        x = stack.pop()
+        if hasattr(type(x), "__graph_node__"):
+            if frame is not None and x._owner is frame:
+                return x
+        elif tracers and is_tracer(x):
+            return x
+        for y in _children(x):
+            if not isinstance(y, _ATOMS) and id(y) not in seen:
+                seen.add(id(y))
+                stack.append(y)
+    return None
+
+
+def _children(x: Any) -> Sequence[Any]:
+    """What an object holds."""
+    if isinstance(x, jax.Array):
+        return ()
+    if isinstance(x, Variable):
+        return (x._value,)
+    if isinstance(x, types.FunctionType):
+        cells = [c.cell_contents for c in x.__closure__ or () if not _is_empty(c)]
+        return (*cells, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *x.__dict__.values())
+    if isinstance(x, weakref.ref):
+        return (x(),)
+    if isinstance(x, functools.partial):
+        return (x.func, *x.args, *x.keywords.values())
+    if isinstance(x, types.GeneratorType):
+        return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
+    if type(x).__module__ == "builtins":  # containers, iterators, bound methods
+        return gc.get_referents(x)
+    return tuple(getattr(x, "__dict__", {}).values())
+
+
+def _is_empty(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return True
+    return False

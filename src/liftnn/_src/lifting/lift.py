@@ -1,0 +1,373 @@
+"""`lift`: makes a JAX-style transform accept functions of modules. The one mechanism behind every transform."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.captures.guards import NO_GUARDS, Guards
+from liftnn._src.graph.description import Description
+from liftnn._src.graph.merge import commit, merge_all
+from liftnn._src.graph.slots import ARRAY, ROOT
+from liftnn._src.graph.value_sharing import check_unshared
+from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
+from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls
+from liftnn._src.lifting.bindable import Bindable
+from liftnn._src.lifting.callables import is_fixed, name_of, open_function, take_name
+from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.purify import PureFunction, purify
+from liftnn._src.lifting.result import STORED, Plan, Result, name_argument
+from liftnn._src.lifting.values import decode, encode
+from liftnn._src.modules.module import Module
+from liftnn._src.static_values.static import Static
+from liftnn._src.tracebacks import hide_frames
+from liftnn._src.trees import Path, is_argument_array, is_jax_array
+from liftnn._src.type_variables import P, R
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable
+
+Bind = Callable[..., PureFunction]
+Finish = Callable[[Any, Any], Any]
+T = TypeVar("T")
+
+
+class Options(NamedTuple):
+    """How a transform wants its arguments and functions handled.
+
+    Args:
+      name: The transform, for messages.
+      finish: Makes the value that the user gets from the function's output and `Result.extra`. The default, None,
+        gives the output.
+      static_leaves: Whether arguments may have leaves that are neither arrays nor modules; they are then static.
+      commit: Whether what the function does to its arguments is put into them. If not, the output is made of copies.
+      returned: From a plan, for each node whether its arrays or value come back even if unchanged.
+      check: Called with the function's output, as soon as it has returned; raises if it is unfit.
+      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
+      n_positional: How many arguments have axes or specs by position: what comes by name takes its place among them.
+      weakly: Whether what is bound refers to the functions weakly, since it is kept with them.
+      of_arrays: JAX's transform of the same functions, for calls without modules. The default, None, means that such
+        calls are made like all others.
+    """
+
+    name: str
+    finish: Finish | None = None
+    static_leaves: bool = True
+    commit: bool = True
+    returned: Callable[[Plan], Sequence[bool] | None] = lambda plan: None
+    check: Callable[[Any], Any] | None = None
+    names: Sequence[str] = ()
+    n_positional: int = 0
+    weakly: bool = False
+    of_arrays: Callable[..., Callable[..., Any]] | None = None
+
+
+class Call(NamedTuple):
+    """One call, taken apart and not yet made.
+
+    Args:
+      bound: What `bind` made.
+      plan: The structure of the arguments.
+      objects: The live objects by number.
+      leaves: The dynamic leaves, in the order of `Plan.slots`.
+      static: The static arguments by position (None where there is another) and by name.
+      guards: Under which conditions the same modules are captured by the next call.
+    """
+
+    bound: Any
+    plan: Plan
+    objects: list[Any]
+    leaves: list[Any]
+    static: tuple[list[StaticArgument | None], dict[str, Any]]
+    guards: Guards = NO_GUARDS
+
+
+def lift(
+    *functions: Callable[P, Any],
+    bind: Bind,
+    name: str | None = None,
+    finish: Finish | None = None,
+    static_leaves: bool = True,
+) -> Lifted[P, Any]:
+    """Makes a JAX-style transform accept functions of modules.
+
+    Modules anywhere in the arguments are split into values and structure, `bind` applies the transform to a pure
+    function of the values, and what the function did to the modules is put back into the same objects, once the
+    transform has returned.
+
+    Args:
+      *functions: The functions to transform; all are called with the same arguments. A bound method, or a module
+        itself, gets its module as argument 0.
+      bind: Called as `bind(plan, *pures)`, once for each structure of the arguments. Each pure function takes a list
+        of dynamic leaves, in the order of `plan.slots`, and returns a `Result`, a JAX pytree; `bind` returns a
+        function of the same kind, in which the transform has been applied.
+      name: What messages call the transform. The default is the name of the function that calls `lift`.
+      finish: Called with the function's output and `Result.extra`; gives what the caller gets. The default, None,
+        gives the output.
+      static_leaves: Whether arguments may have leaves that are neither arrays nor modules, which are then static.
+        The default is True.
+
+    Returns:
+      The transformed function.
+
+    Raises:
+      ArgumentError: If there is no function.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> def remat(f):
+      ...   return liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure))
+      >>> class Count(liftnn.Module):
+      ...   def __init__(self):
+      ...     self.calls = liftnn.Variable(jnp.array(0))
+      >>> def f(count, x):
+      ...   count.calls += 1
+      ...   return jnp.sin(x)
+      >>> count = Count()
+      >>> _ = remat(f)(count, 1.0)
+      >>> int(count.calls)
+      1
+    """
+    if name is None:
+        frame = inspect.currentframe()
+        caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
+        name = caller if caller.isidentifier() else "lift"
+    try:
+        return Lifted(functions, bind, Options(name, finish, static_leaves))
+    except Exception as error:
+        hide_frames(error)
+        raise
+
+
+class Lifted(Bindable[P, R]):
+    """A transformed function: splits its arguments, makes the pure call, and commits what it returns.
+
+    Args:
+      functions: The user's functions.
+      bind: Applies the transform.
+      options: How arguments and functions are handled.
+    """
+
+    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: Options):
+        if not functions:
+            raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "Pass a callable.")
+        opened = [open_function(f, options.name) for f in functions]
+        self._functions = [function for function, _, _ in opened]
+        self.leading: tuple[Any, ...] = opened[0][1]
+        """The arguments that come before those of a call: the module of a bound method."""
+        self.stored = opened[0][2]
+        """The arguments stored in a partial; None if it is none."""
+        self._bind = bind
+        self._options = options
+        self._bound: dict[Description, tuple[Plan, Any]] = {}
+        """What `bind` has made, by structure."""
+        self._found: list[weakref.ref[Any]] = []
+        self._in_libraries = False
+        self._array_calls: ArrayCalls | None = None
+        if options.of_arrays is not None and not self.leading and is_fixed(self.stored):
+            self._array_calls = ArrayCalls(functions, options.name, options.of_arrays)
+        take_name(self, functions[0])
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the transformed function."""
+        try:
+            out = self._call_of_arrays(args, kwargs)
+            if out is not HAS_MODULES:
+                return out
+            call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
+            return self._close(call, result)
+        except Exception as error:
+            hide_frames(error)
+            raise
+
+    def clear(self, action: Callable[[Any], None]) -> None:
+        """Forgets all bound calls.
+
+        Args:
+          action: Called with each of them.
+        """
+        for _, bound in self._bound.values():
+            action(bound)
+        self._bound.clear()
+
+    def carried_functions(self) -> tuple[Any, ...]:
+        """The functions, and the arguments that come with them, in which captured modules may be found."""
+        return (*self._functions, *self.leading, self.stored)
+
+    def __copy__(self) -> Self:
+        return self  # as a function
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<liftnn.{self._options.name} of {name_of(self)}>"
+
+    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Makes a call without modules; `HAS_MODULES` if it is none."""
+        if self._array_calls is None:
+            return HAS_MODULES
+        return self._array_calls(args, kwargs, self._arguments(args, kwargs))
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as they are split; a transform with static arguments marks them here."""
+        return args, kwargs
+
+    def _run(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
+        """Splits the arguments and acts on the call; once more if captured objects turn up that were no inputs."""
+        extra: list[Any] = []
+        while True:
+            call = self._open(args, kwargs, extra)
+            numpy = _copy_numpy(call)
+            try:
+                with frames.offer(call.plan, call.objects, call.guards):
+                    return call, action(call)
+            except BaseException as error:
+                for x, copy in numpy:
+                    x[...] = copy
+                if not isinstance(error, frames.Missing):
+                    raise
+                self._note(extra, error.objects)
+
+    def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
+        """Notes captured objects that are to be inputs in the next try, which may find them in a library."""
+        self._in_libraries = True
+        for x in objects:
+            assert not any(x is y for y in extra)
+            extra.append(x)
+            if x._owner is frames.PLAIN:
+                self._found = [r for r in self._found if r() is not None]
+                self._found.append(weakref.ref(x))
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
+        """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
+        args, kwargs = self._arguments(*self._in_place((*self.leading, *args), kwargs))
+        stored = self.stored or ((), {})
+        functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
+        used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
+        graph, objects, arrays, guards = flatten_call(
+            args,
+            kwargs,
+            self._leaf_edge,
+            stored=self.stored,
+            functions=functions,
+            used=used,
+            in_libraries=self._in_libraries,
+            names=self._options.names,
+        )
+        plan, bound = self._bound.get(graph) or self._make(graph)
+        leaves = [*values_of(plan, objects), *arrays]
+        by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
+        static = [x if type(x) is StaticArgument else None for x in args], by_name
+        return Call(bound, plan, objects, leaves, static, guards)
+
+    def _in_place(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, with those by position that axes or specs are given for."""
+        missing = self._options.n_positional + len(self.leading) - len(args)
+        if missing <= 0 or not kwargs:
+            return args, kwargs
+        try:
+            parameters = list(inspect.signature(self._functions[0]).parameters.values())
+        except (TypeError, ValueError):  # it does not say what it takes
+            return args, kwargs
+        kwargs = dict(kwargs)
+        for parameter in parameters[len(args) :][:missing]:
+            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.name not in kwargs:
+                break
+            args = (*args, kwargs.pop(parameter.name))
+        return args, kwargs
+
+    def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
+        """The edge of a leaf of the arguments that is neither an object nor an array."""
+        if is_argument_array(leaf) and keys[0] != STORED:
+            arrays.append(leaf)
+            return ARRAY
+        if not self._options.static_leaves and keys[0] != STORED:
+            name = name_argument(keys, self._options.names)
+            raise errors.ArgumentTypeError(
+                f"{name} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
+            )
+        return Static(leaf)
+
+    def _make(self, graph: Description) -> tuple[Plan, Any]:
+        """Binds the functions for a structure that was not seen before."""
+        o = self._options
+        plan = Plan(graph, o.names)
+        called = map(WeakFunction, self._functions) if o.weakly else self._functions
+        pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in called]
+        entry = (plan, self._bind(plan, *pures))
+        if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
+            del self._bound[next(iter(self._bound))]
+        return self._bound.setdefault(graph, entry)  # another thread may have been quicker
+
+    def _close(self, call: Call, result: Result) -> Any:
+        """Puts the result into the objects and gives the caller's output."""
+        if self._options.commit:
+            _check_writable(call, result)
+        finish = None if self._options.finish is None else functools.partial(self._finish, result.extra)
+        if self._options.commit:
+            return commit_result(call, result, list(call.objects), finish)
+        return commit_to_copies(call, result, finish)
+
+    def _finish(self, extra: Any, out: Any) -> Any:
+        """What the user gets."""
+        assert self._options.finish is not None
+        return self._options.finish(out, extra)
+
+
+def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
+    """The arrays of numpy that modules hold, with copies: code can change them in place, past all that is undone."""
+    held = [x for slot, x in zip(call.plan.slots, call.leaves, strict=True) if slot.node != ROOT]
+    return [(x, x.copy()) for x in held if type(x) is np.ndarray and x.flags.writeable]
+
+
+def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
+    """The values of the Variables among some objects of the innermost frame, as JAX can take them."""
+    values = [objects[n]._cell.value for n in plan.variables]
+    if all(map(is_jax_array, values)):  # nearly always
+        return values
+    check_unshared(dict(zip(plan.variables, values, strict=True)), plan.path_of)
+    pairs = zip(plan.variables, values, strict=True)
+    return [encode(value, lambda n=n: plan.path_of(n)) for n, value in pairs]
+
+
+def _check_writable(call: Call, result: Result) -> None:
+    """Refuses a result that would change an object of another trace."""
+    for number in result.written:
+        x = call.objects[number]
+        if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
+            raise frames.write_error(x, "the state", call.plan.path_of(number))
+
+
+def commit_result(
+    call: Call, result: Result, objects: list[Any], finish: Callable[[Any], Any] | None = None
+) -> Any:
+    """Puts the result of a call into objects.
+
+    Args:
+      call: The call.
+      result: What it returned.
+      objects: The objects to change, by number; new ones are appended.
+      finish: Makes the user's output of the call's. If it raises, the objects are put back as they were.
+
+    Returns:
+      The output.
+    """
+    return commit(result.change, objects, list(map(decode, result.leaves)), frames.owner_now(), finish)
+
+
+def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:
+    """The output of an abstract result; argument objects in it are copies, and abstract too."""
+    leaves = jax.eval_shape(lambda leaves: leaves, call.leaves)
+    _, merged = merge_all(call.plan.graph, leaves, frames.owner_now())
+    return commit_result(call, result, merged.objects, finish)

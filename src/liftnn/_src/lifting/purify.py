@@ -1,0 +1,243 @@
+"""From a function of modules to a pure function of arrays: merge, call, walk again, say what changed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from liftnn import errors
+from liftnn._src.graph.description import LeafPaths
+from liftnn._src.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, classify, is_object
+from liftnn._src.graph.merge import Change, Merged, merge_all
+from liftnn._src.graph.rewalk import Rewalk, changed_value
+from liftnn._src.graph.slots import value_slots
+from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.leaks import check_static_values
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.unchanged import captured_unchanged
+from liftnn._src.lifting.values import decode, encode
+from liftnn._src.static_values.static import Static
+from liftnn._src.trees import Path, has_changed, is_argument_array, is_array, key_of
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.watch import Watch, set_watches
+
+PureFunction = Callable[[Sequence[Any]], Result]
+"""A function of dynamic leaves, in the order of `Plan.slots`."""
+
+
+class Around(Protocol):
+    """What a transform does to the Variables inside, before and after the user's function has run."""
+
+    def enter(self, variables: Sequence[Variable[Any]]) -> None:
+        """Called before it runs.
+
+        Args:
+          variables: The copies of the argument's Variables, in the order of `Plan.variables`.
+        """
+
+    def leave(
+        self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
+    ) -> None:
+        """Called when it has run; what this changes is part of the result.
+
+        Args:
+          result: What the function returned, as far as it is known.
+          variables: As before.
+          made: The Variables made inside, by number.
+        """
+
+
+class Purified(Protocol):
+    """The pure function of a user's function, as `bind` gets it."""
+
+    def __call__(
+        self, leaves: Sequence[Any], around: Around | None = None, left: Plan | None = None
+    ) -> Result:
+        """Calls the function with copies of the modules in its arguments, or of what a call has left of them."""
+        ...
+
+
+def purify(
+    function: Callable[..., Any],
+    given: Plan,
+    name: str,
+    returned: Sequence[bool] | None = None,
+    check: Callable[[Any], Any] | None = None,
+    commit: bool = True,
+) -> Purified:
+    """A pure function that does what `function` does to the modules in its arguments.
+
+    Args:
+      function: The user's function.
+      given: The arguments' structure.
+      name: The transform, for messages.
+      returned: For each node whether its arrays, or value, are returned even if unchanged (they were donated). The
+        default, None, means none.
+      check: Called with what the function returned; raises if it is unfit.
+      commit: Whether what the call does will be put into live objects. The default is True.
+
+    Returns:
+      The pure function `(leaves, around=None, left=None) -> Result`.
+    """
+
+    def pure(leaves: Sequence[Any], around: Around | None = None, left: Plan | None = None) -> Result:
+        called = function.__wrapped__ if isinstance(function, WeakFunction) else function
+        (originals, guards), plan = frames.offered(given), left or given
+        with frames.open_frame(name) as frame:
+            tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
+            frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
+            before = _argument_leaves(tree)
+            variables = [merged.objects[number] for number in plan.variables]
+            if around is not None:
+                around.enter(variables)
+            args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
+            watches = _watch_captured(plan, merged, frame)
+            with captured_unchanged(plan, originals, guards, frame):
+                out = called(*stored_args, *args, **{**stored_kwargs, **kwargs})
+            if frame.missing:
+                raise frames.Missing(frame.missing, frame.missed_at)
+            if check is not None:
+                check(out)
+            _check_arguments(tree, before)
+            ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
+            given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
+            result, made = _close(called, out, plan, merged, frame, given_away, ended)
+            if around is not None:
+                around.leave(result, variables, made)
+                result, _ = _close(called, out, plan, merged, frame, given_away, ended)
+            if commit:
+                check_static_values(plan, result.change, frame)
+            return result
+
+    return pure
+
+
+def untraced_copy(pure: PureFunction) -> PureFunction:
+    """A pure function that JAX has not seen before.
+
+    JAX keeps the trace of a function that it has seen, and with it the values that the function found in closures.
+
+    Args:
+      pure: The pure function.
+
+    Returns:
+      A new function that does the same.
+    """
+    return lambda leaves: pure(leaves)
+
+
+def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(tree, is_leaf=is_object)
+
+
+def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
+    """A list or dict of modules that was passed is a copy inside; changing it would be lost."""
+    old, old_treedef = before
+    new, new_treedef = _argument_leaves(tree)
+    is_same = len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+    if is_same and not has_changed(old_treedef, new_treedef, lambda: _argument_leaves(tree)[1]):
+        return
+    if any(map(is_object, old)) or any(map(is_object, new)):
+        raise errors.StructureError(
+            "A container of modules that was passed as an argument was changed inside the function. It is a copy "
+            "there, as in JAX, so the change would be lost.",
+            "Make the container an attribute of a module and pass that, or return the new container.",
+        )
+
+
+def _close(
+    function: Any,
+    out: Any,
+    plan: Plan,
+    merged: Merged,
+    frame: frames.Frame,
+    returned: Sequence[bool] | None,
+    ended: set[int],
+) -> tuple[Result, dict[int, Variable[Any]]]:
+    """Walks what the function returned and what it was given: the result, and the Variables made inside by number."""
+
+    def place(number: int) -> tuple[str, Path]:
+        path = plan.node_paths[number][0]
+        return plan.path_name(path[:2]), path[2:]
+
+    walk = Rewalk(merged, frame, returned, place, (function,))
+    entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
+    edges: list[Any] = []
+    leaves: list[Any] = []
+    for path, leaf in entries:
+        walk.root = "the output"
+        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL, FUNCTION)):
+            edges.append(Static(leaf))
+            continue
+        edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))
+        edges.append(edge)
+        leaves += found
+    walk.visit_known()
+    if plan.captured:
+        _check_captured(walk.altered | ended, plan, frame.name)
+    specs = walk.finished_specs()
+    written = [n for n in plan.variables if _is_written(n, merged, returned)]
+    change = Change(
+        treedef,
+        tuple(edges),
+        walk.known,
+        tuple([(number, specs[number]) for number in sorted(walk.changed)]),
+        specs[walk.known :],
+        tuple(_frozen_order(walk)),
+        LeafPaths(path for path, _ in entries),
+        tuple(written),
+    )
+    made = {slot.node: walk.objects[slot.node] for slot in value_slots(enumerate(change.new, walk.known))}
+    leaves += [encode(merged.objects[n]._value, lambda n=n: plan.path_of(n)) for n in written]
+    order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
+    leaves += [a for number in order for a in walk.arrays[number]]
+    leaves += [encode(variable._value, lambda: "the output") for variable in made.values()]
+    return Result(leaves, change), made
+
+
+def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int, Watch]:
+    """A watch on the copy of each captured module, by number: a change may be gone again when the function returns."""
+    watches: dict[int, Watch] = {}
+    for number in plan.captured:
+        if plan.graph.specs[number].kind is MODULE:
+            watch = watches[number] = Watch()
+            watch.plan = weakref.ref(frame)
+            set_watches(merged.objects[number], (watch,))
+    return watches
+
+
+def _check_captured(altered: set[int], plan: Plan, name: str) -> None:
+    """Refuses a change of structure of what is captured too: who reads the captured name would see the old one."""
+    changed = sorted(altered & plan.captured.keys())
+    if changed:
+        number, captured = changed[0], plan.captured_name(changed[0])
+        what = f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
+        raise errors.TraceContextError(
+            f"The structure, the metadata or an array leaf of {what} was changed in liftnn.{name}, and the function "
+            f"also reaches it through a closure, as {captured}, where the change would not be seen.",
+            "Use it through the argument only, or change nothing but values of Variables.",
+        )
+
+
+def _as_output(leaf: Any) -> Any:
+    """A leaf of the output; a number becomes an array, as under JAX."""
+    return (
+        jax.numpy.asarray(leaf)
+        if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf))
+        else leaf
+    )
+
+
+def _is_written(number: int, merged: Merged, returned: Sequence[bool] | None) -> bool:
+    """Whether the value of an input Variable is part of the result: it was written, or donated."""
+    return bool(returned and returned[number]) or changed_value(merged.objects[number], merged.given[number])
+
+
+def _frozen_order(walk: Rewalk) -> list[int]:
+    """Frozen nodes to build, each after those it holds: renewed known ones, then new ones as they were finished."""
+    renewed = [i for i in walk.before.frozen if i in walk.changed]
+    return [*renewed, *walk.frozen]

@@ -1,0 +1,98 @@
+"""Static arguments: those that go around JAX and are part of the structure, by position and by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.lift import Bind, Call, Lifted, Options
+from liftnn._src.lifting.signature import select
+from liftnn._src.type_variables import P, R
+
+
+class WithStatic(Lifted[P, R]):
+    """A transformed function some of whose arguments are static.
+
+    Args:
+      f: The user's function.
+      bind: Applies the transform.
+      options: How arguments and functions are handled.
+      argnums: The positions of the static arguments.
+      argnames: Their names.
+      what: What the options that give these are called before `_argnums`.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        bind: Bind,
+        options: Options,
+        argnums: int | Sequence[int] | None,
+        argnames: str | Iterable[str] | None,
+        what: str = "static",
+    ):
+        super().__init__((f,), bind, options)
+        self.called = f if isinstance(f, functools.partial) else self._functions[0]
+        """The function whose signature says which arguments there are."""
+        self.static = select(self.called, argnums, argnames, what)
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self.static:
+            return args, kwargs
+        positions = self.static.positions(len(args))
+        marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
+        names = self.static.names
+        return tuple(marked), {
+            k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
+        }
+
+    def open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Flattens arguments that come without the static ones, which are those of another call."""
+        count = len(like.static[0])
+        if not self.static or len(args) + len(self.leading) == count:
+            return self._open(args, {**like.static[1], **kwargs})
+        rest = iter((*self.leading, *args))
+        try:
+            full = [next(rest) if x is None else x.value for x in like.static[0]]
+        except StopIteration:
+            full = list(args)
+        return self._open(tuple(full[len(self.leading) :]), {**like.static[1], **kwargs})
+
+
+def _static(x: Any, name: str) -> StaticArgument:
+    """A static argument, if it can be one."""
+    held = _find_module(x)
+    if held is not None:
+        what = f"is a {type(x).__name__}" if held is x else f"has a {type(held).__name__} in it"
+        raise errors.ArgumentError(
+            f"{name} {what} and cannot be static: its changes would not be seen.",
+            "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+        )
+    try:
+        hash(x)
+    except TypeError:
+        raise errors.ArgumentError(
+            f"{name} is static and must be hashable, but is a {type(x).__name__}: {x!r:.60}.",
+            "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+        ) from None
+    return StaticArgument(x)
+
+
+def _find_module(x: Any) -> Any:
+    """A Module or Variable that a static argument is or holds, in immutable containers; None if there is none."""
+    stack = [x]
+    while stack:
+        y = stack.pop()
+        if hasattr(type(y), "__graph_node__"):
+            return y
+        if isinstance(y, (tuple, frozenset)):
+            stack += y
+        elif dataclasses.is_dataclass(y) and not isinstance(y, type):
+            stack += [getattr(y, field.name, None) for field in dataclasses.fields(y)]
+    return None

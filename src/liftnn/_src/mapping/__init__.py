@@ -1,0 +1,1 @@
+"""Mapped functions: `vmap`, `pmap` and `shard_map`."""

@@ -1,0 +1,96 @@
+"""What `vmap`, `pmap` and `shard_map` have in common: a pure function mapped over axes of its dynamic leaves.
+
+Each dynamic leaf gets a prefix (an axis, or a spec) from the user's tree prefix. JAX's transform is applied to a
+function of the flat leaves that returns its result in one list for each prefix. Where JAX refuses the axes, it is asked
+again, part by part, so that the error names the attribute path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.lifting.purify import Purified
+from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.prefixes.groups import distinct, group, ungroup
+from liftnn._src.prefixes.leaf_prefixes import prefix_leaves
+from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
+
+
+class MappedCall:
+    """A pure function mapped over axes of its dynamic leaves.
+
+    Args:
+      plan: The arguments.
+      pure: The pure function.
+      prefixes: The prefix of each leaf of the arguments.
+      out_prefix: A tree prefix of the output.
+    """
+
+    def __init__(self, plan: Plan, pure: Purified, prefixes: list[Prefix], out_prefix: Any):
+        self.plan = plan
+        self.pure = pure
+        self.prefixes = prefixes
+        self.out_prefix = out_prefix
+        self.spread = spread_arguments(plan, prefixes)
+
+    def __call__(self, leaves: Sequence[Any]) -> Result:
+        """Maps the function."""
+        given = self.prefixes_of(leaves)
+        choices = distinct([*self.prefixes, *given, *map(self.adapt, prefix_leaves(self.out_prefix))])
+        reached: list[str] = []  # each time that the function was called, and that it returned
+
+        def grouped(leaves: Sequence[Any]) -> Any:
+            reached.append("function")
+            result = self.call(leaves, given)
+            groups = group(result, self.place(result, given), choices)
+            reached.append("output")
+            return groups
+
+        try:
+            return ungroup(*self.run(grouped, leaves, given, choices))
+        except (TypeError, ValueError) as error:
+            if reached and reached[-1] == "function":  # its own error
+                raise
+            problem = self.find_problem(leaves, given, called=bool(reached))
+            if problem is None:
+                raise
+            raise problem from error
+
+    def prefixes_of(self, leaves: Sequence[Any]) -> list[Prefix]:
+        """The prefix of each dynamic leaf."""
+        return self.spread.of_all(self.plan.slots, leaves)
+
+    def adapt(self, prefix: Prefix) -> Prefix:
+        """What is used in place of an entry of `out_prefix`."""
+        return prefix
+
+    def place(self, result: Result, given: list[Prefix]) -> list[Prefix]:
+        """The prefix of each leaf of a result."""
+        return result_prefixes(
+            self.plan, self.spread, given, result, self.out_prefix, settled=True, adapt=self.adapt
+        )
+
+    def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
+        """Calls the function for one batch element or shard."""
+        raise NotImplementedError
+
+    def run(
+        self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
+    ) -> Any:
+        """Maps a function of the leaves, which returns a list for each of `choices`, and a layout."""
+        raise NotImplementedError
+
+    def find_problem(
+        self, leaves: Sequence[Any], given: list[Prefix], called: bool
+    ) -> errors.LiftError | None:
+        """What is wrong with the axes, by path; None if that cannot be said.
+
+        Args:
+          leaves: The dynamic leaves.
+          given: Their prefixes.
+          called: Whether the function has returned.
+        """
+        raise NotImplementedError

@@ -1,0 +1,187 @@
+"""`pmap`: one axis of the arguments becomes many lanes, each on a device of its own, compiled as one program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.compilation.jit import gives_jitted
+from liftnn._src.compilation.jitted import Jitted
+from liftnn._src.filters import Filter
+from liftnn._src.lifting.purify import PureFunction, Purified
+from liftnn._src.lifting.result import Plan
+from liftnn._src.mapping.axis_errors import check_axes
+from liftnn._src.mapping.reductions import to_reductions
+from liftnn._src.mapping.vmap import MapOptions, VmapCall
+from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.prefixes.leaf_prefixes import count_positional, leaf_prefixes
+
+
+@gives_jitted
+def pmap(
+    f: Callable[..., Any],
+    /,
+    axis_name: Hashable | None = None,
+    *,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    static_broadcasted_argnums: int | Iterable[int] = (),
+    devices: Sequence[Any] | None = None,
+    backend: str | None = None,
+    axis_size: int | None = None,
+    donate_argnums: int | Iterable[int] = (),
+    split_rngs: bool = True,
+    reduce_writes: Mapping[Filter, Callable[..., Any]] | None = None,
+    transform_metadata: Mapping[str, Any] | None = None,
+) -> Jitted[..., Any]:
+    """Maps a function over an axis of its arguments, a device for each lane, as `jax.pmap`; arguments may be modules.
+
+    It computes what `vmap` computes. Each device runs the function itself on its lane: a mapped Variable lies with one
+    lane on each device, a shared one (None) as a whole on all of them. JAX recommends `shard_map`, or `jit` with
+    shardings, for new programs; they are the ones for several processes.
+
+    Args:
+      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single int, or
+        a tuple without an entry for it, that module is shared by all lanes.
+      axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
+      in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
+        positional arguments. A keyword argument has the axis of its position, or else axis 0. The default is 0.
+      out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
+      static_broadcasted_argnums: Positions of arguments that are compile-time constants. The default is none.
+      devices: The devices; the first of them are used if there are more than lanes. The default, None, takes those of
+        the backend.
+      backend: The backend, such as `"cpu"`, if `devices` is None. The default, None, is JAX's default backend.
+      axis_size: The number of lanes. The default, None, takes it from the mapped arguments.
+      donate_argnums: Positions of arguments whose buffers the program may reuse, as in `jit`. The default is none.
+      split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True.
+      reduce_writes: How values that lanes write to shared Variables are reduced, as in `vmap`. The default, None,
+        reduces nothing.
+      transform_metadata: What metadata calls the mapped axis, as in `vmap`. The default, None, adapts no metadata.
+
+    Returns:
+      The mapped function, compiled, with the stages and counts of `jit`.
+
+    Raises:
+      AliasingError: When called, if a Variable is reached with two different axes.
+      ArgumentError: If an option names an argument that the function does not have; when called, if `in_axes` or
+        `out_axes` does not fit, if there are fewer devices than lanes, or inside of another `pmap`, a `shard_map` or
+        `jax.set_mesh`.
+      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`, or than a function in
+        `reduce_writes`; when called, if an argument is neither array nor module, nor static.
+      SharedWriteError: When called, if lanes write different values to a shared Variable.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, liftnn
+      >>> @liftnn.pmap(axis_name="devices", in_axes=(None, None, 0))
+      ... def train(model, optimizer, x):
+      ...   loss, grads = liftnn.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+      ...   optimizer.update(model, jax.lax.pmean(grads, "devices"))
+      ...   return loss
+      >>> import optax
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+      >>> train(model, optimizer, jnp.ones((jax.local_device_count(), 8, 2))).shape == (jax.local_device_count(),)
+      True
+    """
+    check_axes("in_axes", in_axes)
+    check_axes("out_axes", out_axes)
+    options = {"axis_name": "lanes of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
+    how = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options, "pmap")
+
+    def wrap(plan: Plan, pure: Any, has_leading: bool) -> PureFunction:
+        axes = leaf_prefixes(plan, in_axes, has_leading, 0, None)
+        return PmapCall(plan, pure, axes, how, (devices, backend))
+
+    of_arrays = functools.partial(
+        jax.pmap,
+        axis_name=axis_name,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        static_broadcasted_argnums=static_broadcasted_argnums,
+        devices=devices,
+        backend=backend,
+        axis_size=axis_size,
+        donate_argnums=donate_argnums,
+    )
+    static = (static_broadcasted_argnums, None, "static_broadcasted")
+    return Jitted(
+        f,
+        static,
+        (donate_argnums, None),
+        transform="pmap",
+        wrap=wrap,
+        of_arrays=of_arrays,
+        n_positional=count_positional(in_axes),
+    )
+
+
+class PmapCall(VmapCall):
+    """A pure function mapped over an axis of its dynamic leaves, each slice on a device of its own.
+
+    Args:
+      plan: The arguments.
+      pure: The pure function.
+      axes: The axis of each leaf of the arguments.
+      options: How it is mapped.
+      where: `devices` and `backend`.
+    """
+
+    def __init__(self, plan: Plan, pure: Purified, axes: list[Prefix], options: MapOptions, where: Any):
+        super().__init__(plan, pure, axes, options)
+        self._where = where
+
+    def map(
+        self, function: Callable[..., Any], leaves: list[Any], axes: list[Prefix], out_axes: Any, size: Any
+    ) -> Any:
+        """Maps a function under `jax.shard_map`, and asks `vmap` whether what the devices share is the same in each."""
+        if size is None:  # an argument without the axis it should have: `vmap` refuses it
+            return super().map(function, leaves, axes, out_axes, size)
+        mesh, over = self._mesh(size), jax.P(self.options.options["axis_name"])
+
+        def one(leaves: list[Any]) -> Any:
+            groups, layout = function(_each(lambda x, _: jax.lax.squeeze(x, [0]), axes, leaves))
+            return _each(lambda x, _: jax.lax.expand_dims(x, [0]), out_axes, groups), layout
+
+        specs = [[jax.P() if axis is None else over for axis in own] for own in (axes, out_axes)]
+        first = _each(lambda x, axis: jnp.moveaxis(x, axis, 0), axes, leaves)
+        mapped = jax.shard_map(
+            one, mesh=mesh, in_specs=(specs[0],), out_specs=(specs[1], jax.P()), check_vma=False
+        )
+        groups, layout = mapped(first)
+        if jax.tree.leaves(groups[-1]):  # of what is said to be shared, JAX would take that of one device
+            again = functools.partial(super().map, function, axes=axes, out_axes=out_axes, size=size)
+            jax.eval_shape(again, leaves)
+        return _each(lambda x, axis: jnp.moveaxis(x, 0, axis), out_axes, groups), layout
+
+    def _mesh(self, lanes: int) -> jax.sharding.Mesh:
+        """A mesh with a device for each lane."""
+        if not jax.sharding.get_abstract_mesh().empty:
+            raise errors.ArgumentError(
+                "liftnn.pmap was called where another mesh has the devices: in a pmap, a shard_map or jax.set_mesh.",
+                "Use liftnn.shard_map with an axis of that mesh, or liftnn.vmap.",
+            )
+        given, backend = self._where
+        devices = list(jax.devices(backend) if given is None else given)
+        if len(devices) < lanes:
+            raise errors.ArgumentError(
+                f"liftnn.pmap needs a device for each lane: there are {lanes} lanes and {len(devices)} devices.",
+                "Map fewer lanes, or use liftnn.vmap, with which one device runs several.",
+            )
+        kinds = (jax.sharding.AxisType.Auto,)
+        return jax.sharding.Mesh(
+            np.array(devices[:lanes]), (self.options.options["axis_name"],), axis_types=kinds
+        )
+
+
+def _each(change: Callable[[Any, int], Any], axes: Sequence[Prefix], trees: Sequence[Any]) -> list[Any]:
+    """Trees in which each array is changed, with the axis of the tree; those without an axis as they are."""
+    return [
+        x if axis is None else jax.tree.map(lambda y, axis=axis: change(y, axis), x)
+        for x, axis in zip(trees, axes, strict=True)
+    ]

@@ -1,0 +1,366 @@
+"""Module: a mutable Python object whose attributes are Variables, Modules, containers, arrays and static values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.graph.attributes import (
+    Attributed,
+    attributes_of,
+    expose,
+    make_shell,
+    open_attributes,
+    replace_exposed,
+)
+from liftnn._src.graph.graphdef import GraphDef, split, state
+from liftnn._src.modules import pickling, verbs
+from liftnn._src.modules.parts import has_attribute, set_everywhere
+from liftnn._src.modules.raw_jax import refuse_in_jax
+from liftnn._src.modules.rendering import render_module
+from liftnn._src.modules.variables_view import VariablesView
+from liftnn._src.tracebacks import boundary, hide_frames
+from liftnn._src.trees import Path
+from liftnn._src.variables import frames
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import Empty, Perturbation
+from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
+
+M = TypeVar("M", bound="Module")
+
+_ABSENT = object()
+
+
+@boundary
+class Module(Attributed):
+    """Base class of models and layers: a plain, mutable Python object.
+
+    Attributes are set as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and
+    dataclasses of them, nested and mutated freely, are its state and structure; everything else is static. The same
+    object may stand in several places, and objects may refer to each other in cycles.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> class Scale(liftnn.Module):
+      ...   def __init__(self, size):
+      ...     self.factor = liftnn.Param(jnp.ones(size))
+      ...   def __call__(self, x):
+      ...     return x * self.factor
+      >>> Scale(3)(jnp.arange(3.0)).tolist()
+      [0.0, 1.0, 2.0]
+    """
+
+    __slots__ = ()
+    __graph_node__ = True
+
+    _owner: Any
+    _plans: tuple[Any, ...]
+    _watches: tuple[Watch, ...]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_in_jax(cls)
+        if cls.__module__.startswith("liftnn."):  # a layer, say
+            boundary(cls)
+
+    def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
+        """Makes an object that knows the trace it belongs to, before `__init__` sets the first attribute."""
+        return make_shell(cls, frames.owner_now())
+
+    if not TYPE_CHECKING:  # a type checker shall know an attribute from `__init__` alone
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            try:
+                if not frames.may_write(self._owner):
+                    if attributes_of(self).get(name, _ABSENT) is value:
+                        return  # `self.count += 1` has written the Variable already
+                    if isinstance(
+                        getattr(type(self), name, None), property
+                    ):  # its setter is a method like others
+                        object.__setattr__(self, name, value)
+                        return
+                    raise frames.write_error(self, f"the attribute {name!r}")
+                old = attributes_of(self).get(name, _ABSENT)
+                object.__setattr__(self, name, value)
+            except Exception as error:
+                hide_frames(error)
+                raise
+            if old is value or (self._owner is not frames.PLAIN and is_equal(old, value)):
+                return
+            if is_simple(old) and is_simple(value):
+                note_static_change(self, name)
+            elif not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+                end_watches(self)
+
+        @boundary
+        def __delattr__(self, name: str) -> None:
+            if not frames.may_write(self._owner):
+                raise frames.write_error(self, f"the attribute {name!r}")
+            object.__delattr__(self, name)
+            end_watches(self)
+
+        @property
+        def __dict__(
+            self,
+        ) -> dict[str, Any]:  # `vars(module)`: what is written there is written without notice
+            return expose(self)
+
+        @__dict__.setter
+        def __dict__(self, attributes: dict[str, Any]) -> None:
+            replace_exposed(self, attributes)
+
+    def stand_in(self: M, owner: Any) -> M:
+        """What stands for a captured module that is no input: itself, since its attributes are read from it.
+
+        Args:
+          owner: The frame it is used in.
+
+        Returns:
+          The module.
+        """
+        return self
+
+    def split(self: M, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[M]]:
+        """Divides the module into States and a GraphDef; see `liftnn.split`.
+
+        Args:
+          *filters: One State is made for each. The default, none, makes one State of all.
+
+        Returns:
+          `(*states, graphdef)`.
+
+        Raises:
+          FilterError: If a Variable matches none of the filters.
+          StructureError: If an attribute cannot be part of a module.
+        """
+        return split(self, *filters)
+
+    @overload
+    def state(self, filter: Filter = ..., /) -> State: ...
+
+    @overload
+    def state(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+    def state(self, *filters: Filter) -> State | tuple[State, ...]:
+        """The Variables that match, as copies; see `liftnn.state`.
+
+        Args:
+          *filters: The default, none, matches everything.
+
+        Returns:
+          A State for none or one filter, a tuple of States for several.
+
+        Raises:
+          FilterError: If one of them is not a filter.
+        """
+        return state(self, *filters)
+
+    @overload
+    def pop(self, filter: Filter, /) -> State: ...
+
+    @overload
+    def pop(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+    def pop(self, *filters: Filter) -> State | tuple[State, ...]:
+        """Takes the values of the matching Variables out of the module; see `liftnn.pop`.
+
+        Args:
+          *filters: One or more filters.
+
+        Returns:
+          A State for one filter, a tuple of States for several. The Variables stay, and hold `Empty`.
+
+        Raises:
+          FilterError: If there is no filter, or one of them is not a filter.
+          TraceContextError: If the module belongs to another trace.
+        """
+        return verbs.pop(self, *filters)
+
+    def update(self, *states: State) -> None:
+        """Sets Variables of the module from States; see `liftnn.update`.
+
+        Args:
+          *states: Values by path.
+
+        Raises:
+          StructureError: If a path is not in the module. Nothing is changed then.
+          TraceContextError: If the module belongs to another trace.
+        """
+        verbs.update(self, *states)
+
+    def clone(self: M) -> M:
+        """A copy of the module and all that it reaches, sharing and cycles kept."""
+        return verbs.clone(self)
+
+    @property
+    def variables(self) -> VariablesView:
+        """The Variables among the attributes, by name; assigning one ties it: `a.variables.w = b.variables.w`."""
+        return VariablesView(self)
+
+    def sow(
+        self,
+        type: type[Variable[Any]],
+        name: str,
+        value: Any,
+        reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
+        init_fn: Callable[[], Any] = lambda: (),
+    ) -> bool:
+        """Notes a value in a Variable of the module, made when first needed.
+
+        Args:
+          type: The type of the Variable, such as `Intermediate`.
+          name: The attribute that holds it.
+          value: The value to note.
+          reduce_fn: Called with what was noted so far and the value; gives what is kept. The default appends to a
+            tuple.
+          init_fn: Gives what was noted so far before the first call, and after a `pop`. The default is `()`.
+
+        Returns:
+          True.
+
+        Raises:
+          ArgumentError: If the attribute is something else than a Variable of that type.
+          TraceContextError: If the module belongs to another trace.
+        """
+        variable = getattr(self, name, None)
+        if variable is None:
+            setattr(self, name, type(reduce_fn(init_fn(), value)))
+            return True
+        _check_type(self, name, variable, type)
+        old = variable.value
+        variable.value = reduce_fn(init_fn() if old is Empty else old, value)
+        return True
+
+    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] = Perturbation) -> Any:
+        """Adds a zero to a value, so that the gradient with respect to that zero is the value's own.
+
+        Args:
+          name: The attribute that holds the zero.
+          value: The value, an array or a pytree of any shape.
+          variable_type: The type of the Variable made at the first call. The default is `Perturbation`.
+
+        Returns:
+          The value plus the zero.
+
+        Raises:
+          ArgumentError: If the attribute is something else than a Variable of that type.
+          TraceContextError: If the Variable has to be made and the module belongs to another trace.
+        """
+        variable = getattr(self, name, None)
+        if variable is None:
+            variable = variable_type(_map(jnp.zeros_like, value))
+            setattr(self, name, variable)
+        _check_type(self, name, variable, variable_type)
+        if variable.value is Empty:
+            variable.value = _map(jnp.zeros_like, value)
+        return _map(jnp.add, value, variable.value)
+
+    def train(self, **attributes: Any) -> None:
+        """Switches the module and its submodules to training: `deterministic` and `use_running_average` to False.
+
+        Args:
+          **attributes: Further attributes to set where they exist.
+
+        Raises:
+          TraceContextError: If a module belongs to another trace.
+        """
+        settings = {"deterministic": False, "use_running_average": False, **attributes}
+        self.set_attributes(raise_if_not_found=False, **settings)
+
+    def eval(self, **attributes: Any) -> None:
+        """Switches the module and its submodules to evaluation: `deterministic` and `use_running_average` to True.
+
+        Args:
+          **attributes: Further attributes to set where they exist.
+
+        Raises:
+          TraceContextError: If a module belongs to another trace.
+        """
+        settings = {"deterministic": True, "use_running_average": True, **attributes}
+        self.set_attributes(raise_if_not_found=False, **settings)
+
+    def set_attributes(self, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:
+        """Sets attributes of the module and its submodules, on those that have them.
+
+        Args:
+          *filters: Which modules, by path and module. The default, none, means all.
+          raise_if_not_found: Whether an attribute that none of them has is an error.
+          **attributes: Names and their new values.
+
+        Raises:
+          ArgumentError: If no module has an attribute of that name.
+          FilterError: If one of the filters is not a filter.
+          TraceContextError: If a module belongs to another trace.
+        """
+        if not filters:
+            missing = set_everywhere(self, attributes)
+        else:
+            chosen, missing = to_predicate(filters), set(attributes)
+            for path, module in self.iter_modules():
+                for name in attributes if chosen(path, module) else ():
+                    if has_attribute(module, name):
+                        missing.discard(name)
+                        if getattr(module, name) is not attributes[name]:
+                            setattr(module, name, attributes[name])
+        if missing and raise_if_not_found:
+            names = ", ".join(sorted(missing))
+            raise errors.ArgumentError(
+                f"No module that the filters choose in this {type(self).__name__} has the attribute {names}.",
+                "Check the spelling, or pass raise_if_not_found=False.",
+            )
+
+    def iter_modules(self) -> Iterator[tuple[Path, Module]]:
+        """The module and all modules that it reaches, each once, with its first path."""
+        for path, x in verbs.iter_graph(self):
+            if isinstance(x, Module):
+                yield path, x
+
+    def iter_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules among the attributes, with their names."""
+        _, names, children = open_attributes(self)
+        for name, child in zip(names, children, strict=True):
+            if isinstance(child, Module):
+                yield name, child
+
+    def __repr__(self) -> str:
+        return render_module(self, [])
+
+    def __copy__(self: M) -> M:
+        new = make_shell(type(self), frames.owner_now())
+        _, names, children = open_attributes(self)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(new, name, child)
+        return new
+
+    def __reduce__(self) -> Any:
+        return pickling.reduce_module(self)
+
+    def __deepcopy__(self: M, memo: dict[int, Any]) -> M:
+        return pickling.deepcopy_module(self, memo, Module.__deepcopy__)
+
+    def __setstate__(self, contents: Any) -> None:
+        """Nothing is left to do: reading `contents` has filled the module."""
+
+
+refuse_in_jax(Module)
+
+
+def _map(f: Callable[..., Any], *trees: Any) -> Any:
+    """Tree map over values."""
+    return verbs.map_values(f, *trees)
+
+
+def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any]]) -> None:
+    """Refuses an attribute that is not a Variable of the type asked for."""
+    if not isinstance(variable, cls):
+        raise errors.ArgumentError(
+            f"The attribute {name!r} of a {type(module).__name__} is a {type(variable).__name__}, not a "
+            f"{cls.__name__}.",
+            "Use another name.",
+        )

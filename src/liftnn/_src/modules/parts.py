@@ -1,0 +1,133 @@
+"""The modules that a module reaches, remembered for as long as nothing changes in what leads to them.
+
+`train()` and `eval()` set a few attributes of all modules, perhaps before each step. To walk the graph each time would
+cost more than the step.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from typing import Any
+
+from liftnn._src.graph.attributes import Attributed, attributes_of
+from liftnn._src.graph.checks import ABSENT, Check, check_node
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import MODULE, VARIABLE
+from liftnn._src.variables import frames
+from liftnn._src.variables.watch import EVERY_NAME, changes, is_simple, note_static_change, start_watch
+
+
+class Parts:
+    """The modules that a module reaches.
+
+    Args:
+      root: The module.
+    """
+
+    __slots__ = ("__weakref__", "_checks", "_holders", "_watch", "modules")
+
+    def __init__(self, root: Any):
+        since = changes.count
+        graphdef, objects, _ = walk_tree(root)
+        pairs = list(zip(objects, graphdef.specs, strict=True))
+        self.modules = [weakref.ref(x) for x, spec in pairs if spec.kind is MODULE]
+        """The modules; weakly, since the root is one of them."""
+        self._checks: list[Check] = []
+        for x, spec in pairs:
+            if spec.kind is not VARIABLE or spec.keys:
+                self._checks += check_node(x, spec, tuple(spec.kind.open(x)[2]))
+        self._holders: dict[tuple[str, ...], list[tuple[Any, str, bool]]] = {}
+        self._watch = start_watch(
+            [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
+        )
+        self._watch.plan = weakref.ref(self)
+
+    def are_current(self) -> bool:
+        """Whether the root still reaches the same modules."""
+        try:
+            return self._watch.valid and all(check.holds() for check in self._checks)
+        except Exception:  # another thread is changing one of the containers
+            return False
+
+    def holders(self, names: tuple[str, ...]) -> list[tuple[Any, str, bool]]:
+        """The modules that have attributes of some names.
+
+        Args:
+          names: The names.
+
+        Returns:
+          Each module, weakly, with a name, and whether it is a plain attribute of the module itself.
+        """
+        found = self._holders.get(names)
+        if found is None:
+            found = self._holders[names] = [
+                (reference, name, _is_plain(module, name))
+                for reference in self.modules
+                if (module := reference()) is not None
+                for name in names
+                if has_attribute(module, name)
+            ]
+        return found
+
+
+def parts_of(root: Any) -> Parts:
+    """The modules that a module reaches; found anew only if something has changed."""
+    parts = root._parts
+    if parts is None or not parts.are_current():
+        parts = Parts(root)
+        if frames.is_plain():
+            object.__setattr__(root, "_parts", parts)
+    return parts
+
+
+def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
+    """Sets attributes of a module and its submodules, on those that have them.
+
+    Args:
+      root: The module.
+      attributes: Names and their new values.
+
+    Returns:
+      The names that none of them has.
+    """
+    missing = set(attributes)
+    writable = frames.may_write(root._owner)
+    for reference, name, plain in parts_of(root).holders(tuple(attributes)):
+        module, value = reference(), attributes[name]
+        missing.discard(name)
+        if plain and writable and module._owner is root._owner:
+            own = attributes_of(module)
+            old = own.get(name, ABSENT)
+            if old is value:
+                continue
+            if is_simple(old) and is_simple(value):
+                own[name] = value
+                note_static_change(module, name)
+                continue
+        elif getattr(module, name) is value:
+            continue
+        setattr(module, name, value)
+    return missing
+
+
+def has_attribute(module: Any, name: str) -> bool:
+    """Whether a module has an attribute, without asking `__getattr__`, which in an Rngs knows every name."""
+    if name in attributes_of(module):
+        return True
+    return inspect.getattr_static(type(module), name, ABSENT) is not ABSENT and hasattr(module, name)
+
+
+def _is_plain(module: Any, name: str) -> bool:
+    """Whether setting an attribute does nothing but that."""
+    cls = type(module)
+    descriptor = inspect.getattr_static(cls, name, None)
+    ordinary = getattr(cls, "__setattr__", None) is getattr(_base(cls), "__setattr__", None)
+    return ordinary and name in attributes_of(module) and not hasattr(type(descriptor), "__set__")
+
+
+def _base(cls: type) -> type:
+    """The class of all modules."""
+    return next(
+        base for base in reversed(cls.__mro__) if issubclass(base, Attributed) and base is not Attributed
+    )

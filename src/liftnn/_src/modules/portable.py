@@ -1,0 +1,173 @@
+"""Pickling of functions that layers hold: closures made by a factory, and JAX's compiled functions.
+
+Pickle writes a function as the name under which it can be imported. That fails for two kinds that nearly every layer
+has as an attribute: what a factory returns (`jax.nn.initializers.variance_scaling(...)`), and functions that JAX has
+wrapped (`jax.nn.relu`). The first kind is written as its factory and arguments, the second as its public name.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import sys
+import types
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from liftnn._src.graph.closures import Definition
+from liftnn._src.graph.description import Description
+from liftnn._src.static_values.static import Static, static_key
+
+_WRAPPED: tuple[type, ...] = (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp)
+_MODULES = (jax.nn, jax.numpy, jax.lax, jax.nn.initializers, jax.random, jax.scipy.special)
+
+
+class Made:
+    """A closure as the factory that made it and the factory's arguments; unpickles as the closure.
+
+    Args:
+      module: Name of the factory's module.
+      name: Name of the factory.
+      arguments: Its keyword arguments.
+      function: The closure; deepcopy gives it back, since functions are not copied.
+    """
+
+    def __init__(self, module: str, name: str, arguments: dict[str, Any], function: Any):
+        self.function = function
+        self.module = module
+        self.name = name
+        self.arguments = arguments
+
+    def __reduce__(self) -> Any:
+        arguments = {name: portable(x) for name, x in self.arguments.items()}
+        return (call_factory, (self.module, self.name, arguments))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self.function
+
+
+def call_factory(module: str, name: str, arguments: dict[str, Any]) -> Any:
+    """What a factory returns."""
+    __import__(module)
+    return getattr(sys.modules[module], name)(**arguments)
+
+
+def portable(value: Any) -> Any:
+    """What to write in place of an attribute's value.
+
+    Args:
+      value: The value.
+
+    Returns:
+      A `Made` for a closure whose free variables are arguments of the function that made it, and which that function
+      makes again when called; the value itself otherwise.
+    """
+    if type(value) is not types.FunctionType or not value.__closure__:
+        return value
+    name, found, _ = value.__qualname__.partition(".<locals>.")
+    factory = getattr(sys.modules.get(value.__module__), name, None) if found else None
+    if factory is None:
+        return value
+    cells = [cell.cell_contents for cell in value.__closure__]
+    arguments = dict(zip(value.__code__.co_freevars, cells, strict=True))
+    made = Made(value.__module__, name, arguments, value)
+    try:
+        again = factory(**made.arguments)
+        return made if static_key(again) == static_key(value) else value
+    except Exception:  # not a factory of these arguments; pickle will say what it cannot write
+        return value
+
+
+class Named(NamedTuple):
+    """A function as it is compared across processes: by name, and by what it was made with.
+
+    Args:
+      module: Name of its module.
+      name: Its qualified name.
+      held: Its defaults and what its closure holds.
+    """
+
+    module: str
+    name: str
+    held: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}>"
+
+
+def by_name(description: Description) -> Description:
+    """A description in which functions stand by name, so that it can be written, and compared in another process.
+
+    Args:
+      description: The description.
+
+    Returns:
+      It, with a `Named` in place of every function among static values.
+    """
+
+    def edge_by_name(edge: Any) -> Any:
+        return Static(_by_name(edge.value)) if isinstance(edge, Static) else edge
+
+    def extra_by_name(extra: Any) -> Any:
+        return Named(extra.module, extra.name, extra.sizes) if type(extra) is Definition else extra
+
+    specs = [
+        s._replace(extra=extra_by_name(s.extra), edges=tuple(map(edge_by_name, s.edges)))
+        for s in description.specs
+    ]
+    edges = tuple(map(edge_by_name, description.edges))
+    return type(description)(description.treedef, edges, tuple(specs), description.frozen, description.paths)
+
+
+def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """A static value with `Named` in place of functions."""
+    if id(value) in above:
+        return ("above", above.index(id(value)))
+    above = (*above, id(value))
+    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, *_WRAPPED, np.ufunc)):
+        held: list[Any] = []
+        if isinstance(value, types.FunctionType):
+            cells = [c.cell_contents for c in value.__closure__ or ()]
+            held = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        name = getattr(value, "__qualname__", value.__name__)
+        return Named(value.__module__ or "", name, tuple([_by_name(_as_float(x), above) for x in held]))
+    if isinstance(value, functools.partial):
+        parts = (value.func, *value.args, *value.keywords.items())
+        return Named("functools", "partial", tuple([_by_name(x, above) for x in parts]))
+    if isinstance(value, tuple):
+        return tuple.__new__(type(value), [_by_name(x, above) for x in value])
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return ("array", str(value.dtype), value.shape, np.asarray(value).tobytes())
+    return value
+
+
+def _as_float(x: Any) -> Any:
+    """A number that a function holds: schedules of optax make floats of their integers when they first run."""
+    return float(x) if type(x) is int and abs(x) < 2**53 else x
+
+
+def _reduce_wrapped(function: Any) -> Any:
+    """Writes a function that JAX has wrapped by its public name."""
+    name = getattr(function, "__name__", "")
+    for module in _MODULES:
+        if getattr(module, name, None) is function:
+            return (_public, (module.__name__, name))
+    return object.__reduce_ex__(function, 4)
+
+
+def _public(module: str, name: str) -> Any:
+    """A function by its public name."""
+    __import__(module)
+    return getattr(sys.modules[module], name)
+
+
+def _reduce_static(static: Static) -> Any:
+    """Writes the value without its key, which may hold code."""
+    return (Static, (portable(static.value),))
+
+
+copyreg.pickle(Static, _reduce_static)
+for _wrapped in _WRAPPED:
+    copyreg.pickle(_wrapped, _reduce_wrapped)

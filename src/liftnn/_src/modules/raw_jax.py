@@ -1,0 +1,66 @@
+"""Modules handed to JAX itself: JAX is told how to take one apart only in order to say that it should not.
+
+JAX asks for the parts of an object before it looks at its type, so this is where a message can name the transform of
+liftnn's that would do. `jax.tree.leaves` alone gets the parts, since it only reads them: `jax.block_until_ready` waits
+for the arrays among them, and a class of Equinox looks at what it is given, which may be a Module.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import jax
+
+from liftnn import errors
+from liftnn._src.graph.walk import Walk
+from liftnn._src.tracebacks import boundary
+from liftnn._src.variables.variable import Variable
+
+
+def refuse_in_jax(cls: type) -> None:
+    """Makes JAX's functions refuse the instances of a class of Modules.
+
+    Args:
+      cls: The class.
+    """
+    jax.tree_util.register_pytree_node(cls, _parts, _never)
+
+
+@boundary
+def _parts(module: Any) -> tuple[Any, None]:
+    if _only_reads():
+        walk = Walk()
+        walk.visit(module, ())
+        return [x.raw_value if isinstance(x, Variable) else None for x in walk.objects] + walk.arrays, None
+    raise errors.ArgumentTypeError(
+        f"A {type(module).__name__} was handed to a function of JAX's, or returned from one that JAX transforms. JAX "
+        "knows arrays and trees of them; it would not see what happens to a Module.",
+        "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX "
+        "the State that liftnn.split makes of the Module, and merge it inside. Functions of jax.tree take Modules as "
+        "leaves with is_leaf=lambda x: isinstance(x, liftnn.Module).",
+    )
+
+
+def _only_reads() -> bool:
+    """Whether it is `jax.tree.leaves` that asks, and not for one of JAX's transforms."""
+    frame = sys._getframe(1)
+    for _ in range(4):
+        if frame is None or frame.f_code is _LEAVES[0]:
+            break
+        frame = frame.f_back
+    else:
+        return False
+    while frame is not None and frame.f_code in _LEAVES:
+        frame = frame.f_back
+    if frame is None:
+        return False
+    return frame.f_code is _WAIT or str(frame.f_globals.get("__name__")).partition(".")[0] != "jax"
+
+
+_LEAVES = jax.tree_util.tree_leaves.__code__, jax.tree.leaves.__code__
+_WAIT = getattr(jax.block_until_ready, "__wrapped__", jax.block_until_ready).__code__
+
+
+def _never(*_: Any) -> NoReturn:
+    raise AssertionError

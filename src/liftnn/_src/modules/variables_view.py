@@ -1,0 +1,58 @@
+"""The Variables of a module by name: `module.variables.w`, to read them themselves and to tie them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.graph.attributes import open_attributes
+from liftnn._src.printing import call
+from liftnn._src.tracebacks import boundary
+from liftnn._src.variables.variable import Variable
+
+
+@boundary
+class VariablesView:
+    """The Variables among a module's attributes, readable and assignable by name.
+
+    Args:
+      module: The module.
+    """
+
+    __slots__ = ("_module",)
+
+    def __init__(self, module: Any):
+        object.__setattr__(self, "_module", module)
+
+    @boundary
+    def __getattr__(self, name: str) -> Variable[Any]:
+        variable = getattr(self._module, name, None)
+        if not isinstance(variable, Variable):
+            raise errors.AttributeNameError(
+                f"A {type(self._module).__name__} has no Variable {name!r}.",
+                f"It has {', '.join(self) or 'none'}.",
+            )
+        return variable
+
+    @boundary
+    def __setattr__(self, name: str, variable: Variable[Any]) -> None:
+        if not isinstance(variable, Variable):
+            raise errors.ArgumentError(
+                f"`variables.{name}` takes a Variable, not a {type(variable).__name__}.",
+                f"To set the value, write `module.{name}.value = ...`.",
+            )
+        setattr(self._module, name, variable)
+
+    __getitem__ = __getattr__
+    __setitem__ = __setattr__
+
+    def __iter__(self) -> Iterator[str]:
+        _, names, children = open_attributes(self._module)
+        return iter([n for n, x in zip(names, children, strict=True) if isinstance(x, Variable)])
+
+    def __dir__(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        return call("Variables", [(name, repr(getattr(self, name))) for name in self])

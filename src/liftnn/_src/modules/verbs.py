@@ -1,0 +1,342 @@
+"""The public verbs on live trees of modules: update, pop, clone, iterate, find and replace what is shared."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, overload
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.graph.description import find_all_paths, find_holders
+from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
+from liftnn._src.graph.kinds import VARIABLE, is_object
+from liftnn._src.graph.merge import merge_all, set_frozen_arrays
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import Path, format_path, key_of
+from liftnn._src.variables import frames
+from liftnn._src.variables.metadata import adopt
+from liftnn._src.variables.state import State, mismatch
+from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
+from liftnn._src.variables.variable_types import Empty
+
+T = TypeVar("T")
+
+
+@boundary
+def update(tree: Any, /, *states: State) -> None:
+    """Sets values and metadata of Variables, in place, from States.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *states: Variables by path; they need not be all, and set hooks do not run.
+
+    Raises:
+      StructureError: If a path is not in the tree. Nothing is changed then.
+      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.update(model, jax.tree.map(lambda x: 0 * x, liftnn.state(model)))
+      >>> float(abs(model.kernel.value).max())
+      0.0
+    """
+    walked = walk_tree(tree)
+    graphdef = walked.graphdef
+    alternatives = _variable_paths(walked)
+    writes: list[tuple[Variable[Any], Any]] = []
+    set_arrays: dict[int, dict[Any, Any]] = {}
+    unknown: list[Path] = []
+    for state in states:
+        for path, new in state.flat().items():
+            slot = graphdef.leaves.get(path)
+            old = alternatives.get(path) if slot is None else walked.leaf(slot)
+            if isinstance(old, Variable):
+                writes.append((old, new))
+            elif slot is None:
+                unknown.append(path)
+            else:
+                _check_settable(graphdef, path, slot.node, walked.objects)
+                x = new.raw_value if isinstance(new, Variable) else new
+                set_arrays.setdefault(slot.node, {})[slot.key] = x
+    if unknown:
+        raise mismatch("The State does not fit the module", (), unknown)
+    for variable, _ in writes:
+        if not frames.may_write(variable._owner):
+            raise frames.write_error(variable, "the value")
+    for variable, new in writes:
+        if isinstance(new, Variable):
+            metadata = adopt(variable._metadata, new._metadata)
+            if metadata is not variable._metadata:
+                set_metadata_past_checks(variable, metadata)
+        set_value_past_hooks(variable, new.raw_value if isinstance(new, Variable) else new)
+    for node in [n for n in set_arrays if not graphdef.specs[n].kind.frozen]:
+        for key, x in set_arrays.pop(node).items():
+            _set_child(walked.objects[node], key, x)
+    if set_arrays:
+        set_frozen_arrays(graphdef, walked.objects, set_arrays, frames.owner_now())
+
+
+def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any]) -> None:
+    """Refuses to set an array leaf where its node cannot be changed in place, or not from here."""
+    specs = graphdef.specs
+    changed = {node, *find_holders(specs, {node})} if node >= 0 else set()
+    if node < 0 or any(e in changed and specs[e].kind.frozen for e in graphdef.edges if type(e) is int):
+        raise errors.StructureError(
+            f"{format_path(path)} cannot be set in place: no module, list or dict holds it.",
+            "Make it an attribute of a Module, or take the new value from the State.",
+        )
+    for holder in (objects[n] for n in changed):
+        if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
+            raise frames.write_error(holder, f"the attribute {path[-1]!r}")
+
+
+def _set_child(holder: Any, key: Any, x: Any) -> None:
+    """Puts `x` under a key of a node that can be changed in place."""
+    if isinstance(holder, (list, dict, collections.deque)):
+        holder[key] = x
+    else:
+        setattr(holder, key, x)
+
+
+def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
+    """The Variables themselves that match, by first path.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: Which; a Variable has to match one of them.
+
+    Returns:
+      The live Variables, in order.
+
+    Raises:
+      FilterError: If one of the filters is not a filter.
+    """
+    predicates, leaves = to_predicates(filters), walk_tree(tree).leaves()
+    return {p: x for p, x in leaves if isinstance(x, Variable) and first_match(predicates, p, x) >= 0}
+
+
+def _variable_paths(walked: WalkedTree) -> dict[Path, Variable[Any]]:
+    """Every path of every Variable, so that a shared one is found under each of its names."""
+    return {
+        path: frames.inside(walked.objects[number])
+        for number, paths in find_all_paths(walked.graphdef).items()
+        if walked.graphdef.specs[number].kind is VARIABLE
+        for path in paths
+    }
+
+
+@overload
+def pop(tree: Any, filter: Filter, /) -> State: ...
+
+
+@overload
+def pop(tree: Any, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
+
+
+@boundary
+def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
+    """Takes the values of the matching Variables out of a tree of modules.
+
+    The Variables stay where they are and hold `Empty`, so the structure does not change; a Variable that is empty
+    already is left out.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      *filters: One or more filters; the first match wins.
+
+    Returns:
+      A State for one filter, a tuple of States for several.
+
+    Raises:
+      FilterError: If there is no filter, or one of them is not a filter.
+      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Module()
+      >>> model.sow(liftnn.Intermediate, "y", jnp.ones(2))
+      True
+      >>> liftnn.pop(model, liftnn.Intermediate)["y"].value[0].shape, model.y.value
+      ((2,), Empty)
+    """
+    if not filters:
+        raise errors.FilterError(
+            "pop needs at least one filter.", "For example pop(model, liftnn.Intermediate)."
+        )
+    predicates = to_predicates(filters)
+    parts: list[dict[Path, Any]] = [{} for _ in predicates]
+    emptied: list[Variable[Any]] = []
+    for path, x in walk_tree(tree).leaves():
+        if not isinstance(x, Variable) or x.raw_value is Empty:
+            continue
+        part = first_match(predicates, path, x)
+        if part >= 0:
+            if not frames.may_write(x._owner):
+                raise frames.write_error(x, "the value")
+            parts[part][path] = x.copy()
+            emptied.append(x)
+    for x in emptied:
+        set_value_past_hooks(x, Empty)
+    states = tuple(State.from_flat(p) for p in parts)
+    return states[0] if len(states) == 1 else states
+
+
+@boundary
+def clone(tree: T, /) -> T:
+    """A copy of a tree of modules: new objects, the same values, sharing and cycles kept.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      The copy. Its arrays have buffers of their own, so that donating the one module leaves the other whole.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.clone(model).kernel is model.kernel
+      False
+    """
+    walked = walk_tree(tree)
+    leaves = list(map(walked.leaf, walked.graphdef.slots))
+    leaves = [x.raw_value if isinstance(x, Variable) else x for x in leaves]
+    if frames.is_plain():  # inside a trace there are no buffers
+        leaves = jax.tree.map(_own_buffer, leaves)
+    return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
+
+
+def _own_buffer(x: Any) -> Any:
+    """A copy of an array; anything else as it is."""
+    return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
+
+
+@boundary
+def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
+    """Everything that a tree of modules reaches: modules, Variables, containers, arrays and static values.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      Pairs of path and value, depth first in attribute order; each object once, at its first path.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> [path for path, x in liftnn.iter_graph(model) if isinstance(x, liftnn.Variable)]
+      [('kernel',), ('bias',)]
+    """
+    graphdef, objects, _ = walk_tree(tree)
+    numbers = {id(x): number for number, x in enumerate(objects)}
+    found: list[tuple[Path, Any]] = []
+    seen: set[int] = set()
+    todo = _root_leaves(tree)[::-1]
+    while todo:
+        path, x = todo.pop()
+        number = numbers.get(id(x))
+        if number in seen:
+            continue
+        found.append((path, x))
+        if number is not None:
+            seen.add(number)
+            spec = graphdef.specs[number]
+            if spec.keys:
+                _, keys, children = spec.kind.open(x)
+                todo += [((*path, k), child) for k, child in zip(keys, children, strict=True)][::-1]
+    return iter(found)
+
+
+def _root_leaves(tree: Any) -> list[tuple[Path, Any]]:
+    """The leaves of a tree of modules, by path."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
+    return [(tuple(map(key_of, path)), leaf) for path, leaf in entries]
+
+
+@boundary
+def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
+    """The modules, Variables and containers that a tree of modules reaches by more than one path.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      The other paths of each shared object, by its first path.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Module()
+      >>> model.a = model.b = liftnn.Module()
+      >>> liftnn.find_shared(model)
+      {('a',): [('b',)]}
+    """
+    graphdef, _, _ = walk_tree(tree)
+    return {paths[0]: paths[1:] for paths in find_all_paths(graphdef).values() if len(paths) > 1}
+
+
+@boundary
+def replace_all(tree: Any, old: Any, new: Any) -> int:
+    """Puts one object in place of another, everywhere that a tree of modules holds it.
+
+    Args:
+      tree: A module, or any pytree with modules in it; the tree itself must not be `old`.
+      old: A Module, Variable or array that is replaced.
+      new: What takes its place.
+
+    Returns:
+      In how many places it was replaced.
+
+    Raises:
+      ArgumentError: If `tree` is `old`, or if `old` is held by a tuple or another node that cannot be changed.
+      TraceContextError: If a module that holds it belongs to another trace.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.replace_all(model, model.bias, liftnn.Param(jnp.ones(3)))
+      1
+    """
+    if tree is old:
+        raise errors.ArgumentError(
+            "replace_all cannot replace the tree itself.", "Assign the new object instead."
+        )
+    for path, leaf in _root_leaves(tree):
+        if leaf is old:
+            raise errors.ArgumentError(
+                f"replace_all cannot replace {format_path(path)}, a leaf of the tree that it was given.",
+                "Assign the new object instead.",
+            )
+    graphdef, objects, _ = walk_tree(tree)
+    places: list[tuple[Any, Any]] = []
+    for holder, spec in zip(objects, graphdef.specs, strict=True):
+        if isinstance(holder, Variable):
+            continue
+        _, keys, children = spec.kind.open(holder)
+        found = [key for key, child in zip(keys, children, strict=True) if child is old]
+        if found and spec.kind.frozen:
+            raise errors.ArgumentError(
+                f"The object to replace is held by a {spec.type.__name__}, which cannot be changed.",
+                "Hold it in a list, a dict or an attribute.",
+            )
+        places += [(holder, key) for key in found]
+    for holder, key in places:
+        _set_child(holder, key, new)
+    return len(places)
+
+
+def map_values(f: Callable[..., Any], *trees: Any) -> Any:
+    """`jax.tree.map`, for values of Variables."""
+    return jax.tree.map(f, *trees)

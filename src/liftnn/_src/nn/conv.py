@@ -1,0 +1,182 @@
+"""The convolution over any number of spatial dimensions, channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from liftnn import errors
+from liftnn._src.modules.module import Module
+from liftnn._src.nn import dtypes, initializers
+from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, given, new_param
+from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.nn.windows import (
+    Padding,
+    canonicalize_padding,
+    fold_batch,
+    pad_inputs,
+    per_dimension,
+    unfold_batch,
+)
+from liftnn._src.rngs import Rngs
+
+
+class Conv(Module):
+    """Convolves an input of shape `(batch, *space, features)` with a kernel and adds a bias.
+
+    Args:
+      in_features: Number of input features, the size of the input's last axis.
+      out_features: Number of output features.
+      kernel_size: Size of the kernel along each spatial dimension; an int is one dimension.
+      strides: Distance between neighbouring windows: one int for all dimensions, or one for each; 1 by default.
+      padding: `"SAME"` (the default: output as large as the input), `"SAME_LOWER"`, `"VALID"` (none), `"CIRCULAR"`
+        (the input goes round), `"REFLECT"` (the input is mirrored), `"CAUSAL"` (one dimension, padded at the start
+        only), an int for all sides, or for each dimension an int or a pair `(low, high)`.
+      input_dilation: Distance between neighbouring inputs, with zeros between them: one int, or one for each
+        dimension; 1 by default.
+      kernel_dilation: Distance between the inputs that neighbours in the kernel see: one int, or one for each
+        dimension; 1 by default.
+      feature_group_count: Number of groups that the features are split into, each convolved on its own; 1 by default.
+      use_bias: Whether a bias of shape `(out_features,)` is added; True by default.
+      mask: Array of the kernel's shape that the kernel is multiplied by. The default is None.
+      dtype: Dtype of the computation. The default, None, infers it from input and weights.
+      param_dtype: Dtype of the weights; float32 by default.
+      precision: Precision of the products, as in `jax.lax.conv_general_dilated`. The default, None, is the backend's
+        own.
+      kernel_init: Initializer of the kernel of shape `(*kernel_size, in_features // feature_group_count,
+        out_features)`; LeCun normal by default.
+      bias_init: Initializer of the bias; zeros by default.
+      conv_general_dilated: The convolution, called as `jax.lax.conv_general_dilated`, which is the default.
+      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
+      preferred_element_type: Dtype in which the products are accumulated and returned. The default, None, is the
+        dtype of the operands.
+      rngs: Source of the keys; one of the `params` stream for each weight.
+      kernel_metadata: Metadata of the kernel's Param; none by default.
+      bias_metadata: Metadata of the bias's Param; none by default.
+
+    Raises:
+      ArgumentError: If the padding is unknown, or has a name though `input_dilation` is not 1, the features cannot be
+        split into the groups, the mask has not the kernel's shape, or `rngs` is not a `Rngs`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import liftnn
+      >>> layer = liftnn.Conv(3, 8, kernel_size=(3, 3), strides=2, rngs=liftnn.Rngs(0))
+      >>> layer(jnp.ones((1, 28, 28, 3))).shape
+      (1, 14, 14, 8)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] | None = 1,
+        *,
+        padding: Padding = "SAME",
+        input_dilation: int | Sequence[int] | None = 1,
+        kernel_dilation: int | Sequence[int] | None = 1,
+        feature_group_count: int = 1,
+        use_bias: bool = True,
+        mask: jax.Array | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: lax.PrecisionLike = None,
+        kernel_init: initializers.Initializer = default_kernel_init,
+        bias_init: initializers.Initializer = default_bias_init,
+        conv_general_dilated: Callable[..., jax.Array] = lax.conv_general_dilated,
+        promote_dtype: dtypes.PromoteDtype = dtypes.promote_dtype,
+        preferred_element_type: DTypeLike | None = None,
+        rngs: Rngs,
+        kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        self.kernel_size = as_tuple(kernel_size)
+        self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
+        _check_groups(in_features, out_features, feature_group_count)
+        check_mask(mask, self.kernel_shape)
+        _check_padding(padding, input_dilation, len(self.kernel_size))
+        self.kernel = new_param(rngs, kernel_init, self.kernel_shape, param_dtype, kernel_metadata)
+        bias = (out_features,)
+        self.bias = new_param(rngs, bias_init, bias, param_dtype, bias_metadata) if use_bias else None
+        self.in_features, self.out_features = in_features, out_features
+        self.strides, self.padding = strides, padding
+        self.input_dilation, self.kernel_dilation = input_dilation, kernel_dilation
+        self.feature_group_count, self.use_bias, self.mask = feature_group_count, use_bias, mask
+        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+        self.conv_general_dilated, self.promote_dtype = conv_general_dilated, promote_dtype
+        self.preferred_element_type = preferred_element_type
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Convolves the inputs with the kernel and adds the bias.
+
+        Args:
+          inputs: Array of shape `(*batch, *space, in_features)` with any number of batch axes, also none.
+          out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
+
+        Returns:
+          Array of shape `(*batch, *space, out_features)`, its space as large as strides and padding make it, of the
+          dtype of the computation.
+
+        Raises:
+          ArgumentError: If the inputs have too few axes or another number of features than the layer.
+        """
+        rank, groups = len(self.kernel_size), self.feature_group_count
+        inputs, batch = fold_batch("Conv", inputs, rank, self.kernel.value.shape[-2] * groups)
+        kernel_dilation = per_dimension("kernel_dilation", self.kernel_dilation, rank)
+        inputs, padding = pad_inputs(inputs, self.padding, self.kernel_size, kernel_dilation)
+        inputs, kernel, bias = self.promote_dtype(
+            (inputs, masked(self.kernel.value, self.mask), dtypes.value_of(self.bias)), dtype=self.dtype
+        )
+        y = self.conv_general_dilated(
+            inputs,
+            kernel,
+            per_dimension("strides", self.strides, rank),
+            padding,
+            lhs_dilation=per_dimension("input_dilation", self.input_dilation, rank),
+            rhs_dilation=kernel_dilation,
+            dimension_numbers=_channels_last(rank),
+            feature_group_count=groups,
+            precision=self.precision,
+            **given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type),
+        )
+        return unfold_batch(add_bias(y, bias), batch)
+
+
+def masked(kernel: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """The kernel times the mask, if there is one; raises if it has another shape."""
+    check_mask(mask, kernel.shape)
+    return kernel if mask is None else kernel * mask
+
+
+def _check_groups(in_features: int, out_features: int, groups: int) -> None:
+    """Raises unless both numbers of features can be split into the groups."""
+    if in_features % groups or out_features % groups:
+        raise errors.ArgumentError(
+            f"A Conv from {in_features} to {out_features} features cannot be split into feature_group_count={groups} "
+            "groups.",
+            "Give numbers of features that are multiples of it.",
+        )
+
+
+def _check_padding(padding: Padding, input_dilation: int | Sequence[int] | None, rank: int) -> None:
+    """Raises if the padding is unknown, or has a name though the inputs are dilated."""
+    canonical = canonicalize_padding(padding, rank)
+    if isinstance(canonical, str) and set(per_dimension("input_dilation", input_dilation, rank)) != {1}:
+        raise errors.ArgumentError(
+            f"A Conv with input_dilation={input_dilation!r} cannot have padding={padding!r}: what a padding with a "
+            "name adds is defined for inputs without zeros between them.",
+            "Give the padding in numbers, or use ConvTranspose.",
+        )
+
+
+def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
+    """The axes of inputs `(batch, *space, features)` and kernels `(*space, in_features, out_features)`."""
+    outer = (0, rank + 1, *range(1, rank + 1))
+    return lax.ConvDimensionNumbers(outer, (rank + 1, rank, *range(rank)), outer)

@@ -1,0 +1,125 @@
+"""The layer for any Einstein sum of its input with a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from liftnn import errors
+from liftnn._src.modules.module import Module
+from liftnn._src.nn import dtypes, initializers
+from liftnn._src.nn.arguments import given, new_param
+from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.rngs import Rngs
+
+
+class Einsum(Module):
+    """Applies an Einstein sum to the input and a kernel, and adds a bias.
+
+    Args:
+      einsum_str: The sum, such as `"nta,hab->nthb"`: the input first, then the kernel, then `->` and the result.
+        Spaces are ignored.
+      kernel_shape: Shape of the kernel.
+      bias_shape: Shape of the bias: the sizes of the kernel axes that are in the result, in the order of the
+        result. The default, None, is no bias.
+      dtype: Dtype of the computation. The default, None, infers it from input and weights.
+      param_dtype: Dtype of the weights; float32 by default.
+      precision: Precision of the product, as in `jax.numpy.einsum`. The default, None, is the backend's own.
+      kernel_init: Initializer of the kernel; LeCun normal by default.
+      bias_init: Initializer of the bias; zeros by default.
+      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
+      einsum_op: The sum's implementation, called as `jax.numpy.einsum`, which is the default.
+      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, is the
+        dtype of the operands.
+      rngs: Source of the keys; one of the `params` stream for each weight.
+      kernel_metadata: Metadata of the kernel's Param; none by default.
+      bias_metadata: Metadata of the bias's Param; none by default.
+
+    Raises:
+      ArgumentError: If the sum has no `->` or not two operands, or if `rngs` is not a `Rngs`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import liftnn
+      >>> layer = liftnn.Einsum("nta,hab->nthb", (8, 2, 4), (8, 4), rngs=liftnn.Rngs(0))
+      >>> layer(jnp.ones((16, 11, 2))).shape
+      (16, 11, 8, 4)
+    """
+
+    def __init__(
+        self,
+        einsum_str: str,
+        kernel_shape: tuple[int, ...],
+        bias_shape: tuple[int, ...] | None = None,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: lax.PrecisionLike = None,
+        kernel_init: initializers.Initializer = default_kernel_init,
+        bias_init: initializers.Initializer = default_bias_init,
+        promote_dtype: dtypes.PromoteDtype = dtypes.promote_dtype,
+        einsum_op: Callable[..., jax.Array] = jnp.einsum,
+        preferred_element_type: DTypeLike | None = None,
+        rngs: Rngs,
+        kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        self.einsum_str = _checked(einsum_str)
+        self.kernel = new_param(rngs, kernel_init, kernel_shape, param_dtype, kernel_metadata)
+        self.bias = None
+        if bias_shape is not None:
+            self.bias = new_param(rngs, bias_init, bias_shape, param_dtype, bias_metadata)
+        self.kernel_shape, self.bias_shape = kernel_shape, bias_shape
+        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+        self.promote_dtype, self.einsum_op = promote_dtype, einsum_op
+        self.preferred_element_type = preferred_element_type
+
+    def __call__(
+        self, inputs: jax.Array, einsum_str: str | None = None, out_sharding: Any = None
+    ) -> jax.Array:
+        """Applies the sum to the inputs and the kernel, and adds the bias.
+
+        Args:
+          inputs: Array of the shape that the first term names.
+          einsum_str: Another sum for this call. The default, None, is the one given to the constructor.
+          out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
+
+        Returns:
+          Array of the shape that the result names, of the dtype of the computation.
+
+        Raises:
+          ArgumentError: If the sum has no `->` or not two operands.
+        """
+        equation = self.einsum_str if einsum_str is None else _checked(einsum_str)
+        inputs, kernel, bias = self.promote_dtype(
+            (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
+        )
+        options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
+        y = self.einsum_op(equation, inputs, kernel, precision=self.precision, **options)
+        return y if bias is None else y + bias.reshape(_bias_shape(equation, kernel.shape, y.ndim))
+
+
+def _checked(equation: str) -> str:
+    """The equation without spaces; raises unless it has two operands and an explicit result."""
+    equation = equation.replace(" ", "")
+    if equation.count(",") != 1 or equation.count("->") != 1:
+        raise errors.ArgumentError(
+            f"An Einsum layer needs two operands and an explicit result, but its equation is {equation!r}.",
+            'Write it as "input,kernel->result", for example "nta,hab->nthb".',
+        )
+    return equation
+
+
+def _bias_shape(equation: str, kernel_shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """The kernel's size for each axis of the result that the kernel has, and 1 for the others."""
+    operands, result = equation.split("->")
+    sizes = dict(zip(operands.split(",")[1], kernel_shape, strict=True))
+    before, _, after = result.partition("...")
+    others = (1,) * (ndim - len(before) - len(after))
+    return (*[sizes.get(c, 1) for c in before], *others, *[sizes.get(c, 1) for c in after])

@@ -1,0 +1,115 @@
+"""The embedding layer: a table of vectors looked up by integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from liftnn import errors
+from liftnn._src.modules.module import Module
+from liftnn._src.nn import dtypes, initializers
+from liftnn._src.nn.arguments import check_features, given, new_param
+from liftnn._src.rngs import Rngs
+
+default_embed_init = initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+
+
+class Embed(Module):
+    """Turns each integer into a row of a table of weights.
+
+    Args:
+      num_embeddings: Number of rows, the size of the vocabulary.
+      features: Size of a row.
+      dtype: Dtype of the result. The default, None, is the dtype of the table.
+      param_dtype: Dtype of the table; float32 by default.
+      embedding_init: Initializer of the table of shape `(num_embeddings, features)`; normal with the variance
+        `1 / features` by default.
+      promote_dtype: Brings `(embedding,)`, and `(query, embedding)` in `attend`, to one dtype; by default to `dtype`.
+      rngs: Source of the key, one of the `params` stream.
+      embedding_metadata: Metadata of the table's Param; none by default.
+
+    Raises:
+      ArgumentError: If `rngs` is not a `Rngs`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import liftnn
+      >>> layer = liftnn.Embed(num_embeddings=5, features=3, rngs=liftnn.Rngs(0))
+      >>> layer(jnp.array([[0, 1], [4, -1]])).shape
+      (2, 2, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        features: int,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        embedding_init: initializers.Initializer = default_embed_init,
+        promote_dtype: dtypes.PromoteDtype = dtypes.promote_dtype,
+        rngs: Rngs,
+        embedding_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        shape = (num_embeddings, features)
+        self.embedding = new_param(rngs, embedding_init, shape, param_dtype, embedding_metadata)
+        self.num_embeddings, self.features = num_embeddings, features
+        self.dtype, self.param_dtype = dtype or self.embedding.value.dtype, param_dtype
+        self.promote_dtype = promote_dtype
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Looks up a row for each integer.
+
+        Args:
+          inputs: Integers of any shape. Negative ones count from the end; others outside the table give NaN. With a
+            single row every integer gives that row.
+          out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
+
+        Returns:
+          Array of shape `(*inputs.shape, features)` and dtype `dtype`.
+
+        Raises:
+          ArgumentError: If the inputs are not integers.
+        """
+        inputs = jnp.asarray(inputs)
+        if not jnp.issubdtype(inputs.dtype, jnp.integer):
+            raise errors.ArgumentError(
+                f"Embed looks up integers, but its inputs have dtype {inputs.dtype.name}.",
+                "Convert them with inputs.astype(int).",
+            )
+        (table,) = self.promote_dtype((self.embedding.value,), dtype=self.dtype, inexact=False)
+        if self.num_embeddings == 1:
+            return jnp.broadcast_to(table, (*inputs.shape, self.features))
+        if out_sharding is not None:
+            return jax.sharding.auto_axes(out_sharding=out_sharding)(_take)(table, inputs)
+        return _take(table, inputs)
+
+    def attend(self, query: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """The inner product of each query with each row: logits over the vocabulary from the same table.
+
+        Args:
+          query: Array of shape `(..., features)`.
+          out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
+
+        Returns:
+          Array of shape `(..., num_embeddings)` and dtype `dtype`.
+
+        Raises:
+          ArgumentError: If the last axis of the query has another size than a row.
+
+        References:
+          Press and Wolf, Using the Output Embedding to Improve Language Models, https://arxiv.org/abs/1608.05859
+        """
+        check_features("Embed", jnp.shape(query), -1, self.embedding.value.shape[1])
+        query, table = self.promote_dtype((query, self.embedding.value), dtype=self.dtype)
+        return jnp.dot(query, table.T, **given(out_sharding=out_sharding))
+
+
+def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows of a table; NaN for those it has not."""
+    return jnp.take(table, rows, axis=0)

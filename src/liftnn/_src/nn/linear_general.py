@@ -1,0 +1,152 @@
+"""The dense layer over any axes: several input axes, several output axes, batch axes with weights of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from liftnn import errors
+from liftnn._src.modules.module import Module
+from liftnn._src.nn import dtypes, initializers
+from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes
+from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.rngs import Rngs
+
+
+class LinearGeneral(Module):
+    """Multiplies any axes of the input by a kernel and adds a bias.
+
+    Args:
+      in_features: Sizes of the input axes that are summed over: an int or a sequence.
+      out_features: Sizes of the output axes that take their place at the end: an int or a sequence.
+      axis: The input axes that are summed over, as many as `in_features`; the last one by default.
+      batch_axis: Size of each batch axis, by its position 0, 1 ...: every entry along them has weights of its own.
+        By default there is none.
+      use_bias: Whether a bias of shape `(*batch, *out_features)` is added; True by default.
+      dtype: Dtype of the computation. The default, None, infers it from input and weights.
+      param_dtype: Dtype of the weights; float32 by default.
+      kernel_init: Initializer of the kernel, called with the shape `(batch * in_features, out_features)` in total
+        sizes; LeCun normal by default.
+      bias_init: Initializer of the bias; zeros by default.
+      precision: Precision of the product, as in `jax.lax.dot_general`. The default, None, is the backend's own.
+      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
+      dot_general: The product, called as `jax.lax.dot_general`. The default, None, is that function.
+      dot_general_cls: A function without arguments that makes the product anew for each call, and has precedence
+        over `dot_general`. The default is None.
+      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, is the
+        dtype of the operands.
+      rngs: Source of the keys; one of the `params` stream for each weight.
+      kernel_metadata: Metadata of the kernel's Param; none by default.
+      bias_metadata: Metadata of the bias's Param; none by default.
+
+    Raises:
+      ArgumentError: If there are not as many `in_features` as axes, if the batch axes are not 0, 1 ..., or if `rngs`
+        is not a `Rngs`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import liftnn
+      >>> layer = liftnn.LinearGeneral((3, 2), (4, 5), axis=(1, -1), rngs=liftnn.Rngs(0))
+      >>> layer(jnp.ones((7, 3, 2))).shape
+      (7, 4, 5)
+    """
+
+    def __init__(
+        self,
+        in_features: int | Sequence[int],
+        out_features: int | Sequence[int],
+        *,
+        axis: int | Sequence[int] = -1,
+        batch_axis: Mapping[int, int] = MappingProxyType({}),
+        use_bias: bool = True,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        kernel_init: initializers.Initializer = default_kernel_init,
+        bias_init: initializers.Initializer = default_bias_init,
+        precision: lax.PrecisionLike = None,
+        promote_dtype: dtypes.PromoteDtype = dtypes.promote_dtype,
+        dot_general: Callable[..., jax.Array] | None = None,
+        dot_general_cls: Callable[[], Callable[..., jax.Array]] | None = None,
+        preferred_element_type: DTypeLike | None = None,
+        rngs: Rngs,
+        kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        self.in_features, self.out_features = as_tuple(in_features), as_tuple(out_features)
+        self.axis, self.batch_axis = as_tuple(axis), dict(sorted(batch_axis.items()))
+        _check_axes(self.in_features, self.axis, self.batch_axis)
+        self.use_bias, self.dtype, self.param_dtype = use_bias, dtype, param_dtype
+        self.precision, self.promote_dtype = precision, promote_dtype
+        self.dot_general, self.dot_general_cls = dot_general, dot_general_cls
+        self.preferred_element_type = preferred_element_type
+        batch = tuple(self.batch_axis.values())
+        rows, columns = math.prod(batch + self.in_features), math.prod(self.out_features)
+        self.kernel = new_param(rngs, kernel_init, (rows, columns), param_dtype, kernel_metadata)
+        self.kernel.value = self.kernel.value.reshape(batch + self.in_features + self.out_features)
+        size = math.prod(batch) * columns
+        self.bias = new_param(rngs, bias_init, (size,), param_dtype, bias_metadata) if use_bias else None
+        if self.bias is not None:
+            self.bias.value = self.bias.value.reshape(batch + self.out_features)
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Multiplies the chosen axes of the inputs by the kernel and adds the bias.
+
+        Args:
+          inputs: Array whose axes `axis` have the sizes `in_features`, and whose first axes are the batch axes.
+          out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
+
+        Returns:
+          Array of shape `(*batch, *other input axes, *out_features)`, of the dtype of the computation.
+
+        Raises:
+          ArgumentError: If the inputs have other sizes along `axis`.
+        """
+        axis = _check_input(jnp.shape(inputs), self.axis, self.in_features)
+        inputs, kernel, bias = self.promote_dtype(
+            (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
+        )
+        batch = tuple(self.batch_axis)
+        summed = tuple(range(len(batch), len(batch) + len(axis)))
+        product = self.dot_general_cls() if self.dot_general_cls else self.dot_general or lax.dot_general
+        options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
+        y = product(inputs, kernel, ((axis, summed), (batch, batch)), precision=self.precision, **options)
+        if bias is None:
+            return y
+        ones = (1,) * (y.ndim - len(batch) - len(self.out_features))
+        return y + bias.reshape(y.shape[: len(batch)] + ones + self.out_features)
+
+
+def _check_axes(in_features: tuple[int, ...], axis: tuple[int, ...], batch_axis: Mapping[int, int]) -> None:
+    """Raises if the axes given to a LinearGeneral contradict each other."""
+    if len(in_features) != len(axis):
+        raise errors.ArgumentError(
+            f"LinearGeneral got {len(in_features)} in_features, {in_features}, for {len(axis)} axes, {axis}.",
+            "Give one size for each axis.",
+        )
+    if list(batch_axis) != list(range(len(batch_axis))):
+        raise errors.ArgumentError(
+            f"The batch axes of a LinearGeneral must be its input's first ones, but they are {tuple(batch_axis)}.",
+            "Number them 0, 1 ... without a gap.",
+        )
+
+
+def _check_input(
+    shape: tuple[int, ...], axis: tuple[int, ...], in_features: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The axes counted from the front; raises if the input has other sizes along them."""
+    normalize_axes(len(shape), axis)
+    found = tuple(shape[i] for i in axis)
+    if found != in_features:
+        raise errors.ArgumentError(
+            f"This LinearGeneral was made for {in_features} input features along axes {axis}, but its input of shape "
+            f"{tuple(shape)} has {found}.",
+            "Make the layer with the input's number of features, or change the input.",
+        )
+    return tuple(i % len(shape) for i in axis)

@@ -1,0 +1,1 @@
+"""Prefixes: one axis or sharding for each argument, and for each dynamic leaf below it."""

@@ -1,0 +1,69 @@
+"""Results grouped by prefix: JAX wants the axes of what a function returns before it is known what that is.
+
+So a result is returned in one list for each prefix that can occur, with a static layout that says where each leaf went.
+`group` and `ungroup` are inverse to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn._src.graph.merge import Change
+from liftnn._src.lifting.result import Result
+from liftnn._src.prefixes.by_filter import ByFilter, Prefix
+
+
+class Layout(NamedTuple):
+    """Where each leaf of a grouped result went.
+
+    Args:
+      at: The group and the position in it, in the order of `Change.slots`.
+      change: The static part of the result.
+    """
+
+    at: tuple[tuple[int, int], ...]
+    change: Change
+
+
+jax.tree_util.register_static(Layout)
+
+
+def group(
+    result: Result, prefixes: Sequence[Prefix], choices: Sequence[Prefix]
+) -> tuple[list[list[Any]], Layout]:
+    """The leaves of a result in one list for each prefix.
+
+    Args:
+      result: The result.
+      prefixes: The prefix of each leaf.
+      choices: All prefixes that can occur.
+
+    Returns:
+      The lists, and where each leaf went.
+    """
+    groups: list[list[Any]] = [[] for _ in choices]
+
+    def put(x: Any, prefix: Prefix) -> tuple[int, int]:
+        at = choices.index(prefix)
+        groups[at].append(x)
+        return at, len(groups[at]) - 1
+
+    return groups, Layout(tuple(map(put, result.leaves, prefixes)), result.change)
+
+
+def ungroup(groups: Sequence[Sequence[Any]], layout: Layout) -> Result:
+    """The inverse of `group`."""
+    return Result([groups[at][i] for at, i in layout.at], layout.change)
+
+
+def distinct(prefixes: Iterable[Any]) -> list[Prefix]:
+    """The different prefixes that can occur, those inside `ByFilter` included, and None last."""
+    found: list[Prefix] = []
+    for prefix in prefixes:
+        for p in [q for _, q in prefix.pairs] if isinstance(prefix, ByFilter) else [prefix]:
+            if p is not None and p not in found:
+                found.append(p)
+    return [*found, None]

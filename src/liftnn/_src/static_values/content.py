@@ -1,0 +1,274 @@
+"""The content of a static value as one flat tuple: what makes two values interchangeable.
+
+Every compound value (a tuple, a closure, a list) becomes one *token*: its type, what it holds itself, and references
+to its parts. Equal tokens are stored once and referred to by number. So the size of the content, and the time to
+compute, hash and compare it, is linear in the number of objects, however many paths lead to each of them. A reference
+from a part back to a value that encloses it (a recursive function) is a negative number. Nothing here recurses.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.static_values.value_types import (
+    FROZEN_DATACLASS,
+    SIMPLE_TYPES,
+    Identity,
+    Parts,
+    attributes_before,
+    find_parts,
+    is_users_function,
+    rank,
+)
+
+
+class Copied:
+    """A private copy of an unhashable value of an unknown type, compared with the value's own `==`.
+
+    Args:
+      value: The value to copy.
+
+    Raises:
+      StructureError: If the value cannot be copied, or if `==` does not answer a bool, True for the copy.
+    """
+
+    __slots__ = ("copy",)
+
+    def __init__(self, value: Any):
+        try:
+            self.copy = copy.deepcopy(value)
+            same = value == self.copy
+        except Exception as error:
+            raise cannot_copy(value, error) from error
+        if not isinstance(same, (bool, np.bool_)):
+            raise errors.StructureError(
+                f"A static value of type {type(value).__qualname__} is unhashable, and comparing it with == does not "
+                "answer True or False.",
+                "Make it hashable, or store the arrays in it as attributes or Variables.",
+            )
+        if not same:
+            raise copy_differs(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Copied) or type(self.copy) is not type(other.copy):
+            return False
+        return bool(self.copy == other.copy)
+
+    def __hash__(self) -> int:
+        return hash(type(self.copy))
+
+
+def cannot_copy(value: Any, error: Exception) -> errors.StructureError:
+    """The error for a value that is neither hashable nor can it be copied."""
+    return errors.StructureError(
+        f"A static value of type {type(value).__qualname__} is neither hashable nor can it be copied and "
+        f"compared ({type(error).__name__}).",
+        "Make it hashable, or keep it outside the module.",
+    )
+
+
+def copy_differs(value: Any) -> errors.StructureError:
+    """The error for a value that differs from its copy."""
+    return errors.StructureError(
+        f"A static value of type {type(value).__qualname__} is unhashable, and a copy of it does not compare "
+        "equal to it, so it would look changed at every call.",
+        "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a "
+        "dict or an attribute.",
+    )
+
+
+class Content(NamedTuple):
+    """The content of a value.
+
+    Args:
+      key: Equal for interchangeable values only; hashable.
+      is_mutable: Whether part of it can change in place, so that whoever keeps the value must keep a copy.
+      closes_over_mutable: Whether a function in it closes over something that can change in place.
+      is_opaque: Whether a part of it is of an unknown type, compared by its own `==` or by identity.
+      has_users_function: Whether a function of the user's is part of it, whose closure can be rebound at any time.
+    """
+
+    key: Any
+    is_mutable: bool = False
+    closes_over_mutable: bool = False
+    is_opaque: bool = False
+    has_users_function: bool = False
+
+
+class NotImmutableError(Exception):
+    """Raised for a value that is not immutable all the way down, where one is asked for."""
+
+
+def content_of(value: Any, immutable: bool = False) -> Content:
+    """The content of a value as it is now.
+
+    Args:
+      value: Any Python object that is not an array, Variable or Module.
+      immutable: Whether the value has to be immutable. The default is False.
+
+    Returns:
+      Its content.
+
+    Raises:
+      StructureError: If a part of it can be neither hashed nor copied and compared.
+      NotImmutableError: If `immutable`, and a part of it can change, or is of an unknown type.
+    """
+    kind = type(value)
+    if kind in SIMPLE_TYPES:
+        return Content((kind, value))
+    if kind is tuple and SIMPLE_TYPES.issuperset(
+        map(type, value)
+    ):  # the same as below, in a third of the time
+        return Content((((tuple, None), tuple([(type(x), x) for x in value]), 0),))
+    f = _Flattener(immutable)
+    key = f.flatten(value)
+    return Content(key, f.is_mutable, f.closes_over_mutable, f.is_opaque, f.has_users_function)
+
+
+class _Open:
+    """A compound value whose parts are being flattened.
+
+    Args:
+      place: What it is remembered by.
+      head: Its type, and what it holds besides its parts.
+      children: Its parts.
+      index: How many compound values were met before it, and one.
+      inside: Whether its parts belong to a function.
+      unordered: Whether the order of its parts is arbitrary.
+    """
+
+    __slots__ = ("bound", "children", "head", "index", "inside", "place", "references", "unordered")
+
+    def __init__(
+        self, place: Any, head: Any, children: Sequence[Any], index: int, inside: bool, unordered: bool
+    ):
+        self.place = place
+        self.head = head
+        self.children = children
+        self.index = index
+        self.inside = inside
+        self.unordered = unordered
+        self.references: list[Any] = []
+        self.bound = False
+        """Whether one of its parts refers back to it."""
+
+
+class _Flattener:
+    """One pass over a value.
+
+    Args:
+      immutable: Whether the value has to be immutable.
+    """
+
+    def __init__(self, immutable: bool):
+        self.is_mutable = self.closes_over_mutable = self.is_opaque = self.has_users_function = False
+        self._immutable = immutable
+        self._tokens: dict[Any, int] = {}
+        self._known: dict[tuple[int, bool], int | _Open] = {}
+        self._kept: list[Any] = []  # what is met must not be freed, and give its id to another value
+        self._opened = 0
+
+    def flatten(self, value: Any) -> Any:
+        """The key of a value."""
+        top = _Open(None, None, (value,), 0, False, False)
+        stack = [top]
+        while True:
+            node = stack[-1]
+            if len(node.references) < len(node.children):
+                found = self._reference(node.children[len(node.references)], node.inside)
+                if isinstance(found, _Open):
+                    stack.append(found)
+                else:
+                    node.references.append(found)
+                continue
+            stack.pop()
+            if node is top:
+                only = node.references[0]
+                return tuple(self._tokens) if type(only) is int else only
+            stack[-1].references.append(self._close(node))
+
+    def _reference(self, x: Any, inside: bool) -> Any:
+        """How a part is referred to: a leaf by its token, others by number; opened if it was not met before."""
+        kind = type(x)
+        if kind in SIMPLE_TYPES:
+            return (kind, x)
+        inside = inside or kind is types.FunctionType
+        known = self._known.get((id(x), inside))
+        if isinstance(known, _Open):
+            known.bound = True
+            return -known.index
+        if known is not None:
+            return known
+        parts = find_parts(kind)
+        if parts is None or (
+            self._immutable and parts is FROZEN_DATACLASS
+        ):  # which is an object with identity
+            return self._unknown(x, inside)
+        if parts.is_mutable:
+            self._note_mutable(inside)
+        extra, children = parts.open(x)
+        if parts.base is not None and kind is not parts.base:
+            names, values = attributes_before(x, parts.base)
+            if kind.__eq__ is not parts.base.__eq__ and kind.__hash__ is not None:
+                extra = (extra, x)  # a subclass written in C may hold what nobody sees
+            if names:
+                self._note_mutable(inside)
+                extra, children = (extra, names), (*children, *values)
+        if parts.is_leaf and not children:
+            return (kind, extra)
+        return self._open(x, parts, extra, children, inside)
+
+    def _note_mutable(self, inside: bool) -> None:
+        if self._immutable:
+            raise NotImmutableError
+        if inside:
+            self.closes_over_mutable = True
+        else:
+            self.is_mutable = True
+
+    def _open(self, x: Any, parts: Parts, extra: Any, children: Sequence[Any], inside: bool) -> _Open:
+        """Opens a compound value."""
+        if parts.is_mutable and inside:
+            extra = (extra, Identity(x))  # closures over two equal lists can come to differ
+        self.has_users_function = self.has_users_function or is_users_function(x)
+        self._opened += 1
+        self._kept.append((x, children))
+        if parts.is_unordered and not all(type(y) in SIMPLE_TYPES for y in children):
+            children = sorted(children, key=rank)
+        place = (id(x), inside)
+        opened = _Open(place, (type(x), extra), children, self._opened, inside, parts.is_unordered)
+        self._known[place] = opened
+        return opened
+
+    def _close(self, node: _Open) -> int:
+        """The number of a compound value, all parts of which have been flattened."""
+        references: Any = tuple(node.references)
+        if node.unordered and int not in map(type, references):
+            references = (len(references), frozenset(references))
+        token = (node.head, references, node.index if node.bound else 0)
+        number = self._tokens.setdefault(token, len(self._tokens))
+        self._known[node.place] = number
+        return number
+
+    def _unknown(self, x: Any, inside: bool) -> Any:
+        """The token of a value of an unknown type."""
+        if self._immutable:
+            raise NotImmutableError
+        self.is_opaque = True
+        if type(x) is Identity:
+            return x
+        if inside or isinstance(x, weakref.ref):  # two references to equal objects are not interchangeable
+            return Identity(x)
+        try:
+            hash(x)
+        except Exception:  # not always a TypeError: a memoryview raises a ValueError
+            self.is_mutable = True
+            return Copied(x)
+        return (type(x), x)

@@ -1,0 +1,156 @@
+"""Static values compared by content: the part of a cache key that is not an array.
+
+`==` is not enough for a key: `1 == True == 1.0`, `0.0 == -0.0`, lists are unhashable, and a fresh `optax.adam(1e-3)`
+is a new closure that does what the old one did. So a static value has a *key*, which is hashable and equal only if
+the values are interchangeable. A wrong hit is worse than a retrace: whatever cannot be compared by content is
+compared by identity.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from typing import Any
+
+from liftnn._src.static_values.content import (
+    Content,
+    Copied,
+    NotImmutableError as NotImmutableError,
+    cannot_copy,
+    content_of,
+    copy_differs,
+)
+from liftnn._src.static_values.value_types import (
+    FOREIGN_PACKAGES as FOREIGN_PACKAGES,
+    SIMPLE_TYPES as SIMPLE_TYPES,
+    Identity,
+    is_foreign as is_foreign,
+)
+
+
+class Static:
+    """One static value with the key that it is compared by.
+
+    Args:
+      value: The value. Of one that can be changed in place a private copy is kept.
+      key: Its key, if that is known. The default, None, computes it.
+    """
+
+    __slots__ = ("_value", "key")
+
+    def __init__(self, value: Any, key: Any = None):
+        self.key = static_key(value) if key is None else key
+        self._value = None if isinstance(self.key, Snapshot) and self.key.is_copy else value
+
+    @property
+    def value(self) -> Any:
+        """The value; a fresh copy if it is one that could be changed in place."""
+        key = self.key
+        return copy.deepcopy(key.copy) if isinstance(key, Snapshot) and key.is_copy else self._value
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Static) and self.key == other.key)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        key = self.key
+        return repr(key.copy if isinstance(key, Snapshot) and key.is_copy else self._value)
+
+
+class Snapshot:
+    """A frozen copy of a static value that can change in place, compared by content.
+
+    Of a function that closes over something mutable it is no copy but the function itself, with the content of what it
+    closes over.
+
+    Args:
+      value: The value to copy.
+      content: Its content. The default, None, looks at it now.
+
+    Raises:
+      StructureError: If the value cannot be copied, or if it differs from its copy.
+    """
+
+    __slots__ = ("content", "copy", "is_copy")
+
+    def __init__(self, value: Any, content: Content | None = None):
+        content = content or content_of(value)
+        self.content = content.key
+        self.is_copy = content.is_mutable
+        self.copy = value
+        if isinstance(content.key, Copied):
+            self.copy = content.key.copy
+        elif content.is_mutable:
+            self.copy = _copy(value, content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and self.content == other.content
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+
+def static_key(value: Any) -> Any:
+    """A hashable that is equal for interchangeable values only.
+
+    Args:
+      value: Any Python object that is no array, Variable, Module or container with one inside.
+
+    Returns:
+      The key; a `Snapshot` if the value can change in place.
+
+    Raises:
+      StructureError: If the value is unhashable and cannot be copied and compared.
+    """
+    content = content_of(value)
+    changes = content.is_mutable or content.closes_over_mutable
+    if (
+        type(value) is types.FunctionType
+        and not content.has_users_function
+        and (changes or content.is_opaque)
+    ):
+        return Identity(value)  # schedules of optax rebind their own closures when they first run
+    return Snapshot(value, content) if changes else content.key
+
+
+def _copy(value: Any, content: Content) -> Any:
+    """A copy of a value that has the same content."""
+    try:
+        made = copy.deepcopy(value)
+        same = content_of(made).key == content.key
+    except Exception as error:
+        raise cannot_copy(value, error) from error
+    if not same:
+        raise copy_differs(value)
+    return made
+
+
+def function_key(function: types.FunctionType) -> Any:
+    """A key that two functions share if they run the same code over the same variables."""
+    return static_key(function)
+
+
+def is_fixed_function(function: types.FunctionType) -> bool:
+    """Whether the key of a function stays what it is.
+
+    A function of the user's can get other code, defaults and attributes at any time, and its closure can be rebound.
+    """
+    content = content_of(function)
+    return not content.has_users_function
+
+
+def immutable_key(value: Any) -> Any:
+    """The key of a value that is immutable all the way down.
+
+    Args:
+      value: The value.
+
+    Returns:
+      The key.
+
+    Raises:
+      NotImmutableError: If anything in it could change.
+    """
+    return content_of(value, immutable=True).key

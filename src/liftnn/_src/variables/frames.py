@@ -1,0 +1,371 @@
+"""Which trace an object belongs to, and whether the running code may write to it.
+
+Inside a transform every object belongs to a *frame*: the copies that were merged from the arguments and all objects
+made since. Frames form a stack, one a thread; the bottom is plain Python. A frame also knows JAX's own trace at the
+moment it was opened. So three situations can be told apart when an object is written:
+
+- the object belongs to the innermost frame and JAX is still in that frame's trace: fine;
+- it belongs to an outer frame: it was captured through a closure;
+- JAX has gone into another trace since: the code runs under a raw JAX transform.
+
+A captured object is an argument that nobody wrote down: the transform splits it with the others, and a frame knows
+which copy *stands for* it inside. So its Variables are read and written through the copy (`inside`). One that was not
+foreseen is noted as missing; it gets a stand-in until the function has returned, and then the call is made again with
+it as an input.
+
+An object made under a raw JAX transform belongs to that trace alone; its owner is a `RawTrace`. A Variable that such a
+transform has taken apart and put together again, because it stood among its arguments, is `COPIED`: it can be read, and
+writing it would be lost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.tracebacks import Line, users_line
+
+
+class Frame:
+    """One running transform (or plain Python): the owner of the objects that live in it.
+
+    Args:
+      name: Name of the transform, for messages.
+      outer: The frame around it; None for plain Python.
+      trace_state: JAX's trace at the moment when it is opened.
+    """
+
+    __slots__ = ("__weakref__", "_copies", "_path_of", "missed_at", "missing", "name", "outer", "trace_state")
+
+    def __init__(self, name: str, outer: Frame | None = None, trace_state: Any = None):
+        self.name = name
+        self.outer = outer
+        self.trace_state = trace_state
+        self.missing: list[Any] = []
+        """Objects of outer frames that were used here and are no inputs."""
+        self.missed_at: Line | None = None
+        """Where the first of them was used."""
+        self._copies: dict[int, tuple[Any, Any, int]] = {}
+        self._path_of: Callable[[int], str] | None = None
+
+    def admit(self, originals: Sequence[Any], copies: Sequence[Any], path_of: Callable[[int], str]) -> None:
+        """Lets copies stand for objects of outer frames.
+
+        Args:
+          originals: The objects.
+          copies: What stands for each.
+          path_of: Gives the path of each, by position, in words.
+        """
+        self._copies = {id(x): (x, c, i) for i, (x, c) in enumerate(zip(originals, copies, strict=True))}
+        self._path_of = path_of
+
+    def standing_for(self, x: Any) -> Any:
+        """What stands here for an object of an outer frame: a copy, or a stand-in if nobody has foreseen it."""
+        found = self._copies.get(id(x))
+        if found is None:
+            self.missed_at = self.missed_at or users_line()
+            self.missing.append(x)
+            found = self._copies[id(x)] = (x, x.stand_in(self), -1)
+        return found[1]
+
+    def copy_of(self, x: Any) -> Any:
+        """The copy that stands here for an object; the object itself if there is none."""
+        found = self._copies.get(id(x))
+        return x if found is None else found[1]
+
+    def close(self) -> None:
+        """Lets go of what stands for what: the copies refer to their frame, which would be a cycle."""
+        self._copies = {}
+        self._path_of = None
+
+    def name_of(self, copy: Any) -> str:
+        """The path of an object that belongs here, and what it is, in words; nothing if it is no input."""
+        found = next((i for _, c, i in self._copies.values() if c is copy), -1)
+        return f"{self._path_of(found)} (a {type(copy).__name__})" if self._path_of and found >= 0 else ""
+
+    def path_to(self, x: Any) -> str | None:
+        """The path of an object of an outer frame, None if it is no input."""
+        position = self._copies.get(id(x), (x, x, -1))[2]
+        return None if position < 0 or self._path_of is None else self._path_of(position)
+
+
+class Missing(Exception):  # noqa: N818  # no error: it asks for another try
+    """Raised when a function has returned that used captured objects which were no inputs.
+
+    Args:
+      objects: The objects.
+      line: Where the first of them was used.
+    """
+
+    def __init__(self, objects: list[Any], line: Line | None = None):
+        super().__init__()
+        self.objects = objects
+        self.line = line
+
+
+class RetraceNeeded(Exception):  # noqa: N818  # not an error: it asks for the general way
+    """Raised when JAX traces a program again in a call that has published no originals: one on the fast path."""
+
+
+class RawTrace:
+    """The owner of objects made under a raw JAX transform.
+
+    Args:
+      frame: The innermost frame when they were made.
+      trace_state: JAX's trace.
+    """
+
+    __slots__ = ("frame", "trace_state")
+
+    def __init__(self, frame: Frame, trace_state: Any):
+        self.frame = frame
+        self.trace_state = trace_state
+
+
+class _Copied:
+    """The type of `COPIED`."""
+
+    __slots__ = ()
+
+
+COPIED = _Copied()
+"""The owner of Variables that a raw JAX transform has made from its arguments."""
+
+
+class _Current(threading.local):
+    """The innermost frame of each thread, and what is passed on to the next one."""
+
+    frame: Frame
+    offer: tuple[Any, Sequence[Any], Any] = (None, (), None)
+    writes: tuple[Frame, dict[str, Line]] | None = None
+
+
+def _load() -> Any:
+    """JAX's trace, for the first time: loads `jax.extend`, which takes 17 ms, and finds the trace of plain Python.
+
+    A new thread is in no trace, even if this is first called under `jax.jit`.
+    """
+    global _trace_now
+    trace_now: Any = importlib.import_module("jax.extend.core").get_opaque_trace_state
+    thread = threading.Thread(target=lambda: setattr(PLAIN, "trace_state", trace_now()))
+    thread.start()
+    thread.join()
+    _trace_now = trace_now
+    return trace_now()
+
+
+_trace_now: Callable[[], Any] = _load
+"""JAX's own trace now, an opaque value."""
+
+PLAIN = Frame("plain Python")
+"""Plain Python; its trace is known after the first call of `_trace_now`."""
+_Current.frame = PLAIN
+_current = _Current()
+_lock = threading.Lock()
+
+open_frames = 0
+"""How many frames are open in all threads: while it is 0, reading a Variable needs no check."""
+
+
+@contextmanager
+def open_frame(name: str) -> Generator[Frame]:
+    """Makes a new frame the innermost one of this thread."""
+    global open_frames
+    outer = _current.frame
+    frame = Frame(name, outer, _trace_now())
+    with _lock:
+        open_frames += 1
+    _current.frame = frame
+    try:
+        yield frame
+    finally:
+        _current.frame = outer
+        frame.close()
+        with _lock:
+            open_frames -= 1
+
+
+@contextmanager
+def offer(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[None]:
+    """Says which live objects the arguments of a call are, to the frames that the call will open.
+
+    Args:
+      plan: The structure of the arguments, by which those frames recognise them.
+      objects: The objects by number.
+      guards: How those that are captured were found.
+    """
+    before = _current.offer
+    _current.offer = (plan, objects, guards)
+    try:
+        yield
+    finally:
+        _current.offer = before
+
+
+def offered(plan: Any) -> tuple[Sequence[Any], Any]:
+    """The live objects that were offered for a plan, and the guards of those captured; none if that call is over."""
+    known, objects, guards = _current.offer
+    return (objects, guards) if known is plan else ((), None)
+
+
+def is_offered(plan: Any) -> bool:
+    """Whether the call that runs now has published the live objects of a plan."""
+    return _current.offer[0] is plan
+
+
+@contextmanager
+def noting_writes() -> Generator[dict[str, Line]]:
+    """Notes where the functions of the transforms called here write, for a message: lines by `Frame.name_of`."""
+    before = _current.writes
+    lines: dict[str, Line] = {}
+    _current.writes = (_current.frame, lines)
+    try:
+        yield lines
+    finally:
+        _current.writes = before
+
+
+def note_write(x: Any) -> None:
+    """Notes the user's line that writes an object of the innermost frame, if somebody wants to know."""
+    if _current.writes is not None:
+        outer, lines = _current.writes
+        if _current.frame.outer is outer:
+            lines[_current.frame.name_of(x)] = users_line()
+
+
+def current_frame() -> Frame:
+    """The innermost frame of this thread."""
+    return _current.frame
+
+
+def owner_now() -> Any:
+    """What an object made now belongs to: the innermost frame, or the trace of a raw JAX transform inside it."""
+    frame, state = _current.frame, _trace_now()
+    return frame if state == frame.trace_state else RawTrace(frame, state)
+
+
+def is_outermost() -> bool:
+    """Whether this thread is in no frame; others may be."""
+    return _current.frame is PLAIN
+
+
+def is_plain() -> bool:
+    """Whether the code that runs now is under no transform, ours or JAX's."""
+    return _current.frame is PLAIN and _trace_now() == PLAIN.trace_state
+
+
+def may_write(owner: Any) -> bool:
+    """Whether an object of `owner` may be written by the code that runs now."""
+    if owner is _current.frame or type(owner) is RawTrace:
+        return bool(_trace_now() == owner.trace_state)
+    return False
+
+
+def frames_up_to(x: Any) -> list[Frame] | None:
+    """The frames from the innermost one up to that of an object, which is left out; None if that one is closed."""
+    owner = x._owner
+    home = owner.frame if type(owner) is RawTrace else owner
+    between: list[Frame] = []
+    frame: Frame | None = _current.frame
+    while frame is not home:
+        if frame is None:
+            return None
+        between.append(frame)
+        frame = frame.outer
+    return between
+
+
+def inside(x: Any) -> Any:
+    """The object that stands for `x` in the innermost frame: `x` itself if it belongs there.
+
+    Args:
+      x: A Variable or Module.
+
+    Returns:
+      The copy of a captured object that is an input; a stand-in for one that is not.
+    """
+    if _current.frame is PLAIN or x._owner is _current.frame:
+        return x
+    for frame in reversed(frames_up_to(x) or ()):
+        x = frame.standing_for(x)
+    return x
+
+
+def resolve(x: Any) -> Any:
+    """What the innermost frame has for an argument: a copy, if the object belongs to an outer frame.
+
+    Args:
+      x: A Variable, a Module or a container.
+
+    Returns:
+      The copy; the object itself if it belongs here, or if there is no copy.
+
+    Raises:
+      StructureError: If it is a Variable or Module created in a transform that has returned.
+    """
+    if not hasattr(type(x), "__graph_node__"):
+        return known_here(x)
+    if x._owner is _current.frame:
+        return x
+    if isinstance(x._owner, Frame) and frames_up_to(x) is None:
+        raise errors.StructureError(
+            f"this {type(x).__name__} was created inside a transform that has returned (leaked).",
+            "Return it from that call, or attach it to a module that was an argument there.",
+        )
+    return inside(x)
+
+
+def known_here(x: Any) -> Any:
+    """The copy that stands for an object of any kind in the innermost frame; the object itself if there is none."""
+    chain: list[Frame] = []
+    frame: Frame | None = _current.frame
+    while frame is not None:
+        chain.append(frame)
+        frame = frame.outer
+    for frame in reversed(chain):
+        x = frame.copy_of(x)
+    return x
+
+
+def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
+    """The error for a write that `may_write` refuses.
+
+    Args:
+      x: The object.
+      what: What of it was to be changed, such as `"the value"` or `"the attribute 'w'"`.
+      path: Where it stands. The default, None, asks the innermost frame.
+
+    Returns:
+      The error to raise.
+    """
+    frame, owner = _current.frame, x._owner
+    path = path or frame.path_to(x)
+    of = f"{path} (a {type(x).__name__})" if path else f"a {type(x).__name__}"
+    if owner is COPIED:
+        return errors.TraceContextError(
+            f"Cannot change {what} of {of} here: it is a copy that a raw JAX transform made of its argument, and the "
+            "change would be lost.",
+            "Use the liftnn transform of the same name instead.",
+        )
+    if _trace_now() != frame.trace_state:
+        return errors.TraceContextError(
+            f"Cannot change {what} of {of} here: it comes from {_origin(owner)}, and this code runs under a raw JAX "
+            "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
+            "Use the liftnn transform of the same name instead.",
+        )
+    return errors.TraceContextError(
+        f"Cannot change {what} of {of} here: it comes from {_origin(owner)} and reached liftnn.{frame.name} through a "
+        "closure, where only values of Variables can be changed.",
+        f"Pass the object as an argument of the function given to liftnn.{frame.name}.",
+    )
+
+
+def _origin(owner: Any) -> str:
+    """Where objects of an owner come from, in words."""
+    if isinstance(owner, RawTrace):
+        return "another trace"
+    return "plain Python" if owner is PLAIN else f"liftnn.{owner.name}"

@@ -1,0 +1,143 @@
+"""What functions hold in closures, defaults and attributes: whether a Module, a Variable or an array is among it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import types
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from liftnn._src.static_values.value_types import SIMPLE_TYPES, is_users_function
+from liftnn._src.trees import is_array
+
+
+def holds_objects(f: types.FunctionType) -> bool:
+    """Whether a function is a node: one of the user's that holds a Module, a Variable or an array.
+
+    Args:
+      f: The function.
+
+    Returns:
+      Whether it does, itself or by what it holds: containers, dataclasses, partials, bound methods, weak references,
+      and other functions of the user's.
+    """
+    if f.__closure__ is None and f.__defaults__ is None and f.__kwdefaults__ is None and not f.__dict__:
+        return False
+    return is_users_function(f) and leads_to(f, _is_dynamic)
+
+
+def _is_dynamic(x: Any) -> bool:
+    return hasattr(type(x), "__graph_node__") or is_array(x)
+
+
+def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
+    """Whether something that a function or cell holds is wanted; runs no code of the user's.
+
+    Args:
+      x: The function or cell.
+      wanted: Whether something is.
+
+    Returns:
+      Whether anything is.
+    """
+    stack, seen = [x], {id(x)}
+    while stack:
+        x = stack.pop()
+        for child in _parts_of(type(x))(x):
+            if type(child) in _ATOMS or id(child) in seen:
+                continue
+            if wanted(child):
+                return True
+            seen.add(id(child))
+            stack.append(child)
+    return False
+
+
+def find_cells(functions: Iterable[Any]) -> set[int]:
+    """The ids of the cells that functions of the user's reach, through each other and through containers.
+
+    Args:
+      functions: The functions; transformed ones too.
+
+    Returns:
+      The ids.
+    """
+    cells: set[int] = set()
+
+    def note(x: Any) -> bool:
+        if type(x) is types.CellType:
+            cells.add(id(x))
+        return False
+
+    for f in functions:
+        carried = getattr(type(f), "carried_functions", None)
+        cells |= find_cells(carried(f)) if carried is not None else set()
+        leads_to(f, note)
+    return cells
+
+
+_ATOMS = frozenset([*SIMPLE_TYPES, float, complex, types.BuiltinFunctionType, types.ModuleType])
+
+
+def _parts_of_function(f: types.FunctionType) -> Sequence[Any]:
+    if not is_users_function(f):
+        return ()
+    return (
+        *(f.__closure__ or ()),
+        *(f.__defaults__ or ()),
+        *(f.__kwdefaults__ or {}).values(),
+        *f.__dict__.values(),
+    )
+
+
+def _parts_of_cell(x: types.CellType) -> Sequence[Any]:
+    try:
+        return (x.cell_contents,)
+    except ValueError:  # not filled yet
+        return ()
+
+
+def _parts_of_method(x: types.MethodType) -> Sequence[Any]:
+    return (x.__self__,) if hasattr(type(x.__self__), "__graph_node__") else ()
+
+
+def _parts_of_reference(x: weakref.ref[Any]) -> Sequence[Any]:
+    referent = x()
+    return (referent,) if hasattr(type(referent), "__graph_node__") and x.__callback__ is None else ()
+
+
+def _parts_of_dataclass(x: Any) -> Sequence[Any]:
+    found: list[Any] = []
+    for field in dataclasses.fields(x):
+        try:
+            found.append(object.__getattribute__(x, field.name))
+        except AttributeError:
+            continue
+    return found
+
+
+_PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    types.FunctionType: _parts_of_function,
+    types.CellType: _parts_of_cell,
+    types.MethodType: _parts_of_method,
+    functools.partial: lambda x: (x.func, *x.args, *x.keywords.values()),
+    weakref.ref: _parts_of_reference,
+    types.SimpleNamespace: lambda x: tuple(vars(x).values()),
+    list: lambda x: tuple(list.__iter__(x)),
+    tuple: lambda x: tuple(tuple.__iter__(x)),
+    collections.deque: lambda x: tuple(collections.deque.__iter__(x)),
+    collections.OrderedDict: lambda x: tuple(collections.OrderedDict.values(x)),
+    dict: lambda x: tuple(dict.values(x)),
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
+    """Gives what instances of a class hold that the walk would go into."""
+    for base in cls.__mro__:
+        if base in _PARTS:
+            return _PARTS[base]
+    return _parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()

@@ -1,0 +1,204 @@
+"""The metadata of a Variable: an immutable mapping that many Variables can share."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import types
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.static_values.static import SIMPLE_TYPES, is_fixed_function, static_key
+from liftnn._src.variables.holding import holds_objects
+
+HOOK_NAMES = (
+    "get_value_hooks",
+    "set_value_hooks",
+    "create_value_hooks",
+    "add_axis_hooks",
+    "remove_axis_hooks",
+)
+
+
+SHARDING_NAMES = ("sharding", "out_sharding")
+"""The metadata that declare how a Variable is sharded."""
+
+
+class Annotated(NamedTuple):
+    """A value with metadata for the Variable that will hold it; what annotated initializers return.
+
+    Args:
+      value: The value.
+      metadata: The metadata by name.
+    """
+
+    value: Any
+    metadata: Mapping[str, Any]
+
+
+class Metadata(Mapping[str, Any]):
+    """Names and values, never changed after they are made.
+
+    The five hook kinds are always there; one that was not given is the empty tuple and takes no space.
+
+    Args:
+      items: The metadata by name.
+    """
+
+    __slots__ = ("_items", "key", "reads", "writes")
+
+    def __init__(self, items: Mapping[str, Any]):
+        for name in HOOK_NAMES:
+            if name in items:
+                items = {**items, name: _as_hooks(name, items[name])}
+        self._items = {k: v for k, v in items.items() if not (k in HOOK_NAMES and v == ())}
+        self.reads: tuple[Any, ...] = self._items.get("get_value_hooks", ())
+        self.writes: tuple[Any, ...] = self._items.get("set_value_hooks", ())
+        self.key: Any = None
+        """What equal metadata share; None if a value could change in place and so must be looked at each time."""
+        if all(_is_fixed(v) for v in self._items.values()):
+            self.key = tuple([(k, static_key(v)) for k, v in self._items.items()])
+
+    def __getitem__(self, name: str) -> Any:
+        if name in HOOK_NAMES:
+            return self._items.get(name, ())
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from HOOK_NAMES
+        yield from (name for name in self._items if name not in HOOK_NAMES)
+
+    def __len__(self) -> int:
+        return len(HOOK_NAMES) + sum(name not in HOOK_NAMES for name in self._items)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """A copy of what was given: empty hooks left out."""
+        return dict(self._items)
+
+    @property
+    def fixed(self) -> Metadata:
+        """What of it cannot change in place."""
+        return Metadata.of({name: value for name, value in self._items.items() if _is_fixed(value)})
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Metadata):
+            return NotImplemented
+        if self.key is None or other.key is None:
+            return _are_alike(self._items, other._items)
+        return self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._items) if self.key is None else self.key)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> Any:
+        return (Metadata.of, (self._items,))
+
+    @staticmethod
+    def of(items: Mapping[str, Any]) -> Metadata:
+        """Metadata of these items; one shared object for none."""
+        return Metadata(items) if items else EMPTY
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a metadata value can be keyed once and for all: immutable, or compared by its own `==`."""
+    if type(value) in SIMPLE_TYPES or type(value) is float:
+        return True
+    if type(value) is types.FunctionType:
+        return is_fixed_function(value)
+    if isinstance(value, weakref.ref):
+        return False
+    if isinstance(value, (tuple, frozenset)):
+        return all(_is_fixed(x) for x in value)
+    if hasattr(type(value), "__graph_node__") or dataclasses.is_dataclass(value):
+        return False
+    if type(value) is types.MethodType:
+        return _is_fixed(value.__self__)
+    if type(value) is functools.partial:
+        return all(_is_fixed(x) for x in (value.func, *value.args, *value.keywords.values()))
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _are_alike(a: Any, b: Any) -> bool:
+    """Whether two metadata values, of which one could change in place, have the same content now."""
+    if a is b:
+        return True
+    if type(a) is not type(b) or hasattr(type(a), "__graph_node__"):
+        return False
+    if isinstance(a, dict):
+        same_keys = static_key(tuple(a)) == static_key(tuple(b))
+        return same_keys and all(map(_are_alike, a.values(), b.values()))
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_are_alike, a, b))
+    try:
+        if isinstance(a, (np.ndarray, jax.Array)):
+            same_kind = a.shape == b.shape and a.dtype == b.dtype
+            return same_kind and np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        return bool(static_key(a) == static_key(b))
+    except (TypeError, errors.StructureError):  # traced, or not to be compared
+        return False
+
+
+def adopt(own: Metadata, new: Metadata) -> Metadata:
+    """The metadata of a Variable that takes over those of another, perhaps from another model.
+
+    Args:
+      own: What the Variable has.
+      new: What it takes over. Of what could change in place it gets a copy; objects and arrays of the graph are not
+        taken over but stay its own.
+
+    Returns:
+      The metadata, `own` itself if nothing differs.
+    """
+    if own == new:
+        return own
+    mine, items = own._items, {}
+    for name, value in new._items.items():
+        if name in mine and (_are_alike(mine[name], value) or holds_nodes(value)):
+            items[name] = mine[name]
+        else:
+            items[name] = value if _is_fixed(value) or holds_nodes(value) else copy.deepcopy(value)
+    return Metadata.of(items)
+
+
+def holds_nodes(value: Any) -> bool:
+    """Whether a metadata value is or holds a Module, a Variable or an array."""
+    if isinstance(value, (np.ndarray, jax.Array)) or hasattr(type(value), "__graph_node__"):
+        return True
+    if type(value) is types.FunctionType:
+        return holds_objects(value)
+    if type(value) is types.MethodType:
+        return holds_nodes(value.__self__)
+    if type(value) is functools.partial:
+        return any(map(holds_nodes, (value.func, *value.args, *value.keywords.values())))
+    if isinstance(value, dict) or dataclasses.is_dataclass(value):
+        value = tuple((value if isinstance(value, dict) else vars(value)).values())
+    return isinstance(value, (list, tuple)) and any(map(holds_nodes, value))
+
+
+def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:
+    """A hook or a sequence of hooks as a tuple."""
+    result = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, (list, tuple)) else None
+    if result is None or not all(callable(h) for h in result):
+        raise errors.ArgumentError(
+            f"{name} must be a callable or a sequence of callables, not {hooks!r}.", "Correct it."
+        )
+    return result
+
+
+EMPTY = Metadata({})

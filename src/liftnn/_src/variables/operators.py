@@ -1,0 +1,179 @@
+"""The operators of an array, for a box that holds one: each acts on the value, in-place ones write it back."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from types import EllipsisType
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+import jax
+import numpy as np
+
+from liftnn._src.tracebacks import hide_frames
+from liftnn._src.type_variables import T
+from liftnn._src.variables.array_attributes import ArrayAttributes
+
+Box = TypeVar("Box")
+BinaryMethod = Callable[[Any, Any], jax.Array]
+
+
+class InPlaceMethod(Protocol):
+    """How a method looks to a type checker that returns the box itself."""
+
+    def __get__(self, box: Box, owner: type | None = None, /) -> Callable[[Any], Box]: ...
+
+
+def unwrap(x: Any) -> Any:
+    """The value of a box; anything else as it is."""
+    return x.value if isinstance(x, Operators) else x
+
+
+def _compare(function: Callable[[Any, Any], Any]) -> BinaryMethod:
+    """`box op other`."""
+
+    def method(self: Any, other: Any) -> Any:
+        return function(self.value, unwrap(other))
+
+    return method
+
+
+def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, BinaryMethod, InPlaceMethod]:
+    """`box op other`, `other op box` and `box op= other`."""
+
+    def reflected(self: Any, other: Any) -> Any:
+        return function(unwrap(other), self.value)
+
+    def in_place(self: Any, other: Any) -> Any:
+        try:
+            self.value = function(self.value, unwrap(other))
+        except Exception as error:
+            hide_frames(error)
+            raise
+        return self
+
+    method: Any = in_place
+    return _compare(function), reflected, method
+
+
+class Operators(ArrayAttributes, Generic[T]):
+    """Mixin: operators, indexing and conversions on `self.value`."""
+
+    __slots__ = ()
+    __array_priority__ = 100  # numpy leaves `ndarray op box` to the reflected operator here
+
+    value: Any
+
+    __add__, __radd__, __iadd__ = _arithmetic(operator.add)
+    __sub__, __rsub__, __isub__ = _arithmetic(operator.sub)
+    __mul__, __rmul__, __imul__ = _arithmetic(operator.mul)
+    __matmul__, __rmatmul__, __imatmul__ = _arithmetic(operator.matmul)
+    __truediv__, __rtruediv__, __itruediv__ = _arithmetic(operator.truediv)
+    __floordiv__, __rfloordiv__, __ifloordiv__ = _arithmetic(operator.floordiv)
+    __mod__, __rmod__, __imod__ = _arithmetic(operator.mod)
+    __pow__, __rpow__, __ipow__ = _arithmetic(operator.pow)
+    __lshift__, __rlshift__, __ilshift__ = _arithmetic(operator.lshift)
+    __rshift__, __rrshift__, __irshift__ = _arithmetic(operator.rshift)
+    __and__, __rand__, __iand__ = _arithmetic(operator.and_)
+    __or__, __ror__, __ior__ = _arithmetic(operator.or_)
+    __xor__, __rxor__, __ixor__ = _arithmetic(operator.xor)
+
+    __lt__ = _compare(operator.lt)
+    __le__ = _compare(operator.le)
+    __gt__ = _compare(operator.gt)
+    __ge__ = _compare(operator.ge)
+    __hash__ = object.__hash__  # a box is itself, whatever it holds
+
+    # An array, element by element, as of arrays.
+    def __eq__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.value == unwrap(other)
+
+    def __ne__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.value != unwrap(other)
+
+    def __divmod__(self, other: Any) -> tuple[jax.Array, jax.Array]:
+        return divmod(self.value, unwrap(other))
+
+    def __rdivmod__(self, other: Any) -> tuple[jax.Array, jax.Array]:
+        return divmod(unwrap(other), self.value)
+
+    def __neg__(self) -> jax.Array:
+        return -self.value
+
+    def __pos__(self) -> jax.Array:
+        return +self.value
+
+    def __abs__(self) -> jax.Array:
+        return abs(self.value)
+
+    def __invert__(self) -> jax.Array:
+        return ~self.value
+
+    def __round__(self, ndigits: int | None = None) -> jax.Array:
+        return round(self.value, ndigits) if ndigits is not None else round(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __complex__(self) -> complex:
+        return complex(self.value)
+
+    def __index__(self) -> int:
+        return operator.index(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value)
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self.value
+
+    @overload
+    def __getitem__(self, index: EllipsisType) -> T: ...
+
+    @overload
+    def __getitem__(self: Operators[jax.Array], index: Any) -> jax.Array: ...
+
+    @overload
+    def __getitem__(self, index: Any) -> Any: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.value if index is ... else self.value[unwrap(index)]
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        current, index, item = self.value, unwrap(index), unwrap(item)
+        try:
+            if isinstance(current, jax.Array):
+                whole = index is ... and isinstance(item, jax.Array)
+                same = whole and item.shape == current.shape and item.dtype == current.dtype
+                self.value = item if same else current.at[index].set(item)
+            else:
+                self.value = item if index is ... else _with_item(current, index, item)
+        except Exception as error:
+            hide_frames(error)
+            raise
+
+    def __jax_array__(self) -> jax.Array:
+        return self.value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = np.asarray(self.value, dtype)
+        return array.copy() if copy else array
+
+
+def _with_item(container: Any, index: Any, item: Any) -> Any:
+    """A shallow copy of a mutable container with one item set, so that the old value stays as it is."""
+    changed = container.copy()
+    changed[index] = item
+    return changed

@@ -1,0 +1,164 @@
+"""The kinds of Variables that liftnn itself knows, and `Empty`, what a popped one holds."""
+
+from __future__ import annotations
+
+import jax
+
+from liftnn._src.type_variables import T
+from liftnn._src.variables.variable import Variable
+
+
+class _EmptyType:
+    """The type of `Empty`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Empty"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "Empty"
+
+
+Empty = _EmptyType()
+"""What a Variable holds after it was popped: a pytree without leaves."""
+jax.tree_util.register_pytree_node(_EmptyType, lambda _: ((), None), lambda *_: Empty)
+
+
+class Param(Variable[T]):
+    """A parameter: what gradients are taken of and optimizers update, unless a filter says otherwise.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Module()
+      >>> model.w, model.seen = liftnn.Param(jnp.ones(2)), liftnn.Variable(jnp.ones(2))
+      >>> list(liftnn.grad(lambda model: (model.w * model.seen).sum())(model))
+      ['w']
+    """
+
+    __slots__ = ()
+
+
+class BatchStat(Variable[T]):
+    """A running statistic of the batches seen, such as the mean of a BatchNorm.
+
+    Example:
+      >>> import liftnn
+      >>> list(liftnn.state(liftnn.BatchNorm(2, rngs=liftnn.Rngs(0)), liftnn.BatchStat))
+      ['mean', 'var']
+    """
+
+    __slots__ = ()
+
+
+class Cache(Variable[T]):
+    """A value kept from one call for the next, such as the keys and values of an attention layer.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> cache = liftnn.Cache(jnp.zeros((4, 2)))
+      >>> cache[1] = 1.0
+      >>> cache.value.sum(axis=1).tolist()
+      [0.0, 2.0, 0.0, 0.0]
+    """
+
+    __slots__ = ()
+
+
+class Intermediate(Variable[T]):
+    """A value noted on the way through a model, for example by `Module.sow`.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Module()
+      >>> model.sow(liftnn.Intermediate, "y", 1.5)
+      True
+      >>> liftnn.pop(model, liftnn.Intermediate)["y"].value
+      (1.5,)
+    """
+
+    __slots__ = ()
+
+
+class Perturbation(Intermediate[T]):
+    """A zero added to a value on the way through a model, so that its gradient can be taken.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Module()
+      >>> def square(model, x):
+      ...   return model.perturb("input", x) ** 2
+      >>> float(square(model, jnp.array(3.0)))
+      9.0
+      >>> grads = liftnn.grad(square, wrt=liftnn.Perturbation)(model, jnp.array(3.0))
+      >>> float(grads["input"].value)
+      6.0
+    """
+
+    __slots__ = ()
+
+
+class RngState(Variable[T]):
+    """State of a random number stream: the base of `RngKey` and `RngCount`.
+
+    Example:
+      >>> import liftnn
+      >>> list(liftnn.state(liftnn.RngStream(0), liftnn.RngState))
+      ['key', 'count']
+    """
+
+    __slots__ = ()
+
+
+class RngKey(RngState[T]):
+    """The key of a random number stream, a typed PRNG key array.
+
+    Example:
+      >>> import liftnn
+      >>> list(liftnn.state(liftnn.RngStream(0), liftnn.RngKey))
+      ['key']
+    """
+
+    __slots__ = ()
+
+
+class RngCount(RngState[T]):
+    """How many keys a random number stream has given out, uint32.
+
+    Example:
+      >>> import liftnn
+      >>> stream = liftnn.RngStream(0)
+      >>> key = stream()
+      >>> int(stream.count)
+      1
+    """
+
+    __slots__ = ()
+
+
+class OptState(Variable[T]):
+    """One array of an optimizer's state.
+
+    Example:
+      >>> import liftnn, optax
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> len(liftnn.state(liftnn.Optimizer(model, optax.sgd(0.1, momentum=0.9)), liftnn.OptState).flat())
+      3
+    """
+
+    __slots__ = ()
+
+
+class MetricState(Variable[T]):
+    """What a metric has accumulated.
+
+    Example:
+      >>> import liftnn
+      >>> list(liftnn.state(liftnn.Average(), liftnn.MetricState))
+      ['total', 'count']
+    """
+
+    __slots__ = ()

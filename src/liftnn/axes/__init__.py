@@ -1,1 +1,0 @@
-"""Axes and shardings: prefixes of the arguments, spread over the Variables and arrays that they reach."""

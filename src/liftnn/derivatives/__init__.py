@@ -1,1 +1,0 @@
-"""What is differentiated, and what derivatives look like."""

@@ -1,1 +1,0 @@
-"""Compiled programs: how `jit` makes them, and calls them again without a walk."""

@@ -1,1 +1,0 @@
-"""The transforms: each is its JAX function, and where the updates travel."""

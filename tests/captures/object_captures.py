@@ -1,0 +1,242 @@
+"""Ways to a captured module through objects and classes, with changes of what leads to it."""
+
+from __future__ import annotations
+
+import abc
+import contextvars
+import functools
+import types
+
+import liftnn
+from tests.captures.captures import both, case, k
+from tests.user_modules import Holder
+
+CONTEXT = contextvars.ContextVar("model", default=None)
+
+
+@case
+def context_variable():
+    CONTEXT.set(k(2))
+    return lambda x: x * both(CONTEXT.get()), [lambda: CONTEXT.set(k(9)), lambda: CONTEXT.set(k(3))]
+
+
+class Trainer:
+    """An object of the user's."""
+
+    model = None
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, x):
+        return x * both(self.model)
+
+    def step(self, x):
+        return self(x)
+
+    @property
+    def net(self):
+        return self.model
+
+
+@case
+def callable_object():
+    t = Trainer(k(2))
+    return t, [lambda: setattr(t, "model", k(9)), lambda: vars(t).update(model=k(3))]
+
+
+@case
+def bound_method():
+    t = Trainer(k(2))
+    return t.step, [lambda: setattr(t, "model", k(9))]
+
+
+@case
+def behind_a_property():
+    t = Trainer(k(2))
+    return lambda x: x * both(t.net), [lambda: setattr(t, "model", k(9))]
+
+
+@case
+def class_attribute():
+    class T:
+        model = k(2)
+
+    return lambda x: x * both(T.model), [lambda: setattr(T, "model", k(9))]
+
+
+@case
+def inherited_class_attribute():
+    class T:
+        model = k(2)
+
+    class U(T):
+        pass
+
+    return lambda x: x * both(U.model), [
+        lambda: setattr(T, "model", k(9)),
+        lambda: setattr(U, "model", k(4)),
+        lambda: delattr(U, "model"),
+    ]
+
+
+@case
+def instance_that_shadows_its_class():
+    class T:
+        model = k(2)
+
+    t = T()
+    return lambda x: x * both(t.model), [lambda: setattr(t, "model", k(9)), lambda: delattr(t, "model")]
+
+
+@case
+def class_of_an_instance():
+    class T:
+        model = k(2)
+
+    class U:
+        model = k(9)
+
+    t = T()
+    return lambda x: x * both(t.model), [lambda: setattr(t, "__class__", U)]
+
+
+@case
+def slot():
+    class T:
+        __slots__ = ("model",)
+
+    t = T()
+
+    def f(x):
+        return x * both(t.model) if hasattr(t, "model") else x
+
+    return f, [
+        lambda: setattr(t, "model", k(2)),
+        lambda: setattr(t, "model", k(9)),
+        lambda: delattr(t, "model"),
+    ]
+
+
+@case
+def name_in_a_string():
+    t = Trainer(k(2))
+    return lambda x: x * both(getattr(t, "model")), [lambda: setattr(t, "model", k(9))]  # noqa: B009
+
+
+@case
+def python_module():
+    python = types.ModuleType("user_settings")
+    python.model = k(2)
+    return lambda x: x * both(python.model), [lambda: setattr(python, "model", k(9))]
+
+
+# More than 256 of them: Python has one object for each smaller number, so a size that is compared by identity would
+# hold for those only.
+NAMES = tuple([f"name_{i}" for i in range(300)])
+
+
+@case
+def class_with_many_names():
+    base = type("T", (), {**dict.fromkeys(NAMES), "model": k(2)})
+    derived = type("U", (base,), dict.fromkeys(NAMES))
+    return lambda x: x * both(derived.model), [
+        lambda: setattr(base, "model", k(9)),
+        lambda: setattr(derived, "model", k(4)),
+    ]
+
+
+@case
+def object_with_many_names():
+    t = Trainer(k(2))
+    vars(t).update(dict.fromkeys(NAMES))
+    return t, [lambda: setattr(t, "model", k(9))]
+
+
+@case
+def python_module_with_many_names():
+    python = types.ModuleType("user_tables")
+    vars(python).update(dict.fromkeys(NAMES), model=k(2))
+    return lambda x: x * both(python.model), [lambda: setattr(python, "model", k(9))]
+
+
+@case
+def long_list():
+    models = [*range(300), k(2)]
+    return lambda x: x * both(models[-1]), [lambda: models.append(k(9)), lambda: models.pop()]
+
+
+@case
+def long_dict():
+    models = {**dict.fromkeys(NAMES, 1), "model": k(2)}
+    return lambda x: x * both(models["model"]), [lambda: models.update(model=k(9))]
+
+
+@case
+def wrapped_function():
+    ms = [k(2)]
+
+    def f(x):
+        return x * both(ms[0])
+
+    @functools.wraps(f)
+    def g(x):
+        return f(x)
+
+    return g, [lambda: ms.__setitem__(0, k(9))]
+
+
+@case
+def cached_function():
+    ms = [k(2)]
+
+    @functools.lru_cache
+    def get():
+        return ms
+
+    return lambda x: x * both(get()[0]), [lambda: ms.__setitem__(0, k(9))]
+
+
+@case
+def a_transformed_function():
+    ms = [k(2)]
+    inner = liftnn.remat(lambda x: x * both(ms[0]))
+    return lambda x: inner(x), [lambda: ms.__setitem__(0, k(9)), lambda: ms.append(k(1))]
+
+
+@case
+def registry_of_an_abstract_class():
+    class Base(metaclass=abc.ABCMeta):  # noqa: B024
+        registry = {}  # noqa: RUF012
+
+    return lambda x: x * sum((both(m) for m in Base.registry.values()), start=1), [
+        lambda: Base.registry.update(a=k(2)),
+        lambda: Base.registry.update(a=k(9)),
+    ]
+
+
+# --- functions that a module holds
+
+
+def of_attribute(make):
+    """A case in which a function is the attribute of the module that is passed."""
+    act, changes = make()
+    m = Holder(act=act)
+    return functools.partial(lambda m, x: m.act(x), m), changes
+
+
+@case
+def closure_cell_of_an_attribute():
+    s = 1.0
+
+    def put():
+        nonlocal s
+        s = 5.0
+
+    return of_attribute(lambda: (lambda x: x * s, [put]))
+
+
+@case
+def static_of_what_an_attribute_captures():
+    other = k(2)
+    return of_attribute(lambda: (lambda x: x * both(other), [lambda: setattr(other, "k", 9)]))

@@ -1,0 +1,169 @@
+"""Every trace after the first is explained by attribute path: in the log, by max_traces, and once with a warning."""
+
+from __future__ import annotations
+
+import logging
+import types
+import warnings
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+from liftnn._src.compilation.retraces import Trace, Traces
+from tests.user_modules import Affine, Holder
+
+HEAD = "liftnn.jit of forward is traced again (trace {}):\n"
+
+
+@pytest.fixture
+def log():
+    """The messages of the log, in order."""
+    found: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger = logging.getLogger("liftnn.retrace")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield found
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+def jitted(f=None, **options):
+    f = f or (lambda model, x: model(x))  # a new one: a function that one line wraps again keeps its traces
+    f.__qualname__ = "forward"
+    return liftnn.jit(f, **options)
+
+
+def test_the_first_trace_is_not_logged(log):
+    call = jitted()
+    call(Affine(), 1.0)
+    call(Affine(), 2.0)
+    assert call.n_traces == 1
+    assert log == []
+
+
+def test_another_shape_or_dtype_is_logged_with_both(log):
+    call, model = jitted(), Affine()
+    call(model, jnp.ones(3))
+    call(model, jnp.ones((2, 3)))
+    call(model, np.ones(3, np.int32))
+    call(model, 1.0)
+    assert log == [
+        HEAD.format(2) + "args[1]: float32[3] -> float32[2, 3]",
+        HEAD.format(3) + "args[1]: float32[2, 3] -> int32[3]",
+        HEAD.format(4) + "args[1]: int32[3] -> weak float32[]",
+    ]
+
+
+def test_another_value_of_a_variable_is_logged_with_its_path(log):
+    model = Holder(layers=[Affine()])
+    call = jitted(lambda model: model.layers[0].w * 1)
+    call(model)
+    model.layers[0].w.value = jnp.ones((1, 3))
+    call(model)
+    model.layers[0].w.value = {"a": jnp.ones(2)}
+    with pytest.raises(TypeError, match=r"unsupported operand .*: 'dict' and 'int'"):
+        call(model)
+    assert log == [HEAD.format(2) + "args[0].layers[0].w: float32[3] -> float32[1, 3]"]
+
+
+def test_the_nearest_earlier_trace_is_what_a_new_one_is_compared_with(log):
+    call, model = jitted(lambda model, x, y: None), Affine()
+    call(model, jnp.ones(1), jnp.ones(1))
+    call(model, jnp.ones(2), jnp.ones(2))
+    call(model, jnp.ones(2), jnp.ones(1))
+    assert log[-1] == HEAD.format(3) + "args[2]: float32[2] -> float32[1]"
+
+
+def test_another_structure_is_logged_with_old_and_new(log):
+    call, model = jitted(), Affine()
+    model.mode = "train"
+    call(model, 1.0)
+    model.mode = "eval"
+    call(model, 1.0)
+    del model.mode
+    call(model, 1.0)
+    assert log == [
+        HEAD.format(2) + "args[0].mode: 'train' -> 'eval'",
+        HEAD.format(3) + "args[0].mode: removed, was 'eval'",
+    ]
+
+
+def test_what_a_function_captures_is_logged_by_the_name_in_its_code(log):
+    model = Holder(layers=[Affine()], scale=jnp.ones(3))
+    call = jitted(lambda x: model.layers[0](x) * model.scale)
+    call(1.0)
+    model.layers[0].mode = 1
+    call(1.0)
+    model.scale = jnp.zeros(3)
+    call(1.0)
+    assert log == [
+        HEAD.format(2) + "model.layers[0].mode: 'train' -> 1",
+        HEAD.format(3) + "the array leaves of captured modules: constants -> constants of other content",
+    ]
+
+
+def test_a_cleared_cache_is_logged_as_such(log):
+    call = jitted()
+    call(Affine(), 1.0)
+    call.clear_cache()
+    call(Affine(), 1.0)
+    assert log == [
+        HEAD.format(2) + "the arguments are as before: a cache was cleared, JAX's configuration changed, or "
+        "threads trace at once"
+    ]
+
+
+def test_the_retrace_that_is_one_too_many_raises_and_changes_nothing():
+    call, model = jitted(max_traces=2), Affine()
+    for n in (1, 2, 1, 2):
+        call(model, jnp.ones((n, 3)))
+    calls = int(model.calls.value)
+    with pytest.raises(liftnn.RetraceError, match=r"args\[1\]: float32\[2, 3\] -> float32\[3, 3\]"):
+        call(model, jnp.ones((3, 3)))
+    assert (call.n_traces, int(model.calls.value)) == (2, calls)
+    call(model, jnp.ones((1, 3)))
+
+
+def test_the_fifth_retrace_warns_once_with_the_cause():
+    call, model = jitted(), Affine()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in range(1, 10):
+            call(model, jnp.ones((n, 3)))
+    assert [w.category for w in caught] == [liftnn.RetraceWarning]
+    assert str(caught[0].message) == (
+        "liftnn.jit of forward is traced again (trace 6); this time because of\n"
+        "args[1]: float32[5, 3] -> float32[6, 3]"
+    )
+
+
+def test_a_captured_object_that_is_found_late_counts_as_one_trace(log):
+    model = Affine()
+    reference = weakref.ref(model)  # no look at the function finds what it refers to
+    call = jitted(lambda x: reference()(x))
+    call(1.0)
+    assert call.n_traces == 1
+    assert log == []
+
+
+def test_a_trace_that_another_thread_ends_in_the_middle_of_an_explanation_does_no_harm():
+    traces = Traces("liftnn.jit of forward", None)
+
+    class Graph:
+        """A structure that takes its time to be compared: meanwhile another trace ends."""
+
+        def __eq__(self, other: object) -> bool:
+            traces._recent.append(last)
+            return True
+
+    one, two = [(jax.tree.structure(0), [((size,), jnp.float32, False)]) for size in (1, 2)]
+    last = Trace(types.SimpleNamespace(graph=Graph(), slots=(0,), name=str), (one,))
+    traces.end(last)
+    traces.end(last._replace(types=(two,)))
+    assert traces.count == 2

@@ -1,0 +1,197 @@
+"""No tracer leaves a transform hidden in a static value: an iterator, an object of another kind.
+
+A closure over a tracer is no static value, and comes out over the array.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from liftnn import errors
+from liftnn._src.lifting.leaks import holds_tracer
+from tests.raising import raises
+from tests.same import assert_same
+from tests.user_modules import Affine, Holder
+
+TEXT = (
+    "{} is a {} that holds an array computed inside the function, which a static value cannot carry out.\n"
+    "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them."
+)
+
+
+class Box:
+    """An object that liftnn does not know."""
+
+    def __init__(self, content):
+        self.content = content
+
+
+def generate(x):
+    yield x
+
+
+HOLDERS = {
+    "object": ("Box", Box),
+    "object in an object": ("Box", lambda x: Box([1, {"a": Box(x)}])),
+    "closure over an object": ("function", lambda x: (lambda b: lambda: b.content)(Box(x))),
+}
+CLOSURES = {
+    "closure": (lambda x: lambda y=3.0: x * y),
+    "default": (lambda x: lambda y=x: y),
+    "keyword default": (lambda x: lambda *, y=x: y),
+    "closure over a closure": (lambda x: (lambda f: lambda: f())(lambda: x)),
+    "closure over a list": (lambda x: (lambda y: lambda: y[0]["a"])([{"a": x}])),
+    "closure over a Variable": (lambda x: (lambda y: lambda: y.value)(liftnn.Variable(x))),
+    "closure over a partial": (lambda x: (lambda f: lambda: f())(functools.partial(lambda y: y, x))),
+}
+TRANSFORMS = {
+    "jit": lambda f: liftnn.jit(f),
+    "grad": lambda f: liftnn.grad(lambda m, x: (x * 1.0, f(m, x)), argnums=1, has_aux=True),
+    "vmap": lambda f: lambda m, x: liftnn.vmap(f, in_axes=(None, 0))(m, jnp.stack([x, x])),
+    "lift": lambda f: liftnn.lift(f, bind=lambda plan, pure: jax.checkpoint(pure)),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_a_static_value_with_a_tracer_cannot_be_attached(name):
+    kind, build = HOLDERS[name]
+
+    def attach(model, x):
+        model.layers = [{"inner": build(x * 2)}]
+
+    model = Affine()
+    with raises(errors.StructureError, TEXT.format("args[0].layers[0].inner", kind)):
+        liftnn.jit(attach)(model, 1.0)
+    assert_same(model, Affine())
+
+
+@pytest.mark.parametrize("build", CLOSURES.values(), ids=CLOSURES)
+def test_a_closure_over_a_tracer_comes_out_over_its_value(build):
+    def attach(model, x):
+        model.layers = [{"inner": build(x * 2)}]
+        return build(x * 3)
+
+    model, plain = Affine(), Affine()
+    call = liftnn.jit(attach)
+    for x in (1.0, 2.0, 3.0):
+        returned, expected = call(model, x), attach(plain, x)
+        assert float(returned()) == float(expected())
+        assert float(model.layers[0]["inner"]()) == float(plain.layers[0]["inner"]())
+        assert not holds_tracer(returned)
+        assert not holds_tracer(model.layers[0]["inner"])
+
+
+def test_a_static_value_with_a_module_made_inside_cannot_be_attached():
+    def attach(model, x):
+        model.layers = [{"inner": Box(Affine(x * 2))}]
+
+    model = Affine()
+    with raises(
+        errors.StructureError,
+        "args[0].layers[0].inner is a Box that holds a Affine created inside liftnn.jit, which a static value cannot "
+        "carry out.\nHold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+    ):
+        liftnn.jit(attach)(model, 1.0)
+    assert_same(model, Affine())
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_no_transform_lets_one_out(name):
+    def attach(model, x):
+        model.box = Box(x * 2)
+
+    model = Affine()
+    with pytest.raises(errors.StructureError, match=r"^args\[0\]\.box is a Box that holds"):
+        TRANSFORMS[name](attach)(model, jnp.float32(1.0))
+    assert_same(model, Affine())
+
+
+def test_nor_can_it_be_returned():
+    with raises(errors.StructureError, TEXT.format("the output.a[1]", "Box")):
+        liftnn.jit(lambda x: {"a": [x, Box(x)]})(1.0)
+    with raises(errors.StructureError, TEXT.format("the output.inner.box", "Box")):
+        liftnn.jit(lambda x: (lambda box: Holder(inner=lambda: (x, box)))(Box(x)))(1.0)
+
+
+def test_nested_transforms_are_checked_where_the_outermost_ends():
+    def attach(model, x):
+        model.f = lambda y: y * x
+        return model.f(3.0)
+
+    def outer(model, x):
+        out = liftnn.vmap(attach, in_axes=(None, None), axis_size=2, out_axes=None)(model, x)
+        again = model.f(4.0)  # x is an array of this trace
+        del model.f
+        return out, again
+
+    assert [float(y) for y in liftnn.jit(outer)(Affine(), 2.0)] == [6.0, 8.0]
+    model = Affine()
+    liftnn.jit(lambda m, x: liftnn.jit(attach)(m, x))(model, 2.0)
+    assert float(model.f(3.0)) == 6.0
+
+
+def test_arrays_that_are_no_tracers_may_be_held():
+    constant = jnp.ones(2)
+
+    def attach(model, x):
+        model.box, model.f, model.g = Box(constant), lambda y: y * constant, functools.partial(max, 1)
+        return x
+
+    model = Affine()
+    liftnn.jit(attach)(model, 1.0)
+    assert model.box.content is constant
+    assert model.f(2.0).tolist() == [2.0, 2.0]
+
+
+def test_what_was_there_before_is_not_looked_at():
+    model = Holder(w=liftnn.Param(jnp.ones(2)), f=jax.jit(lambda y: y))
+    assert liftnn.jit(lambda m, x: m.f(m.w * x))(model, 2.0).tolist() == [2.0, 2.0]
+
+
+def test_shapes_may_be_asked_of_what_could_not_come_out():
+    model = liftnn.eval_shape(lambda x: Holder(f=lambda: x, w=liftnn.Param(x)), jnp.ones(2))
+    assert model.w.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(build for _, build in HOLDERS.values()),
+        *CLOSURES.values(),
+        generate,
+        lambda x: iter([x]),
+        lambda x: zip([x], strict=False),
+        set,
+    ],
+)
+def test_a_tracer_is_found_wherever_it_is_held(build):
+    def look(x):
+        assert holds_tracer(build(x if build is not set else [Box(x)]))
+        return x
+
+    jax.jit(look)(1.0)
+    assert not holds_tracer(build(1.0 if build is not set else [Box(1.0)]))
+
+
+def test_a_search_ends_in_cycles_and_large_structures():
+    box = Box(None)
+    box.content = [box, {"again": box}]
+    assert not holds_tracer(box)
+    assert not holds_tracer(Box([Box(i) for i in range(100_000)]))
+
+
+def test_a_closure_that_is_not_filled_yet_holds_nothing():
+    def outer():
+        def inner():
+            return later
+
+        assert not holds_tracer(inner)
+        later = 1
+        return inner
+
+    outer()

@@ -1,0 +1,199 @@
+"""`pmap` on eight devices: what `vmap` computes on one of them, and where each lane lies."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from tests.same import assert_same
+from tests.user_modules import Affine, Holder, Pair
+
+import liftnn
+
+DEVICES = jax.devices()
+X = jnp.arange(24.0).reshape(8, 3)
+SHARED_CALLS = liftnn.StateAxes({liftnn.Param: 0, ...: None})
+
+
+def lanes():
+    """A model with a lane of parameters for each device, and one count for all."""
+    return liftnn.vmap(Affine, out_axes=SHARED_CALLS)(jnp.arange(8.0))
+
+
+def shards(x):
+    """The number of the device, and the numbers there, of each shard of an array."""
+    return {shard.device.id: shard.data.tolist() for shard in x.addressable_shards}
+
+
+def write(model, x, **options):
+    """Writes to everything and attaches something, with a sum over the lanes."""
+    model.w.value = model.w * 2 + x
+    model.new = liftnn.Param(x + jax.lax.axis_index("i"))
+    model.mode = "eval"
+    return model(x, **options), jax.lax.psum(x.sum(), "i"), model
+
+
+def normalize(model, x):
+    """Writes what all lanes agree on to a model that they share."""
+    model.b.value = jax.lax.pmean(x * model.w, "i")
+    return x - model.b
+
+
+def draw(rngs, x):
+    """Random numbers of each lane's own."""
+    return x + jax.random.normal(rngs.dropout(), x.shape)
+
+
+CASES = {
+    "mapped": (write, lambda: (lanes(), X), {"in_axes": (SHARED_CALLS, 0), "out_axes": (0, None, None)}),
+    "shared": (normalize, lambda: (Affine(2.0), X), {"in_axes": (None, 0)}),
+    "other axes": (normalize, lambda: (Affine(2.0), X.T), {"in_axes": (None, 1), "out_axes": -1}),
+    "random": (draw, lambda: (liftnn.Rngs(0, dropout=1), X), {"in_axes": (None, 0)}),
+    "random, the same": (draw, lambda: (liftnn.Rngs(0, dropout=1), X), {"in_axes": (None, 0), "split_rngs": False}),
+    "method": (Affine(2.0).loss, lambda: (X,), {"in_axes": (0,)}),
+    "tree": (
+        lambda t: {"y": t["m"].w * t["x"]},
+        lambda: ({"m": lanes(), "x": X},),
+        {"in_axes": ({"m": SHARED_CALLS, "x": 0},)},
+    ),
+    "reduced": (
+        lambda v, x: setattr(v, "value", x.sum()),
+        lambda: (liftnn.BatchStat(0.0), X),
+        {"in_axes": (None, 0), "reduce_writes": {liftnn.BatchStat: jnp.mean}},
+    ),
+    "of one size": (lambda x: Holder(v=liftnn.Param(x)), lambda: (1.0,), {"in_axes": (None,), "axis_size": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_computes_what_vmap_computes(case):
+    function, make, options = CASES[case]
+    given, expected = make(), make()
+    out = liftnn.pmap(function, "i", **options)(*given)
+    assert_same((out, given), (liftnn.vmap(function, axis_name="i", **options)(*expected), expected))
+
+
+def test_each_device_has_its_lane_and_all_of_what_is_shared():
+    model, shared = lanes(), Affine(5.0)
+
+    def f(model, shared, x):
+        model.w.value = model.w + 1
+        shared.b.value = shared.b + jax.lax.pmean(x, "i")
+        return x * shared.w, jax.lax.psum(x, "i")
+
+    call = liftnn.pmap(f, "i", in_axes=(SHARED_CALLS, None, 0), out_axes=(0, None))
+    y, total = call(model, shared, X)
+    assert shards(model.w.value) == {i: [[i + 1.0] * 3] for i in range(8)}
+    assert shards(shared.b.value) == {i: [10.5, 11.5, 12.5] for i in range(8)}
+    assert shards(y) == {i: [(X[i] * 5).tolist()] for i in range(8)}
+    assert shards(total) == {i: X.sum(0).tolist() for i in range(8)}
+
+
+def test_the_devices_are_those_that_are_given_in_their_order():
+    call = liftnn.pmap(lambda x: x, devices=DEVICES[:2:-1])
+    assert shards(call(jnp.arange(3))) == {7: [0], 6: [1], 5: [2]}
+    assert shards(liftnn.pmap(lambda x: x, backend="cpu")(jnp.arange(2))) == {0: [0], 1: [1]}
+
+
+def test_the_numbers_are_those_of_jax_pmap():
+    def f(w, x):
+        return jax.grad(lambda w: (jnp.sin(w * x) ** 2).sum())(w) / jax.lax.psum(x, "i")
+
+    ours = liftnn.pmap(lambda v, x: f(v.value, x), "i", in_axes=(None, 0))(liftnn.Param(0.5), X)
+    assert ours.tolist() == jax.pmap(f, "i", in_axes=(None, 0))(0.5, X).tolist()
+
+
+def test_replicated_training_equals_training_with_the_whole_batch():
+    def make():
+        model = Pair()
+        return model, liftnn.Optimizer(model, optax.adam(0.1))
+
+    def train(average, model, optimizer, x):
+        loss, grads = liftnn.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+        optimizer.update(model, average(grads))
+        return average(loss)
+
+    one, many = make(), make()
+    average = functools.partial(jax.lax.pmean, axis_name="i")
+    step = liftnn.pmap(
+        lambda *args: train(average, *args),
+        "i",
+        in_axes=(None, None, 0),
+        out_axes=None,
+        donate_argnums=(0, 1),
+    )
+    for _ in range(2):
+        loss = step(*many, X)
+        expected = train(lambda x: x, *one, X)
+    assert jnp.allclose(loss, expected, rtol=1e-5)
+    assert_same(many, one)
+    assert int(many[0].first.calls.value) == 2
+    assert many[0].second.w is many[0].first.w
+
+
+def test_static_arguments_are_constants():
+    call = liftnn.pmap(
+        lambda x, times, model: x * len(times) * model.w,
+        in_axes=(0, None, None),
+        static_broadcasted_argnums=1,
+    )
+    assert call(X, "abc", Affine(2.0)).tolist() == (X * 6).tolist()
+    call(X, "abc", Affine(3.0))
+    assert call.n_traces == 1
+    call(X, "ab", Affine(3.0))
+    assert call.n_traces == 2
+
+
+def test_keyword_arguments_are_mapped():
+    call = liftnn.pmap(lambda model, *, x: model(x), in_axes=(None,))
+    model = Affine(2.0)
+    assert call(model, x=X).tolist() == (2 * X).tolist()
+    assert int(model.calls.value) == 1
+
+
+def test_donated_lanes_are_gone():
+    call = liftnn.pmap(lambda v: setattr(v, "value", v + 1), donate_argnums=0)
+    v = liftnn.Variable(jnp.zeros(8))
+    call(v)
+    before = v.value
+    call(v)
+    assert before.is_deleted()
+    assert v.value.tolist() == [2.0] * 8
+
+
+def test_a_compiled_stage_updates_the_lanes():
+    v = liftnn.Variable(jnp.arange(8.0))
+    call = liftnn.pmap(lambda v: setattr(v, "value", v + jax.lax.psum(v.value, "i")), "i")
+    call.lower(v).compile()(v)
+    assert v.value.tolist() == (jnp.arange(8.0) + 28).tolist()
+    assert shards(v.value)[7] == [35.0]
+
+
+def test_gradients_flow_through_the_lanes():
+    def loss(map_, model, x):
+        return map_(lambda m, x: m(x) ** 2, in_axes=(None, 0))(model, x).sum()
+
+    of_pmap, of_vmap = (
+        liftnn.grad(functools.partial(loss, t))(Affine(2.0), X) for t in (liftnn.pmap, liftnn.vmap)
+    )
+    assert_same(of_pmap, of_vmap)
+
+
+def test_what_raises_in_a_lane_changes_nothing():
+    def fail(model, x):
+        model.w.value = model.w + x
+        raise KeyError("half way")
+
+    model, mesh = Affine(), jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    with pytest.raises(KeyError, match="half way"):
+        liftnn.pmap(fail, in_axes=(None, 0))(model, X)
+    with jax.set_mesh(mesh), pytest.raises(liftnn.ArgumentError, match="another mesh has the devices"):
+        liftnn.pmap(fail, in_axes=(None, 0))(model, X)
+    with pytest.raises(
+        liftnn.SharedWriteError, match=r"args\[0\].w \(a Param\) is shared by all lanes of this pmap"
+    ):
+        liftnn.pmap(lambda model, x: setattr(model.w, "value", x), in_axes=(None, 0))(model, X)
+    assert_same(model, Affine())
