@@ -59,7 +59,7 @@ def fresh_models(n: int) -> list[Row]:
     calls = f"after {n:,} models"
     return [
         exactly(f"models alive {calls}", alive, 0, ""),
-        exactly(f"plans alive {calls}", len(step.plans.plans), 1, ""),
+        exactly(f"plans alive {calls}", len(step._fast_paths.by_module), 1, ""),
         exactly(f"compiled programs {calls}", len(step._lifted._bound), 1, ""),
         exactly(f"traces {calls}", step.n_traces, 1, ""),
         exactly("memory gained over the last 9 in 10", after - before, 8, "MB"),

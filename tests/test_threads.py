@@ -245,4 +245,4 @@ def test_plans_of_models_that_die_in_other_threads_are_forgotten():
             del model
 
     run(work)
-    assert len(call.plans.plans) == 0
+    assert len(call._fast_paths.by_module) == 0

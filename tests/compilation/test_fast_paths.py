@@ -51,8 +51,8 @@ def test_an_object_at_the_address_of_a_dead_module_does_not_get_its_plan():
         assert float(call(model, X)) == float(total(model, X))
         del model
     assert again
-    assert call.plans.plans == {}
-    assert call.plans.last() is None
+    assert call._fast_paths.by_module == {}
+    assert call._fast_paths.last() is None
 
 
 def test_the_type_of_the_first_call_does_not_slow_down_the_others(monkeypatch):

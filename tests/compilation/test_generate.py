@@ -30,7 +30,7 @@ X = jnp.arange(3.0)
 
 def path_of(f):
     """The newest fast path of a compiled function; None if there is none."""
-    found = [r() for paths in f.plans.plans.values() for r in paths]
+    found = [r() for paths in f._fast_paths.by_module.values() for r in paths]
     found = [p for p in found if p is not None]
     return found[-1] if found else None
 

@@ -20,14 +20,14 @@ def sizes(f, model):
     """How much a function and a model remember."""
     found = {
         "programs": len(f._lifted._bound),
-        "by first module": len(f.plans.plans),
-        "of one module": max(map(len, f.plans.plans.values()), default=0),
-        "owned by the function": sum(map(len, f.plans._owned.values())),
-        "arguments": len(f.plans._arguments),
-        "locations": len(f.plans.locations),
+        "by first module": len(f._fast_paths.by_module),
+        "of one module": max(map(len, f._fast_paths.by_module.values()), default=0),
+        "owned by the function": sum(map(len, f._fast_paths._owned.values())),
+        "arguments": len(f._fast_paths._arguments),
+        "locations": len(f._fast_paths.locations),
     }
     if model is not None:
-        found["owned by the model"] = len(model._plans)
+        found["owned by the model"] = len(model._fast_paths)
         watched = [x for _, x in liftnn.iter_graph(model) if isinstance(x, (liftnn.Module, liftnn.Variable))]
         found["watches"] = max(len(x._watches) for x in watched)
     return found
@@ -202,7 +202,7 @@ def test_a_dead_model_leaves_nothing_in_the_function(shape):
         gc.collect()
     assert [r() for r in alive] == [None] * 8
     found = sizes(f, None)
-    assert f.plans.last() is None
+    assert f._fast_paths.last() is None
     assert found["by first module"] == found["arguments"] == found["owned by the function"] == 0
 
 
@@ -227,12 +227,12 @@ def test_a_dead_second_module_leaves_nothing(position):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_dead_function_leaves_nothing_in_the_model(shape):
     model = shape(Affine())
-    before = len(model._plans)
+    before = len(model._fast_paths)
     for _ in range(6):
         liftnn.jit(lambda m, x: x * m.w)(model, X)
         gc.collect()
     watched = [x for _, x in liftnn.iter_graph(model) if isinstance(x, liftnn.Variable)]
-    assert len(model._plans) <= before + 2
+    assert len(model._fast_paths) <= before + 2
     assert max(len(x._watches) for x in watched) <= before + 4
 
 
@@ -260,5 +260,5 @@ def test_train_and_eval_in_turn_remember_two_modes():
         model.train() if i % 2 else model.eval()
         f(model, X)
     assert f.n_traces == 2
-    assert len(model._plans) <= 4
+    assert len(model._fast_paths) <= 4
     assert_bounded(f, model)

@@ -187,9 +187,9 @@ def test_fresh_models_leave_nothing_behind() -> None:
         both(other, Model())
     gc.collect()
     assert call.n_traces == both.n_traces == 1
-    assert len(call.plans.plans) == 0
-    assert len(both.plans.plans) == 0
-    assert len(other._plans) <= 1
+    assert len(call._fast_paths.by_module) == 0
+    assert len(both._fast_paths.by_module) == 0
+    assert len(other._fast_paths) <= 1
     assert sum(isinstance(x, Model) for x in gc.get_objects()) == 1
 
 
@@ -223,10 +223,10 @@ def test_functions_made_in_a_loop_do_not_pile_up_on_a_model() -> None:
     model = Model()
     for _ in range(20):
         liftnn.jit(lambda m: m.w.sum())(model)
-    assert model._plans == ()  # a function that is dropped takes its fast path along
+    assert model._fast_paths == ()  # a function that is dropped takes its fast path along
     call = liftnn.jit(lambda m: m.w.sum())
     call(model)
-    assert len(model._plans) == 1
+    assert len(model._fast_paths) == 1
     liftnn.jit(lambda m: m.w.sum())(model)
     assert len(model._watches) <= 2
 

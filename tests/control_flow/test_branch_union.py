@@ -8,7 +8,7 @@ from tests.same import assert_same
 from tests.user_modules import Affine, Holder
 
 import liftnn
-from liftnn._src.control_flow.branch_union import Completion
+from liftnn._src.control_flow.branch_union import BranchUnion
 
 
 def completed(*functions):
@@ -19,7 +19,7 @@ def completed(*functions):
             def call(leaves):
                 results = [pure(leaves) for pure in pures]
                 names = [f"branch {i}" for i in range(len(pures))]
-                common = Completion(plan, results, leaves, names, "completed")
+                common = BranchUnion(plan, results, leaves, names, "completed")
                 parts = [common.complete(r) for r in results]
                 assert len({len(p) for p in parts}) == 1
                 return common.result(parts[which])

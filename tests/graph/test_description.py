@@ -10,7 +10,7 @@ from tests.strategies import Node
 import liftnn
 from liftnn._src.graph.description import (
     KEEP,
-    Description,
+    GraphSpec,
     find_all_paths,
     find_holders,
     keep_leaves,
@@ -93,10 +93,10 @@ def test_the_leaves_of_a_node_are_kept_and_its_references_are_not():
 
 def test_a_description_equals_only_its_like():
     graphdef = walk_tree(make_model())[0]
-    same = Description(graphdef.treedef, graphdef.edges, graphdef.specs, graphdef.frozen, graphdef.paths)
+    same = GraphSpec(graphdef.treedef, graphdef.edges, graphdef.specs, graphdef.frozen, graphdef.paths)
     assert graphdef == same
     assert hash(graphdef) == hash(same)
-    assert graphdef != Description(None, (ARRAY,), (), (), graphdef.paths)
+    assert graphdef != GraphSpec(None, (ARRAY,), (), (), graphdef.paths)
     assert (graphdef == "text") is False
 
 

@@ -16,7 +16,7 @@ import liftnn
 from liftnn import errors
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.merge import merge_all
-from liftnn._src.graph.rewalk import Rewalk
+from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.variables import frames
 
 
@@ -31,7 +31,7 @@ def merged_copy(model):
 
 def walked_again(merged, returned=None):
     """All that a walk after a call finds."""
-    walk = Rewalk(merged, frames.PLAIN, returned, lambda number: (f"object {number}", ()))
+    walk = DiffWalk(merged, frames.PLAIN, returned, lambda number: (f"object {number}", ()))
     walk.visit_known()
     return {
         "specs": walk.finished_specs(),
@@ -79,8 +79,10 @@ def test_nothing_is_found_where_nothing_was_done():
 def count_opened(monkeypatch):
     """The Modules that a walk has taken apart and gone into."""
     opened = []
-    before = Rewalk._close
-    monkeypatch.setattr(Rewalk, "_close", lambda self, node: (opened.append(node.number), before(self, node)))
+    before = DiffWalk._close
+    monkeypatch.setattr(
+        DiffWalk, "_close", lambda self, node: (opened.append(node.number), before(self, node))
+    )
     return opened
 
 

@@ -76,7 +76,7 @@ def test_an_object_of_an_outer_frame_is_used_through_its_copy():
         with frames.open_frame("grad") as inner:
             deeper = liftnn.Param(6.0)
             inner.admit([copy], [deeper], lambda number: "model.v")
-            assert frames.inside(v) is deeper
+            assert frames.resolve(v) is deeper
             v.value = 7.0
             assert deeper.value == copy.value == 7.0
         assert v.value == copy.value == 5.0

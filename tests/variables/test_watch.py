@@ -22,7 +22,7 @@ class OtherSlotted(Slotted):
 def make_model():
     model = Node(w=liftnn.Param(jnp.ones(2), tag="a"), n=1, x=jnp.ones(2), sub=Slotted(a=1, c=2))
     watch = start_watch([model, model.w, model.sub], changes.count)
-    watch.plan = lambda: "a plan"  # a watch without one is taken away by the next
+    watch.watcher = lambda: "a plan"  # a watch without one is taken away by the next
     return model, watch
 
 

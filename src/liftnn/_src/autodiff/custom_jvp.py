@@ -188,7 +188,7 @@ def _run_rule(
         given.append(returned[1])
         return returned[0]
 
-    result = signature.agreed("the rule", function.purify_rule(signature.plan, run, rule)(leaves))
+    result = signature.agreed("the rule", function._purify_rule(signature.plan, run, rule)(leaves))
     outputs, picked, contents = outputs_of(signature.plan, result, leaves)
     like = describe(picked.take(contents))
     tangent = fill(read(picked, like, "tangent", [given[0]]), like)

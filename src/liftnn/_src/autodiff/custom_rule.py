@@ -15,11 +15,11 @@ from liftnn._src.autodiff.array_maps import with_zeros
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.late_rule import late_error, without_captures
 from liftnn._src.autodiff.outputs import Outputs
-from liftnn._src.autodiff.residuals import Residuals, keep, open_residuals
+from liftnn._src.autodiff.residuals import Residuals, keep, merge_residuals
 from liftnn._src.autodiff.selection import DiffState, Selection
 from liftnn._src.autodiff.tangents import Like, describe
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn._src.lifting.lift import Lifted, Options
@@ -66,7 +66,7 @@ class CustomRule(Lifted[P, R]):
 
     def _by_position(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments by position, as in JAX."""
-        if self.stored is None:
+        if self._stored is None:
             try:
                 bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
             except ValueError:  # a builtin has no signature
@@ -92,7 +92,7 @@ class CustomRule(Lifted[P, R]):
           *rules: Each with what stands for it.
         """
         self._bound.clear()
-        if self.leading or self.stored is not None:
+        if self._leading or self._stored is not None:
             return
         late = [kind(rule, self._options.name) for rule, kind in rules]
         self._array_calls = ArrayCalls(
@@ -108,20 +108,22 @@ class CustomRule(Lifted[P, R]):
         if self._array_calls is None:
             return HAS_MODULES
         given = self._by_position(args, kwargs)
-        with frames.offer(self._array_calls, ()):
+        with frames.publish_originals(self._array_calls, ()):
             return self._array_calls(given, {}, self._arguments(args, kwargs))
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         """Applies the rule; a subclass says how."""
         raise NotImplementedError
 
-    def purify_rule(self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]) -> PureFunction:
+    def _purify_rule(
+        self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]
+    ) -> PureFunction:
         """A pure call of a rule, made of the user's function, which takes the call's arguments but not a partial's."""
-        stored = len(self.stored[0]) if self.stored is not None else 0
+        stored = len(self._stored[0]) if self._stored is not None else 0
         pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
 
         def call(leaves: Sequence[Any]) -> Result:
-            if frames.is_offered(plan):  # inside the call that can be made again
+            if frames.is_published(plan):  # inside the call that can be made again
                 return pure(leaves)
             return without_captures(pure, leaves, "The rule", function)
 
@@ -138,8 +140,8 @@ class LateRule(ArrayFunction):
         """Calls the rule."""
         try:
             return super().__call__(*args)
-        except frames.Missing as missing:
-            if frames.is_offered(self.calls):  # inside the call that can be made again
+        except frames.RetryWithCaptures as missing:
+            if frames.is_published(self.calls):  # inside the call that can be made again
                 raise
             raise late_error(missing, "The rule", self.__wrapped__) from None
 
@@ -162,7 +164,7 @@ class BackwardRule(LateRule):
         """Calls the rule, with the residuals put together again."""
         *nondiff, residuals, cotangent = args
         if isinstance(residuals, Residuals):
-            residuals = open_residuals(residuals)
+            residuals = merge_residuals(residuals)
         return super().__call__(*nondiff, residuals, cotangent)
 
 
@@ -250,7 +252,7 @@ class Signature:
         self.picked: DiffLeaves = selection.pick(leaves)
         self.like: Like = describe(self.picked.take(leaves))
         self.names = names
-        self._changes: dict[str, Change] = {}
+        self._changes: dict[str, GraphDelta] = {}
 
     def agreed(self, name: str, result: Result) -> Result:
         """The result, if function and rule do the same to modules.

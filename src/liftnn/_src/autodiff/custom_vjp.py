@@ -198,7 +198,7 @@ def _run_forward(
         kept.append(keep(tree))
         return out
 
-    result = rule.purify_rule(signature.plan, run, forward)(leaves)
+    result = rule._purify_rule(signature.plan, run, forward)(leaves)
     return signature.agreed("fwd", result), kept[0]
 
 

@@ -16,7 +16,7 @@ from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
 from liftnn._src.autodiff.tangents import Like, describe, fill, read
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
-from liftnn._src.lifting.callables import open_function
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.lifting.purify import PureFunction
 from liftnn._src.lifting.result import Plan, Result
@@ -101,7 +101,7 @@ def jvp(
     out = call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), primals, tangents)
     if out is not HAS_MODULES:
         return out
-    carried = len(open_function(f, "jvp")[1])
+    carried = len(unwrap_callable(f, "jvp")[1])
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         given = complete(tangents, len(primals) + carried, carried)
@@ -195,7 +195,7 @@ def linearize(
       >>> push({"bias": jnp.arange(3.0)}, None).tolist()
       [[0.0, 1.0, 2.0]]
     """
-    carried = len(open_function(f, "linearize")[1]) if argnums is None else 0
+    carried = len(unwrap_callable(f, "linearize")[1]) if argnums is None else 0
 
     def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
         out, push, *aux = jax.linearize(f, *primals, has_aux=has_aux, **options)
@@ -229,21 +229,21 @@ class PushForward:
     """
 
     def __init__(self, push: Any, arguments: DiffLeaves, outputs: DiffLeaves, like: Like, carried: int):
-        self.push = push
-        self.static = arguments, outputs, like, carried
+        self._push = push
+        self._static = arguments, outputs, like, carried
 
     def __call__(self, *tangents: Any) -> Any:
         """The tangent of the output."""
-        arguments, outputs, like, carried = self.static
+        arguments, outputs, like, carried = self._static
         given = complete(tangents, len(arguments.arguments), carried)
-        return outputs.trees(self.push(fill(read(arguments, like, "tangent", given), like)))[0]
+        return outputs.trees(self._push(fill(read(arguments, like, "tangent", given), like)))[0]
 
     def __repr__(self) -> str:
         return "<function that pushes tangents forward, made by liftnn.linearize>"
 
 
 jax.tree_util.register_pytree_node(
-    PushForward, lambda x: ((x.push,), x.static), lambda static, children: PushForward(*children, *static)
+    PushForward, lambda x: ((x._push,), x._static), lambda static, children: PushForward(*children, *static)
 )
 
 

@@ -34,11 +34,11 @@ def without_captures(
     """
     try:
         return pure(leaves)
-    except frames.Missing as missing:
+    except frames.RetryWithCaptures as missing:
         raise late_error(missing, who, function) from None
 
 
-def late_error(missing: frames.Missing, who: str, function: Callable[..., Any]) -> errors.LiftError:
+def late_error(missing: frames.RetryWithCaptures, who: str, function: Callable[..., Any]) -> errors.LiftError:
     """The error for a rule that used captured objects when nothing more could become an input.
 
     Args:
@@ -60,7 +60,5 @@ def late_error(missing: frames.Missing, who: str, function: Callable[..., Any]) 
 def _name_captured(function: Callable[..., Any], x: Any) -> str:
     """What the code of a function calls an object that it captures, and its type, in words."""
     roots = find_captured([function]).roots
-    found = [
-        format_path(p, n) for n, r in roots.items() for p, y in iter_graph(r) if frames.known_here(y) is x
-    ]
+    found = [format_path(p, n) for n, r in roots.items() for p, y in iter_graph(r) if frames.lookup(y) is x]
     return f"{found[0]} (a {type(x).__name__})" if found else f"a {type(x).__name__}"

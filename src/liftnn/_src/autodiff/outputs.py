@@ -11,8 +11,8 @@ from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection, select_arguments
 from liftnn._src.filters import Filter
-from liftnn._src.graph.description import Description
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.description import GraphSpec
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs
 from liftnn._src.lifting.lift import Lifted, Options
@@ -30,14 +30,14 @@ class Outputs(Plan):
       has_aux: Whether the output is a pair, of which only the first is meant.
     """
 
-    def __init__(self, plan: Plan, change: Change, has_aux: bool = False):
+    def __init__(self, plan: Plan, change: GraphDelta, has_aux: bool = False):
         self.has_aux = has_aux
         specs = full_specs(plan, change)
         frozen = [n for n in plan.graph.frozen if n not in change.frozen]
         args = change.treedef if has_aux else jax.tree_util.treedef_tuple([change.treedef])
         treedef = jax.tree_util.treedef_tuple([args, jax.tree.structure({})])
         paths = change.paths.below(0) if has_aux else change.paths.below(0, 0)
-        super().__init__(Description(treedef, change.edges, tuple(specs), (*frozen, *change.frozen), paths))
+        super().__init__(GraphSpec(treedef, change.edges, tuple(specs), (*frozen, *change.frozen), paths))
 
     def path_name(self, path: Path) -> str:
         """A path in words, such as `the output.encoder.w`."""

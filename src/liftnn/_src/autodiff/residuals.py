@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.graph.description import Description
+from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.lifting.arguments import flatten_call
 from liftnn._src.lifting.leaks import holds_tracer
@@ -27,7 +27,7 @@ class Residuals:
       leaves: Their dynamic leaves.
     """
 
-    def __init__(self, graph: Description, leaves: list[Any]):
+    def __init__(self, graph: GraphSpec, leaves: list[Any]):
         self.graph = graph
         self.leaves = leaves
 
@@ -54,7 +54,7 @@ def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:
     return Static(leaf)
 
 
-def open_residuals(residuals: Residuals) -> Any:
+def merge_residuals(residuals: Residuals) -> Any:
     """The residuals that were kept, with new modules."""
     (args, _), _ = merge_all(residuals.graph, list(map(decode, residuals.leaves)), frames.owner_now())
     return args[0]

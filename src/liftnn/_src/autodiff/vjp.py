@@ -119,13 +119,13 @@ class PullBack:
     """
 
     def __init__(self, pull: Any, arguments: DiffLeaves, outputs: DiffLeaves, like: Like):
-        self.pull = pull
-        self.static = arguments, outputs, like
+        self._pull = pull
+        self._static = arguments, outputs, like
 
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
         """The cotangent of each differentiated argument."""
-        arguments, outputs, like = self.static
-        (found,) = self.pull(fill(read(outputs, like, "cotangent", [cotangent]), like))
+        arguments, outputs, like = self._static
+        (found,) = self._pull(fill(read(outputs, like, "cotangent", [cotangent]), like))
         return tuple(arguments.trees(found))
 
     def __repr__(self) -> str:
@@ -133,5 +133,5 @@ class PullBack:
 
 
 jax.tree_util.register_pytree_node(
-    PullBack, lambda x: ((x.pull,), x.static), lambda static, children: PullBack(*children, *static)
+    PullBack, lambda x: ((x._pull,), x._static), lambda static, children: PullBack(*children, *static)
 )

@@ -76,7 +76,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
         loaded, every = scope.names_in(x.function.__code__)
         scope.names.update(every)
         return Expansion("function", list(_global_steps(x.function.__globals__, loaded)))
-    carried = getattr(cls, "carried_functions", None)
+    carried = getattr(cls, "_carried_functions", None)
     if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))
     for base, expand_kind in _BY_BASE:

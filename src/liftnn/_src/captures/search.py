@@ -3,8 +3,8 @@
 A function is looked at without running it, and without running any code of the user's: cells of closures, globals that
 its code names, defaults, and from there functions, containers and attributes. Of objects of other classes, of classes
 and of Python modules only those attributes are followed whose names occur in the code. Libraries that know nothing of
-liftnn are left out; see `libraries.py`. What is found in no such way is found when it is used, see `frames.Missing`;
-then the search is made again, with all libraries.
+liftnn are left out; see `libraries.py`. What is found in no such way is found when it is used, see
+`frames.RetryWithCaptures`; then the search is made again, with all libraries.
 
 The search is a depth-first walk with a stack of its own. It gives the modules, the guards under which another search
 would give the same (see `guards.py`), and the shape of what lies between: which element of which container, in which

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.result import Result
 from liftnn._src.lifting.values import has_encoded
@@ -17,7 +17,7 @@ from liftnn._src.trees import is_leaf_tree, same_tree
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class OutputSpec:
     """The static part of what one trace returns.
 
     Args:
@@ -26,12 +26,12 @@ class Outcome:
       layout: Where each leaf is, if the result comes in one list for each sharding.
     """
 
-    change: Change
+    change: GraphDelta
     plain: bool
     layout: Layout | None = None
 
 
-class Outcomes:
+class OutputSpecs:
     """The outcomes of the traces of one program, by number.
 
     A program says with its result which of them applies: its result is `(out, parts)`, followed by as many None as the
@@ -41,7 +41,7 @@ class Outcomes:
     """
 
     def __init__(self) -> None:
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[OutputSpec] = []
         self._lock = threading.Lock()
 
     def compact(self, result: Result) -> Any:
@@ -57,7 +57,7 @@ class Outcomes:
         """
         change, out = result.change, result.output
         parts, plain = result.leaves[len(out) :], _is_plain(result)
-        number = self._add(Outcome(change, plain))
+        number = self._add(OutputSpec(change, plain))
         returned: Any = change.treedef.unflatten(out) if plain else out
         if number == 0 and plain and not parts and is_leaf_tree(change.treedef):
             return returned
@@ -74,9 +74,9 @@ class Outcomes:
         Returns:
           The lists, and None so often that their number tells the outcome.
         """
-        return groups, (None,) * self._add(Outcome(layout.change, _is_plain(result), layout))
+        return groups, (None,) * self._add(OutputSpec(layout.change, _is_plain(result), layout))
 
-    def _add(self, outcome: Outcome) -> int:
+    def _add(self, outcome: OutputSpec) -> int:
         """The number of an outcome, which is a new one if there was none like it."""
         with self._lock:
             for number, known in enumerate(self._outcomes):
@@ -92,13 +92,13 @@ class Outcomes:
             return len(returned[1])
         return len(returned) - 2 if type(returned) is tuple else 0
 
-    def __getitem__(self, number: int) -> Outcome:
+    def __getitem__(self, number: int) -> OutputSpec:
         return self._outcomes[number]
 
     def expand(self, returned: Any) -> Result:
         """The inverse of `compact`."""
         outcome = self[self.number_of(returned, grouped=False)]
-        out, parts = open_parts(returned)
+        out, parts = split_output(returned)
         return Result([*(jax.tree.leaves(out) if outcome.plain else out), *parts], outcome.change)
 
     def expand_groups(self, returned: tuple[Any, ...]) -> Result:
@@ -113,6 +113,6 @@ def _is_plain(result: Result) -> bool:
     return all(e is ARRAY for e in result.change.edges) and not has_encoded(result.leaves)
 
 
-def open_parts(returned: Any) -> tuple[Any, list[Any]]:
+def split_output(returned: Any) -> tuple[Any, list[Any]]:
     """The output and the parts in what a program returned, if that is not in lists by sharding."""
     return (returned[0], returned[1] or []) if type(returned) is tuple else (returned, [])

@@ -8,7 +8,7 @@ from typing import Any
 from liftnn._src.compilation.donation import find_kept
 from liftnn._src.compilation.program import Program
 from liftnn._src.compilation.retraces import traces_now
-from liftnn._src.graph.description import Description
+from liftnn._src.graph.description import GraphSpec
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.purify import PureFunction
 from liftnn._src.lifting.result import Plan, Result
@@ -46,7 +46,7 @@ class Compilation:
         wrap: Wrap | None,
     ):
         self.is_traced = False
-        self.bound: dict[Description, tuple[Plan, Program]] = {}
+        self.bound: dict[GraphSpec, tuple[Plan, Program]] = {}
         self._function = WeakFunction(f)
         self._name = getattr(f, "__name__", "call")
         self._shardings = tuple(map(as_prefixes, shardings))
@@ -76,7 +76,7 @@ class Compilation:
         def counted(leaves: Sequence[Any]) -> Result:
             if program.is_abstract:
                 return pure(leaves)
-            if not frames.is_offered(plan):
+            if not frames.is_published(plan):
                 raise frames.RetraceNeeded
             traces = traces_now()
             trace = traces.begin(plan, leaves)

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.graph.description import Description, LeafPaths, NodeSpec
+from liftnn._src.graph.description import GraphSpec, LeafPaths, NodeSpec
 from liftnn._src.lifting.result import STORED, Plan, Result
 
 
-class Own:
+class ArgumentsOnly:
     """The part of a call that its arguments reach. Its nodes are the first ones, since the walk begins with them.
 
     Args:
@@ -24,7 +24,7 @@ class Own:
         leaves = [leaf for leaf, path in enumerate(plan.leaf_paths) if path[0] < STORED]
         self.known = len(plan.reach(leaves))
         graph, treedefs = plan.graph, plan.graph.treedef.children()
-        self.graph = Description(
+        self.graph = GraphSpec(
             jax.tree_util.treedef_tuple(treedefs[:STORED]),
             graph.edges[: len(leaves)],
             graph.specs[: self.known],

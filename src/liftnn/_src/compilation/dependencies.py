@@ -122,7 +122,7 @@ def find_checks(call: Call) -> list[Check]:
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if not spec.keys and spec.kind is VARIABLE:
             continue
-        _, keys, children = spec.kind.open(x)
+        _, keys, children = spec.kind.flatten(x)
         if len(keys) != len(spec.keys) or len(children) != len(spec.keys):
             raise Unseen  # another thread has changed it since the walk
         found += check_node(x, spec, tuple(children))
@@ -143,7 +143,7 @@ def find_readers(call: Call) -> list[Reader]:
     roots = call.plan.argument_roots
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if ARRAY in spec.edges:
-            _, keys, children = spec.kind.open(x)
+            _, keys, children = spec.kind.flatten(x)
             found += [
                 _reader(x, spec, key, child, number in roots)
                 for key, edge, child in zip(keys, spec.edges, children, strict=True)

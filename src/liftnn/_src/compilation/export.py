@@ -11,7 +11,7 @@ import jax
 import jax.export as jax_export
 
 from liftnn import errors
-from liftnn._src.compilation.constants import Own
+from liftnn._src.compilation.constants import ArgumentsOnly
 from liftnn._src.compilation.exported import MARK, Contents, Exported
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.lift import Call
@@ -67,12 +67,12 @@ def export(
         def act(call: Call) -> Exported:
             return _export(jitted, call, platforms, disabled_checks)
 
-        call, exported = jitted.run(args, kwargs, act)
+        call, exported = jitted._run(args, kwargs, act)
         again = jitted._lifted._open(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
-            _, exported = jitted.run(args, kwargs, act)
+            _, exported = jitted._run(args, kwargs, act)
         return exported
 
     return make
@@ -82,7 +82,7 @@ def _export(
     jitted: Jitted[..., Any], call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
 ) -> Exported:
     """JAX's exported function of the flat arrays that the arguments have, with what belongs to it."""
-    own = Own(call.plan)
+    own = ArgumentsOnly(call.plan)
     given = own.take(call.leaves)
     leaves, treedef = jax.tree.flatten(given)
     found: list[Any] = []

@@ -12,7 +12,7 @@ import jax
 from liftnn import errors
 from liftnn._src.compilation.donation import deleted_error, unshare
 from liftnn._src.compilation.stages import check_structure
-from liftnn._src.graph.description import Description, find_all_paths
+from liftnn._src.graph.description import GraphSpec, find_all_paths
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.lifting.purify import PureFunction
@@ -39,7 +39,7 @@ class Contents(NamedTuple):
     """
 
     name: str
-    graph: Description
+    graph: GraphSpec
     static: tuple[list[Any], dict[str, Any]]
     values: list[Any]
     result: Any
@@ -201,7 +201,7 @@ class _ExportedCall(Lifted[..., Any]):
             )
 
 
-def _find_unwritable(graph: Description) -> str:
+def _find_unwritable(graph: GraphSpec) -> str:
     """What pickle cannot write, in words."""
     for number, spec in enumerate(graph.specs):
         try:

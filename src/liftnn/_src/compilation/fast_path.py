@@ -87,7 +87,7 @@ class FastPath:
         self.watch = start_watch(
             [x for x in call.objects if hasattr(type(x), "__graph_node__")], since, varying
         )
-        self.watch.plan = weakref.ref(self)
+        self.watch.watcher = weakref.ref(self)
         self.report = functools.partial(_report, self.watch, self.writer.call, self.rounds)
         """Raises the error for an attribute that was written past `Module.__setattr__`, and ends the fast path."""
 
@@ -152,7 +152,7 @@ class FastPath:
             returned = self.writer.program.run_units(values, units)
         except (TypeError, frames.RetraceNeeded):  # what JAX cannot take, or has not traced yet
             return MISS
-        return self.writer.close(returned)
+        return self.writer.commit(returned)
 
     def is_single(self, variable: Any) -> bool:
         """Whether a Variable stands in one place only."""

@@ -31,10 +31,10 @@ class FastPaths:
     modules dies the fast path is forgotten, before another object can have the same id.
     """
 
-    __slots__ = ("__weakref__", "_arguments", "_owned", "last", "locations", "plans", "varying")
+    __slots__ = ("__weakref__", "_arguments", "_owned", "by_module", "last", "locations", "varying")
 
     def __init__(self) -> None:
-        self.plans: dict[int, list[weakref.ref[Path]]] = {}
+        self.by_module: dict[int, list[weakref.ref[Path]]] = {}
         """All fast paths, by the id of the first module; 0 if there is none."""
         self.last: Callable[[], Callable[..., Any] | None] = _nobody
         """The function of that one of them that was used last, weakly."""
@@ -68,7 +68,7 @@ class FastPaths:
           The output; `MISS` if none fits.
         """
         key = self.key_of(args, kwargs)
-        for reference in reversed(self.plans.get(key, ())):
+        for reference in reversed(self.by_module.get(key, ())):
             path = reference()
             if path is None:
                 continue
@@ -142,13 +142,13 @@ class FastPaths:
         if owner is None:
             self._owned.setdefault(key, []).append(path)
         else:
-            alive = [p for p in owner._plans if p.watch.valid and p.cache() is not None]
-            object.__setattr__(owner, "_plans", (*alive, path))
+            alive = [p for p in owner._fast_paths if p.watch.valid and p.cache() is not None]
+            object.__setattr__(owner, "_fast_paths", (*alive, path))
             path.owner = weakref.ref(owner)
-        known = [r for r in self.plans.get(key, ()) if (p := r()) is not None and p.watch.valid]
+        known = [r for r in self.by_module.get(key, ()) if (p := r()) is not None and p.watch.valid]
         for reference in known[: len(known) + 1 - _MOST]:
             self._drop(reference())
-        self.plans[key] = [*known[-_MOST + 1 :], own]
+        self.by_module[key] = [*known[-_MOST + 1 :], own]
 
     def settle(self, path: FastPath) -> None:
         """Generates the code of a fast path that has made its first call, and lets it be found."""
@@ -163,10 +163,10 @@ class FastPaths:
         path.watch.ended_by.clear()
         owner = path.owner()
         if owner is not None:
-            object.__setattr__(owner, "_plans", tuple([p for p in owner._plans if p is not path]))
+            object.__setattr__(owner, "_fast_paths", tuple([p for p in owner._fast_paths if p is not path]))
         self._owned[path.key] = [p for p in self._owned.get(path.key, ()) if p is not path]
-        self.plans[path.key] = [r for r in self.plans.get(path.key, ()) if r() is not path]
-        for found in (self._owned, self.plans):
+        self.by_module[path.key] = [r for r in self.by_module.get(path.key, ()) if r() is not path]
+        for found in (self._owned, self.by_module):
             if not found[path.key]:
                 del found[path.key]
 
@@ -179,7 +179,7 @@ class FastPaths:
         _, paths = self._arguments.pop(address, (None, []))
         for reference in paths:
             self._drop(reference())
-        self.plans.pop(address, None)
+        self.by_module.pop(address, None)
 
     def __del__(self) -> None:
         """A function that is dropped takes its fast paths from the modules that own them, and what they hold."""
@@ -187,9 +187,9 @@ class FastPaths:
 
     def clear(self) -> None:
         """Forgets all fast paths."""
-        for reference in [r for paths in self.plans.values() for r in paths]:
+        for reference in [r for paths in self.by_module.values() for r in paths]:
             self._drop(reference())
-        self.plans.clear()
+        self.by_module.clear()
         self.last = _nobody
         self._arguments.clear()
 

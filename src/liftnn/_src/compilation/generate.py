@@ -32,8 +32,8 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
     """
     if len(path.writer.write_backs) != 1:
         return None
-    ((number, how),) = path.writer.write_backs.items()
-    if how.rebind is not None and how.rebind.made:
+    ((number, write_back),) = path.writer.write_backs.items()
+    if write_back.rebind is not None and write_back.rebind.made:
         return None  # the storages are others after each call
     source = Source(path)
     units: list[str] = []
@@ -53,7 +53,7 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
     if len(path.rounds) > 1:
         source.add(f"if written: {source.name(path.report)}()")
     _call(source, units)
-    _close(source, number, how)
+    _write_back(source, number, write_back)
     return build("args, kwargs", source.lines, source.constants)
 
 
@@ -101,29 +101,30 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
     )
 
 
-def _close(source: Source[Remembered], number: int, how: WriteBack) -> None:
+def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) -> None:
     """Writes values back; another result than that of the first call, or more than values, in the general way."""
     path, grouped = source.path, source.path.writer.program.grouped
-    close = f"{source.name(path.writer)}.close"
-    if not how.simple or how.rebind is not None:
-        source.add(f"return {close}(returned)")
+    commit = f"{source.name(path.writer)}.commit"
+    if not write_back.simple or write_back.rebind is not None:
+        source.add(f"return {commit}(returned)")
         return
-    if how.bare:
-        source.add(f"if type(returned) is tuple: return {close}(returned)", "return returned")
+    if write_back.bare:
+        source.add(f"if type(returned) is tuple: return {commit}(returned)", "return returned")
         return
     if grouped:
         other = f"len(returned[1]) != {number}"
     else:  # only the result that comes first can be a mere array
         other = ("type(returned) is not tuple or " if number else "") + f"len(returned) != {number + 2}"
-    source.add(f"if {other}: return {close}(returned)")
-    written = [path.writer.storages[i] for i in how.written]
+    source.add(f"if {other}: return {commit}(returned)")
+    written = [path.writer.storages[i] for i in write_back.written]
     parts = [f"p{i}" for i in range(len(written))]
     if grouped:
-        out, sources = _open_groups(source, how)
+        out, sources = _unpack_groups(source, write_back)
         source.add(*[f"{p} = {x}" for p, x in zip(parts, sources, strict=True)], f"out = {out}")
     elif len(written) > MOST:
         source.add(
-            "p = returned[1]", f"if type(p[0]) is not {source.name(how.array_type)}: return {close}(returned)"
+            "p = returned[1]",
+            f"if type(p[0]) is not {source.name(write_back.array_type)}: return {commit}(returned)",
         )
         source.add(f"write({source.name(written)}, p)", "return returned[0]")
         return
@@ -133,18 +134,20 @@ def _close(source: Source[Remembered], number: int, how: WriteBack) -> None:
             *([f"{', '.join(parts)}, = p"] if parts else []),
         )
     if parts:
-        source.add(f"if type(p0) is not {source.name(how.array_type)}: return {close}(returned)")
+        source.add(f"if type(p0) is not {source.name(write_back.array_type)}: return {commit}(returned)")
     source.add(*[f"{source.name(x)}.value = {p}" for x, p in zip(written, parts, strict=True)], "return out")
 
 
-def _open_groups(source: Source[Remembered], how: WriteBack) -> tuple[str, list[str]]:
+def _unpack_groups(source: Source[Remembered], write_back: WriteBack) -> tuple[str, list[str]]:
     """The output and the written values, in a result that comes in one list for each sharding."""
-    assert how.layout is not None
+    assert write_back.layout is not None
     source.add("g = returned[0]")
-    every = [f"g[{g}][{i}]" for g, i in how.layout.at]
-    leaves, parts = every[: how.treedef.num_leaves], every[how.treedef.num_leaves :]
-    single = how.treedef == _LEAF
-    return (leaves[0] if single else f"{source.name(how.treedef)}.unflatten([{', '.join(leaves)}])"), parts
+    every = [f"g[{g}][{i}]" for g, i in write_back.layout.at]
+    leaves, parts = every[: write_back.treedef.num_leaves], every[write_back.treedef.num_leaves :]
+    single = write_back.treedef == _LEAF
+    return (
+        leaves[0] if single else f"{source.name(write_back.treedef)}.unflatten([{', '.join(leaves)}])"
+    ), parts
 
 
 _LEAF = jax.tree.structure(0)

@@ -73,19 +73,23 @@ class Jitted(Bindable[P, R]):
         given = (static, donate, shardings, *(options or {}).items(), donate_written)
         make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
         shared = wrap is None and max_traces is None  # who limits his traces counts them all
-        how = keep_with(f, (users_line(), *given), make) if shared else make()
+        compilation = keep_with(f, (users_line(), *given), make) if shared else make()
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
         """How many of them had been traced for another one that wraps the same function."""
         lift_options = Options(
-            transform, static_leaves=False, returned=how.returned, n_positional=n_positional, weakly=True
+            transform,
+            static_leaves=False,
+            returned=compilation.returned,
+            n_positional=n_positional,
+            weakly=True,
         )
-        self._lifted: WithStatic[P, R] = WithStatic(f, how.bind, lift_options, *static)
-        self._lifted._bound = how.bound
+        self._lifted: WithStatic[P, R] = WithStatic(f, compilation.bind, lift_options, *static)
+        self._lifted._bound = compilation.bound
         take_name(self, f)
-        how.donate = select(self._lifted.called, donate[0], donate[1], "donate")
-        how.has_leading = bool(self._lifted.leading)
-        both = self._lifted.static.common(how.donate)
+        compilation.donate = select(self._lifted._called, donate[0], donate[1], "donate")
+        compilation.has_leading = bool(self._lifted._leading)
+        both = self._lifted._static.common(compilation.donate)
         if both:
             raise errors.ArgumentError(
                 f"Arguments cannot be both static and donated: {', '.join(map(repr, both))}.",
@@ -93,16 +97,16 @@ class Jitted(Bindable[P, R]):
             )
         self._n_positional = n_positional
         self._array_calls: ArrayCalls | None = None
-        if of_arrays is not None and not self._lifted.leading and is_fixed(self._lifted.stored):
+        if of_arrays is not None and not self._lifted._leading and is_fixed(self._lifted._stored):
             self._array_calls = ArrayCalls(
                 (f,), transform, of_arrays, kind=TracedFunction, is_shared=max_traces is None
             )
         calls = 0 if self._array_calls is None else self._array_calls.inside[0].n_calls
-        self._is_wrapped_anew = how.is_traced or calls > 0
-        self.plans = FastPaths()
-        self._last: Callable[[], Any] = self.plans.last
+        self._is_wrapped_anew = compilation.is_traced or calls > 0
+        self._fast_paths = FastPaths()
+        self._last: Callable[[], Any] = self._fast_paths.last
         """The fast path that was used last."""
-        self._leading = self._lifted.leading
+        self._leading = self._lifted._leading
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the compiled function."""
@@ -126,12 +130,12 @@ class Jitted(Bindable[P, R]):
             if out is not HAS_MODULES:
                 return out
             args = args[len(self._leading) :]
-            call, result = self.run(args, kwargs, lambda call: call.bound(call.leaves))
+            call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
             return self._lifted._close(call, result)
-        out = self.plans.call(args, kwargs)
+        out = self._fast_paths.call(args, kwargs)
         if out is MISS:
             out = self._first_call(args, kwargs)
-        self._last = self.plans.last
+        self._last = self._fast_paths.last
         return out
 
     def _of_arrays(
@@ -146,14 +150,14 @@ class Jitted(Bindable[P, R]):
         guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
         if calls is None or guards is None:
             return HAS_MODULES
-        with frames.offer(calls.inside[0], (), self._begin_trace), counting(self._traces):
+        with frames.publish_originals(calls.inside[0], (), self._begin_trace), counting(self._traces):
             out = calls.run(act)
         if out is not HAS_MODULES:
             self._note(calls)
             keep(guards)
         return out
 
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], act: Callable[[Call], T]) -> tuple[Call, T]:
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], act: Callable[[Call], T]) -> tuple[Call, T]:
         """Acts on a call in the general way.
 
         Args:
@@ -194,22 +198,22 @@ class Jitted(Bindable[P, R]):
                 self._is_wrapped_anew = False  # many a function is wrapped for one call
                 return
             plan = Plan(self._flatten(args, kwargs).graph)
-            self.plans.add_arrays(plan, args, kwargs, guards, self._array_calls.transformed)
+            self._fast_paths.add_arrays(plan, args, kwargs, guards, self._array_calls.transformed)
 
         out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs), keep)
         if out is not HAS_MODULES:
             return out
         since = changes.count
-        call, returned = self.run(
+        call, returned = self._run(
             args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.leaves)
         )
         path = None
         if not (kwargs and self._n_positional):
-            path = self.plans.add(call, args, kwargs, since, self._lifted.stored)
+            path = self._fast_paths.add(call, args, kwargs, since, self._lifted._stored)
         if path is None:
             return self._lifted._close(call, call.bound.result(returned))
-        out = path.writer.close(returned)
-        self.plans.settle(path)
+        out = path.writer.commit(returned)
+        self._fast_paths.settle(path)
         return out
 
     @boundary
@@ -229,7 +233,7 @@ class Jitted(Bindable[P, R]):
         traced = self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs))
         if traced is not HAS_MODULES:
             return traced
-        call, traced = self.run(args, kwargs, lambda call: call.bound.trace(call.leaves))
+        call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.leaves))
         return Traced(self, call, traced)
 
     @boundary
@@ -266,20 +270,20 @@ class Jitted(Bindable[P, R]):
         out = self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs))
         if out is not HAS_MODULES:
             return out
-        call, result = self.run(args, kwargs, lambda call: jax.eval_shape(call.bound, call.leaves))
-        return self.output_of(call, result)
+        call, result = self._run(args, kwargs, lambda call: jax.eval_shape(call.bound, call.leaves))
+        return self._output_of(call, result)
 
     def clear_cache(self) -> None:
         """Forgets all compiled programs."""
-        self._lifted.clear(lambda bound: bound.clear_cache())
+        self._lifted._clear(lambda bound: bound.clear_cache())
         if self._array_calls is not None:
             self._array_calls.clear()
-        self.plans.clear()
-        self._last = self.plans.last
+        self._fast_paths.clear()
+        self._last = self._fast_paths.last
 
-    def carried_functions(self) -> tuple[Any, ...]:
+    def _carried_functions(self) -> tuple[Any, ...]:
         """The functions in which captured modules may be found; see `Lifted`."""
-        return self._lifted.carried_functions()
+        return self._lifted._carried_functions()
 
     def __reduce__(self) -> Any:
         return type(self), self._made_of
@@ -293,11 +297,11 @@ class Jitted(Bindable[P, R]):
     def __repr__(self) -> str:
         return repr(self._lifted)
 
-    def commit(self, call: Call, result: Result) -> Any:
+    def _commit(self, call: Call, result: Result) -> Any:
         """Puts the result of a call into the objects and gives the output."""
         return self._lifted._close(call, result)
 
-    def output_of(self, call: Call, result: Result) -> Any:
+    def _output_of(self, call: Call, result: Result) -> Any:
         """The output of a result that must not touch the arguments."""
         return commit_to_copies(call, result)
 

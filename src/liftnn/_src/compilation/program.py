@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from liftnn._src.compilation.calling_convention import Inputs
-from liftnn._src.compilation.compact import Outcomes
+from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn._src.lifting.purify import PureFunction
 from liftnn._src.lifting.result import Argument, Plan, Result
@@ -47,7 +47,7 @@ class Program:
     ):
         self.plan = plan
         self.name = "jit"
-        self.outcomes = Outcomes()
+        self.outcomes = OutputSpecs()
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._is_settled = False

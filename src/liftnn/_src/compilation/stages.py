@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic
 
 from liftnn import errors
-from liftnn._src.graph.description import Description
+from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.lift import Call
 from liftnn._src.lifting.result import name_argument
@@ -47,7 +47,7 @@ class Stage(Generic[R]):
     @property
     def out_info(self) -> Any:
         """The output with shapes and dtypes in place of arrays."""
-        return self._jitted.output_of(self._call, self._call.bound.result(self._stage.out_info))
+        return self._jitted._output_of(self._call, self._call.bound.result(self._stage.out_info))
 
 
 @boundary
@@ -106,7 +106,7 @@ class Compiled(Stage[R]):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Runs the program and puts what it did into the modules."""
-        call = self._jitted._lifted.open_without_static(self._call, args, kwargs)
+        call = self._jitted._lifted._open_without_static(self._call, args, kwargs)
         check_structure(
             self._call.plan.graph,
             call.plan.graph,
@@ -118,10 +118,10 @@ class Compiled(Stage[R]):
         except TypeError as error:
             call.bound.name_slots(error)
             raise
-        return self._jitted.commit(call, call.bound.result(returned))
+        return self._jitted._commit(call, call.bound.result(returned))
 
 
-def check_structure(expected: Description, given: Description, what: str, remedy: str) -> None:
+def check_structure(expected: GraphSpec, given: GraphSpec, what: str, remedy: str) -> None:
     """Refuses arguments of another structure than a program was made for.
 
     Args:

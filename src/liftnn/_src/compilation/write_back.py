@@ -12,10 +12,10 @@ from typing import Any
 
 import jax
 
-from liftnn._src.compilation.compact import Outcome, open_parts
-from liftnn._src.graph.description import KEEP, Description
+from liftnn._src.compilation.compact import OutputSpec, split_output
+from liftnn._src.graph.description import KEEP, GraphSpec
 from liftnn._src.graph.kinds import DICT, LIST, MODULE, VARIABLE
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ARRAY, Slot
 from liftnn._src.graph.undo import to_the_end
 from liftnn._src.lifting.lift import Call, commit_result
@@ -26,7 +26,7 @@ from liftnn._src.variables.watch import changes, set_watches
 
 
 class WriteBack:
-    """How the results of one trace are written back; made once for each `Outcome` that a fast path meets.
+    """How the results of one trace are written back; made once for each `OutputSpec` that a fast path meets.
 
     Args:
       outcome: What the trace returns.
@@ -38,7 +38,7 @@ class WriteBack:
 
     __slots__ = ("array_type", "bare", "layout", "rebind", "simple", "treedef", "written")
 
-    def __init__(self, outcome: Outcome, plan: Plan, parts: Sequence[Any], is_bare: bool):
+    def __init__(self, outcome: OutputSpec, plan: Plan, parts: Sequence[Any], is_bare: bool):
         change = outcome.change
         self.array_type = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
         """The class of the first part; None if it is a tree, or if there are no parts."""
@@ -53,14 +53,14 @@ class WriteBack:
         self.simple = outcome.plain and (unchanged or self.rebind is not None)
         """Whether the general commit is not needed."""
 
-    def open(self, returned: Any) -> tuple[Any, Sequence[Any]]:
+    def unpack(self, returned: Any) -> tuple[Any, Sequence[Any]]:
         """The output, and the values of the written Variables with what follows them.
 
         Args:
           returned: What the program returned, of a simple outcome.
         """
         if self.layout is None:
-            return open_parts(returned)
+            return split_output(returned)
         leaves = [returned[0][g][i] for g, i in self.layout.at]
         n = self.treedef.num_leaves
         return self.treedef.unflatten(leaves[:n]), leaves[n:]
@@ -83,7 +83,7 @@ class Writer:
         self.write_backs: dict[int, WriteBack] = {}
         """How each of the results that the program can return is written back, by its number."""
 
-    def close(self, returned: Any) -> Any:
+    def commit(self, returned: Any) -> Any:
         """Writes back what the program returned.
 
         Args:
@@ -94,25 +94,25 @@ class Writer:
         """
         grouped = self.program.grouped
         number = self.program.outcomes.number_of(returned, grouped)
-        how = self.write_backs.get(number)
-        if how is None:
+        write_back = self.write_backs.get(number)
+        if write_back is None:
             self.check_plain()
             outcome = self.program.outcomes[number]
-            parts = [x for group in returned[0] for x in group] if grouped else open_parts(returned)[1]
-            how = self.write_backs[number] = WriteBack(
+            parts = [x for group in returned[0] for x in group] if grouped else split_output(returned)[1]
+            write_back = self.write_backs[number] = WriteBack(
                 outcome, self.call.plan, parts, type(returned) is not tuple
             )
-        if not how.simple:
+        if not write_back.simple:
             self.check_plain()
             return commit_result(self.call, self.program.result(returned), self.objects())
-        out, parts = how.open(returned)
-        if parts and (type(parts[0]) is not how.array_type or how.rebind is not None):
+        out, parts = write_back.unpack(returned)
+        if parts and (type(parts[0]) is not write_back.array_type or write_back.rebind is not None):
             self.check_plain()
-        written = [self.storages[i] for i in how.written]
-        if how.rebind is None:
+        written = [self.storages[i] for i in write_back.written]
+        if write_back.rebind is None:
             write(written, parts)
             return out
-        n, rebind = len(how.written), how.rebind
+        n, rebind = len(write_back.written), write_back.rebind
         stored = parts[n : n + len(rebind.stored)]
         made = self._make(rebind, parts[n + len(stored) :])
 
@@ -160,7 +160,7 @@ class Writer:
         single = len(rebind.placed) == len(made)
         for old, new in made:
             for watch in old._watches:
-                path = watch.plan()  # others than fast paths watch too
+                path = watch.watcher()  # others than fast paths watch too
                 can_follow = hasattr(path, "follow")
                 if can_follow and (path.writer is self or (single and path.is_single(old))):
                     path.follow(old, new)
@@ -190,7 +190,7 @@ class Rebind:
         self.made = made
 
 
-def find_rebind(change: Change, graph: Description) -> Rebind | None:
+def find_rebind(change: GraphDelta, graph: GraphSpec) -> Rebind | None:
     """Whether a change leaves the structure as it was, but for new arrays and new Variables in place of old ones.
 
     Args:
@@ -222,7 +222,7 @@ def find_rebind(change: Change, graph: Description) -> Rebind | None:
     return Rebind(stored, placed, made)
 
 
-def _alike(change: Change, graph: Description, old_of: dict[int, int], places: int) -> bool:
+def _alike(change: GraphDelta, graph: GraphSpec, old_of: dict[int, int], places: int) -> bool:
     """Whether all new nodes are Variables like the ones they replace, everywhere that those stood."""
     for number, spec in enumerate(change.new, change.known):
         if (

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.control_flow.fixed_point import Match
+from liftnn._src.control_flow.fixed_point import CarryMatch
 from liftnn._src.control_flow.loop_axes import LoopAxes
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import differing_types, names_after
@@ -153,7 +153,7 @@ class Body:
         plan, axes = self._plan, self._axes.of_result(result)
         shared = {n: Slot(n) not in self._axes.scanned for n in plan.variables}
         self._roots = self._axes.roots(result.change, transform)
-        match = Match(plan, result.change, self._roots, shared)
+        match = CarryMatch(plan, result.change, self._roots, shared)
         self.stacked = {q: axes[q] for q in returned if axes[q] is not None}
         reached = {*match.slots.values()}
         lost = [q for q in returned if axes[q] is None and q not in reached]
@@ -201,18 +201,18 @@ class TracedBody(Body):
             pass  # once more where a step gave a weakly typed part a dtype
 
 
-class UnforeseenError(Exception):
+class CarryMismatchError(Exception):
     """A step hands on something else than was foreseen."""
 
 
-class ForeseenBody(Body):
+class KnownCarryBody(Body):
     """A body whose carry is known before, since its steps share nothing that they could write; see `Body`.
 
     It is traced in the loop only; what a `TracedBody` finds out before is found out there.
 
     Raises:
       StructureError: When the step is traced; as by `TracedBody`.
-      UnforeseenError: When the step is traced, if it gives a weakly typed part a dtype.
+      CarryMismatchError: When the step is traced, if it gives a weakly typed part a dtype.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class ForeseenBody(Body):
         places = [p for p, _ in self.carried]
         result = self._pure(self.arguments(carry, slices))
         if not self._settle(result) or [p for p, _ in self.carried] != places:
-            raise UnforeseenError
+            raise CarryMismatchError
         return self._hand_on(result)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.graph.description import KEEP, Description, LeafPaths, keep_leaves
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.description import KEEP, GraphSpec, LeafPaths, keep_leaves
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.after import differing_types, full_specs
 from liftnn._src.lifting.result import Plan, Result, result_of
@@ -21,7 +21,7 @@ _REMEDY = (
 )
 
 
-class Completion:
+class BranchUnion:
     """What several results of the same arguments have in common, so that each can be given the leaves of all.
 
     A Variable or array leaf that one of them writes is a leaf of every one.
@@ -64,7 +64,9 @@ class Completion:
         return Result(list(leaves), self.change)
 
 
-def _common_change(plan: Plan, changes: Sequence[Change], names: Sequence[str], transform: str) -> Change:
+def _common_change(
+    plan: Plan, changes: Sequence[GraphDelta], names: Sequence[str], transform: str
+) -> GraphDelta:
     """The change that all branches make, in which everything is written out that one of them writes out."""
     first, specs = changes[0], full_specs(plan, changes[0])
     for name, other in zip(names[1:], changes[1:], strict=True):
@@ -83,10 +85,10 @@ def _common_change(plan: Plan, changes: Sequence[Change], names: Sequence[str], 
     return first._replace(changed=tuple(changed), written=tuple(written))
 
 
-def _describe(plan: Plan, one: Change, other: Change) -> list[str]:
+def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
     """How the structures after two branches differ, a line for each path."""
     before, after = (
-        Description(
+        GraphSpec(
             jax.tree_util.treedef_tuple((plan.graph.treedef, change.treedef)),
             (*plan.graph.edges, *change.edges),
             tuple(full_specs(plan, change)),

@@ -8,7 +8,7 @@ from typing import Any, TypeVarTuple
 import jax
 
 from liftnn import errors
-from liftnn._src.control_flow.branch_union import Completion
+from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import TracedOnce, hold_functions
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
@@ -158,7 +158,7 @@ def _call_one(
             pairs = zip(pures, functions, strict=True)
             branches = [TracedOnce(plan, pure, held) for pure, held in pairs]
             results = [branch.eval_shape(leaves) for branch in branches]
-            common = Completion(plan, results, leaves, names, name)
+            common = BranchUnion(plan, results, leaves, names, name)
             run = [lambda branch=branch: common.complete(branch(leaves)) for branch in branches]
             return common.result(choose(run))
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from liftnn._src.graph.description import Description, LeafPaths, NodeSpec
+from liftnn._src.graph.description import GraphSpec, LeafPaths, NodeSpec
 from liftnn._src.graph.kinds import VARIABLE
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ARRAY, OUTPUT, ROOT, Slot
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.after import full_specs
@@ -41,7 +41,7 @@ class Root(NamedTuple):
     shared: bool
 
 
-class Match:
+class CarryMatch:
     """Where what a step hands to the next one stands before the step and after it.
 
     Args:
@@ -51,7 +51,7 @@ class Match:
       shared: Whether a Variable, by its number, is shared by all steps.
     """
 
-    def __init__(self, plan: Plan, change: Change, roots: Sequence[Root], shared: Mapping[int, bool]):
+    def __init__(self, plan: Plan, change: GraphDelta, roots: Sequence[Root], shared: Mapping[int, bool]):
         self.plan = plan
         self.before: Sequence[NodeSpec] = plan.graph.specs
         self.after = full_specs(plan, change)
@@ -76,8 +76,8 @@ class Match:
         shared = [root for root in self.roots if root.shared]
         treedef, paths = jax.tree.structure([0] * len(shared)), LeafPaths([(i,) for i in range(len(shared))])
         edges = [self.plan.graph.edges[root.leaf] for root in shared], [root.after for root in shared]
-        before = Description(treedef, tuple(edges[0]), tuple(self.before), (), paths)
-        after = Description(treedef, tuple(edges[1]), tuple(self.after), (), paths)
+        before = GraphSpec(treedef, tuple(edges[0]), tuple(self.before), (), paths)
+        after = GraphSpec(treedef, tuple(edges[1]), tuple(self.after), (), paths)
 
         def name(path: Path) -> str:
             return format_path(path[1:], self.plan.leaf_names[shared[path[0]].leaf])

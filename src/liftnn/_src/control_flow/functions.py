@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from liftnn._src.lifting.callables import open_function
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.purify import PureFunction
 from liftnn._src.lifting.result import Plan
 from liftnn._src.modules.module import Module
@@ -38,7 +38,7 @@ class Held:
         held = getattr(holder, self._name)
         return (held if self._position is None else held[self._position])(*args)
 
-    def carried_functions(self) -> tuple[Any, ...]:
+    def _carried_functions(self) -> tuple[Any, ...]:
         """Where captured modules may be found; see `Lifted`."""
         return (self._function,)
 
@@ -96,7 +96,7 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
             holder, name, [_as_static(f) for f in given] if isinstance(given, list) else _as_static(given)
         )
         several = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
-        held += [Held(name, position, open_function(f, transform)[0]) for position, f in several]
+        held += [Held(name, position, unwrap_callable(f, transform)[0]) for position, f in several]
     return holder, held
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.fixed_point import Root
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.after import names_after
 from liftnn._src.lifting.result import Plan, Result
@@ -100,7 +100,7 @@ class LoopAxes:
             self._check_room(slot, x, axis, result.change)
         return dict(zip(result.slots, axes, strict=True))
 
-    def _check_room(self, slot: Slot, x: Any, axis: Prefix, change: Change) -> None:
+    def _check_room(self, slot: Slot, x: Any, axis: Prefix, change: GraphDelta) -> None:
         """Refuses an axis to stack the steps along that an array has no room for."""
         for shape in map(jnp.shape, jax.tree.leaves(x)):
             if axis is not None and not -len(shape) - 1 <= axis <= len(shape):
@@ -110,7 +110,7 @@ class LoopAxes:
                     "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
                 )
 
-    def roots(self, change: Change, transform: str) -> list[Root]:
+    def roots(self, change: GraphDelta, transform: str) -> list[Root]:
         """What the steps share, before a step and after it.
 
         Args:
@@ -134,7 +134,7 @@ class LoopAxes:
             roots.append(Root(leaf, edge if output is None else change.edges[output], output, shared))
         return roots
 
-    def _check_trees(self, change: Change, transform: str) -> None:
+    def _check_trees(self, change: GraphDelta, transform: str) -> None:
         arguments = self.plan.graph.treedef.children()[0]
         given = _carried_trees(self.in_axes, arguments)
         returned = _carried_trees(self.out_axes, change.treedef)

@@ -173,7 +173,7 @@ def fori_loop(
         first: FirstStep | None = None,
     ) -> Result:
         """All steps, or those that follow a first one, which was made by itself."""
-        body = TracedOnce(axes.plan, functools.partial(pure, left=first and axes.plan), body_fun)
+        body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), body_fun)
         index = {p: parts[p] for p in axes.scanned}
         if steps == 0:
             return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.loop_axes import LoopAxes
-from liftnn._src.graph.description import Description, NodeSpec, reach
+from liftnn._src.graph.description import GraphSpec, NodeSpec, reach
 from liftnn._src.graph.kinds import LIST
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs, write_out
 from liftnn._src.lifting.result import Plan, Result, result_of
@@ -31,7 +31,7 @@ _NOTHING = NodeSpec(LIST, list, None, (), ())
 """Stands for what the first step made and did not hand on."""
 
 
-class Left(Plan):
+class SpecAfterStep(Plan):
     """The arguments as a step has left them.
 
     Args:
@@ -39,7 +39,7 @@ class Left(Plan):
       graph: Their structure now.
     """
 
-    def __init__(self, before: Plan, graph: Description):
+    def __init__(self, before: Plan, graph: GraphSpec):
         super().__init__(graph, before.names)
         self._before = before
 
@@ -90,8 +90,8 @@ class FirstStep:
             *renewed,
             *frozen[at:],
         )  # what each step has for itself may hold what they share
-        left = Description(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
-        self.plan = Left(plan, left)
+        left = GraphSpec(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
+        self.plan = SpecAfterStep(plan, left)
 
     def followed_by(
         self,
@@ -162,7 +162,7 @@ class FirstStep:
         shared += [n for n in self._plan.variables if Slot(n) not in self._axes.scanned]
         return own.keys() - reach(self._after, shared).keys()
 
-    def _pair(self, change: Change) -> dict[int, int] | None:
+    def _pair(self, change: GraphDelta) -> dict[int, int] | None:
         """The number in the first step of each node that the other steps have for themselves; None if they differ."""
         if change.treedef != self._change.treedef:
             return None
@@ -188,7 +188,7 @@ class FirstStep:
                 return None
         return pairs if len(set(pairs.values())) == len(pairs) else None
 
-    def _add(self, change: Change) -> Change:
+    def _add(self, change: GraphDelta) -> GraphDelta:
         """The change of all steps, from that of the other ones."""
         one = {n: spec for n, spec in self._change.changed if n in self._kept}
         two = dict(change.changed)

@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.control_flow.body import Body, ForeseenBody, TracedBody, UnforeseenError, run_never, run_once
+from liftnn._src.control_flow.body import (
+    Body,
+    CarryMismatchError,
+    KnownCarryBody,
+    TracedBody,
+    run_never,
+    run_once,
+)
 from liftnn._src.control_flow.functions import TracedOnce
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes, without_carry
 from liftnn._src.control_flow.peel import FirstStep
@@ -89,8 +96,8 @@ def scan(
     lifted: Vmapped[..., Any]
 
     def bind(plan: Plan, pure: Purified) -> PureFunction:
-        given, positional = lifted.axes_of(plan), lifted.axes_of_positional(plan)
-        how = _How(f, reverse, unroll, transform_metadata)
+        given, positional = lifted._axes_of(plan), lifted._axes_of_positional(plan)
+        options = ScanOptions(f, reverse, unroll, transform_metadata)
 
         def call(leaves: Sequence[Any]) -> Result:
             axes = LoopAxes(plan, given, positional, out_axes, leaves)
@@ -98,7 +105,7 @@ def scan(
             parts = plan.by_slot(leaves)
             keys = _split_keys(axes, parts, steps) if split_rngs else {}
             restarted = _shared(axes, RngCount) if split_rngs else []
-            return _run(pure, axes, parts, _Scanned(steps, keys, restarted), how)
+            return _run(pure, axes, parts, _Scanned(steps, keys, restarted), options)
 
         return call
 
@@ -118,7 +125,7 @@ def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Calla
     return of_arrays
 
 
-class _How(NamedTuple):
+class ScanOptions(NamedTuple):
     """How a function is scanned, whatever its arguments.
 
     Args:
@@ -153,20 +160,20 @@ def _run(
     axes: LoopAxes,
     parts: Mapping[Slot, Any],
     own: _Scanned,
-    how: _How,
+    options: ScanOptions,
     first: FirstStep | None = None,
 ) -> Result:
     """All steps, or those that follow a first one, which was made by itself."""
     plan = axes.plan
-    around = adapt_metadata(plan, how.transform_metadata, axes.given, axes.of_result)
-    step = functools.partial(pure, around=around, left=first and plan)
+    hooks = adapt_metadata(plan, options.transform_metadata, axes.given, axes.of_result)
+    step = functools.partial(pure, hooks=hooks, resume_from=first and plan)
     scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | own.keys
     if own.steps > 1 and axes.is_foreseen and not own.keys:
         try:
-            return _loop(ForeseenBody(step, axes, parts, scanned, "scan"), scanned, own.steps, how)
-        except (UnforeseenError, errors.StructureError):
+            return _loop(KnownCarryBody(step, axes, parts, scanned, "scan"), scanned, own.steps, options)
+        except (CarryMismatchError, errors.StructureError):
             pass  # this may be mended below
-    once = TracedOnce(plan, step, how.f)
+    once = TracedOnce(plan, step, options.f)
     if own.steps == 0:
         return run_never(once, axes, parts, scanned, "scan")
     if own.steps == 1:
@@ -177,27 +184,32 @@ def _run(
     except errors.StructureError as error:
         unsettled = error
     else:
-        return _loop(body, scanned, own.steps, how)
+        return _loop(body, scanned, own.steps, options)
     if first is not None:
         raise unsettled
-    at, others = (own.steps - 1, slice(own.steps - 1)) if how.reverse else (0, slice(1, None))
+    at, others = (own.steps - 1, slice(own.steps - 1)) if options.reverse else (0, slice(1, None))
     first = FirstStep(once, axes, {**parts, **_take(scanned, at)}, "scan")
     rest = _take(scanned, others)
     sliced = {p: _move(rest[p], 0, axis) for p, axis in axes.scanned.items()}
     left = own._replace(steps=own.steps - 1, keys={p: rest[p] for p in own.keys})
     return first.followed_by(
-        lambda axes, parts: _run(pure, axes, parts, left, how, first),
+        lambda axes, parts: _run(pure, axes, parts, left, options, first),
         {**parts, **sliced},
         unsettled,
         restarted=own.restarted,
-        reverse=how.reverse,
+        reverse=options.reverse,
     )
 
 
-def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, how: _How) -> Result:
+def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, options: ScanOptions) -> Result:
     """All steps of a loop whose body is known."""
     carry, stacked = jax.lax.scan(
-        body.named_step(how.f), body.start(), list(scanned.values()), steps, how.reverse, how.unroll
+        body.named_step(options.f),
+        body.start(),
+        list(scanned.values()),
+        steps,
+        options.reverse,
+        options.unroll,
     )
     return body.result(
         carry, [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]

@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Attributed:
     """The storage of a Module: its attributes, and what liftnn keeps for it."""
 
-    __slots__ = ("__dict__", "__weakref__", "_exposed", "_owner", "_parts", "_plans", "_watches")
+    __slots__ = ("__dict__", "__weakref__", "_exposed", "_fast_paths", "_owner", "_parts", "_watches")
     __graph_node__ = True
 
 
@@ -83,7 +83,7 @@ def slot_names(cls: type) -> tuple[str, ...]:
     return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
 
 
-def open_attributes(x: Any) -> Opened:
+def flatten_attributes(x: Any) -> Opened:
     """The attributes of an object, in order of assignment; slots first."""
     attributes = attributes_of(x) if isinstance(x, Attributed) else getattr(x, "__dict__", {})
     slots = slot_names(type(x))
@@ -122,7 +122,7 @@ def make_shell(cls: type[T], owner: Any) -> T:
     module = object.__new__(cls)
     object.__setattr__(module, "_owner", owner)
     object.__setattr__(module, "_watches", ())
-    object.__setattr__(module, "_plans", ())
+    object.__setattr__(module, "_fast_paths", ())
     object.__setattr__(module, "_exposed", False)
     object.__setattr__(module, "_parts", None)
     return module

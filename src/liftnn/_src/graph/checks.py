@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from liftnn._src.graph.attributes import attributes_of, is_exposed, open_attributes
+from liftnn._src.graph.attributes import attributes_of, flatten_attributes, is_exposed
 from liftnn._src.graph.containers import base_of, fill_entries, fill_list
 from liftnn._src.graph.description import NodeSpec
 from liftnn._src.graph.kinds import FUNCTION, MODULE, PYTREE, VARIABLE
@@ -131,7 +131,7 @@ class Node(NamedTuple):
         """Whether it has the same class, keys and children, and arrays where it had arrays."""
         if type(self.x) is not self.spec.type:
             return False
-        extra, keys, children = self.spec.kind.open(self.x)
+        extra, keys, children = self.spec.kind.flatten(self.x)
         if keys != self.spec.keys or extra != self.spec.extra:
             return False
         return all(map(_same, children, self.kept, self.spec.edges))
@@ -150,7 +150,7 @@ class Function(NamedTuple):
 
     def holds(self) -> bool:
         """Whether it has the same code and cells, and the same defaults and attributes."""
-        extra, keys, children = self.spec.kind.open(self.x)
+        extra, keys, children = self.spec.kind.flatten(self.x)
         return keys == self.spec.keys and all(map(is_, children, self.kept)) and extra == self.spec.extra
 
 
@@ -174,7 +174,7 @@ class Attributes(NamedTuple):
         x = self.module()
         if id(attributes_of(x)) != self.address:
             return False
-        _, keys, children = open_attributes(x)
+        _, keys, children = flatten_attributes(x)
         return keys == self.spec.keys and all(map(_same, children, self.kept, self.spec.edges))
 
 

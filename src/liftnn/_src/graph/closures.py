@@ -77,7 +77,7 @@ def _hashable(x: Any) -> Any:
     return x if type(x) in SIMPLE_TYPES else Identity(x)
 
 
-def open_function(f: types.FunctionType) -> Opened:
+def flatten_function(f: types.FunctionType) -> Opened:
     """Takes a function apart: cells under the names of their variables, defaults, and the dict of its attributes."""
     code, defaults, named = f.__code__, f.__defaults__ or (), f.__kwdefaults__ or {}
     parameters = code.co_varnames[: code.co_argcount]
@@ -94,7 +94,7 @@ def _distinct(keys: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([i if k in keys[:i] else k for i, k in enumerate(keys)])
 
 
-def build_function(cls: type, extra: Definition, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def unflatten_function(cls: type, extra: Definition, keys: tuple[Any, ...], children: list[Any]) -> Any:
     """A function with the same code, which holds other things."""
     code, scope, name, qualname, module, doc, n_defaults, named = extra.key
     n = len(code.co_freevars)
@@ -111,7 +111,7 @@ def build_function(cls: type, extra: Definition, keys: tuple[Any, ...], children
     return new
 
 
-def open_cell(x: types.CellType) -> Opened:
+def flatten_cell(x: types.CellType) -> Opened:
     """What a cell holds; nothing if it is not filled yet."""
     try:
         return None, (CONTENT,), (x.cell_contents,)

@@ -39,7 +39,7 @@ def _refuse_attributes(x: Any) -> None:
         )
 
 
-def open_list(x: Any) -> Opened:
+def flatten_list(x: Any) -> Opened:
     """Takes a list, deque or set apart; a set in an order that depends on its content, as far as that decides."""
     _refuse_attributes(x)
     base = base_of(type(x))
@@ -81,7 +81,7 @@ def _holds_object(x: Any) -> bool:
     return hasattr(type(x), "__graph_node__")
 
 
-def open_dict(x: Any) -> Opened:
+def flatten_dict(x: Any) -> Opened:
     """Takes a dict apart. Beside its keys, which are compared with `==`, their static keys are kept."""
     _refuse_attributes(x)
     base = base_of(type(x))
@@ -122,13 +122,13 @@ def fill_entries(x: Any, keys: Sequence[Any], children: Sequence[Any]) -> None:
         base.__setitem__(x, key, child)  # not `update`, which in a Counter counts
 
 
-def open_tuple(x: Any) -> Opened:
+def flatten_tuple(x: Any) -> Opened:
     """Takes a tuple apart, a namedtuple by the names of its fields."""
     _refuse_attributes(x)
     children = tuple(tuple.__iter__(x))
     return None, getattr(x, "_fields", None) or tuple(range(len(children))), children
 
 
-def build_tuple(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def unflatten_tuple(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     """A tuple of a class."""
     return tuple.__new__(cls, children)

@@ -155,7 +155,7 @@ class LeafPaths(Sequence[Path]):
         return LeafPaths([(*keys, *path) for path in self._all()])
 
 
-class Description:
+class GraphSpec:
     """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
 
     Two are equal if all of this is.
@@ -193,7 +193,7 @@ class Description:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if not isinstance(other, Description):
+        if not isinstance(other, GraphSpec):
             return NotImplemented
         return (
             self._hash == other._hash
@@ -266,7 +266,7 @@ def find_leaves(specs: Sequence[NodeSpec], starts: Iterable[tuple[Slot, Path, Ed
     return leaves
 
 
-def find_all_paths(description: Description) -> dict[int, list[Path]]:
+def find_all_paths(description: GraphSpec) -> dict[int, list[Path]]:
     """Every path by which each node is reached, not going into a node twice."""
     paths: dict[int, list[Path]] = {}
     for _, path, edge in walk_edges(description.specs, description.starts):

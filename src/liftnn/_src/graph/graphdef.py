@@ -10,7 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicates
-from liftnn._src.graph.description import Description, LeafPaths
+from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.graph.slots import Slot
@@ -29,7 +29,7 @@ X = TypeVar("X")
 
 
 @boundary
-class GraphDef(Description, Generic[Tree]):
+class GraphDef(GraphSpec, Generic[Tree]):
     """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
 
     It is hashable, equal by content, and a JAX pytree without leaves. `split` makes it; it is not made by hand.
@@ -84,7 +84,7 @@ class GraphDef(Description, Generic[Tree]):
         """
         return Apply(self, states)
 
-    def diff(self, other: Description) -> str:
+    def diff(self, other: GraphSpec) -> str:
         """What differs between two structures, a line for each attribute path.
 
         Args:
@@ -203,7 +203,7 @@ class WalkedTree(NamedTuple):
 
     def leaf(self, slot: Slot) -> Any:
         """The Variable or array leaf at a slot."""
-        return self.by_slot[slot] if slot in self.by_slot else frames.inside(self.objects[slot.node])
+        return self.by_slot[slot] if slot in self.by_slot else frames.resolve(self.objects[slot.node])
 
     def leaves(self) -> Iterator[tuple[Path, Any]]:
         """Path and Variable or array leaf, in the order of the walk."""

@@ -20,23 +20,23 @@ from typing import Any, TypeVar
 
 import jax
 
-from liftnn._src.graph.attributes import Opened, fill_attributes, make_shell, open_attributes
+from liftnn._src.graph.attributes import Opened, fill_attributes, flatten_attributes, make_shell
 from liftnn._src.graph.closures import (
-    build_function,
     fill_cell,
+    flatten_cell,
+    flatten_function,
     make_cell,
-    open_cell,
-    open_function,
+    unflatten_function,
 )
 from liftnn._src.graph.containers import (
-    build_tuple,
     fill_dict,
     fill_list,
+    flatten_dict,
+    flatten_list,
+    flatten_tuple,
     make_dict,
     make_list,
-    open_dict,
-    open_list,
-    open_tuple,
+    unflatten_tuple,
 )
 from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.trees import ARRAY_TYPES, is_array, key_of, module_of, same_tree
@@ -55,26 +55,26 @@ def _never(*_: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class NodeKind:
-    """How nodes of one kind are taken apart and put together.
+    """How nodes of one kind are flattened and unflattened.
 
     Args:
       name: Name in the table.
-      open: Takes a node apart: static extra, keys, children.
+      flatten: Gives static extra, keys and children of a node.
       make: Makes an empty mutable node from its class, the extra and the owner.
       fill: Puts keys and children into a mutable node, in place of what it had.
-      build: Builds a frozen node from its class, the extra, the keys and the children.
+      unflatten: Builds a frozen node from its class, the extra, the keys and the children.
     """
 
     name: str
-    open: Callable[[Any], Opened] = _never
+    flatten: Callable[[Any], Opened] = _never
     make: Callable[[type, Any, Any], Any] = _never
     fill: Callable[[Any, Any, tuple[Any, ...], list[Any]], None] = _never
-    build: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
+    unflatten: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
     frozen: bool = dataclasses.field(init=False)
     """Whether nodes are built after their children."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frozen", self.build is not _never)
+        object.__setattr__(self, "frozen", self.unflatten is not _never)
 
     def __reduce__(self) -> Any:
         return (_kind_named, (self.name,))
@@ -102,7 +102,7 @@ def _fill_module(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any])
     end_watches(x)
 
 
-def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def _unflatten_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     x = object.__new__(cls)
     for name, child in zip(keys, children, strict=True):
         object.__setattr__(x, name, child)
@@ -112,7 +112,7 @@ def _build_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], children:
 # --- Variables whose metadata hold something that can change
 
 
-def _open_variable(x: Variable[Any]) -> Opened:
+def _flatten_variable(x: Variable[Any]) -> Opened:
     given = x.get_metadata()
     return x._metadata.fixed, tuple(given), tuple(given.values())
 
@@ -141,7 +141,7 @@ class Incomparable:
         self.treedef = treedef
 
 
-def _open_pytree(x: Any) -> Opened:
+def _flatten_pytree(x: Any) -> Opened:
     entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
     if not _is_simple(treedef.node_data()[1]) and not same_tree(treedef, _top(x)):
@@ -161,51 +161,51 @@ def _top(x: Any) -> Any:
     return jax.tree.structure(x, is_leaf=lambda y: y is not x)
 
 
-def _build_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def _unflatten_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     return jax.tree.unflatten(extra.treedef if isinstance(extra, Incomparable) else extra, children)
 
 
-def _open_method(x: types.MethodType) -> Opened:
+def _flatten_method(x: types.MethodType) -> Opened:
     return None, ("__func__", "__self__"), (x.__func__, x.__self__)
 
 
-def _build_method(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def _unflatten_method(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     return types.MethodType(*children)
 
 
-def _open_partial(x: functools.partial[Any]) -> Opened:
+def _flatten_partial(x: functools.partial[Any]) -> Opened:
     keys = ("func", *range(len(x.args)), *x.keywords)
     return len(x.args), keys, (x.func, *x.args, *x.keywords.values())
 
 
-def _build_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def _unflatten_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     end = 1 + extra
     return functools.partial(*children[:end], **dict(zip(keys[end:], children[end:], strict=True)))
 
 
-def _open_reference(x: weakref.ref[Any]) -> Opened:
+def _flatten_reference(x: weakref.ref[Any]) -> Opened:
     return None, ("referent",), (x(),)
 
 
-def _build_reference(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
+def _unflatten_reference(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     return weakref.ref(children[0])
 
 
 # --- the table
 
-MODULE = NodeKind("module", open_attributes, _make_module, _fill_module)
-DATACLASS = NodeKind("dataclass", open_attributes, _make_object, fill_attributes)
-FROZEN_DATACLASS = NodeKind("frozen dataclass", open_attributes, build=_build_frozen_object)
-VARIABLE = NodeKind("variable", _open_variable, _make_variable, _fill_variable)
-LIST = NodeKind("list", open_list, make_list, fill_list)
-DICT = NodeKind("dict", open_dict, make_dict, fill_dict)
-TUPLE = NodeKind("tuple", open_tuple, build=build_tuple)
-PYTREE = NodeKind("pytree", _open_pytree, build=_build_pytree)
-METHOD = NodeKind("method", _open_method, build=_build_method)
-PARTIAL = NodeKind("partial", _open_partial, build=_build_partial)
-REFERENCE = NodeKind("weak reference", _open_reference, build=_build_reference)
-FUNCTION = NodeKind("function", open_function, build=build_function)
-CELL = NodeKind("cell", open_cell, make_cell, fill_cell)
+MODULE = NodeKind("module", flatten_attributes, _make_module, _fill_module)
+DATACLASS = NodeKind("dataclass", flatten_attributes, _make_object, fill_attributes)
+FROZEN_DATACLASS = NodeKind("frozen dataclass", flatten_attributes, unflatten=_unflatten_frozen_object)
+VARIABLE = NodeKind("variable", _flatten_variable, _make_variable, _fill_variable)
+LIST = NodeKind("list", flatten_list, make_list, fill_list)
+DICT = NodeKind("dict", flatten_dict, make_dict, fill_dict)
+TUPLE = NodeKind("tuple", flatten_tuple, unflatten=unflatten_tuple)
+PYTREE = NodeKind("pytree", _flatten_pytree, unflatten=_unflatten_pytree)
+METHOD = NodeKind("method", _flatten_method, unflatten=_unflatten_method)
+PARTIAL = NodeKind("partial", _flatten_partial, unflatten=_unflatten_partial)
+REFERENCE = NodeKind("weak reference", _flatten_reference, unflatten=_unflatten_reference)
+FUNCTION = NodeKind("function", flatten_function, unflatten=unflatten_function)
+CELL = NodeKind("cell", flatten_cell, make_cell, fill_cell)
 KINDS = {
     k.name: k
     for k in (

@@ -9,7 +9,7 @@ import jax
 
 from liftnn._src.graph.description import (
     KEEP,
-    Description,
+    GraphSpec,
     LeafPaths,
     NodeSpec,
     find_holders,
@@ -39,14 +39,14 @@ class Given(NamedTuple):
 
 
 class Merged:
-    """Objects made from a Description, by number, with what they were made from.
+    """Objects made from a GraphSpec, by number, with what they were made from.
 
     Args:
       description: Their description.
       owner: What they belong to.
     """
 
-    def __init__(self, description: Description, owner: Any):
+    def __init__(self, description: GraphSpec, owner: Any):
         self.specs = description.specs
         self.frozen = description.frozen
         self.objects: list[Any] = [None] * len(description.specs)
@@ -58,12 +58,12 @@ class Merged:
         self.owner = owner
 
 
-def merge_all(description: Description, leaves: Sequence[Any], owner: Any) -> tuple[Any, Merged]:
-    """New objects from a Description.
+def merge_all(description: GraphSpec, leaves: Sequence[Any], owner: Any) -> tuple[Any, Merged]:
+    """New objects from a GraphSpec.
 
     Args:
       description: The description.
-      leaves: The dynamic leaves, in the order of `Description.slots`.
+      leaves: The dynamic leaves, in the order of `GraphSpec.slots`.
       owner: What the new objects belong to.
 
     Returns:
@@ -125,7 +125,7 @@ def build_frozen(
         if spec.kind is PYTREE:
             _fill_containers(spec, specs, objects, arrays)
         children = resolve(spec, objects, arrays[number])
-        objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
+        objects[number] = spec.kind.unflatten(spec.type, spec.extra, spec.keys, children)
 
 
 def _fill_containers(spec: NodeSpec, specs: Any, objects: Sequence[Any], arrays: Any, known: int = 0) -> None:
@@ -203,7 +203,7 @@ def _take(arrays: Any, edges: Sequence[Any]) -> list[Any]:
     return [next(arrays) for e in edges if e is ARRAY]
 
 
-class Change(NamedTuple):
+class GraphDelta(NamedTuple):
     """The static description of what a call returned, made and changed. KEEP edges stand for what is there already.
 
     Args:
@@ -234,11 +234,11 @@ class Change(NamedTuple):
         return [*outputs, *written, *array_slots((*self.changed, *new)), *value_slots(new)]
 
 
-jax.tree_util.register_static(Change)
+jax.tree_util.register_static(GraphDelta)
 
 
 def commit(
-    change: Change,
+    change: GraphDelta,
     objects: list[Any],
     leaves: Sequence[Any],
     owner: Any,
@@ -252,7 +252,7 @@ def commit(
     Args:
       change: The description of the result.
       objects: The known objects by number; new ones are appended.
-      leaves: The dynamic leaves, in the order of `Change.slots`.
+      leaves: The dynamic leaves, in the order of `GraphDelta.slots`.
       owner: What new objects belong to.
       finish: Called with the output when the objects have been filled; gives the result. If it raises, the objects are
         as they were before. The default, None, gives the output.
@@ -298,7 +298,7 @@ _Fills = list[tuple[int, list[Any]]]
 
 
 def _prepare(
-    change: Change, objects: list[Any], leaves: Sequence[Any], owner: Any
+    change: GraphDelta, objects: list[Any], leaves: Sequence[Any], owner: Any
 ) -> tuple[dict[int, NodeSpec], _Fills, dict[int, Any], Any]:
     """The first half of a commit: makes all that is new. Gives the specs, what to fill, new values, and the output."""
     taken = iter(leaves)
@@ -319,7 +319,7 @@ def _prepare(
         if spec.kind is PYTREE:
             _fill_containers(spec, specs, objects, by_node, change.known)
         children = resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))
-        objects[number] = spec.kind.build(spec.type, spec.extra, spec.keys, children)
+        objects[number] = spec.kind.unflatten(spec.type, spec.extra, spec.keys, children)
     for number, spec in specs.items():
         if spec.kind.frozen or (spec.kind is VARIABLE and not spec.keys):
             continue
@@ -345,7 +345,7 @@ def _write(
 
 
 def set_frozen_arrays(
-    description: Description, objects: Sequence[Any], new: Mapping[int, Mapping[Key, Any]], owner: Any
+    description: GraphSpec, objects: Sequence[Any], new: Mapping[int, Mapping[Key, Any]], owner: Any
 ) -> None:
     """Sets arrays in frozen nodes: these are built anew, and what holds them gets the new ones.
 
@@ -366,7 +366,7 @@ def set_frozen_arrays(
     for number in find_holders(description.specs, changed.keys()):
         changed[number] = keep_leaves(description.specs[number])
     order = tuple([n for n in description.frozen if n in changed])
-    change = Change(None, (Static(None),), len(objects), tuple(changed.items()), (), order, LeafPaths())
+    change = GraphDelta(None, (Static(None),), len(objects), tuple(changed.items()), (), order, LeafPaths())
     taken = [
         new[number][key] for number in new for key in description.specs[number].keys if key in new[number]
     ]
@@ -379,7 +379,7 @@ def _keeper(spec: NodeSpec, x: Any) -> Callable[[Any], Any]:
 
     def keep(key: Any) -> Any:
         if not found:
-            _, keys, children = spec.kind.open(x)
+            _, keys, children = spec.kind.flatten(x)
             found.update(zip(keys, children, strict=True))
         return found[key]
 

@@ -24,7 +24,7 @@ _PASSED = object()
 """In place of the static extra of a known node that is passed by: only some of its children are walked."""
 
 
-class Rewalk(Walk):
+class DiffWalk(Walk):
     """The walk after a call: what has become of objects that were numbered before it.
 
     Known objects keep their numbers. A known node that is as it was contributes nothing; of one that changed, the
@@ -108,7 +108,7 @@ class Rewalk(Walk):
             return True
         if hasattr(type(x), "__graph_node__"):
             return x._owner is self.owner
-        return frames.known_here(x) is not x
+        return frames.lookup(x) is not x
 
     def _where(self, path: Path) -> str:
         if self._start is None:
@@ -125,7 +125,7 @@ class Rewalk(Walk):
                     number, kind, cls, _PASSED, *zip(*rest, strict=True)
                 ) if rest else None
         if number is None:
-            copy = frames.known_here(child)  # a captured object stands where its copy belongs
+            copy = frames.lookup(child)  # a captured object stands where its copy belongs
             if id(copy) in self.numbers:
                 child = copy
             else:
@@ -145,7 +145,7 @@ class Rewalk(Walk):
         spec, given = self.before.specs[number], self.before.children.get(number)
         if given is None or cls is not spec.type or (self.returned is not None and self.returned[number]):
             return None
-        extra, keys, children = spec.kind.open(child)
+        extra, keys, children = spec.kind.flatten(child)
         if keys != spec.keys or extra != spec.extra or not all(map(is_, children, given)):
             return None
         pairs = list(zip(spec.edges, keys, children, strict=True))
@@ -179,7 +179,7 @@ class Rewalk(Walk):
             owner = child._owner
             if isinstance(owner, frames.Frame) and owner is not self.owner:
                 if frames.frames_up_to(child) is not None:
-                    raise frames.Missing([child])
+                    raise frames.RetryWithCaptures([child])
                 raise errors.StructureError(
                     f"A {type(child).__name__} that was made in a call which is over was put here or returned.",
                     "Return it from that call, or attach it to a module that was an argument there.",

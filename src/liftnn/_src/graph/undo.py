@@ -45,7 +45,7 @@ class Former:
         if self.kind is VARIABLE:
             self.metadata, self.value = x._metadata, x._cell.value
         else:
-            self.opened = self.kind.open(x)
+            self.opened = self.kind.flatten(x)
 
     def restore(self) -> None:
         """Makes the object what it was."""

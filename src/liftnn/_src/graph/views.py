@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from liftnn._src.graph.description import Description, NodeSpec, find_all_paths, static_of
+from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, static_of
 from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping
@@ -14,7 +14,7 @@ from liftnn._src.trees import Path, format_path, same_tree
 from liftnn._src.variables.metadata import Metadata
 
 
-def render_edge(graphdef: Description, edge: Any, seen: set[int], depth: int = 0) -> str:
+def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) -> str:
     """One edge as text: a nested definition at the first visit, then only its number."""
     if edge is ARRAY:
         return "Array"
@@ -49,7 +49,7 @@ def _render_variable(number: int, spec: NodeSpec) -> str:
     return call("VariableDef", [("type", spec.type.__name__), ("index", str(number)), ("metadata", entries)])
 
 
-def _render_module(graphdef: Description, number: int, spec: NodeSpec, seen: set[int], depth: int) -> str:
+def _render_module(graphdef: GraphSpec, number: int, spec: NodeSpec, seen: set[int], depth: int) -> str:
     """A module as the seed prints it: submodules, static values and Variables apart."""
     subgraphs, static, variables = [], [], []
     for key, edge in zip(spec.keys, spec.edges, strict=True):
@@ -70,7 +70,7 @@ def _render_module(graphdef: Description, number: int, spec: NodeSpec, seen: set
 
 
 def describe_difference(
-    old: Description, new: Description, name: Callable[[Path], str] = format_path, most: int = 8
+    old: GraphSpec, new: GraphSpec, name: Callable[[Path], str] = format_path, most: int = 8
 ) -> str:
     """What differs between two structures, a line for each attribute path.
 
@@ -104,7 +104,7 @@ def describe_difference(
     return "\n".join(lines)
 
 
-def _describe_orders(old: Description, new: Description, name: Callable[[Path], str]) -> list[str]:
+def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]) -> list[str]:
     """What differs between two structures that have the same at every path."""
     if not same_tree(old.treedef, new.treedef):
         return [f"{old.treedef} -> {new.treedef}"]
@@ -117,7 +117,7 @@ def _describe_orders(old: Description, new: Description, name: Callable[[Path], 
     ]
 
 
-def _describe_paths(graphdef: Description, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
+def _describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
     """By path, what stands there: a thing to compare and its text."""
     result = {
         path: _describe_leaf(edge)

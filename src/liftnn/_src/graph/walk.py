@@ -148,7 +148,7 @@ class Walk:
                 return number, None
         if kind is FUNCTION:
             self.functions.append(child)
-        extra, keys, children = kind.open(child)
+        extra, keys, children = kind.flatten(child)
         self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
         return number, OpenNode(number, kind, cls, extra, keys, children)
 
@@ -208,7 +208,7 @@ class ArgumentWalk(Walk):
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
         is_object = kind is VARIABLE or kind is MODULE
         if (child._owner is not self._frame) if is_object else not self._is_plain:
-            known = frames.resolve(child)
+            known = frames.resolve_argument(child)
             if known is not child:
                 child, cls = known, type(known)
                 kind = kind_by_type(cls) or classify(child)

@@ -9,14 +9,14 @@ import jax
 
 from liftnn._src.graph.description import KEEP, NodeSpec, first_paths
 from liftnn._src.graph.kinds import VARIABLE
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.result import Plan
 from liftnn._src.lifting.values import describe
 from liftnn._src.trees import Path, format_path, type_of
 
 
-def specs_after(plan: Plan, change: Change) -> list[NodeSpec]:
+def specs_after(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
     """The node specs after a call; of a changed node those edges that are new."""
     specs = [*plan.graph.specs, *change.new]
     for number, spec in change.changed:
@@ -24,7 +24,7 @@ def specs_after(plan: Plan, change: Change) -> list[NodeSpec]:
     return specs
 
 
-def full_specs(plan: Plan, change: Change) -> list[NodeSpec]:
+def full_specs(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
     """The node specs after a call, those of changed nodes written out."""
     specs = [*plan.graph.specs, *change.new]
     for number, spec in change.changed:
@@ -39,12 +39,12 @@ def write_out(spec: NodeSpec, old: NodeSpec) -> NodeSpec:
     return spec._replace(edges=tuple(edges))
 
 
-def output_names(change: Change) -> list[str]:
+def output_names(change: GraphDelta) -> list[str]:
     """What each leaf of the output is called, such as `the output[0].loss`."""
     return [format_path(path, "the output") for path in change.paths]
 
 
-def paths_after(plan: Plan, change: Change) -> dict[int, tuple[str, Path]]:
+def paths_after(plan: Plan, change: GraphDelta) -> dict[int, tuple[str, Path]]:
     """Where every node stands after a call: the leaf of the arguments, or else of the output, and the path from it."""
     starts = [
         *zip(plan.graph.edges, plan.leaf_names, strict=True),
@@ -53,7 +53,7 @@ def paths_after(plan: Plan, change: Change) -> dict[int, tuple[str, Path]]:
     return first_paths(specs_after(plan, change), starts)
 
 
-def names_after(plan: Plan, change: Change) -> dict[Slot, str]:
+def names_after(plan: Plan, change: GraphDelta) -> dict[Slot, str]:
     """The attribute path of every dynamic leaf after a call, in words; that of a Variable's value with its type."""
     after = paths_after(plan, change)
 
@@ -73,7 +73,7 @@ def names_after(plan: Plan, change: Change) -> dict[Slot, str]:
     return names
 
 
-def differing_types(plan: Plan, change: Change, pairs: Iterable[tuple[Slot, Any, Any]]) -> list[str]:
+def differing_types(plan: Plan, change: GraphDelta, pairs: Iterable[tuple[Slot, Any, Any]]) -> list[str]:
     """How the types of dynamic leaves differ.
 
     Args:

@@ -13,7 +13,7 @@ from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.captures.pinned import pin
 from liftnn._src.captures.search import find_captured
 from liftnn._src.captures.steps import GlobalsOf
-from liftnn._src.graph.description import Description, LeafPaths
+from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.walk import ArgumentWalk
 from liftnn._src.lifting.result import CAPTURED, name_argument
@@ -45,7 +45,7 @@ class Flat(NamedTuple):
       guards: Under which conditions the same modules are captured by the next call.
     """
 
-    graph: Description
+    graph: GraphSpec
     objects: list[Any]
     arrays: list[Any]
     guards: Guards
@@ -160,11 +160,11 @@ class _Flattening:
         held = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
         self._treedefs += [held, _LEAF, _LEAF]
 
-    def finish(self) -> tuple[Description, list[Any], list[Any]]:
+    def finish(self) -> tuple[GraphSpec, list[Any], list[Any]]:
         """The structure, the objects by number, and the array leaves."""
         walk = self.walk
         treedef, paths = jax.tree_util.treedef_tuple(self._treedefs), LeafPaths(self._paths)
-        graph = Description(treedef, tuple(self._edges), walk.finished_specs(), tuple(walk.frozen), paths)
+        graph = GraphSpec(treedef, tuple(self._edges), walk.finished_specs(), tuple(walk.frozen), paths)
         return graph, walk.objects, self._arrays + [a for found in walk.arrays for a in found]
 
 

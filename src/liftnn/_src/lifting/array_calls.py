@@ -68,7 +68,7 @@ class ArrayFunction(WeakFunction):
         with frames.open_frame(self._transform) as frame:
             out = super().__call__(*args, **kwargs)
         if frame.missing:
-            raise frames.Missing(frame.missing, frame.missed_at)
+            raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
         return self.check(out)
 
     def check(self, out: Any) -> Any:
@@ -91,7 +91,7 @@ class TracedFunction(ArrayFunction):
         Raises:
           RetraceNeeded: If the call does not foresee it.
         """
-        _, begin = frames.offered(self)
+        _, begin = frames.originals_for(self)
         if begin is None:
             raise frames.RetraceNeeded
         end = begin(args, kwargs)
@@ -200,7 +200,7 @@ class ArrayCalls:
         calls = [f.n_calls for f in self.inside]
         try:
             return act(self.transformed)
-        except (ReturnsModulesError, frames.Missing):
+        except (ReturnsModulesError, frames.RetryWithCaptures):
             for function in self.inside:
                 function.has_modules = True
             return HAS_MODULES

@@ -16,7 +16,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.module import Module
 
 
-def open_function(
+def unwrap_callable(
     function: Callable[..., Any], name: str
 ) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[Any, ...], dict[str, Any]] | None]:
     """Finds the modules that a callable carries with it.
@@ -32,7 +32,7 @@ def open_function(
       ArgumentTypeError: If it is not callable.
     """
     if isinstance(function, functools.partial):
-        inner, first, stored = open_function(function.func, name)
+        inner, first, stored = unwrap_callable(function.func, name)
         args, kwargs = stored or ((), {})
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
     if isinstance(function, Module):

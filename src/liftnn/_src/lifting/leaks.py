@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.after import output_names, paths_after
 from liftnn._src.lifting.result import Plan
 from liftnn._src.static_values.static import Static
@@ -25,7 +25,7 @@ _MOST = 1000
 """How many objects are looked at: a static value may hold the whole program."""
 
 
-def check_static_values(plan: Plan, change: Change, frame: Any) -> None:
+def check_static_values(plan: Plan, change: GraphDelta, frame: Any) -> None:
     """Refuses new static values that hold arrays or objects of the frame that is about to be closed.
 
     Args:

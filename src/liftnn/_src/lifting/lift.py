@@ -13,14 +13,14 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.captures.guards import NO_GUARDS, Guards
-from liftnn._src.graph.description import Description
+from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.merge import commit, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls
 from liftnn._src.lifting.bindable import Bindable
-from liftnn._src.lifting.callables import is_fixed, name_of, open_function, take_name
+from liftnn._src.lifting.callables import is_fixed, name_of, take_name, unwrap_callable
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.purify import PureFunction, purify
 from liftnn._src.lifting.result import STORED, Plan, Result, name_argument
@@ -157,20 +157,20 @@ class Lifted(Bindable[P, R]):
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: Options):
         if not functions:
             raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "Pass a callable.")
-        opened = [open_function(f, options.name) for f in functions]
+        opened = [unwrap_callable(f, options.name) for f in functions]
         self._functions = [function for function, _, _ in opened]
-        self.leading: tuple[Any, ...] = opened[0][1]
+        self._leading: tuple[Any, ...] = opened[0][1]
         """The arguments that come before those of a call: the module of a bound method."""
-        self.stored = opened[0][2]
+        self._stored = opened[0][2]
         """The arguments stored in a partial; None if it is none."""
         self._bind = bind
         self._options = options
-        self._bound: dict[Description, tuple[Plan, Any]] = {}
+        self._bound: dict[GraphSpec, tuple[Plan, Any]] = {}
         """What `bind` has made, by structure."""
         self._found: list[weakref.ref[Any]] = []
         self._in_libraries = False
         self._array_calls: ArrayCalls | None = None
-        if options.of_arrays is not None and not self.leading and is_fixed(self.stored):
+        if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
             self._array_calls = ArrayCalls(functions, options.name, options.of_arrays)
         take_name(self, functions[0])
 
@@ -186,7 +186,7 @@ class Lifted(Bindable[P, R]):
             hide_frames(error)
             raise
 
-    def clear(self, action: Callable[[Any], None]) -> None:
+    def _clear(self, action: Callable[[Any], None]) -> None:
         """Forgets all bound calls.
 
         Args:
@@ -196,9 +196,9 @@ class Lifted(Bindable[P, R]):
             action(bound)
         self._bound.clear()
 
-    def carried_functions(self) -> tuple[Any, ...]:
+    def _carried_functions(self) -> tuple[Any, ...]:
         """The functions, and the arguments that come with them, in which captured modules may be found."""
-        return (*self._functions, *self.leading, self.stored)
+        return (*self._functions, *self._leading, self._stored)
 
     def __copy__(self) -> Self:
         return self  # as a function
@@ -228,12 +228,12 @@ class Lifted(Bindable[P, R]):
             call = self._open(args, kwargs, extra)
             numpy = _copy_numpy(call)
             try:
-                with frames.offer(call.plan, call.objects, call.guards):
+                with frames.publish_originals(call.plan, call.objects, call.guards):
                     return call, action(call)
             except BaseException as error:
                 for x, copy in numpy:
                     x[...] = copy
-                if not isinstance(error, frames.Missing):
+                if not isinstance(error, frames.RetryWithCaptures):
                     raise
                 self._note(extra, error.objects)
 
@@ -249,15 +249,15 @@ class Lifted(Bindable[P, R]):
 
     def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
-        args, kwargs = self._arguments(*self._in_place((*self.leading, *args), kwargs))
-        stored = self.stored or ((), {})
+        args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
+        stored = self._stored or ((), {})
         functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
         used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
         graph, objects, arrays, guards = flatten_call(
             args,
             kwargs,
             self._leaf_edge,
-            stored=self.stored,
+            stored=self._stored,
             functions=functions,
             used=used,
             in_libraries=self._in_libraries,
@@ -273,7 +273,7 @@ class Lifted(Bindable[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with those by position that axes or specs are given for."""
-        missing = self._options.n_positional + len(self.leading) - len(args)
+        missing = self._options.n_positional + len(self._leading) - len(args)
         if missing <= 0 or not kwargs:
             return args, kwargs
         try:
@@ -299,7 +299,7 @@ class Lifted(Bindable[P, R]):
             )
         return Static(leaf)
 
-    def _make(self, graph: Description) -> tuple[Plan, Any]:
+    def _make(self, graph: GraphSpec) -> tuple[Plan, Any]:
         """Binds the functions for a structure that was not seen before."""
         o = self._options
         plan = Plan(graph, o.names)

@@ -11,8 +11,8 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.description import LeafPaths
 from liftnn._src.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, classify, is_object
-from liftnn._src.graph.merge import Change, Merged, merge_all
-from liftnn._src.graph.rewalk import Rewalk, changed_value
+from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
+from liftnn._src.graph.rewalk import DiffWalk, changed_value
 from liftnn._src.graph.slots import value_slots
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_static_values
@@ -29,17 +29,17 @@ PureFunction = Callable[[Sequence[Any]], Result]
 """A function of dynamic leaves, in the order of `Plan.slots`."""
 
 
-class Around(Protocol):
+class VariableHooks(Protocol):
     """What a transform does to the Variables inside, before and after the user's function has run."""
 
-    def enter(self, variables: Sequence[Variable[Any]]) -> None:
+    def before(self, variables: Sequence[Variable[Any]]) -> None:
         """Called before it runs.
 
         Args:
           variables: The copies of the argument's Variables, in the order of `Plan.variables`.
         """
 
-    def leave(
+    def after(
         self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
     ) -> None:
         """Called when it has run; what this changes is part of the result.
@@ -55,7 +55,7 @@ class Purified(Protocol):
     """The pure function of a user's function, as `bind` gets it."""
 
     def __call__(
-        self, leaves: Sequence[Any], around: Around | None = None, left: Plan | None = None
+        self, leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
     ) -> Result:
         """Calls the function with copies of the modules in its arguments, or of what a call has left of them."""
         ...
@@ -81,33 +81,35 @@ def purify(
       commit: Whether what the call does will be put into live objects. The default is True.
 
     Returns:
-      The pure function `(leaves, around=None, left=None) -> Result`.
+      The pure function `(leaves, hooks=None, resume_from=None) -> Result`.
     """
 
-    def pure(leaves: Sequence[Any], around: Around | None = None, left: Plan | None = None) -> Result:
+    def pure(
+        leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
+    ) -> Result:
         called = function.__wrapped__ if isinstance(function, WeakFunction) else function
-        (originals, guards), plan = frames.offered(given), left or given
+        (originals, guards), plan = frames.originals_for(given), resume_from or given
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
             before = _argument_leaves(tree)
             variables = [merged.objects[number] for number in plan.variables]
-            if around is not None:
-                around.enter(variables)
+            if hooks is not None:
+                hooks.before(variables)
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
             watches = _watch_captured(plan, merged, frame)
             with captured_unchanged(plan, originals, guards, frame):
                 out = called(*stored_args, *args, **{**stored_kwargs, **kwargs})
             if frame.missing:
-                raise frames.Missing(frame.missing, frame.missed_at)
+                raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if check is not None:
                 check(out)
             _check_arguments(tree, before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
             result, made = _close(called, out, plan, merged, frame, given_away, ended)
-            if around is not None:
-                around.leave(result, variables, made)
+            if hooks is not None:
+                hooks.after(result, variables, made)
                 result, _ = _close(called, out, plan, merged, frame, given_away, ended)
             if commit:
                 check_static_values(plan, result.change, frame)
@@ -164,7 +166,7 @@ def _close(
         path = plan.node_paths[number][0]
         return plan.path_name(path[:2]), path[2:]
 
-    walk = Rewalk(merged, frame, returned, place, (function,))
+    walk = DiffWalk(merged, frame, returned, place, (function,))
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
     edges: list[Any] = []
     leaves: list[Any] = []
@@ -181,7 +183,7 @@ def _close(
         _check_captured(walk.altered | ended, plan, frame.name)
     specs = walk.finished_specs()
     written = [n for n in plan.variables if _is_written(n, merged, returned)]
-    change = Change(
+    change = GraphDelta(
         treedef,
         tuple(edges),
         walk.known,
@@ -205,7 +207,7 @@ def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int
     for number in plan.captured:
         if plan.graph.specs[number].kind is MODULE:
             watch = watches[number] = Watch()
-            watch.plan = weakref.ref(frame)
+            watch.watcher = weakref.ref(frame)
             set_watches(merged.objects[number], (watch,))
     return watches
 
@@ -237,7 +239,7 @@ def _is_written(number: int, merged: Merged, returned: Sequence[bool] | None) ->
     return bool(returned and returned[number]) or changed_value(merged.objects[number], merged.given[number])
 
 
-def _frozen_order(walk: Rewalk) -> list[int]:
+def _frozen_order(walk: DiffWalk) -> list[int]:
     """Frozen nodes to build, each after those it holds: renewed known ones, then new ones as they were finished."""
     renewed = [i for i in walk.before.frozen if i in walk.changed]
     return [*renewed, *walk.frozen]

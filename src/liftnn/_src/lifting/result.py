@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from liftnn._src.graph.description import Description, find_all_paths, find_leaves, first_paths
+from liftnn._src.graph.description import GraphSpec, find_all_paths, find_leaves, first_paths
 from liftnn._src.graph.kinds import VARIABLE, is_object
-from liftnn._src.graph.merge import Change, merge_all
+from liftnn._src.graph.merge import GraphDelta, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT, Slot
 from liftnn._src.trees import Path, format_path
 from liftnn._src.variables.holding import leads_to
@@ -45,7 +45,7 @@ class Result(NamedTuple):
     """
 
     leaves: list[Any]
-    change: Change
+    change: GraphDelta
     extra: Any = None
 
     @property
@@ -85,7 +85,7 @@ class Result(NamedTuple):
         return result_of(change, {**self.by_slot, **values}, self.extra)
 
 
-def result_of(change: Change, by_slot: Mapping[Slot, Any], extra: Any = None) -> Result:
+def result_of(change: GraphDelta, by_slot: Mapping[Slot, Any], extra: Any = None) -> Result:
     """The result with a static part, from its leaves by slot; there may be more of them."""
     return Result([by_slot[slot] for slot in change.slots], change, extra)
 
@@ -126,7 +126,7 @@ class Plan:
       ['args[0].kernel', 'args[0].bias', 'args[1]']
     """
 
-    def __init__(self, graph: Description, names: Sequence[str] = ()):
+    def __init__(self, graph: GraphSpec, names: Sequence[str] = ()):
         self.graph = graph
         self.names = names
         self.slots = graph.slots

@@ -36,33 +36,33 @@ class WithStatic(Lifted[P, R]):
         what: str = "static",
     ):
         super().__init__((f,), bind, options)
-        self.called = f if isinstance(f, functools.partial) else self._functions[0]
+        self._called = f if isinstance(f, functools.partial) else self._functions[0]
         """The function whose signature says which arguments there are."""
-        self.static = select(self.called, argnums, argnames, what)
+        self._static = select(self._called, argnums, argnames, what)
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if not self.static:
+        if not self._static:
             return args, kwargs
-        positions = self.static.positions(len(args))
+        positions = self._static.positions(len(args))
         marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
-        names = self.static.names
+        names = self._static.names
         return tuple(marked), {
             k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
         }
 
-    def open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Flattens arguments that come without the static ones, which are those of another call."""
         count = len(like.static[0])
-        if not self.static or len(args) + len(self.leading) == count:
+        if not self._static or len(args) + len(self._leading) == count:
             return self._open(args, {**like.static[1], **kwargs})
-        rest = iter((*self.leading, *args))
+        rest = iter((*self._leading, *args))
         try:
             full = [next(rest) if x is None else x.value for x in like.static[0]]
         except StopIteration:
             full = list(args)
-        return self._open(tuple(full[len(self.leading) :]), {**like.static[1], **kwargs})
+        return self._open(tuple(full[len(self._leading) :]), {**like.static[1], **kwargs})
 
 
 def _static(x: Any, name: str) -> StaticArgument:

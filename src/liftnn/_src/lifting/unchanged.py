@@ -91,15 +91,15 @@ def _keep(number: int, x: Any, plan: Plan) -> _Kept | None:
     """An object as it is now, if it can be changed in place."""
     kind = plan.graph.specs[number].kind
     if kind is PYTREE and instance_dict(x):  # it is built from its children, but its attributes can be set
-        return _Kept(number, x, DATACLASS, DATACLASS.open(x))
+        return _Kept(number, x, DATACLASS, DATACLASS.flatten(x))
     if kind.frozen or kind is VARIABLE:
         return None
-    return _Kept(number, x, kind, kind.open(x))
+    return _Kept(number, x, kind, kind.flatten(x))
 
 
 def _restore(kept: _Kept) -> str | None:
     """Puts an object back as it was; gives which part was changed, None if none was that matters."""
-    extra, keys, children = kept.kind.open(kept.x)
+    extra, keys, children = kept.kind.flatten(kept.x)
     old_extra, old_keys, old_children = kept.flat
     same = keys == old_keys and len(children) == len(old_children) and all(map(is_, children, old_children))
     if same and extra == old_extra:
@@ -115,7 +115,7 @@ def _restore(kept: _Kept) -> str | None:
 
 def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
     """Whether a module has an attribute that can only come from the code that has run in a frame."""
-    _, keys, children = kept.kind.open(kept.x)
+    _, keys, children = kept.kind.flatten(kept.x)
     old = dict(zip(kept.flat[1], kept.flat[2], strict=True))
     new = [x for key, x in zip(keys, children, strict=True) if old.get(key, ABSENT) is not x]
     return any(find_held(x, frame, True) is not None for x in new)

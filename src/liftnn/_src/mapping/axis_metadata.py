@@ -38,7 +38,7 @@ def adapt_metadata(
       place: Gives the axis of each leaf of a result.
 
     Returns:
-      Runs the hooks around the user's function; None if there is nothing to do.
+      Runs the hooks hooks the user's function; None if there is nothing to do.
 
     Raises:
       ArgumentTypeError: If `transform_metadata` is no mapping.
@@ -81,7 +81,7 @@ class AxisMetadata:
         self._given: list[tuple[Metadata, Metadata]] = []
         """The metadata of each Variable outside, and inside."""
 
-    def enter(self, variables: Sequence[Variable[Any]]) -> None:
+    def before(self, variables: Sequence[Variable[Any]]) -> None:
         """Takes the axis away from the metadata of the copies."""
         self._given = []
         for number, variable, axis in zip(self._plan.variables, variables, self._axes, strict=True):
@@ -90,7 +90,7 @@ class AxisMetadata:
                 self._remove(number, variable, _position(variable, axis))
             self._given.append((outside, variable._metadata))
 
-    def leave(
+    def after(
         self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
     ) -> None:
         """Adds the axis to metadata that the function has changed, and to what it has made."""

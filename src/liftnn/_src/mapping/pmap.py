@@ -92,11 +92,13 @@ def pmap(
     check_axes("in_axes", in_axes)
     check_axes("out_axes", out_axes)
     options = {"axis_name": "lanes of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
-    how = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options, "pmap")
+    map_options = MapOptions(
+        out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options, "pmap"
+    )
 
     def wrap(plan: Plan, pure: Any, has_leading: bool) -> PureFunction:
         axes = leaf_prefixes(plan, in_axes, has_leading, 0, None)
-        return PmapCall(plan, pure, axes, how, (devices, backend))
+        return PmapCall(plan, pure, axes, map_options, (devices, backend))
 
     of_arrays = functools.partial(
         jax.pmap,

@@ -95,7 +95,7 @@ def shard_map(
     def bind(plan: Plan, pure: Purified) -> PureFunction:
         specs = None
         if in_specs is not None:
-            specs = leaf_prefixes(plan, in_specs, bool(lifted.leading), _WHOLE, _WHOLE)
+            specs = leaf_prefixes(plan, in_specs, bool(lifted._leading), _WHOLE, _WHOLE)
         return ShardMapCall(plan, pure, specs, out_specs, split_rngs, options)
 
     lifted = Lifted(

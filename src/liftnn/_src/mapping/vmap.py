@@ -91,11 +91,11 @@ def vmap(
     check_axes("out_axes", out_axes)
     given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     given |= {"sum_match": True} if sum_match else {}
-    how = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
+    map_options = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
     lifted: Vmapped[..., Any]
 
     def bind(plan: Plan, pure: Purified) -> PureFunction:
-        return VmapCall(plan, pure, lifted.axes_of(plan), how)
+        return VmapCall(plan, pure, lifted._axes_of(plan), map_options)
 
     of_arrays = None
     if transform_metadata is None:
@@ -118,13 +118,13 @@ class Vmapped(Lifted[P, R]):
         super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
 
-    def axes_of_positional(self, plan: Plan) -> Any:
+    def _axes_of_positional(self, plan: Plan) -> Any:
         """A tree prefix of the positional arguments, the module of a method among them."""
-        return positional_prefix(plan, self._in_axes, bool(self.leading), None)
+        return positional_prefix(plan, self._in_axes, bool(self._leading), None)
 
-    def axes_of(self, plan: Plan) -> list[Prefix]:
+    def _axes_of(self, plan: Plan) -> list[Prefix]:
         """The axis of each leaf of the arguments; of what a partial stores, None."""
-        return leaf_prefixes(plan, self._in_axes, bool(self.leading), 0, None)
+        return leaf_prefixes(plan, self._in_axes, bool(self._leading), 0, None)
 
 
 class MapOptions(NamedTuple):

@@ -14,8 +14,8 @@ from liftnn._src.graph.attributes import (
     Attributed,
     attributes_of,
     expose,
+    flatten_attributes,
     make_shell,
-    open_attributes,
     replace_exposed,
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
@@ -60,7 +60,7 @@ class Module(Attributed):
     __graph_node__ = True
 
     _owner: Any
-    _plans: tuple[Any, ...]
+    _fast_paths: tuple[Any, ...]
     _watches: tuple[Watch, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -115,7 +115,7 @@ class Module(Attributed):
         def __dict__(self, attributes: dict[str, Any]) -> None:
             replace_exposed(self, attributes)
 
-    def stand_in(self: M, owner: Any) -> M:
+    def _placeholder(self: M, owner: Any) -> M:
         """What stands for a captured module that is no input: itself, since its attributes are read from it.
 
         Args:
@@ -323,7 +323,7 @@ class Module(Attributed):
 
     def iter_children(self) -> Iterator[tuple[str, Module]]:
         """The modules among the attributes, with their names."""
-        _, names, children = open_attributes(self)
+        _, names, children = flatten_attributes(self)
         for name, child in zip(names, children, strict=True):
             if isinstance(child, Module):
                 yield name, child
@@ -333,7 +333,7 @@ class Module(Attributed):
 
     def __copy__(self: M) -> M:
         new = make_shell(type(self), frames.owner_now())
-        _, names, children = open_attributes(self)
+        _, names, children = flatten_attributes(self)
         for name, child in zip(names, children, strict=True):
             object.__setattr__(new, name, child)
         return new

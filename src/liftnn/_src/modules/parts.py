@@ -36,12 +36,12 @@ class Parts:
         self._checks: list[Check] = []
         for x, spec in pairs:
             if spec.kind is not VARIABLE or spec.keys:
-                self._checks += check_node(x, spec, tuple(spec.kind.open(x)[2]))
+                self._checks += check_node(x, spec, tuple(spec.kind.flatten(x)[2]))
         self._holders: dict[tuple[str, ...], list[tuple[Any, str, bool]]] = {}
         self._watch = start_watch(
             [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
         )
-        self._watch.plan = weakref.ref(self)
+        self._watch.watcher = weakref.ref(self)
 
     def are_current(self) -> bool:
         """Whether the root still reaches the same modules."""

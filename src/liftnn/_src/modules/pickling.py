@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from liftnn._src.graph.attributes import make_shell, open_attributes
+from liftnn._src.graph.attributes import flatten_attributes, make_shell
 from liftnn._src.graph.description import reach
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import FUNCTION, MODULE
@@ -31,7 +31,7 @@ def find_modules(module: Any) -> list[Any]:
 
 def read_attributes(module: Any) -> dict[str, Any]:
     """The attributes of a module by name."""
-    _, names, children = open_attributes(module)
+    _, names, children = flatten_attributes(module)
     return dict(zip(names, children, strict=True))
 
 

@@ -17,14 +17,14 @@ import jax
 import numpy as np
 
 from liftnn._src.graph.closures import Definition
-from liftnn._src.graph.description import Description
+from liftnn._src.graph.description import GraphSpec
 from liftnn._src.static_values.static import Static, static_key
 
 _WRAPPED: tuple[type, ...] = (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp)
 _MODULES = (jax.nn, jax.numpy, jax.lax, jax.nn.initializers, jax.random, jax.scipy.special)
 
 
-class Made:
+class FactoryCall:
     """A closure as the factory that made it and the factory's arguments; unpickles as the closure.
 
     Args:
@@ -61,8 +61,8 @@ def portable(value: Any) -> Any:
       value: The value.
 
     Returns:
-      A `Made` for a closure whose free variables are arguments of the function that made it, and which that function
-      makes again when called; the value itself otherwise.
+      A `FactoryCall` for a closure whose free variables are arguments of the function that made it, and which that
+      function makes again when called; the value itself otherwise.
     """
     if type(value) is not types.FunctionType or not value.__closure__:
         return value
@@ -72,7 +72,7 @@ def portable(value: Any) -> Any:
         return value
     cells = [cell.cell_contents for cell in value.__closure__]
     arguments = dict(zip(value.__code__.co_freevars, cells, strict=True))
-    made = Made(value.__module__, name, arguments, value)
+    made = FactoryCall(value.__module__, name, arguments, value)
     try:
         again = factory(**made.arguments)
         return made if static_key(again) == static_key(value) else value
@@ -80,7 +80,7 @@ def portable(value: Any) -> Any:
         return value
 
 
-class Named(NamedTuple):
+class FunctionName(NamedTuple):
     """A function as it is compared across processes: by name, and by what it was made with.
 
     Args:
@@ -97,21 +97,21 @@ class Named(NamedTuple):
         return f"<function {self.name}>"
 
 
-def by_name(description: Description) -> Description:
+def by_name(description: GraphSpec) -> GraphSpec:
     """A description in which functions stand by name, so that it can be written, and compared in another process.
 
     Args:
       description: The description.
 
     Returns:
-      It, with a `Named` in place of every function among static values.
+      It, with a `FunctionName` in place of every function among static values.
     """
 
     def edge_by_name(edge: Any) -> Any:
         return Static(_by_name(edge.value)) if isinstance(edge, Static) else edge
 
     def extra_by_name(extra: Any) -> Any:
-        return Named(extra.module, extra.name, extra.sizes) if type(extra) is Definition else extra
+        return FunctionName(extra.module, extra.name, extra.sizes) if type(extra) is Definition else extra
 
     specs = [
         s._replace(extra=extra_by_name(s.extra), edges=tuple(map(edge_by_name, s.edges)))
@@ -122,7 +122,7 @@ def by_name(description: Description) -> Description:
 
 
 def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """A static value with `Named` in place of functions."""
+    """A static value with `FunctionName` in place of functions."""
     if id(value) in above:
         return ("above", above.index(id(value)))
     above = (*above, id(value))
@@ -132,10 +132,12 @@ def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
             cells = [c.cell_contents for c in value.__closure__ or ()]
             held = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         name = getattr(value, "__qualname__", value.__name__)
-        return Named(value.__module__ or "", name, tuple([_by_name(_as_float(x), above) for x in held]))
+        return FunctionName(
+            value.__module__ or "", name, tuple([_by_name(_as_float(x), above) for x in held])
+        )
     if isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.items())
-        return Named("functools", "partial", tuple([_by_name(x, above) for x in parts]))
+        return FunctionName("functools", "partial", tuple([_by_name(x, above) for x in parts]))
     if isinstance(value, tuple):
         return tuple.__new__(type(value), [_by_name(x, above) for x in value])
     if isinstance(value, (jax.Array, np.ndarray)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from liftnn._src.graph.attributes import open_attributes
+from liftnn._src.graph.attributes import flatten_attributes
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.printing import MAX_DEPTH, array_summary, block, call
 from liftnn._src.trees import is_array
@@ -16,7 +16,7 @@ def render_module(x: Any, above: list[Any]) -> str:
     name = type(x).__name__
     if len(above) > MAX_DEPTH or any(x is a for a in above):
         return f"{name}(...)"
-    _, names, children = open_attributes(x)
+    _, names, children = flatten_attributes(x)
     entries: list[tuple[str, str]] = []
     for key, child in zip(names, children, strict=True):
         if not isinstance(child, Variable) and not key.startswith("_"):

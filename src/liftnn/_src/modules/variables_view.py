@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.graph.attributes import open_attributes
+from liftnn._src.graph.attributes import flatten_attributes
 from liftnn._src.printing import call
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.variable import Variable
@@ -48,7 +48,7 @@ class VariablesView:
     __setitem__ = __setattr__
 
     def __iter__(self) -> Iterator[str]:
-        _, names, children = open_attributes(self._module)
+        _, names, children = flatten_attributes(self._module)
         return iter([n for n, x in zip(names, children, strict=True) if isinstance(x, Variable)])
 
     def __dir__(self) -> list[str]:

@@ -123,7 +123,7 @@ def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
 def _variable_paths(walked: WalkedTree) -> dict[Path, Variable[Any]]:
     """Every path of every Variable, so that a shared one is found under each of its names."""
     return {
-        path: frames.inside(walked.objects[number])
+        path: frames.resolve(walked.objects[number])
         for number, paths in find_all_paths(walked.graphdef).items()
         if walked.graphdef.specs[number].kind is VARIABLE
         for path in paths
@@ -252,7 +252,7 @@ def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
             seen.add(number)
             spec = graphdef.specs[number]
             if spec.keys:
-                _, keys, children = spec.kind.open(x)
+                _, keys, children = spec.kind.flatten(x)
                 todo += [((*path, k), child) for k, child in zip(keys, children, strict=True)][::-1]
     return iter(found)
 
@@ -324,7 +324,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
     for holder, spec in zip(objects, graphdef.specs, strict=True):
         if isinstance(holder, Variable):
             continue
-        _, keys, children = spec.kind.open(holder)
+        _, keys, children = spec.kind.flatten(holder)
         found = [key for key, child in zip(keys, children, strict=True) if child is old]
         if found and spec.kind.frozen:
             raise errors.ArgumentError(

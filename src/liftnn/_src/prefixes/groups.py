@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.result import Result
 from liftnn._src.prefixes.by_filter import ByFilter, Prefix
 
@@ -20,12 +20,12 @@ class Layout(NamedTuple):
     """Where each leaf of a grouped result went.
 
     Args:
-      at: The group and the position in it, in the order of `Change.slots`.
+      at: The group and the position in it, in the order of `GraphDelta.slots`.
       change: The static part of the result.
     """
 
     at: tuple[tuple[int, int], ...]
-    change: Change
+    change: GraphDelta
 
 
 jax.tree_util.register_static(Layout)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from liftnn import errors
 from liftnn._src.graph.description import NodeSpec
 from liftnn._src.graph.kinds import VARIABLE
-from liftnn._src.graph.merge import Change
+from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.after import output_names, specs_after
 from liftnn._src.lifting.result import Plan, Result
@@ -81,7 +81,7 @@ class Spread:
                 pairs = zip(spec.keys, spec.edges, strict=True)
                 stack += [(e, (*path, k)) for k, e in pairs if type(e) is int][::-1]
 
-    def after(self, plan: Plan, change: Change) -> Spread:
+    def after(self, plan: Plan, change: GraphDelta) -> Spread:
         """The prefixes after a call: known nodes have those that they had, and spread them over what is new below."""
         spread = Spread(specs_after(plan, change))
         spread.entries, spread._seen = dict(self.entries), set(self._seen)

@@ -213,7 +213,7 @@ class _Flattener:
             return self._unknown(x, inside)
         if parts.is_mutable:
             self._note_mutable(inside)
-        extra, children = parts.open(x)
+        extra, children = parts.flatten(x)
         if parts.base is not None and kind is not parts.base:
             names, values = attributes_before(x, parts.base)
             if kind.__eq__ is not parts.base.__eq__ and kind.__hash__ is not None:

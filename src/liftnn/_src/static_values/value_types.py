@@ -88,14 +88,14 @@ class Parts(NamedTuple):
     """How values of a type, and of its subclasses, are flattened.
 
     Args:
-      open: Gives what a value holds itself, and its parts.
+      flatten: Gives what a value holds itself, and its parts.
       base: The type, whose subclasses may have attributes besides; None if attributes do not count.
       is_leaf: Whether there are never parts.
       is_mutable: Whether values can change in place.
       is_unordered: Whether the order of the parts is arbitrary.
     """
 
-    open: Callable[[Any], Opened]
+    flatten: Callable[[Any], Opened]
     base: type | None = None
     is_leaf: bool = False
     is_mutable: bool = False
@@ -302,7 +302,7 @@ def rank(x: Any, depth: int = 3) -> str:
     elif isinstance(x, types.FunctionType):
         text = f"{x.__qualname__} {hash(x.__code__)}"
     elif parts is not None:
-        extra, children = parts.open(x)
+        extra, children = parts.flatten(x)
         ranks = [rank(y, depth - 1) for y in children]
         text = f"{hash(extra)} {sorted(ranks) if parts.is_unordered else ranks}"
     elif parts is None and not hasattr(cls, "__graph_node__"):

@@ -63,13 +63,13 @@ class Frame:
         self._copies = {id(x): (x, c, i) for i, (x, c) in enumerate(zip(originals, copies, strict=True))}
         self._path_of = path_of
 
-    def standing_for(self, x: Any) -> Any:
+    def proxy_for(self, x: Any) -> Any:
         """What stands here for an object of an outer frame: a copy, or a stand-in if nobody has foreseen it."""
         found = self._copies.get(id(x))
         if found is None:
             self.missed_at = self.missed_at or users_line()
             self.missing.append(x)
-            found = self._copies[id(x)] = (x, x.stand_in(self), -1)
+            found = self._copies[id(x)] = (x, x._placeholder(self), -1)
         return found[1]
 
     def copy_of(self, x: Any) -> Any:
@@ -93,7 +93,7 @@ class Frame:
         return None if position < 0 or self._path_of is None else self._path_of(position)
 
 
-class Missing(Exception):  # noqa: N818  # no error: it asks for another try
+class RetryWithCaptures(Exception):  # noqa: N818  # no error: it asks for another try
     """Raised when a function has returned that used captured objects which were no inputs.
 
     Args:
@@ -190,7 +190,7 @@ def open_frame(name: str) -> Generator[Frame]:
 
 
 @contextmanager
-def offer(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[None]:
+def publish_originals(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[None]:
     """Says which live objects the arguments of a call are, to the frames that the call will open.
 
     Args:
@@ -206,13 +206,13 @@ def offer(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[No
         _current.offer = before
 
 
-def offered(plan: Any) -> tuple[Sequence[Any], Any]:
+def originals_for(plan: Any) -> tuple[Sequence[Any], Any]:
     """The live objects that were offered for a plan, and the guards of those captured; none if that call is over."""
     known, objects, guards = _current.offer
     return (objects, guards) if known is plan else ((), None)
 
 
-def is_offered(plan: Any) -> bool:
+def is_published(plan: Any) -> bool:
     """Whether the call that runs now has published the live objects of a plan."""
     return _current.offer[0] is plan
 
@@ -279,7 +279,7 @@ def frames_up_to(x: Any) -> list[Frame] | None:
     return between
 
 
-def inside(x: Any) -> Any:
+def resolve(x: Any) -> Any:
     """The object that stands for `x` in the innermost frame: `x` itself if it belongs there.
 
     Args:
@@ -291,11 +291,11 @@ def inside(x: Any) -> Any:
     if _current.frame is PLAIN or x._owner is _current.frame:
         return x
     for frame in reversed(frames_up_to(x) or ()):
-        x = frame.standing_for(x)
+        x = frame.proxy_for(x)
     return x
 
 
-def resolve(x: Any) -> Any:
+def resolve_argument(x: Any) -> Any:
     """What the innermost frame has for an argument: a copy, if the object belongs to an outer frame.
 
     Args:
@@ -308,7 +308,7 @@ def resolve(x: Any) -> Any:
       StructureError: If it is a Variable or Module created in a transform that has returned.
     """
     if not hasattr(type(x), "__graph_node__"):
-        return known_here(x)
+        return lookup(x)
     if x._owner is _current.frame:
         return x
     if isinstance(x._owner, Frame) and frames_up_to(x) is None:
@@ -316,10 +316,10 @@ def resolve(x: Any) -> Any:
             f"this {type(x).__name__} was created inside a transform that has returned (leaked).",
             "Return it from that call, or attach it to a module that was an argument there.",
         )
-    return inside(x)
+    return resolve(x)
 
 
-def known_here(x: Any) -> Any:
+def lookup(x: Any) -> Any:
     """The copy that stands for an object of any kind in the innermost frame; the object itself if there is none."""
     chain: list[Frame] = []
     frame: Frame | None = _current.frame

@@ -73,7 +73,7 @@ def find_cells(functions: Iterable[Any]) -> set[int]:
         return False
 
     for f in functions:
-        carried = getattr(type(f), "carried_functions", None)
+        carried = getattr(type(f), "_carried_functions", None)
         cells |= find_cells(carried(f)) if carried is not None else set()
         leads_to(f, note)
     return cells

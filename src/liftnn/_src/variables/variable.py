@@ -106,7 +106,7 @@ class Variable(Operators[T]):
     @property
     def value(self) -> T:
         """What the box holds, after the get hooks; assigning stores what the set hooks return."""
-        box = frames.inside(self) if frames.open_frames else self
+        box = frames.resolve(self) if frames.open_frames else self
         value = box._cell.value
         on_get = getattr(type(self), "on_get_value", None)
         if on_get is not None:
@@ -129,7 +129,7 @@ class Variable(Operators[T]):
     @property
     def raw_value(self) -> T:
         """What the box holds, past all hooks."""
-        return (frames.inside(self) if frames.open_frames else self)._cell.value
+        return (frames.resolve(self) if frames.open_frames else self)._cell.value
 
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
@@ -142,13 +142,13 @@ class Variable(Operators[T]):
 
     def _writable(self: V, what: str) -> V:
         """The Variable that stands for this one in the innermost frame, if its value may be written here."""
-        box = frames.inside(self) if frames.open_frames else self
+        box = frames.resolve(self) if frames.open_frames else self
         if not frames.may_write(box._owner):
             raise frames.write_error(self, what)
         frames.note_write(box)
         return box
 
-    def stand_in(self: V, owner: Any) -> V:
+    def _placeholder(self: V, owner: Any) -> V:
         """What stands for a captured Variable that is no input, until the function has returned.
 
         Args:
@@ -315,7 +315,7 @@ class Variable(Operators[T]):
         return self.copy()
 
     def __reduce__(self) -> Any:
-        box = frames.inside(self) if frames.open_frames else self
+        box = frames.resolve(self) if frames.open_frames else self
         return (_new_variable, (type(box),), (box._cell.value, box._metadata))
 
     def __setstate__(self, contents: tuple[Any, Metadata]) -> None:

@@ -24,14 +24,14 @@ class Watch:
       names: Static attributes whose changes do not end it.
     """
 
-    __slots__ = ("ended_by", "names", "plan", "valid")
+    __slots__ = ("ended_by", "names", "valid", "watcher")
 
     def __init__(self, names: Container[str] = frozenset()) -> None:
         self.valid = True
         self.names = names
         self.ended_by: set[str] = set()
         """Names of the static attributes that have ended it, if nothing else has."""
-        self.plan: Callable[[], Any] = _nothing
+        self.watcher: Callable[[], Any] = _nothing
         """Who watches, as a weak reference: a change that it can follow need not end the watch."""
 
 
@@ -122,7 +122,7 @@ def start_watch(objects: Iterable[Any], since: int, names: Container[str] = froz
     watch = Watch(names)
     with _lock:
         for x in objects:
-            set_watches(x, (*[w for w in x._watches if w.valid and w.plan() is not None], watch))
+            set_watches(x, (*[w for w in x._watches if w.valid and w.watcher() is not None], watch))
     watch.valid = changes.count == since
     return watch
 
