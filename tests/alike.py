@@ -83,7 +83,7 @@ def open_object(x):
     if isinstance(x, liftnn.Variable):
         return [("raw_value", x.raw_value), *x.get_metadata().items()]
     if isinstance(x, liftnn.Module) or (dataclasses.is_dataclass(x) and not isinstance(x, type)):
-        classes = [cls for cls in type(x).__mro__[::-1] if not cls.__module__.startswith("liftnn.")]
+        classes = [cls for cls in type(x).__mro__[::-1] if cls.__module__.partition(".")[0] != "liftnn"]
         slots = [n for cls in classes for n in cls.__dict__.get("__slots__", ())]
         own = [n for n in slots if n not in ("__dict__", "__weakref__") and hasattr(x, n)]
         return [(n, getattr(x, n)) for n in own] + list(attributes(x).items())

@@ -27,7 +27,8 @@ LAYERS = (
     ("_src/mapping/",),
     ("_src/control_flow/",),
     ("_src/rngs.py", "_src/optim.py", "_src/metrics.py", "_src/sharding.py", "_src/nn/"),
-    ("__init__.py",),
+    ("_pickled.py", "initializers.py"),
+    ("__init__.py", "nn/"),
 )
 
 

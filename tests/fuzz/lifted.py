@@ -110,7 +110,7 @@ def either(f: Function, g: Function) -> Function:
 
 
 def rebuild(module: Any) -> Any:
-    return liftnn.merge(*liftnn.split(module))
+    return liftnn.merge(*reversed(liftnn.split(module)))
 
 
 def pop(module: Any, kind: type) -> int:

@@ -77,7 +77,6 @@ def test_the_variables_of_a_state_are_copies():
     [
         lambda state, graphdef: graphdef.merge(state),
         lambda state, graphdef: liftnn.merge(graphdef, state),
-        lambda state, graphdef: liftnn.merge(state, graphdef),
         lambda state, graphdef: liftnn.merge(graphdef, *state.split(liftnn.Param, ...)),
         lambda state, graphdef: graphdef.merge(*reversed(state.split(liftnn.BatchStat, ...))),
     ],
@@ -158,18 +157,34 @@ def test_merge_with_something_given_twice_lists_it():
 
 def test_merge_takes_states():
     graphdef = liftnn.split(make_model())[-1]
-    with raises(errors.StructureError, "merge takes States, not a dict.\nSee State.from_flat."):
+    with raises(
+        errors.ArgumentTypeError,
+        "merge takes States and got a dict.\n"
+        "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, *states)`. "
+        "`State.from_flat` makes a State of values by path.",
+    ):
         graphdef.merge({"a": 1})
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_merge_needs_one_graphdef(count):
+def test_the_order_of_flax_is_refused():
+    graphdef, state = liftnn.split(make_model())  # as in Flax NNX: it is the other way round
+    with raises(
+        errors.ArgumentTypeError,
+        "merge needs the GraphDef first and got a State.\n"
+        "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
+    ):
+        liftnn.merge(graphdef, state)
+
+
+def test_one_graphdef_is_enough():
     state, graphdef = liftnn.split(make_model())
     with raises(
-        errors.StructureError,
-        f"merge needs exactly one GraphDef and got {count}.\nCall merge(graphdef, *states).",
+        errors.ArgumentTypeError,
+        "merge takes States and got a GraphDef.\n"
+        "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, *states)`. "
+        "`State.from_flat` makes a State of values by path.",
     ):
-        liftnn.merge(*[graphdef] * count, state)
+        liftnn.merge(graphdef, graphdef, state)
 
 
 # --- trees

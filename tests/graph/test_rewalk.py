@@ -79,9 +79,9 @@ def test_nothing_is_found_where_nothing_was_done():
 def count_opened(monkeypatch):
     """The Modules that a walk has taken apart and gone into."""
     opened = []
-    before = DiffWalk._close
+    before = DiffWalk._finish_node
     monkeypatch.setattr(
-        DiffWalk, "_close", lambda self, node: (opened.append(node.number), before(self, node))
+        DiffWalk, "_finish_node", lambda self, node: (opened.append(node.number), before(self, node))
     )
     return opened
 

@@ -272,16 +272,34 @@ def pop_without_filter():
 
 
 @message(
-    errors.StructureError, "merge needs exactly one GraphDef and got 2.", "Call merge(graphdef, *states)."
+    errors.ArgumentTypeError,
+    "merge needs the GraphDef first and got a State.",
+    "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
 )
-def merge_of_two_graphdefs():
-    graphdef = liftnn.split(Affine())[-1]
-    liftnn.merge(graphdef, graphdef)
+def merge_in_the_order_of_flax():
+    graphdef, state = liftnn.split(Affine())
+    liftnn.merge(graphdef, state)
 
 
-@message(errors.StructureError, "merge takes States, not a dict.", "See State.from_flat.")
+_STATES = (
+    "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, *states)`. "
+    "`State.from_flat` makes a State of values by path."
+)
+
+
+@message(errors.ArgumentTypeError, "merge takes States and got a dict.", _STATES)
 def merge_of_a_dict():
     liftnn.merge(liftnn.split(Affine())[-1], {})
+
+
+@message(errors.ArgumentTypeError, "update takes States and got a GraphDef.", _STATES)
+def update_with_a_graphdef():
+    liftnn.update(Affine(), *liftnn.split(Affine()))
+
+
+@message(errors.ArgumentTypeError, "State.merge takes States and got a GraphDef.", _STATES)
+def merge_of_a_state_and_a_graphdef():
+    liftnn.State.merge(*liftnn.split(Affine()))
 
 
 @message(

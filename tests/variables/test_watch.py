@@ -86,7 +86,7 @@ def test_a_change_since_the_walk_ends_the_watch_at_once():
 
 def test_copies_are_not_watched():
     model, watch = make_model()
-    for new in (liftnn.clone(model), liftnn.merge(*liftnn.split(model))):
+    for new in (liftnn.clone(model), liftnn.merge(*reversed(liftnn.split(model)))):
         new.n = 2
         new.w.tag = "b"
     assert watch.valid

@@ -12,7 +12,7 @@ import jax.export as jax_export
 
 from liftnn import errors
 from liftnn._src.compilation.constants import ArgumentsOnly
-from liftnn._src.compilation.exported import MARK, Contents, Exported
+from liftnn._src.compilation.exported import MARK, Exported, ExportedContents
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.lift import Call
 from liftnn._src.modules.portable import by_name
@@ -68,7 +68,7 @@ def export(
             return _export(jitted, call, platforms, disabled_checks)
 
         call, exported = jitted._run(args, kwargs, act)
-        again = jitted._lifted._open(args, kwargs)
+        again = jitted._lifted._flatten_call(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
         ):  # schedules of optax change their own closures when they first run
@@ -105,7 +105,7 @@ def _export(
     positional, named = call.static
     static = [None if x is None else (x.value,) for x in positional], named
     trees = list(map(jax.tree.structure, given))
-    contents = Contents(program.fun_name, by_name(own.graph), static, trees, found[-1], positions)
+    contents = ExportedContents(program.fun_name, by_name(own.graph), static, trees, found[-1], positions)
     return Exported(program, contents)
 
 

@@ -26,7 +26,7 @@ MARK = b"liftnn exported function 1\n"
 """What every file starts with: the format and its version; then come a checksum and what pickle wrote."""
 
 
-class Contents(NamedTuple):
+class ExportedContents(NamedTuple):
     """What is written beside JAX's own bytes.
 
     Args:
@@ -76,7 +76,7 @@ class Exported:
     out_tree: Any
     platforms: tuple[str, ...]
 
-    def __init__(self, program: Any, contents: Contents):
+    def __init__(self, program: Any, contents: ExportedContents):
         self._program = program
         self._contents = contents
         self._call = _ExportedCall(program, contents)
@@ -134,7 +134,7 @@ class Exported:
 class _ExportedCall(Lifted[..., Any]):
     """The call of an exported function: everything but the function itself is as in any transform."""
 
-    def __init__(self, program: Any, contents: Contents):
+    def __init__(self, program: Any, contents: ExportedContents):
         self._contents = contents
         self._avals = program.in_avals
         self._jitted = jax.jit(program.call)

@@ -113,13 +113,15 @@ def jit(
     of_arrays = (
         None
         if donate_written
-        else functools.partial(_jit, static, donate, (in_shardings, out_shardings), options)
+        else functools.partial(jit_of_arrays, static, donate, (in_shardings, out_shardings), options)
     )
     shardings = in_shardings, out_shardings
     return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
 
 
-def _jit(static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction) -> Any:
+def jit_of_arrays(
+    static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction
+) -> Any:
     """JAX's compiled function."""
     chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
     given: dict[str, Any] = {

@@ -131,7 +131,7 @@ class Jitted(Bindable[P, R]):
                 return out
             args = args[len(self._leading) :]
             call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
-            return self._lifted._close(call, result)
+            return self._lifted._commit(call, result)
         out = self._fast_paths.call(args, kwargs)
         if out is MISS:
             out = self._first_call(args, kwargs)
@@ -211,7 +211,7 @@ class Jitted(Bindable[P, R]):
         if not (kwargs and self._n_positional):
             path = self._fast_paths.add(call, args, kwargs, since, self._lifted._stored)
         if path is None:
-            return self._lifted._close(call, call.bound.result(returned))
+            return self._lifted._commit(call, call.bound.result(returned))
         out = path.writer.commit(returned)
         self._fast_paths.settle(path)
         return out
@@ -299,7 +299,7 @@ class Jitted(Bindable[P, R]):
 
     def _commit(self, call: Call, result: Result) -> Any:
         """Puts the result of a call into the objects and gives the output."""
-        return self._lifted._close(call, result)
+        return self._lifted._commit(call, result)
 
     def _output_of(self, call: Call, result: Result) -> Any:
         """The output of a result that must not touch the arguments."""

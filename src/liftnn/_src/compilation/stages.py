@@ -106,7 +106,7 @@ class Compiled(Stage[R]):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Runs the program and puts what it did into the modules."""
-        call = self._jitted._lifted._open_without_static(self._call, args, kwargs)
+        call = self._jitted._lifted._flatten_without_static(self._call, args, kwargs)
         check_structure(
             self._call.plan.graph,
             call.plan.graph,

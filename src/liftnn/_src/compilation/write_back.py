@@ -112,13 +112,12 @@ class Writer:
         if write_back.rebind is None:
             write(written, parts)
             return out
-        n, rebind = len(write_back.written), write_back.rebind
-        stored = parts[n : n + len(rebind.stored)]
-        made = self._make(rebind, parts[n + len(stored) :])
+        rebind, first_written = write_back.rebind, len(parts) - len(write_back.written)
+        made = self._make(rebind, parts[len(rebind.stored) : first_written])
 
         def put() -> None:
-            write(written, parts)
-            self._rebind(rebind, stored, made)
+            write(written, parts[first_written:])
+            self._rebind(rebind, parts[: len(rebind.stored)], made)
 
         to_the_end(put)
         return out

@@ -20,7 +20,7 @@ from liftnn._src.prefixes.spread import Entry, result_prefixes, spread_arguments
 from liftnn._src.trees import pair_prefix
 
 
-class _CarryType:
+class CarryType:
     """The type of `Carry`."""
 
     __slots__ = ()
@@ -32,7 +32,7 @@ class _CarryType:
         return "Carry"
 
 
-Carry = _CarryType()
+Carry = CarryType()
 """In `in_axes` and `out_axes` of a scan: what each step hands to the next one."""
 
 

@@ -119,7 +119,7 @@ class FirstStep:
         """
         handed = self._hand_on(parts, restarted)
         axes = self._axes.on(self.plan, self.plan.in_order(handed))
-        result = self._close(run(axes, handed), axes, reverse)
+        result = self._result(run(axes, handed), axes, reverse)
         if result is None:
             raise unsettled
         return result
@@ -134,7 +134,7 @@ class FirstStep:
             handed[slot] = parts[slot] if fixed or after not in self._returned else self._returned[after]
         return handed
 
-    def _close(self, rest: Result, axes: LoopAxes, reverse: bool) -> Result | None:
+    def _result(self, rest: Result, axes: LoopAxes, reverse: bool) -> Result | None:
         """The result of all steps, from that of the other ones; None if they do not stack the same."""
         pairs = self._pair(rest.change)
         if pairs is None:

@@ -24,7 +24,7 @@ Edge = Any
 T = TypeVar("T")
 
 
-class _Keep:
+class KeepEdge:
     """The edge of what stays as it is, equal to itself only."""
 
     __slots__ = ()
@@ -36,11 +36,11 @@ class _Keep:
         return "KEEP"
 
 
-KEEP = _Keep()
+KEEP = KeepEdge()
 """In the description of a change, the edge of what an object has there already."""
 
 
-class _TypeByName:
+class TypeByName:
     """A class that Python gives no importable name of its own; unpickles as the class.
 
     Args:
@@ -51,10 +51,10 @@ class _TypeByName:
         self.name = name
 
     def __reduce__(self) -> Any:
-        return (_type_named, (self.name,))
+        return (type_named, (self.name,))
 
 
-def _type_named(name: str) -> type:
+def type_named(name: str) -> type:
     """Unpickles a class of `types`."""
     return getattr(types, name)
 
@@ -75,7 +75,7 @@ class NodeSpec(NamedTuple):
 
     def __reduce__(self) -> Any:
         name = _TYPES_BY_NAME.get(self.type)
-        return (NodeSpec, (self.kind, self.type if name is None else _TypeByName(name), *self[2:]))
+        return (NodeSpec, (self.kind, self.type if name is None else TypeByName(name), *self[2:]))
 
 
 def keep_leaves(spec: NodeSpec) -> NodeSpec:

@@ -22,7 +22,7 @@ from liftnn._src.trees import Path, format_path, key_of, list_paths
 from liftnn._src.type_variables import Tree
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
-from liftnn._src.variables.state import State, left_over, mismatch
+from liftnn._src.variables.state import State, check_state, left_over, mismatch
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 X = TypeVar("X")
@@ -132,10 +132,7 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
     """The leaves of the States by path, checked against the structure."""
     leaves: dict[Path, Any] = {}
     for state in states:
-        if not isinstance(state, State):
-            raise errors.StructureError(
-                f"merge takes States, not a {type(state).__name__}.", "See State.from_flat."
-            )
+        check_state("merge", state)
         twice = leaves.keys() & state._leaves.keys()
         if twice:
             paths = [format_path(path) for path in leaves if path in twice]
@@ -307,39 +304,33 @@ def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
     return states[0] if len(states) == 1 else states
 
 
-@overload
-def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree: ...
-
-
-@overload
-def merge(part: GraphDef[Tree] | State, /, *parts: GraphDef[Tree] | State) -> Tree: ...
-
-
 @boundary
-def merge(graphdef: GraphDef[Tree] | State, /, *states: GraphDef[Tree] | State) -> Tree:
+def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree:
     """New objects with a structure and the values of States; the inverse of `split`.
+
+    `split` gives the States first. The order here is that of a call: structure, then values.
 
     Args:
       graphdef: The structure.
-      *states: Together they must hold every Variable of it, and nothing else. GraphDef and States may come in any
-        order, so `merge(*split(model))` works.
+      *states: Together they must hold every Variable of it, and nothing else.
 
     Returns:
       What `split` was given: a module, or a tree of modules.
 
     Raises:
-      StructureError: If a Variable is missing, not known or given twice, or if there is not exactly one GraphDef.
+      ArgumentTypeError: If the GraphDef does not come first, or if something else than States follows.
+      StructureError: If a Variable is missing, not known or given twice.
 
     Example:
       >>> import liftnn
       >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
-      >>> type(liftnn.merge(*liftnn.split(model))).__name__
+      >>> state, graphdef = liftnn.split(model)
+      >>> type(liftnn.merge(graphdef, state)).__name__
       'Linear'
     """
-    parts = (graphdef, *states)
-    graphdefs = [p for p in parts if isinstance(p, GraphDef)]
-    if len(graphdefs) != 1:
-        raise errors.StructureError(
-            f"merge needs exactly one GraphDef and got {len(graphdefs)}.", "Call merge(graphdef, *states)."
+    if not isinstance(graphdef, GraphDef):
+        raise errors.ArgumentTypeError(
+            f"merge needs the GraphDef first and got a {type(graphdef).__name__}.",
+            "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
         )
-    return graphdefs[0].merge(*[p for p in parts if not isinstance(p, GraphDef)])
+    return graphdef.merge(*states)

@@ -77,10 +77,10 @@ class NodeKind:
         object.__setattr__(self, "frozen", self.unflatten is not _never)
 
     def __reduce__(self) -> Any:
-        return (_kind_named, (self.name,))
+        return (kind_named, (self.name,))
 
 
-def _kind_named(name: str) -> NodeKind:
+def kind_named(name: str) -> NodeKind:
     """Unpickles a kind."""
     return KINDS[name]
 

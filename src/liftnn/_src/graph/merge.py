@@ -228,10 +228,10 @@ class GraphDelta(NamedTuple):
 
     @property
     def slots(self) -> list[Slot]:
-        """What a call returns: arrays of the output, written values, other array leaves, values of new Variables."""
+        """What a call returns: arrays of the output, other array leaves, values of new Variables, written values."""
         new = list(enumerate(self.new, self.known))
         outputs, written = tree_slots(OUTPUT, self.edges), map(Slot, self.written)
-        return [*outputs, *written, *array_slots((*self.changed, *new)), *value_slots(new)]
+        return [*outputs, *array_slots((*self.changed, *new)), *value_slots(new), *written]
 
 
 jax.tree_util.register_static(GraphDelta)
@@ -303,7 +303,6 @@ def _prepare(
     """The first half of a commit: makes all that is new. Gives the specs, what to fill, new values, and the output."""
     taken = iter(leaves)
     root_arrays = _take(taken, change.edges)
-    updates = {number: next(taken) for number in change.written}
     specs: dict[int, NodeSpec] = {**dict(change.changed), **dict(enumerate(change.new, change.known))}
     by_node = {number: _take(taken, spec.edges) for number, spec in specs.items()}
     for spec in change.new:
@@ -313,6 +312,7 @@ def _prepare(
         elif not spec.kind.frozen:
             made = spec.kind.make(spec.type, spec.extra, owner)
         objects.append(made)
+    updates = {number: next(taken) for number in change.written}
     fills: _Fills = []
     for number in change.frozen:
         spec = specs[number]

@@ -197,12 +197,12 @@ class DiffWalk(Walk):
             self.changed.add(number)
             self.altered.add(number)
 
-    def _close(self, node: OpenNode) -> None:
+    def _finish_node(self, node: OpenNode) -> None:
         if node.extra is _PASSED:
             return
         number = node.number
         if number >= self.known:
-            super()._close(node)
+            super()._finish_node(node)
             return
         old: NodeSpec = self.before.specs[number]
         old_arrays = self.before.arrays[number]

@@ -22,15 +22,23 @@ class Slot(NamedTuple):
     """The address of one dynamic leaf.
 
     Args:
-      node: The number of the node that holds it, or `ROOT` or `OUTPUT`.
-      key: The key of an array leaf; None for the value of a Variable, which is the default.
+      node: The number of the node that holds it; -1 for a leaf of the arguments, -2 for one of the output.
+      key: The key of an array leaf, or its position among the leaves of the arguments or the output; None for the
+        value of a Variable, which is the default.
+
+    Example:
+      >>> import liftnn
+      >>> def show_slots(f):
+      ...   return liftnn.lift(f, bind=lambda plan, pure: print(*plan.slots) or pure)
+      >>> show_slots(lambda variable, x: None)(liftnn.Param(1.0), 2.0)
+      Slot(node=0, key=None) Slot(node=-1, key=1)
     """
 
     node: int
     key: Any = None
 
 
-class _ArrayEdge:
+class ArrayEdge:
     """The edge of an array leaf, equal to itself only."""
 
     __slots__ = ()
@@ -42,7 +50,7 @@ class _ArrayEdge:
         return "ARRAY"
 
 
-ARRAY = _ArrayEdge()
+ARRAY = ArrayEdge()
 """The edge of an array leaf."""
 
 

@@ -91,7 +91,7 @@ class Walk:
                     return top.edges[0], top.arrays
                 else:
                     self._check_can_be_built(node)
-                    self._close(node)
+                    self._finish_node(node)
                     stack.pop()
         except errors.StructureError as error:
             where = self._where((*path, *_keys(stack)))
@@ -184,7 +184,7 @@ class Walk:
     def _close_variable(self, number: int) -> None:
         """Called when a Variable without children is done."""
 
-    def _close(self, node: OpenNode) -> None:
+    def _finish_node(self, node: OpenNode) -> None:
         """Called when all children of a node have their edges."""
         self.specs[node.number] = NodeSpec(
             node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges)

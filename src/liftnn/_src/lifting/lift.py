@@ -181,7 +181,7 @@ class Lifted(Bindable[P, R]):
             if out is not HAS_MODULES:
                 return out
             call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
-            return self._close(call, result)
+            return self._commit(call, result)
         except Exception as error:
             hide_frames(error)
             raise
@@ -225,7 +225,7 @@ class Lifted(Bindable[P, R]):
         """Splits the arguments and acts on the call; once more if captured objects turn up that were no inputs."""
         extra: list[Any] = []
         while True:
-            call = self._open(args, kwargs, extra)
+            call = self._flatten_call(args, kwargs, extra)
             numpy = _copy_numpy(call)
             try:
                 with frames.publish_originals(call.plan, call.objects, call.guards):
@@ -247,7 +247,7 @@ class Lifted(Bindable[P, R]):
                 self._found = [r for r in self._found if r() is not None]
                 self._found.append(weakref.ref(x))
 
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
+    def _flatten_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
         stored = self._stored or ((), {})
@@ -310,7 +310,7 @@ class Lifted(Bindable[P, R]):
             del self._bound[next(iter(self._bound))]
         return self._bound.setdefault(graph, entry)  # another thread may have been quicker
 
-    def _close(self, call: Call, result: Result) -> Any:
+    def _commit(self, call: Call, result: Result) -> Any:
         """Puts the result into the objects and gives the caller's output."""
         if self._options.commit:
             _check_writable(call, result)

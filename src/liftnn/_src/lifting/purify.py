@@ -107,10 +107,10 @@ def purify(
             _check_arguments(tree, before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
-            result, made = _close(called, out, plan, merged, frame, given_away, ended)
+            result, made = _make_result(called, out, plan, merged, frame, given_away, ended)
             if hooks is not None:
                 hooks.after(result, variables, made)
-                result, _ = _close(called, out, plan, merged, frame, given_away, ended)
+                result, _ = _make_result(called, out, plan, merged, frame, given_away, ended)
             if commit:
                 check_static_values(plan, result.change, frame)
             return result
@@ -151,7 +151,7 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
         )
 
 
-def _close(
+def _make_result(
     function: Any,
     out: Any,
     plan: Plan,
@@ -194,10 +194,10 @@ def _close(
         tuple(written),
     )
     made = {slot.node: walk.objects[slot.node] for slot in value_slots(enumerate(change.new, walk.known))}
-    leaves += [encode(merged.objects[n]._value, lambda n=n: plan.path_of(n)) for n in written]
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
     leaves += [a for number in order for a in walk.arrays[number]]
     leaves += [encode(variable._value, lambda: "the output") for variable in made.values()]
+    leaves += [encode(merged.objects[n]._value, lambda n=n: plan.path_of(n)) for n in written]
     return Result(leaves, change), made
 
 

@@ -145,11 +145,25 @@ class Plan:
         return types + [jax.Array] * (len(self.slots) - len(types))
 
     def by_slot(self, leaves: Sequence[Any]) -> dict[Slot, Any]:
-        """Leaves by slot."""
+        """Looks up leaves by slot.
+
+        Args:
+          leaves: The leaves, in the order of `slots`.
+
+        Returns:
+          A dictionary with one entry for each.
+        """
         return dict(zip(self.slots, leaves, strict=True))
 
     def in_order(self, by_slot: Mapping[Slot, Any]) -> list[Any]:
-        """The inverse of `by_slot`; there may be more leaves."""
+        """The inverse of `by_slot`.
+
+        Args:
+          by_slot: The leaves by slot; there may be more than `slots`.
+
+        Returns:
+          The leaves, in the order of `slots`.
+        """
         return [by_slot[slot] for slot in self.slots]
 
     def name(self, slot: Slot) -> str:
@@ -168,7 +182,14 @@ class Plan:
         return self.path_name(path if is_value else (*path, slot.key))
 
     def typed_name(self, slot: Slot) -> str:
-        """The same, for the value of a Variable with its class, such as `args[0].encoder.w (a Param)`."""
+        """The attribute path of a leaf with the class of its Variable, such as `args[0].encoder.w (a Param)`.
+
+        Args:
+          slot: The slot.
+
+        Returns:
+          The path; that of an array leaf alone.
+        """
         number = self.index[slot]
         kind = f" (a {self.types[number].__name__})" if number < len(self.variables) else ""
         return self.name(slot) + kind

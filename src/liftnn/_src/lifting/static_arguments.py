@@ -52,17 +52,17 @@ class WithStatic(Lifted[P, R]):
             k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
         }
 
-    def _open_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _flatten_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Flattens arguments that come without the static ones, which are those of another call."""
         count = len(like.static[0])
         if not self._static or len(args) + len(self._leading) == count:
-            return self._open(args, {**like.static[1], **kwargs})
+            return self._flatten_call(args, {**like.static[1], **kwargs})
         rest = iter((*self._leading, *args))
         try:
             full = [next(rest) if x is None else x.value for x in like.static[0]]
         except StopIteration:
             full = list(args)
-        return self._open(tuple(full[len(self._leading) :]), {**like.static[1], **kwargs})
+        return self._flatten_call(tuple(full[len(self._leading) :]), {**like.static[1], **kwargs})
 
 
 def _static(x: Any, name: str) -> StaticArgument:

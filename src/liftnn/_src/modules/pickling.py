@@ -135,12 +135,17 @@ class Shell:
     def __reduce__(self) -> Any:
         key = id(self.module)
         return (
-            _third,
-            (type(self.module), Mark(_shells.ids.add, key), self.module, Mark(_shells.ids.discard, key)),
+            third,
+            (
+                type(self.module),
+                PickleMark(_shells.ids.add, key),
+                self.module,
+                PickleMark(_shells.ids.discard, key),
+            ),
         )
 
 
-class Mark:
+class PickleMark:
     """Does something when it is written; reads as None.
 
     Args:
@@ -154,13 +159,13 @@ class Mark:
 
     def __reduce__(self) -> Any:
         self.action(self.argument)
-        return (_nothing, ())
+        return (nothing, ())
 
 
-def _third(cls: type, before: None, module: T, after: None) -> T:
+def third(cls: type, before: None, module: T, after: None) -> T:
     """The module of a `Shell`."""
     return module
 
 
-def _nothing() -> None:
-    """What a `Mark` reads as."""
+def nothing() -> None:
+    """What a `PickleMark` reads as."""

@@ -72,7 +72,7 @@ def portable(value: Any) -> Any:
         return value
     cells = [cell.cell_contents for cell in value.__closure__]
     arguments = dict(zip(value.__code__.co_freevars, cells, strict=True))
-    made = FactoryCall(value.__module__, name, arguments, value)
+    made = FactoryCall(factory.__module__, name, arguments, value)
     try:
         again = factory(**made.arguments)
         return made if static_key(again) == static_key(value) else value
@@ -132,9 +132,8 @@ def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
             cells = [c.cell_contents for c in value.__closure__ or ()]
             held = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         name = getattr(value, "__qualname__", value.__name__)
-        return FunctionName(
-            value.__module__ or "", name, tuple([_by_name(_as_float(x), above) for x in held])
-        )
+        package = (value.__module__ or "").partition("._src.")[0]  # a package may move what is in there
+        return FunctionName(package, name, tuple([_by_name(_as_float(x), above) for x in held]))
     if isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.items())
         return FunctionName("functools", "partial", tuple([_by_name(x, above) for x in parts]))
@@ -155,11 +154,11 @@ def _reduce_wrapped(function: Any) -> Any:
     name = getattr(function, "__name__", "")
     for module in _MODULES:
         if getattr(module, name, None) is function:
-            return (_public, (module.__name__, name))
+            return (public_function, (module.__name__, name))
     return object.__reduce_ex__(function, 4)
 
 
-def _public(module: str, name: str) -> Any:
+def public_function(module: str, name: str) -> Any:
     """A function by its public name."""
     __import__(module)
     return getattr(sys.modules[module], name)

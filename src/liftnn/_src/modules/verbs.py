@@ -19,7 +19,7 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, format_path, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
-from liftnn._src.variables.state import State, mismatch
+from liftnn._src.variables.state import State, check_state, mismatch
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn._src.variables.variable_types import Empty
 
@@ -35,6 +35,7 @@ def update(tree: Any, /, *states: State) -> None:
       *states: Variables by path; they need not be all, and set hooks do not run.
 
     Raises:
+      ArgumentTypeError: If something is not a State. Nothing is changed then.
       StructureError: If a path is not in the tree. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
@@ -45,6 +46,8 @@ def update(tree: Any, /, *states: State) -> None:
       >>> float(abs(model.kernel.value).max())
       0.0
     """
+    for state in states:
+        check_state("update", state)
     walked = walk_tree(tree)
     graphdef = walked.graphdef
     alternatives = _variable_paths(walked)

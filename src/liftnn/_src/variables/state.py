@@ -165,9 +165,13 @@ class State(Mapping[Key, Any]):
 
         Returns:
           A new State with the same Variables.
+
+        Raises:
+          ArgumentTypeError: If one of the others is not a State.
         """
         leaves = dict(self._leaves)
         for state in states:
+            check_state("State.merge", state)
             leaves.update(state._leaves)
         return State.from_flat(leaves)
 
@@ -242,6 +246,24 @@ class State(Mapping[Key, Any]):
 
     def __reduce__(self) -> Any:
         return (State.from_flat, (self._leaves,))
+
+
+def check_state(verb: str, x: Any) -> None:
+    """Raises if something is not a State.
+
+    Args:
+      verb: The function that it was given to.
+      x: What it was given.
+
+    Raises:
+      ArgumentTypeError: If it is not a State.
+    """
+    if not isinstance(x, State):
+        raise errors.ArgumentTypeError(
+            f"{verb} takes States and got a {type(x).__name__}.",
+            "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, "
+            "*states)`. `State.from_flat` makes a State of values by path.",
+        )
 
 
 def left_over(paths: Iterable[str]) -> errors.FilterError:

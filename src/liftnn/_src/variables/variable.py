@@ -316,7 +316,7 @@ class Variable(Operators[T]):
 
     def __reduce__(self) -> Any:
         box = frames.resolve(self) if frames.open_frames else self
-        return (_new_variable, (type(box),), (box._cell.value, box._metadata))
+        return (new_variable, (type(box),), (box._cell.value, box._metadata))
 
     def __setstate__(self, contents: tuple[Any, Metadata]) -> None:
         value, metadata = contents
@@ -355,7 +355,7 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
     return variable
 
 
-def _new_variable(cls: type[V]) -> V:
+def new_variable(cls: type[V]) -> V:
     """A Variable made when one is read, before what it holds: its metadata may refer back to it."""
     return make_variable(cls, None, EMPTY, frames.owner_now())
 

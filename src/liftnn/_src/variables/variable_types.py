@@ -8,7 +8,7 @@ from liftnn._src.type_variables import T
 from liftnn._src.variables.variable import Variable
 
 
-class _EmptyType:
+class EmptyType:
     """The type of `Empty`."""
 
     __slots__ = ()
@@ -23,9 +23,9 @@ class _EmptyType:
         return "Empty"
 
 
-Empty = _EmptyType()
+Empty = EmptyType()
 """What a Variable holds after it was popped: a pytree without leaves."""
-jax.tree_util.register_pytree_node(_EmptyType, lambda _: ((), None), lambda *_: Empty)
+jax.tree_util.register_pytree_node(EmptyType, lambda _: ((), None), lambda *_: Empty)
 
 
 class Param(Variable[T]):
