@@ -24,8 +24,8 @@ from liftnn._src.control_flow.scan import scan
 from liftnn._src.filters import All, Any, Not, OfType, PathContains, WithTag
 from liftnn._src.graph.graphdef import GraphDef, merge, split, state
 from liftnn._src.graph.slots import Slot
+from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.lift import lift
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.mapping.axis_metadata import PARTITION_NAME
 from liftnn._src.mapping.pmap import pmap
 from liftnn._src.mapping.shard_map import shard_map
@@ -73,7 +73,7 @@ from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
 from liftnn._src.nn.prelu import PReLU
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.optim import Optimizer
-from liftnn._src.prefixes.by_filter import StateAxes, StateSharding
+from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.rngs import Rngs, RngStream, reseed, split_rngs
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.variables.state import State

@@ -35,7 +35,7 @@ from liftnn._src.modules.pickling import (
 )
 from liftnn._src.modules.portable import FactoryCall, FunctionName, call_factory, public_function
 from liftnn._src.nn.dtypes import promote_dtype
-from liftnn._src.prefixes.by_filter import ByFilter, OneOf
+from liftnn._src.prefixes.prefix import ByFilter, OneOf
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
 from liftnn._src.variables.metadata import Annotated, Metadata
@@ -61,11 +61,14 @@ def set_module(x: Any, module: str) -> None:
       x: The class or function.
       module: The module, which has it under its qualified name.
     """
-    if not getattr(x, "__module__", "").startswith("liftnn.") or not hasattr(x, "__qualname__"):
+    x = getattr(x, "__func__", x)
+    name = getattr(x, "__qualname__", None)
+    if name is None or not getattr(x, "__module__", "").startswith("liftnn."):
         return
     x.__module__ = module
     for method in vars(x).values() if isinstance(x, type) else ():
-        set_module(getattr(method, "__func__", method), module)
+        if getattr(method, "__qualname__", "").startswith(f"{name}."):
+            set_module(method, module)
 
 
 for _x in _FOUND_HERE:

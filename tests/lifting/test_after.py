@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn._src.graph.slots import OUTPUT, Slot
 from liftnn._src.lifting.after import differing_types, names_after
-from liftnn._src.lifting.result import result_of
+from liftnn._src.lifting.contract import result_of
 from tests.effects import Model, everything
 
 X = jnp.ones(3)

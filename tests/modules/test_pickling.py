@@ -260,3 +260,70 @@ def test_a_graphdef_over_closures_is_pickled_by_cloudpickle():
     state, graphdef = liftnn.split(model)
     new = cloudpickle.loads(cloudpickle.dumps(graphdef)).merge(state)
     assert (new(jnp.ones((1, 2))) == model(jnp.ones((1, 2)))).all()
+
+
+# --- where pickles look for things
+
+
+class Noting(pickle.Unpickler):
+    """Reads a pickle, and notes where it looks for classes and functions."""
+
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data))
+        self.places: set[tuple[str, str]] = set()
+
+    def find_class(self, module: str, name: str):
+        self.places.add((module, name))
+        return super().find_class(module, name)
+
+
+def every_layer():
+    """A model with every layer, and all else that a module may hold of liftnn's."""
+    rngs = liftnn.Rngs(0)
+    layers = [
+        liftnn.Linear(2, 3, rngs=rngs),
+        liftnn.LinearGeneral(2, 3, rngs=rngs),
+        liftnn.Einsum("ab,bc->ac", (2, 3), rngs=rngs),
+        liftnn.Conv(2, 3, 3, rngs=rngs),
+        liftnn.ConvTranspose(2, 3, 3, rngs=rngs),
+        liftnn.Embed(3, 2, rngs=rngs),
+        liftnn.BatchNorm(3, rngs=rngs),
+        liftnn.LayerNorm(3, rngs=rngs),
+        liftnn.RMSNorm(3, rngs=rngs),
+        liftnn.GroupNorm(3, num_groups=1, rngs=rngs),
+        liftnn.Dropout(0.1, rngs=rngs),
+        liftnn.PReLU(),
+    ]
+    held = [
+        liftnn.Empty,
+        liftnn.Carry,
+        liftnn.All(liftnn.Param, ...),
+        liftnn.StateAxes({liftnn.Param: 0, ...: None}),
+    ]
+    bound, tags = layers[0].__call__, {"tag", 1}
+    return Node(
+        layers=liftnn.Sequential(*layers), held=held, bound=bound, tags=tags, f=liftnn.relu, x=jnp.ones(2)
+    )
+
+
+def exported():
+    f = liftnn.export(liftnn.jit(lambda model, x: model(x)))
+    return f(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), jnp.ones((1, 2)))._contents
+
+
+STORED = {
+    "modules": every_layer,
+    "a State": lambda: liftnn.state(every_layer()),
+    "a GraphDef": lambda: liftnn.split(every_layer())[1],
+    "metrics": lambda: liftnn.MultiMetric(a=liftnn.Average(), b=liftnn.Accuracy(), c=liftnn.Welford()),
+    "a compiled function": lambda: liftnn.jit(jnp.sum),
+    "an exported function": exported,
+    "an error": lambda: liftnn.StructureError("What happened."),
+}
+
+
+@pytest.mark.parametrize("make", STORED.values(), ids=STORED)
+def test_no_pickle_refers_to_where_something_is_defined(make):
+    reader = Noting(pickle.dumps(make()))
+    reader.load()
+    assert [place for place in reader.places if "_src" in place[0] and place[0].startswith("liftnn")] == []

@@ -10,9 +10,8 @@ from tests.user_modules import Affine, Holder, Pair
 
 import liftnn
 from liftnn import errors
-from liftnn._src.prefixes.by_filter import StateAxes
 from liftnn._src.prefixes.groups import distinct, group, ungroup
-from liftnn._src.prefixes.leaf_prefixes import broadcast_over
+from liftnn._src.prefixes.prefix import StateAxes, broadcast_over
 from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
 
 

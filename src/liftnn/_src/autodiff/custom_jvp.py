@@ -18,8 +18,7 @@ from liftnn._src.autodiff.custom_rule import (
 from liftnn._src.autodiff.outputs import in_words
 from liftnn._src.autodiff.tangents import describe, fill, read
 from liftnn._src.lifting.configure import Given, configurable
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import P, R
 

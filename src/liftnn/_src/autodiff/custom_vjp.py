@@ -14,16 +14,15 @@ from liftnn._src.autodiff.custom_rule import (
     ForwardRule,
     Signature,
     outputs_of,
+    without_captures,
     without_derivatives,
 )
-from liftnn._src.autodiff.late_rule import without_captures
 from liftnn._src.autodiff.outputs import in_words, options_error
-from liftnn._src.autodiff.perturbed import Perturbed
-from liftnn._src.autodiff.residuals import Residuals, keep
+from liftnn._src.autodiff.residuals import Perturbed, Residuals, keep
 from liftnn._src.autodiff.tangents import read
 from liftnn._src.lifting.configure import Given, configurable
-from liftnn._src.lifting.purify import PureFunction, purify
-from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
+from liftnn._src.lifting.purify import purify
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import list_paths
 from liftnn._src.type_variables import P, R

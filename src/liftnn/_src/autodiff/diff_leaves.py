@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn._src.graph.slots import Slot
-from liftnn._src.lifting.result import Argument, Plan
+from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.lifting.values import decode
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames

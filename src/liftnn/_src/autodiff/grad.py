@@ -14,9 +14,8 @@ from liftnn._src.autodiff.outputs import check_pair
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.graph.slots import ARRAY
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Lifted, Options
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.variables.variable_types import Param
 
 

@@ -13,7 +13,7 @@ import jax
 from jax.typing import ArrayLike
 
 from liftnn._src.autodiff.selection import ArgNums, DiffState
-from liftnn._src.lifting.bindable import Q
+from liftnn._src.lifting.callables import Q
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.lift import Lifted
 from liftnn._src.modules.module import Module

@@ -9,17 +9,15 @@ from typing import Any, Literal, overload
 import jax
 
 from liftnn import errors
-from liftnn._src.autodiff.array_maps import ArrayMap
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.outputs import Differentiable, check_pair, differentiate, options_error
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
-from liftnn._src.autodiff.tangents import Like, describe, fill, read
+from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
 from liftnn._src.lifting.callables import unwrap_callable
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import Aux, R
 from liftnn._src.variables.variable_types import Param

@@ -15,9 +15,8 @@ from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs
+from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result, result_of
 from liftnn._src.trees import Path, format_path, is_array
 
 

@@ -9,9 +9,9 @@ import jax
 
 from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
+from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import Options
-from liftnn._src.lifting.purify import PureFunction, untraced_copy
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.lifting.static_arguments import WithStatic
 
 

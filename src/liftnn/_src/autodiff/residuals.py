@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.merge import merge_all
+from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.arguments import flatten_call
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import holds_tracer
 from liftnn._src.lifting.lift import values_of
-from liftnn._src.lifting.result import Plan
 from liftnn._src.lifting.values import decode
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
+from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 
 class Residuals:
@@ -58,3 +63,53 @@ def merge_residuals(residuals: Residuals) -> Any:
     """The residuals that were kept, with new modules."""
     (args, _), _ = merge_all(residuals.graph, list(map(decode, residuals.leaves)), frames.owner_now())
     return args[0]
+
+
+class Perturbed:
+    """JAX's `perturbed`, on arrays and on Variables.
+
+    Args:
+      plan: The arguments.
+      leaves: The dynamic leaves, with a `jax.custom_derivatives.CustomVJPPrimal` in place of each array.
+    """
+
+    def __init__(self, plan: Plan, leaves: Sequence[Any]):
+        self.plan = plan
+        self.by_slot = plan.by_slot(leaves)
+        self.marked: list[tuple[Variable[Any], Metadata, Metadata]] = []
+
+    def mark(self, args: Sequence[Any], diff: Sequence[int]) -> list[Any]:
+        """The arguments as `fwd` sees them; Variables are marked in their metadata.
+
+        Args:
+          args: The arguments.
+          diff: Positions of those with derivatives.
+
+        Returns:
+          The arguments.
+        """
+        objects = flatten_call(tuple(args), {}, lambda leaf, path, arrays: Static(leaf)).objects
+        for number in self.plan.variables:
+            if number >= len(objects):
+                break  # what a partial stores comes last, and does not reach `fwd`
+            variable = objects[number]
+            before = variable._metadata
+            flag = any(x.perturbed for x in jax.tree.leaves(self.by_slot[Slot(number)]))
+            variable.set_metadata(perturbed=flag)
+            self.marked.append((variable, before, variable._metadata))
+        seen = list(args)
+        for i in diff:
+            leaves, treedef = jax.tree.flatten(args[i], is_leaf=is_object)
+            slots = [Slot(ROOT, leaf) for leaf in self.plan.arguments[0][i].leaves]
+            pairs = zip(leaves, slots, strict=True)
+            seen[i] = treedef.unflatten([self.by_slot.get(slot, x) for x, slot in pairs])
+        return seen
+
+    def unmark(self) -> None:
+        """Takes the marks away, and leaves what `fwd` changed."""
+        for variable, before, marked in self.marked:
+            now = variable._metadata
+            if now is not marked:
+                given = {**now.given, "perturbed": before.get("perturbed")}
+                before = Metadata.of({k: x for k, x in given.items() if k != "perturbed" or k in before})
+            set_metadata_past_checks(variable, before)

@@ -12,7 +12,7 @@ from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
 from liftnn._src.filters import Filter, Predicate, to_predicate
 from liftnn._src.graph.slots import ROOT, Slot
-from liftnn._src.lifting.result import Argument, Plan
+from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import make_variable

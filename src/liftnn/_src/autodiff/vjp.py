@@ -7,14 +7,13 @@ from typing import Any, Literal, overload
 
 import jax
 
-from liftnn._src.autodiff.array_maps import ArrayMap
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.outputs import Differentiable, differentiate, options_error
 from liftnn._src.autodiff.selection import ArgNums
-from liftnn._src.autodiff.tangents import Like, describe, fill, read
+from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
-from liftnn._src.lifting.result import Result
+from liftnn._src.lifting.contract import Result
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import Aux, R
 from liftnn._src.variables.variable_types import Param

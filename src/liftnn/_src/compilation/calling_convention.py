@@ -9,7 +9,7 @@ import jax
 
 from liftnn._src.compilation.patterns import units_of
 from liftnn._src.graph.slots import Slot
-from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.trees import same_tree
 
 _LEAF = jax.tree.structure(0)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from liftnn._src.lifting.configure import keeps_arguments
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction, untraced_copy
-from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.purify import untraced_copy
 
 
 @keeps_arguments

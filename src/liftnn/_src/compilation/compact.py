@@ -10,7 +10,7 @@ import jax
 
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.lifting.result import Result
+from liftnn._src.lifting.contract import Result
 from liftnn._src.lifting.values import has_encoded
 from liftnn._src.prefixes.groups import Layout, ungroup
 from liftnn._src.trees import is_leaf_tree, same_tree

@@ -9,11 +9,10 @@ from liftnn._src.compilation.donation import find_kept
 from liftnn._src.compilation.program import Program
 from liftnn._src.compilation.retraces import traces_now
 from liftnn._src.graph.description import GraphSpec
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.kept import WeakFunction
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.lifting.signature import Selected
-from liftnn._src.prefixes.by_filter import as_prefixes
+from liftnn._src.prefixes.prefix import as_prefixes
 from liftnn._src.variables import frames
 
 Wrap = Callable[[Plan, PureFunction, bool], PureFunction]

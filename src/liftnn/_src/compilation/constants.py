@@ -9,7 +9,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec, LeafPaths, NodeSpec
-from liftnn._src.lifting.result import STORED, Plan, Result
+from liftnn._src.lifting.contract import STORED, Plan, Result
 
 
 class ArgumentsOnly:

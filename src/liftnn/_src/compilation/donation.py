@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.graph.kinds import CELL, FUNCTION
 from liftnn._src.graph.slots import Slot
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan, PureFunction
 
 
 def find_kept(plan: Plan) -> set[int]:

@@ -14,9 +14,8 @@ from liftnn._src.compilation.donation import deleted_error, unshare
 from liftnn._src.compilation.stages import check_structure
 from liftnn._src.graph.description import GraphSpec, find_all_paths
 from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result, name_argument
 from liftnn._src.modules.portable import by_name
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import list_paths

@@ -12,8 +12,8 @@ from liftnn._src.compilation.dependencies import Unseen
 from liftnn._src.compilation.fast_path import FastPath
 from liftnn._src.compilation.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn._src.compilation.source import MISS
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.lift import Call
-from liftnn._src.lifting.result import Plan
 from liftnn._src.modules.module import Module
 from liftnn._src.variables import frames
 

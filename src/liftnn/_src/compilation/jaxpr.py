@@ -8,9 +8,9 @@ from typing import Any
 import jax
 
 from liftnn._src.lifting.configure import keeps_arguments
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Options
-from liftnn._src.lifting.purify import PureFunction, untraced_copy
-from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.lifting.static_arguments import WithStatic
 
 

@@ -18,11 +18,10 @@ from liftnn._src.compilation.stages import Lowered, Traced
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, TracedFunction
-from liftnn._src.lifting.bindable import Bindable
-from liftnn._src.lifting.callables import is_fixed, take_name
+from liftnn._src.lifting.callables import Bindable, is_fixed, take_name
+from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.kept import keep_with
 from liftnn._src.lifting.lift import Call, Options, T, commit_to_copies
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.lifting.signature import select
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.static_values.static import Static

@@ -15,7 +15,7 @@ import jax
 
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import SIMPLE_TYPES, Static
 from liftnn._src.trees import format_path

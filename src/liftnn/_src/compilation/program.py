@@ -13,11 +13,9 @@ import jax
 from liftnn._src.compilation.calling_convention import Inputs
 from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Argument, Plan, Result
-from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
 from liftnn._src.prefixes.groups import distinct, group
-from liftnn._src.prefixes.leaf_prefixes import broadcast_over, prefix_leaves
+from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves
 from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import are_distinct

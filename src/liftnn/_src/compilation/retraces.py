@@ -15,7 +15,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.views import describe_difference
-from liftnn._src.lifting.result import Plan, name_argument
+from liftnn._src.lifting.contract import Plan, name_argument
 from liftnn._src.trees import describe_tree, is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")

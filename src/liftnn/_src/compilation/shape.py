@@ -8,9 +8,8 @@ from typing import Any, TypeVar, overload
 
 import jax
 
+from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan
 from liftnn._src.modules.module import Module
 from liftnn._src.tracebacks import boundary
 

@@ -12,9 +12,8 @@ from liftnn import errors
 from liftnn._src.graph.graphdef import GraphDef, merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.tracebacks import at_line, boundary
 from liftnn._src.trees import (
     format_path,

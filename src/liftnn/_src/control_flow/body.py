@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.control_flow.fixed_point import CarryMatch
+from liftnn._src.control_flow.carry import CarryMatch
 from liftnn._src.control_flow.loop_axes import LoopAxes
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import differing_types, names_after
-from liftnn._src.lifting.result import Result, result_of
+from liftnn._src.lifting.contract import Result, result_of
 from liftnn._src.trees import list_paths
 
 BySlot = Mapping[Slot, Any]

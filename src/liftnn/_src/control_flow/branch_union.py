@@ -12,7 +12,7 @@ from liftnn._src.graph.description import KEEP, GraphSpec, LeafPaths, keep_leave
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.after import differing_types, full_specs
-from liftnn._src.lifting.result import Plan, Result, result_of
+from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import Path, format_path, list_paths
 
 _REMEDY = (

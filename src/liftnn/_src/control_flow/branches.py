@@ -12,9 +12,8 @@ from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import TracedOnce, hold_functions
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
+from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.modules.module import Module
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import R

@@ -12,8 +12,7 @@ from typing import Any
 import jax
 
 from liftnn._src.lifting.callables import unwrap_callable
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import function_key
 

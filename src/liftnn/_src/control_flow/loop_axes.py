@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.control_flow.fixed_point import Root
+from liftnn._src.control_flow.carry import Root
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.after import names_after
-from liftnn._src.lifting.result import Plan, Result
-from liftnn._src.prefixes.by_filter import Prefix, StateAxes
-from liftnn._src.prefixes.leaf_prefixes import broadcast_over, is_prefix_leaf
+from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.prefixes.prefix import Prefix, StateAxes, broadcast_over, is_prefix_leaf
 from liftnn._src.prefixes.spread import Entry, result_prefixes, spread_arguments
 from liftnn._src.trees import pair_prefix
 

@@ -18,11 +18,9 @@ from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
-from liftnn._src.lifting.purify import PureFunction, Purified
-from liftnn._src.lifting.result import Plan, Result
-from liftnn._src.prefixes.by_filter import Prefix
-from liftnn._src.prefixes.leaf_prefixes import broadcast_over
+from liftnn._src.prefixes.prefix import Prefix, broadcast_over
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import list_paths, type_of
 from liftnn._src.variables.operators import unwrap

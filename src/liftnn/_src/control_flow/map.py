@@ -12,13 +12,12 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.graph.slots import Slot
+from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, Options, T
-from liftnn._src.lifting.purify import PureFunction
-from liftnn._src.lifting.result import Plan, Result, result_of
 from liftnn._src.lifting.values import describe
 from liftnn._src.mapping.axis_errors import find_bad_input
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
-from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.prefixes.prefix import Prefix
 from liftnn._src.prefixes.spread import spread_arguments
 from liftnn._src.tracebacks import at_line, boundary
 from liftnn._src.trees import same_tree, type_of

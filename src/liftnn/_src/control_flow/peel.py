@@ -22,7 +22,7 @@ from liftnn._src.graph.kinds import LIST
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs, write_out
-from liftnn._src.lifting.result import Plan, Result, result_of
+from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import Path
 
 BySlot = Mapping[Slot, Any]

@@ -23,14 +23,13 @@ from liftnn._src.control_flow.loop_axes import Carry, LoopAxes, without_carry
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.configure import keeps_signature
+from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction, Purified
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.mapping.axis_errors import check_axes, find_bad_input
 from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, element_keys
 from liftnn._src.mapping.vmap import Vmapped
-from liftnn._src.prefixes.leaf_prefixes import prefix_leaves
+from liftnn._src.prefixes.prefix import prefix_leaves
 from liftnn._src.variables.variable_types import RngCount, RngKey
 
 

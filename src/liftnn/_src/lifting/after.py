@@ -11,7 +11,7 @@ from liftnn._src.graph.description import KEEP, NodeSpec, first_paths
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.values import describe
 from liftnn._src.trees import Path, format_path, type_of
 

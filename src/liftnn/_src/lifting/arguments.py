@@ -16,7 +16,7 @@ from liftnn._src.captures.steps import GlobalsOf
 from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.walk import ArgumentWalk
-from liftnn._src.lifting.result import CAPTURED, name_argument
+from liftnn._src.lifting.contract import CAPTURED, name_argument
 from liftnn._src.static_values.static import Static, is_foreign
 from liftnn._src.trees import Path, is_array, key_of, module_of
 from liftnn._src.variables import frames

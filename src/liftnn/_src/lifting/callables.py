@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, Self, overload
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.module import Module
+from liftnn._src.type_variables import P, R
 
 
 def unwrap_callable(
@@ -73,3 +74,25 @@ def name_of(lifted: Any) -> str:
         return str(getattr(lifted, "__qualname__", None) or repr(lifted.__wrapped__))
     except Exception:
         return f"a {type(lifted.__wrapped__).__name__}"
+
+
+Q = ParamSpec("Q")
+
+
+class Bindable(Generic[P, R]):
+    """Base class of callables that can be methods."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(
+        self: Bindable[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> Callable[Q, R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the function."""
+        raise NotImplementedError

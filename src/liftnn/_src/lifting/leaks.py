@@ -14,7 +14,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.after import output_names, paths_after
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import format_path, is_tracer
 from liftnn._src.variables import frames

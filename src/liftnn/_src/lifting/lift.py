@@ -19,11 +19,10 @@ from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls
-from liftnn._src.lifting.bindable import Bindable
-from liftnn._src.lifting.callables import is_fixed, name_of, take_name, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, is_fixed, name_of, take_name, unwrap_callable
+from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
-from liftnn._src.lifting.purify import PureFunction, purify
-from liftnn._src.lifting.result import STORED, Plan, Result, name_argument
+from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import Static

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
@@ -14,9 +14,9 @@ from liftnn._src.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, classify,
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk, changed_value
 from liftnn._src.graph.slots import value_slots
+from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_static_values
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.static_values.static import Static
@@ -24,41 +24,6 @@ from liftnn._src.trees import Path, has_changed, is_argument_array, is_array, ke
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.watch import Watch, set_watches
-
-PureFunction = Callable[[Sequence[Any]], Result]
-"""A function of dynamic leaves, in the order of `Plan.slots`."""
-
-
-class VariableHooks(Protocol):
-    """What a transform does to the Variables inside, before and after the user's function has run."""
-
-    def before(self, variables: Sequence[Variable[Any]]) -> None:
-        """Called before it runs.
-
-        Args:
-          variables: The copies of the argument's Variables, in the order of `Plan.variables`.
-        """
-
-    def after(
-        self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
-    ) -> None:
-        """Called when it has run; what this changes is part of the result.
-
-        Args:
-          result: What the function returned, as far as it is known.
-          variables: As before.
-          made: The Variables made inside, by number.
-        """
-
-
-class Purified(Protocol):
-    """The pure function of a user's function, as `bind` gets it."""
-
-    def __call__(
-        self, leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
-    ) -> Result:
-        """Calls the function with copies of the modules in its arguments, or of what a call has left of them."""
-        ...
 
 
 def purify(

@@ -16,8 +16,8 @@ from liftnn._src.captures.expand import instance_dict
 from liftnn._src.captures.guards import Guard, Guards
 from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import DATACLASS, MODULE, PYTREE, VARIABLE, NodeKind
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_held
-from liftnn._src.lifting.result import Plan
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import changes
 

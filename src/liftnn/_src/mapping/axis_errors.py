@@ -11,8 +11,8 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.after import names_after
-from liftnn._src.lifting.result import Plan, Result
-from liftnn._src.prefixes.by_filter import Prefix, StateAxes
+from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.prefixes.prefix import Prefix, StateAxes
 from liftnn._src.tracebacks import at_line
 from liftnn._src.trees import is_jax_array, list_paths
 from liftnn._src.variables import frames

@@ -11,8 +11,8 @@ from jax.sharding import PartitionSpec
 
 from liftnn import errors
 from liftnn._src.graph.slots import Slot
-from liftnn._src.lifting.result import Plan, Result
-from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.prefixes.prefix import Prefix
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 

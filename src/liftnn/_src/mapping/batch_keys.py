@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from liftnn._src.lifting.result import Plan
-from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.lifting.contract import Plan
+from liftnn._src.prefixes.prefix import Prefix
 from liftnn._src.variables.variable_types import RngKey
 
 _ELEMENTS = np.uint32(2**32 - 1)

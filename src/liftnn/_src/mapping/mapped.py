@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.lifting.purify import Purified
-from liftnn._src.lifting.result import Plan, Result
-from liftnn._src.prefixes.by_filter import Prefix
+from liftnn._src.lifting.contract import Plan, Purified, Result
 from liftnn._src.prefixes.groups import distinct, group, ungroup
-from liftnn._src.prefixes.leaf_prefixes import prefix_leaves
+from liftnn._src.prefixes.prefix import Prefix, prefix_leaves
 from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
 
 

@@ -14,13 +14,11 @@ from liftnn import errors
 from liftnn._src.compilation.jit import gives_jitted
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.filters import Filter
-from liftnn._src.lifting.purify import PureFunction, Purified
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan, PureFunction, Purified
 from liftnn._src.mapping.axis_errors import check_axes
 from liftnn._src.mapping.reductions import to_reductions
 from liftnn._src.mapping.vmap import MapOptions, VmapCall
-from liftnn._src.prefixes.by_filter import Prefix
-from liftnn._src.prefixes.leaf_prefixes import count_positional, leaf_prefixes
+from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes
 
 
 @gives_jitted

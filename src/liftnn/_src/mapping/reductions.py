@@ -10,7 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.filters import to_predicate
-from liftnn._src.prefixes.by_filter import ByFilter, Prefix
+from liftnn._src.prefixes.prefix import ByFilter, Prefix
 from liftnn._src.trees import Path
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import RngState

@@ -12,9 +12,8 @@ from jax.sharding import PartitionSpec
 
 from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
+from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction, Purified
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.mapping.batch_keys import element_keys, shared_keys
 from liftnn._src.mapping.mapped import MappedCall
 from liftnn._src.mapping.spec_errors import (
@@ -24,8 +23,7 @@ from liftnn._src.mapping.spec_errors import (
     find_bad_spec,
     find_varying_output,
 )
-from liftnn._src.prefixes.by_filter import Prefix, as_prefixes
-from liftnn._src.prefixes.leaf_prefixes import count_positional, leaf_prefixes
+from liftnn._src.prefixes.prefix import Prefix, as_prefixes, count_positional, leaf_prefixes
 
 _WHOLE = PartitionSpec()
 

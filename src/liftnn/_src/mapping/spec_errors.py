@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from liftnn import errors
-from liftnn._src.lifting.result import Plan, Result
+from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.mapping.axis_errors import find_culprit, parts_of_result
-from liftnn._src.prefixes.by_filter import Prefix, StateSharding
+from liftnn._src.prefixes.prefix import Prefix, StateSharding
 from liftnn._src.tracebacks import at_line
 from liftnn._src.variables import frames
 

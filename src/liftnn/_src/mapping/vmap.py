@@ -10,9 +10,8 @@ import jax
 
 from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
+from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.lifting.purify import PureFunction, Purified
-from liftnn._src.lifting.result import Plan, Result
 from liftnn._src.mapping.axis_errors import check_axes, find_bad_input, find_bad_output
 from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
@@ -24,8 +23,7 @@ from liftnn._src.mapping.reductions import (
     to_reductions,
     with_reductions,
 )
-from liftnn._src.prefixes.by_filter import Prefix
-from liftnn._src.prefixes.leaf_prefixes import count_positional, leaf_prefixes, positional_prefix
+from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes, positional_prefix
 from liftnn._src.type_variables import P, R
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn._src.graph.merge import GraphDelta
-from liftnn._src.lifting.result import Result
-from liftnn._src.prefixes.by_filter import ByFilter, Prefix
+from liftnn._src.lifting.contract import Result
+from liftnn._src.prefixes.prefix import ByFilter, Prefix
 
 
 class Layout(NamedTuple):

@@ -16,9 +16,8 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.after import output_names, specs_after
-from liftnn._src.lifting.result import Plan, Result
-from liftnn._src.prefixes.by_filter import ByFilter, Prefix
-from liftnn._src.prefixes.leaf_prefixes import broadcast_over
+from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
 from liftnn._src.trees import Path, format_path
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import make_variable

@@ -1,10 +1,14 @@
-"""What a pure call returns, and the plan that tells a transform what goes into it."""
+"""The contract between a transform and the engine: a pure function, the plan of its arguments, and its result.
+
+A transform gets a pure function of dynamic leaves and a `Plan`, which says what each leaf is. It returns a function of
+the same kind. The `Result` has leaves again, and a static part, which says what each of those is.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -15,6 +19,7 @@ from liftnn._src.graph.slots import ARRAY, ROOT, Slot
 from liftnn._src.trees import Path, format_path
 from liftnn._src.variables.holding import leads_to
 from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.variable import Variable
 
 STORED, CAPTURED = 2, 3
 """Positions in the tree that is flattened: the arguments stored in a partial, and what the function captures."""
@@ -337,6 +342,42 @@ class Plan:
 
         static = [name for name in given if not any(is_part(x) or leads_to(x, is_part) for x in leaves[name])]
         return Metadata.of({name: given[name] for name in static})
+
+
+PureFunction = Callable[[Sequence[Any]], Result]
+"""A function of dynamic leaves, in the order of `Plan.slots`."""
+
+
+class VariableHooks(Protocol):
+    """What a transform does to the Variables inside, before and after the user's function has run."""
+
+    def before(self, variables: Sequence[Variable[Any]]) -> None:
+        """Called before it runs.
+
+        Args:
+          variables: The copies of the argument's Variables, in the order of `Plan.variables`.
+        """
+
+    def after(
+        self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
+    ) -> None:
+        """Called when it has run; what this changes is part of the result.
+
+        Args:
+          result: What the function returned, as far as it is known.
+          variables: As before.
+          made: The Variables made inside, by number.
+        """
+
+
+class Purified(Protocol):
+    """The pure function of a user's function, as `bind` gets it."""
+
+    def __call__(
+        self, leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
+    ) -> Result:
+        """Calls the function with copies of the modules in its arguments, or of what a call has left of them."""
+        ...
 
 
 def name_argument(path: Path, names: Sequence[str] = ()) -> str:

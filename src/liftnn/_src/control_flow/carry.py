@@ -21,7 +21,7 @@ from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ARRAY, OUTPUT, ROOT, Slot
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.after import full_specs
-from liftnn._src.lifting.result import Plan
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.trees import Path, format_path
 
 
