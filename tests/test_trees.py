@@ -108,3 +108,17 @@ def test_leaves_of_the_tree_and_of_the_prefix_are_what_the_caller_says():
 def test_what_is_no_prefix_is_an_error():
     with pytest.raises(ValueError, match="is not a prefix of"):
         trees.broadcast_prefix((0, 1), jax.tree.structure((1, 2, 3)), lambda x: False)
+
+
+ARTICLES = [
+    "a Param", "an Affine", "an Embed", "an Intermediate", "an Optimizer", "a UNet", "a Unit", "a User", "an Updater",
+    "an RMSNorm", "an MLP", "an LSTMCell", "an RNN", "a Rngs", "a Linear", "a GRUCell", "a list", "an int", "an array",
+    "a BatchNorm", "a Ünit",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ARTICLES)
+def test_a_class_has_the_article_that_it_is_spoken_with(text):
+    assert trees.an(text.split()[1]) == text
+    assert trees.at_start(trees.an(text.split()[1])) == text[0].upper() + text[1:]
+    assert trees.an(type(text.split()[1], (), {})) == text

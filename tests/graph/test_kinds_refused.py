@@ -96,7 +96,7 @@ def test_a_cycle_of_frozen_objects_alone_is_an_error():
     object.__setattr__(frozen, "b", (frozen,))
     with raises(
         errors.StructureError,
-        "a.b: A tuple and what it holds form a cycle in which nothing can be changed, so it cannot be built anew.\n"
+        "a.b: A tuple and what it holds form a cycle in which nothing can be changed, so it cannot be built again.\n"
         "Put a list, a dict or a Module into the cycle.",
     ):
         liftnn.split(Node(a=frozen))

@@ -93,7 +93,7 @@ def test_a_static_value_with_a_module_made_inside_cannot_be_attached():
     model = Affine()
     with raises(
         errors.StructureError,
-        "args[0].layers[0].inner is a Box that holds a Affine created inside liftnn.jit, which a static value cannot "
+        "args[0].layers[0].inner is a Box that holds an Affine created inside liftnn.jit, which a static value cannot "
         "carry out.\nHold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
     ):
         liftnn.jit(attach)(model, 1.0)

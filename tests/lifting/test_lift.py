@@ -278,7 +278,7 @@ def test_no_function_is_an_error():
 @pytest.mark.parametrize(
     "function, text",
     [
-        (3, "liftnn.{} needs a function, not a int.\nPass a callable."),
+        (3, "liftnn.{} needs a function, not an int.\nPass a callable."),
         (None, "liftnn.{} needs a function, not a NoneType.\nPass a callable."),
         (
             classmethod(step),

@@ -79,7 +79,7 @@ CHANGES = {
     "dict": (lambda m, x: m.options.update(c=x), "net.options (a dict)"),
     "dict order": (lambda m, x: m.options.update(a=m.options.pop("a")), "net.options (a dict)"),
     "inner list": (lambda m, x: m.options["b"].append(3), "net.options.b (a list)"),
-    "ordered dict": (lambda m, x: m.ordered.move_to_end("a"), "net.ordered (a OrderedDict)"),
+    "ordered dict": (lambda m, x: m.ordered.move_to_end("a"), "net.ordered (an OrderedDict)"),
     "deque": (lambda m, x: m.queue.append(x), "net.queue (a deque)"),
     "dataclass": (lambda m, x: setattr(m.record, "x", x), "net.record (a Record)"),
     "new in a dataclass": (lambda m, x: setattr(m.record, "y", x), "net.record (a Record)"),
@@ -217,7 +217,7 @@ def plain_ordered_dict(net):
     return (
         lambda: nets.move_to_end("a"),
         lambda: list(nets.items()),
-        "A OrderedDict that holds captured modules",
+        "An OrderedDict that holds captured modules",
     )
 
 

@@ -18,7 +18,7 @@ from tests.user_modules import Affine, Holder
 
 @message(
     errors.TraceContextError,
-    "The structure, the metadata or an array leaf of args[0] (a Affine) was changed in liftnn.jit, and the function "
+    "The structure, the metadata or an array leaf of args[0] (an Affine) was changed in liftnn.jit, and the function "
     "also reaches it through a closure, as model, where the change would not be seen.",
     "Use it through the argument only, or change nothing but values of Variables.",
 )
@@ -101,7 +101,7 @@ class Box:
 
 @message(
     errors.StructureError,
-    "args[0].act is a Box that holds the copy of args[0] (a Affine) that exists inside liftnn.jit, which a static "
+    "args[0].act is a Box that holds the copy of args[0] (an Affine) that exists inside liftnn.jit, which a static "
     "value cannot carry out.",
     "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
 )
@@ -111,7 +111,7 @@ def object_with_an_argument_kept():
 
 @message(
     errors.StructureError,
-    "args[0].act is a Box that holds a Affine created inside liftnn.jit, which a static value cannot carry out.",
+    "args[0].act is a Box that holds an Affine created inside liftnn.jit, which a static value cannot carry out.",
     "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
 )
 def object_with_a_new_module_kept():
@@ -162,7 +162,7 @@ def leaked_copy_passed_to_jit():
 
 @message(
     errors.ArgumentError,
-    "args[0] has a Affine in it and cannot be static: its changes would not be seen.",
+    "args[0] has an Affine in it and cannot be static: its changes would not be seen.",
     "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
 )
 def module_inside_a_static_argument():

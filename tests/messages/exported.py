@@ -37,7 +37,7 @@ def export_of_a_partial_that_writes():
 
 @message(
     errors.ArgumentError,
-    "The function to export returns or stores model.layers[0] (a Affine), which is not among its arguments: where the "
+    "The function to export returns or stores model.layers[0] (an Affine), which is not among its arguments: where the "
     "exported function is called, there is no such object.",
     PASS,
 )

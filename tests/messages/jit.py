@@ -54,7 +54,7 @@ def static_and_donated():
 
 @message(
     errors.ArgumentError,
-    "args[0] is a Affine and cannot be static: its changes would not be seen.",
+    "args[0] is an Affine and cannot be static: its changes would not be seen.",
     "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
 )
 def static_module():

@@ -65,7 +65,7 @@ def list_of_modules_grown():
 
 @message(
     errors.StructureError,
-    "args[0].layers[0].note: the value of a Variable has a Affine in it.",
+    "args[0].layers[0].note: the value of a Variable has an Affine in it.",
     "Make it an attribute of a Module instead; a Variable holds arrays.",
 )
 def module_in_the_value_of_a_variable():
@@ -253,7 +253,7 @@ def shared_batch_norm():
 
 @message(
     errors.SharedWriteError,
-    "args[0].seen[0] (a Intermediate) was put into a module that is shared by all lanes of this vmap, but it differs "
+    "args[0].seen[0] (an Intermediate) was put into a module that is shared by all lanes of this vmap, but it differs "
     "between them.",
     SHARED,
 )

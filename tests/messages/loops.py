@@ -182,7 +182,7 @@ def negative_max_steps():
     errors.StructureError,
     "cond_fun of liftnn.while_loop writes to:",
     "  init_val.calls (a Variable)",
-    "  init_val (a Affine)",
+    "  init_val (an Affine)",
     "It may only read: write in body_fun.",
 )
 def condition_that_writes():
@@ -267,7 +267,7 @@ def no_branches():
     liftnn.switch(0, [])
 
 
-@message(errors.ArgumentTypeError, "liftnn.cond needs a function, not a int.", "Pass a callable.")
+@message(errors.ArgumentTypeError, "liftnn.cond needs a function, not an int.", "Pass a callable.")
 def branch_that_cannot_be_called():
     liftnn.cond(True, 1, lambda: 2)
 

@@ -107,8 +107,8 @@ def shared_write_in_batches():
 
 @message(
     errors.StructureError,
-    "partial[0][0].layers[0] (a Affine) is shared by all elements of this map, and its structure is not the same after "
-    "one of them as before.",
+    "partial[0][0].layers[0] (an Affine) is shared by all elements of this map, and its structure is not the same "
+    "after one of them as before.",
     "Change it outside of the map, or pass the module in `xs`, with a slice for each element. An array that is set "
     "anew belongs in a Variable.",
 )

@@ -87,7 +87,7 @@ def container_with_attributes():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A dict has a Affine as a key.",
+    "layers[1].inner.x: A dict has an Affine as a key.",
     "Use it as a value, under a string.",
 )
 def module_as_key():
@@ -135,7 +135,7 @@ class Link:
 @message(
     errors.StructureError,
     "layers[1].inner.x.other: A tuple and what it holds form a cycle in which nothing can be changed, so it cannot be "
-    "built anew.",
+    "built again.",
     "Put a list, a dict or a Module into the cycle.",
 )
 def frozen_cycle():
@@ -149,7 +149,7 @@ def frozen_cycle():
 
 @message(
     errors.ArgumentError,
-    "A Variable holds arrays, not a Affine.",
+    "A Variable holds arrays, not an Affine.",
     "Make it an attribute of a Module instead.",
 )
 def variable_of_a_module():
@@ -195,7 +195,7 @@ def attributes_that_no_module_has():
     Affine().set_attributes(mdoe="eval", deterministc=True)
 
 
-@message(errors.AttributeNameError, "A Affine has no Variable 'kernel'.", "It has w, b, calls.")
+@message(errors.AttributeNameError, "An Affine has no Variable 'kernel'.", "It has w, b, calls.")
 def unknown_variable_of_a_module():
     Affine().variables.kernel  # noqa: B018
 
@@ -211,7 +211,7 @@ def variable_set_to_a_number():
 
 @message(
     errors.ArgumentError,
-    "The attribute 'w' of a Affine is a Param, not a Intermediate.",
+    "The attribute 'w' of an Affine is a Param, not an Intermediate.",
     "Use another name.",
 )
 def sow_over_a_param():

@@ -93,7 +93,7 @@ def replicated_batch_norm():
 
 @message(
     errors.SharedWriteError,
-    "args[0].seen[0] (a Intermediate) has the spec P(), so all shards along 'x' must be given the same, but they "
+    "args[0].seen[0] (an Intermediate) has the spec P(), so all shards along 'x' must be given the same, but they "
     "differ.",
     REDUCE,
 )

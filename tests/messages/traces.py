@@ -115,7 +115,7 @@ def value_written_under_raw_jit():
 
 @message(
     errors.TraceContextError,
-    "Cannot change the attribute 'mode' of a Affine here: it comes from plain Python, and this code runs under a raw "
+    "Cannot change the attribute 'mode' of an Affine here: it comes from plain Python, and this code runs under a raw "
     "JAX transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
     "Use the liftnn transform of the same name instead.",
 )
@@ -136,7 +136,7 @@ def value_written_under_raw_grad_inside_jit():
 
 @message(
     errors.TraceContextError,
-    "Cannot change the attribute 'mode' of model.layers[0] (a Affine) here: it comes from plain Python and reached "
+    "Cannot change the attribute 'mode' of model.layers[0] (an Affine) here: it comes from plain Python and reached "
     "liftnn.grad through a closure, where only values of Variables can be changed.",
     "Pass the object as an argument of the function given to liftnn.grad.",
 )
@@ -208,7 +208,7 @@ def captured_list_grown_in_jit():
 
 @message(
     errors.StructureError,
-    "args[0].kept: A Affine that was made in a call which is over was put here or returned.",
+    "args[0].kept: An Affine that was made in a call which is over was put here or returned.",
     "Return it from that call, or attach it to a module that was an argument there.",
 )
 def module_of_a_call_that_is_over_attached():
@@ -231,7 +231,7 @@ def frozen_object_changed_in_place():
 
 @message(
     errors.ArgumentTypeError,
-    "A Affine was handed to a function of JAX's, or returned from one that JAX transforms. JAX knows arrays and trees "
+    "An Affine was passed to a function of JAX, or returned from one that JAX transforms. JAX knows arrays and trees "
     "of them; it would not see what happens to a Module.",
     "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX the "
     "State that liftnn.split makes of the Module, and merge it inside. Functions of jax.tree take Modules as leaves "

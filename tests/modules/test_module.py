@@ -97,7 +97,7 @@ def test_sow_into_something_else_is_an_error(attribute):
     model = Node(y=attribute())
     with raises(
         errors.ArgumentError,
-        f"The attribute 'y' of a Node is a {type(model.y).__name__}, not a Intermediate.\nUse another name.",
+        f"The attribute 'y' of a Node is a {type(model.y).__name__}, not an Intermediate.\nUse another name.",
     ):
         model.sow(liftnn.Intermediate, "y", 1.0)
 

@@ -222,7 +222,7 @@ def test_pop_without_a_filter_is_an_error():
 
 def test_pop_under_a_raw_jax_transform_is_an_error_and_changes_nothing():
     model = Node(a=liftnn.Intermediate(1.0), b=liftnn.Intermediate(2.0))
-    with pytest.raises(errors.TraceContextError, match=r"^Cannot change the value of a Intermediate here"):
+    with pytest.raises(errors.TraceContextError, match=r"^Cannot change the value of an Intermediate here"):
         jax.jit(lambda x: liftnn.pop(model, liftnn.Intermediate) and x)(1.0)
     assert (model.a.value, model.b.value) == (1.0, 2.0)
 

@@ -14,7 +14,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
-from liftnn._src.trees import Path, key_of
+from liftnn._src.trees import Path, an, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.state import State, mismatch
@@ -157,7 +157,7 @@ def _flatten(grads: Any) -> dict[Path, Any]:
     )
     if not any(isinstance(x, (State, Variable)) for _, x in entries):
         raise errors.StructureError(
-            f"The gradients must be a State, not a {type(grads).__name__}.",
+            f"The gradients must be a State, not {an(type(grads))}.",
             "Pass what liftnn.grad returns for the model alone.",
         )
     flat: dict[Path, Any] = {}

@@ -216,3 +216,21 @@ def type_of(x: Any) -> str:
     dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
     dtype = "float0" if dtype == jax.dtypes.float0 else dtype
     return f"{dtype}[{','.join(map(str, jnp.shape(x)))}]"
+
+
+def an(x: type | str) -> str:
+    """A class, or the name of one, with its article: `a Param`, `an Affine`, `an RMSNorm`, `a UNet`."""
+    name = x if isinstance(x, str) else x.__name__
+    first, second = name[:1], name[1:2]
+    if first == "U":
+        takes_an = not name.lower().startswith(("uni", "une", "us", "ut"))
+    elif first in "FHLMNRSX" and second.isupper():  # spoken letter by letter
+        takes_an = True
+    else:
+        takes_an = first.lower() in ("a", "e", "i", "o", "u")
+    return f"{'an' if takes_an else 'a'} {name}"
+
+
+def at_start(text: str) -> str:
+    """A text with a capital at its start."""
+    return text[:1].upper() + text[1:]

@@ -27,7 +27,7 @@ from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
 from liftnn._src.modules.verbs import iter_graph
 from liftnn._src.tracebacks import at_line
-from liftnn._src.trees import format_path, is_array, list_paths
+from liftnn._src.trees import an, format_path, is_array, list_paths
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 
@@ -353,4 +353,4 @@ def _name_captured(function: Callable[..., Any], x: Any) -> str:
     """What the code of a function calls an object that it captures, and its type, in words."""
     roots = find_captured([function]).roots
     found = [format_path(p, n) for n, r in roots.items() for p, y in iter_graph(r) if frames.lookup(y) is x]
-    return f"{found[0]} (a {type(x).__name__})" if found else f"a {type(x).__name__}"
+    return f"{found[0]} ({an(type(x))})" if found else f"{an(type(x))}"

@@ -19,6 +19,7 @@ from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an
 from liftnn._src.type_variables import Aux, R
 from liftnn._src.variables.variable_types import Param
 
@@ -93,7 +94,7 @@ def jvp(
     for name, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
             raise errors.ArgumentTypeError(
-                f"{name} of jvp must be a tuple or list with one for each argument, not a {type(given).__name__}.",
+                f"{name} of jvp must be a tuple or list with one for each argument, not {an(type(given))}.",
                 f"Pass `({name},)` if there is one argument.",
             )
     out = call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), primals, tangents)

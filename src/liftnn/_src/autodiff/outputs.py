@@ -17,7 +17,7 @@ from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.trees import Path, format_path, is_array
+from liftnn._src.trees import Path, an, format_path, is_array
 
 
 class Outputs(Plan):
@@ -181,4 +181,4 @@ def in_words(out: Any) -> str:
     """What a function returned where a tuple was expected."""
     if isinstance(out, tuple):
         return f"a tuple of {len(out)}"
-    return "an array" if is_array(out) else f"a {type(out).__name__}"
+    return "an array" if is_array(out) else f"{an(type(out))}"

@@ -18,7 +18,7 @@ from liftnn._src.lifting.leaks import holds_tracer
 from liftnn._src.lifting.lift import values_of
 from liftnn._src.lifting.values import decode
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, an
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
@@ -52,7 +52,7 @@ def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:
     """The edge of a residual that is neither array nor module."""
     if holds_tracer(leaf):
         raise errors.StructureError(
-            f"The residuals of fwd have a {type(leaf).__name__} that holds an array, which a static value cannot "
+            f"The residuals of fwd have {an(type(leaf))} that holds an array, which a static value cannot "
             "carry to bwd.",
             "Return arrays, modules, States, or trees of them as residuals.",
         )

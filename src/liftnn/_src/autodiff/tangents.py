@@ -17,7 +17,7 @@ from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, Slot
 from liftnn._src.lifting.values import decode, encoded_parts
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Path, format_path, is_argument_array, same_node, type_of
+from liftnn._src.trees import Path, an, format_path, is_argument_array, same_node, type_of
 from liftnn._src.variables.state import State, mismatch
 from liftnn._src.variables.variable import Variable
 
@@ -260,7 +260,7 @@ def _words(treedef: Any) -> str:
 def _type_of(x: Any) -> str:
     """Dtype and shape of a leaf in words, or the class of something else."""
     x = decode(x)
-    return type_of(x) if is_argument_array(x) else f"a {type(x).__name__}"
+    return type_of(x) if is_argument_array(x) else f"{an(type(x))}"
 
 
 def _is_nothing(x: Any) -> bool:

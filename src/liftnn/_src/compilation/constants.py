@@ -80,9 +80,8 @@ class ArgumentsOnly:
         return result._replace(change=kept)
 
     def _error(self, number: int, what: str) -> errors.ArgumentError:
-        spec = self.plan.graph.specs[number]
         return errors.ArgumentError(
-            f"The function to export {what} {self.plan.path_of(number)} (a {spec.type.__name__}), which is not among "
+            f"The function to export {what} {self.plan.typed_path(number)}, which is not among "
             "its arguments: where the exported function is called, there is no such object.",
             "Pass the module as an argument. What is only read may be captured, or stored in a partial.",
         )

@@ -17,6 +17,7 @@ from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.lift import Call
 from liftnn._src.modules.portable import by_name
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an
 
 
 @boundary
@@ -58,7 +59,7 @@ def export(
     """
     if not isinstance(jitted, Jitted):
         raise errors.ArgumentTypeError(
-            f"liftnn.export needs what liftnn.jit returns, not a {type(jitted).__name__}.",
+            f"liftnn.export needs what liftnn.jit returns, not {an(type(jitted))}.",
             "Pass `liftnn.jit(f)`.",
         )
 

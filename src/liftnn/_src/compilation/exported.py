@@ -18,7 +18,7 @@ from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argume
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.portable import by_name
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import list_paths
+from liftnn._src.trees import an, list_paths
 from liftnn._src.variables import frames
 
 MARK = b"liftnn exported function 1\n"
@@ -207,7 +207,7 @@ def _find_unwritable(graph: GraphSpec) -> str:
             pickle.dumps(spec)
         except (pickle.PicklingError, AttributeError, TypeError):
             path = name_argument(find_all_paths(graph)[number][0])
-            return f"{path} (a {spec.type.__name__}): its class, or a static value in it"
+            return f"{path} ({an(spec.type)}): its class, or a static value in it"
     return "the static part of what the function returns or changes"
 
 

@@ -16,6 +16,7 @@ from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
 from liftnn._src.tracebacks import at_line, boundary
 from liftnn._src.trees import (
+    an,
     format_path,
     has_changed,
     is_argument_array,
@@ -93,7 +94,7 @@ def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
         with frames.noting_writes() as lines:
             result = pure(leaves)
         for number in result.written:
-            name = f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
+            name = plan.typed_path(number)
             error = errors.SharedWriteError(
                 f"{name} was changed by the function given to associative_scan, which is called as often as the "
                 "algorithm needs.",
@@ -134,7 +135,7 @@ def _check_axis(leaves: list[tuple[str, Any]], axis: int) -> None:
     for path, leaf in leaves:
         if not is_array(leaf):
             raise errors.ArgumentTypeError(
-                f"{path} is a {type(leaf).__name__}, which has no axis to scan over: {leaf!r:.60}.",
+                f"{path} is {an(type(leaf))}, which has no axis to scan over: {leaf!r:.60}.",
                 "Make it an attribute of the module: what is no array is static there.",
             )
         position = (

@@ -209,8 +209,7 @@ def _condition(plan: Plan, cond: TracedOnce, loop: Body) -> Callable[[list[Any]]
     """The condition as a function of the carry."""
     result = cond.eval_shape(loop.arguments(loop.start()))
     if result.written:
-        names = (f"{plan.path_of(n)} (a {plan.graph.specs[n].type.__name__})" for n in result.written)
-        paths = list_paths(names)
+        paths = list_paths(map(plan.typed_path, result.written))
         raise errors.StructureError(
             f"cond_fun of liftnn.while_loop writes to:\n{paths}", "It may only read: write in body_fun."
         )

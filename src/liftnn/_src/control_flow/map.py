@@ -154,10 +154,10 @@ class _Mapped:
     def _call(self, leaves: Sequence[Any]) -> Result:
         """The call for one element."""
         result = self.pure(leaves)
-        for number, spec in result.change.changed:
+        for number, _ in result.change.changed:
             if self.spread.entries[number].prefix is None:
                 raise errors.StructureError(
-                    f"{self.plan.path_of(number)} (a {spec.type.__name__}) is shared by all elements of this map, and "
+                    f"{self.plan.typed_path(number)} is shared by all elements of this map, and "
                     "its structure is not the same after one of them as before.",
                     "Change it outside of the map, or pass the module in `xs`, with a slice for each element. An array "
                     "that is set anew belongs in a Variable.",

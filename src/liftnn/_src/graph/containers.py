@@ -14,6 +14,7 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.static_values.value_types import rank
+from liftnn._src.trees import an, at_start
 
 Opened = tuple[Any, tuple[Any, ...], Sequence[Any]]
 """What opening a node gives: static extra, keys, children."""
@@ -34,7 +35,7 @@ def _refuse_attributes(x: Any) -> None:
     """Raises StructureError for a container with attributes of its own, which have no place to be kept."""
     if getattr(x, "__dict__", None):
         raise errors.StructureError(
-            f"A {type(x).__qualname__} is a container with attributes of its own ({', '.join(vars(x))}).",
+            f"{at_start(an(type(x)))} is a container with attributes of its own ({', '.join(vars(x))}).",
             "Use a plain container, or a Module that holds one.",
         )
 
@@ -92,7 +93,7 @@ def flatten_dict(x: Any) -> Opened:
         for key in keys:
             if hasattr(type(key), "__graph_node__"):
                 raise errors.StructureError(
-                    f"A dict has a {type(key).__name__} as a key.", "Use it as a value, under a string."
+                    f"A dict has {an(type(key))} as a key.", "Use it as a value, under a string."
                 )
         exact = tuple([static_key(k) for k in keys])
     factory = Static(_default_factory.__get__(x)) if base is _DefaultDict else None

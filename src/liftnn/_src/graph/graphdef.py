@@ -18,7 +18,7 @@ from liftnn._src.graph.views import describe_difference, render_edge
 from liftnn._src.graph.walk import Walk
 from liftnn._src.printing import call, mapping
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, format_path, key_of, list_paths
+from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.type_variables import Tree
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
@@ -330,7 +330,7 @@ def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree:
     """
     if not isinstance(graphdef, GraphDef):
         raise errors.ArgumentTypeError(
-            f"merge needs the GraphDef first and got a {type(graphdef).__name__}.",
+            f"merge needs the GraphDef first and got {an(type(graphdef))}.",
             "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
         )
     return graphdef.merge(*states)

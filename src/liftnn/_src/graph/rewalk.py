@@ -15,7 +15,7 @@ from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
 from liftnn._src.graph.walk import OpenNode, Walk
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
-from liftnn._src.trees import Key, Path, format_path, has_changed, is_tracer
+from liftnn._src.trees import Key, Path, an, at_start, format_path, has_changed, is_tracer
 from liftnn._src.variables import frames
 from liftnn._src.variables.holding import find_cells, leads_to
 from liftnn._src.variables.variable import Variable
@@ -181,7 +181,7 @@ class DiffWalk(Walk):
                 if frames.frames_up_to(child) is not None:
                     raise frames.RetryWithCaptures([child])
                 raise errors.StructureError(
-                    f"A {type(child).__name__} that was made in a call which is over was put here or returned.",
+                    f"{at_start(an(type(child)))} that was made in a call which is over was put here or returned.",
                     "Return it from that call, or attach it to a module that was an argument there.",
                 )
 
@@ -217,7 +217,7 @@ class DiffWalk(Walk):
         if node.kind.frozen:
             if spec != old:
                 raise errors.StructureError(
-                    f"A {node.type.__name__} was changed in place.",
+                    f"{at_start(an(node.type))} was changed in place.",
                     "Assign a new one to the attribute instead.",
                 )
             if not must_return:

@@ -26,7 +26,7 @@ from liftnn._src.graph.kinds import (
 )
 from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
 from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key
-from liftnn._src.trees import Key, Path, format_path
+from liftnn._src.trees import Key, Path, an, at_start, format_path
 from liftnn._src.variables import frames
 
 
@@ -176,8 +176,8 @@ class Walk:
         """Refuses a cycle of frozen nodes alone: each would have to be built before the other."""
         if node.kind.frozen and any(type(e) is int and self.specs[e] is _OPENED_FROZEN for e in node.edges):
             raise errors.StructureError(
-                f"A {node.type.__name__} and what it holds form a cycle in which nothing can be changed, so it cannot "
-                "be built anew.",
+                f"{at_start(an(node.type))} and what it holds form a cycle in which nothing can be changed, so it "
+                "cannot be built again.",
                 "Put a list, a dict or a Module into the cycle.",
             )
 

@@ -13,7 +13,7 @@ from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.values import describe
-from liftnn._src.trees import Path, format_path, type_of
+from liftnn._src.trees import Path, an, format_path, type_of
 
 
 def specs_after(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
@@ -69,7 +69,7 @@ def names_after(plan: Plan, change: GraphDelta) -> dict[Slot, str]:
         names |= {Slot(number, key): name(number, key) for key in array_keys(spec)}
         if spec.kind is VARIABLE:
             where = plan.path_of(number) if number < change.known else name(number)
-            names[Slot(number)] = f"{where} (a {spec.type.__name__})"
+            names[Slot(number)] = f"{where} ({an(spec.type)})"
     return names
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.module import Module
+from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
 
 
@@ -47,7 +48,7 @@ def unwrap_callable(
         )
     if not callable(function):
         raise errors.ArgumentTypeError(
-            f"liftnn.{name} needs a function, not a {type(function).__name__}.",
+            f"liftnn.{name} needs a function, not {an(type(function))}.",
             "Put @classmethod above the transform."
             if isinstance(function, classmethod)
             else "Pass a callable.",
@@ -73,7 +74,7 @@ def name_of(lifted: Any) -> str:
     try:
         return str(getattr(lifted, "__qualname__", None) or repr(lifted.__wrapped__))
     except Exception:
-        return f"a {type(lifted.__wrapped__).__name__}"
+        return f"{an(type(lifted.__wrapped__))}"
 
 
 Q = ParamSpec("Q")

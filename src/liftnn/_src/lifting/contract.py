@@ -16,7 +16,7 @@ from liftnn._src.graph.description import GraphSpec, find_all_paths, find_leaves
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import GraphDelta, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT, Slot
-from liftnn._src.trees import Path, format_path
+from liftnn._src.trees import Path, an, format_path
 from liftnn._src.variables.holding import leads_to
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable
@@ -195,9 +195,8 @@ class Plan:
         Returns:
           The path; that of an array leaf alone.
         """
-        number = self.index[slot]
-        kind = f" (a {self.types[number].__name__})" if number < len(self.variables) else ""
-        return self.name(slot) + kind
+        is_value = self.index[slot] < len(self.variables)
+        return self.typed_path(slot.node) if is_value else self.name(slot)
 
     def path_name(self, path: Path) -> str:
         """A path from `(args, kwargs)` down, in words.
@@ -285,6 +284,17 @@ class Plan:
           The path.
         """
         return self.path_name(self.node_paths[number][0])
+
+    def typed_path(self, number: int) -> str:
+        """The first path of a node with its class, such as `args[0].encoder (a Linear)`.
+
+        Args:
+          number: The number of the node.
+
+        Returns:
+          The path.
+        """
+        return f"{self.path_of(number)} ({an(self.graph.specs[number].type)})"
 
     def reach(self, leaves: Sequence[int]) -> dict[int, Path]:
         """The nodes that some leaves of the arguments reach.

@@ -16,7 +16,7 @@ from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.after import output_names, paths_after
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import format_path, is_tracer
+from liftnn._src.trees import an, format_path, is_tracer
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
@@ -58,14 +58,14 @@ def check_static_values(plan: Plan, change: GraphDelta, frame: Any) -> None:
 def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
     if not hasattr(type(held), "__graph_node__"):
         return errors.StructureError(
-            f"{path} is a {type(value).__name__} that holds an array computed inside the function, which a static "
+            f"{path} is {an(type(value))} that holds an array computed inside the function, which a static "
             "value cannot carry out.",
             "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
         )
     copy = frame.name_of(held)
-    what = f"the copy of {copy} that exists inside" if copy else f"a {type(held).__name__} created inside"
+    what = f"the copy of {copy} that exists inside" if copy else f"{an(type(held))} created inside"
     return errors.StructureError(
-        f"{path} is a {type(value).__name__} that holds {what} liftnn.{frame.name}, which a static value cannot carry "
+        f"{path} is {an(type(value))} that holds {what} liftnn.{frame.name}, which a static value cannot carry "
         "out.",
         "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
     )

@@ -27,7 +27,7 @@ from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import hide_frames
-from liftnn._src.trees import Path, is_argument_array, is_jax_array
+from liftnn._src.trees import Path, an, is_argument_array, is_jax_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
@@ -294,7 +294,7 @@ class Lifted(Bindable[P, R]):
         if not self._options.static_leaves and keys[0] != STORED:
             name = name_argument(keys, self._options.names)
             raise errors.ArgumentTypeError(
-                f"{name} of liftnn.{self._options.name} is a {type(leaf).__name__}: {leaf!r:.60}."
+                f"{name} of liftnn.{self._options.name} is {an(type(leaf))}: {leaf!r:.60}."
             )
         return Static(leaf)
 

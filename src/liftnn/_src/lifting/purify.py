@@ -182,7 +182,7 @@ def _check_captured(altered: set[int], plan: Plan, name: str) -> None:
     changed = sorted(altered & plan.captured.keys())
     if changed:
         number, captured = changed[0], plan.captured_name(changed[0])
-        what = f"{plan.path_of(number)} (a {plan.graph.specs[number].type.__name__})"
+        what = plan.typed_path(number)
         raise errors.TraceContextError(
             f"The structure, the metadata or an array leaf of {what} was changed in liftnn.{name}, and the function "
             f"also reaches it through a closure, as {captured}, where the change would not be seen.",

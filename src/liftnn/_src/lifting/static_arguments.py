@@ -11,6 +11,7 @@ from liftnn import errors
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.lift import Bind, Call, Lifted, Options
 from liftnn._src.lifting.signature import select
+from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
 
 
@@ -69,7 +70,7 @@ def _static(x: Any, name: str) -> StaticArgument:
     """A static argument, if it can be one."""
     held = _find_module(x)
     if held is not None:
-        what = f"is a {type(x).__name__}" if held is x else f"has a {type(held).__name__} in it"
+        what = f"is {an(type(x))}" if held is x else f"has {an(type(held))} in it"
         raise errors.ArgumentError(
             f"{name} {what} and cannot be static: its changes would not be seen.",
             "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
@@ -78,7 +79,7 @@ def _static(x: Any, name: str) -> StaticArgument:
         hash(x)
     except TypeError:
         raise errors.ArgumentError(
-            f"{name} is static and must be hashable, but is a {type(x).__name__}: {x!r:.60}.",
+            f"{name} is static and must be hashable, but is {an(type(x))}: {x!r:.60}.",
             "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
         ) from None
     return StaticArgument(x)

@@ -18,6 +18,7 @@ from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import DATACLASS, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_held
+from liftnn._src.trees import an, at_start
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import changes
 
@@ -71,7 +72,7 @@ def captured_unchanged(
                 continue  # another thread has changed some module, perhaps this one, in the ways that are noticed
             attribute = _restore(k)
             if attribute is not None and changed is None:
-                changed = f"{plan.path_of(k.number)}{attribute} (a {type(k.x).__name__})"
+                changed = f"{plan.path_of(k.number)}{attribute} ({an(type(k.x))})"
         for x, copy in arrays:
             if x.tobytes() != copy.tobytes():
                 x[...] = copy
@@ -129,7 +130,7 @@ def _is_cached(x: Any, name: str) -> bool:
 def _words(guard: Guard | Elements) -> str:
     """What a guard is about."""
     if isinstance(guard, Elements):
-        return f"A {type(guard.container).__name__} that holds captured modules"
+        return f"{at_start(an(type(guard.container)))} that holds captured modules"
     if guard.kind.name == "cell":
         return "A variable that holds captured modules"
     name = getattr(guard.key, "__name__", guard.key)

@@ -10,7 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import describe_tree, is_argument_array, is_jax_array
+from liftnn._src.trees import an, describe_tree, is_argument_array, is_jax_array
 
 
 class Encoded:
@@ -65,7 +65,7 @@ def encode(value: Any, path: Any) -> Any:
     for x in leaves:
         if hasattr(type(x), "__graph_node__"):
             raise errors.StructureError(
-                f"{path()}: the value of a Variable has a {type(x).__name__} in it.",
+                f"{path()}: the value of a Variable has {an(type(x))} in it.",
                 "Make it an attribute of a Module instead; a Variable holds arrays.",
             )
     statics = tuple([None if is_argument_array(x) else Static(x) for x in leaves])

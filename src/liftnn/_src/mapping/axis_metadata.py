@@ -13,6 +13,7 @@ from liftnn import errors
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix
+from liftnn._src.trees import an
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
@@ -126,7 +127,7 @@ class AxisMetadata:
             if found != value:
                 raise errors.ArgumentError(
                     f"`transform_metadata` calls the mapped axis {value!r}, but axis {index} of "
-                    f"{self._plan.path_of(number)} (a {type(variable).__name__}) is called {found!r} in its metadata "
+                    f"{self._plan.path_of(number)} ({an(type(variable))}) is called {found!r} in its metadata "
                     f"{key!r}: {before[key]!r}.",
                     "Correct one of the two.",
                 )

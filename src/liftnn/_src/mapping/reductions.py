@@ -11,7 +11,7 @@ import jax
 from liftnn import errors
 from liftnn._src.filters import to_predicate
 from liftnn._src.prefixes.prefix import ByFilter, Prefix
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, an
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import RngState
 
@@ -73,7 +73,7 @@ def to_reductions(reduce_writes: Mapping[Any, Callable[..., Any]] | None) -> lis
         return []
     if not isinstance(reduce_writes, Mapping):
         raise errors.ArgumentTypeError(
-            f"`reduce_writes` must be a mapping of filter to function, not a {type(reduce_writes).__name__}.",
+            f"`reduce_writes` must be a mapping of filter to function, not {an(type(reduce_writes))}.",
             _REMEDY,
         )
     for function in reduce_writes.values():

@@ -25,7 +25,7 @@ from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesView
 from liftnn._src.tracebacks import boundary, hide_frames
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, an
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -360,7 +360,6 @@ def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any
     """Refuses an attribute that is not a Variable of the type asked for."""
     if not isinstance(variable, cls):
         raise errors.ArgumentError(
-            f"The attribute {name!r} of a {type(module).__name__} is a {type(variable).__name__}, not a "
-            f"{cls.__name__}.",
+            f"The attribute {name!r} of {an(type(module))} is {an(type(variable))}, not {an(cls)}.",
             "Use another name.",
         )

@@ -15,6 +15,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.walk import Walk
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an, at_start
 from liftnn._src.variables.variable import Variable
 
 
@@ -34,8 +35,8 @@ def _parts(module: Any) -> tuple[Any, None]:
         walk.visit(module, ())
         return [x.raw_value if isinstance(x, Variable) else None for x in walk.objects] + walk.arrays, None
     raise errors.ArgumentTypeError(
-        f"A {type(module).__name__} was handed to a function of JAX's, or returned from one that JAX transforms. JAX "
-        "knows arrays and trees of them; it would not see what happens to a Module.",
+        f"{at_start(an(type(module)))} was passed to a function of JAX, or returned from one that JAX transforms. "
+        "JAX knows arrays and trees of them; it would not see what happens to a Module.",
         "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX "
         "the State that liftnn.split makes of the Module, and merge it inside. Functions of jax.tree take Modules as "
         "leaves with is_leaf=lambda x: isinstance(x, liftnn.Module).",

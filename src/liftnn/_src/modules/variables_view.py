@@ -9,6 +9,7 @@ from liftnn import errors
 from liftnn._src.graph.attributes import flatten_attributes
 from liftnn._src.printing import call
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an, at_start
 from liftnn._src.variables.variable import Variable
 
 
@@ -30,7 +31,7 @@ class VariablesView:
         variable = getattr(self._module, name, None)
         if not isinstance(variable, Variable):
             raise errors.AttributeNameError(
-                f"A {type(self._module).__name__} has no Variable {name!r}.",
+                f"{at_start(an(type(self._module)))} has no Variable {name!r}.",
                 f"It has {', '.join(self) or 'none'}.",
             )
         return variable
@@ -39,7 +40,7 @@ class VariablesView:
     def __setattr__(self, name: str, variable: Variable[Any]) -> None:
         if not isinstance(variable, Variable):
             raise errors.ArgumentError(
-                f"`variables.{name}` takes a Variable, not a {type(variable).__name__}.",
+                f"`variables.{name}` takes a Variable, not {an(type(variable))}.",
                 f"To set the value, write `module.{name}.value = ...`.",
             )
         setattr(self._module, name, variable)

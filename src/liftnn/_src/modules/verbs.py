@@ -16,7 +16,7 @@ from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import merge_all, set_frozen_arrays
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, format_path, key_of
+from liftnn._src.trees import Path, an, format_path, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
 from liftnn._src.variables.state import State, check_state, mismatch
@@ -331,7 +331,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
         found = [key for key, child in zip(keys, children, strict=True) if child is old]
         if found and spec.kind.frozen:
             raise errors.ArgumentError(
-                f"The object to replace is held by a {spec.type.__name__}, which cannot be changed.",
+                f"The object to replace is held by {an(spec.type)}, which cannot be changed.",
                 "Hold it in a list, a dict or an attribute.",
             )
         places += [(holder, key) for key in found]

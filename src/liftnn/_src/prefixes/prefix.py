@@ -12,7 +12,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, broadcast_prefix, format_path
+from liftnn._src.trees import Path, an, broadcast_prefix, format_path
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -39,7 +39,7 @@ class ByFilter:
         for predicate, prefix in self.pairs:
             if predicate(path, x):
                 return prefix
-        what = f"a {type(x).__name__}" if isinstance(x, Variable) else "an array"
+        what = f"{an(type(x))}" if isinstance(x, Variable) else "an array"
         raise errors.FilterError(
             f"{format_path(path, root)} ({what}) matches none of the filters of the {type(self).__name__}."
         )

@@ -28,6 +28,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.tracebacks import Line, users_line
+from liftnn._src.trees import an
 
 
 class Frame:
@@ -85,7 +86,7 @@ class Frame:
     def name_of(self, copy: Any) -> str:
         """The path of an object that belongs here, and what it is, in words; nothing if it is no input."""
         found = next((i for _, c, i in self._copies.values() if c is copy), -1)
-        return f"{self._path_of(found)} (a {type(copy).__name__})" if self._path_of and found >= 0 else ""
+        return f"{self._path_of(found)} ({an(type(copy))})" if self._path_of and found >= 0 else ""
 
     def path_to(self, x: Any) -> str | None:
         """The path of an object of an outer frame, None if it is no input."""
@@ -344,7 +345,7 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
     """
     frame, owner = _current.frame, x._owner
     path = path or frame.path_to(x)
-    of = f"{path} (a {type(x).__name__})" if path else f"a {type(x).__name__}"
+    of = f"{path} ({an(type(x))})" if path else f"{an(type(x))}"
     if owner is COPIED:
         return errors.TraceContextError(
             f"Cannot change {what} of {of} here: it is a copy that a raw JAX transform made of its argument, and the "

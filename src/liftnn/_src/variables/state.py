@@ -11,7 +11,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.printing import mapping
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Key, Path, format_path, list_paths
+from liftnn._src.trees import Key, Path, an, format_path, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable, make_variable
 
@@ -260,7 +260,7 @@ def check_state(verb: str, x: Any) -> None:
     """
     if not isinstance(x, State):
         raise errors.ArgumentTypeError(
-            f"{verb} takes States and got a {type(x).__name__}.",
+            f"{verb} takes States and got {an(type(x))}.",
             "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, "
             "*states)`. `State.from_flat` makes a State of values by path.",
         )

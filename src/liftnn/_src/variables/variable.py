@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from liftnn import errors
 from liftnn._src.printing import call
 from liftnn._src.tracebacks import boundary, hide_frames
+from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata
@@ -213,7 +214,7 @@ class Variable(Operators[T]):
         """
         given = self._metadata.given
         if name not in given:
-            raise errors.AttributeNameError(f"A {type(self).__name__} has no metadata {name!r}.")
+            raise errors.AttributeNameError(f"{at_start(an(type(self)))} has no metadata {name!r}.")
         if not frames.may_write(self._owner):
             raise frames.write_error(self, "the metadata")
         del given[name]
@@ -281,8 +282,8 @@ class Variable(Operators[T]):
                 except AttributeError:
                     kind = "array" if isinstance(self._value, jax.Array) else type(self._value).__name__
                     raise errors.AttributeNameError(
-                        f"A {type(self).__name__} has no attribute {name!r}: it is neither metadata nor an attribute "
-                        f"of its value, {kind}."
+                        f"{at_start(an(type(self)))} has no attribute {name!r}: it is neither metadata nor an "
+                        f"attribute of its value, {kind}."
                     ) from None
             except Exception as error:
                 hide_frames(error)
@@ -364,7 +365,7 @@ def _checked(value: Any) -> Any:
     """The value, if a Variable can hold it."""
     if not isinstance(value, jax.Array) and hasattr(type(value), "__graph_node__"):
         raise errors.ArgumentError(
-            f"A Variable holds arrays, not a {type(value).__name__}.",
+            f"A Variable holds arrays, not {an(type(value))}.",
             "Make it an attribute of a Module instead.",
         )
     return value
