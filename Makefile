@@ -1,6 +1,6 @@
 # Every target makes and reuses .venv by itself; nothing but make and a Python with venv is needed.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 MARKS ?= not thorough
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -8,15 +8,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help mnist test slow check format bench docs clean
+.PHONY: help mnist test coverage slow check format bench wheel docs clean
 
 help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
+	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"
 	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs (hours)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
 	@echo "make bench   time liftnn against bare JAX and its peers (options: make bench ARGS=--quick)"
+	@echo "make wheel   build the wheel, install it into an empty environment and import it"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -25,6 +27,9 @@ mnist: $(VENV)/.examples
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" $(ARGS)
+
+coverage: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" --cov --cov-report=term $(ARGS)
 
 slow: $(VENV)/.test
 	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/captures/test_closures.py \
@@ -45,13 +50,22 @@ format: $(VENV)/.dev
 bench: $(VENV)/.peers
 	$(BIN)/python benchmarks $(ARGS)
 
+# Builds the wheel and the source distribution, and imports the wheel from an empty environment.
+wheel: $(VENV)/.made
+	rm -rf dist build/wheel
+	$(PIP_INSTALL) build
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd build && wheel/bin/python -c 'import liftnn; m = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)); print(liftnn.__version__, liftnn.jit(m)(liftnn.one_hot(0, 2)).shape)'
+
 docs: $(VENV)/.docs
 	$(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest build dist site .pytest_cache .ruff_cache .hypothesis
 
-# .venv/.X stamps that the extra X is installed as pyproject.toml asks; a second run finds it and does nothing.
+# $(VENV)/.X stamps that the extra X is installed as pyproject.toml asks; a second run finds it and does nothing.
 $(VENV)/.%: pyproject.toml | $(VENV)/.made
 	@echo "setting up $(VENV) for '$*' (once)"
 	$(PIP_INSTALL) --editable '.[$*]'

@@ -22,7 +22,7 @@ def summary(output: pathlib.Path) -> str:
     parts = [
         "# Results",
         "",
-        "Written by `make bench`; what each line means is said in `docs/benchmarks.md`.",
+        "Written by `make bench`. `docs/benchmarks.md` explains the rows and columns.",
         "",
     ]
     for name in SCRIPTS:

@@ -51,30 +51,30 @@ def increase(x: Any) -> Any:
 
 
 CASES: dict[str, tuple[float, Callable[[], Any], Callable[[], Any]]] = {
-    "jit(f)(x), wrapped anew": (2, lambda: liftnn.jit(double)(X), lambda: jax.jit(double)(X)),
-    "eager scan, again": (3, lambda: liftnn.scan(body)(ZERO, X), lambda: jax.lax.scan(body, ZERO, X)),
-    "eager while_loop, again": (
+    "jit(f)(x), wrapped in each call": (2, lambda: liftnn.jit(double)(X), lambda: jax.jit(double)(X)),
+    "eager scan, repeated": (3, lambda: liftnn.scan(body)(ZERO, X), lambda: jax.lax.scan(body, ZERO, X)),
+    "eager while_loop, repeated": (
         3,
         lambda: liftnn.while_loop(is_small, increase, ZERO),
         lambda: jax.lax.while_loop(is_small, increase, ZERO),
     ),
-    "eager fori_loop, again": (
+    "eager fori_loop, repeated": (
         3,
         lambda: liftnn.fori_loop(0, 5, step, ZERO),
         lambda: jax.lax.fori_loop(0, 5, step, ZERO),
     ),
-    "eager cond, again": (
+    "eager cond, repeated": (
         3,
         lambda: liftnn.cond(True, double, increase, X),
         lambda: jax.lax.cond(True, double, increase, X),
     ),
-    "eval_shape, again": (2, lambda: liftnn.eval_shape(double, X), lambda: jax.eval_shape(double, X)),
-    "make_jaxpr, again": (2, lambda: liftnn.make_jaxpr(double)(X), lambda: jax.make_jaxpr(double)(X)),
-    "checkpoint, again": (2, lambda: liftnn.checkpoint(double)(X), lambda: jax.checkpoint(double)(X)),
+    "eval_shape, repeated": (2, lambda: liftnn.eval_shape(double, X), lambda: jax.eval_shape(double, X)),
+    "make_jaxpr, repeated": (2, lambda: liftnn.make_jaxpr(double)(X), lambda: jax.make_jaxpr(double)(X)),
+    "checkpoint, repeated": (2, lambda: liftnn.checkpoint(double)(X), lambda: jax.checkpoint(double)(X)),
     "eager grad": (1.15, functools.partial(liftnn.grad(loss), X), functools.partial(jax.grad(loss), X)),
     "eager vmap": (1.15, functools.partial(liftnn.vmap(double), X), functools.partial(jax.vmap(double), X)),
     "eager vjp": (1.15, lambda: liftnn.vjp(double, X), lambda: jax.vjp(double, X)),
-    "eager vmap, wrapped anew": (1.15, lambda: liftnn.vmap(double)(X), lambda: jax.vmap(double)(X)),
+    "eager vmap, wrapped in each call": (1.15, lambda: liftnn.vmap(double)(X), lambda: jax.vmap(double)(X)),
 }
 
 

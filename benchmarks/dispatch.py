@@ -50,7 +50,7 @@ def small_infer_row(rounds: int) -> Row:
     pair = {k: steps.CONTENDERS[k](2, train=False) for k in ("liftnn", "jax")}
     times, retraces = compare(pair, rounds)
     figure = times.excess("liftnn", "jax", 1e6)
-    return Row("infer, depth 2, on top of JAX", figure, 3.0, "us", {}, times.microseconds(), retraces)
+    return Row("infer, depth 2, overhead over JAX", figure, 3.0, "us", {}, times.microseconds(), retraces)
 
 
 def stateful_rows(rounds: int) -> Iterator[Row]:
@@ -188,7 +188,13 @@ def many_variables_row(rounds: int, size: int) -> Row:
     times, retraces = compare(made, rounds)
     figure = times.excess("liftnn", "jax", 1e6 / size)
     return Row(
-        f"{size:,} Variables, each, on top of JAX", figure, 0.15, "us", {}, times.microseconds(), retraces
+        f"{size:,} Variables, overhead per Variable over JAX",
+        figure,
+        0.15,
+        "us",
+        {},
+        times.microseconds(),
+        retraces,
     )
 
 
@@ -209,7 +215,7 @@ def tail_row(calls: int, repeats: int) -> Row:
     shown = {f"p99/p50 of {k}": statistics.median(x) for k, x in spreads.items()}
     note = ", ".join(f"{k} {x:.2f}" for k, x in shown.items())
     retraces = steps.traces["liftnn"] - before
-    return Row(f"p99/p50 of {calls:,} calls / JAX's", median(ratios), 1.2, retraces=retraces, note=note)
+    return Row(f"p99/p50 of {calls:,} calls / JAX", median(ratios), 1.2, retraces=retraces, note=note)
 
 
 def _clock(run: Run) -> float:
@@ -233,8 +239,8 @@ def main() -> None:
     rows += place_rows(rounds)
     rows += sharding_rows(rounds)
     rows += stateful_rows(rounds)
-    rows.append(row("train and eval in turn, one model", two_functions(), rounds, 1.15))
-    rows.append(row("four models in turn, one function", four_models(), rounds, 1.15))
+    rows.append(row("alternating train and eval functions, one model", two_functions(), rounds, 1.15))
+    rows.append(row("alternating four models, one function", four_models(), rounds, 1.15))
     rows += itself_rows(rounds)
     rows += captured_rows(rounds)
     rows.append(many_variables_row(rounds, 10_000))

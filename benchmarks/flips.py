@@ -49,7 +49,7 @@ def flipping_rows(rounds: int) -> Iterator[Row]:
         warm_up(made)
         before = steps.traces["liftnn"]
         times = take_turns(made, rounds)
-        name = f"eval(), a call, train(), a call, over the calls alone, {depth} layers"
+        name = f"eval(), call, train(), call / the two calls, {depth} layers"
         row = Row(name, times.ratio("flipped", "without"), 2.0, retraces=steps.traces["liftnn"] - before)
         row.at_best = times.at_best("flipped", "without")
         row.microseconds = times.microseconds()
@@ -117,4 +117,6 @@ def flip_row(rounds: int) -> Row:
     times = take_turns({"liftnn": run}, rounds)
     seconds = [s * 1e6 / 2 for s in times.seconds["liftnn"]]
     retraces = steps.traces["liftnn"] - before
-    return Row("flipping train/eval before each call, a call", median(seconds), None, "us", retraces=retraces)
+    return Row(
+        "train() or eval() before each call, time per call", median(seconds), None, "us", retraces=retraces
+    )

@@ -33,7 +33,7 @@ def form_rows(rounds: int) -> Iterator[Row]:
             _wait(liftnn.jit(by_dict(infer)), model, batch),
             _wait(jax.jit(by_dict(hand)), params, batch),
         ),
-        ("an argument by name", _wait(liftnn.jit(infer), model, x=x), _wait(jax.jit(hand), params, x=x)),
+        ("a keyword argument", _wait(liftnn.jit(infer), model, x=x), _wait(jax.jit(hand), params, x=x)),
         (
             "a static argument",
             _wait(liftnn.jit(by_flag(infer), **static), model, x, flag=True),
@@ -43,7 +43,7 @@ def form_rows(rounds: int) -> Iterator[Row]:
     ):
         times, retraces = compare({"liftnn": one, "jax": other}, rounds)
         figure = times.excess("liftnn", "jax", 1e6)
-        title = f"infer, depth 2, {name}, on top of JAX"
+        title = f"infer, depth 2, {name}, overhead over JAX"
         yield Row(title, figure, None, "us", {}, times.microseconds(), retraces)
 
 
@@ -78,12 +78,12 @@ def place_rows(rounds: int) -> Iterator[Row]:
         ("the model by keyword", lambda: keyword(model=model, x=x)),
         ("the model captured", lambda: captured(x)),
         ("the model as a bound method", lambda: bound(x)),
-        ("a static argument too", lambda: static(model, x, flag=True)),
+        ("an additional static argument", lambda: static(model, x, flag=True)),
     ):
         pair = {"liftnn": steps.calls(call), "by position": steps.calls(lambda: position(model, x))}
         times, retraces = compare(pair, rounds)
         figure = times.excess("liftnn", "by position", 1e6)
-        title = f"infer, depth 2, {name}, on top of the model by position"
+        title = f"infer, depth 2, {name}, overhead over a positional model"
         microseconds = {
             name if key == "liftnn" else key: value for key, value in times.microseconds().items()
         }
@@ -106,7 +106,7 @@ def captured_rows(rounds: int) -> Iterator[Row]:
                     made[label] = steps.calls(liftnn.jit(_capture(step, modules)), *arrays)
                 else:
                     made[label] = steps.calls(liftnn.jit(step), *modules, *arrays)
-            result = row(f"{kind}, depth {depth}, captured over passed", made, rounds, 1.10)
+            result = row(f"{kind}, depth {depth}, captured / passed", made, rounds, 1.10)
             result.microseconds = {
                 "passed": result.microseconds["jax"],
                 "captured": result.microseconds["liftnn"],

@@ -59,12 +59,12 @@ def fresh_models(n: int) -> list[Row]:
     calls = f"after {n:,} models"
     return [
         exactly(f"models alive {calls}", alive, 0, ""),
-        exactly(f"plans alive {calls}", len(step._fast_paths.by_module), 1, ""),
+        exactly(f"fast paths alive {calls}", len(step._fast_paths.by_module), 1, ""),
         exactly(f"compiled programs {calls}", len(step._lifted._bound), 1, ""),
         exactly(f"traces {calls}", step.n_traces, 1, ""),
-        exactly("memory gained over the last 9 in 10", after - before, 8, "MB"),
-        exactly("objects gained over the last 9 in 10", more - objects, 100, ""),
-        exactly("models that wait for the garbage collector (0: freed at once)", waiting, None, ""),
+        exactly("memory growth over the last 90% of the models", after - before, 8, "MB"),
+        exactly("growth in objects over the last 90% of the models", more - objects, 100, ""),
+        exactly("models that only the garbage collector frees (0: freed at once)", waiting, None, ""),
     ]
 
 
@@ -80,9 +80,11 @@ def warm_calls(n: int) -> list[Row]:
         run(n)
         after, more = gc.get_count()[0], len(gc.get_objects())
         gc.enable()
-        note = f"{(more - objects) / n:.3f} objects stay"
+        note = f"{(more - objects) / n:.3f} objects remain"
         rows.append(
-            exactly(f"gc.get_count growth a warm call, depth {depth}", (after - before) / n, 1, "", note)
+            exactly(
+                f"gc.get_count growth per repeated call, depth {depth}", (after - before) / n, 1, "", note
+            )
         )
     return rows
 

@@ -17,7 +17,7 @@ from machine import environment
 from measure import Row, Times, options, report
 
 PROGRAM = "{}import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
-COLLECTING = {"": "", ", no garbage collected": "import gc; gc.disable(); "}
+COLLECTING = {"": "", ", without garbage collection": "import gc; gc.disable(); "}
 IMPORTS = {"liftnn": "liftnn", "jax": "jax, optax"}
 
 

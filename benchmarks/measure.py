@@ -187,7 +187,7 @@ def options(description: str | None, argv: Sequence[str] | None = None) -> argpa
 def table(rows: Sequence[Row]) -> str:
     """Rows as a Markdown table, the target beside each figure."""
     peers = list(dict.fromkeys(name for row in rows for name in row.peers))
-    head = ["what", "liftnn", "at best", "at most", "", *peers, "retraces"]
+    head = ["benchmark", "liftnn", "fastest rounds", "target", "", *peers, "retraces"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         f = row.figure

@@ -67,7 +67,7 @@ def plot_dispatch(rows: Sequence[Row], path: pathlib.Path) -> None:
     axes.set_ylim(0.5, max(max(row.peers.values()) for row in rows) * 1.8)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}x"))
     axes.set_xticks(range(len(rows)), [_wrapped(row.name) for row in rows], fontsize=8)
-    axes.set_ylabel("time of a warm call / hand-written jax.jit")
+    axes.set_ylabel("time of a repeated call / hand-written jax.jit")
     axes.grid(axis="y", which="major", color="#e0e0e0", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)

@@ -37,9 +37,9 @@ def sharding_rows(rounds: int) -> Iterator[Row]:
     for form, title in FORMS.items():
         times = Times(found[form]["seconds"])
         figure = times.excess("liftnn", "without", 1e6)
-        name = f"infer, depth 2, {title} on two devices, on top of without"
+        name = f"infer, depth 2, {title} on two devices, overhead over no shardings"
         row = Row(name, figure, 3.0, "us", {}, times.microseconds(), found[form]["retraces"])
-        row.note = f"JAX's own: {times.excess('jax', 'jax, without', 1e6).value:.2f} us"
+        row.note = f"JAX: {times.excess('jax', 'jax, without', 1e6).value:.2f} us"
         yield row
 
 

@@ -116,7 +116,7 @@ def main() -> None:
     started = environment()
     rounds = max(5, chosen.rounds // 6)
     rows: list[Row] = []
-    stacks = {"": steps.STACKS[liftnn], ", of liftnn.Linear": LinearStack}
+    stacks = {"": steps.STACKS[liftnn], " of liftnn.Linear": LinearStack}
     for last in ("trace", "lower"):
         made = {name or "liftnn": lifted(stack, 64, last) for name, stack in stacks.items()}
         times = timed({**made, "jax": hand_written(64, last)}, rounds)

@@ -97,7 +97,7 @@ def test_the_first_match_wins():
 def test_a_filter_after_everything_is_an_error(everything):
     with raises(
         errors.FilterError,
-        "Filter 1 of 3 matches everything, so those after it never match.\nPut `...` last.",
+        "Filter 1 of 3 matches everything, so later filters never match.\nPut `...` last.",
     ):
         filters.to_predicates([liftnn.Param, everything, liftnn.BatchStat])
 

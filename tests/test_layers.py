@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,10 +114,21 @@ def test_only_public_jax_is_used(file: str) -> None:
 
 
 def test_nothing_experimental_is_loaded_by_the_import() -> None:
-    code = "import sys, jax; before = {*sys.modules}; import liftnn; print([*{*sys.modules} - before])"
+    code = "import sys, jax, optax; before = {*sys.modules}; import liftnn; print([*{*sys.modules} - before])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "liftnn._src.compilation.checkify" in loaded
     assert "jax.experimental.checkify" not in loaded
+
+
+FOLDERS = [
+    f for f in FILES if f.startswith("_src/") and f.endswith("/__init__.py") and f != "_src/__init__.py"
+]
+
+
+@pytest.mark.parametrize("file", [f for f in FOLDERS if f != "_src/nn/__init__.py"])
+def test_a_folder_says_what_each_of_its_files_does(file: str) -> None:
+    named = set(re.findall(r"`(\w+\.py)`", ast.get_docstring(tree_of(file)) or ""))
+    assert named == {p.name for p in (ROOT / file).parent.glob("*.py")} - {"__init__.py"}
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -256,8 +256,8 @@ def test_missing_values_are_refused_with_the_names_that_were_given(metric):
     with pytest.raises(errors.ArgumentError) as info:
         metric.update(values=1.0, logits=2.0)
     assert str(info.value) == (
-        "The metric is updated with the keyword argument 'loss', but it was given 'values', 'logits'.\n"
-        "Pass loss=..., or make the metric with another argname."
+        "The metric needs the keyword argument 'loss', but it got: 'values', 'logits'.\n"
+        "Pass loss=..., or create the metric with another argname."
     )
 
 
@@ -267,7 +267,7 @@ def test_a_mask_that_does_not_broadcast_is_refused_and_changes_nothing():
         metric.update(values=jnp.ones((2, 3)), mask=jnp.ones((2,)))
     assert str(info.value) == (
         "The mask of a metric has shape (2,), which does not broadcast to the shape (2, 3) of 'values'.\n"
-        "Give one entry of the mask for each value."
+        "Pass a mask with one entry for each value."
     )
     assert metric.total.value == metric.count.value == 0
 
@@ -275,7 +275,7 @@ def test_a_mask_that_does_not_broadcast_is_refused_and_changes_nothing():
 @pytest.mark.parametrize("threshold", ["high", True, jnp.ones(2)])
 def test_a_threshold_that_is_no_number_is_refused(threshold):
     with pytest.raises(
-        errors.ArgumentError, match="The threshold of an Accuracy is a number, but it is of type"
+        errors.ArgumentError, match="The threshold of an Accuracy must be a number, but it is of type"
     ):
         liftnn.Accuracy(threshold)
 
@@ -284,8 +284,8 @@ def test_labels_that_are_not_integers_are_refused():
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Accuracy().update(logits=jnp.eye(2), labels=jnp.array([0.0, 1.0]))
     assert str(info.value) == (
-        "Accuracy compares with the numbers of the right classes, but the labels have dtype float32.\n"
-        "Give integers, for example one_hot_labels.argmax(-1)."
+        "The labels of an Accuracy must be class indices, but they have dtype float32.\n"
+        "Pass integers, for example one_hot_labels.argmax(-1)."
     )
 
 
@@ -303,13 +303,15 @@ def test_names_that_every_metric_has_are_refused(name):
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.MultiMetric(**{name: liftnn.Average()})
     assert str(info.value) == (
-        f"A metric cannot be called {name!r}: that is a method, attribute or argument of every metric.\n"
-        "Give it another name."
+        f"A metric cannot be named {name!r}: every metric has a method, attribute or argument of that name.\n"
+        "Use another name."
     )
 
 
 def test_something_else_than_a_metric_is_refused():
-    with pytest.raises(errors.ArgumentError, match="MultiMetric holds metrics, but 'loss' is of type float"):
+    with pytest.raises(
+        errors.ArgumentError, match="MultiMetric must be metrics, but 'loss' is of type float"
+    ):
         liftnn.MultiMetric(loss=0.0)
 
 

@@ -275,13 +275,14 @@ def test_a_fresh_equal_optimizer_causes_no_retrace():
 
 # --- errors
 
-NAME_BOTH = "Compare the paths above with the module: they must name the same Variables on both sides."
+NAME_BOTH = "Compare the paths above with those of the module: both sides must have the same Variables."
 
 
 def test_nothing_to_optimize_is_an_error():
     with raises(
         errors.FilterError,
-        "Nothing to optimize: no Variable of the model matches OfType(Cache).\nCorrect `wrt`.",
+        "Nothing to optimize: no Variable of the model matches OfType(Cache).\n"
+        "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
     ):
         liftnn.Optimizer(make_model(), optax.sgd(0.1), wrt=liftnn.Cache)
 
@@ -293,7 +294,7 @@ def test_gradients_of_other_variables_are_an_error_and_change_nothing():
     with raises(
         errors.StructureError,
         "The gradients do not cover the Variables that the optimizer updates:\n"
-        "missing:\n  layers[1].w\nnot known here:\n  layers[0].b\n  layers[1].b\n" + NAME_BOTH,
+        "missing:\n  layers[1].w\nunexpected:\n  layers[0].b\n  layers[1].b\n" + NAME_BOTH,
     ):
         optimizer.update(model, grads)
     assert int(optimizer.step) == 0
@@ -305,7 +306,7 @@ def test_gradients_that_are_no_state_are_an_error():
     optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
     with raises(
         errors.StructureError,
-        "The gradients must be a State, not a dict.\nPass what liftnn.grad returns for the model alone.",
+        "The gradients must be a State, not a dict.\nPass the gradient that liftnn.grad returns for the model.",
     ):
         optimizer.update(model, jax.grad(dict_loss)(make_dict(), X))
 
@@ -318,9 +319,9 @@ def test_a_model_with_other_variables_than_the_optimizer_was_made_for_is_an_erro
     model.layers[1].b = jnp.zeros(2)
     with raises(
         errors.StructureError,
-        "The model does not have the Variables that the optimizer was made for:\n"
-        "missing:\n  layers[1].b\nnot known here:\n  layers[0].scale\n"
-        "Make a new Optimizer for the model as it is now.",
+        "The model does not have the Variables that the optimizer was created for:\n"
+        "missing:\n  layers[1].b\nunexpected:\n  layers[0].scale\n"
+        "Create a new Optimizer for the changed model.",
     ):
         optimizer.update(model, liftnn.grad(loss)(model, X))
     assert int(optimizer.step) == 0

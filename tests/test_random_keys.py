@@ -199,10 +199,11 @@ def test_a_reseed_inside_a_map_reaches_the_shared_stream():
 def test_a_reseed_that_differs_between_lanes_is_an_error():
     with raises(
         errors.SharedWriteError,
-        "args[0].default.key (a RngKey) is shared by all lanes of this vmap, but they write different values to it.\n"
-        "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before "
-        "writing it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values "
-        "are reduced.",
+        "args[0].default.key (a RngKey) is shared by all batch elements of this vmap, but they write different "
+        "values to it.\n"
+        "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the axis "
+        "before writing it (for example with `jax.lax.pmean` and an `axis_name`), or specify in "
+        "`reduce_writes` how to reduce it.",
     ):
         liftnn.vmap(lambda r, x: liftnn.reseed(r, default=x), in_axes=(None, 0))(liftnn.Rngs(0), LANES)
 
@@ -216,7 +217,7 @@ def test_the_key_variable_of_a_shared_stream_is_still_the_shared_one():
 def test_a_split_stream_cannot_be_drawn_from_outside():
     with raises(
         errors.ArgumentError,
-        "The stream 'default' holds keys of shape (3,), one for each lane of a vmap.\n"
+        "The stream 'default' holds keys of shape (3,), one for each batch element of a vmap.\n"
         "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
     ):
         liftnn.Rngs(0).split(3)()

@@ -88,13 +88,13 @@ def test_a_stream_without_a_default_is_an_attribute_error_that_lists_the_streams
     with raises(
         errors.AttributeNameError,
         "This Rngs has no stream 'dropout' and no default stream; it has: params, noise.\n"
-        "Make it with Rngs(dropout=seed), or with a default: Rngs(seed).",
+        "Create the Rngs with this stream, Rngs(dropout=seed), or with a default stream, Rngs(seed).",
     ):
         liftnn.Rngs(params=0, noise=1).dropout()
     with raises(
         errors.AttributeNameError,
         "This Rngs has no stream 'default' and no default stream; it has: none.\n"
-        "Make it with Rngs(default=seed), or with a default: Rngs(seed).",
+        "Create the Rngs with this stream, Rngs(default=seed), or with a default stream, Rngs(seed).",
     ):
         liftnn.Rngs()()
 
@@ -253,7 +253,7 @@ def test_drawing_from_a_split_outside_of_vmap_is_an_error():
     rngs = liftnn.Rngs(0).split(3)
     with raises(
         errors.ArgumentError,
-        "The stream 'default' holds keys of shape (3,), one for each lane of a vmap.\n"
+        "The stream 'default' holds keys of shape (3,), one for each batch element of a vmap.\n"
         "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
     ):
         rngs()
@@ -281,7 +281,10 @@ def test_reseed_takes_keys():
 
 
 def test_reseed_of_a_stream_that_is_not_there_is_an_error():
-    with raises(errors.ArgumentError, "There is no stream noise, params in it.\nCheck the names."):
+    with raises(
+        errors.ArgumentError,
+        "No random stream in the tree is named 'noise', 'params'.\nPass the names of existing streams.",
+    ):
         liftnn.reseed(liftnn.Rngs(dropout=0), params=1, noise=2)
 
 

@@ -301,7 +301,7 @@ def test_what_holds_all_frames_says_so():
     with filtering("remove_frames"):
         error = caught(CALLS["a filter"])
     assert type(error.__cause__) is UnfilteredTraceback
-    assert str(error.__cause__) == "This traceback has all frames; the next one only those of your code."
+    assert str(error.__cause__) == "This traceback has all frames; the next one has only those of your code."
 
 
 def test_a_public_function_keeps_its_name_signature_and_pickles():

@@ -1,11 +1,12 @@
-"""A progress bar on a terminal; nothing at all where the output is a file or a pipe."""
+"""A progress bar on a terminal; where the output is a file or a pipe, a line every few seconds."""
 
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-REFRESH = 0.1  # seconds between two drawings
+REFRESH = 0.1  # seconds between two drawings of the bar
+INTERVAL = 10.0  # seconds between two lines
 WIDTH = 24
 CLEAR = "\r\x1b[K"  # back to the start of the line, then empty it
 
@@ -44,17 +45,20 @@ class Bar:
     @property
     def due(self) -> bool:
         """Whether it is time to draw again, so that a note worth computing is computed only then."""
-        return self.shown and time.perf_counter() - self.drawn > REFRESH
+        return time.perf_counter() - self.drawn > (REFRESH if self.shown else INTERVAL)
 
     def draw(self, note: str) -> None:
-        """Draws the bar over the last one."""
+        """Draws the bar over the last one; without a terminal, writes a line."""
         self.drawn = time.perf_counter()
         done, total = self.done + 1, len(self.steps)
         rate = self.done * self.size / (self.drawn - self.start)
+        counts = f"{done}/{total}  {note}  {rate:,.0f} {self.unit}/s"
+        if not self.shown:
+            print(f"{self.label} {counts}", flush=True)
+            return
         filled = WIDTH * done // total
         bar = "━" * filled + " " * (WIDTH - filled)
-        line = f"{self.label} {bar} {done}/{total}  {note}  {rate:,.0f} {self.unit}/s"
-        print(f"{CLEAR}{line}", end="", flush=True)
+        print(f"{CLEAR}{self.label} {bar} {counts}", end="", flush=True)
 
     def wipe(self) -> None:
         """Clears the line for what is printed next."""

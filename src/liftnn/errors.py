@@ -1,9 +1,8 @@
-"""Every error that liftnn raises: what happened, where (attribute path), what to do.
+"""The errors that liftnn raises. Each message names the cause, the attribute path, and a remedy.
 
 Each class derives from `LiftError` and from the built-in exception that fits, so both `except LiftError` and
-`except ValueError` work. The text of an error is its cause followed by a remedy. Unless the place that raises
-knows a better one, the remedy is the last paragraph of the class docstring, so message and documentation cannot
-drift apart.
+`except ValueError` work. The text of an error is its cause followed by a remedy. The default remedy is the last
+paragraph of the class docstring, so messages and documentation cannot drift apart.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ class LiftError(Exception):
     """Base class of every error raised by liftnn.
 
     Args:
-      cause: What happened, with the attribute path of the object concerned.
-      remedy: What to do about it. The default, None, takes the last paragraph of the class docstring.
+      cause: What went wrong, with the attribute path of the object concerned.
+      remedy: What to do instead. The default, None, takes the last paragraph of the class docstring.
     """
 
     def __init__(self, cause: str, remedy: str | None = None):
@@ -29,7 +28,7 @@ class LiftError(Exception):
 
 
 def _last_paragraph(cls: type) -> str:
-    """The remedy written in a class docstring: its last paragraph, on one line; none in that of the base class."""
+    """Return the remedy of a class: the last paragraph of its docstring, on one line; none for the base class."""
     paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
     return " ".join(paragraphs[-1].split()) if len(paragraphs) > 1 and cls is not LiftError else ""
 
@@ -42,60 +41,60 @@ class ArgumentError(LiftError, ValueError):
 
 
 class ArgumentTypeError(LiftError, TypeError):
-    """An argument of a transformed function is neither an array, a module nor a tree of them.
+    """An argument has a type that the function cannot use.
 
     Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module.
     """
 
 
 class FilterError(LiftError, ValueError):
-    """A filter left something over, matched nothing, or is not a filter.
+    """Filters left Variables unmatched, a filter matched nothing, or a value is not a filter.
 
-    Add `...` as the last filter to catch what the others leave, or correct the filter.
+    Add `...` as the last filter to match the remaining Variables, or change a filter to match them.
     """
 
 
 class StructureError(LiftError, ValueError):
-    """The structure of a module is not what the operation needs.
+    """The structure of a module does not fit the operation.
 
-    Compare the paths above with the module: they must name the same Variables on both sides.
+    Compare the paths above with those of the module: both sides must have the same Variables.
     """
 
 
 class AliasingError(LiftError, ValueError):
-    """One Variable reached the transform twice, with two different prefixes.
+    """A Variable was passed to a transform twice, with different prefixes (axes or shardings).
 
-    Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.
+    Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.
     """
 
 
 class SharedWriteError(LiftError, ValueError):
-    """A value that differs between the lanes of a vmap, or shards of a shard_map, was written to what they share.
+    """A value that differs between batch elements (vmap) or shards (shard_map) was written to a shared Variable.
 
-    Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing it
-    (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced.
+    Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the axis before writing it
+    (for example with `jax.lax.pmean` and an `axis_name`), or specify in `reduce_writes` how to reduce it.
     """
 
 
 class DonatedError(LiftError, RuntimeError):
-    """An array was used whose buffer had been donated to a program, which has reused it.
+    """An array was used after its buffer had been donated to a program, which has reused it.
 
-    Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the
-    argument.
+    Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, or do not donate
+    the argument.
     """
 
 
 class RetraceError(LiftError, RuntimeError):
     """A compiled function would be traced more often than `max_traces` allows.
 
-    Pass what varies as an array or in a Variable, pad arrays to a few shapes, or allow more traces.
+    Pass varying values as arrays or in Variables, pad arrays to a few shapes, or raise `max_traces`.
     """
 
 
 class RetraceWarning(UserWarning):
-    """A compiled function has been traced again for the fifth time; the text says what differed this time.
+    """A compiled function has been traced again for the fifth time; the text names the difference.
 
-    Pass what varies as an array or in a Variable, pad arrays to a few shapes, or set `max_traces` to find the line.
+    Pass varying values as arrays or in Variables, pad arrays to a few shapes, or set `max_traces` to find the line.
     """
 
 

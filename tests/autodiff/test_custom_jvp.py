@@ -264,7 +264,7 @@ def test_a_rule_that_does_something_else_than_the_function_is_an_error():
     f.defjvp(lambda primals, tangents: (primals[0](primals[1]), tangents[1]))
     with raises(
         errors.StructureError,
-        "the rule and the function do not do the same:\n  args[0]: changed in another way\n"
-        "Let the rule call the function, or do to the modules what it does.",
+        "The outputs or module updates of the rule and the function differ:\n  args[0]: changed in a different way\n"
+        "Call the function inside the rule, or make the same updates there.",
     ):
         liftnn.jvp(liftnn.jit(f), (Affine(), X), (None, X))

@@ -394,7 +394,7 @@ def test_a_rule_that_does_something_else_than_the_function_is_an_error():
     assert liftnn.grad(lambda m, x: f(m, x).sum(), argnums=1)(Affine(), X).tolist() == [1.0] * 3
     with raises(
         errors.StructureError,
-        "fwd and the function do not do the same:\n  args[0].calls: written by the function only\n"
-        "Let fwd call the function, or do to the modules what it does.",
+        "The outputs or module updates of fwd and the function differ:\n  args[0].calls: written by the function only\n"
+        "Call the function inside fwd, or make the same updates there.",
     ):
         liftnn.grad(lambda m, x: liftnn.jit(f)(m, x).sum())(Affine(), X)

@@ -174,18 +174,18 @@ def test_outputs_that_jax_refuses_raise_jaxs_error(name):
 
 
 NO_SCALAR = (
-    "The function to differentiate must return a scalar array{}.\n"
-    "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True."
+    "The function to differentiate must return {}.\n"
+    "Return an array of shape (), not a Variable but its `.value`; return further outputs with has_aux=True."
 )
 OUTPUTS = {
-    "none": (lambda m: None, {}, ""),
-    "a pair": (lambda m: (m.loss(1.0), 1), {}, ""),
-    "a variable": (lambda m: liftnn.Variable(m.loss(1.0)), {}, ""),
-    "a module": (lambda m: m, {}, ""),
-    "text": (lambda m: "text", {}, ""),
-    "none first": (lambda m: (None, m.loss(1.0)), {"has_aux": True}, " first"),
-    "a list first": (lambda m: ([m.loss(1.0)], 1), {"has_aux": True}, " first"),
-    "a module first": (lambda m: (m, m.loss(1.0)), {"has_aux": True}, " first"),
+    "none": (lambda m: None, {}, "a scalar array"),
+    "a pair": (lambda m: (m.loss(1.0), 1), {}, "a scalar array"),
+    "a variable": (lambda m: liftnn.Variable(m.loss(1.0)), {}, "a scalar array"),
+    "a module": (lambda m: m, {}, "a scalar array"),
+    "text": (lambda m: "text", {}, "a scalar array"),
+    "none first": (lambda m: (None, m.loss(1.0)), {"has_aux": True}, "a pair (scalar array, auxiliary)"),
+    "a list first": (lambda m: ([m.loss(1.0)], 1), {"has_aux": True}, "a pair (scalar array, auxiliary)"),
+    "a module first": (lambda m: (m, m.loss(1.0)), {"has_aux": True}, "a pair (scalar array, auxiliary)"),
 }
 
 
@@ -211,7 +211,7 @@ def test_an_output_that_is_no_pair_is_an_error_with_has_aux(output, what):
     with raises(
         errors.ArgumentTypeError,
         f"With has_aux=True the function must return a pair (output, auxiliary), not {what}.\n"
-        "Return a tuple of two, or leave has_aux out.",
+        "Return a tuple `(output, auxiliary)`, or leave has_aux out.",
     ):
         liftnn.grad(lambda m: output, has_aux=True)(Affine())
 
@@ -220,7 +220,8 @@ def test_an_output_that_is_no_pair_is_an_error_with_has_aux(output, what):
 def test_argnums_of_another_type_are_an_error(argnums):
     with raises(
         errors.ArgumentTypeError,
-        f"argnums must be an int, a DiffState or a sequence of them, not {argnums!r}.\nCorrect it.",
+        f"`argnums` must be an int, a DiffState or a sequence of them, not {argnums!r}.\n"
+        "Pass the position of an argument, such as 0, or several, such as (0, liftnn.DiffState(1, filter)).",
     ):
         liftnn.grad(loss, argnums=argnums)
 
@@ -249,7 +250,8 @@ def test_a_filter_that_matches_nothing_is_an_error():
     with raises(
         errors.FilterError,
         "Nothing to differentiate: no Variable of args[0]['a'] matches OfType(BatchStat).\n"
-        "Correct `wrt`, or leave the argument out of `argnums`.".replace("['a']", ".a"),
+        "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
+        "of `argnums`.".replace("['a']", ".a"),
     ):
         liftnn.grad(lambda d: d["a"].loss(1.0), wrt=liftnn.BatchStat)({"a": Affine()})
 
@@ -271,8 +273,8 @@ def test_integers_are_refused_by_path(name):
     build, path, dtype = INTEGERS[name]
     with raises(
         errors.ArgumentTypeError,
-        f"{path} is to be differentiated, but its dtype is {dtype}.\n"
-        "Leave it out with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
+        f"Cannot differentiate {path}: its dtype is {dtype}.\n"
+        "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
     ):
         liftnn.grad(lambda x: 1.0)(build())
 
@@ -280,6 +282,7 @@ def test_integers_are_refused_by_path(name):
 def test_a_static_leaf_cannot_be_differentiated():
     with raises(
         errors.ArgumentTypeError,
-        "args[0].name is to be differentiated, but is no array.\nCorrect `argnums`.",
+        "Cannot differentiate args[0].name: it is not an array.\n"
+        "Select only arguments with `argnums` that contain nothing but arrays and modules.",
     ):
         liftnn.grad(lambda d: d["x"])({"x": 1.0, "name": "text"})

@@ -156,7 +156,8 @@ def test_filters_and_diff_state_choose(name):
     with raises(
         errors.FilterError,
         "Nothing to differentiate: no Variable of args[0] matches OfType(BatchStat).\n"
-        "Correct `wrt`, or leave the argument out of `argnums`.",
+        "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
+        "of `argnums`.",
     ):
         transforms(name)[0](f, wrt=liftnn.BatchStat)(Affine(), Affine())
 
@@ -258,13 +259,13 @@ def test_integers_are_refused_by_path(name):
     ours = transforms(name)[0]
     with raises(
         errors.ArgumentTypeError,
-        "args[0].calls is to be differentiated, but its dtype is int32.\n"
-        "Leave it out with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
+        "Cannot differentiate args[0].calls: its dtype is int32.\n"
+        "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
     ):
         ours(tanh, wrt=...)(Affine(), X)
     with raises(
         errors.ArgumentTypeError,
-        "the output.n is to be differentiated, but its dtype is int32.\n"
+        "Cannot differentiate the output.n: its dtype is int32.\n"
         "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True.",
     ):
         ours(lambda m: {"n": jnp.arange(2), "x": m.w})(Affine())

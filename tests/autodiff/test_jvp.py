@@ -142,8 +142,8 @@ def test_wrt_says_which_variables_may_have_tangents(way):
     assert way(f, (model,), ({"scale": T, "w": T},), wrt=...)[1].tolist() == (7 * T).tolist()
     with raises(
         errors.StructureError,
-        "A tangent was given for what is not differentiated:\n  args[0].mean\n"
-        "Leave it out. Only Variables of floating point dtype are differentiated, of those that `wrt` chooses.",
+        "A tangent was passed for leaves that are not differentiated:\n  args[0].mean\n"
+        "Leave it out. Only floating point and complex Variables that `wrt` selects are differentiated.",
     ):
         way(f, (model,), ({"w": T, "mean": T},))
 
@@ -235,14 +235,17 @@ def test_two_tangents_for_one_variable_are_an_error_unless_they_are_the_same():
     with raises(
         errors.AliasingError,
         "args[0].second.w has two tangents: it is the same Variable as args[0].first.w.\n"
-        "Give the tangent of a shared Variable once.",
+        "Pass one tangent for a shared Variable, at one of its paths.",
     ):
         liftnn.jvp(step, (pair, X), ({**given, "second": {"w": X}}, None))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_another_number_of_tangents_is_an_error(count):
-    text = f"There are {count} tangents for 2 arguments.\nPass one for each; None stands for zero."
+    text = (
+        f"The number of tangents is {count}, but the number of arguments is 2.\n"
+        "Pass one tangent for each argument; None means zero."
+    )
     with raises(errors.ArgumentError, text):
         liftnn.jvp(step, (Affine(), X), (None,) * count)
     push = liftnn.linearize(step, Affine(), X)[1]

@@ -318,7 +318,7 @@ BAD = {
     "tree": {"w": {"a": CT}},
 }
 TEXTS = {
-    "unknown": (errors.StructureError, "the output[0] does not fit it:\nnot known here:\n  v.a\n"),
+    "unknown": (errors.StructureError, "the output[0] does not match its structure:\nunexpected:\n  v.a\n"),
     "integers": (errors.StructureError, "not differentiated:\n  the output[0].calls\n"),
     "shape": (
         errors.ArgumentError,
@@ -344,7 +344,7 @@ def test_a_cotangent_of_another_tree_is_an_error():
     with raises(
         errors.StructureError,
         "The cotangent of the output has the structure {'a': *, 'b': [*, *]}, not {'a': *, 'b': (*, *)}.\n"
-        "Give it the structure of the value, with a State in place of each module; None stands for zero.",
+        "Pass a cotangent with the structure of the value and a State in place of each module; None means zero.",
     ):
         pull_back({"a": Affine(), "b": [X, X]})
 
@@ -353,7 +353,8 @@ def test_a_filter_that_matches_nothing_at_all_or_in_a_chosen_argument_is_an_erro
     with raises(
         errors.FilterError,
         "Nothing to differentiate: no floating point Variable of args[0] matches OfType(BatchStat).\n"
-        "Correct `wrt`, or leave the argument out of `argnums`.",
+        "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
+        "of `argnums`.",
     ):
         liftnn.vjp(step, Affine(), X, wrt=liftnn.BatchStat)
     with pytest.raises(errors.FilterError, match=r"no floating point Variable of args\[1\] matches OfType"):

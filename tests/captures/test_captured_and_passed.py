@@ -98,9 +98,9 @@ TRANSFORMS = {
 def text(change, name):
     path, cls, captured = CHANGES[change]
     return (
-        f"The structure, the metadata or an array leaf of {path} (a {cls}) was changed in liftnn.{name}, and the "
-        f"function also reaches it through a closure, as {captured}, where the change would not be seen.\n"
-        "Use it through the argument only, or change nothing but values of Variables."
+        f"The structure, the metadata or an array leaf of {path} (a {cls}) was changed in liftnn.{name}. The "
+        f"function also captures it as {captured}, where the change would not be seen.\n"
+        "Use only the argument inside the function, or change only the values of Variables."
     )
 
 
@@ -233,9 +233,9 @@ def test_a_change_that_is_taken_back_is_refused_too_since_the_captured_name_did_
 
     with raises(
         liftnn.TraceContextError,
-        f"The structure, the metadata or an array leaf of args[0] (a Net) was changed in liftnn.{name}, and the "
-        "function also reaches it through a closure, as net, where the change would not be seen.\n"
-        "Use it through the argument only, or change nothing but values of Variables.",
+        f"The structure, the metadata or an array leaf of args[0] (a Net) was changed in liftnn.{name}. The "
+        "function also captures it as net, where the change would not be seen.\n"
+        "Use only the argument inside the function, or change only the values of Variables.",
     ):
         TRANSFORMS[name](f)(net)
     assert_same(net, Net())

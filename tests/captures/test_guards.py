@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import gc
 
@@ -110,3 +111,68 @@ def test_a_number_that_changes_between_calls_is_a_constant_as_in_jax(monkeypatch
     monkeypatch.setattr(arguments, "find_captured", lambda *a: searches.append(a))
     assert call(1.0).tolist() == first.tolist()
     assert searches == []
+
+
+# --- numpy arrays that are changed in place: JAX caches a numpy constant by identity
+
+
+model_of_closure = Holder(w=liftnn.Param(1.0))
+
+
+@dataclasses.dataclass
+class Record:
+    a: object
+
+
+NUMPY_HOLDERS = {
+    "attribute": (lambda a: Holder(a=a), lambda m: m.a),
+    "list": (lambda a: Holder(items=[a]), lambda m: m.items[0]),
+    "dict": (lambda a: Holder(items={"a": a}), lambda m: m.items["a"]),
+    "dataclass": (lambda a: Holder(record=Record(a)), lambda m: m.record.a),
+    "closure": (lambda a: Holder(f=lambda: (a, model_of_closure)), lambda m: m.f()[0]),
+    "inner module": (lambda a: Holder(inner=Holder(a=a)), lambda m: m.inner.a),
+}
+WHOLE = {
+    "jit": liftnn.jit,
+    "grad": lambda f: liftnn.grad(lambda x: f(x).sum() * x),
+    "vmap": lambda f: lambda x: liftnn.vmap(f)(jnp.full(2, x)),
+    "remat": liftnn.remat,
+    "jit of grad": lambda f: liftnn.jit(liftnn.grad(lambda x: f(x).sum() * x)),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY_HOLDERS)
+@pytest.mark.parametrize("transform", WHOLE.values(), ids=WHOLE)
+def test_a_numpy_array_that_is_used_whole_may_be_changed_in_place(name, transform):
+    make, get = NUMPY_HOLDERS[name]
+    array = np.ones(2, np.float32)
+    model = make(array)
+    model.w = liftnn.Param(jnp.ones(2))
+
+    def f(x):
+        return model.w * x + get(model)
+
+    call = transform(f)
+    for first in (1.0, 7.0, 7.0, 3.0):
+        array[0] = first
+        now = jnp.array(array)
+        expected = transform(functools.partial(lambda now, x: model.w * x + now, now))(2.0)
+        np.testing.assert_array_equal(call(2.0), expected)
+        assert get(model) is array
+
+
+def test_a_captured_numpy_array_that_the_function_changes_is_an_error_and_as_before():
+    array = np.ones(2)
+    model = Holder(w=liftnn.Param(1.0), a=array)
+
+    @liftnn.jit
+    def f(x):
+        model.a[0] = 5.0
+        return model.w * x
+
+    with pytest.raises(
+        liftnn.TraceContextError, match="A numpy array that a captured module holds was changed"
+    ):
+        f(1.0)
+    assert model.a is array
+    assert array.tolist() == [1.0, 1.0]

@@ -151,8 +151,8 @@ def test_using_a_donated_value_names_its_path():
         step(model, 2.0)
     assert str(caught.value) == (
         "The buffer of args[0].w (a Param) was donated earlier and is gone.\n"
-        "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not "
-        "donate the argument."
+        "Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, "
+        "or do not donate the argument."
     )
 
 

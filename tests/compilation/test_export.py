@@ -258,8 +258,8 @@ def test_closures_are_compared_by_what_they_hold():
     with raises(
         errors.StructureError,
         "This program was exported for arguments of another structure:\n"
-        "args[0].f: <function scaled.<locals>.<lambda>> -> <function scaled.<locals>.<lambda>> of other content\n"
-        + NEW,
+        "args[0].f: <function scaled.<locals>.<lambda>> -> <function scaled.<locals>.<lambda>> with "
+        "different content\n" + NEW,
     ):
         exported.call(Holder(f=scaled(3.0)), X)
 

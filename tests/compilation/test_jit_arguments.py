@@ -152,8 +152,9 @@ def test_a_module_cannot_be_static():
     call = liftnn.jit(lambda m, x: m(x), static_argnums=0)
     with raises(
         errors.ArgumentError,
-        "args[0] is a Linear and cannot be static: its changes would not be seen.\n"
-        "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+        "args[0] is a Linear, so it cannot be static: later changes to the module would not be seen.\n"
+        "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key "
+        "anyway.",
     ):
         call(model, jnp.ones((1, 2)))
 

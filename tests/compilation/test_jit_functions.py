@@ -274,9 +274,9 @@ def test_a_container_of_modules_that_was_passed_cannot_be_changed(change, build)
     container = build(model)
     with raises(
         errors.StructureError,
-        "A container of modules that was passed as an argument was changed inside the function. It is a copy there, "
-        "as in JAX, so the change would be lost.\n"
-        "Make the container an attribute of a module and pass that, or return the new container.",
+        "A container of modules that was passed as an argument was changed inside the function. The function "
+        "gets a copy of the container, as in JAX, so the change would be lost.\n"
+        "Make the container an attribute of a module and pass that module, or return the new container.",
     ):
         liftnn.jit(change)(container)
     assert len(container) == 1

@@ -172,8 +172,8 @@ def test_in_shardings_that_do_not_fit_are_an_error():
     with raises(
         errors.ArgumentError,
         "(None,) is not a tree prefix of the positional arguments that are not static: (*, *).\n"
-        "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
-        "StateSharding) tells apart.",
+        "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
+        "(or StateSharding) to give its Variables different entries.",
     ):
         liftnn.jit(step, in_shardings=(None,))(Affine(), 1.0)
 
@@ -182,8 +182,8 @@ def test_one_variable_with_two_shardings_is_an_error():
     model = Affine(size=8)
     with raises(
         errors.AliasingError,
-        f"args[0].w and args[1].w are the same Param, but the one has the prefix {ROWS!r} and the other {WHOLE!r}.\n"
-        "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+        f"args[0].w and args[1].w are the same Param, but they have different prefixes: {ROWS!r} and {WHOLE!r}.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
         liftnn.jit(lambda a, b: a.w + b.w, in_shardings=(BY_NAME, WHOLE))(model, model)
 
@@ -193,7 +193,7 @@ def test_a_variable_that_no_filter_matches_is_an_error():
     with raises(
         errors.FilterError,
         "args[0].b (a Param) matches none of the filters of the StateSharding.\n"
-        "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+        "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
     ):
         liftnn.jit(double, in_shardings=(sharding,))(Affine(size=8))
 

@@ -104,7 +104,8 @@ def test_what_a_function_captures_is_logged_by_the_name_in_its_code(log):
     call(1.0)
     assert log == [
         HEAD.format(2) + "model.layers[0].mode: 'train' -> 1",
-        HEAD.format(3) + "the array leaves of captured modules: constants -> constants of other content",
+        HEAD.format(3)
+        + "the array leaves of captured modules: constants -> constants with different content",
     ]
 
 
@@ -114,8 +115,8 @@ def test_a_cleared_cache_is_logged_as_such(log):
     call.clear_cache()
     call(Affine(), 1.0)
     assert log == [
-        HEAD.format(2) + "the arguments are as before: a cache was cleared, JAX's configuration changed, or "
-        "threads trace at once"
+        HEAD.format(2) + "the arguments are unchanged: a cache was cleared, JAX's configuration changed, or "
+        "threads trace at the same time"
     ]
 
 

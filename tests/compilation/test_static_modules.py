@@ -85,15 +85,15 @@ def the_model(x):
 
 REFUSED = {
     "module": (lambda m: m, "is a Holder"),
-    "tuple": (lambda m: (1, m), "has a Holder in it"),
-    "nested tuple": (lambda m: (1, (2, (m,))), "has a Holder in it"),
-    "namedtuple": (lambda m: Two(1, m), "has a Holder in it"),
-    "frozenset": (lambda m: frozenset([m]), "has a Holder in it"),
-    "frozen dataclass": (lambda m: Config(1, m), "has a Holder in it"),
-    "dataclass in a tuple": (lambda m: (Config(1, (m,)),), "has a Holder in it"),
-    "dataclass": (Mutable, "has a Holder in it"),
+    "tuple": (lambda m: (1, m), "contains a Holder"),
+    "nested tuple": (lambda m: (1, (2, (m,))), "contains a Holder"),
+    "namedtuple": (lambda m: Two(1, m), "contains a Holder"),
+    "frozenset": (lambda m: frozenset([m]), "contains a Holder"),
+    "frozen dataclass": (lambda m: Config(1, m), "contains a Holder"),
+    "dataclass in a tuple": (lambda m: (Config(1, (m,)),), "contains a Holder"),
+    "dataclass": (Mutable, "contains a Holder"),
     "Variable": (lambda m: m.v, "is a Variable"),
-    "Variable in a tuple": (lambda m: (m.v,), "has a Variable in it"),
+    "Variable in a tuple": (lambda m: (m.v,), "contains a Variable"),
 }
 OTHERS = {
     "closure": closure,
@@ -111,8 +111,9 @@ OTHERS = {
 
 def text(name, what):
     return (
-        f"{name} {what} and cannot be static: its changes would not be seen.\n"
-        "Leave it out of static_argnums and static_argnames; its structure is static anyway."
+        f"{name} {what}, so it cannot be static: later changes to the module would not be seen.\n"
+        "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key "
+        "anyway."
     )
 
 

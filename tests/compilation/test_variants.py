@@ -48,8 +48,10 @@ class Twice(Net):
 def opened(monkeypatch):
     """Notes each call that flattens its arguments."""
     calls = []
-    open_call = lift.Lifted._open
-    monkeypatch.setattr(lift.Lifted, "_open", lambda self, *a: calls.append(self) or open_call(self, *a))
+    open_call = lift.Lifted._flatten_call
+    monkeypatch.setattr(
+        lift.Lifted, "_flatten_call", lambda self, *a: calls.append(self) or open_call(self, *a)
+    )
     return calls
 
 

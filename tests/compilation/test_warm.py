@@ -55,14 +55,14 @@ X = jnp.ones(2)
 def walks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Counts how often arguments were walked since it was asked last."""
     count = 0
-    opened = lift.Lifted._open
+    opened = lift.Lifted._flatten_call
 
     def counted(self: Any, *args: Any) -> Any:
         nonlocal count
         count += 1
         return opened(self, *args)
 
-    monkeypatch.setattr(lift.Lifted, "_open", counted)
+    monkeypatch.setattr(lift.Lifted, "_flatten_call", counted)
 
     def since() -> int:
         nonlocal count

@@ -85,7 +85,7 @@ def test_a_first_step_that_alone_changes_structure_is_made_by_itself(layers):
     out, value = liftnn.scan(twice, **OVER_LAYERS)((holder, jnp.zeros(())), layers)
     assert out is holder
     assert (holder.n, float(value)) == (1, 0.0)
-    with pytest.raises(liftnn.StructureError, match=r"carry of .*{'x': \*} and returns {'n': \*, 'x': \*}"):
+    with pytest.raises(liftnn.StructureError, match=r"carry of .*{'x': \*} before a step, but {'n': \*, 'x'"):
         liftnn.scan(step, **OVER_LAYERS)({"x": jnp.zeros(())}, layers)
 
 

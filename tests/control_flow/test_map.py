@@ -198,8 +198,8 @@ def test_a_variable_in_xs_that_is_shared_too_is_an_error_that_names_both_paths()
     v = liftnn.Param(X)
     with raises(
         errors.AliasingError,
-        "args[0].v and args[1] are the same Param, but the one has the prefix None and the other 0.\n"
-        "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+        "args[0].v and args[1] are the same Param, but they have different prefixes: None and 0.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
         liftnn.map(Reads(v).read, v)
 

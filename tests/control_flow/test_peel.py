@@ -240,7 +240,7 @@ def test_what_is_no_loop_is_refused_and_leaves_everything_as_it_was(body):
     memory = Memory()
     scanned = Holder(w=liftnn.Param(XS), b=liftnn.Param(XS)) if body is writes_to_a_slice_at_first else XS
     with pytest.raises(
-        liftnn.StructureError, match=r"A step of liftnn.scan leaves something else than it found"
+        liftnn.StructureError, match=r"A step of liftnn.scan changes structure, shapes or dtypes"
     ):
         liftnn.scan(body, in_axes=(None, 0), out_axes=0)(memory, scanned)
     assert_same(memory, Memory())

@@ -271,5 +271,7 @@ def test_a_step_may_replace_a_variable_that_stands_elsewhere_in_the_first_step()
 
 def test_modules_that_change_places_are_refused():
     a, b = Affine(), Affine()
-    with pytest.raises(liftnn.StructureError, match="another object takes its place"):
+    with pytest.raises(
+        liftnn.StructureError, match="replaced by an object that is or was at another path too"
+    ):
         liftnn.scan(lambda pair: pair[::-1], in_axes=(Carry,), out_axes=Carry, length=3)((a, b))

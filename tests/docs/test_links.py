@@ -9,7 +9,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
-LINK = re.compile(r"\]\(([^)]+)\)")
+LINK = re.compile(r"\]\(([^)]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
+OWN = re.compile(r"https://github\.com/liftnn/liftnn/(blob|raw)/main/")
+"""How the README, which is shown elsewhere too, refers to files of the repository."""
 
 
 def anchors(page):
@@ -25,7 +27,10 @@ def anchors(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
-    for target in LINK.findall(prose):
+    for link in map("".join, LINK.findall(prose)):
+        own = OWN.match(link)
+        target = link[own.end() :] if own else link
+        assert not own or page == ROOT / "README.md", "a relative link does"
         if "://" in target or target.startswith("mailto:"):
             continue
         path, _, anchor = target.partition("#")

@@ -16,7 +16,7 @@ from tests.strategies import Node, Point, Sub
 import liftnn
 from liftnn import errors
 
-NAME_BOTH = "Compare the paths above with the module: they must name the same Variables on both sides."
+NAME_BOTH = "Compare the paths above with those of the module: both sides must have the same Variables."
 
 
 def make_model(n=1):
@@ -50,7 +50,7 @@ def test_split_with_something_left_over_lists_it():
         "These Variables match none of the filters:\n"
         "  a.s\n"
         "  x\n"
-        "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+        "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
     ):
         liftnn.split(make_model(), liftnn.Param)
 
@@ -139,7 +139,7 @@ def test_merge_with_something_unknown_lists_it():
     state, graphdef = liftnn.split(make_model())
     with raises(
         errors.StructureError,
-        f"The States do not fit the GraphDef:\nnot known here:\n  tied\n  b[0]\n{NAME_BOTH}",
+        f"The States do not fit the GraphDef:\nunexpected:\n  tied\n  b[0]\n{NAME_BOTH}",
     ):
         graphdef.merge(state, liftnn.State({"tied": liftnn.Param(1.0), "b": {0: liftnn.Param(1.0)}}))
 
@@ -148,9 +148,9 @@ def test_merge_with_something_given_twice_lists_it():
     state, graphdef = liftnn.split(make_model())
     with raises(
         errors.StructureError,
-        "More than one of the States has:\n"
+        "More than one State has a value for:\n"
         "  a.w\n"
-        "Leave it out of all but one, or join the States with `|`, where the last wins.",
+        "Keep each path in one State only, or join the States with `|`: the last one wins.",
     ):
         graphdef.merge(state, state.filter(liftnn.Param))
 
@@ -160,8 +160,8 @@ def test_merge_takes_states():
     with raises(
         errors.ArgumentTypeError,
         "merge takes States and got a dict.\n"
-        "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, *states)`. "
-        "`State.from_flat` makes a State of values by path.",
+        "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
+        "*states)` takes it first. `State.from_flat` creates a State from values by path.",
     ):
         graphdef.merge({"a": 1})
 
@@ -170,8 +170,9 @@ def test_the_order_of_flax_is_refused():
     graphdef, state = liftnn.split(make_model())  # as in Flax NNX: it is the other way round
     with raises(
         errors.ArgumentTypeError,
-        "merge needs the GraphDef first and got a State.\n"
-        "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
+        "merge takes a GraphDef as its first argument and got a State.\n"
+        "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` returns the "
+        "GraphDef last.",
     ):
         liftnn.merge(graphdef, state)
 
@@ -181,8 +182,8 @@ def test_one_graphdef_is_enough():
     with raises(
         errors.ArgumentTypeError,
         "merge takes States and got a GraphDef.\n"
-        "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, *states)`. "
-        "`State.from_flat` makes a State of values by path.",
+        "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
+        "*states)` takes it first. `State.from_flat` creates a State from values by path.",
     ):
         liftnn.merge(graphdef, graphdef, state)
 

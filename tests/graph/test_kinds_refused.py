@@ -45,8 +45,8 @@ def test_a_container_with_attributes_of_its_own_is_an_error(cls, children):
     x.note = "mine"
     with raises(
         errors.StructureError,
-        f"x: A {cls.__qualname__} is a container with attributes of its own (note).\n"
-        "Use a plain container, or a Module that holds one.",
+        f"x: A {cls.__qualname__} is a container with extra attributes (note), which would be lost.\n"
+        "Use a plain list, dict or tuple, or a Module that holds the container and the attributes.",
     ):
         liftnn.split(Node(x=x))
 
@@ -58,7 +58,7 @@ def test_a_container_with_attributes_of_its_own_is_an_error(cls, children):
 def test_a_set_of_modules_or_variables_is_an_error(holder, make):
     with raises(
         errors.StructureError,
-        "deep.x: A set holds modules or Variables, and a set has no order to number them by.\n"
+        "deep.x: A set holds modules or Variables. A set has no order, so its elements cannot be numbered.\n"
         "Use a list or a dict.",
     ):
         liftnn.split(Node(deep=Node(x=holder(make()))))
@@ -66,7 +66,9 @@ def test_a_set_of_modules_or_variables_is_an_error(holder, make):
 
 def test_a_module_as_a_dict_key_is_an_error():
     with raises(
-        errors.StructureError, "x[0]: A dict has a Node as a key.\nUse it as a value, under a string."
+        errors.StructureError,
+        "x[0]: A dict has a Node as a key, but keys must be static.\n"
+        "Store it as a value, under a string key.",
     ):
         liftnn.split(Node(x=[{Node(): 1}]))
 
@@ -74,8 +76,9 @@ def test_a_module_as_a_dict_key_is_an_error():
 def test_a_static_value_that_cannot_be_copied_is_an_error_with_its_path():
     with raises(
         errors.StructureError,
-        "a[1].k: A static value of type mappingproxy is neither hashable nor can it be copied and compared "
-        "(TypeError).\nMake it hashable, or keep it outside the module.",
+        "a[1].k: A static value of type mappingproxy is not hashable and cannot be copied and compared "
+        "(TypeError), so liftnn cannot detect changes of it.\nMake it hashable, or store it outside the "
+        "module.",
     ):
         liftnn.split(Node(a=[0, {"k": types.MappingProxyType({})}]))
 
@@ -83,10 +86,10 @@ def test_a_static_value_that_cannot_be_copied_is_an_error_with_its_path():
 def test_a_module_hidden_in_an_unhashable_static_object_is_an_error():
     with raises(
         errors.StructureError,
-        "x: A static value of type UserDict is unhashable, and a copy of it does not compare equal to it, so it would "
-        "look changed at every call.\n"
-        "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a dict or "
-        "an attribute.",
+        "x: A static value of type UserDict is not hashable, and a copy of it does not compare equal to "
+        "it, so it would seem changed in every call.\n"
+        "Make it hashable, or define an __eq__ that compares content. Store modules in a list, a dict or "
+        "an attribute of a Module, where liftnn finds them.",
     ):
         liftnn.split(Node(x=collections.UserDict(m=Node())))
 
@@ -96,7 +99,7 @@ def test_a_cycle_of_frozen_objects_alone_is_an_error():
     object.__setattr__(frozen, "b", (frozen,))
     with raises(
         errors.StructureError,
-        "a.b: A tuple and what it holds form a cycle in which nothing can be changed, so it cannot be built again.\n"
+        "a.b: A tuple is part of a cycle of immutable objects, which a transform cannot rebuild.\n"
         "Put a list, a dict or a Module into the cycle.",
     ):
         liftnn.split(Node(a=frozen))

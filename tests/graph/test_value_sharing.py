@@ -85,9 +85,9 @@ def test_a_container_in_two_variables_is_an_error_with_both_paths(make, wrap, su
     kind = type(shared).__name__
     with raises(
         errors.StructureError,
-        f"b.value and a.value{suffix} are the same {kind}. Each Variable has a {kind} of its own inside a transform, "
-        "so a change through the one would not be seen through the other.\n"
-        f"Share the Variable instead of the {kind}, or give one of them a copy.",
+        f"b.value and a.value{suffix} are the same {kind}. Each Variable has its own {kind} inside a "
+        f"transform, so a change through one would not be visible through the other.\n"
+        f"Share the Variable instead of the {kind}, or copy the {kind} for one of them.",
     ):
         check_unshared({"a": wrap(shared), "n": X, "b": shared})
 

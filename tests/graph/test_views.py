@@ -126,11 +126,11 @@ DIFFERENCES = {
         {"w": liftnn.Param(1.0, tag="a", axes=[2])},
         "w.axes: added, list\nw.axes[0]: added, 2",
     ),
-    "dict keys": ({"d": {1: 2}}, {"d": {True: 2}}, "d: dict -> dict of other content"),
+    "dict keys": ({"d": {1: 2}}, {"d": {True: 2}}, "d: dict -> dict with different content"),
     "deque": (
         {"d": collections.deque([1], maxlen=2)},
         {"d": collections.deque([1], maxlen=3)},
-        "d: deque -> deque of other content",
+        "d: deque -> deque with different content",
     ),
     "order": ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "<root>: the order a, b -> b, a"),
     "order further in": ({"s": {"a": 1, "b": 2}}, {"s": {"b": 2, "a": 1}}, "s: the order a, b -> b, a"),

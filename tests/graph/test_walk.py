@@ -81,7 +81,8 @@ def test_deep_tuples_are_split_and_merged(last):
 def test_the_path_of_an_error_starts_at_the_root_of_the_walk():
     with raises(
         errors.StructureError,
-        "args[0].a.b[2].x: A set holds modules or Variables, and a set has no order to number them by.\n"
+        "args[0].a.b[2].x: A set holds modules or Variables. A set has no order, so its elements cannot be "
+        "numbered.\n"
         "Use a list or a dict.",
     ):
         Walk("args[0]").visit(Node(b=[1, 2, Node(x={Node()})]), ("a",))
@@ -90,7 +91,8 @@ def test_the_path_of_an_error_starts_at_the_root_of_the_walk():
 def test_the_path_of_an_error_in_a_variable_s_metadata_goes_through_the_variable():
     with raises(
         errors.StructureError,
-        "w.table: A dict has a Node as a key.\nUse it as a value, under a string.",
+        "w.table: A dict has a Node as a key, but keys must be static.\nStore it as a value, under a "
+        "string key.",
     ):
         liftnn.split(Node(w=liftnn.Param(1.0, table={Node(): 1})))
 

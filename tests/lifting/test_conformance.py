@@ -57,7 +57,7 @@ def test_a_loop_acts_like_the_python_loop_or_says_what_structure_changed(name: s
         assert call(model, X) is model
         assert_same(model, after)
     else:
-        with pytest.raises(liftnn.StructureError, match="leaves something else than it found"):
+        with pytest.raises(liftnn.StructureError, match="changes structure, shapes or dtypes"):
             call(model, X)
         assert_same(model, Model())
     assert not has_tracer(model)

@@ -19,8 +19,8 @@ from tests.same import assert_same
 from tests.user_modules import Affine, Holder
 
 TEXT = (
-    "{} is a {} that holds an array computed inside the function, which a static value cannot carry out.\n"
-    "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them."
+    "{0} is a {1} that holds an array computed inside the function. The array would leak as a tracer, because liftnn "
+    "treats this {1} as static.\nStore the array in an attribute, a Variable, or a list, dict or dataclass of them."
 )
 
 
@@ -93,8 +93,9 @@ def test_a_static_value_with_a_module_made_inside_cannot_be_attached():
     model = Affine()
     with raises(
         errors.StructureError,
-        "args[0].layers[0].inner is a Box that holds an Affine created inside liftnn.jit, which a static value cannot "
-        "carry out.\nHold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+        "args[0].layers[0].inner is a Box that holds an Affine created inside liftnn.jit. That object would "
+        "leak, because liftnn treats this Box as static.\n"
+        "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
     ):
         liftnn.jit(attach)(model, 1.0)
     assert_same(model, Affine())

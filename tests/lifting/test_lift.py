@@ -169,7 +169,7 @@ def test_static_leaves_can_be_refused():
 
     with raises(
         errors.ArgumentTypeError,
-        "args[0].name of liftnn.strict is a str: 'abc'.\n"
+        "args[0].name of liftnn.strict is a str, not an array or a module: 'abc'.\n"
         "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module.",
     ):
         strict(lambda d: d["x"])({"x": 1.0, "name": "abc"})

@@ -69,22 +69,34 @@ ERRORS = {
     "too big": (
         4,
         None,
-        "static_argnums has 4, but the function has 4 positional arguments.\nThey are: a, b, c, d.",
+        (
+            "static_argnums contains 4, but the function has 4 positional arguments.\n"
+            "Count positions from 0; the positional arguments are: a, b, c, d."
+        ),
     ),
     "too small": (
         -5,
         None,
-        "static_argnums has -5, but the function has 4 positional arguments.\nThey are: a, b, c, d.",
+        (
+            "static_argnums contains -5, but the function has 4 positional arguments.\n"
+            "Count positions from 0; the positional arguments are: a, b, c, d."
+        ),
     ),
     "unknown": (
         None,
         "z",
-        "static_argnames has 'z', but the function has no such argument.\nIts arguments are: a, b, c, d, e.",
+        (
+            "static_argnames contains 'z', but the function has no argument of that name.\n"
+            "Check the spelling; the arguments are: a, b, c, d, e."
+        ),
     ),
     "positional-only": (
         None,
         "a",
-        "static_argnames has 'a', which the function takes by position only.\nPass static_argnums instead.",
+        (
+            "static_argnames contains 'a', which is a positional-only argument.\n"
+            "Pass its position in static_argnums instead."
+        ),
     ),
 }
 
@@ -99,7 +111,8 @@ def test_arguments_that_the_function_does_not_have_are_refused(name):
 def test_a_positional_only_name_is_refused_with_variadic_keywords_too():
     with raises(
         errors.ArgumentError,
-        "donate_argnames has 'a', which the function takes by position only.\nPass donate_argnums instead.",
+        "donate_argnames contains 'a', which is a positional-only argument.\n"
+        "Pass its position in donate_argnums instead.",
     ):
         select(lambda a, /, **others: None, None, "a", "donate")
 
@@ -107,7 +120,9 @@ def test_a_positional_only_name_is_refused_with_variadic_keywords_too():
 @pytest.mark.parametrize("value", ["a", 1.5, (0, "a"), object])
 def test_numbers_of_another_type_are_refused(value):
     with raises(
-        errors.ArgumentTypeError, f"static_argnums must be an int or several, not {value!r}.\nCorrect it."
+        errors.ArgumentTypeError,
+        f"static_argnums must be an int or a sequence of ints, not {value!r}.\n"
+        "Pass one position, such as `static_argnums=0`, or a tuple of positions.",
     ):
         select(f, value, None, "static")
 
@@ -115,6 +130,8 @@ def test_numbers_of_another_type_are_refused(value):
 @pytest.mark.parametrize("value", [1, ("c", 1), None.__class__])
 def test_names_of_another_type_are_refused(value):
     with raises(
-        errors.ArgumentTypeError, f"static_argnames must be a string or several, not {value!r}.\nCorrect it."
+        errors.ArgumentTypeError,
+        f"static_argnames must be a string or a sequence of strings, not {value!r}.\n"
+        "Pass one name, such as `static_argnames='mode'`, or a tuple of names.",
     ):
         select(f, None, value, "static")

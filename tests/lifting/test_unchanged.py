@@ -19,7 +19,10 @@ import liftnn
 from tests.raising import raises
 from tests.same import assert_same, has_tracer
 
-REMEDY = "Pass the module that holds it as an argument of the function given to liftnn."
+REMEDY = (
+    "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given to "
+    "liftnn."
+)
 
 
 @jax.tree_util.register_dataclass
@@ -121,8 +124,8 @@ def test_the_whole_text_says_what_was_changed(change):
     net = Net()
     act, words = CHANGES[change]
     text = (
-        f"{words} was changed in liftnn.remat, which it reached through a closure, where only values of Variables can "
-        f"be changed.\n{REMEDY}remat."
+        f"{words} was changed in liftnn.remat. The function captures it, and only the values of captured Variables "
+        f"can be changed.\n{REMEDY}remat."
     )
     with raises(liftnn.TraceContextError, text):
         liftnn.remat(lambda x: act(net, x))(jnp.ones(2))
@@ -231,7 +234,7 @@ def plain_object(net):
     return (
         lambda: setattr(trainer, "model", None),
         lambda: trainer.model,
-        "'model' that holds captured modules",
+        "'model', which holds captured modules,",
     )
 
 
@@ -242,7 +245,7 @@ def deleted_from_a_plain_object(net):
 
     trainer = Trainer()
     trainer.model = net
-    return lambda: delattr(trainer, "model"), lambda: trainer.model, "'model' that holds captured modules"
+    return lambda: delattr(trainer, "model"), lambda: trainer.model, "'model', which holds captured modules,"
 
 
 @leads
@@ -253,7 +256,7 @@ def plain_class(net):
     return (
         lambda: setattr(Trainer, "model", None),
         lambda: Trainer.model,
-        "'model' that holds captured modules",
+        "'model', which holds captured modules,",
     )
 
 
@@ -267,7 +270,7 @@ def slot_of_a_plain_object(net):
     return (
         lambda: setattr(trainer, "model", None),
         lambda: trainer.model,
-        "'model' that holds captured modules",
+        "'model', which holds captured modules,",
     )
 
 
@@ -290,7 +293,7 @@ def function_default(net):
     return (
         lambda: f.__kwdefaults__.update(model=None),
         lambda: f.__kwdefaults__["model"],
-        "'model' that holds captured modules",
+        "'model', which holds captured modules,",
     )
 
 
@@ -300,13 +303,17 @@ def function_attribute(net):
         return f.model
 
     f.model = net
-    return lambda: f() and setattr(f, "model", None), f, "'model' that holds captured modules"
+    return lambda: f() and setattr(f, "model", None), f, "'model', which holds captured modules,"
 
 
 @leads
 def simple_namespace(net):
     space = types.SimpleNamespace(model=net)
-    return lambda: setattr(space, "model", None), lambda: space.model, "'model' that holds captured modules"
+    return (
+        lambda: setattr(space, "model", None),
+        lambda: space.model,
+        "'model', which holds captured modules,",
+    )
 
 
 @leads
@@ -331,8 +338,8 @@ def test_a_change_of_what_leads_to_a_captured_module_is_refused_and_undone(holde
         return x
 
     text = (
-        f"{words} was changed in liftnn.{name}, which it reached through a closure, where only values of Variables can "
-        f"be changed.\n{REMEDY}{name}."
+        f"{words} was changed in liftnn.{name}. The function captures it, and only the values of captured Variables "
+        f"can be changed.\n{REMEDY}{name}."
     )
     with raises(liftnn.TraceContextError, text):
         TRANSFORMS[name](f)(jnp.ones(2))

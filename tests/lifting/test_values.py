@@ -13,6 +13,7 @@ import pytest
 import liftnn
 from liftnn import errors
 from liftnn._src.lifting.values import decode, encode, has_encoded
+from liftnn._src.trees import an
 from tests.raising import raises
 from tests.user_modules import Affine
 
@@ -95,7 +96,7 @@ def test_objects_in_a_value_are_refused_by_path(build):
     made = build()
     with raises(
         errors.StructureError,
-        f"args[0]: the value of a Variable has a {type(made).__name__} in it.\n"
-        "Make it an attribute of a Module instead; a Variable holds arrays.",
+        f"args[0]: the value of this Variable contains {an(type(made))}. A Variable holds arrays, not modules "
+        f"or Variables.\nStore the {type(made).__name__} as an attribute of a Module instead.",
     ):
         liftnn.jit(note)(liftnn.Variable(jnp.ones(1)))

@@ -244,9 +244,9 @@ def test_another_name_than_the_one_to_take_away_is_an_error(names):
     found = names[1] if len(names) > 1 else None
     with raises(
         errors.ArgumentError,
-        f"`transform_metadata` calls the mapped axis 'ensemble', but axis 1 of args[0].w (a Param) is called {found!r} "
+        f"`transform_metadata` names the mapped axis 'ensemble', but axis 1 of args[0].w (a Param) is named {found!r} "
         f"in its metadata 'sharding': {names!r}.\n"
-        "Correct one of the two.",
+        "Use the same name in `transform_metadata` and in the metadata of the Variable.",
     ):
         liftnn.vmap(lambda m: None, in_axes=1, transform_metadata=ENSEMBLE)(model)
     assert model.w.sharding == names

@@ -190,10 +190,10 @@ def test_what_raises_in_a_lane_changes_nothing():
     model, mesh = Affine(), jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     with pytest.raises(KeyError, match="half way"):
         liftnn.pmap(fail, in_axes=(None, 0))(model, X)
-    with jax.set_mesh(mesh), pytest.raises(liftnn.ArgumentError, match="another mesh has the devices"):
+    with jax.set_mesh(mesh), pytest.raises(liftnn.ArgumentError, match="a mesh is already in use"):
         liftnn.pmap(fail, in_axes=(None, 0))(model, X)
     with pytest.raises(
-        liftnn.SharedWriteError, match=r"args\[0\].w \(a Param\) is shared by all lanes of this pmap"
+        liftnn.SharedWriteError, match=r"args\[0\].w \(a Param\) is shared by all batch elements of this pmap"
     ):
         liftnn.pmap(lambda model, x: setattr(model.w, "value", x), in_axes=(None, 0))(model, X)
     assert_same(model, Affine())

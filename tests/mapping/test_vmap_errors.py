@@ -14,15 +14,16 @@ from liftnn import errors
 
 LANES = jnp.arange(2.0)
 PREFIX = (
-    "{} is not a tree prefix of {}: {}.\nGive one entry for the whole, or one for each part; a module is one part, "
-    "whose Variables StateAxes (or StateSharding) tells apart."
+    "{} is not a tree prefix of {}: {}.\nGive one entry for the whole tree, or one for each subtree. A module counts "
+    "as one leaf; use StateAxes (or StateSharding) to give its Variables different entries."
 )
 SHARED = (
-    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing "
-    "it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced."
+    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the axis "
+    "before writing it (for example with `jax.lax.pmean` and an `axis_name`), or specify in "
+    "`reduce_writes` how to reduce it."
 )
-SIZE = "Give them the same size, or None in `in_axes` to what all lanes share."
-AXIS = "Give it another axis in `in_axes`, or None to share it between the lanes."
+SIZE = "Pass arrays of the same size, or use None in `in_axes` for those that all batch elements share."
+AXIS = "Use another axis for it in `in_axes`, or None to share it between the batch elements."
 
 
 def mapped(n=2):
@@ -42,8 +43,8 @@ def attach_array(model, x):
     model.layers.append(x)
 
 
-WROTE = "{} is shared by all lanes of this vmap, but they write different values to it."
-PUT = "{} was put into a module that is shared by all lanes of this vmap, but it differs between them."
+WROTE = "{} is shared by all batch elements of this vmap, but they write different values to it."
+PUT = "{} was attached to a module that all batch elements of this vmap share, but its value differs between them."
 WRITES = {
     "a value": (write, WROTE.format("args[0].layers[0].w (a Param)")),
     "a new variable": (attach, PUT.format("args[0].layers[0].new.v (a Param)")),
@@ -98,8 +99,9 @@ def test_an_output_that_differs_between_lanes_needs_an_axis(name):
     function, out_axes, path = OUTPUTS[name]
     with raises(
         errors.ArgumentError,
-        f"`out_axes` is None for {path}, but its value differs between the lanes.\n"
-        "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
+        f"`out_axes` is None for {path}, but its value differs between the batch elements.\n"
+        "Use an axis in `out_axes`, or reduce the value over the batch elements (for example with `jax.lax.pmean` "
+        "and an `axis_name`).",
     ):
         liftnn.vmap(lambda model, x: function(x), in_axes=(None, 0), out_axes=out_axes)(Affine(), LANES)
 
@@ -184,8 +186,8 @@ def test_an_axis_that_an_argument_does_not_have_is_named(name):
 def test_an_output_without_room_for_the_axis_is_named():
     with raises(
         errors.ArgumentError,
-        "the output.a has the shape (3,) in each lane, so there is no axis 2 to stack the lanes along.\n"
-        "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+        "Cannot stack the output.a along axis 2: its shape in each batch element is (3,).\n"
+        "Use an axis from -2 to 1 in `out_axes` or, for a part of an argument, in `in_axes`.",
     ):
         liftnn.vmap(lambda model, x: {"a": x * jnp.ones(3)}, in_axes=(None, 0), out_axes=2)(Affine(), LANES)
 
@@ -196,8 +198,8 @@ def test_a_variable_without_room_for_its_axis_is_named():
 
     with raises(
         errors.ArgumentError,
-        "args[0] (a Param) has the shape () in each lane, so there is no axis 1 to stack the lanes along.\n"
-        "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+        "Cannot stack args[0] (a Param) along axis 1: its shape in each batch element is ().\n"
+        "Use an axis from -1 to 0 in `out_axes` or, for a part of an argument, in `in_axes`.",
     ):
         liftnn.vmap(shrink, in_axes=1)(liftnn.Param(jnp.ones((3, 2))))
 
@@ -208,8 +210,9 @@ def test_what_is_no_axis_is_refused(option, axes):
     wrong = next(a for a in jax.tree.leaves(axes) if type(a) is not int)
     with raises(
         errors.ArgumentTypeError,
-        f"`{option}` has {wrong!r}, which is no axis.\n"
-        "An axis is an int, or None for what all lanes share; of a module also StateAxes.",
+        f"`{option}` contains {wrong!r}, which is not an axis.\n"
+        "An axis is an int or None (not mapped), for a module also liftnn.StateAxes, and in a scan also "
+        "liftnn.Carry.",
     ):
         liftnn.vmap(lambda x: x, **{option: axes})
 
@@ -217,8 +220,9 @@ def test_what_is_no_axis_is_refused(option, axes):
 def test_an_axis_in_state_axes_that_is_none_is_refused():
     with raises(
         errors.ArgumentTypeError,
-        "`in_axes` has 'a', which is no axis.\n"
-        "An axis is an int, or None for what all lanes share; of a module also StateAxes.",
+        "`in_axes` contains 'a', which is not an axis.\n"
+        "An axis is an int or None (not mapped), for a module also liftnn.StateAxes, and in a scan also "
+        "liftnn.Carry.",
     ):
         liftnn.vmap(lambda x: x, in_axes=(liftnn.StateAxes({...: "a"}),))
 
@@ -243,8 +247,8 @@ def test_axes_that_do_not_fit_are_refused(name):
 def test_nothing_to_map_is_an_error(args):
     with raises(
         errors.ArgumentError,
-        "vmap has nothing to map: no argument with an axis has an array in it.\n"
-        "Give an argument an axis in `in_axes`, or pass `axis_size`.",
+        "vmap has nothing to map: no argument with an axis contains an array.\n"
+        "Set an axis in `in_axes` for an argument with arrays, or pass `axis_size`.",
     ):
         liftnn.vmap(lambda *args: 0.0, in_axes=None)(*args)
 
@@ -261,8 +265,8 @@ def test_one_variable_with_two_axes_is_an_error_with_both_paths(name):
     build, first, second = ALIASES[name]
     with raises(
         errors.AliasingError,
-        f"{first} and {second} are the same Param, but the one has the prefix 0 and the other None.\n"
-        "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+        f"{first} and {second} are the same Param, but they have different prefixes: 0 and None.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
         liftnn.vmap(lambda a, b: 0.0, in_axes=(0, None))(*build(mapped()))
 
@@ -273,8 +277,8 @@ def test_a_new_variable_put_into_a_shared_and_a_mapped_module_is_an_error():
 
     with raises(
         errors.AliasingError,
-        "args[0].v and args[1].v are the same Param, but the one has the prefix 0 and the other None.\n"
-        "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+        "args[0].v and args[1].v are the same Param, but they have different prefixes: 0 and None.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
         liftnn.vmap(f, in_axes=(0, None, 0))(mapped(), Affine(), LANES)
 
@@ -291,7 +295,7 @@ def test_a_variable_that_no_filter_matches_is_an_error():
     with raises(
         errors.FilterError,
         "args[0].layers[0].calls (a Variable) matches none of the filters of the StateAxes.\n"
-        "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+        "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
     ):
         liftnn.vmap(lambda m: 0.0, in_axes=(liftnn.StateAxes({liftnn.Param: 0}),))(Holder(layers=[mapped()]))
 
@@ -300,6 +304,6 @@ def test_an_array_that_no_filter_matches_is_an_error():
     with raises(
         errors.FilterError,
         "args[0].x (an array) matches none of the filters of the StateAxes.\n"
-        "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+        "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
     ):
         liftnn.vmap(lambda m: 0.0, in_axes=(liftnn.StateAxes({liftnn.Param: 0}),))(Holder(x=jnp.ones(2)))

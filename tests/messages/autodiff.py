@@ -11,9 +11,9 @@ from tests.user_modules import Affine, Holder, Pair, step
 
 X = jnp.ones(3)
 DIFFERENTIATED = (
-    "Leave it out. Only Variables of floating point dtype are differentiated, of those that `wrt` chooses."
+    "Leave it out. Only floating point and complex Variables that `wrt` selects are differentiated."
 )
-SHAPES = "A {} has the shape and dtype of the value; that of integers has dtype float0."
+SHAPES = "A {} has the shape and dtype of its value, or dtype float0 if its value is an integer."
 
 
 def with_rule(fwd, bwd, f=step, **options):
@@ -33,11 +33,11 @@ def total(f):
 
 @message(
     errors.StructureError,
-    "The cotangent of the output[0] does not fit it:",
-    "not known here:",
+    "The cotangent of the output[0] does not match its structure:",
+    "unexpected:",
     "  first.v",
     "  third",
-    "Compare the paths above with the module: they must name the same Variables on both sides.",
+    "Compare the paths above with those of the module: both sides must have the same Variables.",
 )
 def cotangent_of_an_unknown_variable():
     _, pull_back = liftnn.vjp(lambda m, x: (m, m(x)), Pair(), X)
@@ -46,7 +46,7 @@ def cotangent_of_an_unknown_variable():
 
 @message(
     errors.StructureError,
-    "A tangent was given for what is not differentiated:",
+    "A tangent was passed for leaves that are not differentiated:",
     "  args[0].first.calls",
     DIFFERENTIATED,
 )
@@ -56,7 +56,7 @@ def tangent_of_integers():
 
 @message(
     errors.StructureError,
-    "A tangent was given for what is not differentiated:",
+    "A tangent was passed for leaves that are not differentiated:",
     "  args[2].name",
     DIFFERENTIATED,
 )
@@ -67,7 +67,7 @@ def tangent_of_text():
 @message(
     errors.StructureError,
     "The cotangent of the output has the structure [*, *], not {'a': *, 'b': (*, *)}.",
-    "Give it the structure of the value, with a State in place of each module; None stands for zero.",
+    "Pass a cotangent with the structure of the value and a State in place of each module; None means zero.",
 )
 def cotangent_of_another_tree():
     _, pull_back = liftnn.vjp(lambda m, x: {"a": m, "b": (x, x)}, Affine(), X)
@@ -76,8 +76,8 @@ def cotangent_of_another_tree():
 
 @message(
     errors.StructureError,
-    "The tangent of args[0].w has the structure [*, *], its value {'a': *, 'b': *}.",
-    "Give it the structure of the value; None stands for zero.",
+    "The tangent of args[0].w has the structure [*, *], but its value has the structure {'a': *, 'b': *}.",
+    "Pass a tangent with the structure of the value; None means zero.",
 )
 def tangent_of_another_tree_than_the_value():
     model = Affine()
@@ -106,7 +106,7 @@ def cotangent_that_is_text():
 @message(
     errors.AliasingError,
     "args[0].second.w has two tangents: it is the same Variable as args[0].first.w.",
-    "Give the tangent of a shared Variable once.",
+    "Pass one tangent for a shared Variable, at one of its paths.",
 )
 def two_tangents():
     liftnn.jvp(step, (Pair(), X), ({"first": {"w": X}, "second": {"w": 2 * X}}, None))
@@ -114,15 +114,17 @@ def two_tangents():
 
 @message(
     errors.ArgumentTypeError,
-    "tangents of jvp must be a tuple or list with one for each argument, not a State.",
-    "Pass `(tangents,)` if there is one argument.",
+    "`tangents` of jvp must be a tuple or list with one entry for each argument, not a State.",
+    "For a single argument pass `(tangents,)`.",
 )
 def tangents_that_are_no_tuple():
     liftnn.jvp(lambda m: m.w, (Affine(),), liftnn.State({"w": liftnn.Param(X)}))  # type: ignore[arg-type]
 
 
 @message(
-    errors.ArgumentError, "There are 1 tangents for 2 arguments.", "Pass one for each; None stands for zero."
+    errors.ArgumentError,
+    "The number of tangents is 1, but the number of arguments is 2.",
+    "Pass one tangent for each argument; None means zero.",
 )
 def too_few_tangents():
     liftnn.linearize(step, Affine(), X)[1](X)
@@ -130,7 +132,7 @@ def too_few_tangents():
 
 @message(
     errors.ArgumentTypeError,
-    "the output.n is to be differentiated, but its dtype is int32.",
+    "Cannot differentiate the output.n: its dtype is int32.",
     "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True.",
 )
 def jacobian_of_integers():
@@ -140,20 +142,28 @@ def jacobian_of_integers():
 # --- rules
 
 
-@message(errors.ArgumentError, "This custom_vjp function has no rule yet.", "Call its `defvjp` first.")
+@message(
+    errors.ArgumentError,
+    "This custom_vjp function has no differentiation rule.",
+    "Define a rule with `f.defvjp(fwd, bwd)` before you call the function.",
+)
 def custom_vjp_without_a_rule():
     liftnn.custom_vjp(step)(Affine(), X)
 
 
-@message(errors.ArgumentError, "This custom_jvp function has no rule yet.", "Call its `defjvp` first.")
+@message(
+    errors.ArgumentError,
+    "This custom_jvp function has no differentiation rule.",
+    "Define a rule with `f.defjvp(rule)` before you call the function.",
+)
 def custom_jvp_without_a_rule():
     liftnn.custom_jvp(step)(Affine(), X)
 
 
 @message(
     errors.ArgumentTypeError,
-    "liftnn.custom_vjp cannot pass 'scale' by position, which its rules need.",
-    "Make it a positional argument of the function.",
+    "liftnn.custom_vjp passes all arguments to its rules by position, but 'scale' can only be passed by keyword.",
+    "Make it a positional parameter of the function.",
 )
 def keyword_only_argument_of_a_custom_rule():
     with_rule(step, step, f=Affine.__call__)(Affine(), X, scale=2.0)
@@ -162,7 +172,7 @@ def keyword_only_argument_of_a_custom_rule():
 @message(
     errors.ArgumentTypeError,
     "fwd of custom_vjp must return a pair (output, residuals), not an array.",
-    "Return a tuple of two; the residuals may be None.",
+    "Return `(output, residuals)`; the residuals may be None.",
 )
 def forward_pass_without_residuals():
     total(with_rule(step, step))
@@ -170,8 +180,8 @@ def forward_pass_without_residuals():
 
 @message(
     errors.StructureError,
-    "The residuals of fwd have a function that holds an array, which a static value cannot carry to bwd.",
-    "Return arrays, modules, States, or trees of them as residuals.",
+    "The residuals of fwd contain a function that holds an array. It is static, so it cannot carry the array to bwd.",
+    "Return arrays, modules, States or trees of them as residuals.",
 )
 def residual_that_is_a_closure():
     total(liftnn.jit(with_rule(lambda m, x: (m(x), lambda ct: ct * x), lambda f, ct: (None, f(ct)))))
@@ -180,7 +190,7 @@ def residual_that_is_a_closure():
 @message(
     errors.ArgumentTypeError,
     "bwd of custom_vjp must return a tuple of 2 cotangents, not a tuple of 1.",
-    "Return one for each argument with derivatives; None stands for zero.",
+    "Return one cotangent for each differentiated argument; None means zero.",
 )
 def too_few_cotangents():
     total(with_rule(lambda m, x: (m(x), None), lambda _, ct: (ct,)))
@@ -188,10 +198,10 @@ def too_few_cotangents():
 
 @message(
     errors.StructureError,
-    "The cotangent of args[0] does not fit it:",
-    "not known here:",
+    "The cotangent of args[0] does not match its structure:",
+    "unexpected:",
     "  kernel",
-    "Compare the paths above with the module: they must name the same Variables on both sides.",
+    "Compare the paths above with those of the module: both sides must have the same Variables.",
 )
 def rule_that_returns_an_unknown_variable():
     total(with_rule(lambda m, x: (m(x), None), lambda _, ct: ({"kernel": ct}, None)))
@@ -199,10 +209,10 @@ def rule_that_returns_an_unknown_variable():
 
 @message(
     errors.StructureError,
-    "bwd of custom_vjp changed its arguments, and the change would be lost:",
+    "bwd of custom_vjp changed its arguments, but these changes would be lost:",
     "  args[0].model",
     "  args[0].model.w",
-    "Change modules in the function and in fwd; bwd may change those that it makes.",
+    "Change modules in the function and in fwd instead; bwd may only change modules that it creates.",
 )
 def backward_pass_that_changes_a_module():
     def backward(residuals, ct):
@@ -215,9 +225,9 @@ def backward_pass_that_changes_a_module():
 
 @message(
     errors.TraceContextError,
-    "bwd of custom_vjp uses captured.w (a Param), which it reached through a closure, after the call that it belongs "
-    "to.",
-    "Pass it as an argument of the function; to the backward pass, as a residual.",
+    "bwd of custom_vjp uses captured.w (a Param) from a closure, but it runs after the function's call, when "
+    "captured objects can no longer become inputs.",
+    "Pass it as an argument of the function, or to the backward pass as a residual.",
 )
 def backward_pass_that_captures():
     captured = Affine()
@@ -226,9 +236,9 @@ def backward_pass_that_captures():
 
 @message(
     errors.TraceContextError,
-    "The rule uses captured.layers[0].w (a Param), which it reached through a closure, after the call that it belongs "
-    "to.",
-    "Pass it as an argument of the function; to the backward pass, as a residual.",
+    "The rule uses captured.layers[0].w (a Param) from a closure, but it runs after the function's call, when "
+    "captured objects can no longer become inputs.",
+    "Pass it as an argument of the function, or to the backward pass as a residual.",
 )
 def late_rule_that_captures():
     captured = Holder(layers=[Affine()])
@@ -239,10 +249,10 @@ def late_rule_that_captures():
 
 @message(
     errors.StructureError,
-    "fwd and the function do not do the same:",
+    "The outputs or module updates of fwd and the function differ:",
     "  args[0].b: written by fwd only",
     "  args[0].calls: written by the function only",
-    "Let fwd call the function, or do to the modules what it does.",
+    "Call the function inside fwd, or make the same updates there.",
 )
 def forward_pass_that_does_something_else():
     def forward(model, x):
@@ -254,8 +264,8 @@ def forward_pass_that_does_something_else():
 
 @message(
     errors.TraceContextError,
-    "model.w is differentiated, and the function given to liftnn.custom_vjp reached it through a closure, so "
-    "its rule gives no derivative for it.",
+    "model.w is differentiated, but the function given to liftnn.custom_vjp captures it in a closure, so the rule "
+    "gives no derivative for it.",
     "Pass the module as an argument of the function given to liftnn.custom_vjp.",
 )
 def captured_variable_of_a_custom_function_differentiated():
@@ -270,7 +280,7 @@ def captured_variable_of_a_custom_function_differentiated():
 @message(
     errors.ArgumentTypeError,
     "The rule of custom_jvp must return a pair (output, tangent), not a dict.",
-    "Return a tuple of two; the tangent may be None.",
+    "Return `(output, tangent)`; a tangent of None means zero.",
 )
 def rule_without_a_tangent():
     f = liftnn.custom_jvp(step)
@@ -280,8 +290,8 @@ def rule_without_a_tangent():
 
 @message(
     errors.ArgumentError,
-    "defjvps cannot be used with arguments without derivatives.",
-    "Use `defjvp`.",
+    "`defjvps` does not support arguments in `nondiff_argnums` or `nondiff_argnames`.",
+    "Define one rule for all arguments with `defjvp`.",
 )
 def defjvps_with_arguments_without_derivatives():
     liftnn.custom_jvp(step, nondiff_argnums=1).defjvps(None)
@@ -289,8 +299,8 @@ def defjvps_with_arguments_without_derivatives():
 
 @message(
     errors.ArgumentError,
-    "liftnn.vjp has no option 'saveable' for functions of modules.",
-    "Leave it out.",
+    "liftnn.vjp does not support 'saveable' in calls with modules.",
+    "Leave it out, or call the function with arrays only, where JAX's own options apply.",
 )
 def option_that_only_jax_may_know():
     liftnn.vjp(step, Affine(), X, saveable=True)
@@ -298,8 +308,8 @@ def option_that_only_jax_may_know():
 
 @message(
     errors.ArgumentError,
-    "prevent_cse is given by argument, but there are modules among the arguments.",
-    "Pass a boolean.",
+    "`prevent_cse` has one value for each argument, but there are modules among the arguments.",
+    "Pass prevent_cse=True or prevent_cse=False.",
 )
 def prevent_cse_by_argument():
     liftnn.checkpoint(step, prevent_cse=(True, False))(Affine(), X)
@@ -307,8 +317,8 @@ def prevent_cse_by_argument():
 
 @message(
     errors.ArgumentError,
-    "liftnn.custom_vjp.defvjp has no option 'later' for functions of modules.",
-    "Leave it out.",
+    "liftnn.custom_vjp.defvjp does not support 'later' in calls with modules.",
+    "Leave it out, or call the function with arrays only, where JAX's own options apply.",
 )
 def option_of_a_rule_that_only_jax_may_know():
     f = liftnn.custom_vjp(step)

@@ -18,9 +18,9 @@ from tests.user_modules import Affine, Holder
 
 @message(
     errors.TraceContextError,
-    "The structure, the metadata or an array leaf of args[0] (an Affine) was changed in liftnn.jit, and the function "
-    "also reaches it through a closure, as model, where the change would not be seen.",
-    "Use it through the argument only, or change nothing but values of Variables.",
+    "The structure, the metadata or an array leaf of args[0] (an Affine) was changed in liftnn.jit. The function also "
+    "captures it as model, where the change would not be seen.",
+    "Use only the argument inside the function, or change only the values of Variables.",
 )
 def passed_module_changed_that_is_captured_too():
     model = Affine()
@@ -32,9 +32,10 @@ def passed_module_changed_that_is_captured_too():
 
 @message(
     errors.TraceContextError,
-    "A list that holds captured modules was changed in liftnn.jit, which it reached through a closure, where only "
-    "values of Variables can be changed.",
-    "Pass the module that holds it as an argument of the function given to liftnn.jit.",
+    "A list that holds captured modules was changed in liftnn.jit. The function captures it, and only the values "
+    "of captured Variables can be changed.",
+    "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given to "
+    "liftnn.jit.",
 )
 def captured_plain_list_grown():
     models = [Affine()]
@@ -43,9 +44,10 @@ def captured_plain_list_grown():
 
 @message(
     errors.TraceContextError,
-    "A variable that holds captured modules was changed in liftnn.grad, which it reached through a closure, where only "
-    "values of Variables can be changed.",
-    "Pass the module that holds it as an argument of the function given to liftnn.grad.",
+    "A variable that holds captured modules was changed in liftnn.grad. The function captures it, and only the values "
+    "of captured Variables can be changed.",
+    "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given to "
+    "liftnn.grad.",
 )
 def captured_name_rebound():
     model = Affine()
@@ -60,9 +62,10 @@ def captured_name_rebound():
 
 @message(
     errors.TraceContextError,
-    "'model' that holds captured modules was changed in liftnn.vmap, which it reached through a closure, where only "
-    "values of Variables can be changed.",
-    "Pass the module that holds it as an argument of the function given to liftnn.vmap.",
+    "'model', which holds captured modules, was changed in liftnn.vmap. The function captures it, and only the values "
+    "of captured Variables can be changed.",
+    "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given to "
+    "liftnn.vmap.",
 )
 def attribute_of_a_captured_plain_object_rebound():
     class Trainer:
@@ -80,9 +83,10 @@ def attribute_of_a_captured_plain_object_rebound():
 
 @message(
     errors.TraceContextError,
-    "A numpy array that a captured module holds was changed in liftnn.jit, which it reached through a closure, where "
-    "only values of Variables can be changed.",
-    "Pass the module that holds it as an argument of the function given to liftnn.jit.",
+    "A numpy array that a captured module holds was changed in liftnn.jit. The function captures it, and only the "
+    "values of captured Variables can be changed.",
+    "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given to "
+    "liftnn.jit.",
 )
 def captured_numpy_array_changed_in_place():
     model = Holder(table=np.zeros(3))
@@ -101,9 +105,9 @@ class Box:
 
 @message(
     errors.StructureError,
-    "args[0].act is a Box that holds the copy of args[0] (an Affine) that exists inside liftnn.jit, which a static "
-    "value cannot carry out.",
-    "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+    "args[0].act is a Box that holds the copy of args[0] (an Affine) inside liftnn.jit. That object would leak, "
+    "because liftnn treats this Box as static.",
+    "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
 )
 def object_with_an_argument_kept():
     liftnn.jit(lambda m: setattr(m, "act", Box(m)))(Affine())
@@ -111,8 +115,9 @@ def object_with_an_argument_kept():
 
 @message(
     errors.StructureError,
-    "args[0].act is a Box that holds an Affine created inside liftnn.jit, which a static value cannot carry out.",
-    "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+    "args[0].act is a Box that holds an Affine created inside liftnn.jit. That object would leak, because liftnn "
+    "treats this Box as static.",
+    "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
 )
 def object_with_a_new_module_kept():
     liftnn.jit(lambda m: setattr(m, "act", Box(Affine())))(Affine())
@@ -136,9 +141,9 @@ def graphdef_with_a_closure_pickled():
 
 @message(
     errors.StructureError,
-    "The attribute 'a3' of args[0] was written past Module.__setattr__, by object.__setattr__ or the like, and the "
-    "last calls of this compiled function may not have seen it.",
-    "Use setattr, or vars(module), which liftnn notices.",
+    "The attribute 'a3' of args[0] was set without Module.__setattr__, for example by object.__setattr__. The last "
+    "calls of this compiled function may have used the old value.",
+    "Use setattr or vars(module) instead; liftnn detects both.",
 )
 def attribute_of_a_large_module_written_past_setattr():
     model = Holder(**{f"a{i}": i for i in range(40)})
@@ -152,7 +157,7 @@ def attribute_of_a_large_module_written_past_setattr():
 @message(
     errors.StructureError,
     "args[0]: this Affine was created inside a transform that has returned (leaked).",
-    "Return it from that call, or attach it to a module that was an argument there.",
+    "Return it from that transform, or store it in a module that was an argument of that transform.",
 )
 def leaked_copy_passed_to_jit():
     leaked = []
@@ -162,8 +167,8 @@ def leaked_copy_passed_to_jit():
 
 @message(
     errors.ArgumentError,
-    "args[0] has an Affine in it and cannot be static: its changes would not be seen.",
-    "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+    "args[0] contains an Affine, so it cannot be static: later changes to the module would not be seen.",
+    "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key anyway.",
 )
 def module_inside_a_static_argument():
     liftnn.jit(lambda models, x: x, static_argnums=0)((Affine(),), 1.0)
@@ -171,9 +176,9 @@ def module_inside_a_static_argument():
 
 @message(
     errors.StructureError,
-    "args[0].b.value and args[0].a.value are the same dict. Each Variable has a dict of its own inside a transform, so "
-    "a change through the one would not be seen through the other.",
-    "Share the Variable instead of the dict, or give one of them a copy.",
+    "args[0].b.value and args[0].a.value are the same dict. Each Variable has its own dict inside a "
+    "transform, so a change through one would not be visible through the other.",
+    "Share the Variable instead of the dict, or copy the dict for one of them.",
 )
 def one_dict_as_the_value_of_two_variables():
     value = {"n": jnp.zeros(())}

@@ -12,13 +12,16 @@ from liftnn import errors
 from tests.messages.registry import message
 from tests.user_modules import Affine, Holder, step
 
-PASS = "Pass the module as an argument. What is only read may be captured, or stored in a partial."
+PASS = (
+    "Pass the module as an argument. Only modules that the function just reads may be captured or stored in a "
+    "partial."
+)
 NEW = "Export the function for the new structure."
 
 
 @message(
     errors.ArgumentTypeError,
-    "liftnn.export needs what liftnn.jit returns, not a function.",
+    "liftnn.export takes the result of liftnn.jit, not a function.",
     "Pass `liftnn.jit(f)`.",
 )
 def export_of_a_function():
@@ -27,8 +30,8 @@ def export_of_a_function():
 
 @message(
     errors.ArgumentError,
-    "The function to export changes partial[0][0].calls (a Variable), which is not among its arguments: where the "
-    "exported function is called, there is no such object.",
+    "The function to export changes partial[0][0].calls (a Variable), which is not one of its arguments. This "
+    "object does not exist where the exported function is called.",
     PASS,
 )
 def export_of_a_partial_that_writes():
@@ -37,8 +40,8 @@ def export_of_a_partial_that_writes():
 
 @message(
     errors.ArgumentError,
-    "The function to export returns or stores model.layers[0] (an Affine), which is not among its arguments: where the "
-    "exported function is called, there is no such object.",
+    "The function to export returns or stores model.layers[0] (an Affine), which is not one of its arguments. This "
+    "object does not exist where the exported function is called.",
     PASS,
 )
 def export_of_a_closure_that_returns_what_it_captures():
@@ -71,11 +74,11 @@ def exported_for_a_value_of_another_tree():
 
 @message(
     errors.ArgumentError,
-    "Arrays have other shapes or dtypes than the function was exported for:",
+    "Some arrays differ in shape or dtype from those at the export:",
     "  args[0].w: float32[4], exported for float32[3]",
     "  args[0].b: float32[4], exported for float32[3]",
     "  args[1]: int32[3], exported for float32[3]",
-    "Convert them, or export the function again; jax.export.symbolic_shape leaves a dimension open.",
+    "Convert them, or export the function again. Use jax.export.symbolic_shape for dimensions that vary.",
 )
 def exported_for_other_shapes():
     exported = liftnn.export(liftnn.jit(step))(Affine(), jnp.ones(3))
@@ -84,8 +87,8 @@ def exported_for_other_shapes():
 
 @message(
     errors.StructureError,
-    "Pickle cannot write args[0].layers[0] (a Local): its class, or a static value in it.",
-    "Define functions and classes that modules hold at the top level of a file.",
+    "pickle cannot serialize args[0].layers[0] (a Local): its class or a static value in it is not picklable.",
+    "Define the functions and classes that modules refer to at the top level of a file.",
 )
 def class_that_cannot_be_written():
     class Local(liftnn.Module):
@@ -96,8 +99,8 @@ def class_that_cannot_be_written():
 
 @message(
     errors.StructureError,
-    "Pickle cannot write the static part of what the function returns or changes.",
-    "Define functions and classes that modules hold at the top level of a file.",
+    "pickle cannot serialize the static part of what the function returns or changes.",
+    "Define the functions and classes that modules refer to at the top level of a file.",
 )
 def function_returned_that_cannot_be_written():
     liftnn.export(liftnn.jit(lambda x: lambda: 1))(1.0).serialize()
@@ -105,8 +108,8 @@ def function_returned_that_cannot_be_written():
 
 @message(
     errors.ArgumentError,
-    "These bytes are no function that liftnn has exported.",
-    "Pass what `Exported.serialize` returned.",
+    "These bytes are not a function exported by liftnn.",
+    "Pass the bytes that `Exported.serialize` returned.",
 )
 def other_bytes_read():
     liftnn.deserialize(b"PK\x03\x04")
@@ -114,8 +117,8 @@ def other_bytes_read():
 
 @message(
     errors.ArgumentError,
-    "This exported function is damaged: a part of it is missing or was changed.",
-    "Write it again, and read the whole file in binary mode.",
+    "This exported function is damaged: some of its bytes are missing or were changed.",
+    "Serialize it again, and read the whole file in binary mode.",
 )
 def truncated_bytes_read():
     liftnn.deserialize(b"liftnn exported function 1\n" + bytes(40))
@@ -123,8 +126,8 @@ def truncated_bytes_read():
 
 @message(
     errors.StructureError,
-    "The exported function needs something that is not there: No module named 'gone'.",
-    "Define or import its classes under the names that they had when it was exported.",
+    "The exported function needs a class or function that cannot be found: No module named 'gone'.",
+    "Make it importable under the name that it had when the function was exported.",
 )
 def class_that_is_not_there():
     data = b"cgone\nNet\n."  # what pickle writes for a class of a module

@@ -11,15 +11,19 @@ from tests.messages.registry import message
 from tests.user_modules import Affine, step
 
 
-@message(errors.ArgumentTypeError, "static_argnums must be an int or several, not 'x'.", "Correct it.")
+@message(
+    errors.ArgumentTypeError,
+    "static_argnums must be an int or a sequence of ints, not 'x'.",
+    "Pass one position, such as `static_argnums=0`, or a tuple of positions.",
+)
 def static_number_that_is_text():
     liftnn.jit(step, static_argnums="x")
 
 
 @message(
     errors.ArgumentError,
-    "static_argnums has 2, but the function has 2 positional arguments.",
-    "They are: model, x.",
+    "static_argnums contains 2, but the function has 2 positional arguments.",
+    "Count positions from 0; the positional arguments are: model, x.",
 )
 def static_number_out_of_range():
     liftnn.jit(step, static_argnums=2)
@@ -27,8 +31,8 @@ def static_number_out_of_range():
 
 @message(
     errors.ArgumentError,
-    "donate_argnames has 'modle', but the function has no such argument.",
-    "Its arguments are: model, x.",
+    "donate_argnames contains 'modle', but the function has no argument of that name.",
+    "Check the spelling; the arguments are: model, x.",
 )
 def unknown_donated_name():
     liftnn.jit(step, donate_argnames="modle")
@@ -36,8 +40,8 @@ def unknown_donated_name():
 
 @message(
     errors.ArgumentError,
-    "static_argnames has 'x', which the function takes by position only.",
-    "Pass static_argnums instead.",
+    "static_argnames contains 'x', which is a positional-only argument.",
+    "Pass its position in static_argnums instead.",
 )
 def positional_only_static_name():
     liftnn.jit(lambda x, /: x, static_argnames="x")
@@ -46,7 +50,7 @@ def positional_only_static_name():
 @message(
     errors.ArgumentError,
     "Arguments cannot be both static and donated: 0, 1.",
-    "Leave them out of one of the two.",
+    "Remove them from the static arguments or from the donated ones.",
 )
 def static_and_donated():
     liftnn.jit(step, static_argnums=(0, 1), donate_argnums=(1, 0))
@@ -54,8 +58,8 @@ def static_and_donated():
 
 @message(
     errors.ArgumentError,
-    "args[0] is an Affine and cannot be static: its changes would not be seen.",
-    "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+    "args[0] is an Affine, so it cannot be static: later changes to the module would not be seen.",
+    "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key anyway.",
 )
 def static_module():
     liftnn.jit(step, static_argnums=0)(Affine(), 1.0)
@@ -64,7 +68,7 @@ def static_module():
 @message(
     errors.ArgumentError,
     "kwargs['x'] is static and must be hashable, but is a list: [1, 2].",
-    "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+    "Pass a hashable value, such as a tuple instead of a list or a frozen dataclass instead of a dict.",
 )
 def unhashable_static_argument():
     liftnn.jit(step, static_argnames="x")(Affine(), x=[1, 2])
@@ -72,9 +76,9 @@ def unhashable_static_argument():
 
 @message(
     errors.RetraceError,
-    "liftnn.jit of step would be traced again (trace 2), and max_traces is 1:",
+    "liftnn.jit of step would be traced again (trace 2), but max_traces is 1:",
     "args[1]: weak float32[] -> float32[2]",
-    "Pass what varies as an array or in a Variable, pad arrays to a few shapes, or allow more traces.",
+    "Pass varying values as arrays or in Variables, pad arrays to a few shapes, or raise `max_traces`.",
 )
 def more_traces_than_allowed():
     call, model = liftnn.jit(step, max_traces=1), Affine()
@@ -85,8 +89,8 @@ def more_traces_than_allowed():
 @message(
     errors.DonatedError,
     "The buffer of args[0].b (a Param) was donated earlier and is gone.",
-    "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "
-    "argument.",
+    "Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, or "
+    "do not donate the argument.",
 )
 def donated_variable_used_again():
     model = Affine()
@@ -97,8 +101,8 @@ def donated_variable_used_again():
 @message(
     errors.DonatedError,
     "The buffer of args[1] was donated earlier and is gone.",
-    "Use the Variable of the module that came out of that call, take a `liftnn.clone` before it, or do not donate the "
-    "argument.",
+    "Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, or "
+    "do not donate the argument.",
 )
 def donated_array_used_again():
     x = jnp.ones(3)
@@ -133,8 +137,8 @@ def compiled_for_another_structure():
 @message(
     errors.ArgumentError,
     "(None,) is not a tree prefix of the positional arguments that are not static: (*, *).",
-    "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
-    "StateSharding) tells apart.",
+    "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
+    "(or StateSharding) to give its Variables different entries.",
 )
 def in_shardings_for_too_few_arguments():
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])

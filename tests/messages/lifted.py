@@ -13,11 +13,14 @@ STATIC = (
     "Pass the value through `static_argnums` or `static_argnames`, or store it as an attribute of a module."
 )
 SHARED = (
-    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the lanes before writing "
-    "it (for example with `jax.lax.pmean` and an `axis_name`), or say in `reduce_writes` how the values are reduced."
+    "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the axis "
+    "before writing it (for example with `jax.lax.pmean` and an `axis_name`), or specify in "
+    "`reduce_writes` how to reduce it."
 )
-ALIASED = "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them."
-EVERYTHING = "Add `...` as the last filter to catch what the others leave, or correct the filter."
+ALIASED = "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them."
+EVERYTHING = (
+    "Add `...` as the last filter to match the remaining Variables, or change a filter to match them."
+)
 LANES = jnp.arange(2.0)
 
 
@@ -48,16 +51,20 @@ def class_method_below_the_transform():
     liftnn.grad(classmethod(step))
 
 
-@message(errors.ArgumentTypeError, "args[1].names[0] of liftnn.jit is a str: 'first'.", STATIC)
+@message(
+    errors.ArgumentTypeError,
+    "args[1].names[0] of liftnn.jit is a str, not an array or a module: 'first'.",
+    STATIC,
+)
 def text_as_argument():
     liftnn.jit(lambda model, x: model.w)(Affine(), {"names": ["first"]})
 
 
 @message(
     errors.StructureError,
-    "A container of modules that was passed as an argument was changed inside the function. It is a copy there, as in "
-    "JAX, so the change would be lost.",
-    "Make the container an attribute of a module and pass that, or return the new container.",
+    "A container of modules that was passed as an argument was changed inside the function. The function gets a "
+    "copy of the container, as in JAX, so the change would be lost.",
+    "Make the container an attribute of a module and pass that module, or return the new container.",
 )
 def list_of_modules_grown():
     liftnn.jit(lambda models: models.append(Affine()))([Affine()])
@@ -65,8 +72,9 @@ def list_of_modules_grown():
 
 @message(
     errors.StructureError,
-    "args[0].layers[0].note: the value of a Variable has an Affine in it.",
-    "Make it an attribute of a Module instead; a Variable holds arrays.",
+    "args[0].layers[0].note: the value of this Variable contains an Affine. A Variable holds arrays, not modules or "
+    "Variables.",
+    "Store the Affine as an attribute of a Module instead.",
 )
 def module_in_the_value_of_a_variable():
     model = Holder(layers=[Holder(note=liftnn.Variable({"a": jnp.ones(2)}))])
@@ -86,9 +94,9 @@ class Box:
 
 @message(
     errors.StructureError,
-    "args[0].layers[1].scale is a Box that holds an array computed inside the function, which a static value "
-    "cannot carry out.",
-    "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+    "args[0].layers[1].scale is a Box that holds an array computed inside the function. The array would leak as a "
+    "tracer, because liftnn treats this Box as static.",
+    "Store the array in an attribute, a Variable, or a list, dict or dataclass of them.",
 )
 def object_with_a_traced_array():
     def attach(model, x):
@@ -102,8 +110,8 @@ def object_with_a_traced_array():
 
 @message(
     errors.ArgumentTypeError,
-    "argnums must be an int, a DiffState or a sequence of them, not 'model'.",
-    "Correct it.",
+    "`argnums` must be an int, a DiffState or a sequence of them, not 'model'.",
+    "Pass the position of an argument, such as 0, or several, such as (0, liftnn.DiffState(1, filter)).",
 )
 def argnums_that_are_a_name():
     liftnn.grad(Affine.loss, argnums="model")
@@ -121,7 +129,7 @@ def argnums_out_of_range():
 @message(
     errors.ArgumentTypeError,
     "With has_aux=True the function must return a pair (output, auxiliary), not an array.",
-    "Return a tuple of two, or leave has_aux out.",
+    "Return a tuple `(output, auxiliary)`, or leave has_aux out.",
 )
 def no_pair_with_has_aux():
     liftnn.grad(Affine.loss, has_aux=True)(Affine(), 1.0)
@@ -130,7 +138,7 @@ def no_pair_with_has_aux():
 @message(
     errors.ArgumentTypeError,
     "The function to differentiate must return a scalar array.",
-    "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
+    "Return an array of shape (), not a Variable but its `.value`; return further outputs with has_aux=True.",
 )
 def pair_without_has_aux():
     liftnn.value_and_grad(lambda m: (m.loss(1.0), 1))(Affine())
@@ -138,8 +146,8 @@ def pair_without_has_aux():
 
 @message(
     errors.ArgumentTypeError,
-    "The function to differentiate must return a scalar array first.",
-    "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
+    "The function to differentiate must return a pair (scalar array, auxiliary).",
+    "Return an array of shape (), not a Variable but its `.value`; return further outputs with has_aux=True.",
 )
 def module_first_with_has_aux():
     liftnn.value_and_grad(lambda m: (m, m.loss(1.0)), has_aux=True)(Affine())
@@ -147,8 +155,8 @@ def module_first_with_has_aux():
 
 @message(
     errors.ArgumentTypeError,
-    "args[0].name is to be differentiated, but is no array.",
-    "Correct `argnums`.",
+    "Cannot differentiate args[0].name: it is not an array.",
+    "Select only arguments with `argnums` that contain nothing but arrays and modules.",
 )
 def gradient_of_text():
     liftnn.grad(lambda d: d["x"])({"x": 1.0, "name": "text"})
@@ -157,7 +165,8 @@ def gradient_of_text():
 @message(
     errors.FilterError,
     "Nothing to differentiate: no Variable of args[0][1] matches OfType(BatchStat).",
-    "Correct `wrt`, or leave the argument out of `argnums`.",
+    "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
+    "of `argnums`.",
 )
 def gradient_of_nothing():
     liftnn.grad(lambda pair: pair[0], wrt=liftnn.BatchStat)((1.0, Affine()))
@@ -165,8 +174,8 @@ def gradient_of_nothing():
 
 @message(
     errors.ArgumentTypeError,
-    "args[0].calls is to be differentiated, but its dtype is int32.",
-    "Leave it out with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
+    "Cannot differentiate args[0].calls: its dtype is int32.",
+    "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
 )
 def gradient_of_integers():
     liftnn.grad(Affine.loss, wrt=...)(Affine(), 1.0)
@@ -177,8 +186,8 @@ def gradient_of_integers():
 
 @message(
     errors.ArgumentTypeError,
-    "`in_axes` has '0', which is no axis.",
-    "An axis is an int, or None for what all lanes share; of a module also StateAxes.",
+    "`in_axes` contains '0', which is not an axis.",
+    "An axis is an int or None (not mapped), for a module also liftnn.StateAxes, and in a scan also liftnn.Carry.",
 )
 def axis_that_is_text():
     liftnn.vmap(step, in_axes=(None, "0"))
@@ -187,8 +196,8 @@ def axis_that_is_text():
 @message(
     errors.ArgumentError,
     "(0, 0, 0) is not a tree prefix of the positional arguments: (*, *).",
-    "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
-    "StateSharding) tells apart.",
+    "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
+    "(or StateSharding) to give its Variables different entries.",
 )
 def in_axes_for_too_many_arguments():
     liftnn.vmap(step, in_axes=(0, 0, 0))(mapped(), LANES)
@@ -196,8 +205,8 @@ def in_axes_for_too_many_arguments():
 
 @message(
     errors.ArgumentError,
-    "vmap has nothing to map: no argument with an axis has an array in it.",
-    "Give an argument an axis in `in_axes`, or pass `axis_size`.",
+    "vmap has nothing to map: no argument with an axis contains an array.",
+    "Set an axis in `in_axes` for an argument with arrays, or pass `axis_size`.",
 )
 def nothing_to_map():
     liftnn.vmap(step, in_axes=None)(Affine(), 1.0)
@@ -206,7 +215,7 @@ def nothing_to_map():
 @message(
     errors.ArgumentError,
     "args[0].calls (a Variable) cannot be mapped over axis 0: its shape is ().",
-    "Give it another axis in `in_axes`, or None to share it between the lanes.",
+    "Use another axis for it in `in_axes`, or None to share it between the batch elements.",
 )
 def scalar_variable_mapped():
     liftnn.vmap(step)(Affine(size=2), LANES)
@@ -217,7 +226,7 @@ def scalar_variable_mapped():
     "The arguments of vmap have different sizes along their mapped axes:",
     "  2: axis 0 of args[0].w (a Param)",
     "  3: axis 0 of args[1]",
-    "Give them the same size, or None in `in_axes` to what all lanes share.",
+    "Pass arrays of the same size, or use None in `in_axes` for those that all batch elements share.",
 )
 def axes_of_different_sizes():
     liftnn.vmap(step)(mapped(), jnp.ones(3))
@@ -225,8 +234,8 @@ def axes_of_different_sizes():
 
 @message(
     errors.ArgumentError,
-    "the output[1] has the shape () in each lane, so there is no axis 1 to stack the lanes along.",
-    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+    "Cannot stack the output[1] along axis 1: its shape in each batch element is ().",
+    "Use an axis from -1 to 0 in `out_axes` or, for a part of an argument, in `in_axes`.",
 )
 def no_room_for_the_axis_of_an_output():
     liftnn.vmap(lambda model, x: (jnp.ones(3), x), in_axes=(None, 0), out_axes=1)(Affine(), LANES)
@@ -234,8 +243,9 @@ def no_room_for_the_axis_of_an_output():
 
 @message(
     errors.ArgumentError,
-    "`out_axes` is None for the output, but its value differs between the lanes.",
-    "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
+    "`out_axes` is None for the output, but its value differs between the batch elements.",
+    "Use an axis in `out_axes`, or reduce the value over the batch elements (for example with `jax.lax.pmean` and "
+    "an `axis_name`).",
 )
 def output_that_differs_without_axis():
     liftnn.vmap(lambda model, x: x, in_axes=(None, 0), out_axes=None)(Affine(), LANES)
@@ -243,7 +253,7 @@ def output_that_differs_without_axis():
 
 @message(
     errors.SharedWriteError,
-    "args[0].mean (a BatchStat) is shared by all lanes of this vmap, but they write different values to it.",
+    "args[0].mean (a BatchStat) is shared by all batch elements of this vmap, but they write different values to it.",
     SHARED,
 )
 def shared_batch_norm():
@@ -253,8 +263,8 @@ def shared_batch_norm():
 
 @message(
     errors.SharedWriteError,
-    "args[0].seen[0] (an Intermediate) was put into a module that is shared by all lanes of this vmap, but it differs "
-    "between them.",
+    "args[0].seen[0] (an Intermediate) was attached to a module that all batch elements of this vmap share, but its "
+    "value differs between them.",
     SHARED,
 )
 def sow_into_a_shared_module():
@@ -266,7 +276,7 @@ def sow_into_a_shared_module():
 
 @message(
     errors.AliasingError,
-    "args[0].w and args[1].w are the same Param, but the one has the prefix 0 and the other None.",
+    "args[0].w and args[1].w are the same Param, but they have different prefixes: 0 and None.",
     ALIASED,
 )
 def one_module_with_two_axes():

@@ -10,15 +10,17 @@ from tests.messages.registry import message
 from tests.user_modules import Affine, Holder
 
 STEADY = (
-    "Structure, shapes and dtypes must be the same after each step: change them before the loop or after it, and "
-    "convert what is written."
+    "Make these changes before or after the loop, and write values with the shape and dtype of the old value."
 )
 AGREE = (
-    "Which branch runs is known only when the program does. Change structure, shapes and dtypes in all branches alike, "
-    "or after the call."
+    "Structure, shapes and dtypes must not depend on the branch that runs. Make the same changes in all branches, or "
+    "make them after the call."
 )
-UNSTEADY = "A step of liftnn.{} leaves something else than it found, so that no other step can follow it:"
-MARK = "Return the carry as it was given; in a scan, mark it with Carry in `in_axes` and `out_axes` alike."
+UNSTEADY = "A step of liftnn.{} changes structure, shapes or dtypes, but the next step needs them unchanged:"
+MARK = (
+    "Return the carry with the same structure; in a scan, mark it with liftnn.Carry in both `in_axes` and "
+    "`out_axes`."
+)
 XS = jnp.ones((2, 3))
 
 
@@ -64,8 +66,8 @@ def step_that_changes_shapes_and_dtypes():
 @message(
     errors.StructureError,
     UNSTEADY.format("fori_loop"),
-    "  init_val[0]: another object takes its place, which stands, or stood, elsewhere too",
-    "  init_val[1]: another object takes its place, which stands, or stood, elsewhere too",
+    "  init_val[0]: replaced by an object that is or was at another path too",
+    "  init_val[1]: replaced by an object that is or was at another path too",
     STEADY,
 )
 def modules_that_change_places():
@@ -75,7 +77,7 @@ def modules_that_change_places():
 @message(
     errors.StructureError,
     UNSTEADY.format("fori_loop"),
-    "  init_val.b (a Param): written, and another one put in its place, in the same step",
+    "  init_val.b (a Param): written and replaced in the same step",
     STEADY,
 )
 def variable_written_and_replaced():
@@ -90,7 +92,7 @@ def variable_written_and_replaced():
 @message(
     errors.StructureError,
     UNSTEADY.format("scan"),
-    "  args[0].note (a Variable): another one in each step",
+    "  args[0].note (a Variable): a new object in each step",
     STEADY,
 )
 def shared_variable_made_in_each_step():
@@ -104,7 +106,7 @@ def shared_variable_made_in_each_step():
 
 @message(
     errors.StructureError,
-    "A step of liftnn.scan is given a carry of the structure * and returns {'a': *}.",
+    "The carry of liftnn.scan has the structure * before a step, but {'a': *} after it.",
     MARK,
 )
 def carry_of_another_structure():
@@ -113,7 +115,7 @@ def carry_of_another_structure():
 
 @message(
     errors.StructureError,
-    "A step of liftnn.scan is given a carry of the structure nothing and returns *.",
+    "The carry of liftnn.scan has the structure () before a step, but * after it.",
     MARK,
 )
 def carry_that_is_only_returned():
@@ -122,8 +124,8 @@ def carry_that_is_only_returned():
 
 @message(
     errors.ArgumentError,
-    "`out_axes` is None for the output[1].y (a Variable), but each step returns another one.",
-    "Give it an axis, along which the steps are stacked, or Carry.",
+    "`out_axes` is None for the output[1].y (a Variable), but each step returns a new value.",
+    "Use an axis in `out_axes` to stack the values along, or liftnn.Carry.",
 )
 def output_of_a_scan_without_an_axis():
     liftnn.scan(lambda c, x: (c, Holder(y=liftnn.Variable(x))), out_axes=(Carry, None))(1.0, XS)
@@ -131,8 +133,8 @@ def output_of_a_scan_without_an_axis():
 
 @message(
     errors.ArgumentError,
-    "scan has nothing to scan: no argument with an axis has an array in it.",
-    "Give an argument an axis in `in_axes`, or pass `length`.",
+    "scan has nothing to scan: no argument with an axis contains an array.",
+    "Set an axis in `in_axes` for an argument with arrays, or pass `length`.",
 )
 def nothing_to_scan():
     liftnn.scan(lambda model, x: x, in_axes=(None, Carry), out_axes=Carry)(Affine(), 1.0)
@@ -144,7 +146,7 @@ def nothing_to_scan():
     "  4: length",
     "  2: axis 0 of args[1].w (a Param)",
     "  3: axis 1 of args[2]",
-    "Give them the same size, or None in `in_axes` to what all steps share.",
+    "Pass arrays of the same size, or use None in `in_axes` for those that all steps share.",
 )
 def scanned_sizes_that_differ():
     layers = liftnn.vmap(Affine)(jnp.ones(2))
@@ -155,7 +157,7 @@ def scanned_sizes_that_differ():
 @message(
     errors.ArgumentError,
     "args[1].calls (a Variable) cannot be scanned over axis 0: its shape is ().",
-    "Give it another axis in `in_axes`, or None to share it between the steps.",
+    "Use another axis for it in `in_axes`, or None to share it between the steps.",
 )
 def scanned_scalar():
     liftnn.scan(lambda c, layer: (c, None))(1.0, Affine())
@@ -163,8 +165,8 @@ def scanned_scalar():
 
 @message(
     errors.ArgumentError,
-    "args[0].sum (a Variable) has the shape () in each step, so there is no axis 1 to stack the steps along.",
-    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+    "Cannot stack args[0].sum (a Variable) along axis 1: its shape in each step is ().",
+    "Use an axis from -1 to 0 in `out_axes` or, for a part of an argument, in `in_axes`.",
 )
 def axis_that_a_new_variable_has_no_room_for():
     def attach(layer):
@@ -173,17 +175,21 @@ def axis_that_a_new_variable_has_no_room_for():
     liftnn.scan(attach, in_axes=1, out_axes=None)(Holder(w=liftnn.Param(XS)))
 
 
-@message(errors.ArgumentError, "max_steps is -1.", "Pass a number of steps, or leave it out.")
+@message(
+    errors.ArgumentError,
+    "`max_steps` must not be negative, but it is -1.",
+    "Pass the maximum number of steps, such as 100, or None for no bound.",
+)
 def negative_max_steps():
     liftnn.while_loop(lambda x: x < 3, lambda x: x, 0, max_steps=-1)
 
 
 @message(
     errors.StructureError,
-    "cond_fun of liftnn.while_loop writes to:",
+    "cond_fun of liftnn.while_loop must not write, but it writes to:",
     "  init_val.calls (a Variable)",
     "  init_val (an Affine)",
-    "It may only read: write in body_fun.",
+    "Move these updates to body_fun.",
 )
 def condition_that_writes():
     def cond(model):
@@ -195,7 +201,7 @@ def condition_that_writes():
 
 @message(
     errors.ArgumentTypeError,
-    "cond_fun of liftnn.while_loop returns bool[3].",
+    "cond_fun of liftnn.while_loop must return a bool[], but it returns bool[3].",
     "Return a boolean array of shape ().",
 )
 def condition_that_is_no_scalar():
@@ -207,7 +213,7 @@ def condition_that_is_no_scalar():
 
 @message(
     errors.StructureError,
-    "true_fun and false_fun of liftnn.cond leave different structures (true_fun -> false_fun):",
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
     "  the output[1]: an array -> 'nothing'",
     "  operands[0].mode: 'train' -> 'eval'",
     "  operands[0].extra: added, Param",
@@ -227,7 +233,7 @@ def branches_that_change_structure_differently():
 
 @message(
     errors.StructureError,
-    "branches[0] and branches[2] of liftnn.switch leave different shapes or dtypes (branches[0] -> branches[2]):",
+    "branches[0] and branches[2] of liftnn.switch produce different shapes or dtypes (branches[0] -> branches[2]):",
     "  the output: float32[3] -> int32[]",
     "  branches[0].__self__.calls (a Variable): int32[] -> {'n': float32[2]}",
     AGREE,
@@ -251,8 +257,8 @@ def branches_that_leave_other_shapes_and_dtypes():
 
 @message(
     errors.StructureError,
-    "true_fun and false_fun of liftnn.cond leave different structures (true_fun -> false_fun):",
-    "  one of them puts a new object in place of an old one, or exchanges two",
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
+    "  only one of them replaces an object by a new one, or swaps two objects",
     AGREE,
 )
 def variable_replaced_in_one_branch():
@@ -262,7 +268,7 @@ def variable_replaced_in_one_branch():
     liftnn.cond(True, replace, lambda model: None, Affine())
 
 
-@message(errors.ArgumentError, "liftnn.switch has no branches to choose from.", "Pass at least one function.")
+@message(errors.ArgumentError, "The `branches` of liftnn.switch are empty.", "Pass at least one function.")
 def no_branches():
     liftnn.switch(0, [])
 
@@ -274,8 +280,8 @@ def branch_that_cannot_be_called():
 
 @message(
     errors.ArgumentError,
-    "liftnn.cond got 1 operands by position, and `operand`.",
-    "Pass all by position.",
+    "liftnn.cond got both positional operands (their number is 1) and the keyword `operand`.",
+    "Pass all operands by position.",
 )
 def operand_by_position_and_by_name():
     liftnn.cond(True, lambda x: x, lambda x: x, XS, operand=XS)

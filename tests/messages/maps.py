@@ -13,14 +13,16 @@ from tests.user_modules import Affine, Holder
 
 LANES = jnp.arange(2.0)
 
-REDUCTION = "Give a function of an array and `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
+REDUCTION = (
+    "Pass a function of an array and a keyword `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
+)
 
 # --- vmap
 
 
 @message(
     errors.ArgumentTypeError,
-    "`reduce_writes` must be a mapping of filter to function, not a function.",
+    "`reduce_writes` must be a mapping from filters to functions, not a function.",
     REDUCTION,
 )
 def reduction_without_a_filter():
@@ -30,7 +32,7 @@ def reduction_without_a_filter():
 @message(
     errors.ArgumentTypeError,
     "`transform_metadata` must be a mapping, not 'layers'.",
-    "Give the axis a name, such as {liftnn.PARTITION_NAME: 'layers'}.",
+    "Pass the name of the axis in a dict, such as {liftnn.PARTITION_NAME: 'layers'}.",
 )
 def metadata_that_are_text():
     liftnn.vmap(lambda x: x, transform_metadata="layers")(LANES)
@@ -38,7 +40,7 @@ def metadata_that_are_text():
 
 @message(
     errors.ArgumentTypeError,
-    "`reduce_writes` has 'mean', which is no function.",
+    "`reduce_writes` contains 'mean', which is not a function.",
     REDUCTION,
 )
 def reduction_that_is_text():
@@ -47,9 +49,9 @@ def reduction_that_is_text():
 
 @message(
     errors.ArgumentError,
-    "`transform_metadata` calls the mapped axis 'layers', but axis 0 of args[0].w (a Param) is called 'in' in its "
+    "`transform_metadata` names the mapped axis 'layers', but axis 0 of args[0].w (a Param) is named 'in' in its "
     "metadata 'sharding': ('in', 'out').",
-    "Correct one of the two.",
+    "Use the same name in `transform_metadata` and in the metadata of the Variable.",
 )
 def mapped_axis_of_another_name():
     model = Holder(w=liftnn.Param(jnp.ones((2, 2)), sharding=("in", "out")))
@@ -58,20 +60,22 @@ def mapped_axis_of_another_name():
 
 # --- map
 
-STACK = (
-    "Stack as many elements along axis 0 of everything in `xs`; what all elements share goes into a partial."
+STACK = "Stack the same number of elements along axis 0 of every array in `xs`; store shared arguments in a partial."
+
+
+@message(
+    errors.ArgumentError,
+    "`batch_size` must be a non-negative int or None, not 2.0.",
+    "Pass the number of elements to process at once, 0 for all, or None for one at a time.",
 )
-
-
-@message(errors.ArgumentError, "`batch_size` must be a number of elements, not 2.0.", "Correct it.")
 def batch_of_a_fraction():
     liftnn.map(lambda x: x, LANES, batch_size=2.0)
 
 
 @message(
     errors.ArgumentError,
-    "map has nothing to map: there is no array in `xs`.",
-    "Pass arrays, or modules that hold some.",
+    "map has nothing to map: `xs` does not contain an array.",
+    "Pass arrays, or modules that contain arrays.",
 )
 def map_over_nothing():
     liftnn.map(Affine(), Holder())
@@ -97,9 +101,9 @@ def map_over_different_sizes():
 
 @message(
     errors.SharedWriteError,
-    "args[0].calls (a Variable) is shared by all elements of this map, and was written where `batch_size` takes "
-    "several at a time.",
-    "Leave `batch_size` out, or pass the module in `xs`, with a slice for each element.",
+    "args[0].calls (a Variable) is shared by all elements of this map, but it was written while `batch_size` "
+    "processes several elements at once.",
+    "Leave `batch_size` out, or pass the module in `xs` with a slice for each element.",
 )
 def shared_write_in_batches():
     liftnn.map(Affine(), LANES, batch_size=2)
@@ -107,10 +111,10 @@ def shared_write_in_batches():
 
 @message(
     errors.StructureError,
-    "partial[0][0].layers[0] (an Affine) is shared by all elements of this map, and its structure is not the same "
-    "after one of them as before.",
-    "Change it outside of the map, or pass the module in `xs`, with a slice for each element. An array that is set "
-    "anew belongs in a Variable.",
+    "partial[0][0].layers[0] (an Affine) is shared by all elements of this map, but the function changes its "
+    "structure.",
+    "Change it outside the map, or pass the module in `xs` with a slice for each element. Store an array that the "
+    "function replaces in a Variable.",
 )
 def structure_of_a_shared_module_changed():
     def f(model, x):
@@ -121,9 +125,9 @@ def structure_of_a_shared_module_changed():
 
 @message(
     errors.StructureError,
-    "partial[0][0].v (a Variable) is shared by all elements of this map, and holds {'a': float32[3]} after one of "
-    "them instead of {'a': int32[]}.",
-    "Write values of the same shape and dtype.",
+    "partial[0][0].v (a Variable) is shared by all elements of this map, but the function changes its value from "
+    "{'a': int32[]} to {'a': float32[3]}.",
+    "Write values of the same structure, shape and dtype.",
 )
 def shared_variable_of_another_shape():
     def f(model, x):
@@ -135,17 +139,25 @@ def shared_variable_of_another_shape():
 # --- split_rngs
 
 
-@message(errors.ArgumentError, "`splits` must be an int or a tuple of ints, not 2.0.", "Correct it.")
+@message(
+    errors.ArgumentError,
+    "`splits` must be an int or a tuple of ints, not 2.0.",
+    "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
+)
 def splits_that_are_no_shape():
     liftnn.split_rngs(splits=2.0)
 
 
-@message(errors.ArgumentError, "squeeze=True needs splits=1, not 2.", "Leave one of them out.")
+@message(errors.ArgumentError, "squeeze=True needs splits=1, not 2.", "Pass splits=1 or squeeze=False.")
 def squeeze_of_two():
     liftnn.split_rngs(liftnn.Rngs(0), splits=2, squeeze=True)
 
 
-@message(errors.FilterError, "No random stream matches WithTag(tag='dropuot').", "Correct `only`.")
+@message(
+    errors.FilterError,
+    "No random stream matches WithTag(tag='dropuot').",
+    "Pass the name of an existing stream as `only`, or leave it out to split all streams.",
+)
 def split_of_a_stream_that_is_not_there():
     liftnn.split_rngs(liftnn.Rngs(0, dropout=1), splits=2, only="dropuot")
 
@@ -154,7 +166,9 @@ def split_of_a_stream_that_is_not_there():
 
 
 @message(
-    errors.ArgumentError, "There is no array in `elems` to scan over.", "Pass arrays, or modules of them."
+    errors.ArgumentError,
+    "associative_scan has nothing to scan: `elems` does not contain an array.",
+    "Pass arrays, or modules that contain arrays.",
 )
 def scan_over_nothing():
     liftnn.associative_scan(lambda a, b: a, Holder(mode="train"))
@@ -163,13 +177,17 @@ def scan_over_nothing():
 @message(
     errors.ArgumentTypeError,
     "elems.layers[0].v is a str, which has no axis to scan over: 'text'.",
-    "Make it an attribute of the module: what is no array is static there.",
+    "Store it as a plain attribute of the module, where it is static, not in a Variable.",
 )
 def scan_over_text():
     liftnn.associative_scan(lambda a, b: a, Holder(layers=[Holder(v=liftnn.Variable("text"))]))
 
 
-@message(errors.ArgumentError, "elems.calls has no axis 0: its shape is ().", "Correct `axis`.")
+@message(
+    errors.ArgumentError,
+    "elems.calls has no axis 0: its shape is ().",
+    "Pass an `axis` that all arrays in `elems` have.",
+)
 def scan_over_an_axis_that_is_not_there():
     liftnn.associative_scan(lambda a, b: a, Affine())
 
@@ -177,7 +195,7 @@ def scan_over_an_axis_that_is_not_there():
 @message(
     errors.ArgumentError,
     "elems[0].w and elems[1] have different sizes along axis 0: 3 and 2.",
-    "Stack as many elements in each array.",
+    "Stack the same number of elements in each array.",
 )
 def scan_over_rows_of_different_lengths():
     liftnn.associative_scan(lambda a, b: a, (Holder(w=liftnn.Param(jnp.ones(3))), jnp.ones(2)))
@@ -185,9 +203,9 @@ def scan_over_rows_of_different_lengths():
 
 @message(
     errors.StructureError,
-    "The function given to associative_scan returned another structure than its arguments have:",
+    "The function given to associative_scan must return the structure of its arguments, but differs at:",
     "  w: removed, was Param",
-    "Return the structure of `elems`.",
+    "Return the combination in the structure of `elems`.",
 )
 def combination_of_another_structure():
     liftnn.associative_scan(lambda a, b: Holder(), Holder(w=liftnn.Param(jnp.ones(3))))
@@ -195,8 +213,9 @@ def combination_of_another_structure():
 
 @message(
     errors.ArgumentError,
-    "the output.w of the function given to associative_scan is float32[], but a.w is float32[1].",
-    "Return arrays of the same shapes and dtypes; the function gets several elements at once.",
+    "The function given to associative_scan must keep shapes and dtypes, but a.w is float32[1] and the output.w is "
+    "float32[].",
+    "Combine all elements at once, stacked along the axis; for one at a time, use liftnn.vmap.",
 )
 def combination_of_another_shape():
     def fn(a, b):
@@ -208,9 +227,9 @@ def combination_of_another_shape():
 
 @message(
     errors.SharedWriteError,
-    "self.calls (a Variable) was changed by the function given to associative_scan, which is called as often as the "
-    "algorithm needs.",
-    "Return what it computes; let it only read modules other than the two that it combines.",
+    "The function given to associative_scan changed self.calls (a Variable), but the number of its calls is not "
+    "defined.",
+    "Return the new value instead. The function may change only the two elements that it combines.",
 )
 def combination_that_counts():
     class Counting(Affine):

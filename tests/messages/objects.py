@@ -56,9 +56,9 @@ def attribute(value):
 
 @message(
     errors.StructureError,
-    "v[7].value and v[3].value.k are the same list. Each Variable has a list of its own inside a transform, so a "
-    "change through the one would not be seen through the other.",
-    "Share the Variable instead of the list, or give one of them a copy.",
+    "v[7].value and v[3].value.k are the same list. Each Variable has its own list inside a transform, so "
+    "a change through one would not be visible through the other.",
+    "Share the Variable instead of the list, or copy the list for one of them.",
 )
 def list_in_two_variables():
     shared = [1]
@@ -67,7 +67,8 @@ def list_in_two_variables():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A set holds modules or Variables, and a set has no order to number them by.",
+    "layers[1].inner.x: A set holds modules or Variables. A set has no order, so its elements cannot be "
+    "numbered.",
     "Use a list or a dict.",
 )
 def set_of_modules():
@@ -76,8 +77,8 @@ def set_of_modules():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A Names is a container with attributes of its own (note).",
-    "Use a plain container, or a Module that holds one.",
+    "layers[1].inner.x: A Names is a container with extra attributes (note), which would be lost.",
+    "Use a plain list, dict or tuple, or a Module that holds the container and the attributes.",
 )
 def container_with_attributes():
     names = Names([1])
@@ -87,8 +88,8 @@ def container_with_attributes():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A dict has an Affine as a key.",
-    "Use it as a value, under a string.",
+    "layers[1].inner.x: A dict has an Affine as a key, but keys must be static.",
+    "Store it as a value, under a string key.",
 )
 def module_as_key():
     attribute({Affine(): 1})
@@ -96,9 +97,9 @@ def module_as_key():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A static value of type Uncopied is neither hashable nor can it be copied and compared "
-    "(RuntimeError).",
-    "Make it hashable, or keep it outside the module.",
+    "layers[1].inner.x: A static value of type Uncopied is not hashable and cannot be copied and compared "
+    "(RuntimeError), so liftnn cannot detect changes of it.",
+    "Make it hashable, or store it outside the module.",
 )
 def static_value_that_cannot_be_copied():
     attribute(Uncopied())
@@ -106,8 +107,8 @@ def static_value_that_cannot_be_copied():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A static value of type Vague is unhashable, and comparing it with == does not answer True or "
-    "False.",
+    "layers[1].inner.x: A static value of type Vague is not hashable, and comparing it with == does not "
+    "return True or False, so liftnn cannot detect changes of it.",
     "Make it hashable, or store the arrays in it as attributes or Variables.",
 )
 def static_value_that_cannot_be_compared():
@@ -116,10 +117,10 @@ def static_value_that_cannot_be_compared():
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x: A static value of type Unequal is unhashable, and a copy of it does not compare equal to it, "
-    "so it would look changed at every call.",
-    "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a dict or an "
-    "attribute.",
+    "layers[1].inner.x: A static value of type Unequal is not hashable, and a copy of it does not compare "
+    "equal to it, so it would seem changed in every call.",
+    "Make it hashable, or define an __eq__ that compares content. Store modules in a list, a dict or an "
+    "attribute of a Module, where liftnn finds them.",
 )
 def static_value_whose_copy_is_another():
     attribute(Unequal())
@@ -134,8 +135,8 @@ class Link:
 
 @message(
     errors.StructureError,
-    "layers[1].inner.x.other: A tuple and what it holds form a cycle in which nothing can be changed, so it cannot be "
-    "built again.",
+    "layers[1].inner.x.other: A tuple is part of a cycle of immutable objects, which a transform cannot "
+    "rebuild.",
     "Put a list, a dict or a Module into the cycle.",
 )
 def frozen_cycle():
@@ -150,7 +151,7 @@ def frozen_cycle():
 @message(
     errors.ArgumentError,
     "A Variable holds arrays, not an Affine.",
-    "Make it an attribute of a Module instead.",
+    "Assign it to an attribute of a Module instead.",
 )
 def variable_of_a_module():
     liftnn.Variable(Affine())
@@ -158,7 +159,7 @@ def variable_of_a_module():
 
 @message(
     errors.AttributeNameError,
-    "A Param has no attribute 'shpae': it is neither metadata nor an attribute of its value, array.",
+    "A Param has no attribute 'shpae': it is neither a metadata entry nor an attribute of the value (array).",
     "Check the spelling; a Variable forwards unknown names to its metadata and then to its value.",
 )
 def unknown_attribute_of_a_variable():
@@ -177,7 +178,7 @@ def unknown_metadata():
 @message(
     errors.ArgumentError,
     "set_value_hooks must be a callable or a sequence of callables, not 3.",
-    "Correct it.",
+    "Pass set_value_hooks=f, or set_value_hooks=(f, g) to call f first and then g.",
 )
 def hook_that_cannot_be_called():
     liftnn.Param(1.0, set_value_hooks=3)
@@ -188,14 +189,14 @@ def hook_that_cannot_be_called():
 
 @message(
     errors.ArgumentError,
-    "No module that the filters choose in this Affine has the attribute deterministc, mdoe.",
+    "No matching module of this Affine has an attribute named deterministc or mdoe.",
     "Check the spelling, or pass raise_if_not_found=False.",
 )
 def attributes_that_no_module_has():
     Affine().set_attributes(mdoe="eval", deterministc=True)
 
 
-@message(errors.AttributeNameError, "An Affine has no Variable 'kernel'.", "It has w, b, calls.")
+@message(errors.AttributeNameError, "An Affine has no Variable 'kernel'.", "Its Variables: w, b, calls.")
 def unknown_variable_of_a_module():
     Affine().variables.kernel  # noqa: B018
 
@@ -212,7 +213,7 @@ def variable_set_to_a_number():
 @message(
     errors.ArgumentError,
     "The attribute 'w' of an Affine is a Param, not an Intermediate.",
-    "Use another name.",
+    "Pass a name that no other attribute has, or one that holds an Intermediate.",
 )
 def sow_over_a_param():
     Affine().sow(liftnn.Intermediate, "w", 1.0)
@@ -227,7 +228,7 @@ def filter_that_is_none():
 
 
 @message(
-    errors.FilterError, "Filter 0 of 2 matches everything, so those after it never match.", "Put `...` last."
+    errors.FilterError, "Filter 0 of 2 matches everything, so later filters never match.", "Put `...` last."
 )
 def filter_after_everything():
     liftnn.split(Affine(), ..., liftnn.Param)
@@ -245,7 +246,7 @@ def filter_after_everything():
     "  layers[3].w",
     "  layers[3].b",
     "  ... and 2 more",
-    "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+    "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
 )
 def split_that_leaves_something_over():
     liftnn.split(
@@ -257,13 +258,15 @@ def split_that_leaves_something_over():
     errors.FilterError,
     "These Variables match none of the filters:",
     "  calls",
-    "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+    "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
 )
 def state_split_that_leaves_something_over():
     liftnn.state(Affine()).split(liftnn.Param)
 
 
-@message(errors.FilterError, "pop needs at least one filter.", "For example pop(model, liftnn.Intermediate).")
+@message(
+    errors.FilterError, "pop needs at least one filter.", "Pass one, such as pop(model, liftnn.Intermediate)."
+)
 def pop_without_filter():
     liftnn.pop(Affine())
 
@@ -273,8 +276,9 @@ def pop_without_filter():
 
 @message(
     errors.ArgumentTypeError,
-    "merge needs the GraphDef first and got a State.",
-    "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
+    "merge takes a GraphDef as its first argument and got a State.",
+    "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` returns the GraphDef "
+    "last.",
 )
 def merge_in_the_order_of_flax():
     graphdef, state = liftnn.split(Affine())
@@ -282,8 +286,8 @@ def merge_in_the_order_of_flax():
 
 
 _STATES = (
-    "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, *states)`. "
-    "`State.from_flat` makes a State of values by path."
+    "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
+    "*states)` takes it first. `State.from_flat` creates a State from values by path."
 )
 
 
@@ -304,10 +308,10 @@ def merge_of_a_state_and_a_graphdef():
 
 @message(
     errors.StructureError,
-    "More than one of the States has:",
+    "More than one State has a value for:",
     "  w",
     "  b",
-    "Leave it out of all but one, or join the States with `|`, where the last wins.",
+    "Keep each path in one State only, or join the States with `|`: the last one wins.",
 )
 def merge_of_overlapping_states():
     params, rest, graphdef = liftnn.split(Affine(), liftnn.Param, ...)
@@ -323,11 +327,11 @@ def merge_of_overlapping_states():
     "  first.calls",
     "  second.b",
     "  ... and 1 more",
-    "not known here:",
+    "unexpected:",
     "  w",
     "  b",
     "  calls",
-    "Compare the paths above with the module: they must name the same Variables on both sides.",
+    "Compare the paths above with those of the module: both sides must have the same Variables.",
 )
 def merge_of_another_models_state():
     liftnn.merge(liftnn.split(Pair())[-1], liftnn.state(Affine()))
@@ -336,9 +340,9 @@ def merge_of_another_models_state():
 @message(
     errors.StructureError,
     "The State does not fit the module:",
-    "not known here:",
+    "unexpected:",
     "  first",
-    "Compare the paths above with the module: they must name the same Variables on both sides.",
+    "Compare the paths above with those of the module: both sides must have the same Variables.",
 )
 def update_of_an_unknown_path():
     liftnn.update(Affine(), liftnn.State({"first": liftnn.Param(1.0)}))
@@ -347,7 +351,7 @@ def update_of_an_unknown_path():
 @message(
     errors.StructureError,
     "x cannot be set in place: no module, list or dict holds it.",
-    "Make it an attribute of a Module, or take the new value from the State.",
+    "Store it as an attribute of a Module, or take the new value from the State.",
 )
 def update_of_an_array_in_the_tree():
     tree = {"model": Affine(), "x": jnp.ones(2)}
@@ -359,17 +363,15 @@ def update_of_an_array_in_the_tree():
     "The values do not fit the State:",
     "missing:",
     "  b",
-    "not known here:",
+    "unexpected:",
     "  bias",
-    "Compare the paths above with the module: they must name the same Variables on both sides.",
+    "Compare the paths above with those of the module: both sides must have the same Variables.",
 )
 def pure_dict_of_other_names():
     liftnn.state(Affine(), liftnn.Param).replace_by_pure_dict({"w": jnp.ones(3), "bias": jnp.ones(3)})
 
 
-@message(
-    errors.ArgumentError, "replace_all cannot replace the tree itself.", "Assign the new object instead."
-)
+@message(errors.ArgumentError, "replace_all cannot replace the tree itself.", "Use the new object instead.")
 def replace_the_tree():
     model = Affine()
     liftnn.replace_all(model, model, Affine())
@@ -377,8 +379,8 @@ def replace_the_tree():
 
 @message(
     errors.ArgumentError,
-    "replace_all cannot replace [1].a, a leaf of the tree that it was given.",
-    "Assign the new object instead.",
+    "replace_all cannot replace [1].a: it is a leaf of the tree itself.",
+    "Build a new tree with the new object instead.",
 )
 def replace_a_leaf_of_the_tree():
     model = Affine()
@@ -387,8 +389,8 @@ def replace_a_leaf_of_the_tree():
 
 @message(
     errors.ArgumentError,
-    "The object to replace is held by a Point, which cannot be changed.",
-    "Hold it in a list, a dict or an attribute.",
+    "replace_all cannot replace an object in a Point, which is immutable.",
+    "Store the object in a list, a dict or an attribute of a Module instead.",
 )
 def replace_in_a_tuple():
     point = collections.namedtuple("Point", "x y")

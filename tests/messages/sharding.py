@@ -26,8 +26,8 @@ def sharded(f, in_specs, out_specs=None):
 
 @message(
     errors.ArgumentTypeError,
-    "`in_specs` has 'x', which is no spec.",
-    "A spec is a jax.sharding.PartitionSpec; of a module also StateSharding.",
+    "`in_specs` contains 'x', which is not a spec.",
+    "A spec is a jax.sharding.PartitionSpec; for a module it may also be a liftnn.StateSharding.",
 )
 def spec_that_is_text():
     sharded(step, (P(), "x"))
@@ -35,8 +35,8 @@ def spec_that_is_text():
 
 @message(
     errors.ArgumentError,
-    "args[0].w (a Param) has the spec P('y',), but 'y' is no axis that shard_map splits over: 'x'.",
-    "Correct the spec, `mesh` or `axis_names`.",
+    "args[0].w (a Param) has the spec P('y',), but 'y' is not a mesh axis of this shard_map. Its axes are: 'x'.",
+    "Use one of these axes in the spec, or pass a `mesh` and `axis_names` with this axis.",
 )
 def unknown_mesh_axis():
     sharded(step, (P("y"), P()))(Affine(), X)
@@ -44,8 +44,8 @@ def unknown_mesh_axis():
 
 @message(
     errors.ArgumentError,
-    "args[0].calls (a Variable) cannot be sharded by P('x',): its shape is (), and the spec has 1 entries.",
-    "Give it another spec in `in_specs`; StateSharding tells the Variables of a module apart.",
+    "args[0].calls (a Variable) cannot be sharded by P('x',): its shape is (), and the spec has length 1.",
+    "Use another spec for it in `in_specs`; a liftnn.StateSharding gives each Variable of a module its own spec.",
 )
 def scalar_variable_sharded():
     sharded(step, (P("x"), P()))(Affine(size=4), X)
@@ -53,8 +53,8 @@ def scalar_variable_sharded():
 
 @message(
     errors.ArgumentError,
-    "args[1].x cannot be sharded by P('x',): its shape is (3,), and axis 0 would have 2 shards.",
-    "Give it another spec in `in_specs`; StateSharding tells the Variables of a module apart.",
+    "args[1].x cannot be sharded by P('x',): its shape is (3,), and axis 0 cannot be divided into 2 equal shards.",
+    "Use another spec for it in `in_specs`; a liftnn.StateSharding gives each Variable of a module its own spec.",
 )
 def argument_that_cannot_be_divided():
     sharded(lambda model, batch: None, (P(), P("x")))(Affine(), {"x": jnp.ones(3)})
@@ -62,8 +62,8 @@ def argument_that_cannot_be_divided():
 
 @message(
     errors.ArgumentError,
-    "the output[1] has the shape () in each shard, which is too short for the spec P('x',).",
-    "Correct the spec in `out_specs` or, for what belongs to an argument, in `in_specs`.",
+    "Cannot apply the spec P('x',) to the output[1]: its shape in each shard is ().",
+    "Use a spec of at most length 0 in `out_specs` or, for a part of an argument, in `in_specs`.",
 )
 def scalar_output_sharded():
     sharded(lambda model, x: (x, x.sum()), (P(), P("x")), P("x"))(Affine(), X)
@@ -71,7 +71,7 @@ def scalar_output_sharded():
 
 @message(
     errors.ArgumentError,
-    "the output.sum has the spec P(), so all shards along 'x' must return the same, but they differ.",
+    "The spec P() of the output.sum requires all shards along 'x' to return the same value, but they differ.",
     "Name the axis in `out_specs`, or reduce the value over it (for example with `jax.lax.pmean`).",
 )
 def output_that_differs_between_shards():
@@ -83,7 +83,8 @@ def output_that_differs_between_shards():
 
 @message(
     errors.SharedWriteError,
-    "args[0].mean (a BatchStat) has the spec P(), so all shards along 'x' must write the same, but they differ.",
+    "The spec P() of args[0].mean (a BatchStat) requires all shards along 'x' to write the same value, but they "
+    "differ.",
     REDUCE,
 )
 def replicated_batch_norm():
@@ -93,8 +94,8 @@ def replicated_batch_norm():
 
 @message(
     errors.SharedWriteError,
-    "args[0].seen[0] (an Intermediate) has the spec P(), so all shards along 'x' must be given the same, but they "
-    "differ.",
+    "The spec P() of args[0].seen[0] (an Intermediate) requires all shards along 'x' to attach the same value, but "
+    "they differ.",
     REDUCE,
 )
 def sow_into_a_replicated_module():
@@ -106,8 +107,8 @@ def sow_into_a_replicated_module():
 
 @message(
     errors.AliasingError,
-    "args[0].w and args[1].w are the same Param, but the one has the prefix P('x',) and the other P().",
-    "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+    "args[0].w and args[1].w are the same Param, but they have different prefixes: P('x',) and P().",
+    "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
 )
 def one_variable_with_two_specs():
     w = liftnn.Param(X)
@@ -119,8 +120,8 @@ def one_variable_with_two_specs():
 
 @message(
     errors.ArgumentError,
-    "liftnn.pmap needs a device for each lane: there are 9 lanes and 8 devices.",
-    "Map fewer lanes, or use liftnn.vmap, with which one device runs several.",
+    "liftnn.pmap needs one device for each slice: the axis size is 9, but there are 8 devices.",
+    "Map an axis of a smaller size, or use liftnn.vmap, which runs several slices on one device.",
 )
 def more_lanes_than_devices():
     liftnn.pmap(lambda x: x)(jnp.ones(9))
@@ -128,7 +129,7 @@ def more_lanes_than_devices():
 
 @message(
     errors.ArgumentError,
-    "liftnn.pmap was called where another mesh has the devices: in a pmap, a shard_map or jax.set_mesh.",
+    "liftnn.pmap was called where a mesh is already in use: inside a pmap, a shard_map or jax.set_mesh.",
     "Use liftnn.shard_map with an axis of that mesh, or liftnn.vmap.",
 )
 def pmap_in_pmap():

@@ -36,7 +36,7 @@ def stream_of_a_string():
 
 @message(
     errors.ArgumentError,
-    "The stream 'default' holds keys of shape (3,), one for each lane of a vmap.",
+    "The stream 'default' holds keys of shape (3,), one for each batch element of a vmap.",
     "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
 )
 def stream_of_several_keys():
@@ -46,18 +46,26 @@ def stream_of_several_keys():
 @message(
     errors.AttributeNameError,
     "This Rngs has no stream 'dropout' and no default stream; it has: params, noise.",
-    "Make it with Rngs(dropout=seed), or with a default: Rngs(seed).",
+    "Create the Rngs with this stream, Rngs(dropout=seed), or with a default stream, Rngs(seed).",
 )
 def unknown_stream():
     liftnn.Rngs(params=0, noise=1).dropout()
 
 
-@message(errors.ArgumentError, "This Rngs has no stream 'lanes'; it has: default.", "Check the spelling.")
+@message(
+    errors.ArgumentError,
+    "This Rngs has no stream 'lanes'; it has: default.",
+    "Pass the names of existing streams.",
+)
 def fork_of_an_unknown_stream():
     liftnn.Rngs(0).fork(lanes=3)
 
 
-@message(errors.ArgumentError, "There is no stream dropout, noise in it.", "Check the names.")
+@message(
+    errors.ArgumentError,
+    "No random stream in the tree is named 'dropout', 'noise'.",
+    "Pass the names of existing streams.",
+)
 def reseed_of_unknown_streams():
     liftnn.reseed(Affine(), noise=1, dropout=2)
 
@@ -68,7 +76,7 @@ def reseed_of_unknown_streams():
 @message(
     errors.FilterError,
     "Nothing to optimize: no Variable of the model matches OfType(BatchStat).",
-    "Correct `wrt`.",
+    "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
 )
 def optimizer_of_nothing():
     liftnn.Optimizer(Affine(), optax.sgd(0.1), wrt=liftnn.BatchStat)
@@ -83,7 +91,7 @@ def optimize(grads):
 @message(
     errors.StructureError,
     "The gradients must be a State, not a dict.",
-    "Pass what liftnn.grad returns for the model alone.",
+    "Pass the gradient that liftnn.grad returns for the model.",
 )
 def gradients_in_a_dict():
     optimize({"w": jnp.ones(3)})
@@ -94,7 +102,7 @@ def gradients_in_a_dict():
     "The gradients do not cover the Variables that the optimizer updates:",
     "missing:",
     "  w",
-    "Compare the paths above with the module: they must name the same Variables on both sides.",
+    "Compare the paths above with those of the module: both sides must have the same Variables.",
 )
 def gradients_of_a_subset():
     optimize(liftnn.grad(functools.partial(Affine.loss, x=1.0), wrt=liftnn.PathContains("b"))(Affine()))
@@ -197,9 +205,10 @@ def variable_passed_to_raw_jit_and_written():
 
 @message(
     errors.TraceContextError,
-    "model.layers (a list) was changed in liftnn.jit, which it reached through a closure, where only values of "
+    "model.layers (a list) was changed in liftnn.jit. The function captures it, and only the values of captured "
     "Variables can be changed.",
-    "Pass the module that holds it as an argument of the function given to liftnn.jit.",
+    "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given to "
+    "liftnn.jit.",
 )
 def captured_list_grown_in_jit():
     model = Holder(layers=[Affine()])
@@ -208,8 +217,9 @@ def captured_list_grown_in_jit():
 
 @message(
     errors.StructureError,
-    "args[0].kept: An Affine that was made in a call which is over was put here or returned.",
-    "Return it from that call, or attach it to a module that was an argument there.",
+    "args[0].kept: An Affine that was created in a transform that has returned (leaked) was stored here or "
+    "returned.",
+    "Return it from that transform, or store it in a module that was an argument of that transform.",
 )
 def module_of_a_call_that_is_over_attached():
     leaked = []
@@ -219,8 +229,8 @@ def module_of_a_call_that_is_over_attached():
 
 @message(
     errors.StructureError,
-    "args[0].link: A Link was changed in place.",
-    "Assign a new one to the attribute instead.",
+    "args[0].link: A Link was changed in place, but it is immutable.",
+    "Assign a new object to the attribute instead.",
 )
 def frozen_object_changed_in_place():
     def change(model):
@@ -231,11 +241,11 @@ def frozen_object_changed_in_place():
 
 @message(
     errors.ArgumentTypeError,
-    "An Affine was passed to a function of JAX, or returned from one that JAX transforms. JAX knows arrays and trees "
-    "of them; it would not see what happens to a Module.",
-    "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX the "
-    "State that liftnn.split makes of the Module, and merge it inside. Functions of jax.tree take Modules as leaves "
-    "with is_leaf=lambda x: isinstance(x, liftnn.Module).",
+    "An Affine was passed to a JAX function, or returned from a function that JAX transforms. JAX handles "
+    "arrays and pytrees of arrays; changes to a Module would be lost.",
+    "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...), or "
+    "pass the State from liftnn.split to JAX and merge it inside. Functions of jax.tree accept Modules as "
+    "leaves with is_leaf=lambda x: isinstance(x, liftnn.Module).",
 )
 def module_handed_to_jax():
     jax.jit(lambda model: model(1.0))(Affine())

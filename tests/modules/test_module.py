@@ -11,6 +11,7 @@ from tests.strategies import Node, Sub
 
 import liftnn
 from liftnn import errors
+from liftnn._src.trees import an
 
 
 def make_linear():
@@ -44,9 +45,11 @@ def test_assigning_a_variable_ties_it(by):
 def test_variables_refuses_a_name_that_is_no_variable():
     model = make_linear()
     for name in ("use_bias", "missing"):
-        with raises(errors.AttributeNameError, f"A Node has no Variable {name!r}.\nIt has kernel, bias."):
+        with raises(
+            errors.AttributeNameError, f"A Node has no Variable {name!r}.\nIts Variables: kernel, bias."
+        ):
             getattr(model.variables, name)
-    with raises(errors.AttributeNameError, "A Node has no Variable 'w'.\nIt has none."):
+    with raises(errors.AttributeNameError, "A Node has no Variable 'w'.\nIts Variables: none."):
         Node().variables.w  # noqa: B018
 
 
@@ -97,7 +100,8 @@ def test_sow_into_something_else_is_an_error(attribute):
     model = Node(y=attribute())
     with raises(
         errors.ArgumentError,
-        f"The attribute 'y' of a Node is a {type(model.y).__name__}, not an Intermediate.\nUse another name.",
+        f"The attribute 'y' of a Node is {an(type(model.y))}, not an Intermediate.\nPass a name "
+        f"that no other attribute has, or one that holds an Intermediate.",
     ):
         model.sow(liftnn.Intermediate, "y", 1.0)
 
@@ -134,7 +138,8 @@ def test_perturb_makes_the_zero_anew_after_pop():
 def test_perturb_of_something_else_is_an_error():
     with raises(
         errors.ArgumentError,
-        "The attribute 'h' of a Node is a Param, not a Perturbation.\nUse another name.",
+        "The attribute 'h' of a Node is a Param, not a Perturbation.\nPass a name that no other attribute "
+        "has, or one that holds a Perturbation.",
     ):
         Node(h=liftnn.Param(1.0)).perturb("h", 1.0)
 
@@ -219,7 +224,7 @@ def test_set_attributes_that_no_module_has_is_an_error():
     model = make_nested()
     with raises(
         errors.ArgumentError,
-        "No module that the filters choose in this Node has the attribute dropout, lr.\n"
+        "No matching module of this Node has an attribute named dropout or lr.\n"
         "Check the spelling, or pass raise_if_not_found=False.",
     ):
         model.set_attributes(rate=0.1, lr=1, dropout=2)

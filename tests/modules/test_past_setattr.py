@@ -142,16 +142,21 @@ def test_in_a_submodule_of_a_small_model_the_next_call_sees_it(write):
 
 
 def late_text(name, path="args[0]"):
+    what = (
+        f"The attribute {name!r} of {path} was set"
+        if name
+        else f"An attribute of {path} was added or deleted"
+    )
     return (
-        f"The attribute {name!r} of {path} was written past Module.__setattr__, by object.__setattr__ or the like, and "
-        "the last calls of this compiled function may not have seen it.\n"
-        "Use setattr, or vars(module), which liftnn notices."
+        f"{what} without Module.__setattr__, for example by object.__setattr__. The last calls of this compiled "
+        "function may have used the old value.\n"
+        "Use setattr or vars(module) instead; liftnn detects both."
     )
 
 
 NAMES = {
     "object.__setattr__": "k",
-    "object.__setattr__ new": "(one was added or deleted)",
+    "object.__setattr__ new": None,
     "object.__delattr__": "k",
     "Variable by object.__setattr__": "w",
     "another type": "k",

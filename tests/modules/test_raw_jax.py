@@ -8,6 +8,7 @@ import pytest
 from tests.user_modules import Affine
 
 import liftnn
+from liftnn._src.trees import an, at_start
 
 X = jnp.ones(3)
 
@@ -44,7 +45,7 @@ def test_a_module_handed_to_jax_is_refused_with_the_name_of_what_would_do(hand, 
     module = make()
     before = liftnn.state(module)
     with pytest.raises(
-        TypeError, match=rf"(?s)A {type(module).__name__} was handed to.*liftnn\.jit for jax\.jit"
+        TypeError, match=rf"(?s){at_start(an(type(module)))} was passed to.*liftnn\.jit for jax\.jit"
     ):
         hand(module)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), liftnn.state(module), before))

@@ -104,9 +104,9 @@ def test_update_with_a_path_that_is_not_there_is_an_error_and_changes_nothing():
     with raises(
         errors.StructureError,
         "The State does not fit the module:\n"
-        "not known here:\n"
+        "unexpected:\n"
         "  b.c\n"
-        "Compare the paths above with the module: they must name the same Variables on both sides.",
+        "Compare the paths above with those of the module: both sides must have the same Variables.",
     ):
         liftnn.update(model, bad)
     assert (model.a.value, model.t[0].tolist()) == (1.0, [1])
@@ -117,7 +117,7 @@ def test_update_of_an_array_in_a_frozen_tree_is_an_error_and_changes_nothing():
     with raises(
         errors.StructureError,
         "[0].a cannot be set in place: no module, list or dict holds it.\n"
-        "Make it an attribute of a Module, or take the new value from the State.",
+        "Store it as an attribute of a Module, or take the new value from the State.",
     ):
         liftnn.update(tree, doubled(liftnn.state(tree)))
     assert (tree[0].a.tolist(), tree[1].w.value) == ([1, 1], 1.0)
@@ -128,7 +128,7 @@ def test_update_of_an_array_that_is_a_leaf_of_the_tree_is_an_error_and_changes_n
     with raises(
         errors.StructureError,
         "x cannot be set in place: no module, list or dict holds it.\n"
-        "Make it an attribute of a Module, or take the new value from the State.",
+        "Store it as an attribute of a Module, or take the new value from the State.",
     ):
         liftnn.update(tree, doubled(liftnn.state(tree)))
     assert tree["m"].w.value == 1.0
@@ -215,7 +215,7 @@ def test_pop_takes_a_shared_variable_once():
 def test_pop_without_a_filter_is_an_error():
     with raises(
         errors.FilterError,
-        "pop needs at least one filter.\nFor example pop(model, liftnn.Intermediate).",
+        "pop needs at least one filter.\nPass one, such as pop(model, liftnn.Intermediate).",
     ):
         liftnn.pop(Node())
 
@@ -346,7 +346,7 @@ def test_replace_all_of_the_tree_itself_is_an_error():
     model.me = model
     with raises(
         errors.ArgumentError,
-        "replace_all cannot replace the tree itself.\nAssign the new object instead.",
+        "replace_all cannot replace the tree itself.\nUse the new object instead.",
     ):
         liftnn.replace_all(model, model, Node())
 
@@ -356,7 +356,8 @@ def test_replace_all_of_a_leaf_of_a_tree_is_an_error_and_replaces_nothing():
     model = Node(w=old)
     with raises(
         errors.ArgumentError,
-        "replace_all cannot replace [1], a leaf of the tree that it was given.\nAssign the new object instead.",
+        "replace_all cannot replace [1]: it is a leaf of the tree itself.\nBuild a new tree with the new "
+        "object instead.",
     ):
         liftnn.replace_all([model, old], old, liftnn.Param(2.0))
     assert model.w is old
@@ -370,8 +371,8 @@ def test_replace_all_in_a_frozen_holder_is_an_error_and_replaces_nothing(hold, n
     model = Node(a=old, b=hold(old))
     with raises(
         errors.ArgumentError,
-        f"The object to replace is held by a {name}, which cannot be changed.\n"
-        "Hold it in a list, a dict or an attribute.",
+        f"replace_all cannot replace an object in a {name}, which is immutable.\n"
+        "Store the object in a list, a dict or an attribute of a Module instead.",
     ):
         liftnn.replace_all(model, old, liftnn.Param(2.0))
     assert model.a is old

@@ -175,7 +175,7 @@ def test_a_wrong_number_of_features_is_refused_and_changes_nothing():
     with pytest.raises(errors.ArgumentError) as info:
         layer(jnp.ones((4, 1)))
     assert str(info.value) == (
-        "This BatchNorm was made for 3 input features, but its input of shape (4, 1) has 1 along axis 1.\n"
+        "This BatchNorm expects 3 input features, but its input of shape (4, 1) has 1 along axis 1.\n"
         "Make the layer with the input's number of features, or change the input."
     )
     np.testing.assert_array_equal(layer.mean.value, np.zeros(3))
@@ -186,9 +186,8 @@ def test_never_being_told_which_statistics_to_use_is_refused():
     with pytest.raises(errors.ArgumentError) as info:
         layer(jnp.ones((4, 3)))
     assert str(info.value) == (
-        "BatchNorm does not know whether to use the running averages: use_running_average is None in the layer and in "
-        "the call.\n"
-        "Call train() or eval() on the model, or give use_running_average to the constructor or the call."
+        "BatchNorm needs use_running_average, but it is None in both the layer and the call.\n"
+        "Call train() or eval() on the model, or pass use_running_average to the constructor or the call."
     )
 
 

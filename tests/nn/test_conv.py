@@ -104,7 +104,7 @@ def test_a_wrong_number_of_features_is_refused_with_the_shape():
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Conv(4, 8, (3, 3), **ZEROS)(jnp.ones((1, 28, 28, 3)))
     assert str(info.value) == (
-        "This Conv was made for inputs of 2 spatial dimensions and 4 features (channels last), but its input has "
+        "This Conv expects inputs of 2 spatial dimensions and 4 features (channels last), but its input has "
         "shape (1, 28, 28, 3).\n"
         "Make the layer with the input's number of features, or change the input."
     )
@@ -120,8 +120,8 @@ def test_an_unknown_padding_is_refused_when_the_layer_is_made(padding):
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Conv(4, 8, (3, 3), padding=padding, **ZEROS)
     assert str(info.value) == (
-        f"padding={padding!r} is no padding for 2 spatial dimensions.\n"
-        "Give one of 'SAME', 'SAME_LOWER', 'VALID', 'CAUSAL', 'CIRCULAR', 'REFLECT', an int, or for each dimension an "
+        f"padding={padding!r} is not a valid padding for 2 spatial dimensions.\n"
+        "Pass one of 'SAME', 'SAME_LOWER', 'VALID', 'CAUSAL', 'CIRCULAR', 'REFLECT', an int, or for each dimension an "
         "int or a pair (low, high)."
     )
 
@@ -137,9 +137,9 @@ def test_a_padding_by_name_of_dilated_inputs_is_refused():
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Conv(4, 8, (3, 3), input_dilation=2, **ZEROS)
     assert str(info.value) == (
-        "A Conv with input_dilation=2 cannot have padding='SAME': what a padding with a name adds is defined for "
-        "inputs without zeros between them.\n"
-        "Give the padding in numbers, or use ConvTranspose."
+        "A Conv with input_dilation=2 cannot have padding='SAME': named paddings are only defined for inputs without "
+        "dilation.\n"
+        "Pass the padding as numbers, or use ConvTranspose."
     )
 
 
@@ -157,7 +157,8 @@ def test_features_that_cannot_be_split_into_the_groups_are_refused(features, gro
 
 def test_a_mask_of_another_shape_is_refused_when_the_layer_is_made():
     with pytest.raises(
-        errors.ArgumentError, match=r"mask of a convolution has shape \(3,\), its kernel \(3, 4, 8\)"
+        errors.ArgumentError,
+        match=r"mask of a convolution has shape \(3,\), but its kernel has shape \(3, 4, 8\)",
     ):
         liftnn.Conv(4, 8, 3, mask=jnp.ones((3,)), **ZEROS)
 

@@ -70,7 +70,7 @@ def test_with_a_transposed_kernel_it_is_the_transpose_of_conv(padding, rand, clo
 
 def test_a_wrong_number_of_features_is_refused():
     with pytest.raises(
-        errors.ArgumentError, match="This ConvTranspose was made for inputs of 1 spatial dimensions and 4"
+        errors.ArgumentError, match="This ConvTranspose expects inputs of 1 spatial dimensions and 4"
     ):
         liftnn.ConvTranspose(4, 8, 3, **ZEROS)(jnp.ones((1, 28, 3)))
 
@@ -80,10 +80,11 @@ def test_paddings_that_only_conv_has_are_refused(padding):
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.ConvTranspose(4, 8, 3, padding=padding, **ZEROS)
     assert str(info.value) == (
-        f"A transposed convolution has no padding {padding!r}.\nGive one of 'SAME', 'VALID', 'CIRCULAR', or numbers."
+        f"A transposed convolution does not support padding={padding!r}.\n"
+        "Pass one of 'SAME', 'VALID', 'CIRCULAR', or numbers."
     )
 
 
 def test_a_mask_of_another_shape_is_refused():
-    with pytest.raises(errors.ArgumentError, match=r"its kernel \(3, 8, 4\)"):
+    with pytest.raises(errors.ArgumentError, match=r"its kernel has shape \(3, 8, 4\)"):
         liftnn.ConvTranspose(4, 8, 3, mask=jnp.ones((3,)), transpose_kernel=True, **ZEROS)

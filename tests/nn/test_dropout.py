@@ -116,8 +116,8 @@ def test_a_rate_that_is_no_probability_is_refused(rate):
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Dropout(rate)
     assert str(info.value) == (
-        f"The rate of a Dropout is the probability that an entry becomes zero, but it is {rate!r}.\n"
-        "Give a rate from 0 to 1."
+        f"The rate of a Dropout must be a probability from 0 to 1, but it is {rate!r}.\n"
+        "Pass the fraction of entries to set to zero, such as 0.1."
     )
 
 
@@ -125,13 +125,13 @@ def test_without_a_source_of_keys_it_is_refused(rand):
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Dropout(0.5)(rand(4))
     assert str(info.value) == (
-        "Dropout is on, but it has no source of random keys: rngs was given to neither layer nor call.\n"
-        "Make it as Dropout(rate, rngs=liftnn.Rngs(0)), give rngs to the call, or turn it off with eval()."
+        "Dropout is enabled, but it has no random keys: rngs is None in both the layer and the call.\n"
+        "Create the layer with rngs=liftnn.Rngs(0), pass rngs to the call, or disable dropout with eval()."
     )
 
 
 def test_never_being_told_whether_it_is_on_is_refused(rand):
-    with pytest.raises(errors.ArgumentError, match="does not know whether it is on") as info:
+    with pytest.raises(errors.ArgumentError, match="Dropout needs deterministic, but it is None") as info:
         liftnn.Dropout(0.5, deterministic=None, rngs=liftnn.Rngs(0))(rand(4))
     assert "Call train() or eval() on the model" in str(info.value)
 
@@ -140,7 +140,7 @@ def test_a_seed_in_place_of_rngs_is_refused_by_the_layer_and_by_the_call(rand):
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Dropout(0.5, rngs=0)
     assert str(info.value) == (
-        "Dropout gets its keys from a liftnn.Rngs or one of its streams, but rngs is of type int.\n"
+        "Dropout needs a liftnn.Rngs or one of its streams, but rngs is of type int.\n"
         "Pass rngs=liftnn.Rngs(0), where 0 is the seed."
     )
     with pytest.raises(errors.ArgumentError, match="one of its streams or a key, but rngs is of type int"):

@@ -31,7 +31,7 @@ def test_a_given_integer_dtype_is_refused_unless_it_may_be_exact():
     with pytest.raises(errors.ArgumentError) as info:
         dtypes.promote_dtype((jnp.ones(2),), dtype=jnp.int8)
     assert str(info.value) == (
-        "A layer cannot compute in dtype=int8: it needs a floating or complex dtype.\n"
-        "Give a dtype such as jax.numpy.float32 or jax.numpy.bfloat16, or None to infer it."
+        "A layer cannot compute in dtype=int8: it needs a floating point or complex dtype.\n"
+        "Pass a dtype such as jax.numpy.float32 or jax.numpy.bfloat16, or None to infer it."
     )
     assert dtypes.promote_dtype((jnp.ones(2),), dtype=jnp.int8, inexact=False)[0].dtype == jnp.int8

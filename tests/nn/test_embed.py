@@ -53,5 +53,5 @@ def test_floats_are_refused():
 
 
 def test_a_query_of_another_size_is_refused():
-    with pytest.raises(errors.ArgumentError, match="made for 2 input features"):
+    with pytest.raises(errors.ArgumentError, match="expects 2 input features"):
         liftnn.Embed(4, 2, rngs=liftnn.Rngs(0)).attend(jnp.ones((3, 5)))

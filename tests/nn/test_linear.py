@@ -112,7 +112,7 @@ def test_a_wrong_number_of_features_is_refused_with_both_numbers():
     with pytest.raises(errors.ArgumentError) as info:
         layer(jnp.ones((2, 5)))
     assert str(info.value) == (
-        "This Linear was made for 3 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
+        "This Linear expects 3 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
         "Make the layer with the input's number of features, or change the input."
     )
 
@@ -126,7 +126,7 @@ def test_a_seed_in_place_of_rngs_is_refused():
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.Linear(3, 4, rngs=0)
     assert str(info.value) == (
-        "A layer draws its weights from a liftnn.Rngs, but rngs is of type int.\n"
+        "A layer initializes its weights with a liftnn.Rngs, but rngs is of type int.\n"
         "Pass rngs=liftnn.Rngs(0), where 0 is the seed."
     )
 

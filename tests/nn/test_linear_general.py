@@ -65,6 +65,6 @@ def test_a_wrong_number_of_features_is_refused():
     layer = liftnn.LinearGeneral((3, 2), 4, axis=(1, 2), rngs=liftnn.Rngs(0))
     with pytest.raises(
         errors.ArgumentError,
-        match=r"made for \(3, 2\) input features along axes \(1, 2\), but .* has \(2, 3\)",
+        match=r"expects \(3, 2\) input features along axes \(1, 2\), but .* has \(2, 3\)",
     ):
         layer(jnp.ones((6, 2, 3)))

@@ -100,7 +100,7 @@ def test_a_wrong_number_of_features_is_refused(name, arguments, rand):
     with pytest.raises(errors.ArgumentError) as info:
         layer(rand(2, 5))
     assert str(info.value) == (
-        f"This {name} was made for 6 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
+        f"This {name} expects 6 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
         "Make the layer with the input's number of features, or change the input."
     )
 
@@ -128,10 +128,10 @@ def test_groups_that_do_not_fit_are_refused(arguments, message):
 
 
 def test_group_norm_without_the_feature_axis_is_refused(rand):
-    with pytest.raises(errors.ArgumentError, match=r"reduction_axes=\(1,\) is without the last axis"):
+    with pytest.raises(errors.ArgumentError, match=r"reduction_axes=\(1,\) does not include the last axis"):
         liftnn.GroupNorm(6, 2, reduction_axes=(1,), rngs=liftnn.Rngs(0))(rand(3, 4, 6))
 
 
 def test_an_axis_that_the_input_has_not_is_refused(rand):
-    with pytest.raises(errors.ArgumentError, match=r"works on axes \(3,\), but its input has 2 axes"):
+    with pytest.raises(errors.ArgumentError, match=r"needs axes \(3,\), but its input has 2 axes"):
         liftnn.LayerNorm(6, reduction_axes=3, rngs=liftnn.Rngs(0))(rand(2, 6))

@@ -74,11 +74,14 @@ def test_any_reduction_can_be_used(rand, close):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (((2, 2, 2, 2),), r"A window of shape \(2, 2, 2, 2\) needs .* shape \(2, 8, 7, 3\)"),
-        (((2, 2), (2,)), r"The strides \(2,\) are not for as many dimensions as the window \(2, 2\)"),
-        (((2, 2), None, "CIRCULAR"), r"padding='CIRCULAR' is no padding for a window of shape \(2, 2\)"),
-        (((2, 2), None, ((1, 1),)), r"padding=\(\(1, 1\),\) is no padding"),
-        (((2, 2), None, (1, 1)), r"padding=\(1, 1\) is no padding"),
+        (((2, 2, 2, 2),), r"A window of shape \(2, 2, 2, 2\) needs .* has shape \(2, 8, 7, 3\)"),
+        (((2, 2), (2,)), r"The strides \(2,\) and the window \(2, 2\) have different numbers of dimensions"),
+        (
+            ((2, 2), None, "CIRCULAR"),
+            r"padding='CIRCULAR' is not a valid padding for a window of shape \(2, 2\)",
+        ),
+        (((2, 2), None, ((1, 1),)), r"padding=\(\(1, 1\),\) is not a valid padding"),
+        (((2, 2), None, (1, 1)), r"padding=\(1, 1\) is not a valid padding"),
     ],
 )
 @pytest.mark.parametrize("name", POOLS)

@@ -75,7 +75,7 @@ def test_something_that_cannot_be_called_is_refused_with_its_position():
         liftnn.Sequential(liftnn.relu, 3)
     assert str(info.value) == (
         "Entry 1 of a Sequential is not a function or module, but of type int.\n"
-        "Give the layers one by one, as in Sequential(layer, relu), or unpack a list with *."
+        "Pass the layers one by one, as in Sequential(layer, relu), or unpack a list with *."
     )
 
 

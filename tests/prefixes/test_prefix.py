@@ -106,8 +106,8 @@ def test_bare_arrays_reached_with_two_prefixes_are_an_error():
     shared = Holder(x=jnp.ones(1))
     with raises(
         errors.AliasingError,
-        "args[0].s and args[1] are the same Holder, but the one has the prefix 0 and the other None.\n"
-        "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+        "args[0].s and args[1] are the same Holder, but they have different prefixes: 0 and None.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
         prefixes((0, None), Holder(s=shared), shared)
 
@@ -143,8 +143,8 @@ def test_what_is_no_prefix_is_refused(prefix):
     with raises(
         errors.ArgumentError,
         f"{prefix!r} is not a tree prefix of the tree: (*, *).\n"
-        "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
-        "StateSharding) tells apart.",
+        "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
+        "(or StateSharding) to give its Variables different entries.",
     ):
         broadcast_over(prefix, jax.tree.structure((1, 2)), "the tree")
 
@@ -206,7 +206,7 @@ def test_a_known_object_in_the_output_conflicts_unless_settled():
         assert result_prefixes(plan, spread, [0, 0, 0], result, out_prefix, settled=settled) == [0]
     with raises(
         errors.AliasingError,
-        "args[0].w and the output.w are the same Param, but the one has the prefix 0 and the other 1.\n"
-        "Give both places the same prefix, or pass `liftnn.clone(module)` in one of them.",
+        "args[0].w and the output.w are the same Param, but they have different prefixes: 0 and 1.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
         result_prefixes(plan, spread, [0, 0, 0], result, 1)

@@ -445,18 +445,20 @@ def test_a_hash_that_raises_anything_makes_a_value_unhashable():
 
 
 NOT_COPIED = (
-    "A static value of type {} is neither hashable nor can it be copied and compared (ValueError).\n"
-    "Make it hashable, or keep it outside the module."
+    "A static value of type {} is not hashable and cannot be copied and compared (ValueError), so liftnn "
+    "cannot detect changes of it.\n"
+    "Make it hashable, or store it outside the module."
 )
 MESSAGES = {
     Uncopyable: NOT_COPIED.format("Uncopyable"),
     Unanswering: NOT_COPIED.format("Unanswering"),
-    Elementwise: "A static value of type Elementwise is unhashable, and comparing it with == does not answer True or "
-    "False.\nMake it hashable, or store the arrays in it as attributes or Variables.",
-    NeverEqual: "A static value of type NeverEqual is unhashable, and a copy of it does not compare equal to it, so "
-    "it would look changed at every call.\n"
-    "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a dict or an "
-    "attribute.",
+    Elementwise: "A static value of type Elementwise is not hashable, and comparing it with == does not return True "
+    "or False, so liftnn cannot detect changes of it.\n"
+    "Make it hashable, or store the arrays in it as attributes or Variables.",
+    NeverEqual: "A static value of type NeverEqual is not hashable, and a copy of it does not compare equal "
+    "to it, so it would seem changed in every call.\n"
+    "Make it hashable, or define an __eq__ that compares content. Store modules in a list, a dict or an "
+    "attribute of a Module, where liftnn finds them.",
 }
 
 

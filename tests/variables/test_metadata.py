@@ -62,7 +62,8 @@ def test_printing_shows_a_dict():
 def test_a_hook_that_is_no_callable_is_an_error():
     with raises(
         errors.ArgumentError,
-        "get_value_hooks must be a callable or a sequence of callables, not 3.\nCorrect it.",
+        "get_value_hooks must be a callable or a sequence of callables, not 3.\nPass get_value_hooks=f, or "
+        "get_value_hooks=(f, g) to call f first and then g.",
     ):
         Metadata({"get_value_hooks": 3})
 

@@ -135,7 +135,7 @@ def test_split_with_something_left_over_lists_it():
         "These Variables match none of the filters:\n"
         "  a\n"
         "  x\n"
-        "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+        "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
     ):
         make_state().split(liftnn.Param)
 
@@ -146,7 +146,7 @@ def test_a_long_list_of_paths_is_cut_short():
         "These Variables match none of the filters:\n  z\n"
         + "".join(f"  layers[{i}].w\n" for i in range(7))
         + "  ... and 5 more\n"
-        "Add `...` as the last filter to catch what the others leave, or correct the filter.",
+        "Add `...` as the last filter to match the remaining Variables, or change a filter to match them.",
     ):
         make_state().split(liftnn.BatchStat, liftnn.OfType(jax.Array))
 
@@ -154,7 +154,7 @@ def test_a_long_list_of_paths_is_cut_short():
 def test_a_filter_after_everything_is_an_error():
     with raises(
         errors.FilterError,
-        "Filter 0 of 2 matches everything, so those after it never match.\nPut `...` last.",
+        "Filter 0 of 2 matches everything, so later filters never match.\nPut `...` last.",
     ):
         make_state().filter(..., liftnn.Param)
 
@@ -226,18 +226,18 @@ WRONG = {
     "missing": ({"z": 0, "x": 0, "layers": {i: {"w": 0} for i in range(12)}}, "missing:\n  a\n"),
     "unknown": (
         {"z": 0, "a": 0, "x": 0, "b": {"c": 0}, "layers": {i: {"w": 0} for i in range(13)}},
-        "not known here:\n  b.c\n  layers[12].w\n",
+        "unexpected:\n  b.c\n  layers[12].w\n",
     ),
     "both": (
         {"z": 0, "a": 0, "x": 0, "layers": [0]},
         (
             "missing:\n  layers[0].w\n  layers[1].w\n  layers[2].w\n  layers[3].w\n  ... and 8 more\n"
-            "not known here:\n  layers\n"
+            "unexpected:\n  layers\n"
         ),
     ),
     "twice": (
         {"z": 0, "a": 0, "x": 0, "layers": {**{i: {"w": 0} for i in range(12)}, "3": {"w": 1}}},
-        "not known here:\n  layers['3'].w\n",
+        "unexpected:\n  layers['3'].w\n",
     ),
 }
 
@@ -248,7 +248,7 @@ def test_replace_by_a_pure_dict_that_does_not_fit_is_an_error_and_changes_nothin
     with raises(
         errors.StructureError,
         f"The values do not fit the State:\n{lines}"
-        "Compare the paths above with the module: they must name the same Variables on both sides.",
+        "Compare the paths above with those of the module: both sides must have the same Variables.",
     ):
         state.replace_by_pure_dict(values)
     assert find_difference(list(state.flat().values()), list(make_state().flat().values())) is None
@@ -258,7 +258,7 @@ def test_replace_by_a_value_that_no_variable_can_hold_changes_nothing():
     state = liftnn.State({"a": liftnn.Param(1.0), "b": liftnn.Param(2.0)})
     with raises(
         errors.ArgumentError,
-        "A Variable holds arrays, not a Node.\nMake it an attribute of a Module instead.",
+        "A Variable holds arrays, not a Node.\nAssign it to an attribute of a Module instead.",
     ):
         state.replace_by_pure_dict({"a": 5.0, "b": Node()})
     assert state.to_pure_dict() == {"a": 1.0, "b": 2.0}

@@ -37,7 +37,7 @@ def test_assigning_a_variable_stores_its_value():
 
 
 def test_a_module_is_no_value():
-    text = "A Variable holds arrays, not a Module.\nMake it an attribute of a Module instead."
+    text = "A Variable holds arrays, not a Module.\nAssign it to an attribute of a Module instead."
     with raises(errors.ArgumentError, text):
         liftnn.Param(liftnn.Module())
     v = liftnn.Param(1.0)
@@ -129,7 +129,8 @@ def test_unknown_names_are_looked_up_on_the_value():
 def test_a_name_that_nobody_knows_is_an_attribute_error():
     with raises(
         errors.AttributeNameError,
-        "A Param has no attribute 'weight': it is neither metadata nor an attribute of its value, float.\n"
+        "A Param has no attribute 'weight': it is neither a metadata entry nor an attribute of the value "
+        "(float).\n"
         "Check the spelling; a Variable forwards unknown names to its metadata and then to its value.",
     ):
         liftnn.Param(1.0).weight  # noqa: B018
@@ -296,7 +297,8 @@ def test_one_hook_reads_back_as_a_tuple(name):
 def test_a_hook_that_is_not_callable_is_an_error(name):
     with raises(
         errors.ArgumentError,
-        f"{name} must be a callable or a sequence of callables, not [3].\nCorrect it.",
+        f"{name} must be a callable or a sequence of callables, not [3].\nPass {name}=f, or {name}=(f, g) "
+        f"to call f first and then g.",
     ):
         liftnn.Param(1.0, **{name: [3]})
 

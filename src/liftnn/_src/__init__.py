@@ -1,1 +1,17 @@
-"""The implementation of liftnn; what is public is imported by `liftnn` itself."""
+"""The implementation of liftnn. Nothing here is public; `liftnn` imports what is.
+
+From the bottom up, each folder imports only from those before it:
+
+    trees, tracebacks, printing, type_variables     attribute paths, tracebacks, reprs
+    filters, static_values                          which Variables; what is part of the cache key
+    variables                                       Variable, State, metadata, frames
+    graph                                           flatten, unflatten and update object graphs
+    modules                                         Module, and functions on modules
+    captures                                        find and guard captured modules
+    lifting                                         the engine: pure functions, plans, results
+    prefixes                                        axes and shardings of each leaf
+    compilation, autodiff                           jit and its kin; grad and its kin
+    mapping                                         vmap, pmap, shard_map
+    control_flow                                    scan, while_loop, cond
+    rngs, optim, metrics, sharding, nn              what models are made of
+"""

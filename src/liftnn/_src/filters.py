@@ -1,4 +1,4 @@
-"""Filters: which Variables (and bare arrays) of a module are meant, by type, tag, path or predicate."""
+"""Filters: select Variables and array leaves of a module by type, tag, path or predicate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Filter: typing.TypeAlias = "type | str | Predicate | EllipsisType | bool | Seque
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class OfType:
-    """Matches Variables of a type, and bare arrays that are instances of it.
+    """Filter for Variables of a type, and for array leaves that are instances of it.
 
     Args:
       type: The class; subclasses match too.
@@ -31,7 +31,7 @@ class OfType:
     type: type
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """Whether it is of the type."""
+        """Return whether `x` is of the type."""
         return isinstance(x, self.type)
 
     def __repr__(self) -> str:
@@ -40,10 +40,10 @@ class OfType:
 
 @dataclasses.dataclass(frozen=True)
 class WithTag:
-    """Matches Variables whose metadata `tag` is this one.
+    """Filter for Variables with a given value in their metadata entry `tag`.
 
     Args:
-      tag: The tag; a bare string as a filter means the same.
+      tag: The tag. A string used as a filter has the same meaning.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -54,14 +54,14 @@ class WithTag:
     tag: str
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """Whether it has the tag."""
+        """Return whether `x` has the tag."""
         get = getattr(x, "get_metadata", None)
         return get is not None and get("tag") == self.tag
 
 
 @dataclasses.dataclass(frozen=True)
 class PathContains:
-    """Matches Variables with this key somewhere in their path.
+    """Filter for Variables with a given key anywhere in their path.
 
     Args:
       key: An attribute name, dict key or list position.
@@ -75,7 +75,7 @@ class PathContains:
     key: typing.Any
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """Whether its path has the key."""
+        """Return whether the path has the key."""
         return any(type(k) is type(self.key) and k == self.key for k in path)
 
     def __eq__(self, other: object) -> bool:
@@ -83,7 +83,7 @@ class PathContains:
 
 
 class Any:
-    """Matches what any of several filters matches.
+    """Filter that matches if at least one of several filters matches.
 
     Args:
       *filters: The filters.
@@ -100,7 +100,7 @@ class Any:
         self.predicates = tuple(to_predicate(f) for f in filters)
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """Whether one of the filters matches."""
+        """Return whether one of the filters matches."""
         return any(p(path, x) for p in self.predicates)
 
     def __eq__(self, other: object) -> bool:
@@ -114,7 +114,7 @@ class Any:
 
 
 class All(Any):
-    """Matches what all of several filters match.
+    """Filter that matches if all of several filters match.
 
     Args:
       *filters: The filters.
@@ -128,12 +128,12 @@ class All(Any):
     _name = "All"
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """Whether all of the filters match."""
+        """Return whether all of the filters match."""
         return all(p(path, x) for p in self.predicates)
 
 
 class Not(Any):
-    """Matches what a filter does not match.
+    """Filter that matches if another filter does not match.
 
     Args:
       filter: The filter.
@@ -150,16 +150,16 @@ class Not(Any):
         super().__init__(filter)
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """Whether the filter does not match."""
+        """Return whether the filter does not match."""
         return not self.predicates[0](path, x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Everything:
-    """Matches everything: what `...` and True stand for."""
+    """Filter that matches everything; `...` and True mean the same."""
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def __repr__(self) -> str:
@@ -168,10 +168,10 @@ class Everything:
 
 @dataclasses.dataclass(frozen=True)
 class Nothing:
-    """Matches nothing: what None and False stand for."""
+    """Filter that matches nothing; None and False mean the same."""
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
-        """False."""
+        """Return False."""
         return False
 
     def __repr__(self) -> str:
@@ -179,7 +179,7 @@ class Nothing:
 
 
 def to_predicate(filter: Filter) -> Predicate:
-    """The predicate `(path, variable) -> bool` that a filter stands for.
+    """Return the predicate `(path, variable) -> bool` that a filter denotes.
 
     Args:
       filter: A type, a tag, a predicate, `...` or True, None or False, or a list or tuple of filters (any of them).
@@ -210,29 +210,29 @@ def to_predicate(filter: Filter) -> Predicate:
 
 
 def to_predicates(filters: Sequence[Filter]) -> list[Predicate]:
-    """The predicates of several filters, of which the first match wins.
+    """Return the predicates of several filters; the first match wins.
 
     Args:
-      filters: The filters; `...` or True may only stand last.
+      filters: The filters; only the last one may be `...` or True.
 
     Returns:
       The predicates.
 
     Raises:
-      FilterError: If a filter follows one that matches everything, or is not a filter.
+      FilterError: If an argument is not a filter, or follows one that matches everything.
     """
     predicates = [to_predicate(f) for f in filters]
     for position, predicate in enumerate(predicates[:-1]):
         if isinstance(predicate, Everything):
             raise errors.FilterError(
-                f"Filter {position} of {len(filters)} matches everything, so those after it never match.",
+                f"Filter {position} of {len(filters)} matches everything, so later filters never match.",
                 "Put `...` last.",
             )
     return predicates
 
 
 def first_match(predicates: Sequence[Predicate], path: Path, x: typing.Any) -> int:
-    """The position of the first predicate that matches, -1 if none does."""
+    """Return the position of the first predicate that matches; -1 if none does."""
     for position, predicate in enumerate(predicates):
         if predicate(path, x):
             return position

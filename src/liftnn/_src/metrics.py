@@ -1,4 +1,4 @@
-"""Metrics: running averages over batches, kept in Variables so that transforms carry them."""
+"""Metrics: running statistics over batches, stored in Variables so that transforms carry them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from liftnn._src.variables.variable_types import MetricState
 
 
 class Metric(Module):
-    """Base class of metrics: something that is updated batch by batch, computed and reset.
+    """Base class of metrics, which are updated batch by batch, computed and reset.
 
-    Subclasses define `update`, `compute` and `reset`, and keep what changes in `MetricState` Variables.
+    Subclasses define `update`, `compute` and `reset`, and store their running values in `MetricState` Variables.
 
     Example:
       >>> import jax.numpy as jnp
@@ -38,43 +38,43 @@ class Metric(Module):
       Array(3., dtype=float32)
     """
 
-    # A Module's update takes States, a metric's takes the batch; `liftnn.update(metric, state)` does the former.
+    # `Module.update` takes States, but `Metric.update` takes a batch; use `liftnn.update(metric, state)` for States.
     def update(self, **kwargs: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Takes a batch into account.
+        """Update the metric with a batch.
 
         Args:
-          **kwargs: The batch, by names that the metric chooses.
+          **kwargs: The arrays of the batch, by names that the subclass defines.
 
         Raises:
-          NotImplementedError: If the subclass does not define it.
+          NotImplementedError: If the subclass does not define this method.
         """
         raise NotImplementedError(f"{type(self).__qualname__} does not define update().")
 
     def compute(self) -> Any:
-        """The value over all batches since the last reset.
+        """Compute the value over all batches since the last reset.
 
         Returns:
           The value.
 
         Raises:
-          NotImplementedError: If the subclass does not define it.
+          NotImplementedError: If the subclass does not define this method.
         """
         raise NotImplementedError(f"{type(self).__qualname__} does not define compute().")
 
     def reset(self) -> None:
-        """Forgets all batches.
+        """Reset the metric to its initial state.
 
         Raises:
-          NotImplementedError: If the subclass does not define it.
+          NotImplementedError: If the subclass does not define this method.
         """
         raise NotImplementedError(f"{type(self).__qualname__} does not define reset().")
 
 
 class Average(Metric):
-    """The average of all values seen.
+    """The average of all values since the last reset.
 
     Args:
-      argname: Name of the keyword argument of `update` that has the values; `"values"` by default.
+      argname: The name of the keyword argument of `update` with the values. The default is `"values"`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -92,30 +92,30 @@ class Average(Metric):
         self.count = MetricState(jnp.zeros((), jnp.int32))
 
     def reset(self) -> None:
-        """Forgets all values."""
+        """Reset the metric to its initial state, without values."""
         self.total.value = jnp.zeros((), jnp.float32)
         self.count.value = jnp.zeros((), jnp.int32)
 
     def update(self, mask: jax.Array | None = None, **kwargs: Any) -> None:
-        """Adds values to the average.
+        """Add values to the average.
 
         Args:
-          mask: Zeros and ones, or booleans, that broadcast to the shape of the values: what is zero is left out. The
-            default, None, leaves nothing out.
+          mask: An array of zeros and ones, or booleans, that broadcasts to the shape of the values; values with mask 0
+            are excluded. The default, None, includes all values.
           **kwargs: The values, an array of any shape or a number, under the name `argname`. Other names are ignored.
 
         Raises:
-          ArgumentError: If there is no argument called `argname`, or the mask does not broadcast to the values.
+          ArgumentError: If there is no argument named `argname`, or if the mask does not broadcast to the values.
         """
         values, mask = _values(kwargs, self.argname, mask)
         _add(self.total, _masked_sum(values, mask))
         _add(self.count, _count(values, mask))
 
     def compute(self) -> jax.Array:
-        """The average of all values since the last reset.
+        """Compute the average of all values since the last reset.
 
         Returns:
-          A scalar; NaN if there were no values.
+          An array of shape `()`; NaN if there are no values.
         """
         return self.total.value / self.count.value
 
@@ -123,12 +123,12 @@ class Average(Metric):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What `Welford.compute` returns.
+    """The statistics that `Welford.compute` returns: arrays of shape `()`.
 
     Args:
-      mean: The mean, a scalar.
-      standard_error_of_mean: The standard deviation divided by the square root of the number of values, a scalar.
-      standard_deviation: The root of the mean squared distance from the mean, a scalar.
+      mean: The mean.
+      standard_error_of_mean: The standard deviation divided by the square root of the number of values.
+      standard_deviation: The square root of the mean squared deviation from the mean.
 
     Example:
       >>> import jax.numpy as jnp
@@ -146,10 +146,10 @@ class Statistics:
 
 
 class Welford(Metric):
-    """Mean and standard deviation of all values seen, exact also where the values are large and close together.
+    """The mean and standard deviation of all values, by Welford's numerically stable algorithm.
 
     Args:
-      argname: Name of the keyword argument of `update` that has the values; `"values"` by default.
+      argname: The name of the keyword argument of `update` with the values. The default is `"values"`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -172,27 +172,27 @@ class Welford(Metric):
         self.m2 = MetricState(jnp.zeros((), jnp.float32))
 
     def reset(self) -> None:
-        """Forgets all values."""
+        """Reset the metric to its initial state, without values."""
         self.count.value = jnp.zeros((), jnp.int32)
         self.mean.value = jnp.zeros((), jnp.float32)
         self.m2.value = jnp.zeros((), jnp.float32)
 
     def update(self, mask: jax.Array | None = None, **kwargs: Any) -> None:
-        """Adds values to the statistics.
+        """Add values to the statistics.
 
         Args:
-          mask: Zeros and ones, or booleans, that broadcast to the shape of the values: what is zero is left out. The
-            default, None, leaves nothing out.
+          mask: An array of zeros and ones, or booleans, that broadcasts to the shape of the values; values with mask 0
+            are excluded. The default, None, includes all values.
           **kwargs: The values, an array of any shape or a number, under the name `argname`. Other names are ignored.
 
         Raises:
-          ArgumentError: If there is no argument called `argname`, or the mask does not broadcast to the values.
+          ArgumentError: If there is no argument named `argname`, or if the mask does not broadcast to the values.
         """
         values, mask = _values(kwargs, self.argname, mask)
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         before, added = self.count.value, _count(values, mask)
         after = before + added
-        # A batch without values adds nothing: dividing by 1 instead of 0 keeps it from making all NaN.
+        # Dividing by at least 1 keeps a batch without values from turning the statistics into NaN.
         mean = _masked_sum(values, mask) / jnp.maximum(added, 1)
         spread = _masked_sum((values - mean) ** 2, mask)
         delta, share = mean - self.mean.value, added / jnp.maximum(after, 1)
@@ -201,10 +201,10 @@ class Welford(Metric):
         _add(self.count, added)
 
     def compute(self) -> Statistics:
-        """The statistics of all values since the last reset.
+        """Compute the statistics of all values since the last reset.
 
         Returns:
-          The statistics. If there were no values, the mean is 0 and the rest NaN.
+          The statistics. Without values the mean is 0 and the others are NaN.
         """
         deviation = jnp.sqrt(self.m2.value / self.count.value)
         return Statistics(
@@ -215,11 +215,11 @@ class Welford(Metric):
 
 
 class Accuracy(Average):
-    """The share of predictions that are right.
+    """The fraction of correct predictions.
 
     Args:
-      threshold: For two classes, from which logit on the prediction is positive. The default, None, is for more
-        classes: the prediction is the class with the largest logit.
+      threshold: For binary classification, the smallest logit of a positive prediction. With the default, None, the
+        predicted class is the one with the largest logit.
 
     Raises:
       ArgumentError: If the threshold is not a number.
@@ -236,8 +236,8 @@ class Accuracy(Average):
     def __init__(self, threshold: float | None = None):
         if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
             raise errors.ArgumentError(
-                f"The threshold of an Accuracy is a number, but it is of type {type(threshold).__qualname__}.",
-                "Give a float, or None for more than two classes.",
+                f"The threshold of an Accuracy must be a number, but it is of type {type(threshold).__qualname__}.",
+                "Pass a float for binary classification, or None for several classes.",
             )
         self.threshold = threshold
         super().__init__()
@@ -245,17 +245,19 @@ class Accuracy(Average):
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]  # an accuracy has two arrays to name
         self, *, logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None, **_: Any
     ) -> None:
-        """Adds predictions to the accuracy.
+        """Add predictions to the accuracy.
 
         Args:
-          logits: Array of shape `(*batch, classes)`, or with a threshold `(*batch,)`.
-          labels: The right classes: integers of shape `(*batch,)`. With a threshold, positive is what is above 0.
-          mask: Zeros and ones, or booleans, that broadcast to the shape of the labels: what is zero is left out. The
-            default, None, leaves nothing out.
+          logits: An array of shape `(*batch, classes)`, or `(*batch,)` with a threshold.
+          labels: The correct classes, an integer array of shape `(*batch,)`. With a threshold, labels above 0 are
+            positive, and booleans are valid too.
+          mask: An array of zeros and ones, or booleans, that broadcasts to the shape of the labels; predictions with
+            mask 0 are excluded. The default, None, includes all predictions.
           **_: Other arguments are ignored.
 
         Raises:
-          ArgumentError: If the labels are not integers, or logits and labels differ in shape.
+          ArgumentError: If the labels are not integers, if the shapes of logits and labels do not match, or if the mask
+            does not broadcast to the labels.
         """
         logits, labels = jnp.asarray(logits), jnp.asarray(labels)
         _check_labels(logits, labels, self.threshold)
@@ -267,13 +269,13 @@ class Accuracy(Average):
 
 
 class MultiMetric(Metric):
-    """Several metrics that are updated by the same call.
+    """A collection of metrics that are updated by the same call.
 
     Args:
       **metrics: The metrics by name. Each is an attribute of that name.
 
     Raises:
-      ArgumentError: If one is not a `Metric`, or its name is that of a method or attribute of every metric.
+      ArgumentError: If a value is not a `Metric`, or if a name is that of a method or attribute of `Metric`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -291,21 +293,21 @@ class MultiMetric(Metric):
         for name, metric in metrics.items():
             setattr(self, name, metric)
 
-    if TYPE_CHECKING:  # the names are the user's
+    if TYPE_CHECKING:  # attribute names are chosen by the user
 
         def __getattr__(self, name: str) -> Metric: ...
 
     def reset(self) -> None:
-        """Resets all metrics."""
+        """Reset all metrics."""
         for name in self._metric_names:
             getattr(self, name).reset()
 
     def update(self, **updates: Any) -> None:
-        """Updates all metrics.
+        """Update all metrics.
 
         Args:
-          **updates: Passed to the `update` of each metric, which takes what it needs. A `mask` goes to all metrics,
-            or, if it is a dict, to the metrics that it names.
+          **updates: Keyword arguments for the `update` of each metric, which ignores those that it does not need. A
+            `mask` is passed to all metrics; a dict of masks by name, to the metrics that it names.
         """
         mask = updates.pop("mask", None)
         for name in self._metric_names:
@@ -313,10 +315,10 @@ class MultiMetric(Metric):
             getattr(self, name).update(**updates, **({} if own is None else {"mask": own}))
 
     def compute(self) -> dict[str, Any]:
-        """The values of all metrics.
+        """Compute the values of all metrics.
 
         Returns:
-          The values by name.
+          A dict of values by name.
         """
         return {name: getattr(self, name).compute() for name in self._metric_names}
 
@@ -324,12 +326,12 @@ class MultiMetric(Metric):
 def _values(
     arguments: Mapping[str, Any], name: str, mask: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """The values among the arguments of an update, in float32 at least, and the mask in their shape."""
+    """Return the values of an update, with half precision promoted to float32, and the mask in their shape."""
     if name not in arguments:
         given = ", ".join(map(repr, arguments)) or "none"
         raise errors.ArgumentError(
-            f"The metric is updated with the keyword argument {name!r}, but it was given {given}.",
-            f"Pass {name}=..., or make the metric with another argname.",
+            f"The metric needs the keyword argument {name!r}, but it got: {given}.",
+            f"Pass {name}=..., or create the metric with another argname.",
         )
     values = jnp.asarray(arguments[name])
     if values.dtype in (jnp.float16, jnp.bfloat16):
@@ -342,33 +344,33 @@ def _values(
         raise errors.ArgumentError(
             f"The mask of a metric has shape {jnp.shape(mask)}, which does not broadcast to the shape {values.shape} "
             f"of {name!r}.",
-            "Give one entry of the mask for each value.",
+            "Pass a mask with one entry for each value.",
         ) from None
 
 
 def _add(state: MetricState, amount: ArrayLike) -> None:
-    """Adds to what was accumulated, whose dtype stays."""
+    """Add an amount to a running value, keeping its dtype."""
     state.value = (state.value + amount).astype(state.value.dtype)
 
 
 def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The sum of values times mask, where a masked NaN is no NaN."""
+    """Return the sum of values times mask, without NaNs from masked values."""
     if mask is None:
         return values.sum()
     return jnp.where(mask == 0, 0, values * mask.astype(values.dtype)).sum()
 
 
 def _count(values: jax.Array, mask: jax.Array | None) -> Any:
-    """How many values the mask lets through."""
+    """Return the number of values that the mask includes."""
     return values.size if mask is None else mask.sum().astype(jnp.int32)
 
 
 def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None) -> None:
-    """Raises unless logits and labels fit each other."""
+    """Raise ArgumentError if the shapes or dtypes of logits and labels do not match."""
     if not jnp.issubdtype(labels.dtype, jnp.integer) and not (threshold is not None and labels.dtype == bool):
         raise errors.ArgumentError(
-            f"Accuracy compares with the numbers of the right classes, but the labels have dtype {labels.dtype.name}.",
-            "Give integers, for example one_hot_labels.argmax(-1).",
+            f"The labels of an Accuracy must be class indices, but they have dtype {labels.dtype.name}.",
+            "Pass integers, for example one_hot_labels.argmax(-1).",
         )
     expected = logits.shape[:-1] if threshold is None else logits.shape
     if labels.shape != expected or (threshold is None and logits.ndim == 0):
@@ -376,19 +378,19 @@ def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None)
         raise errors.ArgumentError(
             f"Accuracy over {classes} needs labels of shape {expected} for logits of shape {logits.shape}, but "
             f"they have shape {labels.shape}.",
-            "Give one label for each row of logits, or, for two classes with one logit each, a threshold.",
+            "Pass one label for each row of logits, or a threshold for binary classification with one logit each.",
         )
 
 
 def _check_metric(name: str, metric: Any) -> None:
-    """Raises unless a MultiMetric can hold the metric under that name."""
+    """Raise ArgumentError if a MultiMetric cannot have this metric under this name."""
     if not isinstance(metric, Metric):
         raise errors.ArgumentError(
-            f"MultiMetric holds metrics, but {name!r} is of type {type(metric).__qualname__}.",
-            "Give an instance of Average, Accuracy, Welford or another subclass of Metric.",
+            f"The arguments of MultiMetric must be metrics, but {name!r} is of type {type(metric).__qualname__}.",
+            "Pass an instance of Average, Accuracy, Welford or another subclass of Metric.",
         )
     if hasattr(Metric, name) or name in ("mask", "_metric_names"):
         raise errors.ArgumentError(
-            f"A metric cannot be called {name!r}: that is a method, attribute or argument of every metric.",
-            "Give it another name.",
+            f"A metric cannot be named {name!r}: every metric has a method, attribute or argument of that name.",
+            "Use another name.",
         )

@@ -1,4 +1,4 @@
-"""Optimizer: an optax transformation with its state, applied to the Variables of a module in place."""
+"""`Optimizer`: an optax transformation with its state, which updates the Variables of a module in place."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from liftnn._src.variables.variable_types import OptState, Param
 
 
 class Optimizer(Module):
-    """An optax transformation and its state; `update` applies gradients to a model in place.
+    """An optax gradient transformation with its state; `update` applies gradients to a model in place.
 
-    The transformation sees parameters, gradients and its own state as `State`s by path, so masks and labels made with
-    `State.map` fit. Its state is kept one array a Variable.
+    The transformation gets parameters and gradients as a `State` by path, so masks and labels from `State.map` match
+    them. Each array of the transformation's state is stored in an `OptState` Variable.
 
     Args:
-      model: The module, or tree of modules, whose Variables are optimized. The optimizer does not keep it.
-      tx: Any `optax.GradientTransformation`.
-      wrt: Which Variables are optimized. The default is `Param`.
+      model: The module, or tree of modules, to optimize. The optimizer keeps no reference to it.
+      tx: An `optax.GradientTransformation`.
+      wrt: A filter that selects the Variables to optimize. The default is `Param`.
 
     Raises:
       FilterError: If no Variable of the model matches `wrt`.
@@ -54,7 +54,7 @@ class Optimizer(Module):
         if not variables:
             raise errors.FilterError(
                 f"Nothing to optimize: no Variable of the model matches {to_predicate(wrt)!r}.",
-                "Correct `wrt`.",
+                "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
         self._paths = tuple(variables)
         self._structure = jax.tree.structure(State.from_flat({p: _model(x) for p, x in variables.items()}))
@@ -64,7 +64,7 @@ class Optimizer(Module):
 
     @property
     def opt_state(self) -> Any:
-        """The transformation's state, as optax made it; assigning replaces it."""
+        """The state of the transformation, in optax's structure; assign to it to replace it."""
         return self._treedef.unflatten([x.value for x in self._leaves])
 
     @opt_state.setter
@@ -81,26 +81,26 @@ class Optimizer(Module):
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]  # the field's name for a step
         self, model: Any, grads: Any, **extra: Any
     ) -> None:
-        """Applies gradients: updates the model's Variables, the transformation's state and the step count.
+        """Apply gradients: update the Variables of the model, the state of the transformation, and `step`.
 
         Args:
-          model: The module, or tree of modules, that the optimizer was made for, or one with the same Variables.
-          grads: Their gradients, of the shapes of the Variables: the State that `grad` gives, or the tree of States
-            that it gives for a tree of modules.
-          **extra: Passed on to the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
-            `value_fn` gets a State of the parameters.
+          model: The module, or tree of modules, that the optimizer was created for, or one with the same Variables.
+          grads: The gradients, with the shapes of the Variables: the State that `liftnn.grad` returns for a module, or
+            the tree of States that it returns for a tree of modules.
+          **extra: Keyword arguments for the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
+            `value_fn` is called with a State of the parameters.
 
         Raises:
-          StructureError: If gradients, model and optimizer do not cover the same Variables; the message lists the
-            paths. Nothing is changed then.
+          StructureError: If gradients, model and optimizer do not have the same Variables; the message names the paths,
+            and nothing is changed.
           TraceContextError: If the model belongs to another trace.
         """
         variables = find_variables(model, self.wrt)
         _check_paths(
             variables,
             self._paths,
-            "The model does not have the Variables that the optimizer was made for",
-            "Make a new Optimizer for the model as it is now.",
+            "The model does not have the Variables that the optimizer was created for",
+            "Create a new Optimizer for the changed model.",
         )
         for variable in variables.values():
             if not frames.may_write(variable._owner):
@@ -124,17 +124,17 @@ class Optimizer(Module):
         self.step.value = self.step.value + 1
 
     def _params(self, values: Mapping[Path, Any]) -> State:
-        """A State of the optimized Variables, as they were when the optimizer was made, with these values."""
+        """Return a State of the optimized Variables with these values and the types and metadata of `__init__`."""
         bare = [x.raw_value if isinstance(x, Variable) else x for x in (values[p] for p in self._paths)]
         return self._structure.unflatten(jax.tree.leaves(bare))
 
     def _fits(self, x: Any) -> bool:
-        """Whether `x` is a State of the optimized Variables."""
+        """Check whether `x` is a State of the optimized Variables."""
         return isinstance(x, State) and x.flat().keys() == set(self._paths)
 
 
 def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable[Any]]) -> list[OptState]:
-    """The transformation's state; what has the shape of a parameter is sharded as that declares to be."""
+    """Wrap the transformation's state in Variables; those with the shape of a parameter get its declared sharding."""
     leaves: list[OptState] = []
     for entry, x in jax.tree_util.tree_flatten_with_path(opt_state)[0]:
         parameter = next((variables[key] for key in map(key_of, entry) if key in variables), None)
@@ -145,20 +145,20 @@ def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable[Any]]) 
 
 
 def _model(x: Variable[Any]) -> Variable[Any]:
-    """A Variable like `x` that holds on to no module and no array of the model in its metadata."""
+    """Return a Variable like `x`, without metadata that refer to modules or arrays of the model."""
     given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
     return make_variable(type(x), x.raw_value, Metadata.of(given), x._owner)
 
 
 def _flatten(grads: Any) -> dict[Path, Any]:
-    """Gradients by path: those of a module, or of a tree of modules, for which there is a tree of States."""
+    """Return gradients by path, from a State or a tree of States."""
     entries, _ = jax.tree_util.tree_flatten_with_path(
         grads, is_leaf=lambda x: isinstance(x, (State, Variable))
     )
     if not any(isinstance(x, (State, Variable)) for _, x in entries):
         raise errors.StructureError(
             f"The gradients must be a State, not {an(type(grads))}.",
-            "Pass what liftnn.grad returns for the model alone.",
+            "Pass the gradient that liftnn.grad returns for the model.",
         )
     flat: dict[Path, Any] = {}
     for entry, x in entries:
@@ -170,7 +170,7 @@ def _flatten(grads: Any) -> dict[Path, Any]:
 
 
 def _check_paths(given: Mapping[Path, Any], expected: Sequence[Path], what: str, remedy: str | None) -> None:
-    """Refuses gradients, or a model, with other Variables than expected."""
+    """Raise StructureError if gradients, or a model, do not have the expected Variables."""
     if set(given) != set(expected):
         missing = [path for path in expected if path not in given]
         unknown = [path for path in given if path not in set(expected)]

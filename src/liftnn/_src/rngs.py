@@ -1,4 +1,8 @@
-"""Rngs: named streams of random keys, each a key and a count, so that no key is given out twice."""
+"""Rngs: named streams of random keys.
+
+A stream is a key and a count, both Variables; its n-th key is `fold_in(key, n)`. Transforms carry the count, so a
+stream never draws the same key twice. `split_rngs` and `Rngs.split` give each batch element of a `vmap` its own keys.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _as_key(seed: Any, name: str) -> Any:
-    """A typed key from a seed or key."""
+    """Return a typed key from an int seed or a PRNG key."""
     seed = unwrap(seed)
     if jnp.issubdtype(getattr(seed, "dtype", int), jax.dtypes.prng_key):
         return seed
@@ -40,7 +44,7 @@ def _as_key(seed: Any, name: str) -> Any:
 
 
 def _bad_seed(seed: Any, name: str) -> errors.ArgumentError:
-    """The error for something that is neither seed nor key."""
+    """Return the error for an object that is neither a seed nor a key."""
     return errors.ArgumentError(
         f"The stream {name!r} of an Rngs needs an int or a PRNG key, not {seed!r:.60}.",
         "Pass an int such as 0, or jax.random.key(0).",
@@ -48,14 +52,14 @@ def _bad_seed(seed: Any, name: str) -> errors.ArgumentError:
 
 
 class RngStream(Module):
-    """One stream of random keys: the n-th key is `fold_in(key, n)`.
+    """A stream of random keys: the n-th key is `fold_in(key, n)`.
 
     Args:
       key: An int seed or a PRNG key.
-      tag: Its name.
+      tag: The name of the stream. The default is `"default"`.
 
     Raises:
-      ArgumentError: If `key` is neither.
+      ArgumentError: If `key` is neither an int nor a PRNG key.
 
     Example:
       >>> import jax, liftnn
@@ -70,10 +74,11 @@ class RngStream(Module):
         self.count = RngCount(jnp.zeros(self.key.value.shape, jnp.uint32), tag=tag)
 
     def __call__(self) -> jax.Array:
-        """The next key."""
+        """Draw the next key, of shape `()`, and advance the count by one."""
         if self.key.value.ndim:
             raise errors.ArgumentError(
-                f"The stream {self.tag!r} holds keys of shape {self.key.value.shape}, one for each lane of a vmap.",
+                f"The stream {self.tag!r} holds keys of shape {self.key.value.shape}, one for each batch element of a "
+                "vmap.",
                 "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
             )
         key = jax.random.fold_in(self.key.value, self.count.value)
@@ -82,18 +87,18 @@ class RngStream(Module):
 
 
 class Rngs(Module):
-    """Named streams of random keys.
+    """A collection of named streams of random keys.
 
-    `rngs.params()` gives the next key of the stream `params`, or of the default stream if there is none of that
-    name; `rngs()` gives the next key of the default stream. No key is given out twice.
+    `rngs.params()` draws the next key of the stream `params`, or of the default stream if `params` does not exist.
+    `rngs()` draws the next key of the default stream. A stream never draws the same key twice.
 
     Args:
-      default: An int seed or PRNG key for the default stream, or a mapping of names to them. The default, None,
-        makes no default stream.
-      **streams: Seeds or keys of the named streams.
+      default: An int seed or a PRNG key for the default stream, or a dict of seeds and keys by stream name. The
+        default, None, creates no default stream.
+      **streams: Int seeds or PRNG keys by stream name.
 
     Raises:
-      ArgumentError: If one of them is neither.
+      ArgumentError: If a value is neither an int nor a PRNG key.
 
     Example:
       >>> import jax, liftnn
@@ -119,7 +124,7 @@ class Rngs(Module):
             known = ", ".join(self) or "none"
             raise errors.AttributeNameError(
                 f"This Rngs has no stream {name!r} and no default stream; it has: {known}.",
-                f"Make it with Rngs({name}=seed), or with a default: Rngs(seed).",
+                f"Create the Rngs with this stream, Rngs({name}=seed), or with a default stream, Rngs(seed).",
             )
         return default
 
@@ -127,7 +132,7 @@ class Rngs(Module):
         return getattr(self, name)
 
     def __call__(self) -> jax.Array:
-        """The next key of the default stream."""
+        """Draw the next key of the default stream, of shape `()`."""
         return self.default()
 
     def __iter__(self) -> Iterator[str]:
@@ -140,25 +145,27 @@ class Rngs(Module):
         return isinstance(name, str) and isinstance(vars(self).get(name), RngStream)
 
     def items(self) -> Iterator[tuple[str, RngStream]]:
-        """Names and streams."""
+        """Return an iterator over the names and streams."""
         return iter([(name, vars(self)[name]) for name in self])
 
     def fork(self, **split: int | tuple[int, ...]) -> Rngs:
-        """A new Rngs whose streams start from the next key of each of these.
+        """Create a new Rngs with the same streams, each seeded by the next key of the old one.
 
         Args:
-          **split: For some streams the number, or shape, of keys to make for them, for use under `vmap`.
+          **split: By stream name the number, or the shape, of keys to create for the stream, for use under `vmap`.
+            Other streams get one key.
 
         Returns:
-          The new Rngs; the counts of this one advance by one.
+          The new Rngs. The counts of the old streams advance by one.
 
         Raises:
-          ArgumentError: If a name is not a stream.
+          ArgumentError: If a name is not a stream of this Rngs.
         """
         unknown = [name for name in split if name not in self]
         if unknown:
             raise errors.ArgumentError(
-                f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.", "Check the spelling."
+                f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.",
+                "Pass the names of existing streams.",
             )
         keys = {name: stream() for name, stream in self.items()}
         return Rngs(
@@ -172,16 +179,16 @@ class Rngs(Module):
     def split(self, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[Rngs]]: ...
 
     def split(self, *filters: Any, only: Filter = ...) -> Any:
-        """A new Rngs with one key for each lane, for use under `vmap` with axis 0.
+        """Create a new Rngs with one key for each batch element, for use under `vmap` with axis 0.
 
         Args:
-          *filters: The number of keys, or the shape of an array of them. With filters instead, or nothing, this is
+          *filters: The number of keys per stream, or their shape. With filters, or without arguments, this is
             `Module.split`.
-          only: Which streams: a filter of their Variables, such as the name, which is their tag. The default is all;
-            the others keep one key.
+          only: A filter that selects the streams to split by their Variables, such as the name of a stream. The
+            default, `...`, means all. Other streams get one key.
 
         Returns:
-          The new Rngs; the counts of this one advance by one.
+          The new Rngs. The counts of the old streams advance by one.
         """
         if not (len(filters) == 1 and _is_shape(filters[0])):
             return super().split(*filters)
@@ -190,18 +197,18 @@ class Rngs(Module):
 
 
 def _is_shape(x: Any) -> bool:
-    """Whether `x` is an int or a tuple of ints."""
+    """Check whether `x` is an int or a tuple of ints."""
     sizes = x if isinstance(x, tuple) and x else (x,)
     return all(isinstance(n, int) and not isinstance(n, bool) for n in sizes)
 
 
 def _is_chosen(predicate: Predicate, path: Path, stream: RngStream) -> bool:
-    """Whether a filter means a stream: both of its Variables."""
+    """Check whether a filter selects a stream: both of its Variables."""
     return predicate((*path, "key"), stream.key) and predicate((*path, "count"), stream.count)
 
 
 class SplitStreams:
-    """The streams that `split_rngs` has split; used in a `with` statement, they are joined at its end.
+    """A context manager for streams split by `split_rngs`, which restores their keys at the end.
 
     Args:
       streams: The streams, before they are split.
@@ -211,7 +218,7 @@ class SplitStreams:
         self._kept = [(stream, stream.key.value, stream.count.value) for stream in streams]
 
     def restore(self) -> None:
-        """Puts back the keys from before the split; the second time does nothing, so that no key is given out twice."""
+        """Restore the keys and counts from before the split. A second call does nothing, so that no key repeats."""
         kept, self._kept = self._kept, []
         for stream, key, count in kept:
             stream.key.value, stream.count.value = key, count
@@ -239,25 +246,27 @@ def split_rngs(
 def split_rngs(
     node: Any = MISSING, /, *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
 ) -> Any:
-    """Gives streams of random keys one key for each lane, in place, for use under `vmap` with axis 0.
+    """Split streams of random keys in place into one key for each batch element, for use under `vmap` with axis 0.
 
-    Without it, `vmap` gives each lane keys of its own as well; with it, you choose the streams, and the lanes' keys are
-    yours to keep. `Rngs.split` makes a new Rngs instead.
+    By default `vmap` also gives each batch element its own keys of a shared Rngs. `split_rngs` selects the streams and
+    keeps the keys of the batch elements in the modules. `Rngs.split` creates a new Rngs instead.
 
     Args:
-      node: A module, or any pytree with modules in it. Without it, the result is a decorator, which splits the streams
-        in the arguments of a function for the time of each call.
-      splits: How many keys, or the shape of an array of them.
-      only: Which streams: a filter of their Variables, such as the name, which is their tag. The default is all.
-      squeeze: Whether the streams get one new key without an axis; `splits` must be 1. The default is False.
+      node: A module, or any pytree that contains modules. If it is omitted, the result is a decorator that splits the
+        streams in the arguments of a function during each call.
+      splits: The number of keys per stream, or their shape.
+      only: A filter that selects the streams by their Variables, such as the name of a stream. The default, `...`,
+        means all.
+      squeeze: Whether each stream gets a single new key of shape `()`; `splits` must be 1. The default is False.
 
     Returns:
-      The split streams: a context manager that joins them again, as does its method `restore`. The counts before the
-      split have advanced by one.
+      A context manager that restores the keys of the streams at its end; its method `restore` does the same. Each count
+      has then advanced by one.
 
     Raises:
-      ArgumentError: If `splits` is no shape, if `squeeze` does not go with it, or if a stream has been split already.
-      FilterError: If there is no such stream.
+      ArgumentError: If `splits` is neither an int nor a tuple of ints, if `squeeze` is True and `splits` is not 1, or
+        if a stream is already split.
+      FilterError: If `only` matches no stream.
 
     Example:
       >>> import jax, liftnn
@@ -270,10 +279,13 @@ def split_rngs(
     """
     if not _is_shape(splits):
         raise errors.ArgumentError(
-            f"`splits` must be an int or a tuple of ints, not {splits!r}.", "Correct it."
+            f"`splits` must be an int or a tuple of ints, not {splits!r}.",
+            "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
         )
     if squeeze and splits != 1:
-        raise errors.ArgumentError(f"squeeze=True needs splits=1, not {splits!r}.", "Leave one of them out.")
+        raise errors.ArgumentError(
+            f"squeeze=True needs splits=1, not {splits!r}.", "Pass splits=1 or squeeze=False."
+        )
     if node is not MISSING:
         return _split_in_place(node, splits, only, squeeze)
 
@@ -290,12 +302,15 @@ def split_rngs(
 
 
 def _split_in_place(node: Any, splits: int | tuple[int, ...], only: Filter, squeeze: bool) -> SplitStreams:
-    """Splits the chosen streams of a tree of modules."""
+    """Split the selected streams of a tree of modules in place."""
     predicate = to_predicate(only)
     found = [(path, x) for path, x in iter_graph(node) if isinstance(x, RngStream)]
     streams = [stream for path, stream in found if _is_chosen(predicate, path, stream)]
     if not streams and only is not ...:
-        raise errors.FilterError(f"No random stream matches {predicate!r}.", "Correct `only`.")
+        raise errors.FilterError(
+            f"No random stream matches {predicate!r}.",
+            "Pass the name of an existing stream as `only`, or leave it out to split all streams.",
+        )
     keys = [stream() for stream in streams]
     split = SplitStreams(streams)
     for stream, key in zip(streams, keys, strict=True):
@@ -306,14 +321,14 @@ def _split_in_place(node: Any, splits: int | tuple[int, ...], only: Filter, sque
 
 @boundary
 def reseed(tree: Any, /, **streams: Any) -> None:
-    """Starts streams of random keys anew, in place, wherever a tree of modules holds them.
+    """Set new seeds for streams of random keys, in place, in all modules of a tree.
 
     Args:
-      tree: A module, or any pytree with modules in it.
-      **streams: New seeds or keys by stream name; their counts go back to 0.
+      tree: A module, or any pytree that contains modules.
+      **streams: New int seeds or PRNG keys by stream name. The counts of these streams are reset to 0.
 
     Raises:
-      ArgumentError: If no module holds a stream of that name.
+      ArgumentError: If no module has a stream of that name, or if a value is neither an int nor a PRNG key.
       TraceContextError: If a stream belongs to another trace.
 
     Example:
@@ -329,5 +344,6 @@ def reseed(tree: Any, /, **streams: Any) -> None:
             x.count.value = jnp.zeros(x.key.value.shape, jnp.uint32)
     if missing:
         raise errors.ArgumentError(
-            f"There is no stream {', '.join(sorted(missing))} in it.", "Check the names."
+            f"No random stream in the tree is named {', '.join(map(repr, sorted(missing)))}.",
+            "Pass the names of existing streams.",
         )

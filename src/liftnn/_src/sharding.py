@@ -1,7 +1,7 @@
-"""Declared shardings: names of axes in the metadata of Variables, and what JAX needs that is made of them.
+"""Declared shardings: axis names in the metadata of Variables, and the specs and shardings that JAX needs.
 
-A Variable declares how it is sharded by its metadata `sharding` (or `out_sharding`): a name, or None, for each axis.
-The names are those of the mesh, or names of meaning (`"embed"`, `"heads"`) that rules map to those of the mesh.
+The metadata `sharding` (or `out_sharding`) of a Variable has a name, a tuple of names, or None for each axis of its
+array. The names are mesh axes, or logical axes (`"embed"`, `"heads"`) that rules map to mesh axes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Rules = Mapping[str, str | Sequence[str] | None]
 def with_partitioning(
     initializer: Callable[..., Any], sharding: Sequence[Any], **metadata: Any
 ) -> Callable[..., Any]:
-    """An initializer whose values tell the Variable that is made of them how it is sharded.
+    """Wrap an initializer so that the Variables created with it declare a sharding in their metadata.
 
     Args:
-      initializer: Any initializer `(key, shape, dtype) -> array`.
-      sharding: For each axis of the array a name, a tuple of names, or None if it is not sharded.
-      **metadata: Further metadata of the Variable. What the Variable is given itself goes first.
+      initializer: An initializer `(key, shape, dtype) -> array`.
+      sharding: A name, a tuple of names, or None (not sharded) for each axis of the array.
+      **metadata: Further metadata of the Variable. Metadata passed to the Variable itself take precedence.
 
     Returns:
-      The initializer.
+      The wrapped initializer.
 
     Example:
       >>> import liftnn
@@ -47,7 +47,7 @@ def with_partitioning(
 
 
 def _annotate(initializer: Callable[..., Any], items: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    """An initializer of annotated values; its closure is immutable, so that two alike are equal, and can be pickled."""
+    """Wrap an initializer; the closure is immutable, so equal initializers compare equal and can be pickled."""
 
     def annotated(*args: Any, **kwargs: Any) -> Annotated:
         return Annotated(initializer(*args, **kwargs), dict(items))
@@ -57,16 +57,16 @@ def _annotate(initializer: Callable[..., Any], items: tuple[tuple[str, Any], ...
 
 @boundary
 def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
-    """The declared spec of every Variable of a tree of modules.
+    """Return the declared `PartitionSpec` of each Variable in a tree of modules.
 
     Args:
-      tree: A module, a State, or a tree of them; abstract ones, as `eval_shape` gives them, will do.
-      rules: The mesh axis, several or None, for each declared name; a name without a rule stays. The default, None,
-        takes all names as they are.
+      tree: A module, a State, or a tree of them; they may be abstract, as from `liftnn.eval_shape`.
+      rules: A mapping from declared names to a mesh axis, a sequence of mesh axes, or None (not sharded). Names without
+        a rule are used unchanged. The default, None, means no rules.
 
     Returns:
-      A State for each module, whose Variables hold a `jax.sharding.PartitionSpec`: an empty one where nothing is
-      declared.
+      The tree with a State in place of each module. Its Variables hold a `jax.sharding.PartitionSpec`, which is empty
+      for Variables without a declared sharding.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -90,17 +90,17 @@ def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
 
 @boundary
 def get_named_sharding(tree: Any, mesh: Any, rules: Rules | None = None) -> Any:
-    """The declared sharding of every Variable of a tree of modules, on a mesh.
+    """Return the declared `NamedSharding` of each Variable in a tree of modules, on a mesh.
 
-    `jit` takes the result as `in_shardings` or `out_shardings`, `jax.device_put` to place a State.
+    Pass the result to `jit` as `in_shardings` or `out_shardings`, or to `jax.device_put` to place a State.
 
     Args:
-      tree: A module, a State, or a tree of them; abstract ones, as `eval_shape` gives them, will do.
-      mesh: The mesh.
-      rules: As for `get_partition_spec`.
+      tree: A module, a State, or a tree of them; they may be abstract, as from `liftnn.eval_shape`.
+      mesh: The `jax.sharding.Mesh`.
+      rules: A mapping from declared names to mesh axes; see `get_partition_spec`. The default, None, means no rules.
 
     Returns:
-      A State for each module, whose Variables hold a `jax.sharding.NamedSharding`.
+      The tree with a State in place of each module. Its Variables hold a `jax.sharding.NamedSharding`.
 
     Example:
       >>> import jax, liftnn
@@ -115,15 +115,15 @@ def get_named_sharding(tree: Any, mesh: Any, rules: Rules | None = None) -> Any:
 
 
 def _spec_of(x: Any, rules: Rules) -> PartitionSpec:
-    """The spec that a Variable declares."""
+    """Return the declared spec of a Variable."""
     given = x.get_metadata() if isinstance(x, Variable) else {}
     declared = next((given[name] for name in SHARDING_NAMES if given.get(name) is not None), ())
-    declared = getattr(declared, "spec", declared)  # a Sharding has one
+    declared = getattr(declared, "spec", declared)  # a NamedSharding instead of names
     return PartitionSpec(*[_mesh_axes(name, rules) for name in declared])
 
 
 def _mesh_axes(name: Any, rules: Rules) -> Any:
-    """The mesh axes for an entry of a declaration."""
+    """Return the mesh axes for an entry of a declared sharding."""
     if isinstance(name, tuple):
         mapped = [_mesh_axes(n, rules) for n in name]
         flat = [n for m in mapped for n in (m if isinstance(m, tuple) else (m,)) if n is not None]

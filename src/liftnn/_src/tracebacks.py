@@ -1,8 +1,8 @@
-"""Tracebacks that end in the user's line: liftnn hides its own frames as JAX hides its, and by the same setting.
+"""Tracebacks that end in the user's line: liftnn hides its own frames as JAX does, controlled by the same setting.
 
-The setting is `jax_traceback_filtering`. JAX's functions hide JAX's frames. liftnn's public functions hide those of
-liftnn, and those of JAX and of the standard library that liftnn has called. A `try` costs nothing where nothing is
-raised, so what is called often has one of its own; the rest has the decorator `boundary`.
+The setting is `jax_traceback_filtering`. JAX's functions hide JAX's frames. liftnn's public functions hide the frames
+of liftnn, and those of JAX and of the standard library that liftnn has called. A `try` is free if nothing is raised, so
+frequently called functions have their own `try`; other functions use the decorator `boundary`.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ F = TypeVar("F", bound=Callable[..., object])
 
 _HERE = os.path.join(os.path.dirname(__file__), "")
 _CALLED = frozenset(sys.stdlib_module_names) | {"jax", "jaxlib", "liftnn"}
-"""Packages whose frames are hidden where liftnn has called them; of its own that is code without a file."""
+"""Packages with frames that are hidden if liftnn has called them; "liftnn" covers its generated code without a file."""
 _OWN_WORDS = (errors.LiftError, LookupError, AttributeError)
-"""Errors that need no frames of liftnn's to be understood."""
+"""Errors that users understand without liftnn's frames."""
 _WITH_ALL_FRAMES = ("UnfilteredStackTrace", "UnfilteredTraceback")
-"""What JAX and liftnn put before an error to show all frames; JAX's class is not public."""
+"""Exceptions that JAX and liftnn chain to an error to show all frames; JAX's class is not public."""
 
 
-class UnfilteredTraceback(Exception):  # noqa: N818  # no error: it carries the traceback of one
+class UnfilteredTraceback(Exception):  # noqa: N818  # not an error: it carries the traceback of one
     """The cause of an error under `jax_traceback_filtering="remove_frames"`; its traceback has all frames."""
 
 
 def boundary(function: F) -> F:
-    """A function, or a class with its public methods, that hides liftnn's frames in the errors that leave it.
+    """Hide liftnn's frames in the errors that a function, or the public methods of a class, raise.
 
     Args:
-      function: The function, or class.
+      function: The function or class.
 
     Returns:
-      It. Where it is called often, its own `try` with `hide_frames` is cheaper.
+      The wrapped function, or the class. For frequently called functions, a `try` with `hide_frames` is faster.
     """
     if isinstance(function, type):
         for name, method in list(vars(function).items()):
             if isinstance(method, types.FunctionType) and (name[0] != "_" or name in _SPECIAL):
                 setattr(function, name, boundary(method))
-        return function  # pyright: ignore[reportReturnType]  # the class that it was
+        return function  # pyright: ignore[reportReturnType]  # the same class
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -67,7 +67,7 @@ _SPECIAL = ("__init__", "__call__", "__getitem__")
 
 
 def hide_frames(error: Exception) -> None:
-    """Hides liftnn's frames in the traceback of an error, and of those that led to it.
+    """Hide liftnn's frames in the traceback of an error, and of the errors in its chain.
 
     Call it in an `except` clause, before a bare `raise`.
 
@@ -89,7 +89,7 @@ def hide_frames(error: Exception) -> None:
     removed = [_remove_frames(x) for x in _chain(error)]
     cause = error.__cause__
     if isinstance(error, errors.LiftError) and cause is not None and cause.__traceback__ is None:
-        error.__cause__ = None  # it says in JAX's words, about flat lists, what the error says by path
+        error.__cause__ = None  # JAX's error is about flat lists; liftnn's says the same with paths
     if mode == "remove_frames" and any(removed):
         _keep(error, whole)
     elif came_from_inside and not isinstance(error, _OWN_WORDS):
@@ -113,7 +113,7 @@ class Line(NamedTuple):
 
 
 def users_line() -> Line:
-    """The line of the user's that is running now."""
+    """Return the user's line that is running now."""
     frame = sys._getframe(1)
     while frame.f_back is not None and (_is_own(frame) or _package(frame) in _CALLED):
         frame = frame.f_back
@@ -121,13 +121,13 @@ def users_line() -> Line:
 
 
 def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
-    """The error with a traceback that ends in another line than the one that raises it.
+    """Return the error with a traceback that ends in a given line of the user's code.
 
-    What is wrong may be known only when a function has returned, and be wrong because of one of its lines.
+    Some errors are only detected after a function has returned, although one of its lines caused them.
 
     Args:
       error: The error.
-      line: The line, None if it is not known.
+      line: The line; None if it is not known.
 
     Returns:
       The error, to be raised.
@@ -137,7 +137,7 @@ def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
     text = linecache.getline(line.file, line.number).encode()
     statement = ast.Raise(ast.Name("error", ast.Load()))
     node: Any
-    for node in ast.walk(statement):  # from the first column to the last: so nothing is underlined
+    for node in ast.walk(statement):  # spans the whole line, so Python underlines nothing
         node.lineno = node.end_lineno = line.number
         node.col_offset, node.end_col_offset = len(text) - len(text.lstrip()), len(text.rstrip())
     code = compile(ast.Module([statement], []), line.file, "exec").replace(co_name=line.function)
@@ -148,7 +148,7 @@ def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that led to it; not those that are there to show all frames."""
+    """Yield an error and the errors in its chain, except those that only show all frames."""
     todo, seen = [error], set()
     while todo:
         x = todo.pop()
@@ -159,7 +159,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _entries(error: BaseException) -> Iterator[tuple[types.TracebackType, bool]]:
-    """The entries of a traceback, outermost first, and whether each is to be hidden."""
+    """Yield the entries of a traceback, outermost first, and whether each is hidden."""
     tb, inside = error.__traceback__, False
     while tb is not None:
         inside = _is_own(tb.tb_frame) or (inside and _package(tb.tb_frame) in _CALLED)
@@ -168,7 +168,7 @@ def _entries(error: BaseException) -> Iterator[tuple[types.TracebackType, bool]]
 
 
 def _is_own(frame: types.FrameType) -> bool:
-    """Whether a frame runs code of liftnn's."""
+    """Return whether a frame runs liftnn's code."""
     return frame.f_code.co_filename.startswith(_HERE)
 
 
@@ -177,7 +177,7 @@ def _package(frame: types.FrameType) -> str:
 
 
 def _remove_frames(error: BaseException) -> bool:
-    """Makes a traceback anew without the hidden entries; whether there were any."""
+    """Rebuild a traceback without the hidden entries; return whether there were any."""
     entries = list(_entries(error))
     if not any(hidden for _, hidden in entries):
         return False
@@ -190,13 +190,13 @@ def _remove_frames(error: BaseException) -> bool:
 
 
 def _keep(error: Exception, whole: types.TracebackType | None) -> None:
-    """Puts an exception with all frames before an error, as JAX does, unless JAX has done so."""
+    """Chain an exception with all frames to an error, as JAX does, unless JAX has already done so."""
     x: BaseException | None = error
     while x is not None:
         if type(x).__name__ in _WITH_ALL_FRAMES:
             return
         x = x.__cause__
-    kept = UnfilteredTraceback("This traceback has all frames; the next one only those of your code.")
+    kept = UnfilteredTraceback("This traceback has all frames; the next one has only those of your code.")
     kept.__traceback__ = whole
     kept.__cause__, kept.__context__ = error.__cause__, error.__context__
     kept.__suppress_context__ = error.__suppress_context__

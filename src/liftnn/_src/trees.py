@@ -1,4 +1,4 @@
-"""Pytrees of graph objects: attribute paths in words, and which leaves are arrays."""
+"""Pytrees and attribute paths: paths and tree structures as text, tree prefixes, and predicates for array leaves."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ NUMBER_TYPES = (bool, int, float, complex, np.generic)
 
 
 def is_array(x: Any) -> bool:
-    """Whether `x` is an array, a tracer or the abstract description of an array."""
+    """Return whether `x` is an array, a tracer or an abstract array."""
     return isinstance(x, ARRAY_TYPES)
 
 
 _jax_arrays: set[type] = set()
-"""The classes of JAX's arrays and tracers that have been seen."""
+"""The classes of JAX arrays and tracers that have been seen."""
 
 
 def is_jax_array(x: Any) -> bool:
-    """`isinstance(x, jax.Array)`, which for a tracer takes 0.6 us, in 0.1."""
+    """Return `isinstance(x, jax.Array)` in 0.1 us; for a tracer, isinstance takes 0.6 us."""
     cls = type(x)
     if cls in _jax_arrays:
         return True
@@ -37,7 +37,7 @@ def is_jax_array(x: Any) -> bool:
 
 
 def is_tracer(x: Any) -> bool:
-    """Whether `x` is an array without a buffer, so that nobody can say whether that was deleted."""
+    """Return whether `x` is an array without a buffer."""
     if not isinstance(x, jax.Array):
         return False
     try:
@@ -48,28 +48,28 @@ def is_tracer(x: Any) -> bool:
 
 
 def module_of(cls: type) -> str:
-    """The name of the Python module of a class; a class of C's may have a descriptor in its place."""
+    """Return the name of the Python module of a class; a C class may have a descriptor instead of a name."""
     name = cls.__module__
     return name if type(name) is str else "builtins"
 
 
 def is_argument_array(x: Any) -> bool:
-    """Whether JAX takes `x` as an array argument: arrays, and Python and numpy numbers too."""
+    """Return whether JAX accepts `x` as an array argument: an array, or a Python or numpy number."""
     return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(type(x), "__jax_array__")
 
 
 class HiddenKey(str):
-    """A key that stands in paths, but not in their text: that of what a cell of a closure holds."""
+    """A key that is part of a path but not of its text: the key of the contents of a closure cell."""
 
     __slots__ = ()
 
 
 def format_path(path: Iterable[Key], root: str = "") -> str:
-    """An attribute path as one would type it.
+    """Format an attribute path as Python code.
 
     Args:
-      path: Attribute names, list positions and dict keys from the root down.
-      root: What the path starts from, such as `"args[0]"`; the default is nothing.
+      path: Attribute names, list positions and dict keys, from the root down.
+      root: The start of the path, such as `"args[0]"`; empty by default.
 
     Returns:
       For example `args[0].encoder.layers[3].w`.
@@ -86,15 +86,15 @@ def format_path(path: Iterable[Key], root: str = "") -> str:
 
 
 def key_of(entry: Any) -> Key:
-    """The plain key inside one entry of a JAX key path."""
-    for name in ("key", "idx", "name", "path"):  # the last is a State's, which is flat
+    """Return the plain key of one entry of a JAX key path."""
+    for name in ("key", "idx", "name", "path"):  # the last one is that of a State, which is flat
         if hasattr(entry, name):
             return getattr(entry, name)
     return entry
 
 
 def list_paths(paths: Iterable[str], most: int = 8) -> str:
-    """Paths one a line, indented; beyond `most` a count."""
+    """List paths indented, one per line; paths beyond `most` are only counted."""
     paths = list(paths)
     lines = [f"  {p}" for p in paths[:most]]
     if len(paths) > most:
@@ -103,54 +103,54 @@ def list_paths(paths: Iterable[str], most: int = 8) -> str:
 
 
 def are_distinct(tree: Any) -> bool:
-    """Whether no two leaves of a tree are the same object; 60 ns for each."""
+    """Return whether no two leaves of a tree are the same object; takes 60 ns per leaf."""
     leaves = jax.tree.leaves(tree)
     return len(set(map(id, leaves))) == len(leaves)
 
 
 def same_tree(a: Any, b: Any) -> bool:
-    """Whether two tree structures are equal; False where the static part of a class cannot be compared."""
+    """Return whether two tree structures are equal; False if the static part of a class cannot be compared."""
     try:
         return a == b
-    except Exception:  # `==` of two numpy arrays, or of a class that raises
+    except Exception:  # `==` of numpy arrays, or of a class that raises
         return False
 
 
 def has_changed(before: Any, after: Any, again: Callable[[], Any]) -> bool:
-    """Whether something has another tree structure than before.
+    """Return whether the tree structure of a value has changed.
 
     Args:
-      before: Its structure before.
-      after: Its structure now.
-      again: Flattens it once more. If that gives another structure, a class makes its static part anew each time, and
-        nothing can be told by it.
+      before: The structure before.
+      after: The structure now.
+      again: Flattens the value once more. If that returns yet another structure, a class creates its static part for
+        each flattening, and the structure says nothing about a change.
 
     Returns:
-      True if it has another one.
+      True if it has changed.
     """
     return not same_tree(before, after) and same_tree(after, again())
 
 
 def is_leaf_tree(treedef: Any) -> bool:
-    """Whether a tree structure is a single leaf."""
+    """Return whether a tree structure is a single leaf."""
     return treedef.num_nodes == 1 and treedef.num_leaves == 1
 
 
 def pair_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]) -> list[tuple[Any, Any]]:
-    """Each entry of a tree prefix, with the structure of the part that it stands for.
+    """Return each leaf of a tree prefix, with the structure of the subtree that it applies to.
 
     Neither tree is rebuilt: a class may check its leaves, or depend on them.
 
     Args:
       prefix: A tree prefix, such as `in_axes`.
-      treedef: The structure of the tree that it describes.
-      is_prefix_leaf: Which nodes of `prefix` are leaves, besides None.
+      treedef: The structure of the full tree.
+      is_prefix_leaf: A predicate for the nodes of `prefix` that are leaves, in addition to None.
 
     Returns:
-      The pairs, in the order of JAX's flattening.
+      The pairs, in JAX's order of leaves.
 
     Raises:
-      ValueError: If it is not a tree prefix.
+      ValueError: If `prefix` is not a tree prefix of `treedef`.
     """
     entries, top = jax.tree.flatten(prefix, is_leaf=lambda x: x is None or is_prefix_leaf(x))
     parts: list[Any] = []
@@ -168,7 +168,7 @@ def pair_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]
 
 
 def same_node(one: Any, other: Any) -> bool:
-    """Whether two tree structures have the same class and static part at the top."""
+    """Return whether two tree structures have the same class and static part at the root."""
     a, b = one.node_data(), other.node_data()
     if a is None or b is None or a[0] is not b[0]:
         return a is b
@@ -176,16 +176,16 @@ def same_node(one: Any, other: Any) -> bool:
 
 
 def broadcast_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]) -> list[Any]:
-    """One entry of `prefix` for each leaf of a tree; see `pair_prefix`."""
+    """Return one leaf of `prefix` for each leaf of a tree; see `pair_prefix`."""
     return [x for x, part in pair_prefix(prefix, treedef, is_prefix_leaf) for _ in range(part.num_leaves)]
 
 
 def describe_tree(treedef: Any, leaves: Iterable[str]) -> str:
-    """A tree in words, with the class in place of the static part of a registered class.
+    """Format a tree, with only the class name of registered classes.
 
     Args:
-      treedef: Its structure.
-      leaves: Each of its leaves in words.
+      treedef: The structure of the tree.
+      leaves: The text of each leaf.
 
     Returns:
       For example `{'a': float32[2], 'b': [int32[], None]}`.
@@ -212,19 +212,19 @@ def _describe(treedef: Any, leaves: Iterator[str]) -> str:
 
 
 def type_of(x: Any) -> str:
-    """Dtype and shape of an array or number in words, such as `float32[2,3]`."""
+    """Format the dtype and shape of an array or number, such as `float32[2,3]`."""
     dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
     dtype = "float0" if dtype == jax.dtypes.float0 else dtype
     return f"{dtype}[{','.join(map(str, jnp.shape(x)))}]"
 
 
 def an(x: type | str) -> str:
-    """A class, or the name of one, with its article: `a Param`, `an Affine`, `an RMSNorm`, `a UNet`."""
+    """Return a class name with its article: `a Param`, `an Affine`, `an RMSNorm`, `a UNet`."""
     name = x if isinstance(x, str) else x.__name__
     first, second = name[:1], name[1:2]
     if first == "U":
         takes_an = not name.lower().startswith(("uni", "une", "us", "ut"))
-    elif first in "FHLMNRSX" and second.isupper():  # spoken letter by letter
+    elif first in "FHLMNRSX" and second.isupper():  # pronounced letter by letter
         takes_an = True
     else:
         takes_an = first.lower() in ("a", "e", "i", "o", "u")
@@ -232,5 +232,5 @@ def an(x: type | str) -> str:
 
 
 def at_start(text: str) -> str:
-    """A text with a capital at its start."""
+    """Return a text with a capital first letter."""
     return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Type variables that have a default, which only Python 3.13 knows at run time."""
+"""Type variables with defaults, for type checkers; at run time Python supports them from 3.13 on."""
 
 from __future__ import annotations
 

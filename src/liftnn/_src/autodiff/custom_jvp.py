@@ -1,4 +1,4 @@
-"""`custom_jvp`: a function whose Jacobian-vector product the user writes."""
+"""`custom_jvp`: functions with a user-defined Jacobian-vector product."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 class GivesCustomJvp(Protocol[Given]):
-    """How `custom_jvp` looks to a type checker."""
+    """The type of `custom_jvp` for type checkers."""
 
     @overload
     def __call__(
@@ -52,23 +52,23 @@ def custom_jvp(
     nondiff_argnums: int | Sequence[int] = (),
     nondiff_argnames: str | Iterable[str] = (),
 ) -> CustomJvp[..., Any]:
-    """A function whose Jacobian-vector product is given by `defjvp`, as `jax.custom_jvp`; arguments may be modules.
+    """Set up a function for a custom JVP rule, as `jax.custom_jvp`; its arguments may contain modules.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule. What
-        the function captures may not be differentiated.
-      nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
-        as it is. The default is none.
-      nondiff_argnames: Their names.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. `f` itself runs where
+        nothing is differentiated. Arguments stored in a `functools.partial` are not differentiated and are not passed
+        to the rule. Captured Variables must not be differentiated.
+      nondiff_argnums: Positions of arguments that are not differentiated. Their non-array leaves are passed to the
+        function and the rule unchanged. The default, `()`, means none.
+      nondiff_argnames: Names of arguments that are not differentiated. The default, `()`, means none.
 
     Returns:
-      The function, with `defjvp` and `defjvps`.
+      A `CustomJvp`: a function with the signature of `f` and the methods `defjvp` and `defjvps`.
 
     Raises:
-      ArgumentError: If an option names an argument that the function does not have; when called, before `defjvp`.
-      ArgumentTypeError: When called, if an argument can only be passed by name.
-      TraceContextError: When called, if a Variable that the function captures is differentiated.
+      ArgumentError: If an option names an argument that `f` does not have; when called, if no rule is defined.
+      ArgumentTypeError: When called, if an argument can only be passed by keyword.
+      TraceContextError: When called, if a Variable that `f` captures is differentiated.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -89,24 +89,25 @@ def custom_jvp(
 
 @boundary
 class CustomJvp(CustomRule[P, R]):
-    """A function with a Jacobian-vector product of its own."""
+    """A function with a custom JVP rule."""
 
     _rule: Callable[..., Any] | None = None
     _symbolic_zeros: bool
 
     def defjvp(self, jvp: Rule, symbolic_zeros: bool = False) -> Rule:
-        """Gives the function its rule; may be used as a decorator.
+        """Define the JVP rule of the function; may be used as a decorator.
 
-        Where the function is differentiated the rule runs in its place, and must do to modules what the function
-        does. That comes out as usual, and counts as constant: what is to be differentiated must be returned.
+        Under differentiation the rule runs in place of the function, and must update modules in the same way. These
+        updates are propagated to the caller's objects, with zero derivatives: return every value that is to be
+        differentiated.
 
         Args:
-          jvp: Takes the arguments without derivatives, then a tuple of the other arguments and one of their tangents,
-            in which a State stands for a module. Returns the pair of the output and its tangent, in which a State (or
-            a module of the same structure, or nested dicts) stands for a module and None for zero. What the function
-            returns as it was given keeps its own tangent.
-          symbolic_zeros: Whether tangents that are known to be zero are `jax.custom_derivatives.SymbolicZero`. The
-            default is False.
+          jvp: Called as `jvp(*nondiff, primals, tangents)`: the arguments that are not differentiated, then a tuple of
+            the other arguments and a tuple of their tangents, with a State in place of each module. Returns a pair of
+            the output and its tangent. In the tangent, a State, a module of the same structure or nested dicts may
+            represent a module, and None means zero. Inputs that are returned unchanged keep their own tangents.
+          symbolic_zeros: Whether tangents that are known to be zero are passed as
+            `jax.custom_derivatives.SymbolicZero`. The default is False.
 
         Returns:
           The rule.
@@ -122,18 +123,19 @@ class CustomJvp(CustomRule[P, R]):
         return jvp
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
-        """Gives the function a rule for each argument, whose tangents are added.
+        """Define one JVP rule for each argument; the tangent of the output is the sum of their results.
 
         Args:
-          *jvps: For each argument a function of its tangent, the output, and all arguments; it returns the tangent of
-            the output. None for an argument that adds nothing.
+          *jvps: For each argument a function `(tangent, output, *arguments)` that returns its contribution to the
+            tangent of the output, or None if the contribution is zero.
 
         Raises:
-          ArgumentError: If there are arguments without derivatives.
+          ArgumentError: If the function has arguments that are not differentiated.
         """
         if self._nondiff:
             raise errors.ArgumentError(
-                "defjvps cannot be used with arguments without derivatives.", "Use `defjvp`."
+                "`defjvps` does not support arguments in `nondiff_argnums` or `nondiff_argnames`.",
+                "Define one rule for all arguments with `defjvp`.",
             )
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -147,7 +149,8 @@ class CustomJvp(CustomRule[P, R]):
         rule = self._rule
         if rule is None:
             raise errors.ArgumentError(
-                "This custom_jvp function has no rule yet.", "Call its `defjvp` first."
+                "This custom_jvp function has no differentiation rule.",
+                "Define a rule with `f.defjvp(rule)` before you call the function.",
             )
 
         def call(leaves: Sequence[Any]) -> Result:
@@ -170,7 +173,7 @@ class CustomJvp(CustomRule[P, R]):
 def _run_rule(
     function: CustomJvp[..., Any], signature: Signature, rule: Callable[..., Any], leaves: Any, tangents: Any
 ) -> tuple[Result, Result]:
-    """The output and effects of the rule, and their tangents."""
+    """Run the rule; return its output and updates as a Result, and their tangents as another."""
     given: list[Any] = []
     found = signature.picked.take(tangents)
 
@@ -182,7 +185,7 @@ def _run_rule(
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise errors.ArgumentTypeError(
                 f"The rule of custom_jvp must return a pair (output, tangent), not {in_words(returned)}.",
-                "Return a tuple of two; the tangent may be None.",
+                "Return `(output, tangent)`; a tangent of None means zero.",
             )
         given.append(returned[1])
         return returned[0]

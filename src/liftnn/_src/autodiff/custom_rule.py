@@ -1,4 +1,9 @@
-"""What `custom_vjp` and `custom_jvp` share: arguments without derivatives; function and rule must do the same."""
+"""Shared parts of `custom_vjp` and `custom_jvp`.
+
+JAX's transform is applied to the whole pure function, so the updates of modules are among its outputs. The function and
+its rule must therefore make the same updates; `Signature.agreed` checks it. Calls without modules use JAX's transform
+on the user's function directly; `LateRule` and its subclasses wrap the rules of these calls.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +38,13 @@ from liftnn._src.variables import frames
 
 
 class CustomRule(Lifted[P, R]):
-    """A function with a rule of its own for its derivatives.
+    """Base class of functions with a custom differentiation rule.
 
     Args:
       f: The user's function.
-      name: The transform, for messages.
-      nondiff_argnums: Positions of arguments without derivatives.
-      nondiff_argnames: Their names.
+      name: The name of the transform, for messages.
+      nondiff_argnums: Positions of arguments that are not differentiated.
+      nondiff_argnames: Names of arguments that are not differentiated.
     """
 
     def __init__(
@@ -60,13 +65,13 @@ class CustomRule(Lifted[P, R]):
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """All arguments by position, the leaves of those without derivatives marked as static that are no arrays."""
+        """Return all arguments by position, with the non-array leaves of nondiff arguments marked as static."""
         args = self._by_position(args, kwargs)
         nondiff = self._nondiff.positions(len(args))
         return tuple([_mark(x) if i in nondiff else x for i, x in enumerate(args)]), {}
 
     def _by_position(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """All arguments by position, as in JAX."""
+        """Return all arguments by position, as JAX does."""
         if self._stored is None:
             try:
                 bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
@@ -77,20 +82,20 @@ class CustomRule(Lifted[P, R]):
                 args, kwargs = bound.args, {k: x for k, x in bound.kwargs.items() if k in kwargs}
         if kwargs:
             raise errors.ArgumentTypeError(
-                f"liftnn.{self._options.name} cannot pass {', '.join(map(repr, kwargs))} by position, which its rules "
-                "need.",
-                "Make it a positional argument of the function.",
+                f"liftnn.{self._options.name} passes all arguments to its rules by position, but "
+                f"{', '.join(map(repr, kwargs))} can only be passed by keyword.",
+                "Make it a positional parameter of the function.",
             )
         return args
 
     def _take_rules(
         self, apply: Callable[..., Any], *rules: tuple[Callable[..., Any], type[LateRule]]
     ) -> None:
-        """Takes the rules of calls without modules.
+        """Set the rules for calls without modules.
 
         Args:
-          apply: JAX's transform, of function and rules.
-          *rules: Each with what stands for it.
+          apply: JAX's transform, called as `apply(f, nondiff_argnums, *rules)`.
+          *rules: Each rule, with the subclass of `LateRule` that wraps it.
         """
         self._bound.clear()
         if self._leading or self._stored is not None:
@@ -113,18 +118,18 @@ class CustomRule(Lifted[P, R]):
             return self._array_calls(given, {}, self._arguments(args, kwargs))
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
-        """Applies the rule; a subclass says how."""
+        """Apply the rule; implemented by subclasses."""
         raise NotImplementedError
 
     def _purify_rule(
         self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]
     ) -> PureFunction:
-        """A pure call of a rule, made of the user's function, which takes the call's arguments but not a partial's."""
+        """Return the pure function of a rule, which takes the call's arguments without those stored in a partial."""
         stored = len(self._stored[0]) if self._stored is not None else 0
         pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
 
         def call(leaves: Sequence[Any]) -> Result:
-            if frames.is_published(plan):  # inside the call that can be made again
+            if frames.is_published(plan):  # the call is still running, so it can be retried with the captures
                 return pure(leaves)
             return without_captures(pure, leaves, "The rule", function)
 
@@ -132,26 +137,28 @@ class CustomRule(Lifted[P, R]):
 
 
 class LateRule(ArrayFunction):
-    """Stands for a rule, which JAX may call after the call that it belongs to."""
+    """A wrapper of a rule, which JAX may run after the function's call has finished."""
 
     calls: Any = None
-    """The calls that it belongs to."""
+    """The `ArrayCalls` of the function."""
 
     def __call__(self, *args: Any) -> Any:
-        """Calls the rule."""
+        """Call the rule."""
         try:
             return super().__call__(*args)
         except frames.RetryWithCaptures as missing:
-            if frames.is_published(self.calls):  # inside the call that can be made again
+            if frames.is_published(
+                self.calls
+            ):  # the call is still running, so it can be retried with the captures
                 raise
             raise late_error(missing, "The rule", self.__wrapped__) from None
 
 
 class ForwardRule(LateRule):
-    """A rule that gives the output and residuals."""
+    """A rule that returns the output and residuals."""
 
     def check(self, out: Any) -> Any:
-        """The pair; residuals that are not for JAX are taken apart."""
+        """Return the pair, with residuals that contain modules flattened."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
         residuals = out[1] if has_arrays_only(out[1]) else keep(((out[1],), {}))
@@ -159,10 +166,10 @@ class ForwardRule(LateRule):
 
 
 class BackwardRule(LateRule):
-    """A rule that gives cotangents."""
+    """A rule that returns cotangents."""
 
     def __call__(self, *args: Any) -> Any:
-        """Calls the rule, with the residuals put together again."""
+        """Call the rule with the unflattened residuals."""
         *nondiff, residuals, cotangent = args
         if isinstance(residuals, Residuals):
             residuals = merge_residuals(residuals)
@@ -170,10 +177,10 @@ class BackwardRule(LateRule):
 
 
 class TangentRule(LateRule):
-    """A rule that gives the output and its tangent."""
+    """A rule that returns the output and its tangent."""
 
     def check(self, out: Any) -> Any:
-        """The pair, with zeros in place of None."""
+        """Return the pair, with zeros in place of None."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
         (tangent,) = with_zeros((out[1],), describe((out[0],)))
@@ -181,12 +188,12 @@ class TangentRule(LateRule):
 
 
 def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[Any]:
-    """The leaves, the values of captured Variables such that to differentiate them raises: no rule has them.
+    """Make differentiation of captured Variables raise, since the rule gives no derivatives for them.
 
     Args:
       plan: The arguments.
       leaves: The dynamic leaves.
-      name: The transform, for messages.
+      name: The name of the transform, for messages.
 
     Returns:
       The leaves.
@@ -200,7 +207,7 @@ def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[An
 
 
 def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
-    """The array itself, whose derivative raises."""
+    """Return the array unchanged, but raise if it is differentiated."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
         return x
 
@@ -211,8 +218,8 @@ def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
     @same.defjvp
     def rule(primals: Any, tangents: Any) -> Any:
         raise errors.TraceContextError(
-            f"{path} is differentiated, and the function given to liftnn.{name} reached it through a closure, so its "
-            "rule gives no derivative for it.",
+            f"{path} is differentiated, but the function given to liftnn.{name} captures it in a closure, so the rule "
+            "gives no derivative for it.",
             f"Pass the module as an argument of the function given to liftnn.{name}.",
         )
 
@@ -220,7 +227,7 @@ def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
 
 
 def _mark(argument: Any) -> Any:
-    """An argument without derivatives, its leaves marked as static that are neither objects nor arrays."""
+    """Mark the leaves of a nondiff argument as static that are neither graph objects nor arrays."""
     leaves, treedef = jax.tree.flatten(argument, is_leaf=is_object)
     kept = [is_object(x) or is_array(x) for x in leaves]
     if all(kept):
@@ -229,13 +236,13 @@ def _mark(argument: Any) -> Any:
 
 
 class Signature:
-    """The arguments of one call of a function with a rule, and what function and rule do to them.
+    """The arguments of one call of a function with a rule, and the updates that function and rule make.
 
     Args:
       plan: The arguments.
-      nondiff: Positions of those without derivatives.
+      nondiff: Positions of the arguments that are not differentiated.
       leaves: The dynamic leaves.
-      names: What messages call the function and the rule.
+      names: The names of the function and the rule, for messages.
     """
 
     def __init__(
@@ -256,51 +263,51 @@ class Signature:
         self._changes: dict[str, GraphDelta] = {}
 
     def agreed(self, name: str, result: Result) -> Result:
-        """The result, if function and rule do the same to modules.
+        """Return the result if the function and the rule make the same updates.
 
         Args:
-          name: Which of the two it comes from.
+          name: The source of the result: the name of the function or of the rule.
           result: The result.
 
         Returns:
           The result.
 
         Raises:
-          StructureError: If the other one, which has run before, did something else; the message has the paths.
+          StructureError: If both have run and differ; the message names the paths.
         """
         self._changes[name] = result.change
         lines = self._differences() if len(self._changes) == 2 else []
         if lines:
             raise errors.StructureError(
-                f"{self.names[1]} and {self.names[0]} do not do the same:\n{list_paths(lines)}",
-                f"Let {self.names[1]} call the function, or do to the modules what it does.",
+                f"The outputs or module updates of {self.names[1]} and {self.names[0]} differ:\n{list_paths(lines)}",
+                f"Call the function inside {self.names[1]}, or make the same updates there.",
             )
         return result
 
     def _differences(self) -> list[str]:
-        """In what function and rule differ, a line for each path."""
+        """Return the differences between the function and the rule, one line per path."""
         one, other = (self._changes[name] for name in self.names)
         by_one = sorted({*one.written} ^ {*other.written})
         lines = [f"{self.plan.path_of(n)}: written by {self.names[n in other.written]} only" for n in by_one]
         if one.treedef != other.treedef:
-            return [*lines, "the output: has another structure"]
+            return [*lines, "the output: a different structure"]
         if one == other or lines:
             return lines
         changed = {n for n, _ in set(one.changed) ^ set(other.changed)}
-        lines = [f"{self.plan.path_of(n)}: changed in another way" for n in sorted(changed)]
-        return lines or ["the output: holds other objects"]
+        lines = [f"{self.plan.path_of(n)}: changed in a different way" for n in sorted(changed)]
+        return lines or ["the output: different objects"]
 
 
 def outputs_of(plan: Plan, result: Result, leaves: Sequence[Any]) -> tuple[Outputs, DiffLeaves, list[Any]]:
-    """The output of a call, and what of it has derivatives.
+    """Describe the output of a call and select its differentiable leaves.
 
     Args:
       plan: The arguments.
-      result: The result, or the cotangents or tangents in its place.
-      leaves: The dynamic leaves that the call was given; None for those whose derivatives are not known.
+      result: The result, or its cotangents or tangents.
+      leaves: The dynamic leaves that the call was given; None where the derivatives are unknown.
 
     Returns:
-      The output's plan, what is picked of it, and its dynamic leaves.
+      The plan of the output, its differentiable leaves, and all its dynamic leaves.
     """
     outputs = Outputs(plan, result.change)
     contents = outputs.contents(result, plan.by_slot(leaves))
@@ -310,16 +317,16 @@ def outputs_of(plan: Plan, result: Result, leaves: Sequence[Any]) -> tuple[Outpu
 def without_captures(
     pure: PureFunction, leaves: Sequence[Any], who: str, function: Callable[..., Any]
 ) -> Result:
-    """A pure call that JAX makes after the call that it belongs to, when nothing more can become an input of that.
+    """Run a pure function after the function's call has finished, when captured objects cannot become inputs.
 
     Args:
       pure: The pure function.
       leaves: The dynamic leaves.
-      who: What it calls, for the message.
-      function: The user's function, likewise.
+      who: The name of the rule that runs, for the message.
+      function: The user's rule, for the message.
 
     Returns:
-      Its result.
+      The result.
 
     Raises:
       TraceContextError: If it uses captured objects.
@@ -331,26 +338,26 @@ def without_captures(
 
 
 def late_error(missing: frames.RetryWithCaptures, who: str, function: Callable[..., Any]) -> errors.LiftError:
-    """The error for a rule that used captured objects when nothing more could become an input.
+    """Return the error for a rule that uses captured objects after the function's call has finished.
 
     Args:
-      missing: What it used.
-      who: What the rule is called.
-      function: The user's function.
+      missing: The captured objects.
+      who: The name of the rule.
+      function: The user's rule.
 
     Returns:
-      The error, to be raised.
+      The error.
     """
     error = errors.TraceContextError(
-        f"{who} uses {_name_captured(function, missing.objects[0])}, which it reached through a closure, after the "
-        "call that it belongs to.",
-        "Pass it as an argument of the function; to the backward pass, as a residual.",
+        f"{who} uses {_name_captured(function, missing.objects[0])} from a closure, but it runs after the function's "
+        "call, when captured objects can no longer become inputs.",
+        "Pass it as an argument of the function, or to the backward pass as a residual.",
     )
     return at_line(error, missing.line)
 
 
 def _name_captured(function: Callable[..., Any], x: Any) -> str:
-    """What the code of a function calls an object that it captures, and its type, in words."""
+    """Return the name by which a function captures an object, and its type."""
     roots = find_captured([function]).roots
     found = [format_path(p, n) for n, r in roots.items() for p, y in iter_graph(r) if frames.lookup(y) is x]
     return f"{found[0]} ({an(type(x))})" if found else f"{an(type(x))}"

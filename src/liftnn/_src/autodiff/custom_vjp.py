@@ -1,4 +1,4 @@
-"""`custom_vjp`: a function whose vector-Jacobian product the user writes."""
+"""`custom_vjp`: functions with a user-defined vector-Jacobian product."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from liftnn._src.type_variables import P, R
 
 
 class GivesCustomVjp(Protocol[Given]):
-    """How `custom_vjp` looks to a type checker."""
+    """The type of `custom_vjp` for type checkers."""
 
     @overload
     def __call__(
@@ -55,23 +55,23 @@ def custom_vjp(
     nondiff_argnums: int | Sequence[int] = (),
     nondiff_argnames: str | Iterable[str] = (),
 ) -> CustomVjp[..., Any]:
-    """A function whose vector-Jacobian product is given by `defvjp`, as `jax.custom_vjp`; arguments may be modules.
+    """Set up a function for a custom VJP rule, as `jax.custom_vjp`; its arguments may contain modules.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It runs where nothing is
-        differentiated. What a `functools.partial` stores has no derivatives, and does not reach the rule. What
-        the function captures may not be differentiated.
-      nondiff_argnums: Positions of arguments without derivatives; what is no array among them reaches the functions
-        as it is. The default is none.
-      nondiff_argnames: Their names.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. `f` itself runs where
+        nothing is differentiated. Arguments stored in a `functools.partial` are not differentiated and are not passed
+        to the rule. Captured Variables must not be differentiated.
+      nondiff_argnums: Positions of arguments that are not differentiated. Their non-array leaves are passed to the
+        function and the rule unchanged. The default, `()`, means none.
+      nondiff_argnames: Names of arguments that are not differentiated. The default, `()`, means none.
 
     Returns:
-      The function, with `defvjp`.
+      A `CustomVjp`: a function with the signature of `f` and the method `defvjp`.
 
     Raises:
-      ArgumentError: If an option names an argument that the function does not have; when called, before `defvjp`.
-      ArgumentTypeError: When called, if an argument can only be passed by name.
-      TraceContextError: When called, if a Variable that the function captures is differentiated.
+      ArgumentError: If an option names an argument that `f` does not have; when called, if no rule is defined.
+      ArgumentTypeError: When called, if an argument can only be passed by keyword.
+      TraceContextError: When called, if a Variable that `f` captures is differentiated.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -93,7 +93,7 @@ def custom_vjp(
 
 @boundary
 class CustomVjp(CustomRule[P, R]):
-    """A function with a vector-Jacobian product of its own."""
+    """A function with a custom VJP rule."""
 
     _forward: Callable[..., Any] | None = None
     _backward: Callable[..., Any]
@@ -108,24 +108,26 @@ class CustomVjp(CustomRule[P, R]):
         optimize_remat: bool = False,
         **options: Any,
     ) -> None:
-        """Gives the function its rule.
+        """Define the VJP rule of the function.
 
-        Where the function is differentiated, `fwd` runs in its place, and must do to modules what the function does.
-        That comes out as usual, and counts as constant: what is to be differentiated must be returned.
+        Under differentiation `fwd` runs in place of the function, and must update modules in the same way. These
+        updates are propagated to the caller's objects, with zero derivatives: return every value that is to be
+        differentiated.
 
         Args:
-          fwd: Takes the arguments of the function; returns the pair of its output and residuals, which may be
-            anything: arrays, modules, States, trees of them.
-          bwd: Takes the arguments without derivatives, the residuals and the cotangent of the output, in which a
-            State stands for a module. Returns a tuple with the cotangent of each other argument: of a module a State
-            (or a module of the same structure, or nested dicts), None for zero. Variables that are left out have a
-            cotangent of zero; where one Variable has several, their sum counts. It cannot change modules. The
-            cotangent has no entry for what the function returned as it was given, which keeps its own.
-          symbolic_zeros: Whether cotangents that are known to be zero are `jax.custom_derivatives.SymbolicZero`, and
-            `fwd` is told what is differentiated: an array among its arguments is an object with `value` and
-            `perturbed`, and so is a Variable. The default is False.
-          optimize_remat: As in JAX. The default is False.
-          **options: Further options of JAX's `defvjp`, for calls without modules.
+          fwd: Called with the arguments of the function. Returns a pair of the output and the residuals, which may be
+            arrays, modules, States or trees of them.
+          bwd: Called as `bwd(*nondiff, residuals, cotangent)`: the arguments that are not differentiated, the
+            residuals, and the cotangent of the output, with a State in place of each module. The cotangent has no
+            entry for inputs that the function returned unchanged; they keep their own cotangents. Returns a tuple with
+            one cotangent for each differentiated argument; a State, a module of the same structure or nested dicts may
+            represent a module, and None means zero. Variables that are left out have zero cotangents, and several
+            cotangents of one Variable are summed. `bwd` must not change the modules that it is given.
+          symbolic_zeros: Whether cotangents that are known to be zero are passed as
+            `jax.custom_derivatives.SymbolicZero`, and whether each array and Variable in the differentiated arguments
+            of `fwd` has the attributes `value` and `perturbed`, as in JAX. The default is False.
+          optimize_remat: As in `jax.custom_vjp.defvjp`. The default is False.
+          **options: Further options of JAX's `defvjp`, for calls without modules only.
         """
         self._forward, self._backward = fwd, bwd
         self._rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat}
@@ -141,7 +143,8 @@ class CustomVjp(CustomRule[P, R]):
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         if self._forward is None:
             raise errors.ArgumentError(
-                "This custom_vjp function has no rule yet.", "Call its `defvjp` first."
+                "This custom_vjp function has no differentiation rule.",
+                "Define a rule with `f.defvjp(fwd, bwd)` before you call the function.",
             )
         if self._further:
             raise options_error("custom_vjp.defvjp", self._further)
@@ -175,7 +178,7 @@ def _run_forward(
     leaves: Sequence[Any],
     symbolic_zeros: bool,
 ) -> tuple[Result, Residuals]:
-    """The output and effects of the forward pass, and what it keeps for the backward pass."""
+    """Run the forward pass; return its output and updates as a Result, and the residuals."""
     kept: list[Residuals] = []
     perturbed: Perturbed | None = None
     if symbolic_zeros:
@@ -190,7 +193,7 @@ def _run_forward(
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise errors.ArgumentTypeError(
                 f"fwd of custom_vjp must return a pair (output, residuals), not {in_words(returned)}.",
-                "Return a tuple of two; the residuals may be None.",
+                "Return `(output, residuals)`; the residuals may be None.",
             )
         out, residuals = returned
         tree = ((*(args[i] for i in signature.nondiff), residuals), {})
@@ -204,7 +207,7 @@ def _run_forward(
 def _run_backward(
     signature: Signature, backward: Callable[..., Any], residuals: Residuals, cotangents: Result
 ) -> list[Any]:
-    """The cotangents of the arguments, by position."""
+    """Run the backward pass; return the cotangents of the arguments by position."""
     plan = signature.plan
     _, picked, contents = outputs_of(plan, cotangents, [None] * len(plan.slots))
 
@@ -213,7 +216,7 @@ def _run_backward(
         if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
             raise errors.ArgumentTypeError(
                 f"bwd of custom_vjp must return a tuple of {len(signature.diff)} cotangents, not {in_words(returned)}.",
-                "Return one for each argument with derivatives; None stands for zero.",
+                "Return one cotangent for each differentiated argument; None means zero.",
             )
         return read(signature.picked, signature.like, "cotangent", returned, of_rule=True)
 
@@ -223,7 +226,7 @@ def _run_backward(
     changed = [kept.path_of(n) for n in sorted({*result.written})]
     if changed:
         raise errors.StructureError(
-            f"bwd of custom_vjp changed its arguments, and the change would be lost:\n{list_paths(changed)}",
-            "Change modules in the function and in fwd; bwd may change those that it makes.",
+            f"bwd of custom_vjp changed its arguments, but these changes would be lost:\n{list_paths(changed)}",
+            "Change modules in the function and in fwd instead; bwd may only change modules that it creates.",
         )
     return result.change.treedef.unflatten(result.output)

@@ -1,4 +1,4 @@
-"""What is differentiated: a flat list for JAX, and for the user trees that have a State in place of each module."""
+"""Differentiated leaves: a flat list for JAX, and trees with a State in place of each module for the user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from liftnn._src.variables.variable import make_variable
 
 
 class DiffLeaves:
-    """The dynamic leaves that are differentiated, each once: a flat list for JAX, and trees for the user.
+    """The differentiated dynamic leaves, each once: a flat list for JAX, and trees for the user.
 
-    Two are equal if they choose the same leaves of the same structure.
+    Two instances are equal if they select the same leaves of the same structure.
 
     Args:
       plan: The arguments.
@@ -29,9 +29,9 @@ class DiffLeaves:
     def __init__(self, plan: Plan):
         self.plan = plan
         self.positions: dict[Slot, int] = {}
-        """The position in the flat list of each slot."""
+        """The position of each slot in the flat list."""
         self.arguments: list[tuple[Argument, tuple[Any, ...]]] = []
-        """For each leaf of an argument its position in the list; pairs of path and position for a module; or None."""
+        """For each leaf of an argument: its position in the list, pairs of path and position for a module, or None."""
 
     def _key(self) -> Any:
         return self.plan.graph, tuple(self.positions), tuple(self.arguments)
@@ -43,32 +43,33 @@ class DiffLeaves:
         return hash(self._key())
 
     def add(self, slot: Slot) -> int:
-        """Adds the leaf at a slot; returns its position in the list."""
+        """Add the leaf at a slot; return its position in the list."""
         return self.positions.setdefault(slot, len(self.positions))
 
     def take(self, leaves: Sequence[Any]) -> list[Any]:
-        """What is differentiated, of all dynamic leaves."""
+        """Return the differentiated ones of all dynamic leaves."""
         return [leaves[self.plan.index[slot]] for slot in self.positions]
 
     def put(self, diff: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
-        """All dynamic leaves, those in `diff` replaced unless they are None there: the inverse of `take`."""
+        """Return all dynamic leaves, with those in `diff` that are not None replaced: the inverse of `take`."""
         found = dict(zip(self.positions, diff, strict=True))
         pairs = zip(self.plan.slots, leaves, strict=True)
         return [x if found.get(slot) is None else found[slot] for slot, x in pairs]
 
     def name_of(self, position: int) -> str:
-        """The attribute path of a leaf."""
+        """Return the attribute path of a leaf."""
         return self.plan.name(list(self.positions)[position])
 
     def leaves(self, diff: Sequence[Any], box: Callable[[int, Any], Any]) -> list[list[Any]]:
-        """What stands in place of each leaf of each argument: of an array one of `diff`, of a module a State.
+        """Replace each leaf of each argument: an array by its entry of `diff`, a module by a State.
 
         Args:
-          diff: Gradients or the like, by position; None for what has none.
-          box: Makes the State's entry for a Variable, from its number and one of `diff`.
+          diff: Gradients, tangents or cotangents by position; None where there is none.
+          box: A function `(number, x)` that makes the State's entry for a Variable from its number and its entry of
+            `diff`.
 
         Returns:
-          The leaves of each argument. A shared Variable stands once, in the first State.
+          The new leaves of each argument. A shared Variable appears once, in the first State.
         """
         slots = list(self.positions)
         taken: set[int] = set()
@@ -88,13 +89,13 @@ class DiffLeaves:
         return [[one(leaf) for leaf in leaves] for _, leaves in self.arguments]
 
     def trees(self, diff: Sequence[Any]) -> list[Any]:
-        """The gradient, or the like, of each argument: its tree, with a State in place of each module.
+        """Return the gradient of each argument: its tree, with a State in place of each module.
 
         Args:
-          diff: The gradients by position; None for what has none.
+          diff: Gradients, tangents or cotangents by position; None where there is none.
 
         Returns:
-          The trees; the Variables in a State have their types and metadata.
+          The trees. The Variables in a State keep their types and metadata.
         """
         owner = frames.owner_now()
 
@@ -107,7 +108,7 @@ class DiffLeaves:
 
 
 def join(entries: dict[Path, Any]) -> State:
-    """A State of what stands at some paths; a State there continues the path."""
+    """Return a State of the values at some paths; the paths of a nested State are appended."""
     leaves: dict[Path, Any] = {}
     for path, x in entries.items():
         leaves |= {(*path, *p): y for p, y in x.flat().items()} if isinstance(x, State) else {path: x}
@@ -115,10 +116,10 @@ def join(entries: dict[Path, Any]) -> State:
 
 
 def dtype_of(x: Any) -> Any:
-    """The dtype of a leaf as JAX sees it."""
+    """Return the dtype that JAX gives a leaf."""
     return x.dtype if getattr(x, "dtype", None) == jax.dtypes.float0 else jnp.result_type(x)
 
 
 def is_inexact(x: Any) -> bool:
-    """Whether a leaf is of floating point or complex dtype."""
+    """Check whether a leaf has a floating point or complex dtype."""
     return jnp.issubdtype(dtype_of(x), jnp.inexact)

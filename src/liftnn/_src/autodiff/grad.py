@@ -1,4 +1,4 @@
-"""`grad` and `value_and_grad`: gradients of arrays, and of the Variables of modules that a filter picks."""
+"""`grad` and `value_and_grad`: gradients with respect to arrays and to the Variables of modules."""
 
 from __future__ import annotations
 
@@ -31,31 +31,33 @@ def grad(
     *,
     wrt: Filter = Param,
 ) -> Lifted[..., Any]:
-    """The gradient of a scalar function, as `jax.grad`; the gradient of a module is a State.
+    """Create a function that computes the gradient of `f`, as `jax.grad`; the gradient of a module is a State.
 
-    What the function does to modules (new values of BatchStats, counts of an Rngs, attributes) is done to them once.
+    Updates that `f` makes to modules (values of BatchStats, counts of an Rngs, attributes) are applied once.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It returns a scalar of shape `()`,
-        or a pair of a scalar and anything else if `has_aux`.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. It returns a
+        scalar array of shape `()`, or a pair `(scalar, auxiliary)` if `has_aux` is True.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      has_aux: Whether the function returns something else beside the scalar. The default is False.
-      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
-      allow_int: Whether integers may be differentiated, with gradients of dtype `float0`. The default is False.
-      reduce_axes: As in JAX, which takes none any more. The default is `()`.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
+      has_aux: Whether `f` returns a pair `(scalar, auxiliary)`. The default is False.
+      holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
+      allow_int: Whether integer and boolean arrays may be differentiated; their gradients have dtype `float0`. The
+        default is False.
+      reduce_axes: As in `jax.grad`, where only `()`, the default, is valid.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
 
     Returns:
-      A function that returns the gradient, or the pair of gradient and auxiliary output. The gradient of a module
-      is a State of its matching Variables, types and metadata kept; a shared Variable stands once, at its first
-      path, with the sum. For several `argnums` it is a tuple.
+      A function with the arguments of `f` that returns the gradient, or `(gradient, auxiliary)` if `has_aux` is True.
+      The gradient has the structure of the differentiated argument, with a State in place of each module. The State
+      has the matching Variables with their types and metadata; a shared Variable appears once, at its first path,
+      with the sum of its gradients. For a sequence of `argnums` the gradient is a tuple.
 
     Raises:
-      ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
-        differentiated, or if the function does not return a scalar array.
-      FilterError: When called, if the filter matches nothing in a module.
+      ArgumentError: When called, if an argument in `argnums` was not passed by position.
+      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
+        differentiated, or if `f` does not return a scalar array.
+      FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -89,27 +91,29 @@ def value_and_grad(
     *,
     wrt: Filter = Param,
 ) -> Lifted[..., Any]:
-    """The value and the gradient of a scalar function, as `jax.value_and_grad`; see `grad`.
+    """Create a function that computes the value and the gradient of `f`, as `jax.value_and_grad`; see `grad`.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It returns a scalar of shape `()`,
-        or a pair of a scalar and anything else if `has_aux`.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. It returns a
+        scalar array of shape `()`, or a pair `(scalar, auxiliary)` if `has_aux` is True.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      has_aux: Whether the function returns something else beside the scalar. The default is False.
-      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
-      allow_int: Whether integers may be differentiated, with gradients of dtype `float0`. The default is False.
-      reduce_axes: As in JAX, which takes none any more. The default is `()`.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
+      has_aux: Whether `f` returns a pair `(scalar, auxiliary)`. The default is False.
+      holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
+      allow_int: Whether integer and boolean arrays may be differentiated; their gradients have dtype `float0`. The
+        default is False.
+      reduce_axes: As in `jax.value_and_grad`, where only `()`, the default, is valid.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
 
     Returns:
-      A function that returns the pair of the function's output and the gradient.
+      A function with the arguments of `f` that returns a pair of the output of `f` and the gradient. If `has_aux` is
+      True, the output is the pair `(scalar, auxiliary)`.
 
     Raises:
-      ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
-        differentiated, or if the function does not return a scalar array.
-      FilterError: When called, if the filter matches nothing in a module.
+      ArgumentError: When called, if an argument in `argnums` was not passed by position.
+      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
+        differentiated, or if `f` does not return a scalar array.
+      FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -140,7 +144,7 @@ def _differentiated(
     has_aux: bool,
     **options: Any,
 ) -> Lifted[..., Any]:
-    """`grad` and `value_and_grad`, which differ in what they return only."""
+    """Implement `grad` and `value_and_grad`, which differ only in their return values."""
     chosen = parse_argnums(argnums, wrt)
     single = isinstance(argnums, (int, DiffState))
 
@@ -169,12 +173,13 @@ def _differentiated(
 
 
 def _scalar(result: Result, has_aux: bool) -> Any:
-    """The value to differentiate: the output, or the first of the pair."""
+    """Return the scalar to differentiate: the output, or the first element of the pair."""
     treedef = result.change.treedef.children()[0] if has_aux else result.change.treedef
     if treedef != _LEAF or result.change.edges[0] is not ARRAY:
         raise errors.ArgumentTypeError(
-            "The function to differentiate must return a scalar array" + (" first." if has_aux else "."),
-            "Return an array of shape (), of a Variable its `.value`; for further outputs use has_aux=True.",
+            "The function to differentiate must return "
+            + ("a pair (scalar array, auxiliary)." if has_aux else "a scalar array."),
+            "Return an array of shape (), not a Variable but its `.value`; return further outputs with has_aux=True.",
         )
     return result.leaves[0]
 

@@ -1,7 +1,7 @@
-"""How `grad` and `value_and_grad` look to a type checker: what they give goes by the first argument.
+"""The types of `grad` and `value_and_grad` for type checkers: the gradient's type follows from the first argument.
 
-A type checker first takes the user's function as it is, then looks at its first argument: so lambdas, and functions
-without annotations, have gradients of any type, and never a wrong one.
+A type checker first binds the user's function to a protocol, then selects an overload by the first parameter. Lambdas
+and functions without annotations therefore have gradients of type `Any`, never of a wrong type.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Rest = ParamSpec("Rest")
 
 
 class Unsaid:
-    """What only `Any` accepts, and only `Any` is: finds the functions that do not say their types."""
+    """A type that only `Any` matches: it selects the overload for functions without annotations."""
 
 
 class CallableModule(Protocol[P, Out]):
@@ -38,18 +38,18 @@ class CallableModule(Protocol[P, Out]):
     __graph_node__: bool
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Out:
-        """Calls the module."""
+        """Call the module."""
         ...
 
 
 class BoundMethod(Protocol):
-    """A bound method: its module is argument 0, and no type says which that is."""
+    """A bound method, with its module as argument 0, of unknown type."""
 
     @property
     def __func__(self) -> Any: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the method."""
+        """Call the method."""
         ...
 
 
@@ -99,7 +99,7 @@ class Gradient(Protocol[P, Out]):
 
 
 class ValueAndGradient(Protocol[P, Out]):
-    """The output of a function, and its gradient with respect to its first argument."""
+    """The output of a function and its gradient with respect to its first argument."""
 
     @overload
     def __call__(
@@ -130,7 +130,7 @@ class ValueAndGradient(Protocol[P, Out]):
 
 
 class Grad(Protocol[Given]):
-    """`grad`, with `argnums` and its other options."""
+    """The type of `grad` with its options."""
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]  # a module is a callable, but is itself argument 0
@@ -182,7 +182,7 @@ class Grad(Protocol[Given]):
 
 
 class ValueAndGrad(Protocol[Given]):
-    """`value_and_grad`, with `argnums` and its other options."""
+    """The type of `value_and_grad` with its options."""
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]  # a module is a callable, but is itself argument 0
@@ -226,12 +226,12 @@ class ValueAndGrad(Protocol[Given]):
 def gives_gradient(
     transform: Callable[Concatenate[Callable[..., Any], ArgNums, Given], Lifted[..., Any]],
 ) -> Grad[Given]:
-    """`configurable`, for `grad`."""
+    """Apply `configurable` with the type of `grad`."""
     return configurable(transform)
 
 
 def gives_value_and_gradient(
     transform: Callable[Concatenate[Callable[..., Any], ArgNums, Given], Lifted[..., Any]],
 ) -> ValueAndGrad[Given]:
-    """`configurable`, for `value_and_grad`."""
+    """Apply `configurable` with the type of `value_and_grad`."""
     return configurable(transform)

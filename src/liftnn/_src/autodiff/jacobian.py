@@ -1,4 +1,4 @@
-"""`jacfwd`, `jacrev` and `hessian`: all derivatives of all outputs, nested as in JAX, with States for modules."""
+"""`jacfwd`, `jacrev` and `hessian`: full Jacobians, nested as in JAX, with a State in place of each module."""
 
 from __future__ import annotations
 
@@ -33,31 +33,33 @@ def jacfwd(
     *,
     wrt: Filter = Param,
 ) -> Lifted[..., Any]:
-    """The Jacobian of a function, computed column by column, as `jax.jacfwd`; that of a module is a State.
+    """Create a function that computes the Jacobian of `f` in forward mode, column by column, as `jax.jacfwd`.
 
-    It is the better choice where there are fewer inputs than outputs. What the function does to modules is done to
-    them once.
+    Forward mode needs one pass for each input entry, so it suits functions with fewer inputs than outputs. Updates that
+    `f` makes to modules are applied once.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It returns arrays of floating point
-        dtype, modules, trees of them.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. It returns arrays of
+        floating point dtype, modules and trees of them.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
-      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
+      has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
+        default is False.
+      holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
 
     Returns:
-      A function that returns the Jacobian, or the pair of Jacobian and auxiliary output. The tree of the output is
-      outside; in place of each array there is what `grad` would return, each of shape `(*output, *input)`. A module
-      in the output is a State of its Variables of floating point dtype; the State of a differentiated module below
-      one continues its paths: `jacobian["loss"]["layers"][0]["w"]`.
+      A function with the arguments of `f` that returns the Jacobian, or `(jacobian, auxiliary)` if `has_aux` is True.
+      The Jacobian has the structure of the output. Each of its arrays is replaced by a tree like the gradient that
+      `grad` returns, with arrays of shape `(*output_shape, *input_shape)`. A module in the output is replaced by a
+      State of its floating point Variables; the paths of a differentiated module are appended to the path of the
+      output: `jacobian["loss"]["layers"][0]["w"]`.
 
     Raises:
-      ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
-        differentiated, or is returned.
-      FilterError: When called, if the filter matches nothing in a module.
+      ArgumentError: When called, if an argument in `argnums` was not passed by position.
+      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
+        differentiated or is returned as a differentiated output.
+      FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -80,28 +82,30 @@ def jacrev(
     *,
     wrt: Filter = Param,
 ) -> Lifted[..., Any]:
-    """The Jacobian of a function, computed row by row, as `jax.jacrev`; see `jacfwd`.
+    """Create a function that computes the Jacobian of `f` in reverse mode, row by row, as `jax.jacrev`.
 
-    It is the better choice where there are fewer outputs than inputs.
+    Reverse mode needs one pass for each output entry, so it suits functions with fewer outputs than inputs. See
+    `jacfwd` for the structure of the Jacobian.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It returns arrays of floating point
-        dtype, modules, trees of them.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. It returns arrays of
+        floating point dtype, modules and trees of them.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
-      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
-      allow_int: Whether integers may be differentiated. The default is False.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
+      has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
+        default is False.
+      holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
+      allow_int: Whether integer and boolean arrays may be differentiated. The default is False.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
 
     Returns:
-      A function that returns the Jacobian, or the pair of Jacobian and auxiliary output.
+      A function with the arguments of `f` that returns the Jacobian, or `(jacobian, auxiliary)` if `has_aux` is True.
 
     Raises:
-      ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
-        differentiated, or is returned.
-      FilterError: When called, if the filter matches nothing in a module.
+      ArgumentError: When called, if an argument in `argnums` was not passed by position.
+      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
+        differentiated or is returned as a differentiated output.
+      FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -124,29 +128,30 @@ def hessian(
     *,
     wrt: Filter = Param,
 ) -> Lifted[..., Any]:
-    """The second derivatives of a function, as `jax.hessian`; that of a module is a State of pairs of paths.
+    """Create a function that computes the Hessian of `f`, as `jax.hessian`; see `jacfwd` for the structure.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0. It returns arrays of floating point
-        dtype, modules, trees of them.
+      f: A function, a bound method or a module; the module of a bound method is argument 0. It returns arrays of
+        floating point dtype, modules and trees of them.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default is 0.
-      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
-      holomorphic: Whether it is holomorphic, with complex input and output. The default is False.
-      wrt: Which Variables of a differentiated module. The default is `Param`.
+      has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
+        default is False.
+      holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
 
     Returns:
-      A function that returns the second derivatives, or the pair of them and the auxiliary output. They are nested as
-      in JAX: the tree of the output, then that of the arguments, then that of the arguments again. The entry for two
-      Variables of a module stands at the path of the one continued by that of the other,
-      `hessian["first"]["w"]["second"]["b"]`, and has the type and metadata of the other. With several `argnums` the
-      State has a tuple at the path of the one.
+      A function with the arguments of `f` that returns the Hessian, or `(hessian, auxiliary)` if `has_aux` is True.
+      As in JAX, the tree of the output contains the tree of the arguments, which contains the tree of the arguments
+      again; its arrays have shape `(*output_shape, *input_shape, *input_shape)`. For two Variables of a module, the
+      path of the second is appended to the path of the first, `hessian["first"]["w"]["second"]["b"]`; the entry has the
+      type and metadata of the second. With a sequence of `argnums`, the State has a tuple at the path of the first.
 
     Raises:
-      ArgumentError: When called, if an argument of `argnums` was not passed.
-      ArgumentTypeError: If `argnums` is neither; when called, if something of integer or boolean dtype is to be
-        differentiated, or is returned.
-      FilterError: When called, if the filter matches nothing in a module.
+      ArgumentError: When called, if an argument in `argnums` was not passed by position.
+      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
+        differentiated or is returned as a differentiated output.
+      FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -167,7 +172,7 @@ def _jacobian(
     has_aux: bool,
     options: dict[str, Any],
 ) -> Lifted[..., Any]:
-    """The three transforms, which differ in JAX's function and in how often the arguments' tree is repeated."""
+    """Implement the three transforms, which differ in JAX's function and in the nesting depth of the result."""
     chosen = parse_argnums(argnums, wrt)
     single = isinstance(argnums, (int, DiffState))
 
@@ -184,7 +189,7 @@ def _jacobian(
                 _check_dtypes(function.outputs, out)
                 flattened, treedef = jax.tree.flatten(out)
                 trees.append(treedef)
-                return flattened or diff, result  # of no output at all JAX has no Jacobian
+                return flattened or diff, result  # JAX has no Jacobian of an empty output
 
             jacobians, result = transform(flat, has_aux=True, **options)(function.primals)
             treedef = jax.tree.structure(function.primals)
@@ -202,14 +207,14 @@ def _jacobian(
 
 
 def _nest(picked: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) -> Any:
-    """The derivatives of one output array: the arguments' tree, and that again below each leaf if `depth` is 2.
+    """Return the derivatives of one output array: the tree of the arguments, nested `depth` times.
 
     Args:
-      picked: What is differentiated.
-      treedef: The structure of the list of it.
-      row: What JAX returns: lists by position, nested `depth` times.
-      depth: How often.
-      single: Whether there is one argument, not a tuple of them.
+      picked: The differentiated leaves.
+      treedef: The structure of their list.
+      row: The derivatives from JAX: lists by position, nested `depth` times.
+      depth: The nesting depth.
+      single: Whether `argnums` selects a single argument instead of a tuple.
     """
     if depth == 1:
         trees = picked.trees(row)
@@ -220,11 +225,11 @@ def _nest(picked: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) 
 
 
 def _fill(picked: DiffLeaves, parts: Sequence[Any]) -> list[Any]:
-    """Trees with whole trees of derivatives in place of the arrays: nothing is put into a Variable.
+    """Return trees with whole trees of derivatives in place of the arrays, not wrapped in Variables.
 
     Args:
-      picked: What was differentiated.
-      parts: What stands for each position.
+      picked: The differentiated leaves.
+      parts: The tree for each position.
     """
     leaves = picked.leaves(parts, lambda number, x: decode(x))
     pairs = zip(picked.arguments, leaves, strict=True)
@@ -232,7 +237,7 @@ def _fill(picked: DiffLeaves, parts: Sequence[Any]) -> list[Any]:
 
 
 def _rebuild(treedef: Any, leaves: Sequence[Any]) -> Any:
-    """A tree with these leaves, those of a State being continued by the States among them."""
+    """Unflatten a tree; States among the leaves of a State are joined to it."""
     tree = treedef.unflatten(leaves)
     if not _holds_state(treedef):
         return tree
@@ -244,17 +249,17 @@ def _rebuild(treedef: Any, leaves: Sequence[Any]) -> Any:
 
 
 def _holds_state(treedef: Any) -> bool:
-    """Whether a State is somewhere in a tree structure."""
+    """Check whether a tree structure contains a State."""
     node = treedef.node_data()
     return node is not None and (issubclass(node[0], State) or any(map(_holds_state, treedef.children())))
 
 
 def _check_dtypes(outputs: DiffLeaves, out: Sequence[Any]) -> None:
-    """Only floating point and complex numbers have a Jacobian."""
+    """Raise ArgumentTypeError if an output is neither floating point nor complex."""
     for position, value in enumerate(out):
         for leaf in jax.tree.leaves(value):
             if not is_inexact(leaf):
                 raise errors.ArgumentTypeError(
-                    f"{outputs.name_of(position)} is to be differentiated, but its dtype is {dtype_of(leaf)}.",
+                    f"Cannot differentiate {outputs.name_of(position)}: its dtype is {dtype_of(leaf)}.",
                     "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True.",
                 )

@@ -1,4 +1,4 @@
-"""`jvp` and `linearize`: a function's output, and the tangent that tangents of the arguments give it."""
+"""`jvp` and `linearize`: forward-mode derivatives of functions of arrays and modules."""
 
 from __future__ import annotations
 
@@ -58,30 +58,32 @@ def jvp(
     *,
     wrt: Filter = Param,
 ) -> Any:
-    """The output of a function and its tangent, as `jax.jvp`; the tangent of a module is a State.
+    """Compute the output of `f` and its Jacobian-vector product, as `jax.jvp`; the tangent of a module is a State.
 
-    What the function does to modules is done to them once.
+    Updates that `f` makes to modules are applied once.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0.
-      primals: Its arguments, a tuple or list of arrays, modules, trees of them.
-      tangents: One tangent for each argument; for that of a bound method's module too, or else it is zero. A State
-        (or a module of the same structure, or nested dicts) stands for a module and None for zero; Variables that it
-        leaves out have a tangent of zero, and cost nothing.
-      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
-      wrt: Which Variables of a module may have tangents. The default is `Param`.
+      f: A function, a bound method or a module; the module of a bound method is argument 0.
+      primals: The arguments of `f`: a tuple or list of arrays, modules and trees of them.
+      tangents: A tuple or list with one tangent for each argument. The tangent for the module of a bound method may be
+        left out and is then zero. A State, a module of the same structure or nested dicts may represent a module, and
+        None means zero. Variables that are left out have zero tangents.
+      has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
+        default is False.
+      wrt: A filter that selects the Variables of a module that may have tangents. The default is `Param`.
 
     Returns:
-      The pair of the output and its tangent, or a triple with the auxiliary output. The tangent of the output is its
-      tree, with a State of the Variables of floating point or complex dtype for a module.
+      A pair `(output, tangent)`, or `(output, tangent, auxiliary)` if `has_aux` is True. The tangent has the structure
+      of the output, with a State of the floating point and complex Variables in place of each module.
 
     Raises:
       AliasingError: If a shared Variable has two tangents.
-      ArgumentError: If there are not as many tangents as arguments, or one has another shape or dtype than its value.
-      ArgumentTypeError: If primals or tangents are neither tuple nor list, or there is no pair where `has_aux`
-        promises one.
-      StructureError: If a tangent does not fit its argument, or is of something that `wrt` does not choose; the
-        message has its path.
+      ArgumentError: If the numbers of tangents and arguments differ, or if a tangent does not have the shape and dtype
+        of its value.
+      ArgumentTypeError: If `primals` or `tangents` is neither a tuple nor a list, or if `has_aux` is True and `f` does
+        not return a pair.
+      StructureError: If a tangent does not have the structure of its argument, or belongs to a leaf that `wrt` does
+        not select; the message names the path.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -94,8 +96,8 @@ def jvp(
     for name, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, (tuple, list)):
             raise errors.ArgumentTypeError(
-                f"{name} of jvp must be a tuple or list with one for each argument, not {an(type(given))}.",
-                f"Pass `({name},)` if there is one argument.",
+                f"`{name}` of jvp must be a tuple or list with one entry for each argument, not {an(type(given))}.",
+                f"For a single argument pass `({name},)`.",
             )
     out = call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), primals, tangents)
     if out is not HAS_MODULES:
@@ -123,7 +125,7 @@ def jvp(
 
 
 def _jvp(has_aux: bool, f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """JAX's."""
+    """Call `jax.jvp`."""
     return jax.jvp(f, primals, tangents, has_aux)
 
 
@@ -159,33 +161,34 @@ def linearize(
     wrt: Filter = Param,
     **options: Any,
 ) -> Any:
-    """The output of a function and the linear function that approximates it there, as `jax.linearize`.
+    """Compute the output of `f` and its linear approximation at the arguments, as `jax.linearize`.
 
-    What the function does to modules is done to them once, by `linearize` itself; the linear function touches no
-    module.
+    Updates that `f` makes to modules are applied once, by `linearize`. The linear function does not change modules.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0.
-      *primals: Its arguments: arrays, modules, trees of them. Of a module, the Variables that match `wrt` and have a
-        floating point or complex dtype are differentiated.
-      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
+      f: A function, a bound method or a module; the module of a bound method is argument 0.
+      *primals: The arguments of `f`: arrays, modules and trees of them. The floating point and complex Variables of a
+        module that match `wrt` are differentiated.
+      has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
+        default is False.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
-        default, None, means all.
-      wrt: Which Variables of a module. The default is `Param`.
-      **options: Further options of `jax.linearize`, for calls without modules.
+        default, None, means all positional arguments.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      **options: Further options of `jax.linearize`, for calls without modules only.
 
     Returns:
-      The pair of the output and a function, or a triple with the auxiliary output. The function takes a tangent for
-      each differentiated argument, as `jvp` does, and returns the tangent of the output. It may be called many
-      times, and is a pytree.
+      A pair `(output, f_jvp)`, or `(output, f_jvp, auxiliary)` if `has_aux` is True. `f_jvp` takes one tangent for each
+      differentiated argument, in the form that `jvp` accepts, and returns the tangent of the output. It can be called
+      many times and is a pytree.
 
     Raises:
-      AliasingError: When the function is called, if a shared Variable has two tangents.
-      ArgumentError: If an argument of `argnums` was not passed; when the function is called, if there are not as many
-        tangents as arguments, or one has another shape or dtype than its value.
-      ArgumentTypeError: If `argnums` is of another type, or there is no pair where `has_aux` promises one.
-      FilterError: If `wrt` is not the default and matches nothing, or nothing in an argument of `argnums`.
-      StructureError: When the function is called, if a tangent does not fit its argument.
+      AliasingError: When `f_jvp` is called, if a shared Variable has two tangents.
+      ArgumentError: If an argument in `argnums` was not passed by position; when `f_jvp` is called, if the numbers of
+        tangents and arguments differ, or if a tangent does not have the shape and dtype of its value.
+      ArgumentTypeError: If `argnums` has another type, or if `has_aux` is True and `f` does not return a pair.
+      FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
+        match in all arguments is enough, and the default `wrt` needs none.
+      StructureError: When `f_jvp` is called, if a tangent does not have the structure of its argument.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -217,14 +220,14 @@ def linearize(
 
 @boundary
 class PushForward:
-    """The linear function that `linearize` returns: from tangents of the arguments to that of the output.
+    """The linear function that `linearize` returns: it maps tangents of the arguments to the tangent of the output.
 
     Args:
-      push: What `jax.linearize` returned.
-      arguments: What of the arguments is differentiated.
-      outputs: What of the output is.
-      like: What the tangents of the arguments look like.
-      carried: How many arguments come first that a bound method brings along.
+      push: The linear function that `jax.linearize` returned.
+      arguments: The differentiated leaves of the arguments.
+      outputs: The differentiated leaves of the output.
+      like: The structures, shapes and dtypes of the tangents.
+      carried: The number of leading arguments that come from a bound method or module.
     """
 
     def __init__(self, push: Any, arguments: DiffLeaves, outputs: DiffLeaves, like: Like, carried: int):
@@ -232,13 +235,13 @@ class PushForward:
         self._static = arguments, outputs, like, carried
 
     def __call__(self, *tangents: Any) -> Any:
-        """The tangent of the output."""
+        """Return the tangent of the output."""
         arguments, outputs, like, carried = self._static
         given = complete(tangents, len(arguments.arguments), carried)
         return outputs.trees(self._push(fill(read(arguments, like, "tangent", given), like)))[0]
 
     def __repr__(self) -> str:
-        return "<function that pushes tangents forward, made by liftnn.linearize>"
+        return "<linear function of tangents, returned by liftnn.linearize>"
 
 
 jax.tree_util.register_pytree_node(
@@ -247,24 +250,24 @@ jax.tree_util.register_pytree_node(
 
 
 def complete(tangents: Sequence[Any], count: int, carried: int) -> Sequence[Any]:
-    """One tangent for each argument: a bound method's module may be left out, and has then a tangent of zero.
+    """Complete the tangents with zeros for the module of a bound method, if they are left out.
 
     Args:
-      tangents: Those that were given.
-      count: How many arguments there are.
-      carried: How many of them a bound method brings along.
+      tangents: The tangents that the user passed.
+      count: The number of arguments.
+      carried: The number of leading arguments that come from a bound method or module.
 
     Returns:
-      The tangents.
+      One tangent for each argument.
 
     Raises:
-      ArgumentError: If there are fewer or more.
+      ArgumentError: If there are fewer or more tangents than arguments.
     """
     if len(tangents) == count:
         return tangents
     if len(tangents) != count - carried:
         raise errors.ArgumentError(
-            f"There are {len(tangents)} tangents for {count} arguments.",
-            "Pass one for each; None stands for zero.",
+            f"The number of tangents is {len(tangents)}, but the number of arguments is {count}.",
+            "Pass one tangent for each argument; None means zero.",
         )
     return [None] * carried + list(tangents)

@@ -1,4 +1,8 @@
-"""The output of a call as something to differentiate: its arrays, and the Variables of the modules in it."""
+"""The differentiable output of a call: its arrays, and the Variables of its modules.
+
+`Outputs` describes the output of a call as if it were the arguments of another one, so the same code selects leaves in
+arguments and outputs, and reads tangents and cotangents of both.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ from liftnn._src.trees import Path, an, format_path, is_array
 
 
 class Outputs(Plan):
-    """What a call returned, described as if it were the arguments of another call.
+    """The output of a call, described as if it were the arguments of another call.
 
     Args:
       plan: The arguments.
-      change: What the call returned, made and changed.
-      has_aux: Whether the output is a pair, of which only the first is meant.
+      change: The changes of the graph that the call made.
+      has_aux: Whether the output is a pair, of which only the first element is described.
     """
 
     def __init__(self, plan: Plan, change: GraphDelta, has_aux: bool = False):
@@ -39,15 +43,15 @@ class Outputs(Plan):
         super().__init__(GraphSpec(treedef, change.edges, tuple(specs), (*frozen, *change.frozen), paths))
 
     def path_name(self, path: Path) -> str:
-        """A path in words, such as `the output.encoder.w`."""
+        """Return a path as text, such as `the output.encoder.w`."""
         return format_path(path[1 if self.has_aux else 2 :], "the output")
 
     def contents(self, result: Result, given: Mapping[Slot, Any]) -> list[Any]:
-        """The dynamic leaves after a call: what this plan describes.
+        """Return the dynamic leaves of the output.
 
         Args:
-          result: What the call returned.
-          given: The dynamic leaves that it was given, by slot.
+          result: The result of the call.
+          given: The dynamic leaves of the arguments, by slot.
 
         Returns:
           The leaves, in the order of `slots`.
@@ -56,11 +60,11 @@ class Outputs(Plan):
         return [found[_in_result(slot)] for slot in self.slots]
 
     def scatter(self, picked: DiffLeaves, diff: Sequence[Any], result: Result) -> Result:
-        """A result with other values where something was picked: the inverse of `contents`.
+        """Return a result with new values for the selected leaves: the inverse of `contents`.
 
         Args:
-          picked: What was picked of this plan.
-          diff: The values by position; what belongs to an argument that was returned as it was is passed over.
+          picked: The selected leaves of this plan.
+          diff: The values by position; values of arguments that were returned unchanged are skipped.
           result: The result.
 
         Returns:
@@ -71,30 +75,30 @@ class Outputs(Plan):
         return result_of(result.change, {**by_slot, **{slot: x for slot, x in placed if slot in by_slot}})
 
     def pick(self, leaves: Sequence[Any]) -> DiffLeaves:
-        """The arrays and the Variables of floating point dtype in the output.
+        """Select the arrays and the floating point Variables of the output.
 
         Args:
-          leaves: The dynamic leaves after the call.
+          leaves: The dynamic leaves of the output.
 
         Returns:
-          What is differentiated.
+          The selected leaves.
         """
         return Selection(self, [DiffState(0, ...)], "none").pick(leaves)
 
 
 def _in_result(slot: Slot) -> Slot:
-    """The slot in a result of what is an argument here."""
+    """Return the slot in a result for a slot of this plan."""
     return Slot(OUTPUT, slot.key) if slot.node == ROOT else slot
 
 
 class Differentiable:
-    """A pure function as a function of what is differentiated, as JAX's transforms with `has_aux=True` take it.
+    """A pure function as a function of its differentiated leaves, for JAX's transforms with `has_aux=True`.
 
     Args:
       pure: The pure function.
-      picked: What is differentiated.
-      leaves: The dynamic leaves.
-      has_aux: Whether the output is a pair, of which only the first is differentiated.
+      picked: The differentiated leaves.
+      leaves: All dynamic leaves.
+      has_aux: Whether the output is a pair, of which only the first element is differentiated.
     """
 
     def __init__(self, pure: PureFunction, picked: DiffLeaves, leaves: Sequence[Any], has_aux: bool):
@@ -103,10 +107,10 @@ class Differentiable:
         self.leaves = leaves
         self.has_aux = has_aux
         self.outputs = DiffLeaves(picked.plan)
-        """What of the output is differentiated: known once the function has been called."""
+        """The differentiated leaves of the output, known after the first call."""
 
     def __call__(self, diff: Sequence[Any]) -> tuple[list[Any], Result]:
-        """The differentiated parts of the output, and the result."""
+        """Return the differentiated leaves of the output, and the whole result."""
         leaves, plan = self.arguments.put(diff, self.leaves), self.arguments.plan
         result = self.pure(leaves)
         after = Outputs(plan, result.change, self.has_aux)
@@ -116,7 +120,7 @@ class Differentiable:
 
     @property
     def primals(self) -> list[Any]:
-        """What is differentiated."""
+        """The values of the differentiated leaves."""
         return self.arguments.take(self.leaves)
 
 
@@ -129,16 +133,16 @@ def differentiate(
     wrt: Filter,
     run: Callable[[Differentiable], tuple[Any, Result]],
 ) -> Any:
-    """What `vjp` and `linearize` return: the output, a function made by `run`, and an auxiliary output if there is one.
+    """Implement `vjp` and `linearize`: return the output, the derivative function, and the auxiliary output if any.
 
     Args:
       f: The user's function.
-      name: What messages call the transform.
+      name: The name of the transform, for messages.
       primals: The arguments.
-      has_aux: Whether the output is a pair, of which only the first is differentiated.
+      has_aux: Whether the output is a pair, of which only the first element is differentiated.
       argnums: The differentiated arguments; None for all.
-      wrt: Which Variables of a module.
-      run: Gives that function, and the result of the call.
+      wrt: A filter that selects the differentiated Variables of a module.
+      run: Returns the derivative function and the result of the call.
 
     Returns:
       The pair or triple.
@@ -160,25 +164,25 @@ def differentiate(
 
 
 def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError:
-    """The error for options that only JAX's transform knows, in a call with modules."""
+    """Return the error for options that only JAX's transform supports, in a call with modules."""
     return errors.ArgumentError(
-        f"liftnn.{name} has no option {', '.join(map(repr, options))} for functions of modules.",
-        "Leave it out.",
+        f"liftnn.{name} does not support {', '.join(map(repr, options))} in calls with modules.",
+        "Leave it out, or call the function with arrays only, where JAX's own options apply.",
     )
 
 
 def check_pair(out: Any) -> Any:
-    """Refuses the output of a function with `has_aux` that is no pair."""
+    """Return the output; raise ArgumentTypeError if it is not a pair."""
     if not isinstance(out, tuple) or len(out) != 2:
         raise errors.ArgumentTypeError(
             f"With has_aux=True the function must return a pair (output, auxiliary), not {in_words(out)}.",
-            "Return a tuple of two, or leave has_aux out.",
+            "Return a tuple `(output, auxiliary)`, or leave has_aux out.",
         )
     return out
 
 
 def in_words(out: Any) -> str:
-    """What a function returned where a tuple was expected."""
+    """Describe an output in a message about a missing tuple."""
     if isinstance(out, tuple):
         return f"a tuple of {len(out)}"
     return "an array" if is_array(out) else f"{an(type(out))}"

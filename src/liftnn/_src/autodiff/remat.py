@@ -1,4 +1,4 @@
-"""`remat` and `checkpoint`: what a function computes on the way is computed again for its gradients, not stored."""
+"""`remat` and `checkpoint`: intermediate values are recomputed for gradients instead of stored."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ def checkpoint(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Iterable[str] = (),
 ) -> WithStatic[..., Any]:
-    """Computes intermediate values again for gradients instead of storing them, as `jax.checkpoint`.
+    """Make `f` recompute its intermediate values in the backward pass instead of storing them, as `jax.checkpoint`.
 
-    What the function does to modules is done to them once. Random numbers are the same ones when computed again.
-    `remat` is another name for it.
+    Updates that `f` makes to modules are applied once. The recomputation draws the same random numbers. `remat` is an
+    alias of `checkpoint`.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0.
-      prevent_cse: Whether to keep the compiler from merging the two computations, which would store the values after
-        all. The default is True; inside a loop False is enough and faster. For a
-        function of arrays also a tree prefix of the arguments.
-      policy: Which values may be stored nevertheless, from `jax.checkpoint_policies`. The default, None, means none.
-      static_argnums: Positions of arguments that are passed as they are, such as flags; they must be hashable. The
-        default is none; what is neither array nor number is static anyway.
-      static_argnames: Their names; one of the two options implies the other.
+      f: A function, a bound method or a module; the module of a bound method is argument 0.
+      prevent_cse: Whether to prevent common subexpression elimination, with which the compiler could merge the two
+        computations and store the values. The default is True. Inside a loop such as `scan`, False is sufficient. In
+        calls without modules it may also be a tree prefix of the arguments.
+      policy: A policy from `jax.checkpoint_policies` that selects the values that may be stored. The default, None,
+        stores none.
+      static_argnums: Positions of static arguments, such as flags; they must be hashable. The default, `()`, means
+        none. Arguments that are neither arrays nor numbers are always static.
+      static_argnames: Names of static arguments; each of the two options implies the other. The default is `()`.
 
     Returns:
-      A function with the same results and the same effects.
+      A function with the arguments, outputs and module updates of `f`.
 
     Raises:
-      ArgumentError: If an option names an argument that the function does not have; when called, if a static
-        argument is not hashable.
+      ArgumentError: If an option names an argument that `f` does not have; when called, if a static argument is not
+        hashable, or if `prevent_cse` is not a bool and there are modules among the arguments.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -66,8 +67,8 @@ def checkpoint(
         def call(leaves: Sequence[Any]) -> Any:
             if not isinstance(prevent_cse, bool):
                 raise errors.ArgumentError(
-                    "prevent_cse is given by argument, but there are modules among the arguments.",
-                    "Pass a boolean.",
+                    "`prevent_cse` has one value for each argument, but there are modules among the arguments.",
+                    "Pass prevent_cse=True or prevent_cse=False.",
                 )
             return jax.checkpoint(untraced_copy(pure), prevent_cse=prevent_cse, policy=policy)(leaves)
 

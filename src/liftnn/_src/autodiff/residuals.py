@@ -1,4 +1,4 @@
-"""What a forward pass keeps for the backward pass: modules in it are taken apart, and stay what they are."""
+"""Residuals of a custom VJP: modules are flattened in the forward pass and unflattened in the backward pass."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 
 class Residuals:
-    """Residuals, and the arguments without derivatives, on their way to the backward pass: a pytree of arrays.
+    """A pytree with the flattened residuals and nondiff arguments of a custom VJP.
 
     Args:
-      graph: Their structure.
-      leaves: Their dynamic leaves.
+      graph: The structure.
+      leaves: The dynamic leaves.
     """
 
     def __init__(self, graph: GraphSpec, leaves: list[Any]):
@@ -43,30 +43,30 @@ jax.tree_util.register_pytree_node(
 
 
 def keep(tree: tuple[tuple[Any, ...], dict[str, Any]]) -> Residuals:
-    """Flattens what is kept, a tree like `(args, kwargs)`."""
+    """Flatten residuals, given as a tree `(args, kwargs)`."""
     graph, objects, arrays, _ = flatten_call(tree[0], tree[1], _static_leaf)
     return Residuals(graph, [*values_of(Plan(graph), objects), *arrays])
 
 
 def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:
-    """The edge of a residual that is neither array nor module."""
+    """Return the edge of a residual that is neither an array nor a module."""
     if holds_tracer(leaf):
         raise errors.StructureError(
-            f"The residuals of fwd have {an(type(leaf))} that holds an array, which a static value cannot "
-            "carry to bwd.",
-            "Return arrays, modules, States, or trees of them as residuals.",
+            f"The residuals of fwd contain {an(type(leaf))} that holds an array. It is static, so it cannot carry the "
+            "array to bwd.",
+            "Return arrays, modules, States or trees of them as residuals.",
         )
     return Static(leaf)
 
 
 def merge_residuals(residuals: Residuals) -> Any:
-    """The residuals that were kept, with new modules."""
+    """Unflatten residuals, with new modules."""
     (args, _), _ = merge_all(residuals.graph, list(map(decode, residuals.leaves)), frames.owner_now())
     return args[0]
 
 
 class Perturbed:
-    """JAX's `perturbed`, on arrays and on Variables.
+    """JAX's `perturbed` flags, for arrays and Variables in the arguments of `fwd`.
 
     Args:
       plan: The arguments.
@@ -79,19 +79,19 @@ class Perturbed:
         self.marked: list[tuple[Variable[Any], Metadata, Metadata]] = []
 
     def mark(self, args: Sequence[Any], diff: Sequence[int]) -> list[Any]:
-        """The arguments as `fwd` sees them; Variables are marked in their metadata.
+        """Return the arguments for `fwd`: arrays with flags, and Variables with flags in their metadata.
 
         Args:
           args: The arguments.
-          diff: Positions of those with derivatives.
+          diff: Positions of the differentiated arguments.
 
         Returns:
-          The arguments.
+          The arguments with flags.
         """
         objects = flatten_call(tuple(args), {}, lambda leaf, path, arrays: Static(leaf)).objects
         for number in self.plan.variables:
             if number >= len(objects):
-                break  # what a partial stores comes last, and does not reach `fwd`
+                break  # arguments stored in a partial come last and are not passed to `fwd`
             variable = objects[number]
             before = variable._metadata
             flag = any(x.perturbed for x in jax.tree.leaves(self.by_slot[Slot(number)]))
@@ -106,7 +106,7 @@ class Perturbed:
         return seen
 
     def unmark(self) -> None:
-        """Takes the marks away, and leaves what `fwd` changed."""
+        """Remove the flags, and keep the metadata that `fwd` changed."""
         for variable, before, marked in self.marked:
             now = variable._metadata
             if now is not marked:

@@ -1,4 +1,4 @@
-"""Which Variables and arrays are differentiated: `argnums`, `DiffState` and `wrt`."""
+"""Selection of the differentiated Variables and arrays, from `argnums`, `DiffState` and `wrt`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from liftnn._src.variables.variable_types import Param
 
 @dataclasses.dataclass(frozen=True)
 class DiffState:
-    """One differentiated argument with a filter of its own, inside `argnums`.
+    """A differentiated argument with its own filter, for use in `argnums`.
 
     Args:
-      argnum: The position of the argument.
-      filter: Which of its Variables are differentiated.
+      argnum: The position of the argument; negative positions count from the end.
+      filter: A filter that selects the differentiated Variables. The default is `Param`.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -41,46 +41,47 @@ class DiffState:
 
 ArgNums = int | DiffState | Sequence[int | DiffState]
 Matched = Literal["each", "one", "none"]
-"""Which modules must have a Variable that matches: each chosen one, one of all arguments, or none."""
+"""The modules that must have a matching Variable: each selected one, at least one of all, or none."""
 Integers = Literal["refused", "allowed", "left out"]
 
 
 def parse_argnums(argnums: ArgNums, wrt: Filter) -> list[DiffState]:
-    """The arguments that `argnums` chooses, each with its filter.
+    """Return the arguments that `argnums` selects, each with its filter.
 
     Args:
       argnums: An int, a `DiffState`, or a sequence of them.
-      wrt: The filter of those that have none.
+      wrt: The filter for arguments given as an int.
 
     Returns:
-      One for each.
+      One `DiffState` for each argument.
 
     Raises:
-      ArgumentTypeError: If it is something else.
+      ArgumentTypeError: If `argnums` has another type.
     """
     several: Any = (argnums,) if isinstance(argnums, (int, DiffState)) else argnums
     if not isinstance(several, Sequence) or not all(isinstance(a, (int, DiffState)) for a in several):
         raise errors.ArgumentTypeError(
-            f"argnums must be an int, a DiffState or a sequence of them, not {argnums!r}.", "Correct it."
+            f"`argnums` must be an int, a DiffState or a sequence of them, not {argnums!r}.",
+            "Pass the position of an argument, such as 0, or several, such as (0, liftnn.DiffState(1, filter)).",
         )
     return [a if isinstance(a, DiffState) else DiffState(a, wrt) for a in several]
 
 
 def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Selection:
-    """What `vjp` and its like differentiate.
+    """Return the selection of the leaves that `vjp` and `linearize` differentiate.
 
     Args:
       plan: The arguments.
-      argnums: The differentiated ones, or None for all positional ones.
-      wrt: Which Variables of a module.
+      argnums: The differentiated arguments, or None for all positional ones.
+      wrt: A filter that selects the differentiated Variables of a module.
 
     Returns:
-      The selection. If all arguments are in it, one may be a module in which nothing matches; but what is not the
-      default must match something in one of them.
+      The selection. With `argnums`, each selected module must have a matching Variable. Without, one match in all
+      arguments is enough, and the default filter needs none.
 
     Raises:
-      ArgumentError: If one of `argnums` was not passed.
-      ArgumentTypeError: If `argnums` is of another type.
+      ArgumentError: If an argument in `argnums` was not passed by position.
+      ArgumentTypeError: If `argnums` has another type.
     """
     if argnums is not None:
         return Selection(plan, parse_argnums(argnums, wrt))
@@ -90,15 +91,15 @@ def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Select
 
 
 class Selection:
-    """Which Variables and arrays are differentiated, before their values are known.
+    """The selection of differentiated Variables and arrays, before their values are known.
 
     Args:
       plan: The arguments.
       chosen: The differentiated arguments with their filters.
-      matched: Which modules must have a Variable that matches. The default is each.
+      matched: The modules that must have a matching Variable. The default is each.
 
     Raises:
-      ArgumentError: If one of the arguments was not passed.
+      ArgumentError: If one of the arguments was not passed by position.
     """
 
     def __init__(self, plan: Plan, chosen: Sequence[DiffState], matched: Matched = "each"):
@@ -115,19 +116,19 @@ class Selection:
             self.chosen.append((positional[argnum], to_predicate(wrt)))
 
     def pick(self, leaves: Sequence[Any], integers: Integers = "left out") -> DiffLeaves:
-        """Applies the filters to the values at hand.
+        """Apply the filters to the dynamic leaves.
 
         Args:
           leaves: The dynamic leaves.
-          integers: What happens to Variables of a dtype that has no gradients, and to arrays in modules. If they are
-            left out, arguments that are such arrays are not: as in JAX, they have gradients of dtype `float0`.
+          integers: The treatment of leaves of integer or boolean dtype. "left out" skips those in modules only: as in
+            JAX, arguments that are such arrays have gradients of dtype `float0`.
 
         Returns:
-          What is differentiated.
+          The differentiated leaves.
 
         Raises:
-          ArgumentTypeError: If something of integer or boolean dtype is to be, and that is refused.
-          FilterError: If a filter matches nothing in a module, and should.
+          ArgumentTypeError: If a selected leaf has an integer or boolean dtype and `integers` is "refused".
+          FilterError: If a filter matches no Variable where `matched` requires one.
         """
         picked = DiffLeaves(self.plan)
         unmatched: list[errors.FilterError] = []
@@ -155,18 +156,18 @@ class Selection:
         return picked
 
     def _pick_array(self, leaf: int, picked: DiffLeaves) -> int | None:
-        """The position of an argument that is an array leaf; None for a static value, which has no gradient."""
+        """Return the position of an argument that is an array leaf; None for a static value, which has no gradient."""
         if Slot(ROOT, leaf) in self.plan.index:
             return picked.add(Slot(ROOT, leaf))
         if self.matched == "each":
             raise errors.ArgumentTypeError(
-                f"{self.plan.leaf_names[leaf]} is to be differentiated, but is no array.",
-                "Correct `argnums`.",
+                f"Cannot differentiate {self.plan.leaf_names[leaf]}: it is not an array.",
+                "Select only arguments with `argnums` that contain nothing but arrays and modules.",
             )
         return None
 
     def _matches(self, predicate: Predicate, path: Path, slot: Slot, value: Any, only_floats: bool) -> bool:
-        """Whether a dynamic leaf of a module matches."""
+        """Check whether a dynamic leaf of a module matches a filter."""
         x = value
         if self.plan.index[slot] < len(self.plan.variables):
             cls = self.plan.graph.specs[slot.node].type
@@ -179,17 +180,17 @@ def _nothing_matches(name: str, predicate: Predicate, only_floats: bool) -> erro
     what = "floating point Variable" if only_floats else "Variable"
     return errors.FilterError(
         f"Nothing to differentiate: no {what} of {name} matches {predicate!r}.",
-        "Correct `wrt`, or leave the argument out of `argnums`.",
+        "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
+        "of `argnums`.",
     )
 
 
 def _check_dtypes(picked: DiffLeaves, leaves: Sequence[Any]) -> None:
-    """Only floating point and complex numbers have gradients."""
+    """Raise ArgumentTypeError if a selected leaf is neither floating point nor complex."""
     for position, value in enumerate(picked.take(leaves)):
         for leaf in jax.tree.leaves(value):
             if not is_inexact(leaf):
                 raise errors.ArgumentTypeError(
-                    f"{picked.name_of(position)} is to be differentiated, but its dtype is {dtype_of(leaf)}.",
-                    "Leave it out with `wrt` or `argnums`, convert it to a floating point dtype, or pass "
-                    "allow_int=True.",
+                    f"Cannot differentiate {picked.name_of(position)}: its dtype is {dtype_of(leaf)}.",
+                    "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
                 )

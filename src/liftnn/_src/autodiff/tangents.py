@@ -1,4 +1,4 @@
-"""Tangents and cotangents as the user gives them: trees with a State, a module or a dict in place of each module."""
+"""Tangents and cotangents from the user: trees with a State, a module or a dict in place of each module."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from liftnn._src.variables.state import State, mismatch
 from liftnn._src.variables.variable import Variable
 
 Like = tuple[tuple[Any, tuple[Any, ...]], ...]
-"""For each position the tree of the value, and shape and dtype of the tangent of each leaf."""
+"""For each position the tree structure of the value, and the shape and dtype of each leaf's tangent."""
 
 
 def describe(values: Sequence[Any]) -> Like:
-    """What the tangents of some values look like."""
+    """Return the structures, shapes and dtypes of the tangents of some values."""
 
     def one(value: Any) -> Any:
         leaves, treedef = jax.tree.flatten(value)
@@ -38,7 +38,7 @@ def describe(values: Sequence[Any]) -> Like:
 
 
 def fill(found: Sequence[Any], like: Like) -> list[Any]:
-    """Tangents with zeros in place of None."""
+    """Replace None by zeros in a list of tangents."""
     return [
         treedef.unflatten(map(zero, leaves)) if x is None else x
         for x, (treedef, leaves) in zip(found, like, strict=True)
@@ -46,33 +46,33 @@ def fill(found: Sequence[Any], like: Like) -> list[Any]:
 
 
 def zero(leaf: Any) -> Any:
-    """The zero of a shape and dtype; that of `float0` is a numpy array, as in JAX."""
+    """Return zeros of the shape and dtype of a leaf; for `float0` a numpy array, as in JAX."""
     return (np if leaf.dtype == jax.dtypes.float0 else jnp).zeros(leaf.shape, leaf.dtype)
 
 
 def read(picked: DiffLeaves, like: Like, what: str, trees: Sequence[Any], of_rule: bool = False) -> list[Any]:
-    """What the user gives for each position.
+    """Read the user's tangents or cotangents of the differentiated leaves.
 
     Args:
-      picked: What is differentiated.
-      like: What each position looks like.
+      picked: The differentiated leaves.
+      like: The structure, shapes and dtypes for each position.
       what: `"tangent"` or `"cotangent"`. Two cotangents of one Variable are added; two tangents are an error.
-      trees: One for each argument; None, there or in place of a part of it, stands for zero.
-      of_rule: Whether a rule of the user's gives them, whose floating point dtypes JAX converts. The default is False.
+      trees: One tree for each argument; None, for a whole tree or a part of it, means zero.
+      of_rule: Whether the trees come from a custom rule; JAX then converts floating point dtypes. The default is False.
 
     Returns:
-      The values by position; None for what is not given.
+      The values by position; None where there is none.
 
     Raises:
-      AliasingError: If there are two tangents for one Variable.
-      ArgumentError: If one has another shape or dtype than its value.
-      StructureError: If one belongs to nothing that is differentiated, or a tree has another structure.
+      AliasingError: If one Variable has two tangents.
+      ArgumentError: If a tangent does not have the shape and dtype of its value.
+      StructureError: If a tangent belongs to a leaf that is not differentiated, or a tree has another structure.
     """
     return _Reader(picked, like, what, of_rule).read(trees)
 
 
 class _Reader:
-    """Reads tangents or cotangents, and says by path what is wrong with them."""
+    """A reader of tangents or cotangents; its errors name the attribute path."""
 
     def __init__(self, picked: DiffLeaves, like: Like, what: str, of_rule: bool):
         self.of_rule = of_rule
@@ -90,7 +90,8 @@ class _Reader:
                 name = self.plan.path_name((0, self.plan.arguments[0].index(argument)))
                 raise errors.StructureError(
                     f"The {self.what} of {name} has the structure {_structure(tree)}, not {_words(argument.treedef)}.",
-                    "Give it the structure of the value, with a State in place of each module; None stands for zero.",
+                    f"Pass a {self.what} with the structure of the value and a State in place of each module; None "
+                    "means zero.",
                 )
             for leaf, part, x in zip(argument.leaves, leaves, given, strict=True):
                 if isinstance(part, tuple):
@@ -102,7 +103,7 @@ class _Reader:
         return self.found
 
     def _read_module(self, leaf: int, given: Any) -> None:
-        """Reads what is given for a module, or a Variable."""
+        """Read the tangents of a module or Variable."""
         edge = self.plan.graph.edges[leaf]
         unknown: list[Path] = []
         refused: list[Path] = []
@@ -117,7 +118,9 @@ class _Reader:
             elif not _is_nothing(value) and (isinstance(given, Variable) or not is_object(given)):
                 refused.append(path)
         if unknown:
-            raise mismatch(f"The {self.what} of {self.plan.leaf_names[leaf]} does not fit it", (), unknown)
+            raise mismatch(
+                f"The {self.what} of {self.plan.leaf_names[leaf]} does not match its structure", (), unknown
+            )
         if refused:
             self._refuse(leaf, refused)
 
@@ -125,12 +128,12 @@ class _Reader:
         root = self.plan.leaf_names[leaf]
         lines = "\n".join(f"  {format_path(p, root)}" for p in paths[:8])
         raise errors.StructureError(
-            f"A {self.what} was given for what is not differentiated:\n{lines}",
-            "Leave it out. Only Variables of floating point dtype are differentiated, of those that `wrt` chooses.",
+            f"A {self.what} was passed for leaves that are not differentiated:\n{lines}",
+            "Leave it out. Only floating point and complex Variables that `wrt` selects are differentiated.",
         )
 
     def _entries(self, given: Any, edge: Any) -> Iterator[tuple[Path, Any]]:
-        """Path and value of everything that is given for a module."""
+        """Yield the path and value of each tangent of a module."""
         if given is None:
             return
         if isinstance(given, Variable) or not (isinstance(given, Mapping) or is_object(given)):
@@ -151,7 +154,7 @@ class _Reader:
                 yield path, x
 
     def _follow(self, edge: Any, path: Path) -> tuple[Any, Slot | None] | None:
-        """The edge at a path, by whichever way that leads, and its slot; None if there is none."""
+        """Return the edge at any of a node's paths, and its slot; None if there is no such path."""
         slot = None
         for key in path:
             if type(edge) is not int or key not in self.plan.graph.specs[edge].keys:
@@ -161,14 +164,14 @@ class _Reader:
         return edge, slot
 
     def _resolve(self, edge: Any, path: Path) -> Slot | None:
-        """The slot of the Variable or array leaf at a path; None if there is none."""
+        """Return the slot of the Variable or array leaf at a path; None if there is none."""
         edge, slot = self._follow(edge, path) or (None, None)
         if edge is ARRAY:
             return slot
         return Slot(edge) if type(edge) is int and self.plan.graph.specs[edge].kind is VARIABLE else None
 
     def _put(self, position: int, value: Any, name: str) -> None:
-        """Notes what is given for a position."""
+        """Record the value for a position."""
         value = self._checked(position, value, name)
         before = self.found[position]
         if before is None or value is None:
@@ -178,11 +181,11 @@ class _Reader:
         elif value is not before:
             raise errors.AliasingError(
                 f"{name} has two tangents: it is the same Variable as {self.picked.name_of(position)}.",
-                "Give the tangent of a shared Variable once.",
+                "Pass one tangent for a shared Variable, at one of its paths.",
             )
 
     def _checked(self, position: int, value: Any, name: str) -> Any:
-        """What is given for a position, with zeros where None stands; None if all is zero."""
+        """Check the value for a position and replace None by zeros; return None if the whole value is zero."""
         treedef, like = self.like[position]
         if value is None or isinstance(value, SymbolicZero):
             return None
@@ -190,20 +193,21 @@ class _Reader:
         if leaves is None:
             expected, _ = encoded_parts(treedef)
             raise errors.StructureError(
-                f"The {self.what} of {name} has the structure {_structure(value)}, its value {_words(expected)}.",
-                "Give it the structure of the value; None stands for zero.",
+                f"The {self.what} of {name} has the structure {_structure(value)}, but its value has the structure "
+                f"{_words(expected)}.",
+                f"Pass a {self.what} with the structure of the value; None means zero.",
             )
         leaves = [self._taken(x, wanted) for x, wanted in zip(leaves, like, strict=True)]
         for x, wanted in zip(leaves, like, strict=True):
             if x is not None and _type_of(x) != _type_of(wanted):
                 raise errors.ArgumentError(
                     f"The {self.what} of {name} is {_type_of(x)}, but must be {_type_of(wanted)}.",
-                    f"A {self.what} has the shape and dtype of the value; that of integers has dtype float0.",
+                    f"A {self.what} has the shape and dtype of its value, or dtype float0 if its value is an integer.",
                 )
         return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
 
     def _taken(self, x: Any, wanted: Any) -> Any:
-        """What JAX takes in place of what is wanted: anything for integers, of a rule another floating point dtype."""
+        """Convert a leaf as JAX does: drop cotangents of integers, and cast floating point cotangents of a rule."""
         if isinstance(x, SymbolicZero) or x is None:
             return None
         if self.what != "cotangent" or not is_argument_array(x) or np.shape(x) != np.shape(wanted):
@@ -215,7 +219,7 @@ class _Reader:
 
 
 def _arrays_up_to(treedef: Any, value: Any) -> list[Any] | None:
-    """What is given for the arrays of a value, from its encoded structure; None if it does not fit the value."""
+    """Return the tangents of the arrays of a value, from its encoded structure; None if the structures differ."""
     whole, statics = encoded_parts(treedef)
     parts = flatten_up_to(whole, value)
     if parts is None:
@@ -227,14 +231,14 @@ def _arrays_up_to(treedef: Any, value: Any) -> list[Any] | None:
 
 
 def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
-    """The parts of a tree at the leaves of another, each None where the tree has None further up.
+    """Split a tree at the leaves of another; None in the tree gives None for each leaf below it.
 
     Args:
-      treedef: The other tree.
+      treedef: The structure to split at.
       tree: The tree.
 
     Returns:
-      One for each leaf; None if the trees do not fit.
+      One part for each leaf of `treedef`; None if the structures do not match.
     """
     if tree is None:
         return [None] * treedef.num_leaves
@@ -258,13 +262,13 @@ def _words(treedef: Any) -> str:
 
 
 def _type_of(x: Any) -> str:
-    """Dtype and shape of a leaf in words, or the class of something else."""
+    """Return the dtype and shape of an array leaf as text, or the class of another object."""
     x = decode(x)
     return type_of(x) if is_argument_array(x) else f"{an(type(x))}"
 
 
 def _is_nothing(x: Any) -> bool:
-    """Whether it is the tangent of something that has none: zero, or of dtype `float0`."""
+    """Check whether a tangent is a symbolic zero or has dtype `float0`."""
     return all(isinstance(y, SymbolicZero) or _type_of(y).startswith("float0") for y in jax.tree.leaves(x))
 
 
@@ -273,11 +277,11 @@ def _add(a: Any, b: Any) -> Any:
 
 
 class ArrayMap:
-    """JAX's linear function, with its attributes, called with None for what is zero.
+    """A linear function from JAX, with its attributes, that accepts None as zero.
 
     Args:
       function: JAX's function, a pytree.
-      like: What its arguments look like; see `describe`.
+      like: The structures, shapes and dtypes of its arguments; see `describe`.
     """
 
     def __init__(self, function: Any, like: Like):
@@ -285,7 +289,7 @@ class ArrayMap:
         self._like = like
 
     def __call__(self, *given: Any) -> Any:
-        """Calls the function."""
+        """Call the function."""
         return self._function(*with_zeros(given, self._like))
 
     def __getattr__(self, name: str) -> Any:
@@ -305,11 +309,11 @@ jax.tree_util.register_pytree_node(
 
 
 def with_zeros(given: tuple[Any, ...], like: Like) -> tuple[Any, ...]:
-    """Trees of tangents with zeros in place of None.
+    """Replace None by zeros in trees of tangents.
 
     Args:
       given: The trees.
-      like: What they look like.
+      like: Their structures, shapes and dtypes.
 
     Returns:
       The trees.
@@ -320,7 +324,7 @@ def with_zeros(given: tuple[Any, ...], like: Like) -> tuple[Any, ...]:
 
 
 def _fill(tree: Any, treedef: Any, like: tuple[Any, ...]) -> Any:
-    """A tree with zeros in place of None; one that does not fit as it is, so that JAX says what is wrong."""
+    """Replace None by zeros in a tree; return a tree of another structure unchanged, so that JAX reports it."""
     parts = flatten_up_to(treedef, tree)
     if parts is None or all(x is not None for x in parts):
         return tree

@@ -1,4 +1,4 @@
-"""`vjp`: a function's output, and the function that pulls cotangents of it back to the arguments."""
+"""`vjp`: the output of a function and its vector-Jacobian product."""
 
 from __future__ import annotations
 
@@ -51,33 +51,37 @@ def vjp(
     wrt: Filter = Param,
     **options: Any,
 ) -> Any:
-    """The output of a function and its vector-Jacobian product, as `jax.vjp`; the cotangent of a module is a State.
+    """Compute the output of `f` and its vector-Jacobian product, as `jax.vjp`; the cotangent of a module is a State.
 
-    What the function does to modules is done to them once, by `vjp` itself; the product touches no module.
+    Updates that `f` makes to modules are applied once, by `vjp`. The VJP function does not change modules.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0.
-      *primals: Its arguments: arrays, modules, trees of them. Of a module, the Variables that match `wrt` and have a
-        floating point or complex dtype are differentiated.
-      has_aux: Whether the function returns a pair, of which only the first is differentiated. The default is False.
+      f: A function, a bound method or a module; the module of a bound method is argument 0.
+      *primals: The arguments of `f`: arrays, modules and trees of them. The floating point and complex Variables of a
+        module that match `wrt` are differentiated.
+      has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
+        default is False.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
-        default, None, means all.
-      wrt: Which Variables of a module. The default is `Param`.
-      **options: Further options of `jax.vjp`, for calls without modules.
+        default, None, means all positional arguments.
+      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      **options: Further options of `jax.vjp`, for calls without modules only.
 
     Returns:
-      The pair of the output and a function, or a triple with the auxiliary output. The function takes the cotangent
-      of the output, in which a State (or a module, or nested dicts) stands for a module and None for zero; Variables
-      that it leaves out have a cotangent of zero. It returns a tuple with the cotangent of each differentiated
-      argument: its tree, with a State for a module, `float0` for integers, and None for what is no array. A shared
-      Variable stands once, at its first path, with the sum. The function may be called many times, and is a pytree.
+      A pair `(output, f_vjp)`, or `(output, f_vjp, auxiliary)` if `has_aux` is True. `f_vjp` takes the cotangent of the
+      output; a State, a module of the same structure or nested dicts may represent a module, and None means zero.
+      Variables that are left out have zero cotangents. It returns a tuple with one cotangent for each differentiated
+      argument: a tree of its structure, with a State in place of a module, dtype `float0` for integers, and None for
+      non-array leaves. A shared Variable appears once, at its first path, with the sum of its cotangents. `f_vjp` can
+      be called many times and is a pytree.
 
     Raises:
-      ArgumentError: If an argument of `argnums` was not passed; when the function is called, if a cotangent has
-        another shape or dtype than its output.
-      ArgumentTypeError: If `argnums` is of another type, or there is no pair where `has_aux` promises one.
-      FilterError: If `wrt` is not the default and matches nothing, or nothing in an argument of `argnums`.
-      StructureError: When the function is called, if a cotangent does not fit the output; the message has its path.
+      ArgumentError: If an argument in `argnums` was not passed by position; when `f_vjp` is called, if a cotangent does
+        not have the shape and dtype of its output.
+      ArgumentTypeError: If `argnums` has another type, or if `has_aux` is True and `f` does not return a pair.
+      FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
+        match in all arguments is enough, and the default `wrt` needs none.
+      StructureError: When `f_vjp` is called, if the cotangent does not have the structure of the output; the message
+        names the path.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -108,13 +112,13 @@ def vjp(
 
 @boundary
 class PullBack:
-    """The vector-Jacobian product that `vjp` returns: from the cotangent of the output to those of the arguments.
+    """The VJP function that `vjp` returns: it maps the cotangent of the output to cotangents of the arguments.
 
     Args:
-      pull: What `jax.vjp` returned.
-      arguments: What of the arguments is differentiated.
-      outputs: What of the output is.
-      like: What its cotangents look like.
+      pull: The function that `jax.vjp` returned.
+      arguments: The differentiated leaves of the arguments.
+      outputs: The differentiated leaves of the output.
+      like: The structures, shapes and dtypes of the output's cotangents.
     """
 
     def __init__(self, pull: Any, arguments: DiffLeaves, outputs: DiffLeaves, like: Like):
@@ -122,13 +126,13 @@ class PullBack:
         self._static = arguments, outputs, like
 
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
-        """The cotangent of each differentiated argument."""
+        """Return the cotangent of each differentiated argument."""
         arguments, outputs, like = self._static
         (found,) = self._pull(fill(read(outputs, like, "cotangent", [cotangent]), like))
         return tuple(arguments.trees(found))
 
     def __repr__(self) -> str:
-        return "<function that pulls cotangents back, made by liftnn.vjp>"
+        return "<function of cotangents, returned by liftnn.vjp>"
 
 
 jax.tree_util.register_pytree_node(

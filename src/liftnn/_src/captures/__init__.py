@@ -1,1 +1,8 @@
-"""Captured modules: the search through closures, globals and objects, and the guards on what it has met."""
+"""Captured modules: those that a function reaches without getting them as arguments.
+
+A captured module is treated as one more argument. `search.py` finds it before the call, through closures, globals
+that the code names, defaults, bound objects and containers, without running user code (`expand.py` and `steps.py`:
+what one object leads to; `libraries.py`: which libraries are left out). `guards.py` checks before the next call that
+each step of the search still leads to the same object. `pinned.py`: array leaves of captured modules are constants of
+the trace.
+"""

@@ -1,7 +1,8 @@
-"""What one object leads to, in the search for captured modules, without running code of the user's.
+"""The children of one object in the search for captured modules, found without running user code.
 
-For each kind of object a function lists its steps: what stands where, and the guard that notices another thing there.
-The table at the end says which kinds there are.
+`expand` dispatches on the kind of the object: function, container, class, Python module, and so on. For each kind there
+is a function that lists the steps: the children, and for each the guard that detects another child later. The table
+`_BY_BASE` at the end assigns these functions to classes.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 
 _MOST_LOOKED = 100_000
-"""How many elements of one container are looked at."""
+"""The maximum number of elements of one container to look at."""
 _MOST_IN_ONE = 1_000
-"""How many of them that are no atoms are followed."""
+"""The maximum number of elements of a long container to follow; atoms do not count."""
 _MOST_GUARDED = 64
-"""How many elements of a container without modules are guarded; of a longer one only its size."""
+"""The maximum number of elements to guard one by one; of a longer container without modules the size is guarded."""
 
 
 class Scope(NamedTuple):
-    """Where a search goes on.
+    """The limits of a search.
 
     Args:
-      names: Names of attributes in the code seen so far; those of a function are added.
-      names_in: Gives the globals and the attribute names in a piece of code.
-      is_closed: Whether what a Python module, by its name, refers to is not looked at.
+      names: Attribute names in the code seen so far; `expand` adds those of a function.
+      names_in: Returns the global names and the attribute names in a code object.
+      is_closed: Returns whether the search skips the Python module of this name.
     """
 
     names: set[str]
@@ -59,15 +60,15 @@ class Scope(NamedTuple):
 
 
 def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
-    """What an object leads to.
+    """Return the children of an object.
 
     Args:
       x: The object, neither an atom nor a module.
-      scope: Where the search goes on.
-      exact: Whether atoms that it holds are part of a cache key.
+      scope: The limits of the search.
+      exact: Whether atoms in the object are part of a cache key.
 
     Returns:
-      What it leads to.
+      The steps to the children, with guards.
     """
     cls = type(x)
     if cls is types.FunctionType:
@@ -90,7 +91,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
 
 
 def instance_dict(x: Any) -> Mapping[str, Any]:
-    """The attributes of an object, past any code of its class."""
+    """Return the attributes of an object without running any code of its class."""
     member = _dict_member(type(x))
     found: Any = None if member is None else member.__get__(x)
     return found if type(found) in (dict, types.MappingProxyType) else {}
@@ -98,7 +99,7 @@ def instance_dict(x: Any) -> Mapping[str, Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _dict_member(cls: type) -> Any:
-    """What reads the `__dict__` of the instances of a class."""
+    """Return the descriptor that reads `__dict__` of the instances of a class; None if there is none."""
     for base in type.__getattribute__(cls, "__mro__"):
         member = type.__getattribute__(base, "__dict__").get("__dict__")
         if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):
@@ -110,11 +111,11 @@ def _dict_member(cls: type) -> Any:
 
 
 def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expansion:
-    """A function: its closure, the globals in its code, its defaults and attributes."""
+    """Expand a function: closure, globals in its code, defaults, attributes."""
     cells = tuple(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
     closed = scope.is_closed(f.__globals__.get("__name__", "exec"))
     steps = [_cell_step(i, name, cell, exact, not closed) for i, (name, cell) in enumerate(cells)]
-    if closed:  # what a library's closure holds does not change; it may be a function of the user's
+    if closed:  # closures of a library do not change, but they may hold user functions
         return Expansion("function", [s for s in steps if s.child is not ABSENT])
     loaded, every = scope.names_in(f.__code__)
     scope.names.update(every)
@@ -137,7 +138,7 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
 
 
 def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: bool) -> Step:
-    """The step into a cell of a closure."""
+    """Return the step to the content of a closure cell."""
     try:
         held = cell.cell_contents
     except ValueError:  # not filled yet
@@ -147,7 +148,7 @@ def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: boo
 
 
 def _global_steps(scope: dict[str, Any], loaded: Iterable[str]) -> Iterator[Step]:
-    """The steps into the globals that code names; one that is missing may come later."""
+    """Yield the steps to the globals that code names; a missing one is guarded, since it may be defined later."""
     for name in loaded:
         x = scope.get(name, ABSENT)
         if x is ABSENT and name in _BUILTINS:
@@ -160,9 +161,9 @@ _BUILTINS = frozenset(vars(builtins))
 
 
 def _is_definition(x: Any) -> bool:
-    """Whether a name stands for code: a function, a class, a Python module, something of a library's.
+    """Return whether an object is code: a function, a class, a Python module, an object of a library.
 
-    Such names are not guarded unless they lead to a module: code is a constant of a trace, as in JAX.
+    Names bound to code are guarded only if they lead to a module: code is a constant of a trace, as in JAX.
     """
     cls = type(x)
     if issubclass(cls, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
@@ -175,7 +176,7 @@ def _is_definition(x: Any) -> bool:
 
 
 def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
-    """The elements of a list, tuple, set or deque."""
+    """Expand a list, tuple, set or deque."""
     size = size_of(x)
     if size > _MOST_GUARDED:
         return _expand_long(
@@ -190,7 +191,7 @@ def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], 
 
 
 def _expand_dict(x: Any, exact: bool) -> Expansion:
-    """The entries of a dict."""
+    """Expand a dict."""
     base = base_of(type(x))
     size = size_of(x)
     if size > _MOST_GUARDED:
@@ -205,7 +206,7 @@ def _expand_dict(x: Any, exact: bool) -> Expansion:
 def _expand_long(
     tag: str, x: Any, size: int, entries: Iterable[tuple[Any, Any]], kind: GuardKind | None
 ) -> Expansion:
-    """A long container: only what is no atom is followed, and only what leads to a module is guarded, and the size."""
+    """Expand a long container: follow only non-atoms; guard the size, and only elements that lead to a module."""
     looked = itertools.islice(entries, _MOST_LOOKED)
     found = itertools.islice(
         ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y)), _MOST_IN_ONE
@@ -219,7 +220,7 @@ def _expand_long(
 
 
 def _label_of(key: Any) -> str:
-    """How the name of an entry of a dict goes on; the text of other keys would run code of the user's."""
+    """Return the label of a dict entry; `[...]` for keys with a `repr` that could run user code."""
     return f"[{key!r}]" if type(key) in (str, int, bool) else "[...]"
 
 
@@ -227,34 +228,34 @@ def _key_of(position: int, key: Any) -> Hashable:
     return (type(key), key) if type(key) in (str, int, bool) else position
 
 
-# --- what holds a few known things
+# --- objects with a few known children
 
 
 def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
-    """What cannot be rebound."""
+    """Expand an object with references that cannot be rebound, so they need no guards."""
     return Expansion(tag, [Step(y, "", i) for i, y in enumerate(children)])
 
 
 def _expand_reference(x: Any, exact: bool) -> Expansion:
-    """A weak reference."""
+    """Expand a weak reference."""
     guard = Guard(CALLED, x, None, x())
     return Expansion("reference", [Step(x(), "()", 0, guard, True)])
 
 
 def _expand_variable_of_context(x: Any, exact: bool) -> Expansion:
-    """A context variable."""
+    """Expand a context variable."""
     held = CONTEXT.read(x, None)
     return Expansion("context", [Step(held, ".get()", 0, Guard(CONTEXT, x, None, held, is_atom(held)), True)])
 
 
 def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
-    """A method of an object of C's, such as the `append` of a list."""
+    """Expand a built-in method, such as `append` of a list."""
     owner = x.__self__
     return _unguarded("method", () if isinstance(owner, (types.ModuleType, type)) else (owner,))
 
 
 def _expand_python_module(x: Any, scope: Scope) -> Expansion:
-    """A Python module: the attributes that the code names."""
+    """Expand a Python module: the attributes that the code names."""
     held = vars(x)
     if scope.is_closed(x.__name__):
         return Expansion("python module", [])
@@ -269,14 +270,14 @@ def _expand_python_module(x: Any, scope: Scope) -> Expansion:
 
 
 def _expand_class(cls: type, scope: Scope) -> Expansion:
-    """A class: the attributes that the code names, which are constants unless they lead to a module."""
+    """Expand a class: the attributes that the code names. They are guarded only if they lead to a module."""
     held = type.__getattribute__(cls, "__dict__")
     if scope.is_closed(module_of(cls)):
         return Expansion("class", [])
     steps = []
     special = [
         n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType
-    ]  # called by syntax
+    ]  # called by operators and other syntax, not by name
     for name in sorted({*special, *(scope.names & held.keys())}):
         x = _plain(held[name])
         steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, held), name, held[name])))
@@ -288,14 +289,14 @@ def _expand_class(cls: type, scope: Scope) -> Expansion:
 
 
 def _plain(x: Any) -> Any:
-    """The function inside a method or property of a class."""
+    """Unwrap the function inside a method or property of a class."""
     if isinstance(x, (staticmethod, classmethod)):
         return x.__func__
     return x.fget if isinstance(x, property) else x
 
 
 def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expansion:
-    """An object of another class: the attributes that the code names."""
+    """Expand an object of another class: the attributes that the code names."""
     cls = type(x)
     if issubclass(cls, types.ModuleType):
         return _expand_python_module(x, scope)
@@ -319,12 +320,12 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expan
 
 
 _HOLDING = ("types", "collections", "weakref", "argparse")
-"""Python modules whose classes exist to hold objects of the user's, in attributes of any name."""
+"""Python modules with classes that hold user objects in attributes of any name; all their attributes are followed."""
 
 
 @functools.lru_cache(maxsize=1024)
 def _slots(cls: type) -> tuple[tuple[str, Any], ...]:
-    """The slots of a class and its bases."""
+    """Return the slots of a class and its bases."""
     return tuple(
         (name, member)
         for base in cls.__mro__
@@ -356,4 +357,4 @@ _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
     (classmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
     (functools.cached_property, lambda x, exact: _unguarded("property", (x.func,))),
 )
-"""How each kind of object is expanded; the first base that fits decides."""
+"""The function that expands each kind of object; the first matching base class wins."""

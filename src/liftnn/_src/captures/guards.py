@@ -1,14 +1,14 @@
-"""Guards: what a compiled call depends on beside its arguments, each a check by identity.
+"""Guards: checks by identity of the objects that a compiled call depends on besides its arguments.
 
-The search for captured modules goes from a function through cells, globals, containers and attributes. Each step is a
-guard: it says where it looked, and what stood there. While all guards hold, the same search would find the same
-modules, so a call need not search again. A step that led to no module is guarded too, since a module may stand there
-later: an empty list, a name bound to None. There a guard only asks whether something without modules stands there
-still; a number may change freely.
+The search for captured modules follows closure cells, globals, containers and attributes, starting from a function.
+Each step of the search records a guard: where it looked, and the object that it found. While all guards hold, another
+search would find the same modules, so a call does not search again. Steps that led to no module are guarded too, for
+example an empty list or a name bound to None, because a module may be stored there later. Such a guard is loose if it
+found an atom (a number, a string, None): it also holds for any other atom.
 
-`Guards.hold` checks them all in a loop; the generated fast path has the same checks written out (see
-`compilation/generate.py`). A guard whose step leads to a module can also put back what stood there: code that runs
-under a transform must not change it.
+`Guards.hold` checks all guards in a loop; the generated fast path contains the same checks as straight-line code (see
+`compilation/generate.py`). `Guards.restore` writes back the objects that lead to captured modules, since code that runs
+under a transform must not change them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
 
 
 class GuardKind(NamedTuple):
-    """How guards of one kind read a place, and how they restore it.
+    """The read and write operations of one kind of guard.
 
     Args:
-      name: Its name.
-      read: From holder and key, what stands there now.
-      write: Puts a value there.
-      source: The expression that reads it in generated code, of `{h}`, the holder, and `{k}`, the key.
+      name: The name of the kind.
+      read: Takes the holder and the key, returns the current value.
+      write: Takes the holder, the key and a value, and stores the value.
+      source: The expression that reads the value in generated code, with `{h}` for the holder and `{k}` for the key.
     """
 
     name: str
@@ -62,7 +62,7 @@ def _write_class(proxy: Any, key: Any, value: Any) -> None:
 
 
 def _not_written(holder: Any, key: Any, value: Any) -> None:
-    """For what code cannot rebind."""
+    """Do nothing: code cannot rebind this kind of reference."""
 
 
 CELL = GuardKind("cell", _read_cell, _write_cell, "{h}.cell_contents")
@@ -95,14 +95,14 @@ CALLED = GuardKind("reference", lambda reference, _: reference(), _not_written, 
 
 
 class Guard(NamedTuple):
-    """One place and what stood there.
+    """One location, and the value that the search found there.
 
     Args:
-      kind: How to read the place.
-      holder: Where it is: a cell, a mapping, an object.
-      key: Which of its places.
-      value: What stood there.
-      loose: Whether another atom will do.
+      kind: How to read the location.
+      holder: The object that holds the value: a cell, a mapping, another object.
+      key: The key or attribute in the holder.
+      value: The value that the search found.
+      loose: Whether the guard also holds for any other atom.
     """
 
     kind: GuardKind
@@ -112,7 +112,7 @@ class Guard(NamedTuple):
     loose: bool = False
 
     def holds(self) -> bool:
-        """Whether it stands there still."""
+        """Return whether the location still holds the value."""
         now = self.kind.read(self.holder, self.key)
         if self.kind is SIZE:
             return now == self.value
@@ -123,9 +123,9 @@ class Guards:
     """The guards of one call.
 
     Args:
-      guards: Single places.
-      elements: Containers.
-      leading: Those of both that lead to a captured module, so that code under a transform must leave them alone.
+      guards: Guards of single locations.
+      elements: Guards of all elements of a container.
+      leading: The guards of either kind that lead to a captured module, which code under a transform must not change.
     """
 
     __slots__ = ("elements", "guards", "leading")
@@ -144,7 +144,7 @@ class Guards:
         return bool(self.guards or self.elements)
 
     def hold(self) -> bool:
-        """Whether everything stands where it stood."""
+        """Return whether all guards hold."""
         try:
             for guard in self.guards:
                 if not guard.holds():
@@ -157,10 +157,10 @@ class Guards:
         return True
 
     def restore(self) -> list[Guard | Elements]:
-        """Puts back what leads to captured modules.
+        """Write back the values that lead to captured modules.
 
         Returns:
-          The guards of the places that had been changed.
+          The guards of the locations that had been changed.
         """
         broken = [guard for guard in self.leading if not guard.holds()]
         for guard in broken:

@@ -1,4 +1,4 @@
-"""Which Python modules are of libraries, in which no search for captured modules has to go on."""
+"""Recognition of libraries that do not use liftnn, which the search for captured modules skips."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _INSTALLED = frozenset(["site-packages", "dist-packages"])
 
 @functools.lru_cache(maxsize=4096)
 def is_library(name: str | None) -> bool:
-    """Whether a Python module is of a library that knows nothing of liftnn.
+    """Return whether a Python module belongs to a library that does not use liftnn.
 
-    It is foreign, or of a package that has been installed and in which nothing refers to liftnn. What such a library
-    refers to could take a search through the whole program.
+    This is true of foreign modules and of installed packages in which no global refers to liftnn. The search skips
+    them, because their references may lead through the whole program.
 
     Args:
       name: The dotted name of the Python module; None counts as a library.
 
     Returns:
-      Whether it is of a library.
+      Whether it belongs to such a library.
     """
     if name is None or is_foreign(name):
         return True
@@ -36,7 +36,7 @@ def is_library(name: str | None) -> bool:
 
 @functools.cache
 def _is_installed(package: str) -> bool:
-    """Whether the files of a package lie where packages are installed."""
+    """Return whether the files of a package are in a folder for installed packages."""
     module = sys.modules.get(package)
     files = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
     return any(type(f) is str and not _INSTALLED.isdisjoint(pathlib.PurePath(f).parts) for f in files)
@@ -44,18 +44,18 @@ def _is_installed(package: str) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _refers_to_liftnn(package: str, n_modules: int) -> bool:
-    """Whether a module of a package, as far as they are loaded, has liftnn or something of liftnn's among its globals.
+    """Return whether a loaded module of a package has liftnn, or an object of liftnn, among its globals.
 
     Args:
       package: The name of the package.
-      n_modules: How many Python modules are loaded; others may have been added since the last answer.
+      n_modules: The number of loaded Python modules: part of the cache key, since later imports may change the answer.
     """
     own = [m for n, m in list(sys.modules.items()) if n == package or n.startswith(f"{package}.")]
     return any(_is_of_liftnn(x) for module in own for x in list(getattr(module, "__dict__", {}).values()))
 
 
 def _is_of_liftnn(x: Any) -> bool:
-    """Whether an object is of liftnn, or of a class that is or has a base of liftnn's."""
+    """Return whether an object belongs to liftnn, or its class is or inherits from a class of liftnn."""
     cls = type(x)
     if cls is types.ModuleType:
         names = [x.__name__]

@@ -1,4 +1,4 @@
-"""Array leaves of captured modules: code reads them where they stand, so they are constants of what is traced."""
+"""Array leaves of captured modules: code reads them from the original modules, so they are constants of the trace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from liftnn._src.graph.walk import Walk
 
 
 class Pinned:
-    """The array leaves of captured modules, for the cache key: JAX's by identity, numpy's by content.
+    """The array leaves of captured modules, for the cache key: JAX arrays by identity, numpy arrays by content.
 
     Args:
       arrays: The arrays.
@@ -40,14 +40,14 @@ class Pinned:
 
 
 def content_of(x: Any) -> Any:
-    """What tells the contents of a numpy array, which can be changed in place; None for another array."""
+    """Return the content of a numpy array, which can change in place, in hashable form; None for other arrays."""
     return (
         (x.dtype.str, x.shape, x.tobytes()) if isinstance(x, np.ndarray) and not x.dtype.hasobject else None
     )
 
 
 def _reference(x: Any) -> Callable[[], Any]:
-    """Refers to an array weakly; to one that cannot be referred to, such as a tracer, not at all."""
+    """Return a weak reference to an array; a dead one if the array (such as a tracer) does not support them."""
     try:
         return weakref.ref(x)
     except TypeError:
@@ -55,11 +55,11 @@ def _reference(x: Any) -> Callable[[], Any]:
 
 
 def pin(walk: Walk, edges: Sequence[Any]) -> Pinned | None:
-    """The array leaves of captured modules.
+    """Collect the array leaves of captured modules.
 
     Args:
-      walk: The walk that has met them.
-      edges: Their edges.
+      walk: The walk that has visited the modules.
+      edges: The edges of the modules.
 
     Returns:
       The array leaves; None if there are none.

@@ -1,14 +1,14 @@
 """Find captured modules: closures, globals, defaults, bound objects, containers and attributes that lead to them.
 
-A function is looked at without running it, and without running any code of the user's: cells of closures, globals that
-its code names, defaults, and from there functions, containers and attributes. Of objects of other classes, of classes
-and of Python modules only those attributes are followed whose names occur in the code. Libraries that know nothing of
-liftnn are left out; see `libraries.py`. What is found in no such way is found when it is used, see
-`frames.RetryWithCaptures`; then the search is made again, with all libraries.
+The search runs no user code. It starts with the closure cells of a function, the globals that its code names and its
+defaults, and continues through functions, containers and attributes. Of classes, Python modules and other objects it
+follows only the attributes that the code names. It skips libraries that do not use liftnn; see `libraries.py`. A
+captured module that the search misses is detected when it is used (see `frames.RetryWithCaptures`); then the search is
+repeated with all libraries.
 
-The search is a depth-first walk with a stack of its own. It gives the modules, the guards under which another search
-would give the same (see `guards.py`), and the shape of what lies between: which element of which container, in which
-order, led to which module. The shape is part of the cache key, since code can see it: `len(models)`, the order of a
+The search is a depth-first walk with an explicit stack. It returns the modules, the guards (see `guards.py`), and the
+shape of the objects between function and modules: which element of which container, in which order, led to which
+module. The shape is part of the cache key, since code can observe it, for example by `len(models)` or the order of a
 dict.
 """
 
@@ -29,17 +29,17 @@ from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
 
 _MOST = 10_000
-"""How many objects are looked at: a global may refer to the whole program."""
+"""The maximum number of objects to visit: a global may refer to the whole program."""
 
 
 class Captured(NamedTuple):
-    """What functions capture.
+    """The modules and Variables that functions capture.
 
     Args:
-      roots: The modules and Variables, by the name that the code has for them.
-      guards: Under which conditions another search finds the same.
-      shape: What lies between the functions and the roots, for the cache key.
-      names_classes: Whether the code names a class of modules, which it may make.
+      roots: The modules and Variables, by their name in the code.
+      guards: While they hold, another search finds the same.
+      shape: The objects between the functions and the roots, for the cache key.
+      names_classes: Whether the code names a class of modules, so it may create a module.
     """
 
     roots: dict[str, Any]
@@ -49,13 +49,13 @@ class Captured(NamedTuple):
 
 
 class _Node:
-    """One object that the search has met.
+    """One object that the search has visited.
 
     Args:
-      x: The object; kept, so that its id is.
+      x: The object; kept alive, so that its id stays valid.
       above: The node that led to it first.
-      label: How its name goes on from that of the node above.
-      exact: Whether it is part of a cache key, so that each of its atoms is guarded by identity.
+      label: The suffix that it adds to the name of the node above.
+      exact: Whether it is part of a cache key; then its atoms are guarded by identity.
     """
 
     __slots__ = ("above", "exact", "expansion", "label", "leads", "parents", "quiet", "targets", "x")
@@ -76,7 +76,7 @@ class _Node:
 
     @property
     def name(self) -> str:
-        """What the code would call it."""
+        """Its name in the code."""
         name, node = "", self
         while node is not None:
             name = node.label + name
@@ -89,15 +89,15 @@ class _Node:
 def find_captured(
     functions: Iterable[Any], keyed: Iterable[Any] = (), in_libraries: bool = False
 ) -> Captured:
-    """The modules and Variables that functions capture.
+    """Find the modules and Variables that functions capture.
 
     Args:
-      functions: The functions; anything else that is callable, too.
-      keyed: Functions that are part of the cache key by their content: static values that modules hold.
-      in_libraries: Whether to go through libraries that know nothing of liftnn.
+      functions: The functions, or other callables.
+      keyed: Functions that are part of the cache key by content: static values that modules hold.
+      in_libraries: Whether to search libraries that do not use liftnn.
 
     Returns:
-      What they capture.
+      The captured modules and Variables, with guards and shape.
     """
     functions, keyed = list(functions), list(keyed)
     names: set[str] = set()
@@ -113,10 +113,10 @@ def find_captured(
 
 
 class _Search:
-    """One pass over what functions refer to.
+    """One pass over the objects that functions refer to.
 
     Args:
-      scope: Where it goes on.
+      scope: Limits which objects are followed.
     """
 
     def __init__(self, scope: Scope):
@@ -125,7 +125,7 @@ class _Search:
         self._nodes: dict[int, _Node] = {}
 
     def visit(self, x: Any, exact: bool) -> None:
-        """Looks at everything that an object leads to."""
+        """Visit every object that an object leads to."""
         if is_atom(x) or id(x) in self._nodes:
             return
         stack = [self._add(_Node(x, None, "", exact))]
@@ -152,7 +152,7 @@ class _Search:
         return node
 
     def captured(self) -> Captured:
-        """What was found."""
+        """Return the modules found so far, with guards and shape."""
         nodes = list(self._nodes.values())
         roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__")]
         stack = list(roots)
@@ -166,7 +166,7 @@ class _Search:
 
 
 def _has_class(x: Any, names: set[str]) -> bool:
-    """Whether an object is a class of modules, or liftnn itself, where the code names one of its classes."""
+    """Return whether an object is a class of modules, or is liftnn and the code names one of its classes."""
     if issubclass(type(x), type):  # `isinstance` would ask the object
         return _is_graph_class(x)
     return type(x) is types.ModuleType and x.__name__ == "liftnn" and not names.isdisjoint(_public_classes())
@@ -174,19 +174,19 @@ def _has_class(x: Any, names: set[str]) -> bool:
 
 @functools.cache
 def _public_classes() -> frozenset[str]:
-    """The names of liftnn's own classes of modules."""
+    """Return the names of liftnn's own classes of modules."""
     return frozenset([n for n, x in vars(sys.modules["liftnn"]).items() if _is_graph_class(x)])
 
 
 def _is_graph_class(x: Any) -> bool:
-    """Whether an object is a class of Modules or Variables."""
+    """Return whether an object is a class of Modules or Variables."""
     return issubclass(type(x), type) and any(
         "__graph_node__" in type.__getattribute__(b, "__dict__") for b in type.__getattribute__(x, "__mro__")
     )
 
 
 def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
-    """The roots, each under a name of its own."""
+    """Return the roots under unique names."""
     named: dict[str, Any] = {}
     for node in roots:
         name = node.name or type(node.x).__name__
@@ -197,7 +197,7 @@ def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
 
 
 def _collect(nodes: Sequence[_Node]) -> Guards:
-    """The guards of all steps that a later search could take otherwise."""
+    """Collect the guards of all steps that could lead elsewhere in a later search."""
     guards: list[Guard] = []
     elements: list[Elements] = []
     leading: list[Guard | Elements] = []
@@ -220,7 +220,7 @@ def _collect(nodes: Sequence[_Node]) -> Guards:
 
 
 def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
-    """What lies between: for each object that leads to a module, what each of its steps leads to."""
+    """Return the shape: for each object that leads to a module, the target of each of its steps."""
     numbers = {id(n.x): ("module", i) for i, n in enumerate(roots)}
     between = [n for n in nodes if n.leads and n.expansion is not None]
     numbers |= {id(n.x): ("holder", i) for i, n in enumerate(between)}
@@ -240,14 +240,14 @@ def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
 
 @functools.lru_cache(maxsize=4096)
 def names_in(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The names that a piece of code takes from its globals, and all names of attributes that may be in it.
+    """Return the global names and the attribute names that a code object uses.
 
     Args:
-      code: The code.
+      code: The code object.
 
     Returns:
-      The globals in order of their use, builtins among them; and the names of attributes, strings among them, since
-      `getattr` may take them.
+      The globals in order of use, including builtins; and the names of attributes, including all strings that are
+      identifiers, since `getattr` may use them.
     """
     loaded = dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _LOADS)
     every = set(code.co_names)

@@ -1,4 +1,4 @@
-"""The steps of the search for captured modules: what stands where, and what notices another thing there."""
+"""The steps of the search for captured modules: each child of an object, and the guard that detects another child."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from liftnn._src.captures.guards import Guard
 from liftnn._src.graph.checks import Elements
 
 FRESH = "\0"
-"""Starts the label of what has a name of its own, that does not go on from the name of what led to it."""
+"""First character of a label that starts a new name, instead of continuing the name of the parent."""
 
 
 class Step(NamedTuple):
     """One step of the search.
 
     Args:
-      child: What stands there.
-      label: How its name goes on from that of the object that leads to it.
-      key: What tells the step from others of the object, for the shape.
-      guard: Notices another thing there.
+      child: The object that the step leads to.
+      label: The suffix that the step adds to the name of the parent, such as `.layers`.
+      key: Identifies the step among those of the parent, for the shape.
+      guard: Detects whether the parent refers to another object.
       always: Whether to guard the step even if it leads to no module.
     """
 
@@ -32,17 +32,17 @@ class Step(NamedTuple):
 
 
 class Expansion(NamedTuple):
-    """What one object leads to.
+    """The steps from one object to others.
 
     Args:
-      tag: Tells kinds of objects apart in the shape.
+      tag: The kind of the object, for the shape.
       steps: The steps.
       guards: Guards that belong to no step.
       elements: The guard of a container as a whole.
-      always: Whether to guard it even if it leads to no module.
-      by_name: Whether only attributes were followed that the code names.
-      inherits: Whether what it leads to is part of a cache key, if it is.
-      quiet: Whether what it leads to is guarded only where it leads to a module.
+      always: Whether to use `elements` even if the container leads to no module.
+      by_name: Whether only attributes that the code names were followed.
+      inherits: Whether the children are part of a cache key if the object is.
+      quiet: Whether objects below are guarded only where they lead to a module.
     """
 
     tag: Hashable
@@ -56,7 +56,7 @@ class Expansion(NamedTuple):
 
 
 class GlobalsOf(NamedTuple):
-    """A function that is a node of the graph, so that of what it captures only its globals are still to be found.
+    """A function that is a node of the graph: its closure is flattened already, only its globals are searched.
 
     Args:
       function: The function.

@@ -1,1 +1,15 @@
-"""Compiled functions: `jit`, its fast path, and what else looks at a traced function: stages, export, jaxpr, shapes."""
+"""Compiled functions: `jit`, its stages and exports, and the other views of a traced function.
+
+Three layers make a call fast. `jax.jit` compiles a *program* for each structure of the arguments (`program.py`,
+`calling_convention.py`, `donation.py`, `compact.py`). A *fast path* makes a repeated call with the same modules
+without flattening them (`fast_path.py`; `fast_paths.py` finds it). Its code is generated (`generate.py`,
+`conditions.py`, `source.py`).
+
+- `jit.py`: the transform; `jitted.py`: the compiled function; `compilation.py`: options and programs of one function.
+- `patterns.py`, `dependencies.py`, `patrol.py`: how a fast path recognizes its arguments, and what it depends on.
+- `write_back.py`: how a fast path writes the results into the modules.
+- `array_path.py`: the fast path of a call without modules.
+- `retraces.py`: why a function is traced again, by attribute path.
+- `stages.py` (`trace`, `lower`, `compile`), `export.py`, `exported.py`, `constants.py`, `jaxpr.py`, `shape.py`,
+  `checkify.py`.
+"""

@@ -1,4 +1,4 @@
-"""The fast path of calls without modules: they are JAX's, if nothing has changed that could lead to a module."""
+"""The fast path of calls without modules: it calls `jax.jit` directly while the guards hold."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from liftnn._src.variables.watch import Watch
 
 
 class ArrayPath:
-    """What a compiled function remembers of a call without modules; see `FastPath`.
+    """The fast path of a call without modules; see `FastPath`.
 
     Args:
       jitted: JAX's compiled function.
-      patterns: Which kinds of arguments it is called with.
-      guards: Under which conditions no module is captured.
+      patterns: The patterns that match its arguments.
+      guards: While they hold, the function captures no module.
     """
 
     def __init__(self, jitted: Callable[..., Any], patterns: Patterns, guards: Guards):
@@ -38,7 +38,7 @@ class ArrayPath:
         self.generate()
 
     def generate(self) -> None:
-        """Makes the function that makes the calls."""
+        """Generate the function that makes the calls."""
         source = Source(self)
         if not match(source, []):
             self.function = self.call
@@ -55,14 +55,14 @@ class ArrayPath:
         self.reference = weakref.ref(self.function)
 
     def holds(self) -> bool:
-        """Whether everything that the call depends on is as it was."""
+        """Return whether nothing that the call depends on has changed."""
         try:
             return self.watch.valid and self.guards.hold()
         except Exception:  # another thread is changing one of the containers
             return False
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Makes a call; `MISS` if it has to be made in the general way."""
+        """Make a call; return `MISS` if it must take the slow path."""
         try:
             self.patterns.match(args, kwargs)
             return self._jitted(*args, **kwargs) if self.holds() else MISS

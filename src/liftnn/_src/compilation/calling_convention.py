@@ -1,4 +1,4 @@
-"""The arguments of a compiled function: one for each Variable's value, then one for each tree of arrays."""
+"""The positional arguments of a compiled function: one for each Variable's value, then one for each tree of arrays."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _LEAF = jax.tree.structure(0)
 
 
 class OtherTreeError(TypeError):
-    """Raised when the fast path has handed on a tree of another structure than the program was made for."""
+    """Raised when the fast path has passed a tree with another structure than the program was compiled for."""
 
 
 class Inputs:
-    """How dynamic leaves become the positional arguments of a compiled function, and the other way round.
+    """The conversion between dynamic leaves and the positional arguments of a compiled function: `pack` and `unpack`.
 
-    A unit is a tree of arrays as it stands among the user's arguments, or an array leaf of a node. All of a unit is
-    donated, or nothing.
+    A unit is a tree of arrays that the user passed, or an array leaf of a node. A unit is donated as a whole or not at
+    all.
 
     Args:
       plan: The arguments.
       donated: The positions of the donated leaves.
-      ranks: The order of the donated leaves: JAX pairs donated arguments with results in order, and XLA fails where
-        a pair has two shardings, so arguments have the order of the results, by sharding. The default, None, is
-        their own order.
+      ranks: The sort key of each leaf among the donated ones. JAX pairs donated arguments with results in order, and
+        XLA fails if the two have different shardings, so donated arguments are sorted by sharding like the results.
+        The default, None, keeps their order.
     """
 
     def __init__(self, plan: Plan, donated: set[int], ranks: Sequence[int] | None = None):
@@ -47,7 +47,7 @@ class Inputs:
         )
 
     def _take_units(self, trees: Sequence[Any], names: Sequence[str | Slot]) -> None:
-        """Notes the structure of each unit; and its name or, of an array leaf, its slot."""
+        """Record the structure of each unit, and its name (or the slot of an array leaf)."""
         self.tree = jax.tree_util.treedef_tuple(trees)
         self._names = names
         self._spans: list[range] = []
@@ -57,14 +57,14 @@ class Inputs:
         self._arrange()
 
     def _arrange(self) -> None:
-        """Sorts the arguments."""
+        """Sort the arguments."""
         n = self.n_values
         spans = [*(range(i, i + 1) for i in range(n)), *self._spans]
         given = {i for i, span in enumerate(spans) if self.donated_leaves.issuperset(span)}
         self.order: Sequence[int] = range(n + len(self._spans))
-        """Which of the values and units each argument is."""
+        """The index of each argument among the values and units."""
         self.is_sorted = self._ranks is None
-        """Whether that is their own order."""
+        """Whether the arguments have the order of the values and units."""
         if self._ranks is not None:
             ranks = [self._ranks[span.start] if span else 0 for span in spans]
             self.order = [
@@ -72,15 +72,17 @@ class Inputs:
                 *(i for i in self.order if i not in given),
             ]
         self.donated = tuple([at for at, i in enumerate(self.order) if i in given])
-        """Which of the arguments are donated."""
+        """The positions of the donated arguments."""
 
     def widen(self, donated: set[int]) -> None:
-        """Donates more leaves."""
+        """Donate more leaves."""
         self.donated_leaves |= donated
         self._arrange()
 
     def settle(self, leaves: Sequence[Any]) -> bool:
-        """Takes array leaves one by one if their trees differ each time they are made; whether that is so.
+        """Make each array leaf its own unit if the trees are unstable; return whether they are.
+
+        A tree is unstable if it differs each time it is unflattened, for example because of its metadata.
 
         Args:
           leaves: The dynamic leaves of a call.
@@ -96,11 +98,14 @@ class Inputs:
         return True
 
     def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        """The arguments that dynamic leaves make."""
+        """Convert dynamic leaves to arguments."""
         return self.sort(leaves[: self.n_values], self.tree.unflatten(leaves[self.n_values :]))
 
     def pack_shardings(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
-        """The same for shardings: one for a whole unit if it has only one, since its class may check its leaves."""
+        """Convert shardings of leaves to shardings of arguments.
+
+        A unit with equal shardings gets a single one, since its class may check its leaves when a tree is rebuilt.
+        """
         trees = list[Any]()
         for tree, span in zip(self.tree.children(), self._spans, strict=True):
             own = leaves[span.start : span.stop]
@@ -108,12 +113,12 @@ class Inputs:
         return tuple(self.sort(leaves[: self.n_values], trees))
 
     def sort(self, values: Sequence[Any], units: Sequence[Any]) -> Sequence[Any]:
-        """The arguments that values and units make."""
+        """Bring values and units into the order of the arguments."""
         every = [*values, *units]
         return every if self.is_sorted else [every[i] for i in self.order]
 
     def unpack(self, given: Sequence[Any]) -> list[Any]:
-        """The dynamic leaves in arguments.
+        """Convert arguments to dynamic leaves: the inverse of `pack`.
 
         Raises:
           OtherTreeError: If a unit has another structure.
@@ -129,13 +134,13 @@ class Inputs:
         return [*every[: self.n_values], *arrays]
 
     def complete(self, result: Result, leaves: Sequence[Any]) -> Result:
-        """A result that returns every donated value, since its buffer is given away."""
+        """Add every donated value to a result, since the caller's buffer is deleted."""
         values = {Slot(n): leaves[i] for i, n in enumerate(self._plan.variables) if i in self.donated_leaves}
         missing = values.keys() - set(map(Slot, result.change.written))
         return result.write({slot: values[slot] for slot in missing}) if missing else result
 
     def name(self, position: int) -> str:
-        """The path of an argument."""
+        """Return the path of an argument."""
         i = self.order[position]
         if i < self.n_values:
             return self._plan.path_of(self._plan.variables[i])

@@ -1,4 +1,4 @@
-"""`checkify`: checks of values at run time, returned as an error beside the output."""
+"""`checkify`: runtime checks of values, returned as an error value with the output."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from liftnn._src.lifting.purify import untraced_copy
 
 @keeps_arguments
 def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[Any, Any]]:
-    """Returns the first failed check beside the output, as `jax.experimental.checkify.checkify`.
+    """Return the first failed check with the output, as `jax.experimental.checkify.checkify`.
 
-    What the function does to modules is done to them, whether a check has failed or not.
+    Changes of modules are propagated to the caller's objects even if a check has failed.
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0.
-      errors: Which checks to make: a set such as `jax.experimental.checkify.float_checks`. The default, None, means
-        those that the function makes itself with `jax.experimental.checkify.check`.
+      errors: The checks to make: a set such as `jax.experimental.checkify.float_checks`. The default, None, means the
+        checks that the function makes itself with `jax.experimental.checkify.check`.
 
     Returns:
-      A function that returns `(error, output)`. `error.throw()` raises if a check has failed, `error.get()` gives its
-      message or None. The error can leave a `jit` as any other output.
+      A function that returns `(error, output)`. `error.throw()` raises if a check has failed, `error.get()` returns
+      its message or None. A `jit` can return the error like any other output.
 
     Raises:
       Exception: Whatever the function raises.
@@ -43,7 +43,7 @@ def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[
       >>> error.get(), float(out), float(v.value)
       (None, 3.0, 3.0)
     """
-    # The only home of this transform is experimental in JAX: it is loaded when it is first used.
+    # checkify exists only in jax.experimental, so it is imported on first use.
     experimental = importlib.import_module("jax.experimental.checkify")
     chosen = experimental.user_checks if errors is None else errors
 

@@ -1,4 +1,9 @@
-"""A result as a compiled program returns it: only what was written, and the output ready to hand out."""
+"""The compact form in which a compiled program returns a result: the output, and only the leaves that were written.
+
+A program can be traced several times, and each trace may return another structure. The static part of what one trace
+returns is an `OutputSpec`, also called an *outcome*; `OutputSpecs` numbers the outcomes of a program. `compact`
+converts a result to the returned form, and `expand` is its inverse.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +23,12 @@ from liftnn._src.trees import is_leaf_tree, same_tree
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """The static part of what one trace returns.
+    """The static part of what one trace returns (an outcome).
 
     Args:
-      change: What was returned, made and changed.
-      plain: Whether all leaves of the output are arrays, and all values JAX's own.
-      layout: Where each leaf is, if the result comes in one list for each sharding.
+      change: The static description of what was returned, created and changed.
+      plain: Whether all leaves of the output are arrays, and no value is encoded.
+      layout: The position of each leaf, if the result is returned in one list for each sharding.
     """
 
     change: GraphDelta
@@ -34,10 +39,10 @@ class OutputSpec:
 class OutputSpecs:
     """The outcomes of the traces of one program, by number.
 
-    A program says with its result which of them applies: its result is `(out, parts)`, followed by as many None as the
-    number says. To rebuild a None costs JAX next to nothing, a dict 0.7 us, a static node of our own a call of Python;
-    and nearly always there is but one outcome, number 0. Where that one is a single array and no part, it is returned
-    as it is.
+    A program returns `(out, parts)`, followed by one None for each unit of the outcome's number. This encoding is the
+    fastest: JAX rebuilds a None for almost no cost, while a dict costs 0.7 us and a static pytree node of our own a
+    call of Python. Nearly always there is only outcome 0. If the result of outcome 0 is a single array without parts,
+    the program returns just that array.
     """
 
     def __init__(self) -> None:
@@ -45,15 +50,15 @@ class OutputSpecs:
         self._lock = threading.Lock()
 
     def compact(self, result: Result) -> Any:
-        """A result as a compiled program returns it.
+        """Convert a result to the form that a compiled program returns.
 
         Args:
           result: The result.
 
         Returns:
-          The output if it is all arrays, else a list of the arrays in it; a list of the other leaves, or None if there
-          are none; and None so often that the length of all tells the outcome. Just the output, if it is a single
-          array, there is nothing else, and the outcome is number 0.
+          A tuple: the output if all its leaves are arrays, else the list of its arrays; the list of the other leaves,
+          or None if there are none; then as many None as the number of the outcome. Just the output if it is a single
+          array, there are no other leaves, and the outcome is number 0.
         """
         change, out = result.change, result.output
         parts, plain = result.leaves[len(out) :], _is_plain(result)
@@ -64,30 +69,30 @@ class OutputSpecs:
         return returned, parts or None, *[None] * number
 
     def compact_groups(self, groups: Any, layout: Layout, result: Result) -> tuple[Any, tuple[None, ...]]:
-        """A result that comes in one list for each sharding.
+        """Convert a result that is grouped into one list for each sharding.
 
         Args:
           groups: The lists.
-          layout: Where each leaf is.
-          result: The result that they are made of.
+          layout: The position of each leaf in the lists.
+          result: The result.
 
         Returns:
-          The lists, and None so often that their number tells the outcome.
+          The lists, and as many None as the number of the outcome.
         """
         return groups, (None,) * self._add(OutputSpec(layout.change, _is_plain(result), layout))
 
     def _add(self, outcome: OutputSpec) -> int:
-        """The number of an outcome, which is a new one if there was none like it."""
+        """Return the number of an outcome; a new number if no equal one is known."""
         with self._lock:
             for number, known in enumerate(self._outcomes):
-                # JAX takes {1: x} and {True: x} for equal trees, their texts differ
+                # JAX considers {1: x} and {True: x} equal trees, but their texts differ
                 if same_tree(known, outcome) and str(known.change.treedef) == str(outcome.change.treedef):
                     return number
             self._outcomes.append(outcome)
             return len(self._outcomes) - 1
 
     def number_of(self, returned: Any, grouped: bool) -> int:
-        """The number of the outcome that what a program returned belongs to."""
+        """Return the number of the outcome to which the returned value of a program belongs."""
         if grouped:
             return len(returned[1])
         return len(returned) - 2 if type(returned) is tuple else 0
@@ -96,23 +101,23 @@ class OutputSpecs:
         return self._outcomes[number]
 
     def expand(self, returned: Any) -> Result:
-        """The inverse of `compact`."""
+        """Rebuild the result from a returned value: the inverse of `compact`."""
         outcome = self[self.number_of(returned, grouped=False)]
         out, parts = split_output(returned)
         return Result([*(jax.tree.leaves(out) if outcome.plain else out), *parts], outcome.change)
 
     def expand_groups(self, returned: tuple[Any, ...]) -> Result:
-        """The inverse of `compact_groups`."""
+        """Rebuild the result from a returned value: the inverse of `compact_groups`."""
         layout = self[self.number_of(returned, grouped=True)].layout
         assert layout is not None
         return ungroup(returned[0], layout)
 
 
 def _is_plain(result: Result) -> bool:
-    """Whether all leaves of the output are arrays, and all values JAX's own."""
+    """Return whether all leaves of the output are arrays, and no value is encoded."""
     return all(e is ARRAY for e in result.change.edges) and not has_encoded(result.leaves)
 
 
 def split_output(returned: Any) -> tuple[Any, list[Any]]:
-    """The output and the parts in what a program returned, if that is not in lists by sharding."""
+    """Return the output and the other leaves in the returned value of a program without groups."""
     return (returned[0], returned[1] or []) if type(returned) is tuple else (returned, [])

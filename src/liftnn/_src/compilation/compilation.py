@@ -1,4 +1,4 @@
-"""How a function is compiled, and what has been compiled of it, apart from who calls it."""
+"""The compiled programs of a function, shared by all wrappers of the function that one line of code creates."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from liftnn._src.prefixes.prefix import as_prefixes
 from liftnn._src.variables import frames
 
 Wrap = Callable[[Plan, PureFunction, bool], PureFunction]
-"""Applies another transform below the compilation; told the arguments, the pure call, and whether the module of a bound
-method comes first."""
+"""Applies another transform below the compilation: takes the plan, the pure function, and whether argument 0 is the
+module of a bound method."""
 
 
 class Compilation:
-    """How a function is compiled, and what has been compiled: the same for all that one line of code has wrapped.
+    """The options and compiled programs of a function.
 
-    So a function that is wrapped in a loop is traced once. Who wraps it elsewhere has traces of his own to count.
+    All `jit` wrappers of the same function that one line of code creates share it, so a function that is wrapped in a
+    loop is traced once. A wrapper created on another line has its own, and counts its own traces.
 
     Args:
-      f: The function; it is referred to weakly.
+      f: The function, referred to weakly.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
-      donate_written: Whether to donate what the call overwrites.
+      donate_written: Whether to donate the buffers of the Variables that the call overwrites.
       wrap: Applies another transform below the compilation.
     """
 
@@ -54,21 +55,21 @@ class Compilation:
         self._wrap = wrap
 
     def _donated_leaves(self, plan: Plan) -> list[int]:
-        """The leaves of the donated arguments."""
+        """Return the leaves of the donated arguments."""
         positional, named = plan.arguments
         donated = [positional[i] for i in sorted(self.donate.positions(len(positional)))]
         donated += [argument for name, argument in named.items() if name in self.donate.names]
         return [leaf for argument in donated for leaf in argument.leaves]
 
     def returned(self, plan: Plan) -> list[bool] | None:
-        """For each node whether it comes back even if unchanged, since it was donated."""
+        """Return for each node whether it is returned even if unchanged, because it was donated."""
         if not self.donate:
             return None
         donated = plan.reach(self._donated_leaves(plan)).keys() - find_kept(plan)
         return [number in donated for number in range(len(plan.graph.specs))]
 
     def bind(self, plan: Plan, pure: PureFunction) -> Program:
-        """The program for a structure of arguments."""
+        """Make the program for a structure of the arguments."""
         if self._wrap is not None:
             pure = self._wrap(plan, pure, self.has_leading)
 

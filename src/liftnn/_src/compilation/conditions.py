@@ -1,4 +1,4 @@
-"""The part of a generated fast path that recognizes its arguments and checks what the call depends on."""
+"""Code generation, first part: match the arguments of a fast path, and check the other dependencies of the call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from liftnn._src.graph.checks import ABSENT, Elements
 
 
 def match(source: Source[Any], units: list[str]) -> bool:
-    """Recognizes the arguments; whether that can be written out."""
+    """Generate the code that matches the arguments; return whether this is possible."""
     patterns = source.path.patterns
     positional, named = patterns.positional, patterns.named
     source.miss_if(
@@ -66,7 +66,7 @@ def _match_one(source: Source[Any], name: str, pattern: Pattern, units: list[str
 
 
 def _check_types(source: Source[Any], where: str, types: Any) -> None:
-    """Compares the classes of an argument and of what it holds."""
+    """Generate the comparison of the class of an argument, and of the classes of its elements."""
     cls, elements = types if isinstance(types, tuple) else (types, None)
     source.miss_if(f"type({where}) is not {source.name(cls)}")
     if elements is not None:
@@ -79,7 +79,7 @@ def _check_types(source: Source[Any], where: str, types: Any) -> None:
 
 
 def check(source: Source[Any]) -> None:
-    """Checks what the call depends on beside its arguments."""
+    """Generate the checks of everything that the call depends on besides its arguments."""
     path = source.path
     for attribute in path.varying:
         where = f"attributes_of({source.name(attribute.module)}())[{attribute.name!r}]"
@@ -93,7 +93,7 @@ def check(source: Source[Any]) -> None:
 
 
 def patrol(source: Source[Remembered]) -> None:
-    """Compares attributes that may have been written past `Module.__setattr__`."""
+    """Generate the comparison of attributes that may have been set without `Module.__setattr__`; see `patrol.py`."""
     rounds = source.path.rounds
     if len(rounds) == 1:
         for beat in rounds[0]:
@@ -104,7 +104,7 @@ def patrol(source: Source[Remembered]) -> None:
 
 
 def _conditions(beat: Beat, name: Callable[[Any], str]) -> list[str]:
-    """What is true if the attributes of a module are no longer those that they were."""
+    """Return expressions; one of them is true if an attribute of the module has changed."""
     attributes = where = name(beat.attributes)
     if isinstance(beat.attributes, weakref.ref):
         attributes, where = "found", f"found := attributes_of({where}())"
@@ -113,7 +113,7 @@ def _conditions(beat: Beat, name: Callable[[Any], str]) -> list[str]:
 
 
 def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
-    """A function that compares some attributes, and says whether one was written."""
+    """Build a function that compares some attributes, and returns whether one has changed."""
     names: dict[int, tuple[str, Any]] = {}
 
     def name(x: Any) -> str:
@@ -125,7 +125,7 @@ def _compare(beats: Sequence[Beat]) -> Callable[[], bool]:
 
 
 def _check_elements(source: Source[Any], check: Elements) -> bool:
-    """Checks the elements of a list, or the entries of a dict with strings as keys; whether that can be written out."""
+    """Generate the check of a list, or of a dict with string keys; return whether this is possible."""
     kind, size, kept = type(check.container), check.size, check.kept
     keys: Sequence[Any] = range(size) if kind is list else kept[:size]
     if (
@@ -137,7 +137,7 @@ def _check_elements(source: Source[Any], check: Elements) -> bool:
     container, offset = source.name(check.container), len(kept) - size
     if size and all(
         check.loose[offset:]
-    ):  # atoms, which hardly ever change: compared at once, and looked at if they do
+    ):  # atoms rarely change: compare the whole container, and look at its elements only if it differs
         were = dict(zip(kept, kept[size:], strict=False)) if kind is dict else list(kept)
         seen = source.name(were)
         source.miss_if(
@@ -151,7 +151,7 @@ def _check_elements(source: Source[Any], check: Elements) -> bool:
             source.miss_if(f"[*{container}] != {source.name(list(keys))}")
     else:
         places = [f"e{i}" for i in range(size)]
-        source.add(f"{', '.join(places)}, = {container}")  # raises a ValueError if there are more or less
+        source.add(f"{', '.join(places)}, = {container}")  # raises a ValueError if the length differs
     for i, where in enumerate(places):
         loose = check.loose[offset + i]
         other = f" and type({where}) not in ATOMS" if loose else ""
@@ -160,13 +160,13 @@ def _check_elements(source: Source[Any], check: Elements) -> bool:
 
 
 def _check_size(source: Source[Any], container: str, size: int, size_of: str = "len") -> None:
-    """Compares the number of elements of a container."""
+    """Generate the comparison of the size of a container."""
     empty = size == 0 and size_of == "len"
     source.miss_if(container if empty else f"{size_of}({container}) != {size}")
 
 
 def _refresh(check: Elements, seen: list[Any] | dict[Any, Any]) -> bool:
-    """Whether a container of atoms has atoms still; then they are what is seen from now on."""
+    """Return whether a container still holds only atoms; if so, copy them to `seen` for later comparisons."""
     holds = check.holds()
     if holds and isinstance(seen, dict):
         seen.update(check.container)  # the keys are the same
@@ -176,7 +176,7 @@ def _refresh(check: Elements, seen: list[Any] | dict[Any, Any]) -> bool:
 
 
 def _check_guard(source: Source[Any], guard: Guard) -> None:
-    """Checks one place."""
+    """Generate the check of one guard."""
     holder, key = source.name(guard.holder), source.name(guard.key)
     if guard.value is ABSENT:
         if guard.kind is ITEM:
@@ -194,7 +194,7 @@ def _check_guard(source: Source[Any], guard: Guard) -> None:
 
 
 def read(source: Source[Any], reader: Any) -> str:
-    """The expression that reads an array leaf of a node."""
+    """Return the expression that reads an array leaf of a node."""
     if reader.holder is None:
         return source.name(reader.fixed)
     holder = source.name(reader.holder)

@@ -1,4 +1,4 @@
-"""What of a call its arguments reach, apart from what a partial stores and the function captures: its constants."""
+"""The split of a call into arguments and constants, for `export`: captured and stored modules become constants."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from liftnn._src.lifting.contract import STORED, Plan, Result
 
 
 class ArgumentsOnly:
-    """The part of a call that its arguments reach. Its nodes are the first ones, since the walk begins with them.
+    """The part of a call that its arguments reach; its nodes come first, since the walk starts with the arguments.
 
     Args:
-      plan: The whole call.
+      plan: The arguments and constants.
     """
 
     def __init__(self, plan: Plan):
@@ -32,28 +32,28 @@ class ArgumentsOnly:
             LeafPaths(graph.paths[: len(leaves)]),
         )
         self.slots = self.graph.slots
-        """The slots of the leaves, in their own order."""
+        """The slots of the leaves of this part, in order."""
 
     def take(self, leaves: Sequence[Any]) -> list[Any]:
-        """The dynamic leaves of this part, of those of the whole call."""
+        """Select the dynamic leaves of this part from those of the whole call."""
         by_slot = self.plan.by_slot(leaves)
         return [by_slot[slot] for slot in self.slots]
 
     def put(self, own: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
-        """The dynamic leaves of the whole call, with others for this part."""
+        """Replace the dynamic leaves of this part among those of the whole call."""
         return self.plan.in_order({**self.plan.by_slot(leaves), **dict(zip(self.slots, own, strict=True))})
 
     def cut(self, result: Result) -> Result:
-        """The result of this part.
+        """Restrict the result of the whole call to this part.
 
         Args:
-          result: That of the whole call.
+          result: The result of the whole call.
 
         Returns:
-          The result, new nodes numbered on from those of this part.
+          The result; the numbers of new nodes follow those of this part.
 
         Raises:
-          ArgumentError: If the function changes a constant, or returns one.
+          ArgumentError: If the function changes, returns or stores a constant.
         """
         change = result.change
         for number in result.written:
@@ -81,7 +81,8 @@ class ArgumentsOnly:
 
     def _error(self, number: int, what: str) -> errors.ArgumentError:
         return errors.ArgumentError(
-            f"The function to export {what} {self.plan.typed_path(number)}, which is not among "
-            "its arguments: where the exported function is called, there is no such object.",
-            "Pass the module as an argument. What is only read may be captured, or stored in a partial.",
+            f"The function to export {what} {self.plan.typed_path(number)}, which is not one of its arguments. This "
+            "object does not exist where the exported function is called.",
+            "Pass the module as an argument. Only modules that the function just reads may be captured or stored in a "
+            "partial.",
         )

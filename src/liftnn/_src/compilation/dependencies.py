@@ -1,4 +1,11 @@
-"""What a call depends on beside its arguments' structure: objects that cannot notify, constants, varying attributes."""
+"""Checks of everything that a call depends on besides the structure of its arguments.
+
+A change of a Module or of a Variable's metadata ends the watch of a fast path. Other dependencies have to be checked in
+each call: containers and objects whose changes liftnn cannot observe, constants (array leaves of captured modules), the
+arguments stored in a partial, and *varying* attributes. An attribute is varying if its value has been seen to change
+between calls, such as `deterministic`. If the changes of an object can neither be observed nor checked, `Unseen` is
+raised; then the call gets no fast path.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +29,18 @@ from liftnn._src.trees import same_tree
 from liftnn._src.variables.watch import is_simple
 
 
-class Unseen(Exception):  # noqa: N818  # not an error: such calls are flattened each time
-    """Raised where arguments hold something whose changes could not be seen."""
+class Unseen(Exception):  # noqa: N818  # not an error: such calls take the slow path
+    """Raised if liftnn can neither observe nor check the changes of an object in the arguments."""
 
 
 class Content(NamedTuple):
-    """A static value that can change in place, with a copy of what it was."""
+    """A static value that can change in place, with a copy of its earlier content."""
 
     value: Any
     snapshot: Snapshot
 
     def holds(self) -> bool:
-        """Whether it still equals the copy."""
+        """Return whether it still equals the copy."""
         return Snapshot(self.value) == self.snapshot
 
 
@@ -41,9 +48,9 @@ class Constant(NamedTuple):
     """An array leaf of a captured module, which is a constant of the program.
 
     Args:
-      reader: Reads what stands there.
-      array: What stood there.
-      content: What tells its content, if it is numpy's.
+      reader: Reads the current array.
+      array: The array that was traced.
+      content: The content of a numpy array in hashable form; None for other arrays.
     """
 
     reader: Reader
@@ -51,13 +58,13 @@ class Constant(NamedTuple):
     content: Any
 
     def holds(self) -> bool:
-        """Whether it is the same array, with the same content."""
+        """Return whether it is still the same array with the same content."""
         now = self.reader.read()
         return now is self.array and (self.content is None or content_of(now) == self.content)
 
 
 class Stored(NamedTuple):
-    """What a partial stores: trees that whoever holds it can change.
+    """The arguments stored in a partial, which other code can change in place.
 
     Args:
       trees: The trees of arguments.
@@ -70,26 +77,27 @@ class Stored(NamedTuple):
     structure: Any
 
     def holds(self) -> bool:
-        """Whether they have the same structure, with the same leaves."""
+        """Return whether they still have the same structure and leaves."""
         leaves, structure = jax.tree.flatten(self.trees, is_leaf=is_object)
         return same_tree(structure, self.structure) and all(map(is_, leaves, self.leaves))
 
 
 def find_stored(stored: Any) -> list[Check]:
-    """The check of what a partial stores; none if it is no partial, or nothing in it can be changed."""
+    """Return the check of the arguments stored in a partial; none if there is no partial or they cannot change."""
     if stored is None or all(map(jax.tree_util.all_leaves, ([x] for x in (*stored[0], *stored[1].values())))):
         return []
     return [Stored(stored, *jax.tree.flatten(stored, is_leaf=is_object))]
 
 
 class Reader(NamedTuple):
-    """Reads an array leaf from where it stands.
+    """The location of an array leaf, from which it is read.
 
     Args:
-      holder: A mapping or list, or an object with a slot; of a module that is an argument a weak reference.
-      key: Which of its elements, or the name of the slot.
-      is_slot: Whether it is a slot.
-      fixed: The array itself, if what holds it cannot be changed.
+      holder: A mapping or list, or an object with a `__slots__` attribute; a weak reference to the module if it is an
+        argument; None if the array is `fixed`.
+      key: The key in the mapping or list, or the name of the attribute.
+      is_slot: Whether the key is the name of an attribute.
+      fixed: The array itself, if its holder is immutable.
     """
 
     holder: Any
@@ -98,7 +106,7 @@ class Reader(NamedTuple):
     fixed: Any = None
 
     def read(self) -> Any:
-        """The array that stands there now."""
+        """Return the current array."""
         if self.holder is None:
             return self.fixed
         if isinstance(self.holder, weakref.ref):  # a module that is an argument itself
@@ -107,7 +115,7 @@ class Reader(NamedTuple):
 
 
 def find_checks(call: Call) -> list[Check]:
-    """The checks of everything that the arguments of a call reach.
+    """Make the checks of all objects that the arguments of a call reach.
 
     Args:
       call: The call.
@@ -116,7 +124,7 @@ def find_checks(call: Call) -> list[Check]:
       The checks.
 
     Raises:
-      Unseen: If the arguments hold something whose changes could not be seen.
+      Unseen: If an object can be neither observed nor checked.
     """
     found: list[Check] = []
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
@@ -135,7 +143,7 @@ def find_checks(call: Call) -> list[Check]:
 
 
 def find_readers(call: Call) -> list[Reader]:
-    """How the array leaves of a partial and of nodes are read, in the order in which the program takes them."""
+    """Return readers of the array leaves of a partial and of nodes, in the order of the program's arguments."""
     paths = call.plan.leaf_paths
     pairs = zip(call.plan.slots, call.leaves, strict=True)
     stored = [x for slot, x in pairs if slot.node == ROOT and paths[slot.key][0] == STORED]
@@ -153,7 +161,7 @@ def find_readers(call: Call) -> list[Reader]:
 
 
 def _reader(x: Any, spec: NodeSpec, key: Any, child: Any, is_argument: bool) -> Reader:
-    """How an array leaf is read from where it stands."""
+    """Return the reader of an array leaf."""
     if spec.kind in (LIST, DICT):
         return Reader(x, key)
     if spec.kind is CELL:
@@ -166,11 +174,11 @@ def _reader(x: Any, spec: NodeSpec, key: Any, child: Any, is_argument: bool) -> 
 
 
 class Attribute(NamedTuple):
-    """A static attribute that is known to vary between calls, and its value in this one.
+    """A static attribute that varies between calls, and its value in one call.
 
     Args:
-      module: The module, weakly: it may be an argument, which must not be kept alive.
-      name: Which.
+      module: A weak reference to the module, since the fast path must not keep an argument alive.
+      name: The name of the attribute.
       value: Its value.
     """
 
@@ -179,22 +187,22 @@ class Attribute(NamedTuple):
     value: Any
 
     def holds(self) -> bool:
-        """Whether it has the value."""
+        """Return whether it has the value."""
         return same_static(attributes_of(self.module()).get(self.name, ABSENT), self.value)
 
 
 def find_varying(call: Call, names: frozenset[str]) -> list[Attribute]:
-    """The static attributes of some names, such as `deterministic`, of all modules of a call.
+    """Find the varying attributes, such as `deterministic`, of all modules of a call.
 
     Args:
       call: The call.
-      names: The names.
+      names: The names of the varying attributes.
 
     Returns:
       The attributes.
 
     Raises:
-      Unseen: If one of them is in a slot.
+      Unseen: If one of them is in `__slots__`.
     """
     found: list[Attribute] = []
     for x, spec in zip(call.objects, call.plan.graph.specs, strict=True):

@@ -1,4 +1,4 @@
-"""Donation: which buffers a program may reuse, and what is wrong when one has been used already."""
+"""Donation of buffers: find the buffers that a program may reuse, copy shared ones, and report deleted ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from liftnn._src.lifting.contract import Plan, PureFunction
 
 
 def find_kept(plan: Plan) -> set[int]:
-    """The nodes whose arrays are not donated: functions and cells, which others may hold, as any code does."""
+    """Return the nodes with arrays that are never donated: functions and cells, which other code may hold."""
     return {number for number, spec in enumerate(plan.graph.specs) if spec.kind in (FUNCTION, CELL)}
 
 
 def find_written(plan: Plan, pure: PureFunction, leaves: Sequence[Any]) -> set[int]:
-    """The Variables that a call overwrites, found by an abstract pass.
+    """Find the Variables that a call overwrites, by an abstract trace.
 
     Args:
       plan: The arguments.
@@ -35,26 +35,26 @@ def find_written(plan: Plan, pure: PureFunction, leaves: Sequence[Any]) -> set[i
 
 
 def buffer_of(x: Any) -> Any:
-    """The address of an array's buffer, which two arrays may share; of one in several parts its own id."""
+    """Return the address of an array's buffer, which two arrays may share; the id of a sharded array."""
     try:
         return x.unsafe_buffer_pointer()
-    except Exception:  # it has several parts, or another runtime has no such thing
+    except Exception:  # the array is sharded, or the runtime does not support it
         return id(x)
 
 
 def unshare(given: Sequence[Any], donated: Sequence[int], key: Callable[[Any], Any] = id) -> list[Any]:
-    """Arguments, with copies of donated arrays that occur twice or are also among the others.
+    """Copy donated arrays that occur twice, or also occur in an argument that is not donated.
 
-    XLA may reuse a buffer once. An array that two Variables hold, or that is an argument as well, would be gone for
-    the other one.
+    XLA can reuse a buffer only once. If two Variables hold the same array, or it is also another argument, donating it
+    would delete it for both.
 
     Args:
       given: The arguments.
-      donated: The positions of those that are donated.
-      key: What tells arrays apart. The default is their identity.
+      donated: The positions of the donated arguments.
+      key: Two arrays with equal keys are the same. The default is their identity.
 
     Returns:
-      The arguments; all donated arrays are different.
+      The arguments, with distinct donated arrays.
     """
     unshared = list(given)
     kept = set(range(len(given))).difference(donated)
@@ -71,14 +71,14 @@ def unshare(given: Sequence[Any], donated: Sequence[int], key: Callable[[Any], A
 
 
 def deleted_error(plan: Plan, leaves: Sequence[Any]) -> errors.DonatedError | None:
-    """The error for arguments whose buffers are gone, with their paths; None if all are there.
+    """Return the error for an argument with a deleted buffer; None if there is none.
 
     Args:
       plan: The arguments.
       leaves: The dynamic leaves.
 
     Returns:
-      The error, or None.
+      The error, which names the path of the argument, or None.
     """
     for slot, x in zip(plan.slots, leaves, strict=True):
         if any(map(_is_deleted, jax.tree.leaves(x))):
@@ -93,5 +93,5 @@ def _is_deleted(x: Any) -> bool:
         return False
     try:
         return x.is_deleted()
-    except jax.errors.ConcretizationTypeError:  # a tracer; what is wrong with it, JAX says
+    except jax.errors.ConcretizationTypeError:  # a tracer; JAX raises its own error for it
         return False

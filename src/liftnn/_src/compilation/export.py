@@ -1,4 +1,4 @@
-"""`export`: a compiled step that can be written to a file, and called in another process with modules."""
+"""`export`: compile a function of modules to bytes that another process can load and call with modules."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ def export(
     platforms: Sequence[str] | None = None,
     disabled_checks: Sequence[jax_export.DisabledSafetyCheck] = (),
 ) -> Callable[..., Exported]:
-    """Exports a compiled function of modules, as `jax.export.export`.
+    """Export a compiled function of modules, as `jax.export.export`.
 
-    What the function captures, and what a partial stores, becomes a constant: it has the values that it had at the
-    export, and may only be read. Arguments that the function donates are donated by each call of what is exported.
+    Modules that the function captures, or that a partial stores, become constants with their values at the time of the
+    export; the function may only read them. The exported function donates the same arguments as the original one.
 
     Args:
-      jitted: What `liftnn.jit` returned, of a function, a bound method or a module.
-      platforms: What to compile for: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. The default, None, means the backend in use.
-      disabled_checks: Safety checks of JAX to leave out. The default is none.
+      jitted: A function, bound method or module wrapped by `liftnn.jit`.
+      platforms: The platforms to compile for: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. The default, None, means the
+        backend in use.
+      disabled_checks: Safety checks of JAX to skip. The default is none.
 
     Returns:
-      A function that takes arguments like those of the step, of which nothing is changed, and returns the `Exported`.
-      `jax.ShapeDtypeStruct` may stand for arrays, in Variables too, with dimensions of `jax.export.symbolic_shape`.
+      A function that takes the arguments of the original function, does not change them, and returns the `Exported`.
+      `jax.ShapeDtypeStruct` may replace arrays, also in Variables, with dimensions from `jax.export.symbolic_shape`.
 
     Raises:
-      ArgumentError: When called, if the function changes or returns a module that is no argument.
-      ArgumentTypeError: If it was not made by `liftnn.jit`.
+      ArgumentError: When called, if the function changes or returns a module that is not an argument.
+      ArgumentTypeError: If `jitted` was not made by `liftnn.jit`.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -59,7 +60,7 @@ def export(
     """
     if not isinstance(jitted, Jitted):
         raise errors.ArgumentTypeError(
-            f"liftnn.export needs what liftnn.jit returns, not {an(type(jitted))}.",
+            f"liftnn.export takes the result of liftnn.jit, not {an(type(jitted))}.",
             "Pass `liftnn.jit(f)`.",
         )
 
@@ -72,7 +73,7 @@ def export(
         again = jitted._lifted._flatten_call(args, kwargs)
         if (
             again.plan.graph != call.plan.graph
-        ):  # schedules of optax change their own closures when they first run
+        ):  # the first run changed the structure: schedules of optax change their own closures
             _, exported = jitted._run(args, kwargs, act)
         return exported
 
@@ -82,7 +83,7 @@ def export(
 def _export(
     jitted: Jitted[..., Any], call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
 ) -> Exported:
-    """JAX's exported function of the flat arrays that the arguments have, with what belongs to it."""
+    """Export the function of flat arrays with JAX, and collect the static contents."""
     own = ArgumentsOnly(call.plan)
     given = own.take(call.leaves)
     leaves, treedef = jax.tree.flatten(given)
@@ -96,7 +97,7 @@ def _export(
 
     flat.__name__ = flat.__qualname__ = getattr(jitted, "__name__", "call")
     abstract = list(map(_anywhere, leaves))
-    if call.bound.is_abstract:  # what is donated is known when the function has been traced
+    if call.bound.is_abstract:  # `donate_written` knows the donated leaves only after a trace
         jax.eval_shape(flat, *abstract)
     marks = [call.plan.index[slot] in call.bound.inputs.donated_leaves for slot in own.slots]
     each = [mark for mark, x in zip(marks, given, strict=True) for _ in jax.tree.leaves(x)]
@@ -111,7 +112,7 @@ def _export(
 
 
 def _anywhere(leaf: Any) -> Any:
-    """What an array on one device is exported as: placed nowhere, since JAX has no VJP for one that was put there."""
+    """Remove the placement of an array on a single device, since JAX cannot export a VJP of a placed one."""
     if not isinstance(getattr(leaf, "sharding", None), jax.sharding.SingleDeviceSharding):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=jax.typeof(leaf).weak_type)
@@ -119,10 +120,10 @@ def _anywhere(leaf: Any) -> Any:
 
 @boundary
 def deserialize(blob: bytes | bytearray) -> Exported:
-    """Reads an exported function that `Exported.serialize` has written; needs the package `flatbuffers`, as in JAX.
+    """Load an exported function from the bytes of `Exported.serialize`; needs the package `flatbuffers`, as in JAX.
 
-    Classes are stored by name, so they must be defined or importable under the same names. The bytes are read with
-    pickle, which can run any code: read only what you trust.
+    Classes are stored by name, so they must be importable under the same names. The bytes are read with pickle, which
+    can run arbitrary code: load only bytes that you trust.
 
     Args:
       blob: The bytes.
@@ -131,8 +132,8 @@ def deserialize(blob: bytes | bytearray) -> Exported:
       The exported function.
 
     Raises:
-      ArgumentError: If the bytes are no exported function, or damaged.
-      StructureError: If a class that the function's arguments or results need is not there.
+      ArgumentError: If the bytes are not an exported function, or are damaged.
+      StructureError: If a class or function that the arguments or results need cannot be found.
 
     Example:
       >>> import liftnn
@@ -143,21 +144,21 @@ def deserialize(blob: bytes | bytearray) -> Exported:
     blob = bytes(blob)
     if not blob.startswith(MARK):
         raise errors.ArgumentError(
-            "These bytes are no function that liftnn has exported.",
-            "Pass what `Exported.serialize` returned.",
+            "These bytes are not a function exported by liftnn.",
+            "Pass the bytes that `Exported.serialize` returned.",
         )
     checksum, data = blob[len(MARK) :][:32], blob[len(MARK) + 32 :]
     if hashlib.sha256(data).digest() != checksum:
         raise errors.ArgumentError(
-            "This exported function is damaged: a part of it is missing or was changed.",
-            "Write it again, and read the whole file in binary mode.",
+            "This exported function is damaged: some of its bytes are missing or were changed.",
+            "Serialize it again, and read the whole file in binary mode.",
         )
     try:
         program, written = pickle.loads(data)
         contents = pickle.loads(written)
     except (AttributeError, ImportError) as error:
         raise errors.StructureError(
-            f"The exported function needs something that is not there: {error}.",
-            "Define or import its classes under the names that they had when it was exported.",
+            f"The exported function needs a class or function that cannot be found: {error}.",
+            "Make it importable under the name that it had when the function was exported.",
         ) from error
     return Exported(jax_export.deserialize(bytearray(program)), contents)

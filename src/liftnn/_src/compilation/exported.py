@@ -1,4 +1,4 @@
-"""`Exported`: an exported function of modules, called and written."""
+"""`Exported`: an exported function of modules, which can be called and serialized."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from liftnn._src.trees import an, list_paths
 from liftnn._src.variables import frames
 
 MARK = b"liftnn exported function 1\n"
-"""What every file starts with: the format and its version; then come a checksum and what pickle wrote."""
+"""The first bytes of every file: format and version. A checksum and pickled data follow."""
 
 
 class ExportedContents(NamedTuple):
-    """What is written beside JAX's own bytes.
+    """The data that is serialized in addition to JAX's own bytes.
 
     Args:
       name: The function's name.
-      graph: The structure of the arguments, functions in it by name.
-      static: The static arguments by position (None where there is another) and by name.
-      values: The trees of the Variables' values.
-      result: The tree of the result, with the static description of what was returned, made and changed.
-      donated: Which of the flat arrays a call donates.
+      graph: The structure of the arguments; functions are stored by name.
+      static: The static arguments by position (None for a dynamic one) and by name.
+      values: The trees of the dynamic leaves: a value of a Variable may be a tree.
+      result: The tree of the result, with the static description of what was returned, created and changed.
+      donated: The positions of the flat arrays that a call donates.
     """
 
     name: str
@@ -47,13 +47,13 @@ class ExportedContents(NamedTuple):
 
 @boundary
 class Exported:
-    """An exported function of modules; what it does not know itself it asks of JAX's `jax.export.Exported`.
+    """An exported function of modules, returned by `export` and `deserialize`.
 
-    `export` and `deserialize` make it; it is not made by hand.
+    All other attributes are those of JAX's `jax.export.Exported`.
 
     Args:
       program: JAX's exported function of flat arrays.
-      contents: What belongs to it.
+      contents: The static data of the function.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -81,10 +81,10 @@ class Exported:
         self._call = _ExportedCall(program, contents)
 
     def call(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Runs the function and puts what it does into the modules.
+        """Run the function and propagate its changes to the modules in the arguments.
 
         Args:
-          *args: Arguments of the structure that the function was exported for, without static ones. Of a bound method
+          *args: Arguments of the structure that the function was exported for, without static ones. For a bound method
             the module is argument 0.
           **kwargs: Keyword arguments, likewise.
 
@@ -92,34 +92,34 @@ class Exported:
           The function's output.
 
         Raises:
-          ArgumentError: If an array has another shape or dtype than the function was exported for.
-          StructureError: If the arguments have another structure; the message says what differs, by path.
+          ArgumentError: If the shape or dtype of an array differs from that at the export.
+          StructureError: If the arguments have another structure; the message names the paths that differ.
         """
         return self._call(*args, **kwargs)
 
     def serialize(self, vjp_order: int = 0) -> bytes:
-        """The function as bytes, for `deserialize`; needs the package `flatbuffers`, as in JAX.
+        """Convert the function to bytes for `deserialize`; needs the package `flatbuffers`, as in JAX.
 
         Args:
-          vjp_order: How often the function can be differentiated when it is read. The default is 0.
+          vjp_order: How often the loaded function can be differentiated. The default is 0.
 
         Returns:
           The bytes.
 
         Raises:
-          StructureError: If there is something among static values that pickle cannot write.
+          StructureError: If pickle cannot serialize a class or a static value.
         """
         try:
             contents = pickle.dumps(self._contents)
         except (pickle.PicklingError, AttributeError, TypeError, errors.StructureError) as error:
             raise errors.StructureError(
-                f"Pickle cannot write {_find_unwritable(self._contents.graph)}.",
-                "Define functions and classes that modules hold at the top level of a file.",
+                f"pickle cannot serialize {_find_unwritable(self._contents.graph)}.",
+                "Define the functions and classes that modules refer to at the top level of a file.",
             ) from error
         data = pickle.dumps((bytes(self._program.serialize(vjp_order)), contents))
         return MARK + hashlib.sha256(data).digest() + data
 
-    if not TYPE_CHECKING:  # the names that are declared are known
+    if not TYPE_CHECKING:  # type checkers use the declared names only
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):
@@ -131,7 +131,7 @@ class Exported:
 
 
 class _ExportedCall(Lifted[..., Any]):
-    """The call of an exported function: everything but the function itself is as in any transform."""
+    """The call of an exported function: a `Lifted` function with JAX's exported program as its bound function."""
 
     def __init__(self, program: Any, contents: ExportedContents):
         self._contents = contents
@@ -170,14 +170,14 @@ class _ExportedCall(Lifted[..., Any]):
         return call
 
     def _run_flat(self, leaves: list[Any]) -> Any:
-        """Runs the program; inside another transform without donation, as in `jit`."""
+        """Run the program; without donation inside another transform, as in `jit`."""
         donated = self._contents.donated
         if not donated or frames.owner_now() is not frames.PLAIN:
             return self._jitted(*leaves)
         return self._donating(*unshare(leaves, donated))
 
     def _check_arrays(self, plan: Plan, leaves: Sequence[Any]) -> None:
-        """Raises for leaves of other trees, shapes and dtypes than the function was exported for."""
+        """Raise if trees, shapes or dtypes of the leaves differ from those at the export."""
         trees = list(map(jax.tree.structure, leaves))
         paths = list(map(plan.name, plan.slots))
         for path, tree, expected in zip(paths, trees, self._contents.values, strict=True):
@@ -195,24 +195,24 @@ class _ExportedCall(Lifted[..., Any]):
         ]
         if wrong:
             raise errors.ArgumentError(
-                f"Arrays have other shapes or dtypes than the function was exported for:\n{list_paths(wrong)}",
-                "Convert them, or export the function again; jax.export.symbolic_shape leaves a dimension open.",
+                f"Some arrays differ in shape or dtype from those at the export:\n{list_paths(wrong)}",
+                "Convert them, or export the function again. Use jax.export.symbolic_shape for dimensions that vary.",
             )
 
 
 def _find_unwritable(graph: GraphSpec) -> str:
-    """What pickle cannot write, in words."""
+    """Describe the part that pickle cannot serialize."""
     for number, spec in enumerate(graph.specs):
         try:
             pickle.dumps(spec)
         except (pickle.PicklingError, AttributeError, TypeError):
             path = name_argument(find_all_paths(graph)[number][0])
-            return f"{path} ({an(spec.type)}): its class, or a static value in it"
+            return f"{path} ({an(spec.type)}): its class or a static value in it is not picklable"
     return "the static part of what the function returns or changes"
 
 
 def _fits(actual: Any, expected: Any) -> bool:
-    """Whether an array may be passed; whether symbolic dimensions fit JAX will say."""
+    """Return whether dtype and shape match; JAX checks symbolic dimensions itself."""
     if actual.dtype != expected.dtype or len(actual.shape) != len(expected.shape):
         return False
     return all(not isinstance(e, int) or a == e for a, e in zip(actual.shape, expected.shape, strict=True))
@@ -223,4 +223,4 @@ def _words(treedef: Any) -> str:
 
 
 def _exported() -> None:
-    """Stands for the function that was exported."""
+    """Placeholder for the function that was exported."""

@@ -1,18 +1,18 @@
 """The fast path of a compiled function: a repeated call with the same modules flattens nothing.
 
-A `FastPath` belongs to one combination of a compiled function and the modules of one call. It knows:
+A `FastPath` belongs to one combination of a compiled function and the modules of one call. It holds:
 
-- how to recognize the arguments (`patterns.py`);
-- what the call depends on beside them: the *watch* of the modules and Variables, which ends with a change of their
-  structure; static attributes that are known to vary; guards of what is captured; and checks of lists, dicts and other
-  objects that cannot notify, element by element, by identity;
+- the patterns that match the arguments (`patterns.py`);
+- the other dependencies of the call: the *watch* of the modules and Variables, which a change of their structure
+  invalidates; varying attributes; guards of captured modules; and checks by identity, element by element, of lists,
+  dicts and other objects whose changes liftnn cannot observe (`dependencies.py`);
 - the storages of the Variables, in the order in which the program takes their values;
-- how to write back what the program returned (`write_back.py`).
+- the write-back of the program's results (`write_back.py`).
 
-`call` goes through all of this in loops. `generate.py` makes a function that does the same in straight-line code; that
-is the one that is used, and `call` is what it is tested against.
+`call` checks and runs all of this in loops. `generate.py` generates a function that does the same in straight-line
+code. The generated function is used in production, and tests compare it with `call`.
 
-Who keeps whom alive: the first module among the arguments owns the fast path, the compiled function refers to it
+Lifetimes: the first module among the arguments owns the fast path. The compiled function refers to the fast path
 weakly, and the fast path refers to the arguments weakly. So a dead model frees its fast paths.
 """
 
@@ -46,18 +46,18 @@ from liftnn._src.variables.watch import Watch, start_watch
 
 
 class FastPath:
-    """What a compiled function remembers of one call.
+    """The fast path of one combination of a compiled function and modules.
 
     Args:
-      call: The call, flattened; of its arguments only weak references are kept.
-      patterns: How its arguments are recognized.
-      roots: The modules and Variables that are arguments themselves, by number.
-      since: `changes.count` from before the walk.
-      varying: Names of static attributes that are known to vary between calls.
+      call: The flattened call; only weak references to its arguments are kept.
+      patterns: The patterns that match its arguments.
+      roots: The modules and Variables that are themselves arguments, by number.
+      since: The value of `changes.count` before the arguments were flattened.
+      varying: The names of static attributes that vary between calls.
       stored: The arguments stored in a partial; None if there is no partial.
 
     Raises:
-      Unseen: If the arguments hold something whose changes cannot be seen.
+      Unseen: If the changes of an object in the arguments can be neither observed nor checked.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class FastPath:
         self.array_type = next(
             (type(x) for x in call.leaves[: len(call.plan.variables)] if isinstance(x, jax.Array)), None
         )
-        """The class of JAX's arrays in plain Python."""
+        """The class of concrete JAX arrays, as opposed to tracers."""
         self.key = 0
         self.cache: Callable[[], Any] = _nothing
         self.owner: Callable[[], Any] = _nothing
@@ -89,17 +89,17 @@ class FastPath:
         )
         self.watch.watcher = weakref.ref(self)
         self.report = functools.partial(_report, self.watch, self.writer.call, self.rounds)
-        """Raises the error for an attribute that was written past `Module.__setattr__`, and ends the fast path."""
+        """Raises the error for an attribute that was set without `Module.__setattr__`, and ends the fast path."""
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Makes a call in loops.
+        """Make a call, in loops.
 
         Args:
-          args: The positional arguments, those of a bound method included.
+          args: The positional arguments, including the module of a bound method.
           kwargs: The keyword arguments.
 
         Returns:
-          The output, or `MISS`: then nothing has been done.
+          The output, or `MISS` if the fast path does not apply; then the call has had no effect.
         """
         if not self.holds():
             return MISS
@@ -110,21 +110,21 @@ class FastPath:
         return self.run(units)
 
     def generate(self) -> None:
-        """Lets generated code make the calls, now that it is known what the program returns."""
+        """Generate the code of the call; the first call has shown which result the program returns."""
         function = generate(self)
         if function is None:
             self.rounds = []
         self._set_function(function or self.call)
 
     def _set_function(self, function: Callable[[Any, Any], Any]) -> None:
-        """Sets what makes the calls; a function of its own, since a bound method cannot be referred to weakly."""
+        """Set the function that makes the calls; not a bound method, since a weak reference to one dies at once."""
         self.function = (
             function if isinstance(function, types.FunctionType) else _as_function(weakref.ref(self))
         )
         self.reference = weakref.ref(self.function)
 
     def holds(self) -> bool:
-        """Whether everything that the call depends on is as it was."""
+        """Return whether nothing that the call depends on has changed."""
         if not self.watch.valid:
             return False
         try:
@@ -138,7 +138,7 @@ class FastPath:
             return False
 
     def run(self, units: list[Any]) -> Any:
-        """Runs the program on trees of arrays, and writes back what it returns.
+        """Run the program on trees of arrays, and write back its result.
 
         Args:
           units: The trees of arrays among the arguments.
@@ -150,20 +150,20 @@ class FastPath:
         units = units + [reader.read() for reader in self.readers]
         try:
             returned = self.writer.program.run_units(values, units)
-        except (TypeError, frames.RetraceNeeded):  # what JAX cannot take, or has not traced yet
+        except (TypeError, frames.RetraceNeeded):  # JAX does not accept an argument, or has to trace
             return MISS
         return self.writer.commit(returned)
 
     def is_single(self, variable: Any) -> bool:
-        """Whether a Variable stands in one place only."""
+        """Return whether a Variable is referred to only once."""
         number, graph = self._number_of(variable), self.writer.call.plan.graph
         edges = (graph.edges, *(spec.edges for spec in graph.specs))
         return number is not None and sum(type(e) is int and e == number for es in edges for e in es) == 1
 
     def follow(self, old: Any, new: Any) -> None:
-        """Puts a Variable in the place of one alike."""
+        """Replace a Variable by a new one of the same class and metadata."""
         number = self._number_of(old)
-        if number is None:  # another thread was quicker
+        if number is None:  # another thread has replaced it first
             self.watch.valid = False
             return
         self.writer.call.objects[number] = new
@@ -172,7 +172,7 @@ class FastPath:
         self._set_function(self.call)  # the generated code has the old storages
 
     def _number_of(self, variable: Any) -> int | None:
-        """The number of a Variable; None if it is not, or no longer, here."""
+        """Return the number of a Variable; None if the call does not have it (any more)."""
         slot = next((i for i, x in enumerate(self.writer.storages) if x is variable._cell), None)
         return None if slot is None else self.writer.call.plan.variables[slot]
 
@@ -183,11 +183,11 @@ def _report(watch: Watch, call: Call, rounds: Sequence[Sequence[Beat]]) -> NoRet
 
 
 def _nothing() -> None:
-    """A reference to nobody."""
+    """Return None, like a dead weak reference."""
 
 
 def _as_function(reference: Callable[[], FastPath | None]) -> Callable[[Any, Any], Any]:
-    """`FastPath.call` as a function."""
+    """Wrap `FastPath.call` in a function."""
 
     def call(args: Any, kwargs: Any) -> Any:
         path = reference()

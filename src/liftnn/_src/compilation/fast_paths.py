@@ -1,4 +1,4 @@
-"""Where a compiled function finds its fast paths, and who keeps them alive."""
+"""The cache of a compiled function's fast paths: lookup, ownership and eviction."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from liftnn._src.variables import frames
 Path = FastPath | ArrayPath
 
 _MOST = 32
-"""How many fast paths one function has for one first module: for other static arguments, modes, other modules."""
+"""The maximum number of fast paths of one function for one first module; they differ in static arguments, modes and
+other modules."""
 
 
 class FastPaths:
     """The fast paths of one compiled function, by the identity of the first module among the arguments.
 
-    That module owns the fast path; here it is referred to weakly. A fast path for arguments without a module is owned
-    here; it holds no object of the user's but what the function captures, which the function holds too. When one of the
-    modules dies the fast path is forgotten, before another object can have the same id.
+    That module owns its fast paths; `FastPaths` refers to them weakly. `FastPaths` owns the fast paths of calls without
+    a module; they hold no user objects except captured ones, which the function holds too. When one of the modules
+    dies, its fast paths are dropped before another object can get the same id.
     """
 
     __slots__ = ("__weakref__", "_arguments", "_owned", "by_module", "last", "locations", "varying")
 
     def __init__(self) -> None:
         self.by_module: dict[int, list[weakref.ref[Path]]] = {}
-        """All fast paths, by the id of the first module; 0 if there is none."""
+        """All fast paths, by the id of the first module, or 0 without a module."""
         self.last: Callable[[], Callable[..., Any] | None] = _nobody
-        """The function of that one of them that was used last, weakly."""
+        """A weak reference to the function of the most recently used fast path."""
         self.locations: list[tuple[Any, ...]] = []
-        """Where the first module was found in calls up to now, but for the first positional argument."""
+        """The positions of the first module in earlier calls, other than the first positional argument."""
         self.varying: frozenset[str] = frozenset()
-        """Names of static attributes that are known to vary."""
+        """The names of static attributes that vary between calls."""
         self._owned: dict[int, list[Path]] = {}
         self._arguments: dict[int, tuple[Any, list[weakref.ref[Path]]]] = {}
-        """The modules among the arguments by id, with the fast paths that end with each. The references are held here:
-        where a module dies in a cycle with its fast paths, references held by those would die in silence."""
+        """The modules among the arguments by id, each with its fast paths. The weak references are kept here: if a
+        module dies in a reference cycle with its fast paths, references kept there would die without a callback."""
 
     def key_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-        """The id of the first module among arguments; 0 if there is none."""
+        """Return the id of the first module among the arguments; 0 if there is none."""
         if args and isinstance(args[0], OBJECTS):
             return id(args[0])
         for path in self.locations:
@@ -58,14 +59,14 @@ class FastPaths:
         return 0
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Makes a call by any of the fast paths that fits.
+        """Make a call with the first fast path that applies.
 
         Args:
           args: The positional arguments.
           kwargs: The keyword arguments.
 
         Returns:
-          The output; `MISS` if none fits.
+          The output; `MISS` if no fast path applies.
         """
         key = self.key_of(args, kwargs)
         for reference in reversed(self.by_module.get(key, ())):
@@ -83,23 +84,23 @@ class FastPaths:
     def add(
         self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], since: int, stored: Any
     ) -> FastPath | None:
-        """Makes a fast path for a call that was flattened just now.
+        """Add a fast path for a call that has just been flattened.
 
         Args:
           call: The call.
-          args: Its positional arguments, as they came.
+          args: Its positional arguments.
           kwargs: Its keyword arguments.
-          since: `changes.count` from before it was flattened.
+          since: The value of `changes.count` before it was flattened.
           stored: The arguments stored in a partial; None if there is no partial.
 
         Returns:
-          The fast path, or None if the arguments hold something whose changes could not be seen.
+          The fast path; None if the changes of an object in the arguments can be neither observed nor checked.
         """
         if any(isinstance(x, OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
             return None
         pairs = zip(call.plan.variables, call.leaves, strict=False)
         if any(value is not call.objects[number]._value for number, value in pairs):
-            return None  # a value had to be encoded: it has leaves that JAX cannot take
+            return None  # an encoded value: it has leaves that JAX does not accept
         try:
             patterns = make_patterns(call.plan, args, kwargs)
             roots = {n: call.objects[n] for n in call.plan.argument_roots}
@@ -115,13 +116,13 @@ class FastPaths:
     def add_arrays(
         self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], guards: Guards, jitted: Any
     ) -> None:
-        """Makes a fast path for a call without modules.
+        """Add a fast path for a call without modules.
 
         Args:
           plan: The arguments.
-          args: The positional arguments, as they came.
+          args: The positional arguments.
           kwargs: The keyword arguments.
-          guards: Under which conditions the next call has no modules either.
+          guards: While they hold, the next call captures no modules either.
           jitted: JAX's compiled function.
         """
         try:
@@ -132,7 +133,7 @@ class FastPaths:
         self.last = path.reference
 
     def _keep(self, path: Path, key: int, objects: list[Any]) -> None:
-        """Gives a fast path to its owner, and sees to it that it ends with each of the arguments."""
+        """Give a fast path to its owner, and drop it when one of the modules dies."""
         own = weakref.ref(path)
         path.cache, path.key = weakref.ref(self), key
         for x in objects:
@@ -151,12 +152,12 @@ class FastPaths:
         self.by_module[key] = [*known[-_MOST + 1 :], own]
 
     def settle(self, path: FastPath) -> None:
-        """Generates the code of a fast path that has made its first call, and lets it be found."""
+        """Finish (settle) a fast path after its first call: generate its code, and make it the first one to try."""
         path.generate()
         self.last = path.reference
 
     def _drop(self, path: Path | None) -> None:
-        """Ends a fast path and takes it from its owner."""
+        """End a fast path and remove it from its owner."""
         if path is None:
             return
         path.watch.valid = False
@@ -171,10 +172,10 @@ class FastPaths:
                 del found[path.key]
 
     def forget(self, address: int) -> None:
-        """Ends the fast paths for a module that has died.
+        """Drop the fast paths of a module that has died.
 
         Args:
-          address: Its id.
+          address: The id of the module.
         """
         _, paths = self._arguments.pop(address, (None, []))
         for reference in paths:
@@ -182,11 +183,11 @@ class FastPaths:
         self.by_module.pop(address, None)
 
     def __del__(self) -> None:
-        """A function that is dropped takes its fast paths from the modules that own them, and what they hold."""
+        """Remove the fast paths from the modules that own them when the compiled function is dropped."""
         self.clear()
 
     def clear(self) -> None:
-        """Forgets all fast paths."""
+        """Drop all fast paths."""
         for reference in [r for paths in self.by_module.values() for r in paths]:
             self._drop(reference())
         self.by_module.clear()
@@ -195,11 +196,11 @@ class FastPaths:
 
 
 def _nobody() -> None:
-    """A reference to no fast path."""
+    """Return None, like a dead weak reference."""
 
 
 def _forgetter(paths: FastPaths, address: int) -> Callable[[Any], None]:
-    """Called when a module among the arguments has died."""
+    """Return the callback for the death of a module among the arguments."""
     cache = weakref.ref(paths)
 
     def forget(_: Any) -> None:

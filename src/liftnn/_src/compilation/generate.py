@@ -1,12 +1,12 @@
-"""Generates the code of a fast path: one straight-line function that does what `FastPath.call` does in loops.
+"""Code generation for a fast path: one straight-line function that does the same as `FastPath.call` does in loops.
 
-The call runs just after a program has, which leaves little of Python in the processor's caches. So what counts is how
-many calls and loops it makes; written out, a step takes 10 to 30 ns. Two fast paths of the same shape have the same
-source, whose code is compiled once. Beyond `MOST` elements loops are used: there the generated code would be long, and
-the start of a loop counts for little.
+The code runs just after a compiled program, which has evicted most of Python from the processor's caches. So the cost
+depends on the number of calls and loops; in straight-line code a step takes 10 to 30 ns. Two fast paths of the same
+shape have the same source, which is compiled once. For more than `MOST` elements the code uses loops: straight-line
+code would be long, and the overhead of one loop hardly matters.
 
-Values are written back without a call or a loop in between, up to `MOST` of them, so no signal's handler and no other
-thread can see a part of them written.
+Up to `MOST` values are written back without a call or a loop in between, so no signal handler and no other thread can
+see a partial update.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from liftnn._src.compilation.write_back import WriteBack
 
 
 def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
-    """The function that makes the calls of a fast path.
+    """Generate the function that makes the calls of a fast path.
 
     Args:
       path: The fast path, after its first call.
 
     Returns:
-      A function of positional and keyword arguments; None if `FastPath.call` has to do it.
+      A function of positional and keyword arguments; None if no code can be generated, so `FastPath.call` is used.
     """
     if len(path.writer.write_backs) != 1:
         return None
     ((number, write_back),) = path.writer.write_backs.items()
     if write_back.rebind is not None and write_back.rebind.made:
-        return None  # the storages are others after each call
+        return None  # each call replaces Variables, so the storages change
     source = Source(path)
     units: list[str] = []
     if not match(source, units):
@@ -61,7 +61,7 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
 
 
 def _call(source: Source[Remembered], units: list[str]) -> None:
-    """Reads the values and runs the program."""
+    """Generate the code that reads the values and runs the program."""
     path, program = source.path, source.path.writer.program
     storages = path.writer.storages
     values = [f"v{i}" for i in range(len(storages))]
@@ -102,7 +102,7 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
 
 
 def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) -> None:
-    """Writes values back; another result than that of the first call, or more than values, in the general way."""
+    """Generate the write-back of values; `Writer.commit` handles other outcomes, and changes other than values."""
     path, grouped = source.path, source.path.writer.program.grouped
     commit = f"{source.name(path.writer)}.commit"
     if not write_back.simple or write_back.rebind is not None:
@@ -113,7 +113,7 @@ def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) 
         return
     if grouped:
         other = f"len(returned[1]) != {number}"
-    else:  # only the result that comes first can be a mere array
+    else:  # only outcome 0 can be a single array instead of a tuple
         other = ("type(returned) is not tuple or " if number else "") + f"len(returned) != {number + 2}"
     source.add(f"if {other}: return {commit}(returned)")
     written = [path.writer.storages[i] for i in write_back.written]
@@ -139,7 +139,7 @@ def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) 
 
 
 def _unpack_groups(source: Source[Remembered], write_back: WriteBack) -> tuple[str, list[str]]:
-    """The output and the written values, in a result that comes in one list for each sharding."""
+    """Return expressions for the output and the written values, if the result is grouped by sharding."""
     assert write_back.layout is not None
     source.add("g = returned[0]")
     every = [f"g[{g}][{i}]" for g, i in write_back.layout.at]

@@ -1,4 +1,4 @@
-"""`make_jaxpr`: what a function of modules is for JAX."""
+"""`make_jaxpr`: the jaxpr of a function of modules."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def make_jaxpr(
     axis_env: Sequence[tuple[Any, int]] | None = None,
     return_shape: bool = False,
 ) -> WithStatic[..., Any]:
-    """Shows what a function computes, as `jax.make_jaxpr`; nothing is computed and no module changed.
+    """Return the jaxpr of a function, as `jax.make_jaxpr`; nothing is computed and no module is changed.
 
     The inputs of the jaxpr are the values of the Variables that the arguments reach, in attribute order, each Variable
-    once, then the bare arrays: those among the arguments, then those in modules. Its outputs are the arrays of the
-    output and those set in modules, then the values of new Variables, then the new values of those that were written.
+    once, then the array leaves: those among the arguments, then those in modules. Its outputs are the arrays of the
+    output and those set in modules, then the values of new Variables, then the values of Variables that were written.
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0.
-      static_argnums: Positions of arguments that are constants. The default is none.
-      axis_env: Names and sizes of mapped axes that the function uses, for collectives. The default, None, means none.
-      return_shape: Whether to return the shapes of the output as well. The default is False.
+      static_argnums: The positions of static arguments. The default is none.
+      axis_env: The names and sizes of mapped axes for collectives in the function. The default, None, means none.
+      return_shape: Whether to return the shapes of the output too. The default is False.
 
     Returns:
       A function that returns a `jax.extend.core.ClosedJaxpr`; with `return_shape` a pair of it and the output with
       `jax.ShapeDtypeStruct` in place of arrays.
 
     Raises:
-      ArgumentError: If `static_argnums` has an argument that the function does not have; when called, if a static
+      ArgumentError: If `static_argnums` contains a position that the function does not have; when called, if a static
         argument is not hashable.
 
     Example:

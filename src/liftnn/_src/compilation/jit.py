@@ -1,4 +1,4 @@
-"""`jit`: compiles a function of modules; what it does to them comes out of the compiled program."""
+"""`jit`: compile a function of modules; changes of the modules are propagated to the caller's objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from liftnn._src.type_variables import P, R
 
 
 class GivesJitted(Protocol[Given]):
-    """How `jit` looks to a type checker."""
+    """The type of `jit` for type checkers."""
 
     @overload
     def __call__(self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs) -> Jitted[P, R]: ...
@@ -31,7 +31,7 @@ class GivesJitted(Protocol[Given]):
 def gives_jitted(
     transform: Callable[Concatenate[Callable[..., Any], Given], Jitted[..., Any]],
 ) -> GivesJitted[Given]:
-    """`configurable`, for a transform that gives a compiled function of the same signature."""
+    """Apply `configurable` to a transform that returns a compiled function of the same signature."""
     return configurable(transform)
 
 
@@ -54,31 +54,31 @@ def jit(
     compiler_options: dict[str, Any] | None = None,
     max_traces: int | None = None,
 ) -> Jitted[..., Any]:
-    """Compiles a function, as `jax.jit`; modules may be anywhere among its arguments and results.
+    """Compile a function, as `jax.jit`; modules may be anywhere in its arguments and results.
 
-    The function is traced once for each structure of the modules and each shape and dtype of the arrays. What it
-    does to the modules comes out of the compiled program each time: values written, attributes set, added, replaced
-    or deleted, lists grown, static values and metadata changed.
+    `jit` traces the function once for each structure of the modules and each shape and dtype of the arrays. Each call
+    propagates all changes of the modules to the caller's objects: values written, attributes set, added, replaced or
+    deleted, lists grown, static values and metadata changed.
 
     Args:
       f: A function, a bound method or a module; a method's module is argument 0.
-      in_shardings: The sharding of each argument, a tree prefix of the arguments in the order of the parameters; of a
-        module, one for all it reaches, `StateSharding`, or a State of shardings. The default, None, takes the arrays
-        as they are placed.
-      out_shardings: The same for the output. The default, None, leaves it to the compiler.
+      in_shardings: The sharding of each argument, a tree prefix of the arguments in the order of the parameters. For a
+        module: one sharding for all its arrays, a `StateSharding`, or a State of shardings. The default, None, keeps
+        the current placement of the arrays.
+      out_shardings: The sharding of the output, likewise. The default, None, lets the compiler choose.
       static_argnums: Positions of arguments that are compile-time constants; they must be hashable.
-      static_argnames: Their names. As in `jax.jit`, one of the two options implies the other.
-      donate_argnums: Positions of arguments whose buffers the program may reuse. Of a module, all Variables are
-        donated, and all come back.
-      donate_argnames: Their names.
-      donate_written: Whether to donate exactly the buffers of the Variables that the call overwrites, whichever
-        argument they belong to. The default is False. It costs one more abstract pass when a structure is first seen.
+      static_argnames: Names of static arguments. As in `jax.jit`, one of the two options implies the other.
+      donate_argnums: Positions of arguments with buffers that the program may reuse. For a module, all Variables are
+        donated, and the call writes new values to all of them.
+      donate_argnames: Names of donated arguments.
+      donate_written: Whether to donate exactly the buffers of the Variables that the call overwrites, regardless of
+        the argument. The default is False. It costs an additional abstract trace for each new structure.
       keep_unused: Whether to keep arguments that the function does not use. The default is False.
       device: The device to run on; deprecated in JAX, use shardings.
       backend: The backend to run on; deprecated in JAX, use shardings.
       inline: Whether to inline the function into enclosing jaxprs. The default is False.
       compiler_options: Options for XLA.
-      max_traces: How often the function may be traced before it is an error. The default, None, means any number.
+      max_traces: The maximum number of traces; one more raises a RetraceError. The default, None, means no limit.
 
     Returns:
       The compiled function, with `trace`, `lower`, `eval_shape`, `clear_cache` and `n_traces`.
@@ -86,7 +86,7 @@ def jit(
     Raises:
       ArgumentError: If an option names an argument that the function does not have; when called, if a static
         argument is not hashable.
-      ArgumentTypeError: When called, if an argument is neither array nor module, nor static.
+      ArgumentTypeError: When called, if an argument that is not static is neither an array nor a module.
       RetraceError: When called, if the function would be traced more than `max_traces` times.
       TraceContextError: When called, if the function changes the structure of a module that it captures.
 
@@ -122,7 +122,7 @@ def jit(
 def jit_of_arrays(
     static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction
 ) -> Any:
-    """JAX's compiled function."""
+    """Compile a function of arrays with `jax.jit`; cached with the function."""
     chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
     given: dict[str, Any] = {
         "static_argnums": chosen[0].nums or None,

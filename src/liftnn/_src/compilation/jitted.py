@@ -1,4 +1,4 @@
-"""The compiled function that `jit` gives: its calls, its stages, and how often it has been traced."""
+"""The compiled function that `jit` returns: calls, stages, and the number of traces."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from liftnn._src.variables.watch import changes
 
 
 class Jitted(Bindable[P, R]):
-    """A compiled function: calls it, and gives its stages and counts.
+    """A compiled function.
 
-    It has a `WithStatic`, which makes calls in the general way, and `FastPaths`, which make the same calls again.
+    A `WithStatic` makes calls on the slow path: it flattens the arguments. `FastPaths` make repeated calls.
 
     Args:
       f: The user's function.
-      static: `static_argnums` and `static_argnames`, and what these are called before `_argnums` if not `"static"`.
+      static: `static_argnums` and `static_argnames`, optionally followed by the prefix of these names (`"static"`).
       donate: `donate_argnums` and `donate_argnames`.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
-      donate_written: Whether to donate what the call overwrites.
-      max_traces: How often the function may be traced.
-      transform: What messages call the transform.
+      donate_written: Whether to donate the buffers of the Variables that the call overwrites.
+      max_traces: The maximum number of traces.
+      transform: The name of the transform in messages.
       wrap: Applies another transform below the compilation. The default, None, applies none.
-      of_arrays: JAX's transform, for calls without modules. The default, None, means that such calls are made like
+      of_arrays: JAX's transform, for calls without modules. The default, None, means that such calls are handled like
         all others.
-      n_positional: How many arguments have axes by position. The default is 0.
+      n_positional: The number of arguments with axes by position. The default is 0.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Jitted(Bindable[P, R]):
         )  # fmt: skip
         given = (static, donate, shardings, *(options or {}).items(), donate_written)
         make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
-        shared = wrap is None and max_traces is None  # who limits his traces counts them all
+        shared = wrap is None and max_traces is None  # with `max_traces` all traces count, so none are shared
         compilation = keep_with(f, (users_line(), *given), make) if shared else make()
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
-        """How many of them had been traced for another one that wraps the same function."""
+        """The number of programs that had been traced by another wrapper of the same function."""
         lift_options = Options(
             transform,
             static_leaves=False,
@@ -92,7 +92,7 @@ class Jitted(Bindable[P, R]):
         if both:
             raise errors.ArgumentError(
                 f"Arguments cannot be both static and donated: {', '.join(map(repr, both))}.",
-                "Leave them out of one of the two.",
+                "Remove them from the static arguments or from the donated ones.",
             )
         self._n_positional = n_positional
         self._array_calls: ArrayCalls | None = None
@@ -104,12 +104,12 @@ class Jitted(Bindable[P, R]):
         self._is_wrapped_anew = compilation.is_traced or calls > 0
         self._fast_paths = FastPaths()
         self._last: Callable[[], Any] = self._fast_paths.last
-        """The fast path that was used last."""
+        """A weak reference to the function of the most recently used fast path."""
         self._leading = self._lifted._leading
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the compiled function."""
-        try:  # costs nothing
+        """Call the compiled function."""
+        try:  # free in Python 3.11 and later unless an exception is raised
             given: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
             if not frames.open_frames or frames.is_outermost():
                 fast = self._last()
@@ -123,7 +123,7 @@ class Jitted(Bindable[P, R]):
             raise
 
     def _slow_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that the last fast path cannot make."""
+        """Make a call that the most recently used fast path cannot make."""
         if not frames.is_plain():
             out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs))
             if out is not HAS_MODULES:
@@ -144,7 +144,7 @@ class Jitted(Bindable[P, R]):
         act: Callable[[Any], Any],
         keep: Callable[[Guards], None] = lambda guards: None,
     ) -> Any:
-        """Does something with `jax.jit` of the function, if a call has no modules; otherwise gives `HAS_MODULES`."""
+        """Use `jax.jit` of the function if a call has no modules; otherwise return `HAS_MODULES`."""
         calls = self._array_calls
         guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
         if calls is None or guards is None:
@@ -157,15 +157,15 @@ class Jitted(Bindable[P, R]):
         return out
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], act: Callable[[Call], T]) -> tuple[Call, T]:
-        """Acts on a call in the general way.
+        """Flatten the arguments and act on the call.
 
         Args:
           args: The positional arguments.
           kwargs: The keyword arguments.
-          act: Called with the call, flattened.
+          act: Called with the flattened call.
 
         Returns:
-          The call, and what was made of it.
+          The call, and the result of `act`.
         """
         with counting(self._traces):
             call, out = self._lifted._run(args, kwargs, act)
@@ -173,28 +173,28 @@ class Jitted(Bindable[P, R]):
         return call, out
 
     def _note(self, program: Any) -> None:
-        """Notes that a program was met; if nobody has traced it here, another has."""
+        """Record a program; if this wrapper has not traced it, another wrapper of the function has."""
         if program not in self._traces.met:
             self._traces.met.add(program)
             self._n_found += 1
 
     def _begin_trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], None]:
-        """Notes a trace of the function for arrays; gives what is called at its end."""
+        """Record the start of a trace of the function for arrays; return the function to call at its end."""
         flat = self._flatten(args, kwargs)
         trace = self._traces.begin(Plan(flat.graph), flat.arrays)
         self._traces.met.add(self._array_calls)
         return functools.partial(self._traces.end, trace)
 
     def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flat:
-        """Arguments that have no modules."""
+        """Flatten arguments without modules."""
         return flatten_call(*self._lifted._arguments(args, kwargs), _leaf_edge)
 
     def _first_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that no fast path can make: flattens the arguments and makes one."""
+        """Make a call that no fast path can make, on the slow path, and add a fast path."""
 
         def keep(guards: Guards) -> None:
             if self._is_wrapped_anew or self._array_calls is None:
-                self._is_wrapped_anew = False  # many a function is wrapped for one call
+                self._is_wrapped_anew = False  # many wrappers are called only once
                 return
             plan = Plan(self._flatten(args, kwargs).graph)
             self._fast_paths.add_arrays(plan, args, kwargs, guards, self._array_calls.transformed)
@@ -217,17 +217,17 @@ class Jitted(Bindable[P, R]):
 
     @boundary
     def trace(self, /, *args: Any, **kwargs: Any) -> Traced[R]:
-        """Traces the function for arguments like these, as the stage of `jax.jit` does.
+        """Trace the function for the given arguments, as `jax.jit(f).trace`.
 
         Args:
-          *args: Positional arguments; `jax.ShapeDtypeStruct` may stand in place of arrays, in Variables too.
+          *args: Positional arguments; `jax.ShapeDtypeStruct` may replace arrays, also in Variables.
           **kwargs: Keyword arguments.
 
         Returns:
           The traced stage: `jaxpr`, `out_info`, `lower()`.
 
         Raises:
-          ArgumentTypeError: If an argument is neither array nor module, nor static.
+          ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
         traced = self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs))
         if traced is not HAS_MODULES:
@@ -237,10 +237,10 @@ class Jitted(Bindable[P, R]):
 
     @boundary
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered[R]:
-        """Lowers the function for arguments like these; see `trace`.
+        """Lower the function for the given arguments, as `jax.jit(f).lower`.
 
         Args:
-          *args: Positional arguments; `jax.ShapeDtypeStruct` may stand in place of arrays, in Variables too.
+          *args: Positional arguments; `jax.ShapeDtypeStruct` may replace arrays, also in Variables.
           **kwargs: Keyword arguments.
 
         Returns:
@@ -248,13 +248,13 @@ class Jitted(Bindable[P, R]):
           function, without the static arguments, and updates the modules.
 
         Raises:
-          ArgumentTypeError: If an argument is neither array nor module, nor static.
+          ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
         return self.trace(*args, **kwargs).lower()
 
     @boundary
     def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
-        """The shapes and dtypes that the function returns; nothing is computed and no module changed.
+        """Return the shapes and dtypes of the output; nothing is computed and no module is changed.
 
         Args:
           *args: Positional arguments.
@@ -264,7 +264,7 @@ class Jitted(Bindable[P, R]):
           The output with `jax.ShapeDtypeStruct` in place of arrays.
 
         Raises:
-          ArgumentTypeError: If an argument is neither array nor module, nor static.
+          ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
         out = self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs))
         if out is not HAS_MODULES:
@@ -273,7 +273,7 @@ class Jitted(Bindable[P, R]):
         return self._output_of(call, result)
 
     def clear_cache(self) -> None:
-        """Forgets all compiled programs."""
+        """Drop all compiled programs."""
         self._lifted._clear(lambda bound: bound.clear_cache())
         if self._array_calls is not None:
             self._array_calls.clear()
@@ -281,14 +281,14 @@ class Jitted(Bindable[P, R]):
         self._last = self._fast_paths.last
 
     def _carried_functions(self) -> tuple[Any, ...]:
-        """The functions in which captured modules may be found; see `Lifted`."""
+        """Return the functions that may capture modules; see `Lifted`."""
         return self._lifted._carried_functions()
 
     def __reduce__(self) -> Any:
         return type(self), self._made_of
 
     def __copy__(self) -> Self:
-        return self  # as a function
+        return self  # like a plain function
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -297,21 +297,21 @@ class Jitted(Bindable[P, R]):
         return repr(self._lifted)
 
     def _commit(self, call: Call, result: Result) -> Any:
-        """Puts the result of a call into the objects and gives the output."""
+        """Write the result of a call to the objects and return the output."""
         return self._lifted._commit(call, result)
 
     def _output_of(self, call: Call, result: Result) -> Any:
-        """The output of a result that must not touch the arguments."""
+        """Return the output of an abstract result without changing the arguments."""
         return commit_to_copies(call, result)
 
     @property
     def n_traces(self) -> int:
-        """How often the function has been traced."""
+        """The number of traces of the function."""
         return self._traces.count + self._n_found
 
 
 def _leaf_edge(leaf: Any, path: Any, arrays: list[Any]) -> Any:
-    """The edge of a leaf of arguments without modules."""
+    """Return the edge of a leaf of arguments without modules."""
     if is_argument_array(leaf):
         arrays.append(leaf)
         return ARRAY

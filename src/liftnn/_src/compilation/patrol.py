@@ -1,9 +1,11 @@
-"""Finds attributes that were written past `Module.__setattr__`, by `object.__setattr__`, a few in each call.
+"""The *patrol*: detects attributes that were set without `Module.__setattr__`, for example by `object.__setattr__`.
 
-Nothing in Python notifies of such a write, and to compare all attributes in each call would cost more than the call.
-So the fast path compares some of them, in turn. The attributes of a small model are all compared in each call: then a
-write past `Module.__setattr__` is seen by the next call, like any other. In a larger model it is found some calls
-later, and is an error, since the calls in between may have used the old value.
+Python gives no notification of such a write, and comparing all attributes in each call would cost more than the call
+itself. So the fast path compares only some attributes in each call, by identity. A `Beat` is a group of attributes of
+one module, and a *round* is the list of beats that one call compares; the rounds take turns.
+
+A small model has a single round: the next call sees the write, like any other change. In a larger model the write is
+detected some calls later. That raises an error, since the calls in between may have used the old value.
 """
 
 from __future__ import annotations
@@ -23,19 +25,23 @@ from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.variables.variable import Variable
 
 _SMALL = 12
-"""A model with no more attributes and modules than this is compared as a whole in each call."""
+"""A model with at most this many attributes and modules is compared as a whole in each call."""
 _MOST = 4
-"""How many attributes and modules are compared in one call of a larger one."""
+"""The number of attributes and modules of a larger model to compare in one call."""
+
+
+_ANOTHER = ""
+"""Stands for the name of an attribute that was added or deleted."""
 
 
 class Beat(NamedTuple):
-    """Some attributes of one module.
+    """A group of attributes of one module, compared in the same call.
 
     Args:
       number: The module's number.
-      attributes: All its attributes; of an argument a weak reference to the module, which may die.
-      size: How many there are.
-      kept: Those to compare.
+      attributes: All attributes of the module; for an argument, a weak reference to the module, which may die.
+      size: The number of attributes of the module.
+      kept: The attributes to compare.
     """
 
     number: int
@@ -44,24 +50,24 @@ class Beat(NamedTuple):
     kept: dict[str, Any]
 
     def changed(self) -> str | None:
-        """The name of an attribute that was written, None if none was."""
+        """Return the name of an attribute that was written; None if there is none."""
         where = self.attributes
         attributes = attributes_of(where()) if isinstance(where, weakref.ref) else where
         for name, x in self.kept.items():
             if attributes.get(name, ABSENT) is not x:
                 return name
-        return None if len(attributes) == self.size else "(one was added or deleted)"
+        return None if len(attributes) == self.size else _ANOTHER
 
 
 def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
-    """The attributes to compare, divided into rounds.
+    """Divide the attributes to compare into rounds.
 
     Args:
       call: The call.
-      varying: Names of static attributes that are compared in each call anyway.
+      varying: The names of static attributes that every call compares anyway.
 
     Returns:
-      For each round what to compare; the rounds take turns.
+      The beats of each round.
     """
     beats: list[Beat] = []
     roots = call.plan.argument_roots
@@ -84,19 +90,19 @@ def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
 
 
 def _may_lead_back(x: Any) -> bool:
-    """Whether an attribute's value may hold the module itself, and so keep it alive."""
+    """Return whether an attribute's value may refer to the module itself, and so keep it alive."""
     return not (isinstance(x, Variable) or type(x) in SIMPLE_TYPES or type(x) is float)
 
 
 def _parts(beat: Beat) -> list[Beat]:
-    """A module with many attributes, in parts for one call each."""
+    """Divide a module with many attributes into beats for one call each."""
     names = list(beat.kept)
     starts = range(0, max(1, len(names)), _MOST - 1)
     return [beat._replace(kept={n: beat.kept[n] for n in names[i : i + _MOST - 1]}) for i in starts]
 
 
 def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
-    """Puts as many into each round as are compared in one call."""
+    """Fill rounds with as many beats as one call compares."""
     rounds: list[list[Beat]] = []
     room = 0
     for beat in beats:
@@ -110,7 +116,7 @@ def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
 
 
 def take_turns(checks: Sequence[Callable[[], bool]]) -> Callable[[], Callable[[], bool]]:
-    """Gives the next check each time that it is called.
+    """Return a function that returns the next check in each call, cyclically.
 
     Args:
       checks: The checks.
@@ -122,21 +128,25 @@ def take_turns(checks: Sequence[Callable[[], bool]]) -> Callable[[], Callable[[]
 
 
 def late_error(call: Call, rounds: Sequence[Sequence[Beat]]) -> errors.StructureError:
-    """The error for a write that is found when calls may have missed it.
+    """Return the error for a write that was detected after calls that may have missed it.
 
     Args:
       call: The call.
-      rounds: What was compared.
+      rounds: The beats of each round.
 
     Returns:
-      The error, with the attribute's path.
+      The error, which names the path of the attribute.
     """
     for beat in itertools.chain(*rounds):
         name = beat.changed()
         if name is not None:
+            path = call.plan.path_of(beat.number)
+            what = f"The attribute {name!r} of {path} was set"
+            if name == _ANOTHER:
+                what = f"An attribute of {path} was added or deleted"
             return errors.StructureError(
-                f"The attribute {name!r} of {call.plan.path_of(beat.number)} was written past Module.__setattr__, by "
-                "object.__setattr__ or the like, and the last calls of this compiled function may not have seen it.",
-                "Use setattr, or vars(module), which liftnn notices.",
+                f"{what} without Module.__setattr__, for example by object.__setattr__. The last calls of this "
+                "compiled function may have used the old value.",
+                "Use setattr or vars(module) instead; liftnn detects both.",
             )
     raise AssertionError

@@ -1,9 +1,9 @@
-"""How the fast path recognizes the arguments of a call as they come, without flattening them.
+"""Patterns: the fast path matches the arguments of a call against them, without flattening the arguments.
 
-A pattern is made from the arguments of one call, and describes those that the same program takes: a module is known by
-its identity, a static value by its content, a tree of arrays is handed to the program as it is, so it is JAX that
-compares its structure. Tuples, lists and dicts that hold modules are taken apart. `match` looks at arguments in a loop;
-the generated code has the same steps written out.
+`make_patterns` makes one pattern for each argument of a call; it matches arguments that the same program accepts. A
+module is matched by identity, and a static value by content. A tree of arrays is passed to the program unchanged as one
+*unit*, so JAX compares its structure. Tuples, lists and dicts that hold modules are matched element by element. `match`
+works in a loop; the generated code has the same steps as straight-line code.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ from liftnn._src.variables.variable import Variable
 OBJECTS = (Module, Variable)
 
 
-class Unmatched(Exception):  # noqa: N818  # not an error: another way is taken
-    """Raised where arguments do not fit a pattern, or no pattern can be made of them."""
+class Unmatched(Exception):  # noqa: N818  # not an error: the slow path is taken
+    """Raised if arguments do not match a pattern, or no pattern can be made for them."""
 
 
 class ObjectPattern(NamedTuple):
-    """A module or Variable, by its identity; whoever owns the pattern sees to it that it ends with the object."""
+    """A module or Variable, by identity; the owner of the pattern drops it when the object dies."""
 
     address: int
 
     def match(self, x: Any, units: list[Any]) -> None:
-        """Compares an argument."""
+        """Compare an argument."""
         if id(x) != self.address:
             raise Unmatched
 
 
 class UnitPattern(NamedTuple):
-    """A tree of arrays, which goes to the program as one unit.
+    """A tree of arrays, passed to the program as one unit.
 
-    JAX compares its structure. But a module must not be handed to JAX: where flattening raises, JAX 0.10 to 0.12 lose
-    a level of Python's recursion limit for good. So types are compared too, as far as `_types_of` goes.
+    JAX compares its structure. But modules must not be passed to JAX: if flattening raises, JAX 0.10 to 0.12
+    permanently lose a level of Python's recursion limit. So `_types_of` compares classes too, to a limited depth.
 
     Args:
-      types: The class of the argument, or, for a tuple, list or dict, the classes of what it holds.
+      types: The class of the argument; for a tuple, list or dict also the classes of its elements.
     """
 
     types: Any
 
     def match(self, x: Any, units: list[Any]) -> None:
-        """Takes an argument."""
+        """Compare the classes in an argument, and append it to the units."""
         if _types_of(x) != self.types:
             raise Unmatched
         units.append(x)
 
 
 _MOST_TYPES = 16
-"""How many elements of one argument are looked at."""
+"""The maximum size of a container with elements to look at."""
 
 
 def _types_of(x: Any, depth: int = 0) -> Any:
-    """The class of an argument; of a small tuple, list or dict also those of its elements."""
+    """Return the class of an argument; for a small tuple, list or dict also the classes of its elements."""
     cls = type(x)
     if cls not in (tuple, list, dict) or len(x) > _MOST_TYPES or depth > 2:
         return cls
@@ -73,12 +73,12 @@ def _types_of(x: Any, depth: int = 0) -> Any:
 
 
 class StaticPattern(NamedTuple):
-    """A static value."""
+    """A static value, by content."""
 
     value: Any
 
     def match(self, x: Any, units: list[Any]) -> None:
-        """Compares an argument."""
+        """Compare an argument."""
         if x is not self.value and not same_static(x, self.value):
             raise Unmatched
 
@@ -90,7 +90,7 @@ class SequencePattern(NamedTuple):
     children: tuple[Pattern, ...]
 
     def match(self, x: Any, units: list[Any]) -> None:
-        """Takes an argument apart."""
+        """Match the elements of an argument."""
         if type(x) is not self.type or len(x) != len(self.children):
             raise Unmatched
         for child, pattern in zip(x, self.children, strict=True):
@@ -98,13 +98,13 @@ class SequencePattern(NamedTuple):
 
 
 class DictPattern(NamedTuple):
-    """A dict that holds a module, its keys in the order of JAX's flattening."""
+    """A dict that holds a module; its keys are in the order of JAX's flattening."""
 
     keys: tuple[Any, ...]
     children: tuple[Pattern, ...]
 
     def match(self, x: Any, units: list[Any]) -> None:
-        """Takes an argument apart."""
+        """Match the elements of an argument."""
         if type(x) is not dict or len(x) != len(self.keys):
             raise Unmatched
         for key, pattern in zip(self.keys, self.children, strict=True):
@@ -118,14 +118,14 @@ class PytreePattern(NamedTuple):
 
     Args:
       treedef: Its structure, with modules and static values as leaves.
-      parts: Structure, first leaf, last leaf and pattern of each of its parts.
+      parts: The structure, first leaf, end (exclusive) and pattern of each of its parts.
     """
 
     treedef: Any
     parts: tuple[tuple[Any, int, int, Pattern], ...]
 
     def match(self, x: Any, units: list[Any]) -> None:
-        """Takes an argument apart."""
+        """Match the elements of an argument."""
         leaves, treedef = jax.tree.flatten(x, is_leaf=is_object)
         if treedef != self.treedef:
             raise Unmatched
@@ -148,7 +148,7 @@ class Patterns(NamedTuple):
     named: dict[str, Pattern]
 
     def match(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The units of arguments that fit.
+        """Match arguments, and return their units.
 
         Args:
           args: The positional arguments.
@@ -158,7 +158,7 @@ class Patterns(NamedTuple):
           The trees of arrays among them, in order.
 
         Raises:
-          Unmatched: If they do not fit.
+          Unmatched: If they do not match.
         """
         if len(args) != len(self.positional) or kwargs.keys() != self.named.keys():
             raise Unmatched
@@ -170,7 +170,7 @@ class Patterns(NamedTuple):
         return units
 
     def first_object(self) -> tuple[Any, ...] | None:
-        """The keys that lead from `(args, kwargs)` to the first module; None if there is none."""
+        """Return the keys from `(args, kwargs)` to the first module; None if there is none."""
         pairs: list[tuple[tuple[Any, ...], Pattern]] = [
             *(((0, i), p) for i, p in enumerate(self.positional)),
             *(((1, name), p) for name, p in self.named.items()),
@@ -179,7 +179,7 @@ class Patterns(NamedTuple):
 
 
 def _below(pairs: Sequence[tuple[tuple[Any, ...], Pattern]]) -> Iterator[tuple[tuple[Any, ...], Pattern]]:
-    """Patterns and all those inside, with the keys that lead there."""
+    """Yield patterns and all nested ones, with the keys from `(args, kwargs)`."""
     for path, pattern in pairs:
         yield path, pattern
         if isinstance(pattern, SequencePattern):
@@ -190,7 +190,7 @@ def _below(pairs: Sequence[tuple[tuple[Any, ...], Pattern]]) -> Iterator[tuple[t
 
 
 def follow(path: tuple[Any, ...], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What stands at a path from `(args, kwargs)`; None if there is no such place."""
+    """Return the object at a path from `(args, kwargs)`; None if the path does not exist."""
     x: Any = (args, kwargs)
     try:
         for key in path:
@@ -201,7 +201,7 @@ def follow(path: tuple[Any, ...], args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def make_patterns(plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Patterns:
-    """The patterns of the arguments of a call.
+    """Make the patterns of the arguments of a call.
 
     Args:
       plan: The arguments.
@@ -212,7 +212,7 @@ def make_patterns(plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
       Their patterns.
 
     Raises:
-      Unmatched: If a module stands in a container of another class.
+      Unmatched: If an argument contains a dataclass or another object without a pattern.
     """
     positional, named = plan.arguments
     return Patterns(
@@ -222,7 +222,7 @@ def make_patterns(plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
 
 
 def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
-    """The pattern of one argument, or of a part of one."""
+    """Make the pattern of one argument, or of a part of one."""
     edges = [plan.graph.edges[leaf] for leaf in leaves]
     if all(edge is ARRAY for edge in edges):
         return UnitPattern(_types_of(x))
@@ -247,7 +247,7 @@ def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
 
 
 def _make_flattened(plan: Plan, leaves: range, x: Any) -> PytreePattern:
-    """The pattern of a container that is flattened."""
+    """Make the pattern of a container that is flattened."""
     found, treedef = jax.tree.flatten(x, is_leaf=is_object)
     parts, stack = [], [(treedef, 0)]
     while stack:
@@ -272,7 +272,7 @@ def _static(edge: Any, x: Any) -> StaticPattern:
 
 
 def same_static(x: Any, y: Any) -> bool:
-    """Whether two static arguments are interchangeable."""
+    """Return whether two static arguments are interchangeable."""
     cls = type(x)
     if cls is not type(y):
         return False
@@ -280,18 +280,18 @@ def same_static(x: Any, y: Any) -> bool:
         return bool(x == y)
     try:
         return Static(x) == Static(y)
-    except Exception:  # it cannot be compared; the general way says why
+    except Exception:  # it cannot be compared; the slow path raises an error that says why
         return False
 
 
 def units_of(plan: Plan) -> list[tuple[Any, str]]:
-    """The largest trees of arrays among the arguments, in order: what goes to a program as one unit.
+    """Find the units: the largest trees of arrays among the arguments, in order.
 
     Args:
       plan: The arguments.
 
     Returns:
-      The structure of each, and its name in words.
+      The structure of each unit, and its name in messages.
     """
     positional, named = plan.arguments
     found: list[tuple[Any, str]] = []

@@ -1,4 +1,4 @@
-"""One compiled program: a pure call under `jax.jit`, with donated arguments apart and shardings by Variable."""
+"""One compiled program: a pure function under `jax.jit`, with donated arguments and shardings for each Variable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Program:
       donated: The leaves of the donated arguments.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
-      donate_written: Whether to donate, beside these, the Variables that the call overwrites.
+      donate_written: Whether to donate also the Variables that the call overwrites.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class Program:
             self._compile()
 
     def _compile(self) -> None:
-        """Makes the compiled functions, once it is known what is donated."""
+        """Make the compiled functions, once the donated leaves are known."""
         options: dict[str, Any] = self._options
         if self.grouped:
             given = self.inputs.pack_shardings(self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
         self.jitted = jax.jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
-        # A function of its own: JAX would take the trace of the other one, which returns all that is donated.
+        # A separate function: JAX would reuse the trace of the other one, which returns all donated values.
         self._nested = jax.jit(self._make_call(False), **options) if self.donates else self.jitted
 
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
-        """What is compiled; `gives_away` says whether what is donated is gone after the call, and so all returned."""
+        """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""
 
         def call(*given: Any) -> Any:
             leaves = self.inputs.unpack(given)
@@ -91,7 +91,7 @@ class Program:
         return call
 
     def _resolve(self, in_shardings: Any, out_shardings: Any) -> list[Prefix]:
-        """The sharding of each dynamic leaf; notes those that the results can have."""
+        """Return the sharding of each dynamic leaf; record the shardings that the results can have."""
         plan = self.plan
         in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
         leaves: list[Prefix] = [None] * len(plan.graph.edges)
@@ -112,23 +112,23 @@ class Program:
         return any(type(self.plan.graph.edges[i]) is Static for i in argument.leaves)
 
     def _named_in_order(self) -> list[Argument]:
-        """The keyword arguments in the order of the function's parameters, without the static ones."""
+        """Return the keyword arguments in the order of the function's parameters, without static ones."""
         named = self.plan.arguments[1]
         try:
             order = list(inspect.signature(self._pure).parameters)
-        except (TypeError, ValueError):  # it does not say what it takes
+        except (TypeError, ValueError):  # the function has no signature
             order = []
         names = sorted(named, key=lambda n: order.index(n) if n in order else len(order))
         return [named[n] for n in names if not self._is_static(named[n])]
 
     def _group(self, result: Result) -> Any:
-        """A result in one list for each sharding."""
+        """Group a result into one list for each sharding."""
         shardings = result_prefixes(self.plan, self._spread, self._shardings, result, self._out_prefix)
         return self.outcomes.compact_groups(*group(result, shardings, self._choices), result)
 
     def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        """What the compiled function takes; copies where one buffer would be donated twice."""
-        if self.is_abstract:  # once, when the first arguments are known
+        """Convert leaves to arguments of the compiled function; copy an array that would be donated twice."""
+        if self.is_abstract:  # once, for the first arguments
             self.inputs.widen(find_written(self.plan, self._pure, leaves))
         if self.is_abstract or (not self._is_settled and self.inputs.settle(leaves)):
             self.is_abstract = False
@@ -142,17 +142,17 @@ class Program:
         return unshare(given, self.inputs.donated, key)
 
     def clear_cache(self) -> None:
-        """Forgets what was compiled."""
+        """Drop the compiled code."""
         for jitted in (self.jitted, self._nested):
             if jitted is not None:
                 jitted.clear_cache()
 
     def run(self, leaves: Sequence[Any]) -> Any:
-        """Runs the program as it is called from plain Python."""
+        """Run the program on dynamic leaves, as called from plain Python."""
         return self._run(lambda: self.pack(leaves), lambda: leaves)
 
     def run_units(self, values: Sequence[Any], units: Sequence[Any]) -> Any:
-        """The same, with trees of arrays as they stand among the arguments."""
+        """Run the program on values and units (trees of arrays as the user passed them)."""
         return self._run(
             lambda: self._unshare(self.inputs.sort(values, units)), lambda: [*values, *jax.tree.leaves(units)]
         )
@@ -167,17 +167,17 @@ class Program:
             return self.recover(error, leaves())
 
     def recover(self, error: Exception, leaves: Sequence[Any]) -> Any:
-        """Called while an error of the compiled function is handled: makes the call once more, if that can help.
+        """Handle an error of the compiled function: repeat the call if one buffer was donated twice, or raise.
 
         Args:
           error: The error.
           leaves: The dynamic leaves.
 
         Returns:
-          What the compiled function returned, if two arrays had one buffer, which cannot be donated twice.
+          The returned value of the repeated call, with copies of arrays that share a buffer.
 
         Raises:
-          Exception: The error, with attribute paths in its text, if nothing helps.
+          Exception: The error, with attribute paths in its text, if it has another cause.
         """
         if self.donates and isinstance(error, jax.errors.JaxRuntimeError) and _TWICE in str(error):
             return self.jitted(*self._unshare(self.pack(leaves), buffer_of))
@@ -185,14 +185,14 @@ class Program:
         raise error
 
     def explain(self, error: Exception, leaves: Sequence[Any]) -> None:
-        """Says by attribute paths what an error of JAX's is about.
+        """Put attribute paths into the text of a JAX error.
 
         Args:
           error: The error; its text is changed in place.
           leaves: The dynamic leaves.
 
         Raises:
-          DonatedError: If one of the buffers is gone.
+          DonatedError: If one of the buffers was donated earlier.
         """
         deleted = deleted_error(self.plan, leaves)
         if deleted is not None:
@@ -200,7 +200,7 @@ class Program:
         self.name_slots(error)
 
     def trace(self, leaves: Sequence[Any]) -> Any:
-        """JAX's traced stage."""
+        """Return JAX's traced stage."""
         try:
             given = self.pack(leaves)
             return self.jitted.trace(*given)
@@ -209,10 +209,10 @@ class Program:
             raise
 
     def __call__(self, leaves: Sequence[Any]) -> Result:
-        """Runs the program; inside another transform without donation.
+        """Run the program; without donation inside another transform.
 
-        There the buffers belong to the caller of that transform, who still needs them, to compute gradients or
-        to be as before if something raises.
+        There the buffers belong to the caller of that transform, which still needs them, to compute gradients or to
+        restore the modules after an exception.
         """
         try:
             given = self.pack(leaves)
@@ -223,7 +223,7 @@ class Program:
             raise
 
     def name_slots(self, error: Exception) -> None:
-        """Puts attribute paths in place of JAX's names for the flat arguments, in the text of an error of JAX's."""
+        """Replace JAX's names of the flat arguments by attribute paths in the text of a JAX error."""
 
         def path(slot: re.Match[str]) -> str:
             return self.inputs.name(int(slot[1]))
@@ -231,14 +231,14 @@ class Program:
         error.args = tuple([_SLOT.sub(path, x) if isinstance(x, str) else x for x in error.args])
 
     def result(self, returned: Any) -> Result:
-        """The result in what the compiled function returned."""
+        """Rebuild the result from the returned value of the compiled function."""
         return self.outcomes.expand_groups(returned) if self.grouped else self.outcomes.expand(returned)
 
 
 _TWICE = "donate the same buffer twice"
-"""What the runtime says of two arrays with one buffer, before it has touched any of them."""
+"""Part of the runtime's error for two arrays with one buffer; the runtime raises it before it deletes any buffer."""
 
 _SIGNATURE = inspect.signature(lambda *liftnn_inputs: None)
-"""A name that no text of a user's has in it."""
+"""The signature of compiled functions, with a name that does not occur in user code or messages."""
 
 _SLOT = re.compile(r"\bliftnn_inputs\[(\d+)\]")

@@ -1,4 +1,4 @@
-"""Why a compiled function is traced again: by attribute path, what differs from an earlier trace."""
+"""Reports of retraces: count the traces of a compiled function, and explain each retrace by attribute paths."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from liftnn._src.lifting.contract import Plan, name_argument
 from liftnn._src.trees import describe_tree, is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")
-"""Every trace after the first is noted here, at level INFO, with its cause."""
+"""Logs every trace after the first with its cause, at level INFO."""
 
 _MANY = 5
-"""The retrace that warns."""
+"""The number of the explained retrace that warns."""
 _REMEMBERED = 16
-"""How many traces are remembered, to find the one that is most like the new one."""
+"""The number of recent traces to remember; a new trace is compared with the most similar of them."""
 _SHOWN = 8
 _UNEXPLAINED = (
-    "the arguments are as before: a cache was cleared, JAX's configuration changed, or threads trace at once"
+    "the arguments are unchanged: a cache was cleared, JAX's configuration changed, or threads trace "
+    "at the same time"
 )
 
 
 class Trace(NamedTuple):
-    """What one trace was made for.
+    """The arguments of one trace.
 
     Args:
       plan: The structure of the arguments.
@@ -47,8 +48,8 @@ class Traces:
     """The traces of one function.
 
     Args:
-      name: The function.
-      most: How many there may be; None for any number.
+      name: The name of the function.
+      most: The maximum number of traces; None for no limit.
     """
 
     __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count", "met")
@@ -58,13 +59,13 @@ class Traces:
         self._most = most
         self.count = 0
         self.met: weakref.WeakSet[Any] = weakref.WeakSet()
-        """The programs that were traced, or found traced by another who wraps the same function."""
+        """The programs that this function has traced, or that another wrapper of the same function had traced."""
         self._lock = threading.Lock()
         self._explained = 0
         self._recent: collections.deque[Trace] = collections.deque(maxlen=_REMEMBERED)
 
     def begin(self, plan: Plan, leaves: Sequence[Any]) -> Trace:
-        """Notes what a trace is for.
+        """Record the arguments of a trace that starts.
 
         Args:
           plan: The structure of the arguments.
@@ -74,18 +75,18 @@ class Traces:
           The trace, for `end`.
 
         Raises:
-          RetraceError: If there are as many as there may be.
+          RetraceError: If there are already as many traces as allowed.
         """
         trace = Trace(plan, tuple(map(_type_of, leaves)))
         if self._most is not None and self.count >= self._most:
             head = (
-                f"{self._name} would be traced again (trace {self.count + 1}), and max_traces is {self._most}"
+                f"{self._name} would be traced again (trace {self.count + 1}), but max_traces is {self._most}"
             )
             raise errors.RetraceError(f"{head}:\n{self._cause(trace) or _UNEXPLAINED}")
         return trace
 
     def end(self, trace: Trace) -> None:
-        """Counts a trace that has been made; if it is not the first, says why it was.
+        """Count a finished trace; log the cause of a retrace.
 
         Args:
           trace: The trace.
@@ -102,7 +103,7 @@ class Traces:
         self._recent.append(trace)
 
     def _cause(self, trace: Trace) -> str:
-        """What differs from the earlier trace that is most like this one; the empty string if nothing does."""
+        """Describe the differences from the most similar earlier trace; an empty string if there are none."""
         recent = self._recent.copy()  # another thread may add to it
         if not recent:
             return ""
@@ -124,7 +125,7 @@ class Traces:
 
 
 class _Calling(threading.local):
-    """Whose call runs in a thread."""
+    """The traces of the compiled function that runs in a thread."""
 
     traces: Traces | None = None
 
@@ -134,7 +135,7 @@ _calling = _Calling()
 
 @contextlib.contextmanager
 def counting(traces: Traces) -> Generator[None]:
-    """Says whose traces those are that are made now: compiled programs are shared by all who wrap a function.
+    """Assign new traces to a compiled function: programs are shared by all wrappers of a function.
 
     Args:
       traces: The traces of the compiled function that is called.
@@ -148,19 +149,19 @@ def counting(traces: Traces) -> Generator[None]:
 
 
 def traces_now() -> Traces:
-    """The traces of the compiled function that is called; some that nobody counts if there is none."""
+    """Return the traces of the compiled function that is called; a throwaway object if there is none."""
     return _calling.traces or Traces("a function", None)
 
 
 def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
-    """Tree, and shapes and dtypes of the arrays, of a value: made in each trace, put into words only for a message."""
+    """Return the tree of a value, and the shapes and dtypes of its arrays; cheap, since every trace computes it."""
     leaves, treedef = ([x], _LEAF) if is_jax_array(x) else jax.tree.flatten(x)
     types = map(jax.typeof, leaves)
     return treedef, [tuple(getattr(t, name, None) for name in ("shape", "dtype", "weak_type")) for t in types]
 
 
 def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
-    """Shapes and dtypes in words."""
+    """Format shapes and dtypes for a message."""
     treedef, types = kind
     words = [f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}" for shape, dtype, weak in types]
     if treedef == _LEAF:

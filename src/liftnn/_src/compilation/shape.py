@@ -1,4 +1,4 @@
-"""`eval_shape`: shapes and dtypes of what a function returns, without computing it."""
+"""`eval_shape`: the shapes and dtypes of a function's output, without computing it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
 
 @boundary
 def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """The shapes and dtypes that a function returns, without computing anything, as `jax.eval_shape`.
+    """Return the shapes and dtypes of a function's output without computing it, as `jax.eval_shape`.
 
-    Nothing is done to the arguments: what the function does to a module is seen in the output only.
+    The arguments are not changed: changes of a module are visible only if the function returns the module.
 
     Args:
       f: A function, a bound method or a module.
@@ -40,7 +40,7 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
       **kwargs: Keyword arguments, likewise.
 
     Returns:
-      The output with `jax.ShapeDtypeStruct` in place of arrays; a module in it is new, and its Variables hold them.
+      The output with `jax.ShapeDtypeStruct` in place of arrays, also in the Variables of modules; its modules are new.
 
     Raises:
       Exception: Whatever the function raises.

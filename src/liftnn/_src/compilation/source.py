@@ -1,4 +1,4 @@
-"""Source text of generated functions, and the objects that it refers to by name."""
+"""The source text of generated functions, and the objects to which it refers by name."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from liftnn._src.variables.variable import Storage
 from liftnn._src.variables.watch import Watch
 
 MISS: Any = object()
-"""What a fast path gives for a call that it cannot make."""
+"""Returned by a fast path for a call that it cannot make; the call then takes the slow path."""
 
 MOST = 128
-"""How many elements are written out."""
+"""The maximum number of elements in straight-line code; beyond that, the generated code uses loops."""
 
 
 class Checked(Protocol):
-    """What a fast path checks before its call."""
+    """The attributes of a fast path that are checked before its call."""
 
     patterns: Patterns
     guards: Guards
@@ -44,7 +44,7 @@ class Checked(Protocol):
 
 
 class Remembered(Checked, Protocol):
-    """What a fast path knows of its call; see `fast_path.py`."""
+    """The attributes of a fast path from which code is generated; see `fast_path.py`."""
 
     writer: Writer
     readers: list[Reader]
@@ -57,7 +57,7 @@ Path = TypeVar("Path", bound=Checked)
 
 
 class Source(Generic[Path]):
-    """The lines of a function, and the objects that they refer to by name.
+    """The lines of a function, and the objects to which they refer by name.
 
     Args:
       path: The fast path.
@@ -70,11 +70,11 @@ class Source(Generic[Path]):
         self._names: dict[int, str] = {}
 
     def add(self, *lines: str) -> None:
-        """Adds lines."""
+        """Add lines."""
         self.lines += lines
 
     def name(self, x: Any) -> str:
-        """The name of a constant."""
+        """Return the name of a constant."""
         found = self._names.get(id(x))
         if found is None:
             found = self._names[id(x)] = f"k{len(self.constants)}"
@@ -82,21 +82,21 @@ class Source(Generic[Path]):
         return found
 
     def miss_if(self, condition: str) -> None:
-        """Adds a check."""
+        """Add a check."""
         self.add(f"if {condition}: return MISS")
 
 
 def build(parameters: str, lines: Sequence[str], constants: Mapping[str, Any]) -> Callable[..., Any]:
-    """Compiles a function.
+    """Compile a function.
 
-    What its lines refer to is global to the function, each function with a dictionary of its own: a free variable
-    would be copied in each call. So it has a code object of its own too, since the interpreter adapts the code to the
-    dictionary that it has met.
+    The constants are globals of the function, and each function has its own dictionary of globals: a free variable
+    would be copied in each call. Each function also has its own code object, since the interpreter specializes the code
+    for one dictionary.
 
     Args:
-      parameters: Its parameters.
-      lines: Its lines.
-      constants: What the lines refer to by name, beside `_GLOBALS`.
+      parameters: The parameters of the function.
+      lines: The lines of its body.
+      constants: The objects to which the lines refer by name, in addition to `_GLOBALS`.
 
     Returns:
       The function.
@@ -108,15 +108,15 @@ def build(parameters: str, lines: Sequence[str], constants: Mapping[str, Any]) -
 
 @functools.lru_cache(maxsize=256)
 def compile_text(text: str) -> types.CodeType:
-    """The code of the function that a text defines."""
+    """Compile the function that a text defines, and return its code."""
     code = compile(text, os.path.join(os.path.dirname(__file__), "<fast path>"), "exec")
     return next(x for x in code.co_consts if isinstance(x, types.CodeType))
 
 
 def _count_held_once() -> int:
-    """The count of references to a value that one storage and one variable hold: 3, or less in a later Python.
+    """Return the reference count of a value held by one storage and one local variable: 3, or less in later Pythons.
 
-    A debugger that runs now may hold one more. So it is never more than 3.
+    A debugger may hold one more reference now, so the result is limited to 3.
     """
     made = Storage()
     made.value = object()
@@ -125,7 +125,7 @@ def _count_held_once() -> int:
 
 
 HELD_ONCE = _count_held_once()
-"""An array with no more references is in no other Variable and no argument, so its buffer can be given away."""
+"""An array with at most this reference count is in no other Variable or argument, so its buffer can be donated."""
 
 
 _GLOBALS = {
@@ -147,4 +147,4 @@ _GLOBALS = {
     "leaves": jax.tree.leaves,
     "write": write,
 }
-"""What generated code refers to in every function; `CHANGED` is what a check raises where something has changed."""
+"""The globals of every generated function; `CHANGED` are the exceptions of a check if an object has changed."""

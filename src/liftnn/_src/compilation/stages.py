@@ -1,4 +1,4 @@
-"""The stages of `jit` ahead of time: traced, lowered, compiled; a compiled stage updates modules like a call."""
+"""The ahead-of-time stages of `jit`: traced, lowered and compiled; a compiled stage updates modules like a call."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from liftnn._src.type_variables import R
 
 
 class Stage(Generic[R]):
-    """One stage of a compilation; what it does not know itself it asks of JAX's stage.
+    """One stage of a compilation; all other attributes are those of JAX's stage.
 
     Args:
       jitted: The function.
-      call: The arguments it was traced with, taken apart.
+      call: The flattened arguments with which it was traced.
       stage: JAX's stage.
     """
 
@@ -34,7 +34,7 @@ class Stage(Generic[R]):
         self._call = call
         self._stage = stage
 
-    if not TYPE_CHECKING:  # the names that are declared are known
+    if not TYPE_CHECKING:  # type checkers use the declared names only
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
@@ -46,7 +46,7 @@ class Stage(Generic[R]):
 
     @property
     def out_info(self) -> Any:
-        """The output with shapes and dtypes in place of arrays."""
+        """The output with `jax.ShapeDtypeStruct` in place of arrays."""
         return self._jitted._output_of(self._call, self._call.bound.result(self._stage.out_info))
 
 
@@ -59,7 +59,7 @@ class Traced(Stage[R]):
     out_avals: Any
 
     def lower(self, **options: Any) -> Lowered[R]:
-        """Lowers the function to the compiler's input.
+        """Lower the function to the compiler's input.
 
         Args:
           **options: Options of JAX's stage, such as `lowering_platforms`.
@@ -79,7 +79,7 @@ class Lowered(Stage[R]):
     cost_analysis: Callable[[], Any]
 
     def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled[R]:
-        """Compiles the function.
+        """Compile the function.
 
         Args:
           compiler_options: Options for XLA. The default, None, means none.
@@ -93,7 +93,7 @@ class Lowered(Stage[R]):
 
 @boundary
 class Compiled(Stage[R]):
-    """A function compiled for some arguments: called like the function, it updates the modules."""
+    """A function compiled for some arguments; it is called like the function and updates the modules."""
 
     as_text: Callable[[], str]
     cost_analysis: Callable[[], Any]
@@ -105,7 +105,7 @@ class Compiled(Stage[R]):
     runtime_executable: Callable[[], Any]
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
-        """Runs the program and puts what it did into the modules."""
+        """Run the program and propagate its changes to the modules in the arguments."""
         call = self._jitted._lifted._flatten_without_static(self._call, args, kwargs)
         check_structure(
             self._call.plan.graph,
@@ -122,16 +122,16 @@ class Compiled(Stage[R]):
 
 
 def check_structure(expected: GraphSpec, given: GraphSpec, what: str, remedy: str) -> None:
-    """Refuses arguments of another structure than a program was made for.
+    """Check that arguments have the structure that a program was made for.
 
     Args:
-      expected: The structure that it was made for.
-      given: That of the arguments.
-      what: What was done to the program.
-      remedy: What to do.
+      expected: The structure that the program was made for.
+      given: The structure of the arguments.
+      what: The word for how the program was made, such as `"compiled"`.
+      remedy: The remedy of the error.
 
     Raises:
-      StructureError: If the two differ; the message says where.
+      StructureError: If the two differ; the message names the paths that differ.
     """
     if given != expected:
         difference = describe_difference(expected, given, name_argument)

@@ -1,7 +1,7 @@
-"""How the fast path puts what a program returned into the modules, without the general commit.
+"""The write-back of a fast path: store the result of a program in the modules, without the general commit.
 
-That is possible where the structure stays as it was: values are written, arrays are set, Variables are replaced by new
-ones alike.
+This is possible if the structure stays the same: values are written, array leaves are set, and Variables are replaced
+by new ones of the same class and metadata (`Rebind`). All other results go through `commit_result`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from liftnn._src.variables.watch import changes, set_watches
 
 
 class WriteBack:
-    """How the results of one trace are written back; made once for each `OutputSpec` that a fast path meets.
+    """The write-back of the results of one trace; made once for each `OutputSpec` (outcome) of a program.
 
     Args:
-      outcome: What the trace returns.
+      outcome: The static part of the results of the trace.
       plan: The arguments.
-      parts: What the program returned beside the output, in plain Python: under a raw JAX transform the first array
-        would be of another type.
-      is_bare: Whether the program returned nothing but an array.
+      parts: The leaves that the program returned in addition to the output. They must be concrete: under a raw JAX
+        transform the first array would have another class.
+      is_bare: Whether the program returned just an array.
     """
 
     __slots__ = ("array_type", "bare", "layout", "rebind", "simple", "treedef", "written")
@@ -41,7 +41,7 @@ class WriteBack:
     def __init__(self, outcome: OutputSpec, plan: Plan, parts: Sequence[Any], is_bare: bool):
         change = outcome.change
         self.array_type = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
-        """The class of the first part; None if it is a tree, or if there are no parts."""
+        """The class of the first part; None if it is a tree or there are no parts."""
         self.written = [plan.index[Slot(number)] for number in change.written]
         """The positions of the written Variables."""
         self.layout = outcome.layout
@@ -49,15 +49,15 @@ class WriteBack:
         self.rebind = find_rebind(change, plan.graph) if change.changed and outcome.layout is None else None
         unchanged = not change.changed and not change.new
         self.bare = is_bare
-        """Whether the program returns nothing but an array."""
+        """Whether the program returns just an array."""
         self.simple = outcome.plain and (unchanged or self.rebind is not None)
         """Whether the general commit is not needed."""
 
     def unpack(self, returned: Any) -> tuple[Any, Sequence[Any]]:
-        """The output, and the values of the written Variables with what follows them.
+        """Split the returned value of a program into the output and the other leaves.
 
         Args:
-          returned: What the program returned, of a simple outcome.
+          returned: The returned value; the outcome must be simple.
         """
         if self.layout is None:
             return split_output(returned)
@@ -67,11 +67,11 @@ class WriteBack:
 
 
 class Writer:
-    """Puts what a program returned into the modules of one combination of arguments.
+    """The writer of a fast path: stores the results of a program in the modules of one combination of arguments.
 
     Args:
-      call: The call, flattened; of its arguments only weak references are kept.
-      roots: The modules and Variables that are arguments themselves, by number.
+      call: The flattened call; only weak references to its arguments are kept.
+      roots: The modules and Variables that are themselves arguments, by number.
     """
 
     def __init__(self, call: Call, roots: Mapping[int, Any]):
@@ -81,13 +81,13 @@ class Writer:
         self.roots = {number: weakref.ref(x) for number, x in roots.items()}
         self.storages: list[Storage] = [call.objects[n]._cell for n in call.plan.variables]
         self.write_backs: dict[int, WriteBack] = {}
-        """How each of the results that the program can return is written back, by its number."""
+        """The write-back of each outcome of the program, by number."""
 
     def commit(self, returned: Any) -> Any:
-        """Writes back what the program returned.
+        """Write back the result of the program.
 
         Args:
-          returned: What it returned.
+          returned: The returned value of the program.
 
         Returns:
           The output.
@@ -123,20 +123,20 @@ class Writer:
         return out
 
     def check_plain(self) -> None:
-        """Refuses to write what was computed under a raw JAX transform."""
+        """Raise under a raw JAX transform, where nothing may be written."""
         if not frames.is_plain():
             written = next(x for x in self.objects() if hasattr(type(x), "__graph_node__"))
             raise frames.write_error(written, "the state", self.call.plan.path_of(0))
 
     def objects(self) -> list[Any]:
-        """The live objects by number."""
+        """Return the live objects by number."""
         objects = list(self.call.objects)
         for number, reference in self.roots.items():
             objects[number] = reference()
         return objects
 
     def _make(self, rebind: Rebind, values: Sequence[Any]) -> list[tuple[Any, Any]]:
-        """The old Variables that are replaced, each with a new one."""
+        """Make the new Variables; return pairs of the old and the new one."""
         objects, made = self.objects(), []
         for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
             variable = make_variable(cls, value, metadata, frames.PLAIN)
@@ -145,7 +145,7 @@ class Writer:
         return made
 
     def _rebind(self, rebind: Rebind, arrays: Sequence[Any], made: Sequence[tuple[Any, Any]]) -> None:
-        """Stores arrays, and puts new Variables in place of the old ones, here and in their modules."""
+        """Store array leaves, and replace Variables in their modules and in this fast path."""
         objects, specs = self.objects(), self.call.plan.graph.specs
         for (number, key), x in zip(rebind.stored, arrays, strict=True):
             holder = objects[number]
@@ -154,12 +154,12 @@ class Writer:
             else:
                 holder[key] = x
         for number, name, which in rebind.placed:
-            object.__setattr__(objects[number], name, made[which][1])  # it may be a slot
+            object.__setattr__(objects[number], name, made[which][1])  # it may be in `__slots__`
         changes.count += bool(made)
         single = len(rebind.placed) == len(made)
         for old, new in made:
             for watch in old._watches:
-                path = watch.watcher()  # others than fast paths watch too
+                path = watch.watcher()  # watchers that are not fast paths cannot follow
                 can_follow = hasattr(path, "follow")
                 if can_follow and (path.writer is self or (single and path.is_single(old))):
                     path.follow(old, new)
@@ -168,12 +168,12 @@ class Writer:
 
 
 class Rebind:
-    """What a program does each time it sets bare arrays, or replaces Variables by new ones alike, and nothing else.
+    """The changes of a program that, apart from values, only sets array leaves and replaces Variables by similar ones.
 
     Args:
-      stored: Node and key of each bare array.
-      placed: Node that holds a replaced Variable, the attribute, and which of the new ones goes there.
-      made: Class and metadata of each new Variable, and the number of the one it replaces.
+      stored: The node and key of each array leaf.
+      placed: For each reference to a replaced Variable: the node, the attribute, and the index of the new Variable.
+      made: The class and metadata of each new Variable, and the number of the Variable that it replaces.
     """
 
     __slots__ = ("made", "placed", "stored")
@@ -190,14 +190,14 @@ class Rebind:
 
 
 def find_rebind(change: GraphDelta, graph: GraphSpec) -> Rebind | None:
-    """Whether a change leaves the structure as it was, but for new arrays and new Variables in place of old ones.
+    """Describe a change as a `Rebind`, if it only sets array leaves and replaces Variables by similar ones.
 
     Args:
       change: The change.
       graph: The structure before.
 
     Returns:
-      What to do to repeat it, or None.
+      The `Rebind`; None if the structure changes in another way.
     """
     old_of: dict[int, int] = {}
     stored: list[tuple[int, Any]] = []
@@ -222,7 +222,7 @@ def find_rebind(change: GraphDelta, graph: GraphSpec) -> Rebind | None:
 
 
 def _alike(change: GraphDelta, graph: GraphSpec, old_of: dict[int, int], places: int) -> bool:
-    """Whether all new nodes are Variables like the ones they replace, everywhere that those stood."""
+    """Return whether all new nodes are Variables with the specs of the replaced ones, in every position of those."""
     for number, spec in enumerate(change.new, change.known):
         if (
             spec.kind is not VARIABLE
@@ -237,15 +237,15 @@ def _alike(change: GraphDelta, graph: GraphSpec, old_of: dict[int, int], places:
 
 
 def write(storages: Sequence[Storage], parts: Sequence[Any]) -> None:
-    """Writes values of Variables; all of them, even if a signal's handler raises in between.
+    """Write all values of Variables, even if a signal handler raises in between.
 
     Args:
       storages: The storages of the Variables.
-      parts: The new values, in this order; there may be more.
+      parts: The new values in the same order; further parts are ignored.
     """
     try:
-        for storage, x in zip(storages, parts):  # noqa: B905  # the longer one ends with parts that are no updates
+        for storage, x in zip(storages, parts):  # noqa: B905  # parts may end with leaves that are not updates
             storage.value = x
     except BaseException:
-        write(storages, parts)  # once more, whole: to write a value twice does no harm
+        write(storages, parts)  # repeat the whole write; writing a value twice is harmless
         raise

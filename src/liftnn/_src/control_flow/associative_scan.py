@@ -1,4 +1,4 @@
-"""`associative_scan`: all partial combinations of a row of elements, which may be slices of modules."""
+"""`associative_scan`: a parallel scan with an associative function over stacked arrays and modules."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from liftnn._src.variables.state import State
 
 @boundary
 def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, axis: int = 0) -> T:
-    """Scans with an associative function in parallel, as `jax.lax.associative_scan`; elements may be modules.
+    """Perform a scan with an associative function in parallel, as `jax.lax.associative_scan`.
 
     Args:
-      fn: Called as `fn(a, b)` with slices of `elems` along the axis; each may hold any number of elements, so it works
-        on all of them at once (`liftnn.vmap` gives it one at a time). It returns their combination, with the structure
-        of `elems`: new modules, or `a` or `b`, changed or not, which are copies. It is called as often as the algorithm
-        needs, so it may read other modules, but not write to them.
-      elems: An array, a module, or a tree of them, stacked along the axis.
-      reverse: Whether to combine from the end. The default is False.
-      axis: The axis of all arrays. The default is 0.
+      fn: An associative function, called as `fn(a, b)`. `a` and `b` have the structure of `elems` and hold several
+        stacked elements, so `fn` must work on all of them at once; wrap it in `liftnn.vmap` if it takes single
+        elements. It returns the combinations in the structure of `elems`: new modules, or `a` or `b`, which are copies
+        and may be changed. The number of calls is unspecified, so `fn` may read other modules but not write to them.
+      elems: An array, a module, or a tree of them, stacked along `axis`.
+      reverse: Whether to combine from the last element to the first. The default is False.
+      axis: The axis of the elements in all arrays. The default is 0.
 
     Returns:
-      What `elems` is, new, with the combination of the first k + 1 elements at position k.
+      New objects with the structure and shapes of `elems`: position k has the combination of the first k + 1 elements.
 
     Raises:
-      ArgumentError: If the arrays have different sizes along the axis, or no such axis; if `fn` returns other shapes.
-      ArgumentTypeError: If there is something in a Variable that is no array.
-      SharedWriteError: If `fn` changes a module that it was not given by the scan.
-      StructureError: If `fn` returns another structure.
+      ArgumentError: If an array does not have the axis, if sizes along it differ, or if `fn` changes a shape or dtype.
+      ArgumentTypeError: If a Variable holds an object that is not an array.
+      SharedWriteError: If `fn` changes a module other than its two arguments.
+      StructureError: If `fn` returns a structure other than that of `elems`.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -88,7 +88,7 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
 
 
 def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
-    """A scan is computed without a JAX transform; but what it does to modules must not depend on the algorithm."""
+    """Bind the scan without a JAX transform; raise if `fn` writes, since the number of its calls is not defined."""
 
     def call(leaves: Sequence[Any]) -> Result:
         with frames.noting_writes() as lines:
@@ -96,9 +96,8 @@ def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
         for number in result.written:
             name = plan.typed_path(number)
             error = errors.SharedWriteError(
-                f"{name} was changed by the function given to associative_scan, which is called as often as the "
-                "algorithm needs.",
-                "Return what it computes; let it only read modules other than the two that it combines.",
+                f"The function given to associative_scan changed {name}, but the number of its calls is not defined.",
+                "Return the new value instead. The function may change only the two elements that it combines.",
             )
             raise at_line(error, lines.get(name))
         return result
@@ -107,19 +106,19 @@ def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
 
 
 def _structure(tree: Any) -> Any:
-    """The structure of a tree of modules; None of a single one, as in a GraphDef."""
+    """Return the structure of a tree of modules; None for a single module, as in a GraphDef."""
     return None if is_object(tree) else jax.tree.structure(tree, is_leaf=is_object)
 
 
 def _with_arrays(tree: Any) -> Any:
-    """The tree with arrays in place of numbers."""
+    """Replace the numbers in a tree by arrays."""
     return jax.tree.map(
         lambda x: x if is_object(x) or not is_argument_array(x) else jnp.asarray(x), tree, is_leaf=is_object
     )
 
 
 def _named_leaves(state: State, root: str) -> list[tuple[str, Any]]:
-    """Path in words, and array, of each leaf of a State."""
+    """Return the path as text, and the array, of each leaf of a State."""
     entries = jax.tree_util.tree_leaves_with_path(state)
     return [
         (format_path((*key_of(first), *map(key_of, rest)), root), leaf) for (first, *rest), leaf in entries
@@ -127,45 +126,48 @@ def _named_leaves(state: State, root: str) -> list[tuple[str, Any]]:
 
 
 def _check_axis(leaves: list[tuple[str, Any]], axis: int) -> None:
-    """Refuses arrays that have no such axis, or another size along it than the first one."""
+    """Raise an error if a leaf is not an array, or does not have the axis with the size of the first leaf."""
     if not leaves:
         raise errors.ArgumentError(
-            "There is no array in `elems` to scan over.", "Pass arrays, or modules of them."
+            "associative_scan has nothing to scan: `elems` does not contain an array.",
+            "Pass arrays, or modules that contain arrays.",
         )
     for path, leaf in leaves:
         if not is_array(leaf):
             raise errors.ArgumentTypeError(
                 f"{path} is {an(type(leaf))}, which has no axis to scan over: {leaf!r:.60}.",
-                "Make it an attribute of the module: what is no array is static there.",
+                "Store it as a plain attribute of the module, where it is static, not in a Variable.",
             )
         position = (
             axis + leaves[0][1].ndim if axis < 0 else axis
-        )  # as JAX counts: from the end of the first one
+        )  # like JAX, count a negative axis from the end of the first array
         if not 0 <= position < leaf.ndim:
             raise errors.ArgumentError(
-                f"{path} has no axis {axis}: its shape is {leaf.shape}.", "Correct `axis`."
+                f"{path} has no axis {axis}: its shape is {leaf.shape}.",
+                "Pass an `axis` that all arrays in `elems` have.",
             )
         (first, array), *_ = leaves
         if leaf.shape[position] != array.shape[position]:
             raise errors.ArgumentError(
                 f"{first} and {path} have different sizes along axis {axis}: {array.shape[position]} and "
                 f"{leaf.shape[position]}.",
-                "Stack as many elements in each array.",
+                "Stack the same number of elements in each array.",
             )
 
 
 def _check_combined(expected: GraphDef, structure: GraphDef, a: State, out: State) -> None:
-    """Refuses a combination that is no element: of another structure, or with arrays of other shapes."""
+    """Raise an error if the combination has another structure, shape or dtype than the elements."""
     if structure != expected or jax.tree.structure(out) != jax.tree.structure(a):
         raise errors.StructureError(
-            "The function given to associative_scan returned another structure than its arguments have:\n"
+            "The function given to associative_scan must return the structure of its arguments, but differs at:\n"
             + list_paths(expected.diff(structure).splitlines() or ["the values of its Variables"]),
-            "Return the structure of `elems`.",
+            "Return the combination in the structure of `elems`.",
         )
     before, after = _named_leaves(a, "a"), _named_leaves(out, "the output")
     for (path, x), (name, y) in zip(before, after, strict=True):
         if (x.shape, x.dtype) != (y.shape, y.dtype):
             raise errors.ArgumentError(
-                f"{name} of the function given to associative_scan is {type_of(y)}, but {path} is {type_of(x)}.",
-                "Return arrays of the same shapes and dtypes; the function gets several elements at once.",
+                f"The function given to associative_scan must keep shapes and dtypes, but {path} is {type_of(x)} and "
+                f"{name} is {type_of(y)}.",
+                "Combine all elements at once, stacked along the axis; for one at a time, use liftnn.vmap.",
             )

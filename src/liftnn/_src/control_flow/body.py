@@ -1,4 +1,9 @@
-"""The body of a loop as a function of what it carries: only what it writes, found by tracing it once."""
+"""The body of a loop as a function of its carry.
+
+The carry consists of the shared leaves that a step writes. `TracedBody` finds it by tracing a step before the loop.
+`KnownCarryBody` knows it beforehand, because the steps share nothing that they could write; it raises
+`CarryMismatchError` if a step does something else. `run_never` and `run_once` are the loops of zero and one steps.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +29,27 @@ BySlot = Mapping[Slot, Any]
 
 
 class Step(Protocol):
-    """A pure function that can be called several times, and of which the abstract result can be had."""
+    """A pure function that can be called, or evaluated abstractly, several times."""
 
     def __call__(self, leaves: Any) -> Result:
-        """The result."""
+        """Return the result."""
         ...
 
     def eval_shape(self, leaves: Any) -> Result:
-        """The abstract result."""
+        """Return the abstract result."""
         ...
 
 
 class Body:
-    """The body of a loop that may run any number of times, as a function of what it carries.
+    """The body of a loop with any number of steps, as a function of its carry.
 
     Args:
-      pure: A step, a pure function.
-      axes: What is scanned.
-      parts: The dynamic leaves that the loop is given, by slot.
-      slices: What each step gets for itself, by slot; abstract.
-      transform: What messages call the transform.
-      restarted: Slots where each step finds what the first one found, though it may write there. The default is none.
+      pure: The pure function of a step.
+      axes: The scanned axes.
+      parts: The dynamic leaves of the loop's arguments, by slot.
+      slices: The abstract slices that each step gets, by slot.
+      transform: The name of the transform, for messages.
+      restarted: Slots with the same initial value in each step, although a step may write them. The default is none.
     """
 
     def __init__(
@@ -64,10 +69,10 @@ class Body:
         self._transform = transform
         self._restarted = restarted
         self.carried: list[tuple[Slot, Slot]] = []
-        """The slots of what is carried, before a step and after it."""
+        """The slots of the carry, before a step and after it."""
 
     def _settle(self, result: Result) -> bool:
-        """Notes what a step hands on, from its result; False if it gave a weakly typed part a dtype."""
+        """Determine the carry from the result of a step; return False if a weakly typed leaf was promoted."""
         returned = result.by_slot
         places, lines = self._match(result, returned, self._transform)
         if self._promote(places, returned):
@@ -78,37 +83,37 @@ class Body:
         lines += differing_types(self._plan, result.change, carried)
         if lines:
             raise errors.StructureError(
-                f"A step of liftnn.{self._transform} leaves something else than it found, so that no other step can "
-                f"follow it:\n{list_paths(lines)}",
-                "Structure, shapes and dtypes must be the same after each step: change them before the loop or after "
-                "it, and convert what is written.",
+                f"A step of liftnn.{self._transform} changes structure, shapes or dtypes, but the next step needs them "
+                f"unchanged:\n{list_paths(lines)}",
+                "Make these changes before or after the loop, and write values with the shape and dtype of the old "
+                "value.",
             )
         return True
 
     def start(self) -> list[Any]:
-        """What is handed to the first step."""
+        """Return the initial carry."""
         return [self._parts[p] for p, _ in self.carried]
 
     def arguments(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> list[Any]:
-        """What the pure function of a step takes: what it was handed, and its slices."""
+        """Return the dynamic leaves for a step, from the carry and its slices."""
         handed = {p: x for (p, _), x in zip(self.carried, carry, strict=True) if p not in self._restarted}
         own = dict(zip(self._slices, slices, strict=True))
         return self._plan.in_order({**self._parts, **handed, **own})
 
     def step(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
-        """One step.
+        """Run one step.
 
         Args:
-          carry: What it was handed.
-          slices: The slices of what is scanned, in the order in which they were given.
+          carry: The carry.
+          slices: The slices of the scanned leaves, in the order of the constructor's `slices`.
 
         Returns:
-          What it hands on, and what is stacked, in the order of `stacked`.
+          The new carry, and the leaves to stack, in the order of `stacked`.
         """
         return self._hand_on(self._pure(self.arguments(carry, slices)))
 
     def named_step(self, function: Any) -> Callable[..., Any]:
-        """`step` as JAX's loops call it; their errors name the user's function, and what it was given by path."""
+        """Return `step` for JAX's loops, with errors that name the user's function and the attribute paths."""
 
         def step(liftnn_carry: Any, liftnn_slices: Any) -> Any:
             try:
@@ -125,21 +130,21 @@ class Body:
         return step
 
     def _name(self, found: re.Match[str]) -> str:
-        """The path of something that is carried or sliced."""
+        """Return the attribute path of a leaf of the carry or the slices."""
         at = int(found[2])
         return self._plan.name(self.carried[at][0] if found[1] == "carry" else [*self._slices][at])
 
     def _hand_on(self, result: Result) -> tuple[list[Any], list[Any]]:
-        """What of the result of a step is handed on, and what is stacked."""
+        """Return the carry and the leaves to stack from the result of a step."""
         returned = result.by_slot
         return [returned[q] for _, q in self.carried], [returned[q] for q in self.stacked]
 
     def result(self, carry: Sequence[Any], stacked: Sequence[Any] = ()) -> Result:
-        """The result of the loop.
+        """Return the result of the loop.
 
         Args:
-          carry: What the last step handed on.
-          stacked: What was stacked.
+          carry: The carry of the last step.
+          stacked: The stacked leaves.
 
         Returns:
           The result.
@@ -149,7 +154,7 @@ class Body:
         return result_of(self._change, parts)
 
     def _match(self, result: Result, returned: BySlot, transform: str) -> tuple[dict[Slot, Slot], list[str]]:
-        """Where shared parts go in a step, and what is no fixed point; notes what is stacked."""
+        """Match the shared slots before and after a step; return the match and its conflicts, and set `stacked`."""
         plan, axes = self._plan, self._axes.of_result(result)
         shared = {n: Slot(n) not in self._axes.scanned for n in plan.variables}
         self._roots = self._axes.roots(result.change, transform)
@@ -162,14 +167,14 @@ class Body:
             names = names_after(plan, result.change)
             for name in (names[q] for q in lost if names[q].startswith("the output")):
                 raise errors.ArgumentError(
-                    f"`out_axes` is None for {name}, but each step returns another one.",
-                    "Give it an axis, along which the steps are stacked, or Carry.",
+                    f"`out_axes` is None for {name}, but each step returns a new value.",
+                    "Use an axis in `out_axes` to stack the values along, or liftnn.Carry.",
                 )
             lines = [f"{names[q]}: {_LOST[q in match.slots]}" for q in lost]
         return match.slots, lines
 
     def _promote(self, places: Mapping[Slot, Slot], returned: BySlot) -> bool:
-        """Gives weakly typed parts the dtype that a step gives them, as JAX does; whether there were any."""
+        """Promote weakly typed leaves to the dtype that a step gives them, as JAX does; return whether any changed."""
         found = False
         for p, q in places.items():
             old = self._parts.get(p)
@@ -181,10 +186,10 @@ class Body:
 
 
 class TracedBody(Body):
-    """A body whose carry is found before the loop, by tracing a step; see `Body`.
+    """A body with a carry that is found by tracing a step before the loop; see `Body`.
 
     Raises:
-      StructureError: If a step leaves another structure, or other shapes and dtypes, than it found.
+      StructureError: If a step changes the structure, shapes or dtypes of the carry.
     """
 
     def __init__(
@@ -198,21 +203,21 @@ class TracedBody(Body):
     ):
         super().__init__(pure, axes, parts, slices, transform, restarted)
         while not self._settle(pure.eval_shape(axes.plan.in_order({**self._parts, **slices}))):
-            pass  # once more where a step gave a weakly typed part a dtype
+            pass  # trace again with the promoted dtypes
 
 
 class CarryMismatchError(Exception):
-    """A step hands on something else than was foreseen."""
+    """A step changes something other than its known carry."""
 
 
 class KnownCarryBody(Body):
-    """A body whose carry is known before, since its steps share nothing that they could write; see `Body`.
+    """A body with a known carry, since its steps share nothing that they could write; see `Body`.
 
-    It is traced in the loop only; what a `TracedBody` finds out before is found out there.
+    The body is traced only in the loop. The checks of a `TracedBody` are made during this trace.
 
     Raises:
-      StructureError: When the step is traced; as by `TracedBody`.
-      CarryMismatchError: When the step is traced, if it gives a weakly typed part a dtype.
+      StructureError: When the step is traced, as in `TracedBody`.
+      CarryMismatchError: When the step is traced, if it promotes a weakly typed leaf or has another carry.
     """
 
     def __init__(
@@ -222,7 +227,7 @@ class KnownCarryBody(Body):
         self.carried = [(place, place) for place in axes.handed_on]
 
     def step(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
-        """One step; see `Body`."""
+        """Run one step; see `Body`."""
         places = [p for p, _ in self.carried]
         result = self._pure(self.arguments(carry, slices))
         if not self._settle(result) or [p for p, _ in self.carried] != places:
@@ -231,32 +236,32 @@ class KnownCarryBody(Body):
 
 
 _SLOT = re.compile(r"\bliftnn_(carry|slices)\[(\d+)\]")
-"""JAX's name for what a step was given; no text of a user's has it in it."""
+"""JAX's name for an argument of a step; the prefix makes a clash with a user's text unlikely."""
 
 _LOST = {
-    True: "written, and another one put in its place, in the same step",
-    False: "another one in each step",
+    True: "written and replaced in the same step",
+    False: "a new object in each step",
 }
-"""Why something that all steps share comes out of no step, by whether it was there before."""
+"""The reason why a shared leaf cannot be carried, by whether it existed before the step."""
 
 
 def run_never(
     pure: Callable[..., Result], axes: LoopAxes, parts: BySlot, slices: BySlot, transform: str
 ) -> Result:
-    """A loop of no steps: nothing has changed, and what would be stacked is empty.
+    """Return the result of a loop of no steps: nothing has changed, and stacked arrays have size 0.
 
     Args:
-      pure: The body, a pure function.
-      axes: What is scanned.
-      parts: What a step would be given, by slot.
-      slices: The slices of what is scanned, none, along axis 0.
-      transform: What messages call the transform.
+      pure: The pure function of a step.
+      axes: The scanned axes.
+      parts: The dynamic leaves for a step, by slot.
+      slices: The scanned leaves, of size 0 along axis 0, by slot.
+      transform: The name of the transform, for messages.
 
     Returns:
       The result of the loop.
 
     Raises:
-      StructureError: If a step would not hand on what it is given.
+      StructureError: If a step would change the structure of the carry.
     """
     plan, results = axes.plan, []
 
@@ -283,12 +288,12 @@ def run_never(
 
 
 def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: BySlot) -> Result:
-    """A loop of one step, which may change what it likes, since no other follows it.
+    """Run a loop of one step, which may change structure, shapes and dtypes, since no other step follows.
 
     Args:
-      pure: The body, a pure function.
-      axes: What is scanned.
-      parts: What the step is given, by slot.
+      pure: The pure function of a step.
+      axes: The scanned axes.
+      parts: The dynamic leaves for the step, by slot.
 
     Returns:
       The result of the loop.
@@ -303,12 +308,12 @@ def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: BySlot) -> Resu
 
 
 def _as_jax(x: Any) -> Any:
-    """An array of numpy as JAX's, in which 64 bits may become 32."""
+    """Convert a numpy array to a JAX array, which may reduce 64 bits to 32."""
     return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
 def _promoted(x: Any, y: Any) -> Any:
-    """An array with the dtype that it has together with another, if its own is weak; else itself."""
+    """Promote a weakly typed array to its common dtype with another array; return other arrays unchanged."""
     dtype = jax.typeof(x)
     if not getattr(dtype, "weak_type", False) or jnp.result_type(x) == jnp.result_type(x, y):
         return x

@@ -1,4 +1,4 @@
-"""Branches: what they have to agree on, and their results made alike though they write different things."""
+"""The union of the results of several branches: checks that they agree, and completes each with the leaves of all."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import Path, format_path, list_paths
 
 _REMEDY = (
-    "Which branch runs is known only when the program does. Change structure, shapes and dtypes in all branches alike, "
-    "or after the call."
+    "Structure, shapes and dtypes must not depend on the branch that runs. Make the same changes in all branches, or "
+    "make them after the call."
 )
 
 
 class BranchUnion:
-    """What several results of the same arguments have in common, so that each can be given the leaves of all.
+    """The common structure of several results of the same arguments.
 
-    A Variable or array leaf that one of them writes is a leaf of every one.
+    A Variable or array leaf that one branch writes is a leaf of the common result; `complete` adds it to the results of
+    the other branches.
 
     Args:
       plan: The arguments.
       results: The results, which may be abstract.
       leaves: The dynamic leaves.
-      names: What the results are called, for messages.
-      transform: What messages call the transform.
+      names: The names of the branches, for messages.
+      transform: The name of the transform, for messages.
 
     Raises:
-      StructureError: If they differ in structure, or in the shape or dtype of a part; the message has the paths.
+      StructureError: If results differ in structure, shapes or dtypes; the message names the paths.
     """
 
     def __init__(
@@ -56,18 +57,18 @@ class BranchUnion:
                 raise _error(transform, names[0], name, "shapes or dtypes", lines)
 
     def complete(self, result: Result) -> list[Any]:
-        """All leaves of one of the results; those that it lacks are as in the arguments."""
+        """Return all leaves of a result, with missing ones taken from the arguments."""
         return result_of(self.change, {**self._inputs, **result.by_slot}).leaves
 
     def result(self, leaves: Sequence[Any]) -> Result:
-        """The result that has these leaves."""
+        """Return the common result with these leaves."""
         return Result(list(leaves), self.change)
 
 
 def _common_change(
     plan: Plan, changes: Sequence[GraphDelta], names: Sequence[str], transform: str
 ) -> GraphDelta:
-    """The change that all branches make, in which everything is written out that one of them writes out."""
+    """Return the common change of all branches, with every leaf that any of them writes."""
     first, specs = changes[0], full_specs(plan, changes[0])
     for name, other in zip(names[1:], changes[1:], strict=True):
         if (first.treedef, first.edges, specs) != (other.treedef, other.edges, full_specs(plan, other)):
@@ -86,7 +87,7 @@ def _common_change(
 
 
 def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
-    """How the structures after two branches differ, a line for each path."""
+    """Describe the difference of the structures after two branches, one line per path."""
     before, after = (
         GraphSpec(
             jax.tree_util.treedef_tuple((plan.graph.treedef, change.treedef)),
@@ -102,12 +103,12 @@ def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
         return format_path(path[1:], "the output") if path[0] else plan.path_name(path[1:])
 
     return describe_difference(before, after, name).splitlines() or [
-        "one of them puts a new object in place of an old one, or exchanges two"
+        "only one of them replaces an object by a new one, or swaps two objects"
     ]
 
 
 def _error(transform: str, one: str, other: str, what: str, lines: list[str]) -> errors.StructureError:
     return errors.StructureError(
-        f"{one} and {other} of liftnn.{transform} leave different {what} ({one} -> {other}):\n{list_paths(lines)}",
+        f"{one} and {other} of liftnn.{transform} produce different {what} ({one} -> {other}):\n{list_paths(lines)}",
         _REMEDY,
     )

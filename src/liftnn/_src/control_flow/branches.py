@@ -1,4 +1,4 @@
-"""`cond` and `switch`: one of several functions runs; what it does to modules comes out whichever it was."""
+"""`cond` and `switch`: one of several functions runs, and its updates of modules are propagated to the caller."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ def cond(
     *operands: *Operands,
     operand: Any = MISSING,
 ) -> R:
-    """Calls one of two functions, as `jax.lax.cond`; modules may be among the operands and in what is returned.
+    """Conditionally apply `true_fun` or `false_fun`, as `jax.lax.cond`; operands and outputs may contain modules.
 
-    The functions may write different Variables and bare arrays: what the one that runs does not write stays as it
-    is. Everything else (structure, static values, shapes and dtypes) they have to change alike. A function may be a
-    bound method or a module; its module then takes part like an operand.
+    The functions may write different Variables and array leaves: those that the selected function does not write keep
+    their values. Both functions must return the same structure and make the same changes to structure, static values,
+    shapes and dtypes. A function may be a bound method or a module; the updates of its module are propagated like those
+    of an operand.
 
     Args:
-      pred: Which function to call: a boolean or number of shape `()`.
-      true_fun: Called with the operands if `pred` is true.
-      false_fun: Called with the operands if `pred` is false.
+      pred: The condition: a boolean or number of shape `()`.
+      true_fun: The function to apply to the operands if `pred` is true.
+      false_fun: The function to apply to the operands if `pred` is false.
       *operands: Arrays, modules, and trees of them.
-      operand: The only operand, by name. The default is none.
+      operand: A single operand, by keyword, in place of `*operands`.
 
     Returns:
-      What the function returned.
+      The output of the selected function.
 
     Raises:
+      ArgumentError: If operands are passed both by position and as `operand`.
       ArgumentTypeError: If one of the functions is not callable.
-      StructureError: If the functions do not agree; the message shows the difference by path.
-      TypeError: If `pred` is no scalar.
+      StructureError: If the functions produce different structures, shapes or dtypes; the message names the paths.
+      TypeError: If `pred` is not a scalar.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -83,22 +85,22 @@ def switch(
     *operands: *Operands,
     operand: Any = MISSING,
 ) -> R:
-    """Calls one of several functions, as `jax.lax.switch`; see `cond`.
+    """Apply one of several functions, selected by `index`, as `jax.lax.switch`; see `cond`.
 
     Args:
-      index: Which function to call: an integer of shape `()`, clamped to the positions that there are.
+      index: The index of the function to apply: an integer of shape `()`, clamped to the range of `branches`.
       branches: The functions.
       *operands: Arrays, modules, and trees of them.
-      operand: The only operand, by name. The default is none.
+      operand: A single operand, by keyword, in place of `*operands`.
 
     Returns:
-      What the function returned.
+      The output of the selected function.
 
     Raises:
-      ArgumentError: If there are no functions.
+      ArgumentError: If `branches` is empty, or if operands are passed both by position and as `operand`.
       ArgumentTypeError: If one of the functions is not callable.
-      StructureError: If the functions do not agree; the message shows the difference by path.
-      TypeError: If `index` is no scalar integer.
+      StructureError: If the functions produce different structures, shapes or dtypes; the message names the paths.
+      TypeError: If `index` is not an integer scalar.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -108,7 +110,7 @@ def switch(
     """
     if not branches:
         raise errors.ArgumentError(
-            "liftnn.switch has no branches to choose from.", "Pass at least one function."
+            "The `branches` of liftnn.switch are empty.", "Pass at least one function."
         )
     index = unwrap(index)
     given: Any = _given("switch", operands, operand)
@@ -132,12 +134,13 @@ def switch(
 
 
 def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
-    """The operands, one of which may come by name."""
+    """Return the operands, from `*operands` or `operand`."""
     if operand is MISSING:
         return operands
     if operands:
         raise errors.ArgumentError(
-            f"liftnn.{name} got {len(operands)} operands by position, and `operand`.", "Pass all by position."
+            f"liftnn.{name} got both positional operands (their number is {len(operands)}) and the keyword `operand`.",
+            "Pass all operands by position.",
         )
     return (operand,)
 
@@ -150,7 +153,7 @@ def _call_one(
     choose: Callable[[Sequence[Callable[[], Any]]], Any],
     operands: tuple[Any, ...],
 ) -> Any:
-    """Calls one of several functions of `(holder, *operands)`; `choose` says by which of JAX's functions."""
+    """Call one of several functions of `(holder, *operands)`; `choose` applies JAX's `cond` or `switch`."""
 
     def bind(plan: Plan, *pures: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:

@@ -1,11 +1,11 @@
-"""What a loop hands from step to step: the structure must be the same after each step.
+"""The carry of a loop: the structure must be the same before and after each step.
 
-The structure before a step and the one after it are walked in pairs, from the arguments that all steps share and from
-the explicit carry. A known object must stay where it is. A new object may stand in place of an old one of the same
-structure (a Variable made anew in each step, a module that is returned instead of written): what it holds is then
-carried into the old one's place.
+The structures before and after a step are traversed in pairs, from the arguments that all steps share and from the
+explicit carry. A known object must keep its position. A new object may replace an old one of the same structure (a
+Variable that each step creates, a module that is returned instead of written); its leaves are then carried to the old
+object's slots.
 
-What each step gets for itself, the scanned parts, is not bound by this: it starts from the same structure in each step.
+Scanned leaves are exempt: each step starts from the same structure of its slices.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Root(NamedTuple):
     """One leaf of the arguments, before a step and after it.
 
     Args:
-      leaf: Its position in the arguments.
-      after: Its edge after the step: the same as before, or that of the output that the step hands on in its place.
+      leaf: The position of the leaf in the arguments.
+      after: The edge after the step: the same as before, or the edge of the output that replaces the leaf in the carry.
       output: The position of that output; None if there is none.
-      shared: Whether all steps share what it reaches. If not, they share at most some of its Variables.
+      shared: Whether all steps share everything below the leaf. If not, they share at most some of its Variables.
     """
 
     leaf: int
@@ -42,13 +42,13 @@ class Root(NamedTuple):
 
 
 class CarryMatch:
-    """Where what a step hands to the next one stands before the step and after it.
+    """The match of the carry's slots before and after a step.
 
     Args:
       plan: The arguments.
-      change: What a step does to them.
-      roots: Where the walk starts.
-      shared: Whether a Variable, by its number, is shared by all steps.
+      change: The change of the graph that a step makes.
+      roots: The roots of the traversal.
+      shared: Whether all steps share a Variable, by its number.
     """
 
     def __init__(self, plan: Plan, change: GraphDelta, roots: Sequence[Root], shared: Mapping[int, bool]):
@@ -61,7 +61,7 @@ class CarryMatch:
         self.slots: dict[Slot, Slot] = {}
         """The slot after a step of each shared slot before it."""
         self.conflicts: list[str] = []
-        """What is no fixed point, a line for each path."""
+        """The changes that prevent another step, one line per path."""
         self._images: dict[int, int] = {}
         self._origins: dict[int, int] = {}
         shares_parts = any(shared.values())
@@ -70,7 +70,7 @@ class CarryMatch:
                 self._walk(root)
 
     def describe(self) -> list[str]:
-        """What keeps a step from being followed by another, a line for each path; none if nothing does."""
+        """Describe the changes that prevent another step, one line per path; an empty list if there are none."""
         if not self.conflicts:
             return []
         shared = [root for root in self.roots if root.shared]
@@ -85,7 +85,7 @@ class CarryMatch:
         return describe_difference(before, after, name).splitlines() or self.conflicts
 
     def _walk(self, root: Root) -> None:
-        """Goes down from a root, in the structures before and after a step side by side."""
+        """Traverse the structures before and after a step in pairs, from a root."""
         edge = self.plan.graph.edges[root.leaf]
         if edge is ARRAY and root.after is ARRAY and root.output is not None:
             self.slots[Slot(ROOT, root.leaf)] = Slot(OUTPUT, root.output)
@@ -95,10 +95,10 @@ class CarryMatch:
             old, new, shared, path = stack.pop()
             if type(old) is not int or type(new) is not int:
                 if shared and old != new:
-                    self._note(root, path, "is something else after a step")
+                    self._note(root, path, "different after a step")
                 continue
             one, two = self.before[old], self.after[new]
-            # a step that puts something else in place of a shared Variable does so for its own objects only
+            # a step that replaces a shared Variable below a scanned object changes only its own slice
             shared = shared or (one.kind is VARIABLE and self.shared[old] and old == new)
             if (old, new, shared) in seen:
                 continue
@@ -113,14 +113,14 @@ class CarryMatch:
                 self.slots |= {Slot(old, k): Slot(new, k) for k in arrays}
 
     def _pair(self, root: Root, path: Path, old: int, new: int) -> bool:
-        """Notes that one object after a step stands in the place of another before it; whether that can be."""
+        """Pair an object before a step with one after it; return False and note a conflict if that is impossible."""
         known = old != new and new < self.known
         if known or self._images.setdefault(old, new) != new or self._origins.setdefault(new, old) != old:
-            self._note(root, path, "another object takes its place, which stands, or stood, elsewhere too")
+            self._note(root, path, "replaced by an object that is or was at another path too")
             return False
         one, two = self.before[old], self.after[new]
         if one[:4] != two[:4]:
-            self._note(root, path, "is something else after a step")
+            self._note(root, path, "different after a step")
         if one.kind is VARIABLE and two.kind is VARIABLE:
             self.slots[Slot(old)] = Slot(new)
         return True

@@ -1,4 +1,4 @@
-"""The functions that a loop or branch is given: lifted along with its operands, and traced once each."""
+"""The functions of loops and branches: lifted together with the operands, and traced once each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from liftnn._src.static_values.static import function_key
 
 
 class Held:
-    """Calls a function that is held by a module.
+    """A callable that calls a function held by a module.
 
     Args:
-      name: The attribute that holds it.
-      position: Its position if that is a list, else None.
-      function: The function, for what it captures.
+      name: The attribute that holds the function.
+      position: The position in that attribute if it is a list, else None.
+      function: The function, to search for captured modules.
     """
 
     def __init__(self, name: str, position: int | None, function: Callable[..., Any]):
@@ -33,17 +33,17 @@ class Held:
         self.__wrapped__ = function
 
     def __call__(self, holder: Module, *args: Any) -> Any:
-        """Calls the function that the holder, or a copy of it, has."""
+        """Call the function that the holder, or its copy, holds."""
         held = getattr(holder, self._name)
         return (held if self._position is None else held[self._position])(*args)
 
     def _carried_functions(self) -> tuple[Any, ...]:
-        """Where captured modules may be found; see `Lifted`."""
+        """Return the functions to search for captured modules; see `Lifted`."""
         return (self._function,)
 
 
 class Closure:
-    """A function whose closure is no argument: what it captures is found as in the function of any transform.
+    """A function with a closure that is not flattened; its captured modules are found as in any transform.
 
     Args:
       function: The function.
@@ -56,7 +56,7 @@ class Closure:
         self.key = function_key(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function."""
+        """Call the function."""
         return self.function(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
@@ -67,7 +67,7 @@ class Closure:
 
 
 def _as_static(function: Any) -> Any:
-    """A function that the walk does not go into; what a partial stores, and bound methods, still take part."""
+    """Wrap plain functions so that they are not flattened; partials and bound methods are still flattened."""
     if type(function) is types.FunctionType:
         return Closure(function)
     if type(function) is functools.partial:
@@ -76,14 +76,14 @@ def _as_static(function: Any) -> Any:
 
 
 def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]]:
-    """Makes functions an argument: so modules whose methods they are, or that they are themselves, take part in a call.
+    """Make functions an argument of the call, so that bound methods and modules among them are lifted.
 
     Args:
-      transform: What messages call the transform.
-      **functions: A function, or a list of them, under each name.
+      transform: The name of the transform, for messages.
+      **functions: A function, or a list of functions, by name.
 
     Returns:
-      A module with the functions as attributes; and, for each function, one of that module and its own arguments.
+      A module with the functions as attributes, and for each function a `Held` that takes the module and the arguments.
 
     Raises:
       ArgumentTypeError: If one of them is not callable.
@@ -100,16 +100,15 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
 
 
 class TracedOnce:
-    """A pure function that JAX traces once for each type of its arguments, however often it is used.
+    """A pure function that JAX traces once for each type of its arguments, by an inlined `jax.jit`.
 
-    What a loop writes is found by tracing its body before the loop is made. Without this, each level of nested loops
-    would double the traces of the innermost body. Where an error of JAX's names a flat argument, it says the
-    attribute path.
+    The body of a loop is traced before the loop to find its carry. Without this class, each level of nested loops would
+    double the number of traces of the innermost body. JAX's errors name attribute paths in place of flat arguments.
 
     Args:
       plan: The arguments.
       pure: The pure function.
-      function: The user's function, which JAX's messages shall name.
+      function: The user's function, for its name in JAX's messages.
     """
 
     def __init__(self, plan: Plan, pure: PureFunction, function: Any):
@@ -123,11 +122,11 @@ class TracedOnce:
         self._traced = jax.jit(step, inline=True)
 
     def __call__(self, leaves: Any) -> Any:
-        """The result."""
+        """Return the result."""
         return self._named(self._traced, leaves)
 
     def eval_shape(self, leaves: Any) -> Any:
-        """The abstract result."""
+        """Return the abstract result."""
         return self._named(self._traced.eval_shape, leaves)
 
     def _named(self, call: Callable[..., Any], leaves: Any) -> Any:
@@ -142,4 +141,4 @@ class TracedOnce:
 
 
 _SLOT = re.compile(r"\bliftnn_step_leaves\[(\d+)\]")
-"""JAX's name for a flat argument; no text of a user's has it in it."""
+"""JAX's name for a flat argument; the prefix makes a clash with a user's text unlikely."""

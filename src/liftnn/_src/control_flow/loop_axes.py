@@ -1,4 +1,4 @@
-"""Which parts of a loop's arguments and results are scanned, and which are handed from step to step."""
+"""The axes of a loop: which leaves of its arguments and outputs are scanned, carried or shared."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class CarryType:
 
 
 Carry = CarryType()
-"""In `in_axes` and `out_axes` of a scan: what each step hands to the next one."""
+"""Marks the carry in `in_axes` and `out_axes` of `scan`: the value that each step passes to the next one."""
 
 
 class LoopAxes:
-    """The axis of each part of what a step is given and of what it returns; None where the steps share it.
+    """The axis of each leaf of a step's arguments and output; None if it is shared or carried.
 
     Args:
       plan: The arguments.
-      given: For each leaf of the arguments its axis, None, or Carry.
-      in_axes: The same as a tree prefix of the positional arguments.
-      out_axes: A tree prefix of the output with the same.
+      given: An axis, None, or Carry for each leaf of the arguments.
+      in_axes: The same, as a tree prefix of the positional arguments.
+      out_axes: A tree prefix of the output.
       leaves: The dynamic leaves.
 
     Raises:
@@ -64,33 +64,33 @@ class LoopAxes:
         self._leaves = list(map(without_carry, given))
         self._spread = spread_arguments(plan, self._leaves)
         shared = Entry(None, "", ())
-        for number in range(len(plan.graph.specs)):  # what an earlier step has put out of reach was shared
+        for number in range(len(plan.graph.specs)):  # a node that an earlier step made unreachable was shared
             self._spread.entries.setdefault(number, shared)
         self.given: list[Prefix] = self._spread.of_all(plan.slots, leaves)
         """The axis of each dynamic leaf."""
         self.scanned = {slot: axis for slot, axis in plan.by_slot(self.given).items() if axis is not None}
-        """The axis of each leaf that is scanned."""
+        """The axis of each scanned leaf."""
 
     @property
     def is_foreseen(self) -> bool:
-        """Whether the steps share no Variable and no bare array of a node, which are all that they could write."""
+        """Whether the carry is known: the steps share no Variable and no array leaf of a node that they could write."""
         return all(slot in self.scanned for slot in self.plan.slots if slot.node != ROOT)
 
     @property
     def handed_on(self) -> list[Slot]:
-        """The array leaves among the arguments that are marked with Carry."""
+        """The slots of the array leaves among the arguments that are marked with Carry."""
         return [s for s in self.plan.slots if s.node == ROOT and self._marks[s.key] is Carry]
 
     def on(self, plan: Plan, leaves: Sequence[Any]) -> LoopAxes:
-        """The same for arguments that have the same leaves, and reach other things."""
+        """Return the same axes for arguments with the same leaves that reach other nodes."""
         return LoopAxes(plan, self._marks, self.in_axes, self.out_axes, leaves)
 
     def of_result(self, result: Result) -> dict[Slot, Prefix]:
-        """The axis of each leaf of what a step returned.
+        """Return the axis of each leaf of a step's result.
 
         Raises:
           AliasingError: If a Variable is returned or attached with two different axes.
-          ArgumentError: If `out_axes` does not fit the output, or an array has no room for its axis.
+          ArgumentError: If `out_axes` does not match the output, or if an array has too few axes to be stacked.
         """
         axes = result_prefixes(
             self.plan, self._spread, self.given, result, self.out_axes, settled=True, adapt=without_carry
@@ -100,27 +100,28 @@ class LoopAxes:
         return dict(zip(result.slots, axes, strict=True))
 
     def _check_room(self, slot: Slot, x: Any, axis: Prefix, change: GraphDelta) -> None:
-        """Refuses an axis to stack the steps along that an array has no room for."""
+        """Raise ArgumentError if an array has too few axes to be stacked along its axis."""
         for shape in map(jnp.shape, jax.tree.leaves(x)):
             if axis is not None and not -len(shape) - 1 <= axis <= len(shape):
                 raise errors.ArgumentError(
-                    f"{names_after(self.plan, change)[slot]} has the shape {shape} in each step, so there is no axis "
-                    f"{axis} to stack the steps along.",
-                    "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+                    f"Cannot stack {names_after(self.plan, change)[slot]} along axis {axis}: its shape in each step is "
+                    f"{shape}.",
+                    f"Use an axis from {-len(shape) - 1} to {len(shape)} in `out_axes` or, for a part of an argument, "
+                    "in `in_axes`.",
                 )
 
     def roots(self, change: GraphDelta, transform: str) -> list[Root]:
-        """What the steps share, before a step and after it.
+        """Return the leaves of the arguments as roots, before a step and after it.
 
         Args:
-          change: What a step does.
-          transform: What messages call the transform.
+          change: The change of the graph that a step makes.
+          transform: The name of the transform, for messages.
 
         Returns:
           One root for each leaf of the arguments.
 
         Raises:
-          StructureError: If what a step hands on is not of the structure that it was given.
+          StructureError: If a step changes the tree structure of the carry.
         """
         self._check_trees(change, transform)
         axes = broadcast_over(self.out_axes, change.treedef, "the output")
@@ -138,31 +139,32 @@ class LoopAxes:
         given = _carried_trees(self.in_axes, arguments)
         returned = _carried_trees(self.out_axes, change.treedef)
         if given != returned and _as_tuple(given) != returned and given != _as_tuple(returned):
-            one, two = (", ".join([str(t)[10:-1] for t in trees]) or "nothing" for trees in (given, returned))
+            one, two = (", ".join([str(t)[10:-1] for t in trees]) or "()" for trees in (given, returned))
             raise errors.StructureError(
-                f"A step of liftnn.{transform} is given a carry of the structure {one} and returns {two}.",
-                "Return the carry as it was given; in a scan, mark it with Carry in `in_axes` and `out_axes` alike.",
+                f"The carry of liftnn.{transform} has the structure {one} before a step, but {two} after it.",
+                "Return the carry with the same structure; in a scan, mark it with liftnn.Carry in both `in_axes` and "
+                "`out_axes`.",
             )
 
 
 def without_carry(axis: Prefix) -> Prefix:
-    """An axis with None in place of Carry, since a Variable is carried only if it is written, whichever of the two."""
+    """Replace Carry by None in an axis: with either, a Variable is carried if and only if it is written."""
     if isinstance(axis, StateAxes):
         return StateAxes([(f, without_carry(a)) for f, a in axis.pairs])
     return None if axis is Carry else axis
 
 
 def _has_axis(prefix: Prefix) -> bool:
-    """Whether something below a prefix is scanned."""
+    """Check whether a prefix scans any leaf."""
     axes = [a for _, a in prefix.pairs] if isinstance(prefix, StateAxes) else [prefix]
     return any(a is not None for a in axes)
 
 
 def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
-    """The parts of a tree that are carried."""
+    """Return the subtrees that are marked with Carry."""
     return [part for axis, part in pair_prefix(axes, treedef, is_prefix_leaf) if axis is Carry]
 
 
 def _as_tuple(trees: list[Any]) -> list[Any]:
-    """Several trees as one."""
+    """Combine several trees into one tuple."""
     return [jax.tree_util.treedef_tuple(trees)]

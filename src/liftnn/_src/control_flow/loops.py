@@ -1,4 +1,4 @@
-"""`while_loop` and `fori_loop`: a function called again and again on what it returned."""
+"""`while_loop` and `fori_loop`: loops with a carry that may contain modules."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def while_loop(
     *,
     max_steps: int | None = None,
 ) -> T:
-    """Calls a function on what it returned for as long as a condition holds, as `jax.lax.while_loop`.
+    """Call `body_fun` repeatedly while `cond_fun` is true, as `jax.lax.while_loop`; the value may contain modules.
 
-    Modules may be anywhere in what is handed on. Only what the function writes is carried. A function may be a bound
-    method or a module; its module then takes part, and is written like one that is handed on.
+    Only the Variables and arrays that `body_fun` writes are carried. A function may be a bound method or a module; the
+    updates of its module are propagated like those of a module in `init_val`.
 
     Args:
-      cond_fun: Called with what the next step would be given; returns a boolean of shape `()`. It may write nothing.
-      body_fun: Called with what is handed on; returns the same structure, shapes and dtypes, with the same modules or
-        new ones of the same structure.
-      init_val: What the first step is given: an array, a module, or a tree of them.
-      max_steps: The most steps there can be; the loop stops after as many, whether the condition holds or not. Such a
-        loop can be differentiated in reverse mode. It keeps what is handed on about `2 * sqrt(max_steps)` times, and
-        computes each step once more for the gradient. The default, None, is no bound, and no reverse mode.
+      cond_fun: Called with the current value; returns a boolean of shape `()`. It must not write to modules.
+      body_fun: Called with the current value; returns the next value, of the same structure, shapes and dtypes, with
+        the same modules or new modules of the same structure.
+      init_val: The initial value: an array, a module, or a tree of them.
+      max_steps: The maximum number of steps; the loop stops after them even if the condition still holds. With a bound
+        the loop can be differentiated in reverse mode: it stores the carry about `2 * sqrt(max_steps)` times and
+        recomputes each step once for the gradient. The default, None, means no bound and no reverse mode.
 
     Returns:
-      What the last step returned, or `init_val`.
+      The value after the last step; `init_val` if there was no step.
 
     Raises:
       ArgumentError: If `max_steps` is negative.
-      ArgumentTypeError: If one of the functions is not callable, or `cond_fun` does not return a scalar array.
-      StructureError: If `cond_fun` writes to something, or `body_fun` leaves another structure, or other shapes and
-        dtypes, than it found; the message shows the difference by path.
+      ArgumentTypeError: If one of the functions is not callable, or if `cond_fun` does not return a boolean scalar.
+      StructureError: If `cond_fun` writes to a module, or if `body_fun` changes structure, shapes or dtypes; the
+        message names the paths.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -69,7 +69,10 @@ def while_loop(
       0.625
     """
     if max_steps is not None and operator.index(max_steps) < 0:
-        raise errors.ArgumentError(f"max_steps is {max_steps}.", "Pass a number of steps, or leave it out.")
+        raise errors.ArgumentError(
+            f"`max_steps` must not be negative, but it is {max_steps}.",
+            "Pass the maximum number of steps, such as 100, or None for no bound.",
+        )
 
     if max_steps is None:
         out = call_of_arrays("while_loop", (cond_fun, body_fun), jax.lax.while_loop, init_val)
@@ -107,26 +110,27 @@ def fori_loop(
     *,
     unroll: int | bool | None = None,
 ) -> T:
-    """Calls a function with `lower`, `lower + 1`, ... on what it returned, as `jax.lax.fori_loop`; see `while_loop`.
+    """Call `body_fun` for each index from `lower` to `upper`, as `jax.lax.fori_loop`; see `while_loop`.
+
+    If both bounds are Python integers, the loop can be differentiated in reverse mode, and the first step may change
+    structure, shapes and dtypes if the others do not: the first iteration is then peeled.
 
     Args:
       lower: The first index, an integer of shape `()`.
-      upper: The index to stop before, an integer of shape `()`.
-      body_fun: Called with the index and what is handed on; returns the same structure, shapes and dtypes. If both
-        bounds are Python numbers, the first step may change them if those that follow do not.
-      init_val: What the first step is given: an array, a module, or a tree of them.
-      unroll: How many steps are compiled as one iteration of the loop, or whether all are. Only for bounds that are
-        Python numbers. The default, None, is 1.
+      upper: The index to stop before (exclusive), an integer of shape `()`.
+      body_fun: Called as `body_fun(i, value)`; returns the next value, of the same structure, shapes and dtypes.
+      init_val: The initial value: an array, a module, or a tree of them.
+      unroll: The number of steps to unroll into one iteration of the loop, or True for all. Only for bounds that are
+        Python integers. The default, None, means 1.
 
     Returns:
-      What the last step returned, or `init_val`. If both bounds are Python numbers, the loop can be differentiated in
-      reverse mode.
+      The value after the last step; `init_val` if there was no step.
 
     Raises:
-      ArgumentTypeError: If the function is not callable.
-      StructureError: If `body_fun` leaves another structure, or other shapes and dtypes, than it found, in a step that
-        others follow or may follow; the message shows the difference by path.
-      TypeError: If a bound is no integer.
+      ArgumentTypeError: If `body_fun` is not callable.
+      StructureError: If `body_fun` changes structure, shapes or dtypes in a step that others may follow; the message
+        names the paths.
+      TypeError: If a bound is not an integer.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -152,7 +156,7 @@ def fori_loop(
         return init_val
     try:
         steps: int | None = max(operator.index(upper) - operator.index(lower), 0)
-    except TypeError:  # known only when the program runs, or no integers, which JAX refuses
+    except TypeError:  # traced bounds; or not integers, for which JAX raises an error
         steps = None
 
     def bind(plan: Plan, pure: Purified) -> PureFunction:
@@ -170,7 +174,7 @@ def fori_loop(
         steps: int | None,
         first: FirstStep | None = None,
     ) -> Result:
-        """All steps, or those that follow a first one, which was made by itself."""
+        """Run all steps, or the steps after a peeled first one."""
         body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), body_fun)
         index = {p: parts[p] for p in axes.scanned}
         if steps == 0:
@@ -199,24 +203,25 @@ def fori_loop(
 
 
 def _axes(plan: Plan, in_axes: tuple[Prefix, ...], leaves: Sequence[Any]) -> LoopAxes:
-    """The axes of a loop that hands on all that its body returns; what the body captures is shared by all steps."""
+    """Return the axes of a loop that carries everything that its body returns and shares the captured modules."""
     given = broadcast_over(in_axes, plan.graph.treedef.children()[0], "the arguments")
     given += [None] * (len(plan.graph.edges) - len(given))
     return LoopAxes(plan, given, in_axes, Carry, leaves)
 
 
 def _condition(plan: Plan, cond: TracedOnce, loop: Body) -> Callable[[list[Any]], Any]:
-    """The condition as a function of the carry."""
+    """Return the condition as a function of the carry; raise an error if it writes or does not return a bool."""
     result = cond.eval_shape(loop.arguments(loop.start()))
     if result.written:
         paths = list_paths(map(plan.typed_path, result.written))
         raise errors.StructureError(
-            f"cond_fun of liftnn.while_loop writes to:\n{paths}", "It may only read: write in body_fun."
+            f"cond_fun of liftnn.while_loop must not write, but it writes to:\n{paths}",
+            "Move these updates to body_fun.",
         )
     types = list(map(type_of, result.output))
     if result.change.edges != (ARRAY,) or types != ["bool[]"]:
         raise errors.ArgumentTypeError(
-            f"cond_fun of liftnn.while_loop returns {', '.join(types) or 'no array'}.",
+            f"cond_fun of liftnn.while_loop must return a bool[], but it returns {', '.join(types) or 'no array'}.",
             "Return a boolean array of shape ().",
         )
     return lambda carry: cond(loop.arguments(carry)).leaves[0]
@@ -225,7 +230,7 @@ def _condition(plan: Plan, cond: TracedOnce, loop: Body) -> Callable[[list[Any]]
 def _bounded(
     most: int, holds: Callable[[Any], Any], step: Callable[[Any], Any], start: list[Any]
 ) -> list[Any]:
-    """A loop of at most so many steps, in blocks of which only the first carry is kept for the gradient."""
+    """Run a loop of at most `most` steps in blocks; only the first carry of each block is stored for the gradient."""
     size = max(1, math.isqrt(most))
 
     def one(carry: list[Any], i: Any) -> tuple[list[Any], None]:

@@ -1,4 +1,4 @@
-"""`map`: a function of one element after another of stacked arrays and modules, in one compiled loop."""
+"""`map`: a function applied to one element after another of stacked arrays and modules, in a compiled loop."""
 
 from __future__ import annotations
 
@@ -25,34 +25,33 @@ from liftnn._src.type_variables import R
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable_types import RngCount
 
-_REMEDY = (
-    "Stack as many elements along axis 0 of everything in `xs`; what all elements share goes into a partial."
-)
+_REMEDY = "Stack the same number of elements along axis 0 of every array in `xs`; store shared arguments in a partial."
 
 
 @boundary
 def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # noqa: A001  # JAX's name
-    """Calls a function with each element of `xs` in turn and stacks the results, as `jax.lax.map`.
+    """Apply a function to each element of `xs` in turn and stack the outputs, as `jax.lax.map`.
 
-    Elements are slices along axis 0. What the function does to a module in `xs` is done to that slice. A module that it
-    has besides (that of a bound method, in a partial or a closure) is shared by all elements: what one writes to its
-    Variables the next one reads, as in a Python loop, so each also draws its own random keys.
+    Elements are slices along axis 0. Updates of a module in `xs` are applied to the slice. Other modules (of a bound
+    method, in a partial or a closure) are shared by all elements: as in a Python loop, each call reads the values that
+    the previous call wrote to their Variables, and draws new random keys.
 
     Args:
       f: A function of one element, a bound method or a module.
-      xs: An array, a module, or a tree of them; axis 0 of everything in it is mapped.
-      batch_size: How many elements are taken at a time, in a `vmap`; the last batch may be smaller, 0 means all. There
-        is no order of elements in a batch: each draws from keys of its own, and a shared Variable may not be written.
-        The default, None, takes one after the other.
+      xs: An array, a module, or a tree of them, stacked along axis 0.
+      batch_size: The number of elements to process at once with `vmap`; the last batch may be smaller, and 0 means all
+        elements. The elements of a batch have no order: each draws from its own random keys, and shared Variables must
+        not be written. The default, None, processes one element at a time.
 
     Returns:
-      The results, stacked along axis 0; modules among them are stacked as well.
+      The outputs, stacked along axis 0, including the Variables of modules.
 
     Raises:
-      AliasingError: If a Variable is in `xs` and shared.
-      ArgumentError: If axis 0 of `xs` does not have one size, or if `batch_size` is no number of elements.
-      SharedWriteError: If a shared Variable is written in a batch.
-      StructureError: If the structure of a shared module changes, or the shape or dtype of a Variable in it.
+      AliasingError: If a Variable is both in `xs` and shared.
+      ArgumentError: If the arrays in `xs` differ in size along axis 0 or have no such axis, or if `batch_size` is not a
+        non-negative int.
+      SharedWriteError: If a shared Variable is written and `batch_size` is not None.
+      StructureError: If the structure of a shared module changes, or the shape or dtype of one of its Variables.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -62,7 +61,8 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
     """
     if batch_size is not None and (type(batch_size) is not int or batch_size < 0):
         raise errors.ArgumentError(
-            f"`batch_size` must be a number of elements, not {batch_size!r}.", "Correct it."
+            f"`batch_size` must be a non-negative int or None, not {batch_size!r}.",
+            "Pass the number of elements to process at once, 0 for all, or None for one at a time.",
         )
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
@@ -75,12 +75,12 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
 
 
 class _Mapped:
-    """A pure call made for one element after another.
+    """A pure function applied to one element after another.
 
     Args:
-      plan: The arguments, of which the last positional one is `xs`.
-      pure: The pure call.
-      batch_size: How many elements at a time, None for one after the other.
+      plan: The arguments; the last positional one is `xs`.
+      pure: The pure function.
+      batch_size: The number of elements to process at once; None for one at a time.
     """
 
     def __init__(self, plan: Plan, pure: PureFunction, batch_size: int | None):
@@ -99,15 +99,15 @@ class _Mapped:
         size = axis_size_of(leaves, axes)
         if size is None:
             raise errors.ArgumentError(
-                "map has nothing to map: there is no array in `xs`.",
-                "Pass arrays, or modules that hold some.",
+                "map has nothing to map: `xs` does not contain an array.",
+                "Pass arrays, or modules that contain arrays.",
             )
         if self.batch_size is None:
             return self._loop(leaves, axes)
         return self._batches(leaves, axes, size)
 
     def _loop(self, leaves: Sequence[Any], axes: list[Prefix]) -> Result:
-        """One element after the other; Variables that are shared and written are carried."""
+        """Process one element at a time; shared Variables that are written are carried."""
         given = self.plan.by_slot(leaves)
         slices, rebuild = _take_mapped(self.plan, leaves, axes)
         element = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), slices)
@@ -126,7 +126,7 @@ class _Mapped:
         return result_of(abstract.change, leaves_of)
 
     def _batches(self, leaves: Sequence[Any], axes: list[Prefix], size: int) -> Result:
-        """Several elements at a time; of what is shared, only the counts of random streams are written."""
+        """Process several elements at once; the counts of random streams are the only shared values written."""
         slices, rebuild = _take_mapped(self.plan, *split_shared_keys(self.plan, leaves, axes, size))
         shared = {slot for slot, axis in self.plan.by_slot(axes).items() if axis is None}
 
@@ -137,57 +137,57 @@ class _Mapped:
                 if slot in shared and not issubclass(self.plan.types[self.plan.index[slot]], RngCount):
                     name = self.plan.typed_name(slot)
                     error = errors.SharedWriteError(
-                        f"{name} is shared by all elements of this map, and was written where `batch_size` takes "
-                        "several at a time.",
-                        "Leave `batch_size` out, or pass the module in `xs`, with a slice for each element.",
+                        f"{name} is shared by all elements of this map, but it was written while `batch_size` "
+                        "processes several elements at once.",
+                        "Leave `batch_size` out, or pass the module in `xs` with a slice for each element.",
                     )
                     raise at_line(error, lines.get(name))
             return result
 
         result = jax.lax.map(one, slices, batch_size=self.batch_size or size)
         counts = [s for s in (Slot(n) for n in result.change.written) if s in shared]
-        if not size:  # nothing was counted
+        if not size:  # no element drew a key
             written = tuple([n for n in result.change.written if Slot(n) not in shared])
             return result_of(result.change._replace(written=written), result.by_slot)
         return result.write({slot: result.by_slot[slot][0] for slot in counts})  # the same after each element
 
     def _call(self, leaves: Sequence[Any]) -> Result:
-        """The call for one element."""
+        """Call the function for one element; raise StructureError if it changes the structure of a shared module."""
         result = self.pure(leaves)
         for number, _ in result.change.changed:
             if self.spread.entries[number].prefix is None:
                 raise errors.StructureError(
-                    f"{self.plan.typed_path(number)} is shared by all elements of this map, and "
-                    "its structure is not the same after one of them as before.",
-                    "Change it outside of the map, or pass the module in `xs`, with a slice for each element. An array "
-                    "that is set anew belongs in a Variable.",
+                    f"{self.plan.typed_path(number)} is shared by all elements of this map, but the function changes "
+                    "its structure.",
+                    "Change it outside the map, or pass the module in `xs` with a slice for each element. Store an "
+                    "array that the function replaces in a Variable.",
                 )
         return result
 
     def _check_carried(self, slot: Slot, before: Any, after: Any) -> None:
-        """Raises if a shared Variable does not keep its shape and dtype."""
+        """Raise StructureError if a shared Variable does not keep its shape and dtype."""
         (old, one), (new, other) = (jax.tree.flatten(x) for x in (before, after))
         if [type_of(x) for x in old] != [type_of(x) for x in new] or not same_tree(one, other):
             raise errors.StructureError(
-                f"{self.plan.typed_name(slot)} is shared by all elements of this map, and holds "
-                f"{describe(after, type_of)} after one of them instead of {describe(before, type_of)}.",
-                "Write values of the same shape and dtype.",
+                f"{self.plan.typed_name(slot)} is shared by all elements of this map, but the function changes its "
+                f"value from {describe(before, type_of)} to {describe(after, type_of)}.",
+                "Write values of the same structure, shape and dtype.",
             )
 
 
 def _take_mapped(
     plan: Plan, leaves: Sequence[Any], axes: Sequence[Prefix]
 ) -> tuple[list[Any], Callable[..., list[Any]]]:
-    """The mapped leaves, and how all are put together again.
+    """Separate the mapped leaves from the shared ones.
 
     Args:
       plan: The arguments.
       leaves: The dynamic leaves.
-      axes: The axis of each, 0 or None.
+      axes: The axis of each leaf, 0 or None.
 
     Returns:
-      The mapped leaves, as arrays; and a function from a slice of them, and other shared leaves by slot, to the leaves
-      for one element.
+      The mapped leaves as arrays, and a function that rebuilds all leaves for one element from a slice of them and new
+      values of shared leaves by slot.
     """
 
     def rebuild(slices: Iterable[Any], shared: Mapping[Slot, Any] = MappingProxyType({})) -> list[Any]:

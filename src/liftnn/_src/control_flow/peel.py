@@ -1,9 +1,9 @@
-"""The first step of a loop, made outside of it, because it leaves another structure than it found.
+"""The peeled first iteration of a loop, for bodies that change the structure in the first step only.
 
-A cache that is made in the first call, a static attribute that is set once: from the second step on nothing changes.
-The other steps are then a loop whose arguments are what the first step left. Known objects keep their numbers; those
-that the first step made are numbered on. So a slot is the same before and after it, and the changes of both add
-up. What is scanned is not handed on: each step starts from the structure of the slice.
+Examples are a cache that the first call creates, and a static attribute that is set once. The other steps are then a
+loop that starts from the state after the first step. Known objects keep their numbers, and objects that the first step
+creates get the next numbers. A slot is therefore the same before and after the step, and the changes of the step and of
+the loop can be added. Scanned leaves are not carried: each step starts from the structure of its slices.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from liftnn._src.trees import Path
 BySlot = Mapping[Slot, Any]
 
 _NOTHING = NodeSpec(LIST, list, None, (), ())
-"""Stands for what the first step made and did not hand on."""
+"""The placeholder of a node that the first step created and did not carry."""
 
 
 class SpecAfterStep(Plan):
-    """The arguments as a step has left them.
+    """The arguments after the first step.
 
     Args:
-      before: The arguments as it found them.
-      graph: Their structure now.
+      before: The arguments before the step.
+      graph: Their structure after it.
     """
 
     def __init__(self, before: Plan, graph: GraphSpec):
@@ -45,22 +45,22 @@ class SpecAfterStep(Plan):
 
     @functools.cached_property
     def node_paths(self) -> dict[int, tuple[Path, ...]]:
-        """Every path of each node; of one that is no longer reached, those that it had."""
+        """The paths of each node; for a node that is no longer reachable, its former paths."""
         gone = dict.fromkeys(range(len(self.graph.specs)), ((0,),))
         return {**gone, **self._before.node_paths, **Plan(self.graph).node_paths}
 
 
 class FirstStep:
-    """A step that has been made, and what the loop of the others is given.
+    """The peeled first step, and the arguments of the loop of the other steps.
 
     Args:
       pure: The pure function of the step.
-      axes: What is scanned.
-      parts: What the step is given, by slot.
-      transform: What messages call the transform.
+      axes: The scanned axes.
+      parts: The dynamic leaves for the step, by slot.
+      transform: The name of the transform, for messages.
 
     Raises:
-      StructureError: If what it hands on is no carry.
+      StructureError: If the step changes the tree structure of the carry.
     """
 
     def __init__(self, pure: Callable[..., Result], axes: LoopAxes, parts: BySlot, transform: str):
@@ -89,7 +89,7 @@ class FirstStep:
             *frozen[:at],
             *renewed,
             *frozen[at:],
-        )  # what each step has for itself may hold what they share
+        )  # nodes of a single step may contain shared nodes, which must be built first
         left = GraphSpec(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
         self.plan = SpecAfterStep(plan, left)
 
@@ -102,20 +102,20 @@ class FirstStep:
         restarted: Collection[Slot] = (),
         reverse: bool = False,
     ) -> Result:
-        """The whole loop.
+        """Run the other steps and return the result of the whole loop.
 
         Args:
-          run: Makes the other steps, from what is scanned and what they are given by slot.
-          parts: What the first step was given, with what the others are given of what is scanned.
-          unsettled: Raised if they do not go together.
-          restarted: Slots where each step finds what the first one found.
+          run: Runs the other steps, from the scanned axes and their dynamic leaves by slot.
+          parts: The dynamic leaves for the first step, with the scanned leaves of the other steps.
+          unsettled: The error to raise if the results cannot be combined.
+          restarted: Slots with the same initial value in each step. The default is none.
           reverse: Whether the first step has the last slice. The default is False.
 
         Returns:
           The result.
 
         Raises:
-          StructureError: If what the first step stacks is of another structure than what the others stack.
+          StructureError: If the first step and the other steps stack different structures.
         """
         handed = self._hand_on(parts, restarted)
         axes = self._axes.on(self.plan, self.plan.in_order(handed))
@@ -125,7 +125,7 @@ class FirstStep:
         return result
 
     def _hand_on(self, parts: BySlot, restarted: Collection[Slot]) -> dict[Slot, Any]:
-        """What the other steps are given, by slot."""
+        """Return the dynamic leaves for the other steps, by slot."""
         outputs = {Slot(ROOT, r.leaf): Slot(OUTPUT, r.output) for r in self._roots if r.output is not None}
         handed: dict[Slot, Any] = {}
         for slot in self.plan.slots:
@@ -135,7 +135,7 @@ class FirstStep:
         return handed
 
     def _result(self, rest: Result, axes: LoopAxes, reverse: bool) -> Result | None:
-        """The result of all steps, from that of the other ones; None if they do not stack the same."""
+        """Return the result of all steps from the result of the other steps; None if the stacked structures differ."""
         pairs = self._pair(rest.change)
         if pairs is None:
             return None
@@ -154,7 +154,7 @@ class FirstStep:
         return None if own else result_of(self._add(rest.change), parts)
 
     def _find_own(self) -> set[int]:
-        """The nodes that each step has for itself."""
+        """Return the nodes that belong to a single step."""
         own = reach(
             self._plan.graph.specs, [self._plan.graph.edges[r.leaf] for r in self._roots if not r.shared]
         )
@@ -163,7 +163,7 @@ class FirstStep:
         return own.keys() - reach(self._after, shared).keys()
 
     def _pair(self, change: GraphDelta) -> dict[int, int] | None:
-        """The number in the first step of each node that the other steps have for themselves; None if they differ."""
+        """Map the nodes of a single other step to those of the first step; None if their structures differ."""
         if change.treedef != self._change.treedef:
             return None
         after = full_specs(self.plan, change)
@@ -189,7 +189,7 @@ class FirstStep:
         return pairs if len(set(pairs.values())) == len(pairs) else None
 
     def _add(self, change: GraphDelta) -> GraphDelta:
-        """The change of all steps, from that of the other ones."""
+        """Return the change of all steps: the change of the first step plus that of the others."""
         one = {n: spec for n, spec in self._change.changed if n in self._kept}
         two = dict(change.changed)
         both = {
@@ -212,7 +212,7 @@ class FirstStep:
 
 
 def _join(first: Any, others: Any, axis: int, reverse: bool) -> Any:
-    """What all steps stack along an axis."""
+    """Concatenate the output of the first step with the stacked outputs of the others."""
 
     def join(x: Any, y: Any) -> Any:
         pair = [jnp.expand_dims(x, axis), y]

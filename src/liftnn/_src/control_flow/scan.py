@@ -1,4 +1,4 @@
-"""`scan`: a function called once for each slice of its arguments, which hands a carry from step to step."""
+"""`scan`: a function applied to one slice of its arguments after another, with a carry."""
 
 from __future__ import annotations
 
@@ -46,41 +46,44 @@ def scan(
     split_rngs: bool = False,
     transform_metadata: Mapping[str, Any] | None = None,
 ) -> Lifted[..., Any]:
-    """Calls a function once for each slice of its arguments, in order, as `jax.lax.scan`, compiled as one step.
+    """Scan a function over the leading axes of its arguments while carrying along state, as `jax.lax.scan`.
 
-    Each argument is scanned (an axis: each step gets a slice), handed from step to step (`Carry`), or the same for all
-    steps (None). Modules may be anywhere among them and in what is returned. What a step writes to a scanned module
-    is stacked along its axis. What it writes to any other module is seen by the next step; only what is written is
-    carried, and what is merely read is neither carried nor copied.
+    Each argument is scanned (an axis: each step gets one slice), carried (`Carry`: each step passes it to the next one)
+    or shared by all steps (None). Arguments and outputs may contain modules. Values that a step writes to a scanned
+    module are stacked along its axis. Values that it writes to any other module are visible in the next step. Only
+    Variables and arrays that are written are carried; those that are only read are constants of the loop.
 
-    The structure of what the steps share must be the same after each step. The first one may change it, if those that
-    follow do not: then it is made by itself, before the loop.
+    Structure, shapes and dtypes of carried and shared objects must stay the same in each step. The first step may
+    change them if the others do not: the first iteration is then peeled.
 
     Args:
-      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single axis, or
-        a tuple without an entry for it, all steps share that module.
-      length: The number of steps. The default, None, takes it from the scanned arguments.
-      reverse: Whether to go from the last slice to the first. The default is False.
-      unroll: How many steps are compiled as one iteration of the loop, or whether all are. The default is 1.
-      in_axes: For each argument an int, `Carry`, None or, for a module, `StateAxes`; a tree prefix of the positional
-        arguments. A keyword argument has the axis of its position, or else axis 0. The default is `(Carry, 0)`.
-      out_axes: The same for the output: what is carried, in the order of the arguments, and axes to stack the rest
-        along. A module that was an argument keeps its own. The default is `(Carry, 0)`.
-      split_rngs: Whether a shared `Rngs` gives each step keys of its own, as in `vmap`; its counts then go up as in
-        one step. The default is False: each step draws the next keys, as in a Python loop.
-      transform_metadata: The name of the scanned axis in the metadata of Variables, under `PARTITION_NAME`, and what it
-        is called in other entries, as in `vmap`. The default, None, leaves metadata alone.
+      f: A function, a bound method or a module. The module of a bound method is argument 0; if `in_axes` is a single
+        axis, or a tuple without an entry for it, the module is shared by all steps.
+      length: The number of steps. The default, None, infers it from the scanned arguments.
+      reverse: Whether to scan from the last slice to the first. The default is False.
+      unroll: The number of steps to unroll into one iteration of the loop, or True for all. The default is 1.
+      in_axes: The axis of each argument: an int, `Carry`, None or, for a module, `StateAxes`; a tree prefix of the
+        positional arguments. A keyword argument has the axis of its position, or axis 0 if `in_axes` has no entry for
+        it. The default is `(Carry, 0)`.
+      out_axes: The axes of the output: a tree prefix with `Carry` for the carried values, in the order of the
+        arguments, and the axis to stack each other output along. A module that was an argument keeps its own axes. The
+        default is `(Carry, 0)`.
+      split_rngs: Whether each step draws from its own keys of a shared `Rngs`, as in `vmap`; the counts then advance as
+        in a single step. The default is False: the steps draw successive keys, as in a Python loop.
+      transform_metadata: The name of the scanned axis in the metadata of Variables, as in `vmap`. The default, None,
+        leaves metadata unchanged.
 
     Returns:
-      The function that runs all steps. It returns what `f` returns, with the carry of the last step.
+      A function with the signature of `f` that runs all steps. It returns the output of `f`, with the carry of the last
+      step and the stacked outputs of all steps.
 
     Raises:
       AliasingError: When called, if a Variable is reached with two different axes.
-      ArgumentError: When called, if `in_axes`, `out_axes` or `length` do not fit.
-      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`; when called, if
-        `transform_metadata` is no mapping.
-      StructureError: When called, if a step after the first one leaves another structure, or other shapes and dtypes,
-        than it found, and more follow; the message shows the difference by path.
+      ArgumentError: When called, if `in_axes`, `out_axes` or `length` does not match the arguments or the output.
+      ArgumentTypeError: If `in_axes` or `out_axes` contains an object that is not an axis; when called, if
+        `transform_metadata` is not a mapping.
+      StructureError: When called, if a step after the first one changes structure, shapes or dtypes and other steps
+        follow; the message names the paths.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -116,7 +119,7 @@ def scan(
 
 
 def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:
-    """JAX's scan of a function of carry and slice."""
+    """Return a transform that applies `jax.lax.scan` to a function of arrays."""
 
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return lambda carry, xs: jax.lax.scan(f, carry, xs, length, reverse, unroll)
@@ -125,13 +128,13 @@ def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Calla
 
 
 class ScanOptions(NamedTuple):
-    """How a function is scanned, whatever its arguments.
+    """The options of `scan` that do not depend on the arguments.
 
     Args:
       f: The user's function.
-      reverse: Whether from the last slice to the first.
-      unroll: How many steps are compiled as one.
-      transform_metadata: What metadata calls the scanned axis.
+      reverse: Whether to scan from the last slice to the first.
+      unroll: The number of steps to unroll into one iteration.
+      transform_metadata: The name of the scanned axis in metadata.
     """
 
     f: Callable[..., Any]
@@ -141,12 +144,12 @@ class ScanOptions(NamedTuple):
 
 
 class _Scanned(NamedTuple):
-    """What the steps of one call have for themselves, besides the slices of the arguments.
+    """The number of steps of one call, and their random keys.
 
     Args:
-      steps: How many steps there are.
-      keys: The keys of the steps for each shared stream that is split, by slot.
-      restarted: Slots where each step finds what the first one found.
+      steps: The number of steps.
+      keys: The stacked keys of all steps for each stream that is split, by slot.
+      restarted: Slots with the same initial value in each step.
     """
 
     steps: int
@@ -162,7 +165,7 @@ def _run(
     options: ScanOptions,
     first: FirstStep | None = None,
 ) -> Result:
-    """All steps, or those that follow a first one, which was made by itself."""
+    """Run all steps, or the steps after a peeled first one."""
     plan = axes.plan
     hooks = adapt_metadata(plan, options.transform_metadata, axes.given, axes.of_result)
     step = functools.partial(pure, hooks=hooks, resume_from=first and plan)
@@ -171,7 +174,7 @@ def _run(
         try:
             return _loop(KnownCarryBody(step, axes, parts, scanned, "scan"), scanned, own.steps, options)
         except (CarryMismatchError, errors.StructureError):
-            pass  # this may be mended below
+            pass  # trace the body before the loop instead; it may be peeled below
     once = TracedOnce(plan, step, options.f)
     if own.steps == 0:
         return run_never(once, axes, parts, scanned, "scan")
@@ -201,7 +204,7 @@ def _run(
 
 
 def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, options: ScanOptions) -> Result:
-    """All steps of a loop whose body is known."""
+    """Run all steps of a body with `jax.lax.scan`."""
     carry, stacked = jax.lax.scan(
         body.named_step(options.f),
         body.start(),
@@ -216,12 +219,12 @@ def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, options: ScanOpti
 
 
 def _take(scanned: Mapping[Slot, Any], which: int | slice) -> dict[Slot, Any]:
-    """One or several slices of what is scanned."""
+    """Return one or several slices of the scanned leaves."""
     return {p: jax.tree.map(lambda y: y[which], x) for p, x in scanned.items()}
 
 
 def _count_steps(plan: Plan, leaves: Sequence[Any], axes: LoopAxes, length: int | None) -> int:
-    """The number of steps, which everything that is scanned must have."""
+    """Return the number of steps; raise ArgumentError if the sizes of the scanned arguments differ."""
     wrong = find_bad_input(plan, leaves, axes.given, length, "scan")
     if wrong is not None:
         raise wrong
@@ -230,31 +233,31 @@ def _count_steps(plan: Plan, leaves: Sequence[Any], axes: LoopAxes, length: int 
         found = axis_size_of(leaves, axes.given)
     if found is None:
         raise errors.ArgumentError(
-            "scan has nothing to scan: no argument with an axis has an array in it.",
-            "Give an argument an axis in `in_axes`, or pass `length`.",
+            "scan has nothing to scan: no argument with an axis contains an array.",
+            "Set an axis in `in_axes` for an argument with arrays, or pass `length`.",
         )
     return found
 
 
 def _split_keys(axes: LoopAxes, parts: Mapping[Slot, Any], steps: int) -> dict[Slot, Any]:
-    """The keys of the steps for each shared stream, by the slot of its own key."""
+    """Return the stacked keys of all steps for each shared stream, by the slot of its key."""
     return {s: element_keys(parts[s], steps) for s in _shared(axes, RngKey) if jax.tree.leaves(parts[s])}
 
 
 def _shared(axes: LoopAxes, cls: type) -> list[Slot]:
-    """The values of the Variables of a type that all steps share."""
+    """Return the slots of the Variables of a type that all steps share."""
     pairs = zip(axes.plan.slots, axes.plan.types, strict=True)
     return [slot for slot, own in pairs if slot not in axes.scanned and issubclass(own, cls)]
 
 
 def _move(x: Any, source: int, destination: int) -> Any:
-    """Moves an axis of every array in a tree."""
-    if source == destination:  # nearly always; `moveaxis` would take as long as to trace a layer
+    """Move an axis of every array in a tree."""
+    if source == destination:  # the usual case; tracing `moveaxis` would take as long as tracing a layer
         return x
     return jax.tree.map(lambda y: jnp.moveaxis(y, source, destination), x)
 
 
 def _slice_type(x: Any) -> jax.ShapeDtypeStruct:
-    """What each step gets of an array that is scanned, which may be empty."""
+    """Return the shape and dtype of one slice of a scanned array, which may have size 0."""
     weak = getattr(jax.typeof(x), "weak_type", False)
     return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, weak_type=weak)

@@ -1,10 +1,10 @@
-"""The attributes of Modules and dataclasses, and how writes past `Module.__setattr__` are noticed.
+"""The attributes of Modules and dataclasses, and the detection of writes that bypass `Module.__setattr__`.
 
-`Module.__setattr__` ends the watches of those who remember a module's structure. There are other ways to write an
-attribute. `vars(module)` and `module.__dict__` hand out the dictionary itself; from then on the module is *exposed*,
-and the fast path compares its attributes in each call. So it does for classes whose own code could write past
-`Module.__setattr__`. What other code does with `object.__setattr__` can only be found by looking; see
-`compilation/patrol.py`.
+`Module.__setattr__` ends the watches on a module, which belong to code that remembers its structure. There are other
+ways to write an attribute. `vars(module)` and `module.__dict__` return the dictionary itself; from then on the module
+is *exposed*, and the fast path compares its attributes in each call. Modules of a class with code that could bypass
+`Module.__setattr__` are treated in the same way. Writes by other code with `object.__setattr__` can only be found by
+comparing attributes; see `compilation/patrol.py`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ T = TypeVar("T")
 
 
 class Attributed:
-    """The storage of a Module: its attributes, and what liftnn keeps for it."""
+    """The slots of a Module: its attribute dictionary, and liftnn's own bookkeeping."""
 
     __slots__ = ("__dict__", "__weakref__", "_exposed", "_fast_paths", "_owner", "_parts", "_watches")
     __graph_node__ = True
 
 
-del Attributed.__slots__  # the slots stay; who looks for a user's slots in `__slots__` does not find these
+del Attributed.__slots__  # the slots remain, but are not found as a user's slots
 attributes_of = vars(Attributed)["__dict__"].__get__
-"""The dictionary of a Module's attributes, without exposing the Module."""
+"""Return the attribute dictionary of a Module without exposing the Module."""
 _replace_attributes = vars(Attributed)["__dict__"].__set__
 
 
 def expose(x: Any) -> dict[str, Any]:
-    """Hands out the dictionary of a Module's attributes, which may be written from now on without notice."""
+    """Return the attribute dictionary of a Module; from now on it may be written without notice."""
     if not x._exposed:
         object.__setattr__(x, "_exposed", True)
         before = changes.count
@@ -44,20 +44,20 @@ def expose(x: Any) -> dict[str, Any]:
 
 
 def replace_exposed(x: Any, attributes: dict[str, Any]) -> None:
-    """Puts another dictionary in place of a Module's attributes."""
+    """Replace the attribute dictionary of a Module."""
     _replace_attributes(x, attributes)
     object.__setattr__(x, "_exposed", True)
     end_watches(x)
 
 
 def is_exposed(x: Any) -> bool:
-    """Whether the attributes of a Module may be written without notice."""
+    """Return whether the attributes of a Module may be written without notice."""
     return x._exposed or _writes_past(type(x))
 
 
 @functools.lru_cache(maxsize=4096)
 def _writes_past(cls: type) -> bool:
-    """Whether a class of Modules has slots, or code that could write attributes past `Module.__setattr__`."""
+    """Return whether a class of Modules has slots, or code that could bypass `Module.__setattr__`."""
     if slot_names(cls):
         return True
     own = [
@@ -74,7 +74,7 @@ _PAST = frozenset(["__setattr__", "__delattr__"])
 
 @functools.cache
 def slot_names(cls: type) -> tuple[str, ...]:
-    """The slots that hold attributes: those of the class and its bases, except what Module keeps for itself."""
+    """Return the slots that hold attributes: those of the class and its bases, without Module's own."""
     names: list[str] = []
     for base in reversed(cls.__mro__):
         slots = base.__dict__.get("__slots__", ())
@@ -84,7 +84,7 @@ def slot_names(cls: type) -> tuple[str, ...]:
 
 
 def flatten_attributes(x: Any) -> Opened:
-    """The attributes of an object, in order of assignment; slots first."""
+    """Return the attributes of an object, slots first, then in order of assignment."""
     attributes = attributes_of(x) if isinstance(x, Attributed) else getattr(x, "__dict__", {})
     slots = slot_names(type(x))
     if slots:
@@ -93,7 +93,7 @@ def flatten_attributes(x: Any) -> Opened:
 
 
 def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    """Replaces all attributes of an object, past its `__setattr__`."""
+    """Replace all attributes of an object without calling its `__setattr__`."""
     new = dict(zip(keys, children, strict=True))
     for name in slot_names(type(x)):
         if name in new:
@@ -110,11 +110,11 @@ def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[An
 
 
 def make_shell(cls: type[T], owner: Any) -> T:
-    """A Module without attributes.
+    """Create a Module without attributes.
 
     Args:
-      cls: Its class.
-      owner: What it belongs to; see `frames`.
+      cls: The class of the module.
+      owner: The owner of the module; see `frames`.
 
     Returns:
       The module.

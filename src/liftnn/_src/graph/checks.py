@@ -1,6 +1,6 @@
-"""Whether objects that cannot notify of a change are as they were: lists, dicts, dataclasses, exposed modules.
+"""Check that objects whose changes liftnn cannot observe are unchanged: lists, dicts, dataclasses, exposed modules.
 
-Elements are compared by identity. No code of the user's runs: containers are read by the methods of the built-in class.
+Elements are compared by identity. No user code runs: containers are read by the methods of the built-in class.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from liftnn._src.trees import is_array, module_of
 
 
 class Check(Protocol):
-    """Something that a call depends on."""
+    """A check of one thing that a call depends on."""
 
     def holds(self) -> bool:
-        """Whether it is as it was."""
+        """Return whether it is unchanged."""
         ...
 
 
@@ -41,15 +41,15 @@ class _Absent:
 
 
 ABSENT = _Absent()
-"""What stands where there is no such key, or in an empty cell."""
+"""The value of a missing key or an empty cell."""
 
 ATOMS: set[type] = {str, bytes, int, float, complex, bool, type(None), np.ndarray}
-"""Classes whose instances lead to no module; more are added when they are first seen."""
+"""Classes of leaves, which hold no modules; more are added when they are first seen."""
 _ATOM_BASES = (str, bytes, int, float, complex, np.ndarray, np.generic, np.dtype)
 
 
 def is_atom(x: Any) -> bool:
-    """Whether nothing that `x` could lead to is of interest: a number, a string, an array, None."""
+    """Return whether `x` is a leaf that holds no module: a number, a string, an array or None."""
     cls = type(x)
     if cls in ATOMS:
         return True
@@ -60,14 +60,14 @@ def is_atom(x: Any) -> bool:
 
 
 class Elements(NamedTuple):
-    """A container and the elements that it had.
+    """A container and its elements at the time of the check's creation.
 
     Args:
       container: The container.
-      iterate: Gives its elements without running code of the user's; of a dict its keys, then its values.
-      kept: The elements, as far as they were looked at.
-      loose: For each whether another atom will do.
-      size: How many elements it had.
+      iterate: Iterates over its elements without running user code; for a dict, over its keys, then its values.
+      kept: The elements, as many as were examined.
+      loose: For each element, whether another leaf may replace it.
+      size: The number of elements.
       ordered: Whether the order of a dict matters.
     """
 
@@ -79,16 +79,16 @@ class Elements(NamedTuple):
     ordered: bool = True
 
     def holds(self) -> bool:
-        """Whether it has the same elements, in the same order."""
+        """Return whether it has the same elements, in the same order."""
         if size_of(self.container) != self.size:
             return False
         if all(map(is_, self.iterate(self.container), self.kept)):
             return True
-        pairs = zip(self.iterate(self.container), self.kept, self.loose)  # noqa: B905  # only the first were kept
+        pairs = zip(self.iterate(self.container), self.kept, self.loose)  # noqa: B905  # only the first were examined
         return all(x is y or (loose and type(x) in ATOMS) for x, y, loose in pairs)
 
     def restore(self) -> None:
-        """Puts the elements back, if they were all looked at, without running code of the user's."""
+        """Restore the elements, if all of them were examined, without running user code."""
         x, kept, size = self.container, self.kept, self.size
         if issubclass(type(x), dict):
             if len(kept) == 2 * size:
@@ -98,7 +98,7 @@ class Elements(NamedTuple):
 
 
 def size_of(container: Any) -> int:
-    """How many elements a container has, past a `__len__` of its own."""
+    """Return the number of elements of a container, without calling an overridden `__len__`."""
     for base in _SIZED:
         if issubclass(type(container), base):
             return base.__len__(container)
@@ -109,18 +109,18 @@ _SIZED: tuple[Any, ...] = (list, dict, set, collections.deque, tuple, frozenset)
 
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
-    """The keys of a dict, then its values."""
+    """Return the keys of a dict, then its values."""
     base = base_of(type(mapping))
     return itertools.chain(base.keys(mapping), base.values(mapping))
 
 
 class Node(NamedTuple):
-    """A node with array leaves, or of a kind that has no elements to compare one by one.
+    """A node with array leaves, or of a kind without elements to compare one by one.
 
     Args:
       x: The object.
       spec: Its spec.
-      kept: Its children; None in place of arrays, which may be replaced by other arrays.
+      kept: Its children; None for arrays, which may be replaced by other arrays.
     """
 
     x: Any
@@ -128,7 +128,7 @@ class Node(NamedTuple):
     kept: tuple[Any, ...]
 
     def holds(self) -> bool:
-        """Whether it has the same class, keys and children, and arrays where it had arrays."""
+        """Return whether it has the same class, keys and children, and arrays at the same keys."""
         if type(self.x) is not self.spec.type:
             return False
         extra, keys, children = self.spec.kind.flatten(self.x)
@@ -142,14 +142,14 @@ def _same(child: Any, kept: Any, edge: Any) -> bool:
 
 
 class Function(NamedTuple):
-    """A function and what it held."""
+    """A function, and the children that it had."""
 
     x: Any
     spec: NodeSpec
     kept: tuple[Any, ...]
 
     def holds(self) -> bool:
-        """Whether it has the same code and cells, and the same defaults and attributes."""
+        """Return whether it has the same code and cells, and the same defaults and attributes."""
         extra, keys, children = self.spec.kind.flatten(self.x)
         return keys == self.spec.keys and all(map(is_, children, self.kept)) and extra == self.spec.extra
 
@@ -158,10 +158,10 @@ class Attributes(NamedTuple):
     """The attributes of a Module that may be written without notice.
 
     Args:
-      module: The module, weakly: it may be an argument, which must not be kept alive.
+      module: A weak reference to the module: it may be an argument, which must not be kept alive.
       spec: Its spec.
       kept: Its attributes.
-      address: The id of the dictionary that holds them.
+      address: The id of its attribute dictionary.
     """
 
     module: weakref.ref[Any]
@@ -170,7 +170,7 @@ class Attributes(NamedTuple):
     address: int
 
     def holds(self) -> bool:
-        """Whether it has the same attributes, and arrays where it had arrays."""
+        """Return whether it has the same attributes, and arrays under the same names."""
         x = self.module()
         if id(attributes_of(x)) != self.address:
             return False
@@ -179,7 +179,7 @@ class Attributes(NamedTuple):
 
 
 def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]:
-    """The check of one node.
+    """Create the check of one node.
 
     Args:
       x: The object.
@@ -187,7 +187,7 @@ def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]
       children: Its children.
 
     Returns:
-      The check in a list; nothing if the object notifies of its changes, or has none.
+      A list with the check; an empty list if liftnn observes changes of the object, or if it cannot change.
     """
     if spec.kind is MODULE:
         return [Attributes(weakref.ref(x), spec, children, id(attributes_of(x)))] if is_exposed(x) else []

@@ -1,8 +1,8 @@
-"""Functions of the user's that hold modules, Variables or arrays, and the cells of their closures.
+"""User functions that hold modules, Variables or arrays, and the cells of their closures.
 
-Such a function is a node of the graph, as a bound method is: its children are the cells of its closure, its defaults
-and its attributes. A cell is a node too, so functions that share a variable share it inside of a transform. Every other
-function is a static value.
+Such a function is a node of the graph, like a bound method. Its children are the cells of its closure, its defaults
+and its attributes. A cell is a node too, so functions that share a variable also share it inside a transform. Every
+other function is a static value.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from liftnn._src.static_values.value_types import SIMPLE_TYPES, Identity
 from liftnn._src.trees import HiddenKey
 
 CONTENT = HiddenKey("cell")
-"""The key of what a cell holds."""
+"""The key of the contents of a cell."""
 ATTRIBUTES = "__dict__"
-"""The key of the dict of a function's attributes."""
+"""The key of the attribute dictionary of a function."""
 
 _NOT_COMPARED = ("__annotate__" if sys.version_info >= (3, 14) else "__annotations__", "__type_params__")
 
 
 class Definition:
-    """What identifies the code of a function: all of it but what it holds.
+    """The static part of a function: its code, names, and the number of its defaults.
 
-    Annotations are kept and not compared.
+    Annotations are kept but not compared.
 
     Args:
       f: The function.
@@ -54,7 +54,7 @@ class Definition:
 
     @property
     def sizes(self) -> tuple[Any, ...]:
-        """How many defaults it has, and the names of its keyword defaults."""
+        """The number of defaults, and the names of the keyword defaults."""
         return self.key[-2:]
 
     def __eq__(self, other: object) -> bool:
@@ -78,7 +78,7 @@ def _hashable(x: Any) -> Any:
 
 
 def flatten_function(f: types.FunctionType) -> Opened:
-    """Takes a function apart: cells under the names of their variables, defaults, and the dict of its attributes."""
+    """Flatten a function into its cells under their variable names, its defaults, and its attribute dictionary."""
     code, defaults, named = f.__code__, f.__defaults__ or (), f.__kwdefaults__ or {}
     parameters = code.co_varnames[: code.co_argcount]
     first = len(parameters) - len(defaults)
@@ -88,14 +88,14 @@ def flatten_function(f: types.FunctionType) -> Opened:
 
 
 def _distinct(keys: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Keys, with their positions in place of those that have been before; only odd functions have such."""
+    """Replace repeated keys by their positions; only unusual functions have repeated keys."""
     if len(set(keys)) == len(keys):
         return keys
     return tuple([i if k in keys[:i] else k for i, k in enumerate(keys)])
 
 
 def unflatten_function(cls: type, extra: Definition, keys: tuple[Any, ...], children: list[Any]) -> Any:
-    """A function with the same code, which holds other things."""
+    """Build a function with the same code and other children."""
     code, scope, name, qualname, module, doc, n_defaults, named = extra.key
     n = len(code.co_freevars)
     defaults = None if n_defaults is None else tuple(children[n : n + n_defaults])
@@ -112,7 +112,7 @@ def unflatten_function(cls: type, extra: Definition, keys: tuple[Any, ...], chil
 
 
 def flatten_cell(x: types.CellType) -> Opened:
-    """What a cell holds; nothing if it is not filled yet."""
+    """Flatten a cell into its contents; nothing if the cell is empty."""
     try:
         return None, (CONTENT,), (x.cell_contents,)
     except ValueError:
@@ -120,12 +120,12 @@ def flatten_cell(x: types.CellType) -> Opened:
 
 
 def make_cell(cls: type, extra: Any, owner: Any) -> types.CellType:
-    """An empty cell."""
+    """Create an empty cell."""
     return types.CellType()
 
 
 def fill_cell(x: types.CellType, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    """Puts something into a cell in place of what it holds."""
+    """Replace the contents of a cell."""
     if children:
         x.cell_contents = children[0]
     else:

@@ -1,7 +1,7 @@
-"""How lists, sets, dicts and tuples are taken apart, made and filled, without running the code of subclasses.
+"""Flatten, create and fill lists, sets, dicts and tuples without running the code of subclasses.
 
-Only methods of the built-in classes are called. So a subclass with methods of its own, such as a dict that refuses
-`__setitem__`, neither does anything nor fails in the middle of a merge or a commit.
+Only methods of the built-in classes are called. So an overridden method, such as a `__setitem__` that raises, neither
+has an effect nor fails in the middle of a merge or a commit.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from liftnn._src.static_values.value_types import rank
 from liftnn._src.trees import an, at_start
 
 Opened = tuple[Any, tuple[Any, ...], Sequence[Any]]
-"""What opening a node gives: static extra, keys, children."""
+"""The result of flattening a node: static extra, keys, children."""
 
 _Deque, _OrderedDict, _DefaultDict = collections.deque, collections.OrderedDict, collections.defaultdict
-_BASES = (list, _Deque, set, _OrderedDict, _DefaultDict, dict)  # a class before its base
+_BASES = (list, _Deque, set, _OrderedDict, _DefaultDict, dict)  # a class precedes its base
 _maxlen: Any = vars(_Deque)["maxlen"]
 _default_factory: Any = vars(_DefaultDict)["default_factory"]
 
 
 @functools.lru_cache(maxsize=4096)
 def base_of(cls: type) -> Any:
-    """The built-in container that a class is, or derives from."""
+    """Return the built-in container that a class is, or derives from."""
     return next(base for base in _BASES if issubclass(cls, base))
 
 
 def _refuse_attributes(x: Any) -> None:
-    """Raises StructureError for a container with attributes of its own, which have no place to be kept."""
+    """Raise StructureError for a container with extra attributes, which flattening would lose."""
     if getattr(x, "__dict__", None):
         raise errors.StructureError(
-            f"{at_start(an(type(x)))} is a container with attributes of its own ({', '.join(vars(x))}).",
-            "Use a plain container, or a Module that holds one.",
+            f"{at_start(an(type(x)))} is a container with extra attributes ({', '.join(vars(x))}), which "
+            "would be lost.",
+            "Use a plain list, dict or tuple, or a Module that holds the container and the attributes.",
         )
 
 
 def flatten_list(x: Any) -> Opened:
-    """Takes a list, deque or set apart; a set in an order that depends on its content, as far as that decides."""
+    """Flatten a list, deque or set; a set in an order that depends on its content, as far as that determines one."""
     _refuse_attributes(x)
     base = base_of(type(x))
     children = tuple(base.__iter__(x))
@@ -52,7 +53,7 @@ def flatten_list(x: Any) -> Opened:
 
 
 def make_list(cls: Any, extra: Any, owner: Any) -> Any:
-    """An empty list, deque or set of a class."""
+    """Create an empty list, deque or set of a class."""
     base = base_of(cls)
     new = base.__new__(cls)
     if extra is not None:
@@ -61,17 +62,17 @@ def make_list(cls: Any, extra: Any, owner: Any) -> Any:
 
 
 def fill_list(x: Any, extra: Any, keys: tuple[Any, ...], children: Sequence[Any]) -> None:
-    """Puts elements into a list, deque or set, in place of those it has."""
+    """Replace the elements of a list, deque or set."""
     base = base_of(type(x))
     base.clear(x)
     (base.update if base is set else base.extend)(x, children)
 
 
 def refuse_objects(elements: Iterable[Any]) -> None:
-    """Raises StructureError if a Module or Variable is among the elements of a set, or in a tuple or set among them."""
+    """Raise StructureError if a set holds a Module or Variable, directly or in a tuple or frozenset."""
     if any(map(_holds_object, elements)):
         raise errors.StructureError(
-            "A set holds modules or Variables, and a set has no order to number them by.",
+            "A set holds modules or Variables. A set has no order, so its elements cannot be numbered.",
             "Use a list or a dict.",
         )
 
@@ -83,7 +84,7 @@ def _holds_object(x: Any) -> bool:
 
 
 def flatten_dict(x: Any) -> Opened:
-    """Takes a dict apart. Beside its keys, which are compared with `==`, their static keys are kept."""
+    """Flatten a dict. Its keys are compared with `==`, so their static keys are kept as well."""
     _refuse_attributes(x)
     base = base_of(type(x))
     items = tuple(base.items(x))
@@ -93,7 +94,8 @@ def flatten_dict(x: Any) -> Opened:
         for key in keys:
             if hasattr(type(key), "__graph_node__"):
                 raise errors.StructureError(
-                    f"A dict has {an(type(key))} as a key.", "Use it as a value, under a string."
+                    f"A dict has {an(type(key))} as a key, but keys must be static.",
+                    "Store it as a value, under a string key.",
                 )
         exact = tuple([static_key(k) for k in keys])
     factory = Static(_default_factory.__get__(x)) if base is _DefaultDict else None
@@ -104,32 +106,32 @@ _ALL_STRINGS = frozenset([str])
 
 
 def make_dict(cls: Any, extra: Any, owner: Any) -> Any:
-    """An empty dict of a class."""
+    """Create an empty dict of a class."""
     return base_of(cls).__new__(cls)
 
 
 def fill_dict(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
-    """Puts entries into a dict, in place of those it has."""
+    """Replace the entries and the default factory of a dict."""
     if extra[0] is not None:
         _default_factory.__set__(x, extra[0].value)
     fill_entries(x, keys, children)
 
 
 def fill_entries(x: Any, keys: Sequence[Any], children: Sequence[Any]) -> None:
-    """The same, but for what makes the defaults of a defaultdict."""
+    """Replace the entries of a dict, but not the default factory of a defaultdict."""
     base = base_of(type(x))
     base.clear(x)
     for key, child in zip(keys, children, strict=True):
-        base.__setitem__(x, key, child)  # not `update`, which in a Counter counts
+        base.__setitem__(x, key, child)  # not `update`: that of a Counter counts
 
 
 def flatten_tuple(x: Any) -> Opened:
-    """Takes a tuple apart, a namedtuple by the names of its fields."""
+    """Flatten a tuple; a namedtuple by the names of its fields."""
     _refuse_attributes(x)
     children = tuple(tuple.__iter__(x))
     return None, getattr(x, "_fields", None) or tuple(range(len(children))), children
 
 
 def unflatten_tuple(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
-    """A tuple of a class."""
+    """Build a tuple of a class."""
     return tuple.__new__(cls, children)

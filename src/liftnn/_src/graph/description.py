@@ -1,12 +1,12 @@
-"""The static description of an object graph: flat, hashable and equal by content.
+"""The static description of an object graph: flat, hashable and compared by content.
 
-Nodes are numbered in the order in which a depth-first walk meets them. A node's spec lists its children as *edges*:
+Nodes are numbered in depth-first order. A node's spec lists its children as *edges*:
 
-- an int: the node of that number;
+- an int: the node with that number;
 - `ARRAY`: an array leaf; `slots.py` says how it is addressed;
 - `(type, value)`: a static value of a simple type;
 - `Static`: any other static value;
-- `KEEP`: in the description of a change, what the object has there already.
+- `KEEP`: in the description of a change, the child that the object already has.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class KeepEdge:
-    """The edge of what stays as it is, equal to itself only."""
+    """The edge of an unchanged child, equal only to itself."""
 
     __slots__ = ()
 
@@ -37,11 +37,11 @@ class KeepEdge:
 
 
 KEEP = KeepEdge()
-"""In the description of a change, the edge of what an object has there already."""
+"""In the description of a change, the edge of a child that the object already has."""
 
 
 class TypeByName:
-    """A class that Python gives no importable name of its own; unpickles as the class.
+    """A class without an importable name; it unpickles as the class.
 
     Args:
       name: Its name in `types`.
@@ -55,7 +55,7 @@ class TypeByName:
 
 
 def type_named(name: str) -> type:
-    """Unpickles a class of `types`."""
+    """Return a class of `types` by name, for unpickling."""
     return getattr(types, name)
 
 
@@ -79,19 +79,19 @@ class NodeSpec(NamedTuple):
 
 
 def keep_leaves(spec: NodeSpec) -> NodeSpec:
-    """The change that renews the references of a node and keeps everything else."""
+    """Return the change that replaces the references of a node to other nodes and keeps everything else."""
     return spec._replace(edges=tuple([e if type(e) is int else KEEP for e in spec.edges]))
 
 
 def find_holders(specs: Sequence[NodeSpec], changed: Set[int]) -> set[int]:
-    """The nodes that must be changed because a frozen node that they hold is built anew.
+    """Return the nodes that must change because a frozen node that they hold is rebuilt.
 
     Args:
       specs: Node specs by number.
-      changed: The nodes that change anyway.
+      changed: The numbers of the nodes that change anyway.
 
     Returns:
-      The numbers of the others.
+      The numbers of the other nodes.
     """
     found: set[int] = set()
     renewed = {i for i in changed if specs[i].kind.frozen}
@@ -109,13 +109,13 @@ def find_holders(specs: Sequence[NodeSpec], changed: Set[int]) -> set[int]:
 
 
 class LeafPaths(Sequence[Path]):
-    """The paths of the leaves of a tree, made from JAX's when they are first asked for.
+    """The paths of the leaves of a tree, computed from JAX's key paths when first used.
 
-    A treedef does not have them, and its tree cannot be rebuilt without its leaves: a class may check them. Any two are
-    equal, since they go with a treedef, which is compared.
+    A treedef does not contain them, and its tree cannot be rebuilt without its leaves, since a class may check them.
+    Any two LeafPaths are equal: they accompany a treedef, which is compared instead.
 
     Args:
-      entries: The path of each leaf as JAX gives it, or as a tuple of keys.
+      entries: The path of each leaf as a JAX key path, or as a tuple of keys.
     """
 
     __slots__ = ("_entries", "_paths")
@@ -151,21 +151,21 @@ class LeafPaths(Sequence[Path]):
         return (LeafPaths, (self._all(),))
 
     def below(self, *keys: Any) -> LeafPaths:
-        """The paths of the same leaves in a tree that has this one at some keys."""
+        """Return the paths of the same leaves in a tree that has this one below the given keys."""
         return LeafPaths([(*keys, *path) for path in self._all()])
 
 
 class GraphSpec:
     """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
 
-    Two are equal if all of this is.
+    Two are equal if all of these are equal.
 
     Args:
       treedef: Structure of the tree that was split; None if it was a single module.
       edges: One for each leaf of that tree.
       specs: One for each node, by number.
-      frozen: Numbers of the nodes that can only be built after their children, in an order that allows it.
-      paths: The path of each leaf of that tree, which a treedef does not tell.
+      frozen: Numbers of the nodes that can only be built after their children, in a valid build order.
+      paths: The path of each leaf of that tree, which the treedef lacks.
     """
 
     __slots__ = ("__weakref__", "_hash", "_leaves", "_slots", "edges", "frozen", "paths", "specs", "treedef")
@@ -221,7 +221,7 @@ class GraphSpec:
 
     @property
     def leaves(self) -> dict[Path, Slot]:
-        """Every dynamic leaf by its first path, in the order of the walk."""
+        """Every dynamic leaf by its first path, depth first."""
         if self._leaves is None:
             self._leaves = find_leaves(self.specs, self.starts)
         return self._leaves
@@ -230,14 +230,14 @@ class GraphSpec:
 def walk_edges(
     specs: Sequence[NodeSpec], starts: Iterable[tuple[Slot, Path, Edge]]
 ) -> Iterator[tuple[Slot, Path, Edge]]:
-    """Goes through a graph depth first, in attribute order, and into each node once.
+    """Traverse a graph depth first, in attribute order, entering each node once.
 
     Args:
       specs: Node specs by number.
       starts: Slot, path and edge of each start.
 
     Yields:
-      Slot, path and edge of everything that is met, the starts included.
+      Slot, path and edge of every edge, including the starts.
     """
     entered: set[int] = set()
     for start in starts:
@@ -253,7 +253,7 @@ def walk_edges(
 
 
 def find_leaves(specs: Sequence[NodeSpec], starts: Iterable[tuple[Slot, Path, Edge]]) -> dict[Path, Slot]:
-    """Every dynamic leaf that some edges reach, by its first path, in attribute order; see `walk_edges`."""
+    """Return every dynamic leaf reachable from the starts, by its first path, in attribute order; see `walk_edges`."""
     leaves: dict[Path, Slot] = {}
     seen: set[int] = set()
     for slot, path, edge in walk_edges(specs, starts):
@@ -267,7 +267,7 @@ def find_leaves(specs: Sequence[NodeSpec], starts: Iterable[tuple[Slot, Path, Ed
 
 
 def find_all_paths(description: GraphSpec) -> dict[int, list[Path]]:
-    """Every path by which each node is reached, not going into a node twice."""
+    """Return every path to each node, without entering a node twice."""
     paths: dict[int, list[Path]] = {}
     for _, path, edge in walk_edges(description.specs, description.starts):
         if type(edge) is int:
@@ -276,14 +276,14 @@ def find_all_paths(description: GraphSpec) -> dict[int, list[Path]]:
 
 
 def first_paths(specs: Sequence[NodeSpec], starts: Iterable[tuple[Edge, T]]) -> dict[int, tuple[T, Path]]:
-    """How each node is reached first, going from one start after the other into all that is below.
+    """Return the first path to each node, with the starts in order and depth first.
 
     Args:
       specs: Node specs by number.
-      starts: Pairs of an edge and what to note for it.
+      starts: Pairs of an edge and a label.
 
     Returns:
-      By number, what was noted for the start, and the path from there.
+      By node number, the label of the start, and the path from there.
     """
     found: dict[int, tuple[T, Path]] = {}
     for _, (start, *path), edge in walk_edges(
@@ -297,12 +297,12 @@ def first_paths(specs: Sequence[NodeSpec], starts: Iterable[tuple[Edge, T]]) -> 
 def reach(
     specs: Sequence[NodeSpec], edges: Iterable[Edge], enter: Callable[[NodeSpec], bool] = lambda spec: True
 ) -> dict[int, None]:
-    """The nodes that some edges reach.
+    """Return the nodes reachable from some edges.
 
     Args:
       specs: Node specs by number.
       edges: The edges.
-      enter: Whether a node counts, and what it reaches. The default is that all do.
+      enter: A predicate: whether to include a node and to follow its edges. The default includes all.
 
     Returns:
       Their numbers, an ordered set.
@@ -318,5 +318,5 @@ def reach(
 
 
 def static_of(edge: Edge) -> Any:
-    """The value of a static edge."""
+    """Return the value of a static edge."""
     return edge.value if isinstance(edge, Static) else edge[1]

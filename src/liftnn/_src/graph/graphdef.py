@@ -1,4 +1,4 @@
-"""Split and merge: a tree of modules becomes States and a GraphDef, and comes back from them."""
+"""Split and merge: divide a tree of modules into States and a GraphDef, and rebuild it from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ X = TypeVar("X")
 class GraphDef(GraphSpec, Generic[Tree]):
     """The static part of a tree of modules: classes, attributes, sharing, cycles, static values and metadata.
 
-    It is hashable, equal by content, and a JAX pytree without leaves. `split` makes it; it is not made by hand.
+    It is hashable, compared by content, and a JAX pytree without leaves. Use `split` to create one.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -45,16 +45,17 @@ class GraphDef(GraphSpec, Generic[Tree]):
     __slots__ = ()
 
     def merge(self, *states: State) -> Tree:
-        """New objects with this structure and the values of the States.
+        """Build new objects with this structure and the values of the States.
 
         Args:
-          *states: Together they must hold every Variable of the structure, and nothing else.
+          *states: Together they must hold every Variable and array leaf of the structure, and nothing else.
 
         Returns:
-          What `split` was given: a module, or a tree of modules.
+          The module, or tree of modules, that `split` was called with, as new objects.
 
         Raises:
-          StructureError: If a Variable is missing, not known here or given twice; the message lists the paths.
+          ArgumentTypeError: If an argument is not a State.
+          StructureError: If a Variable is missing, unexpected or given twice; the message lists the paths.
         """
         given = _joined(self, states)
         by_slot = {slot: given[path] for path, slot in self.leaves.items()}
@@ -70,14 +71,14 @@ class GraphDef(GraphSpec, Generic[Tree]):
         return tree
 
     def apply(self, *states: State) -> Apply:
-        """A pure function that merges, calls, and splits again.
+        """Return a pure function that merges, calls, and splits again.
 
         Args:
-          *states: As for `merge`.
+          *states: The States, as for `merge`.
 
         Returns:
-          A callable: `graphdef.apply(state)(x)` calls the module, `graphdef.apply(state).encode(x)` its method
-          `encode`. Each returns `(output, (state, graphdef))`.
+          A callable: `graphdef.apply(state)(x)` calls the module, and `graphdef.apply(state).encode(x)` calls its
+          method `encode`. Each call returns `(output, (state, graphdef))`.
 
         Raises:
           StructureError: When called, if the States do not fit.
@@ -85,7 +86,7 @@ class GraphDef(GraphSpec, Generic[Tree]):
         return Apply(self, states)
 
     def diff(self, other: GraphSpec) -> str:
-        """What differs between two structures, a line for each attribute path.
+        """Describe the differences between two structures, one line per attribute path.
 
         Args:
           other: The structure to compare with.
@@ -115,11 +116,11 @@ class GraphDef(GraphSpec, Generic[Tree]):
 jax.tree_util.register_static(GraphDef)
 
 _interned: weakref.WeakKeyDictionary[GraphDef, weakref.ref[GraphDef]] = weakref.WeakKeyDictionary()
-"""One GraphDef of each content, while anyone holds it; what is derived from it is then derived once."""
+"""One GraphDef of each content, while anyone holds it, so that derived data is computed once."""
 
 
 def intern(graphdef: GraphDef) -> GraphDef:
-    """The GraphDef of the same content that is in use already, or this one."""
+    """Return the GraphDef of equal content that is already in use, or this one."""
     reference = _interned.get(graphdef)
     known = None if reference is None else reference()
     if known is None:
@@ -129,7 +130,7 @@ def intern(graphdef: GraphDef) -> GraphDef:
 
 
 def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
-    """The leaves of the States by path, checked against the structure."""
+    """Return the leaves of the States by path, after checking them against the structure."""
     leaves: dict[Path, Any] = {}
     for state in states:
         check_state("merge", state)
@@ -137,8 +138,8 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
         if twice:
             paths = [format_path(path) for path in leaves if path in twice]
             raise errors.StructureError(
-                f"More than one of the States has:\n{list_paths(paths)}",
-                "Leave it out of all but one, or join the States with `|`, where the last wins.",
+                f"More than one State has a value for:\n{list_paths(paths)}",
+                "Keep each path in one State only, or join the States with `|`: the last one wins.",
             )
         leaves.update(state._leaves)
     expected = graphdef.leaves.keys()
@@ -152,12 +153,12 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
 
 @boundary
 class Apply:
-    """A GraphDef with its States, waiting for the call; see `GraphDef.apply`.
+    """A GraphDef and its States, ready to be called; see `GraphDef.apply`.
 
     Args:
       graphdef: The structure.
       states: The values.
-      names: The attributes that lead to the method to call.
+      names: The attributes on the path to the method to call.
     """
 
     def __init__(self, graphdef: GraphDef, states: tuple[State, ...], names: tuple[str, ...] = ()):
@@ -174,7 +175,7 @@ class Apply:
         return Apply(self._graphdef, self._states, (*self._names, key))
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, tuple[*tuple[State, ...], GraphDef]]:
-        """Merges, calls the module or its method, and splits again."""
+        """Merge, call the module or its method, and split again."""
         tree = self._graphdef.merge(*self._states)
         method = tree
         for name in self._names:
@@ -186,7 +187,7 @@ class Apply:
 
 
 class WalkedTree(NamedTuple):
-    """A module, or a tree of modules, that has been walked.
+    """A flattened module, or tree of modules.
 
     Args:
       graphdef: Its static part.
@@ -199,16 +200,16 @@ class WalkedTree(NamedTuple):
     by_slot: dict[Slot, Any]
 
     def leaf(self, slot: Slot) -> Any:
-        """The Variable or array leaf at a slot."""
+        """Return the Variable or array leaf at a slot."""
         return self.by_slot[slot] if slot in self.by_slot else frames.resolve(self.objects[slot.node])
 
     def leaves(self) -> Iterator[tuple[Path, Any]]:
-        """Path and Variable or array leaf, in the order of the walk."""
+        """Return pairs of path and Variable or array leaf, in depth-first order."""
         return ((path, self.leaf(slot)) for path, slot in self.graphdef.leaves.items())
 
 
 def walk_tree(tree: Any) -> WalkedTree:
-    """Walks a module, or a tree of modules.
+    """Flatten a module, or a tree of modules.
 
     Args:
       tree: The module or tree.
@@ -236,14 +237,15 @@ def walk_tree(tree: Any) -> WalkedTree:
 
 @boundary
 def split(tree: X, /, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[X]]:
-    """Divides a tree of modules into its dynamic and its static part.
+    """Divide a tree of modules into its dynamic part and its static part.
 
     Args:
       tree: A module, or any pytree with modules in it.
-      *filters: One State is made for each, of what it matches first. The default, none, makes one State of all.
+      *filters: One State is returned for each filter, with the Variables that match it first. Without filters, one
+        State has all Variables.
 
     Returns:
-      `(*states, graphdef)`. The States hold copies of the Variables; a shared Variable stands once, at its first path.
+      `(*states, graphdef)`. The States hold copies of the Variables; a shared Variable appears once, at its first path.
 
     Raises:
       FilterError: If a Variable matches none of the filters; the message lists the paths.
@@ -277,17 +279,18 @@ def state(tree: Any, first: Filter, second: Filter, /, *others: Filter) -> tuple
 
 @boundary
 def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
-    """The Variables of a tree of modules that match, as copies.
+    """Return copies of the Variables of a tree of modules that match.
 
     Args:
       tree: A module, or any pytree with modules in it.
-      *filters: The default, none, matches everything. The first match wins; what matches none is left out.
+      *filters: One or more filters; the first match wins, and Variables that match none are left out. Without filters,
+        everything matches.
 
     Returns:
-      A State for none or one filter, a tuple of States for several.
+      A State for at most one filter, a tuple of States for several.
 
     Raises:
-      FilterError: If one of them is not a filter.
+      FilterError: If an argument is not a filter.
 
     Example:
       >>> import liftnn
@@ -306,20 +309,20 @@ def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
 
 @boundary
 def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree:
-    """New objects with a structure and the values of States; the inverse of `split`.
+    """Build new objects from a structure and the values of States; the inverse of `split`.
 
-    `split` gives the States first. The order here is that of a call: structure, then values.
+    `split` returns the States first; `merge` takes them last: structure first, then values.
 
     Args:
       graphdef: The structure.
-      *states: Together they must hold every Variable of it, and nothing else.
+      *states: Together they must hold every Variable and array leaf of the structure, and nothing else.
 
     Returns:
-      What `split` was given: a module, or a tree of modules.
+      The module, or tree of modules, that `split` was called with, as new objects.
 
     Raises:
-      ArgumentTypeError: If the GraphDef does not come first, or if something else than States follows.
-      StructureError: If a Variable is missing, not known or given twice.
+      ArgumentTypeError: If the first argument is not a GraphDef, or another one is not a State.
+      StructureError: If a Variable is missing, unexpected or given twice; the message lists the paths.
 
     Example:
       >>> import liftnn
@@ -330,7 +333,8 @@ def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree:
     """
     if not isinstance(graphdef, GraphDef):
         raise errors.ArgumentTypeError(
-            f"merge needs the GraphDef first and got {an(type(graphdef))}.",
-            "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` gives the GraphDef last.",
+            f"merge takes a GraphDef as its first argument and got {an(type(graphdef))}.",
+            "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` returns the GraphDef "
+            "last.",
         )
     return graphdef.merge(*states)

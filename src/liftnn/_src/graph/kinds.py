@@ -1,11 +1,11 @@
-"""What the nodes of an object graph can be, and how each kind is taken apart and put together.
+"""The kinds of nodes in an object graph, and how each kind is flattened and unflattened.
 
-A *node* is anything with other things inside: a Module, a Variable, a list, a dict, a set, a dataclass, a
+A *node* is anything that holds other things: a Module, a Variable, a list, a dict, a set, a dataclass, a
 SimpleNamespace, a tuple, a registered pytree, a bound method of a Module, a partial, a weak reference to a Module, a
-function of the user's that holds any of these or an array, a cell of such a function's closure. A
-*mutable* node is made empty and filled later, in place, so that cycles and identity survive; a *frozen* one is built
-once its children exist. Everything else is a leaf: an array (dynamic) or a static value. The table at the end is all
-the walk, the merge and the commit know about types.
+user function that holds any of these or an array, a closure cell of such a function. A *mutable* node is created
+empty and filled later, in place, which preserves cycles and identity; a *frozen* node is built after its children.
+Everything else is a leaf: an array (dynamic) or a static value. The walk, the merge and the commit know types only
+through the table at the end.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ T = TypeVar("T")
 
 
 def _never(*_: Any) -> Any:
-    """Stands where a kind has no such operation."""
+    """The placeholder for an operation that a kind does not have."""
     raise AssertionError
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class NodeKind:
-    """How nodes of one kind are flattened and unflattened.
+    """A kind of node, with the functions that flatten and unflatten it.
 
     Args:
-      name: Name in the table.
-      flatten: Gives static extra, keys and children of a node.
-      make: Makes an empty mutable node from its class, the extra and the owner.
-      fill: Puts keys and children into a mutable node, in place of what it had.
+      name: The key in `KINDS`.
+      flatten: Returns static extra, keys and children of a node.
+      make: Creates an empty mutable node from its class, the extra and the owner.
+      fill: Replaces the keys and children of a mutable node.
       unflatten: Builds a frozen node from its class, the extra, the keys and the children.
     """
 
@@ -71,7 +71,7 @@ class NodeKind:
     fill: Callable[[Any, Any, tuple[Any, ...], list[Any]], None] = _never
     unflatten: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
     frozen: bool = dataclasses.field(init=False)
-    """Whether nodes are built after their children."""
+    """Whether nodes of this kind are built after their children."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frozen", self.unflatten is not _never)
@@ -81,7 +81,7 @@ class NodeKind:
 
 
 def kind_named(name: str) -> NodeKind:
-    """Unpickles a kind."""
+    """Return a kind by name, for unpickling."""
     return KINDS[name]
 
 
@@ -109,7 +109,7 @@ def _unflatten_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], child
     return x
 
 
-# --- Variables whose metadata hold something that can change
+# --- Variables with mutable metadata
 
 
 def _flatten_variable(x: Variable[Any]) -> Opened:
@@ -129,7 +129,7 @@ def _fill_variable(x: Variable[Any], extra: Any, keys: tuple[Any, ...], children
 
 
 class Incomparable:
-    """The structure of a pytree whose class makes its static part anew each time: equal to itself only.
+    """The structure of a pytree with a static part that its class creates for each flattening: equal only to itself.
 
     Args:
       treedef: The structure.
@@ -150,14 +150,14 @@ def _flatten_pytree(x: Any) -> Opened:
 
 
 def _is_simple(static: Any) -> bool:
-    """Whether the static part of a pytree is certainly equal to another one of the same content."""
+    """Return whether the static part of a pytree certainly equals another one of the same content."""
     return type(static) in SIMPLE_TYPES or (
         type(static) is tuple and all(type(x) in SIMPLE_TYPES for x in static)
     )
 
 
 def _top(x: Any) -> Any:
-    """The structure of a pytree, its children taken as leaves."""
+    """Return the structure of a pytree with its children as leaves."""
     return jax.tree.structure(x, is_leaf=lambda y: y is not x)
 
 
@@ -234,16 +234,16 @@ _BY_TYPE: dict[type, NodeKind] = {
     tuple: TUPLE,
 }
 kind_by_type = _BY_TYPE.get
-"""The kind of a type that has been seen, else None: the walk's first question."""
+"""Return the kind of a type that has been seen before, else None: the fast path of the walk."""
 
 
 def classify(x: Any) -> NodeKind:
-    """The kind of a value whose type is not in the table; remembered where the type alone decides."""
+    """Return the kind of a value with a type that is not in the table; cache it if the type alone determines it."""
     if type(x) is types.FunctionType:
         return FUNCTION if holds_objects(x) else STATIC
     kind, by_type = _classify(x)
     if by_type:
-        if len(_BY_TYPE) > 4096:  # classes made in a loop must not pile up
+        if len(_BY_TYPE) > 4096:  # classes created in a loop must not accumulate
             for cls in list(_BY_TYPE)[64:]:
                 del _BY_TYPE[cls]
         _BY_TYPE[type(x)] = kind
@@ -251,7 +251,7 @@ def classify(x: Any) -> NodeKind:
 
 
 def _classify(x: Any) -> tuple[NodeKind, bool]:
-    """The kind of a value, and whether every value of its type is of that kind."""
+    """Return the kind of a value, and whether every value of its type is of that kind."""
     cls = type(x)
     if hasattr(cls, "__graph_node__"):
         return (VARIABLE if isinstance(x, Variable) else MODULE), True
@@ -280,12 +280,12 @@ _BY_BASE = {
 
 
 def _refers_to_node(x: weakref.ref[Any]) -> bool:
-    """Whether a weak reference is to a Module or Variable; one with a callback is not built again."""
+    """Return whether a weak reference is a node: it is to a Module or Variable and has no callback."""
     return hasattr(type(x()), "__graph_node__") and x.__callback__ is None
 
 
 def _is_registered(x: Any) -> bool:
-    """Whether JAX takes `x` apart as a pytree node."""
+    """Return whether JAX flattens `x` as a pytree node."""
     return _top(x) != _LEAF
 
 
@@ -293,7 +293,7 @@ _LEAF = jax.tree.structure(0)
 
 
 def is_object(x: Any) -> bool:
-    """Whether `x`, met in a pytree, is an object with identity: a Module, Variable, dataclass or SimpleNamespace."""
+    """Return whether a value in a pytree has identity: a Module, Variable, dataclass or SimpleNamespace."""
     cls = type(x)
     if hasattr(cls, "__graph_node__") or issubclass(cls, types.SimpleNamespace):
         return True

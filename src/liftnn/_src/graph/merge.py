@@ -1,4 +1,4 @@
-"""The merge: from node specs and dynamic leaves back to live objects, new ones or the old ones in place."""
+"""Unflatten and commit: node specs and dynamic leaves become live objects, new ones or the old ones in place."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from liftnn._src.variables.variable import make_variable, set_value_past_hooks
 
 
 class Given(NamedTuple):
-    """The value a Variable was given at the start of a call.
+    """The value that a Variable had at the start of a call.
 
     Args:
-      value: What it holds.
-      leaves: The arrays in it, None if it is an array itself.
-      treedef: Their tree.
+      value: The value.
+      leaves: The leaves of the value; None if it is a single leaf.
+      treedef: The tree structure of the value.
     """
 
     value: Any
@@ -39,11 +39,11 @@ class Given(NamedTuple):
 
 
 class Merged:
-    """Objects made from a GraphSpec, by number, with what they were made from.
+    """Objects built from a GraphSpec, by number, together with their contents at that time.
 
     Args:
-      description: Their description.
-      owner: What they belong to.
+      description: The GraphSpec.
+      owner: The owner of the objects.
     """
 
     def __init__(self, description: GraphSpec, owner: Any):
@@ -52,19 +52,19 @@ class Merged:
         self.objects: list[Any] = [None] * len(description.specs)
         self.arrays: list[list[Any]] = []
         self.children: dict[int, list[Any]] = {}
-        """What was put into those nodes of which identity tells whether they have changed since."""
+        """The children of those nodes that are unchanged if they still hold the same objects."""
         self.given: dict[int, Given] = {}
         self.pytree_children: dict[int, list[Any]] = {}
         self.owner = owner
 
 
 def merge_all(description: GraphSpec, leaves: Sequence[Any], owner: Any) -> tuple[Any, Merged]:
-    """New objects from a GraphSpec.
+    """Build new objects from a GraphSpec.
 
     Args:
-      description: The description.
+      description: The GraphSpec.
       leaves: The dynamic leaves, in the order of `GraphSpec.slots`.
-      owner: What the new objects belong to.
+      owner: The owner of the new objects.
 
     Returns:
       The tree that was split, and the objects by number.
@@ -100,13 +100,13 @@ def merge_all(description: GraphSpec, leaves: Sequence[Any], owner: Any) -> tupl
 
 
 def own_value(value: Any) -> Given:
-    """A value that can be changed in place without the caller's copy changing.
+    """Return a value that can be changed in place without changing the caller's copy.
 
     Args:
       value: An array or a pytree.
 
     Returns:
-      The array itself, or a fresh copy of the pytree's containers, with what is needed to see a change.
+      The array itself, or the pytree with new containers, and the leaves and structure needed to detect a change.
     """
     if is_jax_array(value):
         return Given(value, None, None)
@@ -119,7 +119,7 @@ def own_value(value: Any) -> Given:
 def build_frozen(
     specs: Sequence[NodeSpec], order: Iterable[int], objects: list[Any], arrays: Sequence[list[Any]]
 ) -> None:
-    """Builds frozen nodes into `objects`, in an order in which each finds its children there."""
+    """Build frozen nodes into `objects`, in an order in which each finds its children there."""
     for number in order:
         spec = specs[number]
         if spec.kind is PYTREE:
@@ -129,14 +129,14 @@ def build_frozen(
 
 
 def _fill_containers(spec: NodeSpec, specs: Any, objects: Sequence[Any], arrays: Any, known: int = 0) -> None:
-    """Fills the lists and dicts in a pytree before it is built, since its class may look into them.
+    """Fill the lists and dicts in a pytree before it is built, since its class may read them.
 
     Args:
       spec: The pytree.
       specs: Node specs by number.
       objects: Objects by number.
       arrays: The array leaves of each node, by number.
-      known: How many objects existed before, which are as they should be.
+      known: The number of objects that existed before, which need no filling.
     """
     seen: set[int] = set()
     stack = [e for e in spec.edges if type(e) is int]
@@ -156,13 +156,13 @@ def _fill_containers(spec: NodeSpec, specs: Any, objects: Sequence[Any], arrays:
 def resolve(
     spec: NodeSpec, objects: Sequence[Any], arrays: Sequence[Any], keep: Callable[[Any], Any] | None = None
 ) -> list[Any]:
-    """The children that the edges of a node stand for.
+    """Return the children that the edges of a node denote.
 
     Args:
       spec: The node.
       objects: Objects by number.
       arrays: The node's array leaves.
-      keep: Gives what the object has at a key already; needed only for the description of a change.
+      keep: Returns the child that the object already has at a key; needed only for the description of a change.
 
     Returns:
       The children.
@@ -177,7 +177,7 @@ def resolve_edges(
     keys: Sequence[Any] = (),
     keep: Callable[[Any], Any] | None = None,
 ) -> list[Any]:
-    """The children that edges stand for; see `resolve`."""
+    """Return the children that edges denote; see `resolve`."""
     children: list[Any] = []
     taken = iter(arrays)
     for position, edge in enumerate(edges):
@@ -194,27 +194,27 @@ def resolve_edges(
 
 
 def unflatten_root(treedef: Any, leaves: list[Any]) -> Any:
-    """The tree whose leaves these are; a single leaf if there is no treedef."""
+    """Return the tree with these leaves; the single leaf if there is no treedef."""
     return leaves[0] if treedef is None else treedef.unflatten(leaves)
 
 
 def _take(arrays: Any, edges: Sequence[Any]) -> list[Any]:
-    """The next arrays, one for each array edge."""
+    """Return the next arrays, one for each array edge."""
     return [next(arrays) for e in edges if e is ARRAY]
 
 
 class GraphDelta(NamedTuple):
-    """The static description of what a call returned, made and changed. KEEP edges stand for what is there already.
+    """The static description of what a call returned, created and changed; KEEP edges mark unchanged children.
 
     Args:
       treedef: Structure of the output.
-      edges: The output's leaves.
-      known: How many objects existed before.
+      edges: The edges of the output's leaves.
+      known: The number of objects that existed before.
       changed: Number and spec of each known node that changed.
-      new: The specs of the nodes made since, numbered on from `known`.
-      frozen: Order in which frozen nodes are built.
+      new: The specs of the new nodes, numbered from `known`.
+      frozen: The order in which frozen nodes are built.
       paths: The path of each leaf of the output.
-      written: The known Variables whose values were written.
+      written: The numbers of the known Variables that were written.
     """
 
     treedef: Any
@@ -228,7 +228,7 @@ class GraphDelta(NamedTuple):
 
     @property
     def slots(self) -> list[Slot]:
-        """What a call returns: arrays of the output, other array leaves, values of new Variables, written values."""
+        """The dynamic leaves that a call returns: of the output, of nodes, of new Variables, of written Variables."""
         new = list(enumerate(self.new, self.known))
         outputs, written = tree_slots(OUTPUT, self.edges), map(Slot, self.written)
         return [*outputs, *array_slots((*self.changed, *new)), *value_slots(new), *written]
@@ -244,21 +244,21 @@ def commit(
     owner: Any,
     finish: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Puts the result of a call into the objects it was called with: all of it, or nothing.
+    """Write the result of a call into its arguments: completely, or not at all.
 
-    All that can fail is done before the first object is touched. If an exception arrives while they are filled, such as
-    that of a signal handler, they are filled to the end before it is raised again.
+    Everything that can fail is done before the first object is changed. If an exception arrives while objects are being
+    filled, for example from a signal handler, all of them are filled before it is raised again.
 
     Args:
       change: The description of the result.
       objects: The known objects by number; new ones are appended.
       leaves: The dynamic leaves, in the order of `GraphDelta.slots`.
-      owner: What new objects belong to.
-      finish: Called with the output when the objects have been filled; gives the result. If it raises, the objects are
-        as they were before. The default, None, gives the output.
+      owner: The owner of the new objects.
+      finish: Called with the output after the objects have been filled; returns the result. If it raises, the objects
+        are restored. The default, None, returns the output.
 
     Returns:
-      The output of the call, or what `finish` made of it.
+      The output of the call, or the result of `finish`.
     """
     specs, fills, updates, out = _prepare(change, objects, leaves, owner)
     known = {n for n, spec in change.changed if not spec.kind.frozen} | updates.keys()
@@ -280,14 +280,14 @@ def commit(
         if not done:
             try:
                 undo()
-            except BaseException:  # another one has arrived
+            except BaseException:  # a second exception, for example from a signal handler
                 to_the_end(undo)
                 raise
         raise
 
 
 def _finished(finish: Callable[[Any], Any], out: Any, done: list[bool]) -> Any:
-    """What `finish` makes of the output; while it runs the commit does not count as done."""
+    """Return the result of `finish`; while it runs, the commit does not count as done."""
     done.clear()
     result = finish(out)
     done.append(True)
@@ -300,7 +300,7 @@ _Fills = list[tuple[int, list[Any]]]
 def _prepare(
     change: GraphDelta, objects: list[Any], leaves: Sequence[Any], owner: Any
 ) -> tuple[dict[int, NodeSpec], _Fills, dict[int, Any], Any]:
-    """The first half of a commit: makes all that is new. Gives the specs, what to fill, new values, and the output."""
+    """Create everything new: the first half of a commit. Return the specs, fills, new values, and the output."""
     taken = iter(leaves)
     root_arrays = _take(taken, change.edges)
     specs: dict[int, NodeSpec] = {**dict(change.changed), **dict(enumerate(change.new, change.known))}
@@ -331,7 +331,7 @@ def _prepare(
 def _write(
     specs: Mapping[int, NodeSpec], objects: Sequence[Any], fills: _Fills, updates: Mapping[int, Any]
 ) -> None:
-    """The second half of a commit: only assignments, each of which may be repeated."""
+    """Assign to the known objects: the second half of a commit, which can be repeated."""
     for number, spec in specs.items():
         if type(objects[number]) is not spec.type and not spec.kind.frozen:
             object.__setattr__(objects[number], "__class__", spec.type)
@@ -347,13 +347,13 @@ def _write(
 def set_frozen_arrays(
     description: GraphSpec, objects: Sequence[Any], new: Mapping[int, Mapping[Key, Any]], owner: Any
 ) -> None:
-    """Sets arrays in frozen nodes: these are built anew, and what holds them gets the new ones.
+    """Set array leaves of frozen nodes by rebuilding these nodes and replacing them in their holders.
 
     Args:
       description: The structure.
-      objects: The live objects by number; no root of the description may be among those that are built anew.
+      objects: The live objects by number; no root of the description may be rebuilt.
       new: The new arrays by node and key.
-      owner: What new objects belong to.
+      owner: The owner of the new objects.
     """
     changed: dict[int, NodeSpec] = {}
     for number, arrays in new.items():
@@ -374,7 +374,7 @@ def set_frozen_arrays(
 
 
 def _keeper(spec: NodeSpec, x: Any) -> Callable[[Any], Any]:
-    """Gives what an object has at a key, looked up once, when the first KEEP asks."""
+    """Return a function that looks up an object's child by key; it flattens the object once, when first called."""
     found: dict[Any, Any] = {}
 
     def keep(key: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The walk after a call: what has become of the objects that were numbered before it."""
+"""Flatten after a call: find the changes of the objects that were numbered before it."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from liftnn._src.variables.holding import find_cells, leads_to
 from liftnn._src.variables.variable import Variable
 
 _PASSED = object()
-"""In place of the static extra of a known node that is passed by: only some of its children are walked."""
+"""The static extra of a known node that is unchanged itself: only some of its children are visited."""
 
 
 class DiffWalk(Walk):
-    """The walk after a call: what has become of objects that were numbered before it.
+    """A walk after a call, which describes the changes of objects that were numbered before it.
 
-    Known objects keep their numbers. A known node that is as it was contributes nothing; of one that changed, the
-    unchanged parts become `KEEP`.
+    Known objects keep their numbers. An unchanged known node contributes nothing; in the spec of a changed one, `KEEP`
+    replaces the unchanged children.
 
     Args:
       before: The walk, or merge, before the call.
-      owner: The frame in which the call ran: nothing else may be attached.
-      returned: For each known node whether its arrays must be returned even if unchanged (they were donated).
-      paths: Gives the path of a known node, for messages.
-      called: The functions that ran. The default, none, means that no function made outside is known.
+      owner: The frame in which the call ran: no object of another frame may be attached.
+      returned: For each known node, whether its arrays must be returned even if unchanged (they were donated).
+      paths: Returns the path of a known node, for messages.
+      called: The functions that ran. The default is none: then all cells are new.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DiffWalk(Walk):
         super().__init__()
         self._called = called
         self._outer_cells: set[int] | None = None
-        """The ids of the cells that the called functions had before the call; found when first needed."""
+        """The ids of the cells that the called functions had before the call; computed when first used."""
         self.before = before
         self.owner = owner
         self.returned = returned
@@ -61,14 +61,14 @@ class DiffWalk(Walk):
         self.arrays = [[] for _ in self.objects]
         self.changed: set[int] = set()
         self.altered: set[int] = set()
-        """Those of the changed nodes that are not only returned because they were donated."""
+        """The changed nodes, without those that are only returned because they were donated."""
         self._start: int | None = None
         """The known object that is being visited."""
         self._closures: dict[int, Static] | None = None
-        """The functions that were there before and close over something mutable, by id; made when first needed."""
+        """The known functions that close over mutable values, by id; computed when first used."""
 
     def visit_known(self) -> None:
-        """Walks the known objects that have not been reached yet."""
+        """Visit the known objects that have not been reached yet."""
         for number in range(self.known):
             if self.specs[number] is None:
                 self._start = number
@@ -76,9 +76,9 @@ class DiffWalk(Walk):
         self._replace_frozen()
 
     def _static(self, value: Any) -> Static:
-        """The edge of a static value; a function that was there before is the same, whatever it has written meanwhile.
+        """Return the edge of a static value; a known function keeps its edge, whatever its closure holds now.
 
-        What it closes over belongs to the caller, who holds the same function.
+        Its closure belongs to the caller, who holds the same function.
         """
         static = super()._static(value)
         if not isinstance(static.key, Snapshot) or static.key.is_copy:
@@ -91,19 +91,19 @@ class DiffWalk(Walk):
         return self._closures.get(id(value), static)
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
-        """The static edge of a function that holds nothing of this call: it is the caller's, or like one of theirs."""
+        """Return the static edge of a function that holds no object of this call: then it is not a node."""
         if kind is not FUNCTION and kind is not CELL:
             return super()._as_static(kind, child)
         if self._is_inside(child):
             return None
-        if kind is CELL:  # new, unless the function has it from where it was defined
+        if kind is CELL:  # new, unless a called function has it from its definition
             if self._outer_cells is None:
                 self._outer_cells = find_cells(self._called)
             return Static(child, Identity(child)) if id(child) in self._outer_cells else None
         return None if leads_to(child, self._is_inside) else self._static(child)
 
     def _is_inside(self, x: Any) -> bool:
-        """Whether `x` is an object of this call, or an array that may be one of its tracers."""
+        """Return whether `x` is an object of this call, or an array that may be one of its tracers."""
         if id(x) in self.numbers or is_tracer(x):
             return True
         if hasattr(type(x), "__graph_node__"):
@@ -125,20 +125,20 @@ class DiffWalk(Walk):
                     number, kind, cls, _PASSED, *zip(*rest, strict=True)
                 ) if rest else None
         if number is None:
-            copy = frames.lookup(child)  # a captured object stands where its copy belongs
+            copy = frames.lookup(child)  # a captured object may be attached in place of its copy
             if id(copy) in self.numbers:
                 child = copy
             else:
                 self._check_owner(kind, child)
         elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
-            del self.numbers[id(child)]  # changed in place: on the outside it will be a new one
+            del self.numbers[id(child)]  # changed in place: the caller gets a new object
         return super()._enter(kind, cls, child)
 
     def _pass(self, number: int, cls: type, child: Any) -> list[tuple[Key, Any]] | None:
-        """Passes by a known object that is as the merge has left it, which takes less than to walk it.
+        """Skip a known object that is unchanged since the merge, which is cheaper than to flatten it again.
 
         Returns:
-          Those of its children, with their keys, that are still to be walked. None if it is to be walked itself.
+          The children that are still to be visited, with their keys; None if the object itself must be flattened.
         """
         if self._pass_variable(number, child):
             return []
@@ -159,7 +159,7 @@ class DiffWalk(Walk):
         ]
 
     def _pass_variable(self, number: int, x: Any) -> bool:
-        """Passes by a known Variable that has the metadata that it had; whether it did."""
+        """Skip a known Variable if its metadata is unchanged; return whether it was skipped."""
         spec: NodeSpec = self.before.specs[number]
         if type(x) is not spec.type or spec.kind is not VARIABLE or x._metadata is not spec.extra:
             return False
@@ -167,22 +167,23 @@ class DiffWalk(Walk):
         return True
 
     def _replace_frozen(self) -> None:
-        """A frozen node that must be built anew changes every node that holds it."""
-        known = [spec for spec in self.specs[: self.known] if spec is not None]  # all are walked by now
+        """Mark every node that holds a rebuilt frozen node as changed."""
+        known = [spec for spec in self.specs[: self.known] if spec is not None]  # all are visited by now
         for i in find_holders(known, self.changed):
             self.specs[i] = keep_leaves(known[i])
             self.changed.add(i)
 
     def _check_owner(self, kind: NodeKind, child: Any) -> None:
-        """Asks for an object of an outer frame that is no input yet; refuses one of a trace that is over."""
+        """Request a retry for an object of an outer frame that is not an input; raise for a leaked one."""
         if kind is VARIABLE or kind is MODULE:
             owner = child._owner
             if isinstance(owner, frames.Frame) and owner is not self.owner:
                 if frames.frames_up_to(child) is not None:
                     raise frames.RetryWithCaptures([child])
                 raise errors.StructureError(
-                    f"{at_start(an(type(child)))} that was made in a call which is over was put here or returned.",
-                    "Return it from that call, or attach it to a module that was an argument there.",
+                    f"{at_start(an(type(child)))} that was created in a transform that has returned (leaked) was "
+                    "stored here or returned.",
+                    "Return it from that transform, or store it in a module that was an argument of that transform.",
                 )
 
     def _pytree_changed(self, number: int, child: Any) -> bool:
@@ -206,7 +207,7 @@ class DiffWalk(Walk):
             return
         old: NodeSpec = self.before.specs[number]
         old_arrays = self.before.arrays[number]
-        # of a static part that is made anew each time, nobody can say that it has changed
+        # a static part that the class creates for each flattening never compares equal, so it does not count as changed
         extra = old.extra if isinstance(node.extra, Incomparable) else node.extra
         spec = NodeSpec(node.kind, node.type, extra, tuple(node.keys), tuple(node.edges))
         self.specs[number] = spec
@@ -217,8 +218,8 @@ class DiffWalk(Walk):
         if node.kind.frozen:
             if spec != old:
                 raise errors.StructureError(
-                    f"{at_start(an(node.type))} was changed in place.",
-                    "Assign a new one to the attribute instead.",
+                    f"{at_start(an(node.type))} was changed in place, but it is immutable.",
+                    "Assign a new object to the attribute instead.",
                 )
             if not must_return:
                 return
@@ -240,13 +241,13 @@ class DiffWalk(Walk):
 
 
 def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
-    """The edge, and the array if it is one, at each key of a node."""
+    """Return the edge, and the array if it is an array leaf, at each key of a node."""
     at = iter(arrays)
     return {k: (e, next(at) if e is ARRAY_EDGE else None) for k, e in zip(spec.keys, spec.edges, strict=True)}
 
 
 def changed_value(variable: Variable[Any], given: Any) -> bool:
-    """Whether a Variable holds something else than the value it was given."""
+    """Return whether a Variable holds another value than the one it was given."""
     value = variable._value
     if value is given.value:
         if given.leaves is None:

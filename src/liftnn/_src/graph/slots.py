@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from liftnn._src.graph.kinds import VARIABLE
 
 ROOT = -1
-"""In place of a node: the tree that was flattened, such as the arguments of a call. Keys are positions of leaves."""
+"""The node number of the tree that was flattened, such as the arguments of a call. Keys are positions of leaves."""
 OUTPUT = -2
-"""In place of a node: the output of a call. Keys are positions of leaves."""
+"""The node number of the output of a call. Keys are positions of leaves."""
 
 
 class Slot(NamedTuple):
@@ -39,7 +39,7 @@ class Slot(NamedTuple):
 
 
 class ArrayEdge:
-    """The edge of an array leaf, equal to itself only."""
+    """The edge of an array leaf, equal only to itself."""
 
     __slots__ = ()
 
@@ -55,20 +55,20 @@ ARRAY = ArrayEdge()
 
 
 def array_keys(spec: Any) -> list[Any]:
-    """The keys of the array leaves that a node holds."""
+    """Return the keys of a node's array leaves."""
     return [k for k, e in zip(spec.keys, spec.edges, strict=True) if e is ARRAY]
 
 
 def tree_slots(root: int, edges: Sequence[Any]) -> list[Slot]:
-    """The slots of the array leaves of a tree, from the edges of its leaves."""
+    """Return the slots of the array leaves of a tree, given the edges of its leaves."""
     return [Slot(root, i) for i, e in enumerate(edges) if e is ARRAY]
 
 
 def value_slots(specs: Iterable[tuple[int, Any]]) -> list[Slot]:
-    """The slots of the values of the Variables among numbered nodes."""
+    """Return the slots of the values of the Variables among numbered nodes."""
     return [Slot(number) for number, spec in specs if spec.kind is VARIABLE]
 
 
 def array_slots(specs: Iterable[tuple[int, Any]]) -> list[Slot]:
-    """The slots of the array leaves of numbered nodes."""
+    """Return the slots of the array leaves of numbered nodes."""
     return [Slot(number, key) for number, spec in specs if spec.edges for key in array_keys(spec)]

@@ -1,4 +1,4 @@
-"""All or nothing: actions that are done whole, whatever exception arrives, and objects that become what they were."""
+"""All or nothing: complete an action despite exceptions, and restore objects to an earlier state."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from liftnn._src.variables.variable import set_metadata_past_checks, set_value_p
 
 
 def to_the_end(action: Callable[[], Any]) -> None:
-    """Does something that may be repeated, and does it whole even if an exception arrives twice in the middle of it.
+    """Run a repeatable action to completion, even if up to two exceptions arrive while it runs.
 
     Args:
-      action: What to do.
+      action: The action.
 
     Raises:
-      BaseException: What arrived, when the action has been done, or fails for the third time.
+      BaseException: The exception that arrived, after the action has completed; or the third one.
     """
     try:  # written out: in a loop an exception may arrive between one attempt and the next
         action()
@@ -30,7 +30,7 @@ def to_the_end(action: Callable[[], Any]) -> None:
 
 
 class Former:
-    """What an object is before a commit.
+    """The state of an object before a commit.
 
     Args:
       x: The object.
@@ -48,7 +48,7 @@ class Former:
             self.opened = self.kind.flatten(x)
 
     def restore(self) -> None:
-        """Makes the object what it was."""
+        """Restore the object to that state."""
         if type(self.x) is not self.cls:
             object.__setattr__(self.x, "__class__", self.cls)
         if self.kind is VARIABLE:

@@ -1,4 +1,4 @@
-"""Find containers that are the values of several Variables: a transform would silently make copies of them."""
+"""Find containers shared by the values of several Variables; a transform would silently copy them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CONTAINERS = (list, dict, set, collections.deque, bytearray, types.SimpleNamesp
 
 
 def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> None:
-    """Raises StructureError if a mutable container stands in the values of Variables in more than one place.
+    """Raise StructureError if the values of Variables hold the same mutable container twice.
 
-    Inside a transform each Variable has containers of its own, so a change through one Variable would not be seen
+    Inside a transform each Variable has its own containers, so a change through one Variable would not be visible
     through the other. Arrays, tuples and other immutable values may be shared.
 
     Args:
-      values: The value of each Variable, by anything that identifies the Variable.
-      name: Gives the path of a Variable in words. The default takes the keys of `values` as they are.
+      values: The value of each Variable, by any key that identifies the Variable.
+      name: Returns the path of a Variable as text. The default formats the keys of `values`.
 
     Raises:
       StructureError: If a list, dict, set or other mutable pytree is reached twice; the message has both paths.
@@ -44,7 +44,7 @@ def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> N
 
 
 def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
-    """The mutable containers in a value with their paths, each before what it holds."""
+    """Yield the mutable containers in a value with their paths, each before its contents."""
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
         path, x = stack.pop()
@@ -64,7 +64,7 @@ _LEAF = jax.tree.structure(0)
 
 
 def _is_frozen(x: Any) -> bool:
-    """Whether `x` is a frozen dataclass."""
+    """Return whether `x` is a frozen dataclass."""
     parameters = getattr(type(x), "__dataclass_params__", None)
     return parameters is not None and parameters.frozen
 
@@ -72,7 +72,7 @@ def _is_frozen(x: Any) -> bool:
 def _shared_error(container: Any, one: str, other: str) -> errors.StructureError:
     kind = type(container).__name__
     return errors.StructureError(
-        f"{other} and {one} are the same {kind}. Each Variable has a {kind} of its own inside a transform, so a change "
-        "through the one would not be seen through the other.",
-        f"Share the Variable instead of the {kind}, or give one of them a copy.",
+        f"{other} and {one} are the same {kind}. Each Variable has its own {kind} inside a transform, so a change "
+        "through one would not be visible through the other.",
+        f"Share the Variable instead of the {kind}, or copy the {kind} for one of them.",
     )

@@ -1,4 +1,4 @@
-"""How structures read: a description as text, and the difference between two by attribute path."""
+"""Text forms of structures: a description as text, and the difference between two by attribute path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from liftnn._src.variables.metadata import Metadata
 
 
 def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) -> str:
-    """One edge as text: a nested definition at the first visit, then only its number."""
+    """Format one edge: a nested definition at the first visit, then only its number."""
     if edge is ARRAY:
         return "Array"
     if type(edge) is not int:
@@ -50,7 +50,7 @@ def _render_variable(number: int, spec: NodeSpec) -> str:
 
 
 def _render_module(graphdef: GraphSpec, number: int, spec: NodeSpec, seen: set[int], depth: int) -> str:
-    """A module as the seed prints it: submodules, static values and Variables apart."""
+    """Format a module: submodules, static values and Variables in separate groups."""
     subgraphs, static, variables = [], [], []
     for key, edge in zip(spec.keys, spec.edges, strict=True):
         is_node = type(edge) is int
@@ -72,13 +72,13 @@ def _render_module(graphdef: GraphSpec, number: int, spec: NodeSpec, seen: set[i
 def describe_difference(
     old: GraphSpec, new: GraphSpec, name: Callable[[Path], str] = format_path, most: int = 8
 ) -> str:
-    """What differs between two structures, a line for each attribute path.
+    """Describe the differences between two structures, one line per attribute path.
 
     Args:
-      old: The one.
-      new: The other.
-      name: Gives the words for a path.
-      most: How many lines at the most.
+      old: The first structure.
+      new: The second structure.
+      name: Formats a path.
+      most: The maximum number of lines.
 
     Returns:
       The lines; the empty string if nothing differs.
@@ -97,7 +97,7 @@ def describe_difference(
         elif now is None:
             lines.append(f"{where}: removed, was {was}")
         else:
-            lines.append(f"{where}: {was} -> {now}{' of other content' if was == now else ''}")
+            lines.append(f"{where}: {was} -> {now}{' with different content' if was == now else ''}")
     lines = lines or _describe_orders(old, new, name)
     if len(lines) > most:
         lines[most:] = [f"... and {len(lines) - most} more"]
@@ -105,7 +105,7 @@ def describe_difference(
 
 
 def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]) -> list[str]:
-    """What differs between two structures that have the same at every path."""
+    """Describe the differences between two structures that agree at every path."""
     if not same_tree(old.treedef, new.treedef):
         return [f"{old.treedef} -> {new.treedef}"]
     after = {path: new.specs[number].keys for number, (path, *_) in find_all_paths(new).items()}
@@ -118,7 +118,7 @@ def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]
 
 
 def _describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
-    """By path, what stands there: a thing to compare and its text."""
+    """Return, by path, a comparable value and its text."""
     result = {
         path: _describe_leaf(edge)
         for path, edge in zip(graphdef.paths, graphdef.edges, strict=True)
@@ -140,11 +140,11 @@ def _describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Pa
 
 
 def _describe_leaf(edge: Any) -> tuple[Any, str]:
-    """An array or a static value: a thing to compare and its text."""
+    """Return a comparable value and the text of an array leaf or static value."""
     return (ARRAY, "an array") if edge is ARRAY else _describe_static(static_of(edge))
 
 
 def _describe_static(value: Any) -> tuple[Any, str]:
-    """A static value: its key, and its text on one line of moderate length."""
+    """Return the key of a static value, and its text on one line of limited length."""
     text = " ".join(repr(value).split())
     return static_key(value), text if len(text) <= 60 else f"{text[:57]}..."

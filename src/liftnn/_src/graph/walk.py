@@ -1,4 +1,4 @@
-"""The walk: from live objects to node specs and arrays, in one depth-first pass without recursion."""
+"""The walk: flatten live objects into node specs and arrays, in one depth-first pass without recursion."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from liftnn._src.variables import frames
 
 
 class OpenNode:
-    """A node whose children are being walked."""
+    """A node with children that are being visited."""
 
     __slots__ = ("arrays", "children", "edges", "extra", "keys", "kind", "number", "type")
 
@@ -49,10 +49,10 @@ class OpenNode:
 
 
 class Walk:
-    """Objects by number, with their specs and bare arrays.
+    """Objects by number, with their specs and array leaves.
 
     Args:
-      root: What the paths in messages start from.
+      root: The text that paths in messages start with.
     """
 
     def __init__(self, root: str = ""):
@@ -67,17 +67,17 @@ class Walk:
         self._statics: dict[int, tuple[Any, Static]] = {}
 
     def visit(self, value: Any, path: Path = ()) -> tuple[Edge, list[Any]]:
-        """Walks everything that `value` reaches.
+        """Flatten everything that `value` reaches.
 
         Args:
           value: An object or leaf.
-          path: Where it stands, for messages.
+          path: Its path, for messages.
 
         Returns:
-          Its edge, and its array in a list if it is one.
+          Its edge, and a list with its array if it is one.
 
         Raises:
-          StructureError: If something in it cannot be part of a module; the message names its path.
+          StructureError: If something in it cannot be part of a module; the message names the path.
         """
         top = OpenNode(-1, STATIC, object, None, (), (value,))
         stack = [top]
@@ -98,15 +98,15 @@ class Walk:
             raise errors.StructureError(f"{where}: {error.cause}", error.remedy) from error.__cause__
 
     def finished_specs(self) -> tuple[NodeSpec, ...]:
-        """The specs, when every object has been walked."""
-        return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None stands for one not walked yet
+        """Return the specs, after every object has been visited."""
+        return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None marks a node that is not visited yet
 
     def _where(self, path: Path) -> str:
-        """A path from the start of the current visit, in words."""
+        """Format a path that starts at the value of the current visit."""
         return format_path(path, self.root)
 
     def _walk_children(self, node: OpenNode) -> OpenNode | None:
-        """Appends edges until the children are done (None) or one must be walked first (that one)."""
+        """Append edges of children. Return None at the end, or a child node that must be visited first."""
         edges, children, statics = node.edges, node.children, self._statics
         for position in range(len(edges), len(children)):
             child = children[position]
@@ -118,7 +118,7 @@ class Walk:
                 edges.append(ARRAY_EDGE)
                 node.arrays.append(child)
             elif kind is FLOAT:
-                # 0.0 == -0.0, yet they differ; nan != nan, yet they do not
+                # 0.0 == -0.0, but they differ; nan != nan, but they do not
                 edges.append((cls, child) if child and child == child else Static(child))
             elif kind is STATIC:
                 edges.append(self._static(child))
@@ -134,7 +134,7 @@ class Walk:
         return None
 
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
-        """The number of a node, and the opened node if it has not been walked yet."""
+        """Return the number of a node, and the open node if it has not been visited yet."""
         number = self.numbers.get(id(child))
         if number is not None and self.specs[number] is not None:
             return number, None
@@ -153,18 +153,18 @@ class Walk:
         return number, OpenNode(number, kind, cls, extra, keys, children)
 
     def _static(self, value: Any) -> Static:
-        """The edge of a static value that is not of a simple type; many layers share one, whose key takes long."""
+        """Return the edge of a static value that is not of a simple type; cached, since keys are slow to compute."""
         found = self._statics.get(id(value))
         if found is None:
             found = self._statics[id(value)] = (value, _static(value))
         return found[1]
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
-        """The static edge of what could be a node and need not be, else None."""
+        """Return the static edge of a value of a node kind if it need not be a node, else None."""
         return _static_if_immutable(kind, child) if kind.frozen else None
 
     def _add(self, child: Any) -> int:
-        """Gives a new object the next number."""
+        """Assign the next number to a new object."""
         number = len(self.objects)
         self.objects.append(child)
         self.numbers[id(child)] = number
@@ -173,19 +173,19 @@ class Walk:
         return number
 
     def _check_can_be_built(self, node: OpenNode) -> None:
-        """Refuses a cycle of frozen nodes alone: each would have to be built before the other."""
+        """Raise StructureError for a cycle of frozen nodes only: each would have to be built before the other."""
         if node.kind.frozen and any(type(e) is int and self.specs[e] is _OPENED_FROZEN for e in node.edges):
             raise errors.StructureError(
-                f"{at_start(an(node.type))} and what it holds form a cycle in which nothing can be changed, so it "
-                "cannot be built again.",
+                f"{at_start(an(node.type))} is part of a cycle of immutable objects, which a transform cannot "
+                "rebuild.",
                 "Put a list, a dict or a Module into the cycle.",
             )
 
     def _close_variable(self, number: int) -> None:
-        """Called when a Variable without children is done."""
+        """Called after a Variable without children has been visited."""
 
     def _finish_node(self, node: OpenNode) -> None:
-        """Called when all children of a node have their edges."""
+        """Called after all children of a node have their edges."""
         self.specs[node.number] = NodeSpec(
             node.kind, node.type, node.extra, tuple(node.keys), tuple(node.edges)
         )
@@ -195,7 +195,7 @@ class Walk:
 
 
 class ArgumentWalk(Walk):
-    """The walk over the arguments of a call: an object of an outer frame is walked as its copy in the innermost one.
+    """The walk over the arguments of a call: an object of an outer frame is replaced by its copy in the innermost one.
 
     So an object is one node, whether the code holds the original or the copy.
     """
@@ -216,33 +216,33 @@ class ArgumentWalk(Walk):
 
 
 def _keys(stack: list[OpenNode]) -> Path:
-    """The keys that lead from the start of a walk to the child, or node, that it is at."""
+    """Return the keys on the path from the start of a walk to the current child or node."""
     keys = [node.keys[len(node.edges) - 1] for node in stack[1:-1]]
     last = stack[-1]
     return (*keys, last.keys[len(last.edges)]) if len(last.edges) < len(last.keys) else tuple(keys)
 
 
 _OPENED = NodeSpec(STATIC, object, None, (), ())
-"""Stands for the spec of a node while its children are walked."""
+"""The temporary spec of a node while its children are visited."""
 _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 """The same for a frozen node."""
 
 
 def _static(value: Any) -> Static:
-    """The edge of a static value that is not of a simple type."""
+    """Return the edge of a static value that is not of a simple type."""
     if isinstance(value, frozenset):
         refuse_objects(value)
     return Static(value)
 
 
 def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
-    """The static edge of a frozen node that holds nothing but immutable values, else None."""
+    """Return the static edge of a frozen node that holds only immutable values, else None."""
     if kind is PYTREE or kind is FUNCTION:
         return None
     if isinstance(value, tuple) and any(
         isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)
     ):
-        return None  # the common case, without the exception below
+        return None  # the common case, faster than the exception below
     try:
         return Static(value, immutable_key(value))
     except NotImmutableError:

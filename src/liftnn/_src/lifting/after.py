@@ -1,4 +1,4 @@
-"""The structure after a call, and where in it everything stands."""
+"""The structure after a call: node specs, and the attribute path of each node and dynamic leaf."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from liftnn._src.trees import Path, an, format_path, type_of
 
 
 def specs_after(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
-    """The node specs after a call; of a changed node those edges that are new."""
+    """Return the node specs after a call; unchanged edges of a changed node are KEEP."""
     specs = [*plan.graph.specs, *change.new]
     for number, spec in change.changed:
         specs[number] = spec
@@ -25,7 +25,7 @@ def specs_after(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
 
 
 def full_specs(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
-    """The node specs after a call, those of changed nodes written out."""
+    """Return the node specs after a call, with the old edges in place of KEEP."""
     specs = [*plan.graph.specs, *change.new]
     for number, spec in change.changed:
         specs[number] = write_out(spec, plan.graph.specs[number])
@@ -33,19 +33,19 @@ def full_specs(plan: Plan, change: GraphDelta) -> list[NodeSpec]:
 
 
 def write_out(spec: NodeSpec, old: NodeSpec) -> NodeSpec:
-    """The spec of a changed node, with what it had before in place of KEEP."""
+    """Return the spec of a changed node with its old edges in place of KEEP."""
     had = dict(zip(old.keys, old.edges, strict=True))
     edges = [had[k] if e is KEEP else e for k, e in zip(spec.keys, spec.edges, strict=True)]
     return spec._replace(edges=tuple(edges))
 
 
 def output_names(change: GraphDelta) -> list[str]:
-    """What each leaf of the output is called, such as `the output[0].loss`."""
+    """Return the name of each leaf of the output, such as `the output[0].loss`."""
     return [format_path(path, "the output") for path in change.paths]
 
 
 def paths_after(plan: Plan, change: GraphDelta) -> dict[int, tuple[str, Path]]:
-    """Where every node stands after a call: the leaf of the arguments, or else of the output, and the path from it."""
+    """Return the position of every node after a call: a leaf of the arguments or the output, and the path from it."""
     starts = [
         *zip(plan.graph.edges, plan.leaf_names, strict=True),
         *zip(change.edges, output_names(change), strict=True),
@@ -54,7 +54,7 @@ def paths_after(plan: Plan, change: GraphDelta) -> dict[int, tuple[str, Path]]:
 
 
 def names_after(plan: Plan, change: GraphDelta) -> dict[Slot, str]:
-    """The attribute path of every dynamic leaf after a call, in words; that of a Variable's value with its type."""
+    """Return the attribute path of every dynamic leaf after a call; for the value of a Variable also its class."""
     after = paths_after(plan, change)
 
     def name(number: int, *keys: Any) -> str:
@@ -74,23 +74,23 @@ def names_after(plan: Plan, change: GraphDelta) -> dict[Slot, str]:
 
 
 def differing_types(plan: Plan, change: GraphDelta, pairs: Iterable[tuple[Slot, Any, Any]]) -> list[str]:
-    """How the types of dynamic leaves differ.
+    """Describe the dynamic leaves with different types before and after a call.
 
     Args:
       plan: The arguments.
-      change: What was returned, made and changed.
-      pairs: The slot of each leaf, and two arrays or pytrees of them, which may be abstract.
+      change: The static description of what was returned, created and changed.
+      pairs: The slot of each leaf, and two arrays or pytrees of arrays, which may be abstract.
 
     Returns:
-      A line such as `args[0].count: int32[] -> float32[2]` for each that differs in tree, shape or dtype. Whether a
-      dtype is weak makes no difference.
+      A line such as `args[0].count: int32[] -> float32[2]` for each leaf that differs in tree, shape or dtype. Weak
+      types are ignored.
     """
     differing = [(slot, x, y) for slot, x, y in pairs if _typed(x) != _typed(y)]
-    names = names_after(plan, change) if differing else {}  # all names take longer than to trace some layers
+    names = names_after(plan, change) if differing else {}  # computing all names can take longer than tracing
     return [f"{names[slot]}: {describe(x, type_of)} -> {describe(y, type_of)}" for slot, x, y in differing]
 
 
 def _typed(x: Any) -> tuple[Any, list[str]]:
-    """What two values of the same type have in common."""
+    """Return the type of a value: its tree, and the types of its leaves."""
     leaves, treedef = jax.tree.flatten(x)
     return treedef, list(map(type_of, leaves))

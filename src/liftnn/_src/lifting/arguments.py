@@ -1,4 +1,4 @@
-"""Flatten the arguments of a call, and what its functions capture, into structure, objects and arrays."""
+"""Flatten the arguments of a call and the modules that its functions capture into structure, objects and arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from liftnn._src.variables import frames
 
 
 class StaticArgument:
-    """An argument that is static: part of the structure, not traced.
+    """A static argument: part of the structure and the cache key, not traced.
 
     Args:
       value: The argument.
@@ -36,13 +36,13 @@ class StaticArgument:
 
 
 class Flat(NamedTuple):
-    """The arguments of a call, and what its functions capture.
+    """The flattened arguments and captured modules of a call.
 
     Args:
       graph: The structure.
       objects: The live objects by number.
       arrays: The array leaves.
-      guards: Under which conditions the same modules are captured by the next call.
+      guards: While they hold, the next call captures the same modules.
     """
 
     graph: GraphSpec
@@ -55,10 +55,10 @@ LeafEdge = Callable[[Any, Path, list[Any]], Any]
 
 
 class Shape:
-    """How captured modules are held, for the cache key.
+    """The containers through which modules are captured, for the cache key.
 
     Args:
-      shape: What the search has found.
+      shape: The shape that the search has returned.
     """
 
     __slots__ = ("_hash", "shape")
@@ -74,7 +74,7 @@ class Shape:
         return self._hash
 
     def __repr__(self) -> str:
-        return "the way to captured modules"
+        return "captured containers"
 
 
 def flatten_call(
@@ -88,19 +88,19 @@ def flatten_call(
     in_libraries: bool = False,
     names: Sequence[str] = (),
 ) -> Flat:
-    """Flattens the arguments of a call, and what its functions capture.
+    """Flatten the arguments of a call and the modules that its functions capture.
 
     Args:
       args: The positional arguments.
       kwargs: The keyword arguments.
-      leaf_edge: Gives the edge of a leaf that is neither an object nor an array, from the leaf, its path, and the
-        arrays found so far, which it may extend.
+      leaf_edge: Returns the edge of a leaf that is neither an object nor an array. Called with the leaf, its path, and
+        the list of arrays found so far, to which it may append.
       stored: The arguments stored in a partial. The default, None, means that there is no partial.
-      functions: The functions that may capture modules. The default, None, means that nothing is called, and what the
-        arguments capture does not matter.
-      used: Captured objects that were found when they were used.
+      functions: The functions that may capture modules. The default, None, means that no function is called, so
+        captured modules are not searched.
+      used: Captured objects that the search missed and that were detected when they were used.
       in_libraries: Whether to look for captured objects in all libraries.
-      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
+      names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
 
     Returns:
       The structure, the objects by number, the array leaves and the guards.
@@ -119,7 +119,7 @@ def flatten_call(
 
 
 class _Flattening:
-    """What has been flattened so far: one tree after the other.
+    """The state of a flattening: trees are added one after the other.
 
     Args:
       leaf_edge: See `flatten_call`.
@@ -136,7 +136,7 @@ class _Flattening:
         self._treedefs: list[Any] = []
 
     def add(self, tree: Any) -> None:
-        """Flattens the next of the trees that the arguments are made of."""
+        """Flatten the next tree of arguments."""
         position = len(self._treedefs)
         entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)
         for path, leaf in entries:
@@ -153,7 +153,7 @@ class _Flattening:
         self._treedefs.append(treedef)
 
     def add_captured(self, roots: dict[str, Any], shape: Any) -> None:
-        """Adds captured modules, whose edges are known; what of them is a constant; and how they are held."""
+        """Add the edges of captured modules, their constants (array leaves), and their containers."""
         captured = list(roots.values())
         self._edges += [*captured, Static(pin(self.walk, captured)), Static(Shape(shape))]
         self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
@@ -161,7 +161,7 @@ class _Flattening:
         self._treedefs += [held, _LEAF, _LEAF]
 
     def finish(self) -> tuple[GraphSpec, list[Any], list[Any]]:
-        """The structure, the objects by number, and the array leaves."""
+        """Return the structure, the objects by number, and the array leaves."""
         walk = self.walk
         treedef, paths = jax.tree_util.treedef_tuple(self._treedefs), LeafPaths(self._paths)
         graph = GraphSpec(treedef, tuple(self._edges), walk.finished_specs(), tuple(walk.frozen), paths)
@@ -171,10 +171,10 @@ class _Flattening:
 def _walk_captured(
     walk: ArgumentWalk, functions: list[Any], used: Sequence[Any], in_libraries: bool
 ) -> tuple[dict[str, Any], Guards, Any]:
-    """Finds and walks captured modules; those too that functions capture which a module holds.
+    """Find and walk captured modules, including those captured by functions that a module holds.
 
     Returns:
-      The edge of each captured module by name, the guards, and the shape of what holds them.
+      The edge of each captured module by name, the guards, and the shape of the containers.
     """
     edges: dict[str, Any] = {}
     walked: dict[int, str] = {}
@@ -187,7 +187,7 @@ def _walk_captured(
         for name, x in roots.items():
             if (
                 id(x) in walked or frames.frames_up_to(x) is None
-            ):  # what a call that is over has made is left alone
+            ):  # visited already, or leaked from a transform that has returned
                 continue
             while name in edges:
                 name += "'"
@@ -200,7 +200,7 @@ def _walk_captured(
 
 
 def _may_capture(x: Any) -> bool:
-    """Whether a static value of a module may lead to other modules, or change in place: code of the user's."""
+    """Return whether a static value of a module is user code, which may capture modules or change in place."""
     cls = type(x)
     if cls is types.MethodType:
         return True
@@ -217,7 +217,7 @@ def _is_leaf(x: Any) -> bool:
 
 
 def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The functions among the arguments, and what is static: they may capture modules too."""
+    """Return the functions and the static values among the arguments, which may capture modules too."""
     given = (*args, *kwargs.values())
     static = [x.value for x in given if type(x) is StaticArgument]
     return [*static, *(x for x in given if callable(x) and not is_object(x))]

@@ -1,14 +1,13 @@
-"""Calls without modules: they are JAX's.
+"""Calls without modules, which are passed on to JAX.
 
-A transform of liftnn does for modules what one of JAX's does for arrays. Where neither the arguments of a call nor what
-its functions capture has a module in it, there is nothing to add: JAX's transform is applied to the user's function
-itself. So what JAX takes, refuses, says, keeps and compiles is the same.
+If a call neither takes nor captures a module, liftnn has nothing to add: it applies JAX's transform to the user's
+function. So inputs, errors, caches and compiled code are the same as with JAX alone.
 
-Two things are known only when a function has run: that it returned a module, or something else that JAX cannot take,
-and that it used a module that no search had found. Then the call is made again, in the way of modules. A call that JAX
-refuses before the function has run is made in that way too: either it has a form that only liftnn knows, or liftnn says
-by path what is wrong. A function whose code names classes of modules is called in that way at once, since it is likely
-to make some.
+Two facts are known only after the function has run: that it returned a module (or another object that JAX does not
+accept), and that it used a captured module that the search had missed. Then the call is repeated as a call with
+modules. The same happens if JAX raises before the function has run: either only liftnn accepts this form of call, or
+liftnn raises an error that names the path. If the code of a function names a class of modules, the function is likely
+to create one, so it is called with modules from the start.
 """
 
 from __future__ import annotations
@@ -28,41 +27,41 @@ from liftnn._src.trees import is_argument_array, is_jax_array
 from liftnn._src.variables import frames
 
 HAS_MODULES: Any = object()
-"""What is returned for a call in which modules take part."""
+"""Returned in place of an output if a call has modules, so it cannot be passed on to JAX."""
 
 
 _CANNOT_COMPARE = "checking equality of metadata fields of pytree"
-"""What JAX says of the static part of a pytree of somebody's, of which liftnn needs no comparison."""
+"""Part of JAX's error for pytree metadata that cannot be compared; liftnn does not need to compare it."""
 
 
 class ReturnsModulesError(Exception):
-    """Raised when a function has returned something that is for liftnn, not for JAX."""
+    """Raised when a function has returned a module, or another object that JAX does not accept."""
 
 
 class ArrayFunction(WeakFunction):
-    """Stands for a function of the user's where JAX calls it: sees to it that no module goes through.
+    """The user's function as JAX calls it: a wrapper that raises if the function uses or returns a module.
 
     Args:
       function: The function.
-      transform: What messages call the transform.
+      transform: The name of the transform in messages.
     """
 
     def __init__(self, function: Callable[..., Any], transform: str):
         super().__init__(function)
         self._transform = transform
         self.n_calls = 0
-        """How often it has been called: if JAX keeps traces, how often it has been traced."""
+        """The number of calls; under a transform that caches traces, the number of traces."""
         self.has_modules = False
-        """Whether modules were seen to go through."""
+        """Whether a call has used or returned a module."""
         self.is_shared = True
-        """Whether it stands for the function wherever that is wrapped, so that JAX keeps its traces."""
+        """Whether all wrappers of the function share this object, and with it JAX's traces."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function.
+        """Call the function.
 
         Raises:
-          Missing: If it used a module that it captures.
-          ReturnsModulesError: If it returned something that JAX cannot take.
+          RetryWithCaptures: If it used a captured module.
+          ReturnsModulesError: If it returned an object that JAX does not accept.
         """
         self.n_calls += 1
         with frames.open_frame(self._transform) as frame:
@@ -72,10 +71,10 @@ class ArrayFunction(WeakFunction):
         return self.check(out)
 
     def check(self, out: Any) -> Any:
-        """What the function returned, if JAX can take it.
+        """Return the output if JAX accepts it.
 
         Raises:
-          ReturnsModulesError: If it cannot.
+          ReturnsModulesError: If JAX does not accept it.
         """
         if not has_arrays_only(out):
             raise ReturnsModulesError
@@ -83,13 +82,13 @@ class ArrayFunction(WeakFunction):
 
 
 class TracedFunction(ArrayFunction):
-    """What stands for a function under a transform that keeps traces: it is traced only in a call that foresees it."""
+    """The user's function under `jit`, which caches traces: it may be traced only in a call that expects a trace."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Traces the function.
+        """Trace the function.
 
         Raises:
-          RetraceNeeded: If the call does not foresee it.
+          RetraceNeeded: If the call does not expect a trace.
         """
         _, begin = frames.originals_for(self)
         if begin is None:
@@ -103,12 +102,12 @@ class TracedFunction(ArrayFunction):
 def stand_for(
     function: Callable[..., Any], transform: str, kind: type[ArrayFunction] = ArrayFunction
 ) -> ArrayFunction:
-    """What stands for a function under a transform: always the same, if the function is known by its identity."""
+    """Return the wrapper of a function for a transform; always the same object for a plain function."""
     return keep_with(function, transform, lambda: kind(function, transform))
 
 
 def has_arrays_only(tree: Any) -> bool:
-    """Whether the leaves of a tree are arrays, or else what JAX takes in their place."""
+    """Return whether all leaves of a tree are arrays, or objects that JAX accepts like arrays."""
     return all(map(_is_for_jax, jax.tree.leaves(tree, is_leaf=is_object)))
 
 
@@ -131,11 +130,11 @@ class ArrayCalls:
 
     Args:
       functions: The user's functions.
-      transform: What messages call the transform.
-      apply: JAX's transform, of as many functions.
-      *captures: Other functions in which modules may be found.
-      kind: What stands for the functions.
-      is_shared: Whether others that transform the same functions share traces with it. The default is True.
+      transform: The name of the transform in messages.
+      apply: JAX's transform of these functions.
+      *captures: Other functions that may capture modules.
+      kind: The class of the wrappers.
+      is_shared: Whether other transforms of the same functions share traces with this one. The default is True.
     """
 
     def __init__(
@@ -150,30 +149,30 @@ class ArrayCalls:
         self._functions = (*functions, *captures)
         self._apply = apply
         self.inside = [stand_for(f, transform, kind) if is_shared else kind(f, transform) for f in functions]
-        """What stands for the functions."""
+        """The wrappers of the functions."""
         for function in self.inside:
             function.is_shared = is_shared
         self._transformed: Callable[..., Any] | None = None
         self._is_refused = False
         self._guards: Guards | None = None
-        """Under which conditions the last search would find no module again."""
+        """While they hold, another search finds no modules."""
 
     @property
     def transformed(self) -> Callable[..., Any]:
-        """The functions transformed by JAX."""
+        """The functions, transformed by JAX."""
         if self._transformed is None:
             self._transformed = self._apply(*self.inside)
         return self._transformed
 
     def accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guards | None:
-        """Whether a call has no modules, as far as can be known before it is made.
+        """Check whether a call has no modules, as far as this is known before the call.
 
         Args:
-          args: The positional arguments, the static ones marked as such.
+          args: The positional arguments; static ones are wrapped in `StaticArgument`.
           kwargs: The keyword arguments, likewise.
 
         Returns:
-          Under which conditions the next call has none either; None if there are some.
+          The guards: while they hold, the next call captures no modules either. None if the call has modules.
         """
         if self._is_refused or any(f.has_modules for f in self.inside):
             return None
@@ -189,13 +188,13 @@ class ArrayCalls:
         return found.guards
 
     def run(self, act: Callable[[Callable[..., Any]], Any]) -> Any:
-        """Does something with JAX's transform of the functions, such as to call it.
+        """Use JAX's transform of the functions, for example call it.
 
         Args:
           act: Called with the transformed functions.
 
         Returns:
-          What it returns; `HAS_MODULES` if the call has to be made in the way of modules.
+          The result of `act`; `HAS_MODULES` if the call must be made with modules.
         """
         calls = [f.n_calls for f in self.inside]
         try:
@@ -211,7 +210,7 @@ class ArrayCalls:
             return HAS_MODULES
 
     def clear(self) -> None:
-        """Forgets what JAX has compiled."""
+        """Forget the programs that JAX has compiled."""
         transformed: Any = self._transformed
         if transformed is not None:
             transformed.clear_cache()
@@ -223,15 +222,16 @@ class ArrayCalls:
         kwargs: dict[str, Any],
         static: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
     ) -> Any:
-        """Makes a call.
+        """Call JAX's transform of the functions.
 
         Args:
           args: The positional arguments.
           kwargs: The keyword arguments.
-          static: The pair of them with the static ones marked as such. The default, None, means that there are none.
+          static: The same `(args, kwargs)` with static ones wrapped in `StaticArgument`. The default, None, means that
+            there are none.
 
         Returns:
-          What JAX's transform gives; `HAS_MODULES` if the call has to be made in the way of modules.
+          The output of JAX's transform; `HAS_MODULES` if the call must be made with modules.
         """
         if self.accept(*(static or (args, kwargs))) is None:
             return HAS_MODULES
@@ -241,16 +241,16 @@ class ArrayCalls:
 def call_of_arrays(
     transform: str, functions: Sequence[Any], apply: Callable[..., Any], *operands: Any
 ) -> Any:
-    """Makes a call of functions with operands, if there are no modules among them.
+    """Call a JAX transform with functions and operands, if they have no modules.
 
     Args:
-      transform: What messages call the transform.
+      transform: The name of the transform in messages.
       functions: The user's functions.
       apply: JAX's transform, called with the functions and the operands.
       *operands: The operands.
 
     Returns:
-      What JAX's transform gives; `HAS_MODULES` if the call has to be made in the way of modules.
+      The output of JAX's transform; `HAS_MODULES` if the call must be made with modules.
     """
     if not all(map(callable, functions)) or any(map(is_object, functions)):
         return HAS_MODULES
@@ -259,6 +259,6 @@ def call_of_arrays(
 
 
 def is_jit_disabled() -> bool:
-    """Whether loops and branches run in plain Python, as under `jax.disable_jit`."""
+    """Return whether loops and branches run in plain Python, as under `jax.disable_jit`."""
     config: Any = jax.config  # JAX adds its options at run time
     return bool(config.jax_disable_jit)

@@ -1,4 +1,4 @@
-"""What a callable carries with it, and what a transformed function takes over from it."""
+"""Callables: the module inside a bound method or partial, and the name and attributes of a transformed function."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from liftnn._src.type_variables import P, R
 def unwrap_callable(
     function: Callable[..., Any], name: str
 ) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[tuple[Any, ...], dict[str, Any]] | None]:
-    """Finds the modules that a callable carries with it.
+    """Unwrap a callable into a function and the arguments that it carries.
 
     Args:
       function: A function, bound method, module or partial.
-      name: The transform, for messages.
+      name: The name of the transform in messages.
 
     Returns:
-      The function itself; the arguments that come first (the module of a bound method); and what a partial stores.
+      The function; the leading arguments (the module of a bound method); and the arguments stored in a partial, None
+      if there is no partial.
 
     Raises:
       ArgumentTypeError: If it is not callable.
@@ -57,20 +58,20 @@ def unwrap_callable(
 
 
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
-    """Whether what a partial stores cannot change, so that JAX may take it for constants."""
+    """Return whether the arguments stored in a partial cannot change in place, so JAX may treat them as constants."""
     given = () if stored is None else (*stored[0], *stored[1].values())
     return jax.tree_util.all_leaves(given) and not any(isinstance(x, np.ndarray) for x in given)
 
 
 def take_name(lifted: Any, function: Callable[..., Any]) -> None:
-    """Gives a transformed function the name of the user's, and its attributes, as `functools.wraps` does."""
+    """Copy the name and attributes of the user's function to a transformed function, as `functools.wraps` does."""
     attributes = vars(function) if type(function) is types.FunctionType else {}
     vars(lifted).update({name: x for name, x in attributes.items() if name not in vars(lifted)})
     functools.update_wrapper(lifted, function, updated=())
 
 
 def name_of(lifted: Any) -> str:
-    """What a transformed function is called; `repr` is code of the user's, which may raise."""
+    """Return the name of a transformed function; its class if a user-defined `repr` raises."""
     try:
         return str(getattr(lifted, "__qualname__", None) or repr(lifted.__wrapped__))
     except Exception:
@@ -81,7 +82,7 @@ Q = ParamSpec("Q")
 
 
 class Bindable(Generic[P, R]):
-    """Base class of callables that can be methods."""
+    """Base class of callables that bind to instances when they are methods of a class."""
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -95,5 +96,5 @@ class Bindable(Generic[P, R]):
         return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the function."""
+        """Call the function."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""How every transform is called: `t(f, ...)`, `@t`, `@t(...)`."""
+"""The three ways to call a transform: `t(f, ...)`, `@t` and `@t(...)`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import P, R
 
 Given = ParamSpec("Given")
-"""The options of a transform, which a type checker takes from its definition."""
+"""The options of a transform, which a type checker reads from its definition."""
 Out = TypeVar("Out")
 
 
 class KeepsSignature(Protocol[Given]):
-    """How a transform looks to a type checker that gives a function of the same signature."""
+    """The type of a transform that returns a function of the same signature."""
 
     @overload
     def __call__(self, f: Callable[P, R], /, *args: Given.args, **options: Given.kwargs) -> Lifted[P, R]: ...
@@ -28,7 +28,7 @@ class KeepsSignature(Protocol[Given]):
 
 
 class KeepsArguments(Protocol[Given, Out]):
-    """How a transform looks to a type checker that gives a function of the same arguments with another result."""
+    """The type of a transform that returns a function with the same arguments and another result."""
 
     @overload
     def __call__(
@@ -49,18 +49,18 @@ class _Missing:
 
 
 MISSING: Any = _Missing()
-"""Stands for the function when only options are given."""
+"""The default of the function argument: only options were passed."""
 
 
 def configurable(transform: Callable[..., Any]) -> Any:
-    """Lets a transform be called with options alone, which gives a decorator.
+    """Let a transform be called with options only; then it returns a decorator.
 
     Args:
-      transform: Takes the function first, positionally, and options by keyword.
+      transform: Takes the function first, by position, and the options by keyword.
 
     Returns:
-      The transform, which may also be called without the function. It has no type: give it one that says what the
-      transform does to a signature, as `keeps_signature` does.
+      The transform, which may also be called without the function. It is untyped: wrap `configurable` with a type that
+      describes the new signature, as `keeps_signature` does.
     """
 
     @boundary
@@ -78,12 +78,12 @@ def configurable(transform: Callable[..., Any]) -> Any:
 def keeps_signature(
     transform: Callable[Concatenate[Callable[..., Any], Given], Lifted[..., Any]],
 ) -> KeepsSignature[Given]:
-    """`configurable`, for a transform that gives a function of the same signature."""
+    """Apply `configurable` to a transform that returns a function of the same signature."""
     return configurable(transform)
 
 
 def keeps_arguments(
     transform: Callable[Concatenate[Callable[..., Any], Given], Lifted[..., Out]],
 ) -> KeepsArguments[Given, Out]:
-    """`configurable`, for a transform whose own result type says what the function returns."""
+    """Apply `configurable` to a transform that declares the result type of the transformed function."""
     return configurable(transform)

@@ -1,7 +1,7 @@
 """The contract between a transform and the engine: a pure function, the plan of its arguments, and its result.
 
-A transform gets a pure function of dynamic leaves and a `Plan`, which says what each leaf is. It returns a function of
-the same kind. The `Result` has leaves again, and a static part, which says what each of those is.
+A transform gets a pure function of a list of dynamic leaves, and a `Plan` that describes each leaf. It applies its JAX
+transform and returns a function of the same kind. A `Result` is a list of leaves with their static description.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable
 
 STORED, CAPTURED = 2, 3
-"""Positions in the tree that is flattened: the arguments stored in a partial, and what the function captures."""
+"""Positions in the flattened tree: the arguments stored in a partial, and the captured modules."""
 
 
 class Result(NamedTuple):
     """The result of a pure function: a JAX pytree whose static part is `change`.
 
     Args:
-      leaves: The dynamic leaves that the function returned, wrote and made, in the order of `slots`: the array leaves
-        of the output come first.
-      change: The static description of what was returned, made and changed.
-      extra: What the transform itself produced: gradients, an error; None if nothing.
+      leaves: The dynamic leaves in the order of `slots`: array leaves of the output first, then written and new ones.
+      change: The static description of what was returned, created and changed.
+      extra: An additional result of the transform, such as gradients or an error; None if there is none.
 
     Example:
       >>> import liftnn
@@ -70,20 +69,20 @@ class Result(NamedTuple):
 
     @property
     def written(self) -> list[int]:
-        """The numbers of the known nodes that were written or changed."""
+        """The numbers of the input nodes that were written or changed."""
         return [*self.change.written, *(number for number, _ in self.change.changed)]
 
     def write(self, values: Mapping[Slot, Any]) -> Result:
-        """The result with other leaves; of Variables that were not written, too.
+        """Return the result with some leaves replaced, or values of further Variables added.
 
         Args:
-          values: The leaves by slot; array leaves only where the result has one already.
+          values: The leaves by slot. The result must already have the slot, unless it is the value of a Variable.
 
         Returns:
-          The result.
+          The new result.
 
         Raises:
-          KeyError: If the result has no such slot, and it is none of a Variable's value.
+          KeyError: If the result does not have the slot of an array leaf.
         """
         written = {slot.node for slot in values.keys() - set(self.slots)}
         change = self.change._replace(written=tuple(sorted({*self.change.written, *written})))
@@ -91,17 +90,17 @@ class Result(NamedTuple):
 
 
 def result_of(change: GraphDelta, by_slot: Mapping[Slot, Any], extra: Any = None) -> Result:
-    """The result with a static part, from its leaves by slot; there may be more of them."""
+    """Build a result from its static part and a mapping that has at least its slots."""
     return Result([by_slot[slot] for slot in change.slots], change, extra)
 
 
 class Argument(NamedTuple):
-    """One argument of the call: which leaves of the arguments' tree are its own.
+    """One argument of the call, and its leaves.
 
     Args:
-      name: In words, such as `args[0]`.
-      treedef: Its own tree.
-      leaves: Positions of its leaves in `Plan.graph.edges`.
+      name: Its name in messages, such as `args[0]`.
+      treedef: Its tree.
+      leaves: The positions of its leaves in `Plan.graph.edges`.
     """
 
     name: str
@@ -110,15 +109,13 @@ class Argument(NamedTuple):
 
 
 class Plan:
-    """What a transform may know about the arguments before it runs: types, paths, slots; no live object.
+    """The static description of the arguments of a call: types, paths and slots, without live objects.
 
-    A pure function takes one list of dynamic leaves; `slots` says what each of them is: first the value of each
-    Variable, then the array leaves among the arguments, then those that nodes hold.
+    Leaves have the order of `slots`: the values of Variables, array leaves among the arguments, array leaves of nodes.
 
     Args:
-      graph: The description of `(args, kwargs)`; where there are some, followed by the arguments stored in a partial,
-        the captured modules by name, what of those is a constant, and how they are held.
-      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
+      graph: The structure of args and kwargs, then (if any) stored arguments, captured modules, constants, containers.
+      names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
 
     Example:
       >>> import liftnn
@@ -136,7 +133,7 @@ class Plan:
         self.names = names
         self.slots = graph.slots
         self.variables = tuple([i for i, spec in enumerate(graph.specs) if spec.kind is VARIABLE])
-        """The numbers of the Variables, whose values come first among the leaves."""
+        """The numbers of the Variables; their values come first among the leaves."""
 
     @functools.cached_property
     def index(self) -> dict[Slot, int]:
@@ -145,26 +142,26 @@ class Plan:
 
     @functools.cached_property
     def types(self) -> list[type]:
-        """For each leaf the class of its Variable; `jax.Array` for an array leaf."""
+        """The class of each leaf's Variable; `jax.Array` for an array leaf."""
         types = [self.graph.specs[number].type for number in self.variables]
         return types + [jax.Array] * (len(self.slots) - len(types))
 
     def by_slot(self, leaves: Sequence[Any]) -> dict[Slot, Any]:
-        """Looks up leaves by slot.
+        """Map each slot to its leaf.
 
         Args:
           leaves: The leaves, in the order of `slots`.
 
         Returns:
-          A dictionary with one entry for each.
+          The leaves by slot.
         """
         return dict(zip(self.slots, leaves, strict=True))
 
     def in_order(self, by_slot: Mapping[Slot, Any]) -> list[Any]:
-        """The inverse of `by_slot`.
+        """List the leaves in the order of `slots`: the inverse of `by_slot`.
 
         Args:
-          by_slot: The leaves by slot; there may be more than `slots`.
+          by_slot: The leaves by slot; it may have further slots.
 
         Returns:
           The leaves, in the order of `slots`.
@@ -172,7 +169,7 @@ class Plan:
         return [by_slot[slot] for slot in self.slots]
 
     def name(self, slot: Slot) -> str:
-        """The attribute path of a leaf, such as `args[0].encoder.w`.
+        """Return the attribute path of a leaf, such as `args[0].encoder.w`.
 
         Args:
           slot: The slot.
@@ -187,25 +184,25 @@ class Plan:
         return self.path_name(path if is_value else (*path, slot.key))
 
     def typed_name(self, slot: Slot) -> str:
-        """The attribute path of a leaf with the class of its Variable, such as `args[0].encoder.w (a Param)`.
+        """Return the attribute path of a leaf with the class of its Variable, such as `args[0].encoder.w (a Param)`.
 
         Args:
           slot: The slot.
 
         Returns:
-          The path; that of an array leaf alone.
+          The path; for an array leaf without a class.
         """
         is_value = self.index[slot] < len(self.variables)
         return self.typed_path(slot.node) if is_value else self.name(slot)
 
     def path_name(self, path: Path) -> str:
-        """A path from `(args, kwargs)` down, in words.
+        """Format a path that starts at `(args, kwargs)`.
 
         Args:
           path: The path.
 
         Returns:
-          For example `args[0].encoder.w`.
+          The text, such as `args[0].encoder.w`.
         """
         return name_argument(path, self.names)
 
@@ -216,17 +213,17 @@ class Plan:
 
     @functools.cached_property
     def captured(self) -> dict[int, Path]:
-        """The nodes that the function reaches through what it captures, by number."""
+        """The nodes that captured modules reach, by number, with the path from the captured module."""
         return self.reach([i for i, path in enumerate(self.leaf_paths) if path[0] == CAPTURED])
 
     def captured_name(self, number: int) -> str:
-        """What the code calls a node that it captures, or the way there from a name in the code.
+        """Return the name of a captured node in the code: a variable name, and a path from there.
 
         Args:
           number: The number of the node.
 
         Returns:
-          For example `model.layers[0]`.
+          The name, such as `model.layers[0]`.
         """
         for leaf, path in enumerate(self.leaf_paths):
             if path[0] == CAPTURED and number in (below := self.reach([leaf])):
@@ -235,24 +232,24 @@ class Plan:
 
     @functools.cached_property
     def argument_roots(self) -> tuple[int, ...]:
-        """The nodes that are arguments themselves, or stored in a partial."""
+        """The nodes that are themselves arguments, or stored in a partial."""
         edges = zip(self.leaf_paths, self.graph.edges, strict=True)
         return tuple(dict.fromkeys(e for path, e in edges if type(e) is int and path[0] < CAPTURED))
 
     def is_argument(self, number: int) -> bool:
-        """Whether a node is reached from the arguments themselves, not only through what the function captures.
+        """Return whether an argument reaches a node, not only a captured module.
 
         Args:
           number: The number of the node.
 
         Returns:
-          True if it is.
+          True if an argument reaches it.
         """
         return any(path[0] != CAPTURED for path in self.node_paths[number])
 
     @functools.cached_property
     def leaf_names(self) -> list[str]:
-        """What each leaf of the arguments is called, such as `args[0].layers`."""
+        """The name of each leaf of the arguments, such as `args[0].layers`."""
         return [self.path_name(path) for path in self.leaf_paths]
 
     @functools.cached_property
@@ -271,11 +268,11 @@ class Plan:
 
     @functools.cached_property
     def node_paths(self) -> dict[int, tuple[Path, ...]]:
-        """Every path of each node, from `(args, kwargs)` down."""
+        """All paths of each node, starting at `(args, kwargs)`."""
         return {number: tuple(paths) for number, paths in find_all_paths(self.graph).items()}
 
     def path_of(self, number: int) -> str:
-        """The first path of a node in words, such as `args[0].encoder.w`.
+        """Return the first path of a node, such as `args[0].encoder.w`.
 
         Args:
           number: The number of the node.
@@ -286,7 +283,7 @@ class Plan:
         return self.path_name(self.node_paths[number][0])
 
     def typed_path(self, number: int) -> str:
-        """The first path of a node with its class, such as `args[0].encoder (a Linear)`.
+        """Return the first path of a node with its class, such as `args[0].encoder (a Linear)`.
 
         Args:
           number: The number of the node.
@@ -297,30 +294,30 @@ class Plan:
         return f"{self.path_of(number)} ({an(self.graph.specs[number].type)})"
 
     def reach(self, leaves: Sequence[int]) -> dict[int, Path]:
-        """The nodes that some leaves of the arguments reach.
+        """Find the nodes that some leaves of the arguments reach.
 
         Args:
           leaves: Positions in `graph.edges`.
 
         Returns:
-          The path from the leaf by number of the node.
+          The path from the leaf to each node, by the number of the node.
         """
         starts = [(self.graph.edges[leaf], None) for leaf in leaves]
         return {number: path for number, (_, path) in first_paths(self.graph.specs, starts).items()}
 
     def slots_below(self, leaf: int) -> dict[Path, Slot]:
-        """The dynamic leaves that one leaf of the arguments is or reaches, by path, in attribute order.
+        """Find the dynamic leaves that one leaf of the arguments is or reaches, in attribute order.
 
         Args:
           leaf: The leaf of the arguments.
 
         Returns:
-          The slot at each path from that leaf down.
+          The slot at each path below that leaf.
         """
         return find_leaves(self.graph.specs, [(Slot(ROOT, leaf), (), self.graph.edges[leaf])])
 
     def slots_of(self, leaves: Sequence[int]) -> list[Slot]:
-        """The dynamic leaves that some leaves of the arguments are or reach.
+        """Find the dynamic leaves that some leaves of the arguments are or reach.
 
         Args:
           leaves: Positions in `graph.edges`.
@@ -332,7 +329,7 @@ class Plan:
         return [s for s in self.slots if s.node in reached or (s.node == ROOT and s.key in own)]
 
     def metadata_of(self, number: int) -> Metadata:
-        """The metadata of a Variable, without entries that have an array, a Variable or a module in them.
+        """Return the metadata of a Variable, without entries that contain an array, a Variable or a module.
 
         Args:
           number: The Variable's number.
@@ -359,45 +356,45 @@ PureFunction = Callable[[Sequence[Any]], Result]
 
 
 class VariableHooks(Protocol):
-    """What a transform does to the Variables inside, before and after the user's function has run."""
+    """Callbacks of a transform on the Variables, before and after the user's function runs."""
 
     def before(self, variables: Sequence[Variable[Any]]) -> None:
-        """Called before it runs.
+        """Run before the user's function.
 
         Args:
-          variables: The copies of the argument's Variables, in the order of `Plan.variables`.
+          variables: The copies of the arguments' Variables, in the order of `Plan.variables`.
         """
 
     def after(
         self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
     ) -> None:
-        """Called when it has run; what this changes is part of the result.
+        """Run after the user's function; changes that it makes to the Variables are part of the result.
 
         Args:
-          result: What the function returned, as far as it is known.
-          variables: As before.
-          made: The Variables made inside, by number.
+          result: The preliminary result of the function.
+          variables: As in `before`.
+          made: The Variables created by the function, by number.
         """
 
 
 class Purified(Protocol):
-    """The pure function of a user's function, as `bind` gets it."""
+    """The pure function that `bind` gets for a user's function."""
 
     def __call__(
         self, leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
     ) -> Result:
-        """Calls the function with copies of the modules in its arguments, or of what a call has left of them."""
+        """Call the function with copies of the modules; `resume_from` is the plan after an earlier call, if any."""
         ...
 
 
 def name_argument(path: Path, names: Sequence[str] = ()) -> str:
-    """A path from the top of what is split down, in words; `names` are those of the positional arguments."""
+    """Format a path that starts at the top of the flattened tree; `names` are those of the positional arguments."""
     position, *rest = path
     if position == CAPTURED and rest:
         return format_path(rest[1:], str(rest[0]))
     if position == 0 and names and rest:
         return format_path(rest[1:], str(names[rest[0]]))
     which = (
-        "args", "kwargs", "partial", "captured", "the array leaves of captured modules", "the way to captured modules"
+        "args", "kwargs", "partial", "captured", "the array leaves of captured modules", "the captured containers",
     )[position]  # fmt: skip
     return format_path(rest[1:], f"{which}[{rest[0]!r}]") if rest else which

@@ -1,7 +1,7 @@
-"""What is kept with a function of the user's for as long as it lives, and refers to it weakly.
+"""Caches attached to a user's function: they live as long as the function, and refer to it weakly.
 
-JAX keeps what it has traced by the identity of a function. So does liftnn: who wraps the same function again finds what
-has been made for it, and when it is dropped, everything goes with it at once.
+JAX caches traces by the identity of a function, and so does liftnn: a second wrapper of the same function finds the
+objects made for the first one. When the function is dropped, its cache is dropped with it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _MOST = 64
-"""How many things are kept with one function."""
+"""The maximum number of entries in the cache of one function."""
 
 _kept: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 
 
 def keep_with(function: Callable[..., Any], key: Hashable, make: Callable[[], T]) -> T:
-    """Something that is kept for as long as a function lives, and must not refer to it.
+    """Return an object from the cache of a function, or make it. The object must not refer to the function.
 
     Args:
-      function: The function; nothing is kept for other callables, which may be equal and not the same.
-      key: What tells it from other things that are kept with the function; nothing is kept if it has no hash.
-      make: Makes it.
+      function: The function. Nothing is cached for other callables, since two of them may be equal but not identical.
+      key: The key in the cache; nothing is cached if it is not hashable.
+      make: Makes the object.
 
     Returns:
-      What is kept, or was made.
+      The cached or new object.
     """
     if type(function) is not types.FunctionType:
         return make()
@@ -46,10 +46,10 @@ def keep_with(function: Callable[..., Any], key: Hashable, make: Callable[[], T]
 
 
 class WeakFunction:
-    """Calls a function of the user's that somebody else keeps.
+    """A callable that calls a user's function and refers to it weakly.
 
     Args:
-      function: The function; it is kept here if nothing can refer to it weakly.
+      function: The function; the reference is strong if the function does not support weak references.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -64,7 +64,7 @@ class WeakFunction:
         return self._refer()
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__signature__":  # asked for in each call under an eager transform, and slow to find
+        if name == "__signature__":  # cached: slow to compute, and read in each call of an eager transform
             try:
                 self.__signature__ = inspect.signature(self._refer())
             except (TypeError, ValueError):
@@ -73,7 +73,7 @@ class WeakFunction:
         return getattr(self._refer(), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function."""
+        """Call the function."""
         return self._refer()(*args, **kwargs)
 
     def __repr__(self) -> str:

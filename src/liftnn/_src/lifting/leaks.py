@@ -1,4 +1,4 @@
-"""What would outlive its trace inside a static value, a closure say: a tracer, or the copy of a module."""
+"""Find leaks: tracers and copies of modules that would outlive their trace inside a static value, such as a closure."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from liftnn._src.variables.variable import Variable
 
 _ATOMS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
 _MOST = 1000
-"""How many objects are looked at: a static value may hold the whole program."""
+"""The maximum number of objects to visit: a static value may refer to the whole program."""
 
 
 def check_static_values(plan: Plan, change: GraphDelta, frame: Any) -> None:
-    """Refuses new static values that hold arrays or objects of the frame that is about to be closed.
+    """Check that new static values hold no tracers and no objects of the frame that is about to close.
 
     Args:
       plan: The arguments.
-      change: What was returned, made and changed.
+      change: The static description of what was returned, created and changed.
       frame: The frame.
 
     Raises:
-      StructureError: If one does; the message has its path.
+      StructureError: If a static value holds one; the message names its path.
     """
-    tracers = frame.outer is frames.PLAIN  # further in, a tracer may be one of an outer trace
+    tracers = frame.outer is frames.PLAIN  # in a nested frame, a tracer may belong to an outer trace
     specs = [*(spec for _, spec in change.changed), *change.new]
     values = [
         e.value for edges in (change.edges, *(s.edges for s in specs)) for e in edges if type(e) is Static
@@ -58,30 +58,30 @@ def check_static_values(plan: Plan, change: GraphDelta, frame: Any) -> None:
 def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
     if not hasattr(type(held), "__graph_node__"):
         return errors.StructureError(
-            f"{path} is {an(type(value))} that holds an array computed inside the function, which a static "
-            "value cannot carry out.",
-            "Hold the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+            f"{path} is {an(type(value))} that holds an array computed inside the function. The array would leak as a "
+            f"tracer, because liftnn treats this {type(value).__name__} as static.",
+            "Store the array in an attribute, a Variable, or a list, dict or dataclass of them.",
         )
     copy = frame.name_of(held)
-    what = f"the copy of {copy} that exists inside" if copy else f"{an(type(held))} created inside"
+    what = f"the copy of {copy} inside" if copy else f"{an(type(held))} created inside"
     return errors.StructureError(
-        f"{path} is {an(type(value))} that holds {what} liftnn.{frame.name}, which a static value cannot carry "
-        "out.",
-        "Hold the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+        f"{path} is {an(type(value))} that holds {what} liftnn.{frame.name}. That object would leak, because liftnn "
+        f"treats this {type(value).__name__} as static.",
+        "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
     )
 
 
 def holds_tracer(value: Any) -> bool:
-    """Whether a tracer can be reached from a static value, through closures, attributes and containers."""
+    """Return whether a static value holds a tracer in closures, attributes or containers."""
     return find_held(value, None, True) is not None
 
 
 def find_held(value: Any, frame: Any, tracers: bool) -> Any:
-    """What a static value holds that must not outlive a trace.
+    """Find an object in a static value that must not outlive a trace.
 
     Args:
       value: The static value.
-      frame: The frame whose Modules and Variables are looked for.
+      frame: Modules and Variables of this frame must not outlive it.
       tracers: Whether to look for tracers too.
 
     Returns:
@@ -103,7 +103,7 @@ def find_held(value: Any, frame: Any, tracers: bool) -> Any:
 
 
 def _children(x: Any) -> Sequence[Any]:
-    """What an object holds."""
+    """Return the objects that an object refers to."""
     if isinstance(x, jax.Array):
         return ()
     if isinstance(x, Variable):

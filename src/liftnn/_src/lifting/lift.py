@@ -1,4 +1,9 @@
-"""`lift`: makes a JAX-style transform accept functions of modules. The one mechanism behind every transform."""
+"""`lift`: the mechanism behind every transform. It makes a JAX-style transform accept functions of modules.
+
+A call of a `Lifted` function flattens the arguments and the captured modules (`flatten_call`), looks up the structure
+in a dictionary, and on a cache miss purifies the user's functions and passes them to `bind` with a `Plan`. Then it
+calls the bound function with the dynamic leaves, and commits the `Result` to the caller's objects.
+"""
 
 from __future__ import annotations
 
@@ -38,21 +43,22 @@ T = TypeVar("T")
 
 
 class Options(NamedTuple):
-    """How a transform wants its arguments and functions handled.
+    """The options of a transform that control how `Lifted` handles arguments, functions and results.
 
     Args:
-      name: The transform, for messages.
-      finish: Makes the value that the user gets from the function's output and `Result.extra`. The default, None,
-        gives the output.
-      static_leaves: Whether arguments may have leaves that are neither arrays nor modules; they are then static.
-      commit: Whether what the function does to its arguments is put into them. If not, the output is made of copies.
-      returned: From a plan, for each node whether its arrays or value come back even if unchanged.
-      check: Called with the function's output, as soon as it has returned; raises if it is unfit.
-      names: What messages call the positional arguments. The default, none, is `args[0]` and so on.
-      n_positional: How many arguments have axes or specs by position: what comes by name takes its place among them.
-      weakly: Whether what is bound refers to the functions weakly, since it is kept with them.
+      name: The name of the transform in messages.
+      finish: Maps the function's output and `Result.extra` to the value that the caller gets. The default, None,
+        returns the output.
+      static_leaves: Whether arguments may have leaves that are neither arrays nor modules; such leaves are static.
+      commit: Whether changes are propagated to the caller's objects. If not, the output contains copies.
+      returned: Maps a plan to one flag for each node: whether its arrays or value are returned even if unchanged.
+      check: Called with the function's output as soon as it has returned; raises if the output is invalid.
+      names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
+      n_positional: The number of arguments with axes or specs by position. Keyword arguments for these parameters are
+        moved to their position.
+      weakly: Whether bound functions refer to the user's functions weakly, since they are cached with them.
       of_arrays: JAX's transform of the same functions, for calls without modules. The default, None, means that such
-        calls are made like all others.
+        calls are handled like all others.
     """
 
     name: str
@@ -68,15 +74,15 @@ class Options(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call, taken apart and not yet made.
+    """The flattened arguments of one call, and the bound function to call with them.
 
     Args:
-      bound: What `bind` made.
+      bound: The result of `bind`.
       plan: The structure of the arguments.
       objects: The live objects by number.
       leaves: The dynamic leaves, in the order of `Plan.slots`.
-      static: The static arguments by position (None where there is another) and by name.
-      guards: Under which conditions the same modules are captured by the next call.
+      static: The static arguments by position (None for a dynamic one) and by name.
+      guards: While they hold, the next call captures the same modules.
     """
 
     bound: Any
@@ -94,29 +100,29 @@ def lift(
     finish: Finish | None = None,
     static_leaves: bool = True,
 ) -> Lifted[P, Any]:
-    """Makes a JAX-style transform accept functions of modules.
+    """Make a JAX-style transform accept functions of modules.
 
-    Modules anywhere in the arguments are split into values and structure, `bind` applies the transform to a pure
-    function of the values, and what the function did to the modules is put back into the same objects, once the
-    transform has returned.
+    `lift` flattens the modules in the arguments into dynamic leaves (Variable values and arrays) and static structure.
+    `bind` applies the transform to a pure function of the leaves. When the transform has returned, all changes of the
+    modules are propagated to the caller's objects.
 
     Args:
-      *functions: The functions to transform; all are called with the same arguments. A bound method, or a module
-        itself, gets its module as argument 0.
+      *functions: The functions to transform; all are called with the same arguments. For a bound method, or a module
+        itself, the module is argument 0.
       bind: Called as `bind(plan, *pures)`, once for each structure of the arguments. Each pure function takes a list
         of dynamic leaves, in the order of `plan.slots`, and returns a `Result`, a JAX pytree; `bind` returns a
-        function of the same kind, in which the transform has been applied.
-      name: What messages call the transform. The default is the name of the function that calls `lift`.
-      finish: Called with the function's output and `Result.extra`; gives what the caller gets. The default, None,
-        gives the output.
-      static_leaves: Whether arguments may have leaves that are neither arrays nor modules, which are then static.
+        function of the same kind, with the transform applied.
+      name: The name of the transform in messages. The default is the name of the function that calls `lift`.
+      finish: Called with the function's output and `Result.extra`; returns the value for the caller. The default,
+        None, returns the output.
+      static_leaves: Whether arguments may have leaves that are neither arrays nor modules; such leaves are static.
         The default is True.
 
     Returns:
       The transformed function.
 
     Raises:
-      ArgumentError: If there is no function.
+      ArgumentError: If no function is given.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -145,12 +151,12 @@ def lift(
 
 
 class Lifted(Bindable[P, R]):
-    """A transformed function: splits its arguments, makes the pure call, and commits what it returns.
+    """A transformed function: flattens its arguments, calls the bound function, and commits the result.
 
     Args:
       functions: The user's functions.
       bind: Applies the transform.
-      options: How arguments and functions are handled.
+      options: The options of the transform.
     """
 
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: Options):
@@ -159,13 +165,13 @@ class Lifted(Bindable[P, R]):
         opened = [unwrap_callable(f, options.name) for f in functions]
         self._functions = [function for function, _, _ in opened]
         self._leading: tuple[Any, ...] = opened[0][1]
-        """The arguments that come before those of a call: the module of a bound method."""
+        """The leading arguments, before those of the call: the module of a bound method."""
         self._stored = opened[0][2]
-        """The arguments stored in a partial; None if it is none."""
+        """The arguments stored in a partial; None if the function is not a partial."""
         self._bind = bind
         self._options = options
         self._bound: dict[GraphSpec, tuple[Plan, Any]] = {}
-        """What `bind` has made, by structure."""
+        """The plan and the result of `bind`, by structure."""
         self._found: list[weakref.ref[Any]] = []
         self._in_libraries = False
         self._array_calls: ArrayCalls | None = None
@@ -174,7 +180,7 @@ class Lifted(Bindable[P, R]):
         take_name(self, functions[0])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Calls the transformed function."""
+        """Call the transformed function."""
         try:
             out = self._call_of_arrays(args, kwargs)
             if out is not HAS_MODULES:
@@ -186,7 +192,7 @@ class Lifted(Bindable[P, R]):
             raise
 
     def _clear(self, action: Callable[[Any], None]) -> None:
-        """Forgets all bound calls.
+        """Forget all bound functions.
 
         Args:
           action: Called with each of them.
@@ -196,11 +202,11 @@ class Lifted(Bindable[P, R]):
         self._bound.clear()
 
     def _carried_functions(self) -> tuple[Any, ...]:
-        """The functions, and the arguments that come with them, in which captured modules may be found."""
+        """Return the functions and their stored arguments, which may capture modules."""
         return (*self._functions, *self._leading, self._stored)
 
     def __copy__(self) -> Self:
-        return self  # as a function
+        return self  # like a plain function
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -209,7 +215,7 @@ class Lifted(Bindable[P, R]):
         return f"<liftnn.{self._options.name} of {name_of(self)}>"
 
     def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Makes a call without modules; `HAS_MODULES` if it is none."""
+        """Make a call without modules; return `HAS_MODULES` if the call has modules."""
         if self._array_calls is None:
             return HAS_MODULES
         return self._array_calls(args, kwargs, self._arguments(args, kwargs))
@@ -217,11 +223,11 @@ class Lifted(Bindable[P, R]):
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments as they are split; a transform with static arguments marks them here."""
+        """Return the arguments to flatten; a transform with static arguments marks them here."""
         return args, kwargs
 
     def _run(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
-        """Splits the arguments and acts on the call; once more if captured objects turn up that were no inputs."""
+        """Flatten the arguments and act on the call; repeat if the function uses captured objects that were missed."""
         extra: list[Any] = []
         while True:
             call = self._flatten_call(args, kwargs, extra)
@@ -237,7 +243,7 @@ class Lifted(Bindable[P, R]):
                 self._note(extra, error.objects)
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
-        """Notes captured objects that are to be inputs in the next try, which may find them in a library."""
+        """Record captured objects that the next attempt takes as inputs; it also searches libraries."""
         self._in_libraries = True
         for x in objects:
             assert not any(x is y for y in extra)
@@ -247,7 +253,7 @@ class Lifted(Bindable[P, R]):
                 self._found.append(weakref.ref(x))
 
     def _flatten_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
-        """Splits the arguments, and what is captured, and finds or makes the bound call for their structure."""
+        """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
         stored = self._stored or ((), {})
         functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
@@ -271,13 +277,13 @@ class Lifted(Bindable[P, R]):
     def _in_place(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments, with those by position that axes or specs are given for."""
+        """Move keyword arguments with axes or specs to their position."""
         missing = self._options.n_positional + len(self._leading) - len(args)
         if missing <= 0 or not kwargs:
             return args, kwargs
         try:
             parameters = list(inspect.signature(self._functions[0]).parameters.values())
-        except (TypeError, ValueError):  # it does not say what it takes
+        except (TypeError, ValueError):  # the function has no signature
             return args, kwargs
         kwargs = dict(kwargs)
         for parameter in parameters[len(args) :][:missing]:
@@ -287,19 +293,19 @@ class Lifted(Bindable[P, R]):
         return args, kwargs
 
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
-        """The edge of a leaf of the arguments that is neither an object nor an array."""
+        """Return the edge of a leaf of the arguments that is neither an object nor an array."""
         if is_argument_array(leaf) and keys[0] != STORED:
             arrays.append(leaf)
             return ARRAY
         if not self._options.static_leaves and keys[0] != STORED:
             name = name_argument(keys, self._options.names)
             raise errors.ArgumentTypeError(
-                f"{name} of liftnn.{self._options.name} is {an(type(leaf))}: {leaf!r:.60}."
+                f"{name} of liftnn.{self._options.name} is {an(type(leaf))}, not an array or a module: {leaf!r:.60}."
             )
         return Static(leaf)
 
     def _make(self, graph: GraphSpec) -> tuple[Plan, Any]:
-        """Binds the functions for a structure that was not seen before."""
+        """Bind the functions for a new structure."""
         o = self._options
         plan = Plan(graph, o.names)
         called = map(WeakFunction, self._functions) if o.weakly else self._functions
@@ -307,10 +313,10 @@ class Lifted(Bindable[P, R]):
         entry = (plan, self._bind(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]
-        return self._bound.setdefault(graph, entry)  # another thread may have been quicker
+        return self._bound.setdefault(graph, entry)  # another thread may have bound it first
 
     def _commit(self, call: Call, result: Result) -> Any:
-        """Puts the result into the objects and gives the caller's output."""
+        """Write the result to the objects and return the caller's output."""
         if self._options.commit:
             _check_writable(call, result)
         finish = None if self._options.finish is None else functools.partial(self._finish, result.extra)
@@ -319,21 +325,21 @@ class Lifted(Bindable[P, R]):
         return commit_to_copies(call, result, finish)
 
     def _finish(self, extra: Any, out: Any) -> Any:
-        """What the user gets."""
+        """Return the value for the caller."""
         assert self._options.finish is not None
         return self._options.finish(out, extra)
 
 
 def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
-    """The arrays of numpy that modules hold, with copies: code can change them in place, past all that is undone."""
+    """Return the numpy arrays that modules hold, with copies to restore them: code can change them in place."""
     held = [x for slot, x in zip(call.plan.slots, call.leaves, strict=True) if slot.node != ROOT]
     return [(x, x.copy()) for x in held if type(x) is np.ndarray and x.flags.writeable]
 
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
-    """The values of the Variables among some objects of the innermost frame, as JAX can take them."""
+    """Return the values of the Variables among objects of the innermost frame, encoded for JAX."""
     values = [objects[n]._cell.value for n in plan.variables]
-    if all(map(is_jax_array, values)):  # nearly always
+    if all(map(is_jax_array, values)):  # the common case
         return values
     check_unshared(dict(zip(plan.variables, values, strict=True)), plan.path_of)
     pairs = zip(plan.variables, values, strict=True)
@@ -341,7 +347,7 @@ def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
 
 
 def _check_writable(call: Call, result: Result) -> None:
-    """Refuses a result that would change an object of another trace."""
+    """Raise if a result would change an object of another trace."""
     for number in result.written:
         x = call.objects[number]
         if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
@@ -351,22 +357,22 @@ def _check_writable(call: Call, result: Result) -> None:
 def commit_result(
     call: Call, result: Result, objects: list[Any], finish: Callable[[Any], Any] | None = None
 ) -> Any:
-    """Puts the result of a call into objects.
+    """Write the result of a call to objects.
 
     Args:
       call: The call.
-      result: What it returned.
+      result: Its result.
       objects: The objects to change, by number; new ones are appended.
-      finish: Makes the user's output of the call's. If it raises, the objects are put back as they were.
+      finish: Maps the output of the call to the caller's output. If it raises, the objects are restored.
 
     Returns:
-      The output.
+      The caller's output.
     """
     return commit(result.change, objects, list(map(decode, result.leaves)), frames.owner_now(), finish)
 
 
 def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:
-    """The output of an abstract result; argument objects in it are copies, and abstract too."""
+    """Return the output of an abstract result; objects of the arguments in it are abstract copies."""
     leaves = jax.eval_shape(lambda leaves: leaves, call.leaves)
     _, merged = merge_all(call.plan.graph, leaves, frames.owner_now())
     return commit_result(call, result, merged.objects, finish)

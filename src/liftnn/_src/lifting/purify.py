@@ -1,4 +1,8 @@
-"""From a function of modules to a pure function of arrays: merge, call, walk again, say what changed."""
+"""Turn a function of modules into a pure function of arrays.
+
+The pure function merges the leaves with the structure of the arguments into copies of the modules, calls the user's
+function with them, and walks the output and the copies again. The `Result` describes the output and all changes.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +38,16 @@ def purify(
     check: Callable[[Any], Any] | None = None,
     commit: bool = True,
 ) -> Purified:
-    """A pure function that does what `function` does to the modules in its arguments.
+    """Return a pure function with the same effect as `function`.
 
     Args:
       function: The user's function.
       given: The arguments' structure.
-      name: The transform, for messages.
-      returned: For each node whether its arrays, or value, are returned even if unchanged (they were donated). The
-        default, None, means none.
-      check: Called with what the function returned; raises if it is unfit.
-      commit: Whether what the call does will be put into live objects. The default is True.
+      name: The name of the transform in messages.
+      returned: For each node whether its arrays or value are returned even if unchanged, because they were donated.
+        The default, None, means no node.
+      check: Called with the output of the function; raises if it is invalid.
+      commit: Whether the result will be propagated to the caller's objects. The default is True.
 
     Returns:
       The pure function `(leaves, hooks=None, resume_from=None) -> Result`.
@@ -71,7 +75,7 @@ def purify(
                 check(out)
             _check_arguments(tree, before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
-            given_away = returned if frame.outer is frames.PLAIN else None  # further in nothing is donated
+            given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
             result, made = _make_result(called, out, plan, merged, frame, given_away, ended)
             if hooks is not None:
                 hooks.after(result, variables, made)
@@ -84,15 +88,15 @@ def purify(
 
 
 def untraced_copy(pure: PureFunction) -> PureFunction:
-    """A pure function that JAX has not seen before.
+    """Wrap a pure function in a new one, so that JAX traces it again.
 
-    JAX keeps the trace of a function that it has seen, and with it the values that the function found in closures.
+    JAX caches the trace of a function by its identity, together with the values in its closures.
 
     Args:
       pure: The pure function.
 
     Returns:
-      A new function that does the same.
+      A new function that calls it.
     """
     return lambda leaves: pure(leaves)
 
@@ -102,7 +106,7 @@ def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
 
 
 def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
-    """A list or dict of modules that was passed is a copy inside; changing it would be lost."""
+    """Raise if the function changed a container of modules that was passed: it is a copy, so changes would be lost."""
     old, old_treedef = before
     new, new_treedef = _argument_leaves(tree)
     is_same = len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
@@ -110,9 +114,9 @@ def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
         return
     if any(map(is_object, old)) or any(map(is_object, new)):
         raise errors.StructureError(
-            "A container of modules that was passed as an argument was changed inside the function. It is a copy "
-            "there, as in JAX, so the change would be lost.",
-            "Make the container an attribute of a module and pass that, or return the new container.",
+            "A container of modules that was passed as an argument was changed inside the function. The function gets "
+            "a copy of the container, as in JAX, so the change would be lost.",
+            "Make the container an attribute of a module and pass that module, or return the new container.",
         )
 
 
@@ -125,7 +129,7 @@ def _make_result(
     returned: Sequence[bool] | None,
     ended: set[int],
 ) -> tuple[Result, dict[int, Variable[Any]]]:
-    """Walks what the function returned and what it was given: the result, and the Variables made inside by number."""
+    """Walk the output and the arguments; return the result, and the Variables created inside by number."""
 
     def place(number: int) -> tuple[str, Path]:
         path = plan.node_paths[number][0]
@@ -167,7 +171,7 @@ def _make_result(
 
 
 def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int, Watch]:
-    """A watch on the copy of each captured module, by number: a change may be gone again when the function returns."""
+    """Watch the copy of each captured module, by number: the function may change it and change it back."""
     watches: dict[int, Watch] = {}
     for number in plan.captured:
         if plan.graph.specs[number].kind is MODULE:
@@ -178,20 +182,20 @@ def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int
 
 
 def _check_captured(altered: set[int], plan: Plan, name: str) -> None:
-    """Refuses a change of structure of what is captured too: who reads the captured name would see the old one."""
+    """Raise if the structure of an argument that is also captured has changed: the captured name has the old one."""
     changed = sorted(altered & plan.captured.keys())
     if changed:
         number, captured = changed[0], plan.captured_name(changed[0])
         what = plan.typed_path(number)
         raise errors.TraceContextError(
-            f"The structure, the metadata or an array leaf of {what} was changed in liftnn.{name}, and the function "
-            f"also reaches it through a closure, as {captured}, where the change would not be seen.",
-            "Use it through the argument only, or change nothing but values of Variables.",
+            f"The structure, the metadata or an array leaf of {what} was changed in liftnn.{name}. The function also "
+            f"captures it as {captured}, where the change would not be seen.",
+            "Use only the argument inside the function, or change only the values of Variables.",
         )
 
 
 def _as_output(leaf: Any) -> Any:
-    """A leaf of the output; a number becomes an array, as under JAX."""
+    """Return a leaf of the output; a number becomes an array, as in JAX."""
     return (
         jax.numpy.asarray(leaf)
         if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf))
@@ -200,11 +204,11 @@ def _as_output(leaf: Any) -> Any:
 
 
 def _is_written(number: int, merged: Merged, returned: Sequence[bool] | None) -> bool:
-    """Whether the value of an input Variable is part of the result: it was written, or donated."""
+    """Return whether the value of an input Variable is part of the result: it was written or donated."""
     return bool(returned and returned[number]) or changed_value(merged.objects[number], merged.given[number])
 
 
 def _frozen_order(walk: DiffWalk) -> list[int]:
-    """Frozen nodes to build, each after those it holds: renewed known ones, then new ones as they were finished."""
+    """List the frozen nodes to build, children first: changed known ones, then new ones in the order of the walk."""
     renewed = [i for i in walk.before.frozen if i in walk.changed]
     return [*renewed, *walk.frozen]

@@ -1,4 +1,4 @@
-"""Which arguments of a call are meant by `static_argnums`, `donate_argnames` and the like."""
+"""Selections of arguments by position and name, as in `static_argnums` and `donate_argnames`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Selected(NamedTuple):
     names: tuple[str, ...]
 
     def positions(self, count: int) -> set[int]:
-        """The positions among `count` positional arguments that were passed."""
+        """Return the selected positions among `count` positional arguments."""
         return {n for n in self.nums if 0 <= n < count} | {n + count for n in self.nums if -count <= n < 0}
 
     def common(self, other: Selected) -> list[Any]:
-        """The positions that two selections have in common; the names, if no position is."""
+        """Return the positions that two selections share; if there are none, the names that they share."""
         return sorted({*self.nums} & {*other.nums}) or sorted({*self.names} & {*other.names})
 
     def __bool__(self) -> bool:
@@ -40,23 +40,23 @@ def select(
     argnames: str | Iterable[str] | None,
     what: str,
 ) -> Selected:
-    """The arguments meant by a pair of options; as in JAX, one option given implies the other.
+    """Resolve a pair of options to positions and names; as in JAX, one option implies the other.
 
     Args:
       function: The function.
       argnums: Positions, or None.
       argnames: Names, or None.
-      what: What the options do, for messages, such as `"static"`.
+      what: The prefix of the options' names, such as `"static"`.
 
     Returns:
-      Positions and names; the positions are not negative if the signature tells.
+      Positions and names; the positions are not negative if the function has a signature.
 
     Raises:
-      ArgumentError: If the function has no such argument.
-      ArgumentTypeError: If a position is no int or a name no string.
+      ArgumentError: If the function does not have one of the arguments.
+      ArgumentTypeError: If a position is not an int or a name is not a string.
     """
-    nums = _several(argnums, int, f"{what}_argnums", "an int or several")
-    names = _several(argnames, str, f"{what}_argnames", "a string or several")
+    nums = _several(argnums, int, f"{what}_argnums", "an int or a sequence of ints")
+    names = _several(argnames, str, f"{what}_argnames", "a string or a sequence of strings")
     if not nums and not names:
         return Selected((), ())
     try:
@@ -67,11 +67,15 @@ def select(
 
 
 def _several(given: Any, kind: type, option: str, expected: str) -> tuple[Any, ...]:
-    """One value of a kind, an iterable of them, or None, as a tuple."""
+    """Convert None, one value of a kind, or an iterable of them to a tuple."""
     several = () if given is None else (given,) if isinstance(given, kind) else given
     found = tuple(several) if isinstance(several, Iterable) else (several,)
     if not all(isinstance(x, kind) for x in found):
-        raise errors.ArgumentTypeError(f"{option} must be {expected}, not {given!r}.", "Correct it.")
+        item, example = ("position", "0") if kind is int else ("name", "'mode'")
+        raise errors.ArgumentTypeError(
+            f"{option} must be {expected}, not {given!r}.",
+            f"Pass one {item}, such as `{option}={example}`, or a tuple of {item}s.",
+        )
     return found
 
 
@@ -83,29 +87,29 @@ def _complete(
     infer_names: bool,
     what: str,
 ) -> Selected:
-    """Checks positions and names against a signature, and infers the ones from the others."""
+    """Check positions and names against a signature, and infer missing positions or names."""
     kinds = [p.kind for p in parameters.values()]
     positional = [name for name, p in parameters.items() if p.kind in _POSITIONAL]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         for n in nums:
             if not -len(positional) <= n < len(positional):
                 raise errors.ArgumentError(
-                    f"{what}_argnums has {n}, but the function has {len(positional)} positional arguments.",
-                    f"They are: {', '.join(positional) or 'none'}.",
+                    f"{what}_argnums contains {n}, but the function has {len(positional)} positional arguments.",
+                    f"Count positions from 0; the positional arguments are: {', '.join(positional) or 'none'}.",
                 )
         nums = tuple([n % len(positional) for n in nums])
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         for name in names:
             if name not in parameters:
                 raise errors.ArgumentError(
-                    f"{what}_argnames has {name!r}, but the function has no such argument.",
-                    f"Its arguments are: {', '.join(parameters) or 'none'}.",
+                    f"{what}_argnames contains {name!r}, but the function has no argument of that name.",
+                    f"Check the spelling; the arguments are: {', '.join(parameters) or 'none'}.",
                 )
     for name in names:
         if name in parameters and parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY:
             raise errors.ArgumentError(
-                f"{what}_argnames has {name!r}, which the function takes by position only.",
-                f"Pass {what}_argnums instead.",
+                f"{what}_argnames contains {name!r}, which is a positional-only argument.",
+                f"Pass its position in {what}_argnums instead.",
             )
     if infer_nums:
         nums = tuple([i for i, name in enumerate(positional) if name in names])

@@ -1,4 +1,4 @@
-"""Static arguments: those that go around JAX and are part of the structure, by position and by name."""
+"""Static arguments, by position and by name: they are part of the cache key, and not traced."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from liftnn._src.type_variables import P, R
 
 
 class WithStatic(Lifted[P, R]):
-    """A transformed function some of whose arguments are static.
+    """A transformed function with static arguments.
 
     Args:
       f: The user's function.
       bind: Applies the transform.
-      options: How arguments and functions are handled.
+      options: The options of the transform.
       argnums: The positions of the static arguments.
-      argnames: Their names.
-      what: What the options that give these are called before `_argnums`.
+      argnames: The names of the static arguments.
+      what: The prefix of the names of these two options, before `_argnums`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class WithStatic(Lifted[P, R]):
     ):
         super().__init__((f,), bind, options)
         self._called = f if isinstance(f, functools.partial) else self._functions[0]
-        """The function whose signature says which arguments there are."""
+        """The function with the signature of the call."""
         self._static = select(self._called, argnums, argnames, what)
 
     def _arguments(
@@ -54,7 +54,7 @@ class WithStatic(Lifted[P, R]):
         }
 
     def _flatten_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Flattens arguments that come without the static ones, which are those of another call."""
+        """Flatten arguments without static ones; the static arguments are those of the call `like`."""
         count = len(like.static[0])
         if not self._static or len(args) + len(self._leading) == count:
             return self._flatten_call(args, {**like.static[1], **kwargs})
@@ -67,26 +67,27 @@ class WithStatic(Lifted[P, R]):
 
 
 def _static(x: Any, name: str) -> StaticArgument:
-    """A static argument, if it can be one."""
+    """Mark an argument as static; raise if it contains a module or is not hashable."""
     held = _find_module(x)
     if held is not None:
-        what = f"is {an(type(x))}" if held is x else f"has {an(type(held))} in it"
+        what = f"is {an(type(x))}" if held is x else f"contains {an(type(held))}"
         raise errors.ArgumentError(
-            f"{name} {what} and cannot be static: its changes would not be seen.",
-            "Leave it out of static_argnums and static_argnames; its structure is static anyway.",
+            f"{name} {what}, so it cannot be static: later changes to the module would not be seen.",
+            "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key "
+            "anyway.",
         )
     try:
         hash(x)
     except TypeError:
         raise errors.ArgumentError(
             f"{name} is static and must be hashable, but is {an(type(x))}: {x!r:.60}.",
-            "Pass a tuple instead of a list, a frozen dataclass instead of a dict.",
+            "Pass a hashable value, such as a tuple instead of a list or a frozen dataclass instead of a dict.",
         ) from None
     return StaticArgument(x)
 
 
 def _find_module(x: Any) -> Any:
-    """A Module or Variable that a static argument is or holds, in immutable containers; None if there is none."""
+    """Find a Module or Variable in a static argument, also in immutable containers; None if there is none."""
     stack = [x]
     while stack:
         y = stack.pop()

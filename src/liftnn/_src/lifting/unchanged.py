@@ -1,9 +1,11 @@
-"""What is captured may change in the values of Variables only: all other changes are undone, and raise."""
+"""Detect and undo changes of captured objects: only the values of captured Variables may change."""
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
+import types
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from operator import is_
@@ -15,7 +17,7 @@ from liftnn import errors
 from liftnn._src.captures.expand import instance_dict
 from liftnn._src.captures.guards import Guard, Guards
 from liftnn._src.graph.checks import ABSENT, Elements
-from liftnn._src.graph.kinds import DATACLASS, MODULE, PYTREE, VARIABLE, NodeKind
+from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_held
 from liftnn._src.trees import an, at_start
@@ -29,8 +31,8 @@ class _Kept(NamedTuple):
     Args:
       number: Its number.
       x: The object.
-      kind: How it is flattened.
-      flat: Its static extra, keys and children.
+      kind: The kind of node, which flattens and fills it.
+      flat: The static part, keys and children of the object.
     """
 
     number: int
@@ -43,55 +45,119 @@ class _Kept(NamedTuple):
 def captured_unchanged(
     plan: Plan, originals: Sequence[Any], guards: Guards | None, frame: frames.Frame
 ) -> Generator[None]:
-    """Undoes changes of captured objects that cannot be propagated, and refuses them.
+    """Undo changes of captured objects that cannot be propagated, and raise.
 
-    A captured Variable is read and written through its copy. Everything else that is captured is read where it stands:
-    attributes, lists, plain objects, the cells of closures. What code does there it does to the live objects, once for
-    each trace instead of once for each call, and perhaps with tracers.
+    Captured Variables are read and written through copies. All other captured objects (attributes, lists, plain
+    objects, closure cells) are the live objects. Code that changes them does so once for each trace instead of once for
+    each call, and may store tracers.
 
     Args:
       plan: The arguments.
       originals: The live objects by number.
-      guards: How the captured modules were found.
+      guards: The guards of the captured modules.
       frame: The frame in which the code runs.
 
     Raises:
-      TraceContextError: If one was changed; it is as it was before. A `functools.cached_property` is only reset.
+      TraceContextError: If a captured object was changed; it is restored first. A new value of a
+        `functools.cached_property` is removed without an error.
     """
-    kept = [
-        _keep(number, originals[number], plan) for number in sorted(plan.captured) if number < len(originals)
-    ]
-    kept, since = [k for k in kept if k is not None], changes.count - changes.exposed
-    arrays = [(x, x.copy()) for k in kept for x in k.flat[2] if isinstance(x, np.ndarray)]
+    numbers = [number for number in sorted(plan.captured) if number < len(originals)]
+    since = changes.count - changes.exposed
+    swaps: list[_Swap] = []
+    kept: list[_Kept] = []
     changed: str | None = None
     try:
+        for n in numbers:
+            for swap in _find_numpy(originals[n], plan.graph.specs[n].kind):
+                swaps.append(swap)
+                _put(swap.x, swap.key, swap.copy)
+        kept += [k for k in (_keep(n, originals[n], plan) for n in numbers) if k is not None]
         yield
     finally:
         for k in kept:
             if k.kind is MODULE and changes.count - changes.exposed != since and not _holds_traced(k, frame):
-                continue  # another thread has changed some module, perhaps this one, in the ways that are noticed
+                continue  # another thread has changed a module, perhaps this one
             attribute = _restore(k)
             if attribute is not None and changed is None:
                 changed = f"{plan.path_of(k.number)}{attribute} ({an(type(k.x))})"
-        for x, copy in arrays:
-            if x.tobytes() != copy.tobytes():
-                x[...] = copy
+        for swap in swaps:
+            if swap.put_back():
                 changed = changed or "A numpy array that a captured module holds"
         broken = guards.restore() if guards is not None else []
         if broken and changed is None:
             changed = _words(broken[0])
     if changed is not None:
         raise errors.TraceContextError(
-            f"{changed} was changed in liftnn.{frame.name}, which it reached through a closure, where only values of "
+            f"{changed} was changed in liftnn.{frame.name}. The function captures it, and only the values of captured "
             "Variables can be changed.",
-            f"Pass the module that holds it as an argument of the function given to liftnn.{frame.name}.",
+            "Make it an attribute of a module if it is not one, and pass that module as an argument to the function "
+            f"given to liftnn.{frame.name}.",
         )
 
 
+class _Swap(NamedTuple):
+    """A numpy array that a captured object holds, and the copy that replaces it while the function is traced.
+
+    JAX caches a numpy constant by identity. So it would not see that the array has been changed in place since an
+    earlier trace; a copy is a new constant for it.
+
+    Args:
+      x: The object.
+      key: The key of the array in it.
+      array: The array.
+      copy: The copy.
+    """
+
+    x: Any
+    key: Any
+    array: np.ndarray
+    copy: np.ndarray
+
+    def put_back(self) -> bool:
+        """Put the array back, unless the object holds something else by now; return whether the copy was changed."""
+        if _get(self.x, self.key) is self.copy:
+            _put(self.x, self.key, self.array)
+        return self.copy.tobytes() != self.array.tobytes()
+
+
+def _find_numpy(x: Any, kind: NodeKind) -> list[_Swap]:
+    """Find the numpy arrays that an object holds, if it can be changed in place."""
+    if kind not in (MODULE, LIST, DICT, DATACLASS, CELL):
+        return []
+    _, keys, children = kind.flatten(x)
+    pairs = zip(keys, children, strict=True)
+    return [_Swap(x, k, a, a.copy()) for k, a in pairs if type(a) is np.ndarray and not a.dtype.hasobject]
+
+
+def _get(x: Any, key: Any) -> Any:
+    """Return a child of an object, None if it has none under this key."""
+    try:
+        return x[key] if isinstance(x, _CONTAINERS) else object.__getattribute__(x, _attribute(x, key))
+    except (LookupError, AttributeError, ValueError):
+        return None
+
+
+def _put(x: Any, key: Any, value: Any) -> None:
+    """Set a child of an object, without a method of the user's and without invalidating a watch."""
+    base: Any = next((base for base in _CONTAINERS if isinstance(x, base)), None)
+    if base is None:
+        object.__setattr__(x, _attribute(x, key), value)
+    else:
+        base.__setitem__(x, key, value)
+
+
+def _attribute(x: Any, key: Any) -> str:
+    """Return the attribute in which an object holds a child."""
+    return "cell_contents" if type(x) is types.CellType else key
+
+
+_CONTAINERS = (list, dict, collections.deque)
+
+
 def _keep(number: int, x: Any, plan: Plan) -> _Kept | None:
-    """An object as it is now, if it can be changed in place."""
+    """Record the current state of an object; None if it cannot be changed in place."""
     kind = plan.graph.specs[number].kind
-    if kind is PYTREE and instance_dict(x):  # it is built from its children, but its attributes can be set
+    if kind is PYTREE and instance_dict(x):  # code can set attributes of a registered pytree
         return _Kept(number, x, DATACLASS, DATACLASS.flatten(x))
     if kind.frozen or kind is VARIABLE:
         return None
@@ -99,7 +165,7 @@ def _keep(number: int, x: Any, plan: Plan) -> _Kept | None:
 
 
 def _restore(kept: _Kept) -> str | None:
-    """Puts an object back as it was; gives which part was changed, None if none was that matters."""
+    """Restore an object; return the changed attribute, an empty string if unnamed, or None if nothing was changed."""
     extra, keys, children = kept.kind.flatten(kept.x)
     old_extra, old_keys, old_children = kept.flat
     same = keys == old_keys and len(children) == len(old_children) and all(map(is_, children, old_children))
@@ -115,7 +181,7 @@ def _restore(kept: _Kept) -> str | None:
 
 
 def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
-    """Whether a module has an attribute that can only come from the code that has run in a frame."""
+    """Return whether a module has a new attribute that only code in this frame can have set."""
     _, keys, children = kept.kind.flatten(kept.x)
     old = dict(zip(kept.flat[1], kept.flat[2], strict=True))
     new = [x for key, x in zip(keys, children, strict=True) if old.get(key, ABSENT) is not x]
@@ -123,15 +189,17 @@ def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
 
 
 def _is_cached(x: Any, name: str) -> bool:
-    """Whether an attribute is the value of a cached property, which is computed again when it is gone."""
+    """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
     return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)
 
 
 def _words(guard: Guard | Elements) -> str:
-    """What a guard is about."""
+    """Describe the object that a guard protects."""
     if isinstance(guard, Elements):
         return f"{at_start(an(type(guard.container)))} that holds captured modules"
     if guard.kind.name == "cell":
         return "A variable that holds captured modules"
     name = getattr(guard.key, "__name__", guard.key)
-    return f"{f'{name!r}' if name is not None else f'A {guard.kind.name}'} that holds captured modules"
+    if name is not None:
+        return f"{name!r}, which holds captured modules,"
+    return f"A {guard.kind.name} that holds captured modules"

@@ -1,4 +1,4 @@
-"""The values of Variables on their way through JAX: leaves that are no arrays travel apart, as something static."""
+"""Encode the values of Variables for JAX: leaves that are not arrays become static."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from liftnn._src.trees import an, describe_tree, is_argument_array, is_jax_array
 
 
 class Encoded:
-    """A value with leaves that JAX cannot take, such as strings, as a pytree node of its arrays.
+    """A value with leaves that JAX does not accept, such as strings: a pytree of only its arrays.
 
-    The value's own tree is not rebuilt with something else in place of these leaves: a class may check them.
+    The tree of the value is not rebuilt with placeholders for these leaves, since a class may check its leaves.
 
     Args:
       treedef: The structure of the value.
-      statics: For each leaf the static value, None for an array.
+      statics: The static value of each leaf; None for an array.
       arrays: The arrays.
     """
 
@@ -31,7 +31,7 @@ class Encoded:
         self.arrays = arrays
 
     def merge(self, statics: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-        """Something for each leaf: for static ones from the first, for arrays from the second."""
+        """Return one entry for each leaf: from `statics` for a static leaf, from `arrays` for an array."""
         taken = iter(arrays)
         pairs = zip(self.static[1], statics, strict=True)
         return [next(taken) if known is None else x for known, x in pairs]
@@ -43,21 +43,21 @@ jax.tree_util.register_pytree_node(
 
 
 def encode(value: Any, path: Any) -> Any:
-    """A value as JAX can take it.
+    """Encode a value for JAX.
 
     Args:
-      value: What a Variable holds.
-      path: Called without arguments if something is wrong: the Variable's path in words.
+      value: The value of a Variable.
+      path: Called without arguments for an error message; returns the Variable's path.
 
     Returns:
-      The value itself if it is not None and all its leaves are arrays or numbers.
+      The value itself if it is not None and all its leaves are arrays or numbers; otherwise an `Encoded`.
 
     Raises:
-      StructureError: If there is a module or Variable in it.
+      StructureError: If the value contains a module or Variable.
     """
     if is_jax_array(value):
         return value
-    if value is None:  # as an update, None stands for a Variable that was not written
+    if value is None:  # None as an update means that the Variable was not written
         return Encoded(jax.tree.structure(None), (), ())
     leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
     if all(map(is_argument_array, leaves)) and not any(hasattr(type(x), "__graph_node__") for x in leaves):
@@ -65,15 +65,16 @@ def encode(value: Any, path: Any) -> Any:
     for x in leaves:
         if hasattr(type(x), "__graph_node__"):
             raise errors.StructureError(
-                f"{path()}: the value of a Variable has {an(type(x))} in it.",
-                "Make it an attribute of a Module instead; a Variable holds arrays.",
+                f"{path()}: the value of this Variable contains {an(type(x))}. A Variable holds arrays, not modules or "
+                "Variables.",
+                f"Store the {type(x).__name__} as an attribute of a Module instead.",
             )
     statics = tuple([None if is_argument_array(x) else Static(x) for x in leaves])
     return Encoded(treedef, statics, [x for x, static in zip(leaves, statics, strict=True) if static is None])
 
 
 def decode(value: Any) -> Any:
-    """The inverse of `encode`."""
+    """Restore a value: the inverse of `encode`."""
     if not isinstance(value, Encoded):
         return value
     treedef, statics = value.static
@@ -81,22 +82,22 @@ def decode(value: Any) -> Any:
 
 
 def has_encoded(tree: Any) -> bool:
-    """Whether an encoded value is somewhere in a tree."""
+    """Return whether a tree contains an encoded value."""
     return any(map(_is_encoded, jax.tree.leaves(tree, is_leaf=_is_encoded)))
 
 
 def encoded_parts(treedef: Any) -> tuple[Any, Sequence[Static | None]]:
-    """The structure of a value, from that of what `encode` makes of it; and for each leaf its static value, or None."""
+    """Return the tree of a value and the static value (or None) of each leaf, from the tree of its encoding."""
     node = treedef.node_data()
     return node[1] if node and node[0] is Encoded else (treedef, [None] * treedef.num_leaves)
 
 
 def describe(value: Any, in_words: Callable[[Any], str]) -> str:
-    """An encoded value in words; it is not decoded, so its arrays may be abstract.
+    """Describe an encoded value without decoding it, so its arrays may be abstract.
 
     Args:
       value: The value.
-      in_words: Gives the text for an array.
+      in_words: Returns the text for an array.
 
     Returns:
       The text.

@@ -1,4 +1,4 @@
-"""What is wrong with the axes of a `vmap`, by attribute path: JAX only knows the flat lists that it was given."""
+"""Errors of mapped axes that name the attribute path, where JAX only knows positions in flat lists."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from liftnn._src.variables import frames
 
 
 class Part(NamedTuple):
-    """One array, or value of a Variable, that goes into or comes out of a `vmap`.
+    """One input or output leaf of a `vmap`: an array, or the value of a Variable.
 
     Args:
-      name: Its path in words.
-      axis: Its axis.
+      name: The attribute path as text.
+      axis: The axis.
       shapes: The shapes of the arrays in it.
-      kind: What it is: an argument, an output, a new value of an argument, or something attached to an argument.
+      kind: `"argument"`, `"output"`, `"update"` of a Variable, or `"attached"` to an argument.
     """
 
     name: str
@@ -39,21 +39,22 @@ def _part(name: str, axis: Prefix, value: Any, kind: str = "argument") -> Part:
 
 
 def check_axes(option: str, axes: Any) -> None:
-    """Refuses what is no axis.
+    """Raise ArgumentTypeError if a tree of axes contains another object.
 
     Args:
-      option: The option it was given for, `"in_axes"` or `"out_axes"`.
+      option: The name of the option, `"in_axes"` or `"out_axes"`.
       axes: A tree of axes.
 
     Raises:
-      ArgumentTypeError: If something in it is neither an int nor None nor `StateAxes`.
+      ArgumentTypeError: If a leaf is neither an int nor None nor `StateAxes`.
     """
     for leaf in jax.tree.leaves(axes, is_leaf=lambda x: x is None):
         for axis in [a for _, a in leaf.pairs] if isinstance(leaf, StateAxes) else [leaf]:
             if axis is not None and type(axis) is not int:
                 raise errors.ArgumentTypeError(
-                    f"`{option}` has {axis!r}, which is no axis.",
-                    "An axis is an int, or None for what all lanes share; of a module also StateAxes.",
+                    f"`{option}` contains {axis!r}, which is not an axis.",
+                    "An axis is an int or None (not mapped), for a module also liftnn.StateAxes, and in a scan also "
+                    "liftnn.Carry.",
                 )
 
 
@@ -65,18 +66,18 @@ def find_bad_input(
     transform: str = "vmap",
     remedy: str | None = None,
 ) -> errors.LiftError | None:
-    """Why the arguments of a `vmap`, a `scan` or another transform cannot be divided along their axes.
+    """Find an argument of a `vmap`, `scan` or `map` that does not have its axis, or a size that differs.
 
     Args:
       plan: The arguments.
       leaves: The dynamic leaves.
-      axes: The axis of each.
-      size: The number of lanes that was asked for, None if it was not.
-      transform: What messages call the transform. The default is `"vmap"`.
-      remedy: What to do. The default, None, is about `in_axes`.
+      axes: The axis of each leaf.
+      size: The axis size that the user passed, or None.
+      transform: The name of the transform, for messages. The default is `"vmap"`.
+      remedy: The remedy of the error. The default, None, is a remedy about `in_axes`.
 
     Returns:
-      The error to raise, None if nothing is wrong with the axes.
+      The error to raise, or None if the axes are valid.
     """
     done, option, each = _WORDS.get(transform, _WORDS["vmap"])
     sizes: dict[int, Callable[[], str]] = {} if size is None else {size: lambda: option}
@@ -87,7 +88,8 @@ def find_bad_input(
             if not -len(shape) <= axis < len(shape):
                 return errors.ArgumentError(
                     f"{plan.typed_name(plan.slots[i])} cannot be {done} over axis {axis}: its shape is {shape}.",
-                    remedy or f"Give it another axis in `in_axes`, or None to share it between the {each}.",
+                    remedy
+                    or f"Use another axis for it in `in_axes`, or None to share it between the {each}.",
                 )
             if shape[axis] not in sizes:
                 sizes[shape[axis]] = lambda i=i, axis=axis: f"axis {axis} of {plan.typed_name(plan.slots[i])}"
@@ -95,27 +97,28 @@ def find_bad_input(
         found = list_paths(f"{n}: {where()}" for n, where in sizes.items())
         return errors.ArgumentError(
             f"The arguments of {transform} have different sizes along their {done} axes:\n{found}",
-            remedy or f"Give them the same size, or None in `in_axes` to what all {each} share.",
+            remedy
+            or f"Pass arrays of the same size, or use None in `in_axes` for those that all {each} share.",
         )
     return None
 
 
-_WORDS = {"vmap": ("mapped", "axis_size", "lanes"), "scan": ("scanned", "length", "steps")}
+_WORDS = {"vmap": ("mapped", "axis_size", "batch elements"), "scan": ("scanned", "length", "steps")}
 
 
 def find_bad_output(
     trace: Callable[[Callable[[Result, Sequence[Prefix]], Any]], Any], plan: Plan, transform: str
 ) -> errors.LiftError | None:
-    """Why JAX refuses what a `vmap` or `pmap` returns.
+    """Find the output of a `vmap` or `pmap` that JAX rejects.
 
     Args:
-      trace: Maps the function once more; what is returned, instead of its result, is made by the callable that it is
-        given, and is the same for all lanes, or raises a ValueError.
+      trace: Maps the function again, with the return value of a callable `(result, axes)` as its output. The output is
+        not mapped, so a ValueError is raised if it differs between batch elements.
       plan: The arguments.
-      transform: What messages call the transform.
+      transform: The name of the transform, for messages.
 
     Returns:
-      The error to raise, None if nothing is wrong with the axes.
+      The error to raise, or None if the axes are valid.
     """
     parts: list[Part] = []
 
@@ -150,7 +153,7 @@ def find_bad_output(
 
 
 def find_culprit(suspects: list[int], fails: Callable[[list[int]], bool]) -> int | None:
-    """The first of some suspects by which a call fails, found by bisection; None if it does not."""
+    """Return the first of some suspects that makes a call fail, found by bisection; None if the call succeeds."""
     if not fails(suspects):
         return None
     while len(suspects) > 1:
@@ -162,7 +165,7 @@ def find_culprit(suspects: list[int], fails: Callable[[list[int]], bool]) -> int
 def parts_of_result(
     plan: Plan, result: Result, prefixes: Sequence[Prefix]
 ) -> list[tuple[str, str, Prefix, Any]]:
-    """What every leaf of a result is, with its path in words, its axis and its value.
+    """Describe each leaf of a result.
 
     Args:
       plan: The arguments.
@@ -170,7 +173,8 @@ def parts_of_result(
       prefixes: The axis of each leaf.
 
     Returns:
-      Kind (`"output"`, `"attached"` to an argument, or `"update"` of a Variable), name, axis and value.
+      For each leaf its kind (`"output"`, `"attached"` to an argument, or `"update"` of a Variable), attribute path,
+      axis and value.
     """
     names, updates = names_after(plan, result.change), set(map(Slot, result.change.written))
 
@@ -184,31 +188,32 @@ def parts_of_result(
 
 
 def _no_room(part: Part) -> errors.LiftError | None:
-    """The error for an array that has too few axes for the lanes' one to be where it should."""
+    """Return the error for an array with too few axes to be stacked along its axis, or None."""
     if part.axis is None:
         return None
     for shape in part.shapes:
         if not -len(shape) - 1 <= part.axis <= len(shape):
             return errors.ArgumentError(
-                f"{part.name} has the shape {shape} in each lane, so there is no axis {part.axis} to stack the lanes "
-                "along.",
-                "Correct the axis in `out_axes` or, for what belongs to an argument, in `in_axes`.",
+                f"Cannot stack {part.name} along axis {part.axis}: its shape in each batch element is {shape}.",
+                f"Use an axis from {-len(shape) - 1} to {len(shape)} in `out_axes` or, for a part of an argument, in "
+                "`in_axes`.",
             )
     return None
 
 
 def _not_shared(part: Part, transform: str) -> errors.LiftError:
-    """The error for something that all lanes should share and that differs between them."""
+    """Return the error for a leaf without an axis that differs between the batch elements."""
     if part.kind == "output":
         return errors.ArgumentError(
-            f"`out_axes` is None for {part.name}, but its value differs between the lanes.",
-            "Give it an axis, or reduce it over the lanes (for example with `jax.lax.pmean` and an `axis_name`).",
+            f"`out_axes` is None for {part.name}, but its value differs between the batch elements.",
+            "Use an axis in `out_axes`, or reduce the value over the batch elements (for example with `jax.lax.pmean` "
+            "and an `axis_name`).",
         )
     if part.kind == "attached":
         return errors.SharedWriteError(
-            f"{part.name} was put into a module that is shared by all lanes of this {transform}, but it differs "
-            "between them."
+            f"{part.name} was attached to a module that all batch elements of this {transform} share, but its value "
+            "differs between them."
         )
     return errors.SharedWriteError(
-        f"{part.name} is shared by all lanes of this {transform}, but they write different values to it."
+        f"{part.name} is shared by all batch elements of this {transform}, but they write different values to it."
     )

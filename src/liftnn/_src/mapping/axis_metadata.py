@@ -1,4 +1,4 @@
-"""Metadata of Variables on the way into and out of a mapped axis: axis hooks run, `sharding` loses and gains a name."""
+"""Updates of Variable metadata under a mapped axis: axis hooks run, and `sharding` loses and gains the axis name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 PARTITION_NAME = "partition_name"
-"""The entry of `transform_metadata` that names the axis."""
+"""The key of `transform_metadata` for the name of the mapped axis."""
 
 _SHARDINGS = ("sharding", "out_sharding")
-"""Entries with one name for each axis: liftnn's own, and Flax NNX's."""
+"""Metadata entries with one name for each axis: liftnn's `sharding` and Flax NNX's `out_sharding`."""
 
 
 def adapt_metadata(
@@ -30,40 +30,40 @@ def adapt_metadata(
     axes: Sequence[Prefix],
     place: Callable[[Result], Mapping[Slot, Prefix]],
 ) -> AxisMetadata | None:
-    """What a transform that takes an axis away gives its pure function, as the second argument.
+    """Return the hooks that a mapping transform passes to its pure function to adapt metadata.
 
     Args:
       plan: The arguments.
-      transform_metadata: What the user gave: the axis's name, and what it is called in other entries.
-      axes: The axis of each dynamic leaf among the arguments; anything but an int for one that has none.
-      place: Gives the axis of each leaf of a result.
+      transform_metadata: The user's mapping: the name of the axis, and its names in other metadata entries.
+      axes: The axis of each dynamic leaf of the arguments; an int if it is mapped.
+      place: Returns the axis of each leaf of a result.
 
     Returns:
-      Runs the hooks hooks the user's function; None if there is nothing to do.
+      An object that runs the hooks before and after the user's function; None if there is nothing to do.
 
     Raises:
-      ArgumentTypeError: If `transform_metadata` is no mapping.
+      ArgumentTypeError: If `transform_metadata` is not a mapping.
     """
     if not transform_metadata:
         return None
     if not isinstance(transform_metadata, Mapping):
         raise errors.ArgumentTypeError(
             f"`transform_metadata` must be a mapping, not {transform_metadata!r}.",
-            "Give the axis a name, such as {liftnn.PARTITION_NAME: 'layers'}.",
+            "Pass the name of the axis in a dict, such as {liftnn.PARTITION_NAME: 'layers'}.",
         )
     return AxisMetadata(plan, transform_metadata, axes, place)
 
 
 class AxisMetadata:
-    """Runs the axis hooks of Variables around the user's function; see `adapt_metadata`.
+    """The axis hooks of Variables, run before and after the user's function; see `adapt_metadata`.
 
-    A Variable whose metadata the function leaves alone has the very same metadata afterwards, whatever its hooks do.
+    If the function does not change the metadata of a Variable, the original metadata are restored afterwards.
 
     Args:
       plan: The arguments.
-      transform_metadata: The axis's name, and what it is called in other entries.
-      axes: The axis of each dynamic leaf among the arguments.
-      place: Gives the axis of each leaf of a result.
+      transform_metadata: The name of the axis, and its names in other metadata entries.
+      axes: The axis of each dynamic leaf of the arguments.
+      place: Returns the axis of each leaf of a result.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class AxisMetadata:
         self._axes = axes[: len(plan.variables)]
         self._place = place
         self._given: list[tuple[Metadata, Metadata]] = []
-        """The metadata of each Variable outside, and inside."""
+        """The metadata of each Variable outside and inside the function."""
 
     def before(self, variables: Sequence[Variable[Any]]) -> None:
-        """Takes the axis away from the metadata of the copies."""
+        """Remove the axis from the metadata of the copies."""
         self._given = []
         for number, variable, axis in zip(self._plan.variables, variables, self._axes, strict=True):
             outside = variable._metadata
@@ -94,7 +94,7 @@ class AxisMetadata:
     def after(
         self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
     ) -> None:
-        """Adds the axis to metadata that the function has changed, and to what it has made."""
+        """Add the axis to the metadata that the function changed, and to Variables that it created."""
         for variable, axis, (outside, inside) in zip(variables, self._axes, self._given, strict=True):
             if variable._metadata is inside:
                 set_metadata_past_checks(variable, outside)
@@ -126,16 +126,16 @@ class AxisMetadata:
             found = names.pop(index) if index < len(names) else None
             if found != value:
                 raise errors.ArgumentError(
-                    f"`transform_metadata` calls the mapped axis {value!r}, but axis {index} of "
-                    f"{self._plan.path_of(number)} ({an(type(variable))}) is called {found!r} in its metadata "
+                    f"`transform_metadata` names the mapped axis {value!r}, but axis {index} of "
+                    f"{self._plan.path_of(number)} ({an(type(variable))}) is named {found!r} in its metadata "
                     f"{key!r}: {before[key]!r}.",
-                    "Correct one of the two.",
+                    "Use the same name in `transform_metadata` and in the metadata of the Variable.",
                 )
             _set_names(variable, key, names)
 
 
 def _names(before: Metadata, variable: Variable[Any], key: str) -> list[Any]:
-    """The names of the axes in an entry; none if there is no such entry, or if the hooks have changed it already."""
+    """Return the axis names in an entry; an empty list if it does not exist or the hooks have already changed it."""
     entry = variable.get_metadata(key)
     if not isinstance(entry, (tuple, PartitionSpec)) or entry is not before.get(key):
         return []
@@ -143,12 +143,12 @@ def _names(before: Metadata, variable: Variable[Any], key: str) -> list[Any]:
 
 
 def _set_names(variable: Variable[Any], key: str, names: list[Any]) -> None:
-    """Sets an entry to other names."""
+    """Set the axis names of an entry, keeping its type."""
     cls = type(variable.get_metadata(key))
     variable.set_metadata(**{key: cls(*names) if cls is PartitionSpec else tuple(names)})
 
 
 def _position(variable: Variable[Any], axis: int) -> int:
-    """The position of an axis in the shape outside; inside, the array has one axis less."""
+    """Return the non-negative position of an axis in the outside shape; inside, the array has one axis less."""
     ranks = {jnp.ndim(x) for x in jax.tree.leaves(variable._value)}
     return axis % (ranks.pop() + 1) if axis < 0 and len(ranks) == 1 else axis

@@ -1,4 +1,4 @@
-"""Random keys for the elements of a mapped axis: each has its own, and none is ever drawn elsewhere."""
+"""Random keys for the elements of a mapped axis: each element has its own, and the stream never draws any of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ELEMENTS = np.uint32(2**32 - 1)
 
 
 def element_keys(key: Any, size: int) -> Any:
-    """Keys for the elements of a mapped axis, none of which the stream itself will ever give out.
+    """Return keys for the elements of a mapped axis that the stream itself never draws.
 
     Args:
       key: A typed key array of any shape.
-      size: How many elements.
+      size: The number of elements.
 
     Returns:
       Keys of shape `(size, *key.shape)`.
@@ -39,16 +39,16 @@ def element_keys(key: Any, size: int) -> Any:
 def split_shared_keys(
     plan: Plan, leaves: Sequence[Any], axes: Sequence[Prefix], size: int | None
 ) -> tuple[list[Any], list[Prefix]]:
-    """Gives each batch element its own keys in place of the shared ones.
+    """Replace each shared key by one key for each batch element.
 
     Args:
       plan: The arguments.
       leaves: The dynamic leaves.
-      axes: The axis of each; None for those that are shared.
-      size: How many batch elements. None leaves everything as it is.
+      axes: The axis of each leaf; None if it is shared.
+      size: The number of batch elements. None leaves everything unchanged.
 
     Returns:
-      Leaves and axes, in which a shared key is replaced by one for each batch element along axis 0.
+      Leaves and axes, with the batch elements' keys stacked along axis 0.
     """
     leaves, axes = list(leaves), list(axes)
     if size is not None:
@@ -58,7 +58,7 @@ def split_shared_keys(
 
 
 def shared_keys(plan: Plan, leaves: Sequence[Any], axes: Sequence[Prefix]) -> list[int]:
-    """The positions of the random keys that have no axis."""
+    """Return the positions of the random keys without an axis."""
     pairs = enumerate(zip(plan.types, leaves, axes, strict=True))
     return [
         i for i, (cls, x, axis) in pairs if issubclass(cls, RngKey) and axis is None and jax.tree.leaves(x)
@@ -66,14 +66,14 @@ def shared_keys(plan: Plan, leaves: Sequence[Any], axes: Sequence[Prefix]) -> li
 
 
 def axis_size_of(leaves: Sequence[Any], axes: Sequence[Prefix]) -> int | None:
-    """The size of the mapped axis, from the first mapped array.
+    """Return the size of the mapped axis, from the first mapped array.
 
     Args:
       leaves: Arrays, or pytrees of them.
-      axes: The axis of each.
+      axes: The axis of each leaf.
 
     Returns:
-      The size of the first one's axis; None if none is mapped, or if that has no such axis.
+      The size; None if no array is mapped, or if the first one does not have its axis.
     """
     for value, axis in zip(leaves, axes, strict=True):
         if isinstance(axis, int):

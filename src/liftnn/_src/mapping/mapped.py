@@ -1,8 +1,8 @@
-"""What `vmap`, `pmap` and `shard_map` have in common: a pure function mapped over axes of its dynamic leaves.
+"""Shared parts of `vmap`, `pmap` and `shard_map`: a pure function mapped over axes of its dynamic leaves.
 
 Each dynamic leaf gets a prefix (an axis, or a spec) from the user's tree prefix. JAX's transform is applied to a
-function of the flat leaves that returns its result in one list for each prefix. Where JAX refuses the axes, it is asked
-again, part by part, so that the error names the attribute path.
+function of the flat leaves that returns its result in one list for each prefix. If JAX rejects the axes, the function
+is traced again to find the leaf, so the error names its attribute path.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class MappedCall:
         self.spread = spread_arguments(plan, prefixes)
 
     def __call__(self, leaves: Sequence[Any]) -> Result:
-        """Maps the function."""
+        """Map the function."""
         given = self.prefixes_of(leaves)
         choices = distinct([*self.prefixes, *given, *map(self.adapt, prefix_leaves(self.out_prefix))])
-        reached: list[str] = []  # each time that the function was called, and that it returned
+        reached: list[str] = []  # tells errors of the user's function from errors of the axes
 
         def grouped(leaves: Sequence[Any]) -> Any:
             reached.append("function")
@@ -50,7 +50,7 @@ class MappedCall:
         try:
             return ungroup(*self.run(grouped, leaves, given, choices))
         except (TypeError, ValueError) as error:
-            if reached and reached[-1] == "function":  # its own error
+            if reached and reached[-1] == "function":  # raised by the user's function
                 raise
             problem = self.find_problem(leaves, given, called=bool(reached))
             if problem is None:
@@ -58,37 +58,37 @@ class MappedCall:
             raise problem from error
 
     def prefixes_of(self, leaves: Sequence[Any]) -> list[Prefix]:
-        """The prefix of each dynamic leaf."""
+        """Return the prefix of each dynamic leaf."""
         return self.spread.of_all(self.plan.slots, leaves)
 
     def adapt(self, prefix: Prefix) -> Prefix:
-        """What is used in place of an entry of `out_prefix`."""
+        """Return the prefix to use for an entry of `out_prefix`."""
         return prefix
 
     def place(self, result: Result, given: list[Prefix]) -> list[Prefix]:
-        """The prefix of each leaf of a result."""
+        """Return the prefix of each leaf of a result."""
         return result_prefixes(
             self.plan, self.spread, given, result, self.out_prefix, settled=True, adapt=self.adapt
         )
 
     def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
-        """Calls the function for one batch element or shard."""
+        """Call the function for one batch element or shard."""
         raise NotImplementedError
 
     def run(
         self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
     ) -> Any:
-        """Maps a function of the leaves, which returns a list for each of `choices`, and a layout."""
+        """Map a function of the leaves that returns one list for each of `choices`, and a layout."""
         raise NotImplementedError
 
     def find_problem(
         self, leaves: Sequence[Any], given: list[Prefix], called: bool
     ) -> errors.LiftError | None:
-        """What is wrong with the axes, by path; None if that cannot be said.
+        """Return the error that names the path of a wrong axis or spec; None if there is none.
 
         Args:
           leaves: The dynamic leaves.
           given: Their prefixes.
-          called: Whether the function has returned.
+          called: Whether the function was called.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""`pmap`: one axis of the arguments becomes many lanes, each on a device of its own, compiled as one program."""
+"""`pmap`: a function mapped over an axis of its arguments, with one slice on each device, compiled as one program."""
 
 from __future__ import annotations
 
@@ -38,41 +38,44 @@ def pmap(
     reduce_writes: Mapping[Filter, Callable[..., Any]] | None = None,
     transform_metadata: Mapping[str, Any] | None = None,
 ) -> Jitted[..., Any]:
-    """Maps a function over an axis of its arguments, a device for each lane, as `jax.pmap`; arguments may be modules.
+    """Map a function over an axis of its arguments, with one slice on each device, as `jax.pmap`.
 
-    It computes what `vmap` computes. Each device runs the function itself on its lane: a mapped Variable lies with one
-    lane on each device, a shared one (None) as a whole on all of them. JAX recommends `shard_map`, or `jit` with
-    shardings, for new programs; they are the ones for several processes.
+    Arguments and outputs may contain modules. The results are those of `vmap`, but each device runs the function on one
+    slice. A mapped Variable has one slice on each device; a shared Variable (None) is replicated on all devices. JAX
+    recommends `shard_map`, or `jit` with shardings, for new programs; use them for several processes.
 
     Args:
-      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single int, or
-        a tuple without an entry for it, that module is shared by all lanes.
-      axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
-      in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
-        positional arguments. A keyword argument has the axis of its position, or else axis 0. The default is 0.
-      out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
-      static_broadcasted_argnums: Positions of arguments that are compile-time constants. The default is none.
-      devices: The devices; the first of them are used if there are more than lanes. The default, None, takes those of
-        the backend.
-      backend: The backend, such as `"cpu"`, if `devices` is None. The default, None, is JAX's default backend.
-      axis_size: The number of lanes. The default, None, takes it from the mapped arguments.
-      donate_argnums: Positions of arguments whose buffers the program may reuse, as in `jit`. The default is none.
-      split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True.
-      reduce_writes: How values that lanes write to shared Variables are reduced, as in `vmap`. The default, None,
-        reduces nothing.
-      transform_metadata: What metadata calls the mapped axis, as in `vmap`. The default, None, adapts no metadata.
+      f: A function, a bound method or a module. The module of a bound method is argument 0; if `in_axes` is a single
+        int, or a tuple without an entry for it, the module is shared by all devices.
+      axis_name: The name of the mapped axis for collectives such as `jax.lax.pmean`. The default, None, means no name.
+      in_axes: The axis of each argument: an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
+        positional arguments. A keyword argument has the axis of its position, or axis 0 if `in_axes` has no entry for
+        it. The default is 0.
+      out_axes: The axes of the output: a tree prefix like `in_axes`. A module that was an argument keeps its own axes.
+        The default is 0.
+      static_broadcasted_argnums: Positions of static arguments. The default, `()`, means none.
+      devices: The devices, of which the first `axis_size` are used. The default, None, means those of the backend.
+      backend: The backend, such as `"cpu"`, if `devices` is None. The default, None, means JAX's default backend.
+      axis_size: The size of the mapped axis. The default, None, infers it from the mapped arguments.
+      donate_argnums: Positions of arguments to donate to the program, as in `jit`. The default, `()`,
+        means none.
+      split_rngs: Whether each device draws from its own keys of a shared `Rngs`. The default is True.
+      reduce_writes: Reductions of the values that devices write to shared Variables, as in `vmap`. The default, None,
+        means no reductions.
+      transform_metadata: The name of the mapped axis in the metadata of Variables, as in `vmap`. The default, None,
+        leaves metadata unchanged.
 
     Returns:
-      The mapped function, compiled, with the stages and counts of `jit`.
+      The mapped and compiled function, with the methods and trace counts of `jit`.
 
     Raises:
       AliasingError: When called, if a Variable is reached with two different axes.
-      ArgumentError: If an option names an argument that the function does not have; when called, if `in_axes` or
-        `out_axes` does not fit, if there are fewer devices than lanes, or inside of another `pmap`, a `shard_map` or
-        `jax.set_mesh`.
-      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`, or than a function in
-        `reduce_writes`; when called, if an argument is neither array nor module, nor static.
-      SharedWriteError: When called, if lanes write different values to a shared Variable.
+      ArgumentError: If an option names an argument that `f` does not have; when called, if `in_axes` or `out_axes` does
+        not match the arguments or the output, if there are fewer devices than the axis size, or inside another `pmap`,
+        a `shard_map` or `jax.set_mesh`.
+      ArgumentTypeError: If `in_axes` or `out_axes` contains an object that is not an axis, or `reduce_writes` one that
+        is not a function; when called, if an argument is neither an array nor a module nor static.
+      SharedWriteError: When called, if devices write different values to a shared Variable.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -89,7 +92,7 @@ def pmap(
     """
     check_axes("in_axes", in_axes)
     check_axes("out_axes", out_axes)
-    options = {"axis_name": "lanes of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
+    options = {"axis_name": "devices of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
     map_options = MapOptions(
         out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options, "pmap"
     )
@@ -122,13 +125,13 @@ def pmap(
 
 
 class PmapCall(VmapCall):
-    """A pure function mapped over an axis of its dynamic leaves, each slice on a device of its own.
+    """A pure function mapped over an axis of its dynamic leaves, with one slice on each device.
 
     Args:
       plan: The arguments.
       pure: The pure function.
       axes: The axis of each leaf of the arguments.
-      options: How it is mapped.
+      options: The options of the map.
       where: `devices` and `backend`.
     """
 
@@ -139,8 +142,8 @@ class PmapCall(VmapCall):
     def map(
         self, function: Callable[..., Any], leaves: list[Any], axes: list[Prefix], out_axes: Any, size: Any
     ) -> Any:
-        """Maps a function under `jax.shard_map`, and asks `vmap` whether what the devices share is the same in each."""
-        if size is None:  # an argument without the axis it should have: `vmap` refuses it
+        """Map a function with `jax.shard_map`; check with `vmap` that unmapped outputs are equal on all devices."""
+        if size is None:  # an argument does not have its axis; `vmap` raises the error
             return super().map(function, leaves, axes, out_axes, size)
         mesh, over = self._mesh(size), jax.P(self.options.options["axis_name"])
 
@@ -154,33 +157,34 @@ class PmapCall(VmapCall):
             one, mesh=mesh, in_specs=(specs[0],), out_specs=(specs[1], jax.P()), check_vma=False
         )
         groups, layout = mapped(first)
-        if jax.tree.leaves(groups[-1]):  # of what is said to be shared, JAX would take that of one device
+        if jax.tree.leaves(groups[-1]):  # for unmapped outputs, JAX would take the value of one device
             again = functools.partial(super().map, function, axes=axes, out_axes=out_axes, size=size)
             jax.eval_shape(again, leaves)
         return _each(lambda x, axis: jnp.moveaxis(x, 0, axis), out_axes, groups), layout
 
-    def _mesh(self, lanes: int) -> jax.sharding.Mesh:
-        """A mesh with a device for each lane."""
+    def _mesh(self, size: int) -> jax.sharding.Mesh:
+        """Return a mesh with one device for each slice."""
         if not jax.sharding.get_abstract_mesh().empty:
             raise errors.ArgumentError(
-                "liftnn.pmap was called where another mesh has the devices: in a pmap, a shard_map or jax.set_mesh.",
+                "liftnn.pmap was called where a mesh is already in use: inside a pmap, a shard_map or jax.set_mesh.",
                 "Use liftnn.shard_map with an axis of that mesh, or liftnn.vmap.",
             )
         given, backend = self._where
         devices = list(jax.devices(backend) if given is None else given)
-        if len(devices) < lanes:
+        if len(devices) < size:
             raise errors.ArgumentError(
-                f"liftnn.pmap needs a device for each lane: there are {lanes} lanes and {len(devices)} devices.",
-                "Map fewer lanes, or use liftnn.vmap, with which one device runs several.",
+                f"liftnn.pmap needs one device for each slice: the axis size is {size}, but there are {len(devices)} "
+                "devices.",
+                "Map an axis of a smaller size, or use liftnn.vmap, which runs several slices on one device.",
             )
         kinds = (jax.sharding.AxisType.Auto,)
         return jax.sharding.Mesh(
-            np.array(devices[:lanes]), (self.options.options["axis_name"],), axis_types=kinds
+            np.array(devices[:size]), (self.options.options["axis_name"],), axis_types=kinds
         )
 
 
 def _each(change: Callable[[Any, int], Any], axes: Sequence[Prefix], trees: Sequence[Any]) -> list[Any]:
-    """Trees in which each array is changed, with the axis of the tree; those without an axis as they are."""
+    """Apply `change(array, axis)` to each array of each tree that has an axis."""
     return [
         x if axis is None else jax.tree.map(lambda y, axis=axis: change(y, axis), x)
         for x, axis in zip(trees, axes, strict=True)

@@ -1,4 +1,8 @@
-"""Writes of lanes to Variables that they share, reduced: a prefix with no axis on the way in and one on the way out."""
+"""Reductions of the values that batch elements write to shared Variables.
+
+A `Reduction` is a prefix: the Variable has no axis as an input; as an output it is stacked along axis 0 and then
+reduced.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,16 @@ from liftnn._src.trees import Path, an
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import RngState
 
-_REMEDY = "Give a function of an array and `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
+_REMEDY = (
+    "Pass a function of an array and a keyword `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
+)
 
 
 class Reduction(NamedTuple):
-    """The prefix of a Variable that lanes share and whose new values are reduced over them.
+    """The prefix of a shared Variable with new values that are reduced over the batch elements.
 
     Args:
-      function: Takes an array and `axis`.
+      function: A function of an array and a keyword `axis`.
     """
 
     function: Callable[..., Any]
@@ -32,11 +38,11 @@ class Reduction(NamedTuple):
 
 
 class Reduced(ByFilter):
-    """A prefix in which some Variables without an axis have a reduction instead.
+    """A prefix with a reduction for some of the Variables without an axis.
 
     Args:
       prefix: The axes.
-      reductions: Pairs of predicate and reduction; the first that matches decides.
+      reductions: Pairs of predicate and reduction; the first match is used.
     """
 
     def __init__(self, prefix: Prefix, reductions: Sequence[tuple[Any, Reduction]]):
@@ -46,10 +52,10 @@ class Reduced(ByFilter):
         self.pairs = (*own, *reductions)
 
     def of(self, path: Path, x: Any, root: str = "") -> Prefix:
-        """The axis or reduction of a Variable, the axis of a bare array."""
+        """Return the axis or reduction of a Variable, or the axis of an array leaf."""
         axis = self.prefix.of(path, x, root) if isinstance(self.prefix, ByFilter) else self.prefix
         if axis is not None or not isinstance(x, Variable) or isinstance(x, RngState):
-            return axis  # a count is the same in all lanes, and must stay an integer
+            return axis  # a stream's count is the same in all batch elements and must stay an integer
         return next((r for predicate, r in self.reductions if predicate(path, x)), None)
 
     def __repr__(self) -> str:
@@ -57,50 +63,50 @@ class Reduced(ByFilter):
 
 
 def to_reductions(reduce_writes: Mapping[Any, Callable[..., Any]] | None) -> list[tuple[Any, Reduction]]:
-    """The option as pairs of predicate and reduction.
+    """Convert the option `reduce_writes` to pairs of predicate and reduction.
 
     Args:
-      reduce_writes: A mapping of filter to function, or None for no reductions.
+      reduce_writes: A mapping from filters to functions, or None for no reductions.
 
     Returns:
       The pairs.
 
     Raises:
-      ArgumentTypeError: If it is no mapping, or if there is something else than a function in it.
-      FilterError: If one of the filters is not a filter.
+      ArgumentTypeError: If it is not a mapping, or if a value is not a function.
+      FilterError: If a key is not a filter.
     """
     if reduce_writes is None:
         return []
     if not isinstance(reduce_writes, Mapping):
         raise errors.ArgumentTypeError(
-            f"`reduce_writes` must be a mapping of filter to function, not {an(type(reduce_writes))}.",
+            f"`reduce_writes` must be a mapping from filters to functions, not {an(type(reduce_writes))}.",
             _REMEDY,
         )
     for function in reduce_writes.values():
         if not callable(function):
             raise errors.ArgumentTypeError(
-                f"`reduce_writes` has {function!r}, which is no function.", _REMEDY
+                f"`reduce_writes` contains {function!r}, which is not a function.", _REMEDY
             )
     return [(to_predicate(f), Reduction(function)) for f, function in reduce_writes.items()]
 
 
 def with_reductions(prefix: Prefix, reductions: Sequence[tuple[Any, Reduction]]) -> Prefix:
-    """The prefix in which some Variables without an axis have a reduction instead; itself if there are none."""
+    """Add reductions to a prefix; return the prefix itself if there are none."""
     return Reduced(prefix, reductions) if reductions else prefix
 
 
 def input_axes(prefixes: Sequence[Prefix]) -> list[Prefix]:
-    """The axes on the way in: a reduced Variable has none."""
+    """Return the input axes: a reduced Variable has none."""
     return [None if isinstance(p, Reduction) else p for p in prefixes]
 
 
 def output_axes(prefixes: Sequence[Prefix]) -> list[Prefix]:
-    """The axes on the way out: what is to be reduced is stacked along axis 0."""
+    """Return the output axes: values to be reduced are stacked along axis 0."""
     return [0 if isinstance(p, Reduction) else p for p in prefixes]
 
 
 def reduce_group(values: list[Any], prefix: Prefix) -> list[Any]:
-    """The values that came out with a prefix, reduced if that is what it says."""
+    """Reduce the values with a prefix if the prefix is a reduction."""
     if not isinstance(prefix, Reduction):
         return values
     return jax.tree.map(functools.partial(prefix.function, axis=0), values)

@@ -1,4 +1,4 @@
-"""`shard_map`: every device runs the function on its shard of the arguments; Variables are sharded, or replicated."""
+"""`shard_map`: each device runs the function on its shards of the arguments; Variables are sharded or replicated."""
 
 from __future__ import annotations
 
@@ -40,35 +40,36 @@ def shard_map(
     check_vma: bool = True,
     split_rngs: bool | Any = True,
 ) -> Lifted[..., Any]:
-    """Runs a function on each device's shard of the arguments, as `jax.shard_map`; modules may be among them.
+    """Map a function over shards of its arguments, as `jax.shard_map`; arguments and outputs may contain modules.
 
-    A Variable keeps its spec: what the shards write to a sharded one are its new shards, and what they write to a
-    replicated one must be the same in all.
+    Each Variable keeps its spec. Values that shards write to a sharded Variable are its new shards; values that they
+    write to a replicated Variable must be equal in all shards.
 
     Args:
-      f: A function, a bound method or a module. A method's module is argument 0; where `in_specs` has no entry for it,
-        it is replicated.
-      out_specs: The `PartitionSpec` of the output, a tree prefix of it. A module that was an argument keeps its own.
-      in_specs: The `PartitionSpec` of each positional argument, a tree prefix of them; of a module, one for all it
-        reaches, or `StateSharding` with specs. A keyword argument has the spec of its position if there is one, else
-        it is replicated. The default, None, takes the specs
-        from the arguments, which then must be placed on a mesh with explicit axes.
-      mesh: The devices. The default, None, takes those of `jax.set_mesh`.
-      axis_names: The mesh axes over which the function is split; over the others the compiler shards. The default,
-        none, means all.
-      check_vma: Whether to check that what is said to be replicated is. The default is True; if False, the value of one
-        shard is taken.
-      split_rngs: Along which mesh axes the shards draw random numbers of their own from a replicated `Rngs`: a name or
-        several, True for all axes, False for none. The default is True. What is replicated along an axis must not
-        depend on such numbers.
+      f: A function, a bound method or a module. The module of a bound method is argument 0; if `in_specs` has no entry
+        for it, it is replicated.
+      out_specs: The `PartitionSpec` of the output: a tree prefix. A module that was an argument keeps its own specs.
+      in_specs: The `PartitionSpec` of each argument: a tree prefix of the positional arguments. A module takes one spec
+        for everything that it reaches, or a `StateSharding` with specs. A keyword argument has the spec of its
+        position, or is replicated if `in_specs` has no entry for it. The default, None, infers the specs from the
+        arguments, which must then be placed on a mesh with explicit axes.
+      mesh: The mesh of devices. The default, None, means the mesh of `jax.set_mesh`.
+      axis_names: The mesh axes that are manual: the function runs once for each shard along them. The compiler shards
+        over the other axes. The default, an empty set, means all axes.
+      check_vma: Whether to check that outputs and writes with a replicated spec are equal in all shards. The default is
+        True. If False, the value of one shard is used without a check.
+      split_rngs: The mesh axes along which shards draw different random numbers from a replicated `Rngs`: a name, a
+        tuple of names, True for all axes, or False for none. The default is True. Values that are replicated along an
+        axis must not depend on these numbers.
 
     Returns:
-      The function of whole arrays.
+      A function of global arrays that runs `f` on the shards.
 
     Raises:
       AliasingError: When called, if a Variable is reached with two different specs.
-      ArgumentError: When called, if a spec fits neither mesh nor array, or an output that should be replicated is not.
-      ArgumentTypeError: If there is something else than a `PartitionSpec` in the specs.
+      ArgumentError: When called, if a spec does not match the mesh or an array, or if an output with a replicated spec
+        differs between shards.
+      ArgumentTypeError: If `in_specs` or `out_specs` contains an object that is not a spec.
       SharedWriteError: When called, if shards write different values to a replicated Variable.
 
     Example:
@@ -108,9 +109,9 @@ class ShardMapCall(MappedCall):
     Args:
       plan: The arguments.
       pure: The pure function.
-      specs: The spec of each leaf of the arguments; None takes the arrays' own specs instead.
+      specs: The spec of each leaf of the arguments; None infers the specs from the arrays.
       out_specs: The specs of the output.
-      split_rngs: Along which axes shards draw numbers of their own.
+      split_rngs: The mesh axes along which shards draw different random numbers.
       options: Options of `jax.shard_map`.
     """
 
@@ -130,11 +131,11 @@ class ShardMapCall(MappedCall):
         super().__init__(plan, pure, whole if specs is None else specs, out_specs)
 
     def prefixes_of(self, leaves: Sequence[Any]) -> list[Prefix]:
-        """The spec of each dynamic leaf."""
+        """Return the spec of each dynamic leaf."""
         return list(map(_own_spec, leaves)) if self._inferred else super().prefixes_of(leaves)
 
     def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
-        """Calls the function for one shard, with random keys of the shard's own in place of replicated ones."""
+        """Call the function for one shard, with its own random keys in place of replicated ones."""
         axes, split = self._axes(), self._split_rngs
         chosen = axes.names if split is True else () if split is False else axes_of_spec(PartitionSpec(split))
         size = math.prod(axes.sizes.get(name, 1) for name in chosen)
@@ -147,7 +148,7 @@ class ShardMapCall(MappedCall):
     def run(
         self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
     ) -> Any:
-        """Maps a function of the leaves."""
+        """Map a function of the leaves."""
         return self._map(function, given, (list(map(_spec, choices)), _WHOLE))(list(leaves))
 
     def _map(self, function: Callable[..., Any], given: list[Prefix], out_specs: Any) -> Callable[..., Any]:
@@ -160,7 +161,7 @@ class ShardMapCall(MappedCall):
     def find_problem(
         self, leaves: Sequence[Any], given: list[Prefix], called: bool
     ) -> errors.LiftError | None:
-        """What is wrong with the specs, by path; None if that cannot be said."""
+        """Return the error that names the path of a wrong spec; None if there is none."""
         problem = find_bad_spec(self.plan, leaves, list(map(_spec, given)), self._axes())
         if problem is not None or not called:
             return problem
@@ -176,11 +177,11 @@ class ShardMapCall(MappedCall):
 
 
 def _spec(prefix: Prefix) -> PartitionSpec:
-    """The spec to give to JAX; what nothing is said about is replicated."""
+    """Return the spec to pass to JAX; None means replicated."""
     return _WHOLE if prefix is None else prefix
 
 
 def _own_spec(value: Any) -> PartitionSpec:
-    """The spec that an array, or all arrays of a value, have on a mesh with explicit axes."""
+    """Return the common spec of the arrays of a value on a mesh with explicit axes; replicated if they differ."""
     found = {jax.typeof(x).sharding.spec for x in jax.tree.leaves(value)}
     return found.pop() if len(found) == 1 else _WHOLE

@@ -1,4 +1,4 @@
-"""What is wrong with the specs of a `shard_map`, by attribute path: JAX only knows the flat lists that it was given."""
+"""Errors of `shard_map` specs that name the attribute path, where JAX only knows positions in flat lists."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from liftnn._src.variables import frames
 
 
 class Axes(NamedTuple):
-    """The mesh axes that a function is split over.
+    """The mesh axes that a `shard_map` splits over.
 
     Args:
-      names: Their names.
-      sizes: How many devices there are along each.
+      names: The names.
+      sizes: The number of devices along each axis.
     """
 
     names: tuple[Any, ...]
@@ -30,95 +30,96 @@ class Axes(NamedTuple):
 
     @staticmethod
     def of(mesh: Any, names: Collection[Any]) -> Axes:
-        """The axes of a mesh, None for that of `jax.set_mesh`, with these names, or all if there are none."""
+        """Return the axes of a mesh (None: the mesh of `jax.set_mesh`) with some names, or all without names."""
         sizes = dict((jax.sharding.get_abstract_mesh() if mesh is None else mesh).shape)
         chosen = tuple([name for name in sizes if not names or name in names])
         return Axes(chosen, {name: sizes[name] for name in chosen})
 
 
 def axes_of_spec(spec: PartitionSpec) -> tuple[Any, ...]:
-    """The mesh axes that a spec mentions."""
+    """Return the mesh axes that a spec names."""
     entries = [entry if isinstance(entry, tuple) else (entry,) for entry in spec]
     return tuple([name for entry in entries for name in entry if name is not None])
 
 
 def check_specs(option: str, specs: Any) -> None:
-    """Refuses what is no spec.
+    """Raise ArgumentTypeError if a tree of specs contains another object.
 
     Args:
-      option: The option it was given for, `"in_specs"` or `"out_specs"`.
+      option: The name of the option, `"in_specs"` or `"out_specs"`.
       specs: A tree of specs.
 
     Raises:
-      ArgumentTypeError: If something in it is neither a `PartitionSpec` nor None nor `StateSharding`.
+      ArgumentTypeError: If a leaf is neither a `PartitionSpec` nor None nor `StateSharding`.
     """
     for leaf in jax.tree.leaves(specs):
         for spec in [s for _, s in leaf.pairs] if isinstance(leaf, StateSharding) else [leaf]:
             if spec is not None and not isinstance(spec, PartitionSpec):
                 raise errors.ArgumentTypeError(
-                    f"`{option}` has {spec!r}, which is no spec.",
-                    "A spec is a jax.sharding.PartitionSpec; of a module also StateSharding.",
+                    f"`{option}` contains {spec!r}, which is not a spec.",
+                    "A spec is a jax.sharding.PartitionSpec; for a module it may also be a liftnn.StateSharding.",
                 )
 
 
 def find_bad_spec(
     plan: Plan, leaves: Sequence[Any], specs: Sequence[PartitionSpec], axes: Axes
 ) -> errors.LiftError | None:
-    """Why the specs of some arguments do not fit.
+    """Find an argument with a spec that does not match the mesh or the array.
 
     Args:
       plan: The arguments.
       leaves: The dynamic leaves.
-      specs: The spec of each.
+      specs: The spec of each leaf.
       axes: The mesh axes.
 
     Returns:
-      The error to raise, None if the specs fit.
+      The error to raise, or None if the specs are valid.
     """
     for slot, value, spec in zip(plan.slots, leaves, specs, strict=True):
         name = plan.typed_name(slot)
         unknown = [axis for axis in axes_of_spec(spec) if axis not in axes.sizes]
         if unknown:
             return errors.ArgumentError(
-                f"{name} has the spec {spec}, but {unknown[0]!r} is no axis that shard_map splits over: "
-                f"{', '.join(map(repr, axes.names)) or 'there is none'}.",
-                "Correct the spec, `mesh` or `axis_names`.",
+                f"{name} has the spec {spec}, but {unknown[0]!r} is not a mesh axis of this shard_map. Its axes are: "
+                f"{', '.join(map(repr, axes.names)) or 'none'}.",
+                "Use one of these axes in the spec, or pass a `mesh` and `axis_names` with this axis.",
             )
         for leaf in jax.tree.leaves(value):
             problem = _misfit(np.shape(leaf), spec, axes)
             if problem:
                 return errors.ArgumentError(
                     f"{name} cannot be sharded by {spec}: its shape is {np.shape(leaf)}, and {problem}.",
-                    "Give it another spec in `in_specs`; StateSharding tells the Variables of a module apart.",
+                    "Use another spec for it in `in_specs`; a liftnn.StateSharding gives each Variable of a module its "
+                    "own spec.",
                 )
     return None
 
 
 def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: Axes) -> str:
-    """Why an array cannot be sharded; the empty string if it can."""
+    """Return the reason why an array cannot be sharded; an empty string if it can."""
     if len(spec) > len(shape):
-        return f"the spec has {len(spec)} entries"
+        return f"the spec has length {len(spec)}"
     for axis, (size, entry) in enumerate(zip(shape, spec, strict=False)):
         names = axes_of_spec(PartitionSpec(entry))
         shards = int(np.prod([axes.sizes[name] for name in names]))
         if size % shards:
-            return f"axis {axis} would have {shards} shards"
+            return f"axis {axis} cannot be divided into {shards} equal shards"
     return ""
 
 
 def find_varying_output(
     trace: Callable[[Callable[[Result, Sequence[Prefix]], Any], Any], Any], plan: Plan, axes: Axes
 ) -> errors.LiftError | None:
-    """Why JAX refuses what a `shard_map` returns.
+    """Find the output of a `shard_map` that JAX rejects.
 
     Args:
-      trace: Maps the function once more; what it returns is made by the callable, with the specs that it is given, or
-        it raises a ValueError.
+      trace: Maps the function again, with the return value of a callable `(result, specs)` as its output, under the
+        given output specs. It raises a ValueError if the output does not match them.
       plan: The arguments.
       axes: The mesh axes.
 
     Returns:
-      The error to raise, None if nothing is wrong with the specs.
+      The error to raise, or None if the specs are valid.
     """
     parts: list[tuple[str, str, Any, list[tuple[int, ...]]]] = []
 
@@ -132,8 +133,9 @@ def find_varying_output(
         for shape in shapes:
             if spec is not None and len(spec) > len(shape):
                 return errors.ArgumentError(
-                    f"{name} has the shape {shape} in each shard, which is too short for the spec {spec}.",
-                    "Correct the spec in `out_specs` or, for what belongs to an argument, in `in_specs`.",
+                    f"Cannot apply the spec {spec} to {name}: its shape in each shard is {shape}.",
+                    f"Use a spec of at most length {len(shape)} in `out_specs` or, for a part of an argument, in "
+                    "`in_specs`.",
                 )
 
     def fails(chosen: list[int]) -> bool:
@@ -156,16 +158,16 @@ def find_varying_output(
 
 
 def _varies(kind: str, name: str, spec: PartitionSpec, axes: Axes) -> errors.LiftError:
-    """The error for something that is not replicated although its spec says so."""
+    """Return the error for a leaf that differs between shards although its spec is replicated."""
     along = " or ".join(repr(axis) for axis in axes.names if axis not in axes_of_spec(spec))
     if kind == "output":
         return errors.ArgumentError(
-            f"{name} has the spec {spec}, so all shards along {along} must return the same, but they differ.",
+            f"The spec {spec} of {name} requires all shards along {along} to return the same value, but they differ.",
             "Name the axis in `out_specs`, or reduce the value over it (for example with `jax.lax.pmean`).",
         )
-    what = "be given" if kind == "attached" else "write"
+    what = "attach" if kind == "attached" else "write"
     return errors.SharedWriteError(
-        f"{name} has the spec {spec}, so all shards along {along} must {what} the same, but they differ.",
+        f"The spec {spec} of {name} requires all shards along {along} to {what} the same value, but they differ.",
         "Shard the Variable as well (`in_specs`, `StateSharding`), or reduce the value before writing it (for example "
         "with `jax.lax.pmean`).",
     )

@@ -1,4 +1,4 @@
-"""`vmap`: one axis of the arguments becomes many lanes; Variables are mapped, or shared by all lanes."""
+"""`vmap`: a function mapped over an axis of its arguments; Variables are mapped or shared by all batch elements."""
 
 from __future__ import annotations
 
@@ -42,41 +42,46 @@ def vmap(
     reduce_writes: Mapping[Any, Callable[..., Any]] | None = None,
     transform_metadata: Mapping[str, Any] | None = None,
 ) -> Lifted[..., Any]:
-    """Maps a function over an axis of its arguments, as `jax.vmap`; modules may be among arguments and results.
+    """Vectorize a function over an axis of its arguments, as `jax.vmap`; arguments and outputs may contain modules.
 
-    A Variable with an axis is mapped: each lane sees a slice, and what the lanes write is stacked along that axis.
-    A Variable with None is shared: all lanes see the same value, and what they write must be the same in each, unless
-    `reduce_writes` says how it is reduced.
+    A Variable with an axis is mapped: each batch element sees one slice, and the values that batch elements write are
+    stacked along that axis. A Variable with None is shared: all batch elements see the same value, and they must all
+    write the same value, unless `reduce_writes` has a reduction for it.
 
     Args:
-      f: A function, a bound method or a module. A method's module is argument 0; where `in_axes` is a single int, or
-        a tuple without an entry for it, that module is shared by all lanes.
-      in_axes: The axis of each argument, an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
-        positional arguments. A keyword argument has the axis of its position, or else axis 0. The default is 0.
-      out_axes: The same for the output. A module that was an argument keeps its own axes. The default is 0.
-      axis_name: A name for collectives such as `jax.lax.pmean`. The default, None, means no name.
-      axis_size: The number of lanes. The default, None, takes it from the mapped arguments.
-      spmd_axis_name: Mesh axes that the mapped axis is sharded over. The default, None, means none.
-      sum_match: As in JAX. The default is False.
-      split_rngs: Whether each lane of a shared `Rngs` gets keys of its own. The default is True; if False all lanes
-        draw the same numbers.
-      reduce_writes: How values that lanes write to shared Variables, or return in Variables without an axis, are
-        reduced: a mapping of filter to a function of an array and `axis`, such as `{liftnn.BatchStat: jnp.mean}`; the
-        first match wins. Random streams are not reduced. The default, None, reduces nothing.
-      transform_metadata: What metadata calls the mapped axis: its name under `"partition_name"`, other entries' word
-        for it under theirs. Inside, a mapped Variable has its metadata without the axis: `remove_axis_hooks` run, and
-        `sharding` loses the name; `add_axis_hooks` and the name are for what is made inside. Metadata that the
-        function leaves alone comes out as it was. The default, None, adapts no metadata.
+      f: A function, a bound method or a module. The module of a bound method is argument 0; if `in_axes` is a single
+        int, or a tuple without an entry for it, the module is shared by all batch elements.
+      in_axes: The axis of each argument: an int, None (shared) or, for a module, `StateAxes`; a tree prefix of the
+        positional arguments. A keyword argument has the axis of its position, or axis 0 if `in_axes` has no entry for
+        it. The default is 0.
+      out_axes: The axes of the output: a tree prefix like `in_axes`. A module that was an argument keeps its own axes.
+        The default is 0.
+      axis_name: The name of the mapped axis for collectives such as `jax.lax.pmean`. The default, None, means no name.
+      axis_size: The size of the mapped axis. The default, None, infers it from the mapped arguments.
+      spmd_axis_name: The mesh axes over which the mapped axis is sharded. The default, None, means none.
+      sum_match: As in `jax.vmap`. The default is False.
+      split_rngs: Whether each batch element draws from its own keys of a shared `Rngs`. The default is True. If False,
+        all batch elements draw the same numbers.
+      reduce_writes: Reductions of the values that batch elements write to shared Variables, or return in Variables
+        without an axis: a mapping from filters to functions of an array and a keyword `axis`, such as
+        `{liftnn.BatchStat: jnp.mean}`. The first match is used. Random streams are not reduced. The default, None,
+        means no reductions.
+      transform_metadata: The name of the mapped axis in the metadata of Variables: `{liftnn.PARTITION_NAME: name}`,
+        with further keys for other metadata entries. Inside the function, the metadata of a mapped Variable is without
+        the axis: its `remove_axis_hooks` run, and `sharding` loses the name. Afterwards, `add_axis_hooks` and the name
+        are applied to Variables that are new or have new metadata; other metadata are restored. The default, None,
+        leaves metadata unchanged.
 
     Returns:
-      The mapped function.
+      The mapped function, with the signature of `f`.
 
     Raises:
       AliasingError: When called, if a Variable is reached with two different axes.
-      ArgumentError: When called, if `in_axes` or `out_axes` does not fit, or `transform_metadata` a Variable.
-      ArgumentTypeError: If there is something else than an axis in `in_axes` or `out_axes`, or than a function in
-        `reduce_writes`; when called, if `transform_metadata` is no mapping.
-      SharedWriteError: When called, if lanes write different values to a shared Variable.
+      ArgumentError: When called, if `in_axes`, `out_axes` or `transform_metadata` does not match the arguments or the
+        output.
+      ArgumentTypeError: If `in_axes` or `out_axes` contains an object that is not an axis, or `reduce_writes` one that
+        is not a function; when called, if `transform_metadata` is not a mapping.
+      SharedWriteError: When called, if batch elements write different values to a shared Variable.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -108,7 +113,7 @@ class Vmapped(Lifted[P, R]):
     Args:
       functions: The user's function.
       bind: Applies the transform.
-      options: How the arguments are handled.
+      options: The options of the transform.
       in_axes: The axes of the positional arguments.
     """
 
@@ -117,24 +122,24 @@ class Vmapped(Lifted[P, R]):
         self._in_axes = in_axes
 
     def _axes_of_positional(self, plan: Plan) -> Any:
-        """A tree prefix of the positional arguments, the module of a method among them."""
+        """Return a tree prefix of the positional arguments, including the module of a bound method."""
         return positional_prefix(plan, self._in_axes, bool(self._leading), None)
 
     def _axes_of(self, plan: Plan) -> list[Prefix]:
-        """The axis of each leaf of the arguments; of what a partial stores, None."""
+        """Return the axis of each leaf of the arguments; None for arguments stored in a partial."""
         return leaf_prefixes(plan, self._in_axes, bool(self._leading), 0, None)
 
 
 class MapOptions(NamedTuple):
-    """How `vmap` or `pmap` maps a function, whatever its arguments.
+    """The options of `vmap` or `pmap` that do not depend on the arguments.
 
     Args:
       out_axes: The axes of the output.
-      split_rngs: Whether batch elements get random keys of their own.
-      reductions: How writes to shared Variables are reduced: pairs of predicate and reduction.
-      transform_metadata: What metadata calls the mapped axis.
+      split_rngs: Whether each batch element has its own random keys.
+      reductions: The reductions of writes to shared Variables: pairs of predicate and reduction.
+      transform_metadata: The name of the mapped axis in metadata.
       options: Options of `jax.vmap`.
-      transform: What messages call the transform.
+      transform: The name of the transform, for messages.
     """
 
     out_axes: Any
@@ -152,7 +157,7 @@ class VmapCall(MappedCall):
       plan: The arguments.
       pure: The pure function.
       axes: The axis of each leaf of the arguments.
-      options: How it is mapped.
+      options: The options of the map.
     """
 
     def __init__(self, plan: Plan, pure: Purified, axes: list[Prefix], options: MapOptions):
@@ -160,11 +165,11 @@ class VmapCall(MappedCall):
         super().__init__(plan, pure, list(map(self.adapt, axes)), options.out_axes)
 
     def adapt(self, prefix: Prefix) -> Prefix:
-        """A prefix with the reductions of what has no axis."""
+        """Add the reductions of leaves without an axis to a prefix."""
         return with_reductions(prefix, self.options.reductions)
 
     def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
-        """Calls the function for one batch element."""
+        """Call the function for one batch element."""
 
         def place(result: Result) -> Mapping[Any, Prefix]:
             return dict(zip(result.slots, self.place(result, given), strict=True))
@@ -174,12 +179,12 @@ class VmapCall(MappedCall):
     def run(
         self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
     ) -> Any:
-        """Maps a function of the leaves."""
+        """Map a function of the leaves."""
         leaves, axes, size = self._split_keys(leaves, given)
         if all(axis is None for axis in axes) and self.options.options["axis_size"] is None:
             raise errors.ArgumentError(
-                f"{self.options.transform} has nothing to map: no argument with an axis has an array in it.",
-                "Give an argument an axis in `in_axes`, or pass `axis_size`.",
+                f"{self.options.transform} has nothing to map: no argument with an axis contains an array.",
+                "Set an axis in `in_axes` for an argument with arrays, or pass `axis_size`.",
             )
         groups, layout = self.map(function, leaves, axes, output_axes(choices), size)
         return list(map(reduce_group, groups, choices)), layout
@@ -187,11 +192,11 @@ class VmapCall(MappedCall):
     def map(
         self, function: Callable[..., Any], leaves: list[Any], axes: list[Prefix], out_axes: Any, size: Any
     ) -> Any:
-        """Maps a function of the leaves with JAX; `size` is that of the mapped axis, None if there is none."""
+        """Map a function of the leaves with JAX; `size` is the size of the mapped axis, or None if it is unknown."""
         return jax.vmap(function, in_axes=(axes,), out_axes=(out_axes, None), **self.options.options)(leaves)
 
     def _split_keys(self, leaves: Sequence[Any], given: list[Prefix]) -> tuple[list[Any], list[Prefix], Any]:
-        """Leaves and axes, with random keys for each batch element; and the size of the mapped axis."""
+        """Return leaves and axes with random keys for each batch element, and the size of the mapped axis."""
         axes = input_axes(given)
         size = self.options.options["axis_size"] or axis_size_of(leaves, axes)
         if not self.options.split_rngs:
@@ -201,7 +206,7 @@ class VmapCall(MappedCall):
     def find_problem(
         self, leaves: Sequence[Any], given: list[Prefix], called: bool
     ) -> errors.LiftError | None:
-        """What is wrong with the axes, by path; None if that cannot be said."""
+        """Return the error that names the path of a wrong axis; None if there is none."""
         size, transform = self.options.options["axis_size"], self.options.transform
         wrong = find_bad_input(self.plan, leaves, input_axes(given), size, transform)
         if wrong is not None or not called:

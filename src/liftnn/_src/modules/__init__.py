@@ -1,1 +1,8 @@
-"""Modules, and what is done with them outside of transforms."""
+"""Modules, and the functions on modules outside of transforms: update, pop, clone, iterate, pickle.
+
+- `module.py`: `Module`, the base class; `rendering.py`: its repr; `raw_jax.py`: the error for a module in raw JAX;
+  `variables_view.py`: `module.variables`.
+- `verbs.py`: `update`, `pop`, `clone`, `iter_graph`, `find_shared`, `replace_all`.
+- `parts.py`: the modules that a module reaches, remembered for `train()` and `eval()`.
+- `pickling.py` and `portable.py`: pickle and deepcopy; functions are pickled by factory and arguments, or by name.
+"""

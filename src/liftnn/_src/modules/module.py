@@ -1,4 +1,4 @@
-"""Module: a mutable Python object whose attributes are Variables, Modules, containers, arrays and static values."""
+"""Module: a mutable Python object with Variables, Modules, containers, arrays and static values as attributes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _ABSENT = object()
 class Module(Attributed):
     """Base class of models and layers: a plain, mutable Python object.
 
-    Attributes are set as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and
-    dataclasses of them, nested and mutated freely, are its state and structure; everything else is static. The same
-    object may stand in several places, and objects may refer to each other in cycles.
+    Set attributes as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and dataclasses
+    of them, freely nested and mutated, are the state and structure of a module; every other attribute is static. The
+    same object may be reached by several paths, and objects may refer to each other in cycles.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -66,23 +66,23 @@ class Module(Attributed):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         refuse_in_jax(cls)
-        if cls.__module__.startswith("liftnn."):  # a layer, say
+        if cls.__module__.startswith("liftnn."):  # for example a layer
             boundary(cls)
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
-        """Makes an object that knows the trace it belongs to, before `__init__` sets the first attribute."""
+        """Create an object with the trace it belongs to, before `__init__` sets the first attribute."""
         return make_shell(cls, frames.owner_now())
 
-    if not TYPE_CHECKING:  # a type checker shall know an attribute from `__init__` alone
+    if not TYPE_CHECKING:  # hidden, so that type checkers infer attributes from `__init__` alone
 
         def __setattr__(self, name: str, value: Any) -> None:
             try:
                 if not frames.may_write(self._owner):
                     if attributes_of(self).get(name, _ABSENT) is value:
-                        return  # `self.count += 1` has written the Variable already
+                        return  # `self.count += 1` has already written the Variable
                     if isinstance(
                         getattr(type(self), name, None), property
-                    ):  # its setter is a method like others
+                    ):  # its setter checks its own writes
                         object.__setattr__(self, name, value)
                         return
                     raise frames.write_error(self, f"the attribute {name!r}")
@@ -108,7 +108,7 @@ class Module(Attributed):
         @property
         def __dict__(
             self,
-        ) -> dict[str, Any]:  # `vars(module)`: what is written there is written without notice
+        ) -> dict[str, Any]:  # `vars(module)`: writes to the result are not noticed
             return expose(self)
 
         @__dict__.setter
@@ -116,10 +116,10 @@ class Module(Attributed):
             replace_exposed(self, attributes)
 
     def _placeholder(self: M, owner: Any) -> M:
-        """What stands for a captured module that is no input: itself, since its attributes are read from it.
+        """Return the placeholder of a captured module that is not an input: itself, which provides its attributes.
 
         Args:
-          owner: The frame it is used in.
+          owner: The frame that uses it.
 
         Returns:
           The module.
@@ -127,10 +127,10 @@ class Module(Attributed):
         return self
 
     def split(self: M, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[M]]:
-        """Divides the module into States and a GraphDef; see `liftnn.split`.
+        """Divide the module into States and a GraphDef; see `liftnn.split`.
 
         Args:
-          *filters: One State is made for each. The default, none, makes one State of all.
+          *filters: One State is returned for each filter. Without filters, one State has all Variables.
 
         Returns:
           `(*states, graphdef)`.
@@ -148,16 +148,16 @@ class Module(Attributed):
     def state(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
 
     def state(self, *filters: Filter) -> State | tuple[State, ...]:
-        """The Variables that match, as copies; see `liftnn.state`.
+        """Return copies of the Variables that match; see `liftnn.state`.
 
         Args:
-          *filters: The default, none, matches everything.
+          *filters: One or more filters. Without filters, everything matches.
 
         Returns:
-          A State for none or one filter, a tuple of States for several.
+          A State for at most one filter, a tuple of States for several.
 
         Raises:
-          FilterError: If one of them is not a filter.
+          FilterError: If an argument is not a filter.
         """
         return state(self, *filters)
 
@@ -168,39 +168,40 @@ class Module(Attributed):
     def pop(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
 
     def pop(self, *filters: Filter) -> State | tuple[State, ...]:
-        """Takes the values of the matching Variables out of the module; see `liftnn.pop`.
+        """Remove the values of the matching Variables from the module and return them; see `liftnn.pop`.
 
         Args:
           *filters: One or more filters.
 
         Returns:
-          A State for one filter, a tuple of States for several. The Variables stay, and hold `Empty`.
+          A State for one filter, a tuple of States for several. The Variables stay in the module and hold `Empty`.
 
         Raises:
-          FilterError: If there is no filter, or one of them is not a filter.
+          FilterError: If no filter is given, or an argument is not a filter.
           TraceContextError: If the module belongs to another trace.
         """
         return verbs.pop(self, *filters)
 
     def update(self, *states: State) -> None:
-        """Sets Variables of the module from States; see `liftnn.update`.
+        """Set Variables of the module from States; see `liftnn.update`.
 
         Args:
           *states: Values by path.
 
         Raises:
+          ArgumentTypeError: If an argument is not a State. Nothing is changed then.
           StructureError: If a path is not in the module. Nothing is changed then.
-          TraceContextError: If the module belongs to another trace.
+          TraceContextError: If the module belongs to another trace. Nothing is changed then.
         """
         verbs.update(self, *states)
 
     def clone(self: M) -> M:
-        """A copy of the module and all that it reaches, sharing and cycles kept."""
+        """Return a copy of the module and all that it reaches, with the same sharing and cycles."""
         return verbs.clone(self)
 
     @property
     def variables(self) -> VariablesView:
-        """The Variables among the attributes, by name; assigning one ties it: `a.variables.w = b.variables.w`."""
+        """The Variables among the attributes, by name. Assign to tie weights: `a.variables.w = b.variables.w`."""
         return VariablesView(self)
 
     def sow(
@@ -211,21 +212,21 @@ class Module(Attributed):
         reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
         init_fn: Callable[[], Any] = lambda: (),
     ) -> bool:
-        """Notes a value in a Variable of the module, made when first needed.
+        """Record a value in a Variable of the module, which is created when first needed.
 
         Args:
           type: The type of the Variable, such as `Intermediate`.
-          name: The attribute that holds it.
-          value: The value to note.
-          reduce_fn: Called with what was noted so far and the value; gives what is kept. The default appends to a
-            tuple.
-          init_fn: Gives what was noted so far before the first call, and after a `pop`. The default is `()`.
+          name: The attribute that holds the Variable.
+          value: The value to record.
+          reduce_fn: Called with the recorded value so far and the new value; returns the value to store. The default
+            appends to a tuple.
+          init_fn: Returns the initial recorded value, used at first and after a `pop`. The default returns `()`.
 
         Returns:
           True.
 
         Raises:
-          ArgumentError: If the attribute is something else than a Variable of that type.
+          ArgumentError: If the attribute exists and is not a Variable of that type.
           TraceContextError: If the module belongs to another trace.
         """
         variable = getattr(self, name, None)
@@ -238,19 +239,19 @@ class Module(Attributed):
         return True
 
     def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] = Perturbation) -> Any:
-        """Adds a zero to a value, so that the gradient with respect to that zero is the value's own.
+        """Add a zero Variable to a value; the gradient with respect to it is the gradient with respect to the value.
 
         Args:
-          name: The attribute that holds the zero.
-          value: The value, an array or a pytree of any shape.
-          variable_type: The type of the Variable made at the first call. The default is `Perturbation`.
+          name: The attribute that holds the Variable.
+          value: An array of any shape, or a pytree of arrays.
+          variable_type: The type of the Variable, which the first call creates. The default is `Perturbation`.
 
         Returns:
-          The value plus the zero.
+          The value plus the Variable.
 
         Raises:
-          ArgumentError: If the attribute is something else than a Variable of that type.
-          TraceContextError: If the Variable has to be made and the module belongs to another trace.
+          ArgumentError: If the attribute exists and is not a Variable of that type.
+          TraceContextError: If the Variable must be created but the module belongs to another trace.
         """
         variable = getattr(self, name, None)
         if variable is None:
@@ -262,10 +263,10 @@ class Module(Attributed):
         return _map(jnp.add, value, variable.value)
 
     def train(self, **attributes: Any) -> None:
-        """Switches the module and its submodules to training: `deterministic` and `use_running_average` to False.
+        """Switch the module and its submodules to training: set `deterministic` and `use_running_average` to False.
 
         Args:
-          **attributes: Further attributes to set where they exist.
+          **attributes: Further attributes to set on the modules that have them.
 
         Raises:
           TraceContextError: If a module belongs to another trace.
@@ -274,10 +275,10 @@ class Module(Attributed):
         self.set_attributes(raise_if_not_found=False, **settings)
 
     def eval(self, **attributes: Any) -> None:
-        """Switches the module and its submodules to evaluation: `deterministic` and `use_running_average` to True.
+        """Switch the module and its submodules to evaluation: set `deterministic` and `use_running_average` to True.
 
         Args:
-          **attributes: Further attributes to set where they exist.
+          **attributes: Further attributes to set on the modules that have them.
 
         Raises:
           TraceContextError: If a module belongs to another trace.
@@ -286,16 +287,16 @@ class Module(Attributed):
         self.set_attributes(raise_if_not_found=False, **settings)
 
     def set_attributes(self, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:
-        """Sets attributes of the module and its submodules, on those that have them.
+        """Set attributes of the module and its submodules, on those that have them.
 
         Args:
-          *filters: Which modules, by path and module. The default, none, means all.
-          raise_if_not_found: Whether an attribute that none of them has is an error.
-          **attributes: Names and their new values.
+          *filters: Filters of modules, called with path and module. Without filters, all modules match.
+          raise_if_not_found: Whether to raise an error for an attribute that no matching module has.
+          **attributes: The new values by name.
 
         Raises:
-          ArgumentError: If no module has an attribute of that name.
-          FilterError: If one of the filters is not a filter.
+          ArgumentError: If no matching module has one of the attributes and `raise_if_not_found` is True.
+          FilterError: If an argument is not a filter.
           TraceContextError: If a module belongs to another trace.
         """
         if not filters:
@@ -309,20 +310,20 @@ class Module(Attributed):
                         if getattr(module, name) is not attributes[name]:
                             setattr(module, name, attributes[name])
         if missing and raise_if_not_found:
-            names = ", ".join(sorted(missing))
+            names = " or ".join(sorted(missing))
             raise errors.ArgumentError(
-                f"No module that the filters choose in this {type(self).__name__} has the attribute {names}.",
+                f"No matching module of this {type(self).__name__} has an attribute named {names}.",
                 "Check the spelling, or pass raise_if_not_found=False.",
             )
 
     def iter_modules(self) -> Iterator[tuple[Path, Module]]:
-        """The module and all modules that it reaches, each once, with its first path."""
+        """Yield the module and all modules that it reaches, each once, with its first path."""
         for path, x in verbs.iter_graph(self):
             if isinstance(x, Module):
                 yield path, x
 
     def iter_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules among the attributes, with their names."""
+        """Yield the modules among the attributes, with their names."""
         _, names, children = flatten_attributes(self)
         for name, child in zip(names, children, strict=True):
             if isinstance(child, Module):
@@ -345,21 +346,21 @@ class Module(Attributed):
         return pickling.deepcopy_module(self, memo, Module.__deepcopy__)
 
     def __setstate__(self, contents: Any) -> None:
-        """Nothing is left to do: reading `contents` has filled the module."""
+        """Do nothing: reading `contents` has already filled the module."""
 
 
 refuse_in_jax(Module)
 
 
 def _map(f: Callable[..., Any], *trees: Any) -> Any:
-    """Tree map over values."""
+    """Map a function over the leaves of values."""
     return verbs.map_values(f, *trees)
 
 
 def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any]]) -> None:
-    """Refuses an attribute that is not a Variable of the type asked for."""
+    """Raise ArgumentError for an attribute that is not a Variable of the requested type."""
     if not isinstance(variable, cls):
         raise errors.ArgumentError(
             f"The attribute {name!r} of {an(type(module))} is {an(type(variable))}, not {an(cls)}.",
-            "Use another name.",
+            f"Pass a name that no other attribute has, or one that holds {an(cls)}.",
         )

@@ -1,7 +1,7 @@
-"""The modules that a module reaches, remembered for as long as nothing changes in what leads to them.
+"""The submodules of a module, cached until the structure changes.
 
-`train()` and `eval()` set a few attributes of all modules, perhaps before each step. To walk the graph each time would
-cost more than the step.
+`train()` and `eval()` set a few attributes of all modules, perhaps before each step. Flattening the graph each time
+would cost more than the step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from liftnn._src.variables.watch import EVERY_NAME, changes, is_simple, note_sta
 
 
 class Parts:
-    """The modules that a module reaches.
+    """A module and its submodules.
 
     Args:
       root: The module.
@@ -32,7 +32,7 @@ class Parts:
         graphdef, objects, _ = walk_tree(root)
         pairs = list(zip(objects, graphdef.specs, strict=True))
         self.modules = [weakref.ref(x) for x, spec in pairs if spec.kind is MODULE]
-        """The modules; weakly, since the root is one of them."""
+        """Weak references to the modules; weak because the root is one of them."""
         self._checks: list[Check] = []
         for x, spec in pairs:
             if spec.kind is not VARIABLE or spec.keys:
@@ -44,20 +44,20 @@ class Parts:
         self._watch.watcher = weakref.ref(self)
 
     def are_current(self) -> bool:
-        """Whether the root still reaches the same modules."""
+        """Return whether the root still reaches the same modules."""
         try:
             return self._watch.valid and all(check.holds() for check in self._checks)
         except Exception:  # another thread is changing one of the containers
             return False
 
     def holders(self, names: tuple[str, ...]) -> list[tuple[Any, str, bool]]:
-        """The modules that have attributes of some names.
+        """Return the modules that have attributes of the given names.
 
         Args:
           names: The names.
 
         Returns:
-          Each module, weakly, with a name, and whether it is a plain attribute of the module itself.
+          For each attribute, a weak reference to the module, the name, and whether plain assignment sets it.
         """
         found = self._holders.get(names)
         if found is None:
@@ -72,7 +72,7 @@ class Parts:
 
 
 def parts_of(root: Any) -> Parts:
-    """The modules that a module reaches; found anew only if something has changed."""
+    """Return the modules that a module reaches; search them again only if something has changed."""
     parts = root._parts
     if parts is None or not parts.are_current():
         parts = Parts(root)
@@ -82,14 +82,14 @@ def parts_of(root: Any) -> Parts:
 
 
 def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
-    """Sets attributes of a module and its submodules, on those that have them.
+    """Set attributes of a module and its submodules, on those that have them.
 
     Args:
       root: The module.
-      attributes: Names and their new values.
+      attributes: The new values by name.
 
     Returns:
-      The names that none of them has.
+      The names of attributes that no module has.
     """
     missing = set(attributes)
     writable = frames.may_write(root._owner)
@@ -112,14 +112,14 @@ def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
 
 
 def has_attribute(module: Any, name: str) -> bool:
-    """Whether a module has an attribute, without asking `__getattr__`, which in an Rngs knows every name."""
+    """Return whether a module has an attribute, without `__getattr__`, which accepts every name for an Rngs."""
     if name in attributes_of(module):
         return True
     return inspect.getattr_static(type(module), name, ABSENT) is not ABSENT and hasattr(module, name)
 
 
 def _is_plain(module: Any, name: str) -> bool:
-    """Whether setting an attribute does nothing but that."""
+    """Return whether assigning an attribute only writes the attribute dictionary, without other effects."""
     cls = type(module)
     descriptor = inspect.getattr_static(cls, name, None)
     ordinary = getattr(cls, "__setattr__", None) is getattr(_base(cls), "__setattr__", None)
@@ -127,7 +127,7 @@ def _is_plain(module: Any, name: str) -> bool:
 
 
 def _base(cls: type) -> type:
-    """The class of all modules."""
+    """Return the Module class, which all classes of modules derive from."""
     return next(
         base for base in reversed(cls.__mro__) if issubclass(base, Attributed) and base is not Attributed
     )

@@ -1,7 +1,7 @@
-"""pickle and deepcopy of modules: values, sharing and cycles are kept, and no chain of modules is too long.
+"""pickle and deepcopy of modules: values, sharing and cycles are preserved, for module chains of any length.
 
-Writing a module would recurse into its submodules, and a chain of thousands of them would overflow the stack. So
-before any attribute is written, every module that is reached is written as an empty shell.
+Pickling submodules recursively would overflow the stack for a chain of thousands of modules. So every module that is
+reached is first written as an empty shell, and then the attributes of all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def find_modules(module: Any) -> list[Any]:
-    """Every module that a module reaches, itself first; not those that only functions hold, which are not copied."""
+    """Return every module that a module reaches, itself first, except those held only by functions (not copied)."""
     graphdef, objects, _ = walk_tree(module)
     specs = graphdef.specs
     reached = reach(specs, graphdef.edges, lambda spec: spec.kind is not FUNCTION)
@@ -30,29 +30,29 @@ def find_modules(module: Any) -> list[Any]:
 
 
 def read_attributes(module: Any) -> dict[str, Any]:
-    """The attributes of a module by name."""
+    """Return the attributes of a module by name."""
     _, names, children = flatten_attributes(module)
     return dict(zip(names, children, strict=True))
 
 
 def set_attributes(module: Any, attributes: dict[str, Any]) -> None:
-    """Sets attributes of a shell, past its `__setattr__`."""
+    """Set the attributes of a shell without calling its `__setattr__`."""
     for name, child in attributes.items():
         object.__setattr__(module, name, child)
 
 
 def new_shell(cls: type[T]) -> T:
-    """A module without attributes, made when one is read."""
+    """Create a module without attributes, for unpickling."""
     return make_shell(cls, frames.owner_now())
 
 
 def deepcopy_module(module: T, memo: dict[int, Any], default: Callable[..., Any]) -> T:
-    """A copy of a module and all that it reaches.
+    """Copy a module and all that it reaches.
 
     Args:
       module: The module.
-      memo: The copies made so far, by id, as `copy.deepcopy` passes it.
-      default: `Module.__deepcopy__`; a class that defines another one is copied by its own.
+      memo: The copies made so far, by id, as passed by `copy.deepcopy`.
+      default: `Module.__deepcopy__`; a class that overrides it is copied by its own method.
 
     Returns:
       The copy.
@@ -72,7 +72,7 @@ def deepcopy_module(module: T, memo: dict[int, Any], default: Callable[..., Any]
 
 
 class _Shells(threading.local):
-    """The modules that are to be written without attributes, by id, in this thread."""
+    """The ids of the modules to write without attributes, per thread."""
 
     def __init__(self) -> None:
         self.ids: set[int] = set()
@@ -82,17 +82,17 @@ _shells = _Shells()
 
 
 def reduce_module(module: Any) -> Any:
-    """How pickle writes a module: a shell, and the contents of everything it reaches."""
+    """Reduce a module to a shell and the contents of everything it reaches."""
     if id(module) in _shells.ids:
         return (new_shell, (type(module),))
     return (new_shell, (type(module),), Contents(module))
 
 
 class Contents:
-    """The shells of all modules that one module reaches, then their attributes, as a flat list.
+    """The shells of all modules that a module reaches, then their attributes, as a flat list.
 
     Args:
-      module: The module, when writing.
+      module: The module; None when unpickling.
     """
 
     def __init__(self, module: Any = None):
@@ -102,7 +102,7 @@ class Contents:
         return (Contents, (), None, self.items())
 
     def items(self) -> Iterator[Any]:
-        """The shells, then pairs of module and attributes."""
+        """Yield the shells, then pairs of module and attributes."""
         modules = find_modules(self.module)
         yield from map(Shell, modules)
         for module in modules:
@@ -110,20 +110,20 @@ class Contents:
             yield (module, {name: portable(child) for name, child in attributes.items()})
 
     def append(self, item: Any) -> None:
-        """Reads one item."""
+        """Unpickle one item."""
         if isinstance(item, tuple):
             set_attributes(*item)
 
     def extend(self, items: Any) -> None:
-        """Reads several items."""
+        """Unpickle several items."""
         for item in items:
             self.append(item)
 
 
 class Shell:
-    """A module that is to be written without its attributes.
+    """A module to write without its attributes.
 
-    The class comes first, since it is what may fail; between the two marks nothing can, so no id is left behind.
+    The class is written first, since this step may fail; between the two marks nothing can fail, so no id remains.
 
     Args:
       module: The module.
@@ -146,11 +146,11 @@ class Shell:
 
 
 class PickleMark:
-    """Does something when it is written; reads as None.
+    """An action to run when it is pickled; unpickles as None.
 
     Args:
-      action: What it does.
-      argument: What to.
+      action: The action.
+      argument: The argument of the action.
     """
 
     def __init__(self, action: Callable[[int], None], argument: int):
@@ -163,9 +163,9 @@ class PickleMark:
 
 
 def third(cls: type, before: None, module: T, after: None) -> T:
-    """The module of a `Shell`."""
+    """Return the module of a `Shell`, for unpickling."""
     return module
 
 
 def nothing() -> None:
-    """What a `PickleMark` reads as."""
+    """Return None, the unpickled value of a `PickleMark`."""

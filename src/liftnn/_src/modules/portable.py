@@ -1,7 +1,7 @@
-"""Pickling of functions that layers hold: closures made by a factory, and JAX's compiled functions.
+"""Pickling of the functions that layers hold: closures from a factory, and functions wrapped by JAX.
 
-Pickle writes a function as the name under which it can be imported. That fails for two kinds that nearly every layer
-has as an attribute: what a factory returns (`jax.nn.initializers.variance_scaling(...)`), and functions that JAX has
+Pickle writes a function as its importable name. That fails for two kinds of functions that nearly every layer has as
+an attribute: closures that a factory returns (`jax.nn.initializers.variance_scaling(...)`), and functions that JAX has
 wrapped (`jax.nn.relu`). The first kind is written as its factory and arguments, the second as its public name.
 """
 
@@ -25,13 +25,13 @@ _MODULES = (jax.nn, jax.numpy, jax.lax, jax.nn.initializers, jax.random, jax.sci
 
 
 class FactoryCall:
-    """A closure as the factory that made it and the factory's arguments; unpickles as the closure.
+    """A closure, as its factory and the factory's arguments; unpickles as the closure.
 
     Args:
       module: Name of the factory's module.
       name: Name of the factory.
-      arguments: Its keyword arguments.
-      function: The closure; deepcopy gives it back, since functions are not copied.
+      arguments: Keyword arguments of the factory.
+      function: The closure; `deepcopy` returns it unchanged, since functions are not copied.
     """
 
     def __init__(self, module: str, name: str, arguments: dict[str, Any], function: Any):
@@ -49,20 +49,20 @@ class FactoryCall:
 
 
 def call_factory(module: str, name: str, arguments: dict[str, Any]) -> Any:
-    """What a factory returns."""
+    """Call a factory by name, for unpickling."""
     __import__(module)
     return getattr(sys.modules[module], name)(**arguments)
 
 
 def portable(value: Any) -> Any:
-    """What to write in place of an attribute's value.
+    """Return the picklable replacement of an attribute value.
 
     Args:
       value: The value.
 
     Returns:
-      A `FactoryCall` for a closure whose free variables are arguments of the function that made it, and which that
-      function makes again when called; the value itself otherwise.
+      A `FactoryCall` for a closure that a factory recreates: its free variables are arguments of the factory, and a
+      call with them returns an equal closure. The value itself otherwise.
     """
     if type(value) is not types.FunctionType or not value.__closure__:
         return value
@@ -76,17 +76,17 @@ def portable(value: Any) -> Any:
     try:
         again = factory(**made.arguments)
         return made if static_key(again) == static_key(value) else value
-    except Exception:  # not a factory of these arguments; pickle will say what it cannot write
+    except Exception:  # not a factory of these arguments; pickle will raise its own error
         return value
 
 
 class FunctionName(NamedTuple):
-    """A function as it is compared across processes: by name, and by what it was made with.
+    """The name of a function with its defaults and closure contents; comparable across processes.
 
     Args:
       module: Name of its module.
       name: Its qualified name.
-      held: Its defaults and what its closure holds.
+      held: Its defaults and the contents of its closure.
     """
 
     module: str
@@ -98,13 +98,13 @@ class FunctionName(NamedTuple):
 
 
 def by_name(description: GraphSpec) -> GraphSpec:
-    """A description in which functions stand by name, so that it can be written, and compared in another process.
+    """Replace the functions of a description by their names, to write it and to compare it in another process.
 
     Args:
       description: The description.
 
     Returns:
-      It, with a `FunctionName` in place of every function among static values.
+      The description with a `FunctionName` for every function among its static values.
     """
 
     def edge_by_name(edge: Any) -> Any:
@@ -122,7 +122,7 @@ def by_name(description: GraphSpec) -> GraphSpec:
 
 
 def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """A static value with `FunctionName` in place of functions."""
+    """Return a static value with a `FunctionName` for each function."""
     if id(value) in above:
         return ("above", above.index(id(value)))
     above = (*above, id(value))
@@ -132,7 +132,7 @@ def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
             cells = [c.cell_contents for c in value.__closure__ or ()]
             held = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         name = getattr(value, "__qualname__", value.__name__)
-        package = (value.__module__ or "").partition("._src.")[0]  # a package may move what is in there
+        package = (value.__module__ or "").partition("._src.")[0]  # private modules may move between versions
         return FunctionName(package, name, tuple([_by_name(_as_float(x), above) for x in held]))
     if isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.items())
@@ -145,12 +145,12 @@ def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
 
 
 def _as_float(x: Any) -> Any:
-    """A number that a function holds: schedules of optax make floats of their integers when they first run."""
+    """Return an int that a function holds as a float: optax schedules convert their ints when they first run."""
     return float(x) if type(x) is int and abs(x) < 2**53 else x
 
 
 def _reduce_wrapped(function: Any) -> Any:
-    """Writes a function that JAX has wrapped by its public name."""
+    """Reduce a function that JAX has wrapped to its public name."""
     name = getattr(function, "__name__", "")
     for module in _MODULES:
         if getattr(module, name, None) is function:
@@ -159,13 +159,13 @@ def _reduce_wrapped(function: Any) -> Any:
 
 
 def public_function(module: str, name: str) -> Any:
-    """A function by its public name."""
+    """Return a function by its public name, for unpickling."""
     __import__(module)
     return getattr(sys.modules[module], name)
 
 
 def _reduce_static(static: Static) -> Any:
-    """Writes the value without its key, which may hold code."""
+    """Reduce a static value to the value without its key, which may hold code."""
     return (Static, (portable(static.value),))
 
 

@@ -1,8 +1,8 @@
-"""Modules handed to JAX itself: JAX is told how to take one apart only in order to say that it should not.
+"""Raise an error when JAX flattens a Module, which is registered as a pytree for this purpose only.
 
-JAX asks for the parts of an object before it looks at its type, so this is where a message can name the transform of
-liftnn's that would do. `jax.tree.leaves` alone gets the parts, since it only reads them: `jax.block_until_ready` waits
-for the arrays among them, and a class of Equinox looks at what it is given, which may be a Module.
+JAX flattens an object before it checks its type, so the flattening function can name the liftnn transform to use
+instead. Only `jax.tree.leaves` gets the leaves, since it only reads them: `jax.block_until_ready` waits for the arrays
+among them, and a class of Equinox inspects its fields, which may contain a Module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from liftnn._src.variables.variable import Variable
 
 
 def refuse_in_jax(cls: type) -> None:
-    """Makes JAX's functions refuse the instances of a class of Modules.
+    """Register a class of Modules with JAX, so that JAX's functions raise an error for its instances.
 
     Args:
       cls: The class.
@@ -35,16 +35,16 @@ def _parts(module: Any) -> tuple[Any, None]:
         walk.visit(module, ())
         return [x.raw_value if isinstance(x, Variable) else None for x in walk.objects] + walk.arrays, None
     raise errors.ArgumentTypeError(
-        f"{at_start(an(type(module)))} was passed to a function of JAX, or returned from one that JAX transforms. "
-        "JAX knows arrays and trees of them; it would not see what happens to a Module.",
-        "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...); or give JAX "
-        "the State that liftnn.split makes of the Module, and merge it inside. Functions of jax.tree take Modules as "
-        "leaves with is_leaf=lambda x: isinstance(x, liftnn.Module).",
+        f"{at_start(an(type(module)))} was passed to a JAX function, or returned from a function that JAX transforms. "
+        "JAX handles arrays and pytrees of arrays; changes to a Module would be lost.",
+        "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...), or pass the "
+        "State from liftnn.split to JAX and merge it inside. Functions of jax.tree accept Modules as leaves with "
+        "is_leaf=lambda x: isinstance(x, liftnn.Module).",
     )
 
 
 def _only_reads() -> bool:
-    """Whether it is `jax.tree.leaves` that asks, and not for one of JAX's transforms."""
+    """Return whether the caller is `jax.tree.leaves`, and not on behalf of one of JAX's transforms."""
     frame = sys._getframe(1)
     for _ in range(4):
         if frame is None or frame.f_code is _LEAVES[0]:

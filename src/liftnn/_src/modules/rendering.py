@@ -1,4 +1,4 @@
-"""A module as text: its static attributes, arrays by shape, and submodules, nested."""
+"""The text form of a module: its static attributes, arrays by shape, and submodules, nested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from liftnn._src.variables.variable import Variable
 
 
 def render_module(x: Any, above: list[Any]) -> str:
-    """An object with its static attributes and submodules; one that is being printed further up is cut short."""
+    """Format an object with its static attributes and submodules; abbreviate one that encloses itself."""
     name = type(x).__name__
     if len(above) > MAX_DEPTH or any(x is a for a in above):
         return f"{name}(...)"
@@ -25,7 +25,7 @@ def render_module(x: Any, above: list[Any]) -> str:
 
 
 def _render(x: Any, above: list[Any]) -> str:
-    """An attribute as text: modules nested, arrays by shape, containers of modules one entry a line."""
+    """Format an attribute: modules nested, arrays by shape, containers of modules with one entry per line."""
     if is_array(x):
         return array_summary(x)
     if isinstance(x, Variable):
@@ -45,6 +45,6 @@ def _render(x: Any, above: list[Any]) -> str:
 
 
 def _holds_objects(x: Any) -> bool:
-    """Whether a container has an object, an array or another container in it."""
+    """Return whether a container holds an object, an array or another container."""
     children = x.values() if isinstance(x, dict) else x
     return any(is_object(c) or is_array(c) or isinstance(c, (list, tuple, dict)) for c in children)

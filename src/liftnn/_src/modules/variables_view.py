@@ -1,4 +1,4 @@
-"""The Variables of a module by name: `module.variables.w`, to read them themselves and to tie them."""
+"""The Variables of a module by name, for example `module.variables.w`: read them, or assign them to tie weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VariablesView:
         if not isinstance(variable, Variable):
             raise errors.AttributeNameError(
                 f"{at_start(an(type(self._module)))} has no Variable {name!r}.",
-                f"It has {', '.join(self) or 'none'}.",
+                f"Its Variables: {', '.join(self) or 'none'}.",
             )
         return variable
 

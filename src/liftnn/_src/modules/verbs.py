@@ -1,4 +1,4 @@
-"""The public verbs on live trees of modules: update, pop, clone, iterate, find and replace what is shared."""
+"""Public functions on live trees of modules: update, pop, clone, iterate, find and replace shared objects."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 @boundary
 def update(tree: Any, /, *states: State) -> None:
-    """Sets values and metadata of Variables, in place, from States.
+    """Set values and metadata of Variables from States, in place.
 
     Args:
       tree: A module, or any pytree with modules in it.
-      *states: Variables by path; they need not be all, and set hooks do not run.
+      *states: Variables by path, all or some of those in the tree. Set hooks do not run.
 
     Raises:
-      ArgumentTypeError: If something is not a State. Nothing is changed then.
+      ArgumentTypeError: If an argument is not a State. Nothing is changed then.
       StructureError: If a path is not in the tree. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
@@ -85,13 +85,13 @@ def update(tree: Any, /, *states: State) -> None:
 
 
 def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any]) -> None:
-    """Refuses to set an array leaf where its node cannot be changed in place, or not from here."""
+    """Raise an error for an array leaf that cannot be set: its node is immutable, or belongs to another trace."""
     specs = graphdef.specs
     changed = {node, *find_holders(specs, {node})} if node >= 0 else set()
     if node < 0 or any(e in changed and specs[e].kind.frozen for e in graphdef.edges if type(e) is int):
         raise errors.StructureError(
             f"{format_path(path)} cannot be set in place: no module, list or dict holds it.",
-            "Make it an attribute of a Module, or take the new value from the State.",
+            "Store it as an attribute of a Module, or take the new value from the State.",
         )
     for holder in (objects[n] for n in changed):
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
@@ -99,7 +99,7 @@ def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any
 
 
 def _set_child(holder: Any, key: Any, x: Any) -> None:
-    """Puts `x` under a key of a node that can be changed in place."""
+    """Set the child of a mutable node."""
     if isinstance(holder, (list, dict, collections.deque)):
         holder[key] = x
     else:
@@ -107,24 +107,24 @@ def _set_child(holder: Any, key: Any, x: Any) -> None:
 
 
 def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
-    """The Variables themselves that match, by first path.
+    """Return the live Variables that match, by first path.
 
     Args:
       tree: A module, or any pytree with modules in it.
-      *filters: Which; a Variable has to match one of them.
+      *filters: The filters; a Variable has to match one of them.
 
     Returns:
-      The live Variables, in order.
+      The Variables themselves, in order.
 
     Raises:
-      FilterError: If one of the filters is not a filter.
+      FilterError: If an argument is not a filter.
     """
     predicates, leaves = to_predicates(filters), walk_tree(tree).leaves()
     return {p: x for p, x in leaves if isinstance(x, Variable) and first_match(predicates, p, x) >= 0}
 
 
 def _variable_paths(walked: WalkedTree) -> dict[Path, Variable[Any]]:
-    """Every path of every Variable, so that a shared one is found under each of its names."""
+    """Return every path of every Variable, so that a shared one is found under each of its paths."""
     return {
         path: frames.resolve(walked.objects[number])
         for number, paths in find_all_paths(walked.graphdef).items()
@@ -143,10 +143,10 @@ def pop(tree: Any, first: Filter, second: Filter, /, *others: Filter) -> tuple[S
 
 @boundary
 def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
-    """Takes the values of the matching Variables out of a tree of modules.
+    """Remove the values of the matching Variables from a tree of modules and return them.
 
-    The Variables stay where they are and hold `Empty`, so the structure does not change; a Variable that is empty
-    already is left out.
+    The Variables stay in the tree and hold `Empty`, so the structure does not change. Variables that are already empty
+    are skipped.
 
     Args:
       tree: A module, or any pytree with modules in it.
@@ -156,7 +156,7 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
       A State for one filter, a tuple of States for several.
 
     Raises:
-      FilterError: If there is no filter, or one of them is not a filter.
+      FilterError: If no filter is given, or an argument is not a filter.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
     Example:
@@ -169,7 +169,8 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
     """
     if not filters:
         raise errors.FilterError(
-            "pop needs at least one filter.", "For example pop(model, liftnn.Intermediate)."
+            "pop needs at least one filter.",
+            "Pass one, such as pop(model, liftnn.Intermediate).",
         )
     predicates = to_predicates(filters)
     parts: list[dict[Path, Any]] = [{} for _ in predicates]
@@ -191,13 +192,13 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
 
 @boundary
 def clone(tree: T, /) -> T:
-    """A copy of a tree of modules: new objects, the same values, sharing and cycles kept.
+    """Return a copy of a tree of modules: new objects with the same values, sharing and cycles.
 
     Args:
       tree: A module, or any pytree with modules in it.
 
     Returns:
-      The copy. Its arrays have buffers of their own, so that donating the one module leaves the other whole.
+      The copy. Its arrays have their own buffers, so donating one of the two trees leaves the other intact.
 
     Raises:
       StructureError: If something in the tree cannot be part of a module.
@@ -217,19 +218,19 @@ def clone(tree: T, /) -> T:
 
 
 def _own_buffer(x: Any) -> Any:
-    """A copy of an array; anything else as it is."""
+    """Return a copy of an array; anything else unchanged."""
     return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
 
 
 @boundary
 def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
-    """Everything that a tree of modules reaches: modules, Variables, containers, arrays and static values.
+    """Iterate over everything that a tree of modules reaches: modules, Variables, containers, arrays, static values.
 
     Args:
       tree: A module, or any pytree with modules in it.
 
     Returns:
-      Pairs of path and value, depth first in attribute order; each object once, at its first path.
+      An iterator over pairs of path and value, depth first in attribute order; each object once, at its first path.
 
     Raises:
       StructureError: If something in the tree cannot be part of a module.
@@ -261,14 +262,14 @@ def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
 
 
 def _root_leaves(tree: Any) -> list[tuple[Path, Any]]:
-    """The leaves of a tree of modules, by path."""
+    """Return the leaves of a tree of modules, with their paths."""
     entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
     return [(tuple(map(key_of, path)), leaf) for path, leaf in entries]
 
 
 @boundary
 def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
-    """The modules, Variables and containers that a tree of modules reaches by more than one path.
+    """Find the modules, Variables and containers that a tree of modules reaches by more than one path.
 
     Args:
       tree: A module, or any pytree with modules in it.
@@ -292,18 +293,18 @@ def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
 
 @boundary
 def replace_all(tree: Any, old: Any, new: Any) -> int:
-    """Puts one object in place of another, everywhere that a tree of modules holds it.
+    """Replace one object by another wherever a tree of modules holds it.
 
     Args:
       tree: A module, or any pytree with modules in it; the tree itself must not be `old`.
-      old: A Module, Variable or array that is replaced.
-      new: What takes its place.
+      old: The Module, Variable or array to replace.
+      new: The replacement.
 
     Returns:
-      In how many places it was replaced.
+      The number of replacements.
 
     Raises:
-      ArgumentError: If `tree` is `old`, or if `old` is held by a tuple or another node that cannot be changed.
+      ArgumentError: If `old` is `tree` or one of its leaves, or if a tuple or another immutable node holds it.
       TraceContextError: If a module that holds it belongs to another trace.
 
     Example:
@@ -314,13 +315,14 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
     """
     if tree is old:
         raise errors.ArgumentError(
-            "replace_all cannot replace the tree itself.", "Assign the new object instead."
+            "replace_all cannot replace the tree itself.",
+            "Use the new object instead.",
         )
     for path, leaf in _root_leaves(tree):
         if leaf is old:
             raise errors.ArgumentError(
-                f"replace_all cannot replace {format_path(path)}, a leaf of the tree that it was given.",
-                "Assign the new object instead.",
+                f"replace_all cannot replace {format_path(path)}: it is a leaf of the tree itself.",
+                "Build a new tree with the new object instead.",
             )
     graphdef, objects, _ = walk_tree(tree)
     places: list[tuple[Any, Any]] = []
@@ -331,8 +333,8 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
         found = [key for key, child in zip(keys, children, strict=True) if child is old]
         if found and spec.kind.frozen:
             raise errors.ArgumentError(
-                f"The object to replace is held by {an(spec.type)}, which cannot be changed.",
-                "Hold it in a list, a dict or an attribute.",
+                f"replace_all cannot replace an object in {an(spec.type)}, which is immutable.",
+                "Store the object in a list, a dict or an attribute of a Module instead.",
             )
         places += [(holder, key) for key in found]
     for holder, key in places:
@@ -341,5 +343,5 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
 
 
 def map_values(f: Callable[..., Any], *trees: Any) -> Any:
-    """`jax.tree.map`, for values of Variables."""
+    """Apply `jax.tree.map` to values of Variables."""
     return jax.tree.map(f, *trees)

@@ -1,1 +1,1 @@
-"""Layers, and what they are made of: initializers, activations, pooling, dtypes."""
+"""Layers: one file for each, and what they share: arguments, dtypes, windows, moments, initializers, activations."""

@@ -1,4 +1,4 @@
-"""Activation functions: those of `jax.nn` and `jax.numpy`, under the names that layers are written with."""
+"""Activation functions from `jax.nn` and `jax.numpy`."""
 
 from __future__ import annotations
 

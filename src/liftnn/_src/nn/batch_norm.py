@@ -1,4 +1,4 @@
-"""Batch normalization: statistics over the batch in training, their running averages afterwards."""
+"""Batch normalization, with batch statistics in training and running averages in evaluation."""
 
 from __future__ import annotations
 
@@ -21,36 +21,38 @@ from liftnn._src.variables.variable_types import BatchStat
 
 
 class BatchNorm(Module):
-    """Normalizes each feature by its mean and variance over the batch.
+    """Normalize each feature by its mean and variance over the batch.
 
-    In training every call also moves the running averages `mean` and `var` towards the statistics of the batch:
-    `average = momentum * average + (1 - momentum) * statistic`. `eval()` on the layer, or on any module around it,
-    makes it use the running averages instead, `train()` the batch again.
+    In training, each call updates the running averages `mean` and `var`, of shape `(num_features,)`, with the
+    statistics of the batch: `average = momentum * average + (1 - momentum) * statistic`. After `eval()` on the layer,
+    or on a module that contains it, the layer uses the running averages instead; `train()` reverts this.
 
     Args:
       num_features: Number of features, the size of the input along `axis`.
-      use_running_average: Whether the running averages are used instead of the batch. False by default; None if
-        every call is going to say so.
+      use_running_average: Whether the running averages are used instead of the batch statistics. False by default; with
+        None, each call must pass it.
       axis: The feature axis of the input; the last one by default.
-      momentum: How much of a running average is kept at each call; 0.99 by default.
-      epsilon: What is added to the variance; 1e-5 by default.
+      momentum: The decay rate of the running averages; 0.99 by default.
+      epsilon: A small constant added to the variance, for numerical stability; 1e-5 by default.
       dtype: Dtype of the result. The default, None, infers it from input and weights.
       param_dtype: Dtype of scale and bias; float32 by default.
       use_bias: Whether a bias of shape `(num_features,)` is added; True by default.
       use_scale: Whether the result is multiplied by a scale of shape `(num_features,)`; True by default.
       bias_init: Initializer of the bias; zeros by default.
       scale_init: Initializer of the scale; ones by default.
-      axis_name: Name of a mapped axis that the statistics are averaged over too. The default, None, is none.
+      axis_name: Name of a mapped axis over which the statistics are averaged too. The default, None, means none.
       axis_index_groups: Groups of positions along the mapped axis that are averaged separately, as in
-        `jax.lax.pmean`. The default, None, is one group.
-      use_fast_variance: Whether the variance is computed in one pass, faster and less exact; True by default.
-      promote_dtype: Brings `(inputs, mean, var, scale, bias)` to one dtype; by default to `dtype`.
-      rngs: Source of the keys; one of the `params` stream for the scale, one for the bias.
+        `jax.lax.pmean`. The default, None, means one group.
+      use_fast_variance: Whether the variance is computed as `E[x^2] - E[x]^2`, in one pass over the input but with less
+        accuracy; True by default.
+      promote_dtype: A function that casts `(inputs, mean, var, scale, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      rngs: The random keys: scale and bias draw one each from the stream `params`.
       bias_metadata: Metadata of the bias's Param; none by default.
       scale_metadata: Metadata of the scale's Param; none by default.
 
     Raises:
-      ArgumentError: If `rngs` is not a `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -101,21 +103,21 @@ class BatchNorm(Module):
     def __call__(
         self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
     ) -> jax.Array:
-        """Normalizes the input, and updates the running averages unless they are what it is normalized by.
+        """Normalize the input; in training, also update the running averages.
 
         Args:
           x: Array with `num_features` entries along `axis`; the other axes are the batch.
-          use_running_average: Whether the running averages are used instead of the batch. The default, None, is the
-            layer's own setting.
-          mask: Array that broadcasts to the shape of `x`; what is zero or False in it is left out of the statistics.
-            The default is None.
+          use_running_average: Whether the running averages are used instead of the batch statistics. The default, None,
+            uses the layer's setting.
+          mask: Array that broadcasts to the shape of `x`; entries that are zero or False are excluded from the
+            statistics. The default, None, includes all.
 
         Returns:
           Array of the shape of `x`.
 
         Raises:
-          ArgumentError: If neither the call nor the layer says whether to use the running averages, or if the input
-            has another number of features than the layer.
+          ArgumentError: If `use_running_average` is None in both the layer and the call, or if the number of input
+            features is not that of the layer.
         """
         running = self.use_running_average if use_running_average is None else use_running_average
         if running is None:
@@ -136,22 +138,21 @@ class BatchNorm(Module):
     def _update(
         self, x: jax.Array, axes: tuple[int, ...], mask: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """The statistics of the batch, which the running averages are moved towards."""
+        """Update the running averages; return the statistics of the batch."""
         statistics = moments(
             x, axes, dtype=self.dtype, axis_name=self.axis_name, axis_index_groups=self.axis_index_groups,
             use_fast_variance=self.use_fast_variance, mask=mask,
         )  # fmt: skip
         for average, statistic in zip((self.mean, self.var), statistics, strict=True):
-            # An average is a record, not a part of the loss: no gradient goes through it to earlier batches.
+            # The averages are not part of the loss, so no gradient flows through them to earlier batches.
             new = lax.stop_gradient(self.momentum * average.value + (1 - self.momentum) * statistic)
             average.value = new if jnp.iscomplexobj(new) else new.astype(average.value.dtype)
         return statistics
 
 
 def _no_use_running_average() -> errors.ArgumentError:
-    """The error for a layer that was never told which statistics to use."""
+    """Return the error for a layer without a setting for `use_running_average`."""
     return errors.ArgumentError(
-        "BatchNorm does not know whether to use the running averages: use_running_average is None in the layer and in "
-        "the call.",
-        "Call train() or eval() on the model, or give use_running_average to the constructor or the call.",
+        "BatchNorm needs use_running_average, but it is None in both the layer and the call.",
+        "Call train() or eval() on the model, or pass use_running_average to the constructor or the call.",
     )

@@ -1,4 +1,4 @@
-"""The convolution over any number of spatial dimensions, channels last."""
+"""Convolution over any number of spatial dimensions, channels last."""
 
 from __future__ import annotations
 
@@ -28,41 +28,42 @@ from liftnn._src.rngs import Rngs
 
 
 class Conv(Module):
-    """Convolves an input of shape `(batch, *space, features)` with a kernel and adds a bias.
+    """Convolve an input of shape `(*batch, *space, features)` with a kernel and add a bias.
 
     Args:
       in_features: Number of input features, the size of the input's last axis.
       out_features: Number of output features.
       kernel_size: Size of the kernel along each spatial dimension; an int is one dimension.
-      strides: Distance between neighbouring windows: one int for all dimensions, or one for each; 1 by default.
-      padding: `"SAME"` (the default: output as large as the input), `"SAME_LOWER"`, `"VALID"` (none), `"CIRCULAR"`
-        (the input goes round), `"REFLECT"` (the input is mirrored), `"CAUSAL"` (one dimension, padded at the start
-        only), an int for all sides, or for each dimension an int or a pair `(low, high)`.
-      input_dilation: Distance between neighbouring inputs, with zeros between them: one int, or one for each
+      strides: The stride of the window: one int for all dimensions, or one for each; 1 by default.
+      padding: `"SAME"` (the default: with stride 1 the output has the size of the input), `"SAME_LOWER"`, `"VALID"` (no
+        padding), `"CIRCULAR"` (periodic), `"REFLECT"` (mirrored), `"CAUSAL"` (one dimension, padded at the start only),
+        an int for all sides, or for each dimension an int or a pair `(low, high)`.
+      input_dilation: The dilation of the input, which inserts zeros between its entries: one int, or one for each
         dimension; 1 by default.
-      kernel_dilation: Distance between the inputs that neighbours in the kernel see: one int, or one for each
-        dimension; 1 by default.
-      feature_group_count: Number of groups that the features are split into, each convolved on its own; 1 by default.
+      kernel_dilation: The dilation of the kernel (atrous convolution): one int, or one for each dimension; 1 by
+        default.
+      feature_group_count: Number of groups of features that are convolved separately; 1 by default.
       use_bias: Whether a bias of shape `(out_features,)` is added; True by default.
-      mask: Array of the kernel's shape that the kernel is multiplied by. The default is None.
+      mask: Array of the kernel's shape, multiplied with the kernel. The default, None, means no mask.
       dtype: Dtype of the computation. The default, None, infers it from input and weights.
       param_dtype: Dtype of the weights; float32 by default.
-      precision: Precision of the products, as in `jax.lax.conv_general_dilated`. The default, None, is the backend's
-        own.
+      precision: Precision of the products, as in `jax.lax.conv_general_dilated`. The default, None, means the backend's
+        default.
       kernel_init: Initializer of the kernel of shape `(*kernel_size, in_features // feature_group_count,
         out_features)`; LeCun normal by default.
       bias_init: Initializer of the bias; zeros by default.
-      conv_general_dilated: The convolution, called as `jax.lax.conv_general_dilated`, which is the default.
-      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
-      preferred_element_type: Dtype in which the products are accumulated and returned. The default, None, is the
+      conv_general_dilated: The function that computes the convolution, `jax.lax.conv_general_dilated` by default.
+      promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      preferred_element_type: Dtype in which the products are accumulated and returned. The default, None, means the
         dtype of the operands.
-      rngs: Source of the keys; one of the `params` stream for each weight.
+      rngs: The random keys: each weight draws one from the stream `params`.
       kernel_metadata: Metadata of the kernel's Param; none by default.
       bias_metadata: Metadata of the bias's Param; none by default.
 
     Raises:
-      ArgumentError: If the padding is unknown, or has a name though `input_dilation` is not 1, the features cannot be
-        split into the groups, the mask has not the kernel's shape, or `rngs` is not a `Rngs`.
+      ArgumentError: If the padding is unknown, if it is named and `input_dilation` is not 1, if the groups do not
+        divide the features, if the mask does not have the kernel's shape, or if `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -114,18 +115,18 @@ class Conv(Module):
         self.preferred_element_type = preferred_element_type
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """Convolves the inputs with the kernel and adds the bias.
+        """Convolve the inputs with the kernel and add the bias.
 
         Args:
-          inputs: Array of shape `(*batch, *space, in_features)` with any number of batch axes, also none.
+          inputs: Array of shape `(*batch, *space, in_features)` with any number of batch axes, including none.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
 
         Returns:
-          Array of shape `(*batch, *space, out_features)`, its space as large as strides and padding make it, of the
-          dtype of the computation.
+          Array of shape `(*batch, *space, out_features)`, of the dtype of the computation. Strides and padding
+          determine the sizes of its spatial axes.
 
         Raises:
-          ArgumentError: If the inputs have too few axes or another number of features than the layer.
+          ArgumentError: If the inputs have too few axes or not the number of features of the layer.
         """
         rank, groups = len(self.kernel_size), self.feature_group_count
         inputs, batch = fold_batch("Conv", inputs, rank, self.kernel.value.shape[-2] * groups)
@@ -150,33 +151,33 @@ class Conv(Module):
 
 
 def masked(kernel: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The kernel times the mask, if there is one; raises if it has another shape."""
+    """Multiply the kernel by the mask, if there is one; raise ArgumentError if their shapes differ."""
     check_mask(mask, kernel.shape)
     return kernel if mask is None else kernel * mask
 
 
 def _check_groups(in_features: int, out_features: int, groups: int) -> None:
-    """Raises unless both numbers of features can be split into the groups."""
+    """Raise ArgumentError if the number of groups does not divide both numbers of features."""
     if in_features % groups or out_features % groups:
         raise errors.ArgumentError(
             f"A Conv from {in_features} to {out_features} features cannot be split into feature_group_count={groups} "
             "groups.",
-            "Give numbers of features that are multiples of it.",
+            "Use numbers of features that are multiples of feature_group_count.",
         )
 
 
 def _check_padding(padding: Padding, input_dilation: int | Sequence[int] | None, rank: int) -> None:
-    """Raises if the padding is unknown, or has a name though the inputs are dilated."""
+    """Raise ArgumentError if the padding is unknown, or named while the inputs are dilated."""
     canonical = canonicalize_padding(padding, rank)
     if isinstance(canonical, str) and set(per_dimension("input_dilation", input_dilation, rank)) != {1}:
         raise errors.ArgumentError(
-            f"A Conv with input_dilation={input_dilation!r} cannot have padding={padding!r}: what a padding with a "
-            "name adds is defined for inputs without zeros between them.",
-            "Give the padding in numbers, or use ConvTranspose.",
+            f"A Conv with input_dilation={input_dilation!r} cannot have padding={padding!r}: named paddings are only "
+            "defined for inputs without dilation.",
+            "Pass the padding as numbers, or use ConvTranspose.",
         )
 
 
 def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
-    """The axes of inputs `(batch, *space, features)` and kernels `(*space, in_features, out_features)`."""
+    """Return the axes of inputs `(batch, *space, features)` and kernels `(*space, in_features, out_features)`."""
     outer = (0, rank + 1, *range(1, rank + 1))
     return lax.ConvDimensionNumbers(outer, (rank + 1, rank, *range(rank)), outer)

@@ -1,4 +1,4 @@
-"""The transposed convolution: the shapes of a convolution the other way round."""
+"""Transposed convolution over any number of spatial dimensions, channels last."""
 
 from __future__ import annotations
 
@@ -21,43 +21,44 @@ from liftnn._src.nn.windows import Padding, canonicalize_padding, fold_batch, pe
 from liftnn._src.rngs import Rngs
 
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
-"""The paddings with a name that a transposed convolution has."""
+"""The named paddings of a transposed convolution."""
 
 
 class ConvTranspose(Module):
-    """Applies a transposed convolution, as `jax.lax.conv_transpose` does, and adds a bias.
+    """Apply a transposed convolution, as `jax.lax.conv_transpose`, and add a bias.
 
     Args:
       in_features: Number of input features, the size of the input's last axis.
       out_features: Number of output features.
       kernel_size: Size of the kernel along each spatial dimension; an int is one dimension.
-      strides: How many outputs one step in the input makes: one int for all dimensions, or one for each. The default,
-        None, is 1.
-      padding: `"SAME"` (the default: output as large as input times stride), `"VALID"` (all outputs that an input
-        reaches), `"CIRCULAR"` (as SAME, and the output goes round), an int for all sides, or for each dimension an
-        int or a pair `(low, high)`. Numbers count the zeros around the dilated input: to undo the shape of a `Conv`
-        with `padding=p`, give `kernel_dilation * (kernel_size - 1) - p`.
-      kernel_dilation: Distance between the outputs that neighbours in the kernel reach: one int, or one for each
-        dimension. The default, None, is 1.
+      strides: The upsampling factor: one int for all dimensions, or one for each. The default, None, means 1.
+      padding: `"SAME"` (the default: the output size is the input size times the stride), `"VALID"` (the full output),
+        `"CIRCULAR"` (the size of SAME, periodic), an int for all sides, or for each dimension an int or a pair `(low,
+        high)`. Numbers count the zeros around the dilated input: to invert the shape of a `Conv` with `padding=p`, pass
+        `kernel_dilation * (kernel_size - 1) - p`.
+      kernel_dilation: The dilation of the kernel: one int, or one for each dimension. The default, None, means 1.
       use_bias: Whether a bias of shape `(out_features,)` is added; True by default.
-      mask: Array of the kernel's shape that the kernel is multiplied by. The default is None.
+      mask: Array of the kernel's shape, multiplied with the kernel. The default, None, means no mask.
       dtype: Dtype of the computation. The default, None, infers it from input and weights.
       param_dtype: Dtype of the weights; float32 by default.
-      precision: Precision of the products, as in `jax.lax.conv_transpose`. The default, None, is the backend's own.
+      precision: Precision of the products, as in `jax.lax.conv_transpose`. The default, None, means the backend's
+        default.
       kernel_init: Initializer of the kernel of shape `(*kernel_size, in_features, out_features)`; LeCun normal by
         default.
       bias_init: Initializer of the bias; zeros by default.
-      transpose_kernel: Whether the kernel is flipped along space and its shape is `(*kernel_size, out_features,
-        in_features)`, so that the layer with the kernel of a `Conv` is that layer's transpose. False by default.
-      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
-      preferred_element_type: Dtype in which the products are accumulated and returned. The default, None, is the
+      transpose_kernel: Whether the kernel is flipped along its spatial axes and has the shape `(*kernel_size,
+        out_features, in_features)`. With the kernel of a `Conv`, the layer is then the transpose of that `Conv`. False
+        by default.
+      promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      preferred_element_type: Dtype in which the products are accumulated and returned. The default, None, means the
         dtype of the operands.
-      rngs: Source of the keys; one of the `params` stream for each weight.
+      rngs: The random keys: each weight draws one from the stream `params`.
       kernel_metadata: Metadata of the kernel's Param; none by default.
       bias_metadata: Metadata of the bias's Param; none by default.
 
     Raises:
-      ArgumentError: If the padding is unknown, the mask has not the kernel's shape, or `rngs` is not a `Rngs`.
+      ArgumentError: If the padding is unknown, the mask does not have the kernel's shape, or `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -105,17 +106,17 @@ class ConvTranspose(Module):
         self.promote_dtype, self.preferred_element_type = promote_dtype, preferred_element_type
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Applies the transposed convolution to the inputs and adds the bias.
+        """Apply the transposed convolution to the inputs and add the bias.
 
         Args:
-          inputs: Array of shape `(*batch, *space, in_features)` with any number of batch axes, also none.
+          inputs: Array of shape `(*batch, *space, in_features)` with any number of batch axes, including none.
 
         Returns:
-          Array of shape `(*batch, *space, out_features)`, its space as large as strides and padding make it, of the
-          dtype of the computation.
+          Array of shape `(*batch, *space, out_features)`, of the dtype of the computation. Strides and padding
+          determine the sizes of its spatial axes.
 
         Raises:
-          ArgumentError: If the inputs have too few axes or another number of features than the layer.
+          ArgumentError: If the inputs have too few axes or not the number of features of the layer.
         """
         rank = len(self.kernel_size)
         features = self.kernel.value.shape[-1 if self.transpose_kernel else -2]
@@ -141,22 +142,22 @@ class ConvTranspose(Module):
 
 
 def _padding(padding: Padding, rank: int) -> Any:
-    """The padding in canonical form; raises if a transposed convolution has none of that name."""
+    """Return the canonical padding; raise ArgumentError if a transposed convolution does not support it."""
     canonical = canonicalize_padding(padding, rank)
     if isinstance(canonical, str) and canonical not in PADDINGS:
         raise errors.ArgumentError(
-            f"A transposed convolution has no padding {padding!r}.",
-            f"Give one of {', '.join(map(repr, PADDINGS))}, or numbers.",
+            f"A transposed convolution does not support padding={padding!r}.",
+            f"Pass one of {', '.join(map(repr, PADDINGS))}, or numbers.",
         )
     return canonical
 
 
 def _wrap(y: jax.Array, periods: list[int], transpose_kernel: bool) -> jax.Array:
-    """Adds up all outputs that lie a whole number of periods apart.
+    """Sum all outputs that are a whole number of periods apart.
 
-    The output is first filled up with zeros to an odd number of periods, so that its middle is where the input was.
-    An odd number of zeros cannot be shared evenly: the one more goes to the end if the kernel is transposed, which
-    makes the layer the transpose of a circular `Conv`, else to the start.
+    The output is first padded with zeros to an odd number of periods, so that the input stays centered. If the number
+    of zeros is odd, the extra zero is at the end for a transposed kernel, which makes the layer the transpose of a
+    circular `Conv`, and at the start otherwise.
 
     Args:
       y: Array of shape `(batch, *space, features)`.

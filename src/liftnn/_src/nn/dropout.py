@@ -1,4 +1,4 @@
-"""Dropout: random zeros in training."""
+"""Dropout: random entries are set to zero in training."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from liftnn._src.rngs import Rngs, RngStream
 
 
 class Dropout(Module):
-    """Sets each entry to zero with the probability `rate`, and divides the others by `1 - rate`.
+    """Set each entry to zero with probability `rate`, and divide the others by `1 - rate`.
 
-    `eval()` on the layer, or on any module around it, turns it off, `train()` on again.
+    `eval()` on the layer, or on a module that contains it, disables dropout; `train()` enables it again.
 
     Args:
-      rate: Probability, from 0 to 1, that an entry becomes zero.
-      broadcast_dims: Axes along which all entries share one fate. The default, `()`, is none.
-      deterministic: Whether the input is returned as it is. False by default; None if every call is going to say so.
-      rng_collection: The stream of a `Rngs` that the keys come from; `"dropout"` by default.
-      rngs: A `Rngs` or a stream, from which the layer forks a stream of its own. The default, None, is for a layer
-        that gets `rngs` in each call.
+      rate: The probability, from 0 to 1, that an entry is set to zero.
+      broadcast_dims: Axes along which all entries share one mask. The default, `()`, means none.
+      deterministic: Whether the input is returned unchanged. False by default; with None, each call must pass it.
+      rng_collection: The name of the stream of an `Rngs` that the keys are drawn from; `"dropout"` by default.
+      rngs: An `Rngs` or a stream, which seeds the layer's own stream. With the default, None, each call must pass
+        `rngs`.
 
     Raises:
-      ArgumentError: If the rate is not between 0 and 1, or if `rngs` is of another type.
+      ArgumentError: If `rate` is not between 0 and 1, or if `rngs` is neither an `Rngs` nor a stream.
 
     Example:
       >>> import jax.numpy as jnp
@@ -54,8 +54,8 @@ class Dropout(Module):
     ):
         if not 0.0 <= rate <= 1.0:
             raise errors.ArgumentError(
-                f"The rate of a Dropout is the probability that an entry becomes zero, but it is {rate!r}.",
-                "Give a rate from 0 to 1.",
+                f"The rate of a Dropout must be a probability from 0 to 1, but it is {rate!r}.",
+                "Pass the fraction of entries to set to zero, such as 0.1.",
             )
         self.rate, self.broadcast_dims = rate, broadcast_dims
         self.deterministic, self.rng_collection = deterministic, rng_collection
@@ -71,25 +71,25 @@ class Dropout(Module):
         deterministic: bool | None = None,
         rngs: Rngs | RngStream | jax.Array | None = None,
     ) -> jax.Array:
-        """Sets random entries of the inputs to zero, unless the layer is turned off.
+        """Set random entries of the inputs to zero, unless the layer is deterministic.
 
         Args:
           inputs: Array of any shape.
-          deterministic: Whether the inputs are returned as they are. The default, None, is the layer's own setting.
-          rngs: A `Rngs`, a stream or a key to use instead of the layer's own stream. The default, None, is that
-            stream.
+          deterministic: Whether the inputs are returned unchanged. The default, None, uses the layer's setting.
+          rngs: An `Rngs`, a stream or a PRNG key. The default, None, uses the layer's own stream.
 
         Returns:
           Array of the shape and dtype of the inputs.
 
         Raises:
-          ArgumentError: If neither the call nor the layer says whether it is deterministic, or has a source of keys.
+          ArgumentError: If `deterministic` is None in both the layer and the call, or if dropout is enabled and neither
+            has `rngs`.
         """
         off = self.deterministic if deterministic is None else deterministic
         if off is None:
             raise errors.ArgumentError(
-                "Dropout does not know whether it is on: deterministic is None in the layer and in the call.",
-                "Call train() or eval() on the model, or give deterministic to the constructor or the call.",
+                "Dropout needs deterministic, but it is None in both the layer and the call.",
+                "Call train() or eval() on the model, or pass deterministic to the constructor or the call.",
             )
         if off or self.rate == 0.0:
             return inputs
@@ -105,11 +105,11 @@ class Dropout(Module):
         return lax.select(jnp.broadcast_to(mask, scaled.shape), scaled, jnp.zeros_like(scaled))
 
     def _key(self, rngs: Rngs | RngStream | jax.Array | None) -> jax.Array:
-        """The key for one call."""
+        """Return the key for one call."""
         if rngs is None:
             raise errors.ArgumentError(
-                "Dropout is on, but it has no source of random keys: rngs was given to neither layer nor call.",
-                "Make it as Dropout(rate, rngs=liftnn.Rngs(0)), give rngs to the call, or turn it off with eval().",
+                "Dropout is enabled, but it has no random keys: rngs is None in both the layer and the call.",
+                "Create the layer with rngs=liftnn.Rngs(0), pass rngs to the call, or disable dropout with eval().",
             )
         if isinstance(rngs, jax.Array):
             return rngs
@@ -119,8 +119,8 @@ class Dropout(Module):
 
 
 def _not_random(rngs: object, wanted: str) -> errors.ArgumentError:
-    """The error for something that no keys come from."""
+    """Return the error for an `rngs` of another type."""
     return errors.ArgumentError(
-        f"Dropout gets its keys from {wanted}, but rngs is of type {type(rngs).__qualname__}.",
+        f"Dropout needs {wanted}, but rngs is of type {type(rngs).__qualname__}.",
         "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
     )

@@ -1,4 +1,4 @@
-"""The dtype that a layer computes in: inferred from its inputs and weights, or forced."""
+"""The dtype of a layer's computation, inferred from its inputs and weights or set explicitly."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from jax.typing import ArrayLike, DTypeLike
 from liftnn import errors
 
 PromoteDtype = Callable[..., tuple[Any, ...]]
-"""A function `(arrays, *, dtype) -> arrays` such as `promote_dtype`: how a layer brings its operands to one dtype."""
+"""A function `(arrays, *, dtype) -> arrays`, such as `promote_dtype`, that casts a layer's operands to one dtype."""
 
 
 def canonicalize_dtype(
     *args: ArrayLike | None, dtype: DTypeLike | None = None, inexact: bool = True
 ) -> DTypeLike:
-    """The dtype to compute in.
+    """Return the dtype to compute in.
 
     Args:
-      *args: Arrays of any shape and dtype, from which the dtype is inferred; None is skipped.
+      *args: Arrays of any shape and dtype, from which the dtype is inferred; None is ignored.
       dtype: The dtype to compute in. The default, None, infers it with `jax.numpy.result_type`.
-      inexact: Whether the dtype must be floating or complex. The default, True, turns an inferred integer dtype
-        into a floating one.
+      inexact: Whether the dtype must be floating point or complex. With the default, True, an inferred integer dtype is
+        promoted to a floating point dtype.
 
     Returns:
       The dtype.
 
     Raises:
-      ArgumentError: If `dtype` is given and is an integer or boolean one, though `inexact` is set.
+      ArgumentError: If `dtype` is an integer or boolean dtype and `inexact` is True.
 
     Example:
       >>> import jax.numpy as jnp
@@ -44,8 +44,8 @@ def canonicalize_dtype(
             return jnp.promote_types(jnp.float32, dtype)
     elif inexact and not jnp.issubdtype(dtype, jnp.inexact):
         raise errors.ArgumentError(
-            f"A layer cannot compute in dtype={jnp.dtype(dtype).name}: it needs a floating or complex dtype.",
-            "Give a dtype such as jax.numpy.float32 or jax.numpy.bfloat16, or None to infer it.",
+            f"A layer cannot compute in dtype={jnp.dtype(dtype).name}: it needs a floating point or complex dtype.",
+            "Pass a dtype such as jax.numpy.float32 or jax.numpy.bfloat16, or None to infer it.",
         )
     return dtype
 
@@ -53,18 +53,18 @@ def canonicalize_dtype(
 def promote_dtype(
     args: tuple[ArrayLike | None, ...], /, *, dtype: DTypeLike | None = None, inexact: bool = True
 ) -> tuple[Any, ...]:
-    """Brings arrays to one dtype.
+    """Cast arrays to a common dtype.
 
     Args:
       args: Arrays of any shape and dtype; None stays None.
       dtype: The dtype of the results. The default, None, infers it as `canonicalize_dtype` does.
-      inexact: Whether the dtype must be floating or complex; True by default.
+      inexact: Whether the dtype must be floating point or complex; True by default.
 
     Returns:
-      As many arrays, all of the same dtype.
+      A tuple of arrays of the same dtype, with None where `args` has None.
 
     Raises:
-      ArgumentError: If `dtype` is given and is an integer or boolean one, though `inexact` is set.
+      ArgumentError: If `dtype` is an integer or boolean dtype and `inexact` is True.
 
     Example:
       >>> import jax.numpy as jnp
@@ -78,5 +78,5 @@ def promote_dtype(
 
 
 def value_of(variable: Any) -> jax.Array | None:
-    """The array in a Variable, or None for a weight that the layer does without."""
+    """Return the array of a Variable, or None for a weight that the layer does not have."""
     return None if variable is None else variable.value

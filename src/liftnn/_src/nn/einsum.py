@@ -1,4 +1,4 @@
-"""The layer for any Einstein sum of its input with a kernel."""
+"""A layer for any Einstein summation of its input with a kernel."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from liftnn._src.rngs import Rngs
 
 
 class Einsum(Module):
-    """Applies an Einstein sum to the input and a kernel, and adds a bias.
+    """Apply an Einstein summation to the input and a kernel, and add a bias.
 
     Args:
-      einsum_str: The sum, such as `"nta,hab->nthb"`: the input first, then the kernel, then `->` and the result.
-        Spaces are ignored.
+      einsum_str: The equation `"input,kernel->result"`, such as `"nta,hab->nthb"`. Spaces are ignored.
       kernel_shape: Shape of the kernel.
       bias_shape: Shape of the bias: the sizes of the kernel axes that are in the result, in the order of the
-        result. The default, None, is no bias.
+        result. The default, None, means no bias.
       dtype: Dtype of the computation. The default, None, infers it from input and weights.
       param_dtype: Dtype of the weights; float32 by default.
-      precision: Precision of the product, as in `jax.numpy.einsum`. The default, None, is the backend's own.
+      precision: Precision of the product, as in `jax.numpy.einsum`. The default, None, means the backend's default.
       kernel_init: Initializer of the kernel; LeCun normal by default.
       bias_init: Initializer of the bias; zeros by default.
-      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
-      einsum_op: The sum's implementation, called as `jax.numpy.einsum`, which is the default.
-      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, is the
+      promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      einsum_op: The function that computes the sum, `jax.numpy.einsum` by default.
+      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, means the
         dtype of the operands.
-      rngs: Source of the keys; one of the `params` stream for each weight.
+      rngs: The random keys: each weight draws one from the stream `params`.
       kernel_metadata: Metadata of the kernel's Param; none by default.
       bias_metadata: Metadata of the bias's Param; none by default.
 
     Raises:
-      ArgumentError: If the sum has no `->` or not two operands, or if `rngs` is not a `Rngs`.
+      ArgumentError: If the equation does not have two operands and a `->`, or if `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -83,18 +83,18 @@ class Einsum(Module):
     def __call__(
         self, inputs: jax.Array, einsum_str: str | None = None, out_sharding: Any = None
     ) -> jax.Array:
-        """Applies the sum to the inputs and the kernel, and adds the bias.
+        """Apply the summation to the inputs and the kernel, and add the bias.
 
         Args:
-          inputs: Array of the shape that the first term names.
-          einsum_str: Another sum for this call. The default, None, is the one given to the constructor.
+          inputs: Array with the axes of the first operand.
+          einsum_str: An equation for this call. The default, None, uses the layer's equation.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
 
         Returns:
-          Array of the shape that the result names, of the dtype of the computation.
+          Array with the axes of the result, of the dtype of the computation.
 
         Raises:
-          ArgumentError: If the sum has no `->` or not two operands.
+          ArgumentError: If the equation does not have two operands and a `->`.
         """
         equation = self.einsum_str if einsum_str is None else _checked(einsum_str)
         inputs, kernel, bias = self.promote_dtype(
@@ -106,7 +106,7 @@ class Einsum(Module):
 
 
 def _checked(equation: str) -> str:
-    """The equation without spaces; raises unless it has two operands and an explicit result."""
+    """Return the equation without spaces; raise ArgumentError if it does not have two operands and a result."""
     equation = equation.replace(" ", "")
     if equation.count(",") != 1 or equation.count("->") != 1:
         raise errors.ArgumentError(
@@ -117,7 +117,7 @@ def _checked(equation: str) -> str:
 
 
 def _bias_shape(equation: str, kernel_shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """The kernel's size for each axis of the result that the kernel has, and 1 for the others."""
+    """Return the bias shape for the result: the kernel's size for each axis of the kernel, and 1 for the others."""
     operands, result = equation.split("->")
     sizes = dict(zip(operands.split(",")[1], kernel_shape, strict=True))
     before, _, after = result.partition("...")

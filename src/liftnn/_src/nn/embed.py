@@ -1,4 +1,4 @@
-"""The embedding layer: a table of vectors looked up by integers."""
+"""Embedding: a table of vectors, looked up by integers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ default_embed_init = initializers.variance_scaling(1.0, "fan_in", "normal", out_
 
 
 class Embed(Module):
-    """Turns each integer into a row of a table of weights.
+    """Map each integer to a row of a table of weights.
 
     Args:
       num_embeddings: Number of rows, the size of the vocabulary.
       features: Size of a row.
-      dtype: Dtype of the result. The default, None, is the dtype of the table.
+      dtype: Dtype of the result. The default, None, means the dtype of the table.
       param_dtype: Dtype of the table; float32 by default.
       embedding_init: Initializer of the table of shape `(num_embeddings, features)`; normal with the variance
         `1 / features` by default.
-      promote_dtype: Brings `(embedding,)`, and `(query, embedding)` in `attend`, to one dtype; by default to `dtype`.
-      rngs: Source of the key, one of the `params` stream.
+      promote_dtype: A function that casts `(embedding,)`, or `(query, embedding)` in `attend`, to a common dtype; by
+        default `dtypes.promote_dtype`.
+      rngs: The random keys: the table draws one from the stream `params`.
       embedding_metadata: Metadata of the table's Param; none by default.
 
     Raises:
-      ArgumentError: If `rngs` is not a `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -63,11 +64,11 @@ class Embed(Module):
         self.promote_dtype = promote_dtype
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """Looks up a row for each integer.
+        """Look up a row for each integer.
 
         Args:
-          inputs: Integers of any shape. Negative ones count from the end; others outside the table give NaN. With a
-            single row every integer gives that row.
+          inputs: Integer array of any shape. Negative integers count from the end; integers out of bounds give NaN.
+            With a single row, every integer gives that row.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
 
         Returns:
@@ -90,7 +91,7 @@ class Embed(Module):
         return _take(table, inputs)
 
     def attend(self, query: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """The inner product of each query with each row: logits over the vocabulary from the same table.
+        """Compute logits over the vocabulary: the inner product of each query with each row of the table.
 
         Args:
           query: Array of shape `(..., features)`.
@@ -100,7 +101,7 @@ class Embed(Module):
           Array of shape `(..., num_embeddings)` and dtype `dtype`.
 
         Raises:
-          ArgumentError: If the last axis of the query has another size than a row.
+          ArgumentError: If the last axis of the query does not have the size of a row.
 
         References:
           Press and Wolf, Using the Output Embedding to Improve Language Models, https://arxiv.org/abs/1608.05859
@@ -111,5 +112,5 @@ class Embed(Module):
 
 
 def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
-    """Rows of a table; NaN for those it has not."""
+    """Return rows of a table; NaN for integers out of bounds."""
     return jnp.take(table, rows, axis=0)

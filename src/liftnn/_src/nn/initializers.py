@@ -1,4 +1,4 @@
-"""Initializers `(key, shape, dtype) -> array`: those of `jax.nn.initializers`, and the two that complete them."""
+"""Initializers `(key, shape, dtype) -> array` from `jax.nn.initializers`, with `zeros_init` and `ones_init`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ __all__ = [
 
 
 def zeros_init() -> Initializer:
-    """The initializer that fills with zeros, made by a call as the others are.
+    """Return the initializer `zeros`, by a call like other initializers.
 
     Returns:
       `zeros`.
@@ -67,7 +67,7 @@ def zeros_init() -> Initializer:
 
 
 def ones_init() -> Initializer:
-    """The initializer that fills with ones, made by a call as the others are.
+    """Return the initializer `ones`, by a call like other initializers.
 
     Returns:
       `ones`.

@@ -1,4 +1,4 @@
-"""The dense layer: a matrix product over the last axis."""
+"""Linear (dense) layer over the last axis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ default_bias_init = initializers.zeros_init()
 
 
 class Linear(Module):
-    """Applies `y = x @ kernel + bias` over the last axis.
+    """Apply a linear transformation to the last axis: `y = x @ kernel + bias`.
 
     Args:
       in_features: Number of input features, the size of the input's last axis.
@@ -29,19 +29,20 @@ class Linear(Module):
       use_bias: Whether a bias of shape `(out_features,)` is added; True by default.
       dtype: Dtype of the computation. The default, None, infers it from input and weights.
       param_dtype: Dtype of the weights; float32 by default.
-      precision: Precision of the product, as in `jax.lax.dot_general`. The default, None, is the backend's own.
+      precision: Precision of the product, as in `jax.lax.dot_general`. The default, None, means the backend's default.
       kernel_init: Initializer of the kernel of shape `(in_features, out_features)`; LeCun normal by default.
       bias_init: Initializer of the bias; zeros by default.
-      dot_general: The product, called as `jax.lax.dot_general`, which is the default.
-      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
-      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, is the
+      dot_general: The function that computes the product, `jax.lax.dot_general` by default.
+      promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, means the
         dtype of the operands.
-      rngs: Source of the keys; one of the `params` stream for each weight.
+      rngs: The random keys: each weight draws one from the stream `params`.
       kernel_metadata: Metadata of the kernel's Param; none by default.
       bias_metadata: Metadata of the bias's Param; none by default.
 
     Raises:
-      ArgumentError: If `rngs` is not a `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,8 +52,7 @@ class Linear(Module):
       (2, 4)
     """
 
-    # Defaults of the class: only an instance that was given another value has these attributes, so that the
-    # description of a plain Linear names what defines it and nothing else.
+    # Class defaults: an instance has these attributes only if their values differ, which keeps the printed form short.
     promote_dtype: dtypes.PromoteDtype = staticmethod(dtypes.promote_dtype)
     preferred_element_type: DTypeLike | None = None
 
@@ -87,7 +87,7 @@ class Linear(Module):
             self.preferred_element_type = preferred_element_type
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """Multiplies the last axis of the inputs by the kernel and adds the bias.
+        """Multiply the last axis of the inputs by the kernel and add the bias.
 
         Args:
           inputs: Array of shape `(..., in_features)`.
@@ -97,7 +97,7 @@ class Linear(Module):
           Array of shape `(..., out_features)`, of the dtype of the computation.
 
         Raises:
-          ArgumentError: If the last axis of the inputs has another size than the kernel's first.
+          ArgumentError: If the last axis of the inputs does not have the size `in_features`.
         """
         check_features("Linear", jnp.shape(inputs), -1, self.kernel.value.shape[0])
         inputs, kernel, bias = self.promote_dtype(
@@ -107,7 +107,7 @@ class Linear(Module):
         if self.dot_general is lax.dot_general and self.precision is None and not options:
             return add_bias(
                 jnp.matmul(inputs, kernel), bias
-            )  # the same, but JAX differentiates it once, not per layer
+            )  # the same product; JAX caches its differentiation instead of repeating it in each layer
         contracted = (((inputs.ndim - 1,), (0,)), ((), ()))
         y = self.dot_general(inputs, kernel, contracted, precision=self.precision, **options)
         return add_bias(y, bias)

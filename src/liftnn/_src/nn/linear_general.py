@@ -1,4 +1,4 @@
-"""The dense layer over any axes: several input axes, several output axes, batch axes with weights of their own."""
+"""Linear layer over any axes: several input axes, output axes, and batch axes with separate weights."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from liftnn._src.rngs import Rngs
 
 
 class LinearGeneral(Module):
-    """Multiplies any axes of the input by a kernel and adds a bias.
+    """Apply a linear transformation to any axes of the input.
 
     Args:
-      in_features: Sizes of the input axes that are summed over: an int or a sequence.
-      out_features: Sizes of the output axes that take their place at the end: an int or a sequence.
-      axis: The input axes that are summed over, as many as `in_features`; the last one by default.
-      batch_axis: Size of each batch axis, by its position 0, 1 ...: every entry along them has weights of its own.
-        By default there is none.
+      in_features: Sizes of the input axes to contract: an int or a sequence.
+      out_features: Sizes of the output axes, which are the last axes of the result: an int or a sequence.
+      axis: The input axes to contract, one for each entry of `in_features`; the last axis by default.
+      batch_axis: The size of each batch axis, by its position 0, 1, ...; each entry along them has separate weights.
+        The default is no batch axes.
       use_bias: Whether a bias of shape `(*batch, *out_features)` is added; True by default.
       dtype: Dtype of the computation. The default, None, infers it from input and weights.
       param_dtype: Dtype of the weights; float32 by default.
-      kernel_init: Initializer of the kernel, called with the shape `(batch * in_features, out_features)` in total
-        sizes; LeCun normal by default.
+      kernel_init: Initializer of the kernel, called with the shape `(batch * in_features, out_features)`, the products
+        of these sizes; LeCun normal by default.
       bias_init: Initializer of the bias; zeros by default.
-      precision: Precision of the product, as in `jax.lax.dot_general`. The default, None, is the backend's own.
-      promote_dtype: Brings `(inputs, kernel, bias)` to one dtype; by default to `dtype`.
-      dot_general: The product, called as `jax.lax.dot_general`. The default, None, is that function.
-      dot_general_cls: A function without arguments that makes the product anew for each call, and has precedence
-        over `dot_general`. The default is None.
-      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, is the
+      precision: Precision of the product, as in `jax.lax.dot_general`. The default, None, means the backend's default.
+      promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      dot_general: The function that computes the product. The default, None, means `jax.lax.dot_general`.
+      dot_general_cls: A function without arguments that creates a new product function for each call; it takes
+        precedence over `dot_general`. The default is None.
+      preferred_element_type: Dtype in which the product is accumulated and returned. The default, None, means the
         dtype of the operands.
-      rngs: Source of the keys; one of the `params` stream for each weight.
+      rngs: The random keys: each weight draws one from the stream `params`.
       kernel_metadata: Metadata of the kernel's Param; none by default.
       bias_metadata: Metadata of the bias's Param; none by default.
 
     Raises:
-      ArgumentError: If there are not as many `in_features` as axes, if the batch axes are not 0, 1 ..., or if `rngs`
-        is not a `Rngs`.
+      ArgumentError: If the lengths of `in_features` and `axis` differ, if the batch axes are not 0, 1, ..., or if
+        `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -96,17 +97,17 @@ class LinearGeneral(Module):
             self.bias.value = self.bias.value.reshape(batch + self.out_features)
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        """Multiplies the chosen axes of the inputs by the kernel and adds the bias.
+        """Contract the axes `axis` of the inputs with the kernel and add the bias.
 
         Args:
-          inputs: Array whose axes `axis` have the sizes `in_features`, and whose first axes are the batch axes.
+          inputs: Array with sizes `in_features` along `axis`; its first axes are the batch axes.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
 
         Returns:
           Array of shape `(*batch, *other input axes, *out_features)`, of the dtype of the computation.
 
         Raises:
-          ArgumentError: If the inputs have other sizes along `axis`.
+          ArgumentError: If the inputs do not have the sizes `in_features` along `axis`.
         """
         axis = _check_input(jnp.shape(inputs), self.axis, self.in_features)
         inputs, kernel, bias = self.promote_dtype(
@@ -124,11 +125,11 @@ class LinearGeneral(Module):
 
 
 def _check_axes(in_features: tuple[int, ...], axis: tuple[int, ...], batch_axis: Mapping[int, int]) -> None:
-    """Raises if the axes given to a LinearGeneral contradict each other."""
+    """Raise ArgumentError if the axes of a LinearGeneral are inconsistent."""
     if len(in_features) != len(axis):
         raise errors.ArgumentError(
             f"LinearGeneral got {len(in_features)} in_features, {in_features}, for {len(axis)} axes, {axis}.",
-            "Give one size for each axis.",
+            "Pass one size for each axis.",
         )
     if list(batch_axis) != list(range(len(batch_axis))):
         raise errors.ArgumentError(
@@ -140,12 +141,12 @@ def _check_axes(in_features: tuple[int, ...], axis: tuple[int, ...], batch_axis:
 def _check_input(
     shape: tuple[int, ...], axis: tuple[int, ...], in_features: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """The axes counted from the front; raises if the input has other sizes along them."""
+    """Return the axes as non-negative positions; raise ArgumentError if the input does not have the layer's sizes."""
     normalize_axes(len(shape), axis)
     found = tuple(shape[i] for i in axis)
     if found != in_features:
         raise errors.ArgumentError(
-            f"This LinearGeneral was made for {in_features} input features along axes {axis}, but its input of shape "
+            f"This LinearGeneral expects {in_features} input features along axes {axis}, but its input of shape "
             f"{tuple(shape)} has {found}.",
             "Make the layer with the input's number of features, or change the input.",
         )

@@ -1,4 +1,4 @@
-"""Mean and variance over some axes of an array, and the normalization by them."""
+"""Mean and variance over axes of an array, and normalization with them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ def moments(
     use_fast_variance: bool = True,
     mask: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance, computed in float32 at least.
+    """Compute mean and variance, in float32 or a more precise dtype.
 
     Args:
       x: The array.
-      axes: The axes that are averaged over.
-      dtype: Lowest dtype of the results. The default, None, is the dtype of `x`; float32 if that is less precise.
-      axis_name: Name of a mapped axis that is averaged over as well. The default, None, is none.
+      axes: The axes to average over.
+      dtype: The dtype of the results, promoted to float32 if it is less precise. The default, None, means the dtype of
+        `x`.
+      axis_name: Name of a mapped axis to average over as well. The default, None, means none.
       axis_index_groups: Groups of positions along the mapped axis that are averaged separately, as in
-        `jax.lax.pmean`. The default, None, is one group.
-      centered: Whether the variance is taken around the mean. If not, it is the mean square and the mean is zero.
-      use_fast_variance: Whether the variance is `E[x^2] - E[x]^2`, which reads the array once, and not the more
-        exact `E[(x - E[x])^2]`.
-      mask: Array that broadcasts to the shape of `x`; what is zero or False in it is left out. The default is None.
+        `jax.lax.pmean`. The default, None, means one group.
+      centered: Whether the variance is around the mean. If False, it is the mean square, and the mean is zero. The
+        default is True.
+      use_fast_variance: Whether the variance is computed as `E[x^2] - E[x]^2`, in one pass over the array, instead of
+        the more accurate `E[(x - E[x])^2]`. The default is True.
+      mask: Array that broadcasts to the shape of `x`; entries that are zero or False are excluded. The default, None,
+        includes all.
 
     Returns:
       Mean and variance, of the shape of `x` without the axes.
@@ -74,7 +77,7 @@ def normalize(
     dtype: DTypeLike | None,
     epsilon: float,
 ) -> jax.Array:
-    """`(x - mean) / sqrt(variance + epsilon) * scale + bias`.
+    """Compute `(x - mean) / sqrt(variance + epsilon) * scale + bias`.
 
     Args:
       x: The array.
@@ -82,10 +85,10 @@ def normalize(
       variance: Variance, of the same shape.
       scale: Scale with one entry for each feature, or None.
       bias: Bias with one entry for each feature, or None.
-      reduction_axes: The axes that mean and variance were taken over.
-      feature_axes: The axes that scale and bias vary along.
+      reduction_axes: The axes over which mean and variance were computed.
+      feature_axes: The axes along which scale and bias vary.
       dtype: Dtype of the result. None infers it from `x`, `scale` and `bias`.
-      epsilon: What is added to the variance.
+      epsilon: A small constant added to the variance, for numerical stability.
 
     Returns:
       The normalized array, of the shape of `x`.
@@ -103,5 +106,5 @@ def normalize(
 
 
 def _squared(x: jax.Array) -> jax.Array:
-    """The square of the absolute value."""
+    """Compute the squared absolute value."""
     return lax.square(x) if not jnp.iscomplexobj(x) else lax.square(x.real) + lax.square(x.imag)

@@ -1,4 +1,4 @@
-"""Normalizations that see one example at a time: layer, root mean square and group normalization."""
+"""Normalization of single examples: layer, root mean square and group normalization."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ from liftnn._src.rngs import Rngs
 
 
 class LayerNorm(Module):
-    """Normalizes each example by the mean and variance of its features.
+    """Normalize each example by the mean and variance of its features.
 
     Args:
       num_features: Number of features, the size of the input along `feature_axes`.
-      epsilon: What is added to the variance; 1e-6 by default.
+      epsilon: A small constant added to the variance, for numerical stability; 1e-6 by default.
       dtype: Dtype of the result. The default, None, infers it from input and weights.
       param_dtype: Dtype of scale and bias; float32 by default.
       use_bias: Whether a bias of shape `(num_features,)` is added; True by default.
       use_scale: Whether the result is multiplied by a scale of shape `(num_features,)`; True by default.
       bias_init: Initializer of the bias; zeros by default.
       scale_init: Initializer of the scale; ones by default.
-      reduction_axes: The axes that mean and variance are taken over; the last one by default.
-      feature_axes: The axes that scale and bias vary along; the last one by default.
-      axis_name: Name of a mapped axis that the statistics are averaged over too. The default, None, is none.
+      reduction_axes: The axes over which mean and variance are computed; the last one by default.
+      feature_axes: The axes along which scale and bias vary; the last one by default.
+      axis_name: Name of a mapped axis over which the statistics are averaged too. The default, None, means none.
       axis_index_groups: Groups of positions along the mapped axis that are averaged separately, as in
-        `jax.lax.pmean`. The default, None, is one group.
-      use_fast_variance: Whether the variance is computed in one pass, faster and less exact; True by default.
-      promote_dtype: Brings `(inputs, scale, bias)` to one dtype; by default to `dtype`.
-      rngs: Source of the keys; one of the `params` stream for the scale, one for the bias.
+        `jax.lax.pmean`. The default, None, means one group.
+      use_fast_variance: Whether the variance is computed as `E[x^2] - E[x]^2`, in one pass over the input but with less
+        accuracy; True by default.
+      promote_dtype: A function that casts `(inputs, scale, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      rngs: The random keys: scale and bias draw one each from the stream `params`.
       bias_metadata: Metadata of the bias's Param; none by default.
       scale_metadata: Metadata of the scale's Param; none by default.
 
     Raises:
-      ArgumentError: If `rngs` is not a `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -87,18 +89,18 @@ class LayerNorm(Module):
         self.use_fast_variance, self.promote_dtype = use_fast_variance, promote_dtype
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes the input.
+        """Normalize the input.
 
         Args:
           x: Array with `num_features` entries along `feature_axes`.
-          mask: Array that broadcasts to the shape of `x`; what is zero or False in it is left out of the statistics.
-            The default is None.
+          mask: Array that broadcasts to the shape of `x`; entries that are zero or False are excluded from the
+            statistics. The default, None, includes all.
 
         Returns:
           Array of the shape of `x`.
 
         Raises:
-          ArgumentError: If the input has another number of features than the layer.
+          ArgumentError: If the number of input features is not that of the layer.
         """
         check_features("LayerNorm", x.shape, self.feature_axes, self.num_features)
         x, scale, bias = self.promote_dtype(
@@ -115,27 +117,28 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Divides each example by the root mean square of its features.
+    """Divide each example by the root mean square of its features.
 
     Args:
       num_features: Number of features, the size of the input along `feature_axes`.
-      epsilon: What is added to the mean square; 1e-6 by default.
+      epsilon: A small constant added to the mean square, for numerical stability; 1e-6 by default.
       dtype: Dtype of the result. The default, None, infers it from input and weights.
       param_dtype: Dtype of the scale; float32 by default.
       use_scale: Whether the result is multiplied by a scale of shape `(num_features,)`; True by default.
       scale_init: Initializer of the scale; ones by default.
-      reduction_axes: The axes that the mean square is taken over; the last one by default.
-      feature_axes: The axes that the scale varies along; the last one by default.
-      axis_name: Name of a mapped axis that the mean square is taken over too. The default, None, is none.
+      reduction_axes: The axes over which the mean square is computed; the last one by default.
+      feature_axes: The axes along which the scale varies; the last one by default.
+      axis_name: Name of a mapped axis over which the mean square is averaged too. The default, None, means none.
       axis_index_groups: Groups of positions along the mapped axis that are averaged separately, as in
-        `jax.lax.pmean`. The default, None, is one group.
-      use_fast_variance: Taken for symmetry with the other normalizations; it changes nothing here.
-      promote_dtype: Brings `(inputs, scale)` to one dtype; by default to `dtype`.
-      rngs: Source of the key for the scale, one of the `params` stream.
+        `jax.lax.pmean`. The default, None, means one group.
+      use_fast_variance: Has no effect; accepted for consistency with the other normalizations. True by default.
+      promote_dtype: A function that casts `(inputs, scale)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      rngs: The random keys: the scale draws one from the stream `params`.
       scale_metadata: Metadata of the scale's Param; none by default.
 
     Raises:
-      ArgumentError: If `rngs` is not a `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -176,18 +179,18 @@ class RMSNorm(Module):
         self.use_fast_variance, self.promote_dtype = use_fast_variance, promote_dtype
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes the input.
+        """Normalize the input.
 
         Args:
           x: Array with `num_features` entries along `feature_axes`.
-          mask: Array that broadcasts to the shape of `x`; what is zero or False in it is left out of the mean
-            square. The default is None.
+          mask: Array that broadcasts to the shape of `x`; entries that are zero or False are excluded from the
+            mean square. The default, None, includes all.
 
         Returns:
           Array of the shape of `x`.
 
         Raises:
-          ArgumentError: If the input has another number of features than the layer.
+          ArgumentError: If the number of input features is not that of the layer.
         """
         check_features("RMSNorm", x.shape, self.feature_axes, self.num_features)
         x, scale = self.promote_dtype((x, dtypes.value_of(self.scale)), dtype=self.dtype)
@@ -202,33 +205,35 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Normalizes each example by the mean and variance of groups of its features.
+    """Normalize each example by the mean and variance of groups of its features.
 
     Args:
       num_features: Number of features, the size of the input's last axis.
       num_groups: Number of groups; 32 by default. None if `group_size` is given.
-      group_size: Number of features in a group. The default, None, is what `num_groups` makes it.
-      epsilon: What is added to the variance; 1e-6 by default.
+      group_size: Number of features in a group. The default, None, means `num_features // num_groups`.
+      epsilon: A small constant added to the variance, for numerical stability; 1e-6 by default.
       dtype: Dtype of the result. The default, None, infers it from input and weights.
       param_dtype: Dtype of scale and bias; float32 by default.
       use_bias: Whether a bias of shape `(num_features,)` is added; True by default.
       use_scale: Whether the result is multiplied by a scale of shape `(num_features,)`; True by default.
       bias_init: Initializer of the bias; zeros by default.
       scale_init: Initializer of the scale; ones by default.
-      reduction_axes: The axes that mean and variance are taken over, the last one among them. The default, None, is
-        all but the first.
-      axis_name: Name of a mapped axis that the statistics are averaged over too. The default, None, is none.
+      reduction_axes: The axes over which mean and variance are computed, including the last axis. The default, None,
+        means all but the first.
+      axis_name: Name of a mapped axis over which the statistics are averaged too. The default, None, means none.
       axis_index_groups: Groups of positions along the mapped axis that are averaged separately, as in
-        `jax.lax.pmean`. The default, None, is one group.
-      use_fast_variance: Whether the variance is computed in one pass, faster and less exact; True by default.
-      promote_dtype: Brings `(inputs, scale, bias)` to one dtype; by default to `dtype`.
-      rngs: Source of the keys; one of the `params` stream for the scale, one for the bias.
+        `jax.lax.pmean`. The default, None, means one group.
+      use_fast_variance: Whether the variance is computed as `E[x^2] - E[x]^2`, in one pass over the input but with less
+        accuracy; True by default.
+      promote_dtype: A function that casts `(inputs, scale, bias)` to a common dtype; by default
+        `dtypes.promote_dtype`.
+      rngs: The random keys: scale and bias draw one each from the stream `params`.
       bias_metadata: Metadata of the bias's Param; none by default.
       scale_metadata: Metadata of the scale's Param; none by default.
 
     Raises:
-      ArgumentError: If not exactly one of `num_groups` and `group_size` is given, if it does not divide the number
-        of features, or if `rngs` is not a `Rngs`.
+      ArgumentError: Unless exactly one of `num_groups` and `group_size` is not None, if it does not divide the number
+        of features, or if `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -275,19 +280,19 @@ class GroupNorm(Module):
         self.promote_dtype = promote_dtype
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalizes the input.
+        """Normalize the input.
 
         Args:
           x: Array of shape `(..., num_features)`.
-          mask: Array that broadcasts to the shape of `x`; what is zero or False in it is left out of the statistics.
-            The default is None.
+          mask: Array that broadcasts to the shape of `x`; entries that are zero or False are excluded from the
+            statistics. The default, None, includes all.
 
         Returns:
           Array of the shape of `x`.
 
         Raises:
-          ArgumentError: If the input has another number of features than the layer, or if the reduction axes are
-            without its last axis.
+          ArgumentError: If the number of input features is not that of the layer, or if the reduction axes do not
+            include the last axis.
         """
         check_features("GroupNorm", x.shape, -1, self.num_features)
         space = _space(x.ndim, self.reduction_axes)
@@ -308,28 +313,28 @@ class GroupNorm(Module):
 
 
 def _groups(num_features: int, num_groups: int | None, group_size: int | None) -> tuple[int, int]:
-    """Number and size of the groups; raises unless exactly one is given and divides the features."""
+    """Return number and size of the groups; raise ArgumentError unless exactly one is given and fits the features."""
     if (num_groups is None) == (group_size is None):
         raise errors.ArgumentError(
             f"GroupNorm needs either num_groups or group_size, but they are {num_groups} and {group_size}.",
-            "Give one of them; to give group_size, pass num_groups=None too.",
+            "Pass one of them; with group_size, also pass num_groups=None.",
         )
     name, divisor = ("num_groups", num_groups) if group_size is None else ("group_size", group_size)
     if not isinstance(divisor, int) or divisor <= 0 or num_features % divisor:
         raise errors.ArgumentError(
             f"GroupNorm cannot split {num_features} features evenly with {name}={divisor!r}.",
-            f"Give a {name} that divides the number of features.",
+            f"Pass a {name} that divides the number of features.",
         )
     other = num_features // divisor
     return (divisor, other) if group_size is None else (other, divisor)
 
 
 def _space(ndim: int, axes: Axes | None) -> tuple[int, ...]:
-    """The reduction axes without the feature axis, which must be among them."""
+    """Return the reduction axes without the feature axis; raise ArgumentError if it is not among them."""
     reduced = tuple(range(1, ndim)) if axes is None else normalize_axes(ndim, axes)
     if ndim - 1 not in reduced:
         raise errors.ArgumentError(
-            f"GroupNorm takes its statistics over the features too, but reduction_axes={axes!r} is without the last "
+            f"GroupNorm computes statistics over its features, but reduction_axes={axes!r} does not include the last "
             "axis.",
             "Add -1 to the reduction axes.",
         )

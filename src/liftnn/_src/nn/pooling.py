@@ -1,4 +1,4 @@
-"""Pooling: each window of the input becomes its average, maximum, minimum or any other reduction."""
+"""Pooling: reduce each window of the input to its average, maximum, minimum or another reduction."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def pool(
     strides: Sequence[int] | None,
     padding: Padding,
 ) -> jax.Array:
-    """Reduces each window of the input with any function of two values.
+    """Reduce each window of the input with a function of two values.
 
-    JAX knows the gradient of sums, maxima and minima only.
+    JAX can differentiate only sums, maxima and minima.
 
     Args:
-      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, also none.
-      init: What the reduction starts from, such as 0 for a sum.
+      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
+      init: The initial value of the reduction, such as 0 for a sum.
       reduce_fn: The function of two values, such as `jax.lax.add`.
       window_shape: Size of the window along each spatial dimension.
-      strides: Distance between neighbouring windows along each spatial dimension. None is 1 along each.
+      strides: The stride of the window along each spatial dimension. None means 1 for each.
       padding: `"SAME"`, `"VALID"`, or a pair `(low, high)` for each spatial dimension.
 
     Returns:
-      Array of shape `(*batch, *space, features)`, its space as large as window, strides and padding make it.
+      Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
 
     Raises:
-      ArgumentError: If strides or padding are not for as many dimensions as the window, the padding is unknown, or
-        the inputs have too few axes.
+      ArgumentError: If strides, padding and window do not have the same number of dimensions, if the padding is
+        unknown, or if the inputs have too few axes.
 
     Example:
       >>> import jax
@@ -77,20 +77,20 @@ def avg_pool(
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """The average over each window.
+    """Compute the average of each window.
 
     Args:
-      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, also none.
+      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       window_shape: Size of the window along each spatial dimension.
-      strides: Distance between neighbouring windows along each spatial dimension. The default, None, is 1.
+      strides: The stride of the window along each spatial dimension. The default, None, means 1.
       padding: `"SAME"`, `"VALID"` (the default), or a pair `(low, high)` for each spatial dimension.
-      count_include_pad: Whether zeros of the padding count as entries of the window; True by default.
+      count_include_pad: Whether padded zeros are included in the average; True by default.
 
     Returns:
-      Array of shape `(*batch, *space, features)`, its space as large as window, strides and padding make it.
+      Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
 
     Raises:
-      ArgumentError: As `pool` does.
+      ArgumentError: In the same cases as `pool`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -114,19 +114,19 @@ def max_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """The maximum over each window.
+    """Compute the maximum of each window.
 
     Args:
-      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, also none.
+      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       window_shape: Size of the window along each spatial dimension.
-      strides: Distance between neighbouring windows along each spatial dimension. The default, None, is 1.
+      strides: The stride of the window along each spatial dimension. The default, None, means 1.
       padding: `"SAME"`, `"VALID"` (the default), or a pair `(low, high)` for each spatial dimension.
 
     Returns:
-      Array of shape `(*batch, *space, features)`, its space as large as window, strides and padding make it.
+      Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
 
     Raises:
-      ArgumentError: As `pool` does.
+      ArgumentError: In the same cases as `pool`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -144,19 +144,19 @@ def min_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """The minimum over each window.
+    """Compute the minimum of each window.
 
     Args:
-      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, also none.
+      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       window_shape: Size of the window along each spatial dimension.
-      strides: Distance between neighbouring windows along each spatial dimension. The default, None, is 1.
+      strides: The stride of the window along each spatial dimension. The default, None, means 1.
       padding: `"SAME"`, `"VALID"` (the default), or a pair `(low, high)` for each spatial dimension.
 
     Returns:
-      Array of shape `(*batch, *space, features)`, its space as large as window, strides and padding make it.
+      Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
 
     Raises:
-      ArgumentError: As `pool` does.
+      ArgumentError: In the same cases as `pool`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,12 +168,12 @@ def min_pool(
 
 
 def _is_exact(inputs: jax.Array) -> bool:
-    """Whether the entries are integers or booleans."""
+    """Check whether the entries are integers or booleans."""
     return not jnp.issubdtype(inputs.dtype, jnp.inexact)
 
 
 def _limits(inputs: jax.Array) -> tuple[Any, Any]:
-    """A value that no other of the dtype is below, and one that no other is above."""
+    """Return the smallest and the largest value of the dtype."""
     if not _is_exact(inputs):
         return -jnp.inf, jnp.inf
     if inputs.dtype == bool:
@@ -185,17 +185,17 @@ def _limits(inputs: jax.Array) -> tuple[Any, Any]:
 def _check_window(
     shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
 ) -> None:
-    """Raises unless the arguments of a pooling fit each other."""
+    """Raise ArgumentError if the arguments of a pooling are inconsistent."""
     if len(shape) <= len(window):
         raise errors.ArgumentError(
-            f"A window of shape {window} needs an input with more axes than it has: space and features; but the input "
-            f"has shape {tuple(shape)}.",
-            "Put the features last, with inputs[..., None] if there is one only.",
+            f"A window of shape {window} needs an input of shape (*batch, *space, features), but the input has shape "
+            f"{tuple(shape)}.",
+            "Pass an input with a feature axis at the end; for a single feature use inputs[..., None].",
         )
     if len(strides) != len(window):
         raise errors.ArgumentError(
-            f"The strides {strides} are not for as many dimensions as the window {window}.",
-            "Give one stride for each dimension of the window.",
+            f"The strides {strides} and the window {window} have different numbers of dimensions.",
+            "Pass one stride for each dimension of the window.",
         )
     if isinstance(padding, str):
         fits = padding.upper() in ("SAME", "SAME_LOWER", "VALID")
@@ -203,6 +203,6 @@ def _check_window(
         fits = len(padding) == len(window) and all(isinstance(p, Sequence) and len(p) == 2 for p in padding)
     if not fits:
         raise errors.ArgumentError(
-            f"padding={padding!r} is no padding for a window of shape {window}.",
-            "Give 'SAME', 'VALID', or a pair (low, high) for each dimension of the window.",
+            f"padding={padding!r} is not a valid padding for a window of shape {window}.",
+            "Pass 'SAME', 'VALID', or a pair (low, high) for each dimension of the window.",
         )

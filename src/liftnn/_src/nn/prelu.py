@@ -1,4 +1,4 @@
-"""The rectifier whose negative slope is learned."""
+"""The parametric rectified linear unit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from liftnn._src.variables.variable_types import Param
 
 
 class PReLU(Module):
-    """Leaves what is positive as it is, and multiplies what is negative by a slope that is learned.
+    """Multiply negative entries by a learned slope: `y = x if x >= 0 else negative_slope * x`.
 
     Args:
-      negative_slope_init: First value of the slope, a scalar; 0.01 by default.
-      dtype: Dtype of the computation. The default, None, is the dtype of the input.
+      negative_slope_init: Initial value of the slope, a scalar; 0.01 by default.
+      dtype: Dtype of the computation. The default, None, means the dtype of the input.
       param_dtype: Dtype of the slope; float32 by default.
-      promote_dtype: Brings `(inputs, negative_slope)` to one dtype if `dtype` is given; by default to `dtype`.
+      promote_dtype: A function that casts `(inputs, negative_slope)` to a common dtype if `dtype` is not None; by
+        default `dtypes.promote_dtype`.
       negative_slope_metadata: Metadata of the slope's Param; none by default.
 
     Example:
@@ -48,7 +49,7 @@ class PReLU(Module):
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Applies the rectifier to each entry.
+        """Apply the function to each entry.
 
         Args:
           inputs: Array of any shape.

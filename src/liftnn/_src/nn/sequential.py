@@ -1,4 +1,4 @@
-"""Layers and functions applied one after the other."""
+"""A sequence of layers and functions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from liftnn._src.rngs import Rngs
 
 
 class Sequential(Module):
-    """Applies functions one after the other, each to the result of the one before.
+    """Apply functions in sequence, each to the output of the previous one.
 
-    A tuple is passed on as positional arguments, a dict as keyword arguments, anything else as the only argument.
-    The functions are in the list `layers`, which can be changed like any other.
+    A tuple is passed to the next function as positional arguments, a dict as keyword arguments, and any other output as
+    a single argument. The functions are in the list `layers`, which may be changed.
 
     Args:
       *fns: Modules, functions or other callables.
 
     Raises:
-      ArgumentError: If one of them cannot be called.
+      ArgumentError: If one of them is not callable.
 
     Example:
       >>> import jax.numpy as jnp
@@ -38,19 +38,19 @@ class Sequential(Module):
         self.layers = list(fns)
 
     def __call__(self, *args: Any, rngs: Rngs | None = None, **kwargs: Any) -> Any:
-        """Applies all functions.
+        """Apply all functions.
 
         Args:
           *args: Positional arguments of the first function.
-          rngs: Passed to each function that has a parameter of this name. The default, None, is not passed.
+          rngs: Passed to each function with a parameter `rngs`, unless it is None, the default.
           **kwargs: Keyword arguments of the first function.
 
         Returns:
-          The result of the last function. Without any function: the only argument, else the positional arguments,
-          else the keyword arguments, else None.
+          The output of the last function. If `layers` is empty: the argument if there is one, else the tuple of
+          positional arguments, else the dict of keyword arguments, else None.
 
         Raises:
-          ArgumentError: If something in `layers` cannot be called.
+          ArgumentError: If an entry of `layers` is not callable.
         """
         if not self.layers:
             return args[0] if len(args) == 1 else args or kwargs or None
@@ -66,7 +66,7 @@ class Sequential(Module):
 
 
 def _as_arguments(output: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that the result of one function is for the next."""
+    """Convert the output of one function to the arguments of the next."""
     if isinstance(output, tuple):
         return output, {}
     if isinstance(output, dict):
@@ -75,10 +75,10 @@ def _as_arguments(output: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _takes_rngs(function: Callable[..., Any]) -> bool:
-    """Whether the function has a parameter called rngs that can be given by name."""
+    """Check whether the function has a parameter `rngs` that can be passed by keyword."""
     try:
         parameters = inspect.signature(function).parameters
-    except ValueError:  # some functions written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return False
     return "rngs" in parameters and parameters["rngs"].kind in (
         inspect.Parameter.KEYWORD_ONLY,
@@ -87,9 +87,9 @@ def _takes_rngs(function: Callable[..., Any]) -> bool:
 
 
 def _check_callable(position: int, function: Any) -> None:
-    """Raises if something in a Sequential cannot be called."""
+    """Raise ArgumentError if an entry of a Sequential is not callable."""
     if not callable(function):
         raise errors.ArgumentError(
             f"Entry {position} of a Sequential is not a function or module, but of type {type(function).__qualname__}.",
-            "Give the layers one by one, as in Sequential(layer, relu), or unpack a list with *.",
+            "Pass the layers one by one, as in Sequential(layer, relu), or unpack a list with *.",
         )

@@ -1,4 +1,4 @@
-"""What convolutions share: sizes per dimension, padding, and batch axes folded into one."""
+"""Shared parts of convolutions: sizes per dimension, padding, and batch axes folded into one."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from liftnn import errors
 Padding = str | int | Sequence[int | tuple[int, int]]
 
 PAD_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
-"""The paddings that repeat the input, and what `jax.numpy.pad` calls them."""
+"""The paddings that repeat the input, with their names in `jax.numpy.pad`."""
 
 PADDINGS = ("SAME", "SAME_LOWER", "VALID", "CAUSAL", *PAD_MODES)
-"""The paddings with a name."""
+"""The named paddings."""
 
 
 def per_dimension(name: str, sizes: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """One size for each spatial dimension.
+    """Return one size for each spatial dimension.
 
     Args:
       name: Name of the argument, for the message.
-      sizes: One size for all dimensions, or one for each; None stands for 1.
+      sizes: One size for all dimensions, or one for each; None means 1.
       rank: Number of spatial dimensions.
 
     Returns:
-      As many sizes as dimensions.
+      The sizes.
 
     Raises:
-      ArgumentError: If there are more or fewer.
+      ArgumentError: If there are more or fewer sizes than dimensions.
     """
     if sizes is None or isinstance(sizes, (int, Integral)):
         return (1 if sizes is None else int(sizes),) * rank
     if len(sizes) != rank:
         raise errors.ArgumentError(
             f"The kernel has {rank} spatial dimensions, but {name} is {sizes!r}.",
-            f"Give an int, or a sequence of {rank} ints.",
+            f"Pass an int, or a sequence of {rank} ints.",
         )
     return tuple(sizes)
 
 
 def canonicalize_padding(padding: Padding, rank: int) -> str | tuple[tuple[int, int], ...]:
-    """A padding by name in upper case, or one pair for each spatial dimension.
+    """Return a padding as a name in upper case, or as one pair for each spatial dimension.
 
     Args:
       padding: A name, an int for all sides, or for each dimension an int or a pair `(low, high)`.
@@ -56,7 +56,7 @@ def canonicalize_padding(padding: Padding, rank: int) -> str | tuple[tuple[int, 
       The name, or the pairs.
 
     Raises:
-      ArgumentError: If it is none of these.
+      ArgumentError: If the padding is invalid.
     """
     if isinstance(padding, str) and padding.upper() in PADDINGS:
         return padding.upper()
@@ -67,24 +67,24 @@ def canonicalize_padding(padding: Padding, rank: int) -> str | tuple[tuple[int, 
         if all(isinstance(p, Sequence) and len(p) == 2 for p in pairs):
             return tuple((int(low), int(high)) for low, high in pairs)
     raise errors.ArgumentError(
-        f"padding={padding!r} is no padding for {rank} spatial dimensions.",
-        f"Give one of {', '.join(map(repr, PADDINGS))}, an int, or for each dimension an int or a pair (low, high).",
+        f"padding={padding!r} is not a valid padding for {rank} spatial dimensions.",
+        f"Pass one of {', '.join(map(repr, PADDINGS))}, an int, or for each dimension an int or a pair (low, high).",
     )
 
 
 def pad_inputs(
     inputs: jax.Array, padding: Padding, kernel_size: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[jax.Array, Any]:
-    """Pads the inputs if `jax.lax` does not know the padding.
+    """Pad the inputs if `jax.lax` does not support the padding.
 
     Args:
       inputs: Array of shape `(batch, *space, features)`.
       padding: The padding of the convolution.
       kernel_size: Size of the kernel along each spatial dimension.
-      dilation: Distance between neighbours in the kernel along each spatial dimension.
+      dilation: Dilation of the kernel along each spatial dimension.
 
     Returns:
-      The inputs, padded if need be, and the padding that is left for `jax.lax.conv_general_dilated`.
+      The inputs, padded if necessary, and the remaining padding for `jax.lax.conv_general_dilated`.
 
     Raises:
       ArgumentError: If the padding is unknown, or causal over more than one spatial dimension.
@@ -95,7 +95,7 @@ def pad_inputs(
         if len(extents) != 1:
             raise errors.ArgumentError(
                 f"CAUSAL padding needs one spatial dimension, but the kernel has {len(extents)}.",
-                "Use a kernel_size of one int, or give the pairs (low, high) by hand.",
+                "Use a kernel_size of one int, or pass the padding as pairs (low, high).",
             )
         return jnp.pad(inputs, [(0, 0), (extents[0], 0), (0, 0)]), "VALID"
     if canonical in PAD_MODES:
@@ -105,24 +105,24 @@ def pad_inputs(
 
 
 def fold_batch(layer: str, inputs: jax.Array, rank: int, features: int) -> tuple[jax.Array, tuple[int, ...]]:
-    """Makes all axes before the spatial ones a single batch axis; `unfold_batch` undoes it.
+    """Reshape all axes before the spatial ones to a single batch axis; the inverse of `unfold_batch`.
 
     Args:
       layer: Name of the layer's class, for the message.
-      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, also none.
+      inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       rank: Number of spatial dimensions.
-      features: Number of features that the layer was made for.
+      features: Number of features of the layer.
 
     Returns:
       The array of shape `(batch, *space, features)`, and the shape of the batch axes.
 
     Raises:
-      ArgumentError: If the inputs have too few axes or another number of features.
+      ArgumentError: If the inputs have too few axes, or not the number of features of the layer.
     """
     shape = jnp.shape(inputs)
     if len(shape) <= rank or shape[-1] != features:
         raise errors.ArgumentError(
-            f"This {layer} was made for inputs of {rank} spatial dimensions and {features} features (channels last), "
+            f"This {layer} expects inputs of {rank} spatial dimensions and {features} features (channels last), "
             f"but its input has shape {tuple(shape)}.",
             "Make the layer with the input's number of features, or change the input.",
         )
@@ -133,5 +133,5 @@ def fold_batch(layer: str, inputs: jax.Array, rank: int, features: int) -> tuple
 
 
 def unfold_batch(outputs: jax.Array, batch: tuple[int, ...]) -> jax.Array:
-    """Gives the first axis of the outputs the shape of the batch axes again."""
+    """Restore the shape of the batch axes; the inverse of `fold_batch`."""
     return outputs if len(batch) == 1 else outputs.reshape((*batch, *outputs.shape[1:]))

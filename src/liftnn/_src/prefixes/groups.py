@@ -1,7 +1,7 @@
-"""Results grouped by prefix: JAX wants the axes of what a function returns before it is known what that is.
+"""Results grouped by prefix, for JAX transforms that need the output axes before the function has run.
 
-So a result is returned in one list for each prefix that can occur, with a static layout that says where each leaf went.
-`group` and `ungroup` are inverse to each other.
+The leaves of a result are returned in one list for each prefix that can occur. A static `Layout` records the group
+and the position of each leaf. `group` and `ungroup` are inverses of each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from liftnn._src.prefixes.prefix import ByFilter, Prefix
 
 
 class Layout(NamedTuple):
-    """Where each leaf of a grouped result went.
+    """The group and position of each leaf of a grouped result.
 
     Args:
       at: The group and the position in it, in the order of `GraphDelta.slots`.
@@ -34,7 +34,7 @@ jax.tree_util.register_static(Layout)
 def group(
     result: Result, prefixes: Sequence[Prefix], choices: Sequence[Prefix]
 ) -> tuple[list[list[Any]], Layout]:
-    """The leaves of a result in one list for each prefix.
+    """Sort the leaves of a result into one list for each prefix.
 
     Args:
       result: The result.
@@ -42,7 +42,7 @@ def group(
       choices: All prefixes that can occur.
 
     Returns:
-      The lists, and where each leaf went.
+      The lists, and the layout that `ungroup` needs.
     """
     groups: list[list[Any]] = [[] for _ in choices]
 
@@ -55,12 +55,12 @@ def group(
 
 
 def ungroup(groups: Sequence[Sequence[Any]], layout: Layout) -> Result:
-    """The inverse of `group`."""
+    """Rebuild the result from its groups: the inverse of `group`."""
     return Result([groups[at][i] for at, i in layout.at], layout.change)
 
 
 def distinct(prefixes: Iterable[Any]) -> list[Prefix]:
-    """The different prefixes that can occur, those inside `ByFilter` included, and None last."""
+    """Return the distinct prefixes that can occur, including those inside a `ByFilter`; None comes last."""
     found: list[Prefix] = []
     for prefix in prefixes:
         for p in [q for _, q in prefix.pairs] if isinstance(prefix, ByFilter) else [prefix]:

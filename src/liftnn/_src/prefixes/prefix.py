@@ -1,4 +1,10 @@
-"""Prefixes that depend on the Variable: `StateAxes` and `StateSharding`, an axis or a sharding for each filter."""
+"""Tree prefixes of axes and shardings, and the prefixes `StateAxes` and `StateSharding`, which depend on the Variable.
+
+As in JAX, `in_axes` or `in_shardings` is a tree prefix of the arguments. A module is one leaf of that tree: its entry
+applies to all Variables and array leaves of the module. A `ByFilter` entry holds pairs of filter and prefix instead, so
+it can give each Variable its own axis or sharding. `leaf_prefixes` and `broadcast_over` expand a tree prefix to one
+prefix for each leaf of a tree; `spread.py` continues inside the modules.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +41,7 @@ class ByFilter:
         self.pairs = tuple([(to_predicate(f), prefix) for f, prefix in pairs])
 
     def of(self, path: Path, x: Any, root: str = "") -> Prefix:
-        """The prefix of a Variable or bare array at a path below the argument that `root` names."""
+        """Return the prefix of a Variable or array leaf at a path below the argument named `root`."""
         for predicate, prefix in self.pairs:
             if predicate(path, x):
                 return prefix
@@ -59,7 +65,8 @@ class StateAxes(ByFilter):
     """The mapped axis of each Variable of a module, by filter.
 
     Args:
-      axes: A mapping of filter to axis: an int, or None for Variables that all lanes share. The first match wins.
+      axes: A mapping of filter to axis: an int, or None for Variables that all batch elements share. The first match
+        wins.
 
     Raises:
       FilterError: If one of the filters is not a filter.
@@ -79,12 +86,12 @@ class StateAxes(ByFilter):
 
 @boundary
 class StateSharding(ByFilter):
-    """The sharding of each Variable of a module, by filter, for `jit`; the spec of each, for `shard_map`.
+    """The sharding (for `jit`) or partition spec (for `shard_map`) of each Variable of a module, by filter.
 
     Args:
-      shardings: A mapping of filter to `jax.sharding.Sharding`, or None to leave it to the compiler; for `shard_map`
-        to `jax.sharding.PartitionSpec`. The first match wins. A State that holds them, as `get_named_sharding` and
-        `get_partition_spec` give it, is taken by path.
+      shardings: For `jit` a mapping of filter to `jax.sharding.Sharding`, or to None to let the compiler choose. For
+        `shard_map` a mapping of filter to `jax.sharding.PartitionSpec`. The first match wins. May also be a State of
+        shardings or specs, as returned by `get_named_sharding` and `get_partition_spec`, which is matched by path.
 
     Raises:
       FilterError: If one of the filters is not a filter.
@@ -105,7 +112,7 @@ class StateSharding(ByFilter):
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """Matches Variables at some paths.
+    """A filter that matches Variables at some paths.
 
     Args:
       paths: The paths.
@@ -114,12 +121,12 @@ class OneOf:
     paths: frozenset[Path]
 
     def __call__(self, path: Path, x: Any) -> bool:
-        """Whether it stands at one of them."""
+        """Return whether the path is one of them."""
         return path in self.paths
 
 
 def _by_path(shardings: State) -> list[tuple[OneOf, Any]]:
-    """A filter for each different sharding in a State."""
+    """Return a filter for each distinct sharding in a State."""
     paths: dict[Any, list[Path]] = {}
     for path, x in shardings.flat().items():
         paths.setdefault(x.raw_value if isinstance(x, Variable) else x, []).append(path)
@@ -127,7 +134,7 @@ def _by_path(shardings: State) -> list[tuple[OneOf, Any]]:
 
 
 def as_prefixes(shardings: Any) -> Any:
-    """A tree of shardings or specs with a StateSharding in place of each State."""
+    """Replace each State in a tree of shardings or specs by a StateSharding."""
     return jax.tree.map(
         lambda x: StateSharding(x) if isinstance(x, State) else x,
         shardings,
@@ -136,14 +143,14 @@ def as_prefixes(shardings: Any) -> Any:
 
 
 def leaf_prefixes(plan: Plan, prefix: Prefix, bound: bool, named: Prefix, unmapped: Prefix) -> list[Prefix]:
-    """The prefix of each leaf of the arguments, from a tree prefix of the positional ones.
+    """Return the prefix of each leaf of the arguments, from a tree prefix of the positional arguments.
 
     Args:
       plan: The arguments.
       prefix: The tree prefix.
-      bound: Whether argument 0 is the module of a bound method, which the prefix may leave out.
+      bound: Whether argument 0 is the module of a bound method, which the prefix may omit.
       named: The prefix of keyword arguments.
-      unmapped: The prefix of a module that is left out, and of what a partial stores.
+      unmapped: The prefix of a module that `prefix` omits, and of the arguments stored in a partial.
 
     Returns:
       The prefixes.
@@ -159,12 +166,12 @@ def leaf_prefixes(plan: Plan, prefix: Prefix, bound: bool, named: Prefix, unmapp
 
 
 def count_positional(prefix: Prefix) -> int:
-    """How many arguments a tree prefix of the positional ones has entries for; 0 if it is one for all."""
+    """Return the number of positional arguments that a tree prefix has entries for; 0 if one entry is for all."""
     return len(prefix) if isinstance(prefix, (tuple, list)) else 0
 
 
 def positional_prefix(plan: Plan, prefix: Prefix, bound: bool, unmapped: Prefix) -> Prefix:
-    """A tree prefix of the positional arguments, the module of a bound method among them; see `leaf_prefixes`."""
+    """Return a tree prefix of all positional arguments, including a bound method's module; see `leaf_prefixes`."""
     prefix = tuple(prefix) if isinstance(prefix, list) else prefix
     if bound:
         explicit = len(plan.arguments[0]) - 1
@@ -176,12 +183,12 @@ def positional_prefix(plan: Plan, prefix: Prefix, bound: bool, unmapped: Prefix)
 
 
 def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
-    """One prefix for each leaf of a tree.
+    """Return one prefix for each leaf of a tree.
 
     Args:
       prefix: A tree prefix.
       treedef: The tree.
-      what: What it is, for the message.
+      what: The name of the tree in error messages.
 
     Returns:
       The prefixes.
@@ -196,16 +203,16 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
     except ValueError as error:
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {str(treedef).removeprefix('PyTreeDef(')[:-1]}.",
-            "Give one entry for the whole, or one for each part; a module is one part, whose Variables StateAxes (or "
-            "StateSharding) tells apart.",
+            "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
+            "(or StateSharding) to give its Variables different entries.",
         ) from error
 
 
 def prefix_leaves(prefix: Prefix) -> list[Prefix]:
-    """The entries of a tree prefix."""
+    """Return the entries of a tree prefix."""
     return jax.tree.leaves(prefix, is_leaf=lambda x: x is None or is_prefix_leaf(x))
 
 
 def is_prefix_leaf(x: Any) -> bool:
-    """Whether something in a tree prefix is one prefix, whatever JAX takes it for."""
+    """Return whether an object in a tree prefix is a single prefix, even if JAX would flatten it."""
     return isinstance(x, (ByFilter, jax.sharding.Sharding, jax.sharding.PartitionSpec))

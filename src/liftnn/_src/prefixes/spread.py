@@ -1,8 +1,9 @@
-"""The prefix of each dynamic leaf: spread from the arguments over all that they reach, and over what a call returns.
+"""The prefix (axis or sharding) of each dynamic leaf, of the arguments and of the result of a call.
 
-A prefix follows JAX: a tree prefix of the arguments whose leaves say what happens to everything below. Where the
-argument is a module, its prefix holds for all that the module reaches; a `ByFilter` prefix (such as `StateAxes`)
-gives each Variable its own. A Variable that is reached with two different prefixes is an AliasingError.
+A `Spread` starts from the prefix of each leaf of the arguments (`add_leaf`). The prefix of a module applies to every
+node that the module reaches; a `ByFilter` prefix (such as `StateAxes`) is resolved for each Variable by its path, type
+and metadata. A Variable that is reached with two different prefixes raises an AliasingError. `Spread.after` continues
+from the known nodes to the nodes created by a call, and `result_prefixes` combines both with the prefix of the output.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from liftnn._src.variables.variable import make_variable
 
 
 class Entry(NamedTuple):
-    """How a node, or a leaf of a tree, was first reached: with which prefix, from which root, on which path."""
+    """The prefix with which a node or a leaf of a tree was first reached, and its path from a root."""
 
     prefix: Prefix
     root: str
@@ -32,7 +33,7 @@ class Entry(NamedTuple):
 
 
 class Spread:
-    """The prefix of every node, grown from the roots down.
+    """The prefix of every node, propagated from the roots down.
 
     Args:
       specs: Node specs by number.
@@ -41,30 +42,30 @@ class Spread:
     def __init__(self, specs: Sequence[NodeSpec]):
         self.specs = specs
         self.settled = 0
-        """Nodes below this number keep the prefix that they have."""
+        """Nodes with a number below this one keep their prefix."""
         self.entries: dict[int, Entry] = {}
-        """By node number."""
+        """How each node was reached, by node number."""
         self._leaves: dict[Slot, Entry] = {}
-        """By slot, for the leaves of a tree."""
+        """The entries of the leaves of a tree, by slot."""
         self._seen: set[tuple[int, Any]] = set()
 
     def add_leaf(self, slot: Slot, edge: Any, prefix: Prefix, root: str) -> None:
-        """Gives a prefix to a leaf of a tree, and to everything that it reaches.
+        """Assign a prefix to a leaf of a tree, and to every node that it reaches.
 
         Args:
           slot: The slot of the leaf.
           edge: Its edge.
           prefix: The prefix.
-          root: What the leaf is called.
+          root: The name of the leaf in error messages.
 
         Raises:
-          AliasingError: If a Variable or array leaf has another prefix already; the message names both paths.
+          AliasingError: If a Variable or array leaf already has another prefix; the message names both paths.
         """
         self._leaves[slot] = Entry(prefix, root)
         self._add(edge, prefix, root, ())
 
     def _add(self, edge: Any, prefix: Prefix, root: str, path: Path) -> None:
-        """Gives a prefix to everything that an edge reaches."""
+        """Assign a prefix to every node that an edge reaches."""
         stack: list[tuple[Any, Path]] = [(edge, path)]
         while stack:
             number, path = stack.pop()
@@ -81,7 +82,7 @@ class Spread:
                 stack += [(e, (*path, k)) for k, e in pairs if type(e) is int][::-1]
 
     def after(self, plan: Plan, change: GraphDelta) -> Spread:
-        """The prefixes after a call: known nodes have those that they had, and spread them over what is new below."""
+        """Return the prefixes after a call: known nodes keep theirs and pass them on to the new nodes below them."""
         spread = Spread(specs_after(plan, change))
         spread.entries, spread._seen = dict(self.entries), set(self._seen)
         for number, spec in change.changed:
@@ -92,7 +93,7 @@ class Spread:
         return spread
 
     def of(self, slot: Slot, x: Any) -> Prefix:
-        """The prefix of a dynamic leaf, which a `ByFilter` finds by its path, type, metadata and value.
+        """Return the prefix of a dynamic leaf; a `ByFilter` is resolved by path, type, metadata and value.
 
         Args:
           slot: The slot of the leaf.
@@ -104,23 +105,23 @@ class Spread:
         return _resolve(self.specs[slot.node], self.entries[slot.node], slot.key, x)
 
     def of_all(self, slots: Sequence[Slot], leaves: Sequence[Any]) -> list[Prefix]:
-        """The prefix of each of some dynamic leaves."""
+        """Return the prefix of each of several dynamic leaves."""
         return [self.of(slot, x) for slot, x in zip(slots, leaves, strict=True)]
 
     def _check(self, spec: NodeSpec, first: Entry, second: Entry) -> None:
-        """Raises if a Variable, or a node with array leaves, has two different prefixes."""
+        """Raise if a Variable, or a node with array leaves, has two different prefixes."""
         keys = [None] if spec.kind is VARIABLE else array_keys(spec)
         one, two = ([_resolve(spec, entry, key) for key in keys] for entry in (first, second))
         if one != two:
             a, b = (format_path(e.path, e.root) for e in (first, second))
             raise errors.AliasingError(
-                f"{a} and {b} are the same {spec.type.__name__}, but the one has the prefix {_words(one)} and the "
-                f"other {_words(two)}."
+                f"{a} and {b} are the same {spec.type.__name__}, but they have different prefixes: {_words(one)} and "
+                f"{_words(two)}."
             )
 
 
 def _resolve(spec: NodeSpec, entry: Entry, key: Any, x: Any = None) -> Prefix:
-    """The prefix of a Variable that holds `x`, or of an array leaf `x` that a node holds under a key."""
+    """Return the prefix of a Variable that holds `x`, or of an array leaf `x` that a node holds under a key."""
     prefix, root, path = entry
     if not isinstance(prefix, ByFilter):
         return prefix
@@ -130,12 +131,12 @@ def _resolve(spec: NodeSpec, entry: Entry, key: Any, x: Any = None) -> Prefix:
 
 
 def _words(prefixes: Sequence[Prefix]) -> str:
-    """The prefixes of a node in words."""
+    """Describe the prefixes of a node for an error message."""
     return repr(prefixes[0] if len({*prefixes}) == 1 else tuple(prefixes))
 
 
 def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix]) -> Spread:
-    """The prefixes of all that the arguments reach.
+    """Return the prefixes of all nodes that the arguments reach.
 
     Args:
       plan: The arguments.
@@ -163,26 +164,26 @@ def result_prefixes(
     settled: bool = False,
     adapt: Callable[[Prefix], Prefix] = lambda prefix: prefix,
 ) -> list[Prefix]:
-    """The prefix of each leaf of a result.
+    """Return the prefix of each leaf of a result.
 
-    What belongs to a known object has the object's prefix; what is new has that of the place where it was put: an
-    output's `out_prefix`, or the prefix of the module that it was attached to.
+    A leaf of a known object has the prefix of the object. A new leaf has the prefix of its container: the entry of
+    `out_prefix` for a leaf of the output, or the prefix of the module that it was attached to.
 
     Args:
       plan: The arguments.
       before: The prefixes of the known nodes.
-      given: The prefix of each leaf that the function was given.
+      given: The prefix of each input leaf of the function.
       result: The result.
       out_prefix: A tree prefix of the output.
-      settled: Whether a known object in the output has its own prefix, whatever `out_prefix` says there. The default
-        is False: the two must agree, unless `out_prefix` is None there.
-      adapt: Gives the prefix to use in place of each entry of `out_prefix`. The default is that entry.
+      settled: Whether a known object in the output keeps its own prefix, regardless of `out_prefix`. The default
+        is False: the two must agree, unless the entry of `out_prefix` is None.
+      adapt: Maps each entry of `out_prefix` to the prefix to use. The default is the identity.
 
     Returns:
       The prefixes, in the order of `Result.slots`.
 
     Raises:
-      AliasingError: If a Variable belongs to two places with different prefixes.
+      AliasingError: If a Variable is reached with two different prefixes.
       ArgumentError: If `out_prefix` is not a tree prefix of the output.
     """
     change = result.change

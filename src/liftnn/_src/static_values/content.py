@@ -1,9 +1,9 @@
-"""The content of a static value as one flat tuple: what makes two values interchangeable.
+"""The content of a static value as one flat tuple, equal for interchangeable values.
 
-Every compound value (a tuple, a closure, a list) becomes one *token*: its type, what it holds itself, and references
-to its parts. Equal tokens are stored once and referred to by number. So the size of the content, and the time to
-compute, hash and compare it, is linear in the number of objects, however many paths lead to each of them. A reference
-from a part back to a value that encloses it (a recursive function) is a negative number. Nothing here recurses.
+Every compound value (a tuple, a closure, a list) becomes one *token*: its type, its own data, and references to its
+parts. Equal tokens are stored once and referred to by number. So the size of the content, and the time to compute, hash
+and compare it, is linear in the number of objects, however many paths reach each of them. A reference from a part back
+to an enclosing value (a recursive function) is a negative number. Nothing here is recursive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Copied:
       value: The value to copy.
 
     Raises:
-      StructureError: If the value cannot be copied, or if `==` does not answer a bool, True for the copy.
+      StructureError: If the value cannot be copied, or if `==` does not return a bool, or not True for the copy.
     """
 
     __slots__ = ("copy",)
@@ -49,8 +49,8 @@ class Copied:
             raise cannot_copy(value, error) from error
         if not isinstance(same, (bool, np.bool_)):
             raise errors.StructureError(
-                f"A static value of type {type(value).__qualname__} is unhashable, and comparing it with == does not "
-                "answer True or False.",
+                f"A static value of type {type(value).__qualname__} is not hashable, and comparing it with == does not "
+                "return True or False, so liftnn cannot detect changes of it.",
                 "Make it hashable, or store the arrays in it as attributes or Variables.",
             )
         if not same:
@@ -66,21 +66,21 @@ class Copied:
 
 
 def cannot_copy(value: Any, error: Exception) -> errors.StructureError:
-    """The error for a value that is neither hashable nor can it be copied."""
+    """Return the error for a value that is not hashable and cannot be copied."""
     return errors.StructureError(
-        f"A static value of type {type(value).__qualname__} is neither hashable nor can it be copied and "
-        f"compared ({type(error).__name__}).",
-        "Make it hashable, or keep it outside the module.",
+        f"A static value of type {type(value).__qualname__} is not hashable and cannot be copied and "
+        f"compared ({type(error).__name__}), so liftnn cannot detect changes of it.",
+        "Make it hashable, or store it outside the module.",
     )
 
 
 def copy_differs(value: Any) -> errors.StructureError:
-    """The error for a value that differs from its copy."""
+    """Return the error for a value that differs from its copy."""
     return errors.StructureError(
-        f"A static value of type {type(value).__qualname__} is unhashable, and a copy of it does not compare "
-        "equal to it, so it would look changed at every call.",
-        "Make it hashable, or give it an __eq__ that compares content; a module in it belongs into a list, a "
-        "dict or an attribute.",
+        f"A static value of type {type(value).__qualname__} is not hashable, and a copy of it does not compare "
+        "equal to it, so it would seem changed in every call.",
+        "Make it hashable, or define an __eq__ that compares content. Store modules in a list, a dict or an "
+        "attribute of a Module, where liftnn finds them.",
     )
 
 
@@ -88,11 +88,11 @@ class Content(NamedTuple):
     """The content of a value.
 
     Args:
-      key: Equal for interchangeable values only; hashable.
-      is_mutable: Whether part of it can change in place, so that whoever keeps the value must keep a copy.
-      closes_over_mutable: Whether a function in it closes over something that can change in place.
+      key: A hashable key, equal only for interchangeable values.
+      is_mutable: Whether a part of the value can change in place, so that a copy must be kept instead of the value.
+      closes_over_mutable: Whether a function in it closes over a mutable value.
       is_opaque: Whether a part of it is of an unknown type, compared by its own `==` or by identity.
-      has_users_function: Whether a function of the user's is part of it, whose closure can be rebound at any time.
+      has_users_function: Whether it contains a user's function, which can get another closure at any time.
     """
 
     key: Any
@@ -103,22 +103,22 @@ class Content(NamedTuple):
 
 
 class NotImmutableError(Exception):
-    """Raised for a value that is not immutable all the way down, where one is asked for."""
+    """Raised if a value must be deeply immutable but is not."""
 
 
 def content_of(value: Any, immutable: bool = False) -> Content:
-    """The content of a value as it is now.
+    """Compute the current content of a value.
 
     Args:
       value: Any Python object that is not an array, Variable or Module.
-      immutable: Whether the value has to be immutable. The default is False.
+      immutable: Whether to raise an error for values that are not immutable. The default is False.
 
     Returns:
-      Its content.
+      The content.
 
     Raises:
       StructureError: If a part of it can be neither hashed nor copied and compared.
-      NotImmutableError: If `immutable`, and a part of it can change, or is of an unknown type.
+      NotImmutableError: If `immutable`, and a part of it can change or is of an unknown type.
     """
     kind = type(value)
     if kind in SIMPLE_TYPES:
@@ -133,13 +133,13 @@ def content_of(value: Any, immutable: bool = False) -> Content:
 
 
 class _Open:
-    """A compound value whose parts are being flattened.
+    """A compound value with parts that are being flattened.
 
     Args:
-      place: What it is remembered by.
-      head: Its type, and what it holds besides its parts.
+      place: Its key among the known values.
+      head: Its type and its own data.
       children: Its parts.
-      index: How many compound values were met before it, and one.
+      index: Its number in the order of opening, from 1.
       inside: Whether its parts belong to a function.
       unordered: Whether the order of its parts is arbitrary.
     """
@@ -161,7 +161,7 @@ class _Open:
 
 
 class _Flattener:
-    """One pass over a value.
+    """A pass that flattens one value.
 
     Args:
       immutable: Whether the value has to be immutable.
@@ -172,11 +172,11 @@ class _Flattener:
         self._immutable = immutable
         self._tokens: dict[Any, int] = {}
         self._known: dict[tuple[int, bool], int | _Open] = {}
-        self._kept: list[Any] = []  # what is met must not be freed, and give its id to another value
+        self._kept: list[Any] = []  # a visited value must not be freed, or another one could get its id
         self._opened = 0
 
     def flatten(self, value: Any) -> Any:
-        """The key of a value."""
+        """Return the key of a value."""
         top = _Open(None, None, (value,), 0, False, False)
         stack = [top]
         while True:
@@ -195,7 +195,7 @@ class _Flattener:
             stack[-1].references.append(self._close(node))
 
     def _reference(self, x: Any, inside: bool) -> Any:
-        """How a part is referred to: a leaf by its token, others by number; opened if it was not met before."""
+        """Return the reference to a part: a token for a leaf, else a number; an open value at the first visit."""
         kind = type(x)
         if kind in SIMPLE_TYPES:
             return (kind, x)
@@ -209,7 +209,7 @@ class _Flattener:
         parts = find_parts(kind)
         if parts is None or (
             self._immutable and parts is FROZEN_DATACLASS
-        ):  # which is an object with identity
+        ):  # such a dataclass is an object with identity
             return self._unknown(x, inside)
         if parts.is_mutable:
             self._note_mutable(inside)
@@ -217,7 +217,7 @@ class _Flattener:
         if parts.base is not None and kind is not parts.base:
             names, values = attributes_before(x, parts.base)
             if kind.__eq__ is not parts.base.__eq__ and kind.__hash__ is not None:
-                extra = (extra, x)  # a subclass written in C may hold what nobody sees
+                extra = (extra, x)  # a subclass written in C may hold hidden data
             if names:
                 self._note_mutable(inside)
                 extra, children = (extra, names), (*children, *values)
@@ -234,9 +234,9 @@ class _Flattener:
             self.is_mutable = True
 
     def _open(self, x: Any, parts: Parts, extra: Any, children: Sequence[Any], inside: bool) -> _Open:
-        """Opens a compound value."""
+        """Create the open value of a compound value."""
         if parts.is_mutable and inside:
-            extra = (extra, Identity(x))  # closures over two equal lists can come to differ
+            extra = (extra, Identity(x))  # closures over two equal lists can become different
         self.has_users_function = self.has_users_function or is_users_function(x)
         self._opened += 1
         self._kept.append((x, children))
@@ -248,7 +248,7 @@ class _Flattener:
         return opened
 
     def _close(self, node: _Open) -> int:
-        """The number of a compound value, all parts of which have been flattened."""
+        """Return the number of a compound value after its parts have been flattened."""
         references: Any = tuple(node.references)
         if node.unordered and int not in map(type, references):
             references = (len(references), frozenset(references))
@@ -258,7 +258,7 @@ class _Flattener:
         return number
 
     def _unknown(self, x: Any, inside: bool) -> Any:
-        """The token of a value of an unknown type."""
+        """Return the token of a value of an unknown type."""
         if self._immutable:
             raise NotImmutableError
         self.is_opaque = True

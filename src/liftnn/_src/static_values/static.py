@@ -1,8 +1,8 @@
 """Static values compared by content: the part of a cache key that is not an array.
 
-`==` is not enough for a key: `1 == True == 1.0`, `0.0 == -0.0`, lists are unhashable, and a fresh `optax.adam(1e-3)`
-is a new closure that does what the old one did. So a static value has a *key*, which is hashable and equal only if
-the values are interchangeable. A wrong hit is worse than a retrace: whatever cannot be compared by content is
+`==` is not enough for a key: `1 == True == 1.0`, `0.0 == -0.0`, lists are unhashable, and a new `optax.adam(1e-3)` is
+a new closure that behaves like the old one. So a static value has a *key*, which is hashable and equal only for
+interchangeable values. A false cache hit is worse than a retrace: values that cannot be compared by content are
 compared by identity.
 """
 
@@ -29,11 +29,11 @@ from liftnn._src.static_values.value_types import (
 
 
 class Static:
-    """One static value with the key that it is compared by.
+    """A static value with its key for comparisons.
 
     Args:
-      value: The value. Of one that can be changed in place a private copy is kept.
-      key: Its key, if that is known. The default, None, computes it.
+      value: The value. If it is mutable, a private copy is kept.
+      key: Its key, if known. The default, None, computes it.
     """
 
     __slots__ = ("_value", "key")
@@ -44,7 +44,7 @@ class Static:
 
     @property
     def value(self) -> Any:
-        """The value; a fresh copy if it is one that could be changed in place."""
+        """The value; a new copy if it is mutable."""
         key = self.key
         return copy.deepcopy(key.copy) if isinstance(key, Snapshot) and key.is_copy else self._value
 
@@ -60,14 +60,13 @@ class Static:
 
 
 class Snapshot:
-    """A frozen copy of a static value that can change in place, compared by content.
+    """A private copy of a mutable static value, compared by content.
 
-    Of a function that closes over something mutable it is no copy but the function itself, with the content of what it
-    closes over.
+    For a function that closes over a mutable value, it holds the function itself, and the content of its closure.
 
     Args:
       value: The value to copy.
-      content: Its content. The default, None, looks at it now.
+      content: Its content. The default, None, computes it.
 
     Raises:
       StructureError: If the value cannot be copied, or if it differs from its copy.
@@ -93,10 +92,10 @@ class Snapshot:
 
 
 def static_key(value: Any) -> Any:
-    """A hashable that is equal for interchangeable values only.
+    """Return a hashable key that is equal only for interchangeable values.
 
     Args:
-      value: Any Python object that is no array, Variable, Module or container with one inside.
+      value: Any Python object except arrays, Variables, Modules and containers that hold them.
 
     Returns:
       The key; a `Snapshot` if the value can change in place.
@@ -116,7 +115,7 @@ def static_key(value: Any) -> Any:
 
 
 def _copy(value: Any, content: Content) -> Any:
-    """A copy of a value that has the same content."""
+    """Return a copy of a value with the same content."""
     try:
         made = copy.deepcopy(value)
         same = content_of(made).key == content.key
@@ -128,21 +127,21 @@ def _copy(value: Any, content: Content) -> Any:
 
 
 def function_key(function: types.FunctionType) -> Any:
-    """A key that two functions share if they run the same code over the same variables."""
+    """Return a key that two functions share if they run the same code over the same variables."""
     return static_key(function)
 
 
 def is_fixed_function(function: types.FunctionType) -> bool:
-    """Whether the key of a function stays what it is.
+    """Return whether the key of a function never changes.
 
-    A function of the user's can get other code, defaults and attributes at any time, and its closure can be rebound.
+    A user's function can get other code, defaults and attributes at any time, and its closure can be rebound.
     """
     content = content_of(function)
     return not content.has_users_function
 
 
 def immutable_key(value: Any) -> Any:
-    """The key of a value that is immutable all the way down.
+    """Return the key of a deeply immutable value.
 
     Args:
       value: The value.
@@ -151,6 +150,6 @@ def immutable_key(value: Any) -> Any:
       The key.
 
     Raises:
-      NotImmutableError: If anything in it could change.
+      NotImmutableError: If a part of it could change.
     """
     return content_of(value, immutable=True).key

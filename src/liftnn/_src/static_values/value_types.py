@@ -1,4 +1,4 @@
-"""The types of static values whose content is known: what each value holds itself, and what its parts are."""
+"""The types of static values with known content, and how their values are flattened into own data and parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ import numpy as np
 SIMPLE_TYPES: frozenset[type] = frozenset(
     [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented)]
 )
-"""Types whose values are immutable and equal exactly if type and `==` agree."""
+"""Types of immutable values that are equal exactly if their types are the same and `==` returns True."""
 
 FOREIGN_PACKAGES: frozenset[str] = frozenset(sys.stdlib_module_names) | {
     "jax",
@@ -40,32 +40,32 @@ FOREIGN_PACKAGES: frozenset[str] = frozenset(sys.stdlib_module_names) | {
     "equinox",
     "liftnn",
 }
-"""The packages whose functions are taken not to change, and to know no objects of the user's."""
+"""Packages with functions that are assumed not to change and not to hold objects of the user."""
 
 
 @functools.lru_cache(maxsize=4096)
 def is_foreign(module_name: str | None) -> bool:
-    """Whether a Python module belongs to the standard library or to a package that liftnn knows.
+    """Return whether a Python module belongs to the standard library or to a package that liftnn knows.
 
     Args:
       module_name: The dotted name of the module; None counts as foreign.
 
     Returns:
-      Whether it is foreign.
+      True if it is foreign.
     """
     return module_name is None or module_name.partition(".")[0] in FOREIGN_PACKAGES
 
 
 def is_users_function(x: Any) -> bool:
-    """Whether `x` is a function of the user's; `__module__` would not do, which `functools.wraps` copies."""
+    """Return whether `x` is a user's function, by its globals, since `functools.wraps` copies `__module__`."""
     return type(x) is types.FunctionType and not is_foreign(x.__globals__.get("__name__"))
 
 
 class Identity:
-    """Compares by identity a value whose content could change.
+    """A wrapper that compares a value by identity, since its content could change.
 
     Args:
-      value: The value; it is kept alive, so that no other one gets its id.
+      value: The value; it is kept alive, so that no other value gets its id.
     """
 
     __slots__ = ("value",)
@@ -81,15 +81,15 @@ class Identity:
 
 
 Opened = tuple[Any, Sequence[Any]]
-"""What a value holds itself (hashable, exact under `==`), and its parts."""
+"""The own data of a value (hashable, exact under `==`), and its parts."""
 
 
 class Parts(NamedTuple):
-    """How values of a type, and of its subclasses, are flattened.
+    """The flattening of values of a type and of its subclasses.
 
     Args:
-      flatten: Gives what a value holds itself, and its parts.
-      base: The type, whose subclasses may have attributes besides; None if attributes do not count.
+      flatten: Returns the own data of a value, and its parts.
+      base: The type; subclasses may add attributes to it. None if attributes are ignored.
       is_leaf: Whether there are never parts.
       is_mutable: Whether values can change in place.
       is_unordered: Whether the order of the parts is arbitrary.
@@ -106,15 +106,15 @@ _JITTED = type(jax.jit(lambda: None))
 _BY_IDENTITY: tuple[type, ...] = (
     type, types.ModuleType, enum.Enum, _JITTED, jax.custom_jvp, jax.custom_vjp, np.ufunc, zoneinfo.ZoneInfo,
 )  # fmt: skip
-"""Types of immutable values of which there is one of each content."""
+"""Types of immutable values that exist only once for each content."""
 _BY_EQUALITY: tuple[type, ...] = (
     types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType, types.CodeType,
     ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network,
 )  # fmt: skip
-"""Types of immutable values whose own `==` is exact."""
+"""Types of immutable values with an exact `==`."""
 
-_bits = struct.Struct("<d").pack  # tells 0.0 from -0.0, and does not tell nan from nan
+_bits = struct.Struct("<d").pack  # distinguishes 0.0 from -0.0, but not nan from nan
 
 _LEAVES: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
@@ -152,7 +152,7 @@ def _partial(x: functools.partial[Any]) -> Opened:
 
 
 def _function(x: types.FunctionType) -> Opened:
-    """A function by code, globals, defaults, attributes and closure."""
+    """Flatten a function into code, globals, defaults, attributes and closure."""
     defaults, named = x.__defaults__ or (), x.__kwdefaults__ or {}
     cells = [_cell_content(cell) for cell in x.__closure__ or ()]
     extra = (x.__code__, Identity(x.__globals__), len(defaults), tuple(named), tuple(x.__dict__))
@@ -237,14 +237,14 @@ FROZEN_DATACLASS = Parts(_frozen_dataclass)
 
 @functools.lru_cache(maxsize=4096)
 def find_parts(cls: type) -> Parts | None:
-    """How values of a class are flattened; None if their content is not known."""
+    """Return how values of a class are flattened; None if their content is unknown."""
     if issubclass(cls, _BY_IDENTITY):
         return _IDENTICAL
     if issubclass(cls, _BY_EQUALITY):
         return _EQUAL
     if issubclass(cls, np.generic):
         return _RECORD if issubclass(cls, np.void) else _SCALAR
-    if issubclass(cls, tuple) and hasattr(cls, "n_unnamed_fields"):  # time.struct_time: not all is an element
+    if issubclass(cls, tuple) and hasattr(cls, "n_unnamed_fields"):  # time.struct_time
         return _SEQUENCE_WITH_NAMES
     for base in cls.__mro__:
         if base in _TABLE:
@@ -255,11 +255,11 @@ def find_parts(cls: type) -> Parts | None:
 
 
 def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """The attributes of an instance that its class adds to a base.
+    """Return the attributes of an instance that its class adds to a base.
 
     Args:
       x: The instance.
-      base: The base, whose own slots do not count; None for none at all.
+      base: The base; its own slots are excluded. None excludes all attributes.
 
     Returns:
       Their names and values.
@@ -279,18 +279,18 @@ def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple
 
 
 def mangle(name: str, cls: type) -> str:
-    """The name under which Python keeps a private slot."""
+    """Return the mangled name of a private slot."""
     private = name.startswith("__") and not name.endswith("__")
     return f"_{cls.__name__.lstrip('_')}{name}" if private else name
 
 
 def rank(x: Any, depth: int = 3) -> str:
-    """A text by which the elements of a set are sorted, the same for values of the same content.
+    """Return a text to sort the elements of a set by, equal for values of the same content.
 
     Args:
       x: The element.
-      depth: How far to look into tuples. Where that does not tell two elements apart their order is arbitrary, and
-        equal sets may have different keys; never the other way round.
+      depth: How many levels of tuples to include. If two elements differ only below that, their order is arbitrary,
+        and equal sets may have different keys; different sets never have equal keys.
 
     Returns:
       The text.

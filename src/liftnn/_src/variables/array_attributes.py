@@ -1,4 +1,4 @@
-"""The attributes of an array that a box has as well, for type checkers: at run time the box asks its value."""
+"""The array attributes of a Variable, declared for type checkers; at run time its value provides them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ArrayMethod = Callable[..., jax.Array]
 
 
 class ArrayAttributes:
-    """Declares what an array has; what is not here is no attribute of a box, but may be one of its metadata."""
+    """Array attributes that type checkers know. Other names of a Variable may be metadata."""
 
     __slots__ = ()
 
@@ -23,7 +23,7 @@ class ArrayAttributes:
     itemsize: int
     nbytes: int
     T: jax.Array
-    mT: jax.Array  # noqa: N815  # the array's own name
+    mT: jax.Array  # noqa: N815  # the name that arrays use
     real: jax.Array
     imag: jax.Array
     weak_type: bool

@@ -1,21 +1,21 @@
-"""Which trace an object belongs to, and whether the running code may write to it.
+"""Frames: the trace that each object belongs to, and the check that the running code may write to an object.
 
 Inside a transform every object belongs to a *frame*: the copies that were merged from the arguments and all objects
-made since. Frames form a stack, one a thread; the bottom is plain Python. A frame also knows JAX's own trace at the
-moment it was opened. So three situations can be told apart when an object is written:
+created since. Frames form a stack, one per thread; the bottom is plain Python. A frame also records JAX's own trace
+at the time it was opened. This distinguishes three situations when an object is written:
 
-- the object belongs to the innermost frame and JAX is still in that frame's trace: fine;
-- it belongs to an outer frame: it was captured through a closure;
-- JAX has gone into another trace since: the code runs under a raw JAX transform.
+- the object belongs to the innermost frame and JAX is still in that frame's trace: the write is allowed;
+- the object belongs to an outer frame: it was captured through a closure;
+- JAX has entered another trace since: the code runs under a raw JAX transform.
 
-A captured object is an argument that nobody wrote down: the transform splits it with the others, and a frame knows
-which copy *stands for* it inside. So its Variables are read and written through the copy (`inside`). One that was not
-foreseen is noted as missing; it gets a stand-in until the function has returned, and then the call is made again with
-it as an input.
+A captured object is an implicit argument: the transform splits it with the other arguments, and the frame maps it to
+its copy inside. Its Variables are read and written through that copy (`resolve`). A captured object that was not found
+before the call is recorded as missing. It gets a placeholder until the function has returned, and then the call is
+repeated with the object as an input.
 
-An object made under a raw JAX transform belongs to that trace alone; its owner is a `RawTrace`. A Variable that such a
-transform has taken apart and put together again, because it stood among its arguments, is `COPIED`: it can be read, and
-writing it would be lost.
+An object created under a raw JAX transform belongs to that trace only; its owner is a `RawTrace`. A Variable that such
+a transform has flattened and unflattened, because it was part of its arguments, is `COPIED`: it can be read, but a
+write would be lost.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from liftnn._src.trees import an
 
 
 class Frame:
-    """One running transform (or plain Python): the owner of the objects that live in it.
+    """A running transform (or plain Python): the owner of the objects created in it.
 
     Args:
       name: Name of the transform, for messages.
-      outer: The frame around it; None for plain Python.
-      trace_state: JAX's trace at the moment when it is opened.
+      outer: The enclosing frame; None for plain Python.
+      trace_state: JAX's trace at the time the frame is opened.
     """
 
     __slots__ = ("__weakref__", "_copies", "_path_of", "missed_at", "missing", "name", "outer", "trace_state")
@@ -47,25 +47,25 @@ class Frame:
         self.outer = outer
         self.trace_state = trace_state
         self.missing: list[Any] = []
-        """Objects of outer frames that were used here and are no inputs."""
+        """Objects of outer frames that were used here but are not inputs."""
         self.missed_at: Line | None = None
-        """Where the first of them was used."""
+        """The line that used the first of them."""
         self._copies: dict[int, tuple[Any, Any, int]] = {}
         self._path_of: Callable[[int], str] | None = None
 
     def admit(self, originals: Sequence[Any], copies: Sequence[Any], path_of: Callable[[int], str]) -> None:
-        """Lets copies stand for objects of outer frames.
+        """Map objects of outer frames to their copies.
 
         Args:
           originals: The objects.
-          copies: What stands for each.
-          path_of: Gives the path of each, by position, in words.
+          copies: The copy of each.
+          path_of: Returns the path of an object as text, given its position.
         """
         self._copies = {id(x): (x, c, i) for i, (x, c) in enumerate(zip(originals, copies, strict=True))}
         self._path_of = path_of
 
     def proxy_for(self, x: Any) -> Any:
-        """What stands here for an object of an outer frame: a copy, or a stand-in if nobody has foreseen it."""
+        """Return the copy of an object of an outer frame; a new placeholder if the object is not an input."""
         found = self._copies.get(id(x))
         if found is None:
             self.missed_at = self.missed_at or users_line()
@@ -74,32 +74,32 @@ class Frame:
         return found[1]
 
     def copy_of(self, x: Any) -> Any:
-        """The copy that stands here for an object; the object itself if there is none."""
+        """Return the copy of an object in this frame; the object itself if there is none."""
         found = self._copies.get(id(x))
         return x if found is None else found[1]
 
     def close(self) -> None:
-        """Lets go of what stands for what: the copies refer to their frame, which would be a cycle."""
+        """Drop the map from originals to copies: the copies refer to their frame, which would be a reference cycle."""
         self._copies = {}
         self._path_of = None
 
     def name_of(self, copy: Any) -> str:
-        """The path of an object that belongs here, and what it is, in words; nothing if it is no input."""
+        """Return the path and class of an object of this frame as text; an empty string if it is not an input."""
         found = next((i for _, c, i in self._copies.values() if c is copy), -1)
         return f"{self._path_of(found)} ({an(type(copy))})" if self._path_of and found >= 0 else ""
 
     def path_to(self, x: Any) -> str | None:
-        """The path of an object of an outer frame, None if it is no input."""
+        """Return the path of an object of an outer frame; None if it is not an input."""
         position = self._copies.get(id(x), (x, x, -1))[2]
         return None if position < 0 or self._path_of is None else self._path_of(position)
 
 
-class RetryWithCaptures(Exception):  # noqa: N818  # no error: it asks for another try
-    """Raised when a function has returned that used captured objects which were no inputs.
+class RetryWithCaptures(Exception):  # noqa: N818  # not an error: it requests another attempt
+    """Raised after a function has returned if it used captured objects that were not inputs.
 
     Args:
       objects: The objects.
-      line: Where the first of them was used.
+      line: The line that used the first of them.
     """
 
     def __init__(self, objects: list[Any], line: Line | None = None):
@@ -108,15 +108,15 @@ class RetryWithCaptures(Exception):  # noqa: N818  # no error: it asks for anoth
         self.line = line
 
 
-class RetraceNeeded(Exception):  # noqa: N818  # not an error: it asks for the general way
-    """Raised when JAX traces a program again in a call that has published no originals: one on the fast path."""
+class RetraceNeeded(Exception):  # noqa: N818  # not an error: it requests the slow path
+    """Raised if JAX traces a program again in a call that has not published its originals: one on the fast path."""
 
 
 class RawTrace:
-    """The owner of objects made under a raw JAX transform.
+    """The owner of objects created under a raw JAX transform.
 
     Args:
-      frame: The innermost frame when they were made.
+      frame: The innermost frame when they were created.
       trace_state: JAX's trace.
     """
 
@@ -134,11 +134,11 @@ class _Copied:
 
 
 COPIED = _Copied()
-"""The owner of Variables that a raw JAX transform has made from its arguments."""
+"""The owner of Variables that a raw JAX transform has created from its arguments."""
 
 
 class _Current(threading.local):
-    """The innermost frame of each thread, and what is passed on to the next one."""
+    """The innermost frame of each thread, and the data passed to the next frame that is opened."""
 
     frame: Frame
     offer: tuple[Any, Sequence[Any], Any] = (None, (), None)
@@ -146,9 +146,9 @@ class _Current(threading.local):
 
 
 def _load() -> Any:
-    """JAX's trace, for the first time: loads `jax.extend`, which takes 17 ms, and finds the trace of plain Python.
+    """Return JAX's trace on the first call: import `jax.extend` (17 ms) and find the trace of plain Python.
 
-    A new thread is in no trace, even if this is first called under `jax.jit`.
+    The trace of plain Python is read in a new thread, which is in no trace even if the first call is under `jax.jit`.
     """
     global _trace_now
     trace_now: Any = importlib.import_module("jax.extend.core").get_opaque_trace_state
@@ -160,21 +160,21 @@ def _load() -> Any:
 
 
 _trace_now: Callable[[], Any] = _load
-"""JAX's own trace now, an opaque value."""
+"""Return JAX's current trace, an opaque value."""
 
 PLAIN = Frame("plain Python")
-"""Plain Python; its trace is known after the first call of `_trace_now`."""
+"""The frame of plain Python; its trace is known after the first call of `_trace_now`."""
 _Current.frame = PLAIN
 _current = _Current()
 _lock = threading.Lock()
 
 open_frames = 0
-"""How many frames are open in all threads: while it is 0, reading a Variable needs no check."""
+"""The number of open frames in all threads: while it is 0, reading a Variable needs no check."""
 
 
 @contextmanager
 def open_frame(name: str) -> Generator[Frame]:
-    """Makes a new frame the innermost one of this thread."""
+    """Push a new frame on the stack of this thread."""
     global open_frames
     outer = _current.frame
     frame = Frame(name, outer, _trace_now())
@@ -192,12 +192,12 @@ def open_frame(name: str) -> Generator[Frame]:
 
 @contextmanager
 def publish_originals(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[None]:
-    """Says which live objects the arguments of a call are, to the frames that the call will open.
+    """Publish the live objects in the arguments of a call to the frames that the call will open.
 
     Args:
-      plan: The structure of the arguments, by which those frames recognise them.
+      plan: The structure of the arguments, by which those frames recognize them.
       objects: The objects by number.
-      guards: How those that are captured were found.
+      guards: The guards of the captured objects.
     """
     before = _current.offer
     _current.offer = (plan, objects, guards)
@@ -208,19 +208,19 @@ def publish_originals(plan: Any, objects: Sequence[Any], guards: Any = None) -> 
 
 
 def originals_for(plan: Any) -> tuple[Sequence[Any], Any]:
-    """The live objects that were offered for a plan, and the guards of those captured; none if that call is over."""
+    """Return the live objects published for a plan, and the guards of its captures; nothing if that call is over."""
     known, objects, guards = _current.offer
     return (objects, guards) if known is plan else ((), None)
 
 
 def is_published(plan: Any) -> bool:
-    """Whether the call that runs now has published the live objects of a plan."""
+    """Return whether the current call has published the live objects of a plan."""
     return _current.offer[0] is plan
 
 
 @contextmanager
 def noting_writes() -> Generator[dict[str, Line]]:
-    """Notes where the functions of the transforms called here write, for a message: lines by `Frame.name_of`."""
+    """Record where the functions of the transforms called here write: lines by `Frame.name_of`, for messages."""
     before = _current.writes
     lines: dict[str, Line] = {}
     _current.writes = (_current.frame, lines)
@@ -231,7 +231,7 @@ def noting_writes() -> Generator[dict[str, Line]]:
 
 
 def note_write(x: Any) -> None:
-    """Notes the user's line that writes an object of the innermost frame, if somebody wants to know."""
+    """Record the user's line that writes an object of the innermost frame, inside `noting_writes`."""
     if _current.writes is not None:
         outer, lines = _current.writes
         if _current.frame.outer is outer:
@@ -239,35 +239,35 @@ def note_write(x: Any) -> None:
 
 
 def current_frame() -> Frame:
-    """The innermost frame of this thread."""
+    """Return the innermost frame of this thread."""
     return _current.frame
 
 
 def owner_now() -> Any:
-    """What an object made now belongs to: the innermost frame, or the trace of a raw JAX transform inside it."""
+    """Return the owner of an object created now: the innermost frame, or the raw JAX trace inside it."""
     frame, state = _current.frame, _trace_now()
     return frame if state == frame.trace_state else RawTrace(frame, state)
 
 
 def is_outermost() -> bool:
-    """Whether this thread is in no frame; others may be."""
+    """Return whether this thread is in no frame; other threads may be in one."""
     return _current.frame is PLAIN
 
 
 def is_plain() -> bool:
-    """Whether the code that runs now is under no transform, ours or JAX's."""
+    """Return whether the current code is under no transform, neither liftnn's nor JAX's."""
     return _current.frame is PLAIN and _trace_now() == PLAIN.trace_state
 
 
 def may_write(owner: Any) -> bool:
-    """Whether an object of `owner` may be written by the code that runs now."""
+    """Return whether the current code may write an object of `owner`."""
     if owner is _current.frame or type(owner) is RawTrace:
         return bool(_trace_now() == owner.trace_state)
     return False
 
 
 def frames_up_to(x: Any) -> list[Frame] | None:
-    """The frames from the innermost one up to that of an object, which is left out; None if that one is closed."""
+    """Return the frames inside that of an object, innermost first; None if the frame of the object is closed."""
     owner = x._owner
     home = owner.frame if type(owner) is RawTrace else owner
     between: list[Frame] = []
@@ -281,13 +281,13 @@ def frames_up_to(x: Any) -> list[Frame] | None:
 
 
 def resolve(x: Any) -> Any:
-    """The object that stands for `x` in the innermost frame: `x` itself if it belongs there.
+    """Return the object that represents `x` in the innermost frame: `x` itself if it belongs there.
 
     Args:
       x: A Variable or Module.
 
     Returns:
-      The copy of a captured object that is an input; a stand-in for one that is not.
+      The copy of a captured object that is an input; a placeholder for one that is not.
     """
     if _current.frame is PLAIN or x._owner is _current.frame:
         return x
@@ -297,7 +297,7 @@ def resolve(x: Any) -> Any:
 
 
 def resolve_argument(x: Any) -> Any:
-    """What the innermost frame has for an argument: a copy, if the object belongs to an outer frame.
+    """Return the innermost frame's copy of an argument that belongs to an outer frame.
 
     Args:
       x: A Variable, a Module or a container.
@@ -315,13 +315,13 @@ def resolve_argument(x: Any) -> Any:
     if isinstance(x._owner, Frame) and frames_up_to(x) is None:
         raise errors.StructureError(
             f"this {type(x).__name__} was created inside a transform that has returned (leaked).",
-            "Return it from that call, or attach it to a module that was an argument there.",
+            "Return it from that transform, or store it in a module that was an argument of that transform.",
         )
     return resolve(x)
 
 
 def lookup(x: Any) -> Any:
-    """The copy that stands for an object of any kind in the innermost frame; the object itself if there is none."""
+    """Return the innermost frame's copy of an object of any kind; the object itself if there is none."""
     chain: list[Frame] = []
     frame: Frame | None = _current.frame
     while frame is not None:
@@ -333,12 +333,12 @@ def lookup(x: Any) -> Any:
 
 
 def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
-    """The error for a write that `may_write` refuses.
+    """Return the error for a write that `may_write` does not allow.
 
     Args:
       x: The object.
-      what: What of it was to be changed, such as `"the value"` or `"the attribute 'w'"`.
-      path: Where it stands. The default, None, asks the innermost frame.
+      what: The part that was to be changed, such as `"the value"` or `"the attribute 'w'"`.
+      path: The path of the object. The default, None, asks the innermost frame.
 
     Returns:
       The error to raise.
@@ -366,7 +366,7 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
 
 
 def _origin(owner: Any) -> str:
-    """Where objects of an owner come from, in words."""
+    """Return the origin of an owner's objects as text."""
     if isinstance(owner, RawTrace):
         return "another trace"
     return "plain Python" if owner is PLAIN else f"liftnn.{owner.name}"

@@ -1,4 +1,4 @@
-"""What functions hold in closures, defaults and attributes: whether a Module, a Variable or an array is among it."""
+"""Search functions for Modules, Variables and arrays in their closures, defaults and attributes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from liftnn._src.trees import is_array
 
 
 def holds_objects(f: types.FunctionType) -> bool:
-    """Whether a function is a node: one of the user's that holds a Module, a Variable or an array.
+    """Return whether a function is a node: a user's function that holds a Module, a Variable or an array.
 
     Args:
       f: The function.
 
     Returns:
-      Whether it does, itself or by what it holds: containers, dataclasses, partials, bound methods, weak references,
-      and other functions of the user's.
+      True if it does, directly or through containers, dataclasses, partials, bound methods, weak references, and other
+      functions of the user.
     """
     if f.__closure__ is None and f.__defaults__ is None and f.__kwdefaults__ is None and not f.__dict__:
         return False
@@ -34,14 +34,14 @@ def _is_dynamic(x: Any) -> bool:
 
 
 def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
-    """Whether something that a function or cell holds is wanted; runs no code of the user's.
+    """Return whether a function or cell holds an object that matches; runs no user code.
 
     Args:
       x: The function or cell.
-      wanted: Whether something is.
+      wanted: The predicate.
 
     Returns:
-      Whether anything is.
+      True if any object that it reaches matches.
     """
     stack, seen = [x], {id(x)}
     while stack:
@@ -57,10 +57,10 @@ def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
 
 
 def find_cells(functions: Iterable[Any]) -> set[int]:
-    """The ids of the cells that functions of the user's reach, through each other and through containers.
+    """Return the ids of the cells that the user's functions reach, through each other and through containers.
 
     Args:
-      functions: The functions; transformed ones too.
+      functions: The functions, including transformed ones.
 
     Returns:
       The ids.
@@ -136,7 +136,7 @@ _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
 
 @functools.lru_cache(maxsize=4096)
 def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
-    """Gives what instances of a class hold that the walk would go into."""
+    """Return a function that lists the parts of an instance to search."""
     for base in cls.__mro__:
         if base in _PARTS:
             return _PARTS[base]

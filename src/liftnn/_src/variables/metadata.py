@@ -27,11 +27,11 @@ HOOK_NAMES = (
 
 
 SHARDING_NAMES = ("sharding", "out_sharding")
-"""The metadata that declare how a Variable is sharded."""
+"""The metadata entries that declare how a Variable is sharded."""
 
 
 class Annotated(NamedTuple):
-    """A value with metadata for the Variable that will hold it; what annotated initializers return.
+    """A value with metadata for the Variable that will hold it; annotated initializers return it.
 
     Args:
       value: The value.
@@ -43,9 +43,9 @@ class Annotated(NamedTuple):
 
 
 class Metadata(Mapping[str, Any]):
-    """Names and values, never changed after they are made.
+    """An immutable mapping from names to values.
 
-    The five hook kinds are always there; one that was not given is the empty tuple and takes no space.
+    The five kinds of hooks are always present; one that was not set is the empty tuple and takes no space.
 
     Args:
       items: The metadata by name.
@@ -61,7 +61,7 @@ class Metadata(Mapping[str, Any]):
         self.reads: tuple[Any, ...] = self._items.get("get_value_hooks", ())
         self.writes: tuple[Any, ...] = self._items.get("set_value_hooks", ())
         self.key: Any = None
-        """What equal metadata share; None if a value could change in place and so must be looked at each time."""
+        """A hashable that is equal for equal metadata; None if a value is mutable, so there is no lasting key."""
         if all(_is_fixed(v) for v in self._items.values()):
             self.key = tuple([(k, static_key(v)) for k, v in self._items.items()])
 
@@ -79,12 +79,12 @@ class Metadata(Mapping[str, Any]):
 
     @property
     def given(self) -> dict[str, Any]:
-        """A copy of what was given: empty hooks left out."""
+        """A copy of the entries that were set, without empty hooks."""
         return dict(self._items)
 
     @property
     def fixed(self) -> Metadata:
-        """What of it cannot change in place."""
+        """The entries that cannot change in place."""
         return Metadata.of({name: value for name, value in self._items.items() if _is_fixed(value)})
 
     def __eq__(self, other: object) -> bool:
@@ -107,12 +107,12 @@ class Metadata(Mapping[str, Any]):
 
     @staticmethod
     def of(items: Mapping[str, Any]) -> Metadata:
-        """Metadata of these items; one shared object for none."""
+        """Return Metadata of these items; one shared object if there are none."""
         return Metadata(items) if items else EMPTY
 
 
 def _is_fixed(value: Any) -> bool:
-    """Whether a metadata value can be keyed once and for all: immutable, or compared by its own `==`."""
+    """Return whether the key of a metadata value never changes: it is immutable, or compared by its own `==`."""
     if type(value) in SIMPLE_TYPES or type(value) is float:
         return True
     if type(value) is types.FunctionType:
@@ -135,7 +135,7 @@ def _is_fixed(value: Any) -> bool:
 
 
 def _are_alike(a: Any, b: Any) -> bool:
-    """Whether two metadata values, of which one could change in place, have the same content now."""
+    """Return whether two metadata values, one of them mutable, have the same content now."""
     if a is b:
         return True
     if type(a) is not type(b) or hasattr(type(a), "__graph_node__"):
@@ -150,20 +150,20 @@ def _are_alike(a: Any, b: Any) -> bool:
             same_kind = a.shape == b.shape and a.dtype == b.dtype
             return same_kind and np.asarray(a).tobytes() == np.asarray(b).tobytes()
         return bool(static_key(a) == static_key(b))
-    except (TypeError, errors.StructureError):  # traced, or not to be compared
+    except (TypeError, errors.StructureError):  # traced, or not comparable
         return False
 
 
 def adopt(own: Metadata, new: Metadata) -> Metadata:
-    """The metadata of a Variable that takes over those of another, perhaps from another model.
+    """Return the metadata of a Variable that takes over those of another, perhaps from another model.
 
     Args:
-      own: What the Variable has.
-      new: What it takes over. Of what could change in place it gets a copy; objects and arrays of the graph are not
-        taken over but stay its own.
+      own: The Variable's metadata.
+      new: The metadata to take over. Mutable values are copied; the Variable keeps its own objects and arrays of the
+        graph.
 
     Returns:
-      The metadata, `own` itself if nothing differs.
+      The metadata; `own` itself if nothing differs.
     """
     if own == new:
         return own
@@ -177,7 +177,7 @@ def adopt(own: Metadata, new: Metadata) -> Metadata:
 
 
 def holds_nodes(value: Any) -> bool:
-    """Whether a metadata value is or holds a Module, a Variable or an array."""
+    """Return whether a metadata value is or holds a Module, a Variable or an array."""
     if isinstance(value, (np.ndarray, jax.Array)) or hasattr(type(value), "__graph_node__"):
         return True
     if type(value) is types.FunctionType:
@@ -192,11 +192,12 @@ def holds_nodes(value: Any) -> bool:
 
 
 def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:
-    """A hook or a sequence of hooks as a tuple."""
+    """Return a hook, or a sequence of hooks, as a tuple."""
     result = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, (list, tuple)) else None
     if result is None or not all(callable(h) for h in result):
         raise errors.ArgumentError(
-            f"{name} must be a callable or a sequence of callables, not {hooks!r}.", "Correct it."
+            f"{name} must be a callable or a sequence of callables, not {hooks!r}.",
+            f"Pass {name}=f, or {name}=(f, g) to call f first and then g.",
         )
     return result
 

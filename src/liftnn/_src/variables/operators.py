@@ -1,4 +1,4 @@
-"""The operators of an array, for a box that holds one: each acts on the value, in-place ones write it back."""
+"""Array operators of a Variable: each acts on the value, and in-place operators assign the result to it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ BinaryMethod = Callable[[Any, Any], jax.Array]
 
 
 class InPlaceMethod(Protocol):
-    """How a method looks to a type checker that returns the box itself."""
+    """The type of a method that returns the Variable itself."""
 
     def __get__(self, box: Box, owner: type | None = None, /) -> Callable[[Any], Box]: ...
 
 
 def unwrap(x: Any) -> Any:
-    """The value of a box; anything else as it is."""
+    """Return the value of a Variable; anything else unchanged."""
     return x.value if isinstance(x, Operators) else x
 
 
 def _compare(function: Callable[[Any, Any], Any]) -> BinaryMethod:
-    """`box op other`."""
+    """Return the method for `variable op other`."""
 
     def method(self: Any, other: Any) -> Any:
         return function(self.value, unwrap(other))
@@ -39,7 +39,7 @@ def _compare(function: Callable[[Any, Any], Any]) -> BinaryMethod:
 
 
 def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, BinaryMethod, InPlaceMethod]:
-    """`box op other`, `other op box` and `box op= other`."""
+    """Return the methods for `variable op other`, `other op variable` and `variable op= other`."""
 
     def reflected(self: Any, other: Any) -> Any:
         return function(unwrap(other), self.value)
@@ -60,7 +60,7 @@ class Operators(ArrayAttributes, Generic[T]):
     """Mixin: operators, indexing and conversions on `self.value`."""
 
     __slots__ = ()
-    __array_priority__ = 100  # numpy leaves `ndarray op box` to the reflected operator here
+    __array_priority__ = 100  # numpy leaves `ndarray op variable` to the reflected operator here
 
     value: Any
 
@@ -82,9 +82,9 @@ class Operators(ArrayAttributes, Generic[T]):
     __le__ = _compare(operator.le)
     __gt__ = _compare(operator.gt)
     __ge__ = _compare(operator.ge)
-    __hash__ = object.__hash__  # a box is itself, whatever it holds
+    __hash__ = object.__hash__  # by identity, since the value is mutable
 
-    # An array, element by element, as of arrays.
+    # Compares element by element, as arrays do.
     def __eq__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.value == unwrap(other)
 
@@ -173,7 +173,7 @@ class Operators(ArrayAttributes, Generic[T]):
 
 
 def _with_item(container: Any, index: Any, item: Any) -> Any:
-    """A shallow copy of a mutable container with one item set, so that the old value stays as it is."""
+    """Return a shallow copy of a mutable container with one item set; the old value must not change."""
     changed = container.copy()
     changed[index] = item
     return changed

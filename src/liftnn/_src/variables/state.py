@@ -1,4 +1,4 @@
-"""State: the dynamic part of a tree of modules, Variables by path; a mapping and a JAX pytree."""
+"""State: the dynamic part of a tree of modules. It maps paths to Variables and is a JAX pytree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from liftnn._src.variables.variable import Variable, make_variable
 
 
 class PathKey:
-    """The path of a Variable as one entry of a JAX key path.
+    """The path of a Variable, as a single entry of a JAX key path.
 
     Args:
       path: The path.
@@ -43,13 +43,13 @@ class PathKey:
 
 @boundary
 class State(Mapping[Key, Any]):
-    """Variables (and bare arrays) by path: a nested, ordered mapping that is a JAX pytree of their values.
+    """Variables and array leaves by path: a nested, ordered mapping that is a JAX pytree of their values.
 
-    It iterates in attribute order, lists in numeric order. `state["layers"][0]["w"]` is a Variable. The structure of
-    a State does not change; its Variables can be written.
+    It iterates in attribute order, and over lists in numeric order. `state["layers"][0]["w"]` is a Variable. The
+    structure of a State is fixed; its Variables can be written.
 
     As a pytree it has one leaf (or subtree, if a value is a pytree) for each Variable, so `jax.tree.map(f, state)`
-    acts on the values and keeps types and metadata.
+    maps over the values and keeps types and metadata.
 
     Args:
       tree: A nested mapping of Variables or arrays.
@@ -68,10 +68,10 @@ class State(Mapping[Key, Any]):
 
     @classmethod
     def from_flat(cls, leaves: Mapping[Path, Any] | Iterable[tuple[Path, Any]]) -> State:
-        """The State of Variables by path; the inverse of `flat`.
+        """Create a State from Variables by path; the inverse of `flat`.
 
         Args:
-          leaves: A mapping, or pairs, of path tuple and Variable or array.
+          leaves: A mapping from path tuples to Variables or arrays, or an iterable of such pairs.
 
         Returns:
           The State.
@@ -81,7 +81,7 @@ class State(Mapping[Key, Any]):
         return state
 
     def flat(self) -> dict[Path, Any]:
-        """Variables by path tuple, in order, as a new dict; the inverse of `from_flat`."""
+        """Return the Variables by path tuple, in order, as a new dict; the inverse of `from_flat`."""
         return dict(self._leaves)
 
     def __getitem__(self, key: Key) -> Any:
@@ -102,7 +102,7 @@ class State(Mapping[Key, Any]):
     def __contains__(self, key: object) -> bool:
         return any(path and path[0] == key for path in self._leaves)
 
-    __eq__ = object.__eq__  # Variables compare element by element, so two States have no one answer
+    __eq__ = object.__eq__  # Variables compare element by element, so two States have no single answer
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]  # Mapping declares None
 
     @overload
@@ -112,16 +112,16 @@ class State(Mapping[Key, Any]):
     def filter(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
 
     def filter(self, *filters: Filter) -> State | tuple[State, ...]:
-        """The Variables that match.
+        """Return the Variables that match.
 
         Args:
           *filters: One or more filters; the first match wins.
 
         Returns:
-          A State for one filter, a tuple of States for several. What matches none is left out.
+          A State for one filter, a tuple of States for several. Variables that match none are left out.
 
         Raises:
-          FilterError: If one of them is not a filter.
+          FilterError: If an argument is not a filter.
         """
         parts = self._split(filters)[:-1]
         return parts[0] if len(parts) == 1 else tuple(parts)
@@ -133,10 +133,10 @@ class State(Mapping[Key, Any]):
     def split(self, first: Filter, second: Filter, /, *others: Filter) -> tuple[State, ...]: ...
 
     def split(self, *filters: Filter) -> State | tuple[State, ...]:
-        """All Variables, divided by the first filter that each matches.
+        """Partition all Variables by the first filter that each matches.
 
         Args:
-          *filters: One or more filters; `...` may stand last.
+          *filters: One or more filters; the last may be `...`.
 
         Returns:
           A State for one filter, a tuple of States for several.
@@ -150,7 +150,7 @@ class State(Mapping[Key, Any]):
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def _split(self, filters: tuple[Filter, ...]) -> list[State]:
-        """One State for each filter, and one of what matches none."""
+        """Return one State for each filter, and one for the Variables that match none."""
         predicates = to_predicates(filters or (...,))
         parts: list[dict[Path, Any]] = [{} for _ in range(len(predicates) + 1)]
         for path, x in self._leaves.items():
@@ -158,16 +158,16 @@ class State(Mapping[Key, Any]):
         return [State.from_flat(p) for p in parts]
 
     def merge(self, *states: State) -> State:
-        """This State and others as one; where they overlap the last wins.
+        """Return the union of this State and others; where they overlap, the last one wins.
 
         Args:
-          *states: The others.
+          *states: The other States.
 
         Returns:
           A new State with the same Variables.
 
         Raises:
-          ArgumentTypeError: If one of the others is not a State.
+          ArgumentTypeError: If one of them is not a State.
         """
         leaves = dict(self._leaves)
         for state in states:
@@ -179,10 +179,11 @@ class State(Mapping[Key, Any]):
         return self.merge(other) if isinstance(other, State) else NotImplemented
 
     def map(self, f: Callable[[Path, Any], Any]) -> State:
-        """A State of the same structure with other values.
+        """Return a State of the same structure with other values.
 
         Args:
-          f: Called with path tuple and Variable (or array); gives the new value, or a Variable to take as it is.
+          f: Called with the path tuple and the Variable (or array). It returns the new value, or a Variable to use
+            as is.
 
         Returns:
           The new State; types and metadata are kept.
@@ -196,11 +197,11 @@ class State(Mapping[Key, Any]):
         return State.from_flat(leaves)
 
     def to_pure_dict(self) -> dict[Key, Any]:
-        """The values as plain nested dicts, without Variables."""
+        """Return the values as plain nested dicts, without Variables."""
         return nest((path, _value(x)) for path, x in self._outer().items())
 
     def _outer(self) -> dict[Path, Any]:
-        """The leaves without those that stand in the metadata of a Variable, which has its own place in the tree."""
+        """Return the leaves without those inside the metadata of a Variable, which has its own entry."""
         holders = [p for p, x in self._leaves.items() if isinstance(x, Variable) and x._metadata.key is None]
         if not holders:
             return self._leaves
@@ -208,16 +209,16 @@ class State(Mapping[Key, Any]):
         return {path: x for path, x in self._leaves.items() if path not in inside}
 
     def replace_by_pure_dict(self, values: Mapping[Key, Any]) -> None:
-        """Sets the values of the Variables from plain nested dicts, in place.
+        """Set the values of the Variables from plain nested dicts, in place.
 
-        Integer keys may come as strings, as they do out of JSON and most checkpoint formats.
+        Integer keys may be given as strings, as in JSON and most checkpoint formats.
 
         Args:
-          values: As `to_pure_dict` gives them; it must name exactly the Variables that are here.
+          values: Nested dicts as returned by `to_pure_dict`, with exactly the paths of this State.
 
         Raises:
-          StructureError: If a path is missing or unknown. Nothing is changed then.
-          ArgumentError: If a value is one that no Variable can hold. Nothing is changed then.
+          StructureError: If a path is missing or unknown. No value is changed then.
+          ArgumentError: If a Variable cannot hold its value. No value is changed then.
         """
         leaves = self._outer()
         by_text = {tuple(map(str, path)): path for path in leaves}
@@ -234,7 +235,7 @@ class State(Mapping[Key, Any]):
             raise mismatch("The values do not fit the State", missing, unknown)
         for path, x in found.items():
             if isinstance(leaves[path], Variable):
-                leaves[path].replace(x)  # raises if a Variable cannot hold it, before the first is written
+                leaves[path].replace(x)  # raises before the first write if a Variable cannot hold it
         for path, x in found.items():
             if isinstance(self._leaves[path], Variable):
                 self._leaves[path].raw_value = x
@@ -249,11 +250,11 @@ class State(Mapping[Key, Any]):
 
 
 def check_state(verb: str, x: Any) -> None:
-    """Raises if something is not a State.
+    """Raise an error if the argument is not a State.
 
     Args:
-      verb: The function that it was given to.
-      x: What it was given.
+      verb: The function that received it, for the message.
+      x: The argument.
 
     Raises:
       ArgumentTypeError: If it is not a State.
@@ -261,29 +262,29 @@ def check_state(verb: str, x: Any) -> None:
     if not isinstance(x, State):
         raise errors.ArgumentTypeError(
             f"{verb} takes States and got {an(type(x))}.",
-            "Write `*states, graphdef = split(model)`: the GraphDef comes last, and first in `merge(graphdef, "
-            "*states)`. `State.from_flat` makes a State of values by path.",
+            "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
+            "*states)` takes it first. `State.from_flat` creates a State from values by path.",
         )
 
 
 def left_over(paths: Iterable[str]) -> errors.FilterError:
-    """The error for Variables that match none of the filters."""
+    """Return the error for Variables that match none of the filters."""
     return errors.FilterError(f"These Variables match none of the filters:\n{list_paths(paths)}")
 
 
 def mismatch(
     what: str, missing: Iterable[Path], unknown: Iterable[Path], remedy: str | None = None
 ) -> errors.StructureError:
-    """The error for two sets of paths that should be the same."""
+    """Return the error for two sets of paths that should be the same."""
     lines = [what + ":"]
-    for title, paths in (("missing", list(missing)), ("not known here", list(unknown))):
+    for title, paths in (("missing", list(missing)), ("unexpected", list(unknown))):
         if paths:
             lines += [f"{title}:", list_paths((format_path(p) for p in paths), most=4)]
     return errors.StructureError("\n".join(lines), remedy)
 
 
 def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator[tuple[Path, Any]]:
-    """Path and leaf of a nested mapping, in order, not going below the paths of `stop`."""
+    """Yield path and leaf of a nested mapping, in order, without going below the paths of `stop`."""
     stack: list[tuple[Path, Any]] = [((), tree)]
     while stack:
         path, x = stack.pop()
@@ -297,7 +298,7 @@ def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator
 
 
 def nest(leaves: Iterable[tuple[Path, Any]]) -> Any:
-    """Plain nested dicts from leaves by path; the leaf itself for the empty path."""
+    """Return plain nested dicts from leaves by path; the leaf itself for the empty path."""
     tree: dict[Key, Any] = {}
     for path, x in leaves:
         if not path:
@@ -310,7 +311,7 @@ def nest(leaves: Iterable[tuple[Path, Any]]) -> Any:
 
 
 def _render(x: Any, depth: int = 0) -> str:
-    """Nested dicts of Variables as text."""
+    """Format nested dicts of Variables."""
     if not isinstance(x, dict):
         return repr(x)
     if depth > 48:
@@ -319,12 +320,12 @@ def _render(x: Any, depth: int = 0) -> str:
 
 
 def _kind(x: Any) -> Any:
-    """What a State's treedef says of one leaf: type and metadata, None for a bare array."""
+    """Return the part of a State's treedef that describes one leaf: type and metadata; None for an array leaf."""
     return (type(x), x._metadata) if isinstance(x, Variable) else None
 
 
 def _value(x: Any) -> Any:
-    """What a leaf holds. Booleans and strings, as in a mask for optax, are constants that may be read anywhere."""
+    """Return the value of a leaf. Booleans and strings, as in a mask for optax, are constants readable in any trace."""
     if isinstance(x, Variable):
         return x._value if isinstance(x._value, (bool, str)) else x.raw_value
     return x

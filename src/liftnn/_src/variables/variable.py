@@ -1,4 +1,4 @@
-"""A Variable: a mutable box that holds an array, or any pytree of arrays, and its metadata."""
+"""Variable: a mutable container of an array, or of any pytree of arrays, with metadata."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ V = TypeVar("V", bound="Variable[Any]")
 
 
 class Storage:
-    """Holds the value of one Variable, for as long as that lives.
+    """Storage of the value of one Variable, for the Variable's lifetime.
 
-    A Variable knows names by `__getattr__`, which keeps Python from specializing the read of any of its attributes: 50
-    ns each on Python 3.11, where a Storage takes 10. So the fast path holds the storages of its Variables.
+    `Variable` defines `__getattr__`, which keeps Python from specializing attribute reads: 50 ns each on Python 3.11,
+    where a Storage takes 10. So the fast path keeps the storages of its Variables.
     """
 
     __slots__ = ("value",)
@@ -34,23 +34,23 @@ class Storage:
 
 
 class Variable(Operators[T]):
-    """A mutable box that holds an array or any pytree of arrays.
+    """A mutable container of an array, or of any pytree of arrays.
 
-    Assign to `value` to change it; `v[...]` and `v[...] = x` read and write the whole array in place, `v[i] = x` a
-    part of it. A Variable acts as its array in operators, indexing and numpy functions; functions of `jax.numpy` take
-    its `value`. Names that it does not know are looked up in its metadata and then on its value (`v.shape`). For type
-    checkers, `Variable[T]` holds a T, and a bare `Variable` an array.
+    Assign to `value` to change it. `v[...]` and `v[...] = x` read and write the whole array, `v[i] = x` writes a part
+    of it. A Variable acts as its array in operators, indexing and numpy functions; functions of `jax.numpy` accept it
+    too. Attributes that a Variable lacks are looked up in its metadata and then on its value (`v.shape`). For type
+    checkers, `Variable[T]` holds a T, and a bare `Variable` holds an array.
 
     Args:
-      value: An array of any shape and dtype, or a pytree of them. Another Variable gives its value.
-      **metadata: Static information that stays with the Variable through every transform, read and set as attributes
-        (`v.sharding`). Five names are hooks, each a callable or a sequence of them, called in order:
-        `get_value_hooks(variable, value)` and `set_value_hooks(variable, value)` return what is read or stored,
-        `create_value_hooks(variable, value)` what is stored first, `add_axis_hooks(variable, axis_name, axis_index)`
-        and `remove_axis_hooks(variable, axis_name, axis_index)` adapt metadata when a transform adds or removes an
-        axis. The default of each is `()`. A subclass may define `on_get_value(value)`, `on_set_value(value)`,
-        `on_create_value(value)`, `on_add_axis(axis_name, axis_index)` and `on_remove_axis(axis_name, axis_index)`
-        instead; they run first.
+      value: An array of any shape and dtype, or a pytree of arrays. If it is a Variable, its value is used.
+      **metadata: Static information that every transform keeps, read and set as attributes (`v.sharding`). Five names
+        are hooks, each a callable or a sequence of callables, called in order:
+        `get_value_hooks(variable, value)` and `set_value_hooks(variable, value)` return the value to read or store,
+        `create_value_hooks(variable, value)` returns the initial value to store, and
+        `add_axis_hooks(variable, axis_name, axis_index)` and `remove_axis_hooks(variable, axis_name, axis_index)`
+        adapt metadata when a transform adds or removes an axis. The default of each is `()`. A subclass may define
+        `on_get_value(value)`, `on_set_value(value)`, `on_create_value(value)`, `on_add_axis(axis_name, axis_index)`
+        and `on_remove_axis(axis_name, axis_index)` instead; they run first.
 
     Raises:
       ArgumentError: If the value is a Module, or a hook is not callable.
@@ -78,7 +78,7 @@ class Variable(Operators[T]):
     if not TYPE_CHECKING:
 
         def __class_getitem__(cls, value_type: Any) -> type[Variable]:
-            return cls  # not an alias of typing's, which would be no class, and set an attribute on what it makes
+            return cls  # an alias of typing is not a class, and sets an attribute on the instances it creates
 
     @overload
     def __init__(
@@ -106,7 +106,7 @@ class Variable(Operators[T]):
 
     @property
     def value(self) -> T:
-        """What the box holds, after the get hooks; assigning stores what the set hooks return."""
+        """The value, after the get hooks. Assigning stores the result of the set hooks."""
         box = frames.resolve(self) if frames.open_frames else self
         value = box._cell.value
         on_get = getattr(type(self), "on_get_value", None)
@@ -129,7 +129,7 @@ class Variable(Operators[T]):
 
     @property
     def raw_value(self) -> T:
-        """What the box holds, past all hooks."""
+        """The value, without hooks."""
         return (frames.resolve(self) if frames.open_frames else self)._cell.value
 
     @raw_value.setter
@@ -138,11 +138,11 @@ class Variable(Operators[T]):
 
     @property
     def _value(self) -> Any:
-        """What the Variable holds, past all hooks and checks."""
+        """The value, without hooks or checks."""
         return self._cell.value
 
     def _writable(self: V, what: str) -> V:
-        """The Variable that stands for this one in the innermost frame, if its value may be written here."""
+        """Return the innermost frame's copy of this Variable, after checking that its value may be written here."""
         box = frames.resolve(self) if frames.open_frames else self
         if not frames.may_write(box._owner):
             raise frames.write_error(self, what)
@@ -150,26 +150,26 @@ class Variable(Operators[T]):
         return box
 
     def _placeholder(self: V, owner: Any) -> V:
-        """What stands for a captured Variable that is no input, until the function has returned.
+        """Return the placeholder of a captured Variable that is not an input, until the function has returned.
 
         Args:
-          owner: The frame it is used in.
+          owner: The frame that uses it.
 
         Returns:
-          A Variable like this one.
+          A Variable of the same class, value and metadata.
         """
         value = self._value if isinstance(self._value, jax.Array) else jax.tree.map(lambda x: x, self._value)
         return make_variable(type(self), value, self._metadata, owner)
 
     def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
-        """The metadata, or one entry of it.
+        """Return the metadata, or one entry of it.
 
         Args:
-          name: Which entry. The default, None, gives all that were set, as a new dict.
-          default: What to return if there is no such entry.
+          name: The name of the entry. The default, None, returns all entries that were set, as a new dict.
+          default: The result if there is no such entry.
 
         Returns:
-          The entry, or a dict of all.
+          The entry, or a dict of all entries.
         """
         if name is None:
             return self._metadata.given
@@ -177,10 +177,10 @@ class Variable(Operators[T]):
 
     @boundary
     def set_metadata(self, **metadata: Any) -> None:
-        """Sets entries of the metadata; the others stay.
+        """Set entries of the metadata; the other entries stay.
 
         Args:
-          **metadata: Names and their new values.
+          **metadata: The new values by name.
 
         Raises:
           ArgumentError: If a hook is not callable.
@@ -191,22 +191,22 @@ class Variable(Operators[T]):
         set_metadata_past_checks(self, Metadata.of({**self._metadata.given, **metadata}))
 
     def has_metadata(self, name: str) -> bool:
-        """Whether an entry of that name was set.
+        """Return whether the metadata entry was set.
 
         Args:
-          name: The name.
+          name: The name of the entry.
 
         Returns:
-          True if it was.
+          True if it was set.
         """
         return name in self._metadata.given
 
     @boundary
     def del_metadata(self, name: str) -> None:
-        """Removes an entry of the metadata.
+        """Remove an entry of the metadata.
 
         Args:
-          name: Which entry.
+          name: The name of the entry.
 
         Raises:
           AttributeNameError: If there is no such entry.
@@ -221,37 +221,37 @@ class Variable(Operators[T]):
         set_metadata_past_checks(self, Metadata.of(given))
 
     def replace(self: V, value: Any, **metadata: Any) -> V:
-        """A new Variable of the same type and metadata that holds another value.
+        """Return a new Variable of the same type and metadata with another value.
 
         Args:
-          value: What the new Variable holds; hooks do not run.
-          **metadata: Entries that differ from this Variable's.
+          value: The new value; hooks do not run.
+          **metadata: Entries that replace or extend the metadata.
 
         Returns:
-          The new Variable; this one stays as it is.
+          The new Variable; this one is unchanged.
         """
         given = Metadata.of({**self._metadata.given, **metadata}) if metadata else self._metadata
         return make_variable(type(self), _checked(unwrap(value)), given, frames.owner_now())
 
     def copy(self: V) -> V:
-        """A new Variable of the same type, metadata and value."""
+        """Return a new Variable of the same type, metadata and value."""
         return self.replace(self.raw_value)
 
     def add_axis(self, axis_name: str | None, axis_index: int) -> None:
-        """Runs the hooks that adapt metadata to an axis that a transform adds.
+        """Run the hooks that adapt metadata to an axis that a transform adds.
 
         Args:
-          axis_name: Name of the axis, None if it has none.
-          axis_index: Its position.
+          axis_name: Name of the axis; None if the axis is unnamed.
+          axis_index: Position of the axis.
         """
         self._run_axis_hooks("on_add_axis", "add_axis_hooks", axis_name, axis_index)
 
     def remove_axis(self, axis_name: str | None, axis_index: int) -> None:
-        """Runs the hooks that adapt metadata to an axis that a transform takes away.
+        """Run the hooks that adapt metadata to an axis that a transform removes.
 
         Args:
-          axis_name: Name of the axis, None if it has none.
-          axis_index: Its position.
+          axis_name: Name of the axis; None if the axis is unnamed.
+          axis_index: Position of the axis.
         """
         self._run_axis_hooks("on_remove_axis", "remove_axis_hooks", axis_name, axis_index)
 
@@ -268,7 +268,7 @@ class Variable(Operators[T]):
         object.__setattr__(self, "__class__", cls)
         end_watches(self)
 
-    if not TYPE_CHECKING:  # who checks types shall find the names that are not known
+    if not TYPE_CHECKING:  # hidden, so that type checkers report unknown names
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__") or name in Variable.__slots__:
@@ -282,8 +282,8 @@ class Variable(Operators[T]):
                 except AttributeError:
                     kind = "array" if isinstance(self._value, jax.Array) else type(self._value).__name__
                     raise errors.AttributeNameError(
-                        f"{at_start(an(type(self)))} has no attribute {name!r}: it is neither metadata nor an "
-                        f"attribute of its value, {kind}."
+                        f"{at_start(an(type(self)))} has no attribute {name!r}: it is neither a metadata entry "
+                        f"nor an attribute of the value ({kind})."
                     ) from None
             except Exception as error:
                 hide_frames(error)
@@ -296,7 +296,7 @@ class Variable(Operators[T]):
                     self._set_class(value)
                 elif hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
                     object.__setattr__(self, name, value)
-                else:  # a slot of a subclass too: metadata is all that transforms keep
+                else:  # a slot of a subclass too: transforms keep metadata only
                     self.set_metadata(**{name: value})
             except Exception as error:
                 hide_frames(error)
@@ -326,26 +326,26 @@ class Variable(Operators[T]):
 
 
 _slots = vars(Variable)
-_set_cell = _slots["_cell"].__set__  # past __setattr__: a C call
+_set_cell = _slots["_cell"].__set__  # bypasses __setattr__ with a C call
 _set_metadata = _slots["_metadata"].__set__
 _set_owner = _slots["_owner"].__set__
 _set_watches = _slots["_watches"].__set__
 
 
 def set_value_past_hooks(variable: Variable[Any], value: Any) -> None:
-    """Stores a value in a Variable, with neither hooks nor checks."""
+    """Store a value in a Variable without hooks or checks."""
     frames.note_write(variable)
     variable._cell.value = value
 
 
 def set_metadata_past_checks(variable: Variable[Any], metadata: Metadata) -> None:
-    """Stores metadata without checks."""
+    """Store metadata in a Variable without checks."""
     _set_metadata(variable, metadata)
     end_watches(variable)
 
 
 def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V:
-    """A Variable made without `__init__`: no hooks, no checks."""
+    """Create a Variable without `__init__`: no hooks, no checks."""
     variable = cls.__new__(cls)
     _set_watches(variable, ())
     cell = Storage()
@@ -357,21 +357,21 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
 
 
 def new_variable(cls: type[V]) -> V:
-    """A Variable made when one is read, before what it holds: its metadata may refer back to it."""
+    """Create a Variable for unpickling, before its contents: its metadata may refer back to it."""
     return make_variable(cls, None, EMPTY, frames.owner_now())
 
 
 def _checked(value: Any) -> Any:
-    """The value, if a Variable can hold it."""
+    """Return the value if a Variable can hold it, else raise ArgumentError."""
     if not isinstance(value, jax.Array) and hasattr(type(value), "__graph_node__"):
         raise errors.ArgumentError(
             f"A Variable holds arrays, not {an(type(value))}.",
-            "Make it an attribute of a Module instead.",
+            "Assign it to an attribute of a Module instead.",
         )
     return value
 
 
-# --- Variables as pytrees, so that functions that JAX has compiled take them: `jnp.sum`, most of `jax.nn`.
+# --- Variables are pytrees, so that compiled JAX functions such as `jnp.sum` and most of `jax.nn` accept them.
 # liftnn's own transforms treat them as objects and do not flatten them.
 
 
@@ -384,7 +384,7 @@ def _flatten_with_keys(variable: Variable[Any]) -> tuple[tuple[tuple[Any, Any]],
 
 
 def _register(cls: type[V]) -> None:
-    """Registers one class of Variables with JAX."""
+    """Register a class of Variables with JAX."""
 
     def unflatten(metadata: Metadata, children: Any) -> V:
         owner = frames.owner_now()

@@ -1,4 +1,4 @@
-"""The kinds of Variables that liftnn itself knows, and `Empty`, what a popped one holds."""
+"""The built-in kinds of Variables, and `Empty`, the value of a popped Variable."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class EmptyType:
 
 
 Empty = EmptyType()
-"""What a Variable holds after it was popped: a pytree without leaves."""
+"""The value of a Variable after it was popped: a pytree without leaves."""
 jax.tree_util.register_pytree_node(EmptyType, lambda _: ((), None), lambda *_: Empty)
 
 
 class Param(Variable[T]):
-    """A parameter: what gradients are taken of and optimizers update, unless a filter says otherwise.
+    """A parameter: gradients are taken with respect to it and optimizers update it, unless a filter says otherwise.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -55,7 +55,7 @@ class BatchStat(Variable[T]):
 
 
 class Cache(Variable[T]):
-    """A value kept from one call for the next, such as the keys and values of an attention layer.
+    """A value kept from one call to the next, such as the keys and values of an attention layer.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -69,7 +69,7 @@ class Cache(Variable[T]):
 
 
 class Intermediate(Variable[T]):
-    """A value noted on the way through a model, for example by `Module.sow`.
+    """An intermediate value recorded during a call of a model, for example by `Module.sow`.
 
     Example:
       >>> import liftnn
@@ -84,7 +84,7 @@ class Intermediate(Variable[T]):
 
 
 class Perturbation(Intermediate[T]):
-    """A zero added to a value on the way through a model, so that its gradient can be taken.
+    """A zero added to an intermediate value of a model, so that the gradient with respect to that value can be taken.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -126,7 +126,7 @@ class RngKey(RngState[T]):
 
 
 class RngCount(RngState[T]):
-    """How many keys a random number stream has given out, uint32.
+    """The number of keys that a random number stream has produced, uint32.
 
     Example:
       >>> import liftnn
@@ -153,7 +153,7 @@ class OptState(Variable[T]):
 
 
 class MetricState(Variable[T]):
-    """What a metric has accumulated.
+    """The accumulated state of a metric.
 
     Example:
       >>> import liftnn

@@ -1,11 +1,12 @@
-"""Watches: how a structural change of an object is noticed by those who remember its structure.
+"""Watches: they tell the fast path of a `jit` that the structure of an object has changed.
 
-Who remembers a structure (the fast path of a `jit`) puts one `Watch` on every Module and Variable in it. A change of
-structure ends the watches of the object that changed; writing a Variable's value does not. A watch refers to nothing,
-so it keeps nothing alive (to who watches it has a weak reference).
+The fast path puts one `Watch` on every Module and Variable of the structure that it remembers. A change of structure
+ends the watches on the object that changed; writing a Variable's value does not. A watch has only a weak reference to
+its watcher, so it keeps nothing alive.
 
-A static attribute such as `deterministic` may change often, back and forth. The first time this ends the watch, and the
-watch notes the name. A watch that knows the name beforehand stays valid: then its owner compares the values itself.
+A static attribute such as `deterministic` may change often, back and forth. Its first change ends the watch, and the
+watch records the name. A watch created with that name stays valid when the attribute changes: its watcher compares the
+values itself.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from liftnn._src.variables import frames
 
 
 class Watch:
-    """Stays valid until the structure of a watched object changes.
+    """A flag that is valid until the structure of a watched object changes.
 
     Args:
-      names: Static attributes whose changes do not end it.
+      names: Static attributes; their changes do not end the watch.
     """
 
     __slots__ = ("ended_by", "names", "valid", "watcher")
@@ -30,24 +31,24 @@ class Watch:
         self.valid = True
         self.names = names
         self.ended_by: set[str] = set()
-        """Names of the static attributes that have ended it, if nothing else has."""
+        """Names of the static attributes that have ended the watch, if nothing else has."""
         self.watcher: Callable[[], Any] = _nothing
-        """Who watches, as a weak reference: a change that it can follow need not end the watch."""
+        """A weak reference to the watcher. A change that the watcher can follow need not end the watch."""
 
 
 def _nothing() -> None:
-    """A reference to nobody."""
+    """An empty reference."""
 
 
 class _Changes:
-    """Counts structural changes of objects of plain Python, in all threads."""
+    """Counters of structural changes of plain-Python objects, in all threads."""
 
     __slots__ = ("count", "exposed")
 
     def __init__(self) -> None:
         self.count = 0
         self.exposed = 0
-        """How many of them were no changes, but a dictionary of attributes that was handed out."""
+        """The number of counted events that are no change yet: an attribute dictionary was handed out."""
 
 
 changes = _Changes()
@@ -57,34 +58,34 @@ _SIMPLE = frozenset([bool, int, str, type(None)])
 
 
 class _EveryName:
-    """Contains every name."""
+    """A container that contains every name."""
 
     def __contains__(self, name: object) -> bool:
         return True
 
 
 EVERY_NAME = _EveryName()
-"""For a watch that no static attribute ends."""
+"""The names of a watch that no static attribute ends."""
 
 
 def is_simple(x: Any) -> bool:
-    """Whether a static value is cheap to compare, so that it may vary between calls on the fast path."""
+    """Return whether a static value is cheap to compare, so it may vary between calls on the fast path."""
     return type(x) in _SIMPLE
 
 
 def is_equal(x: Any, y: Any) -> bool:
-    """Whether two numbers, strings or the like are interchangeable, at a glance."""
+    """Return whether two numbers, strings or similar values are interchangeable, by a cheap comparison."""
     cls = type(x)
     return cls is type(y) and (cls in _SIMPLE or (cls is float and x != 0.0)) and bool(x == y)
 
 
 def end_watches(x: Any) -> None:
-    """Called after the structure of a Module, or the metadata of a Variable, has changed.
+    """End the watches of an object after its structure (of a Module) or metadata (of a Variable) has changed.
 
     Args:
       x: The object.
     """
-    if x._owner is frames.PLAIN:  # copies inside a trace come and go while their originals are walked
+    if x._owner is frames.PLAIN:  # copies change inside a trace, where originals are flattened
         changes.count += 1
     for watch in x._watches:
         watch.valid = False
@@ -92,7 +93,7 @@ def end_watches(x: Any) -> None:
 
 
 def note_static_change(x: Any, name: str) -> None:
-    """Called after a static attribute of a Module has changed from one simple value to another.
+    """End watches after a static attribute of a Module has changed from one simple value to another.
 
     Args:
       x: The Module.
@@ -108,13 +109,13 @@ def note_static_change(x: Any, name: str) -> None:
 
 
 def start_watch(objects: Iterable[Any], since: int, names: Container[str] = frozenset()) -> Watch:
-    """Watches objects whose structure has just been walked.
+    """Watch objects that have just been flattened.
 
     Args:
       objects: Modules and Variables.
-      since: `changes.count` from before the walk. If there was a change since, perhaps by another thread, the watch
-        is over from the start.
-      names: Static attributes whose changes do not end the watch. The default is none.
+      since: `changes.count` from before the objects were flattened. If the count has changed since, perhaps by another
+        thread, the watch is invalid from the start.
+      names: Static attributes; their changes do not end the watch. The default is none.
 
     Returns:
       The watch.
@@ -128,5 +129,5 @@ def start_watch(objects: Iterable[Any], since: int, names: Container[str] = froz
 
 
 def set_watches(x: Any, watches: tuple[Watch, ...]) -> None:
-    """Puts watches on an object in place of those it had."""
+    """Replace the watches on an object."""
     object.__setattr__(x, "_watches", watches)
