@@ -70,7 +70,7 @@ def test_a_setting_that_changes_the_program_traces_as_often_as_under_jax_jit():
     assert traced["ours"] == traced["theirs"]
 
 
-def test_debug_nans_in_a_warm_call_leaves_the_model_as_it_was():
+def test_debug_nans_in_a_fast_call_leaves_the_model_as_it_was():
     model = Holder(w=liftnn.Param(jnp.ones(2)))
 
     @liftnn.jit
@@ -89,7 +89,7 @@ def test_debug_nans_in_a_warm_call_leaves_the_model_as_it_was():
     assert divide(model, jnp.ones(2)) == 2.0
 
 
-def test_disable_jit_runs_a_warm_function_in_python():
+def test_disable_jit_runs_a_function_with_a_fast_path_in_python():
     model = Holder(w=liftnn.Param(jnp.float32(3)))
     seen = []
 

@@ -37,7 +37,7 @@ def draw_lanes(rngs, size=3, **options):
     return liftnn.vmap(draw, in_axes=(None, 0), **options)(rngs, jnp.arange(size))
 
 
-def test_lanes_of_a_shared_stream_draw_different_keys():
+def test_elements_of_a_shared_stream_draw_different_keys():
     rngs = liftnn.Rngs(0)
     first, second = draw_lanes(rngs), draw_lanes(rngs)
     assert_no_key_twice(first, second, rngs(), rngs())
@@ -57,7 +57,7 @@ def test_a_map_that_draws_nothing_leaves_the_stream_as_it_is():
     assert (keys_in(rngs()) == keys_in(fresh())).all()
 
 
-def test_with_split_rngs_off_all_lanes_draw_what_the_plain_call_draws():
+def test_with_split_rngs_off_all_elements_draw_what_the_plain_call_draws():
     rngs, plain = liftnn.Rngs(0), liftnn.Rngs(0)
     rows = keys_in(draw_lanes(rngs, split_rngs=False))
     assert (rows == keys_in(plain())).all()
@@ -81,14 +81,14 @@ def test_streams_inside_a_mapped_module_are_split_where_they_are_shared():
     assert_no_key_twice(keys, model.rngs(), model.rngs.dropout())
 
 
-def test_the_number_of_lanes_may_come_from_axis_size_or_a_keyword():
+def test_the_number_of_elements_may_come_from_axis_size_or_a_keyword():
     by_size = liftnn.vmap(lambda r: r(), in_axes=None, axis_size=4)(liftnn.Rngs(0))
     by_keyword = liftnn.vmap(lambda r, *, x: r(), in_axes=(None,))(liftnn.Rngs(0), x=jnp.arange(4))
     assert_no_key_twice(by_size)
     assert (keys_in(by_size) == keys_in(by_keyword)).all()
 
 
-def test_lanes_of_nested_maps_draw_different_keys():
+def test_elements_of_nested_maps_draw_different_keys():
     def inner(rngs, x):
         return rngs(), rngs.dropout()
 
@@ -176,7 +176,7 @@ def test_no_key_is_drawn_twice_in_nested_transforms(ways):
     assert_no_key_twice(function(rngs, 1.0), rngs(), rngs.named())
 
 
-def test_dropout_differs_between_lanes_and_calls():
+def test_dropout_differs_between_elements_and_calls():
     layer = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0))
     call = liftnn.vmap(lambda layer, x: layer(x), in_axes=(None, 0))
     rows = np.concatenate([call(layer, jnp.ones((3, 64))) for _ in range(2)])
@@ -196,7 +196,7 @@ def test_a_reseed_inside_a_map_reaches_the_shared_stream():
     assert (keys_in(rngs()) == keys_in(liftnn.Rngs(3)())).all()
 
 
-def test_a_reseed_that_differs_between_lanes_is_an_error():
+def test_a_reseed_that_differs_between_elements_is_an_error():
     with raises(
         errors.SharedWriteError,
         "args[0].default.key (a RngKey) is shared by all batch elements of this vmap, but they write different "

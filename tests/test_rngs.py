@@ -239,7 +239,7 @@ def test_split_without_a_number_is_that_of_a_module():
     assert data(liftnn.merge(graphdef, keys, counts)()) == data(rngs())
 
 
-def test_the_keys_of_a_split_are_drawn_one_a_lane():
+def test_the_keys_of_a_split_are_drawn_one_a_element():
     rngs = liftnn.Rngs(0).split(3)
     keys = liftnn.vmap(lambda r: r())(rngs)
     expected = jax.vmap(lambda k: jax.random.fold_in(k, 0))(

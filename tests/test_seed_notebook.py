@@ -61,7 +61,7 @@ def mask(text: str) -> str:
 
 
 def unbox(text: str) -> str:
-    """The text of cells 2 to 8 in the form of cell 9, which prints bare arrays where the others print Variables."""
+    """The text of cells 2 to 8 in the form of cell 9, which prints array leaves where the others print Variables."""
     text = re.sub(r"Param\(\n\s+raw_value=(Array\((?:.|\n)*?dtype=float32\))\n\s+\)", r"\1", text)
     return re.sub(r"\n\s+(?=\[#)", "\n", text)
 

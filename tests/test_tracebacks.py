@@ -223,7 +223,7 @@ def test_the_second_call_ends_in_the_users_line_too():
 
 
 @pytest.mark.parametrize("arguments", [lambda m: (m, "text"), lambda m: (m, ["text"])])
-def test_an_error_of_a_warm_call_is_that_of_the_first_one_alone(arguments):
+def test_an_error_of_a_fast_call_is_that_of_the_first_one_alone(arguments):
     model = Affine()
     call = liftnn.jit(lambda model, x: model(jax.tree.leaves(x)[0]))
     x = arguments(None)[1]
@@ -234,7 +234,7 @@ def test_an_error_of_a_warm_call_is_that_of_the_first_one_alone(arguments):
     assert error.__context__ is None
 
 
-def test_an_error_of_a_warm_call_with_too_few_arguments_stands_alone():
+def test_an_error_of_a_fast_call_with_too_few_arguments_stands_alone():
     call = liftnn.jit(lambda x, model: model(x))
     model = Affine()
     call(X, model)

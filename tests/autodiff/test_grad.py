@@ -153,7 +153,7 @@ CHANGES = {
     "metadata": lambda m: m.w.set_metadata(seen=True),
     "tie": lambda m: setattr(m, "b", m.w),
     "sow": lambda m: m.sow(liftnn.Intermediate, "seen", m.w * 3),
-    "bare array": lambda m: setattr(m, "array", m.w.sum()),
+    "array leaf": lambda m: setattr(m, "array", m.w.sum()),
 }
 
 

@@ -67,7 +67,7 @@ FILTERS = {
     "not": (liftnn.All(liftnn.Param, liftnn.Not(liftnn.WithTag("frozen"))), ["w"]),
     "any": (liftnn.Any(liftnn.PathContains("w"), liftnn.BatchStat), ["w", "mean"]),
     "everything": (..., ["w", "b", "mean", "scale"]),
-    "bare arrays": (liftnn.PathContains("scale"), ["scale"]),
+    "array leaves": (liftnn.PathContains("scale"), ["scale"]),
 }
 
 

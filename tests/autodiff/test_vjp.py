@@ -175,7 +175,7 @@ def test_cotangents_of_shared_variables_in_the_output_are_added():
     assert found["first"]["w"].value.tolist() == (7 * CT).tolist()
 
 
-def test_modules_made_inside_and_their_bare_arrays_have_cotangents():
+def test_modules_made_inside_and_their_array_leaves_have_cotangents():
     def f(x):
         return Holder(
             layers=[Affine(), liftnn.Param({"a": x * 2, "n": jnp.arange(2)})], scale=x * 3, name="new"

@@ -276,7 +276,7 @@ def test_a_new_weight_is_used_by_the_next_call_without_a_retrace():
 
 CHANGES: dict[str, Callable[[Model], Any]] = {
     "a static value": lambda m: setattr(m, "factor", m.factor + 1),
-    "a bare array": lambda m: setattr(m.first, "scale", m.first.scale * 2),
+    "an array leaf": lambda m: setattr(m.first, "scale", m.first.scale * 2),
     "a Variable replaced": lambda m: setattr(m.first, "b", liftnn.Param(m.first.b + 1)),
     "a module replaced": lambda m: setattr(m, "first", Model().second),
     "a list grown": lambda m: m.layers.append(m.layers[0]),

@@ -101,7 +101,7 @@ def pass_a_weight_in_a_dict(model):
 @pytest.mark.parametrize(
     "share", [tie, tie_in_a_dict, pass_a_weight, pass_an_array_of_a_dict, pass_a_weight_in_a_dict]
 )
-def test_an_array_that_is_shared_between_two_warm_calls_is_not_given_away(share):
+def test_an_array_that_is_shared_between_two_fast_calls_is_not_given_away(share):
     def make():
         model = Model()
         model.other = liftnn.Param(jnp.arange(3.0) + 7)

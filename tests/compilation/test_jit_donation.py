@@ -104,7 +104,7 @@ def test_static_and_donated_arguments_go_together():
     assert x.is_deleted()
 
 
-def test_bare_arrays_of_a_donated_module_are_donated_and_come_back(donating):
+def test_array_leaves_of_a_donated_module_are_donated_and_come_back(donating):
     model = Affine()
     model.scale, model.items = jnp.arange(3.0), [jnp.ones(2)]
     old = model.scale, model.items[0]

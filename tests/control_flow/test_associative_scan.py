@@ -108,7 +108,7 @@ def test_sharing_cycles_and_static_values_stay():
     np.testing.assert_array_equal(out.w.value, np.cumsum(X))
 
 
-def test_modules_stand_anywhere_in_a_tree_and_hold_bare_arrays_and_trees():
+def test_modules_stand_anywhere_in_a_tree_and_hold_array_leaves_and_trees():
     def fn(a, b):
         total = jax.tree.map(jnp.add, a["m"].v.value, b["m"].v.value)
         return {"m": Holder(v=liftnn.Variable(total), x=a["m"].x + b["m"].x), "y": a["y"] + b["y"]}

@@ -139,7 +139,7 @@ def test_gradients_are_those_of_the_branch(index):
     assert_same(net, reference)
 
 
-def test_under_vmap_each_lane_takes_its_own_branch():
+def test_under_vmap_each_element_takes_its_own_branch():
     nets = liftnn.vmap(lambda _: Net(), axis_size=2, in_axes=None)(0)
     choose = liftnn.vmap(
         lambda index, net, x: liftnn.switch(index, METHODS[:2], net, x), in_axes=(0, 0, None)

@@ -153,7 +153,7 @@ def test_a_shared_stream_draws_what_the_loop_would_draw():
     assert_same(rngs, reference)
 
 
-def test_split_streams_draw_what_the_lanes_of_a_vmap_draw():
+def test_split_streams_draw_what_the_elements_of_a_vmap_draw():
     rngs, reference = liftnn.Rngs(0), liftnn.Rngs(0)
 
     def draw(rngs, x):

@@ -76,7 +76,7 @@ def test_it_computes_what_vmap_computes(case):
     assert_same((out, given), (liftnn.vmap(function, axis_name="i", **options)(*expected), expected))
 
 
-def test_each_device_has_its_lane_and_all_of_what_is_shared():
+def test_each_device_has_its_slice_and_all_of_what_is_shared():
     model, shared = lanes(), Affine(5.0)
 
     def f(model, shared, x):
@@ -154,7 +154,7 @@ def test_keyword_arguments_are_mapped():
     assert int(model.calls.value) == 1
 
 
-def test_donated_lanes_are_gone():
+def test_donated_slices_are_gone():
     call = liftnn.pmap(lambda v: setattr(v, "value", v + 1), donate_argnums=0)
     v = liftnn.Variable(jnp.zeros(8))
     call(v)
@@ -164,7 +164,7 @@ def test_donated_lanes_are_gone():
     assert v.value.tolist() == [2.0] * 8
 
 
-def test_a_compiled_stage_updates_the_lanes():
+def test_a_compiled_stage_updates_the_slices():
     v = liftnn.Variable(jnp.arange(8.0))
     call = liftnn.pmap(lambda v: setattr(v, "value", v + jax.lax.psum(v.value, "i")), "i")
     call.lower(v).compile()(v)
@@ -172,7 +172,7 @@ def test_a_compiled_stage_updates_the_lanes():
     assert shards(v.value)[7] == [35.0]
 
 
-def test_gradients_flow_through_the_lanes():
+def test_gradients_flow_through_the_slices():
     def loss(map_, model, x):
         return map_(lambda m, x: m(x) ** 2, in_axes=(None, 0))(model, x).sum()
 
@@ -182,7 +182,7 @@ def test_gradients_flow_through_the_lanes():
     assert_same(of_pmap, of_vmap)
 
 
-def test_what_raises_in_a_lane_changes_nothing():
+def test_what_raises_in_a_slice_changes_nothing():
     def fail(model, x):
         model.w.value = model.w + x
         raise KeyError("half way")

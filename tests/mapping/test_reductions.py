@@ -33,7 +33,7 @@ def test_the_first_filter_that_matches_says_how_a_write_is_reduced():
     assert (model.b.value.tolist(), model.w.value.tolist()) == ([10.0] * 3, [200.0] * 3)
 
 
-def test_a_write_that_matches_no_filter_must_be_the_same_in_all_lanes():
+def test_a_write_that_matches_no_filter_must_be_the_same_in_all_elements():
     model = Affine()
     call = liftnn.vmap(assign, in_axes=(None, 0), reduce_writes={liftnn.PathContains("b"): jnp.mean})
     with pytest.raises(errors.SharedWriteError, match=r"^args\[0\]\.w \(a Param\) is shared"):
@@ -50,7 +50,7 @@ def test_any_function_of_an_array_and_axis_reduces():
     assert model.b.value.tolist() == [5.5] * 3
 
 
-def test_what_all_lanes_write_alike_is_reduced_too():
+def test_what_all_elements_write_alike_is_reduced_too():
     def write(v, x):
         v.value = v + 1
         return x
@@ -172,7 +172,7 @@ def test_an_error_in_the_reduction_is_the_functions_own():
     assert_same(model, Affine())
 
 
-def test_variables_in_an_output_without_axis_are_reduced_and_bare_arrays_are_not():
+def test_variables_in_an_output_without_axis_are_reduced_and_array_leaves_are_not():
     def make(x):
         return Holder(a=liftnn.Param(x), b=[liftnn.BatchStat(x)]), liftnn.Param(x)
 

@@ -135,7 +135,7 @@ def test_it_can_be_differentiated_from_outside():
     assert liftnn.grad(call)(model, X)["w"].value.tolist() == X.tolist()
 
 
-def test_shards_draw_the_numbers_that_lanes_of_a_vmap_draw():
+def test_shards_draw_the_numbers_that_elements_of_a_vmap_draw():
     def noise(rngs, x):
         return x + jax.random.normal(rngs.dropout(), (1,))
 

@@ -122,7 +122,7 @@ def test_negative_axes_of_variables():
     assert v.value.tolist() == [[0.0, 2.0]] * 3
 
 
-def test_a_shared_module_may_be_read_and_written_alike_by_all_lanes():
+def test_a_shared_module_may_be_read_and_written_alike_by_all_elements():
     def f(model, x):
         model.b.value = model.b + 1
         model.new, model.mode = liftnn.Param(model.w * 2), "eval"
@@ -135,7 +135,7 @@ def test_a_shared_module_may_be_read_and_written_alike_by_all_lanes():
     assert out.tolist() == (B[:, None] * 2 + jnp.ones((4, 3))).tolist()
 
 
-def test_a_value_reduced_over_the_lanes_may_be_written_to_a_shared_variable():
+def test_a_value_reduced_over_the_elements_may_be_written_to_a_shared_variable():
     def f(model, x):
         model.b.value = model.b + jax.lax.pmean(x, "lanes")
 

@@ -48,13 +48,13 @@ PUT = "{} was attached to a module that all batch elements of this vmap share, b
 WRITES = {
     "a value": (write, WROTE.format("args[0].layers[0].w (a Param)")),
     "a new variable": (attach, PUT.format("args[0].layers[0].new.v (a Param)")),
-    "a bare array": (attach_array, PUT.format("args[0].layers[1]")),
+    "an array leaf": (attach_array, PUT.format("args[0].layers[1]")),
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("outer", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
-def test_a_value_that_differs_between_lanes_cannot_be_shared(outer, name):
+def test_a_value_that_differs_between_elements_cannot_be_shared(outer, name):
     change, text = WRITES[name]
     model = Affine()
     model.layers = [Affine()]
@@ -95,7 +95,7 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_an_output_that_differs_between_lanes_needs_an_axis(name):
+def test_an_output_that_differs_between_elements_needs_an_axis(name):
     function, out_axes, path = OUTPUTS[name]
     with raises(
         errors.ArgumentError,
@@ -162,7 +162,7 @@ RANKS = {
         lambda: Holder(layers=[Affine(), {"n": liftnn.Variable(1.0)}], first=jnp.ones((3, 2))),
         "args[0].layers[0].calls (a Variable) cannot be mapped over axis 0: its shape is ().",
     ),
-    "a bare array": (
+    "an array leaf": (
         1,
         lambda: Holder(x=jnp.ones(3)),
         "args[0].x cannot be mapped over axis 1: its shape is (3,).",

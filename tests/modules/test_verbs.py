@@ -80,7 +80,7 @@ HOLDERS = {
 
 
 @pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
-def test_update_sets_bare_arrays_wherever_they_stand(hold):
+def test_update_sets_array_leaves_wherever_they_stand(hold):
     model, doubled_model = Node(h=hold(jnp.ones(2)), n=1), Node(h=hold(2 * jnp.ones(2)), n=1)
     liftnn.update(model, doubled(liftnn.state(model)))
     assert find_difference(model, doubled_model) is None

@@ -216,7 +216,7 @@ def test_train_and_eval_compile_once_each(rand):
     assert apply.n_traces == 2
 
 
-def test_lanes_of_a_vmap_share_averages_over_a_named_axis(rand, close):
+def test_elements_of_a_vmap_share_averages_over_a_named_axis(rand, close):
     layer, whole = (
         liftnn.BatchNorm(6, axis_name="d", rngs=liftnn.Rngs(0)),
         liftnn.BatchNorm(6, rngs=liftnn.Rngs(0)),

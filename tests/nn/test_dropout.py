@@ -163,7 +163,7 @@ def test_one_key_is_used_inside_value_and_grad():
     assert layer.rngs.count.value == 1
 
 
-def test_lanes_of_a_vmap_have_different_masks():
+def test_elements_of_a_vmap_have_different_masks():
     layer = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0))
     y = liftnn.vmap(lambda layer, x: layer(x), in_axes=(None, 0))(layer, jnp.ones((2, 64)))
     assert not np.array_equal(*y)

@@ -102,7 +102,7 @@ def test_a_container_without_arrays_may_be_reached_with_two_prefixes():
     assert prefixes((0, None), Holder(s=shared, w=liftnn.Param(1.0)), Holder(s=shared)) == {"args[0].w": 0}
 
 
-def test_bare_arrays_reached_with_two_prefixes_are_an_error():
+def test_array_leaves_reached_with_two_prefixes_are_an_error():
     shared = Holder(x=jnp.ones(1))
     with raises(
         errors.AliasingError,

@@ -172,7 +172,7 @@ def test_a_variable_in_a_slot_is_replaced_at_each_call():
 
 
 @pytest.mark.parametrize("raw", [jax.jit, jax.grad, lambda f: lambda x: jax.vmap(f)(x[None])])
-def test_a_pytree_written_by_a_warm_call_under_a_raw_transform_is_refused(raw):
+def test_a_pytree_written_by_a_fast_call_under_a_raw_transform_is_refused(raw):
     model = Node(w=liftnn.Variable({"a": jnp.float32(1)}))
     step = liftnn.jit(
         lambda m, x: m.w.raw_value["a"] * x + (setattr(m.w, "value", {"a": m.w.value["a"] * x}) or 0)

@@ -231,7 +231,7 @@ def test_functions_made_in_a_loop_do_not_pile_up_on_a_model() -> None:
     assert len(model._watches) <= 2
 
 
-def test_a_warm_call_makes_a_constant_number_of_containers() -> None:
+def test_a_fast_call_makes_a_constant_number_of_containers() -> None:
     def new_containers(depth: int) -> int:
         model = liftnn.Sequential(*[liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)) for _ in range(depth)])
         call = liftnn.jit(lambda m, x: m(x))
@@ -249,7 +249,7 @@ def test_a_warm_call_makes_a_constant_number_of_containers() -> None:
     assert new_containers(40) <= new_containers(2) + 10
 
 
-def test_modules_in_any_tree_are_warm(walks: Callable[[], int]) -> None:
+def test_modules_in_any_tree_have_a_fast_path(walks: Callable[[], int]) -> None:
     Pair = collections.namedtuple("Pair", "first second")
     model, other = Model(), Model()
     call = liftnn.jit(lambda tree, *, scale: tree["pair"].first(X) * scale + tree["list"][0](X))
@@ -274,7 +274,7 @@ def test_an_argument_that_is_a_tree_of_one_array_is_a_tree() -> None:
     "raw", [jax.jit, lambda f: lambda x: jax.vmap(f)(x[None]), lambda f: jax.grad(lambda x: f(x))]
 )
 @pytest.mark.parametrize("constant", [True, False])
-def test_a_warm_call_under_a_raw_transform_loses_no_write(raw: Callable[..., Any], constant: bool) -> None:
+def test_a_fast_call_under_a_raw_transform_loses_no_write(raw: Callable[..., Any], constant: bool) -> None:
     model, call = Model(), liftnn.jit(train)
     for _ in range(2):
         call(model, X)
