@@ -5,7 +5,7 @@ Three layers make a call fast. `jax.jit` compiles a *program* for each structure
 without flattening them (`fast_path.py`; `fast_paths.py` finds it). Its code is generated (`generate.py`,
 `conditions.py`, `source.py`).
 
-- `jit.py`: the transform; `jitted.py`: the compiled function; `compilation.py`: options and programs of one function.
+- `jit.py`: the transform; `jitted.py`: the compiled function; `programs.py`: options and programs of one function.
 - `patterns.py`, `dependencies.py`, `patrol.py`: how a fast path recognizes its arguments, and what it depends on.
 - `write_back.py`: how a fast path writes the results into the modules.
 - `array_path.py`: the fast path of a call without modules.

@@ -10,8 +10,8 @@ import jax
 
 from liftnn import errors
 from liftnn._src.captures.guards import Guards
-from liftnn._src.compilation.compilation import Compilation, Wrap
 from liftnn._src.compilation.fast_paths import FastPaths
+from liftnn._src.compilation.programs import Compilation, Wrap
 from liftnn._src.compilation.retraces import Traces, counting
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.stages import Lowered, Traced
