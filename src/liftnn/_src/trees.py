@@ -16,6 +16,10 @@ ARRAY_TYPES = (jax.Array, np.ndarray, jax.ShapeDtypeStruct)
 NUMBER_TYPES = (bool, int, float, complex, np.generic)
 
 
+LEAF = jax.tree.structure(0)
+"""The structure of a single leaf."""
+
+
 def is_array(x: Any) -> bool:
     """Return whether `x` is an array, a tracer or an abstract array."""
     return isinstance(x, ARRAY_TYPES)
@@ -209,6 +213,11 @@ def _describe(treedef: Any, leaves: Iterator[str]) -> str:
     names = getattr(cls, "_fields", None)
     texts = children if names is None else [f"{k}={x}" for k, x in zip(names, children, strict=True)]
     return f"{cls.__name__}({', '.join(texts)})"
+
+
+def treedef_text(treedef: Any) -> str:
+    """Return a tree structure as text, such as `{'a': *, 'b': (*, *)}`."""
+    return str(treedef).removeprefix("PyTreeDef(")[:-1]
 
 
 def type_of(x: Any) -> str:

@@ -16,6 +16,7 @@ from liftnn._src.filters import Filter
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Lifted, Options
+from liftnn._src.trees import LEAF
 from liftnn._src.variables.variable_types import Param
 
 
@@ -175,13 +176,10 @@ def _differentiated(
 def _scalar(result: Result, has_aux: bool) -> Any:
     """Return the scalar to differentiate: the output, or the first element of the pair."""
     treedef = result.change.treedef.children()[0] if has_aux else result.change.treedef
-    if treedef != _LEAF or result.change.edges[0] is not ARRAY:
+    if treedef != LEAF or result.change.edges[0] is not ARRAY:
         raise errors.ArgumentTypeError(
             "The function to differentiate must return "
             + ("a pair (scalar array, auxiliary)." if has_aux else "a scalar array."),
             "Return an array of shape (), not a Variable but its `.value`; return further outputs with has_aux=True.",
         )
     return result.leaves[0]
-
-
-_LEAF = jax.tree.structure(0)

@@ -17,7 +17,7 @@ from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, Slot
 from liftnn._src.lifting.values import decode, encoded_parts
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Path, an, format_path, is_argument_array, same_node, type_of
+from liftnn._src.trees import Path, an, format_path, is_argument_array, same_node, treedef_text, type_of
 from liftnn._src.variables.state import State, mismatch
 from liftnn._src.variables.variable import Variable
 
@@ -89,7 +89,7 @@ class _Reader:
             if given is None:
                 name = self.plan.path_name((0, self.plan.arguments[0].index(argument)))
                 raise errors.StructureError(
-                    f"The {self.what} of {name} has the structure {_structure(tree)}, not {_words(argument.treedef)}.",
+                    f"The {self.what} of {name} has the structure {_structure(tree)}, not {treedef_text(argument.treedef)}.",
                     f"Pass a {self.what} with the structure of the value and a State in place of each module; None "
                     "means zero.",
                 )
@@ -194,7 +194,7 @@ class _Reader:
             expected, _ = encoded_parts(treedef)
             raise errors.StructureError(
                 f"The {self.what} of {name} has the structure {_structure(value)}, but its value has the structure "
-                f"{_words(expected)}.",
+                f"{treedef_text(expected)}.",
                 f"Pass a {self.what} with the structure of the value; None means zero.",
             )
         leaves = [self._taken(x, wanted) for x, wanted in zip(leaves, like, strict=True)]
@@ -254,11 +254,7 @@ def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
 
 
 def _structure(tree: Any) -> str:
-    return _words(jax.tree.structure(tree, is_leaf=lambda x: isinstance(x, State) or is_object(x)))
-
-
-def _words(treedef: Any) -> str:
-    return str(treedef).removeprefix("PyTreeDef(")[:-1]
+    return treedef_text(jax.tree.structure(tree, is_leaf=lambda x: isinstance(x, State) or is_object(x)))
 
 
 def _type_of(x: Any) -> str:

@@ -10,9 +10,7 @@ import jax
 from liftnn._src.compilation.patterns import units_of
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.trees import same_tree
-
-_LEAF = jax.tree.structure(0)
+from liftnn._src.trees import LEAF, same_tree
 
 
 class OtherTreeError(TypeError):
@@ -42,7 +40,7 @@ class Inputs:
         starts = sum(treedef.num_leaves for treedef, _ in units)
         single = plan.slots[self.n_values + starts :]
         self._take_units(
-            [*(treedef for treedef, _ in units), *[_LEAF] * len(single)],
+            [*(treedef for treedef, _ in units), *[LEAF] * len(single)],
             [*(name for _, name in units), *single],
         )
 
@@ -94,7 +92,7 @@ class Inputs:
         names = [
             self._names[unit] for unit, span in enumerate(self._spans) for _ in span
         ]  # of the whole unit
-        self._take_units([_LEAF] * len(arrays), names)
+        self._take_units([LEAF] * len(arrays), names)
         return True
 
     def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:

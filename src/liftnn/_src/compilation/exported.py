@@ -18,7 +18,7 @@ from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argume
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.portable import by_name
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import an, list_paths
+from liftnn._src.trees import an, list_paths, treedef_text
 from liftnn._src.variables import frames
 
 MARK = b"liftnn exported function 1\n"
@@ -219,7 +219,7 @@ def _fits(actual: Any, expected: Any) -> bool:
 
 
 def _words(treedef: Any) -> str:
-    return str(treedef).removeprefix("PyTreeDef(")[:-1].replace("*", "an array")
+    return treedef_text(treedef).replace("*", "an array")
 
 
 def _exported() -> None:

@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from liftnn._src.compilation.conditions import check, match, patrol, read
 from liftnn._src.compilation.source import MOST, Remembered, Source, build
 from liftnn._src.compilation.write_back import WriteBack
+from liftnn._src.trees import LEAF
 
 
 def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
@@ -144,10 +143,7 @@ def _unpack_groups(source: Source[Remembered], write_back: WriteBack) -> tuple[s
     source.add("g = returned[0]")
     every = [f"g[{g}][{i}]" for g, i in write_back.layout.at]
     leaves, parts = every[: write_back.treedef.num_leaves], every[write_back.treedef.num_leaves :]
-    single = write_back.treedef == _LEAF
+    single = write_back.treedef == LEAF
     return (
         leaves[0] if single else f"{source.name(write_back.treedef)}.unflatten([{', '.join(leaves)}])"
     ), parts
-
-
-_LEAF = jax.tree.structure(0)

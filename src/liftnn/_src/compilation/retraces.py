@@ -16,7 +16,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.contract import Plan, name_argument
-from liftnn._src.trees import describe_tree, is_jax_array
+from liftnn._src.trees import LEAF, describe_tree, is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")
 """Logs every trace after the first with its cause, at level INFO."""
@@ -155,7 +155,7 @@ def traces_now() -> Traces:
 
 def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
     """Return the tree of a value, and the shapes and dtypes of its arrays; cheap, since every trace computes it."""
-    leaves, treedef = ([x], _LEAF) if is_jax_array(x) else jax.tree.flatten(x)
+    leaves, treedef = ([x], LEAF) if is_jax_array(x) else jax.tree.flatten(x)
     types = map(jax.typeof, leaves)
     return treedef, [tuple(getattr(t, name, None) for name in ("shape", "dtype", "weak_type")) for t in types]
 
@@ -164,9 +164,6 @@ def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
     """Format shapes and dtypes for a message."""
     treedef, types = kind
     words = [f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}" for shape, dtype, weak in types]
-    if treedef == _LEAF:
+    if treedef == LEAF:
         return words[0]
     return describe_tree(treedef, words).replace("'", "")
-
-
-_LEAF = jax.tree.structure(0)

@@ -16,7 +16,7 @@ from liftnn._src.lifting.after import names_after
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix, StateAxes, broadcast_over, is_prefix_leaf
 from liftnn._src.prefixes.spread import Entry, result_prefixes, spread_arguments
-from liftnn._src.trees import pair_prefix
+from liftnn._src.trees import pair_prefix, treedef_text
 
 
 class CarryType:
@@ -139,7 +139,7 @@ class LoopAxes:
         given = _carried_trees(self.in_axes, arguments)
         returned = _carried_trees(self.out_axes, change.treedef)
         if given != returned and _as_tuple(given) != returned and given != _as_tuple(returned):
-            one, two = (", ".join([str(t)[10:-1] for t in trees]) or "()" for trees in (given, returned))
+            one, two = (", ".join([treedef_text(t) for t in trees]) or "()" for trees in (given, returned))
             raise errors.StructureError(
                 f"The carry of liftnn.{transform} has the structure {one} before a step, but {two} after it.",
                 "Return the carry with the same structure; in a scan, mark it with liftnn.Carry in both `in_axes` and "

@@ -39,7 +39,7 @@ from liftnn._src.graph.containers import (
     unflatten_tuple,
 )
 from liftnn._src.static_values.static import SIMPLE_TYPES
-from liftnn._src.trees import ARRAY_TYPES, is_array, key_of, module_of, same_tree
+from liftnn._src.trees import ARRAY_TYPES, LEAF, is_array, key_of, module_of, same_tree
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable, make_variable, set_metadata_past_checks
@@ -286,10 +286,7 @@ def _refers_to_node(x: weakref.ref[Any]) -> bool:
 
 def _is_registered(x: Any) -> bool:
     """Return whether JAX flattens `x` as a pytree node."""
-    return _top(x) != _LEAF
-
-
-_LEAF = jax.tree.structure(0)
+    return _top(x) != LEAF
 
 
 def is_object(x: Any) -> bool:

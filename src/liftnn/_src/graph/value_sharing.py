@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.trees import Path, format_path, is_jax_array, key_of
+from liftnn._src.trees import LEAF, Path, format_path, is_jax_array, key_of
 
 K = TypeVar("K")
 _ATOMS = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
@@ -52,15 +52,12 @@ def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
             continue
         met = iter((False,))  # not by identity: a list may hold itself
         entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda _, met=met: next(met, True))
-        opened = treedef != _LEAF and bool(entries) and not isinstance(x, tuple) and not _is_frozen(x)
+        opened = treedef != LEAF and bool(entries) and not isinstance(x, tuple) and not _is_frozen(x)
         if opened or isinstance(x, _CONTAINERS):
             yield path, x
-        if treedef == _LEAF:
+        if treedef == LEAF:
             continue
         stack += [((*path, *map(key_of, keys)), child) for keys, child in reversed(entries)]
-
-
-_LEAF = jax.tree.structure(0)
 
 
 def _is_frozen(x: Any) -> bool:

@@ -18,7 +18,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.walk import ArgumentWalk
 from liftnn._src.lifting.contract import CAPTURED, name_argument
 from liftnn._src.static_values.static import Static, is_foreign
-from liftnn._src.trees import Path, is_array, key_of, module_of
+from liftnn._src.trees import LEAF, Path, is_array, key_of, module_of
 from liftnn._src.variables import frames
 
 
@@ -158,7 +158,7 @@ class _Flattening:
         self._edges += [*captured, Static(pin(self.walk, captured)), Static(Shape(shape))]
         self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
         held = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
-        self._treedefs += [held, _LEAF, _LEAF]
+        self._treedefs += [held, LEAF, LEAF]
 
     def finish(self) -> tuple[GraphSpec, list[Any], list[Any]]:
         """Return the structure, the objects by number, and the array leaves."""
@@ -207,9 +207,6 @@ def _may_capture(x: Any) -> bool:
     if cls is types.FunctionType:
         return bool(x.__closure__) or not is_foreign(x.__module__)
     return not is_foreign(module_of(cls)) and not issubclass(cls, type)
-
-
-_LEAF = jax.tree.structure(0)
 
 
 def _is_leaf(x: Any) -> bool:

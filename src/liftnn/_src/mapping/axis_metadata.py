@@ -14,14 +14,11 @@ from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix
 from liftnn._src.trees import an
-from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 PARTITION_NAME = "partition_name"
 """The key of `transform_metadata` for the name of the mapped axis."""
-
-_SHARDINGS = ("sharding", "out_sharding")
-"""Metadata entries with one name for each axis: liftnn's `sharding` and Flax NNX's `out_sharding`."""
 
 
 def adapt_metadata(
@@ -76,7 +73,7 @@ class AxisMetadata:
         self._plan = plan
         self._name = transform_metadata.get(PARTITION_NAME)
         others = {k: v for k, v in transform_metadata.items() if k != PARTITION_NAME}
-        self._entries = {**dict.fromkeys(_SHARDINGS, self._name), **others}
+        self._entries = {**dict.fromkeys(SHARDING_NAMES, self._name), **others}
         self._axes = axes[: len(plan.variables)]
         self._place = place
         self._given: list[tuple[Metadata, Metadata]] = []

@@ -18,7 +18,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, broadcast_prefix, format_path
+from liftnn._src.trees import Path, an, broadcast_prefix, format_path, treedef_text
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -202,7 +202,7 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
         return broadcast_prefix(prefix, treedef, is_prefix_leaf)
     except ValueError as error:
         raise errors.ArgumentError(
-            f"{prefix!r} is not a tree prefix of {what}: {str(treedef).removeprefix('PyTreeDef(')[:-1]}.",
+            f"{prefix!r} is not a tree prefix of {what}: {treedef_text(treedef)}.",
             "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
             "(or StateSharding) to give its Variables different entries.",
         ) from error
