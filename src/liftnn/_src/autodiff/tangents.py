@@ -88,8 +88,9 @@ class _Reader:
             given = flatten_up_to(argument.treedef, tree)
             if given is None:
                 name = self.plan.path_name((0, self.plan.arguments[0].index(argument)))
+                expected = treedef_text(argument.treedef)
                 raise errors.StructureError(
-                    f"The {self.what} of {name} has the structure {_structure(tree)}, not {treedef_text(argument.treedef)}.",
+                    f"The {self.what} of {name} has the structure {_structure(tree)}, not {expected}.",
                     f"Pass a {self.what} with the structure of the value and a State in place of each module; None "
                     "means zero.",
                 )
