@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import liftnn
-from liftnn._src.compilation import compilation
+from liftnn._src.compilation import programs
 from liftnn._src.variables import frames
 from tests.same import assert_same, has_tracer
 from tests.user_modules import Affine, Holder
@@ -89,13 +89,13 @@ def test_threads_with_models_of_their_own_do_what_one_thread_does(f, build, way)
 
 
 def test_threads_that_bind_one_call_at_once_share_the_program(monkeypatch):
-    barrier, make = threading.Barrier(N), compilation.Program
+    barrier, make = threading.Barrier(N), programs.Program
 
     def make_together(*args):
         barrier.wait(timeout=60)
         return make(*args)
 
-    monkeypatch.setattr(compilation, "Program", make_together)
+    monkeypatch.setattr(programs, "Program", make_together)
     models = [Affine(float(i)) for i in range(N)]
     f = liftnn.jit(lambda m, x: m(x))
     out = run(lambda i: f(models[i], 2.0).tolist())

@@ -291,8 +291,11 @@ def _models(world: World, count: int, order: bool) -> Iterator[Any]:
     return iter(models[:count])
 
 
+PARTS = [pytest.param(i, marks=pytest.mark.thorough if i else ()) for i in range(SEQUENCES // PART)]
+
+
 @pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
-@pytest.mark.parametrize("part", range(SEQUENCES // PART))
+@pytest.mark.parametrize("part", PARTS)
 def test_between_any_changes_a_jitted_function_acts_like_the_plain_one(part: int):
     for _, jitted, _ in FUNCTIONS.values():
         jitted.clear_cache()
