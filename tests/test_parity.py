@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -359,6 +360,11 @@ TABLE = [
 
 
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable", "ignore:backend and device argument")
+def placed(x):
+    """How an array is placed; JAX 0.10.0 gives each `pmap` an axis of its own, with its address as name."""
+    return re.sub(r"<axis 0x\w+>", "<axis>", str(x.sharding)), x.devices()
+
+
 @pytest.mark.parametrize("name, option, i", TABLE)
 def test_an_option_does_what_it_does_in_jax(name, option, i):
     if option not in options_of(of_jax(name)) | {"primals"}:
@@ -368,7 +374,7 @@ def test_an_option_does_what_it_does_in_jax(name, option, i):
     expected = case(of_jax(name), theirs)
     found = case(getattr(liftnn, name), ours)
     assert find_difference(found, expected) is None
-    assert [x.sharding for x in leaves(found)] == [x.sharding for x in leaves(expected)]
+    assert [placed(x) for x in leaves(found)] == [placed(x) for x in leaves(expected)]
     assert [jax.typeof(x) for x in leaves(found)] == [jax.typeof(x) for x in leaves(expected)]
     assert ours.counts == theirs.counts
 

@@ -5,6 +5,7 @@ What is not is found here, wherever it is defined, so that files can be read aft
 changes and never goes; if something is renamed, it keeps its old name here as well.
 """
 
+import types
 from typing import Any
 
 from liftnn._src.compilation.exported import ExportedContents
@@ -61,14 +62,18 @@ def set_module(x: Any, module: str) -> None:
       x: The class or function.
       module: The module, which has it under its qualified name.
     """
-    x = getattr(x, "__func__", x)
     name = getattr(x, "__qualname__", None)
     if name is None or not getattr(x, "__module__", "").startswith("liftnn."):
         return
     x.__module__ = module
-    for method in vars(x).values() if isinstance(x, type) else ():
-        if getattr(method, "__qualname__", "").startswith(f"{name}."):
-            set_module(method, module)
+    if not isinstance(x, type):
+        return
+    for method in vars(x).values():
+        function = method if type(method) is types.FunctionType else getattr(method, "__func__", None)
+        if type(function) is types.FunctionType and function.__qualname__.startswith(
+            name
+        ):  # not one of others
+            function.__module__ = module
 
 
 for _x in _FOUND_HERE:
