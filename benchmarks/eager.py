@@ -36,12 +36,14 @@ def hand_written_loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def split_and_merge(nnx: Any) -> Run:
-    """Takes a model apart and puts it together."""
+    """Splits a model and merges it again."""
     model = steps.STACKS[nnx](DEPTH)
 
     def run(n: int) -> None:
         for _ in range(n):
-            nnx.merge(*nnx.split(model))
+            first, second = nnx.split(model)
+            graphdef, state = (second, first) if nnx is liftnn else (first, second)
+            nnx.merge(graphdef, state)
 
     return run
 
