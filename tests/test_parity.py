@@ -359,12 +359,12 @@ TABLE = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*donated buffers were not usable", "ignore:backend and device argument")
 def placed(x):
     """How an array is placed; JAX 0.10.0 gives each `pmap` an axis of its own, with its address as name."""
     return re.sub(r"<axis 0x\w+>", "<axis>", str(x.sharding)), x.devices()
 
 
+@pytest.mark.filterwarnings("ignore:.*donated buffers were not usable", "ignore:backend and device argument")
 @pytest.mark.parametrize("name, option, i", TABLE)
 def test_an_option_does_what_it_does_in_jax(name, option, i):
     if option not in options_of(of_jax(name)) | {"primals"}:
