@@ -57,7 +57,7 @@ class Optimizer(Module):
                 "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
         self._paths = tuple(variables)
-        self._structure = jax.tree.structure(State.from_flat({p: _model(x) for p, x in variables.items()}))
+        self._like = tuple([(type(x), _model(x)) for x in variables.values()])
         opt_state = tx.init(cast(Any, self._params(variables)))
         self._treedef = jax.tree.structure(opt_state)
         self._leaves = tuple(_declare_shardings(opt_state, variables))
@@ -125,8 +125,10 @@ class Optimizer(Module):
 
     def _params(self, values: Mapping[Path, Any]) -> State:
         """Return a State of the optimized Variables with these values and the types and metadata of `__init__`."""
+        owner = frames.owner_now()
         bare = [x.raw_value if isinstance(x, Variable) else x for x in (values[p] for p in self._paths)]
-        return self._structure.unflatten(jax.tree.leaves(bare))
+        made = [make_variable(c, x, m, owner) for (c, m), x in zip(self._like, bare, strict=True)]
+        return State.from_flat(zip(self._paths, made, strict=True))
 
     def _fits(self, x: Any) -> bool:
         """Check whether `x` is a State of the optimized Variables."""
@@ -137,17 +139,19 @@ def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable[Any]]) 
     """Wrap the transformation's state in Variables; those with the shape of a parameter get its declared sharding."""
     leaves: list[OptState] = []
     for entry, x in jax.tree_util.tree_flatten_with_path(opt_state)[0]:
-        parameter = next((variables[key] for key in map(key_of, entry) if key in variables), None)
+        path = tuple(map(key_of, entry))
+        parts = (path[i:j] for i in range(len(path)) for j in range(len(path), i, -1))
+        parameter = next((variables[part] for part in parts if part in variables), None)
         alike = parameter is not None and getattr(parameter.raw_value, "shape", None) == jnp.shape(x)
         given = parameter.get_metadata() if parameter is not None and alike else {}
         leaves.append(OptState(x, **{name: given[name] for name in SHARDING_NAMES if name in given}))
     return leaves
 
 
-def _model(x: Variable[Any]) -> Variable[Any]:
-    """Return a Variable like `x`, without metadata that refer to modules or arrays of the model."""
+def _model(x: Variable[Any]) -> Metadata:
+    """Return the metadata of a Variable without what refers to modules or arrays of the model."""
     given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
-    return make_variable(type(x), x.raw_value, Metadata.of(given), x._owner)
+    return Metadata.of(given)
 
 
 def _flatten(grads: Any) -> dict[Path, Any]:

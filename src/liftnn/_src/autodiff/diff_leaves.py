@@ -84,7 +84,7 @@ class DiffLeaves:
                 taken.add(at)
                 is_value = self.plan.index[slots[at]] < len(self.plan.variables)
                 entries[path] = box(slots[at].node, diff[at]) if is_value else diff[at]
-            return entries[()] if () in entries else join(entries)
+            return entries[()] if () in entries else State.from_flat(entries)
 
         return [[one(leaf) for leaf in leaves] for _, leaves in self.arguments]
 
@@ -105,14 +105,6 @@ class DiffLeaves:
 
         leaves = self.leaves(diff, box)
         return [a.treedef.unflatten(x) for (a, _), x in zip(self.arguments, leaves, strict=True)]
-
-
-def join(entries: dict[Path, Any]) -> State:
-    """Return a State of the values at some paths; the paths of a nested State are appended."""
-    leaves: dict[Path, Any] = {}
-    for path, x in entries.items():
-        leaves |= {(*path, *p): y for p, y in x.flat().items()} if isinstance(x, State) else {path: x}
-    return State.from_flat(leaves)
 
 
 def dtype_of(x: Any) -> Any:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any
 
 import jax
 
 from liftnn import errors
-from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact, join
+from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
 from liftnn._src.autodiff.outputs import Differentiable, check_pair
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection, parse_argnums
 from liftnn._src.filters import Filter
@@ -18,8 +17,6 @@ from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Lifted, Options
 from liftnn._src.lifting.values import decode
-from liftnn._src.variables.state import State
-from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param
 
 
@@ -233,25 +230,7 @@ def _fill(picked: DiffLeaves, parts: Sequence[Any]) -> list[Any]:
     """
     leaves = picked.leaves(parts, lambda number, x: decode(x))
     pairs = zip(picked.arguments, leaves, strict=True)
-    return [_rebuild(argument.treedef, each) for (argument, _), each in pairs]
-
-
-def _rebuild(treedef: Any, leaves: Sequence[Any]) -> Any:
-    """Unflatten a tree; States among the leaves of a State are joined to it."""
-    tree = treedef.unflatten(leaves)
-    if not _holds_state(treedef):
-        return tree
-    if isinstance(tree, State):
-        return join({p: x.raw_value if isinstance(x, Variable) else x for p, x in tree.flat().items()})
-    taken = iter(leaves)
-    children = [_rebuild(child, list(islice(taken, child.num_leaves))) for child in treedef.children()]
-    return jax.tree.structure(tree, is_leaf=lambda x: x is not tree).unflatten(children)
-
-
-def _holds_state(treedef: Any) -> bool:
-    """Check whether a tree structure contains a State."""
-    node = treedef.node_data()
-    return node is not None and (issubclass(node[0], State) or any(map(_holds_state, treedef.children())))
+    return [argument.treedef.unflatten(each) for (argument, _), each in pairs]
 
 
 def _check_dtypes(outputs: DiffLeaves, out: Sequence[Any]) -> None:

@@ -22,7 +22,7 @@ from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.type_variables import Tree
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
-from liftnn._src.variables.state import State, check_state, left_over, mismatch
+from liftnn._src.variables.state import State, as_state, left_over, mismatch
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 X = TypeVar("X")
@@ -133,15 +133,15 @@ def _joined(graphdef: GraphDef, states: tuple[State, ...]) -> dict[Path, Any]:
     """Return the leaves of the States by path, after checking them against the structure."""
     leaves: dict[Path, Any] = {}
     for state in states:
-        check_state("merge", state)
-        twice = leaves.keys() & state._leaves.keys()
+        found = as_state("merge", state).flat()
+        twice = leaves.keys() & found.keys()
         if twice:
             paths = [format_path(path) for path in leaves if path in twice]
             raise errors.StructureError(
                 f"More than one State has a value for:\n{list_paths(paths)}",
                 "Keep each path in one State only, or join the States with `|`: the last one wins.",
             )
-        leaves.update(state._leaves)
+        leaves.update(found)
     expected = graphdef.leaves.keys()
     if expected != leaves.keys():
         missing = [path for path in expected if path not in leaves]

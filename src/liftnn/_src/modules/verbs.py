@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
@@ -16,10 +17,10 @@ from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import merge_all, set_frozen_arrays
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path, key_of
+from liftnn._src.trees import Path, an, format_path, is_argument_array, key_of, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
-from liftnn._src.variables.state import State, check_state, mismatch
+from liftnn._src.variables.state import State, as_state, mismatch
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn._src.variables.variable_types import Empty
 
@@ -27,16 +28,18 @@ T = TypeVar("T")
 
 
 @boundary
-def update(tree: Any, /, *states: State) -> None:
+def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
     """Set values and metadata of Variables from States, in place.
 
     Args:
       tree: A module, or any pytree with modules in it.
-      *states: Variables by path, all or some of those in the tree. Set hooks do not run.
+      *states: States or plain nested dicts, with all or some of the Variables of the tree, or values for them. Set hooks
+        do not run.
 
     Raises:
-      ArgumentTypeError: If an argument is not a State. Nothing is changed then.
-      StructureError: If a path is not in the tree. Nothing is changed then.
+      ArgumentTypeError: If an argument is neither a State nor a mapping. Nothing is changed then.
+      StructureError: If a path is not in the tree, or an array has another shape or dtype than the one that it would
+        replace; the message lists the paths. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
     Example:
@@ -46,28 +49,35 @@ def update(tree: Any, /, *states: State) -> None:
       >>> float(abs(model.kernel.value).max())
       0.0
     """
-    for state in states:
-        check_state("update", state)
+    found = [as_state("update", state).flat() for state in states]
     walked = walk_tree(tree)
     graphdef = walked.graphdef
     alternatives = _variable_paths(walked)
     writes: list[tuple[Variable[Any], Any]] = []
+    misfits: list[str] = []
     set_arrays: dict[int, dict[Any, Any]] = {}
     unknown: list[Path] = []
-    for state in states:
-        for path, new in state.flat().items():
+    for leaves in found:
+        for path, new in leaves.items():
             slot = graphdef.leaves.get(path)
             old = alternatives.get(path) if slot is None else walked.leaf(slot)
+            if slot is None and old is None:
+                unknown.append(path)
+                continue
+            misfits += _find_misfit(path, _raw(old), _raw(new))
             if isinstance(old, Variable):
                 writes.append((old, new))
-            elif slot is None:
-                unknown.append(path)
-            else:
+            elif slot is not None:
                 _check_settable(graphdef, path, slot.node, walked.objects)
-                x = new.raw_value if isinstance(new, Variable) else new
-                set_arrays.setdefault(slot.node, {})[slot.key] = x
+                set_arrays.setdefault(slot.node, {})[slot.key] = _raw(new)
     if unknown:
         raise mismatch("The State does not fit the module", (), unknown)
+    if misfits:
+        raise errors.StructureError(
+            f"The State does not fit the module:\n{list_paths(misfits, most=32)}",
+            "Pass arrays of the shapes and dtypes in the module. To give a Variable another shape, assign to its "
+            "`value`.",
+        )
     for variable, _ in writes:
         if not frames.may_write(variable._owner):
             raise frames.write_error(variable, "the value")
@@ -76,12 +86,29 @@ def update(tree: Any, /, *states: State) -> None:
             metadata = adopt(variable._metadata, new._metadata)
             if metadata is not variable._metadata:
                 set_metadata_past_checks(variable, metadata)
-        set_value_past_hooks(variable, new.raw_value if isinstance(new, Variable) else new)
+        set_value_past_hooks(variable, _raw(new))
     for node in [n for n in set_arrays if not graphdef.specs[n].kind.frozen]:
         for key, x in set_arrays.pop(node).items():
             _set_child(walked.objects[node], key, x)
     if set_arrays:
         set_frozen_arrays(graphdef, walked.objects, set_arrays, frames.owner_now())
+
+
+def _raw(x: Any) -> Any:
+    """Return the value of a Variable, without hooks; anything else unchanged."""
+    return x.raw_value if isinstance(x, Variable) else x
+
+
+def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:
+    """Return a line that tells how an array differs from the one that it would replace, if it does."""
+    if not (is_argument_array(old) and is_argument_array(new)):
+        return []
+    differs = []
+    if jnp.shape(old) != jnp.shape(new):
+        differs.append(f"shape {jnp.shape(new)} in the State, {jnp.shape(old)} in the module")
+    if jnp.result_type(old) != jnp.result_type(new):  # the dtype that JAX gives a numpy array or a number
+        differs.append(f"dtype {jnp.result_type(new)} in the State, {jnp.result_type(old)} in the module")
+    return [f"{format_path(path)}: {'; '.join(differs)}"] if differs else []
 
 
 def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any]) -> None:

@@ -1,23 +1,26 @@
-"""State: the dynamic part of a tree of modules. It maps paths to Variables and is a JAX pytree."""
+"""State: the dynamic part of a tree of modules. Nested dicts of Variables that are a JAX pytree."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import jax
 
 from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.printing import mapping
+from liftnn._src.static_values.static import static_key
+from liftnn._src.static_values.value_types import rank
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, list_paths
 from liftnn._src.variables import frames
-from liftnn._src.variables.variable import Variable, make_variable
+from liftnn._src.variables.variable import Variable, constant_or_value, set_owner
 
 
 class PathKey:
-    """The path of a Variable, as a single entry of a JAX key path.
+    """The path of a leaf of a State that no key leads to, as a single entry of a JAX key path.
 
     Args:
       path: The path.
@@ -42,14 +45,16 @@ class PathKey:
 
 
 @boundary
-class State(Mapping[Key, Any]):
-    """Variables and array leaves by path: a nested, ordered mapping that is a JAX pytree of their values.
+class State(dict[Key, Any]):
+    """Variables and array leaves by path: nested dicts, in attribute order, that are a JAX pytree.
 
-    It iterates in attribute order, and over lists in numeric order. `state["layers"][0]["w"]` is a Variable. The
-    structure of a State is fixed; its Variables can be written.
+    `state["layers"][0]["w"]` is a Variable, and so is `state.layers[0].w`: attributes are the entries with that name.
+    Entries can be set and deleted, and a nested mapping that is set becomes a State. A State iterates in the order of
+    attributes, and over lists in numeric order.
 
-    As a pytree it has one leaf (or subtree, if a value is a pytree) for each Variable, so `jax.tree.map(f, state)`
-    maps over the values and keeps types and metadata.
+    As a pytree it is nested dicts, with keys sorted as JAX sorts those of dicts, whose leaves are the Variables, which
+    are nodes with the value below. So `jax.tree.map(f, state)` maps over the values and keeps types and metadata, and
+    with `is_leaf=lambda x: isinstance(x, liftnn.Variable)` it maps over the Variables.
 
     Args:
       tree: A nested mapping of Variables or arrays.
@@ -57,14 +62,19 @@ class State(Mapping[Key, Any]):
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
       >>> state = liftnn.State({"a": {"w": liftnn.Param(jnp.ones(2))}})
-      >>> float(jax.tree.map(lambda x: 2 * x, state)["a"]["w"].sum())
+      >>> float(jax.tree.map(lambda x: 2 * x, state).a.w.sum())
       4.0
     """
 
-    __slots__ = ("_leaves",)
+    __slots__ = ("_aside",)
+
+    _aside: dict[Path, Any]
+    """Leaves that no key leads to: at the empty path, and those in the metadata of a Variable, by path from here."""
 
     def __init__(self, tree: Mapping[Key, Any] = {}):
-        self._leaves: dict[Path, Any] = dict(_flatten(tree))
+        _set_aside(self, dict(tree._aside) if isinstance(tree, State) else {})
+        for key, x in tree.items():
+            _set(self, key, _as_entry(x))
 
     @classmethod
     def from_flat(cls, leaves: Mapping[Path, Any] | Iterable[tuple[Path, Any]]) -> State:
@@ -76,34 +86,128 @@ class State(Mapping[Key, Any]):
         Returns:
           The State.
         """
-        state = cls.__new__(cls)
-        state._leaves = dict(leaves)
+        state = cls()
+        for path, x in leaves.items() if isinstance(leaves, Mapping) else leaves:
+            _put(state, path, x)
         return state
 
     def flat(self) -> dict[Path, Any]:
         """Return the Variables by path tuple, in order, as a new dict; the inverse of `from_flat`."""
-        return dict(self._leaves)
+        return dict(self._items(True))
 
-    def __getitem__(self, key: Key) -> Any:
-        if (key,) in self._leaves:
-            return self._leaves[(key,)]
-        below = {path[1:]: x for path, x in self._leaves.items() if path and path[0] == key}
-        if not below:
+    def _items(self, with_metadata: bool = True) -> Iterator[tuple[Path, Any]]:
+        """Yield pairs of path and leaf, in order, with or without the leaves in the metadata of Variables."""
+        stack: list[tuple[Path, Any]] = [((), self)]
+        while stack:
+            path, x = stack.pop()
+            if not isinstance(x, State):
+                yield path, x
+                continue
+            below = [((*path, key), child) for key, child in x.items()]
+            if x._aside:
+                below = _with_aside(path, below, x._aside, with_metadata)
+            stack += below[::-1]
+
+    if not TYPE_CHECKING:  # hidden, so that type checkers know the entries as Any
+
+        def __missing__(self, key: Key) -> Any:
             known = ", ".join(repr(k) for k in self)
             raise KeyError(f"{key!r} is not in this State; it has {known or 'nothing'}")
-        return State.from_flat(below)
 
-    def __iter__(self) -> Iterator[Key]:
-        return iter(dict.fromkeys(path[0] for path in self._leaves if path))
+        def __getattr__(self, name: str) -> Any:
+            if name in self and not name.startswith("__"):
+                return self[name]
+            known = ", ".join(str(k) for k in self)
+            raise AttributeError(f"A State has no attribute or entry {name!r}; its entries are: {known or 'none'}.")
 
-    def __len__(self) -> int:
-        return len({path[0] for path in self._leaves if path})
+        def __setattr__(self, name: str, value: Any) -> None:
+            self[name] = value
 
-    def __contains__(self, key: object) -> bool:
-        return any(path and path[0] == key for path in self._leaves)
+        def __delattr__(self, name: str) -> None:
+            del self[name]
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(k for k in self if isinstance(k, str) and k.isidentifier())})
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        self._forget(key)
+        _set(self, key, _as_entry(value))
+
+    def __delitem__(self, key: Key) -> None:
+        if key not in self:
+            self[key]  # raises an error that says which entries there are
+        self._forget(key)
+        super().__delitem__(key)
+
+    def _forget(self, key: Key) -> None:
+        """Forget what the metadata of an entry hold."""
+        for path in [p for p in self._aside if p and p[0] == key]:
+            del self._aside[path]
+
+    def pop(self, key: Key, *default: Any) -> Any:
+        """Remove an entry and return it.
+
+        Args:
+          key: The key.
+          *default: What is returned if there is no such entry.
+
+        Returns:
+          The Variable, array or State.
+
+        Raises:
+          KeyError: If there is no such entry and no default.
+        """
+        if key not in self and default:
+            return super().pop(key, *default)
+        found = self[key]
+        del self[key]
+        return found
+
+    def popitem(self) -> tuple[Key, Any]:
+        """Remove the last entry, and return its key and what it was."""
+        key, found = super().popitem()
+        self._forget(key)
+        return key, found
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        super().clear()
+        self._aside.clear()
+
+    def setdefault(self, key: Key, default: Any = None) -> Any:
+        """Return an entry, after setting it if it is missing.
+
+        Args:
+          key: The key.
+          default: What to set.
+
+        Returns:
+          The entry.
+        """
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, other: Any = (), /, **entries: Any) -> None:
+        """Set entries, as `dict.update` does: an entry replaces the one of the same key, with all that is below.
+
+        `merge` and `|` join what is below.
+
+        Args:
+          other: A mapping, or pairs of key and entry.
+          **entries: More entries.
+        """
+        for key, x in dict(other, **entries).items():
+            self[key] = x
+
+    def copy(self) -> State:
+        """Return a new State of the same Variables."""
+        return State.from_flat(self.flat())
+
+    __copy__ = copy
     __eq__ = object.__eq__  # Variables compare element by element, so two States have no single answer
-    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]  # Mapping declares None
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]  # dict declares None
 
     @overload
     def filter(self, filter: Filter = ..., /) -> State: ...
@@ -146,37 +250,47 @@ class State(Mapping[Key, Any]):
         """
         *parts, rest = self._split(filters)
         if rest:
-            raise left_over(format_path(path) for path in rest._leaves)
+            raise left_over(format_path(path) for path in rest.flat())
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def _split(self, filters: tuple[Filter, ...]) -> list[State]:
         """Return one State for each filter, and one for the Variables that match none."""
         predicates = to_predicates(filters or (...,))
         parts: list[dict[Path, Any]] = [{} for _ in range(len(predicates) + 1)]
-        for path, x in self._leaves.items():
+        for path, x in self._items():
             parts[first_match(predicates, path, x)][path] = x
         return [State.from_flat(p) for p in parts]
 
-    def merge(self, *states: State) -> State:
+    def merge(self, *states: Mapping[Key, Any]) -> State:
         """Return the union of this State and others; where they overlap, the last one wins.
 
         Args:
-          *states: The other States.
+          *states: The other States, or plain nested dicts.
 
         Returns:
           A new State with the same Variables.
 
         Raises:
-          ArgumentTypeError: If one of them is not a State.
+          ArgumentTypeError: If one of them is neither.
         """
-        leaves = dict(self._leaves)
+        leaves = self.flat()
         for state in states:
-            check_state("State.merge", state)
-            leaves.update(state._leaves)
+            leaves.update(as_state("State.merge", state).flat())
         return State.from_flat(leaves)
 
-    def __or__(self, other: State) -> State:
-        return self.merge(other) if isinstance(other, State) else NotImplemented
+    def __or__(self, other: Mapping[Key, Any]) -> State:
+        return self.merge(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[Key, Any]) -> State:
+        return State(other).merge(self) if isinstance(other, Mapping) else NotImplemented
+
+    def __ior__(self, other: Any) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]  # joins below, as `|`
+        joined = self.merge(other)
+        self.clear()
+        for key, x in joined.items():
+            _set(self, key, x)
+        self._aside.update(joined._aside)
+        return self
 
     def map(self, f: Callable[[Path, Any], Any]) -> State:
         """Return a State of the same structure with other values.
@@ -189,7 +303,7 @@ class State(Mapping[Key, Any]):
           The new State; types and metadata are kept.
         """
         leaves: dict[Path, Any] = {}
-        for path, x in self._leaves.items():
+        for path, x in self._items():
             new = f(path, x)
             leaves[path] = (
                 x.replace(new) if isinstance(x, Variable) and not isinstance(new, Variable) else new
@@ -198,15 +312,9 @@ class State(Mapping[Key, Any]):
 
     def to_pure_dict(self) -> dict[Key, Any]:
         """Return the values as plain nested dicts, without Variables."""
-        return nest((path, _value(x)) for path, x in self._outer().items())
-
-    def _outer(self) -> dict[Path, Any]:
-        """Return the leaves without those inside the metadata of a Variable, which has its own entry."""
-        holders = [p for p, x in self._leaves.items() if isinstance(x, Variable) and x._metadata.key is None]
-        if not holders:
-            return self._leaves
-        inside = {path for path in self._leaves for p in holders if path[: len(p)] == p and path != p}
-        return {path: x for path, x in self._leaves.items() if path not in inside}
+        return nest(
+            (path, constant_or_value(x) if isinstance(x, Variable) else x) for path, x in self._items(False)
+        )
 
     def replace_by_pure_dict(self, values: Mapping[Key, Any]) -> None:
         """Set the values of the Variables from plain nested dicts, in place.
@@ -220,7 +328,7 @@ class State(Mapping[Key, Any]):
           StructureError: If a path is missing or unknown. No value is changed then.
           ArgumentError: If a Variable cannot hold its value. No value is changed then.
         """
-        leaves = self._outer()
+        leaves = dict(self._items(False))
         by_text = {tuple(map(str, path)): path for path in leaves}
         found: dict[Path, Any] = {}
         unknown: list[Path] = []
@@ -237,34 +345,95 @@ class State(Mapping[Key, Any]):
             if isinstance(leaves[path], Variable):
                 leaves[path].replace(x)  # raises before the first write if a Variable cannot hold it
         for path, x in found.items():
-            if isinstance(self._leaves[path], Variable):
-                self._leaves[path].raw_value = x
+            if isinstance(leaves[path], Variable):
+                leaves[path].raw_value = x
             else:
-                self._leaves[path] = x
+                self._replace_leaf(path, x)
+
+    def _replace_leaf(self, path: Path, x: Any) -> None:
+        """Set another array at the path of an array leaf."""
+        if not path:
+            self._aside[path] = x
+            return
+        node = self
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = x
 
     def __repr__(self) -> str:
-        return f"State({_render(nest(self._outer().items()))})"
+        return f"State({_render(self._aside.get((), self))})"
 
     def __reduce__(self) -> Any:
-        return (State.from_flat, (self._leaves,))
+        return State, (), self._aside or None, None, iter(self.items())
+
+    def __setstate__(self, aside: dict[Path, Any]) -> None:
+        _set_aside(self, aside)
 
 
-def check_state(verb: str, x: Any) -> None:
-    """Raise an error if the argument is not a State.
+_set = dict.__setitem__
+_set_aside = vars(State)["_aside"].__set__  # bypasses __setattr__, which sets an entry
+
+
+def _as_entry(x: Any) -> Any:
+    """Return what a State holds for an object: a State for a mapping, else the object."""
+    return State(x) if isinstance(x, Mapping) and not isinstance(x, State) else x
+
+
+def _put(state: State, path: Path, x: Any) -> None:
+    """Set a leaf at a path, with the States on the way to it."""
+    if not path:
+        state._aside[path] = x
+        return
+    node, last = state, len(path) - 1
+    for depth, key in enumerate(path):
+        below = node.get(key)
+        if depth == last:
+            if isinstance(below, State) and isinstance(x, Variable):
+                node._aside.update({(key, *p): y for p, y in below.flat().items()})
+            _set(node, key, x)
+        elif isinstance(below, Variable) and path[depth + 1] in below.get_metadata():
+            node._aside[path[depth:]] = x
+            return
+        elif not isinstance(below, State):
+            below = State()
+            _set(node, key, below)
+        node = below
+
+
+def _with_aside(
+    path: Path, below: list[tuple[Path, Any]], aside: Mapping[Path, Any], with_metadata: bool
+) -> list[tuple[Path, Any]]:
+    """Return the entries of a State with the leaves that no key leads to, each behind its Variable."""
+    found = [(path, aside[()])] if () in aside else []
+    for entry in below:
+        found.append(entry)
+        if with_metadata:
+            found += [((*path, *p), x) for p, x in aside.items() if p and (*path, p[0]) == entry[0]]
+    return found
+
+
+def as_state(verb: str, x: Any) -> State:
+    """Return the argument as a State.
 
     Args:
       verb: The function that received it, for the message.
-      x: The argument.
+      x: A State, or a plain nested dict of Variables or arrays.
+
+    Returns:
+      The State.
 
     Raises:
-      ArgumentTypeError: If it is not a State.
+      ArgumentTypeError: If it is neither.
     """
-    if not isinstance(x, State):
+    if isinstance(x, State):
+        return x
+    if not isinstance(x, Mapping):
         raise errors.ArgumentTypeError(
-            f"{verb} takes States and got {an(type(x))}.",
+            f"{verb} takes States, or nested dicts, and got {an(type(x))}.",
             "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
             "*states)` takes it first. `State.from_flat` creates a State from values by path.",
         )
+    return State(x)
 
 
 def left_over(paths: Iterable[str]) -> errors.FilterError:
@@ -289,10 +458,7 @@ def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator
     while stack:
         path, x = stack.pop()
         if isinstance(x, Mapping) and tuple(map(str, path)) not in stop:
-            leaves = (
-                x._leaves.items() if isinstance(x, State) else (((key,), child) for key, child in x.items())
-            )
-            stack += [((*path, *below), child) for below, child in leaves][::-1]
+            stack += [((*path, key), child) for key, child in x.items()][::-1]
         else:
             yield path, x
 
@@ -319,38 +485,86 @@ def _render(x: Any, depth: int = 0) -> str:
     return mapping((repr(key), _render(child, depth + 1)) for key, child in x.items())
 
 
-def _kind(x: Any) -> Any:
-    """Return the part of a State's treedef that describes one leaf: type and metadata; None for an array leaf."""
-    return (type(x), x._metadata) if isinstance(x, Variable) else None
+class _Keys:
+    """The static part of a State as a pytree: its keys. Those of two States are equal in any order.
+
+    Args:
+      order: The keys, in the order of the State.
+      aside: The paths of the leaves that no key leads to.
+    """
+
+    __slots__ = ("_content", "aside", "entries", "order", "sorted")
+
+    def __init__(self, order: tuple[Key, ...], aside: tuple[Path, ...]):
+        self.order = order
+        self.aside = aside
+        all_strings = _STRINGS.issuperset(map(type, order))
+        self.sorted = tuple(sorted(order)) if all_strings else _sort(order)
+        self.entries = (*map(jax.tree_util.DictKey, self.sorted), *map(PathKey, aside))
+        """The entries of key paths."""
+        exact = self.sorted if all_strings else tuple(map(static_key, self.sorted))  # 1 == True
+        self._content = (exact, aside)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Keys) and self._content == other._content)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        return repr(list(self.sorted))
+
+    def __reduce__(self) -> Any:
+        return _keys, (self.order, self.aside)
 
 
-def _value(x: Any) -> Any:
-    """Return the value of a leaf. Booleans and strings, as in a mask for optax, are constants readable in any trace."""
-    if isinstance(x, Variable):
-        return x._value if isinstance(x._value, (bool, str)) else x.raw_value
-    return x
+_STRINGS = frozenset([str])
 
 
-def _aux(state: State) -> Any:
-    leaves = state._leaves
-    return tuple(leaves), tuple([_kind(x) for x in leaves.values()])
+@functools.lru_cache(maxsize=4096, typed=True)
+def _keys_of_strings(*order: str) -> _Keys:
+    return _Keys(order, ())
 
 
-def _flatten_state(state: State) -> tuple[list[Any], Any]:
-    return [_value(x) for x in state._leaves.values()], _aux(state)
+def _keys(order: tuple[Key, ...], aside: tuple[Path, ...] = ()) -> _Keys:
+    """Return the static part of a State with these keys."""
+    if not aside and _STRINGS.issuperset(map(type, order)):
+        return _keys_of_strings(*order)
+    return _Keys(order, aside)
 
 
-def _flatten_state_with_keys(state: State) -> tuple[list[tuple[PathKey, Any]], Any]:
-    return [(PathKey(path), _value(x)) for path, x in state._leaves.items()], _aux(state)
+def _sort(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    """Return keys as JAX sorts those of dicts; keys of several types by type."""
+    try:
+        return tuple(sorted(keys))
+    except TypeError:
+        return tuple(sorted(keys, key=rank))
 
 
-def _unflatten_state(aux: Any, values: Iterable[Any]) -> State:
-    paths, kinds = aux
+def _flatten_state(state: State) -> tuple[list[Any], _Keys]:
+    keys = _keys(tuple(state), tuple(state._aside))
+    children = [dict.__getitem__(state, key) for key in keys.sorted]
+    return [*children, *state._aside.values()] if state._aside else children, keys
+
+
+def _flatten_state_with_keys(state: State) -> tuple[list[tuple[Any, Any]], _Keys]:
+    children, keys = _flatten_state(state)
+    return list(zip(keys.entries, children, strict=True)), keys
+
+
+def _unflatten_state(keys: _Keys, children: Iterable[Any]) -> State:
+    children = list(children)
     owner = frames.owner_now()
-    leaves = [
-        x if k is None else make_variable(k[0], x, k[1], owner) for k, x in zip(kinds, values, strict=True)
-    ]
-    return State.from_flat(zip(paths, leaves, strict=True))
+    for x in children:
+        if isinstance(x, Variable) and x._owner is frames.COPIED:  # made by JAX, for this State
+            set_owner(x, owner)
+    by_key = dict(zip(keys.sorted, children, strict=False))
+    state = State()
+    for key in keys.order:
+        _set(state, key, by_key[key])
+    if keys.aside:
+        state._aside.update(zip(keys.aside, children[len(by_key) :], strict=True))
+    return state
 
 
 jax.tree_util.register_pytree_with_keys(State, _flatten_state_with_keys, _unflatten_state, _flatten_state)

@@ -90,7 +90,7 @@ class Variable(Operators[T]):
 
     @boundary
     def __init__(self, value: Any, **metadata: Any):
-        _set_owner(self, frames.owner_now())
+        set_owner(self, frames.owner_now())
         _set_watches(self, ())
         if type(value) is Annotated:
             value, metadata = value.value, {**value.metadata, **metadata}
@@ -328,7 +328,7 @@ class Variable(Operators[T]):
 _slots = vars(Variable)
 _set_cell = _slots["_cell"].__set__  # bypasses __setattr__ with a C call
 _set_metadata = _slots["_metadata"].__set__
-_set_owner = _slots["_owner"].__set__
+set_owner = _slots["_owner"].__set__
 _set_watches = _slots["_watches"].__set__
 
 
@@ -352,7 +352,7 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
     cell.value = value
     _set_cell(variable, cell)
     _set_metadata(variable, metadata)
-    _set_owner(variable, owner)
+    set_owner(variable, owner)
     return variable
 
 
@@ -375,12 +375,21 @@ def _checked(value: Any) -> Any:
 # liftnn's own transforms treat them as objects and do not flatten them.
 
 
+_VALUE = jax.tree_util.GetAttrKey("value")
+
+
+def constant_or_value(variable: Variable[Any]) -> Any:
+    """Return the value; a boolean or a string, as in a mask for optax, is a constant that any trace can read."""
+    value = variable._value
+    return value if isinstance(value, (bool, str)) else variable.raw_value
+
+
 def _flatten(variable: Variable[Any]) -> tuple[tuple[Any], Metadata]:
-    return (variable.raw_value,), variable._metadata
+    return (constant_or_value(variable),), variable._metadata
 
 
 def _flatten_with_keys(variable: Variable[Any]) -> tuple[tuple[tuple[Any, Any]], Metadata]:
-    return ((jax.tree_util.GetAttrKey("value"), variable.raw_value),), variable._metadata
+    return ((_VALUE, constant_or_value(variable)),), variable._metadata
 
 
 def _register(cls: type[V]) -> None:
