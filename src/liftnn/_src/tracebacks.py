@@ -120,6 +120,11 @@ def users_line() -> Line:
     return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
+def has_users_frames(error: Exception) -> bool:
+    """Return whether an error that liftnn is handling was raised in the user's code."""
+    return any(not hidden for _, hidden in list(_entries(error)))
+
+
 def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
     """Return the error with a traceback that ends in a given line of the user's code.
 

@@ -25,9 +25,10 @@ from liftnn._src.captures.search import find_captured
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.arguments import StaticArgument
-from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, ArrayFunction, has_arrays_only
+from liftnn._src.lifting.array_calls import ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.offers import Offer, offer_for, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
 from liftnn._src.modules.verbs import iter_graph
@@ -106,16 +107,15 @@ class CustomRule(Lifted[P, R]):
             self._options.name,
             lambda f: apply(f, self._nondiff.nums, *late),
             *[r for r, _ in rules],
+            rules=late,
         )
         for rule in late:
             rule.calls = self._array_calls
 
-    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._array_calls is None:
-            return HAS_MODULES
+    def _call_of_arrays(self, calls: ArrayCalls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = self._by_position(args, kwargs)
-        with frames.publish_originals(self._array_calls, ()):
-            return self._array_calls(given, {}, self._arguments(args, kwargs))
+        with publish(Offer(calls)):
+            return calls(given, {}, lambda: self._call(args, kwargs), self._arguments(args, kwargs))
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         """Apply the rule; implemented by subclasses."""
@@ -129,7 +129,9 @@ class CustomRule(Lifted[P, R]):
         pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
 
         def call(leaves: Sequence[Any]) -> Result:
-            if frames.is_published(plan):  # the call is still running, so it can be retried with the captures
+            if (
+                offer_for(plan) is not None
+            ):  # the call is still running, so it can be retried with the captures
                 return pure(leaves)
             return without_captures(pure, leaves, "The rule", function)
 
@@ -147,8 +149,8 @@ class LateRule(ArrayFunction):
         try:
             return super().__call__(*args)
         except frames.RetryWithCaptures as missing:
-            if frames.is_published(
-                self.calls
+            if (
+                offer_for(self.calls) is not None
             ):  # the call is still running, so it can be retried with the captures
                 raise
             raise late_error(missing, "The rule", self.__wrapped__) from None

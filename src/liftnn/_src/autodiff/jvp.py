@@ -14,7 +14,7 @@ from liftnn._src.autodiff.outputs import Differentiable, check_pair, differentia
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
 from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
 from liftnn._src.filters import Filter
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
+from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
@@ -99,9 +99,6 @@ def jvp(
                 f"`{name}` of jvp must be a tuple or list with one entry for each argument, not {an(type(given))}.",
                 f"For a single argument pass `({name},)`.",
             )
-    out = call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), primals, tangents)
-    if out is not HAS_MODULES:
-        return out
     carried = len(unwrap_callable(f, "jvp")[1])
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
@@ -121,7 +118,10 @@ def jvp(
     def finish(out: Any, tangent: Any) -> Any:
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
-    return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+    def of_modules() -> Any:
+        return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+
+    return call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), (primals, tangents), of_modules)
 
 
 def _jvp(has_aux: bool, f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -203,11 +203,6 @@ def linearize(
         out, push, *aux = jax.linearize(f, *primals, has_aux=has_aux, **options)
         return (out, ArrayMap(push, describe(primals)), *aux)
 
-    if argnums is None:
-        out = call_of_arrays("linearize", (f,), of_arrays, *primals)
-        if out is not HAS_MODULES:
-            return out
-
     def run(function: Differentiable) -> tuple[PushForward, Result]:
         if options:
             raise options_error("linearize", options)
@@ -215,7 +210,12 @@ def linearize(
         like = describe(function.primals)
         return PushForward(push, function.arguments, function.outputs, like, carried), result
 
-    return differentiate(f, "linearize", primals, has_aux, argnums, wrt, run)
+    def of_modules() -> Any:
+        return differentiate(f, "linearize", primals, has_aux, argnums, wrt, run)
+
+    if argnums is not None:
+        return of_modules()
+    return call_of_arrays("linearize", (f,), of_arrays, primals, of_modules)
 
 
 @boundary

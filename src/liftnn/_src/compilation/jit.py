@@ -9,9 +9,9 @@ from typing import Any, Concatenate, Protocol, overload
 import jax
 
 from liftnn._src.compilation.jitted import Jitted
-from liftnn._src.lifting.array_calls import TracedFunction
+from liftnn._src.lifting.array_calls import ArrayFunction
 from liftnn._src.lifting.configure import Given, configurable
-from liftnn._src.lifting.kept import keep_with
+from liftnn._src.lifting.kept import WeakCache
 from liftnn._src.lifting.signature import select
 from liftnn._src.type_variables import P, R
 
@@ -120,7 +120,7 @@ def jit(
 
 
 def jit_of_arrays(
-    static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction
+    static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: ArrayFunction
 ) -> Any:
     """Compile a function of arrays with `jax.jit`; cached with the function."""
     chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
@@ -136,4 +136,8 @@ def jit_of_arrays(
     given = {name: value for name, value in given.items() if value is not None}
     if not f.is_shared:
         return jax.jit(f, **given)
-    return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))
+    return _jitted.get(f.__wrapped__, tuple(given.items()), lambda: jax.jit(f, **given))
+
+
+_jitted = WeakCache(most=64)
+"""Options may never repeat, for example a new sharding in each call, so the number of entries is limited."""

@@ -161,8 +161,6 @@ class Program:
         try:
             given = pack()
             return self.jitted(*given)
-        except frames.RetraceNeeded:
-            raise
         except Exception as error:
             return self.recover(error, leaves())
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from liftnn._src.compilation.donation import find_kept
 from liftnn._src.compilation.program import Program
-from liftnn._src.compilation.retraces import traces_now
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.offers import offer_for
 from liftnn._src.lifting.signature import Selected
 from liftnn._src.prefixes.prefix import as_prefixes
-from liftnn._src.variables import frames
 
 Wrap = Callable[[Plan, PureFunction, bool], PureFunction]
 """Applies another transform below the compilation: takes the plan, the pure function, and whether argument 0 is the
@@ -76,13 +75,10 @@ class Compilation:
         def counted(leaves: Sequence[Any]) -> Result:
             if program.is_abstract:
                 return pure(leaves)
-            if not frames.is_published(plan):
-                raise frames.RetraceNeeded
-            traces = traces_now()
-            trace = traces.begin(plan, leaves)
-            traces.met.add(program)
-            result = pure(leaves)
-            traces.end(trace)
+            offer = offer_for(plan)
+            assert offer is not None, "every call publishes its offer"
+            with offer.tracing(program, plan, leaves):
+                result = pure(leaves)
             self.is_traced = True
             return result
 

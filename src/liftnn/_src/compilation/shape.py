@@ -57,4 +57,6 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(jax.eval_shape, f)
 
-    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays))(*args, **kwargs)
+    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit"))(
+        *args, **kwargs
+    )

@@ -10,7 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import TracedOnce, hold_functions
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
@@ -64,18 +64,22 @@ def cond(
     """
     pred = unwrap(pred)
     given: Any = _given("cond", operands, operand)
-    out = call_of_arrays("cond", (true_fun, false_fun), lambda *f_and_x: jax.lax.cond(pred, *f_and_x), *given)
-    if out is not HAS_MODULES:
-        return out
-    if is_jit_disabled():
-        chosen: Any = true_fun if pred else false_fun
-        return chosen(*given)
-    holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
 
-    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-        return jax.lax.cond(pred, *branches)
+    def of_arrays(*f_and_x: Any) -> Any:
+        return jax.lax.cond(pred, *f_and_x)
 
-    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+    def of_modules() -> Any:
+        if is_jit_disabled():
+            chosen: Any = true_fun if pred else false_fun
+            return chosen(*given)
+        holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
+
+        def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+            return jax.lax.cond(pred, *branches)
+
+        return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+
+    return call_of_arrays("cond", (true_fun, false_fun), of_arrays, given, of_modules)
 
 
 @boundary
@@ -118,19 +122,19 @@ def switch(
     def of_arrays(*f_and_x: Any) -> Any:
         return jax.lax.switch(index, f_and_x[: len(branches)], *f_and_x[len(branches) :])
 
-    out = call_of_arrays("switch", branches, of_arrays, *given)
-    if out is not HAS_MODULES:
-        return out
-    if is_jit_disabled():
-        chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
-        return chosen(*given)
-    holder, functions = hold_functions("switch", branches=list(branches))
-    names = [f"branches[{i}]" for i in range(len(functions))]
+    def of_modules() -> Any:
+        if is_jit_disabled():
+            chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
+            return chosen(*given)
+        holder, functions = hold_functions("switch", branches=list(branches))
+        names = [f"branches[{i}]" for i in range(len(functions))]
 
-    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-        return jax.lax.switch(index, branches)
+        def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+            return jax.lax.switch(index, branches)
 
-    return _call_one("switch", holder, functions, names, choose, given)
+        return _call_one("switch", holder, functions, names, choose, given)
+
+    return call_of_arrays("switch", branches, of_arrays, given, of_modules)
 
 
 def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:

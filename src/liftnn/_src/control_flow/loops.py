@@ -17,7 +17,7 @@ from liftnn._src.control_flow.functions import TracedOnce, hold_functions
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over
@@ -74,31 +74,12 @@ def while_loop(
             "Pass the maximum number of steps, such as 100, or None for no bound.",
         )
 
-    if max_steps is None:
-        out = call_of_arrays("while_loop", (cond_fun, body_fun), jax.lax.while_loop, init_val)
-        if out is not HAS_MODULES:
-            return out
+    def of_modules() -> Any:
+        return _while_loop(cond_fun, body_fun, init_val, max_steps)
 
-    if is_jit_disabled():
-        while cond_fun(init_val) and (max_steps is None or max_steps > 0):
-            init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
-        return init_val
-
-    def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
-        def call(leaves: Sequence[Any]) -> Result:
-            axes = _axes(plan, (None, Carry), leaves)
-            loop = TracedBody(TracedOnce(plan, body, body_fun), axes, plan.by_slot(leaves), {}, "while_loop")
-            holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
-            if max_steps is None:
-                run = jax.lax.while_loop
-            else:
-                run = functools.partial(_bounded, max_steps)
-            return loop.result(run(holds, lambda carry: loop.step(carry)[0], loop.start()))
-
-        return call
-
-    holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
-    return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
+    if max_steps is not None:
+        return of_modules()
+    return call_of_arrays("while_loop", (cond_fun, body_fun), jax.lax.while_loop, (init_val,), of_modules)
 
 
 @boundary
@@ -142,14 +123,46 @@ def fori_loop(
       10
     """
     lower, upper = unwrap(lower), unwrap(upper)
-    out = call_of_arrays(
-        "fori_loop",
-        (body_fun,),
-        lambda body, init_val: jax.lax.fori_loop(lower, upper, body, init_val, unroll=unroll),
-        init_val,
-    )
-    if out is not HAS_MODULES:
-        return out
+
+    def of_arrays(body_fun: Callable[[Any, T], T], init_val: T) -> T:
+        return jax.lax.fori_loop(lower, upper, body_fun, init_val, unroll=unroll)
+
+    def of_modules() -> T:
+        return _fori_loop(lower, upper, body_fun, init_val, unroll)
+
+    return call_of_arrays("fori_loop", (body_fun,), of_arrays, (init_val,), of_modules)
+
+
+def _while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, max_steps: int | None
+) -> Any:
+    """Run a `while_loop` with modules."""
+    if is_jit_disabled():
+        while cond_fun(init_val) and (max_steps is None or max_steps > 0):
+            init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
+        return init_val
+
+    def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
+        def call(leaves: Sequence[Any]) -> Result:
+            axes = _axes(plan, (None, Carry), leaves)
+            loop = TracedBody(TracedOnce(plan, body, body_fun), axes, plan.by_slot(leaves), {}, "while_loop")
+            holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
+            if max_steps is None:
+                run = jax.lax.while_loop
+            else:
+                run = functools.partial(_bounded, max_steps)
+            return loop.result(run(holds, lambda carry: loop.step(carry)[0], loop.start()))
+
+        return call
+
+    holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
+    return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
+
+
+def _fori_loop(
+    lower: Any, upper: Any, body_fun: Callable[[Any, T], T], init_val: T, unroll: int | bool | None
+) -> T:
+    """Run a `fori_loop` with modules."""
     if is_jit_disabled():
         for i in range(int(lower), int(upper)):
             init_val = body_fun(i, init_val)
