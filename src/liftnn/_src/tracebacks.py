@@ -24,7 +24,8 @@ from liftnn import errors
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_HERE = os.path.join(os.path.dirname(__file__), "")
+OWN_FOLDER = os.path.join(os.path.dirname(__file__), "")
+"""The installed folder of the implementation; it ends with a separator, so it is no prefix of another folder."""
 _CALLED = frozenset(sys.stdlib_module_names) | {"jax", "jaxlib", "liftnn"}
 """Packages with frames that are hidden if liftnn has called them; "liftnn" covers its generated code without a file."""
 _OWN_WORDS = (errors.LiftError, LookupError, AttributeError)
@@ -169,7 +170,7 @@ def _entries(error: BaseException) -> Iterator[tuple[types.TracebackType, bool]]
 
 def _is_own(frame: types.FrameType) -> bool:
     """Return whether a frame runs liftnn's code."""
-    return frame.f_code.co_filename.startswith(_HERE)
+    return frame.f_code.co_filename.startswith(OWN_FOLDER)
 
 
 def _package(frame: types.FrameType) -> str:
