@@ -1,9 +1,10 @@
-"""Operations point to the user's line, as with JAX's own transforms."""
+"""Operations, messages and warnings point to the user's line, as with JAX's own transforms."""
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -64,3 +65,50 @@ def test_only_the_installed_folder_is_left_out():
         exec(compile(code, os.path.join(folder, "user.py"), "exec"), found)
         (line,) = lines_of_equations(lambda x, run=found["run"]: run(jnp.sin, x))
         assert line.startswith(os.path.join(folder, "user.py:2"))
+
+
+def warned(act):
+    """The file, line and category of each warning."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        act()
+    return [(w.filename, w.lineno, w.category) for w in found]
+
+
+@pytest.mark.parametrize("first", [(), (liftnn.Param(X),)])
+def test_a_retrace_warning_points_to_the_line_of_the_call(first):
+    compiled = liftnn.jit(lambda *args: args[-1] * 2)
+
+    def call():
+        for n in range(1, 8):
+            compiled(*first, jnp.ones(n))
+
+    assert warned(call) == [(__file__, call.__code__.co_firstlineno + 2, liftnn.RetraceWarning)]
+
+
+def test_the_warning_about_deprecated_options_of_jit_points_to_the_line_of_jit():
+    def wrap(of):
+        return of.jit(lambda x: x + 1, backend="cpu")
+
+    (expected,) = warned(lambda: wrap(JAX))
+    compiled = []
+    assert warned(lambda: compiled.append(wrap(LIFTNN))) == [expected]
+    assert warned(lambda: compiled[0](X)) == []
+    assert warned(lambda: compiled[0](liftnn.Param(X))) == []
+
+
+@pytest.mark.filterwarnings("ignore:backend and device argument")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device": 0, "backend": "cpu"},
+        {"backend": "cpu", "in_shardings": jax.P()},
+        {"backend": "cpu", "out_shardings": jax.P()},
+    ],
+)
+def test_deprecated_options_are_checked_when_the_function_is_wrapped(options):
+    with pytest.raises(ValueError, match="device") as expected:
+        jax.jit(lambda x: x, **options)
+    text = str(expected.value).partition("\n")[0]
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        liftnn.jit(lambda x: x, **options)
