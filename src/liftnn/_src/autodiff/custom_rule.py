@@ -113,9 +113,8 @@ class CustomRule(Lifted[P, R]):
     def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._array_calls is None:
             return HAS_MODULES
-        given = self._by_position(args, kwargs)
         with frames.publish_originals(self._array_calls, ()):
-            return self._array_calls(given, {}, self._arguments(args, kwargs))
+            return self._array_calls(args, kwargs, self._arguments(args, kwargs))
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         """Apply the rule; implemented by subclasses."""
