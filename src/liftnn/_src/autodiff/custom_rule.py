@@ -62,6 +62,10 @@ class CustomRule(Lifted[P, R]):
             tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
         )
 
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names; `jax.custom_vjp` gives the same."""
+        return jax.custom_jvp(function)
+
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -24,9 +24,10 @@ from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls
-from liftnn._src.lifting.callables import Bindable, is_fixed, name_of, take_name, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
@@ -177,7 +178,7 @@ class Lifted(Bindable[P, R]):
         self._array_calls: ArrayCalls | None = None
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
             self._array_calls = ArrayCalls(functions, options.name, options.of_arrays)
-        take_name(self, functions[0])
+        take_names(self, functions[0])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the transformed function."""
@@ -200,6 +201,10 @@ class Lifted(Bindable[P, R]):
         for _, bound in self._bound.values():
             action(bound)
         self._bound.clear()
+
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names."""
+        return (self._options.of_arrays or super()._transform_by_jax)(function)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions and their stored arguments, which may capture modules."""
