@@ -87,6 +87,10 @@ ACCEPTED = {
         lambda of: of.remat(weighted, static_argnums=1)(3.0),
         6.0,
     ),
+    "a static argument of pmap left to its default": (
+        lambda of: of.pmap(weighted, static_broadcasted_argnums=1)(X[:1]),
+        X[:1] * 2,
+    ),
     "a list as in_axes of pmap": (lambda of: of.pmap(weighted, in_axes=[0, None])(X[:1], 3.0), X[:1] * 3),
     "a pmap with axis_size only": (
         lambda of: of.pmap(lambda x: x, in_axes=None, axis_size=1)(2.0),
