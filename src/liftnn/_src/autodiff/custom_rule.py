@@ -63,6 +63,10 @@ class CustomRule(Lifted[P, R]):
             tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
         )
 
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names; `jax.custom_vjp` gives the same."""
+        return jax.custom_jvp(function)
+
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -113,9 +117,8 @@ class CustomRule(Lifted[P, R]):
             rule.calls = self._array_calls
 
     def _call_of_arrays(self, calls: ArrayCalls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = self._by_position(args, kwargs)
         with publish(Offer(calls)):
-            return calls(given, {}, lambda: self._call(args, kwargs), self._arguments(args, kwargs))
+            return super()._call_of_arrays(calls, args, kwargs)
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         """Apply the rule; implemented by subclasses."""
@@ -153,7 +156,7 @@ class LateRule(ArrayFunction):
                 offer_for(self.calls) is not None
             ):  # the call is still running, so it can be retried with the captures
                 raise
-            raise late_error(missing, "The rule", self.__wrapped__) from None
+            raise late_error(missing, "The rule", self.function) from None
 
 
 class ForwardRule(LateRule):

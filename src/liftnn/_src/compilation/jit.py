@@ -6,8 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
-import jax
-
+from liftnn._src.compilation.deprecated import apply_jit, check_deprecated
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.array_calls import ArrayFunction
 from liftnn._src.lifting.configure import Given, configurable
@@ -108,6 +107,7 @@ def jit(
         "compiler_options": compiler_options,
     }
     options = {name: value for name, value in given.items() if value is not None}
+    check_deprecated(f, options, in_shardings, out_shardings)
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
     of_arrays = (
@@ -135,8 +135,8 @@ def jit_of_arrays(
     }
     given = {name: value for name, value in given.items() if value is not None}
     if not f.is_shared:
-        return jax.jit(f, **given)
-    return _jitted.get(f.__wrapped__, tuple(given.items()), lambda: jax.jit(f, **given))
+        return apply_jit(f, **given)
+    return _jitted.get(f.function, tuple(given.items()), lambda: apply_jit(f, **given))
 
 
 _jitted = WeakCache(most=64)

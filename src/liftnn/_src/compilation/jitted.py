@@ -18,10 +18,11 @@ from liftnn._src.compilation.stages import Lowered, Traced
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.callables import Bindable, is_fixed, take_name
+from liftnn._src.lifting.callables import Bindable, is_fixed
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.kept import WeakCache
 from liftnn._src.lifting.lift import Call, Options, T, commit_to_copies
+from liftnn._src.lifting.names import take_names
 from liftnn._src.lifting.offers import Offer, publish
 from liftnn._src.lifting.signature import select
 from liftnn._src.lifting.static_arguments import WithStatic
@@ -74,6 +75,7 @@ class Jitted(Bindable[P, R]):
         make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
         shared = wrap is None and max_traces is None  # with `max_traces` all traces count, so none are shared
         compilation = _compilations.get(f, (users_line(), *given), make) if shared else make()
+        self._transform = transform
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
         """The number of programs that had been traced by another wrapper of the same function."""
@@ -87,7 +89,7 @@ class Jitted(Bindable[P, R]):
         self._lifted: WithStatic[P, R] = WithStatic(f, compilation.bind, lift_options, *static)
         self._lifted._bound = compilation.bound
         self._lifted._begin_trace = self._traces.begin
-        take_name(self, f)
+        take_names(self, f)
         compilation.donate = select(self._lifted._called, donate[0], donate[1], "donate")
         compilation.has_leading = bool(self._lifted._leading)
         both = self._lifted._static.common(compilation.donate)
@@ -297,6 +299,10 @@ class Jitted(Bindable[P, R]):
             self._array_calls.clear()
         self._fast_paths.clear()
         self._last = self._fast_paths.last
+
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names."""
+        return getattr(jax, self._transform)(function)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions that may capture modules; see `Lifted`."""

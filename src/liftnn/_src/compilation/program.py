@@ -12,6 +12,7 @@ import jax
 
 from liftnn._src.compilation.calling_convention import Inputs
 from liftnn._src.compilation.compact import OutputSpecs
+from liftnn._src.compilation.deprecated import apply_jit
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
 from liftnn._src.prefixes.groups import distinct, group
@@ -71,9 +72,9 @@ class Program:
         if self.grouped:
             given = self.inputs.pack_shardings(self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
-        self.jitted = jax.jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
+        self.jitted = apply_jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
         # A separate function: JAX would reuse the trace of the other one, which returns all donated values.
-        self._nested = jax.jit(self._make_call(False), **options) if self.donates else self.jitted
+        self._nested = apply_jit(self._make_call(False), **options) if self.donates else self.jitted
 
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
         """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""

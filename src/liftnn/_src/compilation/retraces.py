@@ -6,7 +6,6 @@ import collections
 import functools
 import logging
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.contract import Plan, name_argument
+from liftnn._src.tracebacks import warn
 from liftnn._src.trees import LEAF, describe_tree, is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")
@@ -96,8 +96,7 @@ class Traces:
             logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
             self._explained += bool(cause)
             if cause and self._explained == _MANY:
-                text = f"{head}; this time because of\n{cause}"
-                warnings.warn(text, errors.RetraceWarning, stacklevel=2)
+                warn(f"{head}; this time because of\n{cause}", errors.RetraceWarning)
         self._recent.append(trace)
 
     def _cause(self, trace: Trace) -> str:

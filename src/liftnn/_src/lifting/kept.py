@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from liftnn._src.lifting.names import innermost
+
 T = TypeVar("T")
 
 
@@ -90,9 +92,14 @@ class WeakFunction:
             self._refer = lambda: function
 
     @property
-    def __wrapped__(self) -> Callable[..., Any]:
-        """The user's function, for JAX's messages."""
+    def function(self) -> Callable[..., Any]:
+        """The user's function."""
         return self._refer()
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The user's function without the partials around it: JAX's messages name it, and its line."""
+        return innermost(self._refer())
 
     def __getattr__(self, name: str) -> Any:
         if name == "__signature__":  # cached: slow to compute, and read in each call of an eager transform
@@ -101,7 +108,7 @@ class WeakFunction:
             except (TypeError, ValueError):
                 raise AttributeError(name) from None
             return self.__signature__
-        return getattr(self._refer(), name)
+        return getattr(self.__wrapped__ if name in ("__name__", "__qualname__") else self._refer(), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""

@@ -24,9 +24,10 @@ from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.callables import Bindable, is_fixed, name_of, take_name, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.offers import Offer, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.values import decode, encode
@@ -183,7 +184,7 @@ class Lifted(Bindable[P, R]):
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
             name = options.traces_like or options.name
             self._array_calls = ArrayCalls(functions, name, options.of_arrays)
-        take_name(self, functions[0])
+        take_names(self, functions[0])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the transformed function."""
@@ -209,6 +210,10 @@ class Lifted(Bindable[P, R]):
         for _, bound in self._bound.values():
             action(bound)
         self._bound.clear()
+
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names."""
+        return (self._options.of_arrays or super()._transform_by_jax)(function)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions and their stored arguments, which may capture modules."""

@@ -57,7 +57,7 @@ def purify(
     def pure(
         leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
     ) -> Result:
-        called = function.__wrapped__ if isinstance(function, WeakFunction) else function
+        called = function.function if isinstance(function, WeakFunction) else function
         offer, plan = offer_for(given), resume_from or given
         originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
         with frames.open_frame(name) as frame:

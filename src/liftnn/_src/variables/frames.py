@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.tracebacks import Line, users_line
+from liftnn._src.tracebacks import OWN_FOLDER, Line, users_line
 from liftnn._src.trees import an
 
 
@@ -147,10 +147,15 @@ class _Current(threading.local):
 def _load() -> Any:
     """Return JAX's trace on the first call: import `jax.extend` (17 ms) and find the trace of plain Python.
 
+    From then on, JAX attributes the operations of liftnn to the user's lines that call it, as it does for its own: in
+    jaxprs, programs, profiles and messages. JAX looks up the lines when it shows them, so this is early enough.
+
     The trace of plain Python is read in a new thread, which is in no trace even if the first call is under `jax.jit`.
     """
     global _trace_now
-    trace_now: Any = importlib.import_module("jax.extend.core").get_opaque_trace_state
+    extend: Any = importlib.import_module("jax.extend")
+    extend.source_info_util.register_exclusion(OWN_FOLDER)
+    trace_now: Any = extend.core.get_opaque_trace_state
     thread = threading.Thread(target=lambda: setattr(PLAIN, "trace_state", trace_now()))
     thread.start()
     thread.join()
