@@ -118,7 +118,7 @@ def argnums_that_are_a_name():
 
 
 @message(
-    errors.ArgumentError,
+    errors.ArgumentTypeError,
     "argnums has 2, but only 2 positional arguments were passed.",
     "Pass the differentiated arguments by position.",
 )

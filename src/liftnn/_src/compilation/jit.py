@@ -12,7 +12,7 @@ from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.array_calls import TracedFunction
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.kept import keep_with
-from liftnn._src.lifting.signature import select
+from liftnn._src.lifting.signature import select_for_jax
 from liftnn._src.type_variables import P, R
 
 
@@ -123,17 +123,9 @@ def jit_of_arrays(
     static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction
 ) -> Any:
     """Compile a function of arrays with `jax.jit`; cached with the function."""
-    chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
-    given: dict[str, Any] = {
-        "static_argnums": chosen[0].nums or None,
-        "static_argnames": chosen[0].names or None,
-        "donate_argnums": chosen[1].nums or None,
-        "donate_argnames": chosen[1].names or None,
-        "in_shardings": shardings[0],
-        "out_shardings": shardings[1],
-        **options,
-    }
+    given = {"in_shardings": shardings[0], "out_shardings": shardings[1], **options}
     given = {name: value for name, value in given.items() if value is not None}
+    given |= select_for_jax(f, *static, "static") | select_for_jax(f, *donate, "donate")
     if not f.is_shared:
         return jax.jit(f, **given)
     return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))
