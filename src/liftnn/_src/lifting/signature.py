@@ -61,7 +61,7 @@ def select(
       ArgumentError: If the function does not have one of the arguments.
       ArgumentTypeError: If a position is not an int or a name is not a string.
     """
-    nums, names = _positions(argnums, f"{what}_argnums"), _names(argnames, f"{what}_argnames")
+    nums, names = as_positions(argnums, f"{what}_argnums"), _names(argnames, f"{what}_argnames")
     if not nums and not names:
         return Selected((), ())
     try:
@@ -113,8 +113,19 @@ def _one_or_several(given: Any, convert: Callable[[Any], T]) -> tuple[T, ...]:
         return tuple(map(convert, given))
 
 
-def _positions(given: Any, option: str) -> tuple[int, ...]:
-    """Convert an option to a tuple of positions."""
+def as_positions(given: Any, option: str) -> tuple[int, ...]:
+    """Convert an option to a tuple of positions.
+
+    Args:
+      given: An integer, or several; None means none.
+      option: The name of the option.
+
+    Returns:
+      The positions.
+
+    Raises:
+      ArgumentTypeError: If a position is not an integer.
+    """
     try:
         return () if given is None else _one_or_several(given, operator.index)
     except TypeError:
