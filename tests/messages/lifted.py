@@ -194,6 +194,15 @@ def axis_that_is_text():
 
 
 @message(
+    errors.ArgumentTypeError,
+    "`in_axes` is {'x': 0}, which is neither an axis nor a tuple with an entry for each argument.",
+    "Put the axes of the parts of an argument into a tuple, such as `in_axes=({'x': 0},)`.",
+)
+def axes_that_are_a_dict():
+    liftnn.vmap(step, in_axes={"x": 0})
+
+
+@message(
     errors.ArgumentError,
     "(0, 0, 0) is not a tree prefix of the positional arguments: (*, *).",
     "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
