@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
@@ -13,6 +14,7 @@ from liftnn._src.lifting.array_calls import TracedFunction
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.kept import keep_with
 from liftnn._src.lifting.signature import select_for_jax
+from liftnn._src.prefixes.prefix import ByFilter, as_prefixes, is_prefix_leaf
 from liftnn._src.type_variables import P, R
 
 
@@ -100,6 +102,8 @@ def jit(
       >>> double(model, jnp.ones((1, 2))).shape
       (1, 3)
     """
+    shardings = in_shardings, out_shardings
+    check_options(shardings, {"device": device, "backend": backend})
     given = {
         "keep_unused": keep_unused or None,
         "device": device,
@@ -111,12 +115,37 @@ def jit(
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
     of_arrays = (
-        None
-        if donate_written
-        else functools.partial(jit_of_arrays, static, donate, (in_shardings, out_shardings), options)
+        None if donate_written else functools.partial(jit_of_arrays, static, donate, shardings, options)
     )
-    shardings = in_shardings, out_shardings
     return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
+
+
+def check_options(shardings: Any, placement: dict[str, Any]) -> None:
+    """Let JAX check shardings, device and backend when the function is wrapped, as in `jax.jit`.
+
+    Args:
+      shardings: `in_shardings` and `out_shardings`.
+      placement: The options `device` and `backend`.
+
+    Raises:
+      Exception: Whatever `jax.jit` raises.
+    """
+    placement = {name: x for name, x in placement.items() if x is not None}
+    given = {
+        name: jax.tree.map(_entries, as_prefixes(tree), is_leaf=is_prefix_leaf)
+        for name, tree in zip(("in_shardings", "out_shardings"), shardings, strict=True)
+        if tree is not None
+    }
+    if not placement and not given:
+        return
+    with warnings.catch_warnings():  # the warning that they are deprecated comes from the program itself
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jax.jit(lambda: None, **given, **placement)
+
+
+def _entries(prefix: Any) -> Any:
+    """Return the shardings of one entry, which JAX knows."""
+    return [sharding for _, sharding in prefix.pairs] if isinstance(prefix, ByFilter) else prefix
 
 
 def jit_of_arrays(
@@ -125,7 +154,8 @@ def jit_of_arrays(
     """Compile a function of arrays with `jax.jit`; cached with the function."""
     given = {"in_shardings": shardings[0], "out_shardings": shardings[1], **options}
     given = {name: value for name, value in given.items() if value is not None}
-    given |= select_for_jax(f, *static, "static") | select_for_jax(f, *donate, "donate")
+    given |= select_for_jax(f, static[0], static[1], "static")
+    given |= select_for_jax(f, donate[0], donate[1], "donate")
     if not f.is_shared:
         return jax.jit(f, **given)
     return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))

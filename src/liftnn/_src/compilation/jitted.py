@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-import jax
-
 from liftnn import errors
 from liftnn._src.captures.guards import Guards
 from liftnn._src.compilation.fast_paths import FastPaths
@@ -230,8 +228,10 @@ class Jitted(Bindable[P, R]):
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
         traced = self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs))
-        if traced is not HAS_MODULES:
-            return traced
+        return self._trace(args, kwargs) if traced is HAS_MODULES else traced
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced[R]:
+        """Trace the function for arguments with modules."""
         call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.leaves))
         return Traced(self, call, traced)
 
@@ -250,7 +250,8 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
-        return self.trace(*args, **kwargs).lower()
+        lowered = self._of_arrays(args, kwargs, lambda jitted: jitted.lower(*args, **kwargs))
+        return self._trace(args, kwargs).lower() if lowered is HAS_MODULES else lowered
 
     @boundary
     def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -269,8 +270,7 @@ class Jitted(Bindable[P, R]):
         out = self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs))
         if out is not HAS_MODULES:
             return out
-        call, result = self._run(args, kwargs, lambda call: jax.eval_shape(call.bound, call.leaves))
-        return self._output_of(call, result)
+        return self._trace(args, kwargs).out_info
 
     def clear_cache(self) -> None:
         """Drop all compiled programs."""
@@ -279,6 +279,15 @@ class Jitted(Bindable[P, R]):
             self._array_calls.clear()
         self._fast_paths.clear()
         self._last = self._fast_paths.last
+
+    @property
+    def _cache_size(self) -> Callable[[], int]:
+        """The method of `jax.jit` that returns the number of signatures of arguments with a compiled program."""
+        jitted: list[Any] = [program.jitted for _, program in self._lifted._bound.values()]
+        if self._array_calls is not None:
+            jitted.append(self._array_calls.transformed)
+        sizes = [each._cache_size for each in jitted if each is not None]
+        return lambda: sum(size() for size in sizes)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions that may capture modules; see `Lifted`."""
