@@ -96,6 +96,8 @@ def find_bad_input(
     Returns:
       The error to raise, or None if the axes are valid.
     """
+    if isinstance(size, jax.Array):  # a tracer; JAX raises the error
+        return None
     done, option, each = _WORDS.get(transform, _WORDS["vmap"])
     sizes: dict[int, Callable[[], str]] = {} if size is None else {size: lambda: option}
     for i, (x, axis) in enumerate(zip(leaves, axes, strict=True)):

@@ -198,7 +198,8 @@ class VmapCall(MappedCall):
     def _split_keys(self, leaves: Sequence[Any], given: list[Prefix]) -> tuple[list[Any], list[Prefix], Any]:
         """Return leaves and axes with random keys for each batch element, and the size of the mapped axis."""
         axes = input_axes(given)
-        size = self.options.options["axis_size"] or axis_size_of(leaves, axes)
+        size = self.options.options["axis_size"]
+        size = axis_size_of(leaves, axes) if size is None else size
         if not self.options.split_rngs:
             return list(leaves), axes, size
         return (*split_shared_keys(self.plan, leaves, axes, size), size)
