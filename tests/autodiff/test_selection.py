@@ -33,8 +33,16 @@ def f(x, y):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("kind", ARGNUMS)
 def test_argnums_of_any_integer_type_give_what_jax_gives(kind, transform):
-    ours, theirs = (getattr(of, transform)(f, argnums=ARGNUMS[kind]())(2.0, 3.0) for of in (liftnn, jax))
-    assert find_difference(ours, theirs) is None
+    def call(of):
+        return getattr(of, transform)(f, argnums=ARGNUMS[kind]())(2.0, 3.0)
+
+    try:
+        theirs = call(jax)
+    except TypeError:  # JAX 0.10.0 takes only ints in jacrev and hessian
+        with pytest.raises(TypeError):
+            call(liftnn)
+        return
+    assert find_difference(call(liftnn), theirs) is None
 
 
 @pytest.mark.parametrize("kind", ARGNUMS)
