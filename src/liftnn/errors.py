@@ -76,7 +76,7 @@ class SharedWriteError(LiftError, ValueError):
     """
 
 
-class DonatedError(LiftError, RuntimeError):
+class DonatedError(LiftError, RuntimeError, ValueError):
     """An array was used after its buffer had been donated to a program, which has reused it.
 
     Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, or do not donate

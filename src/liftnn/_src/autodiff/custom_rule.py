@@ -56,9 +56,8 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnames: str | Iterable[str],
     ):
         super().__init__((f,), self._bind_call, Options(name))
-        nums = None if nondiff_argnums in ((), []) else nondiff_argnums
-        by_name = select(self._functions[0], None, nondiff_argnames or None, "nondiff")
-        by_number = select(self._functions[0], nums, None, "nondiff")
+        by_name = select(self._functions[0], None, nondiff_argnames, "nondiff")
+        by_number = select(self._functions[0], nondiff_argnums, None, "nondiff")
         self._nondiff = Selected(
             tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
         )

@@ -183,9 +183,10 @@ def linearize(
 
     Raises:
       AliasingError: When `f_jvp` is called, if a shared Variable has two tangents.
-      ArgumentError: If an argument in `argnums` was not passed by position; when `f_jvp` is called, if the numbers of
-        tangents and arguments differ, or if a tangent does not have the shape and dtype of its value.
-      ArgumentTypeError: If `argnums` has another type, or if `has_aux` is True and `f` does not return a pair.
+      ArgumentError: When `f_jvp` is called, if the numbers of tangents and arguments differ, or if a tangent does not
+        have the shape and dtype of its value.
+      ArgumentTypeError: If `argnums` has another type, if one of its arguments was not passed by position, or if
+        `has_aux` is True and `f` does not return a pair.
       FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
         match in all arguments is enough, and the default `wrt` needs none.
       StructureError: When `f_jvp` is called, if a tangent does not have the structure of its argument.

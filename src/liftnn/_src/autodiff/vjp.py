@@ -75,9 +75,9 @@ def vjp(
       be called many times and is a pytree.
 
     Raises:
-      ArgumentError: If an argument in `argnums` was not passed by position; when `f_vjp` is called, if a cotangent does
-        not have the shape and dtype of its output.
-      ArgumentTypeError: If `argnums` has another type, or if `has_aux` is True and `f` does not return a pair.
+      ArgumentError: When `f_vjp` is called, if a cotangent does not have the shape and dtype of its output.
+      ArgumentTypeError: If `argnums` has another type, if one of its arguments was not passed by position, or if
+        `has_aux` is True and `f` does not return a pair.
       FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
         match in all arguments is enough, and the default `wrt` needs none.
       StructureError: When `f_vjp` is called, if the cotangent does not have the structure of the output; the message

@@ -10,6 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.captures.guards import Guards
+from liftnn._src.compilation.donation import deleted_error
 from liftnn._src.compilation.fast_paths import FastPaths
 from liftnn._src.compilation.programs import Compilation, Wrap
 from liftnn._src.compilation.retraces import Traces
@@ -171,8 +172,15 @@ class Jitted(Bindable[P, R]):
             return otherwise()
 
         def act_and_note(jitted: Any) -> Any:
-            with publish(Offer(calls.inside[0], begin=self._begin_trace_of_arrays)):
-                out = act(jitted)
+            try:
+                with publish(Offer(calls.inside[0], begin=self._begin_trace_of_arrays)):
+                    out = act(jitted)
+            except Exception as error:
+                flat = _flatten_arrays(self._lifted, args, kwargs)
+                deleted = deleted_error(Plan(flat.graph), flat.arrays)
+                if deleted is not None:
+                    raise deleted from error
+                raise
             self._note(calls)
             keep(calls, guards)
             return out
@@ -247,11 +255,13 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
+        return self._of_arrays(
+            args, kwargs, lambda jitted: jitted.trace(*args, **kwargs), lambda: self._trace(args, kwargs)
+        )
 
-        def trace() -> Traced[R]:
-            return Traced(self, *self._run(args, kwargs, lambda call: call.bound.trace(call.leaves)))
-
-        return self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs), trace)
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced[R]:
+        """Trace the function for arguments with modules."""
+        return Traced(self, *self._run(args, kwargs, lambda call: call.bound.trace(call.leaves)))
 
     @boundary
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered[R]:
@@ -268,7 +278,12 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
-        return self.trace(*args, **kwargs).lower()
+        return self._of_arrays(
+            args,
+            kwargs,
+            lambda jitted: jitted.lower(*args, **kwargs),
+            lambda: self._trace(args, kwargs).lower(),
+        )
 
     @boundary
     def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -284,13 +299,12 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
-
-        def eval_shape() -> Any:
-            return self._output_of(
-                *self._run(args, kwargs, lambda call: jax.eval_shape(call.bound, call.leaves))
-            )
-
-        return self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs), eval_shape)
+        return self._of_arrays(
+            args,
+            kwargs,
+            lambda jitted: jitted.eval_shape(*args, **kwargs),
+            lambda: self._trace(args, kwargs).out_info,
+        )
 
     def clear_cache(self) -> None:
         """Drop all compiled programs."""
@@ -303,6 +317,15 @@ class Jitted(Bindable[P, R]):
     def _transform_by_jax(self, function: Any) -> Any:
         """Apply JAX's transform, which gives the names."""
         return getattr(jax, self._transform)(function)
+
+    @property
+    def _cache_size(self) -> Callable[[], int]:
+        """The method of `jax.jit` that returns the number of signatures of arguments with a compiled program."""
+        jitted: list[Any] = [program.jitted for _, program in self._lifted._bound.values()]
+        if self._array_calls is not None:
+            jitted.append(self._array_calls.transformed)
+        sizes = [each._cache_size for each in jitted if each is not None]
+        return lambda: sum(size() for size in sizes)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions that may capture modules; see `Lifted`."""

@@ -12,8 +12,8 @@ import jax
 
 from liftnn._src.compilation.calling_convention import Inputs
 from liftnn._src.compilation.compact import OutputSpecs
-from liftnn._src.compilation.deprecated import apply_jit
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
+from liftnn._src.compilation.jit_options import apply_jit
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
 
     def scan(fn: Callable[[Any, Any], Any], elems: Any) -> Any:
         state, graphdef = split(_with_arrays(elems))
-        _check_axis(_named_leaves(state, "elems"), axis)
+        _check_axis(_named_leaves(state, "elems"), operator.index(axis))
 
         def combine(a: State, b: State) -> State:
             combined = _with_arrays(fn(merge(graphdef, a), merge(graphdef, b)))

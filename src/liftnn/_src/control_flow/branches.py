@@ -37,6 +37,8 @@ def cond(
     shapes and dtypes. A function may be a bound method or a module; the updates of its module are propagated like those
     of an operand.
 
+    The old form of JAX's, `cond(pred, true_operand, true_fun, false_operand, false_fun)`, is accepted too.
+
     Args:
       pred: The condition: a boolean or number of shape `()`.
       true_fun: The function to apply to the operands if `pred` is true.
@@ -48,8 +50,8 @@ def cond(
       The output of the selected function.
 
     Raises:
-      ArgumentError: If operands are passed both by position and as `operand`.
-      ArgumentTypeError: If one of the functions is not callable.
+      ArgumentTypeError: If one of the functions is not callable, or if operands are passed both by position and as
+        `operand`.
       StructureError: If the functions produce different structures, shapes or dtypes; the message names the paths.
       TypeError: If `pred` is not a scalar.
 
@@ -62,6 +64,8 @@ def cond(
       >>> float(mean.value)
       2.0
     """
+    if not callable(true_fun) and callable(false_fun) and len(operands) == 2 and callable(operands[1]):
+        return _cond_of_two(pred, true_fun, false_fun, *operands)
     pred = unwrap(pred)
     given: Any = _given("cond", operands, operand)
 
@@ -80,6 +84,11 @@ def cond(
         return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
 
     return call_of_arrays("cond", (true_fun, false_fun), of_arrays, given, of_modules)
+
+
+def _cond_of_two(pred: Any, true_operand: Any, true_fun: Any, false_operand: Any, false_fun: Any) -> Any:
+    """Apply the old form of `cond`, with an operand for each function."""
+    return cond(pred, lambda x, _: true_fun(x), lambda _, x: false_fun(x), true_operand, false_operand)
 
 
 @boundary
@@ -101,8 +110,9 @@ def switch(
       The output of the selected function.
 
     Raises:
-      ArgumentError: If `branches` is empty, or if operands are passed both by position and as `operand`.
-      ArgumentTypeError: If one of the functions is not callable.
+      ArgumentError: If `branches` is empty.
+      ArgumentTypeError: If one of the functions is not callable, or if operands are passed both by position and as
+        `operand`.
       StructureError: If the functions produce different structures, shapes or dtypes; the message names the paths.
       TypeError: If `index` is not an integer scalar.
 
@@ -142,7 +152,7 @@ def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
     if operand is MISSING:
         return operands
     if operands:
-        raise errors.ArgumentError(
+        raise errors.ArgumentTypeError(
             f"liftnn.{name} got both positional operands (their number is {len(operands)}) and the keyword `operand`.",
             "Pass all operands by position.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -225,6 +226,7 @@ def _take(scanned: Mapping[Slot, Any], which: int | slice) -> dict[Slot, Any]:
 
 def _count_steps(plan: Plan, leaves: Sequence[Any], axes: LoopAxes, length: int | None) -> int:
     """Return the number of steps; raise ArgumentError if the sizes of the scanned arguments differ."""
+    length = operator.index(length) if isinstance(length, jax.Array) else length  # raises for a tracer
     wrong = find_bad_input(plan, leaves, axes.given, length, "scan")
     if wrong is not None:
         raise wrong

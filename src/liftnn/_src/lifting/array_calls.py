@@ -206,6 +206,8 @@ class ArrayCalls:
         except frames.RetryNeeded:
             for function in self.inside:
                 function.has_modules = True
+        except errors.LiftError:
+            raise
         except (TypeError, ValueError) as error:
             cannot_compare = _CANNOT_COMPARE in str(error)
             if not cannot_compare and (self._count(self.inside) != before or self._runs(act)):

@@ -12,7 +12,7 @@ from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.mapping.axis_errors import check_axes, find_bad_input, find_bad_output
+from liftnn._src.mapping.axis_errors import check_axes, check_in_axes, find_bad_input, find_bad_output
 from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
 from liftnn._src.mapping.mapped import MappedCall
@@ -90,7 +90,7 @@ def vmap(
       >>> liftnn.vmap(lambda model, x: model(x), in_axes=(0, None))(ensemble, jnp.ones(2)).shape
       (5, 3)
     """
-    check_axes("in_axes", in_axes)
+    check_in_axes(in_axes)
     check_axes("out_axes", out_axes)
     given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     given |= {"sum_match": True} if sum_match else {}
@@ -198,7 +198,8 @@ class VmapCall(MappedCall):
     def _split_keys(self, leaves: Sequence[Any], given: list[Prefix]) -> tuple[list[Any], list[Prefix], Any]:
         """Return leaves and axes with random keys for each batch element, and the size of the mapped axis."""
         axes = input_axes(given)
-        size = self.options.options["axis_size"] or axis_size_of(leaves, axes)
+        size = self.options.options["axis_size"]
+        size = axis_size_of(leaves, axes) if size is None else size
         if not self.options.split_rngs:
             return list(leaves), axes, size
         return (*split_shared_keys(self.plan, leaves, axes, size), size)
