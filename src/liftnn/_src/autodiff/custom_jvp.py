@@ -10,6 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.autodiff.custom_rule import (
     CustomRule,
+    PurifyRule,
     Signature,
     TangentRule,
     outputs_of,
@@ -153,8 +154,10 @@ class CustomJvp(CustomRule[P, R]):
                 "Define a rule with `f.defjvp(rule)` before you call the function.",
             )
 
+        purify_rule, symbolic_zeros = self._purify_rule(), self._symbolic_zeros
+        nondiff = self._nondiff.positions(len(plan.arguments[0]))
+
         def call(leaves: Sequence[Any]) -> Result:
-            nondiff = self._nondiff.positions(len(plan.arguments[0]))
             signature = Signature(plan, nondiff, leaves, ("the function", "the rule"))
 
             @jax.custom_jvp
@@ -162,16 +165,16 @@ class CustomJvp(CustomRule[P, R]):
                 return signature.agreed("the function", pure(leaves))
 
             def jvp(primals: Any, tangents: Any) -> tuple[Result, Result]:
-                return _run_rule(self, signature, rule, *primals, *tangents)
+                return _run_rule(purify_rule, signature, rule, *primals, *tangents)
 
-            with_rule.defjvp(jvp, symbolic_zeros=self._symbolic_zeros)
-            return with_rule(without_derivatives(plan, leaves, self._options.name))
+            with_rule.defjvp(jvp, symbolic_zeros=symbolic_zeros)
+            return with_rule(without_derivatives(plan, leaves, "custom_jvp"))
 
         return call
 
 
 def _run_rule(
-    function: CustomJvp[..., Any], signature: Signature, rule: Callable[..., Any], leaves: Any, tangents: Any
+    purify_rule: PurifyRule, signature: Signature, rule: Callable[..., Any], leaves: Any, tangents: Any
 ) -> tuple[Result, Result]:
     """Run the rule; return its output and updates as a Result, and their tangents as another."""
     given: list[Any] = []
@@ -190,7 +193,7 @@ def _run_rule(
         given.append(returned[1])
         return returned[0]
 
-    result = signature.agreed("the rule", function._purify_rule(signature.plan, run, rule)(leaves))
+    result = signature.agreed("the rule", purify_rule(signature.plan, run, rule)(leaves))
     outputs, picked, contents = outputs_of(signature.plan, result, leaves)
     like = describe(picked.take(contents))
     tangent = fill(read(picked, like, "tangent", [given[0]]), like)

@@ -54,7 +54,7 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnums: int | Sequence[int],
         nondiff_argnames: str | Iterable[str],
     ):
-        super().__init__((f,), self._bind_call, Options(name))
+        super().__init__((f,), type(self)._bind_call, Options(name))
         nums = None if nondiff_argnums in ((), []) else nondiff_argnums
         by_name = select(self._functions[0], None, nondiff_argnames or None, "nondiff")
         by_number = select(self._functions[0], nums, None, "nondiff")
@@ -100,58 +100,80 @@ class CustomRule(Lifted[P, R]):
         self._bound.clear()
         if self._leading or self._stored is not None:
             return
-        late = [kind(rule, self._options.name) for rule, kind in rules]
-        self._array_calls = ArrayCalls(
-            self._functions,
-            self._options.name,
-            lambda f: apply(f, self._nondiff.nums, *late),
-            *[r for r, _ in rules],
-        )
-        for rule in late:
-            rule.calls = self._array_calls
+        self._running = object()
+        late = [kind(rule, self._options.name, self._running) for rule, kind in rules]
+        transform = functools.partial(_apply_late, apply, self._nondiff.nums, late)
+        captures = [rule for rule, _ in rules]
+        self._array_calls = ArrayCalls(self._functions, self._options.name, transform, *captures)
 
     def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._array_calls is None:
             return HAS_MODULES
         given = self._by_position(args, kwargs)
-        with frames.publish_originals(self._array_calls, ()):
+        with frames.publish_originals(self._running, ()):
             return self._array_calls(given, {}, self._arguments(args, kwargs))
+
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> PureFunction:
+        return self._bind(self, plan, *pures)
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         """Apply the rule; implemented by subclasses."""
         raise NotImplementedError
 
-    def _purify_rule(
-        self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]
-    ) -> PureFunction:
-        """Return the pure function of a rule, which takes the call's arguments without those stored in a partial."""
+    def _purify_rule(self) -> PurifyRule:
+        """Return the function that purifies rules."""
         stored = len(self._stored[0]) if self._stored is not None else 0
-        pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
+        return functools.partial(_purify_rule, self._options.name, stored)
 
-        def call(leaves: Sequence[Any]) -> Result:
-            if frames.is_published(plan):  # the call is still running, so it can be retried with the captures
-                return pure(leaves)
-            return without_captures(pure, leaves, "The rule", function)
 
-        return call
+PurifyRule = Callable[[Plan, Callable[..., Any], Callable[..., Any]], PureFunction]
+"""Takes the arguments of a call, a function that runs a rule, and the user's rule."""
+
+
+def _apply_late(apply: Callable[..., Any], nums: tuple[int, ...], rules: Sequence[LateRule], f: Any) -> Any:
+    """Apply JAX's transform to the wrappers of a function and its rules."""
+    return apply(f, nums, *rules)
+
+
+def _purify_rule(
+    transform: str, stored: int, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]
+) -> PureFunction:
+    """Return the pure function of a rule, which takes the call's arguments without the `stored` ones of a partial."""
+    pure = purify(lambda *args, **_: rule(*args[stored:]), plan, transform)
+
+    def call(leaves: Sequence[Any]) -> Result:
+        if frames.is_published(plan):  # the call is still running, so it can be retried with the captures
+            return pure(leaves)
+        return without_captures(pure, leaves, "The rule", function)
+
+    return call
 
 
 class LateRule(ArrayFunction):
-    """A wrapper of a rule, which JAX may run after the function's call has finished."""
+    """A wrapper of a rule, which JAX may run after the function's call has finished.
 
-    calls: Any = None
-    """The `ArrayCalls` of the function."""
+    Args:
+      rule: The rule.
+      transform: The name of the transform in messages.
+      running: The mark that a call of the function publishes while it runs.
+    """
+
+    def __init__(self, rule: Callable[..., Any], transform: str, running: object):
+        super().__init__(rule, transform)
+        self._running = running
 
     def __call__(self, *args: Any) -> Any:
         """Call the rule."""
         try:
             return super().__call__(*args)
         except frames.RetryWithCaptures as missing:
-            if frames.is_published(
-                self.calls
-            ):  # the call is still running, so it can be retried with the captures
+            if frames.is_published(self._running):  # so the call can be retried with the captures
                 raise
             raise late_error(missing, "The rule", self.__wrapped__) from None
+
+    def check(self, out: Any) -> Any:
+        """Return the output; after the function's call has finished, JAX checks it."""
+        return super().check(out) if frames.is_published(self._running) else out
 
 
 class ForwardRule(LateRule):

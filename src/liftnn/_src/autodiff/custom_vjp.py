@@ -12,6 +12,7 @@ from liftnn._src.autodiff.custom_rule import (
     BackwardRule,
     CustomRule,
     ForwardRule,
+    PurifyRule,
     Signature,
     outputs_of,
     without_captures,
@@ -148,17 +149,18 @@ class CustomVjp(CustomRule[P, R]):
             )
         if self._further:
             raise options_error("custom_vjp.defvjp", self._further)
+        purify_rule = self._purify_rule()
         forward, backward, options = self._forward, self._backward, self._rule_options
+        nondiff = self._nondiff.positions(len(plan.arguments[0]))
 
         def call(leaves: Sequence[Any]) -> Result:
-            nondiff = self._nondiff.positions(len(plan.arguments[0]))
             signature = Signature(plan, nondiff, leaves, ("the function", "fwd"))
 
             def primal(leaves: Sequence[Any]) -> Result:
                 return signature.agreed("the function", pure(leaves))
 
             def fwd(leaves: Sequence[Any]) -> tuple[Result, Residuals]:
-                return _run_forward(self, signature, forward, leaves, options["symbolic_zeros"])
+                return _run_forward(purify_rule, signature, forward, leaves, options["symbolic_zeros"])
 
             def bwd(residuals: Residuals, cotangents: Result) -> tuple[list[Any]]:
                 found = _run_backward(signature, backward, residuals, cotangents)
@@ -166,13 +168,13 @@ class CustomVjp(CustomRule[P, R]):
 
             with_rule = jax.custom_vjp(primal)
             with_rule.defvjp(fwd, bwd, **options)
-            return with_rule(without_derivatives(plan, leaves, self._options.name))
+            return with_rule(without_derivatives(plan, leaves, "custom_vjp"))
 
         return call
 
 
 def _run_forward(
-    rule: CustomVjp[..., Any],
+    purify_rule: PurifyRule,
     signature: Signature,
     forward: Callable[..., Any],
     leaves: Sequence[Any],
@@ -200,7 +202,7 @@ def _run_forward(
         kept.append(keep(tree))
         return out
 
-    result = rule._purify_rule(signature.plan, run, forward)(leaves)
+    result = purify_rule(signature.plan, run, forward)(leaves)
     return signature.agreed("fwd", result), kept[0]
 
 
