@@ -77,11 +77,8 @@ class Program:
 
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
         """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""
-        inputs, pure, arrange = (
-            self.inputs,
-            self._pure,
-            self._arrange(),
-        )  # no reference to this object: a cycle
+        # A reference to this object would be a cycle, which keeps constants until the garbage collector runs.
+        inputs, pure, arrange = self.inputs, self._pure, self._arrange()
 
         def call(*given: Any) -> Any:
             leaves = inputs.unpack(given)
