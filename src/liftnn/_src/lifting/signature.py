@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from liftnn import errors
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -70,6 +72,8 @@ def _several(given: Any, kind: type, option: str, expected: str) -> tuple[Any, .
     """Convert None, one value of a kind, or an iterable of them to a tuple."""
     several = () if given is None else (given,) if isinstance(given, kind) else given
     found = tuple(several) if isinstance(several, Iterable) else (several,)
+    if kind is int:
+        found = tuple([int(x) if isinstance(x, np.integer) else x for x in found])
     if not all(isinstance(x, kind) for x in found):
         item, example = ("position", "0") if kind is int else ("name", "'mode'")
         raise errors.ArgumentTypeError(
