@@ -37,7 +37,7 @@ def checkpoint(
         calls without modules it may also be a tree prefix of the arguments.
       policy: A policy from `jax.checkpoint_policies` that selects the values that may be stored. The default, None,
         stores none.
-      static_argnums: Positions of static arguments, such as flags; they must be hashable. The default, `()`, means
+      static_argnums: Positions of static arguments, such as flags. The default, `()`, means
         none. Arguments that are neither arrays nor numbers are always static.
       static_argnames: Names of static arguments; each of the two options implies the other. The default is `()`.
 
@@ -45,8 +45,8 @@ def checkpoint(
       A function with the arguments, outputs and module updates of `f`.
 
     Raises:
-      ArgumentError: If an option names an argument that `f` does not have; when called, if a static argument is not
-        hashable, or if `prevent_cse` is not a bool and there are modules among the arguments.
+      ArgumentError: If an option names an argument that `f` does not have; when called, if a static argument contains
+        a module, or if `prevent_cse` is not a bool and there are modules among the arguments.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -79,7 +79,9 @@ def checkpoint(
         names: Any = {"static_argnames": static_argnames} if static_argnames else {}
         return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, **names)
 
-    return WithStatic(f, bind, Options("remat", of_arrays=of_arrays), static_argnums, static_argnames)
+    argnums = None if static_argnums in ((), []) else static_argnums
+    options = Options("remat", of_arrays=of_arrays)
+    return WithStatic(f, bind, options, argnums, static_argnames or None, must_hash=False)
 
 
 remat = checkpoint

@@ -25,6 +25,7 @@ class WithStatic(Lifted[P, R]):
       argnums: The positions of the static arguments.
       argnames: The names of the static arguments.
       what: The prefix of the names of these two options, before `_argnums`.
+      must_hash: Whether static arguments must be hashable, since JAX compares them in each call. The default is True.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class WithStatic(Lifted[P, R]):
         argnums: int | Sequence[int] | None,
         argnames: str | Iterable[str] | None,
         what: str = "static",
+        must_hash: bool = True,
     ):
         super().__init__((f,), bind, options)
         self._called = f if isinstance(f, functools.partial) else self._functions[0]
         """The function with the signature of the call."""
         self._static = select(self._called, argnums, argnames, what)
+        self._must_hash = must_hash
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -47,11 +50,9 @@ class WithStatic(Lifted[P, R]):
         if not self._static:
             return args, kwargs
         positions = self._static.positions(len(args))
-        marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
-        names = self._static.names
-        return tuple(marked), {
-            k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
-        }
+        mark, names = functools.partial(_static, self._must_hash), self._static.names
+        marked = [mark(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
+        return tuple(marked), {k: mark(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()}
 
     def _flatten_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Flatten arguments without static ones; the static arguments are those of the call `like`."""
@@ -66,7 +67,7 @@ class WithStatic(Lifted[P, R]):
         return self._flatten_call(tuple(full[len(self._leading) :]), {**like.static[1], **kwargs})
 
 
-def _static(x: Any, name: str) -> StaticArgument:
+def _static(must_hash: bool, x: Any, name: str) -> StaticArgument:
     """Mark an argument as static; raise if it contains a module or is not hashable."""
     held = _find_module(x)
     if held is not None:
@@ -77,7 +78,7 @@ def _static(x: Any, name: str) -> StaticArgument:
             "anyway.",
         )
     try:
-        hash(x)
+        hash(x if must_hash else None)
     except TypeError:
         raise errors.ArgumentError(
             f"{name} is static and must be hashable, but is {an(type(x))}: {x!r:.60}.",
