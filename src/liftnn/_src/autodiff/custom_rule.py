@@ -1,7 +1,7 @@
 """Shared parts of `custom_vjp` and `custom_jvp`.
 
 JAX's transform is applied to the whole pure function, so the updates of modules are among its outputs. The function and
-its rule must therefore make the same updates; `Signature.agreed` checks it. Calls without modules use JAX's transform
+its rule must therefore make the same updates; `rule_signature.py` checks it. Calls without modules use JAX's transform
 on the user's function directly; `LateRule` and its subclasses wrap the rules of these calls.
 """
 
@@ -10,20 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.autodiff.diff_leaves import DiffLeaves
-from liftnn._src.autodiff.outputs import Outputs
 from liftnn._src.autodiff.residuals import Residuals, keep, merge_residuals
-from liftnn._src.autodiff.selection import DiffState, Selection
-from liftnn._src.autodiff.tangents import Like, describe, with_zeros
+from liftnn._src.autodiff.tangents import describe, with_zeros
 from liftnn._src.captures.search import find_captured
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -32,7 +28,7 @@ from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
 from liftnn._src.modules.verbs import iter_graph
 from liftnn._src.tracebacks import at_line
-from liftnn._src.trees import an, format_path, is_array, list_paths
+from liftnn._src.trees import an, format_path, is_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 
@@ -46,6 +42,11 @@ class CustomRule(Lifted[P, R]):
       nondiff_argnums: Positions of arguments that are not differentiated.
       nondiff_argnames: Names of arguments that are not differentiated.
     """
+
+    fun: Callable[..., Any]
+    """The user's function, as an attribute of JAX's objects."""
+    nondiff_argnums: tuple[int, ...]
+    """Positions of arguments that are not differentiated, as an attribute of JAX's objects."""
 
     def __init__(
         self,
@@ -61,6 +62,16 @@ class CustomRule(Lifted[P, R]):
         self._nondiff = Selected(
             tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
         )
+        self.fun = f
+        self.nondiff_argnums = tuple(sorted(self._nondiff.nums))
+
+    if not TYPE_CHECKING:  # type checkers use the declared names only
+
+        def __getattr__(self, name: str) -> Any:
+            """Forward the methods that define further rules to the function, as JAX does."""
+            if name.startswith("def"):
+                return getattr(self.fun, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -98,7 +109,9 @@ class CustomRule(Lifted[P, R]):
           *rules: Each rule, with the subclass of `LateRule` that wraps it.
         """
         self._bound.clear()
-        if self._leading or self._stored is not None:
+        apply(self._functions[0], self._nondiff.nums, *[rule for rule, _ in rules])  # JAX checks the options
+        self._array_calls = None
+        if self._leading or self._stored is not None or not all(rule for rule, _ in rules):
             return
         self._running = object()
         late = [kind(rule, self._options.name, self._running) for rule, kind in rules]
@@ -183,8 +196,8 @@ class ForwardRule(LateRule):
         """Return the pair, with residuals that contain modules flattened."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
-        residuals = out[1] if has_arrays_only(out[1]) else keep(((out[1],), {}))
-        return super().check(out[0]), residuals
+        has_objects = any(map(is_object, jax.tree.leaves(out[1], is_leaf=is_object)))
+        return super().check(out[0]), keep(((out[1],), {})) if has_objects else out[1]
 
 
 class BackwardRule(LateRule):
@@ -197,6 +210,10 @@ class BackwardRule(LateRule):
             residuals = merge_residuals(residuals)
         return super().__call__(*nondiff, residuals, cotangent)
 
+    def check(self, out: Any) -> Any:
+        """Return the cotangents; JAX checks them, since those of arrays are arrays."""
+        return out
+
 
 class TangentRule(LateRule):
     """A rule that returns the output and its tangent."""
@@ -205,8 +222,10 @@ class TangentRule(LateRule):
         """Return the pair, with zeros in place of None."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
-        (tangent,) = with_zeros((out[1],), describe((out[0],)))
-        return super().check(out[0]), tangent
+        primal, tangent = super().check(out[0]), out[1]
+        if has_arrays_only(primal):
+            (tangent,) = with_zeros((tangent,), describe((primal,)))
+        return primal, tangent
 
 
 def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[Any]:
@@ -255,85 +274,6 @@ def _mark(argument: Any) -> Any:
     if all(kept):
         return argument
     return treedef.unflatten([x if k else StaticArgument(x) for x, k in zip(leaves, kept, strict=True)])
-
-
-class Signature:
-    """The arguments of one call of a function with a rule, and the updates that function and rule make.
-
-    Args:
-      plan: The arguments.
-      nondiff: Positions of the arguments that are not differentiated.
-      leaves: The dynamic leaves.
-      names: The names of the function and the rule, for messages.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        nondiff: set[int],
-        leaves: Sequence[Any],
-        names: tuple[str, str],
-    ):
-        self.plan = plan
-        count = len(plan.arguments[0])
-        self.nondiff = [i for i in range(count) if i in nondiff]
-        self.diff = [i for i in range(count) if i not in nondiff]
-        selection = Selection(plan, [DiffState(i, ...) for i in self.diff], "none")
-        self.picked: DiffLeaves = selection.pick(leaves)
-        self.like: Like = describe(self.picked.take(leaves))
-        self.names = names
-        self._changes: dict[str, GraphDelta] = {}
-
-    def agreed(self, name: str, result: Result) -> Result:
-        """Return the result if the function and the rule make the same updates.
-
-        Args:
-          name: The source of the result: the name of the function or of the rule.
-          result: The result.
-
-        Returns:
-          The result.
-
-        Raises:
-          StructureError: If both have run and differ; the message names the paths.
-        """
-        self._changes[name] = result.change
-        lines = self._differences() if len(self._changes) == 2 else []
-        if lines:
-            raise errors.StructureError(
-                f"The outputs or module updates of {self.names[1]} and {self.names[0]} differ:\n{list_paths(lines)}",
-                f"Call the function inside {self.names[1]}, or make the same updates there.",
-            )
-        return result
-
-    def _differences(self) -> list[str]:
-        """Return the differences between the function and the rule, one line per path."""
-        one, other = (self._changes[name] for name in self.names)
-        by_one = sorted({*one.written} ^ {*other.written})
-        lines = [f"{self.plan.path_of(n)}: written by {self.names[n in other.written]} only" for n in by_one]
-        if one.treedef != other.treedef:
-            return [*lines, "the output: a different structure"]
-        if one == other or lines:
-            return lines
-        changed = {n for n, _ in set(one.changed) ^ set(other.changed)}
-        lines = [f"{self.plan.path_of(n)}: changed in a different way" for n in sorted(changed)]
-        return lines or ["the output: different objects"]
-
-
-def outputs_of(plan: Plan, result: Result, leaves: Sequence[Any]) -> tuple[Outputs, DiffLeaves, list[Any]]:
-    """Describe the output of a call and select its differentiable leaves.
-
-    Args:
-      plan: The arguments.
-      result: The result, or its cotangents or tangents.
-      leaves: The dynamic leaves that the call was given; None where the derivatives are unknown.
-
-    Returns:
-      The plan of the output, its differentiable leaves, and all its dynamic leaves.
-    """
-    outputs = Outputs(plan, result.change)
-    contents = outputs.contents(result, plan.by_slot(leaves))
-    return outputs, outputs.pick(contents), contents
 
 
 def without_captures(
