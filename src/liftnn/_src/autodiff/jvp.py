@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import jax
+from jax.tree_util import Partial
 
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.outputs import Differentiable, check_pair, differentiate, options_error
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
-from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
+from liftnn._src.autodiff.tangents import Like, LinearFunction, describe, fill, read
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.callables import unwrap_callable
@@ -201,8 +202,10 @@ def linearize(
     carried = len(unwrap_callable(f, "linearize")[1]) if argnums is None else 0
 
     def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
-        out, push, *aux = jax.linearize(f, *primals, has_aux=has_aux, **options)
-        return (out, ArrayMap(push, describe(primals)), *aux)
+        linearized: Any = jax.linearize(f, *primals, has_aux=has_aux, **options)
+        out, push, *aux = linearized
+        linear = LinearFunction(push.func, len(push.args), describe(primals))
+        return (out, Partial(linear, *push.args), *aux)
 
     def run(function: Differentiable) -> tuple[PushForward, Result]:
         if options:

@@ -78,16 +78,18 @@ class Program:
 
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
         """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""
+        # A reference to this object would be a cycle, which keeps constants until the garbage collector runs.
+        inputs, pure, arrange = self.inputs, self._pure, self._arrange()
 
         def call(*given: Any) -> Any:
-            leaves = self.inputs.unpack(given)
-            result = self._pure(leaves)
+            leaves = inputs.unpack(given)
+            result = pure(leaves)
             if gives_away:
-                result = self.inputs.complete(result, leaves)
-            return self._group(result) if self.grouped else self.outcomes.compact(result)
+                result = inputs.complete(result, leaves)
+            return arrange(result)
 
-        call.__name__ = call.__qualname__ = self._pure.__name__
-        call.__wrapped__ = getattr(self._pure, "__wrapped__", self._pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
+        call.__name__ = call.__qualname__ = pure.__name__
+        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
         call.__signature__ = _SIGNATURE
         return call
 
@@ -122,10 +124,19 @@ class Program:
         names = sorted(named, key=lambda n: order.index(n) if n in order else len(order))
         return [named[n] for n in names if not self._is_static(named[n])]
 
-    def _group(self, result: Result) -> Any:
-        """Group a result into one list for each sharding."""
-        shardings = result_prefixes(self.plan, self._spread, self._shardings, result, self._out_prefix)
-        return self.outcomes.compact_groups(*group(result, shardings, self._choices), result)
+    def _arrange(self) -> Callable[[Result], Any]:
+        """Return the function that converts a result to the returned value of the compiled function."""
+        outcomes = self.outcomes
+        if not self.grouped:
+            return outcomes.compact
+        plan, spread, given, choices = self.plan, self._spread, self._shardings, self._choices
+        out_prefix = self._out_prefix
+
+        def arrange(result: Result) -> Any:
+            shardings = result_prefixes(plan, spread, given, result, out_prefix)
+            return outcomes.compact_groups(*group(result, shardings, choices), result)
+
+        return arrange
 
     def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Convert leaves to arguments of the compiled function; copy an array that would be donated twice."""

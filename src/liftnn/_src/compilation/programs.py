@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,17 +74,21 @@ class Compilation:
             pure = self._wrap(plan, pure, self.has_leading)
 
         def counted(leaves: Sequence[Any]) -> Result:
-            if program.is_abstract:
+            program, compilation = made(), of()
+            if program is not None and program.is_abstract:
                 return pure(leaves)
             offer = offer_for(plan)
             assert offer is not None, "every call publishes its offer"
             with offer.tracing(program, plan, leaves):
                 result = pure(leaves)
-            self.is_traced = True
+            if compilation is not None:
+                compilation.is_traced = True
             return result
 
         counted.__wrapped__ = self._function  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
         counted.__name__ = counted.__qualname__ = self._name
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written)
+        # The program holds `counted`, so references back would keep constants until the garbage collector runs.
+        made, of = weakref.ref(program), weakref.ref(self)
         return program

@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -172,47 +172,66 @@ def _fori_loop(
     except TypeError:  # traced bounds; or not integers, for which JAX raises an error
         steps = None
 
+    loop = _ForLoop(body_fun, upper, unroll)
+
     def bind(plan: Plan, pure: Purified) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
             axes = _axes(plan, (None, 0, Carry), leaves)
-            return run(pure, axes, plan.by_slot(leaves), lower, steps)
+            return _run_for(pure, axes, plan.by_slot(leaves), lower, steps, loop)
 
         return call
-
-    def run(
-        pure: Purified,
-        axes: LoopAxes,
-        parts: Any,
-        lower: Any,
-        steps: int | None,
-        first: FirstStep | None = None,
-    ) -> Result:
-        """Run all steps, or the steps after a peeled first one."""
-        body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), body_fun)
-        index = {p: parts[p] for p in axes.scanned}
-        if steps == 0:
-            return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
-        if steps == 1:
-            return run_once(body, axes, parts)
-        try:
-            loop = TracedBody(body, axes, parts, index, "fori_loop")
-        except errors.StructureError as error:
-            if first is not None or steps is None:
-                raise
-            unsettled = error
-        else:
-            step = lambda i, carry: loop.step(carry, [i])[0]  # noqa: E731
-            return loop.result(jax.lax.fori_loop(lower, upper, step, loop.start(), unroll=unroll))
-        first = FirstStep(body, axes, parts, "fori_loop")
-        return first.followed_by(
-            lambda axes, parts: run(pure, axes, parts, lower + 1, steps - 1, first),
-            {**parts, **dict.fromkeys(index, lower + 1)},
-            unsettled,
-        )
 
     holder, functions = hold_functions("fori_loop", body_fun=body_fun)
     options = Options("fori_loop", names=("", "i", "init_val"))
     return Lifted(functions, bind, options)(holder, lower, init_val)
+
+
+class _ForLoop(NamedTuple):
+    """The arguments of a `fori_loop` that stay the same when its first step is peeled.
+
+    Args:
+      body_fun: The user's function.
+      upper: The index to stop before.
+      unroll: The number of steps to unroll.
+    """
+
+    body_fun: Callable[..., Any]
+    upper: Any
+    unroll: int | bool | None
+
+
+def _run_for(
+    pure: Purified,
+    axes: LoopAxes,
+    parts: Any,
+    lower: Any,
+    steps: int | None,
+    options: _ForLoop,
+    first: FirstStep | None = None,
+) -> Result:
+    """Run all steps of a `fori_loop`, or the steps after a peeled first one."""
+    body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), options.body_fun)
+    index = {p: parts[p] for p in axes.scanned}
+    if steps == 0:
+        return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
+    if steps == 1:
+        return run_once(body, axes, parts)
+    try:
+        loop = TracedBody(body, axes, parts, index, "fori_loop")
+    except errors.StructureError as error:
+        if first is not None or steps is None:
+            raise
+        unsettled = error
+    else:
+        step = lambda i, carry: loop.step(carry, [i])[0]  # noqa: E731
+        carry = jax.lax.fori_loop(lower, options.upper, step, loop.start(), unroll=options.unroll)
+        return loop.result(carry)
+    first = FirstStep(body, axes, parts, "fori_loop")
+    return first.followed_by(
+        lambda axes, parts: _run_for(pure, axes, parts, lower + 1, steps - 1, options, first),
+        {**parts, **dict.fromkeys(index, lower + 1)},
+        unsettled,
+    )
 
 
 def _axes(plan: Plan, in_axes: tuple[Prefix, ...], leaves: Sequence[Any]) -> LoopAxes:

@@ -96,9 +96,8 @@ def scan(
     """
     check_axes("in_axes", [without_carry(x) for x in prefix_leaves(in_axes)])
     check_axes("out_axes", [without_carry(x) for x in prefix_leaves(out_axes)])
-    lifted: Vmapped[..., Any]
 
-    def bind(plan: Plan, pure: Purified) -> PureFunction:
+    def bind(lifted: Vmapped[..., Any], plan: Plan, pure: Purified) -> PureFunction:
         given, positional = lifted._axes_of(plan), lifted._axes_of_positional(plan)
         options = ScanOptions(f, reverse, unroll, transform_metadata)
 
@@ -115,8 +114,7 @@ def scan(
     of_arrays = None
     if in_axes == out_axes == (Carry, 0) and transform_metadata is None:
         of_arrays = _scan_arrays(length, reverse, unroll)
-    lifted = Vmapped((f,), bind, Options("scan", of_arrays=of_arrays), in_axes)
-    return lifted
+    return Vmapped((f,), bind, Options("scan", of_arrays=of_arrays), in_axes)
 
 
 def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:

@@ -219,6 +219,10 @@ class Lifted(Bindable[P, R]):
         """Return the functions and their stored arguments, which may capture modules."""
         return (*self._functions, *self._leading, self._stored)
 
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
+        """Return the bound function for a structure; it must not refer to this object, which caches it."""
+        return self._bind(plan, *pures)
+
     def __copy__(self) -> Self:
         return self  # like a plain function
 
@@ -322,7 +326,7 @@ class Lifted(Bindable[P, R]):
         plan = Plan(graph, o.names)
         called = map(WeakFunction, self._functions) if o.weakly else self._functions
         pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in called]
-        entry = (plan, self._bind(plan, *pures))
+        entry = (plan, self._bind_to(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]
         return self._bound.setdefault(graph, entry)  # another thread may have bound it first

@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from liftnn import errors
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
@@ -102,17 +103,16 @@ def shard_map(
     check_specs("in_specs", in_specs)
     check_specs("out_specs", out_specs)
     options = {"mesh": mesh, "axis_names": frozenset(axis_names), "check_vma": check_vma}
-    lifted: Lifted[..., Any]
+    has_leading = bool(unwrap_callable(f, "shard_map")[1])
 
     def bind(plan: Plan, pure: Purified) -> PureFunction:
         specs = None
         if in_specs is not None:
-            specs = leaf_prefixes(plan, in_specs, bool(lifted._leading), _WHOLE, _WHOLE)
+            specs = leaf_prefixes(plan, in_specs, has_leading, _WHOLE, _WHOLE)
         return ShardMapCall(plan, pure, specs, out_specs, split_rngs, options)
 
     lift_options = Options("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
-    lifted = ShardMapped(f, bind, lift_options, in_specs)
-    return lifted
+    return ShardMapped(f, bind, lift_options, in_specs)
 
 
 class ShardMapped(Lifted[P, R]):

@@ -95,16 +95,14 @@ def vmap(
     given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     given |= {"sum_match": True} if sum_match else {}
     map_options = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
-    lifted: Vmapped[..., Any]
 
-    def bind(plan: Plan, pure: Purified) -> PureFunction:
+    def bind(lifted: Vmapped[..., Any], plan: Plan, pure: Purified) -> PureFunction:
         return VmapCall(plan, pure, lifted._axes_of(plan), map_options)
 
     of_arrays = None
     if transform_metadata is None:
         of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **given)
-    lifted = Vmapped((f,), bind, Options("vmap", of_arrays=of_arrays), in_axes)
-    return lifted
+    return Vmapped((f,), bind, Options("vmap", of_arrays=of_arrays), in_axes)
 
 
 class Vmapped(Lifted[P, R]):
@@ -112,7 +110,7 @@ class Vmapped(Lifted[P, R]):
 
     Args:
       functions: The user's function.
-      bind: Applies the transform.
+      bind: Applies the transform; called with this object before the plan.
       options: The options of the transform.
       in_axes: The axes of the positional arguments.
     """
@@ -120,6 +118,9 @@ class Vmapped(Lifted[P, R]):
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: Options, in_axes: Any):
         super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
+
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
+        return self._bind(self, plan, *pures)
 
     def _axes_of_positional(self, plan: Plan) -> Any:
         """Return a tree prefix of the positional arguments, including the module of a bound method."""
