@@ -1,8 +1,9 @@
 """The errors that liftnn raises. Each message names the cause, the attribute path, and a remedy.
 
 Each class derives from `LiftError` and from the built-in exception that fits, so both `except LiftError` and
-`except ValueError` work. The text of an error is its cause followed by a remedy. The default remedy is the last
-paragraph of the class docstring, so messages and documentation cannot drift apart.
+`except ValueError` work. Where JAX raises either of two built-ins for such a mistake, the class derives from both. The
+text of an error is its cause followed by a remedy. The default remedy is the last paragraph of the class docstring, so
+messages and documentation cannot drift apart.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def _last_paragraph(cls: type) -> str:
     return " ".join(paragraphs[-1].split()) if len(paragraphs) > 1 and cls is not LiftError else ""
 
 
-class ArgumentError(LiftError, ValueError):
+class ArgumentError(LiftError, ValueError, TypeError):
     """An argument has a value that the function cannot use.
 
     See the function's documentation for the values it takes.
@@ -47,6 +48,13 @@ class ArgumentTypeError(LiftError, TypeError):
     """
 
 
+class MissingRuleError(ArgumentError, AttributeError):
+    """A function with a custom derivative was called before its rule was defined.
+
+    Define the rule with `f.defvjp(fwd, bwd)` or `f.defjvp(rule)` before you call the function.
+    """
+
+
 class FilterError(LiftError, ValueError):
     """Filters left Variables unmatched, a filter matched nothing, or a value is not a filter.
 
@@ -54,7 +62,7 @@ class FilterError(LiftError, ValueError):
     """
 
 
-class StructureError(LiftError, ValueError):
+class StructureError(LiftError, ValueError, TypeError):
     """The structure of a module does not fit the operation.
 
     Compare the paths above with those of the module: both sides must have the same Variables.
@@ -76,7 +84,7 @@ class SharedWriteError(LiftError, ValueError):
     """
 
 
-class DonatedError(LiftError, RuntimeError):
+class DonatedError(LiftError, RuntimeError, ValueError):
     """An array was used after its buffer had been donated to a program, which has reused it.
 
     Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, or do not donate

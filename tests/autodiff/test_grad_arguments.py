@@ -230,7 +230,7 @@ def test_argnums_of_another_type_are_an_error(argnums):
 def test_argnums_out_of_range_are_an_error(argnums, passed):
     number = getattr(argnums, "argnum", argnums)
     with raises(
-        errors.ArgumentError,
+        errors.ArgumentTypeError,
         f"argnums has {number}, but only {passed} positional arguments were passed.\n"
         "Pass the differentiated arguments by position.",
     ):
@@ -239,7 +239,7 @@ def test_argnums_out_of_range_are_an_error(argnums, passed):
 
 def test_a_differentiated_keyword_is_an_error():
     with raises(
-        errors.ArgumentError,
+        errors.ArgumentTypeError,
         "argnums has 0, but only 0 positional arguments were passed.\n"
         "Pass the differentiated arguments by position.",
     ):

@@ -172,3 +172,51 @@ def test_a_closure_over_a_tracer_works_in_each_trace():
     model = Affine(1.0)
     for _ in range(2):
         assert float(jax.grad(lambda k: loss(liftnn.clone(model), k))(2.0)) == 3.0
+
+
+class Config:
+    """An object that is not hashable and not equal to its copies."""
+
+    __hash__ = None
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __eq__(self, other):
+        raise TypeError
+
+
+STATIC = {
+    "a dict": (lambda x, k: x * k["a"], {"a": 2.0}),
+    "a list": (lambda x, k: x * len(k), [1, 2]),
+    "an object": (lambda x, k: x * k.factor, Config(3.0)),
+    "an array": (lambda x, k: jnp.sin(x) if k else x, jnp.array(True)),
+    "a numpy array": (lambda x, k: jnp.sin(x) if k[0] else x, np.array([True])),
+    "a number": (lambda x, k: jnp.sin(x) if k else x, 1),
+}
+
+
+@pytest.mark.parametrize("argnums", [1, -1, (1,), [1]], ids=repr)
+@pytest.mark.parametrize("name", STATIC)
+def test_static_arguments_need_not_be_hashable_as_in_jax(name, argnums):
+    f, static = STATIC[name]
+    ours, theirs = liftnn.remat(f, static_argnums=argnums), jax.checkpoint(f, static_argnums=1)
+    assert_same(ours(2.0, static), theirs(2.0, static))
+    assert_same(jax.grad(ours)(2.0, static), jax.grad(theirs)(2.0, static))
+
+
+@pytest.mark.parametrize("name", ["a dict", "a list", "a number"])
+def test_nor_beside_a_module(name):
+    f, static = STATIC[name]
+
+    def with_module(model, x, k):
+        model.w.value = model.w + 1
+        return f(x, k) * model.w.sum()
+
+    model = Affine(1.0)
+    out, grads = liftnn.value_and_grad(liftnn.remat(with_module, static_argnums=2), argnums=1)(
+        model, 2.0, static
+    )
+    expected = jax.value_and_grad(jax.checkpoint(lambda x, k: f(x, k) * 6.0, static_argnums=1))(2.0, static)
+    assert_same((out, grads), expected)
+    assert model.w.value.tolist() == [2.0] * 3

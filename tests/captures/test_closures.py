@@ -365,7 +365,9 @@ def test_a_captured_list_or_dict_that_is_changed_is_an_error_that_leaves_it_as_i
         model.options["inner"]["new"] = x
 
     for change in (grow, edit):
-        with pytest.raises(liftnn.TraceContextError, match="where only values of Variables can be changed"):
+        with pytest.raises(
+            liftnn.TraceContextError, match="only the values of captured Variables can be changed"
+        ):
             run(name, change)(X)
         assert_same(model, Model())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import pytest
 
 import liftnn
 from liftnn import errors
-from tests.raising import raises
+from tests.raising import caught, raises
+from tests.user_modules import Affine
 
 
 def f(x, y, n=2, *, scale=1.0, mode="a"):
@@ -178,3 +180,74 @@ def test_a_negative_number_counts_from_the_last_parameter_also_if_that_is_not_pa
 def test_a_parameter_may_be_called_self():
     assert float(liftnn.jit(lambda self: self * 2)(self=3.0)) == 6.0
     assert float(liftnn.grad(lambda x, self: x * self)(3.0, self=4.0)) == 4.0
+
+
+MESH = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+ONE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+LATE = {
+    "a string as sharding": {"in_shardings": "x"},
+    "a string below": {"in_shardings": ({"a": "x"},)},
+    "a sharding without a constraint": {"in_shardings": lambda: sharding(jax.P(jax.P.UNCONSTRAINED, "x"))},
+    "an output sharding of another type": {"out_shardings": 1},
+    "device and backend": {"device": jax.devices()[0], "backend": "cpu"},
+    "backend and shardings": {"in_shardings": ONE, "backend": "cpu"},
+    "backend and output shardings": {"out_shardings": ONE, "backend": "cpu"},
+    "device and shardings": {"in_shardings": ONE, "device": jax.devices()[0]},
+}
+
+
+def sharding(spec):
+    return jax.sharding.NamedSharding(MESH, spec)
+
+
+@pytest.mark.filterwarnings("ignore:backend and device argument on jit:DeprecationWarning")
+@pytest.mark.parametrize("name", LATE)
+@pytest.mark.parametrize("function", [f, functools.partial(f, 1.0), Affine(1.0), Affine.loss])
+def test_options_are_refused_when_jax_refuses_them(name, function):
+    options = {name: x() if callable(x) else x for name, x in LATE[name].items()}
+    theirs = caught(lambda: jax.jit(f, **options))
+    ours = caught(lambda: liftnn.jit(function, **options))
+    assert (type(ours), str(ours)) == (type(theirs), str(theirs))
+
+
+def test_a_sharding_for_some_variables_is_checked_too():
+    wrong = liftnn.StateSharding({liftnn.Param: "x", ...: None})
+    theirs = caught(lambda: jax.jit(f, in_shardings=("x",)))
+    ours = caught(lambda: liftnn.jit(Affine.loss, in_shardings=(wrong, None)))
+    assert type(ours) is type(theirs)
+
+
+@pytest.mark.parametrize("call", [lambda jit: jit(spread), lambda jit: jit(spread, keep_unused=True)])
+def test_the_number_of_cached_programs_is_that_of_jax(call):
+    ours, theirs = call(liftnn.jit), call(jax.jit)
+    sizes = []
+    for jitted in (ours, theirs):
+        sizes.append([jitted._cache_size()])
+        for args in ((1.0,), (1.0,), (2, 3.0), (jnp.ones(3),), (jnp.zeros(3),), (np.ones(3),)):
+            jitted(*args)
+            sizes[-1].append(jitted._cache_size())
+        jitted.clear_cache()
+        sizes[-1].append(jitted._cache_size())
+    assert sizes[0] == sizes[1]
+
+
+def test_the_number_of_cached_programs_counts_calls_with_modules():
+    jitted = liftnn.jit(Affine.loss)
+    model = Affine(1.0)
+    for x, expected in ((1.0, 1), (2.0, 1), (jnp.ones(3), 2)):
+        jitted(model, x)
+        assert jitted._cache_size() == expected
+
+
+def test_a_compiled_function_is_one_for_jax_and_has_the_names_of_its_function():
+    def f(x: int, *, y: int = 1) -> int:
+        """Adds."""
+        return x + y
+
+    ours, theirs = liftnn.jit(f), jax.jit(f)
+    assert isinstance(ours, jax.stages.Wrapped)
+    for name in ("__wrapped__", "__name__", "__qualname__", "__doc__", "__module__", "__annotations__"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert inspect.signature(ours) == inspect.signature(theirs)
+    for name in ("lower", "trace", "eval_shape", "clear_cache", "_cache_size"):
+        assert callable(getattr(ours, name))

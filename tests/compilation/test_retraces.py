@@ -165,6 +165,6 @@ def test_a_trace_that_another_thread_ends_in_the_middle_of_an_explanation_does_n
 
     one, two = [(jax.tree.structure(0), [((size,), jnp.float32, False)]) for size in (1, 2)]
     last = Trace(types.SimpleNamespace(graph=Graph(), slots=(0,), name=str), (one,))
-    traces.end(last)
-    traces.end(last._replace(types=(two,)))
+    traces._end(last)
+    traces._end(last._replace(types=(two,)))
     assert traces.count == 2

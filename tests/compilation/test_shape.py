@@ -107,3 +107,42 @@ def test_the_functions_error_comes_out():
     with pytest.raises(KeyError, match="my own"):
         liftnn.eval_shape(fails, model)
     assert_same(model, Affine())
+
+
+MESH = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+SHARDED = jax.sharding.NamedSharding(MESH, jax.P("x"))
+
+
+def test_a_compiled_function_keeps_its_shardings_and_static_arguments_as_in_jax():
+    def f(x, n, *, mode="a"):
+        return (x * n, x) if mode == "a" else (x, x)
+
+    options = {"out_shardings": (SHARDED, None), "static_argnums": 1, "static_argnames": ("n", "mode")}
+    expected = jax.eval_shape(jax.jit(f, **options), jnp.ones(4), 2, mode="b")
+    for jit in (jax.jit, liftnn.jit):
+        out = liftnn.eval_shape(jit(f, **options), jnp.ones(4), 2, mode="b")
+        assert out == expected
+        assert [x.sharding for x in out] == [x.sharding for x in expected]
+
+
+def test_a_compiled_function_of_modules_keeps_its_shardings():
+    def f(model, x):
+        model.w.value = model.w + x
+        return model.w.value
+
+    model = Affine(1.0, size=4)
+    expected = jax.eval_shape(jax.jit(lambda w, x: w + x, out_shardings=SHARDED), model.w.value, jnp.ones(4))
+    out = liftnn.eval_shape(liftnn.jit(f, out_shardings=SHARDED), model, jnp.ones(4))
+    assert (out, out.sharding) == (expected, expected.sharding)
+    assert model.w.value.tolist() == [1.0] * 4
+
+
+def test_the_trace_of_a_compiled_function_serves_its_calls_as_in_jax():
+    counts = []
+    for of in (jax, liftnn):
+        traces = []
+        f = of.jit(lambda x, traces=traces: traces.append(x) or x * 2)
+        of.eval_shape(f, jnp.ones(3))
+        f(jnp.ones(3))
+        counts.append(len(traces))
+    assert counts == [1, 1]

@@ -220,3 +220,57 @@ def test_a_captured_module_is_found_without_a_second_trace():
 
     assert liftnn.cond(True, branch, lambda x: x, X).tolist() == (2 * X).tolist()
     assert (len(traces), int(net.calls.value)) == (1, 1)
+
+
+OLD_FORM = {
+    "numbers": (3.0, lambda x: x * 3, 4.0, lambda x: x * 4),
+    "trees": ({"a": X}, lambda tree: tree["a"].sum(), (X, 2.0), lambda pair: (pair[0] * pair[1]).sum()),
+    "None": (None, lambda none: 1.0, X, lambda x: x.sum()),
+    "functions of JAX's": (X, jnp.sin, X, jnp.cos),
+}
+
+
+@pytest.mark.parametrize("pred", [True, False, jnp.array(1.0)])
+@pytest.mark.parametrize("name", OLD_FORM)
+def test_cond_takes_an_operand_for_each_function_as_in_jax(name, pred):
+    assert_same(liftnn.cond(pred, *OLD_FORM[name]), jax.lax.cond(pred, *OLD_FORM[name]))
+
+
+@pytest.mark.parametrize("pred", [True, False])
+def test_with_an_operand_for_each_function_one_of_the_modules_is_changed(pred):
+    def double(holder):
+        holder.model.w.value = holder.model.w * 2
+        return holder.model.w.value
+
+    first, second = Holder(model=Affine(1.0)), Holder(model=Affine(1.0))
+    out = jax.jit(lambda: jnp.full(3, 2.0))()
+    assert_same(liftnn.cond(pred, first, double, second, double), out)
+    changed, unchanged = (first, second) if pred else (second, first)
+    assert changed.model.w.value.tolist() == [2.0] * 3
+    assert unchanged.model.w.value.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("operand", [X, None, (X, 1.0), {"a": X}], ids=["array", "None", "tuple", "dict"])
+def test_the_keyword_operand_is_one_operand_as_in_jax(operand):
+    f, g = (lambda tree: jax.tree.map(jnp.sin, tree)), (lambda tree: jax.tree.map(jnp.cos, tree))
+    for pred in (True, False):
+        assert_same(liftnn.cond(pred, f, g, operand=operand), jax.lax.cond(pred, f, g, operand=operand))
+        ours, theirs = (of(int(pred), [f, g], operand=operand) for of in (liftnn.switch, jax.lax.switch))
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda of: of.cond(True, jnp.sin, jnp.cos, X, operand=X),
+        lambda of: of.cond(True, X, jnp.sin, jnp.cos),
+        lambda of: of.cond(True, X, jnp.sin, X, X),
+        lambda of: of.cond(True, jnp.sin, X, X),
+        lambda of: of.switch(0, [jnp.sin, jnp.cos], X, operand=X),
+        lambda of: of.switch(0, [jnp.sin, X], X),
+    ],
+)
+def test_functions_and_operands_that_jax_does_not_take_are_a_type_error(call):
+    for of in (jax.lax, liftnn):
+        with pytest.raises(TypeError):
+            call(of)

@@ -222,3 +222,38 @@ def test_an_exception_in_the_function_changes_nothing(error):
     with pytest.raises(error, match="my own"):
         liftnn.map(functools.partial(fails, model), X)
     assert_same(model, Affine())
+
+
+BATCH_SIZES = {
+    "int": 2,
+    "bool": True,
+    "numpy int": np.int32(2),
+    "array of rank 0": np.array(3),
+    "jax array": jnp.int32(2),
+}
+
+
+@pytest.mark.parametrize("name", BATCH_SIZES)
+def test_a_batch_size_is_any_integer_as_in_jax(name):
+    xs = jnp.arange(5.0)
+    ours, theirs = (of(jnp.sin, xs, batch_size=BATCH_SIZES[name]) for of in (liftnn.map, jax.lax.map))
+    assert_same(ours, theirs)
+    layer = liftnn.Linear(3, 2, rngs=liftnn.Rngs(0))
+    stacked = jnp.ones((5, 3))
+    ours = liftnn.map(layer, stacked, batch_size=BATCH_SIZES[name])
+    kernel, bias = layer.kernel.value, layer.bias.value
+    assert_same(ours, jax.lax.map(lambda x: x @ kernel + bias, stacked, batch_size=BATCH_SIZES[name]))
+
+
+@pytest.mark.parametrize("batch_size", [2.0, "2", (2,)], ids=repr)
+def test_a_batch_size_that_is_not_an_integer_is_a_type_error_as_in_jax(batch_size):
+    for of in (jax.lax.map, liftnn.map):
+        with pytest.raises(TypeError):
+            of(jnp.sin, jnp.arange(5.0), batch_size=batch_size)
+
+
+def test_a_traced_batch_size_is_a_type_error_as_in_jax():
+    for of in (jax, liftnn):
+        loop = getattr(of, "map", jax.lax.map)
+        with pytest.raises(TypeError):
+            of.jit(lambda size, loop=loop: loop(jnp.sin, jnp.arange(5.0), batch_size=size))(2)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import gc
 import pickle
-import threading
-import weakref
 
 import cloudpickle
 import jax
@@ -15,7 +12,6 @@ import numpy as np
 import pytest
 
 import liftnn
-from liftnn._src.lifting.kept import _kept
 from tests.same import assert_same, has_tracer
 from tests.user_modules import Affine, Holder
 
@@ -192,71 +188,7 @@ def test_a_function_that_fails_at_first_is_traced_again():
     assert_same(call(X), X * 2)
 
 
-# --- what is kept
-
-
-def use_array(transform):
-    """A transformed function that captures an array, and a weak reference to that."""
-    x = jnp.ones(())
-    f = transform(lambda y: x * y)
-    for _ in range(3):
-        f(jnp.ones(()))
-    return f, weakref.ref(x)
-
-
-def test_a_dropped_function_frees_what_it_captured_at_once():
-    gc.disable()
-    try:
-        for use in (liftnn.jit, liftnn.grad, liftnn.checkpoint):
-            f, alive = use_array(use)
-            del f
-            assert alive() is None, use.__name__
-    finally:
-        gc.enable()
-
-
-def test_a_dropped_function_of_modules_is_freed():
-    model = Affine()
-    big = jnp.ones(1000)
-    alive = weakref.ref(big)
-
-    def make(big):
-        return liftnn.jit(lambda model: model.w * big.sum())
-
-    call = make(big)
-    call(model)
-    del call, big
-    gc.collect()
-    assert alive() is None
-
-
-def test_a_function_that_is_wrapped_in_a_loop_is_traced_once():
-    model, f = Affine(), counted(lambda m, x: m(x))
-    for _ in range(4):
-        liftnn.jit(f)(model, X)
-    for _ in range(4):
-        liftnn.jit(f, donate_argnums=0)(model, X)
-    assert f.n == 2
-    assert int(model.calls.value) == 8
-
-
-def test_who_wraps_a_function_counts_the_traces_of_his_own():
-    f = counted(lambda m, x: m(x))
-    one, other = liftnn.jit(f), liftnn.jit(f)
-    assert one(Affine(), X).shape == other(Affine(), X).shape
-    assert one.n_traces == other.n_traces == 1
-
-
-def test_a_limit_of_traces_counts_them_all():
-    f = counted(lambda x: x * 2)
-    for shape in (3, 4, 5):
-        liftnn.jit(f)(jnp.ones(shape))
-    limited = liftnn.jit(f, max_traces=2)
-    for shape in (3, 4, 3):
-        limited(jnp.ones(shape))
-    with pytest.raises(liftnn.RetraceError, match=r"max_traces is 2"):
-        limited(jnp.ones(5))
-    assert limited.n_traces == 2
+# --- compiled functions
 
 
 def double(x):
@@ -283,24 +215,6 @@ def test_attributes_of_a_function_are_those_of_the_compiled_one():
     for transform in (liftnn.jit, liftnn.vmap, liftnn.grad):
         assert transform(f).note == "mine"
     assert_same(liftnn.jit(f)(X), X)
-
-
-def test_threads_that_wrap_one_function_at_once():
-    f = counted(lambda x: x * 2)
-    liftnn.jit(f)(X)
-    found, barrier = [], threading.Barrier(4)
-
-    def run():
-        barrier.wait()
-        found.extend([liftnn.jit(f)(X) for _ in range(20)])
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert f.n == 1
-    assert_same(found, [2 * X] * 80)
 
 
 # --- with modules, what JAX takes is taken
@@ -358,17 +272,6 @@ def test_a_rule_with_modules_gives_cotangents_as_in_jax():
     f.defvjp(lambda m, x, i: (m.w * x, None), lambda _, g: [None, g.astype("float32"), jnp.zeros(3, int)])
     grads = liftnn.grad(lambda x: f(Affine(), x, jnp.arange(3)).sum().astype("float32"))(X.astype("bfloat16"))
     assert grads.dtype == "bfloat16"
-
-
-def test_what_is_kept_with_a_function_is_bounded():
-    def f(x):
-        return x * 2
-
-    for i in range(100):
-        liftnn.jit(f, compiler_options=None, donate_argnames=("x",) * (i + 1))
-        liftnn.pmap(f, axis_name=str(i))
-        liftnn.jit(f, max_traces=i + 1)
-    assert len(_kept[f]) <= 64
 
 
 MAKES = {

@@ -79,10 +79,9 @@ class Line:
 
 def picture(model: Model) -> tuple[Any, ...]:
     """Structure, objects and arrays of a model, to be compared by identity."""
-    graphdef, walk, arrays = walk_tree(model)
-    values = [id(x._value) if hasattr(x, "_value") else 0 for x in walk.objects]
-    bare = [id(a) for found in (arrays, *walk.arrays) for a in found]
-    return graphdef, list(map(id, walk.objects)), values, bare
+    graphdef, objects, by_slot = walk_tree(model)
+    values = [id(x._value) if hasattr(x, "_value") else 0 for x in objects]
+    return graphdef, list(map(id, objects)), values, {slot: id(a) for slot, a in by_slot.items()}
 
 
 def count_lines(effect: Effect) -> int:

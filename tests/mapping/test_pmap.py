@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from tests.raising import caught
 from tests.same import assert_same
 from tests.user_modules import Affine, Holder, Pair
 
@@ -197,3 +198,63 @@ def test_what_raises_in_a_slice_changes_nothing():
     ):
         liftnn.pmap(lambda model, x: setattr(model.w, "value", x), in_axes=(None, 0))(model, X)
     assert_same(model, Affine())
+
+
+def test_the_stages_on_arrays_are_those_of_jax():
+    def f(x, n):
+        return x * n, jax.lax.psum(x, "i")
+
+    options = {"axis_name": "i", "static_broadcasted_argnums": 1}
+    ours, theirs = liftnn.pmap(f, **options), jax.pmap(f, **options)
+    lowered = ours.lower(X, 2), theirs.lower(X, 2)
+    assert_same(lowered[0].compile()(X), lowered[1].compile()(X))
+    assert lowered[0].as_text() == lowered[1].as_text()
+    assert lowered[0].out_tree == lowered[1].out_tree
+
+
+@pytest.mark.parametrize("f", [lambda x: x * 2, lambda x: Affine(2.0)(x)], ids=["arrays", "a module"])
+def test_the_stages_that_only_jit_has_in_jax_describe_the_same_function(f):
+    mapped, expected = liftnn.pmap(f), jax.pmap(f)(X)
+    assert_same(mapped(X), expected)
+    assert_same(mapped.trace(X).lower().compile()(X), expected)
+    assert mapped.eval_shape(X) == jax.eval_shape(jax.pmap(f), X)
+    assert liftnn.eval_shape(mapped, X) == mapped.eval_shape(X)
+    assert mapped.n_traces == 1
+
+
+def test_after_clear_cache_the_function_is_traced_again():
+    traces = []
+
+    def f(x):
+        traces.append(x)
+        return x * 2
+
+    mapped = liftnn.pmap(f)
+    for count in (1, 2, 3):
+        assert_same(mapped(X), jax.pmap(lambda x: x * 2)(X))
+        assert_same(mapped(X), X * 2)
+        assert (len(traces), mapped.n_traces) == (count, count)
+        mapped.clear_cache()
+
+
+def test_its_attributes_are_those_of_jit_but_for_the_size_of_the_cache():
+    ours, theirs = liftnn.pmap(lambda x: x), jax.pmap(lambda x: x)
+    assert all(hasattr(ours, name) for name in vars(theirs))
+    assert not hasattr(ours, "_cache_size")
+    assert not hasattr(theirs, "_cache_size")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"devices": []},
+        {"static_broadcasted_argnums": "x"},
+        {"donate_argnums": 1.5},
+        {"in_axes": "x"},
+        {"out_axes": 0.0},
+    ],
+    ids=str,
+)
+def test_wrong_options_are_refused_when_jax_refuses_them(options):
+    theirs, ours = (caught(lambda of=of: of.pmap(lambda x: x, **options)) for of in (jax, liftnn))
+    assert isinstance(ours, type(theirs))

@@ -230,7 +230,6 @@ def test_an_axis_in_state_axes_that_is_none_is_refused():
 PREFIXES = {
     "too many": ({"in_axes": (0, 0, 0)}, ("(0, 0, 0)", "the positional arguments", "(*, *)")),
     "too few": ({"in_axes": (0,)}, ("(0,)", "the positional arguments", "(*, *)")),
-    "a dict": ({"in_axes": {"x": 0}}, ("{'x': 0}", "the positional arguments", "(*, *)")),
     "into a module": ({"in_axes": ({"w": 0}, 0)}, ("({'w': 0}, 0)", "the positional arguments", "(*, *)")),
     "output": ({"out_axes": (0, 0), "in_axes": (None, 0)}, ("(0, 0)", "the output", "*")),
 }

@@ -143,7 +143,7 @@ def jacobian_of_integers():
 
 
 @message(
-    errors.ArgumentError,
+    errors.MissingRuleError,
     "This custom_vjp function has no differentiation rule.",
     "Define a rule with `f.defvjp(fwd, bwd)` before you call the function.",
 )
@@ -152,7 +152,7 @@ def custom_vjp_without_a_rule():
 
 
 @message(
-    errors.ArgumentError,
+    errors.MissingRuleError,
     "This custom_jvp function has no differentiation rule.",
     "Define a rule with `f.defjvp(rule)` before you call the function.",
 )
@@ -289,7 +289,7 @@ def rule_without_a_tangent():
 
 
 @message(
-    errors.ArgumentError,
+    errors.ArgumentTypeError,
     "`defjvps` does not support arguments in `nondiff_argnums` or `nondiff_argnames`.",
     "Define one rule for all arguments with `defjvp`.",
 )
@@ -313,14 +313,3 @@ def option_that_only_jax_may_know():
 )
 def prevent_cse_by_argument():
     liftnn.checkpoint(step, prevent_cse=(True, False))(Affine(), X)
-
-
-@message(
-    errors.ArgumentError,
-    "liftnn.custom_vjp.defvjp does not support 'later' in calls with modules.",
-    "Leave it out, or call the function with arrays only, where JAX's own options apply.",
-)
-def option_of_a_rule_that_only_jax_may_know():
-    f = liftnn.custom_vjp(step)
-    f.defvjp(lambda model, x: (step(model, x), None), lambda _, g: (None, g), later=True)
-    f(Affine(), X)

@@ -48,6 +48,33 @@ def positional_only_static_name():
 
 
 @message(
+    errors.ArgumentTypeError,
+    "static_argnames must be a string or a sequence of strings, not 1.",
+    "Pass one name, such as `static_argnames='mode'`, or a tuple of names.",
+)
+def static_name_that_is_a_number():
+    liftnn.jit(step, static_argnames=1)
+
+
+@message(
+    errors.ArgumentError,
+    "static_argnames contains 'rest', which is the name of the `*args` of the function.",
+    "Pass its position in static_argnums instead.",
+)
+def static_name_of_variadic_arguments():
+    liftnn.jit(lambda x, *rest: x, static_argnames="rest")
+
+
+@message(
+    errors.ArgumentError,
+    "donate_argnames cannot be used, since the function has no signature.",
+    "Pass the positions in donate_argnums instead.",
+)
+def donated_name_without_a_signature():
+    liftnn.jit(type, donate_argnames="x")
+
+
+@message(
     errors.ArgumentError,
     "Arguments cannot be both static and donated: 0, 1.",
     "Remove them from the static arguments or from the donated ones.",

@@ -118,7 +118,7 @@ def argnums_that_are_a_name():
 
 
 @message(
-    errors.ArgumentError,
+    errors.ArgumentTypeError,
     "argnums has 2, but only 2 positional arguments were passed.",
     "Pass the differentiated arguments by position.",
 )
@@ -191,6 +191,15 @@ def gradient_of_integers():
 )
 def axis_that_is_text():
     liftnn.vmap(step, in_axes=(None, "0"))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "`in_axes` is {'x': 0}, which is neither an axis nor a tuple with an entry for each argument.",
+    "Put the axes of the parts of an argument into a tuple, such as `in_axes=({'x': 0},)`.",
+)
+def axes_that_are_a_dict():
+    liftnn.vmap(step, in_axes={"x": 0})
 
 
 @message(

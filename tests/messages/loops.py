@@ -279,7 +279,7 @@ def branch_that_cannot_be_called():
 
 
 @message(
-    errors.ArgumentError,
+    errors.ArgumentTypeError,
     "liftnn.cond got both positional operands (their number is 1) and the keyword `operand`.",
     "Pass all operands by position.",
 )

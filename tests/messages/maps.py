@@ -64,12 +64,21 @@ STACK = "Stack the same number of elements along axis 0 of every array in `xs`; 
 
 
 @message(
-    errors.ArgumentError,
+    errors.ArgumentTypeError,
     "`batch_size` must be a non-negative int or None, not 2.0.",
     "Pass the number of elements to process at once, 0 for all, or None for one at a time.",
 )
 def batch_of_a_fraction():
     liftnn.map(lambda x: x, LANES, batch_size=2.0)
+
+
+@message(
+    errors.ArgumentError,
+    "`batch_size` must be a non-negative int or None, not -1.",
+    "Pass the number of elements to process at once, 0 for all, or None for one at a time.",
+)
+def batch_of_a_negative_size():
+    liftnn.map(lambda x: x, LANES, batch_size=-1)
 
 
 @message(

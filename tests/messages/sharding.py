@@ -44,6 +44,15 @@ def unknown_mesh_axis():
 
 @message(
     errors.ArgumentError,
+    "out_specs[1] has the spec P('y',), but 'y' is not a mesh axis of this shard_map. Its axes are: 'x'.",
+    "Use one of these axes in the spec, or pass a `mesh` and `axis_names` with this axis.",
+)
+def unknown_mesh_axis_of_the_output():
+    sharded(lambda model, x: (x, x), (P(), P()), (P(), P("y")))(Affine(), X)
+
+
+@message(
+    errors.ArgumentError,
     "args[0].calls (a Variable) cannot be sharded by P('x',): its shape is (), and the spec has length 1.",
     "Use another spec for it in `in_specs`; a liftnn.StateSharding gives each Variable of a module its own spec.",
 )

@@ -15,6 +15,7 @@ import linecache
 import os
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +25,8 @@ from liftnn import errors
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_HERE = os.path.join(os.path.dirname(__file__), "")
+OWN_FOLDER = os.path.join(os.path.dirname(__file__), "")
+"""The installed folder of the implementation; it ends with a separator, so it is no prefix of another folder."""
 _CALLED = frozenset(sys.stdlib_module_names) | {"jax", "jaxlib", "liftnn"}
 """Packages with frames that are hidden if liftnn has called them; "liftnn" covers its generated code without a file."""
 _OWN_WORDS = (errors.LiftError, LookupError, AttributeError)
@@ -114,10 +116,48 @@ class Line(NamedTuple):
 
 def users_line() -> Line:
     """Return the user's line that is running now."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and (_is_own(frame) or _package(frame) in _CALLED):
-        frame = frame.f_back
+    frame, _ = _users_frame()
     return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+def has_users_frames(error: Exception) -> bool:
+    """Return whether an error that liftnn is handling was raised in the user's code."""
+    return any(not hidden for _, hidden in list(_entries(error)))
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Give a warning at the user's line that is running now.
+
+    Args:
+      text: The text.
+      category: The category.
+    """
+    warnings.warn(text, category, stacklevel=_users_frame()[1] + 1)
+
+
+def call_at_users_line(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function of JAX as if the user's line that is running now called it: JAX's warnings point to its caller.
+
+    Args:
+      function: The function.
+      *args: Its positional arguments.
+      **kwargs: Its keyword arguments.
+
+    Returns:
+      The result.
+    """
+    frame, _ = _users_frame()
+    call = ast.parse("function(*args, **kwargs)", mode="eval")
+    code = compile(ast.increment_lineno(call, frame.f_lineno - 1), frame.f_code.co_filename, "eval")
+    return eval(code, frame.f_globals, {"function": function, "args": args, "kwargs": kwargs})
+
+
+def _users_frame() -> tuple[types.FrameType, int]:
+    """Return the innermost frame of the user's code, and its distance from the caller."""
+    frame, distance = sys._getframe(1), 0
+    while frame.f_back is not None and (_is_own(frame) or _package(frame) in _CALLED):
+        frame, distance = frame.f_back, distance + 1
+    return frame, distance
 
 
 def at_line(error: errors.LiftError, line: Line | None) -> errors.LiftError:
@@ -169,7 +209,7 @@ def _entries(error: BaseException) -> Iterator[tuple[types.TracebackType, bool]]
 
 def _is_own(frame: types.FrameType) -> bool:
     """Return whether a frame runs liftnn's code."""
-    return frame.f_code.co_filename.startswith(_HERE)
+    return frame.f_code.co_filename.startswith(OWN_FOLDER)
 
 
 def _package(frame: types.FrameType) -> str:

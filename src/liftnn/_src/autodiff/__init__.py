@@ -7,5 +7,6 @@ from in the same way. `tangents.py` reads the tangents and cotangents that the u
 
 - `grad.py`, `jvp.py`, `vjp.py`, `jacobian.py`, `remat.py`: the transforms; `gradient_types.py`: their types.
 - `custom_jvp.py`, `custom_vjp.py`: JAX's rules around the pure function; `custom_rule.py`: what they share;
+  `rule_signature.py`: what function and rule must both do;
   `residuals.py`: what the forward pass keeps for the backward pass.
 """

@@ -10,12 +10,12 @@ import jax
 from liftnn import errors
 from liftnn._src.autodiff.custom_rule import (
     CustomRule,
-    Signature,
+    PurifyRule,
     TangentRule,
-    outputs_of,
     without_derivatives,
 )
 from liftnn._src.autodiff.outputs import in_words
+from liftnn._src.autodiff.rule_signature import Signature, outputs_of
 from liftnn._src.autodiff.tangents import describe, fill, read
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -66,8 +66,9 @@ def custom_jvp(
       A `CustomJvp`: a function with the signature of `f` and the methods `defjvp` and `defjvps`.
 
     Raises:
-      ArgumentError: If an option names an argument that `f` does not have; when called, if no rule is defined.
+      ArgumentError: If an option names an argument that `f` does not have.
       ArgumentTypeError: When called, if an argument can only be passed by keyword.
+      MissingRuleError: When called, if no rule is defined.
       TraceContextError: When called, if a Variable that `f` captures is differentiated.
 
     Example:
@@ -91,8 +92,8 @@ def custom_jvp(
 class CustomJvp(CustomRule[P, R]):
     """A function with a custom JVP rule."""
 
-    _rule: Callable[..., Any] | None = None
-    _symbolic_zeros: bool
+    jvp: Callable[..., Any] | None = None
+    symbolic_zeros: bool = False
 
     def defjvp(self, jvp: Rule, symbolic_zeros: bool = False) -> Rule:
         """Define the JVP rule of the function; may be used as a decorator.
@@ -112,7 +113,7 @@ class CustomJvp(CustomRule[P, R]):
         Returns:
           The rule.
         """
-        self._rule, self._symbolic_zeros = jvp, symbolic_zeros
+        self.jvp, self.symbolic_zeros = jvp, symbolic_zeros
 
         def apply(f: Any, nums: Any, jvp: Any) -> Any:
             rule = jax.custom_jvp(f, nondiff_argnums=nums)
@@ -130,31 +131,33 @@ class CustomJvp(CustomRule[P, R]):
             tangent of the output, or None if the contribution is zero.
 
         Raises:
-          ArgumentError: If the function has arguments that are not differentiated.
+          ArgumentTypeError: If the function has arguments that are not differentiated.
         """
         if self._nondiff:
-            raise errors.ArgumentError(
+            raise errors.ArgumentTypeError(
                 "`defjvps` does not support arguments in `nondiff_argnums` or `nondiff_argnames`.",
                 "Define one rule for all arguments with `defjvp`.",
             )
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
             out = cast("Callable[..., Any]", self)(*primals)
-            terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f is not None]
+            terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f]
             return out, jax.tree.map(lambda *x: sum(x[1:], x[0]), *terms) if terms else None
 
         self.defjvp(jvp)
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
-        rule = self._rule
-        if rule is None:
-            raise errors.ArgumentError(
+        rule = self.jvp
+        if not rule:
+            raise errors.MissingRuleError(
                 "This custom_jvp function has no differentiation rule.",
                 "Define a rule with `f.defjvp(rule)` before you call the function.",
             )
 
+        purify_rule, symbolic_zeros = self._purify_rule(), self.symbolic_zeros
+        nondiff = self._nondiff.positions(len(plan.arguments[0]))
+
         def call(leaves: Sequence[Any]) -> Result:
-            nondiff = self._nondiff.positions(len(plan.arguments[0]))
             signature = Signature(plan, nondiff, leaves, ("the function", "the rule"))
 
             @jax.custom_jvp
@@ -162,16 +165,16 @@ class CustomJvp(CustomRule[P, R]):
                 return signature.agreed("the function", pure(leaves))
 
             def jvp(primals: Any, tangents: Any) -> tuple[Result, Result]:
-                return _run_rule(self, signature, rule, *primals, *tangents)
+                return _run_rule(purify_rule, signature, rule, *primals, *tangents)
 
-            with_rule.defjvp(jvp, symbolic_zeros=self._symbolic_zeros)
-            return with_rule(without_derivatives(plan, leaves, self._options.name))
+            with_rule.defjvp(jvp, symbolic_zeros=symbolic_zeros)
+            return with_rule(without_derivatives(plan, leaves, "custom_jvp"))
 
         return call
 
 
 def _run_rule(
-    function: CustomJvp[..., Any], signature: Signature, rule: Callable[..., Any], leaves: Any, tangents: Any
+    purify_rule: PurifyRule, signature: Signature, rule: Callable[..., Any], leaves: Any, tangents: Any
 ) -> tuple[Result, Result]:
     """Run the rule; return its output and updates as a Result, and their tangents as another."""
     given: list[Any] = []
@@ -190,7 +193,7 @@ def _run_rule(
         given.append(returned[1])
         return returned[0]
 
-    result = signature.agreed("the rule", function._purify_rule(signature.plan, run, rule)(leaves))
+    result = signature.agreed("the rule", purify_rule(signature.plan, run, rule)(leaves))
     outputs, picked, contents = outputs_of(signature.plan, result, leaves)
     like = describe(picked.take(contents))
     tangent = fill(read(picked, like, "tangent", [given[0]]), like)

@@ -1,7 +1,7 @@
 """Shared parts of `custom_vjp` and `custom_jvp`.
 
 JAX's transform is applied to the whole pure function, so the updates of modules are among its outputs. The function and
-its rule must therefore make the same updates; `Signature.agreed` checks it. Calls without modules use JAX's transform
+its rule must therefore make the same updates; `rule_signature.py` checks it. Calls without modules use JAX's transform
 on the user's function directly; `LateRule` and its subclasses wrap the rules of these calls.
 """
 
@@ -10,29 +10,26 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.autodiff.diff_leaves import DiffLeaves
-from liftnn._src.autodiff.outputs import Outputs
 from liftnn._src.autodiff.residuals import Residuals, keep, merge_residuals
-from liftnn._src.autodiff.selection import DiffState, Selection
-from liftnn._src.autodiff.tangents import Like, describe, with_zeros
+from liftnn._src.autodiff.tangents import describe, with_zeros
 from liftnn._src.captures.search import find_captured
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.lifting.arguments import StaticArgument
-from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, ArrayFunction, has_arrays_only
+from liftnn._src.lifting.array_calls import ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.offers import Offer, offer_for, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
 from liftnn._src.modules.verbs import iter_graph
 from liftnn._src.tracebacks import at_line
-from liftnn._src.trees import an, format_path, is_array, list_paths
+from liftnn._src.trees import an, format_path, is_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 
@@ -47,6 +44,11 @@ class CustomRule(Lifted[P, R]):
       nondiff_argnames: Names of arguments that are not differentiated.
     """
 
+    fun: Callable[..., Any]
+    """The user's function, as an attribute of JAX's objects."""
+    nondiff_argnums: tuple[int, ...]
+    """Positions of arguments that are not differentiated, as an attribute of JAX's objects."""
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -54,13 +56,26 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnums: int | Sequence[int],
         nondiff_argnames: str | Iterable[str],
     ):
-        super().__init__((f,), self._bind_call, Options(name))
-        nums = None if nondiff_argnums in ((), []) else nondiff_argnums
-        by_name = select(self._functions[0], None, nondiff_argnames or None, "nondiff")
-        by_number = select(self._functions[0], nums, None, "nondiff")
+        super().__init__((f,), type(self)._bind_call, Options(name))
+        by_name = select(self._functions[0], None, nondiff_argnames, "nondiff")
+        by_number = select(self._functions[0], nondiff_argnums, None, "nondiff")
         self._nondiff = Selected(
             tuple(dict.fromkeys((*by_number.nums, *by_name.nums))), (*by_number.names, *by_name.names)
         )
+        self.fun = f
+        self.nondiff_argnums = tuple(sorted(self._nondiff.nums))
+
+    if not TYPE_CHECKING:  # type checkers use the declared names only
+
+        def __getattr__(self, name: str) -> Any:
+            """Forward the methods that define further rules to the function, as JAX does."""
+            if name.startswith("def"):
+                return getattr(self.fun, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names; `jax.custom_vjp` gives the same."""
+        return jax.custom_jvp(function)
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -98,60 +113,85 @@ class CustomRule(Lifted[P, R]):
           *rules: Each rule, with the subclass of `LateRule` that wraps it.
         """
         self._bound.clear()
-        if self._leading or self._stored is not None:
+        apply(self._functions[0], self._nondiff.nums, *[rule for rule, _ in rules])  # JAX checks the options
+        self._array_calls = None
+        if self._leading or self._stored is not None or not all(rule for rule, _ in rules):
             return
-        late = [kind(rule, self._options.name) for rule, kind in rules]
+        self._running = object()
+        late = [kind(rule, self._options.name, self._running) for rule, kind in rules]
         self._array_calls = ArrayCalls(
             self._functions,
             self._options.name,
-            lambda f: apply(f, self._nondiff.nums, *late),
-            *[r for r, _ in rules],
+            functools.partial(_apply_late, apply, self._nondiff.nums, late),
+            *[rule for rule, _ in rules],
+            rules=late,
         )
-        for rule in late:
-            rule.calls = self._array_calls
 
-    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._array_calls is None:
-            return HAS_MODULES
-        given = self._by_position(args, kwargs)
-        with frames.publish_originals(self._array_calls, ()):
-            return self._array_calls(given, {}, self._arguments(args, kwargs))
+    def _call_of_arrays(self, calls: ArrayCalls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with publish(Offer(self._running)):
+            return super()._call_of_arrays(calls, args, kwargs)
+
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> PureFunction:
+        return self._bind(self, plan, *pures)
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         """Apply the rule; implemented by subclasses."""
         raise NotImplementedError
 
-    def _purify_rule(
-        self, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]
-    ) -> PureFunction:
-        """Return the pure function of a rule, which takes the call's arguments without those stored in a partial."""
+    def _purify_rule(self) -> PurifyRule:
+        """Return the function that purifies rules."""
         stored = len(self._stored[0]) if self._stored is not None else 0
-        pure = purify(lambda *args, **_: rule(*args[stored:]), plan, self._options.name)
+        return functools.partial(_purify_rule, self._options.name, stored)
 
-        def call(leaves: Sequence[Any]) -> Result:
-            if frames.is_published(plan):  # the call is still running, so it can be retried with the captures
-                return pure(leaves)
-            return without_captures(pure, leaves, "The rule", function)
 
-        return call
+PurifyRule = Callable[[Plan, Callable[..., Any], Callable[..., Any]], PureFunction]
+"""Takes the arguments of a call, a function that runs a rule, and the user's rule."""
+
+
+def _apply_late(apply: Callable[..., Any], nums: tuple[int, ...], rules: Sequence[LateRule], f: Any) -> Any:
+    """Apply JAX's transform to the wrappers of a function and its rules."""
+    return apply(f, nums, *rules)
+
+
+def _purify_rule(
+    transform: str, stored: int, plan: Plan, rule: Callable[..., Any], function: Callable[..., Any]
+) -> PureFunction:
+    """Return the pure function of a rule, which takes the call's arguments without the `stored` ones of a partial."""
+    pure = purify(lambda *args, **_: rule(*args[stored:]), plan, transform)
+
+    def call(leaves: Sequence[Any]) -> Result:
+        if offer_for(plan) is not None:  # the call is still running, so it can be retried with the captures
+            return pure(leaves)
+        return without_captures(pure, leaves, "The rule", function)
+
+    return call
 
 
 class LateRule(ArrayFunction):
-    """A wrapper of a rule, which JAX may run after the function's call has finished."""
+    """A wrapper of a rule, which JAX may run after the function's call has finished.
 
-    calls: Any = None
-    """The `ArrayCalls` of the function."""
+    Args:
+      rule: The rule.
+      transform: The name of the transform in messages.
+      running: The mark that a call of the function publishes while it runs.
+    """
+
+    def __init__(self, rule: Callable[..., Any], transform: str, running: object):
+        super().__init__(rule, transform)
+        self._running = running
 
     def __call__(self, *args: Any) -> Any:
         """Call the rule."""
         try:
             return super().__call__(*args)
         except frames.RetryWithCaptures as missing:
-            if frames.is_published(
-                self.calls
-            ):  # the call is still running, so it can be retried with the captures
+            if offer_for(self._running) is not None:  # the call is running, so it can be retried
                 raise
-            raise late_error(missing, "The rule", self.__wrapped__) from None
+            raise late_error(missing, "The rule", self.function) from None
+
+    def check(self, out: Any) -> Any:
+        """Return the output; after the function's call has finished, JAX checks it."""
+        return super().check(out) if offer_for(self._running) is not None else out
 
 
 class ForwardRule(LateRule):
@@ -161,8 +201,8 @@ class ForwardRule(LateRule):
         """Return the pair, with residuals that contain modules flattened."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
-        residuals = out[1] if has_arrays_only(out[1]) else keep(((out[1],), {}))
-        return super().check(out[0]), residuals
+        has_objects = any(map(is_object, jax.tree.leaves(out[1], is_leaf=is_object)))
+        return super().check(out[0]), keep(((out[1],), {})) if has_objects else out[1]
 
 
 class BackwardRule(LateRule):
@@ -175,6 +215,10 @@ class BackwardRule(LateRule):
             residuals = merge_residuals(residuals)
         return super().__call__(*nondiff, residuals, cotangent)
 
+    def check(self, out: Any) -> Any:
+        """Return the cotangents; JAX checks them, since those of arrays are arrays."""
+        return out
+
 
 class TangentRule(LateRule):
     """A rule that returns the output and its tangent."""
@@ -183,8 +227,10 @@ class TangentRule(LateRule):
         """Return the pair, with zeros in place of None."""
         if not isinstance(out, (tuple, list)) or len(out) != 2:
             return out
-        (tangent,) = with_zeros((out[1],), describe((out[0],)))
-        return super().check(out[0]), tangent
+        primal, tangent = super().check(out[0]), out[1]
+        if has_arrays_only(primal):
+            (tangent,) = with_zeros((tangent,), describe((primal,)))
+        return primal, tangent
 
 
 def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[Any]:
@@ -233,85 +279,6 @@ def _mark(argument: Any) -> Any:
     if all(kept):
         return argument
     return treedef.unflatten([x if k else StaticArgument(x) for x, k in zip(leaves, kept, strict=True)])
-
-
-class Signature:
-    """The arguments of one call of a function with a rule, and the updates that function and rule make.
-
-    Args:
-      plan: The arguments.
-      nondiff: Positions of the arguments that are not differentiated.
-      leaves: The dynamic leaves.
-      names: The names of the function and the rule, for messages.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        nondiff: set[int],
-        leaves: Sequence[Any],
-        names: tuple[str, str],
-    ):
-        self.plan = plan
-        count = len(plan.arguments[0])
-        self.nondiff = [i for i in range(count) if i in nondiff]
-        self.diff = [i for i in range(count) if i not in nondiff]
-        selection = Selection(plan, [DiffState(i, ...) for i in self.diff], "none")
-        self.picked: DiffLeaves = selection.pick(leaves)
-        self.like: Like = describe(self.picked.take(leaves))
-        self.names = names
-        self._changes: dict[str, GraphDelta] = {}
-
-    def agreed(self, name: str, result: Result) -> Result:
-        """Return the result if the function and the rule make the same updates.
-
-        Args:
-          name: The source of the result: the name of the function or of the rule.
-          result: The result.
-
-        Returns:
-          The result.
-
-        Raises:
-          StructureError: If both have run and differ; the message names the paths.
-        """
-        self._changes[name] = result.change
-        lines = self._differences() if len(self._changes) == 2 else []
-        if lines:
-            raise errors.StructureError(
-                f"The outputs or module updates of {self.names[1]} and {self.names[0]} differ:\n{list_paths(lines)}",
-                f"Call the function inside {self.names[1]}, or make the same updates there.",
-            )
-        return result
-
-    def _differences(self) -> list[str]:
-        """Return the differences between the function and the rule, one line per path."""
-        one, other = (self._changes[name] for name in self.names)
-        by_one = sorted({*one.written} ^ {*other.written})
-        lines = [f"{self.plan.path_of(n)}: written by {self.names[n in other.written]} only" for n in by_one]
-        if one.treedef != other.treedef:
-            return [*lines, "the output: a different structure"]
-        if one == other or lines:
-            return lines
-        changed = {n for n, _ in set(one.changed) ^ set(other.changed)}
-        lines = [f"{self.plan.path_of(n)}: changed in a different way" for n in sorted(changed)]
-        return lines or ["the output: different objects"]
-
-
-def outputs_of(plan: Plan, result: Result, leaves: Sequence[Any]) -> tuple[Outputs, DiffLeaves, list[Any]]:
-    """Describe the output of a call and select its differentiable leaves.
-
-    Args:
-      plan: The arguments.
-      result: The result, or its cotangents or tangents.
-      leaves: The dynamic leaves that the call was given; None where the derivatives are unknown.
-
-    Returns:
-      The plan of the output, its differentiable leaves, and all its dynamic leaves.
-    """
-    outputs = Outputs(plan, result.change)
-    contents = outputs.contents(result, plan.by_slot(leaves))
-    return outputs, outputs.pick(contents), contents
 
 
 def without_captures(

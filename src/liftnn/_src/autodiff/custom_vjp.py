@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
 import jax
@@ -12,13 +13,13 @@ from liftnn._src.autodiff.custom_rule import (
     BackwardRule,
     CustomRule,
     ForwardRule,
-    Signature,
-    outputs_of,
+    PurifyRule,
     without_captures,
     without_derivatives,
 )
-from liftnn._src.autodiff.outputs import in_words, options_error
+from liftnn._src.autodiff.outputs import in_words
 from liftnn._src.autodiff.residuals import Perturbed, Residuals, keep
+from liftnn._src.autodiff.rule_signature import Signature, outputs_of
 from liftnn._src.autodiff.tangents import read
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -69,8 +70,9 @@ def custom_vjp(
       A `CustomVjp`: a function with the signature of `f` and the method `defvjp`.
 
     Raises:
-      ArgumentError: If an option names an argument that `f` does not have; when called, if no rule is defined.
+      ArgumentError: If an option names an argument that `f` does not have.
       ArgumentTypeError: When called, if an argument can only be passed by keyword.
+      MissingRuleError: When called, if no rule is defined.
       TraceContextError: When called, if a Variable that `f` captures is differentiated.
 
     Example:
@@ -95,10 +97,11 @@ def custom_vjp(
 class CustomVjp(CustomRule[P, R]):
     """A function with a custom VJP rule."""
 
-    _forward: Callable[..., Any] | None = None
-    _backward: Callable[..., Any]
-    _rule_options: dict[str, bool]
-    _further: dict[str, Any]
+    fwd: Callable[..., Any] | None = None
+    bwd: Callable[..., Any] | None = None
+    symbolic_zeros: bool = False
+    optimize_remat: bool = False
+    _further: Mapping[str, Any] = types.MappingProxyType({})
 
     def defvjp(
         self,
@@ -127,10 +130,10 @@ class CustomVjp(CustomRule[P, R]):
             `jax.custom_derivatives.SymbolicZero`, and whether each array and Variable in the differentiated arguments
             of `fwd` has the attributes `value` and `perturbed`, as in JAX. The default is False.
           optimize_remat: As in `jax.custom_vjp.defvjp`. The default is False.
-          **options: Further options of JAX's `defvjp`, for calls without modules only.
+          **options: Further options of JAX's `defvjp`.
         """
-        self._forward, self._backward = fwd, bwd
-        self._rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat}
+        self.fwd, self.bwd = fwd, bwd
+        self.symbolic_zeros, self.optimize_remat = symbolic_zeros, optimize_remat
         self._further = options
 
         def apply(f: Any, nums: Any, fwd: Any, bwd: Any) -> Any:
@@ -141,24 +144,28 @@ class CustomVjp(CustomRule[P, R]):
         self._take_rules(apply, (fwd, ForwardRule), (bwd, BackwardRule))
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
-        if self._forward is None:
-            raise errors.ArgumentError(
+        forward, backward = self.fwd, self.bwd
+        if not forward or not backward:
+            raise errors.MissingRuleError(
                 "This custom_vjp function has no differentiation rule.",
                 "Define a rule with `f.defvjp(fwd, bwd)` before you call the function.",
             )
-        if self._further:
-            raise options_error("custom_vjp.defvjp", self._further)
-        forward, backward, options = self._forward, self._backward, self._rule_options
+        purify_rule = self._purify_rule()
+        options = {
+            "symbolic_zeros": self.symbolic_zeros,
+            "optimize_remat": self.optimize_remat,
+            **self._further,
+        }
+        nondiff = self._nondiff.positions(len(plan.arguments[0]))
 
         def call(leaves: Sequence[Any]) -> Result:
-            nondiff = self._nondiff.positions(len(plan.arguments[0]))
             signature = Signature(plan, nondiff, leaves, ("the function", "fwd"))
 
             def primal(leaves: Sequence[Any]) -> Result:
                 return signature.agreed("the function", pure(leaves))
 
             def fwd(leaves: Sequence[Any]) -> tuple[Result, Residuals]:
-                return _run_forward(self, signature, forward, leaves, options["symbolic_zeros"])
+                return _run_forward(purify_rule, signature, forward, leaves, options["symbolic_zeros"])
 
             def bwd(residuals: Residuals, cotangents: Result) -> tuple[list[Any]]:
                 found = _run_backward(signature, backward, residuals, cotangents)
@@ -166,13 +173,13 @@ class CustomVjp(CustomRule[P, R]):
 
             with_rule = jax.custom_vjp(primal)
             with_rule.defvjp(fwd, bwd, **options)
-            return with_rule(without_derivatives(plan, leaves, self._options.name))
+            return with_rule(without_derivatives(plan, leaves, "custom_vjp"))
 
         return call
 
 
 def _run_forward(
-    rule: CustomVjp[..., Any],
+    purify_rule: PurifyRule,
     signature: Signature,
     forward: Callable[..., Any],
     leaves: Sequence[Any],
@@ -200,7 +207,7 @@ def _run_forward(
         kept.append(keep(tree))
         return out
 
-    result = rule._purify_rule(signature.plan, run, forward)(leaves)
+    result = purify_rule(signature.plan, run, forward)(leaves)
     return signature.agreed("fwd", result), kept[0]
 
 

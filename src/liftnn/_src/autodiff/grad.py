@@ -11,7 +11,7 @@ import jax
 from liftnn import errors
 from liftnn._src.autodiff.gradient_types import gives_gradient, gives_value_and_gradient
 from liftnn._src.autodiff.outputs import check_pair
-from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection, parse_argnums
+from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -55,9 +55,8 @@ def grad(
       with the sum of its gradients. For a sequence of `argnums` the gradient is a tuple.
 
     Raises:
-      ArgumentError: When called, if an argument in `argnums` was not passed by position.
-      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
-        differentiated, or if `f` does not return a scalar array.
+      ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
+        position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
       FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
@@ -111,9 +110,8 @@ def value_and_grad(
       True, the output is the pair `(scalar, auxiliary)`.
 
     Raises:
-      ArgumentError: When called, if an argument in `argnums` was not passed by position.
-      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
-        differentiated, or if `f` does not return a scalar array.
+      ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
+        position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
       FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
@@ -147,10 +145,9 @@ def _differentiated(
 ) -> Lifted[..., Any]:
     """Implement `grad` and `value_and_grad`, which differ only in their return values."""
     chosen = parse_argnums(argnums, wrt)
-    single = isinstance(argnums, (int, DiffState))
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
-        selection = Selection(plan, chosen)
+        selection = Selection(plan, chosen.arguments)
 
         def call(leaves: Sequence[Any]) -> Result:
             picked = selection.pick(leaves, "allowed" if options["allow_int"] else "refused")
@@ -161,14 +158,14 @@ def _differentiated(
 
             (_, result), grads = jax.value_and_grad(loss, has_aux=True, **options)(picked.take(leaves))
             trees = picked.trees(grads)
-            return result._replace(extra=trees[0] if single else tuple(trees))
+            return result._replace(extra=trees[0] if chosen.is_single else tuple(trees))
 
         return call
 
     of_arrays = None
-    if not any(isinstance(chosen_one, DiffState) for chosen_one in ([argnums] if single else argnums)):
+    if chosen.argnums is not None:
         transform = jax.grad if name == "grad" else jax.value_and_grad
-        of_arrays = functools.partial(transform, argnums=argnums, has_aux=has_aux, **options)
+        of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     check = check_pair if has_aux else None
     return Lifted((f,), bind, Options(name, finish, check=check, of_arrays=of_arrays))
 

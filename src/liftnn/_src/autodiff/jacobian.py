@@ -11,7 +11,7 @@ import jax
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
 from liftnn._src.autodiff.outputs import Differentiable, check_pair
-from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection, parse_argnums
+from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -53,9 +53,8 @@ def jacfwd(
       output: `jacobian["loss"]["layers"][0]["w"]`.
 
     Raises:
-      ArgumentError: When called, if an argument in `argnums` was not passed by position.
-      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
-        differentiated or is returned as a differentiated output.
+      ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
+        position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
       FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
@@ -99,9 +98,8 @@ def jacrev(
       A function with the arguments of `f` that returns the Jacobian, or `(jacobian, auxiliary)` if `has_aux` is True.
 
     Raises:
-      ArgumentError: When called, if an argument in `argnums` was not passed by position.
-      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
-        differentiated or is returned as a differentiated output.
+      ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
+        position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
       FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
@@ -145,9 +143,8 @@ def hessian(
       type and metadata of the second. With a sequence of `argnums`, the State has a tuple at the path of the first.
 
     Raises:
-      ArgumentError: When called, if an argument in `argnums` was not passed by position.
-      ArgumentTypeError: If `argnums` has another type; when called, if an integer or boolean array would be
-        differentiated or is returned as a differentiated output.
+      ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
+        position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
       FilterError: When called, if the filter matches no Variable of a differentiated module.
 
     Example:
@@ -171,10 +168,9 @@ def _jacobian(
 ) -> Lifted[..., Any]:
     """Implement the three transforms, which differ in JAX's function and in the nesting depth of the result."""
     chosen = parse_argnums(argnums, wrt)
-    single = isinstance(argnums, (int, DiffState))
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
-        selection = Selection(plan, chosen)
+        selection = Selection(plan, chosen.arguments)
 
         def call(leaves: Sequence[Any]) -> Result:
             picked = selection.pick(leaves, "allowed" if options.get("allow_int") else "refused")
@@ -190,14 +186,16 @@ def _jacobian(
 
             jacobians, result = transform(flat, has_aux=True, **options)(function.primals)
             treedef = jax.tree.structure(function.primals)
-            rows = [_nest(picked, treedef, x, depth, single) for x in jacobians[: trees[0].num_leaves]]
+            rows = [
+                _nest(picked, treedef, x, depth, chosen.is_single) for x in jacobians[: trees[0].num_leaves]
+            ]
             return result._replace(extra=_fill(function.outputs, trees[0].unflatten(rows))[0])
 
         return call
 
     of_arrays = None
-    if not any(isinstance(one, DiffState) for one in ([argnums] if single else argnums)):
-        of_arrays = functools.partial(transform, argnums=argnums, has_aux=has_aux, **options)
+    if chosen.argnums is not None:
+        of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     finish: Finish = (lambda out, found: (found, out[1])) if has_aux else (lambda out, found: found)
     check = check_pair if has_aux else None
     return Lifted((f,), bind, Options(transform.__name__, finish, check=check, of_arrays=of_arrays))

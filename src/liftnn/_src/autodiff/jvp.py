@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import jax
+from jax.tree_util import Partial
 
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.outputs import Differentiable, check_pair, differentiate, options_error
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
-from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
+from liftnn._src.autodiff.tangents import Like, LinearFunction, describe, fill, read
 from liftnn._src.filters import Filter
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
+from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
@@ -99,9 +100,6 @@ def jvp(
                 f"`{name}` of jvp must be a tuple or list with one entry for each argument, not {an(type(given))}.",
                 f"For a single argument pass `({name},)`.",
             )
-    out = call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), primals, tangents)
-    if out is not HAS_MODULES:
-        return out
     carried = len(unwrap_callable(f, "jvp")[1])
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
@@ -121,7 +119,10 @@ def jvp(
     def finish(out: Any, tangent: Any) -> Any:
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
-    return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+    def of_modules() -> Any:
+        return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+
+    return call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), (primals, tangents), of_modules)
 
 
 def _jvp(has_aux: bool, f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -183,9 +184,10 @@ def linearize(
 
     Raises:
       AliasingError: When `f_jvp` is called, if a shared Variable has two tangents.
-      ArgumentError: If an argument in `argnums` was not passed by position; when `f_jvp` is called, if the numbers of
-        tangents and arguments differ, or if a tangent does not have the shape and dtype of its value.
-      ArgumentTypeError: If `argnums` has another type, or if `has_aux` is True and `f` does not return a pair.
+      ArgumentError: When `f_jvp` is called, if the numbers of tangents and arguments differ, or if a tangent does not
+        have the shape and dtype of its value.
+      ArgumentTypeError: If `argnums` has another type, if one of its arguments was not passed by position, or if
+        `has_aux` is True and `f` does not return a pair.
       FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
         match in all arguments is enough, and the default `wrt` needs none.
       StructureError: When `f_jvp` is called, if a tangent does not have the structure of its argument.
@@ -200,13 +202,10 @@ def linearize(
     carried = len(unwrap_callable(f, "linearize")[1]) if argnums is None else 0
 
     def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
-        out, push, *aux = jax.linearize(f, *primals, has_aux=has_aux, **options)
-        return (out, ArrayMap(push, describe(primals)), *aux)
-
-    if argnums is None:
-        out = call_of_arrays("linearize", (f,), of_arrays, *primals)
-        if out is not HAS_MODULES:
-            return out
+        linearized: Any = jax.linearize(f, *primals, has_aux=has_aux, **options)
+        out, push, *aux = linearized
+        linear = LinearFunction(push.func, len(push.args), describe(primals))
+        return (out, Partial(linear, *push.args), *aux)
 
     def run(function: Differentiable) -> tuple[PushForward, Result]:
         if options:
@@ -215,7 +214,12 @@ def linearize(
         like = describe(function.primals)
         return PushForward(push, function.arguments, function.outputs, like, carried), result
 
-    return differentiate(f, "linearize", primals, has_aux, argnums, wrt, run)
+    def of_modules() -> Any:
+        return differentiate(f, "linearize", primals, has_aux, argnums, wrt, run)
+
+    if argnums is not None:
+        return of_modules()
+    return call_of_arrays("linearize", (f,), of_arrays, primals, of_modules)
 
 
 @boundary

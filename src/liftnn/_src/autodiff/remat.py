@@ -12,6 +12,7 @@ from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import Options
 from liftnn._src.lifting.purify import untraced_copy
+from liftnn._src.lifting.signature import as_positions
 from liftnn._src.lifting.static_arguments import WithStatic
 
 
@@ -37,16 +38,16 @@ def checkpoint(
         calls without modules it may also be a tree prefix of the arguments.
       policy: A policy from `jax.checkpoint_policies` that selects the values that may be stored. The default, None,
         stores none.
-      static_argnums: Positions of static arguments, such as flags; they must be hashable. The default, `()`, means
-        none. Arguments that are neither arrays nor numbers are always static.
+      static_argnums: Positions of static arguments, such as flags. The default, `()`, means none. Arguments that are
+        neither arrays nor numbers are always static.
       static_argnames: Names of static arguments; each of the two options implies the other. The default is `()`.
 
     Returns:
       A function with the arguments, outputs and module updates of `f`.
 
     Raises:
-      ArgumentError: If an option names an argument that `f` does not have; when called, if a static argument is not
-        hashable, or if `prevent_cse` is not a bool and there are modules among the arguments.
+      ArgumentError: If an option names an argument that `f` does not have; when called, if a static argument contains a
+        module, or if `prevent_cse` is not a bool and there are modules among the arguments.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -75,11 +76,12 @@ def checkpoint(
         return call
 
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
-        nums = static_argnums if isinstance(static_argnums, int) else tuple(static_argnums)
+        nums = as_positions(static_argnums, "static_argnums")
         names: Any = {"static_argnames": static_argnames} if static_argnames else {}
         return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, **names)
 
-    return WithStatic(f, bind, Options("remat", of_arrays=of_arrays), static_argnums, static_argnames)
+    options = Options("remat", of_arrays=of_arrays)
+    return WithStatic(f, bind, options, static_argnums, static_argnames, hashable=False)
 
 
 remat = checkpoint

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -45,26 +46,58 @@ Matched = Literal["each", "one", "none"]
 Integers = Literal["refused", "allowed", "left out"]
 
 
-def parse_argnums(argnums: ArgNums, wrt: Filter) -> list[DiffState]:
-    """Return the arguments that `argnums` selects, each with its filter.
+class Chosen(NamedTuple):
+    """The arguments that `argnums` selects.
+
+    Args:
+      arguments: The arguments, each with its filter.
+      is_single: Whether `argnums` is one argument instead of a sequence.
+      argnums: The option for JAX: one position as it was passed, or a tuple. None if a filter has been given, which JAX
+        does not know.
+    """
+
+    arguments: list[DiffState]
+    is_single: bool
+    argnums: Any
+
+
+def parse_argnums(argnums: ArgNums, wrt: Filter) -> Chosen:
+    """Return the arguments that `argnums` selects.
 
     Args:
       argnums: An int, a `DiffState`, or a sequence of them.
       wrt: The filter for arguments given as an int.
 
     Returns:
-      One `DiffState` for each argument.
+      The arguments.
 
     Raises:
       ArgumentTypeError: If `argnums` has another type.
     """
-    several: Any = (argnums,) if isinstance(argnums, (int, DiffState)) else argnums
-    if not isinstance(several, Sequence) or not all(isinstance(a, (int, DiffState)) for a in several):
+    try:
+        several, is_single = _as_positions(argnums)
+    except TypeError:
         raise errors.ArgumentTypeError(
             f"`argnums` must be an int, a DiffState or a sequence of them, not {argnums!r}.",
             "Pass the position of an argument, such as 0, or several, such as (0, liftnn.DiffState(1, filter)).",
-        )
-    return [a if isinstance(a, DiffState) else DiffState(a, wrt) for a in several]
+        ) from None
+    arguments = [a if isinstance(a, DiffState) else DiffState(a, wrt) for a in several]
+    positions = tuple([a for a in several if not isinstance(a, DiffState)])
+    if len(positions) < len(several):
+        return Chosen(arguments, is_single, None)
+    return Chosen(arguments, is_single, argnums if is_single else positions)
+
+
+def _as_positions(argnums: Any) -> tuple[tuple[int | DiffState, ...], bool]:
+    """Return the positions, and whether `argnums` is a single one; as in JAX, any integer object is a position."""
+
+    def convert(argnum: Any) -> int | DiffState:
+        return argnum if isinstance(argnum, DiffState) else operator.index(argnum)
+
+    try:
+        return (convert(argnums),), True
+    except TypeError:
+        return tuple(map(convert, argnums)), False
 
 
 def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Selection:
@@ -80,11 +113,10 @@ def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Select
       arguments is enough, and the default filter needs none.
 
     Raises:
-      ArgumentError: If an argument in `argnums` was not passed by position.
-      ArgumentTypeError: If `argnums` has another type.
+      ArgumentTypeError: If `argnums` has another type, or if one of its arguments was not passed by position.
     """
     if argnums is not None:
-        return Selection(plan, parse_argnums(argnums, wrt))
+        return Selection(plan, parse_argnums(argnums, wrt).arguments)
     positional, _ = plan.arguments
     chosen = [DiffState(i, wrt) for i in range(len(positional))]
     return Selection(plan, chosen, "none" if wrt is Param else "one")
@@ -99,7 +131,7 @@ class Selection:
       matched: The modules that must have a matching Variable. The default is each.
 
     Raises:
-      ArgumentError: If one of the arguments was not passed by position.
+      ArgumentTypeError: If one of the arguments was not passed by position.
     """
 
     def __init__(self, plan: Plan, chosen: Sequence[DiffState], matched: Matched = "each"):
@@ -109,7 +141,7 @@ class Selection:
         self.chosen: list[tuple[Argument, Predicate]] = []
         for argnum, wrt in ((c.argnum, c.filter) for c in chosen):
             if not -len(positional) <= argnum < len(positional):
-                raise errors.ArgumentError(
+                raise errors.ArgumentTypeError(
                     f"argnums has {argnum}, but only {len(positional)} positional arguments were passed.",
                     "Pass the differentiated arguments by position.",
                 )

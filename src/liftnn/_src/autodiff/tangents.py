@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -273,6 +273,33 @@ def _add(a: Any, b: Any) -> Any:
     return a if dtype_of(a) == jax.dtypes.float0 else a + b
 
 
+class LinearFunction:
+    """The function of a `jax.tree_util.Partial` from JAX that takes constants and tangents, and accepts None as zero.
+
+    Args:
+      function: JAX's function.
+      count: The number of constants, which the `Partial` stores.
+      like: The structures, shapes and dtypes of the tangents; see `describe`.
+    """
+
+    def __init__(self, function: Callable[..., Any], count: int, like: Like):
+        self._given = function, count, like
+
+    def __call__(self, *given: Any) -> Any:
+        """Call the function."""
+        function, count, like = self._given
+        return function(*given[:count], *with_zeros(given[count:], like))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LinearFunction) and self._given == other._given
+
+    def __hash__(self) -> int:
+        return hash(self._given)
+
+    def __repr__(self) -> str:
+        return repr(self._given[0])
+
+
 class ArrayMap:
     """A linear function from JAX, with its attributes, that accepts None as zero.
 
@@ -288,6 +315,9 @@ class ArrayMap:
     def __call__(self, *given: Any) -> Any:
         """Call the function."""
         return self._function(*with_zeros(given, self._like))
+
+    def __dir__(self) -> list[str]:
+        return dir(self._function)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -12,7 +12,7 @@ from liftnn._src.autodiff.outputs import Differentiable, differentiate, options_
 from liftnn._src.autodiff.selection import ArgNums
 from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
 from liftnn._src.filters import Filter
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
+from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.contract import Result
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import Aux, R
@@ -75,9 +75,9 @@ def vjp(
       be called many times and is a pytree.
 
     Raises:
-      ArgumentError: If an argument in `argnums` was not passed by position; when `f_vjp` is called, if a cotangent does
-        not have the shape and dtype of its output.
-      ArgumentTypeError: If `argnums` has another type, or if `has_aux` is True and `f` does not return a pair.
+      ArgumentError: When `f_vjp` is called, if a cotangent does not have the shape and dtype of its output.
+      ArgumentTypeError: If `argnums` has another type, if one of its arguments was not passed by position, or if
+        `has_aux` is True and `f` does not return a pair.
       FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
         match in all arguments is enough, and the default `wrt` needs none.
       StructureError: When `f_vjp` is called, if the cotangent does not have the structure of the output; the message
@@ -96,18 +96,18 @@ def vjp(
         out, pull, *aux = jax.vjp(f, *primals, has_aux=has_aux, **options)
         return (out, ArrayMap(pull, describe((out,))), *aux)
 
-    if argnums is None:
-        out = call_of_arrays("vjp", (f,), of_arrays, *primals)
-        if out is not HAS_MODULES:
-            return out
-
     def run(function: Differentiable) -> tuple[PullBack, Result]:
         if options:
             raise options_error("vjp", options)
         out, pull, result = jax.vjp(function, function.primals, has_aux=True)
         return PullBack(pull, function.arguments, function.outputs, describe(out)), result
 
-    return differentiate(f, "vjp", primals, has_aux, argnums, wrt, run)
+    def of_modules() -> Any:
+        return differentiate(f, "vjp", primals, has_aux, argnums, wrt, run)
+
+    if argnums is not None:
+        return of_modules()
+    return call_of_arrays("vjp", (f,), of_arrays, primals, of_modules)
 
 
 @boundary

@@ -104,12 +104,15 @@ def find_captured(
     while True:
         known = len(names)
         search = _Search(Scope(names, names_in, is_foreign if in_libraries else is_library))
-        for function in keyed:
-            search.visit(function, exact=True)
-        for function in functions:
-            search.visit(function, exact=False)
-        if len(names) == known or not search.holds_attributes:
-            return search.captured()
+        try:
+            for function in keyed:
+                search.visit(function, exact=True)
+            for function in functions:
+                search.visit(function, exact=False)
+            if len(names) == known or not search.holds_attributes:
+                return search.captured()
+        finally:
+            search.unlink()
 
 
 class _Search:
@@ -163,6 +166,12 @@ class _Search:
                 stack += node.parents
         names_classes = any(_has_class(n.x, self._scope.names) for n in nodes)
         return Captured(_by_name(roots), _collect(nodes), _shape(nodes, roots), names_classes)
+
+    def unlink(self) -> None:
+        """Break the cycles between the nodes, so that the visited objects live no longer than the search."""
+        for node in self._nodes.values():
+            node.above = None
+            node.targets, node.parents = [], []
 
 
 def _has_class(x: Any, names: set[str]) -> bool:

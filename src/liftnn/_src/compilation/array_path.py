@@ -12,7 +12,8 @@ from liftnn._src.compilation.dependencies import Attribute
 from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS, Source, build
 from liftnn._src.graph.checks import Check
-from liftnn._src.variables import frames
+from liftnn._src.lifting.array_calls import ArrayCalls
+from liftnn._src.lifting.offers import FastOffer, current, is_refusal
 from liftnn._src.variables.watch import Watch
 
 
@@ -20,12 +21,15 @@ class ArrayPath:
     """The fast path of a call without modules; see `FastPath`.
 
     Args:
-      jitted: JAX's compiled function.
+      calls: The calls without modules of the compiled function.
       patterns: The patterns that match its arguments.
       guards: While they hold, the function captures no module.
+      begin: Called when a trace begins; returns the function to call at its end.
     """
 
-    def __init__(self, jitted: Callable[..., Any], patterns: Patterns, guards: Guards):
+    def __init__(
+        self, calls: ArrayCalls, patterns: Patterns, guards: Guards, begin: Callable[..., Callable[[], None]]
+    ):
         self.patterns = patterns
         self.guards = guards
         self.varying: list[Attribute] = []
@@ -34,7 +38,8 @@ class ArrayPath:
         self.cache: Any = None
         self.owner: Callable[[], Any] = lambda: None
         self.watch = Watch()
-        self._jitted = jitted
+        self._jitted = calls.transformed
+        self._offer = FastOffer(calls.inside[0], guards, begin)
         self.generate()
 
     def generate(self) -> None:
@@ -48,8 +53,11 @@ class ArrayPath:
         check(source)
         lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED: return MISS"]
         lines += [
+            f"CURRENT.offer = {source.name(weakref.ref(self._offer))}",
             f"try: return {source.name(self._jitted)}(*args, **kwargs)",
-            "except (TypeError, ValueError, RetraceNeeded): return MISS",
+            "except Exception as error:",
+            "  if is_refusal(error): return MISS",
+            "  raise",
         ]
         self.function = build("args, kwargs", lines, source.constants)
         self.reference = weakref.ref(self.function)
@@ -65,6 +73,14 @@ class ArrayPath:
         """Make a call; return `MISS` if it must take the slow path."""
         try:
             self.patterns.match(args, kwargs)
-            return self._jitted(*args, **kwargs) if self.holds() else MISS
-        except (TypeError, ValueError, Unmatched, frames.RetraceNeeded):
+        except Unmatched:
             return MISS
+        if not self.holds():
+            return MISS
+        current.offer = weakref.ref(self._offer)
+        try:
+            return self._jitted(*args, **kwargs)
+        except Exception as error:
+            if is_refusal(error):
+                return MISS
+            raise

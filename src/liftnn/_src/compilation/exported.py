@@ -135,10 +135,8 @@ class _ExportedCall(Lifted[..., Any]):
 
     def __init__(self, program: Any, contents: ExportedContents):
         self._contents = contents
-        self._avals = program.in_avals
-        self._jitted = jax.jit(program.call)
-        self._donating = jax.jit(program.call, donate_argnums=contents.donated)
-        super().__init__((_exported,), self._bind_call, Options("export", static_leaves=False))
+        bind = _ExportedProgram(program, contents).bind
+        super().__init__((_exported,), bind, Options("export", static_leaves=False))
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -149,7 +147,18 @@ class _ExportedCall(Lifted[..., Any]):
         marked = [x for x in full if x is not _exported]
         return (*marked, *dynamic), {**kwargs, **{k: StaticArgument(x) for k, x in named.items()}}
 
-    def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
+
+class _ExportedProgram:
+    """JAX's exported program, run on the dynamic leaves of a call."""
+
+    def __init__(self, program: Any, contents: ExportedContents):
+        self._contents = contents
+        self._avals = program.in_avals
+        self._jitted = jax.jit(program.call)
+        self._donating = jax.jit(program.call, donate_argnums=contents.donated)
+
+    def bind(self, plan: Plan, pure: PureFunction) -> PureFunction:
+        """Return the program as the bound function for a structure; raise if it was exported for another one."""
         check_structure(
             self._contents.graph,
             by_name(plan.graph),

@@ -41,7 +41,7 @@ from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.lift import Call
-from liftnn._src.variables import frames
+from liftnn._src.lifting.offers import FastOffer, current, is_refusal
 from liftnn._src.variables.watch import Watch, start_watch
 
 
@@ -55,6 +55,7 @@ class FastPath:
       since: The value of `changes.count` before the arguments were flattened.
       varying: The names of static attributes that vary between calls.
       stored: The arguments stored in a partial; None if there is no partial.
+      begin: Called when a trace begins; returns the function to call at its end.
 
     Raises:
       Unseen: If the changes of an object in the arguments can be neither observed nor checked.
@@ -68,8 +69,10 @@ class FastPath:
         since: int,
         varying: frozenset[str],
         stored: Any,
+        begin: Callable[..., Callable[[], None]],
     ):
         self.writer = Writer(call, roots)
+        self.offer = FastOffer(call.plan, call.guards, begin, self.writer.objects)
         self.patterns = patterns
         self.guards = call.guards
         self.varying = find_varying(call, varying)
@@ -146,12 +149,15 @@ class FastPath:
         Returns:
           The output, or `MISS`.
         """
+        current.offer = weakref.ref(self.offer)
         values = [storage.value for storage in self.writer.storages]
         units = units + [reader.read() for reader in self.readers]
         try:
             returned = self.writer.program.run_units(values, units)
-        except (TypeError, frames.RetraceNeeded):  # JAX does not accept an argument, or has to trace
-            return MISS
+        except Exception as error:
+            if is_refusal(error):
+                return MISS
+            raise
         return self.writer.commit(returned)
 
     def is_single(self, variable: Any) -> bool:

@@ -12,12 +12,14 @@ from liftnn._src.compilation.dependencies import Unseen
 from liftnn._src.compilation.fast_path import FastPath
 from liftnn._src.compilation.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn._src.compilation.source import MISS
+from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.lift import Call
 from liftnn._src.modules.module import Module
 from liftnn._src.variables import frames
 
 Path = FastPath | ArrayPath
+Begin = Callable[..., Callable[[], None]]
 
 _MOST = 32
 """The maximum number of fast paths of one function for one first module; they differ in static arguments, modes and
@@ -82,7 +84,13 @@ class FastPaths:
         return MISS
 
     def add(
-        self, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any], since: int, stored: Any
+        self,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        since: int,
+        stored: Any,
+        begin: Begin,
     ) -> FastPath | None:
         """Add a fast path for a call that has just been flattened.
 
@@ -92,6 +100,7 @@ class FastPaths:
           kwargs: Its keyword arguments.
           since: The value of `changes.count` before it was flattened.
           stored: The arguments stored in a partial; None if there is no partial.
+          begin: Called when a trace begins; returns the function to call at its end.
 
         Returns:
           The fast path; None if the changes of an object in the arguments can be neither observed nor checked.
@@ -104,7 +113,7 @@ class FastPaths:
         try:
             patterns = make_patterns(call.plan, args, kwargs)
             roots = {n: call.objects[n] for n in call.plan.argument_roots}
-            path = FastPath(call, patterns, roots, since, self.varying, stored)
+            path = FastPath(call, patterns, roots, since, self.varying, stored, begin)
         except (Unseen, Unmatched):
             return None
         where = patterns.first_object()
@@ -114,7 +123,13 @@ class FastPaths:
         return path
 
     def add_arrays(
-        self, plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], guards: Guards, jitted: Any
+        self,
+        plan: Plan,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        guards: Guards,
+        calls: ArrayCalls,
+        begin: Begin,
     ) -> None:
         """Add a fast path for a call without modules.
 
@@ -123,10 +138,11 @@ class FastPaths:
           args: The positional arguments.
           kwargs: The keyword arguments.
           guards: While they hold, the next call captures no modules either.
-          jitted: JAX's compiled function.
+          calls: The calls without modules of the compiled function.
+          begin: Called when a trace begins; returns the function to call at its end.
         """
         try:
-            path = ArrayPath(jitted, make_patterns(plan, args, kwargs), guards)
+            path = ArrayPath(calls, make_patterns(plan, args, kwargs), guards, begin)
         except Unmatched:
             return
         self._keep(path, 0, [])

@@ -11,6 +11,7 @@ see a partial update.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +87,7 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
     else:
         given = f"*{source.name(program.inputs)}.sort({every}, {trees})"
     run, jitted = source.name(program), source.name(program.jitted)
-    source.add("try:")
+    source.add(f"CURRENT.offer = {source.name(weakref.ref(path.offer))}", "try:")
     if program.donates:
         source.add(
             f"  if shared and not are_distinct(({every}, {trees})): returned = {run}.run_units({every}, {trees})",
@@ -95,8 +96,9 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
     else:
         source.add(f"  returned = {jitted}({given})")
     source.add(
-        "except (TypeError, RetraceNeeded): return MISS",
-        f"except Exception as error: returned = {run}.recover(error, [*{every}, *leaves({trees})])",
+        "except Exception as error:",
+        "  if is_refusal(error): return MISS",
+        f"  returned = {run}.recover(error, [*{every}, *leaves({trees})])",
     )
 
 

@@ -66,5 +66,7 @@ def make_jaxpr(
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.make_jaxpr(f, static_argnums, axis_env, return_shape)
 
-    options = Options("make_jaxpr", finish, commit=False, of_arrays=of_arrays)
-    return WithStatic(f, bind, options, static_argnums, None)
+    options = Options("make_jaxpr", finish, commit=False, of_arrays=of_arrays, traces_like="jit")
+    made: WithStatic[..., Any] = WithStatic(f, bind, options, static_argnums, None)
+    made.__module__ = jax.__name__  # as in JAX
+    return made

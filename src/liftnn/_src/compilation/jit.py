@@ -6,13 +6,12 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
-import jax
-
+from liftnn._src.compilation.jit_options import apply_jit, check_options
 from liftnn._src.compilation.jitted import Jitted
-from liftnn._src.lifting.array_calls import TracedFunction
+from liftnn._src.lifting.array_calls import ArrayFunction
 from liftnn._src.lifting.configure import Given, configurable
-from liftnn._src.lifting.kept import keep_with
-from liftnn._src.lifting.signature import select
+from liftnn._src.lifting.kept import WeakCache
+from liftnn._src.lifting.signature import select_for_jax
 from liftnn._src.type_variables import P, R
 
 
@@ -100,6 +99,8 @@ def jit(
       >>> double(model, jnp.ones((1, 2))).shape
       (1, 3)
     """
+    shardings = in_shardings, out_shardings
+    check_options(in_shardings, out_shardings, device, backend)
     given = {
         "keep_unused": keep_unused or None,
         "device": device,
@@ -111,29 +112,23 @@ def jit(
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
     of_arrays = (
-        None
-        if donate_written
-        else functools.partial(jit_of_arrays, static, donate, (in_shardings, out_shardings), options)
+        None if donate_written else functools.partial(jit_of_arrays, static, donate, shardings, options)
     )
-    shardings = in_shardings, out_shardings
     return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
 
 
 def jit_of_arrays(
-    static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: TracedFunction
+    static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: ArrayFunction
 ) -> Any:
     """Compile a function of arrays with `jax.jit`; cached with the function."""
-    chosen = select(f, static[0], static[1], "static"), select(f, donate[0], donate[1], "donate")
-    given: dict[str, Any] = {
-        "static_argnums": chosen[0].nums or None,
-        "static_argnames": chosen[0].names or None,
-        "donate_argnums": chosen[1].nums or None,
-        "donate_argnames": chosen[1].names or None,
-        "in_shardings": shardings[0],
-        "out_shardings": shardings[1],
-        **options,
-    }
+    given = {"in_shardings": shardings[0], "out_shardings": shardings[1], **options}
     given = {name: value for name, value in given.items() if value is not None}
+    given |= select_for_jax(f, static[0], static[1], "static")
+    given |= select_for_jax(f, donate[0], donate[1], "donate")
     if not f.is_shared:
-        return jax.jit(f, **given)
-    return keep_with(f.__wrapped__, ("jax.jit", *given.items()), lambda: jax.jit(f, **given))
+        return apply_jit(f, **given)
+    return _jitted.get(f.function, tuple(given.items()), lambda: apply_jit(f, **given))
+
+
+_jitted = WeakCache(most=64)
+"""Options may never repeat, for example a new sharding in each call, so the number of entries is limited."""

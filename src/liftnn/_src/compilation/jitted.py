@@ -10,18 +10,21 @@ import jax
 
 from liftnn import errors
 from liftnn._src.captures.guards import Guards
+from liftnn._src.compilation.donation import deleted_error
 from liftnn._src.compilation.fast_paths import FastPaths
 from liftnn._src.compilation.programs import Compilation, Wrap
-from liftnn._src.compilation.retraces import Traces, counting
+from liftnn._src.compilation.retraces import Traces
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.stages import Lowered, Traced
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
-from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls, TracedFunction
-from liftnn._src.lifting.callables import Bindable, is_fixed, take_name
+from liftnn._src.lifting.array_calls import ArrayCalls
+from liftnn._src.lifting.callables import Bindable, is_fixed
 from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.lifting.kept import keep_with
+from liftnn._src.lifting.kept import WeakCache
 from liftnn._src.lifting.lift import Call, Options, T, commit_to_copies
+from liftnn._src.lifting.names import take_names
+from liftnn._src.lifting.offers import Offer, publish
 from liftnn._src.lifting.signature import select
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.static_values.static import Static
@@ -72,7 +75,8 @@ class Jitted(Bindable[P, R]):
         given = (static, donate, shardings, *(options or {}).items(), donate_written)
         make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
         shared = wrap is None and max_traces is None  # with `max_traces` all traces count, so none are shared
-        compilation = keep_with(f, (users_line(), *given), make) if shared else make()
+        compilation = _compilations.get(f, (users_line(), *given), make) if shared else make()
+        self._transform = transform
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
         """The number of programs that had been traced by another wrapper of the same function."""
@@ -85,7 +89,8 @@ class Jitted(Bindable[P, R]):
         )
         self._lifted: WithStatic[P, R] = WithStatic(f, compilation.bind, lift_options, *static)
         self._lifted._bound = compilation.bound
-        take_name(self, f)
+        self._lifted._begin_trace = self._traces.begin
+        take_names(self, f)
         compilation.donate = select(self._lifted._called, donate[0], donate[1], "donate")
         compilation.has_leading = bool(self._lifted._leading)
         both = self._lifted._static.common(compilation.donate)
@@ -97,8 +102,9 @@ class Jitted(Bindable[P, R]):
         self._n_positional = n_positional
         self._array_calls: ArrayCalls | None = None
         if of_arrays is not None and not self._lifted._leading and is_fixed(self._lifted._stored):
-            self._array_calls = ArrayCalls(
-                (f,), transform, of_arrays, kind=TracedFunction, is_shared=max_traces is None
+            self._array_calls = ArrayCalls((f,), transform, of_arrays, is_shared=max_traces is None)
+            self._begin_trace_of_arrays = functools.partial(
+                _begin_trace_of_arrays, self._lifted, self._traces, self._array_calls
             )
         calls = 0 if self._array_calls is None else self._array_calls.inside[0].n_calls
         self._is_wrapped_anew = compilation.is_traced or calls > 0
@@ -125,36 +131,61 @@ class Jitted(Bindable[P, R]):
     def _slow_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call that the most recently used fast path cannot make."""
         if not frames.is_plain():
-            out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs))
-            if out is not HAS_MODULES:
-                return out
-            args = args[len(self._leading) :]
-            call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
-            return self._lifted._commit(call, result)
+            return self._of_arrays(
+                args, kwargs, lambda jitted: jitted(*args, **kwargs), lambda: self._nested_call(args, kwargs)
+            )
         out = self._fast_paths.call(args, kwargs)
         if out is MISS:
             out = self._first_call(args, kwargs)
         self._last = self._fast_paths.last
         return out
 
+    def _nested_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call with modules inside another transform."""
+        args = args[len(self._leading) :]
+        call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
+        return self._lifted._commit(call, result)
+
     def _of_arrays(
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         act: Callable[[Any], Any],
-        keep: Callable[[Guards], None] = lambda guards: None,
+        otherwise: Callable[[], Any],
+        keep: Callable[[ArrayCalls, Guards], None] = lambda calls, guards: None,
     ) -> Any:
-        """Use `jax.jit` of the function if a call has no modules; otherwise return `HAS_MODULES`."""
+        """Use `jax.jit` of the function if a call has no modules.
+
+        Args:
+          args: The positional arguments, with the module of a bound method.
+          kwargs: The keyword arguments.
+          act: Uses `jax.jit` of the function.
+          otherwise: Does the same with modules.
+          keep: Called after `act`.
+
+        Returns:
+          The result of `act` or `otherwise`.
+        """
         calls = self._array_calls
         guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
         if calls is None or guards is None:
-            return HAS_MODULES
-        with frames.publish_originals(calls.inside[0], (), self._begin_trace), counting(self._traces):
-            out = calls.run(act)
-        if out is not HAS_MODULES:
+            return otherwise()
+
+        def act_and_note(jitted: Any) -> Any:
+            try:
+                with publish(Offer(calls.inside[0], begin=self._begin_trace_of_arrays)):
+                    out = act(jitted)
+            except Exception as error:
+                flat = _flatten_arrays(self._lifted, args, kwargs)
+                deleted = deleted_error(Plan(flat.graph), flat.arrays)
+                if deleted is not None:
+                    raise deleted from error
+                raise
             self._note(calls)
-            keep(guards)
-        return out
+            keep(calls, guards)
+            return out
+
+        return calls.run(act_and_note, otherwise)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], act: Callable[[Call], T]) -> tuple[Call, T]:
         """Flatten the arguments and act on the call.
@@ -167,8 +198,7 @@ class Jitted(Bindable[P, R]):
         Returns:
           The call, and the result of `act`.
         """
-        with counting(self._traces):
-            call, out = self._lifted._run(args, kwargs, act)
+        call, out = self._lifted._run(args, kwargs, act)
         self._note(call.bound)
         return call, out
 
@@ -178,37 +208,33 @@ class Jitted(Bindable[P, R]):
             self._traces.met.add(program)
             self._n_found += 1
 
-    def _begin_trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], None]:
-        """Record the start of a trace of the function for arrays; return the function to call at its end."""
-        flat = self._flatten(args, kwargs)
-        trace = self._traces.begin(Plan(flat.graph), flat.arrays)
-        self._traces.met.add(self._array_calls)
-        return functools.partial(self._traces.end, trace)
-
-    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flat:
-        """Flatten arguments without modules."""
-        return flatten_call(*self._lifted._arguments(args, kwargs), _leaf_edge)
-
     def _first_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call that no fast path can make, on the slow path, and add a fast path."""
 
-        def keep(guards: Guards) -> None:
-            if self._is_wrapped_anew or self._array_calls is None:
+        def keep(calls: ArrayCalls, guards: Guards) -> None:
+            if self._is_wrapped_anew:
                 self._is_wrapped_anew = False  # many wrappers are called only once
                 return
-            plan = Plan(self._flatten(args, kwargs).graph)
-            self._fast_paths.add_arrays(plan, args, kwargs, guards, self._array_calls.transformed)
+            plan = Plan(_flatten_arrays(self._lifted, args, kwargs).graph)
+            self._fast_paths.add_arrays(plan, args, kwargs, guards, calls, self._begin_trace_of_arrays)
 
-        out = self._of_arrays(args, kwargs, lambda jitted: jitted(*args, **kwargs), keep)
-        if out is not HAS_MODULES:
-            return out
+        return self._of_arrays(
+            args,
+            kwargs,
+            lambda jitted: jitted(*args, **kwargs),
+            lambda: self._first_call_with_modules(args, kwargs),
+            keep,
+        )
+
+    def _first_call_with_modules(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call with modules, and add a fast path."""
         since = changes.count
         call, returned = self._run(
             args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.leaves)
         )
         path = None
         if not (kwargs and self._n_positional):
-            path = self._fast_paths.add(call, args, kwargs, since, self._lifted._stored)
+            path = self._fast_paths.add(call, args, kwargs, since, self._lifted._stored, self._traces.begin)
         if path is None:
             return self._lifted._commit(call, call.bound.result(returned))
         out = path.writer.commit(returned)
@@ -229,11 +255,13 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
-        traced = self._of_arrays(args, kwargs, lambda jitted: jitted.trace(*args, **kwargs))
-        if traced is not HAS_MODULES:
-            return traced
-        call, traced = self._run(args, kwargs, lambda call: call.bound.trace(call.leaves))
-        return Traced(self, call, traced)
+        return self._of_arrays(
+            args, kwargs, lambda jitted: jitted.trace(*args, **kwargs), lambda: self._trace(args, kwargs)
+        )
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced[R]:
+        """Trace the function for arguments with modules."""
+        return Traced(self, *self._run(args, kwargs, lambda call: call.bound.trace(call.leaves)))
 
     @boundary
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered[R]:
@@ -250,7 +278,12 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
-        return self.trace(*args, **kwargs).lower()
+        return self._of_arrays(
+            args,
+            kwargs,
+            lambda jitted: jitted.lower(*args, **kwargs),
+            lambda: self._trace(args, kwargs).lower(),
+        )
 
     @boundary
     def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -266,11 +299,12 @@ class Jitted(Bindable[P, R]):
         Raises:
           ArgumentTypeError: If an argument that is not static is neither an array nor a module.
         """
-        out = self._of_arrays(args, kwargs, lambda jitted: jitted.eval_shape(*args, **kwargs))
-        if out is not HAS_MODULES:
-            return out
-        call, result = self._run(args, kwargs, lambda call: jax.eval_shape(call.bound, call.leaves))
-        return self._output_of(call, result)
+        return self._of_arrays(
+            args,
+            kwargs,
+            lambda jitted: jitted.eval_shape(*args, **kwargs),
+            lambda: self._trace(args, kwargs).out_info,
+        )
 
     def clear_cache(self) -> None:
         """Drop all compiled programs."""
@@ -279,6 +313,19 @@ class Jitted(Bindable[P, R]):
             self._array_calls.clear()
         self._fast_paths.clear()
         self._last = self._fast_paths.last
+
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names."""
+        return getattr(jax, self._transform)(function)
+
+    @property
+    def _cache_size(self) -> Callable[[], int]:
+        """The method of `jax.jit` that returns the number of signatures of arguments with a compiled program."""
+        jitted: list[Any] = [program.jitted for _, program in self._lifted._bound.values()]
+        if self._array_calls is not None:
+            jitted.append(self._array_calls.transformed)
+        sizes = [each._cache_size for each in jitted if each is not None]
+        return lambda: sum(size() for size in sizes)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions that may capture modules; see `Lifted`."""
@@ -308,6 +355,27 @@ class Jitted(Bindable[P, R]):
     def n_traces(self) -> int:
         """The number of traces of the function."""
         return self._traces.count + self._n_found
+
+
+_compilations = WeakCache(most=64)
+"""Options may never repeat, for example a new sharding in each call, so the number of entries is limited."""
+
+
+def _begin_trace_of_arrays(
+    lifted: WithStatic[..., Any],
+    traces: Traces,
+    calls: ArrayCalls,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Callable[[], None]:
+    """Record the start of a trace of a function for arrays; return the function to call at its end."""
+    flat = _flatten_arrays(lifted, args, kwargs)
+    return traces.begin(calls, Plan(flat.graph), flat.arrays)
+
+
+def _flatten_arrays(lifted: WithStatic[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flat:
+    """Flatten arguments without modules."""
+    return flatten_call(*lifted._arguments(args, kwargs), _leaf_edge)
 
 
 def _leaf_edge(leaf: Any, path: Any, arrays: list[Any]) -> Any:

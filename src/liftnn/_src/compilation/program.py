@@ -13,6 +13,7 @@ import jax
 from liftnn._src.compilation.calling_convention import Inputs
 from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
+from liftnn._src.compilation.jit_options import apply_jit
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves
@@ -71,22 +72,24 @@ class Program:
         if self.grouped:
             given = self.inputs.pack_shardings(self._shardings)
             options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
-        self.jitted = jax.jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
+        self.jitted = apply_jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
         # A separate function: JAX would reuse the trace of the other one, which returns all donated values.
-        self._nested = jax.jit(self._make_call(False), **options) if self.donates else self.jitted
+        self._nested = apply_jit(self._make_call(False), **options) if self.donates else self.jitted
 
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
         """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""
+        # A reference to this object would be a cycle, which keeps constants until the garbage collector runs.
+        inputs, pure, arrange = self.inputs, self._pure, self._arrange()
 
         def call(*given: Any) -> Any:
-            leaves = self.inputs.unpack(given)
-            result = self._pure(leaves)
+            leaves = inputs.unpack(given)
+            result = pure(leaves)
             if gives_away:
-                result = self.inputs.complete(result, leaves)
-            return self._group(result) if self.grouped else self.outcomes.compact(result)
+                result = inputs.complete(result, leaves)
+            return arrange(result)
 
-        call.__name__ = call.__qualname__ = self._pure.__name__
-        call.__wrapped__ = getattr(self._pure, "__wrapped__", self._pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
+        call.__name__ = call.__qualname__ = pure.__name__
+        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
         call.__signature__ = _SIGNATURE
         return call
 
@@ -121,10 +124,19 @@ class Program:
         names = sorted(named, key=lambda n: order.index(n) if n in order else len(order))
         return [named[n] for n in names if not self._is_static(named[n])]
 
-    def _group(self, result: Result) -> Any:
-        """Group a result into one list for each sharding."""
-        shardings = result_prefixes(self.plan, self._spread, self._shardings, result, self._out_prefix)
-        return self.outcomes.compact_groups(*group(result, shardings, self._choices), result)
+    def _arrange(self) -> Callable[[Result], Any]:
+        """Return the function that converts a result to the returned value of the compiled function."""
+        outcomes = self.outcomes
+        if not self.grouped:
+            return outcomes.compact
+        plan, spread, given, choices = self.plan, self._spread, self._shardings, self._choices
+        out_prefix = self._out_prefix
+
+        def arrange(result: Result) -> Any:
+            shardings = result_prefixes(plan, spread, given, result, out_prefix)
+            return outcomes.compact_groups(*group(result, shardings, choices), result)
+
+        return arrange
 
     def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Convert leaves to arguments of the compiled function; copy an array that would be donated twice."""
@@ -161,8 +173,6 @@ class Program:
         try:
             given = pack()
             return self.jitted(*given)
-        except frames.RetraceNeeded:
-            raise
         except Exception as error:
             return self.recover(error, leaves())
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from liftnn._src.compilation.donation import find_kept
 from liftnn._src.compilation.program import Program
-from liftnn._src.compilation.retraces import traces_now
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.offers import offer_for
 from liftnn._src.lifting.signature import Selected
 from liftnn._src.prefixes.prefix import as_prefixes
-from liftnn._src.variables import frames
 
 Wrap = Callable[[Plan, PureFunction, bool], PureFunction]
 """Applies another transform below the compilation: takes the plan, the pure function, and whether argument 0 is the
@@ -74,20 +74,21 @@ class Compilation:
             pure = self._wrap(plan, pure, self.has_leading)
 
         def counted(leaves: Sequence[Any]) -> Result:
-            if program.is_abstract:
+            program, compilation = made(), of()
+            if program is not None and program.is_abstract:
                 return pure(leaves)
-            if not frames.is_published(plan):
-                raise frames.RetraceNeeded
-            traces = traces_now()
-            trace = traces.begin(plan, leaves)
-            traces.met.add(program)
-            result = pure(leaves)
-            traces.end(trace)
-            self.is_traced = True
+            offer = offer_for(plan)
+            assert offer is not None, "every call publishes its offer"
+            with offer.tracing(program, plan, leaves):
+                result = pure(leaves)
+            if compilation is not None:
+                compilation.is_traced = True
             return result
 
         counted.__wrapped__ = self._function  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
         counted.__name__ = counted.__qualname__ = self._name
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written)
+        # The program holds `counted`, so references back would keep constants until the garbage collector runs.
+        made, of = weakref.ref(program), weakref.ref(self)
         return program

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import collections
-import contextlib
+import functools
 import logging
 import threading
-import warnings
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.contract import Plan, name_argument
+from liftnn._src.tracebacks import warn
 from liftnn._src.trees import LEAF, describe_tree, is_jax_array
 
 logger = logging.getLogger("liftnn.retrace")
@@ -64,15 +64,16 @@ class Traces:
         self._explained = 0
         self._recent: collections.deque[Trace] = collections.deque(maxlen=_REMEMBERED)
 
-    def begin(self, plan: Plan, leaves: Sequence[Any]) -> Trace:
+    def begin(self, program: Any, plan: Plan, leaves: Sequence[Any]) -> Callable[[], None]:
         """Record the arguments of a trace that starts.
 
         Args:
+          program: The program that is traced.
           plan: The structure of the arguments.
           leaves: The dynamic leaves.
 
         Returns:
-          The trace, for `end`.
+          The function to call when the trace has finished: it counts the trace, and logs the cause of a retrace.
 
         Raises:
           RetraceError: If there are already as many traces as allowed.
@@ -83,14 +84,11 @@ class Traces:
                 f"{self._name} would be traced again (trace {self.count + 1}), but max_traces is {self._most}"
             )
             raise errors.RetraceError(f"{head}:\n{self._cause(trace) or _UNEXPLAINED}")
-        return trace
+        self.met.add(program)
+        return functools.partial(self._end, trace)
 
-    def end(self, trace: Trace) -> None:
-        """Count a finished trace; log the cause of a retrace.
-
-        Args:
-          trace: The trace.
-        """
+    def _end(self, trace: Trace) -> None:
+        """Count a finished trace; log the cause of a retrace."""
         with self._lock:
             self.count += 1
         if self.count > 1:
@@ -98,8 +96,7 @@ class Traces:
             logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
             self._explained += bool(cause)
             if cause and self._explained == _MANY:
-                text = f"{head}; this time because of\n{cause}"
-                warnings.warn(text, errors.RetraceWarning, stacklevel=2)
+                warn(f"{head}; this time because of\n{cause}", errors.RetraceWarning)
         self._recent.append(trace)
 
     def _cause(self, trace: Trace) -> str:
@@ -122,35 +119,6 @@ class Traces:
         if len(lines) > _SHOWN:
             lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more"]
         return "\n".join(lines)
-
-
-class _Calling(threading.local):
-    """The traces of the compiled function that runs in a thread."""
-
-    traces: Traces | None = None
-
-
-_calling = _Calling()
-
-
-@contextlib.contextmanager
-def counting(traces: Traces) -> Generator[None]:
-    """Assign new traces to a compiled function: programs are shared by all wrappers of a function.
-
-    Args:
-      traces: The traces of the compiled function that is called.
-    """
-    before = _calling.traces
-    _calling.traces = traces
-    try:
-        yield
-    finally:
-        _calling.traces = before
-
-
-def traces_now() -> Traces:
-    """Return the traces of the compiled function that is called; a throwaway object if there is none."""
-    return _calling.traces or Traces("a function", None)
 
 
 def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:

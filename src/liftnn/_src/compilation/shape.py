@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 import jax
 
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.module import Module
@@ -35,7 +36,8 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     The arguments are not changed: changes of a module are visible only if the function returns the module.
 
     Args:
-      f: A function, a bound method or a module.
+      f: A function, a bound method or a module. Of a compiled function, the shardings and
+        static arguments count.
       *args: Arguments: arrays, modules, trees of them, or `jax.ShapeDtypeStruct` in place of arrays.
       **kwargs: Keyword arguments, likewise.
 
@@ -50,6 +52,8 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
       >>> liftnn.eval_shape(lambda: liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))).kernel.value
       ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """
+    if isinstance(f, jax.stages.Wrapped) and not is_object(f):  # it has shardings and static arguments
+        return f.trace(*args, **kwargs).out_info
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         return lambda leaves: jax.eval_shape(pure, leaves)
@@ -57,4 +61,6 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(jax.eval_shape, f)
 
-    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays))(*args, **kwargs)
+    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit"))(
+        *args, **kwargs
+    )

@@ -21,8 +21,8 @@ from liftnn._src.compilation.patterns import (
 from liftnn._src.compilation.write_back import Writer, write
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, ATOMS, Check, size_of
+from liftnn._src.lifting.offers import FastOffer, current, is_refusal
 from liftnn._src.trees import are_distinct
-from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Storage
 from liftnn._src.variables.watch import Watch
 
@@ -50,6 +50,7 @@ class Remembered(Checked, Protocol):
     readers: list[Reader]
     rounds: list[list[Beat]]
     array_type: Any
+    offer: FastOffer
     report: Callable[[], Any]
 
 
@@ -139,7 +140,8 @@ _GLOBALS = {
     "ABSENT": ABSENT,
     "ATOMS": ATOMS,
     "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),
-    "RetraceNeeded": frames.RetraceNeeded,
+    "CURRENT": current,
+    "is_refusal": is_refusal,
     "HELD_ONCE": HELD_ONCE,
     "same_static": same_static,
     "are_distinct": are_distinct,

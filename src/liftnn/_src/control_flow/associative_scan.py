@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.graph.graphdef import GraphDef, merge, split
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays
+from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
 from liftnn._src.tracebacks import at_line, boundary
@@ -62,15 +63,13 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
       >>> liftnn.associative_scan(compose, steps).b.value.tolist()
       [1.0, 4.0, 17.0]
     """
-    out = call_of_arrays(
-        "associative_scan", (fn,), lambda fn, elems: jax.lax.associative_scan(fn, elems, reverse, axis), elems
-    )
-    if out is not HAS_MODULES:
-        return out
+
+    def of_arrays(fn: Callable[[Any, Any], Any], elems: Any) -> Any:
+        return jax.lax.associative_scan(fn, elems, reverse, axis)
 
     def scan(fn: Callable[[Any, Any], Any], elems: Any) -> Any:
         state, graphdef = split(_with_arrays(elems))
-        _check_axis(_named_leaves(state, "elems"), axis)
+        _check_axis(_named_leaves(state, "elems"), operator.index(axis))
 
         def combine(a: State, b: State) -> State:
             combined = _with_arrays(fn(merge(graphdef, a), merge(graphdef, b)))
@@ -84,7 +83,10 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
 
         return merge(graphdef, jax.lax.associative_scan(combine, state, reverse, axis))
 
-    return Lifted((scan,), _bind, Options("associative_scan"))(fn, elems)
+    def of_modules() -> Any:
+        return Lifted((scan,), _bind, Options("associative_scan"))(fn, elems)
+
+    return call_of_arrays("associative_scan", (fn,), of_arrays, (elems,), of_modules)
 
 
 def _bind(plan: Plan, pure: PureFunction) -> PureFunction:

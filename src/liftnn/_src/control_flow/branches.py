@@ -10,7 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import TracedOnce, hold_functions
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
@@ -37,6 +37,8 @@ def cond(
     shapes and dtypes. A function may be a bound method or a module; the updates of its module are propagated like those
     of an operand.
 
+    The old form of JAX's, `cond(pred, true_operand, true_fun, false_operand, false_fun)`, is accepted too.
+
     Args:
       pred: The condition: a boolean or number of shape `()`.
       true_fun: The function to apply to the operands if `pred` is true.
@@ -48,8 +50,8 @@ def cond(
       The output of the selected function.
 
     Raises:
-      ArgumentError: If operands are passed both by position and as `operand`.
-      ArgumentTypeError: If one of the functions is not callable.
+      ArgumentTypeError: If one of the functions is not callable, or if operands are passed both by position and as
+        `operand`.
       StructureError: If the functions produce different structures, shapes or dtypes; the message names the paths.
       TypeError: If `pred` is not a scalar.
 
@@ -62,20 +64,31 @@ def cond(
       >>> float(mean.value)
       2.0
     """
+    if not callable(true_fun) and callable(false_fun) and len(operands) == 2 and callable(operands[1]):
+        return _cond_of_two(pred, true_fun, false_fun, *operands)
     pred = unwrap(pred)
     given: Any = _given("cond", operands, operand)
-    out = call_of_arrays("cond", (true_fun, false_fun), lambda *f_and_x: jax.lax.cond(pred, *f_and_x), *given)
-    if out is not HAS_MODULES:
-        return out
-    if is_jit_disabled():
-        chosen: Any = true_fun if pred else false_fun
-        return chosen(*given)
-    holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
 
-    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-        return jax.lax.cond(pred, *branches)
+    def of_arrays(*f_and_x: Any) -> Any:
+        return jax.lax.cond(pred, *f_and_x)
 
-    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+    def of_modules() -> Any:
+        if is_jit_disabled():
+            chosen: Any = true_fun if pred else false_fun
+            return chosen(*given)
+        holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
+
+        def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+            return jax.lax.cond(pred, *branches)
+
+        return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+
+    return call_of_arrays("cond", (true_fun, false_fun), of_arrays, given, of_modules)
+
+
+def _cond_of_two(pred: Any, true_operand: Any, true_fun: Any, false_operand: Any, false_fun: Any) -> Any:
+    """Apply the old form of `cond`, with an operand for each function."""
+    return cond(pred, lambda x, _: true_fun(x), lambda _, x: false_fun(x), true_operand, false_operand)
 
 
 @boundary
@@ -97,8 +110,9 @@ def switch(
       The output of the selected function.
 
     Raises:
-      ArgumentError: If `branches` is empty, or if operands are passed both by position and as `operand`.
-      ArgumentTypeError: If one of the functions is not callable.
+      ArgumentError: If `branches` is empty.
+      ArgumentTypeError: If one of the functions is not callable, or if operands are passed both by position and as
+        `operand`.
       StructureError: If the functions produce different structures, shapes or dtypes; the message names the paths.
       TypeError: If `index` is not an integer scalar.
 
@@ -118,19 +132,19 @@ def switch(
     def of_arrays(*f_and_x: Any) -> Any:
         return jax.lax.switch(index, f_and_x[: len(branches)], *f_and_x[len(branches) :])
 
-    out = call_of_arrays("switch", branches, of_arrays, *given)
-    if out is not HAS_MODULES:
-        return out
-    if is_jit_disabled():
-        chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
-        return chosen(*given)
-    holder, functions = hold_functions("switch", branches=list(branches))
-    names = [f"branches[{i}]" for i in range(len(functions))]
+    def of_modules() -> Any:
+        if is_jit_disabled():
+            chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
+            return chosen(*given)
+        holder, functions = hold_functions("switch", branches=list(branches))
+        names = [f"branches[{i}]" for i in range(len(functions))]
 
-    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-        return jax.lax.switch(index, branches)
+        def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+            return jax.lax.switch(index, branches)
 
-    return _call_one("switch", holder, functions, names, choose, given)
+        return _call_one("switch", holder, functions, names, choose, given)
+
+    return call_of_arrays("switch", branches, of_arrays, given, of_modules)
 
 
 def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
@@ -138,7 +152,7 @@ def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
     if operand is MISSING:
         return operands
     if operands:
-        raise errors.ArgumentError(
+        raise errors.ArgumentTypeError(
             f"liftnn.{name} got both positional operands (their number is {len(operands)}) and the keyword `operand`.",
             "Pass all operands by position.",
         )

@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from liftnn._src.control_flow.functions import TracedOnce, hold_functions
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.lifting.array_calls import HAS_MODULES, call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over
@@ -74,31 +74,12 @@ def while_loop(
             "Pass the maximum number of steps, such as 100, or None for no bound.",
         )
 
-    if max_steps is None:
-        out = call_of_arrays("while_loop", (cond_fun, body_fun), jax.lax.while_loop, init_val)
-        if out is not HAS_MODULES:
-            return out
+    def of_modules() -> Any:
+        return _while_loop(cond_fun, body_fun, init_val, max_steps)
 
-    if is_jit_disabled():
-        while cond_fun(init_val) and (max_steps is None or max_steps > 0):
-            init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
-        return init_val
-
-    def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
-        def call(leaves: Sequence[Any]) -> Result:
-            axes = _axes(plan, (None, Carry), leaves)
-            loop = TracedBody(TracedOnce(plan, body, body_fun), axes, plan.by_slot(leaves), {}, "while_loop")
-            holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
-            if max_steps is None:
-                run = jax.lax.while_loop
-            else:
-                run = functools.partial(_bounded, max_steps)
-            return loop.result(run(holds, lambda carry: loop.step(carry)[0], loop.start()))
-
-        return call
-
-    holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
-    return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
+    if max_steps is not None:
+        return of_modules()
+    return call_of_arrays("while_loop", (cond_fun, body_fun), jax.lax.while_loop, (init_val,), of_modules)
 
 
 @boundary
@@ -142,14 +123,46 @@ def fori_loop(
       10
     """
     lower, upper = unwrap(lower), unwrap(upper)
-    out = call_of_arrays(
-        "fori_loop",
-        (body_fun,),
-        lambda body, init_val: jax.lax.fori_loop(lower, upper, body, init_val, unroll=unroll),
-        init_val,
-    )
-    if out is not HAS_MODULES:
-        return out
+
+    def of_arrays(body_fun: Callable[[Any, T], T], init_val: T) -> T:
+        return jax.lax.fori_loop(lower, upper, body_fun, init_val, unroll=unroll)
+
+    def of_modules() -> T:
+        return _fori_loop(lower, upper, body_fun, init_val, unroll)
+
+    return call_of_arrays("fori_loop", (body_fun,), of_arrays, (init_val,), of_modules)
+
+
+def _while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, max_steps: int | None
+) -> Any:
+    """Run a `while_loop` with modules."""
+    if is_jit_disabled():
+        while cond_fun(init_val) and (max_steps is None or max_steps > 0):
+            init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
+        return init_val
+
+    def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
+        def call(leaves: Sequence[Any]) -> Result:
+            axes = _axes(plan, (None, Carry), leaves)
+            loop = TracedBody(TracedOnce(plan, body, body_fun), axes, plan.by_slot(leaves), {}, "while_loop")
+            holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
+            if max_steps is None:
+                run = jax.lax.while_loop
+            else:
+                run = functools.partial(_bounded, max_steps)
+            return loop.result(run(holds, lambda carry: loop.step(carry)[0], loop.start()))
+
+        return call
+
+    holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
+    return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
+
+
+def _fori_loop(
+    lower: Any, upper: Any, body_fun: Callable[[Any, T], T], init_val: T, unroll: int | bool | None
+) -> T:
+    """Run a `fori_loop` with modules."""
     if is_jit_disabled():
         for i in range(int(lower), int(upper)):
             init_val = body_fun(i, init_val)
@@ -159,47 +172,66 @@ def fori_loop(
     except TypeError:  # traced bounds; or not integers, for which JAX raises an error
         steps = None
 
+    loop = _ForLoop(body_fun, upper, unroll)
+
     def bind(plan: Plan, pure: Purified) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
             axes = _axes(plan, (None, 0, Carry), leaves)
-            return run(pure, axes, plan.by_slot(leaves), lower, steps)
+            return _run_for(pure, axes, plan.by_slot(leaves), lower, steps, loop)
 
         return call
-
-    def run(
-        pure: Purified,
-        axes: LoopAxes,
-        parts: Any,
-        lower: Any,
-        steps: int | None,
-        first: FirstStep | None = None,
-    ) -> Result:
-        """Run all steps, or the steps after a peeled first one."""
-        body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), body_fun)
-        index = {p: parts[p] for p in axes.scanned}
-        if steps == 0:
-            return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
-        if steps == 1:
-            return run_once(body, axes, parts)
-        try:
-            loop = TracedBody(body, axes, parts, index, "fori_loop")
-        except errors.StructureError as error:
-            if first is not None or steps is None:
-                raise
-            unsettled = error
-        else:
-            step = lambda i, carry: loop.step(carry, [i])[0]  # noqa: E731
-            return loop.result(jax.lax.fori_loop(lower, upper, step, loop.start(), unroll=unroll))
-        first = FirstStep(body, axes, parts, "fori_loop")
-        return first.followed_by(
-            lambda axes, parts: run(pure, axes, parts, lower + 1, steps - 1, first),
-            {**parts, **dict.fromkeys(index, lower + 1)},
-            unsettled,
-        )
 
     holder, functions = hold_functions("fori_loop", body_fun=body_fun)
     options = Options("fori_loop", names=("", "i", "init_val"))
     return Lifted(functions, bind, options)(holder, lower, init_val)
+
+
+class _ForLoop(NamedTuple):
+    """The arguments of a `fori_loop` that stay the same when its first step is peeled.
+
+    Args:
+      body_fun: The user's function.
+      upper: The index to stop before.
+      unroll: The number of steps to unroll.
+    """
+
+    body_fun: Callable[..., Any]
+    upper: Any
+    unroll: int | bool | None
+
+
+def _run_for(
+    pure: Purified,
+    axes: LoopAxes,
+    parts: Any,
+    lower: Any,
+    steps: int | None,
+    options: _ForLoop,
+    first: FirstStep | None = None,
+) -> Result:
+    """Run all steps of a `fori_loop`, or the steps after a peeled first one."""
+    body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), options.body_fun)
+    index = {p: parts[p] for p in axes.scanned}
+    if steps == 0:
+        return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
+    if steps == 1:
+        return run_once(body, axes, parts)
+    try:
+        loop = TracedBody(body, axes, parts, index, "fori_loop")
+    except errors.StructureError as error:
+        if first is not None or steps is None:
+            raise
+        unsettled = error
+    else:
+        step = lambda i, carry: loop.step(carry, [i])[0]  # noqa: E731
+        carry = jax.lax.fori_loop(lower, options.upper, step, loop.start(), unroll=options.unroll)
+        return loop.result(carry)
+    first = FirstStep(body, axes, parts, "fori_loop")
+    return first.followed_by(
+        lambda axes, parts: _run_for(pure, axes, parts, lower + 1, steps - 1, options, first),
+        {**parts, **dict.fromkeys(index, lower + 1)},
+        unsettled,
+    )
 
 
 def _axes(plan: Plan, in_axes: tuple[Prefix, ...], leaves: Sequence[Any]) -> LoopAxes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -48,8 +49,9 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
 
     Raises:
       AliasingError: If a Variable is both in `xs` and shared.
-      ArgumentError: If the arrays in `xs` differ in size along axis 0 or have no such axis, or if `batch_size` is not a
-        non-negative int.
+      ArgumentError: If the arrays in `xs` differ in size along axis 0 or have no such axis, or if `batch_size` is
+        negative.
+      ArgumentTypeError: If `batch_size` is not an int.
       SharedWriteError: If a shared Variable is written and `batch_size` is not None.
       StructureError: If the structure of a shared module changes, or the shape or dtype of one of its Variables.
 
@@ -59,11 +61,7 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
       >>> liftnn.map(layer, jnp.ones((5, 2))).shape
       (5, 3)
     """
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 0):
-        raise errors.ArgumentError(
-            f"`batch_size` must be a non-negative int or None, not {batch_size!r}.",
-            "Pass the number of elements to process at once, 0 for all, or None for one at a time.",
-        )
+    batch_size = _as_batch_size(batch_size)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         return _Mapped(plan, pure, batch_size)
@@ -72,6 +70,23 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
         return functools.partial(jax.lax.map, f, batch_size=batch_size)
 
     return Lifted((f,), bind, Options("map", of_arrays=of_arrays if batch_size != 0 else None))(xs)
+
+
+def _as_batch_size(batch_size: Any) -> int | None:
+    """Return the batch size as an int; as in JAX, it may be any integer object."""
+    if batch_size is None:
+        return None
+    wrong, remedy = (
+        f"`batch_size` must be a non-negative int or None, not {batch_size!r}.",
+        "Pass the number of elements to process at once, 0 for all, or None for one at a time.",
+    )
+    try:
+        size = operator.index(batch_size)
+    except TypeError as error:
+        raise errors.ArgumentTypeError(wrong, remedy) from error
+    if size < 0:
+        raise errors.ArgumentError(wrong, remedy)
+    return size
 
 
 class _Mapped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -95,9 +96,8 @@ def scan(
     """
     check_axes("in_axes", [without_carry(x) for x in prefix_leaves(in_axes)])
     check_axes("out_axes", [without_carry(x) for x in prefix_leaves(out_axes)])
-    lifted: Vmapped[..., Any]
 
-    def bind(plan: Plan, pure: Purified) -> PureFunction:
+    def bind(lifted: Vmapped[..., Any], plan: Plan, pure: Purified) -> PureFunction:
         given, positional = lifted._axes_of(plan), lifted._axes_of_positional(plan)
         options = ScanOptions(f, reverse, unroll, transform_metadata)
 
@@ -114,8 +114,7 @@ def scan(
     of_arrays = None
     if in_axes == out_axes == (Carry, 0) and transform_metadata is None:
         of_arrays = _scan_arrays(length, reverse, unroll)
-    lifted = Vmapped((f,), bind, Options("scan", of_arrays=of_arrays), in_axes)
-    return lifted
+    return Vmapped((f,), bind, Options("scan", of_arrays=of_arrays), in_axes)
 
 
 def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:
@@ -225,6 +224,7 @@ def _take(scanned: Mapping[Slot, Any], which: int | slice) -> dict[Slot, Any]:
 
 def _count_steps(plan: Plan, leaves: Sequence[Any], axes: LoopAxes, length: int | None) -> int:
     """Return the number of steps; raise ArgumentError if the sizes of the scanned arguments differ."""
+    length = operator.index(length) if isinstance(length, jax.Array) else length  # raises for a tracer
     wrong = find_bad_input(plan, leaves, axes.given, length, "scan")
     if wrong is not None:
         raise wrong

@@ -5,36 +5,39 @@ function. So inputs, errors, caches and compiled code are the same as with JAX a
 
 Two facts are known only after the function has run: that it returned a module (or another object that JAX does not
 accept), and that it used a captured module that the search had missed. Then the call is repeated as a call with
-modules. The same happens if JAX raises before the function has run: either only liftnn accepts this form of call, or
-liftnn raises an error that names the path. If the code of a function names a class of modules, the function is likely
-to create one, so it is called with modules from the start.
+modules. The same happens if JAX refuses the call before it runs the function: either only liftnn accepts this form of
+call, or liftnn raises an error that names the path. If the code of a function names a class of modules, the function is
+likely to create one, so it is called with modules from the start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+from liftnn import errors
 from liftnn._src.captures.guards import Guards
 from liftnn._src.captures.search import find_captured
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument, functions_in
-from liftnn._src.lifting.kept import WeakFunction, keep_with
+from liftnn._src.lifting.kept import WeakCache, WeakFunction
+from liftnn._src.lifting.offers import offer_for
+from liftnn._src.lifting.refusals import after_refusal, make_also
 from liftnn._src.trees import is_argument_array, is_jax_array
 from liftnn._src.variables import frames
 
-HAS_MODULES: Any = object()
-"""Returned in place of an output if a call has modules, so it cannot be passed on to JAX."""
-
+Otherwise = Callable[[], Any]
+"""Makes a call with modules."""
 
 _CANNOT_COMPARE = "checking equality of metadata fields of pytree"
 """Part of JAX's error for pytree metadata that cannot be compared; liftnn does not need to compare it."""
 
 
-class ReturnsModulesError(Exception):
+class ReturnsModulesError(frames.RetryNeeded):
     """Raised when a function has returned a module, or another object that JAX does not accept."""
 
 
@@ -64,9 +67,17 @@ class ArrayFunction(WeakFunction):
           ReturnsModulesError: If it returned an object that JAX does not accept.
         """
         self.n_calls += 1
+        offer = offer_for(self)
+        if offer is None:
+            return self._call(args, kwargs)
+        with offer.tracing(args, kwargs):
+            return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with frames.open_frame(self._transform) as frame:
             out = super().__call__(*args, **kwargs)
         if frame.missing:
+            self.has_modules = True
             raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
         return self.check(out)
 
@@ -77,33 +88,17 @@ class ArrayFunction(WeakFunction):
           ReturnsModulesError: If JAX does not accept it.
         """
         if not has_arrays_only(out):
+            self.has_modules = True
             raise ReturnsModulesError
         return out
 
 
-class TracedFunction(ArrayFunction):
-    """The user's function under `jit`, which caches traces: it may be traced only in a call that expects a trace."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Trace the function.
-
-        Raises:
-          RetraceNeeded: If the call does not expect a trace.
-        """
-        _, begin = frames.originals_for(self)
-        if begin is None:
-            raise frames.RetraceNeeded
-        end = begin(args, kwargs)
-        out = super().__call__(*args, **kwargs)
-        end()
-        return out
+_stand_ins = WeakCache()
 
 
-def stand_for(
-    function: Callable[..., Any], transform: str, kind: type[ArrayFunction] = ArrayFunction
-) -> ArrayFunction:
-    """Return the wrapper of a function for a transform; always the same object for a plain function."""
-    return keep_with(function, transform, lambda: kind(function, transform))
+def stand_for(function: Callable[..., Any], transform: str) -> ArrayFunction:
+    """Return the wrapper of a function for a transform; always the same object for the same function."""
+    return _stand_ins.get(function, transform, lambda: ArrayFunction(function, transform))
 
 
 def has_arrays_only(tree: Any) -> bool:
@@ -133,8 +128,8 @@ class ArrayCalls:
       transform: The name of the transform in messages.
       apply: JAX's transform of these functions.
       *captures: Other functions that may capture modules.
-      kind: The class of the wrappers.
       is_shared: Whether other transforms of the same functions share traces with this one. The default is True.
+      rules: The wrappers of other functions that JAX's transform may run.
     """
 
     def __init__(
@@ -143,19 +138,27 @@ class ArrayCalls:
         transform: str,
         apply: Callable[..., Callable[..., Any]],
         *captures: Any,
-        kind: type[ArrayFunction] = ArrayFunction,
         is_shared: bool = True,
+        rules: Sequence[ArrayFunction] = (),
     ):
+        self._own = functions
         self._functions = (*functions, *captures)
+        self._transform = transform
         self._apply = apply
-        self.inside = [stand_for(f, transform, kind) if is_shared else kind(f, transform) for f in functions]
+        self._rules = rules
+        self.inside = [stand_for(f, transform) for f in functions] if is_shared else self._unshared_wrappers()
         """The wrappers of the functions."""
-        for function in self.inside:
-            function.is_shared = is_shared
         self._transformed: Callable[..., Any] | None = None
         self._is_refused = False
         self._guards: Guards | None = None
         """While they hold, another search finds no modules."""
+
+    def _unshared_wrappers(self) -> list[ArrayFunction]:
+        """Return wrappers of the functions that share no traces with others."""
+        wrappers = [ArrayFunction(f, self._transform) for f in self._own]
+        for wrapper in wrappers:
+            wrapper.is_shared = False
+        return wrappers
 
     @property
     def transformed(self) -> Callable[..., Any]:
@@ -187,27 +190,43 @@ class ArrayCalls:
         self._guards = None if others else found.guards
         return found.guards
 
-    def run(self, act: Callable[[Callable[..., Any]], Any]) -> Any:
+    def run(self, act: Callable[[Callable[..., Any]], Any], otherwise: Otherwise) -> Any:
         """Use JAX's transform of the functions, for example call it.
 
         Args:
           act: Called with the transformed functions.
+          otherwise: Makes the call with modules, if JAX cannot make it.
 
         Returns:
-          The result of `act`; `HAS_MODULES` if the call must be made with modules.
+          The result of `act` or of `otherwise`.
         """
-        calls = [f.n_calls for f in self.inside]
+        before = self._count(self.inside)
         try:
             return act(self.transformed)
-        except (ReturnsModulesError, frames.RetryWithCaptures):
+        except frames.RetryNeeded:
             for function in self.inside:
                 function.has_modules = True
-            return HAS_MODULES
+        except errors.LiftError:
+            raise
         except (TypeError, ValueError) as error:
-            if [f.n_calls for f in self.inside] != calls and _CANNOT_COMPARE not in str(error):
+            cannot_compare = _CANNOT_COMPARE in str(error)
+            if not cannot_compare and (self._count(self.inside) != before or self._runs(act)):
                 raise
             self._is_refused = self._transformed is None
-            return HAS_MODULES
+            if not cannot_compare:
+                return after_refusal(error, otherwise)
+        return otherwise()
+
+    def _count(self, wrappers: Sequence[ArrayFunction]) -> list[int]:
+        return [f.n_calls for f in (*wrappers, *self._rules)]
+
+    def _runs(self, act: Callable[[Callable[..., Any]], Any]) -> bool:
+        """Return whether JAX runs the functions if it knows no traces of them; its error may come from a known one."""
+        wrappers = self._unshared_wrappers()
+        before = self._count(wrappers)
+        with contextlib.suppress(Exception):
+            act(self._apply(*wrappers))
+        return self._count(wrappers) != before
 
     def clear(self) -> None:
         """Forget the programs that JAX has compiled."""
@@ -220,6 +239,7 @@ class ArrayCalls:
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        otherwise: Otherwise,
         static: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
     ) -> Any:
         """Call JAX's transform of the functions.
@@ -227,19 +247,32 @@ class ArrayCalls:
         Args:
           args: The positional arguments.
           kwargs: The keyword arguments.
+          otherwise: Makes the call with modules, if it has any or if JAX cannot make it.
           static: The same `(args, kwargs)` with static ones wrapped in `StaticArgument`. The default, None, means that
             there are none.
 
         Returns:
-          The output of JAX's transform; `HAS_MODULES` if the call must be made with modules.
+          The output of the call.
         """
-        if self.accept(*(static or (args, kwargs))) is None:
-            return HAS_MODULES
-        return self.run(lambda transformed: transformed(*args, **kwargs))
+        given = static or (args, kwargs)
+        if self.accept(*given) is not None:
+            return self.run(lambda transformed: transformed(*args, **kwargs), otherwise)
+        try:
+            return otherwise()
+        except errors.LiftError as error:
+            if not any(map(is_object, jax.tree.leaves(given, is_leaf=is_object))) and not has_arrays_only(
+                given
+            ):
+                make_also(error, TypeError)  # JAX's error for a string, for example
+            raise
 
 
 def call_of_arrays(
-    transform: str, functions: Sequence[Any], apply: Callable[..., Any], *operands: Any
+    transform: str,
+    functions: Sequence[Any],
+    apply: Callable[..., Any],
+    operands: Sequence[Any],
+    otherwise: Otherwise,
 ) -> Any:
     """Call a JAX transform with functions and operands, if they have no modules.
 
@@ -247,15 +280,16 @@ def call_of_arrays(
       transform: The name of the transform in messages.
       functions: The user's functions.
       apply: JAX's transform, called with the functions and the operands.
-      *operands: The operands.
+      operands: The operands.
+      otherwise: Makes the call with modules, if it has any or if JAX cannot make it.
 
     Returns:
-      The output of JAX's transform; `HAS_MODULES` if the call must be made with modules.
+      The output of the call.
     """
     if not all(map(callable, functions)) or any(map(is_object, functions)):
-        return HAS_MODULES
+        return otherwise()
     calls = ArrayCalls(functions, transform, lambda *inside: functools.partial(apply, *inside))
-    return calls(operands, {})
+    return calls(tuple(operands), {}, otherwise)
 
 
 def is_jit_disabled() -> bool:

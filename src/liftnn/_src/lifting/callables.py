@@ -1,4 +1,4 @@
-"""Callables: the module inside a bound method or partial, and the name and attributes of a transformed function."""
+"""Callables: the module inside a bound method or partial, and transformed functions as methods of a class."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.lifting.names import Named
 from liftnn._src.modules.module import Module
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
@@ -63,25 +64,10 @@ def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
     return jax.tree_util.all_leaves(given) and not any(isinstance(x, np.ndarray) for x in given)
 
 
-def take_name(lifted: Any, function: Callable[..., Any]) -> None:
-    """Copy the name and attributes of the user's function to a transformed function, as `functools.wraps` does."""
-    attributes = vars(function) if type(function) is types.FunctionType else {}
-    vars(lifted).update({name: x for name, x in attributes.items() if name not in vars(lifted)})
-    functools.update_wrapper(lifted, function, updated=())
-
-
-def name_of(lifted: Any) -> str:
-    """Return the name of a transformed function; its class if a user-defined `repr` raises."""
-    try:
-        return str(getattr(lifted, "__qualname__", None) or repr(lifted.__wrapped__))
-    except Exception:
-        return f"{an(type(lifted.__wrapped__))}"
-
-
 Q = ParamSpec("Q")
 
 
-class Bindable(Generic[P, R]):
+class Bindable(Named, Generic[P, R]):
     """Base class of callables that bind to instances when they are methods of a class."""
 
     @overload

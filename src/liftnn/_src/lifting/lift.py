@@ -23,10 +23,12 @@ from liftnn._src.graph.merge import commit, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
-from liftnn._src.lifting.array_calls import HAS_MODULES, ArrayCalls
-from liftnn._src.lifting.callables import Bindable, is_fixed, name_of, take_name, unwrap_callable
+from liftnn._src.lifting.array_calls import ArrayCalls
+from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.names import name_of, take_names
+from liftnn._src.lifting.offers import Offer, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
@@ -59,6 +61,7 @@ class Options(NamedTuple):
       weakly: Whether bound functions refer to the user's functions weakly, since they are cached with them.
       of_arrays: JAX's transform of the same functions, for calls without modules. The default, None, means that such
         calls are handled like all others.
+      traces_like: The name of the transform with which JAX shares traces of such calls. The default, empty, means none.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Options(NamedTuple):
     n_positional: int = 0
     weakly: bool = False
     of_arrays: Callable[..., Callable[..., Any]] | None = None
+    traces_like: str = ""
 
 
 class Call(NamedTuple):
@@ -174,22 +178,28 @@ class Lifted(Bindable[P, R]):
         """The plan and the result of `bind`, by structure."""
         self._found: list[weakref.ref[Any]] = []
         self._in_libraries = False
+        self._begin_trace: Callable[..., Callable[[], None]] | None = None
+        """Records the traces of bound functions."""
         self._array_calls: ArrayCalls | None = None
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
-            self._array_calls = ArrayCalls(functions, options.name, options.of_arrays)
-        take_name(self, functions[0])
+            name = options.traces_like or options.name
+            self._array_calls = ArrayCalls(functions, name, options.of_arrays)
+        take_names(self, functions[0])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the transformed function."""
         try:
-            out = self._call_of_arrays(args, kwargs)
-            if out is not HAS_MODULES:
-                return out
-            call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
-            return self._commit(call, result)
+            if self._array_calls is None:
+                return self._call(args, kwargs)
+            return self._call_of_arrays(self._array_calls, args, kwargs)
         except Exception as error:
             hide_frames(error)
             raise
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call with modules."""
+        call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
+        return self._commit(call, result)
 
     def _clear(self, action: Callable[[Any], None]) -> None:
         """Forget all bound functions.
@@ -201,9 +211,17 @@ class Lifted(Bindable[P, R]):
             action(bound)
         self._bound.clear()
 
+    def _transform_by_jax(self, function: Any) -> Any:
+        """Apply JAX's transform, which gives the names."""
+        return (self._options.of_arrays or super()._transform_by_jax)(function)
+
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions and their stored arguments, which may capture modules."""
         return (*self._functions, *self._leading, self._stored)
+
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
+        """Return the bound function for a structure; it must not refer to this object, which caches it."""
+        return self._bind(plan, *pures)
 
     def __copy__(self) -> Self:
         return self  # like a plain function
@@ -214,11 +232,9 @@ class Lifted(Bindable[P, R]):
     def __repr__(self) -> str:
         return f"<liftnn.{self._options.name} of {name_of(self)}>"
 
-    def _call_of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call without modules; return `HAS_MODULES` if the call has modules."""
-        if self._array_calls is None:
-            return HAS_MODULES
-        return self._array_calls(args, kwargs, self._arguments(args, kwargs))
+    def _call_of_arrays(self, calls: ArrayCalls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call that may be without modules."""
+        return calls(args, kwargs, lambda: self._call(args, kwargs), self._arguments(args, kwargs))
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -233,7 +249,7 @@ class Lifted(Bindable[P, R]):
             call = self._flatten_call(args, kwargs, extra)
             numpy = _copy_numpy(call)
             try:
-                with frames.publish_originals(call.plan, call.objects, call.guards):
+                with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace)):
                     return call, action(call)
             except BaseException as error:
                 for x, copy in numpy:
@@ -310,7 +326,7 @@ class Lifted(Bindable[P, R]):
         plan = Plan(graph, o.names)
         called = map(WeakFunction, self._functions) if o.weakly else self._functions
         pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in called]
-        entry = (plan, self._bind(plan, *pures))
+        entry = (plan, self._bind_to(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]
         return self._bound.setdefault(graph, entry)  # another thread may have bound it first

@@ -21,6 +21,7 @@ from liftnn._src.graph.slots import value_slots
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_static_values
+from liftnn._src.lifting.offers import offer_for
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.static_values.static import Static
@@ -56,8 +57,9 @@ def purify(
     def pure(
         leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
     ) -> Result:
-        called = function.__wrapped__ if isinstance(function, WeakFunction) else function
-        (originals, guards), plan = frames.originals_for(given), resume_from or given
+        called = function.function if isinstance(function, WeakFunction) else function
+        offer, plan = offer_for(given), resume_from or given
+        originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)

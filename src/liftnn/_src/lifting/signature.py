@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from liftnn import errors
 
+T = TypeVar("T")
+
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+_NOT_BY_NAME = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 
 
 class Selected(NamedTuple):
@@ -55,28 +61,95 @@ def select(
       ArgumentError: If the function does not have one of the arguments.
       ArgumentTypeError: If a position is not an int or a name is not a string.
     """
-    nums = _several(argnums, int, f"{what}_argnums", "an int or a sequence of ints")
-    names = _several(argnames, str, f"{what}_argnames", "a string or a sequence of strings")
+    nums, names = as_positions(argnums, f"{what}_argnums"), _names(argnames, f"{what}_argnames")
     if not nums and not names:
         return Selected((), ())
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
+        if what == "donate" and argnames is not None:  # as in JAX: their positions are unknown
+            raise errors.ArgumentError(
+                "donate_argnames cannot be used, since the function has no signature.",
+                "Pass the positions in donate_argnums instead.",
+            ) from None
         return Selected(nums, names)
     return _complete(parameters, nums, names, argnums is None, argnames is None, what)
 
 
-def _several(given: Any, kind: type, option: str, expected: str) -> tuple[Any, ...]:
-    """Convert None, one value of a kind, or an iterable of them to a tuple."""
-    several = () if given is None else (given,) if isinstance(given, kind) else given
-    found = tuple(several) if isinstance(several, Iterable) else (several,)
-    if not all(isinstance(x, kind) for x in found):
-        item, example = ("position", "0") if kind is int else ("name", "'mode'")
+def select_for_jax(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int] | None,
+    argnames: str | Iterable[str] | None,
+    what: str,
+) -> dict[str, Any]:
+    """Resolve a pair of options as `select`, and return the options to pass to JAX.
+
+    JAX infers an option that is None from the other one, but takes `()` as it is. So an option that the user has
+    passed is passed on, also if it is empty.
+
+    Args:
+      function: The function.
+      argnums: Positions, or None.
+      argnames: Names, or None.
+      what: The prefix of the options' names, such as `"static"`.
+
+    Returns:
+      The options by name.
+
+    Raises:
+      ArgumentError: If the function does not have one of the arguments.
+      ArgumentTypeError: If a position is not an int or a name is not a string.
+    """
+    selected = select(function, argnums, argnames, what)
+    pairs = {"argnums": (argnums, selected.nums), "argnames": (argnames, selected.names)}
+    return {f"{what}_{key}": x for key, (given, x) in pairs.items() if x or given is not None}
+
+
+def _one_or_several(given: Any, convert: Callable[[Any], T]) -> tuple[T, ...]:
+    """Convert one value, or an iterable of values, to a tuple, as in JAX; `convert` raises TypeError for others."""
+    try:
+        return (convert(given),)
+    except TypeError:
+        return tuple(map(convert, given))
+
+
+def as_positions(given: Any, option: str) -> tuple[int, ...]:
+    """Convert an option to a tuple of positions.
+
+    Args:
+      given: An integer, or several; None means none.
+      option: The name of the option.
+
+    Returns:
+      The positions.
+
+    Raises:
+      ArgumentTypeError: If a position is not an integer.
+    """
+    try:
+        return () if given is None else _one_or_several(given, operator.index)
+    except TypeError:
         raise errors.ArgumentTypeError(
-            f"{option} must be {expected}, not {given!r}.",
-            f"Pass one {item}, such as `{option}={example}`, or a tuple of {item}s.",
-        )
-    return found
+            f"{option} must be an int or a sequence of ints, not {given!r}.",
+            f"Pass one position, such as `{option}=0`, or a tuple of positions.",
+        ) from None
+
+
+def _names(given: Any, option: str) -> tuple[str, ...]:
+    """Convert an option to a tuple of names."""
+    try:
+        return () if given is None else _one_or_several(given, _as_name)
+    except TypeError:
+        raise errors.ArgumentTypeError(
+            f"{option} must be a string or a sequence of strings, not {given!r}.",
+            f"Pass one name, such as `{option}='mode'`, or a tuple of names.",
+        ) from None
+
+
+def _as_name(x: Any) -> str:
+    if not isinstance(x, str):
+        raise TypeError
+    return x
 
 
 def _complete(
@@ -106,9 +179,15 @@ def _complete(
                     f"Check the spelling; the arguments are: {', '.join(parameters) or 'none'}.",
                 )
     for name in names:
-        if name in parameters and parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY:
+        kind = parameters[name].kind if name in parameters else None
+        if kind in _NOT_BY_NAME:
+            what_it_is = (
+                "a positional-only argument"
+                if kind in _POSITIONAL
+                else "the name of the `*args` of the function"
+            )
             raise errors.ArgumentError(
-                f"{what}_argnames contains {name!r}, which is a positional-only argument.",
+                f"{what}_argnames contains {name!r}, which is {what_it_is}.",
                 f"Pass its position in {what}_argnums instead.",
             )
     if infer_nums:

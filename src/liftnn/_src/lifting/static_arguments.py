@@ -25,6 +25,7 @@ class WithStatic(Lifted[P, R]):
       argnums: The positions of the static arguments.
       argnames: The names of the static arguments.
       what: The prefix of the names of these two options, before `_argnums`.
+      hashable: Whether static arguments must be hashable. The default is True.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class WithStatic(Lifted[P, R]):
         argnums: int | Sequence[int] | None,
         argnames: str | Iterable[str] | None,
         what: str = "static",
+        hashable: bool = True,
     ):
         super().__init__((f,), bind, options)
         self._called = f if isinstance(f, functools.partial) else self._functions[0]
         """The function with the signature of the call."""
         self._static = select(self._called, argnums, argnames, what)
+        self._mark = _static if hashable else _without_module
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -47,10 +50,10 @@ class WithStatic(Lifted[P, R]):
         if not self._static:
             return args, kwargs
         positions = self._static.positions(len(args))
-        marked = [_static(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
+        marked = [self._mark(x, f"args[{i}]") if i in positions else x for i, x in enumerate(args)]
         names = self._static.names
         return tuple(marked), {
-            k: _static(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
+            k: self._mark(x, f"kwargs[{k!r}]") if k in names else x for k, x in kwargs.items()
         }
 
     def _flatten_without_static(self, like: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -66,8 +69,8 @@ class WithStatic(Lifted[P, R]):
         return self._flatten_call(tuple(full[len(self._leading) :]), {**like.static[1], **kwargs})
 
 
-def _static(x: Any, name: str) -> StaticArgument:
-    """Mark an argument as static; raise if it contains a module or is not hashable."""
+def _without_module(x: Any, name: str) -> StaticArgument:
+    """Mark an argument as static; raise if it contains a module."""
     held = _find_module(x)
     if held is not None:
         what = f"is {an(type(x))}" if held is x else f"contains {an(type(held))}"
@@ -76,6 +79,12 @@ def _static(x: Any, name: str) -> StaticArgument:
             "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key "
             "anyway.",
         )
+    return StaticArgument(x)
+
+
+def _static(x: Any, name: str) -> StaticArgument:
+    """Mark an argument as static; raise if it contains a module or is not hashable."""
+    marked = _without_module(x, name)
     try:
         hash(x)
     except TypeError:
@@ -83,7 +92,7 @@ def _static(x: Any, name: str) -> StaticArgument:
             f"{name} is static and must be hashable, but is {an(type(x))}: {x!r:.60}.",
             "Pass a hashable value, such as a tuple instead of a list or a frozen dataclass instead of a dict.",
         ) from None
-    return StaticArgument(x)
+    return marked
 
 
 def _find_module(x: Any) -> Any:

@@ -58,6 +58,23 @@ def check_axes(option: str, axes: Any) -> None:
                 )
 
 
+def check_in_axes(in_axes: Any) -> None:
+    """Raise ArgumentTypeError if `in_axes` is neither an axis nor a tuple or list of trees of axes.
+
+    Args:
+      in_axes: The axes of the positional arguments.
+
+    Raises:
+      ArgumentTypeError: If it has another type, or if a leaf is neither an int nor None nor `StateAxes`.
+    """
+    check_axes("in_axes", in_axes)
+    if in_axes is not None and not isinstance(in_axes, (int, tuple, list, StateAxes)):
+        raise errors.ArgumentTypeError(
+            f"`in_axes` is {in_axes!r}, which is neither an axis nor a tuple with an entry for each argument.",
+            "Put the axes of the parts of an argument into a tuple, such as `in_axes=({'x': 0},)`.",
+        )
+
+
 def find_bad_input(
     plan: Plan,
     leaves: Sequence[Any],
@@ -79,6 +96,8 @@ def find_bad_input(
     Returns:
       The error to raise, or None if the axes are valid.
     """
+    if isinstance(size, jax.Array):  # a tracer; JAX raises the error
+        return None
     done, option, each = _WORDS.get(transform, _WORDS["vmap"])
     sizes: dict[int, Callable[[], str]] = {} if size is None else {size: lambda: option}
     for i, (x, axis) in enumerate(zip(leaves, axes, strict=True)):

@@ -15,6 +15,7 @@ from liftnn._src.compilation.jit import gives_jitted
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified
+from liftnn._src.lifting.signature import as_positions
 from liftnn._src.mapping.axis_errors import check_axes
 from liftnn._src.mapping.reductions import to_reductions
 from liftnn._src.mapping.vmap import MapOptions, VmapCall
@@ -90,6 +91,7 @@ def pmap(
       >>> train(model, optimizer, jnp.ones((jax.local_device_count(), 8, 2))).shape == (jax.local_device_count(),)
       True
     """
+    jax.pmap(lambda: None, devices=devices, backend=backend, axis_size=axis_size)  # checks these options
     check_axes("in_axes", in_axes)
     check_axes("out_axes", out_axes)
     options = {"axis_name": "devices of a pmap" if axis_name is None else axis_name, "axis_size": axis_size}
@@ -101,18 +103,17 @@ def pmap(
         axes = leaf_prefixes(plan, in_axes, has_leading, 0, None)
         return PmapCall(plan, pure, axes, map_options, (devices, backend))
 
-    of_arrays = functools.partial(
-        jax.pmap,
+    static = (static_broadcasted_argnums, None, "static_broadcasted")
+    of_arrays = PmapOfArrays(
         axis_name=axis_name,
         in_axes=in_axes,
         out_axes=out_axes,
-        static_broadcasted_argnums=static_broadcasted_argnums,
+        static_broadcasted_argnums=as_positions(static_broadcasted_argnums, "static_broadcasted_argnums"),
         devices=devices,
         backend=backend,
         axis_size=axis_size,
         donate_argnums=donate_argnums,
     )
-    static = (static_broadcasted_argnums, None, "static_broadcasted")
     return Jitted(
         f,
         static,
@@ -122,6 +123,57 @@ def pmap(
         of_arrays=of_arrays,
         n_positional=count_positional(in_axes),
     )
+
+
+class PmapOfArrays:
+    """Applies `jax.pmap` to a function of arrays.
+
+    Args:
+      **options: The options of `jax.pmap`.
+    """
+
+    def __init__(self, **options: Any):
+        self._options = options
+        self._is_cleared = False
+
+    def __call__(self, f: Callable[..., Any]) -> StagedPmap:
+        """Map a function."""
+        mapped: Any = jax.pmap(_copy(f) if self._is_cleared else f, **self._options)
+        return StagedPmap(mapped, self._options["static_broadcasted_argnums"], self._clear)
+
+    def _clear(self) -> None:
+        """Let the next function be a copy: JAX keeps its programs as long as it gets the same function."""
+        self._is_cleared = True
+
+
+def _copy(f: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(f, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs)
+
+    return call
+
+
+class StagedPmap:
+    """The result of `jax.pmap`, which has only the method `lower`, with the other methods of `jax.jit`.
+
+    Args:
+      mapped: The result of `jax.pmap`.
+      static: The positions of static arguments.
+      clear_cache: Called to drop the compiled programs.
+    """
+
+    def __init__(self, mapped: Any, static: tuple[int, ...], clear_cache: Callable[[], None]):
+        compiled = jax.jit(mapped, static_argnums=static)
+        self._mapped = mapped
+        self.lower = mapped.lower
+        self.trace = compiled.trace
+        self.eval_shape = compiled.eval_shape
+        self.clear_cache = clear_cache
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self._mapped(*args, **kwargs)
 
 
 class PmapCall(VmapCall):

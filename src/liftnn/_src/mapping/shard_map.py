@@ -8,9 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from liftnn import errors
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
@@ -21,9 +24,19 @@ from liftnn._src.mapping.spec_errors import (
     axes_of_spec,
     check_specs,
     find_bad_spec,
+    find_unknown_axis,
     find_varying_output,
 )
-from liftnn._src.prefixes.prefix import Prefix, as_prefixes, count_positional, leaf_prefixes
+from liftnn._src.prefixes.prefix import (
+    Prefix,
+    as_prefixes,
+    count_positional,
+    is_prefix_leaf,
+    leaf_prefixes,
+    prefix_leaves,
+)
+from liftnn._src.trees import is_array
+from liftnn._src.type_variables import P, R
 
 _WHOLE = PartitionSpec()
 
@@ -50,9 +63,10 @@ def shard_map(
         for it, it is replicated.
       out_specs: The `PartitionSpec` of the output: a tree prefix. A module that was an argument keeps its own specs.
       in_specs: The `PartitionSpec` of each argument: a tree prefix of the positional arguments. A module takes one spec
-        for everything that it reaches, or a `StateSharding` with specs. A keyword argument has the spec of its
-        position, or is replicated if `in_specs` has no entry for it. The default, None, infers the specs from the
-        arguments, which must then be placed on a mesh with explicit axes.
+        for everything that it reaches, or a `StateSharding` with specs. With None, numbers
+        and other objects that are not arrays are passed as they are; arrays and modules are replicated. A keyword
+        argument has the spec of its position, or is replicated if `in_specs` has no entry for it. The default, None,
+        infers the specs from the arguments, which must then be placed on a mesh with explicit axes.
       mesh: The mesh of devices. The default, None, means the mesh of `jax.set_mesh`.
       axis_names: The mesh axes that are manual: the function runs once for each shard along them. The compiler shards
         over the other axes. The default, an empty set, means all axes.
@@ -89,18 +103,55 @@ def shard_map(
     check_specs("in_specs", in_specs)
     check_specs("out_specs", out_specs)
     options = {"mesh": mesh, "axis_names": frozenset(axis_names), "check_vma": check_vma}
-    lifted: Lifted[..., Any]
+    has_leading = bool(unwrap_callable(f, "shard_map")[1])
 
     def bind(plan: Plan, pure: Purified) -> PureFunction:
         specs = None
         if in_specs is not None:
-            specs = leaf_prefixes(plan, in_specs, bool(lifted._leading), _WHOLE, _WHOLE)
+            specs = leaf_prefixes(plan, in_specs, has_leading, _WHOLE, _WHOLE)
         return ShardMapCall(plan, pure, specs, out_specs, split_rngs, options)
 
-    lifted = Lifted(
-        (f,), bind, Options("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
+    lift_options = Options("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
+    return ShardMapped(f, bind, lift_options, in_specs)
+
+
+class ShardMapped(Lifted[P, R]):
+    """A function mapped by `shard_map`. As in JAX, objects with the spec None are passed to the function as they are.
+
+    Args:
+      f: The user's function.
+      bind: Applies the transform.
+      options: The options of the transform.
+      in_specs: The specs of the positional arguments; None infers them.
+    """
+
+    def __init__(self, f: Callable[..., Any], bind: Any, options: Options, in_specs: Any):
+        super().__init__((f,), bind, options)
+        self._in_specs = tuple(in_specs) if isinstance(in_specs, list) else in_specs
+        self._has_static = in_specs is not None and None in prefix_leaves(in_specs)
+
+    def _arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self._has_static:
+            return args, kwargs
+        specs = self._in_specs
+        if isinstance(specs, tuple) and len(specs) < len(args):
+            specs = (_WHOLE,) * len(self._leading) + specs
+        try:
+            marked = jax.tree.map(_mark_static, specs, args, is_leaf=lambda x: x is None or is_prefix_leaf(x))
+        except ValueError:  # not a tree prefix; the error is raised later, with the path
+            return args, kwargs
+        return marked, kwargs
+
+
+def _mark_static(spec: Any, x: Any) -> Any:
+    """Mark the leaves of an argument with the spec None as static that are neither arrays nor objects."""
+    if spec is not None:
+        return x
+    return jax.tree.map(
+        lambda leaf: leaf if is_array(leaf) or is_object(leaf) else StaticArgument(leaf), x, is_leaf=is_object
     )
-    return lifted
 
 
 class ShardMapCall(MappedCall):
@@ -162,7 +213,10 @@ class ShardMapCall(MappedCall):
         self, leaves: Sequence[Any], given: list[Prefix], called: bool
     ) -> errors.LiftError | None:
         """Return the error that names the path of a wrong spec; None if there is none."""
+        if not isinstance(self._options["mesh"], (Mesh, AbstractMesh, type(None))):
+            return None  # JAX raises the error
         problem = find_bad_spec(self.plan, leaves, list(map(_spec, given)), self._axes())
+        problem = problem or find_unknown_axis(self.out_prefix, self._axes())
         if problem is not None or not called:
             return problem
 

@@ -14,6 +14,7 @@ from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.mapping.axis_errors import find_culprit, parts_of_result
 from liftnn._src.prefixes.prefix import Prefix, StateSharding
 from liftnn._src.tracebacks import at_line
+from liftnn._src.trees import format_path, key_of
 from liftnn._src.variables import frames
 
 
@@ -36,10 +37,16 @@ class Axes(NamedTuple):
         return Axes(chosen, {name: sizes[name] for name in chosen})
 
 
+def entries_of_spec(spec: Any) -> tuple[Any, ...]:
+    """Return the entry of each array axis in a spec."""
+    found = getattr(spec, "partitions", None)  # iteration raises if the spec is also reduced or unreduced
+    return tuple(spec) if found is None else found  # JAX 0.10.0
+
+
 def axes_of_spec(spec: PartitionSpec) -> tuple[Any, ...]:
-    """Return the mesh axes that a spec names."""
-    entries = [entry if isinstance(entry, tuple) else (entry,) for entry in spec]
-    return tuple([name for entry in entries for name in entry if name is not None])
+    """Return the mesh axes along which the shards of a spec differ."""
+    entries = [entry if isinstance(entry, tuple) else (entry,) for entry in entries_of_spec(spec)]
+    return (*(name for entry in entries for name in entry if name is not None), *spec.unreduced)
 
 
 def check_specs(option: str, specs: Any) -> None:
@@ -77,13 +84,9 @@ def find_bad_spec(
     """
     for slot, value, spec in zip(plan.slots, leaves, specs, strict=True):
         name = plan.typed_name(slot)
-        unknown = [axis for axis in axes_of_spec(spec) if axis not in axes.sizes]
-        if unknown:
-            return errors.ArgumentError(
-                f"{name} has the spec {spec}, but {unknown[0]!r} is not a mesh axis of this shard_map. Its axes are: "
-                f"{', '.join(map(repr, axes.names)) or 'none'}.",
-                "Use one of these axes in the spec, or pass a `mesh` and `axis_names` with this axis.",
-            )
+        unknown = _unknown_axis(name, spec, axes)
+        if unknown is not None:
+            return unknown
         for leaf in jax.tree.leaves(value):
             problem = _misfit(np.shape(leaf), spec, axes)
             if problem:
@@ -95,11 +98,42 @@ def find_bad_spec(
     return None
 
 
+def find_unknown_axis(out_specs: Any, axes: Axes) -> errors.LiftError | None:
+    """Find an axis in the specs of the output that the mesh does not have.
+
+    Args:
+      out_specs: A tree of specs.
+      axes: The mesh axes.
+
+    Returns:
+      The error to raise, or None if the mesh has all axes.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(out_specs):
+        for spec in [s for _, s in leaf.pairs] if isinstance(leaf, StateSharding) else [leaf]:
+            name = format_path(map(key_of, path), "out_specs")
+            unknown = None if spec is None else _unknown_axis(name, spec, axes)
+            if unknown is not None:
+                return unknown
+    return None
+
+
+def _unknown_axis(name: str, spec: PartitionSpec, axes: Axes) -> errors.LiftError | None:
+    """Return the error for an axis in a spec that the mesh does not have; None if there is none."""
+    for axis in axes_of_spec(spec):
+        if axis not in axes.sizes:
+            return errors.ArgumentError(
+                f"{name} has the spec {spec}, but {axis!r} is not a mesh axis of this shard_map. Its axes are: "
+                f"{', '.join(map(repr, axes.names)) or 'none'}.",
+                "Use one of these axes in the spec, or pass a `mesh` and `axis_names` with this axis.",
+            )
+    return None
+
+
 def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: Axes) -> str:
     """Return the reason why an array cannot be sharded; an empty string if it can."""
     if len(spec) > len(shape):
         return f"the spec has length {len(spec)}"
-    for axis, (size, entry) in enumerate(zip(shape, spec, strict=False)):
+    for axis, (size, entry) in enumerate(zip(shape, entries_of_spec(spec), strict=False)):
         names = axes_of_spec(PartitionSpec(entry))
         shards = int(np.prod([axes.sizes[name] for name in names]))
         if size % shards:

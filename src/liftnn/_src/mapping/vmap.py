@@ -12,7 +12,7 @@ from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.mapping.axis_errors import check_axes, find_bad_input, find_bad_output
+from liftnn._src.mapping.axis_errors import check_axes, check_in_axes, find_bad_input, find_bad_output
 from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
 from liftnn._src.mapping.mapped import MappedCall
@@ -90,21 +90,19 @@ def vmap(
       >>> liftnn.vmap(lambda model, x: model(x), in_axes=(0, None))(ensemble, jnp.ones(2)).shape
       (5, 3)
     """
-    check_axes("in_axes", in_axes)
+    check_in_axes(in_axes)
     check_axes("out_axes", out_axes)
     given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     given |= {"sum_match": True} if sum_match else {}
     map_options = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
-    lifted: Vmapped[..., Any]
 
-    def bind(plan: Plan, pure: Purified) -> PureFunction:
+    def bind(lifted: Vmapped[..., Any], plan: Plan, pure: Purified) -> PureFunction:
         return VmapCall(plan, pure, lifted._axes_of(plan), map_options)
 
     of_arrays = None
     if transform_metadata is None:
         of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **given)
-    lifted = Vmapped((f,), bind, Options("vmap", of_arrays=of_arrays), in_axes)
-    return lifted
+    return Vmapped((f,), bind, Options("vmap", of_arrays=of_arrays), in_axes)
 
 
 class Vmapped(Lifted[P, R]):
@@ -112,7 +110,7 @@ class Vmapped(Lifted[P, R]):
 
     Args:
       functions: The user's function.
-      bind: Applies the transform.
+      bind: Applies the transform; called with this object before the plan.
       options: The options of the transform.
       in_axes: The axes of the positional arguments.
     """
@@ -120,6 +118,9 @@ class Vmapped(Lifted[P, R]):
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: Options, in_axes: Any):
         super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
+
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
+        return self._bind(self, plan, *pures)
 
     def _axes_of_positional(self, plan: Plan) -> Any:
         """Return a tree prefix of the positional arguments, including the module of a bound method."""
@@ -198,7 +199,8 @@ class VmapCall(MappedCall):
     def _split_keys(self, leaves: Sequence[Any], given: list[Prefix]) -> tuple[list[Any], list[Prefix], Any]:
         """Return leaves and axes with random keys for each batch element, and the size of the mapped axis."""
         axes = input_axes(given)
-        size = self.options.options["axis_size"] or axis_size_of(leaves, axes)
+        size = self.options.options["axis_size"]
+        size = axis_size_of(leaves, axes) if size is None else size
         if not self.options.split_rngs:
             return list(leaves), axes, size
         return (*split_shared_keys(self.plan, leaves, axes, size), size)

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.tracebacks import Line, users_line
+from liftnn._src.tracebacks import OWN_FOLDER, Line, users_line
 from liftnn._src.trees import an
 
 
@@ -94,7 +94,11 @@ class Frame:
         return None if position < 0 or self._path_of is None else self._path_of(position)
 
 
-class RetryWithCaptures(Exception):  # noqa: N818  # not an error: it requests another attempt
+class RetryNeeded(Exception):  # noqa: N818  # not an error: it requests another attempt
+    """Raised by a trace that has found objects of which its call did not know."""
+
+
+class RetryWithCaptures(RetryNeeded):
     """Raised after a function has returned if it used captured objects that were not inputs.
 
     Args:
@@ -106,10 +110,6 @@ class RetryWithCaptures(Exception):  # noqa: N818  # not an error: it requests a
         super().__init__()
         self.objects = objects
         self.line = line
-
-
-class RetraceNeeded(Exception):  # noqa: N818  # not an error: it requests the slow path
-    """Raised if JAX traces a program again in a call that has not published its originals: one on the fast path."""
 
 
 class RawTrace:
@@ -138,20 +138,24 @@ COPIED = _Copied()
 
 
 class _Current(threading.local):
-    """The innermost frame of each thread, and the data passed to the next frame that is opened."""
+    """The innermost frame of each thread, and where to record writes."""
 
     frame: Frame
-    offer: tuple[Any, Sequence[Any], Any] = (None, (), None)
     writes: tuple[Frame, dict[str, Line]] | None = None
 
 
 def _load() -> Any:
     """Return JAX's trace on the first call: import `jax.extend` (17 ms) and find the trace of plain Python.
 
+    From then on, JAX attributes the operations of liftnn to the user's lines that call it, as it does for its own: in
+    jaxprs, programs, profiles and messages. JAX looks up the lines when it shows them, so this is early enough.
+
     The trace of plain Python is read in a new thread, which is in no trace even if the first call is under `jax.jit`.
     """
     global _trace_now
-    trace_now: Any = importlib.import_module("jax.extend.core").get_opaque_trace_state
+    extend: Any = importlib.import_module("jax.extend")
+    extend.source_info_util.register_exclusion(OWN_FOLDER)
+    trace_now: Any = extend.core.get_opaque_trace_state
     thread = threading.Thread(target=lambda: setattr(PLAIN, "trace_state", trace_now()))
     thread.start()
     thread.join()
@@ -188,34 +192,6 @@ def open_frame(name: str) -> Generator[Frame]:
         frame.close()
         with _lock:
             open_frames -= 1
-
-
-@contextmanager
-def publish_originals(plan: Any, objects: Sequence[Any], guards: Any = None) -> Generator[None]:
-    """Publish the live objects in the arguments of a call to the frames that the call will open.
-
-    Args:
-      plan: The structure of the arguments, by which those frames recognize them.
-      objects: The objects by number.
-      guards: The guards of the captured objects.
-    """
-    before = _current.offer
-    _current.offer = (plan, objects, guards)
-    try:
-        yield
-    finally:
-        _current.offer = before
-
-
-def originals_for(plan: Any) -> tuple[Sequence[Any], Any]:
-    """Return the live objects published for a plan, and the guards of its captures; nothing if that call is over."""
-    known, objects, guards = _current.offer
-    return (objects, guards) if known is plan else ((), None)
-
-
-def is_published(plan: Any) -> bool:
-    """Return whether the current call has published the live objects of a plan."""
-    return _current.offer[0] is plan
 
 
 @contextmanager

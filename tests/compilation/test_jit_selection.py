@@ -1,0 +1,121 @@
+"""`jit` selects static and donated arguments as `jax.jit`, for each combination of positions and names.
+
+The oracle of calls on arrays is `jax.jit` itself. With a module as first argument it is `jax.jit` of the function
+without the module, whose positions are one lower.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import liftnn
+from tests.raising import caught
+
+NUMS = [None, (), 0, (0,), (1, 0), np.int64(0), np.array([0, 1]), [np.int32(1)]]
+NAMES = [None, (), "x", ("x",), ("y", "x"), [], "k"]
+CALLS = {
+    "positions": lambda x, y: ((x, y), {}),
+    "position and name": lambda x, y: ((x,), {"y": y}),
+    "names": lambda x, y: ((), {"x": x, "y": y}),
+}
+BOTH = list(itertools.product(range(len(NUMS)), NAMES))
+
+
+class Scale(liftnn.Module):
+    def __init__(self):
+        self.factor = liftnn.Param(jnp.array(2.0))
+
+
+def is_array(x):
+    return isinstance(x, jax.Array)
+
+
+def selecting(what, nums, names):
+    return {f"{what}_{key}": x for key, x in (("argnums", nums), ("argnames", names)) if x is not None}
+
+
+def shift(nums):
+    """Positions behind a further first argument; negative ones count from the end."""
+    move = np.vectorize(lambda n: n + 1 if n >= 0 else n, otypes=[int])
+    return nums if nums is None or (isinstance(nums, tuple) and not nums) else move(nums)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("at, names", BOTH)
+def test_the_same_arguments_are_static_as_under_jax_jit(at, names, call):
+    nums, seen = NUMS[at], []
+
+    def f(x, y, *, k=1):
+        seen.append((is_array(x), is_array(y)))
+        return 1.0
+
+    def with_module(scale, x, y, *, k=1):
+        scale.factor.value = scale.factor * 2
+        return f(x, y, k=k)
+
+    args, kwargs = CALLS[call](3, 4)
+    jax.jit(f, **selecting("static", nums, names))(*args, **kwargs)
+    liftnn.jit(f, **selecting("static", nums, names))(*args, **kwargs)
+    scale = Scale()
+    liftnn.jit(with_module, **selecting("static", shift(nums), names))(scale, *args, **kwargs)
+    expected, *ours = seen
+    assert ours == [expected, expected]
+    assert float(scale.factor.value) == 4.0
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("at, names", BOTH)
+def test_the_same_buffers_are_donated_as_under_jax_jit(at, names, call):
+    nums = NUMS[at]
+
+    def f(x, y, *, k=1):
+        return x + y, x - y
+
+    def with_module(scale, x, y, *, k=1):
+        scale.factor.value = scale.factor * 2
+        return f(x, y, k=k)
+
+    def deleted(jitted, *first):
+        x, y = jnp.arange(3.0), jnp.ones(3)
+        args, kwargs = CALLS[call](x, y)
+        jitted(*first, *args, **kwargs)
+        return x.is_deleted(), y.is_deleted()
+
+    expected = deleted(jax.jit(f, **selecting("donate", nums, names)))
+    scale = Scale()
+    assert deleted(liftnn.jit(f, **selecting("donate", nums, names))) == expected
+    assert deleted(liftnn.jit(with_module, **selecting("donate", shift(nums), names)), scale) == expected
+    assert float(scale.factor.value) == 4.0
+
+
+class Unsigned:
+    """A callable without a signature."""
+
+    @property
+    def __signature__(self):
+        raise TypeError
+
+    def __call__(self, x):
+        return x + 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda jit: jit(lambda *x: x, static_argnames="x"),
+        lambda jit: jit(lambda a, *x, **others: x, donate_argnames=("x", "a")),
+        lambda jit: jit(Unsigned(), donate_argnames="x"),
+        lambda jit: jit(lambda x: x, static_argnums=np.int64(1)),
+        lambda jit: jit(lambda x: x, static_argnums=np.array([0.0])),
+        lambda jit: jit(lambda x: x, static_argnums=1.0),
+        lambda jit: jit(lambda x: x, donate_argnums="x"),
+    ],
+)
+def test_a_wrong_selection_is_refused_when_jax_refuses_it(make):
+    theirs, ours = caught(make, jax.jit), caught(make, liftnn.jit)
+    assert isinstance(ours, type(theirs))
