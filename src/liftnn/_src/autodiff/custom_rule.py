@@ -71,7 +71,7 @@ class CustomRule(Lifted[P, R]):
             """Forward the methods that define further rules to the function, as JAX does."""
             if name.startswith("def"):
                 return getattr(self.fun, name)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return super().__getattr__(name)
 
     def _transform_by_jax(self, function: Any) -> Any:
         """Apply JAX's transform, which gives the names; `jax.custom_vjp` gives the same."""
@@ -247,12 +247,12 @@ def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[An
     guarded = list(leaves)
     for i, number in enumerate(plan.variables):
         if number in plan.captured and not plan.is_argument(number):
-            guard = functools.partial(_refuse_derivatives, plan.path_of(number), name)
+            guard = functools.partial(_reject_derivatives, plan.path_of(number), name)
             guarded[i] = jax.tree.map(guard, guarded[i])
     return guarded
 
 
-def _refuse_derivatives(path: str, name: str, x: Any) -> Any:
+def _reject_derivatives(path: str, name: str, x: Any) -> Any:
     """Return the array unchanged, but raise if it is differentiated."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
         return x

@@ -150,7 +150,7 @@ def _differentiated(
         selection = Selection(plan, chosen.arguments)
 
         def call(leaves: Sequence[Any]) -> Result:
-            picked = selection.pick(leaves, "allowed" if options["allow_int"] else "refused")
+            picked = selection.pick(leaves, "allowed" if options["allow_int"] else "rejected")
 
             def loss(diff: list[Any]) -> tuple[Any, Result]:
                 result = pure(picked.put(diff, leaves))

@@ -173,7 +173,7 @@ def _jacobian(
         selection = Selection(plan, chosen.arguments)
 
         def call(leaves: Sequence[Any]) -> Result:
-            picked = selection.pick(leaves, "allowed" if options.get("allow_int") else "refused")
+            picked = selection.pick(leaves, "allowed" if options.get("allow_int") else "rejected")
             function = Differentiable(pure, picked, leaves, has_aux)
             trees: list[Any] = []
 

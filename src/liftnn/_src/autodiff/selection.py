@@ -43,7 +43,7 @@ class DiffState:
 ArgNums = int | DiffState | Sequence[int | DiffState]
 Matched = Literal["each", "one", "none"]
 """The modules that must have a matching Variable: each selected one, at least one of all, or none."""
-Integers = Literal["refused", "allowed", "left out"]
+Integers = Literal["rejected", "allowed", "left out"]
 
 
 class Chosen(NamedTuple):
@@ -159,7 +159,7 @@ class Selection:
           The differentiated leaves.
 
         Raises:
-          ArgumentTypeError: If a selected leaf has an integer or boolean dtype and `integers` is "refused".
+          ArgumentTypeError: If a selected leaf has an integer or boolean dtype and `integers` is "rejected".
           FilterError: If a filter matches no Variable where `matched` requires one.
         """
         picked = DiffLeaves(self.plan)
@@ -183,7 +183,7 @@ class Selection:
         parts = any(entry for _, entries in picked.arguments for entry in entries if isinstance(entry, tuple))
         if unmatched and (self.matched == "each" or (self.matched == "one" and not parts)):
             raise unmatched[0]
-        if integers == "refused":
+        if integers == "rejected":
             _check_dtypes(picked, leaves)
         return picked
 

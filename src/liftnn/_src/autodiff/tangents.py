@@ -107,7 +107,7 @@ class _Reader:
         """Read the tangents of a module or Variable."""
         edge = self.plan.graph.edges[leaf]
         unknown: list[Path] = []
-        refused: list[Path] = []
+        rejected: list[Path] = []
         for path, x in self._entries(given, edge):
             slot = self._resolve(edge, path)
             value = x.raw_value if isinstance(x, Variable) else x
@@ -117,13 +117,13 @@ class _Reader:
             elif slot in self.picked.positions:
                 self._put(self.picked.positions[slot], value, format_path(path, self.plan.leaf_names[leaf]))
             elif not _is_nothing(value) and (isinstance(given, Variable) or not is_object(given)):
-                refused.append(path)
+                rejected.append(path)
         if unknown:
             raise mismatch(
                 f"The {self.what} of {self.plan.leaf_names[leaf]} does not match its structure", (), unknown
             )
-        if refused:
-            self._refuse(leaf, refused)
+        if rejected:
+            self._refuse(leaf, rejected)
 
     def _refuse(self, leaf: int, paths: list[Path]) -> None:
         root = self.plan.leaf_names[leaf]

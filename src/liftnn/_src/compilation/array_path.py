@@ -13,7 +13,7 @@ from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS, Source, build
 from liftnn._src.graph.checks import Check
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.offers import FastOffer, current, is_refusal
+from liftnn._src.lifting.offers import FastOffer, current, is_rejection
 from liftnn._src.variables.watch import Watch
 
 
@@ -56,7 +56,7 @@ class ArrayPath:
             f"CURRENT.offer = {source.name(weakref.ref(self._offer))}",
             f"try: return {source.name(self._jitted)}(*args, **kwargs)",
             "except Exception as error:",
-            "  if is_refusal(error): return MISS",
+            "  if is_rejection(error): return MISS",
             "  raise",
         ]
         self.function = build("args, kwargs", lines, source.constants)
@@ -81,6 +81,6 @@ class ArrayPath:
         try:
             return self._jitted(*args, **kwargs)
         except Exception as error:
-            if is_refusal(error):
+            if is_rejection(error):
                 return MISS
             raise

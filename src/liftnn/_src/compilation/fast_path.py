@@ -41,7 +41,7 @@ from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.lift import Call
-from liftnn._src.lifting.offers import FastOffer, current, is_refusal
+from liftnn._src.lifting.offers import FastOffer, current, is_rejection
 from liftnn._src.variables.watch import Watch, start_watch
 
 
@@ -155,7 +155,7 @@ class FastPath:
         try:
             returned = self.writer.program.run_units(values, units)
         except Exception as error:
-            if is_refusal(error):
+            if is_rejection(error):
                 return MISS
             raise
         return self.writer.commit(returned)

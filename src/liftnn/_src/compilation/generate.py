@@ -97,7 +97,7 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
         source.add(f"  returned = {jitted}({given})")
     source.add(
         "except Exception as error:",
-        "  if is_refusal(error): return MISS",
+        "  if is_rejection(error): return MISS",
         f"  returned = {run}.recover(error, [*{every}, *leaves({trees})])",
     )
 

@@ -21,7 +21,7 @@ from liftnn._src.compilation.patterns import (
 from liftnn._src.compilation.write_back import Writer, write
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, ATOMS, Check, size_of
-from liftnn._src.lifting.offers import FastOffer, current, is_refusal
+from liftnn._src.lifting.offers import FastOffer, current, is_rejection
 from liftnn._src.trees import are_distinct
 from liftnn._src.variables.variable import Storage
 from liftnn._src.variables.watch import Watch
@@ -141,7 +141,7 @@ _GLOBALS = {
     "ATOMS": ATOMS,
     "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),
     "CURRENT": current,
-    "is_refusal": is_refusal,
+    "is_rejection": is_rejection,
     "HELD_ONCE": HELD_ONCE,
     "same_static": same_static,
     "are_distinct": are_distinct,

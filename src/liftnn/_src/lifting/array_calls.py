@@ -5,7 +5,7 @@ function. So inputs, errors, caches and compiled code are the same as with JAX a
 
 Two facts are known only after the function has run: that it returned a module (or another object that JAX does not
 accept), and that it used a captured module that the search had missed. Then the call is repeated as a call with
-modules. The same happens if JAX refuses the call before it runs the function: either only liftnn accepts this form of
+modules. The same happens if JAX rejects the call before it runs the function: either only liftnn accepts this form of
 call, or liftnn raises an error that names the path. If the code of a function names a class of modules, the function is
 likely to create one, so it is called with modules from the start.
 """
@@ -26,7 +26,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument, functions_in
 from liftnn._src.lifting.kept import WeakCache, WeakFunction
 from liftnn._src.lifting.offers import offer_for
-from liftnn._src.lifting.refusals import after_refusal, make_also
+from liftnn._src.lifting.rejections import after_rejection, make_also
 from liftnn._src.trees import is_argument_array, is_jax_array
 from liftnn._src.variables import frames
 
@@ -149,7 +149,7 @@ class ArrayCalls:
         self.inside = [stand_for(f, transform) for f in functions] if is_shared else self._unshared_wrappers()
         """The wrappers of the functions."""
         self._transformed: Callable[..., Any] | None = None
-        self._is_refused = False
+        self._is_rejected = False
         self._guards: Guards | None = None
         """While they hold, another search finds no modules."""
 
@@ -177,7 +177,7 @@ class ArrayCalls:
         Returns:
           The guards: while they hold, the next call captures no modules either. None if the call has modules.
         """
-        if self._is_refused or any(f.has_modules for f in self.inside):
+        if self._is_rejected or any(f.has_modules for f in self.inside):
             return None
         if not has_arrays_only((args, kwargs)):
             return None
@@ -212,9 +212,9 @@ class ArrayCalls:
             cannot_compare = _CANNOT_COMPARE in str(error)
             if not cannot_compare and (self._count(self.inside) != before or self._runs(act)):
                 raise
-            self._is_refused = self._transformed is None
+            self._is_rejected = self._transformed is None
             if not cannot_compare:
-                return after_refusal(error, otherwise)
+                return after_rejection(error, otherwise)
         return otherwise()
 
     def _count(self, wrappers: Sequence[ArrayFunction]) -> list[int]:

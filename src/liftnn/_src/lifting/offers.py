@@ -104,16 +104,16 @@ class _Current(threading.local):
     offer: Callable[[], Offer | None] = Offer(None)
     """The offer of the last call, or a weak reference to it."""
     has_failed = False
-    """Whether a trace that a fast path started has raised; `is_refusal` resets it."""
+    """Whether a trace that a fast path started has raised; `is_rejection` resets it."""
 
 
 current = _Current()
 
 
-def is_refusal(error: Exception) -> bool:
+def is_rejection(error: Exception) -> bool:
     """Return whether the slow path may be able to make a call that has raised on the fast path.
 
-    It may if JAX has refused the arguments before it traced the function, or if the trace has found objects of which
+    It may if JAX has rejected the arguments before it traced the function, or if the trace has found objects of which
     the fast path does not know.
 
     Args:

@@ -1,4 +1,4 @@
-"""Errors of calls that JAX has refused before it ran the user's function.
+"""Errors of calls that JAX has rejected before it ran the user's function.
 
 Such a call is made again with modules. If liftnn cannot make it either, the user gets an error that `except` clauses
 written for JAX catch.
@@ -14,45 +14,45 @@ from liftnn import errors
 from liftnn._src.tracebacks import has_users_frames
 
 
-def after_refusal(refusal: Exception, call: Callable[[], Any]) -> Any:
-    """Make a call that JAX has refused.
+def after_rejection(rejection: Exception, call: Callable[[], Any]) -> Any:
+    """Make a call that JAX has rejected.
 
     Args:
-      refusal: JAX's error.
+      rejection: JAX's error.
       call: Makes the call with modules.
 
     Returns:
       The output of the call.
 
     Raises:
-      LiftError: If liftnn refuses the call too; its error is also an error of JAX's class.
+      LiftError: If liftnn rejects the call too; its error is also an error of JAX's class.
       Exception: What the user's function raises; or JAX's first error if the call fails in JAX again, because the first
         one is about the user's own function and arguments.
     """
     try:
         return call()
     except errors.LiftError as error:
-        make_also(error, type(refusal))
+        make_also(error, next(c for c in type(rejection).__mro__ if c.__module__ == "builtins"))
         raise
     except Exception as error:
         if has_users_frames(error):
             raise
-    raise refusal
+    raise rejection
 
 
-def make_also(error: errors.LiftError, cls: type[Exception]) -> None:
+def make_also(error: errors.LiftError, cls: type) -> None:
     """Make an error of liftnn an instance of another class too.
 
     Args:
       error: The error; its class is changed in place.
-      cls: The other class.
+      cls: The other class, a built-in exception.
     """
     if not isinstance(error, cls):
         error.__class__ = _both(type(error), cls)
 
 
 @functools.cache
-def _both(own: type[errors.LiftError], other: type[Exception]) -> type[errors.LiftError]:
+def _both(own: type[errors.LiftError], other: type) -> type[errors.LiftError]:
     """Return a class that derives from an error class of liftnn and another one, with the name of the former."""
     names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
     return type(own.__name__, (own, other), {**names, "__reduce__": _reduce})
@@ -63,6 +63,6 @@ def _reduce(error: errors.LiftError) -> Any:
     return _restore, (*type(error).__bases__, error.args)
 
 
-def _restore(own: type[errors.LiftError], other: type[Exception], args: tuple[Any, ...]) -> errors.LiftError:
+def _restore(own: type[errors.LiftError], other: type, args: tuple[Any, ...]) -> errors.LiftError:
     """Make an unpickled error."""
     return _both(own, other)(*args)

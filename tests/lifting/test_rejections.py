@@ -1,4 +1,4 @@
-"""Calls of functions of arrays that JAX refuses: the same error, of JAX's class, at the first call and at later ones.
+"""Calls of functions of arrays that JAX rejects: the same error, of JAX's class, at the first call and at later ones.
 
 Oracle: the class and text of bare JAX's error, and the number of calls of the user's function.
 """
@@ -133,7 +133,7 @@ def test_devices_that_do_not_fit_are_named_by_the_functions_parameters():
 
 # --- an error that JAX raises before it traces the function
 
-REFUSED = {
+REJECTED = {
     "scan: a traced length": lambda of: of.jit(lambda n, x: scan(of, lambda c, z: (c, z), x, None, length=n))(
         3, 1.0
     ),
@@ -163,12 +163,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_call_raises_an_error_that_is_also_of_jaxs_class(name):
+@pytest.mark.parametrize("name", REJECTED)
+def test_a_rejected_call_raises_an_error_that_is_also_of_jaxs_class(name):
     for _ in range(2):
-        kind, text, _ = outcome(lambda: REFUSED[name](jax))
+        kind, text, _ = outcome(lambda: REJECTED[name](jax))
         with pytest.raises(kind) as caught:
-            REFUSED[name](liftnn)
+            REJECTED[name](liftnn)
         # liftnn's own errors name paths; others are JAX's, word for word
         is_own = isinstance(caught.value, liftnn.LiftError)
         assert is_own or without_places([str(caught.value)]) == without_places([text])
