@@ -40,7 +40,7 @@ from liftnn._src.prefixes.prefix import ByFilter, OneOf
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
 from liftnn._src.variables.metadata import Annotated, Metadata
-from liftnn._src.variables.state import PathKey
+from liftnn._src.variables.state_pytree import PathKey, StateKeys, keys_of
 from liftnn._src.variables.variable import new_variable
 from liftnn._src.variables.variable_types import Empty, EmptyType
 
@@ -50,8 +50,9 @@ __all__ = ["ARRAY", "KEEP", "Carry", "Empty"]
 _FOUND_HERE: tuple[Any, ...] = (
     Annotated, ArrayEdge, ByFilter, CarryType, Contents, Definition, EmptyType, Everything, ExportedContents,
     FactoryCall, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths, Metadata, NodeSpec,
-    Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, Static, TypeByName, call_factory, jit_of_arrays, kind_named,
-    new_shell, new_variable, nothing, promote_dtype, public_function, third, type_named,
+    Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName, call_factory,
+    jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, promote_dtype, public_function, third,
+    type_named,
 )  # fmt: skip
 
 

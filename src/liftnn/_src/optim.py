@@ -17,7 +17,8 @@ from liftnn._src.modules.verbs import find_variables
 from liftnn._src.trees import Path, an, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
-from liftnn._src.variables.state import State, mismatch
+from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable, make_variable
 from liftnn._src.variables.variable_types import OptState, Param
 

@@ -18,7 +18,8 @@ from liftnn._src.graph.slots import ARRAY, Slot
 from liftnn._src.lifting.values import decode, encoded_parts
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import Path, an, format_path, is_argument_array, same_node, treedef_text, type_of
-from liftnn._src.variables.state import State, mismatch
+from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 Like = tuple[tuple[Any, tuple[Any, ...]], ...]

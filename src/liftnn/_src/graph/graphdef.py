@@ -22,7 +22,8 @@ from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.type_variables import Tree
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
-from liftnn._src.variables.state import State, as_state, left_over, mismatch
+from liftnn._src.variables.nested import left_over, mismatch
+from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
 X = TypeVar("X")

@@ -20,7 +20,8 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_argument_array, key_of, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
-from liftnn._src.variables.state import State, as_state, mismatch
+from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn._src.variables.variable_types import Empty
 
@@ -33,8 +34,8 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
 
     Args:
       tree: A module, or any pytree with modules in it.
-      *states: States or plain nested dicts, with all or some of the Variables of the tree, or values for them. Set hooks
-        do not run.
+      *states: States or plain nested dicts, with all or some of the Variables of the tree, or values for them.
+        Set hooks do not run.
 
     Raises:
       ArgumentTypeError: If an argument is neither a State nor a mapping. Nothing is changed then.

@@ -3,7 +3,8 @@
 - `variable.py`: `Variable`, which holds an array or a pytree of arrays in a *storage*; `variable_types.py`: `Param`
   and the other classes; `operators.py` and `array_attributes.py`: a Variable acts like its value.
 - `metadata.py`: the metadata of a Variable, with hooks; `holding.py`: whether an object leads to Variables or arrays.
-- `state.py`: `State`, a nested mapping of Variables by attribute path.
+- `state.py`: `State`, nested dicts of Variables by attribute path; `state_pytree.py`: the same as a pytree;
+  `nested.py`: from nested dicts to leaves by path and back.
 - `frames.py`: the stack of running transforms. Each object belongs to one; a captured object resolves to its copy.
 - `watch.py`: a `Watch` is valid until the structure of one of its objects changes.
 """

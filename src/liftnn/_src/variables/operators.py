@@ -177,3 +177,16 @@ def _with_item(container: Any, index: Any, item: Any) -> Any:
     changed = container.copy()
     changed[index] = item
     return changed
+
+
+def constant_or_value(variable: Any) -> Any:
+    """Return the value of a Variable; a boolean or a string, as in a mask for optax, is a constant for every trace.
+
+    Args:
+      variable: The Variable.
+
+    Returns:
+      The value.
+    """
+    value = variable._value
+    return value if isinstance(value, (bool, str)) else variable.raw_value

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-import jax
-
 from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicates
-from liftnn._src.printing import mapping
-from liftnn._src.static_values.static import static_key
-from liftnn._src.static_values.value_types import rank
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Key, Path, an, format_path, list_paths
-from liftnn._src.variables import frames
-from liftnn._src.variables.variable import Variable, constant_or_value, set_owner
-
-
-class PathKey:
-    """The path of a leaf of a State that no key leads to, as a single entry of a JAX key path.
-
-    Args:
-      path: The path.
-    """
-
-    __slots__ = ("path",)
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __str__(self) -> str:
-        return "".join(f"[{key!r}]" for key in self.path)
-
-    def __repr__(self) -> str:
-        return f"PathKey({self.path!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PathKey) and self.path == other.path
-
-    def __hash__(self) -> int:
-        return hash(self.path)
+from liftnn._src.trees import Key, Path, an, format_path
+from liftnn._src.variables.nested import flatten_nested, left_over, mismatch, nest, render, with_aside
+from liftnn._src.variables.operators import constant_or_value
+from liftnn._src.variables.state_pytree import register
+from liftnn._src.variables.variable import Variable
 
 
 @boundary
@@ -105,7 +76,7 @@ class State(dict[Key, Any]):
                 continue
             below = [((*path, key), child) for key, child in x.items()]
             if x._aside:
-                below = _with_aside(path, below, x._aside, with_metadata)
+                below = with_aside(path, below, x._aside, with_metadata)
             stack += below[::-1]
 
     if not TYPE_CHECKING:  # hidden, so that type checkers know the entries as Any
@@ -118,7 +89,9 @@ class State(dict[Key, Any]):
             if name in self and not name.startswith("__"):
                 return self[name]
             known = ", ".join(str(k) for k in self)
-            raise AttributeError(f"A State has no attribute or entry {name!r}; its entries are: {known or 'none'}.")
+            raise AttributeError(
+                f"A State has no attribute or entry {name!r}; its entries are: {known or 'none'}."
+            )
 
         def __setattr__(self, name: str, value: Any) -> None:
             self[name] = value
@@ -284,7 +257,7 @@ class State(dict[Key, Any]):
     def __ror__(self, other: Mapping[Key, Any]) -> State:
         return State(other).merge(self) if isinstance(other, Mapping) else NotImplemented
 
-    def __ior__(self, other: Any) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]  # joins below, as `|`
+    def __ior__(self, other: Any) -> State:  # joins what is below, as `|`
         joined = self.merge(other)
         self.clear()
         for key, x in joined.items():
@@ -332,7 +305,7 @@ class State(dict[Key, Any]):
         by_text = {tuple(map(str, path)): path for path in leaves}
         found: dict[Path, Any] = {}
         unknown: list[Path] = []
-        for path, x in _flatten(values, by_text):
+        for path, x in flatten_nested(values, by_text):
             actual = path if path in leaves else by_text.get(tuple(map(str, path)))
             if actual is None or actual in found:
                 unknown.append(path)
@@ -348,20 +321,10 @@ class State(dict[Key, Any]):
             if isinstance(leaves[path], Variable):
                 leaves[path].raw_value = x
             else:
-                self._replace_leaf(path, x)
-
-    def _replace_leaf(self, path: Path, x: Any) -> None:
-        """Set another array at the path of an array leaf."""
-        if not path:
-            self._aside[path] = x
-            return
-        node = self
-        for key in path[:-1]:
-            node = node[key]
-        node[path[-1]] = x
+                _put(self, path, x)
 
     def __repr__(self) -> str:
-        return f"State({_render(self._aside.get((), self))})"
+        return f"State({render(self._aside.get((), self))})"
 
     def __reduce__(self) -> Any:
         return State, (), self._aside or None, None, iter(self.items())
@@ -384,7 +347,8 @@ def _put(state: State, path: Path, x: Any) -> None:
     if not path:
         state._aside[path] = x
         return
-    node, last = state, len(path) - 1
+    node: Any = state
+    last = len(path) - 1
     for depth, key in enumerate(path):
         below = node.get(key)
         if depth == last:
@@ -398,18 +362,6 @@ def _put(state: State, path: Path, x: Any) -> None:
             below = State()
             _set(node, key, below)
         node = below
-
-
-def _with_aside(
-    path: Path, below: list[tuple[Path, Any]], aside: Mapping[Path, Any], with_metadata: bool
-) -> list[tuple[Path, Any]]:
-    """Return the entries of a State with the leaves that no key leads to, each behind its Variable."""
-    found = [(path, aside[()])] if () in aside else []
-    for entry in below:
-        found.append(entry)
-        if with_metadata:
-            found += [((*path, *p), x) for p, x in aside.items() if p and (*path, p[0]) == entry[0]]
-    return found
 
 
 def as_state(verb: str, x: Any) -> State:
@@ -436,135 +388,4 @@ def as_state(verb: str, x: Any) -> State:
     return State(x)
 
 
-def left_over(paths: Iterable[str]) -> errors.FilterError:
-    """Return the error for Variables that match none of the filters."""
-    return errors.FilterError(f"These Variables match none of the filters:\n{list_paths(paths)}")
-
-
-def mismatch(
-    what: str, missing: Iterable[Path], unknown: Iterable[Path], remedy: str | None = None
-) -> errors.StructureError:
-    """Return the error for two sets of paths that should be the same."""
-    lines = [what + ":"]
-    for title, paths in (("missing", list(missing)), ("unexpected", list(unknown))):
-        if paths:
-            lines += [f"{title}:", list_paths((format_path(p) for p in paths), most=4)]
-    return errors.StructureError("\n".join(lines), remedy)
-
-
-def _flatten(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator[tuple[Path, Any]]:
-    """Yield path and leaf of a nested mapping, in order, without going below the paths of `stop`."""
-    stack: list[tuple[Path, Any]] = [((), tree)]
-    while stack:
-        path, x = stack.pop()
-        if isinstance(x, Mapping) and tuple(map(str, path)) not in stop:
-            stack += [((*path, key), child) for key, child in x.items()][::-1]
-        else:
-            yield path, x
-
-
-def nest(leaves: Iterable[tuple[Path, Any]]) -> Any:
-    """Return plain nested dicts from leaves by path; the leaf itself for the empty path."""
-    tree: dict[Key, Any] = {}
-    for path, x in leaves:
-        if not path:
-            return x
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = x
-    return tree
-
-
-def _render(x: Any, depth: int = 0) -> str:
-    """Format nested dicts of Variables."""
-    if not isinstance(x, dict):
-        return repr(x)
-    if depth > 48:
-        return "{...}"
-    return mapping((repr(key), _render(child, depth + 1)) for key, child in x.items())
-
-
-class _Keys:
-    """The static part of a State as a pytree: its keys. Those of two States are equal in any order.
-
-    Args:
-      order: The keys, in the order of the State.
-      aside: The paths of the leaves that no key leads to.
-    """
-
-    __slots__ = ("_content", "aside", "entries", "order", "sorted")
-
-    def __init__(self, order: tuple[Key, ...], aside: tuple[Path, ...]):
-        self.order = order
-        self.aside = aside
-        all_strings = _STRINGS.issuperset(map(type, order))
-        self.sorted = tuple(sorted(order)) if all_strings else _sort(order)
-        self.entries = (*map(jax.tree_util.DictKey, self.sorted), *map(PathKey, aside))
-        """The entries of key paths."""
-        exact = self.sorted if all_strings else tuple(map(static_key, self.sorted))  # 1 == True
-        self._content = (exact, aside)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, _Keys) and self._content == other._content)
-
-    def __hash__(self) -> int:
-        return hash(self._content)
-
-    def __repr__(self) -> str:
-        return repr(list(self.sorted))
-
-    def __reduce__(self) -> Any:
-        return _keys, (self.order, self.aside)
-
-
-_STRINGS = frozenset([str])
-
-
-@functools.lru_cache(maxsize=4096, typed=True)
-def _keys_of_strings(*order: str) -> _Keys:
-    return _Keys(order, ())
-
-
-def _keys(order: tuple[Key, ...], aside: tuple[Path, ...] = ()) -> _Keys:
-    """Return the static part of a State with these keys."""
-    if not aside and _STRINGS.issuperset(map(type, order)):
-        return _keys_of_strings(*order)
-    return _Keys(order, aside)
-
-
-def _sort(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-    """Return keys as JAX sorts those of dicts; keys of several types by type."""
-    try:
-        return tuple(sorted(keys))
-    except TypeError:
-        return tuple(sorted(keys, key=rank))
-
-
-def _flatten_state(state: State) -> tuple[list[Any], _Keys]:
-    keys = _keys(tuple(state), tuple(state._aside))
-    children = [dict.__getitem__(state, key) for key in keys.sorted]
-    return [*children, *state._aside.values()] if state._aside else children, keys
-
-
-def _flatten_state_with_keys(state: State) -> tuple[list[tuple[Any, Any]], _Keys]:
-    children, keys = _flatten_state(state)
-    return list(zip(keys.entries, children, strict=True)), keys
-
-
-def _unflatten_state(keys: _Keys, children: Iterable[Any]) -> State:
-    children = list(children)
-    owner = frames.owner_now()
-    for x in children:
-        if isinstance(x, Variable) and x._owner is frames.COPIED:  # made by JAX, for this State
-            set_owner(x, owner)
-    by_key = dict(zip(keys.sorted, children, strict=False))
-    state = State()
-    for key in keys.order:
-        _set(state, key, by_key[key])
-    if keys.aside:
-        state._aside.update(zip(keys.aside, children[len(by_key) :], strict=True))
-    return state
-
-
-jax.tree_util.register_pytree_with_keys(State, _flatten_state_with_keys, _unflatten_state, _flatten_state)
+register(State)

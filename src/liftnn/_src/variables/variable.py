@@ -15,7 +15,7 @@ from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata
-from liftnn._src.variables.operators import Operators, unwrap
+from liftnn._src.variables.operators import Operators, constant_or_value, unwrap
 from liftnn._src.variables.watch import Watch, end_watches
 
 V = TypeVar("V", bound="Variable[Any]")
@@ -374,14 +374,7 @@ def _checked(value: Any) -> Any:
 # --- Variables are pytrees, so that compiled JAX functions such as `jnp.sum` and most of `jax.nn` accept them.
 # liftnn's own transforms treat them as objects and do not flatten them.
 
-
 _VALUE = jax.tree_util.GetAttrKey("value")
-
-
-def constant_or_value(variable: Variable[Any]) -> Any:
-    """Return the value; a boolean or a string, as in a mask for optax, is a constant that any trace can read."""
-    value = variable._value
-    return value if isinstance(value, (bool, str)) else variable.raw_value
 
 
 def _flatten(variable: Variable[Any]) -> tuple[tuple[Any], Metadata]:

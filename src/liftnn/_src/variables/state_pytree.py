@@ -1,0 +1,137 @@
+"""A State as a pytree: its children in the order in which JAX sorts keys, and its keys, which are static."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from liftnn._src.static_values.static import static_key
+from liftnn._src.static_values.value_types import rank
+from liftnn._src.trees import Key, Path
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable, set_owner
+
+
+class PathKey:
+    """The path of a leaf of a State that no key leads to, as a single entry of a JAX key path.
+
+    Args:
+      path: The path.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __str__(self) -> str:
+        return "".join(f"[{key!r}]" for key in self.path)
+
+    def __repr__(self) -> str:
+        return f"PathKey({self.path!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathKey) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+
+class StateKeys:
+    """The static part of a State as a pytree: its keys. Those of two States are equal in any order.
+
+    Args:
+      order: The keys, in the order of the State.
+      aside: The paths of the leaves that no key leads to.
+    """
+
+    __slots__ = ("_content", "aside", "entries", "order", "sorted")
+
+    def __init__(self, order: tuple[Key, ...], aside: tuple[Path, ...]):
+        self.order = order
+        self.aside = aside
+        all_strings = _STRINGS.issuperset(map(type, order))
+        self.sorted = tuple(sorted(order)) if all_strings else _sort(order)
+        self.entries = (*map(jax.tree_util.DictKey, self.sorted), *map(PathKey, aside))
+        """The entries of key paths."""
+        exact = self.sorted if all_strings else tuple(map(static_key, self.sorted))  # 1 == True
+        self._content = (exact, aside)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, StateKeys) and self._content == other._content)
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        return repr(list(self.sorted))
+
+    def __reduce__(self) -> Any:
+        return keys_of, (self.order, self.aside)
+
+
+_STRINGS = frozenset([str])
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _keys_of_strings(*order: str) -> StateKeys:
+    return StateKeys(order, ())
+
+
+def keys_of(order: tuple[Key, ...], aside: tuple[Path, ...] = ()) -> StateKeys:
+    """Return the static part of a State with these keys.
+
+    Args:
+      order: The keys, in the order of the State.
+      aside: The paths of the leaves that no key leads to.
+
+    Returns:
+      The static part.
+    """
+    if not aside and _STRINGS.issuperset(map(type, order)):
+        return _keys_of_strings(*order)
+    return StateKeys(order, aside)
+
+
+def _sort(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    """Return keys as JAX sorts those of dicts; keys of several types by type."""
+    try:
+        return tuple(sorted(keys))
+    except TypeError:
+        return tuple(sorted(keys, key=rank))
+
+
+def register(cls: type[Any]) -> None:
+    """Register the class of States as a pytree.
+
+    Args:
+      cls: The class.
+    """
+
+    def flatten(state: Any) -> tuple[list[Any], StateKeys]:
+        keys = keys_of(tuple(state), tuple(state._aside))
+        children = [dict.__getitem__(state, key) for key in keys.sorted]
+        return [*children, *state._aside.values()] if state._aside else children, keys
+
+    def flatten_with_keys(state: Any) -> tuple[list[tuple[Any, Any]], StateKeys]:
+        children, keys = flatten(state)
+        return list(zip(keys.entries, children, strict=True)), keys
+
+    def unflatten(keys: StateKeys, children: Iterable[Any]) -> Any:
+        children = list(children)
+        owner = frames.owner_now()
+        for x in children:
+            if isinstance(x, Variable) and x._owner is frames.COPIED:  # made by JAX, for this State
+                set_owner(x, owner)
+        by_key = dict(zip(keys.sorted, children, strict=False))
+        state = cls()
+        for key in keys.order:
+            dict.__setitem__(state, key, by_key[key])
+        if keys.aside:
+            state._aside.update(zip(keys.aside, children[len(by_key) :], strict=True))
+        return state
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
