@@ -39,7 +39,7 @@ def case(transform: str, depth: int) -> tuple[Case, Case]:
     model, params = steps.STACKS[liftnn](depth), steps.nested_params(depth)
     if transform != "grad":
         stack = lambda tree: jax.tree.map(lambda a: jnp.stack([a] * LANES), tree)  # noqa: E731
-        liftnn.update(model, stack(liftnn.state(model)))
+        model = liftnn.merge(liftnn.split(model)[-1], stack(liftnn.state(model)))
         params = stack(params)
     ours, theirs = {"grad": _grad, "vmap": _vmap, "scan": _scan}[transform]()
     return Case(ours, (model, x), liftnn.jit), Case(theirs, (params, x), jax.jit)

@@ -42,7 +42,9 @@ def test_the_keys_of_a_jax_path_are_plain():
 
 def test_a_state_in_a_tree_or_a_module_has_paths_of_plain_keys():
     state = liftnn.State({"a": {0: liftnn.Param(jnp.ones(1))}})
-    assert list(liftnn.state((state, Node(s=state))).flat()) == [(0, "a", 0)]  # one Variable, by its first path
+    assert list(liftnn.state((state, Node(s=state))).flat()) == [
+        (0, "a", 0)
+    ]  # one Variable, by its first path
     other = liftnn.State({"a": {0: liftnn.Param(jnp.ones(1))}})
     assert list(liftnn.state((state, Node(s=other))).flat()) == [(0, "a", 0), (1, "s", "a", 0)]
 

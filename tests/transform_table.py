@@ -122,10 +122,26 @@ def _is_object(x: Any) -> bool:
 
 def _change_arrays(tree: Any, change: Callable[[jax.Array], jax.Array]) -> None:
     """Puts other arrays into everything that a tree of modules reaches."""
-    state = liftnn.state(tree)
-    liftnn.update(
-        tree, jax.tree.map(lambda a: change(jnp.asarray(a)) if not isinstance(a, str) else a, state)
-    )
+
+    def changed(value: Any) -> Any:
+        return jax.tree.map(lambda a: change(jnp.asarray(a)) if not isinstance(a, str) else a, value)
+
+    for path in liftnn.state(tree).flat():
+        *way, last = path
+        holder = tree
+        for key in way:
+            holder = _child(holder, key)
+        found = _child(holder, last) if path else tree
+        if isinstance(found, liftnn.Variable):
+            found.raw_value = changed(found.raw_value)
+        elif isinstance(last, str) and not isinstance(holder, dict):
+            setattr(holder, last, changed(found))
+        else:
+            holder[last] = changed(found)
+
+
+def _child(x: Any, key: Any) -> Any:
+    return getattr(x, key) if isinstance(key, str) and not isinstance(x, dict) else x[key]
 
 
 DEVICE = jax.make_mesh((1, 1), ("outer", "inner"), axis_types=(jax.sharding.AxisType.Auto,) * 2)

@@ -159,11 +159,11 @@ def test_merge_takes_states():
     graphdef = liftnn.split(make_model())[-1]
     with raises(
         errors.ArgumentTypeError,
-        "merge takes States and got a dict.\n"
+        "merge takes States, or nested dicts, and got a list.\n"
         "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
         "*states)` takes it first. `State.from_flat` creates a State from values by path.",
     ):
-        graphdef.merge({"a": 1})
+        graphdef.merge([1])
 
 
 def test_the_order_of_flax_is_refused():
@@ -181,7 +181,7 @@ def test_one_graphdef_is_enough():
     state, graphdef = liftnn.split(make_model())
     with raises(
         errors.ArgumentTypeError,
-        "merge takes States and got a GraphDef.\n"
+        "merge takes States, or nested dicts, and got a GraphDef.\n"
         "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
         "*states)` takes it first. `State.from_flat` creates a State from values by path.",
     ):

@@ -291,17 +291,17 @@ _STATES = (
 )
 
 
-@message(errors.ArgumentTypeError, "merge takes States and got a dict.", _STATES)
-def merge_of_a_dict():
-    liftnn.merge(liftnn.split(Affine())[-1], {})
+@message(errors.ArgumentTypeError, "merge takes States, or nested dicts, and got a list.", _STATES)
+def merge_of_a_list():
+    liftnn.merge(liftnn.split(Affine())[-1], [])
 
 
-@message(errors.ArgumentTypeError, "update takes States and got a GraphDef.", _STATES)
+@message(errors.ArgumentTypeError, "update takes States, or nested dicts, and got a GraphDef.", _STATES)
 def update_with_a_graphdef():
     liftnn.update(Affine(), *liftnn.split(Affine()))
 
 
-@message(errors.ArgumentTypeError, "State.merge takes States and got a GraphDef.", _STATES)
+@message(errors.ArgumentTypeError, "State.merge takes States, or nested dicts, and got a GraphDef.", _STATES)
 def merge_of_a_state_and_a_graphdef():
     liftnn.State.merge(*liftnn.split(Affine()))
 
@@ -346,6 +346,17 @@ def merge_of_another_models_state():
 )
 def update_of_an_unknown_path():
     liftnn.update(Affine(), liftnn.State({"first": liftnn.Param(1.0)}))
+
+
+@message(
+    errors.StructureError,
+    "The State does not fit the module:",
+    "  b: float32[2] in the State, float32[3] in the module",
+    "  w: int32[3] in the State, float32[3] in the module",
+    "Pass arrays of the shapes and dtypes in the module. To give a Variable another shape, assign to its `value`.",
+)
+def update_with_other_shapes_and_dtypes():
+    liftnn.update(Affine(), {"b": jnp.ones(2), "w": jnp.ones(3, int)})
 
 
 @message(

@@ -39,7 +39,9 @@ STRUCTURAL = {
     "class of a Variable": lambda m: setattr(m.w, "__class__", liftnn.BatchStat),
     "metadata": lambda m: setattr(m.w, "tag", "b"),
     "metadata deleted": lambda m: delattr(m.w, "tag"),
-    "update with other metadata": lambda m: liftnn.update(m, liftnn.State({"w": m.w.replace(m.w.value, tag="b")})),
+    "update with other metadata": lambda m: liftnn.update(
+        m, liftnn.State({"w": m.w.replace(m.w.value, tag="b")})
+    ),
     "replace_all": lambda m: liftnn.replace_all(m, m.w, liftnn.Param(1.0)),
     "set_attributes": lambda m: m.set_attributes(c=3),
     "jit": lambda m: liftnn.jit(lambda m: setattr(m.sub, "c", 3))(m),

@@ -28,6 +28,7 @@ from liftnn._src.trees import (
 )
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
 
 
 @boundary
@@ -121,9 +122,11 @@ def _with_arrays(tree: Any) -> Any:
 
 def _named_leaves(state: State, root: str) -> list[tuple[str, Any]]:
     """Return the path as text, and the array, of each leaf of a State."""
-    entries = jax.tree_util.tree_leaves_with_path(state)
+    values = [(path, x.raw_value if isinstance(x, Variable) else x) for path, x in state.flat().items()]
     return [
-        (format_path((*key_of(first), *map(key_of, rest)), root), leaf) for (first, *rest), leaf in entries
+        (format_path((*path, *map(key_of, keys)), root), leaf)
+        for path, value in values
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(value)
     ]
 
 

@@ -17,7 +17,7 @@ from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import merge_all, set_frozen_arrays
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path, is_argument_array, key_of, list_paths
+from liftnn._src.trees import Path, an, format_path, is_argument_array, key_of, list_paths, type_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
 from liftnn._src.variables.nested import mismatch
@@ -104,12 +104,9 @@ def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:
     """Return a line that tells how an array differs from the one that it would replace, if it does."""
     if not (is_argument_array(old) and is_argument_array(new)):
         return []
-    differs = []
-    if jnp.shape(old) != jnp.shape(new):
-        differs.append(f"shape {jnp.shape(new)} in the State, {jnp.shape(old)} in the module")
-    if jnp.result_type(old) != jnp.result_type(new):  # the dtype that JAX gives a numpy array or a number
-        differs.append(f"dtype {jnp.result_type(new)} in the State, {jnp.result_type(old)} in the module")
-    return [f"{format_path(path)}: {'; '.join(differs)}"] if differs else []
+    if jnp.shape(old) == jnp.shape(new) and jnp.result_type(old) == jnp.result_type(new):  # 64 bits may be 32
+        return []
+    return [f"{format_path(path)}: {type_of(new)} in the State, {type_of(old)} in the module"]
 
 
 def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any]) -> None:

@@ -81,10 +81,12 @@ class State(dict[Key, Any]):
 
     if not TYPE_CHECKING:  # hidden, so that type checkers know the entries as Any
 
+        @boundary
         def __missing__(self, key: Key) -> Any:
             known = ", ".join(repr(k) for k in self)
             raise KeyError(f"{key!r} is not in this State; it has {known or 'nothing'}")
 
+        @boundary
         def __getattr__(self, name: str) -> Any:
             if name in self and not name.startswith("__"):
                 return self[name]
