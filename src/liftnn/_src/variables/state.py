@@ -45,7 +45,7 @@ class State(dict[Key, Any]):
     def __init__(self, tree: Mapping[Key, Any] = {}):
         _set_aside(self, dict(tree._aside) if isinstance(tree, State) else {})
         for key, x in tree.items():
-            _set(self, key, _as_entry(x))
+            _set(self, key, State(x) if isinstance(x, Mapping) else x)
 
     @classmethod
     def from_flat(cls, leaves: Mapping[Path, Any] | Iterable[tuple[Path, Any]]) -> State:
