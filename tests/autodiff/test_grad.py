@@ -284,3 +284,48 @@ def test_the_functions_own_value_error_is_left_alone():
     with pytest.raises(ValueError, match="my own") as caught:
         liftnn.grad(fails)(Affine())
     assert type(caught.value) is ValueError
+
+
+# --- States: as in JAX, all their leaves are differentiated, whatever `wrt` is
+
+
+def make_state():
+    return liftnn.State({"a": {0: liftnn.Param(jnp.ones(2))}, "b": liftnn.BatchStat(jnp.arange(2.0))})
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: [s, jnp.ones(2)], lambda s: {"in": (s,)}])
+@pytest.mark.parametrize("wrt", [liftnn.Param, liftnn.BatchStat])
+def test_a_state_has_the_gradient_that_jax_gives_it(wrt, wrap):
+    def loss(tree):
+        return sum((x**3).sum() for x in jax.tree.leaves(tree))
+
+    tree = wrap(make_state())
+    grads = liftnn.grad(loss, wrt=wrt)(tree)
+    expected = jax.grad(loss)(tree)
+    assert jax.tree.structure(grads) == jax.tree.structure(expected)
+    assert_same(jax.tree.leaves(grads), jax.tree.leaves(expected))
+
+
+def test_a_state_of_integers_is_rejected_as_by_jax():
+    state = liftnn.State({"n": liftnn.Param(1)})
+    for of in (jax, liftnn):
+        with pytest.raises(TypeError, match="int32"):
+            of.grad(lambda s: s.n.value * 1.0)(state)
+
+
+def test_a_state_beside_a_module():
+    model, state = Pair(), make_state()
+    of_model, of_state = liftnn.grad(lambda m, s: m(s.b.value.sum()).sum(), argnums=(0, 1))(model, state)
+    assert set(of_model.flat()) == {("first", "w"), ("first", "b"), ("second", "b")}
+    assert set(of_state.flat()) == {("a", 0), ("b",)}
+
+
+def test_vjp_and_jvp_of_states_are_those_of_jax():
+    state = make_state()
+    f = lambda s: s.a[0].value * s.b.value  # noqa: E731
+    for of in (jax, liftnn):
+        _, pull = of.vjp(f, state)
+        (cotangent,) = pull(jnp.ones(2))
+        assert_same(jax.tree.leaves(cotangent), [jnp.arange(2.0), jnp.ones(2)])
+        _, tangent = of.jvp(f, (state,), (jax.tree.map(jnp.ones_like, state),))
+        assert_same(tangent, jnp.arange(2.0) + 1)

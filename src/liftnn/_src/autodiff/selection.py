@@ -16,6 +16,7 @@ from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
+from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import make_variable
 from liftnn._src.variables.variable_types import Param
 
@@ -168,13 +169,16 @@ class Selection:
         by_slot = self.plan.by_slot(leaves)
         for argument, predicate in self.chosen:
             entries: list[Any] = []
-            for leaf in argument.leaves:
+            in_states = _find_in_states(argument.treedef)
+            for position, leaf in enumerate(argument.leaves):
                 if type(self.plan.graph.edges[leaf]) is not int:
                     entries.append(self._pick_array(leaf, picked))
                     continue
                 below = self.plan.slots_below(leaf)
                 found = [
-                    p for p, s in below.items() if self._matches(predicate, p, s, by_slot[s], only_floats)
+                    p
+                    for p, s in below.items()
+                    if position in in_states or self._matches(predicate, p, s, by_slot[s], only_floats)
                 ]
                 entries.append(tuple([(path, picked.add(below[path])) for path in found]))
                 if not found and (self.matched == "each" or below):
@@ -206,6 +210,22 @@ class Selection:
             x = make_variable(cls, value, self.plan.metadata_of(slot.node), frames.owner_now())
         leaves = jax.tree.leaves(value)
         return bool(leaves) and predicate(path, x) and (not only_floats or any(map(is_inexact, leaves)))
+
+
+def _find_in_states(treedef: Any) -> frozenset[int]:
+    """Return the positions of the leaves of a tree that are in a State: as in JAX, all of them are differentiated."""
+    found: set[int] = set()
+    todo = [(treedef, 0)]
+    while todo:
+        tree, start = todo.pop()
+        node = tree.node_data()
+        if node is not None and node[0] is State:
+            found.update(range(start, start + tree.num_leaves))
+            continue
+        for child in tree.children():
+            todo.append((child, start))
+            start += child.num_leaves
+    return frozenset(found)
 
 
 def _nothing_matches(name: str, predicate: Predicate, only_floats: bool) -> errors.FilterError:
