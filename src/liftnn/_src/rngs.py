@@ -207,6 +207,13 @@ def _is_chosen(predicate: Predicate, path: Path, stream: RngStream) -> bool:
     return predicate((*path, "key"), stream.key) and predicate((*path, "count"), stream.count)
 
 
+def select_streams(node: Any, only: Filter) -> list[RngStream]:
+    """Return the streams in a tree of modules that a filter selects: both of their Variables."""
+    predicate = to_predicate(only)
+    found = [(path, x) for path, x in iter_graph(node) if isinstance(x, RngStream)]
+    return [stream for path, stream in found if _is_chosen(predicate, path, stream)]
+
+
 class SplitStreams:
     """A context manager for streams split by `split_rngs`, which restores their keys at the end.
 
@@ -303,12 +310,10 @@ def split_rngs(
 
 def _split_in_place(node: Any, splits: int | tuple[int, ...], only: Filter, squeeze: bool) -> SplitStreams:
     """Split the selected streams of a tree of modules in place."""
-    predicate = to_predicate(only)
-    found = [(path, x) for path, x in iter_graph(node) if isinstance(x, RngStream)]
-    streams = [stream for path, stream in found if _is_chosen(predicate, path, stream)]
+    streams = select_streams(node, only)
     if not streams and only is not ...:
         raise errors.FilterError(
-            f"No random stream matches {predicate!r}.",
+            f"No random stream matches {to_predicate(only)!r}.",
             "Pass the name of an existing stream as `only`, or leave it out to split all streams.",
         )
     keys = [stream() for stream in streams]
