@@ -68,6 +68,7 @@ from liftnn._src.nn.einsum import Einsum
 from liftnn._src.nn.embed import Embed
 from liftnn._src.nn.linear import Linear
 from liftnn._src.nn.linear_general import LinearGeneral
+from liftnn._src.nn.lora import LoRA, LoRALinear
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
 from liftnn._src.nn.prelu import PReLU
@@ -83,6 +84,7 @@ from liftnn._src.variables.variable_types import (
     Cache,
     Empty,
     Intermediate,
+    LoRAParam,
     MetricState,
     OptState,
     Param,
@@ -111,22 +113,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PARTITION_NAME", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
-    "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Cache", "Carry", "Conv", "ConvTranspose",
-    "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "GraphDef",
-    "GroupNorm", "Intermediate", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "Metric", "MetricState",
-    "MissingRuleError", "Module", "MultiMetric", "Not", "OfType", "OptState", "Optimizer", "PReLU", "Param",
-    "PathContains", "Perturbation", "Plan", "RMSNorm", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey",
-    "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
+    "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Cache", "Carry", "Conv", "ConvTranspose", "DiffState",
+    "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "GraphDef", "GroupNorm",
+    "Intermediate", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric",
+    "MetricState", "MissingRuleError", "Module", "MultiMetric", "Not", "OfType", "OptState", "Optimizer", "PReLU",
+    "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "Result", "RetraceError", "RetraceWarning", "RngCount",
+    "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
     "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford", "WithTag",
     "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "cond", "custom_jvp", "custom_vjp",
-    "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "gelu",
-    "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish",
-    "hard_tanh", "hessian", "identity", "initializers", "iter_graph", "jacfwd", "jacrev", "jit", "jvp",
-    "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_jaxpr", "map", "max_pool",
-    "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "relu", "relu6", "remat", "replace_all", "reseed",
-    "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs",
-    "standardize", "state", "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop",
-    "with_partitioning",
+    "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "gelu", "get_named_sharding",
+    "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity",
+    "initializers", "iter_graph", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid",
+    "log_softmax", "logsumexp", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop",
+    "relu", "relu6", "remat", "replace_all", "reseed", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign",
+    "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish", "switch", "tanh", "update",
+    "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
 ]  # fmt: skip
 
 
