@@ -64,6 +64,7 @@ from liftnn._src.nn.attention_masks import combine_masks, make_attention_mask, m
 from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
+from liftnn._src.nn.dot_product_attention import dot_product_attention, dot_product_attention_weights
 from liftnn._src.nn.dropout import Dropout
 from liftnn._src.nn.einsum import Einsum
 from liftnn._src.nn.embed import Embed
@@ -122,14 +123,14 @@ __all__ = [
     "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
     "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford", "WithTag",
     "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond", "custom_jvp",
-    "custom_vjp", "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "gelu",
-    "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
-    "hessian", "identity", "initializers", "iter_graph", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
-    "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask", "make_causal_mask", "make_jaxpr",
-    "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "relu", "relu6", "remat", "replace_all",
-    "reseed", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs",
-    "standardize", "state", "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop",
-    "with_partitioning",
+    "custom_vjp", "deserialize", "dot_product_attention", "dot_product_attention_weights", "elu", "errors",
+    "eval_shape", "export", "find_shared", "fori_loop", "gelu", "get_named_sharding", "get_partition_spec", "glu",
+    "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_graph",
+    "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp",
+    "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap",
+    "pool", "pop", "relu", "relu6", "remat", "replace_all", "reseed", "scan", "selu", "shard_map", "sigmoid", "silu",
+    "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish", "switch", "tanh",
+    "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
 ]  # fmt: skip
 
 
