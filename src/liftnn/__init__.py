@@ -60,6 +60,7 @@ from liftnn._src.nn.activations import (
     swish,
     tanh,
 )
+from liftnn._src.nn.attention import MultiHeadAttention
 from liftnn._src.nn.attention_masks import combine_masks, make_attention_mask, make_causal_mask
 from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.nn.conv import Conv
@@ -74,6 +75,7 @@ from liftnn._src.nn.lora import LoRA, LoRALinear
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
 from liftnn._src.nn.prelu import PReLU
+from liftnn._src.nn.rotary_embedding import rotary_embedding
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.optim import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
@@ -118,19 +120,19 @@ __all__ = [
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Cache", "Carry", "Conv", "ConvTranspose", "DiffState",
     "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "GraphDef", "GroupNorm",
     "Intermediate", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric",
-    "MetricState", "MissingRuleError", "Module", "MultiMetric", "Not", "OfType", "OptState", "Optimizer", "PReLU",
-    "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "Result", "RetraceError", "RetraceWarning", "RngCount",
-    "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
-    "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford", "WithTag",
-    "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond", "custom_jvp",
-    "custom_vjp", "deserialize", "dot_product_attention", "dot_product_attention_weights", "elu", "errors",
-    "eval_shape", "export", "find_shared", "fori_loop", "gelu", "get_named_sharding", "get_partition_spec", "glu",
-    "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_graph",
-    "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp",
-    "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap",
-    "pool", "pop", "relu", "relu6", "remat", "replace_all", "reseed", "scan", "selu", "shard_map", "sigmoid", "silu",
-    "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish", "switch", "tanh",
-    "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
+    "MetricState", "MissingRuleError", "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState",
+    "Optimizer", "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "Result", "RetraceError",
+    "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot",
+    "State", "StateAxes", "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford",
+    "WithTag", "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond",
+    "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention", "dot_product_attention_weights", "elu",
+    "errors", "eval_shape", "export", "find_shared", "fori_loop", "gelu", "get_named_sharding", "get_partition_spec",
+    "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
+    "iter_graph", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax",
+    "logsumexp", "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool",
+    "one_hot", "pmap", "pool", "pop", "relu", "relu6", "remat", "replace_all", "reseed", "rotary_embedding", "scan",
+    "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize",
+    "state", "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
 ]  # fmt: skip
 
 
