@@ -264,6 +264,16 @@ def test_positions_after_the_end_of_the_cache_are_refused_and_nan_under_jit(rand
     )
 
 
+def test_a_call_that_fails_leaves_the_cache_as_it_was():
+    layer = liftnn.MultiHeadAttention(2, 8, decode=True, dropout_rate=0.5, rngs=liftnn.Rngs(0))
+    layer.init_cache((2, 5, 8))
+    for options in ({}, {"mask": jnp.ones((2, 1, 1, 3)), "deterministic": True}):
+        with pytest.raises(errors.ArgumentError):
+            layer(jnp.ones((2, 1, 8)), **options)
+    assert int(layer.cache_index) == 0
+    assert not layer.cached_key.value.any()
+
+
 def test_decoding_without_a_cache_is_refused():
     with pytest.raises(errors.ArgumentError) as info:
         liftnn.MultiHeadAttention(2, 8, decode=True, rngs=liftnn.Rngs(0))(jnp.ones((2, 1, 8)))

@@ -15,9 +15,9 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.attention_masks import combine_masks
-from liftnn._src.nn.dot_product_attention import dot_product_attention
+from liftnn._src.nn.dot_product_attention import check_weight_shape, dot_product_attention
 from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
+from liftnn._src.nn.key_value_cache import KeyValueCache, append, positions_of, write
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.normalization import LayerNorm
@@ -52,7 +52,8 @@ class MultiHeadAttention(Module):
       dropout_rate: The probability that an attention weight is set to zero; 0.0 by default.
       deterministic: Whether dropout is disabled, set by `train()` and `eval()`. With the default, None, one of these or
         each call must set it if `dropout_rate` is not 0.
-      precision: Precision of the products, as in `jax.lax.dot_general`. The default, None, means the backend's default.
+      precision: Precision of the products, as in `jax.lax.dot_general`, except for those of attention without dropout:
+        `jax.nn.dot_product_attention` takes none. The default, None, means the backend's default.
       kernel_init: Initializer of the four kernels; LeCun normal by default.
       out_kernel_init: Initializer of the kernel of `out`. The default, None, means `kernel_init`.
       bias_init: Initializer of the four biases; zeros by default.
@@ -255,47 +256,29 @@ class MultiHeadAttention(Module):
             without `rngs` or `deterministic` is not set, or in decoding if the cache does not exist, is full or has
             another shape or dtype.
         """
-        if inputs_k is None and inputs_v is not None:
-            raise errors.ArgumentError(
-                "MultiHeadAttention got inputs_v, but inputs_k is None.",
-                "Pass inputs_k alone for keys and values from one array, or both.",
-            )
-        inputs_k = inputs_q if inputs_k is None else inputs_k
-        inputs_v = inputs_k if inputs_v is None else inputs_v
-        _check_features("queries", jnp.shape(inputs_q), self.in_features)
-        _check_features("keys", jnp.shape(inputs_k), self.in_kv_features)
-        _check_features("values", jnp.shape(inputs_v), self.in_kv_features)
-        query = self.query(inputs_q, out_sharding=qkv_sharding)
-        key = self.key(inputs_k, out_sharding=qkv_sharding)
-        value = self.value(inputs_v, out_sharding=qkv_sharding)
-        if self.query_ln is not None and self.key_ln is not None:
-            query, key = self.query_ln(query), self.key_ln(key)
+        query, key, value = self._project(inputs_q, inputs_k, inputs_v, qkv_sharding)
         decode = self.decode if decode is None else decode
-        index = self._check_cache(key, value) if decode else None
+        cache = self._cache_for(key, value) if decode else None
         if self.rotary_embedding is not None:
-            query, key = (self.rotary_embedding(x, _positions(x, index)) for x in (query, key))
-        if index is not None:
-            key, value, mask = self._append(index, key, value, mask)
-        off = self.dropout_rate == 0.0 or is_deterministic(
-            "The dropout of MultiHeadAttention", self.deterministic, deterministic
-        )
-        rngs = self.rngs if rngs is None else rngs
+            query, key = (self.rotary_embedding(x, positions_of(x, cache)) for x in (query, key))
+        if cache is not None:
+            check_weight_shape("mask", mask, query.shape, cache[0].value.shape)
+            key, value, mask = append(cache, key, value, mask)
         x = self.attention_fn(
             query,
             key,
             value,
             mask=mask,
-            dropout_rng=None if off else draw_key("The dropout of MultiHeadAttention", rngs, "dropout"),
             dropout_rate=self.dropout_rate,
             broadcast_dropout=self.broadcast_dropout,
-            deterministic=off,
             dtype=self.dtype,
             precision=self.precision,
             module=self if sow_weights else None,
             is_causal=is_causal and not decode,
+            **self._dropout(deterministic, rngs),
         )
-        if index is not None and is_tracer(index):
-            x = jnp.where(index < key.shape[-3], x, jnp.nan)
+        if cache is not None:  # only now, so that a failing call leaves the cache as it was
+            x = write(cache, key, value, x)
         return self.out(x, out_sharding=out_sharding)
 
     def init_cache(self, input_shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> None:
@@ -319,8 +302,39 @@ class MultiHeadAttention(Module):
         self.cached_value = Cache(jnp.zeros(shape, dtype))
         self.cache_index = Cache(jnp.array(0, jnp.int32))
 
-    def _check_cache(self, key: jax.Array, value: jax.Array) -> jax.Array:
-        """Return the number of cached positions; raise ArgumentError if the next one does not fit into the cache."""
+    def _project(
+        self, inputs_q: jax.Array, inputs_k: jax.Array | None, inputs_v: jax.Array | None, sharding: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return queries, keys and values of shape `(*batch, length, heads, head_dim)`, normalized if wanted."""
+        if inputs_k is None and inputs_v is not None:
+            raise errors.ArgumentError(
+                "MultiHeadAttention got inputs_v, but inputs_k is None.",
+                "Pass inputs_k alone for keys and values from one array, or both.",
+            )
+        inputs_k = inputs_q if inputs_k is None else inputs_k
+        inputs_v = inputs_k if inputs_v is None else inputs_v
+        _check_features("queries", jnp.shape(inputs_q), self.in_features)
+        _check_features("keys", jnp.shape(inputs_k), self.in_kv_features)
+        _check_features("values", jnp.shape(inputs_v), self.in_kv_features)
+        query = self.query(inputs_q, out_sharding=sharding)
+        key = self.key(inputs_k, out_sharding=sharding)
+        value = self.value(inputs_v, out_sharding=sharding)
+        if self.query_ln is not None and self.key_ln is not None:
+            query, key = self.query_ln(query), self.key_ln(key)
+        return query, key, value
+
+    def _dropout(
+        self, deterministic: bool | None, rngs: Rngs | RngStream | jax.Array | None
+    ) -> dict[str, Any]:
+        """Return the arguments of the attention function that enable or disable dropout."""
+        subject = "The dropout of MultiHeadAttention"
+        if self.dropout_rate == 0.0 or is_deterministic(subject, self.deterministic, deterministic):
+            return {"deterministic": True, "dropout_rng": None}
+        rngs = self.rngs if rngs is None else rngs
+        return {"deterministic": False, "dropout_rng": draw_key(subject, rngs, "dropout")}
+
+    def _cache_for(self, key: jax.Array, value: jax.Array) -> KeyValueCache:
+        """Return the Variables of the cache; raise ArgumentError if key and value do not fit into it."""
         if self.cached_key is None or self.cached_value is None or self.cache_index is None:
             raise errors.ArgumentError(
                 "MultiHeadAttention decodes with a cache of keys and values, but it has none.",
@@ -346,27 +360,7 @@ class MultiHeadAttention(Module):
                 f"The cache of MultiHeadAttention is full: it has {cached.shape[-3]} positions.",
                 "Call init_cache with a larger length, or call it again to start over.",
             )
-        return index
-
-    def _append(
-        self, index: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Write key and value into the cache; return all keys, all values, and the mask of the positions so far."""
-        assert self.cached_key is not None
-        assert self.cached_value is not None
-        assert self.cache_index is not None
-        for cache, x in ((self.cached_key, key), (self.cached_value, value)):
-            cache.value = lax.dynamic_update_slice_in_dim(cache.value, x, index, axis=x.ndim - 3)
-        self.cache_index.value = index + 1
-        keys, values = self.cached_key.value, self.cached_value.value
-        so_far = jnp.arange(keys.shape[-3]) <= index
-        shape = (*keys.shape[:-3], 1, 1, keys.shape[-3])
-        return keys, values, combine_masks(mask, jnp.broadcast_to(so_far, shape))
-
-
-def _positions(x: jax.Array, index: jax.Array | None) -> jax.Array:
-    """Return the positions of queries or keys: those of the sequence, or the one that is decoded."""
-    return jnp.arange(x.shape[-3]) if index is None else index[None]
+        return self.cached_key, self.cached_value, self.cache_index
 
 
 def _check_divides(name: str, size: int, divisor_name: str, divisor: int) -> None:

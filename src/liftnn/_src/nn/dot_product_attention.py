@@ -83,8 +83,8 @@ def dot_product_attention(
     query, key, value = promote_dtype((query, key, value), dtype=dtype)
     _check_queries_and_keys(query.shape, key.shape)
     _check_values(query.shape, key.shape, value.shape)
-    _check_weight_shape("bias", bias, query.shape, key.shape)
-    _check_weight_shape("mask", mask, query.shape, key.shape)
+    check_weight_shape("bias", bias, query.shape, key.shape)
+    check_weight_shape("mask", mask, query.shape, key.shape)
     if dropout_rate == 0.0 and module is None and key.shape == value.shape:
         return _fused_attention(query, key, value, bias, mask, is_causal)
     weights = dot_product_attention_weights(
@@ -156,8 +156,8 @@ def dot_product_attention_weights(
     query, key = promote_dtype((query, key), dtype=dtype)
     dtype = query.dtype
     _check_queries_and_keys(query.shape, key.shape)
-    _check_weight_shape("bias", bias, query.shape, key.shape)
-    _check_weight_shape("mask", mask, query.shape, key.shape)
+    check_weight_shape("bias", bias, query.shape, key.shape)
+    check_weight_shape("mask", mask, query.shape, key.shape)
     logits = _logits(query / jnp.sqrt(query.shape[-1]).astype(dtype), key, precision)
     if bias is not None:
         logits = logits + bias
@@ -268,8 +268,18 @@ def _check_heads(name: str, heads: int, groups: int) -> None:
         )
 
 
-def _check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
-    """Raise ArgumentError if a bias or mask does not broadcast to the shape of the weights."""
+def check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
+    """Raise ArgumentError if a bias or mask does not broadcast to the shape of the weights.
+
+    Args:
+      name: What it is.
+      x: An array, or None.
+      query: Shape of the queries.
+      key: Shape of the keys.
+
+    Raises:
+      ArgumentError: If it does not broadcast.
+    """
     shape, weights = () if x is None else jnp.shape(x), _weight_shape(query, key)
     if len(shape) > len(weights) or any(
         size not in (1, wanted) for size, wanted in zip(shape[::-1], weights[::-1], strict=False)
