@@ -38,8 +38,9 @@ def rotary_embedding(
       >>> import functools
       >>> import jax.numpy as jnp
       >>> import liftnn
-      >>> liftnn.rotary_embedding(jnp.array([[[1.0, 0.0]], [[1.0, 0.0]]])).round(2).tolist()
-      [[[1.0, 0.0]], [[0.5400000214576721, 0.8399999737739563]]]
+      >>> x = jnp.array([[[1.0, 0.0]], [[1.0, 0.0]]])
+      >>> bool(jnp.allclose(liftnn.rotary_embedding(x)[1, 0], jnp.array([jnp.cos(1.0), jnp.sin(1.0)])))
+      True
       >>> rotary = functools.partial(liftnn.rotary_embedding, base=500_000.0)
       >>> layer = liftnn.MultiHeadAttention(2, 8, rotary_embedding=rotary, rngs=liftnn.Rngs(0))
 
