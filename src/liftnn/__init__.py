@@ -74,8 +74,10 @@ from liftnn._src.nn.prelu import PReLU
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.optim import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
-from liftnn._src.rngs import Rngs, RngStream, reseed, split_rngs
+from liftnn._src.reseed import reseed
+from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
+from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import (
@@ -119,11 +121,12 @@ __all__ = [
     "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
     "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford", "WithTag",
     "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "cond", "custom_jvp", "custom_vjp",
-    "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "gelu",
+    "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "gelu",
     "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish",
     "hard_tanh", "hessian", "identity", "initializers", "iter_graph", "jacfwd", "jacrev", "jit", "jvp",
     "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_jaxpr", "map", "max_pool",
     "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "relu", "relu6", "remat", "replace_all", "reseed",
+    "restore_rngs",
     "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs",
     "standardize", "state", "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop",
     "with_partitioning",
