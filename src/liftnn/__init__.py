@@ -66,12 +66,15 @@ from liftnn._src.nn.conv_transpose import ConvTranspose
 from liftnn._src.nn.dropout import Dropout
 from liftnn._src.nn.einsum import Einsum
 from liftnn._src.nn.embed import Embed
+from liftnn._src.nn.instance_norm import InstanceNorm
 from liftnn._src.nn.linear import Linear
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
 from liftnn._src.nn.prelu import PReLU
 from liftnn._src.nn.sequential import Sequential
+from liftnn._src.nn.spectral_norm import SpectralNorm
+from liftnn._src.nn.weight_norm import WeightNorm
 from liftnn._src.optim import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.reseed import reseed
@@ -115,11 +118,13 @@ __all__ = [
     "PARTITION_NAME", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Cache", "Carry", "Conv", "ConvTranspose",
     "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "GraphDef",
-    "GroupNorm", "Intermediate", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "Metric", "MetricState",
+    "GroupNorm", "InstanceNorm", "Intermediate", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "Metric",
+    "MetricState",
     "MissingRuleError", "Module", "MultiMetric", "Not", "OfType", "OptState", "Optimizer", "PReLU", "Param",
     "PathContains", "Perturbation", "Plan", "RMSNorm", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey",
-    "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
-    "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford", "WithTag",
+    "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "SpectralNorm", "State",
+    "StateAxes", "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "WeightNorm",
+    "Welford", "WithTag",
     "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "cond", "custom_jvp", "custom_vjp",
     "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "gelu",
     "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish",

@@ -1,1 +1,1 @@
-"""Layers: one file for each, and what they share: arguments, dtypes, windows, moments, initializers, activations."""
+"""Layers: one file for each, and what they share: arguments, dtypes, windows, moments, initializers, and so on."""
