@@ -3,10 +3,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.raising import raises
 
 import liftnn
 from liftnn import errors
-from tests.raising import raises
 
 OPTIONS = [
     {},

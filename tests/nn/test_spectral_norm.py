@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.raising import raises
 
 import liftnn
 from liftnn import errors
-from tests.raising import raises
 
 OPTIONS = [
     {},

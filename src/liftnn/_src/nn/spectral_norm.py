@@ -30,6 +30,9 @@ class SpectralNorm(Module):
     `(product of the other axes, last axis)`; weights of fewer axes are left as they are. After `eval()` on the
     layer, or on a module that contains it, calls do not store `u` and `sigma`; `train()` reverts this.
 
+    `batch_stats` has the statistics, as BatchStats by path in the layer. For a weight at `("kernel",)` they are
+    `("kernel", "u")`, of shape `(1, last axis)`, and `("kernel", "sigma")`, the singular value, of shape `()`.
+
     Args:
       layer_instance: The layer.
       n_steps: Number of steps of power iteration in each call; 1 by default. With 0, the layer is not normalized.
@@ -40,10 +43,6 @@ class SpectralNorm(Module):
       error_on_non_matrix: Whether a weight of more than two axes is an error. False by default.
       update_stats: Whether a call stores its `u` and `sigma`; True by default.
       rngs: The random keys: the `u` of each matrix draws one from the stream `params`, in the order of their paths.
-
-    Attributes:
-      batch_stats: The statistics as BatchStats, by path in the layer. For a weight at `("kernel",)` they are
-        `("kernel", "u")`, of shape `(1, last axis)`, and `("kernel", "sigma")`, the singular value, of shape `()`.
 
     Raises:
       ArgumentError: If `error_on_non_matrix` is True and a weight has more than two axes, or if `rngs` is not an

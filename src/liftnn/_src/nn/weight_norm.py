@@ -28,6 +28,9 @@ class WeightNorm(Module):
     Each call writes the normalized weights into the layer. So a step of an optimizer moves the weights away from norm
     one, and the next call projects them back, with gradients through the normalization.
 
+    `scales` has the scales by path in the layer, such as `("kernel",)`, or is None without scales. They are arrays, not
+    Params, so an optimizer does not train them, as in Flax NNX.
+
     Args:
       layer_instance: The layer.
       feature_axes: The axes of a weight along which the norms vary; the last one by default. With None, there is one
@@ -41,10 +44,6 @@ class WeightNorm(Module):
       variable_filter: A filter that selects the weights; by default those with `kernel` in their path.
       promote_dtype: Has no effect, as in Flax NNX; by default `dtypes.promote_dtype`.
       rngs: The random keys.
-
-    Attributes:
-      scales: The scales by path in the layer, such as `("kernel",)`, or None without scales. They are arrays, not
-        Params, so an optimizer does not train them, as in Flax NNX.
 
     Raises:
       ArgumentError: If a weight does not have the feature axes, or if `rngs` is not an `Rngs`.
