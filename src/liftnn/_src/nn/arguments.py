@@ -70,12 +70,17 @@ def new_variable(
     Raises:
       ArgumentError: If `rngs` is not an `Rngs`.
     """
+    check_rngs(rngs)
+    return variable_type(initializer(rngs.params(), shape, dtype), **metadata)
+
+
+def check_rngs(rngs: object) -> None:
+    """Raise ArgumentError if an object is not an `Rngs`."""
     if not isinstance(rngs, Rngs):
         raise errors.ArgumentError(
             f"A layer initializes its weights with a liftnn.Rngs, but rngs is of type {type(rngs).__qualname__}.",
             "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
         )
-    return variable_type(initializer(rngs.params(), shape, dtype), **metadata)
 
 
 def given(**options: Any) -> dict[str, Any]:

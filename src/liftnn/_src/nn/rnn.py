@@ -18,7 +18,8 @@ from liftnn._src.nn.carries import carry_stream, fork, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.sequences import as_lengths, flip_sequences, select_last
 from liftnn._src.prefixes.prefix import StateAxes
-from liftnn._src.rngs import Rngs, RngStream, select_streams, split_rngs
+from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.split_rngs import select_streams, split_rngs
 from liftnn._src.variables.variable_types import RngState
 
 
