@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from tests.quick import quick
 from tests.transform_table import LOOPS, TRANSFORMS
 from tests.user_modules import Holder
 
@@ -68,7 +69,10 @@ def test_jax_takes_every_key_that_an_exported_function_gets_as_used(key_check):
         exported.call(key)
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+QUICK = ("jit", "grad", "vmap", "scan", "cond", "shard_map")
+
+
+@pytest.mark.parametrize("name", quick(sorted(TRANSFORMS, key=lambda name: name not in QUICK), len(QUICK)))
 def test_no_key_is_used_twice(name):
     model, call = model_of(), TRANSFORMS[name](draw)
     with jax.debug_key_reuse(name != "export"):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.quick import quick
 
 import liftnn
 from liftnn import errors
@@ -37,7 +38,7 @@ def assert_same_state(mine, flax, identical):
         identical(mine[path], x)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize(
     "options",
     [
@@ -66,7 +67,7 @@ def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand,
     identical(ours(x, is_causal=True), theirs(x, is_causal=True))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_cross_attention_is_that_of_flax_bit_for_bit(batch, dtype, rand, identical):
     ours, theirs = make_pair(in_kv_features=6, num_kv_heads=2)
@@ -162,7 +163,7 @@ def decode_all(layer, x, call=lambda layer, x: layer(x, decode=True)):
     return jnp.concatenate([call(layer, x[..., i : i + 1, :]) for i in range(x.shape[-2])], axis=-2)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2, "normalize_qk": True}])
 def test_decoding_is_that_of_flax_bit_for_bit(options, dtype, rand, identical):
     ours, theirs = make_pair(dtype=dtype, qkv_features=32, **options)
@@ -174,7 +175,7 @@ def test_decoding_is_that_of_flax_bit_for_bit(options, dtype, rand, identical):
         identical(getattr(ours, name).value, getattr(theirs, name)[...])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize(
     "options",
     [

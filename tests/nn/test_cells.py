@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.quick import quick
 from tests.raising import raises
 from tests.recurrent import (
     CELLS,
@@ -42,7 +43,7 @@ def carry_of(name, dtype=jnp.float32):
     return tuple(arrays) if "LSTM" in name else arrays[0]
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("options", quick(OPTIONS.values(), 2), ids=OPTIONS)
 @pytest.mark.parametrize("name", CELLS)
 def test_weights_carry_output_and_gradients_are_those_of_flax_bit_for_bit(name, options):
     ours, theirs = make_pair(name, bias_init=draw, **options)
@@ -59,7 +60,7 @@ def test_weights_carry_output_and_gradients_are_those_of_flax_bit_for_bit(name, 
     assert_same(gradients_of(liftnn, ours, run), gradients_of(nnx, theirs, run))
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+@pytest.mark.parametrize("dtype", quick([jnp.bfloat16, jnp.float16, jnp.int32]))
 @pytest.mark.parametrize("name", CELLS)
 def test_dtypes_of_input_and_carry_are_promoted_as_in_flax(name, dtype):
     ours, theirs = make_pair(name, bias_init=draw, **BFLOAT16)
@@ -104,7 +105,7 @@ def test_a_cell_has_the_attributes_of_flax(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("shape", [(3,), (2, 5, 3), (0, 3)])
+@pytest.mark.parametrize("shape", quick([(3,), (2, 5, 3), (0, 3)]))
 def test_any_number_of_batch_axes(name, shape):
     ours, theirs = make_pair(name, bias_init=draw)
     carry = ours.initialize_carry(shape, liftnn.Rngs(1), jax.nn.initializers.ones)
@@ -142,7 +143,7 @@ def test_the_two_lstm_cells_compute_the_same_from_the_same_weights():
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", quick([jnp.bfloat16, jnp.float16]))
 @pytest.mark.parametrize("name", CELLS)
 def test_default_weights_of_half_precision_are_those_of_float32_rounded(name, dtype):
     half = weights_of(liftnn, make_cell(liftnn, name, param_dtype=dtype, kernel_init=draw))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from flax.nnx.nn import attention as flax_attention
+from tests.quick import quick
 
 import liftnn
 from liftnn import errors
@@ -34,7 +35,7 @@ def make_options(rand, batch, case):
 
 
 @pytest.mark.parametrize("case", ["plain", "bias", "mask", "causal", "all"])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch, key_heads", [((), 4), ((2,), 2), ((2, 3), 1)])
 def test_weights_and_averages_are_those_of_flax_bit_for_bit(batch, key_heads, dtype, case, rand, identical):
     query, key, value = make_arrays(rand, batch, key_heads, dtype)
@@ -50,7 +51,7 @@ def test_weights_and_averages_are_those_of_flax_bit_for_bit(batch, key_heads, dt
 
 
 @pytest.mark.parametrize("broadcast", [True, False])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_dropout_is_that_of_flax_bit_for_bit(key_heads, dtype, broadcast, rand, identical):
     arrays = make_arrays(rand, (2, 3), key_heads, dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.quick import quick
 from tests.raising import raises
 from tests.recurrent import (
     CELLS,
@@ -75,9 +76,9 @@ class FlaxCounting(nnx.RNNCellBase):
         return carry + y, y
 
 
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("lengths", quick(LENGTHS.values(), 2), ids=LENGTHS)
+@pytest.mark.parametrize("direction", quick(DIRECTIONS.values(), 2), ids=DIRECTIONS)
+@pytest.mark.parametrize("name", quick(CELLS, 2))
 def test_carry_and_outputs_are_those_of_flax_bit_for_bit(name, direction, lengths):
     ours, theirs = layers(name, return_carry=True, **direction)
     x = numbers(2, 5, 3)
@@ -93,7 +94,7 @@ def test_time_may_be_the_first_axis(time_major, lengths):
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", quick(CELLS))
 def test_gradients_are_those_of_flax_bit_for_bit(name, lengths):
     ours, theirs = layers(name, return_carry=True, reverse=True)
     x = numbers(2, 5, 3)
@@ -154,7 +155,7 @@ def test_two_halves_of_a_sequence_joined_by_the_carry_are_the_whole():
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
-@pytest.mark.parametrize("batch", [(), (3,), (1, 3), (2, 3)])
+@pytest.mark.parametrize("batch", quick([(), (3,), (1, 3), (2, 3)], 2))
 def test_lengths_give_what_each_sequence_gives_alone(batch, direction):
     layer = layers("LSTMCell", return_carry=True, **direction)[0]
     x = numbers(*batch, 5, 3)
@@ -325,7 +326,7 @@ def test_a_cell_whose_dtype_differs_from_that_of_its_carry_gives_what_the_loop_i
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
-@pytest.mark.parametrize("options", [{}, {"merge_fn": jnp.add}])
+@pytest.mark.parametrize("options", quick([{}, {"merge_fn": jnp.add}]))
 def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_major, lengths):
     def build(library):
         forward, backward = (
