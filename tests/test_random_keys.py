@@ -12,6 +12,7 @@ import pytest
 
 import liftnn
 from liftnn import errors
+from tests.quick import quick
 from tests.raising import raises
 from tests.user_modules import Holder
 
@@ -164,7 +165,7 @@ NESTED = [
 ]
 
 
-@pytest.mark.parametrize("ways", NESTED, ids=lambda ways: "-".join(w.__name__[6:] for w in ways))
+@pytest.mark.parametrize("ways", quick(NESTED, 21), ids=lambda ways: "-".join(w.__name__[6:] for w in ways))
 def test_no_key_is_drawn_twice_in_nested_transforms(ways):
     def before_and_after(f):
         return lambda rngs, x: (rngs(), f(rngs, x), rngs.named(), f(rngs, x), rngs())
