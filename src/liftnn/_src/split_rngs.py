@@ -206,7 +206,7 @@ def restore_rngs(backups: SplitStreams, /) -> None:
 
 
 def _apply(change: Callable[[Any], SplitStreams], node: Any, copy: bool) -> Any:
-    """Change the streams of a tree, of a copy of it, or, if there is no tree, of the arguments of a function."""
+    """Change the streams of a tree or of its copy; without a tree, return a decorator for those in the arguments."""
     if node is not MISSING and copy:
         with change(node):
             return clone(node)

@@ -15,6 +15,9 @@ from typing import Any
 
 from liftnn._src.variables import frames
 
+Begin = Callable[..., Callable[[], None]]
+"""Called with what is traced when a trace begins; returns the function to call at its end."""
+
 
 class Offer:
     """What a call passes to the traces that it starts.
@@ -34,7 +37,7 @@ class Offer:
         subject: Any,
         objects: Sequence[Any] = (),
         guards: Any = None,
-        begin: Callable[..., Callable[[], None]] | None = None,
+        begin: Begin | None = None,
     ):
         self.subject = subject
         self.objects = objects
@@ -74,7 +77,7 @@ class FastOffer(Offer):
         self,
         subject: Any,
         guards: Any,
-        begin: Callable[..., Callable[[], None]],
+        begin: Begin,
         find_objects: Callable[[], Sequence[Any]] = tuple,
     ):
         self.subject = subject
