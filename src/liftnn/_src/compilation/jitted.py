@@ -168,7 +168,7 @@ class Jitted(Bindable[P, R]):
           The result of `act` or `otherwise`.
         """
         calls = self._array_calls
-        guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
+        guards = None if calls is None else calls.guards(*self._lifted._arguments(args, kwargs))
         if calls is None or guards is None:
             return otherwise()
 
