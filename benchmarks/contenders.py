@@ -20,7 +20,8 @@ def find_contenders() -> tuple[dict[str, Callable[..., Run | None]], dict[str, s
         try:
             peer = importlib.import_module(file)
         except Exception as error:  # a package that does not fit the installed JAX may raise anything
-            left_out[package] = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            left_out[package] = reason.partition(" (/")[0]  # without the file of an ImportError
         else:
             found[peer.NAME] = peer.compiled
     return found, left_out

@@ -27,7 +27,16 @@ LAYERS = (
     ("_src/compilation/", "_src/autodiff/"),
     ("_src/mapping/",),
     ("_src/control_flow/",),
-    ("_src/rngs.py", "_src/optim.py", "_src/metrics.py", "_src/sharding.py", "_src/nn/"),
+    (
+        "_src/samplers.py",
+        "_src/rngs.py",
+        "_src/split_rngs.py",
+        "_src/reseed.py",
+        "_src/optim.py",
+        "_src/metrics.py",
+        "_src/sharding.py",
+        "_src/nn/",
+    ),
     ("_pickled.py", "initializers.py"),
     ("__init__.py", "nn/"),
 )

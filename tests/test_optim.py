@@ -36,7 +36,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name, metadata", CASES, ids=str)
+@pytest.mark.parametrize(
+    "name, metadata",
+    [*CASES[:6], *(pytest.param(*case, marks=pytest.mark.thorough) for case in CASES[6:])],
+    ids=str,
+)
 def test_steps_are_those_of_optax_over_dicts(name, metadata):
     model, params = make_model(**metadata), make_dict()
     tx, dict_tx = TRANSFORMATIONS[name](model)

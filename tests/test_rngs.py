@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,6 @@ from flax import nnx
 import liftnn
 from liftnn import errors
 from tests.raising import raises
-from tests.strategies import Node
 
 
 def data(keys):
@@ -64,6 +64,22 @@ def test_the_nth_key_of_a_stream_folds_in_n():
 )
 def test_a_seed_is_an_int_or_a_key(seed):
     assert data(liftnn.Rngs(seed)()) == data(nnx.Rngs(3)())
+
+
+def test_a_mapping_of_seeds_need_not_be_a_dict():
+    assert list(liftnn.Rngs(types.MappingProxyType({"params": 0}))) == ["params"]
+
+
+def test_a_stream_leaked_from_a_raw_transform_says_so():
+    leaked = []
+    jax.jit(lambda: leaked.append(liftnn.Rngs(1)) or 0)()
+    with raises(
+        errors.TraceContextError,
+        "Cannot change the value of a RngCount here: it was created under a raw JAX transform (jax.jit, jax.grad, "
+        "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.\n"
+        "Use the liftnn transform of the same name and return the object, or return its arrays.",
+    ):
+        leaked[0].params()
 
 
 def test_another_key_implementation_is_kept():
@@ -206,6 +222,98 @@ def test_fork_of_a_stream_that_is_not_there_is_an_error():
     assert int(rngs.default.count) == 0
 
 
+FORKS = {
+    "nothing": None,
+    "a number": 3,
+    "a shape": (2, 3),
+    "by name": {"dropout": 4},
+    "the first match": {"dropout": 4, ...: (2,)},
+}
+
+
+def look(rngs):
+    """Keys and counts of the streams of either library."""
+    return {n: (data(s.key[...]), np.asarray(s.count[...]).tolist()) for n, s in rngs.items()}
+
+
+@pytest.mark.filterwarnings("ignore:The 'split' argument of 'fork' is deprecated")
+@pytest.mark.parametrize("split", FORKS.values(), ids=FORKS)
+def test_fork_splits_as_flax_does(split):
+    ours, theirs = liftnn.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    assert look(ours.fork(split=split)) == look(theirs.fork(split=split))
+    assert look(ours) == look(theirs)
+
+
+@pytest.mark.filterwarnings("ignore:The 'split' argument of 'fork' is deprecated")
+@pytest.mark.parametrize("split", [None, 3, (2, 3)])
+def test_fork_of_a_stream_splits_as_flax_does(split):
+    ours, theirs = liftnn.Rngs(0).default, nnx.Rngs(0).default
+    assert look({"x": ours.fork(split=split), "y": ours}) == look(
+        {"x": theirs.fork(split=split), "y": theirs}
+    )
+
+
+@pytest.mark.parametrize("k", [3, (2, 3)])
+def test_split_and_broadcast_of_a_stream_are_those_of_flax(k):
+    ours, theirs = liftnn.Rngs(0).default, nnx.Rngs(0).default
+    for name in ("split", "broadcast"):
+        new, flax = getattr(ours, name)(k), getattr(theirs, name)(k)
+        assert look({"x": new, "y": ours}) == look({"x": flax, "y": theirs})
+        assert new.tag == "default"
+
+
+@pytest.mark.parametrize("k", FORKS.values(), ids=FORKS)
+def test_broadcast_repeats_keys_as_flax_does(k):
+    ours, theirs = liftnn.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    assert look(ours.broadcast(k)) == look(theirs.broadcast(k))
+    assert look(ours) == look(theirs)
+
+
+def test_batch_elements_of_a_broadcast_draw_the_same_keys():
+    rngs = liftnn.Rngs(0)
+    numbers = liftnn.vmap(lambda r: r.normal((2,)))(rngs.broadcast(3))
+    assert (numbers == numbers[0]).all()
+    assert not (numbers[0] == rngs.normal((2,))).all()
+
+
+def test_split_takes_shapes_by_filter_as_flax_does():
+    sizes = {"params": 5, "dropout": None, ...: (2, 5)}
+    ours, theirs = (x.Rngs(params=1, dropout=2, noise=3) for x in (liftnn, nnx))
+    assert look(ours.split(sizes)) == look(theirs.split(sizes))
+    assert look(ours) == look(theirs)
+
+
+@pytest.mark.parametrize("name", ["split", "broadcast"])
+def test_a_stream_that_is_kept_is_shared_so_that_no_key_is_drawn_twice(name):
+    rngs = liftnn.Rngs(0, dropout=1)
+    new = getattr(rngs, name)({"dropout": 2, ...: None})
+    assert new.default is rngs.default
+    assert all_different([rngs(), new(), rngs(), new.dropout.key.value[0], rngs.dropout()])
+    assert getattr(rngs, name)({"dropout": 2}).default is rngs.default
+
+
+@pytest.mark.parametrize("name", ["fork", "split", "broadcast"])
+def test_a_size_that_is_no_shape_is_an_error_that_draws_nothing(name):
+    rngs = liftnn.Rngs(0, dropout=1)
+    call = (lambda x: rngs.fork(split=x)) if name == "fork" else getattr(rngs, name)
+    argument = "split" if name == "fork" else "k"
+    with raises(
+        errors.ArgumentError,
+        f"`{argument}` must be an int or a tuple of ints, not 2.5.\n"
+        "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
+    ):
+        call({"dropout": 2.5})
+    with pytest.raises(errors.FilterError, match=r"^Filter 0 of 2 matches everything"):
+        call({...: 2, "dropout": 3})
+    assert [int(s.count) for _, s in rngs.items()] == [0, 0]
+
+
+def test_split_of_a_stream_without_a_number_is_that_of_a_module():
+    stream = liftnn.RngStream(0)
+    state, graphdef = stream.split()
+    assert data(liftnn.merge(graphdef, state)()) == data(stream())
+
+
 @pytest.mark.parametrize("shape", [4, (2, 3)])
 def test_split_gives_the_keys_of_flax(shape):
     ours, theirs = liftnn.Rngs(0, dropout=1).split(shape), nnx.Rngs(0, dropout=1).split(shape)
@@ -216,6 +324,7 @@ def test_split_gives_the_keys_of_flax(shape):
 
 
 ONLY = {
+    "keys of one name": liftnn.All(liftnn.RngKey, "dropout"),
     "path": liftnn.PathContains("dropout"),
     "tag": "dropout",
     "not": liftnn.Not("default"),
@@ -258,43 +367,6 @@ def test_drawing_from_a_split_outside_of_vmap_is_an_error():
     ):
         rngs()
     assert rngs.default.count.value.tolist() == [0, 0, 0]
-
-
-# --- reseed
-
-
-def test_reseed_starts_streams_anew_wherever_they_are():
-    model = Node(a=liftnn.Rngs(0, dropout=1), b=[liftnn.Rngs(dropout=2)])
-    model.a.dropout()
-    key, default = model.a.dropout.key, data(model.a.default.key.value)
-    liftnn.reseed(model, dropout=7)
-    assert model.a.dropout.key is key
-    for rngs in (model.a, model.b[0]):
-        assert data(rngs.dropout()) == data(liftnn.Rngs(dropout=7).dropout())
-    assert data(model.a.default.key.value) == default
-
-
-def test_reseed_takes_keys():
-    rngs = liftnn.Rngs(0)
-    liftnn.reseed(rngs, default=jax.random.key(4))
-    assert data(rngs()) == data(nnx.Rngs(4)())
-
-
-def test_reseed_of_a_stream_that_is_not_there_is_an_error():
-    with raises(
-        errors.ArgumentError,
-        "No random stream in the tree is named 'noise', 'params'.\nPass the names of existing streams.",
-    ):
-        liftnn.reseed(liftnn.Rngs(dropout=0), params=1, noise=2)
-
-
-def test_reseed_causes_no_retrace():
-    rngs, traces = liftnn.Rngs(0), []
-    step = liftnn.jit(lambda r: traces.append(1) or r())
-    first = step(rngs)
-    liftnn.reseed(rngs, default=0)
-    assert data(step(rngs)) == data(first)
-    assert len(traces) == 1
 
 
 # --- as modules

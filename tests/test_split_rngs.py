@@ -10,6 +10,7 @@ from flax import nnx
 
 import liftnn
 from liftnn import errors
+from tests.raising import raises
 from tests.strategies import Node
 
 
@@ -32,6 +33,7 @@ SPLITS = {
     "a shape": {"splits": (2, 3)},
     "a tag": {"splits": 4, "only": "dropout"},
     "squeeze": {"splits": 1, "squeeze": True},
+    "a stream that is not there": {"splits": 4, "only": "noise"},
 }
 
 
@@ -128,9 +130,83 @@ def test_splitting_what_is_split_is_an_error_that_changes_no_key():
     rngs = liftnn.Rngs(0, dropout=1)
     rngs.dropout = rngs.split(3).dropout
     key = data(rngs.default.key.value)
-    with pytest.raises(errors.ArgumentError, match=r"^The stream 'dropout' holds keys of shape \(3,\)"):
-        liftnn.split_rngs(rngs, splits=2)
+    for name, options in (("split_rngs", {"splits": 2}), ("fork_rngs", {})):
+        with raises(
+            errors.ArgumentError,
+            f"The stream 'dropout' holds keys of shape (3,), so {name} cannot split it again.\n"
+            f"Leave {name} out: each batch element of a vmap over axis 0 has its own key. Or select other streams.",
+        ):
+            getattr(liftnn, name)(rngs, **options)
     assert (data(rngs.default.key.value), rngs.dropout.key.shape) == (key, (3,))
+    assert int(rngs.default.count) == 1
+
+
+def test_a_filter_of_keys_selects_streams():
+    rngs = liftnn.Rngs(0, dropout=1)
+    with liftnn.split_rngs(rngs, splits=3, only=liftnn.RngKey):
+        assert [s.key.shape for _, s in rngs.items()] == [(3,), (3,)]
+
+
+def test_a_decorator_for_a_stream_that_is_not_there_leaves_the_rest():
+    rngs = liftnn.Rngs(0, params=1)
+    assert data(liftnn.split_rngs(splits=3, only="dropout")(lambda r: r())(rngs)) == data(nnx.Rngs(0)())
+
+
+FORKS = {
+    "all": {},
+    "a number": {"split": 3},
+    "a shape": {"split": (2, 3)},
+    "by name": {"split": {"dropout": 4}},
+}
+
+
+@pytest.mark.filterwarnings("ignore:The 'split' argument of 'fork' is deprecated")
+@pytest.mark.parametrize("options", FORKS.values(), ids=FORKS)
+def test_fork_rngs_does_in_place_what_flax_does(options):
+    ours, theirs = liftnn.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    model, flax_model = Node(a=ours, b=[ours.fork()]), FlaxNode(theirs)
+    for _ in range(2):
+        with liftnn.fork_rngs(model, **options), nnx.fork_rngs(flax_model, **options):
+            assert look(model.a) == look_flax(flax_model.a)
+            assert look(model.b[0]) == look_flax(flax_model.b[0])
+        assert look(model.a) == look_flax(flax_model.a)
+        assert look(model.b[0]) == look_flax(flax_model.b[0])
+
+
+def test_fork_rngs_takes_the_first_match():
+    rngs = liftnn.Rngs(0, dropout=1)
+    with liftnn.fork_rngs(rngs, split={"dropout": 4, ...: None}):
+        assert [s.key.shape for _, s in rngs.items()] == [(), (4,)]
+    with raises(
+        errors.ArgumentError,
+        "`split` must be an int or a tuple of ints, not 'a'.\n"
+        "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
+    ):
+        liftnn.fork_rngs(rngs, split={"dropout": "a"})
+
+
+def test_fork_rngs_decorates_a_function():
+    rngs = liftnn.Rngs(0)
+    keys = [liftnn.fork_rngs()(lambda r: (r(), r()))(rngs), liftnn.fork_rngs()(lambda r: (r(), r()))(rngs)]
+    assert all_different([*keys[0], *keys[1], rngs()])
+
+
+@pytest.mark.parametrize("name, options", [("split_rngs", {"splits": 3}), ("fork_rngs", {})])
+def test_restore_rngs_restores(name, options):
+    ours, theirs = liftnn.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    liftnn.restore_rngs(getattr(liftnn, name)(ours, **options))
+    nnx.restore_rngs(getattr(nnx, name)(theirs, **options))
+    assert look(ours) == look_flax(theirs)
+
+
+@pytest.mark.parametrize("name, options", [("split_rngs", {"splits": 3}), ("fork_rngs", {})])
+@pytest.mark.parametrize("mode", ["graph", "graph_updates"])
+def test_without_updates_the_result_is_a_copy_as_in_flax(name, options, mode):
+    ours, theirs = liftnn.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    copy = getattr(liftnn, name)(ours, **options, **{mode: False})
+    flax_copy = getattr(nnx, name)(theirs, **options, graph_updates=False)
+    assert look(copy) == look_flax(flax_copy)
+    assert look(ours) == look_flax(theirs)
 
 
 def test_without_streams_there_is_nothing_to_split():

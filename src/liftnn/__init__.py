@@ -60,22 +60,36 @@ from liftnn._src.nn.activations import (
     swish,
     tanh,
 )
+from liftnn._src.nn.attention import MultiHeadAttention
+from liftnn._src.nn.attention_masks import combine_masks, make_attention_mask, make_causal_mask
 from liftnn._src.nn.batch_norm import BatchNorm
+from liftnn._src.nn.bidirectional import Bidirectional
+from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
 from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
+from liftnn._src.nn.dot_product_attention import dot_product_attention, dot_product_attention_weights
 from liftnn._src.nn.dropout import Dropout
 from liftnn._src.nn.einsum import Einsum
 from liftnn._src.nn.embed import Embed
+from liftnn._src.nn.instance_norm import InstanceNorm
 from liftnn._src.nn.linear import Linear
 from liftnn._src.nn.linear_general import LinearGeneral
+from liftnn._src.nn.lora import LoRA, LoRALinear
+from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
 from liftnn._src.nn.prelu import PReLU
+from liftnn._src.nn.rnn import RNN
+from liftnn._src.nn.rotary_embedding import rotary_embedding
 from liftnn._src.nn.sequential import Sequential
+from liftnn._src.nn.spectral_norm import SpectralNorm
+from liftnn._src.nn.weight_norm import WeightNorm
 from liftnn._src.optim import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
-from liftnn._src.rngs import Rngs, RngStream, reseed, split_rngs
+from liftnn._src.reseed import reseed
+from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
+from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import (
@@ -83,6 +97,7 @@ from liftnn._src.variables.variable_types import (
     Cache,
     Empty,
     Intermediate,
+    LoRAParam,
     MetricState,
     OptState,
     Param,
@@ -110,23 +125,25 @@ from liftnn.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "PARTITION_NAME", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
-    "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Cache", "Carry", "Conv", "ConvTranspose",
-    "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "GraphDef",
-    "GroupNorm", "Intermediate", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "Metric", "MetricState",
-    "MissingRuleError", "Module", "MultiMetric", "Not", "OfType", "OptState", "Optimizer", "PReLU", "Param",
-    "PathContains", "Perturbation", "Plan", "RMSNorm", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey",
-    "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "Slot", "State", "StateAxes",
-    "StateSharding", "Statistics", "StructureError", "TraceContextError", "Variable", "Welford", "WithTag",
-    "associative_scan", "avg_pool", "celu", "checkify", "checkpoint", "clone", "cond", "custom_jvp", "custom_vjp",
-    "deserialize", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "gelu",
-    "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish",
-    "hard_tanh", "hessian", "identity", "initializers", "iter_graph", "jacfwd", "jacrev", "jit", "jvp",
-    "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_jaxpr", "map", "max_pool",
-    "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "relu", "relu6", "remat", "replace_all", "reseed",
-    "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs",
-    "standardize", "state", "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop",
-    "with_partitioning",
+    "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
+    "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "Conv",
+    "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError",
+    "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerNorm", "LiftError",
+    "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState", "MissingRuleError",
+    "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer",
+    "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Result", "RetraceError",
+    "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError",
+    "SimpleCell", "Slot", "SpectralNorm", "State", "StateAxes", "StateSharding", "Statistics", "StructureError",
+    "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "celu",
+    "checkify", "checkpoint", "clone", "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize",
+    "dot_product_attention", "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared",
+    "fori_loop", "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid",
+    "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_graph", "jacfwd", "jacrev",
+    "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask",
+    "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop",
+    "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs", "rotary_embedding", "scan", "selu",
+    "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state",
+    "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
 ]  # fmt: skip
 
 

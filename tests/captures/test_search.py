@@ -9,6 +9,7 @@ import importlib
 import sys
 import time
 import types
+import weakref
 from unittest import mock
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import pytest
 
 import liftnn
 from liftnn._src.captures.expand import expand
-from liftnn._src.captures.search import find_captured
+from liftnn._src.captures.search import captures_nothing, find_captured
 from tests.same import assert_same
 from tests.user_modules import Affine, Holder
 
@@ -425,3 +426,66 @@ def test_a_function_that_a_library_has_wrapped_is_searched(install):
     for _ in range(2):
         assert_same(f(X), reference(X))
         assert_same(model, reference)
+
+
+# --- the functions that obviously capture nothing
+
+USES = {
+    "its arguments": ("", True),
+    "a library": ("jnp.sin(x)", True),
+    "a number": ("number", True),
+    "an array": ("array", True),
+    "a name that is not defined": ("absent", True),
+    "a builtin": ("sum(x)", True),
+    "a function of the same kind": ("helper(x)", True),
+    "itself": ("f(x)", True),
+    "a list": ("empty", False),
+    "a module": ("model(x)", False),
+    "a function that uses a module": ("uses_model(x)", False),
+    "a function with a module as default": ("by_default(x)", False),
+    "a function with a module as keyword default": ("by_keyword(x)", False),
+    "a function with a module as attribute": ("with_attribute(x)", False),
+    "a closure over a module": ("closure(x)", False),
+    "a class of modules": ("liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))", False),
+    "the class itself": ("Affine(2.0)", False),
+    "an object that holds a module": ("holder.model(x)", False),
+    "a Python module of the user's": ("users.model(x)", False),
+    "a partial": ("partial(x)", False),
+    "a weak reference": ("reference()(x)", False),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_function_captures_nothing_obviously_only_if_a_search_finds_nothing(use):
+    expression, obvious = USES[use]
+    model = Affine(2.0)
+    users = types.ModuleType("users")
+    users.model = model
+    scope = {
+        "__name__": "user",
+        "jnp": jnp,
+        "liftnn": liftnn,
+        "number": 3,
+        "array": np.ones(2),
+        "empty": [],
+        "model": model,
+        "Affine": Affine,
+        "closure": lambda x: model(x),
+        "holder": types.SimpleNamespace(model=model),
+        "users": users,
+        "partial": functools.partial(model),
+        "reference": weakref.ref(model),
+    }
+    lines = [
+        "def helper(x): return jnp.cos(x) + number",
+        "def uses_model(x): return model(x)",
+        "def by_default(x, m=model): return m(x)",
+        "def by_keyword(x, *, m=model): return m(x)",
+        "def with_attribute(x): return with_attribute.model(x)",
+        "with_attribute.model = model",
+        f"def f(x): return {expression or 'x'}",
+    ]
+    exec("\n".join(lines), scope)
+    found = find_captured([scope["f"]])
+    assert captures_nothing(scope["f"]) == obvious
+    assert not obvious or not (found.roots or found.names_classes)

@@ -190,3 +190,14 @@ def test_two_structures_that_differ_in_sharing_are_donated_apart():
     for _ in range(2):
         assert call(shared).tolist() == [4.0, 4.0, 4.0]
         assert call(apart).tolist() == [5.0, 5.0, 5.0]
+
+
+def test_an_array_that_was_deleted_by_hand_is_said_to_be_deleted_as_in_jax():
+    for of in (jax, liftnn):
+        x = jnp.ones(3)
+        call = of.jit(lambda x: x * 2)
+        call(x)
+        x.delete()
+        with pytest.raises(RuntimeError, match="Array has been deleted") as caught:
+            call(x)
+        assert not isinstance(caught.value, liftnn.LiftError)

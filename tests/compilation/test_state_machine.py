@@ -24,7 +24,7 @@ import pytest
 import liftnn
 from tests.same import assert_same
 
-SEQUENCES = int(os.environ.get("LIFTNN_SEQUENCES", "2000"))
+SEQUENCES = int(os.environ.get("LIFTNN_SEQUENCES", "1000"))
 PART = 1000
 """Sequences are tried in parts, each with a seed of its own: a process can hold only so many compiled programs."""
 STATICS = (0, 1, True, 0.5, "x", (1, 2), None)

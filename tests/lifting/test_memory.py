@@ -18,6 +18,7 @@ import pytest
 from jax.experimental import checkify
 
 import liftnn
+from tests.quick import quick
 from tests.transform_table import DEVICE, TRANSFORMS
 from tests.user_modules import Affine
 
@@ -160,7 +161,7 @@ def test_each_transform_has_a_use():
 
 
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable")
-@pytest.mark.parametrize("make", [of_array, of_module])
+@pytest.mark.parametrize("make", quick([of_array, of_module]))
 @pytest.mark.parametrize("name", USES)
 def test_what_a_function_captures_is_freed_as_in_jax(name, make):
     if is_freed(Lax(), name, of_array):

@@ -163,12 +163,12 @@ def squeeze_of_two():
 
 
 @message(
-    errors.FilterError,
-    "No random stream matches WithTag(tag='dropuot').",
-    "Pass the name of an existing stream as `only`, or leave it out to split all streams.",
+    errors.ArgumentError,
+    "The stream 'default' holds keys of shape (3,), so split_rngs cannot split it again.",
+    "Leave split_rngs out: each batch element of a vmap over axis 0 has its own key. Or select other streams.",
 )
-def split_of_a_stream_that_is_not_there():
-    liftnn.split_rngs(liftnn.Rngs(0, dropout=1), splits=2, only="dropuot")
+def split_of_a_split_stream():
+    liftnn.split_rngs(liftnn.Rngs(0).split(3), splits=2)
 
 
 # --- associative_scan

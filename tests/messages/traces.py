@@ -70,6 +70,45 @@ def reseed_of_unknown_streams():
     liftnn.reseed(Affine(), noise=1, dropout=2)
 
 
+@message(
+    errors.ArgumentError,
+    "The stream at default holds keys of shape (3,), one for each batch element of a vmap, but reseed makes one key.",
+    'Pass policy="match_shape", which splits the new key into this shape.',
+)
+def reseed_of_a_split_stream():
+    liftnn.reseed(liftnn.Rngs(0).split(3), default=1)
+
+
+@message(
+    errors.ArgumentError,
+    '`policy` must be "scalars_only", "match_shape" or a function, not \'match\'.',
+    "A function takes path, key and shape, and returns keys of that shape.",
+)
+def reseed_with_an_unknown_policy():
+    liftnn.reseed(liftnn.Rngs(0), policy="match", default=1)
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the value of a RngCount here: it was created under a raw JAX transform (jax.jit, jax.grad, "
+    "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.",
+    "Use the liftnn transform of the same name and return the object, or return its arrays.",
+)
+def leaked_stream():
+    leaked = []
+    jax.jit(lambda: leaked.append(liftnn.Rngs(1)) or 0)()
+    leaked[0].params()
+
+
+@message(
+    errors.ArgumentError,
+    "`split` must be an int or a tuple of ints, not 2.5.",
+    "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
+)
+def fork_into_no_shape():
+    liftnn.Rngs(0).fork(split=2.5)
+
+
 # --- the optimizer
 
 

@@ -291,6 +291,9 @@ def every_layer():
         liftnn.LayerNorm(3, rngs=rngs),
         liftnn.RMSNorm(3, rngs=rngs),
         liftnn.GroupNorm(3, num_groups=1, rngs=rngs),
+        liftnn.InstanceNorm(3, rngs=rngs),
+        liftnn.SpectralNorm(liftnn.Linear(3, 3, rngs=rngs), rngs=rngs),
+        liftnn.WeightNorm(liftnn.Linear(3, 3, rngs=rngs), rngs=rngs),
         liftnn.Dropout(0.1, rngs=rngs),
         liftnn.PReLU(),
     ]

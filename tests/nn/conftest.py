@@ -33,6 +33,14 @@ def assert_close(ours, theirs):
     )
 
 
+def assert_identical(ours, theirs):
+    """Same shape, dtype and bits."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    np.testing.assert_array_equal(ours.astype(np.float64), theirs.astype(np.float64))
+    assert ours.tobytes() == theirs.tobytes()
+
+
 def make_pair(name, *args, **kwargs):
     """The layer of that name from both libraries, drawn from the same seed."""
     ours = getattr(liftnn, name)(*args, rngs=liftnn.Rngs(0), **kwargs)
@@ -84,6 +92,12 @@ def agrees_with_flax():
 def close():
     """`assert_close`."""
     return assert_close
+
+
+@pytest.fixture
+def identical():
+    """`assert_identical`."""
+    return assert_identical
 
 
 @pytest.fixture

@@ -76,6 +76,16 @@ def test_what_the_mask_leaves_out_does_not_count(name, arguments, agrees_with_fl
     agrees_with_flax(name, *arguments, x=rand(3, 4, 6), call={"mask": mask})
 
 
+@pytest.mark.parametrize("name, arguments", [("LayerNorm", (6,)), ("RMSNorm", (6,)), ("GroupNorm", (6, 1))])
+@pytest.mark.parametrize("shape", [(6,), (3, 4, 6), (1, 4, 6)])
+def test_a_mask_gives_the_numbers_of_flax_bit_for_bit(name, arguments, shape, agrees_with_flax, rand):
+    if name == "GroupNorm" and shape == (6,):
+        shape = (3, 1, 6)  # Flax takes no mask of fewer axes here
+    mask = (jnp.arange(np.prod(shape)) % 4 < 3).reshape(shape)
+    ours, theirs = agrees_with_flax(name, *arguments, x=rand(3, 4, 6), call={"mask": mask})
+    np.testing.assert_array_equal(ours(rand(3, 4, 6), mask=mask), theirs(rand(3, 4, 6), mask=mask))
+
+
 def test_a_mask_of_group_norm_broadcasts(rand, close):
     layer = liftnn.GroupNorm(6, 2, rngs=liftnn.Rngs(0))
     mask = jnp.array([True, False, True, True])[None, :, None]
@@ -130,6 +140,15 @@ def test_groups_that_do_not_fit_are_refused(arguments, message):
 def test_group_norm_without_the_feature_axis_is_refused(rand):
     with pytest.raises(errors.ArgumentError, match=r"reduction_axes=\(1,\) does not include the last axis"):
         liftnn.GroupNorm(6, 2, reduction_axes=(1,), rngs=liftnn.Rngs(0))(rand(3, 4, 6))
+
+
+def test_group_norm_without_a_batch_axis_is_an_error(rand):
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.GroupNorm(6, 2, rngs=liftnn.Rngs(0))(rand(6))
+    assert str(info.value) == (
+        "GroupNorm takes the first axis as the batch, but its input has only one axis, that of the features.\n"
+        "Add a batch axis, for example x[None], or pass reduction_axes=-1."
+    )
 
 
 def test_an_axis_that_the_input_has_not_is_refused(rand):

@@ -13,7 +13,7 @@ import liftnn
 
 TYPES = (
     "Param", "BatchStat", "Cache", "Intermediate", "Perturbation", "RngState", "RngKey", "RngCount", "OptState",
-    "MetricState",
+    "MetricState", "LoRAParam",
 )  # fmt: skip
 
 
@@ -24,11 +24,16 @@ def test_every_kind_is_a_variable_without_a_dict(name):
     assert not hasattr(cls(1.0), "__dict__")
 
 
-def test_only_perturbations_and_random_state_have_a_kind_above_them():
+def test_only_perturbations_random_state_and_adaptations_have_a_kind_above_them():
     pairs = {
         (a, b) for a in TYPES for b in TYPES if a != b and issubclass(getattr(liftnn, a), getattr(liftnn, b))
     }
-    assert pairs == {("Perturbation", "Intermediate"), ("RngKey", "RngState"), ("RngCount", "RngState")}
+    assert pairs == {
+        ("Perturbation", "Intermediate"),
+        ("RngKey", "RngState"),
+        ("RngCount", "RngState"),
+        ("LoRAParam", "Param"),
+    }
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

@@ -1,34 +1,36 @@
 """Rngs: named streams of random keys.
 
 A stream is a key and a count, both Variables; its n-th key is `fold_in(key, n)`. Transforms carry the count, so a
-stream never draws the same key twice. `split_rngs` and `Rngs.split` give each batch element of a `vmap` its own keys.
+stream never draws the same key twice. `fork`, `split` and `broadcast` start other streams from the next key.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, overload
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard, overload
 
 import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.filters import Filter, Predicate, to_predicate
+from liftnn._src.filters import Filter, Predicate, first_match, to_predicate, to_predicates
 from liftnn._src.graph.graphdef import GraphDef
-from liftnn._src.lifting.configure import MISSING
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.verbs import iter_graph
+from liftnn._src.samplers import Samplers
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, is_argument_array
 from liftnn._src.variables.operators import unwrap
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable_types import RngCount, RngKey
 
-F = TypeVar("F", bound=Callable[..., Any])
+Shape = int | tuple[int, ...]
+"""The number of keys of a stream, or their shape."""
+
+Shapes = Shape | Mapping[Any, Shape | None] | None
+"""A shape for all streams, or shapes by filter; None means no shape."""
 
 
-def _as_key(seed: Any, name: str) -> Any:
+def as_key(seed: Any, name: str) -> Any:
     """Return a typed key from an int seed or a PRNG key."""
     seed = unwrap(seed)
     if jnp.issubdtype(getattr(seed, "dtype", int), jax.dtypes.prng_key):
@@ -51,8 +53,12 @@ def _bad_seed(seed: Any, name: str) -> errors.ArgumentError:
     )
 
 
-class RngStream(Module):
+class RngStream(Samplers, Module):
     """A stream of random keys: the n-th key is `fold_in(key, n)`.
+
+    `stream()` draws the next key. Each function of `jax.random` that takes a key is a method that draws it:
+    `stream.normal((2,))` is `jax.random.normal(stream(), (2,))`. Initializers draw a key in each call:
+    `stream.lecun_normal()((2, 3))`.
 
     Args:
       key: An int seed or a PRNG key.
@@ -66,11 +72,13 @@ class RngStream(Module):
       >>> stream = liftnn.RngStream(0, tag="dropout")
       >>> bool((stream() == jax.random.fold_in(jax.random.key(0), 0)).all()), int(stream.count)
       (True, 1)
+      >>> stream.uniform((3,)).shape, int(stream.count)
+      ((3,), 2)
     """
 
     def __init__(self, key: Any, tag: str = "default"):
         self.tag = tag
-        self.key = RngKey(_as_key(key, tag), tag=tag)
+        self.key = RngKey(as_key(key, tag), tag=tag)
         self.count = RngCount(jnp.zeros(self.key.value.shape, jnp.uint32), tag=tag)
 
     def __call__(self) -> jax.Array:
@@ -81,19 +89,76 @@ class RngStream(Module):
                 "vmap.",
                 "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
             )
+        self.count._writable("the value")  # where the count cannot advance, the key would be drawn twice
         key = jax.random.fold_in(self.key.value, self.count.value)
         self.count.value = self.count.value + 1
         return key
 
+    def fork(self, *, split: Shape | None = None) -> RngStream:
+        """Create a new stream, seeded by the next key of this one.
 
-class Rngs(Module):
+        Args:
+          split: The number of keys of the new stream, or their shape, for use under `vmap`. The default, None, means
+            one key of shape `()`.
+
+        Returns:
+          The new stream, with the same tag. The count of this one advances by one.
+
+        Raises:
+          ArgumentError: If `split` is neither an int nor a tuple of ints.
+        """
+        if split is not None:
+            check_shape("split", split)
+        key = self()
+        return type(self)(key if split is None else jax.random.split(key, split), tag=self.tag)
+
+    @overload
+    def split(self, shape: Shape, /) -> RngStream: ...
+
+    @overload
+    def split(self, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[RngStream]]: ...
+
+    def split(self, *filters: Any) -> Any:
+        """Create a new stream with one key for each batch element, for use under `vmap` with axis 0.
+
+        Args:
+          *filters: The number of keys, or their shape. With filters, or without arguments, this is `Module.split`.
+
+        Returns:
+          The new stream, with the same tag. The count of this one advances by one.
+        """
+        if len(filters) == 1 and is_shape(filters[0]):
+            return self.fork(split=filters[0])
+        return super().split(*filters)
+
+    def broadcast(self, k: Shape) -> RngStream:
+        """Create a new stream that repeats the next key of this one, so that all batch elements of a `vmap` share it.
+
+        Args:
+          k: How often the key is repeated, or the shape to broadcast it to.
+
+        Returns:
+          The new stream, with the same tag. The count of this one advances by one.
+
+        Raises:
+          ArgumentError: If `k` is neither an int nor a tuple of ints.
+        """
+        check_shape("k", k)
+        return type(self)(jnp.broadcast_to(self(), k), tag=self.tag)
+
+
+class Rngs(Samplers, Module):
     """A collection of named streams of random keys.
 
     `rngs.params()` draws the next key of the stream `params`, or of the default stream if `params` does not exist.
     `rngs()` draws the next key of the default stream. A stream never draws the same key twice.
 
+    Each function of `jax.random` that takes a key is a method that draws it: `rngs.normal((2,))` is
+    `jax.random.normal(rngs(), (2,))`, and `rngs.params.normal((2,))` uses the stream `params`. Initializers draw a key
+    in each call: `rngs.params.lecun_normal()((2, 3))`.
+
     Args:
-      default: An int seed or a PRNG key for the default stream, or a dict of seeds and keys by stream name. The
+      default: An int seed or a PRNG key for the default stream, or a mapping of seeds and keys by stream name. The
         default, None, creates no default stream.
       **streams: Int seeds or PRNG keys by stream name.
 
@@ -105,10 +170,12 @@ class Rngs(Module):
       >>> rngs = liftnn.Rngs(0, dropout=1)
       >>> rngs.dropout().shape, rngs.params().shape
       ((), ())
+      >>> rngs.dropout.bernoulli(0.5, (2, 3)).shape, rngs.normal((2,)).shape
+      ((2, 3), (2,))
     """
 
     def __init__(self, default: Any = None, **streams: Any):
-        if isinstance(default, dict):
+        if isinstance(default, Mapping):
             streams = {**default, **streams}
         elif default is not None:
             streams = {"default": default, **streams}
@@ -129,7 +196,8 @@ class Rngs(Module):
         return default
 
     def __getitem__(self, name: str) -> RngStream:
-        return getattr(self, name)
+        stream = vars(self).get(name)  # not an attribute of the class, such as a sampler
+        return stream if isinstance(stream, RngStream) else self.__getattr__(name)
 
     def __call__(self) -> jax.Array:
         """Draw the next key of the default stream, of shape `()`."""
@@ -148,32 +216,35 @@ class Rngs(Module):
         """Return an iterator over the names and streams."""
         return iter([(name, vars(self)[name]) for name in self])
 
-    def fork(self, **split: int | tuple[int, ...]) -> Rngs:
+    def fork(self, *, split: Shapes = None, **sizes: Shape) -> Rngs:
         """Create a new Rngs with the same streams, each seeded by the next key of the old one.
 
         Args:
-          **split: By stream name the number, or the shape, of keys to create for the stream, for use under `vmap`.
-            Other streams get one key.
+          split: The number, or the shape, of keys to create for each stream, for use under `vmap`; or a mapping of them
+            by filter, of which the first match counts. None, and streams without a match, mean one key of shape `()`.
+          **sizes: The same by stream name; these have precedence.
 
         Returns:
           The new Rngs. The counts of the old streams advance by one.
 
         Raises:
-          ArgumentError: If a name is not a stream of this Rngs.
+          ArgumentError: If a name is not a stream of this Rngs, or if a size is neither an int nor a tuple of ints.
+          FilterError: If a key of `split` is not a filter.
         """
-        unknown = [name for name in split if name not in self]
+        unknown = [name for name in sizes if name not in self]
         if unknown:
             raise errors.ArgumentError(
                 f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.",
                 "Pass the names of existing streams.",
             )
-        keys = {name: stream() for name, stream in self.items()}
-        return Rngs(
-            {name: jax.random.split(k, split[name]) if name in split else k for name, k in keys.items()}
-        )
+        shapes = {**self._matched(split, "split"), **sizes}
+        return Rngs({name: stream.fork(split=shapes.get(name)) for name, stream in self.items()})
 
     @overload
-    def split(self, shape: int | tuple[int, ...], /, *, only: Filter = ...) -> Rngs: ...
+    def split(self, shape: Shape, /, *, only: Filter = ...) -> Rngs: ...
+
+    @overload
+    def split(self, shapes: Mapping[Any, Shape | None], /) -> Rngs: ...
 
     @overload
     def split(self, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[Rngs]]: ...
@@ -182,168 +253,79 @@ class Rngs(Module):
         """Create a new Rngs with one key for each batch element, for use under `vmap` with axis 0.
 
         Args:
-          *filters: The number of keys per stream, or their shape. With filters, or without arguments, this is
-            `Module.split`.
-          only: A filter that selects the streams to split by their Variables, such as the name of a stream. The
-            default, `...`, means all. Other streams get one key.
+          *filters: The number of keys per stream, or their shape; or a mapping of them by filter, of which the first
+            match counts. In a mapping, None keeps a stream, as does the lack of a match: both Rngs then share it. With
+            filters, or without arguments, this is `Module.split`.
+          only: A filter that selects the streams to split by the Variables of their keys, such as the name of a stream.
+            The default, `...`, means all. Other streams get one key.
 
         Returns:
-          The new Rngs. The counts of the old streams advance by one.
+          The new Rngs. The counts of the old streams, except those that are kept, advance by one.
+
+        Raises:
+          ArgumentError: If a size is neither an int nor a tuple of ints.
+          FilterError: If a key of the mapping, or `only`, is not a filter.
         """
-        if not (len(filters) == 1 and _is_shape(filters[0])):
+        if len(filters) == 1 and isinstance(filters[0], Mapping):
+            return self._with_shapes(filters[0], RngStream.split)
+        if not (len(filters) == 1 and is_shape(filters[0])):
             return super().split(*filters)
-        chosen = to_predicate(only)
-        return self.fork(**{n: filters[0] for n, stream in self.items() if _is_chosen(chosen, (n,), stream)})
+        predicate = to_predicate(only)
+        return self.fork(**{n: filters[0] for n, x in self.items() if selects(predicate, (n,), x)})
+
+    def broadcast(self, k: Shapes) -> Rngs:
+        """Create a new Rngs that repeats the next key of each stream, so that all batch elements of a `vmap` share it.
+
+        Args:
+          k: How often each key is repeated, or the shape to broadcast it to; or a mapping of them by filter, of which
+            the first match counts. None keeps a stream, as does the lack of a match: both Rngs then share it.
+
+        Returns:
+          The new Rngs. The counts of the old streams, except those that are kept, advance by one.
+
+        Raises:
+          ArgumentError: If a size is neither an int nor a tuple of ints.
+          FilterError: If a key of the mapping is not a filter.
+
+        Example:
+          >>> import liftnn
+          >>> rngs = liftnn.Rngs(0, dropout=1).broadcast({"dropout": 3, ...: None})
+          >>> rngs.default.key.shape, rngs.dropout.key.shape
+          ((), (3,))
+        """
+        return self._with_shapes(k, RngStream.broadcast)
+
+    def _with_shapes(self, shapes: Shapes, change: Any) -> Rngs:
+        """Return a new Rngs with changed streams where there is a shape, and the old streams elsewhere."""
+        matched = self._matched(shapes, "k")
+        return Rngs({name: change(x, matched[name]) if name in matched else x for name, x in self.items()})
+
+    def _matched(self, shapes: Shapes, name: str) -> dict[str, Shape]:
+        """Return the shapes by stream name, without None."""
+        by_filter = shapes if isinstance(shapes, Mapping) else {...: shapes}
+        for shape in by_filter.values():
+            if shape is not None:
+                check_shape(name, shape)
+        predicates, values = to_predicates(list(by_filter)), [*by_filter.values(), None]
+        matches = [(n, values[first_match(predicates, (n, "key"), x.key)]) for n, x in self.items()]
+        return {n: shape for n, shape in matches if shape is not None}
 
 
-def _is_shape(x: Any) -> bool:
+def is_shape(x: Any) -> TypeGuard[Shape]:
     """Check whether `x` is an int or a tuple of ints."""
-    sizes = x if isinstance(x, tuple) and x else (x,)
+    sizes: tuple[Any, ...] = x if isinstance(x, tuple) and x else (x,)
     return all(isinstance(n, int) and not isinstance(n, bool) for n in sizes)
 
 
-def _is_chosen(predicate: Predicate, path: Path, stream: RngStream) -> bool:
-    """Check whether a filter selects a stream: both of its Variables."""
-    return predicate((*path, "key"), stream.key) and predicate((*path, "count"), stream.count)
-
-
-class SplitStreams:
-    """A context manager for streams split by `split_rngs`, which restores their keys at the end.
-
-    Args:
-      streams: The streams, before they are split.
-    """
-
-    def __init__(self, streams: list[RngStream]):
-        self._kept = [(stream, stream.key.value, stream.count.value) for stream in streams]
-
-    def restore(self) -> None:
-        """Restore the keys and counts from before the split. A second call does nothing, so that no key repeats."""
-        kept, self._kept = self._kept, []
-        for stream, key, count in kept:
-            stream.key.value, stream.count.value = key, count
-
-    def __enter__(self) -> SplitStreams:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.restore()
-
-
-@overload
-def split_rngs(
-    node: Any, /, *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
-) -> SplitStreams: ...
-
-
-@overload
-def split_rngs(
-    *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
-) -> Callable[[F], F]: ...
-
-
-@boundary
-def split_rngs(
-    node: Any = MISSING, /, *, splits: int | tuple[int, ...], only: Filter = ..., squeeze: bool = False
-) -> Any:
-    """Split streams of random keys in place into one key for each batch element, for use under `vmap` with axis 0.
-
-    By default `vmap` also gives each batch element its own keys of a shared Rngs. `split_rngs` selects the streams and
-    keeps the keys of the batch elements in the modules. `Rngs.split` creates a new Rngs instead.
-
-    Args:
-      node: A module, or any pytree that contains modules. If it is omitted, the result is a decorator that splits the
-        streams in the arguments of a function during each call.
-      splits: The number of keys per stream, or their shape.
-      only: A filter that selects the streams by their Variables, such as the name of a stream. The default, `...`,
-        means all.
-      squeeze: Whether each stream gets a single new key of shape `()`; `splits` must be 1. The default is False.
-
-    Returns:
-      A context manager that restores the keys of the streams at its end; its method `restore` does the same. Each count
-      has then advanced by one.
-
-    Raises:
-      ArgumentError: If `splits` is neither an int nor a tuple of ints, if `squeeze` is True and `splits` is not 1, or
-        if a stream is already split.
-      FilterError: If `only` matches no stream.
-
-    Example:
-      >>> import jax, liftnn
-      >>> rngs = liftnn.Rngs(0, dropout=1)
-      >>> with liftnn.split_rngs(rngs, splits=5, only="dropout"):
-      ...   axes = liftnn.StateAxes({"dropout": 0, ...: None})
-      ...   keys = liftnn.vmap(lambda rngs: rngs.dropout(), in_axes=axes)(rngs)
-      >>> keys.shape, rngs.dropout.key.shape
-      ((5,), ())
-    """
-    if not _is_shape(splits):
+def check_shape(name: str, x: Any) -> None:
+    """Raise ArgumentError unless `x` is an int or a tuple of ints."""
+    if not is_shape(x):
         raise errors.ArgumentError(
-            f"`splits` must be an int or a tuple of ints, not {splits!r}.",
+            f"`{name}` must be an int or a tuple of ints, not {x!r}.",
             "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
         )
-    if squeeze and splits != 1:
-        raise errors.ArgumentError(
-            f"squeeze=True needs splits=1, not {splits!r}.", "Pass splits=1 or squeeze=False."
-        )
-    if node is not MISSING:
-        return _split_in_place(node, splits, only, squeeze)
-
-    def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
-        @boundary
-        @functools.wraps(f, updated=())
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with _split_in_place((args, kwargs), splits, only, squeeze):
-                return f(*args, **kwargs)
-
-        return wrapper
-
-    return decorate
 
 
-def _split_in_place(node: Any, splits: int | tuple[int, ...], only: Filter, squeeze: bool) -> SplitStreams:
-    """Split the selected streams of a tree of modules in place."""
-    predicate = to_predicate(only)
-    found = [(path, x) for path, x in iter_graph(node) if isinstance(x, RngStream)]
-    streams = [stream for path, stream in found if _is_chosen(predicate, path, stream)]
-    if not streams and only is not ...:
-        raise errors.FilterError(
-            f"No random stream matches {predicate!r}.",
-            "Pass the name of an existing stream as `only`, or leave it out to split all streams.",
-        )
-    keys = [stream() for stream in streams]
-    split = SplitStreams(streams)
-    for stream, key in zip(streams, keys, strict=True):
-        stream.key.value = jax.random.split(key, splits)[0] if squeeze else jax.random.split(key, splits)
-        stream.count.value = jnp.zeros(stream.key.value.shape, jnp.uint32)
-    return split
-
-
-@boundary
-def reseed(tree: Any, /, **streams: Any) -> None:
-    """Set new seeds for streams of random keys, in place, in all modules of a tree.
-
-    Args:
-      tree: A module, or any pytree that contains modules.
-      **streams: New int seeds or PRNG keys by stream name. The counts of these streams are reset to 0.
-
-    Raises:
-      ArgumentError: If no module has a stream of that name, or if a value is neither an int nor a PRNG key.
-      TraceContextError: If a stream belongs to another trace.
-
-    Example:
-      >>> import liftnn
-      >>> layer = liftnn.Dropout(0.5, rngs=liftnn.Rngs(dropout=0))
-      >>> liftnn.reseed(layer, dropout=7)
-    """
-    missing = set(streams)
-    for _, x in iter_graph(tree):
-        if isinstance(x, RngStream) and x.tag in streams:
-            missing.discard(x.tag)
-            x.key.value = _as_key(streams[x.tag], x.tag)
-            x.count.value = jnp.zeros(x.key.value.shape, jnp.uint32)
-    if missing:
-        raise errors.ArgumentError(
-            f"No random stream in the tree is named {', '.join(map(repr, sorted(missing)))}.",
-            "Pass the names of existing streams.",
-        )
+def selects(predicate: Predicate, path: Path, stream: RngStream) -> bool:
+    """Check whether a filter selects a stream: it matches the Variable of the key."""
+    return predicate((*path, "key"), stream.key)

@@ -26,7 +26,7 @@ from liftnn import errors
 F = TypeVar("F", bound=Callable[..., object])
 
 OWN_FOLDER = os.path.join(os.path.dirname(__file__), "")
-"""The installed folder of the implementation; it ends with a separator, so it is no prefix of another folder."""
+"""The installed folder of the implementation, with a separator at the end: other folders may start with its name."""
 _CALLED = frozenset(sys.stdlib_module_names) | {"jax", "jaxlib", "liftnn"}
 """Packages with frames that are hidden if liftnn has called them; "liftnn" covers its generated code without a file."""
 _OWN_WORDS = (errors.LiftError, LookupError, AttributeError)

@@ -13,7 +13,7 @@ from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS, Source, build
 from liftnn._src.graph.checks import Check
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.offers import FastOffer, current, is_rejection
+from liftnn._src.lifting.offers import Begin, FastOffer, current, is_rejection
 from liftnn._src.variables.watch import Watch
 
 
@@ -27,9 +27,7 @@ class ArrayPath:
       begin: Called when a trace begins; returns the function to call at its end.
     """
 
-    def __init__(
-        self, calls: ArrayCalls, patterns: Patterns, guards: Guards, begin: Callable[..., Callable[[], None]]
-    ):
+    def __init__(self, calls: ArrayCalls, patterns: Patterns, guards: Guards, begin: Begin):
         self.patterns = patterns
         self.guards = guards
         self.varying: list[Attribute] = []

@@ -41,7 +41,7 @@ from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.lift import Call
-from liftnn._src.lifting.offers import FastOffer, current, is_rejection
+from liftnn._src.lifting.offers import Begin, FastOffer, current, is_rejection
 from liftnn._src.variables.watch import Watch, start_watch
 
 
@@ -69,7 +69,7 @@ class FastPath:
         since: int,
         varying: frozenset[str],
         stored: Any,
-        begin: Callable[..., Callable[[], None]],
+        begin: Begin,
     ):
         self.writer = Writer(call, roots)
         self.offer = FastOffer(call.plan, call.guards, begin, self.writer.objects)

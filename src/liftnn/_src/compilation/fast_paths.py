@@ -15,11 +15,11 @@ from liftnn._src.compilation.source import MISS
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.lift import Call
+from liftnn._src.lifting.offers import Begin
 from liftnn._src.modules.module import Module
 from liftnn._src.variables import frames
 
 Path = FastPath | ArrayPath
-Begin = Callable[..., Callable[[], None]]
 
 _MOST = 32
 """The maximum number of fast paths of one function for one first module; they differ in static arguments, modes and

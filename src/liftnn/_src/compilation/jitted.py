@@ -92,6 +92,7 @@ class Jitted(Bindable[P, R]):
         self._lifted._begin_trace = self._traces.begin
         take_names(self, f)
         compilation.donate = select(self._lifted._called, donate[0], donate[1], "donate")
+        self._donates = bool(compilation.donate)
         compilation.has_leading = bool(self._lifted._leading)
         both = self._lifted._static.common(compilation.donate)
         if both:
@@ -167,7 +168,7 @@ class Jitted(Bindable[P, R]):
           The result of `act` or `otherwise`.
         """
         calls = self._array_calls
-        guards = None if calls is None else calls.accept(*self._lifted._arguments(args, kwargs))
+        guards = None if calls is None else calls.guards(*self._lifted._arguments(args, kwargs))
         if calls is None or guards is None:
             return otherwise()
 
@@ -176,16 +177,21 @@ class Jitted(Bindable[P, R]):
                 with publish(Offer(calls.inside[0], begin=self._begin_trace_of_arrays)):
                     out = act(jitted)
             except Exception as error:
-                flat = _flatten_arrays(self._lifted, args, kwargs)
-                deleted = deleted_error(Plan(flat.graph), flat.arrays)
-                if deleted is not None:
-                    raise deleted from error
+                self._explain_deleted(error, args, kwargs)
                 raise
             self._note(calls)
             keep(calls, guards)
             return out
 
         return calls.run(act_and_note, otherwise)
+
+    def _explain_deleted(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise the error for a donated buffer, if the function donates arguments and got one that is deleted."""
+        if self._donates:
+            flat = _flatten_arrays(self._lifted, args, kwargs)
+            deleted = deleted_error(Plan(flat.graph), flat.arrays)
+            if deleted is not None:
+                raise deleted from error
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], act: Callable[[Call], T]) -> tuple[Call, T]:
         """Flatten the arguments and act on the call.

@@ -21,7 +21,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.captures.guards import Guards
-from liftnn._src.captures.search import find_captured
+from liftnn._src.captures.search import captures_nothing, find_captured
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument, functions_in
 from liftnn._src.lifting.kept import WeakCache, WeakFunction
@@ -87,7 +87,7 @@ class ArrayFunction(WeakFunction):
         Raises:
           ReturnsModulesError: If JAX does not accept it.
         """
-        if not has_arrays_only(out):
+        if not (is_jax_array(out) or has_arrays_only(out)):
             self.has_modules = True
             raise ReturnsModulesError
         return out
@@ -167,19 +167,30 @@ class ArrayCalls:
             self._transformed = self._apply(*self.inside)
         return self._transformed
 
-    def accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guards | None:
-        """Check whether a call has no modules, as far as this is known before the call.
+    def accept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether a call has no modules, as far as this is known before the call.
+
+        Args:
+          args: The positional arguments; static ones are wrapped in `StaticArgument`.
+          kwargs: The keyword arguments, likewise.
+        """
+        if self._guards is None and self._takes_arrays(args, kwargs):
+            others = functions_in(args, kwargs)
+            if all(map(captures_nothing, (*self._functions, *others))):
+                return True
+        return self.guards(args, kwargs) is not None
+
+    def guards(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guards | None:
+        """Return the guards of a call: while they hold, the next call captures no modules either.
 
         Args:
           args: The positional arguments; static ones are wrapped in `StaticArgument`.
           kwargs: The keyword arguments, likewise.
 
         Returns:
-          The guards: while they hold, the next call captures no modules either. None if the call has modules.
+          The guards; None if the call has modules.
         """
-        if self._is_rejected or any(f.has_modules for f in self.inside):
-            return None
-        if not has_arrays_only((args, kwargs)):
+        if not self._takes_arrays(args, kwargs):
             return None
         others = functions_in(args, kwargs)
         if self._guards is not None and not others and self._guards.hold():
@@ -189,6 +200,12 @@ class ArrayCalls:
             return None
         self._guards = None if others else found.guards
         return found.guards
+
+    def _takes_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether a call may be without modules, from its arguments and from earlier calls."""
+        if self._is_rejected or any(f.has_modules for f in self.inside):
+            return False
+        return (not kwargs and all(map(is_jax_array, args))) or has_arrays_only((args, kwargs))
 
     def run(self, act: Callable[[Callable[..., Any]], Any], otherwise: Otherwise) -> Any:
         """Use JAX's transform of the functions, for example call it.
@@ -255,7 +272,7 @@ class ArrayCalls:
           The output of the call.
         """
         given = static or (args, kwargs)
-        if self.accept(*given) is not None:
+        if self.accept(*given):
             return self.run(lambda transformed: transformed(*args, **kwargs), otherwise)
         try:
             return otherwise()

@@ -102,13 +102,16 @@ class WeakFunction:
         return innermost(self._refer())
 
     def __getattr__(self, name: str) -> Any:
+        function = self._refer()
+        if name in ("__name__", "__qualname__"):
+            return getattr(innermost(function), name)
         if name == "__signature__":  # cached: slow to compute, and read in each call of an eager transform
             try:
-                self.__signature__ = inspect.signature(self._refer())
+                self.__signature__ = inspect.signature(function)
             except (TypeError, ValueError):
                 raise AttributeError(name) from None
             return self.__signature__
-        return getattr(self.__wrapped__ if name in ("__name__", "__qualname__") else self._refer(), name)
+        return getattr(function, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""

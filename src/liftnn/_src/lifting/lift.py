@@ -28,7 +28,7 @@ from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
-from liftnn._src.lifting.offers import Offer, publish
+from liftnn._src.lifting.offers import Begin, Offer, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
@@ -178,7 +178,7 @@ class Lifted(Bindable[P, R]):
         """The plan and the result of `bind`, by structure."""
         self._found: list[weakref.ref[Any]] = []
         self._in_libraries = False
-        self._begin_trace: Callable[..., Callable[[], None]] | None = None
+        self._begin_trace: Begin | None = None
         """Records the traces of bound functions."""
         self._array_calls: ArrayCalls | None = None
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):

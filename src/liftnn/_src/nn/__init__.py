@@ -1,1 +1,5 @@
-"""Layers: one file for each, and what they share: arguments, dtypes, windows, moments, initializers, activations."""
+"""Layers: one file for each kind, and what they share.
+
+All share arguments, dtypes, initializers and activations; convolutions and pooling share windows, normalizations share
+moments, wrappers share wrapped weights, and recurrent layers share carries, sequences and orthogonal initializers.
+"""

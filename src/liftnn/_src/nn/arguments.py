@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,10 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.nn.initializers import Initializer
 from liftnn._src.rngs import Rngs
+from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param
 
+V = TypeVar("V", bound=Variable[Any])
 Axes = int | Sequence[int]
 
 
@@ -41,12 +43,44 @@ def new_param(
     Raises:
       ArgumentError: If `rngs` is not an `Rngs`.
     """
+    return new_variable(Param, rngs, initializer, shape, dtype, metadata)
+
+
+def new_variable(
+    variable_type: type[V],
+    rngs: Rngs,
+    initializer: Initializer,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    metadata: Mapping[str, Any],
+) -> V:
+    """Create a weight as `new_param` does, of another type than Param.
+
+    Args:
+      variable_type: The type of the Variable.
+      rngs: The random keys.
+      initializer: A function `(key, shape, dtype) -> array`.
+      shape: Shape of the weight.
+      dtype: Dtype of the weight.
+      metadata: Metadata of the Variable.
+
+    Returns:
+      The Variable.
+
+    Raises:
+      ArgumentError: If `rngs` is not an `Rngs`.
+    """
+    check_rngs(rngs)
+    return variable_type(initializer(rngs.params(), shape, dtype), **metadata)
+
+
+def check_rngs(rngs: object) -> None:
+    """Raise ArgumentError if an object is not an `Rngs`."""
     if not isinstance(rngs, Rngs):
         raise errors.ArgumentError(
             f"A layer initializes its weights with a liftnn.Rngs, but rngs is of type {type(rngs).__qualname__}.",
             "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
         )
-    return Param(initializer(rngs.params(), shape, dtype), **metadata)
 
 
 def given(**options: Any) -> dict[str, Any]:

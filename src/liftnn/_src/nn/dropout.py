@@ -52,17 +52,10 @@ class Dropout(Module):
         rng_collection: str = "dropout",
         rngs: Rngs | RngStream | None = None,
     ):
-        if not 0.0 <= rate <= 1.0:
-            raise errors.ArgumentError(
-                f"The rate of a Dropout must be a probability from 0 to 1, but it is {rate!r}.",
-                "Pass the fraction of entries to set to zero, such as 0.1.",
-            )
+        check_rate("The rate of a Dropout", rate)
         self.rate, self.broadcast_dims = rate, broadcast_dims
         self.deterministic, self.rng_collection = deterministic, rng_collection
-        if rngs is not None and not isinstance(rngs, (Rngs, RngStream)):
-            raise _not_random(rngs, "a liftnn.Rngs or one of its streams")
-        stream = rngs[rng_collection] if isinstance(rngs, Rngs) else rngs
-        self.rngs = None if stream is None else RngStream(stream(), tag=stream.tag)
+        self.rngs = fork_stream(rngs, rng_collection)
 
     def __call__(
         self,
@@ -85,12 +78,7 @@ class Dropout(Module):
           ArgumentError: If `deterministic` is None in both the layer and the call, or if dropout is enabled and neither
             has `rngs`.
         """
-        off = self.deterministic if deterministic is None else deterministic
-        if off is None:
-            raise errors.ArgumentError(
-                "Dropout needs deterministic, but it is None in both the layer and the call.",
-                "Call train() or eval() on the model, or pass deterministic to the constructor or the call.",
-            )
+        off = is_deterministic("Dropout", self.deterministic, deterministic)
         if off or self.rate == 0.0:
             return inputs
         if self.rate == 1.0:  # dividing by 1 - rate would make the gradient NaN
@@ -100,22 +88,94 @@ class Dropout(Module):
         shape = list(scaled.shape)
         for axis in self.broadcast_dims:
             shape[axis] = 1
-        key = self._key(self.rngs if rngs is None else rngs)
+        key = draw_key("Dropout", self.rngs if rngs is None else rngs, self.rng_collection)
         mask = jax.random.bernoulli(key, kept, shape, out_sharding=jax.typeof(scaled).sharding)
         return lax.select(jnp.broadcast_to(mask, scaled.shape), scaled, jnp.zeros_like(scaled))
 
-    def _key(self, rngs: Rngs | RngStream | jax.Array | None) -> jax.Array:
-        """Return the key for one call."""
-        if rngs is None:
-            raise errors.ArgumentError(
-                "Dropout is enabled, but it has no random keys: rngs is None in both the layer and the call.",
-                "Create the layer with rngs=liftnn.Rngs(0), pass rngs to the call, or disable dropout with eval().",
-            )
-        if isinstance(rngs, jax.Array):
-            return rngs
-        if isinstance(rngs, (Rngs, RngStream)):
-            return rngs[self.rng_collection]() if isinstance(rngs, Rngs) else rngs()
-        raise _not_random(rngs, "a liftnn.Rngs, one of its streams or a key")
+
+def check_rate(rate_of: str, rate: float) -> None:
+    """Raise ArgumentError if the rate of a dropout is not a probability.
+
+    Args:
+      rate_of: What the rate is, as the subject of the message.
+      rate: The rate.
+
+    Raises:
+      ArgumentError: If `rate` is not between 0 and 1.
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise errors.ArgumentError(
+            f"{rate_of} must be a probability from 0 to 1, but it is {rate!r}.",
+            "Pass the fraction of entries to set to zero, such as 0.1.",
+        )
+
+
+def fork_stream(rngs: Rngs | RngStream | None, name: str) -> RngStream | None:
+    """Create the own stream of a layer with dropout, seeded by the next key of a stream.
+
+    Args:
+      rngs: An `Rngs`, a stream or None.
+      name: The name of the stream of an `Rngs`.
+
+    Returns:
+      The new stream, or None if `rngs` is None.
+
+    Raises:
+      ArgumentError: If `rngs` is of another type.
+    """
+    if rngs is not None and not isinstance(rngs, (Rngs, RngStream)):
+        raise _not_random(rngs, "a liftnn.Rngs or one of its streams")
+    stream = rngs[name] if isinstance(rngs, Rngs) else rngs
+    return None if stream is None else RngStream(stream(), tag=stream.tag)
+
+
+def is_deterministic(dropout: str, of_layer: bool | None, of_call: bool | None) -> bool:
+    """Return whether dropout is disabled: the setting of the call or, if it is None, that of the layer.
+
+    Args:
+      dropout: The subject of the message.
+      of_layer: The setting of the layer.
+      of_call: The setting of the call.
+
+    Returns:
+      The setting.
+
+    Raises:
+      ArgumentError: If both are None.
+    """
+    setting = of_layer if of_call is None else of_call
+    if setting is None:
+        raise errors.ArgumentError(
+            f"{dropout} needs deterministic, but it is None in both the layer and the call.",
+            "Call train() or eval() on the model, or pass deterministic to the constructor or the call.",
+        )
+    return setting
+
+
+def draw_key(dropout: str, rngs: Rngs | RngStream | jax.Array | None, name: str) -> jax.Array:
+    """Return the key for one call of a layer with dropout.
+
+    Args:
+      dropout: The subject of the message.
+      rngs: An `Rngs`, a stream, a key, or None.
+      name: The name of the stream of an `Rngs`.
+
+    Returns:
+      The key.
+
+    Raises:
+      ArgumentError: If `rngs` is None or of another type.
+    """
+    if rngs is None:
+        raise errors.ArgumentError(
+            f"{dropout} is enabled, but it has no random keys: rngs is None in both the layer and the call.",
+            "Create the layer with rngs=liftnn.Rngs(0), pass rngs to the call, or disable dropout with eval().",
+        )
+    if isinstance(rngs, jax.Array):
+        return rngs
+    if isinstance(rngs, (Rngs, RngStream)):
+        return rngs[name]() if isinstance(rngs, Rngs) else rngs()
+    raise _not_random(rngs, "a liftnn.Rngs, one of its streams or a key")
 
 
 def _not_random(rngs: object, wanted: str) -> errors.ArgumentError:

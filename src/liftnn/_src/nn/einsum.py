@@ -119,7 +119,17 @@ def _checked(equation: str) -> str:
 def _bias_shape(equation: str, kernel_shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
     """Return the bias shape for the result: the kernel's size for each axis of the kernel, and 1 for the others."""
     operands, result = equation.split("->")
-    sizes = dict(zip(operands.split(",")[1], kernel_shape, strict=True))
+    named, spread = _kernel_sizes(operands.split(",")[1], kernel_shape)
     before, _, after = result.partition("...")
-    others = (1,) * (ndim - len(before) - len(after))
-    return (*[sizes.get(c, 1) for c in before], *others, *[sizes.get(c, 1) for c in after])
+    others = (1,) * (ndim - len(before) - len(after) - len(spread))
+    if "..." not in result:
+        spread = ()
+    return (*[named.get(c, 1) for c in before], *others, *spread, *[named.get(c, 1) for c in after])
+
+
+def _kernel_sizes(operand: str, shape: tuple[int, ...]) -> tuple[dict[str, int], tuple[int, ...]]:
+    """Return the sizes of the kernel's axes: by letter, and those of the axes that `...` stands for."""
+    before, dots, after = operand.partition("...")
+    end = len(shape) - len(after)
+    sizes = {**dict(zip(before, shape, strict=False)), **dict(zip(after, shape[end:], strict=True))}
+    return sizes, shape[len(before) : end] if dots else ()

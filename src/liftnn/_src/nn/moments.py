@@ -46,7 +46,7 @@ def moments(
     """
     axes = normalize_axes(x.ndim, axes)
     x = jnp.asarray(x, jnp.promote_types(dtype or jnp.result_type(x), jnp.float32))
-    where = None if mask is None else jnp.broadcast_to(jnp.asarray(mask, bool), x.shape)
+    where = None if mask is None else jnp.asarray(mask, bool)
 
     def mean_of(*arrays: jax.Array) -> tuple[jax.Array, ...]:
         means = tuple(a.mean(axes, where=where) for a in arrays)

@@ -291,13 +291,13 @@ class GroupNorm(Module):
           Array of the shape of `x`.
 
         Raises:
-          ArgumentError: If the number of input features is not that of the layer, or if the reduction axes do not
-            include the last axis.
+          ArgumentError: If the number of input features is not that of the layer, if the reduction axes do not include
+            the last axis, or if the input has one axis and the layer no reduction axes.
         """
         check_features("GroupNorm", x.shape, -1, self.num_features)
         space = _space(x.ndim, self.reduction_axes)
         grouped = (*x.shape[:-1], self.num_groups, self.group_size)
-        mask = None if mask is None else jnp.broadcast_to(mask, x.shape).reshape(grouped)
+        mask = None if mask is None else _grouped_mask(mask, x.shape, grouped)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype
         )
@@ -329,8 +329,19 @@ def _groups(num_features: int, num_groups: int | None, group_size: int | None) -
     return (divisor, other) if group_size is None else (other, divisor)
 
 
+def _grouped_mask(mask: jax.Array, shape: tuple[int, ...], grouped: tuple[int, ...]) -> jax.Array:
+    """Split the last axis of a mask into groups, without broadcasting its other axes."""
+    mask = jnp.broadcast_to(mask, (*jnp.shape(mask)[:-1], shape[-1]))
+    return mask.reshape((*mask.shape[:-1], *grouped[-2:]))
+
+
 def _space(ndim: int, axes: Axes | None) -> tuple[int, ...]:
     """Return the reduction axes without the feature axis; raise ArgumentError if it is not among them."""
+    if axes is None and ndim < 2:
+        raise errors.ArgumentError(
+            "GroupNorm takes the first axis as the batch, but its input has only one axis, that of the features.",
+            "Add a batch axis, for example x[None], or pass reduction_axes=-1.",
+        )
     reduced = tuple(range(1, ndim)) if axes is None else normalize_axes(ndim, axes)
     if ndim - 1 not in reduced:
         raise errors.ArgumentError(

@@ -334,6 +334,12 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
             "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
             "Use the liftnn transform of the same name instead.",
         )
+    if type(owner) is RawTrace:
+        return errors.TraceContextError(
+            f"Cannot change {what} of {of} here: it was created under a raw JAX transform (jax.jit, jax.grad, "
+            "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.",
+            "Use the liftnn transform of the same name and return the object, or return its arrays.",
+        )
     return errors.TraceContextError(
         f"Cannot change {what} of {of} here: it comes from {_origin(owner)} and reached liftnn.{frame.name} through a "
         "closure, where only values of Variables can be changed.",

@@ -42,6 +42,19 @@ class Param(Variable[T]):
     __slots__ = ()
 
 
+class LoRAParam(Param[T]):
+    """A parameter of a low-rank adaptation, so that a filter can select these alone for training.
+
+    Example:
+      >>> import liftnn
+      >>> layer = liftnn.LoRALinear(2, 3, lora_rank=1, rngs=liftnn.Rngs(0))
+      >>> list(liftnn.state(layer, liftnn.LoRAParam)["lora"])
+      ['lora_a', 'lora_b']
+    """
+
+    __slots__ = ()
+
+
 class BatchStat(Variable[T]):
     """A running statistic of the batches seen, such as the mean of a BatchNorm.
 

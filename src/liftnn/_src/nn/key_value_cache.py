@@ -1,0 +1,63 @@
+"""The cache of keys and values in decoding: append a position, and write the result back."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from liftnn._src.nn.attention_masks import combine_masks
+from liftnn._src.trees import is_tracer
+from liftnn._src.variables.variable_types import Cache
+
+KeyValueCache = tuple[Cache[jax.Array], Cache[jax.Array], Cache[jax.Array]]
+"""Keys and values of shape `(*batch, length, heads, depth)`, and the number of positions so far."""
+
+
+def append(
+    cache: KeyValueCache, key: jax.Array, value: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Append one position to the keys and values of a cache, without writing to it.
+
+    Args:
+      cache: The cache.
+      key: Array of shape `(*batch, 1, heads, depth)`.
+      value: Array of the same shape.
+      mask: A mask for all positions of the cache, or None.
+
+    Returns:
+      All keys, all values, and the mask of the positions so far, the new one included.
+    """
+    cached_key, cached_value, index = (variable.value for variable in cache)
+    keys, values = (
+        lax.dynamic_update_slice_in_dim(cached, x, index, axis=x.ndim - 3)
+        for cached, x in ((cached_key, key), (cached_value, value))
+    )
+    *batch, length, _, _ = keys.shape
+    so_far = jnp.broadcast_to(jnp.arange(length) <= index, (*batch, 1, 1, length))
+    combined = combine_masks(mask, so_far)
+    assert combined is not None
+    return keys, values, combined
+
+
+def write(cache: KeyValueCache, keys: jax.Array, values: jax.Array, x: jax.Array) -> jax.Array:
+    """Write all keys and values into a cache, and advance its number of positions.
+
+    Args:
+      cache: The cache.
+      keys: All keys.
+      values: All values.
+      x: The averages for the new position.
+
+    Returns:
+      The averages, or NaN if the cache was full, which is not known before the call under a transform.
+    """
+    index = cache[2].value
+    for variable, new in zip(cache, (keys, values, index + 1), strict=True):
+        variable.value = new
+    return jnp.where(index < keys.shape[-3], x, jnp.nan) if is_tracer(index) else x
+
+
+def positions_of(x: jax.Array, cache: KeyValueCache | None) -> jax.Array:
+    """Return the positions of queries or keys: those of the sequence, or the one that is decoded."""
+    return jnp.arange(x.shape[-3]) if cache is None else cache[2].value[None]
