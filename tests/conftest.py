@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 
 # Before JAX starts: several devices, so that shardings can be told apart; and as the programs of the tests are tiny and
 # run once, little of the compiler's effort, which takes a third of the time of the pairs of transforms.
@@ -51,6 +52,22 @@ def _no_frame_stays_open():
     yield
     assert frames.current_frame() is frames.PLAIN
     assert frames.open_frames == 0
+
+
+_MAPS = pathlib.Path("/proc/self/maps")
+_MOST_MAPS = 20_000
+"""Linux ends a process that needs more than 65,530 memory maps; a compiled program has dozens, and JAX keeps it."""
+_n_tests = 0
+
+
+@pytest.fixture(autouse=True)
+def _compiled_programs_do_not_pile_up():
+    """Drop JAX's compiled programs when they use many memory maps."""
+    yield
+    global _n_tests
+    _n_tests += 1
+    if _n_tests % 100 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
