@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 
@@ -44,6 +45,18 @@ def pytest_addoption(parser):
     parser.addoption(
         "--checking-leaks", action="store_true", help="run every test under jax.checking_leaks()"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as thorough all but every n-th row of a table that is marked `sample(n)`."""
+    counts: dict[object, int] = collections.Counter()
+    for item in items:
+        marker = item.get_closest_marker("sample")
+        if marker is not None:
+            if counts[item.function] % marker.args[0]:
+                item.add_marker("thorough")
+            counts[item.function] += 1
 
 
 @pytest.fixture(autouse=True)

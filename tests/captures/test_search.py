@@ -186,6 +186,7 @@ BASES = (
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.sample(5)
 def test_a_captured_object_is_found_without_running_its_methods(hook, base):
     x = hooked(base, hook)()
 

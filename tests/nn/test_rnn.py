@@ -86,6 +86,7 @@ def test_carry_and_outputs_are_those_of_flax_bit_for_bit(name, direction, length
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
+@pytest.mark.sample(3)
 def test_time_may_be_the_first_axis(time_major, lengths):
     ours, theirs = layers("GRUCell", time_major=time_major, return_carry=True, reverse=True, keep_order=True)
     x = numbers(5, 2, 3) if time_major else numbers(2, 5, 3)
@@ -94,6 +95,7 @@ def test_time_may_be_the_first_axis(time_major, lengths):
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("name", quick(CELLS))
+@pytest.mark.sample(2)
 def test_gradients_are_those_of_flax_bit_for_bit(name, lengths):
     ours, theirs = layers(name, return_carry=True, reverse=True)
     x = numbers(2, 5, 3)
@@ -105,6 +107,7 @@ def test_gradients_are_those_of_flax_bit_for_bit(name, lengths):
 
 
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sample(4)
 def test_bfloat16_gives_the_numbers_of_flax_bit_for_bit(name):
     ours, theirs = layers(name, BFLOAT16, return_carry=True)
     x = numbers(2, 5, 3, dtype=jnp.bfloat16)
@@ -117,18 +120,21 @@ def test_bfloat16_gives_the_numbers_of_flax_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("unroll", [1, 2, 5, True])
+@pytest.mark.sample(2)
 def test_unrolled_steps_give_the_numbers_of_flax(unroll):
     ours, theirs = layers("LSTMCell", unroll=unroll)
     assert_same(ours(numbers(2, 5, 3)), theirs(numbers(2, 5, 3)))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 1, 5, 3), (2, 0, 3), (0, 5, 3), (2, 1, 3)])
+@pytest.mark.sample(2)
 def test_any_number_of_batch_axes_and_steps_also_none(shape):
     ours, theirs = layers("GRUCell", return_carry=True)
     assert_same(ours(numbers(*shape)), theirs(numbers(*shape)))
 
 
 @pytest.mark.parametrize("setting", ["return_carry", "time_major", "reverse", "keep_order"])
+@pytest.mark.sample(2)
 def test_the_call_has_precedence_over_the_layer(setting):
     kept = {"reverse": True} if setting == "keep_order" else {}
     x = numbers(4, 4, 3)
@@ -155,6 +161,7 @@ def test_two_halves_of_a_sequence_joined_by_the_carry_are_the_whole():
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 @pytest.mark.parametrize("batch", quick([(), (3,), (1, 3), (2, 3)], 2))
+@pytest.mark.sample(5)
 def test_lengths_give_what_each_sequence_gives_alone(batch, direction):
     layer = layers("LSTMCell", return_carry=True, **direction)[0]
     x = numbers(*batch, 5, 3)
@@ -203,6 +210,7 @@ def test_without_a_stream_of_the_layer_the_cell_uses_its_own():
 
 
 @pytest.mark.parametrize("broadcast_rngs", [None, "dropout", ..., "RngState"])
+@pytest.mark.sample(2)
 def test_steps_draw_successive_keys_or_the_same_as_in_flax(broadcast_rngs):
     filters = [
         library.RngState if broadcast_rngs == "RngState" else broadcast_rngs for library in (liftnn, nnx)
@@ -326,6 +334,7 @@ def test_a_cell_whose_dtype_differs_from_that_of_its_carry_gives_what_the_loop_i
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("options", quick([{}, {"merge_fn": jnp.add}]))
+@pytest.mark.sample(4)
 def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_major, lengths):
     def build(library):
         forward, backward = (
@@ -349,6 +358,7 @@ def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_majo
 
 
 @pytest.mark.parametrize("kind", [True, False, "rngs"])
+@pytest.mark.sample(3)
 def test_both_directions_draw_their_carries_as_in_flax(kind):
     def build(library):
         options = {"carry_init": jax.nn.initializers.normal()}
