@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import os
+import pathlib
 
 # Before JAX starts: several devices, so that shardings can be told apart; and as the programs of the tests are tiny and
 # run once, little of the compiler's effort, which takes a third of the time of the pairs of transforms.
@@ -45,12 +47,40 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as thorough all but every n-th row of a table that is marked `sample(n)`."""
+    counts: dict[object, int] = collections.Counter()
+    for item in items:
+        marker = item.get_closest_marker("sample")
+        if marker is not None:
+            if counts[item.function] % marker.args[0]:
+                item.add_marker("thorough")
+            counts[item.function] += 1
+
+
 @pytest.fixture(autouse=True)
 def _no_frame_stays_open():
     """Every transform closes its frame, whatever was raised inside."""
     yield
     assert frames.current_frame() is frames.PLAIN
     assert frames.open_frames == 0
+
+
+_MAPS = pathlib.Path("/proc/self/maps")
+_MOST_MAPS = 20_000
+"""Linux ends a process that needs more than 65,530 memory maps; a compiled program has dozens, and JAX keeps it."""
+_n_tests = 0
+
+
+@pytest.fixture(autouse=True)
+def _compiled_programs_do_not_pile_up():
+    """Drop JAX's compiled programs when they use many memory maps."""
+    yield
+    global _n_tests
+    _n_tests += 1
+    if _n_tests % 100 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

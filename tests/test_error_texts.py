@@ -103,6 +103,7 @@ def text_of(act):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.sample(2)
 def test_errors_of_the_traced_function_are_those_of_jax(fault, call):
     expected, actual = [text_of(lambda of=of: CALLS[call](of, fault)) for of in (JAX, LIFTNN)]
     assert expected is not None or call == "linearize"  # which has concrete values
@@ -110,6 +111,7 @@ def test_errors_of_the_traced_function_are_those_of_jax(fault, call):
 
 
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.sample(3)
 def test_a_leaked_tracer_is_described_as_by_jax(call):
     LEAKED.clear()
 
@@ -122,6 +124,7 @@ def test_a_leaked_tracer_is_described_as_by_jax(call):
 
 
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.sample(4)
 def test_nans_are_reported_as_by_jax(call):
     with jax.debug_nans(True):
         expected, actual = [

@@ -188,6 +188,7 @@ SHAPES = (
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.sample(2)
 def test_a_dead_model_leaves_nothing_in_the_function(shape):
     f = liftnn.jit(lambda m, x: x * m.w, max_traces=None)
     alive = []
@@ -225,6 +226,7 @@ def test_a_dead_second_module_leaves_nothing(position):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.sample(2)
 def test_a_dead_function_leaves_nothing_in_the_model(shape):
     model = shape(Affine())
     before = len(model._fast_paths)

@@ -45,6 +45,7 @@ def carry_of(name, dtype=jnp.float32):
 
 @pytest.mark.parametrize("options", quick(OPTIONS.values(), 2), ids=OPTIONS)
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sample(3)
 def test_weights_carry_output_and_gradients_are_those_of_flax_bit_for_bit(name, options):
     ours, theirs = make_pair(name, bias_init=draw, **options)
     assert_same(weights_of(liftnn, ours), weights_of(nnx, theirs))
@@ -106,6 +107,7 @@ def test_a_cell_has_the_attributes_of_flax(name):
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("shape", quick([(3,), (2, 5, 3), (0, 3)]))
+@pytest.mark.sample(3)
 def test_any_number_of_batch_axes(name, shape):
     ours, theirs = make_pair(name, bias_init=draw)
     carry = ours.initialize_carry(shape, liftnn.Rngs(1), jax.nn.initializers.ones)
@@ -152,6 +154,7 @@ def test_default_weights_of_half_precision_are_those_of_float32_rounded(name, dt
 
 
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sample(4)
 def test_default_weights_with_x64_are_those_of_flax(name):
     with jax.enable_x64(True):
         for dtype in (jnp.float32, jnp.float64):
@@ -182,6 +185,7 @@ def test_a_given_promote_dtype_is_used_by_every_product(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sample(2)
 def test_a_loop_of_scan_is_the_loop_in_python(name):
     cell, carry, xs = make_cell(liftnn, name, bias_init=draw), carry_of(name), numbers(5, 2, 3)
     run = liftnn.scan(lambda cell, c, x: cell(c, x), in_axes=(None, liftnn.Carry, 0))

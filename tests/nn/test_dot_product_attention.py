@@ -37,6 +37,7 @@ def make_options(rand, batch, case):
 @pytest.mark.parametrize("case", ["plain", "bias", "mask", "causal", "all"])
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch, key_heads", [((), 4), ((2,), 2), ((2, 3), 1)])
+@pytest.mark.sample(4)
 def test_weights_and_averages_are_those_of_flax_bit_for_bit(batch, key_heads, dtype, case, rand, identical):
     query, key, value = make_arrays(rand, batch, key_heads, dtype)
     options = make_options(rand, batch, case)
@@ -53,6 +54,7 @@ def test_weights_and_averages_are_those_of_flax_bit_for_bit(batch, key_heads, dt
 @pytest.mark.parametrize("broadcast", [True, False])
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.sample(3)
 def test_dropout_is_that_of_flax_bit_for_bit(key_heads, dtype, broadcast, rand, identical):
     arrays = make_arrays(rand, (2, 3), key_heads, dtype)
     options = {
@@ -68,6 +70,7 @@ def test_dropout_is_that_of_flax_bit_for_bit(key_heads, dtype, broadcast, rand, 
 
 @pytest.mark.parametrize("key_heads", [4, 2])
 @pytest.mark.parametrize("rate", [0.0, 0.4])
+@pytest.mark.sample(3)
 def test_gradients_are_those_of_flax_bit_for_bit(rate, key_heads, rand, identical):
     def gradients(library):
         def loss(arrays):
@@ -100,6 +103,7 @@ def test_both_ways_to_compute_give_the_same_averages(rand, close):
 
 
 @pytest.mark.parametrize("shape", [(6,), (5, 6), (1, 1, 6), (4, 1, 6), (2, 1, 1, 1, 6), (1, 3, 4, 5, 6)])
+@pytest.mark.sample(2)
 def test_masks_and_biases_that_broadcast_are_those_of_the_whole_shape(shape, rand, close):
     query, key, value = make_arrays(rand, (2, 3))
     x = rand(*shape)

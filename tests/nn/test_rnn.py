@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax import nnx
 from tests.quick import quick
-from tests.raising import raises
 from tests.recurrent import (
     CELLS,
     assert_same,
@@ -87,6 +86,7 @@ def test_carry_and_outputs_are_those_of_flax_bit_for_bit(name, direction, length
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
+@pytest.mark.sample(3)
 def test_time_may_be_the_first_axis(time_major, lengths):
     ours, theirs = layers("GRUCell", time_major=time_major, return_carry=True, reverse=True, keep_order=True)
     x = numbers(5, 2, 3) if time_major else numbers(2, 5, 3)
@@ -95,6 +95,7 @@ def test_time_may_be_the_first_axis(time_major, lengths):
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("name", quick(CELLS))
+@pytest.mark.sample(2)
 def test_gradients_are_those_of_flax_bit_for_bit(name, lengths):
     ours, theirs = layers(name, return_carry=True, reverse=True)
     x = numbers(2, 5, 3)
@@ -106,6 +107,7 @@ def test_gradients_are_those_of_flax_bit_for_bit(name, lengths):
 
 
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.sample(4)
 def test_bfloat16_gives_the_numbers_of_flax_bit_for_bit(name):
     ours, theirs = layers(name, BFLOAT16, return_carry=True)
     x = numbers(2, 5, 3, dtype=jnp.bfloat16)
@@ -118,18 +120,21 @@ def test_bfloat16_gives_the_numbers_of_flax_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("unroll", [1, 2, 5, True])
+@pytest.mark.sample(2)
 def test_unrolled_steps_give_the_numbers_of_flax(unroll):
     ours, theirs = layers("LSTMCell", unroll=unroll)
     assert_same(ours(numbers(2, 5, 3)), theirs(numbers(2, 5, 3)))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 1, 5, 3), (2, 0, 3), (0, 5, 3), (2, 1, 3)])
+@pytest.mark.sample(2)
 def test_any_number_of_batch_axes_and_steps_also_none(shape):
     ours, theirs = layers("GRUCell", return_carry=True)
     assert_same(ours(numbers(*shape)), theirs(numbers(*shape)))
 
 
 @pytest.mark.parametrize("setting", ["return_carry", "time_major", "reverse", "keep_order"])
+@pytest.mark.sample(2)
 def test_the_call_has_precedence_over_the_layer(setting):
     kept = {"reverse": True} if setting == "keep_order" else {}
     x = numbers(4, 4, 3)
@@ -156,6 +161,7 @@ def test_two_halves_of_a_sequence_joined_by_the_carry_are_the_whole():
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 @pytest.mark.parametrize("batch", quick([(), (3,), (1, 3), (2, 3)], 2))
+@pytest.mark.sample(5)
 def test_lengths_give_what_each_sequence_gives_alone(batch, direction):
     layer = layers("LSTMCell", return_carry=True, **direction)[0]
     x = numbers(*batch, 5, 3)
@@ -204,6 +210,7 @@ def test_without_a_stream_of_the_layer_the_cell_uses_its_own():
 
 
 @pytest.mark.parametrize("broadcast_rngs", [None, "dropout", ..., "RngState"])
+@pytest.mark.sample(2)
 def test_steps_draw_successive_keys_or_the_same_as_in_flax(broadcast_rngs):
     filters = [
         library.RngState if broadcast_rngs == "RngState" else broadcast_rngs for library in (liftnn, nnx)
@@ -327,6 +334,7 @@ def test_a_cell_whose_dtype_differs_from_that_of_its_carry_gives_what_the_loop_i
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("options", quick([{}, {"merge_fn": jnp.add}]))
+@pytest.mark.sample(4)
 def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_major, lengths):
     def build(library):
         forward, backward = (
@@ -350,6 +358,7 @@ def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_majo
 
 
 @pytest.mark.parametrize("kind", [True, False, "rngs"])
+@pytest.mark.sample(3)
 def test_both_directions_draw_their_carries_as_in_flax(kind):
     def build(library):
         options = {"carry_init": jax.nn.initializers.normal()}
@@ -381,113 +390,6 @@ def test_parameters_have_the_names_kinds_and_defaults_of_flax(name, method):
     assert [(p.name, p.kind) for p in ours] == [(p.name, p.kind) for p in theirs]
     defaults = [[p.default for p in each if p.name != "merge_fn"] for each in (ours, theirs)]
     assert defaults[0] == defaults[1]
-
-
-CELL = "Pass a cell such as a liftnn.GRUCell, or a subclass of liftnn.RNNCellBase."
-WRAP = "Wrap a cell in liftnn.RNN, as in Bidirectional(RNN(forward_cell), RNN(backward_cell))."
-AXES = "Pass an array of shape (batch, time, features), or call the cell itself for one step."
-SEED = "Pass rngs=liftnn.Rngs(0), where 0 is the seed."
-WRONG = {
-    "a layer that is not a cell": (
-        lambda rnn, x: liftnn.RNN(liftnn.Linear(3, 4, rngs=liftnn.Rngs(0))),
-        f"RNN applies a recurrent cell, but cell is of type Linear.\n{CELL}",
-    ),
-    "a seed": (
-        lambda rnn, x: liftnn.RNN(rnn.cell, rngs=0),
-        f"RNN needs a liftnn.Rngs or one of its streams, but rngs is of type int.\n{SEED}",
-    ),
-    "rngs=None": (
-        lambda rnn, x: liftnn.RNN(rnn.cell, rngs=None),
-        (
-            "RNN needs rngs to create its first carry, but rngs is None.\n"
-            "Pass rngs=True for the seed 0, rngs=False if each call has `rngs` or `initial_carry`, or a liftnn.Rngs."
-        ),
-    ),
-    "a key in a call": (
-        lambda rnn, x: rnn(x, rngs=jax.random.key(0)),
-        f"RNN needs a liftnn.Rngs or one of its streams, but rngs is of type PRNGKeyArray.\n{SEED}",
-    ),
-    "one step": (
-        lambda rnn, x: rnn(x[0, 0]),
-        "RNN needs an input with a time axis and the feature axes of its cell (1), but its input has the shape (3,).\n"
-        + AXES,
-    ),
-    "lengths of another batch": (
-        lambda rnn, x: rnn(x, seq_lengths=jnp.array([1, 2, 3])),
-        (
-            "`seq_lengths` has the shape (3,), but the batch axes of the input have the shape (2,).\n"
-            "Pass one length for each sequence."
-        ),
-    ),
-    "lengths with too many axes": (
-        lambda rnn, x: rnn(x, seq_lengths=jnp.ones((2, 1), int)),
-        (
-            "`seq_lengths` has the shape (2, 1), but the batch axes of the input have the shape (2,).\n"
-            "Pass one length for each sequence."
-        ),
-    ),
-    "lengths that are a mask": (
-        lambda rnn, x: rnn(x, seq_lengths=jnp.ones(2, bool)),
-        (
-            "`seq_lengths` must contain integers, but its dtype is bool.\n"
-            "Pass the number of steps of each sequence, such as mask.sum(-1) for a boolean mask."
-        ),
-    ),
-    "a cell in place of a layer": (
-        lambda rnn, x: liftnn.Bidirectional(rnn, rnn.cell),
-        f"Bidirectional applies recurrent layers, but backward_rnn is of type GRUCell.\n{WRAP}",
-    ),
-    "a seed for both directions": (
-        lambda rnn, x: liftnn.Bidirectional(rnn, rnn, rngs=0),
-        f"Bidirectional needs a liftnn.Rngs or one of its streams, but rngs is of type int.\n{SEED}",
-    ),
-    "one carry for both directions": (
-        lambda rnn, x: liftnn.Bidirectional(rnn, rnn)(x, initial_carry=jnp.zeros((2, 4))),
-        (
-            "The `initial_carry` of a Bidirectional is a pair of carries, forward and backward, but that of the call "
-            "is of type ArrayImpl.\n"
-            "Pass a pair, or the carries that a call with return_carry=True returned."
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("use, text", WRONG.values(), ids=WRONG)
-def test_a_wrong_argument_is_an_error_that_says_what_to_pass(use, text):
-    with raises(liftnn.ArgumentError, text):
-        use(liftnn.RNN(make_cell(liftnn, "GRUCell")), numbers(2, 5, 3))
-
-
-def test_without_any_random_keys_the_cell_asks_for_them():
-    with pytest.raises(liftnn.ArgumentError, match="GRUCell has no random keys to create its first carry"):
-        liftnn.RNN(make_cell(liftnn, "GRUCell"), rngs=False)(numbers(2, 5, 3))
-
-
-def test_lengths_need_a_carry_with_batch_axes():
-    class Indexed(liftnn.RNNCellBase):
-        num_feature_axes = 1
-
-        def initialize_carry(self, input_shape, rngs=None, carry_init=None):
-            return jnp.array(0)
-
-        def __call__(self, carry, inputs):
-            return carry + 1, inputs + carry
-
-    layer, x, lengths = liftnn.RNN(Indexed()), numbers(2, 5, 3), jnp.array([1, 2])
-    assert layer(x, seq_lengths=lengths).shape == x.shape
-    text = (
-        "With `seq_lengths`, each array of the carry needs the batch axes (2,) in front, but one has the shape ().\n"
-        "Give each sequence of the batch a carry of its own, or call with return_carry=False."
-    )
-    with raises(liftnn.ArgumentError, text):
-        layer(x, seq_lengths=lengths, return_carry=True)
-
-
-def test_a_filter_must_be_a_filter():
-    cell = make_cell(liftnn, "GRUCell")
-    for options in ({"broadcast_rngs": 3.5}, {"state_axes": {3.5: 0}}):
-        with pytest.raises(liftnn.FilterError):
-            liftnn.RNN(cell, **options)
 
 
 def test_a_cell_with_two_feature_axes_takes_time_before_both():

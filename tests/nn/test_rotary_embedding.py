@@ -20,6 +20,7 @@ def rotated_by_formula(x, positions, base):
 
 @pytest.mark.parametrize("base", [10_000.0, 500.0])
 @pytest.mark.parametrize("positions", [None, [3, 1, 0, 7], [[0, 1, 2, 3], [5, 6, 7, 8]]])
+@pytest.mark.sample(2)
 def test_interleaved_pairs_are_rotated_as_in_the_paper(base, positions, rand, close):
     x = rand(2, 4, 3, 8)
     y = liftnn.rotary_embedding(
