@@ -10,9 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-import liftnn
-from liftnn import errors
 from tests.optim_models import (
     TRANSFORMATIONS,
     X,
@@ -25,6 +22,9 @@ from tests.optim_models import (
 )
 from tests.raising import raises
 from tests.strategies import Node
+
+import liftnn
+from liftnn import errors
 
 CASES = [
     *((name, {}) for name in TRANSFORMATIONS),
