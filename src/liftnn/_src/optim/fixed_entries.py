@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.trees import Key, Path, an, format_path, is_leaf_tree, is_tracer, type_of
+from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
 from liftnn._src.variables.state import State
 from liftnn._src.variables.state_pytree import StateKeys, keys_of, register
 from liftnn._src.variables.variable import Variable
@@ -231,11 +231,10 @@ def fit(path: Path, variable: Variable[Any], new: Any) -> Any:
     old, new = variable.raw_value, new.raw_value if isinstance(new, Variable) else new
     if not isinstance(old, jax.Array):
         return new
-    is_array = jax.tree_util.all_leaves([new]) and new is not None
-    if not is_array or jnp.shape(new) != old.shape or not _is_safe(new, old.dtype):
+    if not is_argument_array(new) or jnp.shape(new) != old.shape or not _is_safe(new, old.dtype):
+        found = type_of(new) if is_argument_array(new) else an(type(new))
         raise errors.StructureError(
-            f"{format_path(path)} is {type_of(old)} and cannot be set to "
-            f"{type_of(new) if is_array else an(type(new))}.",
+            f"{format_path(path)} is {type_of(old)} and cannot be set to {found}.",
             "Convert it, or set the `value` of the Variable, which takes any array.",
         )
     return like(old, new)
@@ -256,8 +255,9 @@ def _is_safe(new: Any, dtype: Any) -> bool:
 
 def like(old: jax.Array, new: Any) -> Any:
     """Return a value with the dtype of an array and, if the array is committed to devices, its sharding."""
-    weak = old.weak_type and not hasattr(new, "dtype")
-    new = jnp.asarray(new) if weak else jnp.asarray(new, old.dtype)
+    if not jnp.issubdtype(old.dtype, jax.dtypes.extended):
+        weak = old.weak_type and not hasattr(new, "dtype")
+        new = jnp.asarray(new) if weak else jnp.asarray(new, old.dtype)
     if is_tracer(old) or is_tracer(new) or not old.committed or new.committed:
         return new
     return jax.device_put(new, old.sharding)

@@ -1,4 +1,4 @@
-"""The parameters that an optimizer updates: their paths, types and metadata, and the States that optax gets for them."""
+"""The parameters that an optimizer updates: paths, types and metadata, and the States that optax gets for them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def shapes_text(x: Any) -> str:
 
 
 def find_leaves(tree: Any, filter: Filter) -> dict[Path, Any]:
-    """Return the live Variables and the array leaves that match, by first path.
+    """Return the live Variables and the array leaves that match, by first path, without Variables that hold no array.
 
     Args:
       tree: A module, a State, or any pytree with modules in it.
@@ -114,4 +114,9 @@ def find_leaves(tree: Any, filter: Filter) -> dict[Path, Any]:
         ]
     else:
         leaves = walk_tree(tree).leaves()
-    return {path: x for path, x in leaves if first_match(predicates, path, x) >= 0}
+    return {path: x for path, x in leaves if first_match(predicates, path, x) >= 0 and has_arrays(x)}
+
+
+def has_arrays(x: Any) -> bool:
+    """Return whether a leaf is an array, or a Variable with an array in its value; one with None has no gradient."""
+    return not isinstance(x, Variable) or bool(jax.tree.leaves(x.raw_value))

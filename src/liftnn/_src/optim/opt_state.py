@@ -35,7 +35,7 @@ def to_variables(
     alike: list[bool] = []
 
     def wrap(x: Any, path: Path | None) -> OptState[Any]:
-        is_alike = path in parameters and shapes(x) == shapes(parameters[path])
+        is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
         alike.append(is_alike)
         return OptState(raw(x), **(layout.shardings(path) if path is not None and is_alike else {}))
 
@@ -63,7 +63,7 @@ def to_optax(tree: Any, layout: Layout, parameters: Mapping[Path, Any], alike: t
     def unwrap(x: Any, path: Path | None) -> Any:
         if next(had_shape, False) and path is not None and shapes(x) != shapes(parameters[path]):
             misfits.append((x, path))
-        return layout.wrap(path, x) if path in layout.paths else raw(x)
+        return layout.wrap(path, x) if path is not None and path in layout.paths else raw(x)
 
     state = convert(tree, unwrap, _new_state, dict)
     if misfits:
@@ -84,10 +84,10 @@ def _misfit(
     """Return the error for Variables with a shape other than that of their parameters."""
     entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_variable)
     paths = {id(x): tuple(map(key_of, entry)) for entry, x in entries}
-    lines = [
-        f"{format_path(paths[id(x)], 'opt_state')}: {shapes_text(x)}, but {format_path(path)} is {shapes_text(parameters[path])}"
-        for x, path in misfits
-    ]
+    lines: list[str] = []
+    for x, path in misfits:
+        ours, theirs = format_path(paths[id(x)], "opt_state"), format_path(path)
+        lines.append(f"{ours}: {shapes_text(x)}, but {theirs} is {shapes_text(parameters[path])}")
     return errors.StructureError(
         f"The state of the optimizer does not fit the model:\n{list_paths(lines)}",
         "Create a new Optimizer for the changed model.",

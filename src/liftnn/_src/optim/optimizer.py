@@ -15,7 +15,7 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
-from liftnn._src.optim.layout import Layout, find_leaves, raw, shapes, shapes_text
+from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, raw, shapes, shapes_text
 from liftnn._src.optim.opt_state import set_values, to_optax, to_variables, write
 from liftnn._src.optim.transformations import call_update, check_transformation
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
@@ -92,6 +92,7 @@ class Optimizer(Module):
 
         Args:
           model: The module, or tree of modules, that the optimizer was created for, or one with the same Variables.
+            Those that hold None are left alone.
           grads: The gradients, with the shapes of the Variables: the State that `liftnn.grad` returns for a module, the
             tree of States that it returns for a tree of modules, or nested dicts of arrays.
           **extra: Keyword arguments for the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
@@ -114,7 +115,7 @@ class Optimizer(Module):
         before = to_optax(self.opt_state, layout, leaves, self._alike)
         given = {name: self._convert(x) for name, x in extra.items()}
         updates, after = call_update(self.tx, layout.state(gradients), before, params, given)
-        _check_shapes("updates", cast(Any, updates).flat(), leaves, _fits_update)
+        _check_shapes("updates", updates.flat(), leaves, _fits_update)
         new_params: Any = optax.apply_updates(cast(Any, params), updates)
         _write(model, leaves, new_params.flat())
         if not write(self.opt_state, before, after):
@@ -153,7 +154,7 @@ def _flatten(grads: Any) -> dict[Path, Any]:
     for entry, x in entries:
         root = tuple(map(key_of, entry))
         flat |= {(*root, *p): leaf for p, leaf in x.flat().items()} if isinstance(x, State) else {root: x}
-    return flat
+    return {path: x for path, x in flat.items() if has_arrays(x)}
 
 
 def _is_gradient(x: Any) -> bool:
