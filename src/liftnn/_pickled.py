@@ -53,10 +53,9 @@ __all__ = ["ARRAY", "KEEP", "Carry", "Empty"]
 _FOUND_HERE: tuple[Any, ...] = (
     Annotated, ArrayEdge, ByFilter, CarryType, Contents, Definition, EmptyType, Everything, ExportedContents,
     FactoryCall, FixedDict, FixedState, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
-    Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName, call_factory,
-    jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, promote_dtype, public_function,
-    restore_layout, restore_transformation, third,
-    type_named,
+    Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName,
+    call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, promote_dtype,
+    public_function, restore_layout, restore_transformation, third, type_named,
 )  # fmt: skip
 
 
