@@ -151,7 +151,7 @@ def test_another_transformation_is_an_error_that_says_what_to_pickle(hold, dumps
     cause, remedy = str(caught.value).split("\n")
     assert cause.startswith("The transformation of an Optimizer cannot be pickled: Can't")
     assert remedy == (
-        "Pickle the values, liftnn.state(optimizer). To load them, create the Optimizer anew and call "
+        "Pickle the values, liftnn.state(optimizer). To load them, create the Optimizer again and call "
         "liftnn.update(optimizer, state). The package cloudpickle can pickle the Optimizer itself."
     )
 

@@ -96,7 +96,7 @@ class PortableTransformation:
             if not _has_own_rules(sys._getframe(1)):
                 raise errors.ArgumentTypeError(
                     f"The transformation of an Optimizer cannot be pickled: {error}.",
-                    "Pickle the values, liftnn.state(optimizer). To load them, create the Optimizer anew and call "
+                    "Pickle the values, liftnn.state(optimizer). To load them, create the Optimizer again and call "
                     "liftnn.update(optimizer, state). The package cloudpickle can pickle the Optimizer itself.",
                 ) from error
         return restore_transformation, (self.tx,)
