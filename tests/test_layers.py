@@ -32,7 +32,7 @@ LAYERS = (
         "_src/rngs.py",
         "_src/split_rngs.py",
         "_src/reseed.py",
-        "_src/optim.py",
+        "_src/optim/",
         "_src/metrics.py",
         "_src/sharding.py",
         "_src/nn/",

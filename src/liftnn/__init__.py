@@ -84,7 +84,8 @@ from liftnn._src.nn.rotary_embedding import rotary_embedding
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.nn.spectral_norm import SpectralNorm
 from liftnn._src.nn.weight_norm import WeightNorm
-from liftnn._src.optim import Optimizer
+from liftnn._src.optim.ema import EMA
+from liftnn._src.optim.optimizer import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
@@ -125,7 +126,7 @@ from liftnn.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
+    "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "Conv",
     "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError",
     "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerNorm", "LiftError",

@@ -36,6 +36,9 @@ from liftnn._src.modules.pickling import (
 )
 from liftnn._src.modules.portable import FactoryCall, FunctionName, call_factory, public_function
 from liftnn._src.nn.dtypes import promote_dtype
+from liftnn._src.optim.fixed_entries import FixedDict, FixedState
+from liftnn._src.optim.layout import restore_layout
+from liftnn._src.optim.transformations import restore_transformation
 from liftnn._src.prefixes.prefix import ByFilter, OneOf
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
@@ -49,10 +52,10 @@ __all__ = ["ARRAY", "KEEP", "Carry", "Empty"]
 
 _FOUND_HERE: tuple[Any, ...] = (
     Annotated, ArrayEdge, ByFilter, CarryType, Contents, Definition, EmptyType, Everything, ExportedContents,
-    FactoryCall, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths, Metadata, NodeSpec,
-    Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName, call_factory,
-    jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, promote_dtype, public_function, third,
-    type_named,
+    FactoryCall, FixedDict, FixedState, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
+    Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName,
+    call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, promote_dtype,
+    public_function, restore_layout, restore_transformation, third, type_named,
 )  # fmt: skip
 
 

@@ -129,11 +129,11 @@ def optimize(grads):
 
 @message(
     errors.StructureError,
-    "The gradients must be a State, not a dict.",
+    "The gradients must be a State, not a float.",
     "Pass the gradient that liftnn.grad returns for the model.",
 )
-def gradients_in_a_dict():
-    optimize({"w": jnp.ones(3)})
+def gradients_of_another_type():
+    optimize(1.0)
 
 
 @message(
@@ -145,6 +145,53 @@ def gradients_in_a_dict():
 )
 def gradients_of_a_subset():
     optimize(liftnn.grad(functools.partial(Affine.loss, x=1.0), wrt=liftnn.PathContains("b"))(Affine()))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "Optimizer.update got the gradients first.",
+    "Write optimizer.update(model, grads).",
+)
+def gradients_before_the_model():
+    model = Affine()
+    liftnn.Optimizer(model, optax.sgd(0.1)).update(liftnn.state(model), model)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "tx must be a gradient transformation of optax, not a float.",
+    "Pass one, such as Optimizer(model, optax.adam(0.1)).",
+)
+def optimizer_of_a_learning_rate():
+    liftnn.Optimizer(Affine(), 0.1)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "tx is the function adam, which returns a transformation when it is called.",
+    "Call it: Optimizer(model, optax.adam(1e-3)).",
+)
+def optimizer_of_a_factory():
+    liftnn.Optimizer(Affine(), optax.adam)
+
+
+@message(
+    errors.StructureError,
+    "rate cannot be added to learning_rate: the entries of this tree of Variables are fixed.",
+    "Set values only, or assign a whole new tree, such as `optimizer.opt_state = tree`.",
+)
+def hyperparameter_that_does_not_exist():
+    tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    liftnn.Optimizer(Affine(), tx).opt_state.hyperparams["rate"] = 0.2
+
+
+@message(
+    errors.FilterError,
+    "Nothing to average: no Variable with floating-point values matches OfType(BatchStat).",
+    "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
+)
+def average_of_nothing():
+    liftnn.EMA(Affine(), 0.9, only=liftnn.BatchStat)
 
 
 # --- traces

@@ -195,6 +195,8 @@ def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]
         return [Function(x, spec, children)]
     if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):
         return []
+    if hasattr(spec.type, "__fixed_entries__") and ARRAY not in spec.edges:
+        return []
     if ARRAY not in spec.edges:
         size = len(children)
         if type(x) in (list, collections.deque):

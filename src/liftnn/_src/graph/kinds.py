@@ -42,6 +42,7 @@ from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.trees import ARRAY_TYPES, LEAF, is_array, key_of, module_of, same_tree
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.state_pytree import StateKeys
 from liftnn._src.variables.variable import Variable, make_variable, set_metadata_past_checks
 from liftnn._src.variables.watch import end_watches
 
@@ -151,9 +152,12 @@ def _flatten_pytree(x: Any) -> Opened:
 
 def _is_simple(static: Any) -> bool:
     """Return whether the static part of a pytree certainly equals another one of the same content."""
-    return type(static) in SIMPLE_TYPES or (
+    return type(static) in _COMPARABLE or (
         type(static) is tuple and all(type(x) in SIMPLE_TYPES for x in static)
     )
+
+
+_COMPARABLE = SIMPLE_TYPES | {StateKeys}
 
 
 def _top(x: Any) -> Any:

@@ -11,6 +11,7 @@ import copyreg
 import functools
 import sys
 import types
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,20 @@ def call_factory(module: str, name: str, arguments: dict[str, Any]) -> Any:
     return getattr(sys.modules[module], name)(**arguments)
 
 
+_portable: dict[type, Callable[[Any], Any]] = {}
+"""By class, what returns the picklable replacement of a value."""
+
+
+def register_portable(cls: type, replace: Callable[[Any], Any]) -> None:
+    """Set how attribute values of a class and its subclasses are pickled.
+
+    Args:
+      cls: The class.
+      replace: Returns the replacement of a value, which unpickles as an equal value.
+    """
+    _portable[cls] = replace
+
+
 def portable(value: Any) -> Any:
     """Return the picklable replacement of an attribute value.
 
@@ -62,8 +77,11 @@ def portable(value: Any) -> Any:
 
     Returns:
       A `FactoryCall` for a closure that a factory recreates: its free variables are arguments of the factory, and a
-      call with them returns an equal closure. The value itself otherwise.
+      call with them returns an equal closure. What is registered for its class. The value itself otherwise.
     """
+    for base in type(value).__mro__:
+        if base in _portable:
+            return _portable[base](value)
     if type(value) is not types.FunctionType or not value.__closure__:
         return value
     name, found, _ = value.__qualname__.partition(".<locals>.")

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 SIMPLE_TYPES: frozenset[type] = frozenset(
     [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented)]
@@ -209,6 +210,7 @@ _COMPOUND: dict[Any, Callable[..., Opened]] = {
     operator.attrgetter: lambda x: (None, x.__reduce__()[1:]),
     operator.methodcaller: lambda x: (None, x.__reduce__()),
     np.dtype: _dtype,
+    optax.MultiSteps: lambda x: (tuple(vars(x)), tuple(vars(x).values())),
 }
 _MUTABLE: dict[Any, Callable[..., Opened]] = {
     list: lambda x: (None, tuple(list.__iter__(x))),

@@ -357,7 +357,7 @@ def _put(state: State, path: Path, x: Any) -> None:
             if isinstance(below, State) and isinstance(x, Variable):
                 node._aside.update({(key, *p): y for p, y in below.flat().items()})
             _set(node, key, x)
-        elif isinstance(below, Variable) and path[depth + 1] in below.get_metadata():
+        elif isinstance(below, Variable):
             node._aside[path[depth:]] = x
             return
         elif not isinstance(below, State):

@@ -10,9 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-import liftnn
-from liftnn import errors
 from tests.optim_models import (
     TRANSFORMATIONS,
     X,
@@ -25,6 +22,9 @@ from tests.optim_models import (
 )
 from tests.raising import raises
 from tests.strategies import Node
+
+import liftnn
+from liftnn import errors
 
 CASES = [
     *((name, {}) for name in TRANSFORMATIONS),
@@ -108,16 +108,36 @@ def test_apply_if_finite_skips_a_step():
     assert int(optimizer.opt_state.notfinite_count) == 1
 
 
-def test_a_hyperparameter_can_be_set_between_steps():
-    model, params = make_model(), make_dict()
-    tx = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
-    optimizer = liftnn.Optimizer(model, tx)
-    opt_state = optimizer.opt_state
-    opt_state.hyperparams["learning_rate"] = jnp.float32(0.5)
-    optimizer.opt_state = opt_state
-    optimizer.update(model, liftnn.grad(loss)(model, X))
-    grads = jax.grad(dict_loss)(params, X)
-    assert_same_params(model, jax.tree.map(lambda p, g: p - 0.5 * g, params, grads))
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_hyperparameter_that_is_set_is_used_by_the_next_step_without_a_new_trace(jit):
+    model, params, traces = make_model(), make_dict(), []
+    optimizer = liftnn.Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+
+    def step(model, optimizer):
+        traces.append(1)
+        optimizer.update(model, liftnn.grad(loss)(model, X))
+
+    run = liftnn.jit(step) if jit else step
+    for rate in (0.1, 0.5, jnp.array(0.0), 1, np.float64(0.25)):
+        optimizer.opt_state.hyperparams["learning_rate"] = rate
+        run(model, optimizer)
+        params = jax.tree.map(lambda p, g, r=rate: p - r * g, params, jax.grad(dict_loss)(params, X))
+        assert_same_params(model, params)
+        assert float(optimizer.opt_state.hyperparams["learning_rate"].value) == np.float32(rate)
+    assert len(traces) == (1 if jit else 5)
+
+
+def test_a_hyperparameter_that_is_set_inside_a_compiled_step_is_the_callers():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+
+    @liftnn.jit
+    def halve():
+        optimizer.opt_state.hyperparams["learning_rate"] *= 0.5
+
+    halve()
+    halve()
+    assert float(optimizer.opt_state.hyperparams["learning_rate"].value) == np.float32(0.1) / 4
 
 
 # --- what is optimized
@@ -214,6 +234,8 @@ def test_the_state_is_what_optax_makes():
     assert type(optimizer.opt_state) is type(bare)
     assert type(optimizer.opt_state[0]) is type(bare[0])
     assert [x.shape for x in jax.tree.leaves(optimizer.opt_state)] == [x.shape for x in jax.tree.leaves(bare)]
+    variables = jax.tree.leaves(optimizer.opt_state, is_leaf=lambda x: isinstance(x, liftnn.Variable))
+    assert all(type(v) is liftnn.OptState for v in variables)
     assert all(type(v) is liftnn.OptState for v in liftnn.state(optimizer).flat().values())
 
 
@@ -235,7 +257,143 @@ def test_setting_a_state_of_another_structure_replaces_it():
     optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
     new = optax.adam(0.1).init(liftnn.state(model, liftnn.Param))
     optimizer.opt_state = new
-    assert jax.tree.structure(optimizer.opt_state) == jax.tree.structure(new)
+    assert type(optimizer.opt_state[0]) is type(new[0])
+    assert jax.tree.leaves(optimizer.opt_state[0].mu)[0].shape == (2,)
+    assert type(optimizer.opt_state[0].mu.layers[0].w) is liftnn.OptState
+
+
+def test_update_returns_the_updates():
+    model, params = make_model(), make_dict()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    updates = optimizer.update(model, liftnn.grad(loss)(model, X))
+    assert type(updates) is liftnn.State
+    expected = jax.tree.map(lambda g: -0.1 * g, jax.grad(dict_loss)(params, X))
+    np.testing.assert_allclose(updates.layers[1].w.value, expected["l1"]["w"], rtol=1e-6)
+
+
+def test_arrays_that_are_attributes_are_optimized_if_wrt_selects_them():
+    model = Node(w=liftnn.Param(jnp.ones(2)), scale=jnp.full(2, 3.0), parts=[jnp.ones(1)], other=jnp.zeros(1))
+
+    def wrt(path, x):
+        return path[0] != "other"
+
+    optimizer = liftnn.Optimizer(model, optax.adam(0.5), wrt=wrt)
+    optimizer.update(model, liftnn.grad(lambda m: (m.w * m.scale).sum() + m.parts[0].sum(), wrt=wrt)(model))
+    params = {"w": jnp.ones(2), "scale": jnp.full(2, 3.0), "parts": [jnp.ones(1)]}
+    tx = optax.adam(0.5)
+    grads = jax.grad(lambda p: (p["w"] * p["scale"]).sum() + p["parts"][0].sum())(params)
+    expected = optax.apply_updates(params, tx.update(grads, tx.init(params), params)[0])
+    for found, wanted in zip(
+        (model.w.value, model.scale, model.parts[0]),
+        (expected["w"], expected["scale"], expected["parts"][0]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    assert model.other.tolist() == [0]
+    assert ("opt_state", 0, "mu", "scale") in liftnn.state(optimizer).flat()
+
+
+def test_an_array_that_cannot_be_set_is_an_error_and_changes_nothing():
+    model = Node(w=liftnn.Param(jnp.ones(2)), pair=(jnp.ones(1), jnp.ones(1)))
+    optimizer = liftnn.Optimizer((model, jnp.ones(1)), optax.sgd(0.5), wrt=...)
+    grads = liftnn.grad(lambda m, x: m.w.sum() + x.sum(), argnums=(0, 1), wrt=...)(model, jnp.ones(1))
+    with pytest.raises(errors.StructureError, match=r"\[1\] cannot be set in place"):
+        optimizer.update((model, jnp.ones(1)), grads)
+    assert model.w.value.tolist() == [1, 1]
+    assert int(optimizer.step) == 0
+
+
+def test_parameters_without_a_value_are_left_alone():
+    model = Node(w=liftnn.Param(jnp.ones(2)), bias=liftnn.Param(None))
+    optimizer = liftnn.Optimizer(model, optax.adamw(0.5))
+    optimizer.update(model, liftnn.grad(lambda m: m.w.sum())(model))
+    assert model.bias.value is None
+    assert (model.w.value < 1).all()
+
+
+def test_a_parameter_without_elements_is_optimized():
+    model = Node(w=liftnn.Param(jnp.ones((0, 2))))
+    optimizer = liftnn.Optimizer(model, optax.adam(0.5))
+    optimizer.update(model, liftnn.grad(lambda m: m.w.sum())(model))
+    assert model.w.shape == (0, 2)
+
+
+def test_the_model_may_be_a_state():
+    params = liftnn.state(make_model(), liftnn.Param)
+    optimizer = liftnn.Optimizer(params, optax.sgd(0.1))
+    kernel, bare = params.layers[0].w, make_dict()
+    grads = jax.grad(dict_loss)(bare, X)
+    optimizer.update(params, {"layers": {i: grads[f"l{i}"] for i in range(2)}})
+    np.testing.assert_allclose(kernel.value, bare["l0"]["w"] - 0.1 * grads["l0"]["w"], rtol=1e-6)
+
+
+def test_a_captured_optimizer_updates_a_captured_model():
+    model, params = make_model(), make_dict()
+    optimizer, tx = liftnn.Optimizer(model, optax.adam(0.1)), optax.adam(0.1)
+    opt_state = tx.init(params)
+
+    @liftnn.jit
+    def step(x):
+        optimizer.update(model, liftnn.grad(loss)(model, x))
+
+    for i in range(3):
+        step(X + i)
+        updates, opt_state = tx.update(jax.grad(dict_loss)(params, X + i), opt_state, params)
+        params = optax.apply_updates(params, updates)
+    assert_same_params(model, params)
+    assert int(optimizer.opt_state[0].count) == 3
+
+
+def test_an_ensemble_of_optimizers_is_one_optimizer_under_vmap():
+    @liftnn.vmap
+    def make(scale):
+        model = Node(w=liftnn.Param(scale * jnp.ones(2)))
+        return model, liftnn.Optimizer(model, optax.adam(0.5))
+
+    @liftnn.jit
+    @liftnn.vmap
+    def step(model, optimizer):
+        optimizer.update(model, liftnn.grad(lambda m: (m.w**2).sum())(model))
+
+    models, optimizers = make(jnp.arange(1.0, 4.0))
+    step(models, optimizers)
+    assert optimizers.opt_state[0].mu.w.shape == (3, 2)
+    for i in range(3):
+        params, tx = {"w": (i + 1.0) * jnp.ones(2)}, optax.adam(0.5)
+        updates, _ = tx.update(jax.grad(lambda p: (p["w"] ** 2).sum())(params), tx.init(params), params)
+        np.testing.assert_allclose(models.w.value[i], params["w"] + updates["w"], rtol=1e-6)
+
+
+def test_steps_in_a_scan_are_those_of_a_loop():
+    one, two = make_model(), make_model()
+    pairs = [(m, liftnn.Optimizer(m, optax.adam(0.1))) for m in (one, two)]
+
+    def step(pair, x):
+        model, optimizer = pair
+        optimizer.update(model, liftnn.grad(loss)(model, x))
+        return pair, 0
+
+    xs = jnp.stack([X, X + 1, X + 2])
+    for x in xs:
+        step(pairs[0], x)
+    liftnn.scan(step)(pairs[1], xs)
+    for a, b in zip(jax.tree.leaves(pairs[0]), jax.tree.leaves(pairs[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_an_exception_in_the_transformation_changes_nothing():
+    def update(updates, state, params=None):
+        raise RuntimeError("no step")
+
+    model = make_model()
+    tx = optax.chain(optax.adam(0.1), optax.GradientTransformation(lambda params: (), update))
+    optimizer = liftnn.Optimizer(model, tx)
+    for run in (optimizer.update, liftnn.jit(lambda m, g: optimizer.update(m, g))):
+        with pytest.raises(RuntimeError, match="no step"):
+            run(model, liftnn.grad(loss)(model, X))
+    assert int(optimizer.step) == 0
+    assert int(optimizer.opt_state[0][0].count) == 0
+    assert_same_params(model, make_dict())
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, liftnn.clone])
@@ -305,14 +463,81 @@ def test_gradients_of_other_variables_are_an_error_and_change_nothing():
     assert_same_params(model, make_dict())
 
 
-def test_gradients_that_are_no_state_are_an_error():
+@pytest.mark.parametrize("grads, name", [(3.0, "a float"), (None, "a NoneType"), ({}, "a dict")])
+def test_gradients_that_are_no_state_are_an_error(grads, name):
     model = make_model()
     optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
     with raises(
         errors.StructureError,
-        "The gradients must be a State, not a dict.\nPass the gradient that liftnn.grad returns for the model.",
+        f"The gradients must be a State, not {name}.\nPass the gradient that liftnn.grad returns for the model.",
     ):
-        optimizer.update(model, jax.grad(dict_loss)(make_dict(), X))
+        optimizer.update(model, grads)
+
+
+def test_gradients_may_be_nested_dicts_of_arrays():
+    model, params = make_model(), make_dict()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = jax.grad(dict_loss)(params, X)
+    optimizer.update(model, {"layers": {i: grads[f"l{i}"] for i in range(2)}})
+    assert_same_params(model, jax.tree.map(lambda p, g: p - 0.1 * g, params, grads))
+
+
+def test_gradients_before_the_model_are_an_error():
+    model = make_model()
+    optimizer, grads = liftnn.Optimizer(model, optax.sgd(0.1)), liftnn.grad(loss)(model, X)
+    for first, second in ((grads, model), ((grads, grads), (model, model))):
+        with raises(
+            errors.ArgumentTypeError,
+            "Optimizer.update got the gradients first.\nWrite optimizer.update(model, grads).",
+        ):
+            optimizer.update(first, second)
+
+
+def test_gradients_of_another_shape_are_an_error_and_change_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    grads = liftnn.grad(loss)(model, X)
+    grads.layers[0].b = jnp.ones(1)
+    with raises(
+        errors.StructureError,
+        "The gradients do not have the shapes of the model:\n"
+        "  layers[0].b: (1,) in the gradients, (2,) in the model\n"
+        "Pass the gradient that liftnn.grad returns for this model.",
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert int(optimizer.opt_state[0].count) == 0
+    assert_same_params(model, make_dict())
+
+
+def test_updates_of_another_shape_are_an_error_and_change_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = jax.tree.map(lambda g: jnp.stack([g, g]), liftnn.grad(loss)(model, X))  # as for two examples
+    with pytest.raises(
+        errors.StructureError, match=r"layers\[0\].b: \(2, 2\) in the updates, \(2,\) in the model"
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert_same_params(model, make_dict())
+
+
+def test_moments_that_do_not_fit_the_model_any_more_are_an_error_by_path():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    model.layers[1].w = liftnn.Param(full((2, 3), 0.1))
+    model.layers[1].b = liftnn.Param(full(3, 0.1))
+    with raises(
+        errors.StructureError,
+        "The state of the optimizer does not fit the model:\n"
+        "  opt_state[0].mu.layers[1].b: (2,), but layers[1].b is (3,)\n"
+        "  opt_state[0].mu.layers[1].w: (2, 2), but layers[1].w is (2, 3)\n"
+        "  opt_state[0].nu.layers[1].b: (2,), but layers[1].b is (3,)\n"
+        "  opt_state[0].nu.layers[1].w: (2, 2), but layers[1].w is (2, 3)\n"
+        "Create a new Optimizer for the changed model.",
+    ):
+        optimizer.update(model, liftnn.grad(loss)(model, X))
+    assert int(optimizer.step) == 0
 
 
 def test_a_model_with_other_variables_than_the_optimizer_was_made_for_is_an_error_and_changes_nothing():

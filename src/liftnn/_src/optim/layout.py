@@ -1,0 +1,122 @@
+"""The parameters that an optimizer updates: paths, types and metadata, and the States that optax gets for them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.trees import Path
+from liftnn._src.variables import frames
+from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable, make_variable
+
+
+class Layout:
+    """A static description of parameters; equal for models of the same structure.
+
+    Args:
+      leaves: The parameters by path: Variables, and arrays that are no Variables.
+    """
+
+    __slots__ = ("_hash", "_key", "paths")
+
+    def __init__(self, leaves: Mapping[Path, Any]):
+        self.paths = {path: _model(x) for path, x in leaves.items()}
+        """The class and metadata of each Variable by path; None for an array."""
+        self._key = tuple(self.paths.items())
+        self._hash = hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Layout) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> Any:
+        return restore_layout, (self._key,)
+
+    def state(self, values: Mapping[Path, Any]) -> State:
+        """Return a State of these values by path, with the types and metadata of the parameters."""
+        return State.from_flat([(path, self.wrap(path, values[path])) for path in self.paths])
+
+    def wrap(self, path: Path, value: Any) -> Any:
+        """Return a value as what optax gets for a parameter: a Variable of its type, or the array itself."""
+        model = self.paths[path]
+        if model is None:
+            return raw(value)
+        cls, metadata = model
+        return make_variable(cls, raw(value), metadata, frames.owner_now())
+
+    def shardings(self, path: Path) -> dict[str, Any]:
+        """Return the metadata that declare the sharding of what an optimizer holds for a parameter."""
+        model = self.paths[path]
+        given = {} if model is None else model[1].given
+        declared = {name: given[name] for name in SHARDING_NAMES if name in given}
+        own = given.get("optimizer_sharding")
+        return declared if own is None else {"out_sharding": own}
+
+
+def restore_layout(key: Any) -> Layout:
+    """Return a layout, for unpickling."""
+    layout = Layout({})
+    layout.paths, layout._key = dict(key), key
+    layout._hash = hash(key)
+    return layout
+
+
+def _model(x: Any) -> tuple[type[Any], Metadata] | None:
+    """Return the class of a Variable, and its metadata without what refers to modules or arrays of the model."""
+    if not isinstance(x, Variable):
+        return None
+    given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
+    return type(x), Metadata.of(given)
+
+
+def raw(x: Any) -> Any:
+    """Return the value of a Variable, without hooks; anything else unchanged."""
+    return x.raw_value if isinstance(x, Variable) else x
+
+
+def shapes(x: Any) -> list[tuple[int, ...]]:
+    """Return the shape of each array in the value of a Variable, or of an array."""
+    return [getattr(leaf, "shape", None) or jnp.shape(leaf) for leaf in jax.tree.leaves(raw(x))]
+
+
+def shapes_text(x: Any) -> str:
+    """Format the shapes of the arrays in the value of a Variable, such as `(2, 3)`."""
+    return ", ".join(map(str, shapes(x))) or "nothing"
+
+
+def find_leaves(tree: Any, filter: Filter) -> dict[Path, Any]:
+    """Return the live Variables and the array leaves that match, by first path, without Variables that hold no array.
+
+    Args:
+      tree: A module, a State, or any pytree with modules in it.
+      filter: The filter.
+
+    Returns:
+      The Variables themselves and the arrays, in order.
+
+    Raises:
+      FilterError: If the filter is not one.
+    """
+    predicates = to_predicates((filter,))
+    if isinstance(tree, State):
+        leaves = [
+            (path, frames.resolve(x) if isinstance(x, Variable) else x) for path, x in tree.flat().items()
+        ]
+    else:
+        leaves = walk_tree(tree).leaves()
+    return {path: x for path, x in leaves if first_match(predicates, path, x) >= 0 and has_arrays(x)}
+
+
+def has_arrays(x: Any) -> bool:
+    """Return whether a leaf is an array, or a Variable with an array in its value; one with None has no gradient."""
+    return not isinstance(x, Variable) or bool(jax.tree.leaves(x.raw_value))

@@ -1,0 +1,140 @@
+"""The state of an optax transformation: a Variable at each leaf for users, and the tree that optax knows.
+
+Optax makes its state from a State of parameters, so what it keeps for a parameter is at the parameter's path in a
+State. Users see an `OptState` at each leaf, in trees with fixed entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
+from liftnn._src.optim.layout import Layout, raw, shapes, shapes_text
+from liftnn._src.trees import Key, Path, format_path, is_argument_array, key_of, list_paths, same_tree
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable_types import OptState
+
+
+def to_variables(
+    tree: Any, layout: Layout, parameters: Mapping[Path, Any] = {}
+) -> tuple[Any, tuple[bool, ...]]:
+    """Store each leaf of a transformation's state in a Variable.
+
+    Args:
+      tree: The state, with arrays or Variables at its leaves.
+      layout: The parameters.
+      parameters: Their values. What has the shape of its parameter declares the same sharding.
+
+    Returns:
+      The tree of Variables; and for each of them, in order, whether it has the shape of its parameter.
+    """
+    alike: list[bool] = []
+
+    def wrap(x: Any, path: Path | None) -> OptState[Any]:
+        is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
+        alike.append(is_alike)
+        return OptState(raw(x), **(layout.shardings(path) if path is not None and is_alike else {}))
+
+    return convert(tree, wrap, FixedState, FixedDict), tuple(alike)
+
+
+def to_optax(tree: Any, layout: Layout, parameters: Mapping[Path, Any], alike: tuple[bool, ...]) -> Any:
+    """Return the state of a transformation as optax knows it; the inverse of `to_variables`.
+
+    Args:
+      tree: The tree of Variables.
+      layout: The parameters.
+      parameters: Their present values.
+      alike: For each Variable, whether it had the shape of its parameter at first.
+
+    Returns:
+      The state: States and dicts with arrays, and with Variables of the parameters' types where optax had them.
+
+    Raises:
+      StructureError: If a Variable does not have the shape of its parameter any more.
+    """
+    misfits: list[tuple[Any, Path]] = []
+    had_shape = iter(alike)
+
+    def unwrap(x: Any, path: Path | None) -> Any:
+        if next(had_shape, False) and path is not None and shapes(x) != shapes(parameters[path]):
+            misfits.append((x, path))
+        return layout.wrap(path, x) if path is not None and path in layout.paths else raw(x)
+
+    state = convert(tree, unwrap, _new_state, dict)
+    if misfits:
+        raise _misfit(tree, misfits, parameters)
+    return state
+
+
+def _new_state(entries: dict[Key, Any], aside: dict[Path, Any]) -> State:
+    state = State()
+    dict.update(state, entries)
+    state._aside.update(aside)
+    return state
+
+
+def _misfit(
+    tree: Any, misfits: list[tuple[Any, Path]], parameters: Mapping[Path, Any]
+) -> errors.StructureError:
+    """Return the error for Variables with a shape other than that of their parameters."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_variable)
+    paths = {id(x): tuple(map(key_of, entry)) for entry, x in entries}
+    lines: list[str] = []
+    for x, path in misfits:
+        ours, theirs = format_path(paths[id(x)], "opt_state"), format_path(path)
+        lines.append(f"{ours}: {shapes_text(x)}, but {theirs} is {shapes_text(parameters[path])}")
+    return errors.StructureError(
+        f"The state of the optimizer does not fit the model:\n{list_paths(lines)}",
+        "Create a new Optimizer for the changed model.",
+    )
+
+
+def write(tree: Any, before: Any, after: Any) -> bool:
+    """Write the new state of a transformation to the Variables.
+
+    Args:
+      tree: The tree of Variables.
+      before: The state that `to_optax` returned.
+      after: The new one.
+
+    Returns:
+      Whether the structure is the same; if not, nothing is written.
+    """
+    new, structure = jax.tree.flatten(after, is_leaf=is_variable)
+    variables = jax.tree.leaves(tree, is_leaf=is_variable)
+    if not all(map(is_variable, variables)) or not same_tree(
+        structure, jax.tree.structure(before, is_leaf=is_variable)
+    ):
+        return False
+    for variable, x in zip(variables, new, strict=True):
+        value = raw(x)
+        if variable.raw_value is not value:
+            variable.raw_value = value
+    return True
+
+
+def set_values(tree: Any, new: Any) -> bool:
+    """Set the Variables of a tree from another tree, as when a user assigns it.
+
+    Args:
+      tree: The tree of Variables.
+      new: A tree with Variables, arrays or numbers at its leaves; plain dicts may stand for States.
+
+    Returns:
+      Whether the structure is the same; if not, nothing is set.
+    """
+    variables, structure = jax.tree.flatten(as_dicts(tree), is_leaf=is_variable)
+    values, found = jax.tree.flatten(as_dicts(new), is_leaf=is_variable)
+    if not all(map(is_variable, variables)) or not same_tree(structure, found):
+        return False
+    for variable, x in zip(variables, map(raw, values), strict=True):
+        old = variable.raw_value
+        is_number = is_argument_array(x) and not hasattr(x, "dtype")
+        if x is not old:
+            variable.raw_value = like(old, x) if is_number and isinstance(old, jax.Array) else x
+    return True

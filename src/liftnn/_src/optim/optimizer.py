@@ -1,0 +1,226 @@
+"""`Optimizer`: an optax transformation with its state, which updates the Variables of a module in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from liftnn import errors
+from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.graph.attributes import attributes_of
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.modules import verbs
+from liftnn._src.modules.module import Module
+from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, raw, shapes, shapes_text
+from liftnn._src.optim.opt_state import set_values, to_optax, to_variables, write
+from liftnn._src.optim.transformations import call_update, check_transformation
+from liftnn._src.trees import Path, an, format_path, key_of, list_paths
+from liftnn._src.variables import frames
+from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import OptState, Param
+
+
+class Optimizer(Module):
+    """An optax gradient transformation with its state; `update` applies gradients to a model in place.
+
+    The transformation gets parameters and gradients as a `State` by path, so masks and labels from `State.map` match
+    them. Its state is `opt_state`: the tree that optax makes, with an `OptState` Variable at each leaf, such as
+    `opt_state[0].mu.kernel` for adam. Assigning to an entry sets the value of the Variable, as in
+    `opt_state.hyperparams["learning_rate"] = 1e-4` with `optax.inject_hyperparams`. Assigning a whole tree to
+    `opt_state` sets all values, or replaces the state if the structure differs.
+
+    Args:
+      model: The module, or tree of modules, to optimize. The optimizer keeps no reference to it.
+      tx: A gradient transformation of optax, or an `optax.MultiSteps`.
+      wrt: A filter that selects what is optimized: Variables, and arrays that are attributes of modules. The default is
+        `Param`.
+
+    Raises:
+      ArgumentTypeError: If `tx` is not a transformation.
+      FilterError: If nothing in the model matches `wrt`.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn, optax
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> optimizer = liftnn.Optimizer(model, optax.sgd(0.5))
+      >>> grads = liftnn.grad(lambda m, x: m(x).sum())(model, jnp.ones((1, 2)))
+      >>> updates = optimizer.update(model, grads)
+      >>> model.bias.value.tolist(), int(optimizer.step.value)
+      ([-0.5, -0.5, -0.5], 1)
+    """
+
+    opt_state: Any
+
+    def __init__(self, model: Any, tx: Any, *, wrt: Filter = Param):
+        check_transformation(tx, model)
+        self.step = OptState(jnp.zeros((), jnp.uint32))
+        self.tx = tx
+        self.wrt = wrt
+        leaves = find_leaves(model, wrt)
+        if not leaves:
+            raise errors.FilterError(
+                f"Nothing to optimize: no Variable of the model matches {to_predicate(wrt)!r}.",
+                "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
+            )
+        self._layout = Layout(leaves)
+        opt_state = tx.init(self._layout.state(leaves))
+        self.opt_state, self._alike = to_variables(opt_state, self._layout, leaves)
+
+    if not TYPE_CHECKING:  # hidden, so that type checkers infer attributes from `__init__` alone
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name != "opt_state" or name not in attributes_of(self):
+                super().__setattr__(name, value)
+            elif value is not self.opt_state and not set_values(self.opt_state, value):
+                self._replace_state(value)
+
+    def _replace_state(self, opt_state: Any) -> None:
+        """Replace the state by one of another structure."""
+        tree, self._alike = to_variables(opt_state, self._layout)
+        super().__setattr__("opt_state", tree)
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]  # the field's name for a step
+        self, model: Any, grads: Any, **extra: Any
+    ) -> State:
+        """Apply gradients: update the Variables of the model, the state of the transformation, and `step`.
+
+        Args:
+          model: The module, or tree of modules, that the optimizer was created for, or one with the same Variables.
+            Those that hold None are left alone.
+          grads: The gradients, with the shapes of the Variables: the State that `liftnn.grad` returns for a module, the
+            tree of States that it returns for a tree of modules, or nested dicts of arrays.
+          **extra: Keyword arguments for the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
+            `value_fn` is called with a State of the parameters.
+
+        Returns:
+          The updates that were added to the parameters, as a State.
+
+        Raises:
+          ArgumentTypeError: If the gradients come first.
+          StructureError: If gradients, model and optimizer do not have the same Variables, in the same shapes; the
+            message names the paths, and nothing is changed.
+          TraceContextError: If the model belongs to another trace.
+        """
+        _check_order(model, grads)
+        layout, leaves = self._layout, find_leaves(model, self.wrt)
+        gradients = _flatten(grads)
+        _check(layout, leaves, gradients)
+        params = layout.state(leaves)
+        before = to_optax(self.opt_state, layout, leaves, self._alike)
+        given = {name: self._convert(x) for name, x in extra.items()}
+        updates, after = call_update(self.tx, layout.state(gradients), before, params, given)
+        _check_shapes("updates", updates.flat(), leaves, _fits_update)
+        new_params: Any = optax.apply_updates(cast(Any, params), updates)
+        _write(model, leaves, new_params.flat())
+        if not write(self.opt_state, before, after):
+            self._replace_state(after)
+        self.step.value = self.step.value + 1
+        return updates
+
+    def _convert(self, x: Any) -> Any:
+        """Return an extra argument as the transformation expects it: with the types of the parameters, or the value."""
+        if isinstance(x, State) and x.flat().keys() == self._layout.paths.keys():
+            return self._layout.state(x.flat())
+        return raw(x)
+
+
+def _check_order(model: Any, grads: Any) -> None:
+    """Raise ArgumentTypeError if model and gradients are exchanged."""
+    if _holds_module(grads) and not _holds_module(model):
+        raise errors.ArgumentTypeError(
+            "Optimizer.update got the gradients first.", "Write optimizer.update(model, grads)."
+        )
+
+
+def _holds_module(tree: Any) -> bool:
+    return any(isinstance(x, Module) for x in jax.tree.leaves(tree, is_leaf=is_object))
+
+
+def _flatten(grads: Any) -> dict[Path, Any]:
+    """Return gradients by path, from a State, a tree of States, or nested dicts."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=_is_gradient)
+    if not entries or (not entries[0][0] and not _is_gradient(grads)):
+        raise errors.StructureError(
+            f"The gradients must be a State, not {an(type(grads))}.",
+            "Pass the gradient that liftnn.grad returns for the model.",
+        )
+    flat: dict[Path, Any] = {}
+    for entry, x in entries:
+        root = tuple(map(key_of, entry))
+        flat |= {(*root, *p): leaf for p, leaf in x.flat().items()} if isinstance(x, State) else {root: x}
+    return {path: x for path, x in flat.items() if has_arrays(x)}
+
+
+def _is_gradient(x: Any) -> bool:
+    return isinstance(x, (State, Variable))
+
+
+def _check(layout: Layout, leaves: Mapping[Path, Any], gradients: Mapping[Path, Any]) -> None:
+    """Raise an error if model or gradients do not fit the optimizer, or the model cannot be written."""
+    _check_paths(
+        leaves,
+        tuple(layout.paths),
+        "The model does not have the Variables that the optimizer was created for",
+        "Create a new Optimizer for the changed model.",
+    )
+    for x in leaves.values():
+        if isinstance(x, Variable) and not frames.may_write(x._owner):
+            raise frames.write_error(x, "the value")
+    _check_paths(
+        gradients,
+        tuple(layout.paths),
+        "The gradients do not cover the Variables that the optimizer updates",
+        None,
+    )
+    _check_shapes("gradients", gradients, leaves, _fits_gradient)
+
+
+def _fits_gradient(gradient: Any, x: Any) -> bool:
+    """Return whether a gradient has the shapes of a parameter, perhaps with a leading axis for the examples."""
+    found, expected = shapes(gradient), shapes(x)
+    return found == expected or [shape[1:] for shape in found if shape] == expected
+
+
+def _fits_update(update: Any, x: Any) -> bool:
+    """Return whether an update has the shapes of a parameter; optax may have no update for it."""
+    return not shapes(update) or shapes(update) == shapes(x)
+
+
+def _check_shapes(
+    what: str, given: Mapping[Path, Any], leaves: Mapping[Path, Any], fits: Callable[[Any, Any], bool]
+) -> None:
+    """Raise StructureError for gradients or updates with shapes that do not fit the model."""
+    lines = [
+        f"{format_path(path)}: {shapes_text(given[path])} in the {what}, {shapes_text(x)} in the model"
+        for path, x in leaves.items()
+        if not fits(given[path], x)
+    ]
+    if lines:
+        raise errors.StructureError(
+            f"The {what} do not have the shapes of the model:\n{list_paths(lines)}",
+            "Pass the gradient that liftnn.grad returns for this model.",
+        )
+
+
+def _check_paths(given: Mapping[Path, Any], expected: Sequence[Path], what: str, remedy: str | None) -> None:
+    """Raise StructureError if gradients, or a model, do not have the expected Variables."""
+    if set(given) != set(expected):
+        missing = [path for path in expected if path not in given]
+        unknown = [path for path in given if path not in set(expected)]
+        raise mismatch(what, missing, unknown, remedy)
+
+
+def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> None:
+    """Write new parameters to the model: first the arrays, which may be where nothing can be set."""
+    arrays = [(path, new[path]) for path, x in leaves.items() if not isinstance(x, Variable)]
+    if arrays:
+        verbs.update(model, State.from_flat(arrays))
+    for path, x in leaves.items():
+        if isinstance(x, Variable):
+            x.value = raw(new[path])

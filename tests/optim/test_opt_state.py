@@ -1,0 +1,190 @@
+"""The state of a transformation as users see it: its paths and types against Flax NNX, its values against optax."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+from flax import nnx
+from tests.quick import quick
+from tests.strategies import Node
+
+import liftnn
+from liftnn import errors
+
+X = jnp.ones((1, 2))
+
+
+def build(library):
+    class Model(library.Module):
+        def __init__(self):
+            self.linear = library.Linear(2, 2, rngs=library.Rngs(0))
+            layers = [library.Linear(2, 2, rngs=library.Rngs(i)) for i in range(2)]
+            self.layers = layers if library is liftnn else library.List(layers)
+
+        def __call__(self, x):
+            return self.layers[1](self.layers[0](self.linear(x)))
+
+    return Model()
+
+
+def labels(params):
+    return jax.tree.map(lambda x: "a" if x.ndim == 2 else "b", params)
+
+
+MAKERS = {
+    "adam": lambda: optax.adam(0.1),
+    "inject_hyperparams": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+    "chain": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)),
+    "multi_transform": lambda: optax.multi_transform(
+        {"a": optax.adam(0.1), "b": optax.sgd(0.1, 0.9)}, labels
+    ),
+    "MultiSteps": lambda: optax.MultiSteps(optax.adam(0.1), 2),
+    "adafactor": lambda: optax.adafactor(0.1, momentum=0.9),
+    "schedule_free": lambda: optax.contrib.schedule_free_adamw(0.1),
+    "apply_if_finite": lambda: optax.apply_if_finite(optax.adam(0.1), 2),
+    "lbfgs": lambda: optax.lbfgs(0.1, linesearch=None),
+}
+
+
+@pytest.mark.parametrize("name", quick(MAKERS, 3))
+def test_the_paths_of_its_values_are_those_of_flax(name):
+    ours = liftnn.Optimizer(build(liftnn), MAKERS[name]())
+    theirs = nnx.Optimizer(build(nnx), MAKERS[name](), wrt=nnx.Param)
+    expected = {path: x.get_value() for path, x in nnx.to_flat_state(nnx.state(theirs))}
+    found = {path: x.value for path, x in liftnn.state(ours).flat().items()}
+    assert found.keys() == expected.keys()
+    for path, x in found.items():
+        assert (x.shape, x.dtype) == (expected[path].shape, expected[path].dtype)
+
+
+@pytest.mark.parametrize("library", [liftnn, nnx])
+def test_its_parts_are_reached_in_the_same_way_as_in_flax(library):
+    model = build(library)
+    optimizer = library.Optimizer(
+        model, optax.inject_hyperparams(optax.adam)(learning_rate=0.1), wrt=library.Param
+    )
+    optimizer.update(model, library.grad(lambda m: m(X).sum())(model))
+    state = optimizer.opt_state
+    assert isinstance(state.hyperparams, dict)
+    assert isinstance(state.hyperparams["learning_rate"], library.OptState)
+    assert int(state.inner_state[0].count[...]) == 1
+    mu = state.inner_state[0].mu
+    assert isinstance(mu, library.State)
+    assert mu.layers[0].kernel is mu["layers"][0]["kernel"]
+    assert mu.linear.bias[...].tolist() == state.inner_state[0].mu["linear"]["bias"][...].tolist()
+    assert float(mu.linear.bias[...][0]) != 0
+
+
+def test_the_variables_stay_the_same_objects():
+    model = build(liftnn)
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    state, kernel = optimizer.opt_state, optimizer.opt_state[0].mu.linear.kernel
+    step = liftnn.jit(lambda m, o: o.update(m, liftnn.grad(lambda m: m(X).sum())(m)))
+    optimizer.update(model, liftnn.grad(lambda m: m(X).sum())(model))
+    step(model, optimizer)
+    step(model, optimizer)
+    assert optimizer.opt_state is state
+    assert optimizer.opt_state[0].mu.linear.kernel is kernel
+    assert int(state[0].count) == 3
+
+
+def test_it_is_set_from_a_tree_of_plain_dicts():
+    model = build(liftnn)
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    variable = optimizer.opt_state[0].mu.linear.bias
+    adam, rest = optimizer.opt_state
+    restored = adam._replace(
+        count=np.int32(5),
+        mu=jax.tree.map(lambda x: np.asarray(x) + 1, adam.mu.to_pure_dict()),
+    )
+    optimizer.opt_state = (restored, rest)
+    assert optimizer.opt_state[0].mu.linear.bias is variable
+    assert variable.value.tolist() == [1, 1]
+    assert int(optimizer.opt_state[0].count) == 5
+    optimizer.update(model, liftnn.grad(lambda m: m(X).sum())(model))
+    assert int(optimizer.opt_state[0].count) == 6
+
+
+def test_it_is_set_with_other_dtypes():
+    model = build(liftnn)
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1, momentum=0.9))
+    optimizer.opt_state = jax.tree.map(lambda x: x.astype(jnp.bfloat16), optimizer.opt_state)
+    assert optimizer.opt_state[0].trace.linear.kernel.dtype == jnp.bfloat16
+
+
+def test_it_declares_the_shardings_of_the_parameters():
+    model = Node(
+        a=liftnn.Param(jnp.ones((2, 3)), sharding=("x", None)),
+        b=liftnn.Param(jnp.ones(3), sharding=("x",), optimizer_sharding=("y",)),
+        c=liftnn.Param(jnp.ones(3), tag="t"),
+    )
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    mu = optimizer.opt_state[0].mu
+    assert mu.a.get_metadata() == {"sharding": ("x", None)}
+    assert mu.b.get_metadata() == {"out_sharding": ("y",)}
+    assert mu.c.get_metadata() == optimizer.opt_state[0].count.get_metadata() == {}
+
+
+def test_a_model_in_a_tuple_has_no_effect_on_positions_in_the_state():
+    a = liftnn.Param(jnp.ones(2))
+    optimizer = liftnn.Optimizer((Node(w=a), liftnn.Param(jnp.ones(3), sharding=("x",))), optax.adam(0.1))
+    paths = liftnn.state(optimizer, liftnn.OptState).flat()
+    assert [p for p in paths if "mu" in p] == [("opt_state", 0, "mu", 0, "w"), ("opt_state", 0, "mu", 1)]
+    assert optimizer.opt_state[0].mu[1].get_metadata() == {"sharding": ("x",)}
+
+
+def test_a_list_in_the_state_of_a_transformation_may_change():
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda g: -state[0] * g, updates), [state[0] / 2]
+
+    model = Node(w=liftnn.Param(jnp.zeros(1)))
+    optimizer = liftnn.Optimizer(model, optax.GradientTransformation(lambda params: [jnp.float32(1)], update))
+    step = liftnn.jit(lambda m, o: o.update(m, liftnn.grad(lambda m: m.w.sum())(m)))
+    step(model, optimizer)
+    assert (model.w.value.tolist(), float(optimizer.opt_state[0])) == ([-1], 0.5)
+    optimizer.opt_state[0] = jnp.float32(2)
+    step(model, optimizer)
+    assert (model.w.value.tolist(), float(optimizer.opt_state[0])) == ([-3], 1)
+
+
+def test_a_state_whose_structure_changes_with_a_step_is_replaced():
+    def update(updates, state, params=None):
+        return updates, (*state, jnp.zeros(()))
+
+    model = Node(w=liftnn.Param(jnp.zeros(1)))
+    optimizer = liftnn.Optimizer(model, optax.GradientTransformation(lambda params: (), update))
+    step = liftnn.jit(lambda m, o: o.update(m, liftnn.grad(lambda m: m.w.sum())(m)))
+    for n in range(1, 3):
+        step(model, optimizer)
+        assert len(optimizer.opt_state) == n
+        assert all(type(x) is liftnn.OptState for x in optimizer.opt_state)
+
+
+def test_values_in_the_metadata_of_a_parameter_are_no_obstacle():
+    model = Node(w=liftnn.Param(jnp.ones(2), mask=jnp.ones(2), scale=liftnn.Param(jnp.ones(1))))
+    optimizer = liftnn.Optimizer(model, optax.adam(0.5))
+
+    def loss(m):
+        return (m.w * m.w.scale).sum()
+
+    step = liftnn.jit(lambda m, o: o.update(m, liftnn.grad(loss)(m)))
+    step(model, optimizer)
+    params = {"w": jnp.ones(2), "scale": jnp.ones(1)}
+    tx = optax.adam(0.5)
+    grads = jax.grad(lambda p: (p["w"] * p["scale"]).sum())(params)
+    expected = optax.apply_updates(params, tx.update(grads, tx.init(params), params)[0])
+    np.testing.assert_allclose(model.w.value, expected["w"], rtol=1e-6)
+    np.testing.assert_allclose(model.w.scale.value, expected["scale"], rtol=1e-6)
+
+
+def test_a_state_is_written_to_the_optimizer_by_path():
+    model = build(liftnn)
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    liftnn.update(optimizer, {"opt_state": {0: {"mu": {"linear": {"bias": jnp.ones(2)}}}}})
+    assert optimizer.opt_state[0].mu.linear.bias.value.tolist() == [1, 1]
+    with pytest.raises(errors.StructureError, match=r"opt_state\[0\].mu.linear.bias: float32\[3\]"):
+        liftnn.update(optimizer, {"opt_state": {0: {"mu": {"linear": {"bias": jnp.ones(3)}}}}})
