@@ -150,6 +150,24 @@ def frozen_cycle():
 
 @message(
     errors.ArgumentError,
+    "A Param cannot take over the contents of a BatchStat.",
+    "Use update_from_state for a Variable of another type, or assign to `value`.",
+)
+def copy_from_another_type():
+    liftnn.Param(1.0).copy_from(liftnn.BatchStat(1.0))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "update_from_state takes a Variable and got a list.",
+    "Assign to `value` to set the value only.",
+)
+def update_from_a_list():
+    liftnn.Param(1.0).update_from_state([1.0])
+
+
+@message(
+    errors.ArgumentError,
     "A Variable holds arrays, not an Affine.",
     "Assign it to an attribute of a Module instead.",
 )
