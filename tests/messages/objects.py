@@ -205,6 +205,44 @@ def hook_that_cannot_be_called():
 # --- modules
 
 
+class Misspelled(liftnn.Module):
+    """A class with a slip of the pen."""
+
+    def __int__(self, n):
+        self.n = n
+
+
+class Argumentless(liftnn.Module):
+    """A class without `__init__`."""
+
+
+@message(
+    errors.ArgumentTypeError,
+    "Misspelled takes no arguments: it has no `__init__`.",
+    "Rename its method `__int__` to `__init__`.",
+)
+def arguments_of_a_class_with_a_misspelled_init():
+    Misspelled(1, 2, n=3)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "Argumentless takes no arguments: it has no `__init__`.",
+    "Define `__init__`, or pass no arguments.",
+)
+def arguments_of_a_class_without_init():
+    Argumentless(n=3)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "iter_children takes a module or a container and got a float.",
+    "Pass the module that holds it.",
+)
+def children_of_a_number():
+    liftnn.iter_children(1.0)
+
+
 @message(
     errors.ArgumentError,
     "No matching module of this Affine has an attribute named deterministc or mdoe.",
@@ -280,6 +318,15 @@ def split_that_leaves_something_over():
 )
 def state_split_that_leaves_something_over():
     liftnn.state(Affine()).split(liftnn.Param)
+
+
+@message(
+    errors.FilterError,
+    "No Variable has the tag 'w': a string selects Variables by their metadata `tag`, not by name.",
+    "Pass liftnn.PathContains('w') to select what is under the attribute of that name.",
+)
+def name_as_a_filter():
+    liftnn.state(Affine(), "w")
 
 
 @message(
@@ -369,7 +416,7 @@ def update_of_an_unknown_path():
 @message(
     errors.StructureError,
     "The State does not fit the module:",
-    "  b: float32[2] in the State, float32[3] in the module",
+    "  b: shape (2,) in the State, (3,) in the module",
     "  w: int32[3] in the State, float32[3] in the module",
     "Pass arrays of the shapes and dtypes in the module. To give a Variable another shape, assign to its `value`.",
 )

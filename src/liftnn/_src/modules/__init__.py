@@ -2,7 +2,8 @@
 
 - `module.py`: `Module`, the base class; `rendering.py`: its repr; `raw_jax.py`: the error for a module in raw JAX;
   `variables_view.py`: `module.variables`.
-- `verbs.py`: `update`, `pop`, `clone`, `iter_graph`, `find_shared`, `replace_all`.
+- `verbs.py`: `update`, `pop`, `clone`, `find_shared`, `replace_all`; `iterate.py`: `iter_graph`, `iter_modules`,
+  `iter_children`.
 - `parts.py`: the modules that a module reaches, remembered for `train()` and `eval()`.
 - `pickling.py` and `portable.py`: pickle and deepcopy; functions are pickled by factory and arguments, or by name.
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from liftnn._src.graph.attributes import (
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
 from liftnn._src.modules import pickling, verbs
+from liftnn._src.modules.iterate import iter_children, iter_modules
 from liftnn._src.modules.parts import has_attribute, set_everywhere
 from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.rendering import render_module
@@ -71,6 +73,12 @@ class Module(Attributed):
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         """Create an object with the trace it belongs to, before `__init__` sets the first attribute."""
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            try:
+                _refuse_arguments(cls)
+            except Exception as error:
+                hide_frames(error)
+                raise
         return make_shell(cls, frames.owner_now())
 
     if not TYPE_CHECKING:  # hidden, so that type checkers infer attributes from `__init__` alone
@@ -262,29 +270,37 @@ class Module(Attributed):
             variable.value = _map(jnp.zeros_like, value)
         return _map(jnp.add, value, variable.value)
 
-    def train(self, **attributes: Any) -> None:
+    def train(self: M, **attributes: Any) -> M:
         """Switch the module and its submodules to training: set `deterministic` and `use_running_average` to False.
 
         Args:
           **attributes: Further attributes to set on the modules that have them.
+
+        Returns:
+          The module itself.
 
         Raises:
           TraceContextError: If a module belongs to another trace.
         """
         settings = {"deterministic": False, "use_running_average": False, **attributes}
         self.set_attributes(raise_if_not_found=False, **settings)
+        return self
 
-    def eval(self, **attributes: Any) -> None:
+    def eval(self: M, **attributes: Any) -> M:
         """Switch the module and its submodules to evaluation: set `deterministic` and `use_running_average` to True.
 
         Args:
           **attributes: Further attributes to set on the modules that have them.
+
+        Returns:
+          The module itself.
 
         Raises:
           TraceContextError: If a module belongs to another trace.
         """
         settings = {"deterministic": True, "use_running_average": True, **attributes}
         self.set_attributes(raise_if_not_found=False, **settings)
+        return self
 
     def set_attributes(self, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:
         """Set attributes of the module and its submodules, on those that have them.
@@ -318,16 +334,11 @@ class Module(Attributed):
 
     def iter_modules(self) -> Iterator[tuple[Path, Module]]:
         """Yield the module and all modules that it reaches, each once, with its first path."""
-        for path, x in verbs.iter_graph(self):
-            if isinstance(x, Module):
-                yield path, x
+        return iter_modules(self)
 
     def iter_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the modules among the attributes, with their names."""
-        _, names, children = flatten_attributes(self)
-        for name, child in zip(names, children, strict=True):
-            if isinstance(child, Module):
-                yield name, child
+        return ((key, x) for key, x in iter_children(self) if isinstance(x, Module))
 
     def __repr__(self) -> str:
         return render_module(self, [])
@@ -364,3 +375,15 @@ def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any
             f"The attribute {name!r} of {an(type(module))} is {an(type(variable))}, not {an(cls)}.",
             f"Pass a name that no other attribute has, or one that holds {an(cls)}.",
         )
+
+
+def _refuse_arguments(cls: type) -> NoReturn:
+    """Raise ArgumentTypeError for arguments of a class without `__init__`; name a method that may be meant as one."""
+    own = [n for c in cls.__mro__ if issubclass(c, Module) and c is not Module for n in vars(c)]
+    similar = [n for n in difflib.get_close_matches("__init__", own, cutoff=0.7) if callable(getattr(cls, n))]
+    raise errors.ArgumentTypeError(
+        f"{cls.__name__} takes no arguments: it has no `__init__`.",
+        f"Rename its method `{similar[0]}` to `__init__`."
+        if similar
+        else "Define `__init__`, or pass no arguments.",
+    )
