@@ -235,6 +235,54 @@ def arguments_of_a_class_without_init():
 
 
 @message(
+    errors.ArgumentError,
+    "view: no matching module has decode or mdoe.",
+    "Check the spelling, or pass raise_if_not_found=False. liftnn.view_info lists what view can set; with_attributes "
+    "sets any attribute.",
+)
+def view_of_what_no_module_has():
+    liftnn.view(liftnn.Sequential(liftnn.Dropout(0.5)), mdoe="eval", decode=True, deterministic=True)
+
+
+@message(
+    errors.StructureError,
+    "pair is a tuple, which is immutable, and an object above it that it refers to was replaced.",
+    "Return the object itself from the function, after changing its attributes.",
+)
+def replacement_above_a_tuple():
+    holder = Holder(pair=())
+    holder.pair = (holder, 1)
+    liftnn.recursive_map(lambda path, x: x if path else Affine(), holder)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "capture takes a module, a method or a function of a module and got a State.",
+    "Pass the module, as in capture(model, liftnn.Intermediate)(x).",
+)
+def capture_of_a_state():
+    liftnn.capture(liftnn.state(Affine()), liftnn.Intermediate)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The first argument of a function given to capture is a float, not a module.",
+    "Pass the module whose values are to be recorded by position, before all other arguments.",
+)
+def capture_without_a_module():
+    liftnn.capture(lambda x: x, liftnn.Intermediate)(1.0)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "with_metadata takes an initializer or a class of Variables and got a float.",
+    "Pass a function (key, shape, dtype) that returns an array.",
+)
+def metadata_of_a_number():
+    liftnn.with_metadata(1.0, tag="a")
+
+
+@message(
     errors.ArgumentTypeError,
     "iter_children takes a module or a container and got a float.",
     "Pass the module that holds it.",

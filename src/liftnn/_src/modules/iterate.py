@@ -107,19 +107,20 @@ def iter_children(node: Any, /) -> Iterator[tuple[Key, Any]]:
       >>> [key for key, x in liftnn.iter_children(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))]
       ['kernel', 'bias']
     """
-    kind = _kind_of(node)
-    if kind in _LEAVES:
+    kind = kind_of(node)
+    if kind in LEAVES:
         raise errors.ArgumentTypeError(
             f"iter_children takes a module or a container and got {an(type(node))}.",
             "Pass the module that holds it.",
         )
     _, keys, children = kind.flatten(node)
-    return ((k, x) for k, x in zip(keys, children, strict=True) if _kind_of(x) not in _LEAVES)
+    return ((k, x) for k, x in zip(keys, children, strict=True) if kind_of(x) not in LEAVES)
 
 
-_LEAVES = (SIMPLE, FLOAT, STATIC, ARRAY)
+LEAVES = (SIMPLE, FLOAT, STATIC, ARRAY)
+"""The kinds of values without children."""
 
 
-def _kind_of(x: Any) -> Any:
+def kind_of(x: Any) -> Any:
     """Return the kind of a value."""
     return kind_by_type(type(x)) or classify(x)

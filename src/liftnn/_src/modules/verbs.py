@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.graph.description import find_all_paths, find_holders
 from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
-from liftnn._src.graph.merge import merge_all, set_frozen_arrays
+from liftnn._src.graph.merge import set_frozen_arrays
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_argument_array, list_paths, type_of
@@ -221,38 +219,6 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
 
 
 @boundary
-def clone(tree: T, /) -> T:
-    """Return a copy of a tree of modules: new objects with the same values, sharing and cycles.
-
-    Args:
-      tree: A module, or any pytree with modules in it.
-
-    Returns:
-      The copy. Its arrays have their own buffers, so donating one of the two trees leaves the other intact.
-
-    Raises:
-      StructureError: If something in the tree cannot be part of a module.
-
-    Example:
-      >>> import liftnn
-      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
-      >>> liftnn.clone(model).kernel is model.kernel
-      False
-    """
-    walked = walk_tree(tree)
-    leaves = list(map(walked.leaf, walked.graphdef.slots))
-    leaves = [x.raw_value if isinstance(x, Variable) else x for x in leaves]
-    if frames.is_plain():  # inside a trace there are no buffers
-        leaves = jax.tree.map(_own_buffer, leaves)
-    return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
-
-
-def _own_buffer(x: Any) -> Any:
-    """Return a copy of an array; anything else unchanged."""
-    return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
-
-
-@boundary
 def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
     """Find the modules, Variables and containers that a tree of modules reaches by more than one path.
 
@@ -325,8 +291,3 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
     for holder, key in places:
         _set_child(holder, key, new)
     return len(places)
-
-
-def map_values(f: Callable[..., Any], *trees: Any) -> Any:
-    """Apply `jax.tree.map` to values of Variables."""
-    return jax.tree.map(f, *trees)
