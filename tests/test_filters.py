@@ -136,3 +136,52 @@ def test_filters_print():
     assert repr(liftnn.Any(liftnn.Param, ..., None)) == f"Any({liftnn.OfType(liftnn.Param)!r}, ..., None)"
     assert repr(liftnn.Not("a")) == "Not(WithTag(tag='a'))"
     assert repr(liftnn.All()) == "All()"
+
+
+# --- strings that match nothing
+
+
+MODEL = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+SELECT = {
+    "state": lambda f: liftnn.state(MODEL, f),
+    "split": lambda f: liftnn.split(MODEL, f, ...),
+    "pop": lambda f: liftnn.pop(MODEL, f),
+    "State.filter": lambda f: liftnn.state(MODEL).filter(f),
+    "State.split": lambda f: liftnn.state(MODEL).split(f, ...),
+}
+
+
+@pytest.mark.parametrize("verb", SELECT)
+def test_a_name_is_not_a_tag(verb):
+    with pytest.raises(
+        errors.FilterError, match=r"^No Variable has the tag 'kernel'.*\n.*PathContains\('kernel'\)"
+    ):
+        SELECT[verb]("kernel")
+    assert MODEL.kernel.value.shape == (2, 3)
+
+
+@pytest.mark.parametrize("verb", SELECT)
+@pytest.mark.parametrize(
+    "f", ["lora", liftnn.Any("lora", liftnn.BatchStat), ["lora"], liftnn.Not(liftnn.Not("lora"))]
+)
+def test_a_tag_that_no_variable_has_is_warned_of(verb, f):
+    with pytest.warns(liftnn.FilterWarning) as caught:
+        SELECT[verb](f)
+    text = (
+        "No Variable has the tag 'lora', so this filter selects nothing. A string selects the Variables with that tag, "
+        "as in Param(value, tag='lora')."
+    )
+    assert [str(w.message) for w in caught] == [text]
+    assert caught[0].filename == __file__
+
+
+def test_a_tag_that_a_variable_has_is_not_warned_of():
+    model = liftnn.Module()
+    model.w, model.lora = liftnn.Param(1.0, tag="lora"), liftnn.Param(1.0)
+    assert list(liftnn.state(model, "lora")) == ["w"]
+    assert [list(s) for s in liftnn.state(model).split(liftnn.Param, ...)] == [["w", "lora"], []]
+    first, second, _ = liftnn.split(
+        model, liftnn.Param, ("lora", ...)
+    )  # taken by the first filter: no mistake
+    assert (list(first), list(second)) == (["w", "lora"], [])
+    assert list(liftnn.state(liftnn.Module(), "lora")) == []

@@ -35,6 +35,7 @@ LAYERS = (
         "_src/optim/",
         "_src/metrics.py",
         "_src/sharding.py",
+        "_src/intermediates.py",
         "_src/nn/",
     ),
     ("_pickled.py", "initializers.py"),

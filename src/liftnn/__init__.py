@@ -24,6 +24,7 @@ from liftnn._src.control_flow.scan import scan
 from liftnn._src.filters import All, Any, Not, OfType, PathContains, WithTag
 from liftnn._src.graph.graphdef import GraphDef, merge, split, state
 from liftnn._src.graph.slots import Slot
+from liftnn._src.intermediates import capture
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.lift import lift
 from liftnn._src.mapping.axis_metadata import PARTITION_NAME
@@ -31,8 +32,11 @@ from liftnn._src.mapping.pmap import pmap
 from liftnn._src.mapping.shard_map import shard_map
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
+from liftnn._src.modules.copies import clone, view, view_info, with_attributes
+from liftnn._src.modules.iterate import iter_children, iter_graph, iter_modules
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.verbs import clone, find_shared, iter_graph, pop, replace_all, update
+from liftnn._src.modules.recursive_map import recursive_map
+from liftnn._src.modules.verbs import find_shared, pop, replace_all, update
 from liftnn._src.nn.activations import (
     celu,
     elu,
@@ -91,6 +95,7 @@ from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
+from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import (
@@ -114,12 +119,14 @@ from liftnn.errors import (
     AttributeNameError,
     DonatedError,
     FilterError,
+    FilterWarning,
     LiftError,
     MissingRuleError,
     RetraceError,
     RetraceWarning,
     SharedWriteError,
     StructureError,
+    StructureWarning,
     TraceContextError,
 )
 
@@ -129,22 +136,24 @@ __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "Conv",
     "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError",
-    "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerNorm", "LiftError",
-    "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState", "MissingRuleError",
-    "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer",
-    "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Result", "RetraceError",
-    "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError",
-    "SimpleCell", "Slot", "SpectralNorm", "State", "StateAxes", "StateSharding", "Statistics", "StructureError",
-    "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "celu",
-    "checkify", "checkpoint", "clone", "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize",
-    "dot_product_attention", "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared",
-    "fori_loop", "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid",
-    "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_graph", "jacfwd", "jacrev",
-    "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask",
-    "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop",
-    "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs", "rotary_embedding", "scan", "selu",
-    "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state",
-    "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
+    "FilterWarning", "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerNorm",
+    "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState",
+    "MissingRuleError", "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState",
+    "OptimizedLSTMCell", "Optimizer", "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm",
+    "RNNCellBase", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream",
+    "Rngs", "Sequential", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "State", "StateAxes",
+    "StateSharding", "Statistics", "StructureError", "StructureWarning", "TraceContextError", "Variable",
+    "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "capture", "celu", "checkify", "checkpoint",
+    "clone", "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention",
+    "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop",
+    "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu",
+    "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_children", "iter_graph", "iter_modules",
+    "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp",
+    "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot",
+    "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs",
+    "rotary_embedding", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split",
+    "split_rngs", "standardize", "state", "swish", "switch", "tanh", "update", "value_and_grad", "view",
+    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 

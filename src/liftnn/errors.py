@@ -106,6 +106,22 @@ class RetraceWarning(UserWarning):
     """
 
 
+class FilterWarning(UserWarning):
+    """A string filter has selected nothing.
+
+    A string selects the Variables with that tag: `Param(value, tag="lora")`. Use a type, `PathContains`, or a function
+    of path and Variable to select by other properties.
+    """
+
+
+class StructureWarning(UserWarning):
+    """A module or Variable is inside an object that is static, so its state is not part of the model.
+
+    Make the class of the object a `liftnn.Module` or a dataclass, or store the module in an attribute, a list or a
+    dict.
+    """
+
+
 class TraceContextError(LiftError, RuntimeError):
     """An object was used in a trace that it does not belong to.
 

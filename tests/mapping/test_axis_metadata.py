@@ -147,7 +147,7 @@ def test_what_a_hook_sets_is_not_set_again():
 
 def test_methods_of_a_subclass_are_hooks():
     class Logged(liftnn.Param):
-        def on_add_axis(self, name, index):
+        def on_add_axis(self, index, name):
             note_add(self, name, index)
 
     v = liftnn.vmap(lambda x: Logged(x), out_axes=1, transform_metadata=ENSEMBLE)(X)

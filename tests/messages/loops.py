@@ -28,6 +28,16 @@ XS = jnp.ones((2, 3))
 
 
 @message(
+    errors.ArgumentTypeError,
+    "liftnn.scan takes a function, and its options by keyword; it returns a function, which takes the arguments.",
+    "Write `liftnn.scan(f)(*args)`. The options are length, reverse, unroll, in_axes, out_axes, split_rngs, "
+    "transform_metadata.",
+)
+def scan_in_the_form_of_jax():
+    liftnn.scan(lambda c, x: (c, x), 0, XS)
+
+
+@message(
     errors.StructureError,
     UNSTEADY.format("scan"),
     "  args[0].steps: 1 -> 2",

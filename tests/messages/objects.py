@@ -150,6 +150,24 @@ def frozen_cycle():
 
 @message(
     errors.ArgumentError,
+    "A Param cannot take over the contents of a BatchStat.",
+    "Use update_from_state for a Variable of another type, or assign to `value`.",
+)
+def copy_from_another_type():
+    liftnn.Param(1.0).copy_from(liftnn.BatchStat(1.0))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "update_from_state takes a Variable and got a list.",
+    "Assign to `value` to set the value only.",
+)
+def update_from_a_list():
+    liftnn.Param(1.0).update_from_state([1.0])
+
+
+@message(
+    errors.ArgumentError,
     "A Variable holds arrays, not an Affine.",
     "Assign it to an attribute of a Module instead.",
 )
@@ -185,6 +203,92 @@ def hook_that_cannot_be_called():
 
 
 # --- modules
+
+
+class Misspelled(liftnn.Module):
+    """A class with a slip of the pen."""
+
+    def __int__(self, n):
+        self.n = n
+
+
+class Argumentless(liftnn.Module):
+    """A class without `__init__`."""
+
+
+@message(
+    errors.ArgumentTypeError,
+    "Misspelled takes no arguments: it has no `__init__`.",
+    "Rename its method `__int__` to `__init__`.",
+)
+def arguments_of_a_class_with_a_misspelled_init():
+    Misspelled(1, 2, n=3)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "Argumentless takes no arguments: it has no `__init__`.",
+    "Define `__init__`, or pass no arguments.",
+)
+def arguments_of_a_class_without_init():
+    Argumentless(n=3)
+
+
+@message(
+    errors.ArgumentError,
+    "view: no matching module has decode or mdoe.",
+    "Check the spelling, or pass raise_if_not_found=False. liftnn.view_info lists what view can set; with_attributes "
+    "sets any attribute.",
+)
+def view_of_what_no_module_has():
+    liftnn.view(liftnn.Sequential(liftnn.Dropout(0.5)), mdoe="eval", decode=True, deterministic=True)
+
+
+@message(
+    errors.StructureError,
+    "pair is a tuple, which is immutable, and an object above it that it refers to was replaced.",
+    "Return the object itself from the function, after changing its attributes.",
+)
+def replacement_above_a_tuple():
+    holder = Holder(pair=())
+    holder.pair = (holder, 1)
+    liftnn.recursive_map(lambda path, x: x if path else Affine(), holder)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "capture takes a module, a method or a function of a module and got a State.",
+    "Pass the module, as in capture(model, liftnn.Intermediate)(x).",
+)
+def capture_of_a_state():
+    liftnn.capture(liftnn.state(Affine()), liftnn.Intermediate)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The first argument of a function given to capture is a float, not a module.",
+    "Pass the module whose values are to be recorded by position, before all other arguments.",
+)
+def capture_without_a_module():
+    liftnn.capture(lambda x: x, liftnn.Intermediate)(1.0)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "with_metadata takes an initializer or a class of Variables and got a float.",
+    "Pass a function (key, shape, dtype) that returns an array.",
+)
+def metadata_of_a_number():
+    liftnn.with_metadata(1.0, tag="a")
+
+
+@message(
+    errors.ArgumentTypeError,
+    "iter_children takes a module or a container and got a float.",
+    "Pass the module that holds it.",
+)
+def children_of_a_number():
+    liftnn.iter_children(1.0)
 
 
 @message(
@@ -262,6 +366,15 @@ def split_that_leaves_something_over():
 )
 def state_split_that_leaves_something_over():
     liftnn.state(Affine()).split(liftnn.Param)
+
+
+@message(
+    errors.FilterError,
+    "No Variable has the tag 'w': a string selects Variables by their metadata `tag`, not by name.",
+    "Pass liftnn.PathContains('w') to select what is under the attribute of that name.",
+)
+def name_as_a_filter():
+    liftnn.state(Affine(), "w")
 
 
 @message(
@@ -351,7 +464,7 @@ def update_of_an_unknown_path():
 @message(
     errors.StructureError,
     "The State does not fit the module:",
-    "  b: float32[2] in the State, float32[3] in the module",
+    "  b: shape (2,) in the State, (3,) in the module",
     "  w: int32[3] in the State, float32[3] in the module",
     "Pass arrays of the shapes and dtypes in the module. To give a Variable another shape, assign to its `value`.",
 )

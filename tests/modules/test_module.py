@@ -297,3 +297,28 @@ def test_setting_an_unknown_array_attribute_replaces_the_variable_as_in_plain_py
     model = make_linear()
     model.kernel = jnp.ones(2)
     assert [type(x).__name__ for x in liftnn.state(model).flat().values()] == ["ArrayImpl", "Param"]
+
+
+def test_train_and_eval_return_the_module():
+    model = liftnn.Sequential(liftnn.Dropout(0.5))
+    assert model.eval() is model
+    assert model.train() is model
+    assert liftnn.jit(lambda model: model.eval())(model) is model
+    assert model[0].deterministic
+
+
+def test_arguments_are_passed_to_the_init_of_any_base():
+    class Base(liftnn.Module):
+        def __init__(self, n):
+            self.n = n
+
+    class Derived(Base):
+        pass
+
+    class Made(liftnn.Module):
+        def __new__(cls, n):
+            made = super().__new__(cls)
+            made.n = n
+            return made
+
+    assert (Derived(3).n, Made(4).n) == (3, 4)

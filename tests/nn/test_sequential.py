@@ -124,3 +124,63 @@ def test_a_network_trains_as_in_flax(rand):
     np.testing.assert_allclose(losses, train(nnx, theirs, x, labels), rtol=1e-5)
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(ours.layers[1].mean.value, theirs.layers[1].mean[...], rtol=1e-4, atol=1e-6)
+
+
+def test_a_sequential_is_a_sequence_of_its_layers():
+    model = build(liftnn)
+    assert len(model) == 4
+    assert list(model) == model.layers
+    assert model[0] is model.layers[0]
+    assert model[-1] is model.layers[3]
+    assert list(reversed(model)) == model.layers[::-1]
+    assert liftnn.relu in model
+    with pytest.raises(IndexError):
+        model[4]
+
+
+def test_a_slice_is_a_sequential_of_the_same_layers(rand, close):
+    model = build(liftnn).eval()
+    head, tail = model[:2], model[2:]
+    assert type(head) is type(tail) is liftnn.Sequential
+    assert head[0] is model[0]
+    x = rand(4, 3)
+    close(tail(head(x)), model(x))
+    liftnn.jit(lambda head: head[0].bias.set_value(jnp.ones(8)))(head)
+    assert model[0].bias.value.tolist() == [1] * 8
+
+
+def test_entries_and_slices_are_assigned_and_deleted_as_in_a_list(rand, close):
+    """Oracle: the list `layers`."""
+    model, x = build(liftnn), rand(4, 3)
+    f = liftnn.jit(lambda model, x: model(x))
+    model[2] = liftnn.tanh
+    close(f(model, x), model.layers[3](jnp.tanh(jax.nn.relu(model.layers[0](x)))))
+    model[1:3] = [liftnn.sigmoid]
+    assert model.layers[1:] == [liftnn.sigmoid, model[2]]
+    close(f(model, x), model.layers[2](jax.nn.sigmoid(model.layers[0](x))))
+    del model[1:]
+    assert len(model) == 1
+    close(f(model, x), model[0](x))
+
+
+def test_a_layer_that_cannot_be_called_is_not_assigned():
+    model = build(liftnn)
+    before = list(model)
+    with pytest.raises(errors.ArgumentError, match="Entry 1 of a Sequential"):
+        model[1] = 3
+    with pytest.raises(errors.ArgumentError, match="Entry 2 of a Sequential"):
+        model[1:2] = [liftnn.relu, "relu"]
+    assert list(model) == before
+
+
+def test_a_sequential_is_assigned_inside_a_transform():
+    model = build(liftnn)
+
+    @liftnn.jit
+    def f(model):
+        model[0] = liftnn.Linear(3, 8, rngs=liftnn.Rngs(1))
+        del model[3]
+
+    f(model)
+    assert len(model) == 3
+    assert (model[0].kernel.value == liftnn.Linear(3, 8, rngs=liftnn.Rngs(1)).kernel.value).all()

@@ -339,7 +339,7 @@ def test_an_update_that_does_not_fit_lists_every_path_and_changes_nothing():
     }
     with pytest.raises(liftnn.StructureError) as caught:
         liftnn.update(model, wrong)
-    assert "layers[0].kernel: float32[3,2] in the State, float32[2,3] in the module" in str(caught.value)
+    assert "layers[0].kernel: shape (3, 2) in the State, (2, 3) in the module" in str(caught.value)
     assert "layers[0].bias: int32[3] in the State, float32[3] in the module" in str(caught.value)
     assert_same_dicts(liftnn.state(model).to_pure_dict(), before)
     model.layers[0].kernel.value = jnp.ones((3, 2))  # an assignment is free

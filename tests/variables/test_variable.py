@@ -212,7 +212,7 @@ def test_axis_hooks_get_name_and_index(verb, many):
     log = []
     hooks = [note(log, "first"), note(log, "second")] if many else note(log, "first")
     v = liftnn.Param(3.0, **{f"{verb}_hooks": hooks})
-    getattr(v, verb)("batch", 1)
+    getattr(v, verb)(1, "batch")
     assert log == [("first", "batch", 1), ("second", "batch", 1)][: 1 + many]
 
 
@@ -221,7 +221,7 @@ def test_an_axis_hook_may_set_metadata():
         v.sharding = (*v.sharding[:index], name, *v.sharding[index:])
 
     v = liftnn.Param(1.0, sharding=("in", "out"), add_axis_hooks=add)
-    v.add_axis("layers", 1)
+    v.add_axis(1, "layers")
     assert v.sharding == ("in", "layers", "out")
 
 
@@ -246,11 +246,11 @@ def test_methods_of_a_subclass_run_before_the_hooks():
             log.append("on_create_value")
             return value + 100
 
-        def on_add_axis(self, name, index):
-            log.append(("on_add_axis", name, index))
+        def on_add_axis(self, index, name):
+            log.append(("on_add_axis", index, name))
 
-        def on_remove_axis(self, name, index):
-            log.append(("on_remove_axis", name, index))
+        def on_remove_axis(self, index, name):
+            log.append(("on_remove_axis", index, name))
 
     v = Logged(
         0,
@@ -264,14 +264,14 @@ def test_methods_of_a_subclass_run_before_the_hooks():
     v.value = 5
     assert v.raw_value == 15
     assert v.value == 16
-    v.add_axis("n", 0)
-    v.remove_axis("n", 0)
+    v.add_axis(0, "n")
+    v.remove_axis(0, "n")
     assert log == [
         "on_create_value", ("create", 100),
         "on_set_value", ("set", 15),
         "on_get_value", ("get", 16),
-        ("on_add_axis", "n", 0), ("add", "n", 0),
-        ("on_remove_axis", "n", 0), ("remove", "n", 0),
+        ("on_add_axis", 0, "n"), ("add", "n", 0),
+        ("on_remove_axis", 0, "n"), ("remove", "n", 0),
     ]  # fmt: skip
 
 

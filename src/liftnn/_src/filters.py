@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import EllipsisType
 
 from liftnn import errors
+from liftnn._src.tracebacks import warn
 from liftnn._src.trees import Path
 
 Predicate = Callable[[Path, typing.Any], bool]
@@ -237,3 +238,36 @@ def first_match(predicates: Sequence[Predicate], path: Path, x: typing.Any) -> i
         if predicate(path, x):
             return position
     return -1
+
+
+def check_tags(predicates: Sequence[Predicate], leaves: Sequence[tuple[Path, typing.Any]]) -> None:
+    """Report string filters that match nothing: a string means a tag, and is easily taken for a name.
+
+    Args:
+      predicates: The predicates of the filters.
+      leaves: Path and Variable of everything that could match.
+
+    Raises:
+      FilterError: If no Variable has the tag, and an attribute or key has that name.
+    """
+    wanted = {tag: None for p in predicates for tag in _tags_in(p)} if leaves else {}
+    for tag in wanted:
+        if any(WithTag(tag)(path, x) for path, x in leaves):
+            continue
+        if any(tag == key for path, _ in leaves for key in path):
+            raise errors.FilterError(
+                f"No Variable has the tag {tag!r}: a string selects Variables by their metadata `tag`, not by name.",
+                f"Pass liftnn.PathContains({tag!r}) to select what is under the attribute of that name.",
+            )
+        warn(
+            f"No Variable has the tag {tag!r}, so this filter selects nothing. A string selects the Variables with "
+            f"that tag, as in Param(value, tag={tag!r}).",
+            errors.FilterWarning,
+        )
+
+
+def _tags_in(predicate: Predicate) -> list[str]:
+    """Return the tags in a predicate and in those that it combines."""
+    if isinstance(predicate, WithTag):
+        return [predicate.tag]
+    return [tag for p in predicate.predicates for tag in _tags_in(p)] if isinstance(predicate, Any) else []

@@ -15,7 +15,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from liftnn._src.graph.graphdef import state
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.tracebacks import boundary
-from liftnn._src.variables.metadata import SHARDING_NAMES, Annotated
+from liftnn._src.variables.annotated import annotate
+from liftnn._src.variables.metadata import SHARDING_NAMES
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -43,16 +44,7 @@ def with_partitioning(
       (None, 'model')
     """
     declared = tuple(getattr(sharding, "spec", sharding))
-    return _annotate(initializer, tuple({"sharding": declared, **metadata}.items()))
-
-
-def _annotate(initializer: Callable[..., Any], items: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    """Wrap an initializer; the closure is immutable, so equal initializers compare equal and can be pickled."""
-
-    def annotated(*args: Any, **kwargs: Any) -> Annotated:
-        return Annotated(initializer(*args, **kwargs), dict(items))
-
-    return annotated
+    return annotate(initializer, {"sharding": declared, **metadata})
 
 
 @boundary

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicate, to_predicates
 from liftnn._src.lifting.configure import MISSING
-from liftnn._src.modules.verbs import clone, iter_graph
+from liftnn._src.modules.copies import clone
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.rngs import RngStream, Shape, Shapes, check_shape, selects
 from liftnn._src.tracebacks import boundary
 

@@ -27,7 +27,7 @@ from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.lifting.offers import Offer, offer_for, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
-from liftnn._src.modules.verbs import iter_graph
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.tracebacks import at_line
 from liftnn._src.trees import an, format_path, is_array
 from liftnn._src.type_variables import P, R

@@ -13,5 +13,6 @@ static value. The verbs come in pairs:
 - `graphdef.py`: `split`, `merge`, `state` and the public `GraphDef`; `views.py`: structures and their differences as
   text.
 - `value_sharing.py`: raises if two Variables hold one container that can change in place.
+- `hidden.py`: warns of modules inside static objects.
 - `checks.py`: checks by identity that a container or an attribute is as it was.
 """

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 import jax
 
 from liftnn import errors
-from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import merge_all
@@ -249,7 +249,8 @@ def split(tree: X, /, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[X]
       `(*states, graphdef)`. The States hold copies of the Variables; a shared Variable appears once, at its first path.
 
     Raises:
-      FilterError: If a Variable matches none of the filters; the message lists the paths.
+      FilterError: If a Variable matches none of the filters; the message lists the paths. If a string that is the name
+        of an attribute selects nothing, since a string means a tag.
       StructureError: If something in the tree cannot be part of a module.
 
     Example:
@@ -262,7 +263,9 @@ def split(tree: X, /, *filters: Filter) -> tuple[*tuple[State, ...], GraphDef[X]
     walked = walk_tree(tree)
     predicates = to_predicates(filters or (...,))
     parts: list[dict[Any, Any]] = [{} for _ in range(len(predicates) + 1)]
-    for path, x in walked.leaves():
+    leaves = list(walked.leaves())
+    check_tags(predicates, leaves)
+    for path, x in leaves:
         part = first_match(predicates, path, x) if filters else 0
         parts[part][path] = x.copy() if isinstance(x, Variable) else x
     if parts[-1]:
@@ -291,7 +294,7 @@ def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
       A State for at most one filter, a tuple of States for several.
 
     Raises:
-      FilterError: If an argument is not a filter.
+      FilterError: If an argument is not a filter, or if a string that is the name of an attribute selects nothing.
 
     Example:
       >>> import liftnn
@@ -300,7 +303,9 @@ def state(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
     """
     predicates = to_predicates(filters or (...,))
     parts: list[dict[Any, Any]] = [{} for _ in predicates]
-    for path, x in walk_tree(tree).leaves():
+    leaves = list(walk_tree(tree).leaves())
+    check_tags(predicates, leaves)
+    for path, x in leaves:
         part = first_match(predicates, path, x)
         if part >= 0:
             parts[part][path] = x.copy() if isinstance(x, Variable) else x

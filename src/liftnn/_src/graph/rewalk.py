@@ -38,6 +38,8 @@ class DiffWalk(Walk):
       called: The functions that ran. The default is none: then all cells are new.
     """
 
+    warns = False  # the arguments were flattened before
+
     def __init__(
         self,
         before: Any,

@@ -10,6 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.containers import refuse_objects
 from liftnn._src.graph.description import Edge, NodeSpec
+from liftnn._src.graph.hidden import find_hidden, warn_of_hidden
 from liftnn._src.graph.kinds import (
     ARRAY,
     CELL,
@@ -55,6 +56,9 @@ class Walk:
       root: The text that paths in messages start with.
     """
 
+    warns = True
+    """Whether to warn of modules inside static objects."""
+
     def __init__(self, root: str = ""):
         self.root = root
         self.objects: list[Any] = []
@@ -65,6 +69,9 @@ class Walk:
         self.functions: list[Any] = []
         """The functions among the objects."""
         self._statics: dict[int, tuple[Any, Static]] = {}
+        self._path: Path = ()
+        """The path of the value of the current visit."""
+        self._stack: list[OpenNode] = []
 
     def visit(self, value: Any, path: Path = ()) -> tuple[Edge, list[Any]]:
         """Flatten everything that `value` reaches.
@@ -80,7 +87,8 @@ class Walk:
           StructureError: If something in it cannot be part of a module; the message names the path.
         """
         top = OpenNode(-1, STATIC, object, None, (), (value,))
-        stack = [top]
+        stack = self._stack = [top]
+        self._path = path
         try:
             while True:
                 node = stack[-1]
@@ -157,6 +165,9 @@ class Walk:
         found = self._statics.get(id(value))
         if found is None:
             found = self._statics[id(value)] = (value, _static(value))
+            hidden = find_hidden(value) if self.warns else None
+            if hidden is not None:
+                warn_of_hidden(value, hidden, self._where((*self._path, *_keys(self._stack))))
         return found[1]
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:

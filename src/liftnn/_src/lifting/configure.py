@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+from liftnn import errors
 from liftnn._src.lifting.lift import Lifted
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import P, R
@@ -62,6 +64,9 @@ def configurable(transform: Callable[..., Any]) -> Any:
       The transform, which may also be called without the function. It is untyped: wrap `configurable` with a type that
       describes the new signature, as `keeps_signature` does.
     """
+    _, *options = inspect.signature(transform).parameters.values()
+    names = [p.name for p in options]
+    positional = any(p.kind is not p.KEYWORD_ONLY for p in options)
 
     @boundary
     @functools.wraps(transform)
@@ -70,6 +75,12 @@ def configurable(transform: Callable[..., Any]) -> Any:
             f = options.pop("fun")
         if f is MISSING:
             return functools.partial(wrapper, *args, **options)
+        if args and not positional:
+            raise errors.ArgumentTypeError(
+                f"liftnn.{transform.__name__} takes a function, and its options by keyword; it returns a function, "
+                "which takes the arguments.",
+                f"Write `liftnn.{transform.__name__}(f)(*args)`. The options are {', '.join(names)}.",
+            )
         return transform(f, *args, **options)
 
     return wrapper

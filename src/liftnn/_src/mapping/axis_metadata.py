@@ -105,7 +105,7 @@ class AxisMetadata:
 
     def _add(self, variable: Variable[Any], index: int) -> None:
         before = variable._metadata
-        variable.add_axis(self._name, index)
+        variable.add_axis(index, self._name)
         for key, value in self._entries.items():
             names = _names(before, variable, key)
             if names:
@@ -115,7 +115,7 @@ class AxisMetadata:
 
     def _remove(self, number: int, variable: Variable[Any], index: int) -> None:
         before = variable._metadata
-        variable.remove_axis(self._name, index)
+        variable.remove_axis(index, self._name)
         for key, value in self._entries.items():
             names = _names(before, variable, key)
             if not names:

@@ -2,7 +2,9 @@
 
 - `module.py`: `Module`, the base class; `rendering.py`: its repr; `raw_jax.py`: the error for a module in raw JAX;
   `variables_view.py`: `module.variables`.
-- `verbs.py`: `update`, `pop`, `clone`, `iter_graph`, `find_shared`, `replace_all`.
+- `verbs.py`: `update`, `pop`, `find_shared`, `replace_all`; `iterate.py`: `iter_graph`, `iter_modules`,
+  `iter_children`; `recording.py`: `sow` and `perturb`.
+- `copies.py`: `clone`, `view`, `with_attributes`; `recursive_map.py`: a copy with replacements.
 - `parts.py`: the modules that a module reaches, remembered for `train()` and `eval()`.
 - `pickling.py` and `portable.py`: pickle and deepcopy; functions are pickled by factory and arguments, or by name.
 """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import jax
-import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
@@ -19,17 +19,19 @@ from liftnn._src.graph.attributes import (
     replace_exposed,
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
-from liftnn._src.modules import pickling, verbs
+from liftnn._src.modules import copies, pickling, verbs
+from liftnn._src.modules.iterate import iter_children, iter_modules
 from liftnn._src.modules.parts import has_attribute, set_everywhere
 from liftnn._src.modules.raw_jax import refuse_in_jax
+from liftnn._src.modules.recording import perturb, sow
 from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesView
 from liftnn._src.tracebacks import boundary, hide_frames
-from liftnn._src.trees import Path, an
+from liftnn._src.trees import Path
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
-from liftnn._src.variables.variable_types import Empty, Perturbation
+from liftnn._src.variables.variable_types import Perturbation
 from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
 
 M = TypeVar("M", bound="Module")
@@ -71,6 +73,12 @@ class Module(Attributed):
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         """Create an object with the trace it belongs to, before `__init__` sets the first attribute."""
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            try:
+                _refuse_arguments(cls)
+            except Exception as error:
+                hide_frames(error)
+                raise
         return make_shell(cls, frames.owner_now())
 
     if not TYPE_CHECKING:  # hidden, so that type checkers infer attributes from `__init__` alone
@@ -197,7 +205,7 @@ class Module(Attributed):
 
     def clone(self: M) -> M:
         """Return a copy of the module and all that it reaches, with the same sharing and cycles."""
-        return verbs.clone(self)
+        return copies.clone(self)
 
     @property
     def variables(self) -> VariablesView:
@@ -214,6 +222,8 @@ class Module(Attributed):
     ) -> bool:
         """Record a value in a Variable of the module, which is created when first needed.
 
+        In a call of `liftnn.capture` the value is recorded there instead, and the module stays as it is.
+
         Args:
           type: The type of the Variable, such as `Intermediate`.
           name: The attribute that holds the Variable.
@@ -223,23 +233,18 @@ class Module(Attributed):
           init_fn: Returns the initial recorded value, used at first and after a `pop`. The default returns `()`.
 
         Returns:
-          True.
+          True; False in a call of `liftnn.capture` that does not capture the type, so nothing is recorded.
 
         Raises:
           ArgumentError: If the attribute exists and is not a Variable of that type.
           TraceContextError: If the module belongs to another trace.
         """
-        variable = getattr(self, name, None)
-        if variable is None:
-            setattr(self, name, type(reduce_fn(init_fn(), value)))
-            return True
-        _check_type(self, name, variable, type)
-        old = variable.value
-        variable.value = reduce_fn(init_fn() if old is Empty else old, value)
-        return True
+        return sow(self, type, name, value, reduce_fn, init_fn)
 
     def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] = Perturbation) -> Any:
         """Add a zero Variable to a value; the gradient with respect to it is the gradient with respect to the value.
+
+        In a call of `liftnn.capture` the Variable is there instead; if the type is not captured, nothing is added.
 
         Args:
           name: The attribute that holds the Variable.
@@ -253,38 +258,39 @@ class Module(Attributed):
           ArgumentError: If the attribute exists and is not a Variable of that type.
           TraceContextError: If the Variable must be created but the module belongs to another trace.
         """
-        variable = getattr(self, name, None)
-        if variable is None:
-            variable = variable_type(_map(jnp.zeros_like, value))
-            setattr(self, name, variable)
-        _check_type(self, name, variable, variable_type)
-        if variable.value is Empty:
-            variable.value = _map(jnp.zeros_like, value)
-        return _map(jnp.add, value, variable.value)
+        return perturb(self, name, value, variable_type)
 
-    def train(self, **attributes: Any) -> None:
+    def train(self: M, **attributes: Any) -> M:
         """Switch the module and its submodules to training: set `deterministic` and `use_running_average` to False.
 
         Args:
           **attributes: Further attributes to set on the modules that have them.
+
+        Returns:
+          The module itself.
 
         Raises:
           TraceContextError: If a module belongs to another trace.
         """
         settings = {"deterministic": False, "use_running_average": False, **attributes}
         self.set_attributes(raise_if_not_found=False, **settings)
+        return self
 
-    def eval(self, **attributes: Any) -> None:
+    def eval(self: M, **attributes: Any) -> M:
         """Switch the module and its submodules to evaluation: set `deterministic` and `use_running_average` to True.
 
         Args:
           **attributes: Further attributes to set on the modules that have them.
+
+        Returns:
+          The module itself.
 
         Raises:
           TraceContextError: If a module belongs to another trace.
         """
         settings = {"deterministic": True, "use_running_average": True, **attributes}
         self.set_attributes(raise_if_not_found=False, **settings)
+        return self
 
     def set_attributes(self, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:
         """Set attributes of the module and its submodules, on those that have them.
@@ -318,16 +324,11 @@ class Module(Attributed):
 
     def iter_modules(self) -> Iterator[tuple[Path, Module]]:
         """Yield the module and all modules that it reaches, each once, with its first path."""
-        for path, x in verbs.iter_graph(self):
-            if isinstance(x, Module):
-                yield path, x
+        return iter_modules(self)
 
     def iter_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the modules among the attributes, with their names."""
-        _, names, children = flatten_attributes(self)
-        for name, child in zip(names, children, strict=True):
-            if isinstance(child, Module):
-                yield name, child
+        return ((key, x) for key, x in iter_children(self) if isinstance(x, Module))
 
     def __repr__(self) -> str:
         return render_module(self, [])
@@ -352,15 +353,13 @@ class Module(Attributed):
 refuse_in_jax(Module)
 
 
-def _map(f: Callable[..., Any], *trees: Any) -> Any:
-    """Map a function over the leaves of values."""
-    return verbs.map_values(f, *trees)
-
-
-def _check_type(module: Module, name: str, variable: Any, cls: type[Variable[Any]]) -> None:
-    """Raise ArgumentError for an attribute that is not a Variable of the requested type."""
-    if not isinstance(variable, cls):
-        raise errors.ArgumentError(
-            f"The attribute {name!r} of {an(type(module))} is {an(type(variable))}, not {an(cls)}.",
-            f"Pass a name that no other attribute has, or one that holds {an(cls)}.",
-        )
+def _refuse_arguments(cls: type) -> NoReturn:
+    """Raise ArgumentTypeError for arguments of a class without `__init__`; name a method that may be meant as one."""
+    own = [n for c in cls.__mro__ if issubclass(c, Module) and c is not Module for n in vars(c)]
+    similar = [n for n in difflib.get_close_matches("__init__", own, cutoff=0.7) if callable(getattr(cls, n))]
+    raise errors.ArgumentTypeError(
+        f"{cls.__name__} takes no arguments: it has no `__init__`.",
+        f"Rename its method `{similar[0]}` to `__init__`."
+        if similar
+        else "Define `__init__`, or pass no arguments.",
+    )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from liftnn import errors
-from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.graph.description import find_all_paths, find_holders
 from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
-from liftnn._src.graph.kinds import VARIABLE, is_object
-from liftnn._src.graph.merge import merge_all, set_frozen_arrays
+from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.merge import set_frozen_arrays
+from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path, is_argument_array, key_of, list_paths, type_of
+from liftnn._src.trees import Path, an, format_path, is_argument_array, list_paths, type_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
 from liftnn._src.variables.nested import mismatch
@@ -104,9 +103,11 @@ def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:
     """Return a line that tells how an array differs from the one that it would replace, if it does."""
     if not (is_argument_array(old) and is_argument_array(new)):
         return []
-    if jnp.shape(old) == jnp.shape(new) and jnp.result_type(old) == jnp.result_type(new):  # 64 bits may be 32
-        return []
-    return [f"{format_path(path)}: {type_of(new)} in the State, {type_of(old)} in the module"]
+    if jnp.shape(old) != jnp.shape(new):
+        return [f"{format_path(path)}: shape {jnp.shape(new)} in the State, {jnp.shape(old)} in the module"]
+    if jnp.result_type(old) != jnp.result_type(new):  # 64 bits may be 32
+        return [f"{format_path(path)}: {type_of(new)} in the State, {type_of(old)} in the module"]
+    return []
 
 
 def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any]) -> None:
@@ -200,7 +201,9 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
     predicates = to_predicates(filters)
     parts: list[dict[Path, Any]] = [{} for _ in predicates]
     emptied: list[Variable[Any]] = []
-    for path, x in walk_tree(tree).leaves():
+    leaves = list(walk_tree(tree).leaves())
+    check_tags(predicates, leaves)
+    for path, x in leaves:
         if not isinstance(x, Variable) or x.raw_value is Empty:
             continue
         part = first_match(predicates, path, x)
@@ -213,83 +216,6 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
         set_value_past_hooks(x, Empty)
     states = tuple(State.from_flat(p) for p in parts)
     return states[0] if len(states) == 1 else states
-
-
-@boundary
-def clone(tree: T, /) -> T:
-    """Return a copy of a tree of modules: new objects with the same values, sharing and cycles.
-
-    Args:
-      tree: A module, or any pytree with modules in it.
-
-    Returns:
-      The copy. Its arrays have their own buffers, so donating one of the two trees leaves the other intact.
-
-    Raises:
-      StructureError: If something in the tree cannot be part of a module.
-
-    Example:
-      >>> import liftnn
-      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
-      >>> liftnn.clone(model).kernel is model.kernel
-      False
-    """
-    walked = walk_tree(tree)
-    leaves = list(map(walked.leaf, walked.graphdef.slots))
-    leaves = [x.raw_value if isinstance(x, Variable) else x for x in leaves]
-    if frames.is_plain():  # inside a trace there are no buffers
-        leaves = jax.tree.map(_own_buffer, leaves)
-    return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
-
-
-def _own_buffer(x: Any) -> Any:
-    """Return a copy of an array; anything else unchanged."""
-    return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
-
-
-@boundary
-def iter_graph(tree: Any, /) -> Iterator[tuple[Path, Any]]:
-    """Iterate over everything that a tree of modules reaches: modules, Variables, containers, arrays, static values.
-
-    Args:
-      tree: A module, or any pytree with modules in it.
-
-    Returns:
-      An iterator over pairs of path and value, depth first in attribute order; each object once, at its first path.
-
-    Raises:
-      StructureError: If something in the tree cannot be part of a module.
-
-    Example:
-      >>> import liftnn
-      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
-      >>> [path for path, x in liftnn.iter_graph(model) if isinstance(x, liftnn.Variable)]
-      [('kernel',), ('bias',)]
-    """
-    graphdef, objects, _ = walk_tree(tree)
-    numbers = {id(x): number for number, x in enumerate(objects)}
-    found: list[tuple[Path, Any]] = []
-    seen: set[int] = set()
-    todo = _root_leaves(tree)[::-1]
-    while todo:
-        path, x = todo.pop()
-        number = numbers.get(id(x))
-        if number in seen:
-            continue
-        found.append((path, x))
-        if number is not None:
-            seen.add(number)
-            spec = graphdef.specs[number]
-            if spec.keys:
-                _, keys, children = spec.kind.flatten(x)
-                todo += [((*path, k), child) for k, child in zip(keys, children, strict=True)][::-1]
-    return iter(found)
-
-
-def _root_leaves(tree: Any) -> list[tuple[Path, Any]]:
-    """Return the leaves of a tree of modules, with their paths."""
-    entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
-    return [(tuple(map(key_of, path)), leaf) for path, leaf in entries]
 
 
 @boundary
@@ -343,7 +269,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
             "replace_all cannot replace the tree itself.",
             "Use the new object instead.",
         )
-    for path, leaf in _root_leaves(tree):
+    for path, leaf in root_leaves(tree):
         if leaf is old:
             raise errors.ArgumentError(
                 f"replace_all cannot replace {format_path(path)}: it is a leaf of the tree itself.",
@@ -365,8 +291,3 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
     for holder, key in places:
         _set_child(holder, key, new)
     return len(places)
-
-
-def map_values(f: Callable[..., Any], *trees: Any) -> Any:
-    """Apply `jax.tree.map` to values of Variables."""
-    return jax.tree.map(f, *trees)

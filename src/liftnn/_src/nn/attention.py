@@ -302,6 +302,38 @@ class MultiHeadAttention(Module):
         self.cached_value = Cache(jnp.zeros(shape, dtype))
         self.cache_index = Cache(jnp.array(0, jnp.int32))
 
+    def set_view(
+        self,
+        deterministic: bool | None = None,
+        decode: bool | None = None,
+        batch_size: int | Sequence[int] | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        """Set the mode of a copy, for `liftnn.view`; `decode` creates a cache if there is none.
+
+        Args:
+          deterministic: Whether dropout is disabled. None, the default, changes nothing.
+          decode: Whether the layer decodes with a cache. None, the default, changes nothing.
+          batch_size: The size of the batch in the cache, or its shape.
+          max_length: The largest number of positions in the cache.
+
+        Raises:
+          ArgumentError: If a cache must be created but its size is not given.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+        if decode is None:
+            return
+        if self.cached_key is None:
+            if batch_size is None or max_length is None:
+                raise errors.ArgumentError(
+                    "MultiHeadAttention has no cache yet, and its size is not given.",
+                    "Pass batch_size and max_length to liftnn.view, or call init_cache first.",
+                )
+            batch = (batch_size,) if isinstance(batch_size, int) else tuple(batch_size)
+            self.init_cache((*batch, max_length, self.in_features), self.dtype or jnp.float32)
+        self.decode = decode
+
     def _project(
         self, inputs_q: jax.Array, inputs_k: jax.Array | None, inputs_v: jax.Array | None, sharding: Any
     ) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -100,6 +100,16 @@ class BatchNorm(Module):
         self.axis_name, self.axis_index_groups = axis_name, axis_index_groups
         self.use_fast_variance, self.promote_dtype = use_fast_variance, promote_dtype
 
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Set the mode of a copy, for `liftnn.view`.
+
+        Args:
+          use_running_average: Whether to normalize with the running statistics instead of those of the batch. None, the
+            default, changes nothing.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
     def __call__(
         self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
     ) -> jax.Array:

@@ -57,6 +57,15 @@ class Dropout(Module):
         self.deterministic, self.rng_collection = deterministic, rng_collection
         self.rngs = fork_stream(rngs, rng_collection)
 
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Set the mode of a copy, for `liftnn.view`.
+
+        Args:
+          deterministic: Whether to keep all values. None, the default, changes nothing.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
     def __call__(
         self,
         inputs: jax.Array,

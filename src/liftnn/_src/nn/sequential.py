@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, overload
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
@@ -15,7 +15,9 @@ class Sequential(Module):
     """Apply functions in sequence, each to the output of the previous one.
 
     A tuple is passed to the next function as positional arguments, a dict as keyword arguments, and any other output as
-    a single argument. The functions are in the list `layers`, which may be changed.
+    a single argument. The functions are in the list `layers`, which may be changed. A Sequential is also a sequence of
+    them: `len`, iteration, `model[0]`, and slices, which are new Sequentials of the same layers; entries and slices can
+    be assigned and deleted.
 
     Args:
       *fns: Modules, functions or other callables.
@@ -30,12 +32,39 @@ class Sequential(Module):
       >>> model = liftnn.Sequential(liftnn.Linear(3, 8, rngs=rngs), liftnn.relu, liftnn.Linear(8, 2, rngs=rngs))
       >>> model(jnp.ones((1, 3))).shape
       (1, 2)
+      >>> model[:2](jnp.ones((1, 3))).shape
+      (1, 8)
     """
 
     def __init__(self, *fns: Callable[..., Any]):
         for position, function in enumerate(fns):
             _check_callable(position, function)
         self.layers = list(fns)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    def __setitem__(self, index: int | slice, fns: Any) -> None:
+        layers = list(self.layers)
+        layers[index] = fns
+        for position, function in enumerate(layers):
+            _check_callable(position, function)
+        self.layers[index] = fns
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self.layers[index]
 
     def __call__(self, *args: Any, rngs: Rngs | None = None, **kwargs: Any) -> Any:
         """Apply all functions.

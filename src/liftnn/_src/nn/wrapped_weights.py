@@ -9,8 +9,8 @@ import jax
 from jax import lax
 
 from liftnn import errors
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.verbs import iter_graph
 from liftnn._src.trees import Path, format_path
 from liftnn._src.variables.variable import Variable
 

@@ -16,15 +16,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.static_values.static import SIMPLE_TYPES, is_fixed_function, static_key
 from liftnn._src.variables.holding import holds_objects
-
-HOOK_NAMES = (
-    "get_value_hooks",
-    "set_value_hooks",
-    "create_value_hooks",
-    "add_axis_hooks",
-    "remove_axis_hooks",
-)
-
+from liftnn._src.variables.hooks import HOOK_NAMES, HOOKS, as_hooks, normalize_hook
 
 SHARDING_NAMES = ("sharding", "out_sharding")
 """The metadata entries that declare how a Variable is sharded."""
@@ -45,7 +37,8 @@ class Annotated(NamedTuple):
 class Metadata(Mapping[str, Any]):
     """An immutable mapping from names to values.
 
-    The five kinds of hooks are always present; one that was not set is the empty tuple and takes no space.
+    Five names of hooks, such as `get_value_hooks`, are always present; one that was not set is the empty tuple and
+    takes no space.
 
     Args:
       items: The metadata by name.
@@ -54,12 +47,14 @@ class Metadata(Mapping[str, Any]):
     __slots__ = ("_items", "key", "reads", "writes")
 
     def __init__(self, items: Mapping[str, Any]):
-        for name in HOOK_NAMES:
+        for name in (*HOOKS, *HOOK_NAMES):
             if name in items:
-                items = {**items, name: _as_hooks(name, items[name])}
+                items = {**items, name: normalize_hook(name, items[name])}
         self._items = {k: v for k, v in items.items() if not (k in HOOK_NAMES and v == ())}
-        self.reads: tuple[Any, ...] = self._items.get("get_value_hooks", ())
-        self.writes: tuple[Any, ...] = self._items.get("set_value_hooks", ())
+        self.reads = self.hooks("on_get_value")
+        """The hooks that run when the value is read."""
+        self.writes = self.hooks("on_set_value")
+        """The hooks that run when a value is stored."""
         self.key: Any = None
         """A hashable that is equal for equal metadata; None if a value is mutable, so there is no lasting key."""
         if all(_is_fixed(v) for v in self._items.values()):
@@ -76,6 +71,24 @@ class Metadata(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(HOOK_NAMES) + sum(name not in HOOK_NAMES for name in self._items)
+
+    def hooks(self, name: str) -> tuple[Any, ...]:
+        """Return the hooks of one kind, in the order in which they run.
+
+        Args:
+          name: The name of the kind, such as `on_get_value`.
+
+        Returns:
+          Functions of the Variable and other arguments.
+        """
+        items = self._items
+        if name not in items and HOOKS[name] not in items:
+            return ()
+        return (*as_hooks(items.get(name, ())), *items.get(HOOKS[name], ()))
+
+    def has(self, name: str) -> bool:
+        """Return whether an entry was set."""
+        return name in self._items
 
     @property
     def given(self) -> dict[str, Any]:
@@ -189,17 +202,6 @@ def holds_nodes(value: Any) -> bool:
     if isinstance(value, dict) or dataclasses.is_dataclass(value):
         value = tuple((value if isinstance(value, dict) else vars(value)).values())
     return isinstance(value, (list, tuple)) and any(map(holds_nodes, value))
-
-
-def _as_hooks(name: str, hooks: Any) -> tuple[Any, ...]:
-    """Return a hook, or a sequence of hooks, as a tuple."""
-    result = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, (list, tuple)) else None
-    if result is None or not all(callable(h) for h in result):
-        raise errors.ArgumentError(
-            f"{name} must be a callable or a sequence of callables, not {hooks!r}.",
-            f"Pass {name}=f, or {name}=(f, g) to call f first and then g.",
-        )
-    return result
 
 
 EMPTY = Metadata({})

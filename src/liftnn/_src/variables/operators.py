@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from types import EllipsisType
@@ -63,6 +64,12 @@ class Operators(ArrayAttributes, Generic[T]):
     __array_priority__ = 100  # numpy leaves `ndarray op variable` to the reflected operator here
 
     value: Any
+    get_value: Callable[..., Any]
+    set_value: Callable[..., Any]
+    _reads_parts = True
+    """Whether `get_value` takes an index."""
+    _writes_parts = True
+    """Whether `set_value` takes an index."""
 
     __add__, __radd__, __iadd__ = _arithmetic(operator.add)
     __sub__, __rsub__, __isub__ = _arithmetic(operator.sub)
@@ -149,17 +156,17 @@ class Operators(ArrayAttributes, Generic[T]):
     def __getitem__(self, index: Any) -> Any: ...
 
     def __getitem__(self, index: Any) -> Any:
-        return self.value if index is ... else self.value[unwrap(index)]
+        if index is not ... and self._reads_parts:
+            return self.get_value(index=unwrap(index))
+        return part_of(self.get_value(), unwrap(index))
 
     def __setitem__(self, index: Any, item: Any) -> None:
-        current, index, item = self.value, unwrap(index), unwrap(item)
         try:
-            if isinstance(current, jax.Array):
-                whole = index is ... and isinstance(item, jax.Array)
-                same = whole and item.shape == current.shape and item.dtype == current.dtype
-                self.value = item if same else current.at[index].set(item)
+            index, item = unwrap(index), unwrap(item)
+            if self._writes_parts:
+                self.set_value(item, index=index)
             else:
-                self.value = item if index is ... else _with_item(current, index, item)
+                self.set_value(with_part(self.get_value(), index, item))
         except Exception as error:
             hide_frames(error)
             raise
@@ -172,11 +179,50 @@ class Operators(ArrayAttributes, Generic[T]):
         return array.copy() if copy else array
 
 
-def _with_item(container: Any, index: Any, item: Any) -> Any:
-    """Return a shallow copy of a mutable container with one item set; the old value must not change."""
-    changed = container.copy()
+class _Whole:
+    """The type of `WHOLE`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "WHOLE"
+
+
+WHOLE = _Whole()
+"""The default of `index` in `get_value` and `set_value`."""
+
+
+def part_of(value: Any, index: Any) -> Any:
+    """Return the part of a value at an index or key; the value itself for `...`."""
+    return value if index is ... else value[index]
+
+
+def with_part(value: Any, index: Any, item: Any) -> Any:
+    """Return a value with another part at an index or key; the old value does not change.
+
+    Args:
+      value: An array or a container.
+      index: The index; `...` means the whole array or container.
+      item: The new part.
+
+    Returns:
+      The new value; an array of the same shape and dtype for an array.
+    """
+    if isinstance(value, jax.Array):
+        whole = index is ... and isinstance(item, jax.Array)
+        same = whole and item.shape == value.shape and item.dtype == value.dtype
+        return item if same else value.at[index].set(item)
+    if index is ...:
+        return item
+    changed = value.copy()
     changed[index] = item
     return changed
+
+
+def takes_index(method: Callable[..., Any]) -> bool:
+    """Return whether a `get_value` or `set_value` has the parameter `index`; an override need not have it."""
+    parameters = inspect.signature(method).parameters.values()
+    return any(p.name == "index" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def constant_or_value(variable: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from liftnn import errors
-from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path
 from liftnn._src.variables.nested import flatten_nested, left_over, mismatch, nest, render, with_aside
@@ -232,7 +232,9 @@ class State(dict[Key, Any]):
         """Return one State for each filter, and one for the Variables that match none."""
         predicates = to_predicates(filters or (...,))
         parts: list[dict[Path, Any]] = [{} for _ in range(len(predicates) + 1)]
-        for path, x in self._items():
+        leaves = list(self._items())
+        check_tags(predicates, leaves)
+        for path, x in leaves:
             parts[first_match(predicates, path, x)][path] = x
         return [State.from_flat(p) for p in parts]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import types
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -14,8 +15,13 @@ from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
-from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata
-from liftnn._src.variables.operators import Operators, constant_or_value, unwrap
+from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata, adopt
+from liftnn._src.variables.metadata_methods import (
+    MetadataMethods,
+    set_metadata_past_checks as set_metadata_past_checks,
+)
+from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
+from liftnn._src.variables.variable_pytree import register
 from liftnn._src.variables.watch import Watch, end_watches
 
 V = TypeVar("V", bound="Variable[Any]")
@@ -33,7 +39,7 @@ class Storage:
     value: Any
 
 
-class Variable(Operators[T]):
+class Variable(Operators[T], MetadataMethods):
     """A mutable container of an array, or of any pytree of arrays.
 
     Assign to `value` to change it. `v[...]` and `v[...] = x` read and write the whole array, `v[i] = x` writes a part
@@ -44,13 +50,15 @@ class Variable(Operators[T]):
     Args:
       value: An array of any shape and dtype, or a pytree of arrays. If it is a Variable, its value is used.
       **metadata: Static information that every transform keeps, read and set as attributes (`v.sharding`). Five names
-        are hooks, each a callable or a sequence of callables, called in order:
-        `get_value_hooks(variable, value)` and `set_value_hooks(variable, value)` return the value to read or store,
-        `create_value_hooks(variable, value)` returns the initial value to store, and
-        `add_axis_hooks(variable, axis_name, axis_index)` and `remove_axis_hooks(variable, axis_name, axis_index)`
-        adapt metadata when a transform adds or removes an axis. The default of each is `()`. A subclass may define
-        `on_get_value(value)`, `on_set_value(value)`, `on_create_value(value)`, `on_add_axis(axis_name, axis_index)`
-        and `on_remove_axis(axis_name, axis_index)` instead; they run first.
+        are hooks, each a callable or a sequence of callables, called in order: `on_get_value(variable, value)` and
+        `on_set_value(variable, value)` return the value to read or store, `on_create_value(variable, value)` returns
+        the initial value to store, and `on_add_axis(variable, axis_index, axis_name)` and
+        `on_remove_axis(variable, axis_index, axis_name)` adapt metadata when a transform adds or removes an axis. A
+        subclass may define methods of these names; the metadata take precedence. `get_value_hooks`, `set_value_hooks`,
+        `create_value_hooks`, `add_axis_hooks` and `remove_axis_hooks`, by default `()`, run after them; the last two
+        are called with the name of the axis before its index.
+
+    A subclass may also override `get_value`, `set_value` and `create_value`, which every read, write and creation uses.
 
     Raises:
       ArgumentError: If the value is a Module, or a hook is not callable.
@@ -73,7 +81,9 @@ class Variable(Operators[T]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _register(cls)
+        cls._reads_parts = takes_index(cls.get_value)
+        cls._writes_parts = takes_index(cls.set_value)
+        register(cls, make_variable)
 
     if not TYPE_CHECKING:
 
@@ -97,35 +107,23 @@ class Variable(Operators[T]):
         _set_metadata(self, Metadata.of(metadata))
         _set_cell(self, Storage())
         value = unwrap(value)
-        on_create = getattr(type(self), "on_create_value", None)
-        if on_create is not None:
-            value = on_create(self, value)
-        for hook in self._metadata["create_value_hooks"] if metadata else ():
+        for hook in self._hooks("on_create_value"):
             value = hook(self, value)
-        self._cell.value = _checked(value)
+        self._cell.value = value  # an override may read it
+        self._cell.value = _checked(self.create_value(value))
 
     @property
     def value(self) -> T:
-        """The value, after the get hooks. Assigning stores the result of the set hooks."""
-        box = frames.resolve(self) if frames.open_frames else self
-        value = box._cell.value
-        on_get = getattr(type(self), "on_get_value", None)
-        if on_get is not None:
-            value = on_get(box, value)
-        for hook in box._metadata.reads:
-            value = hook(box, value)
-        return value
+        """The value, as `get_value` returns it. Assigning stores it with `set_value`."""
+        return self.get_value()
 
     @value.setter
     def value(self, value: T | ArrayLike | Variable[Any]) -> None:
-        box = self._writable("the value")
-        value = unwrap(value)
-        on_set = getattr(type(self), "on_set_value", None)
-        if on_set is not None:
-            value = on_set(box, value)
-        for hook in box._metadata.writes:
-            value = hook(box, value)
-        box._cell.value = _checked(value)
+        try:
+            self.set_value(value)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     @property
     def raw_value(self) -> T:
@@ -135,6 +133,132 @@ class Variable(Operators[T]):
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
         self._writable("the value")._cell.value = _checked(unwrap(value))
+
+    def create_value(self, value: Any) -> Any:
+        """Return the value to store at first; a subclass may override this.
+
+        Args:
+          value: The value that the Variable was created with, after the hooks.
+
+        Returns:
+          The value itself.
+        """
+        return value
+
+    @overload
+    def get_value(self) -> T: ...
+
+    @overload
+    def get_value(self, *, index: Any) -> Any: ...
+
+    def get_value(self, *, index: Any = WHOLE) -> Any:
+        """Return the value, or a part of it, after the get hooks; a subclass may override this.
+
+        `value`, indexing, operators and functions of numpy and `jax.numpy` read a Variable with this method.
+
+        Args:
+          index: An index of the array, or a key of a container. The default reads the whole value, as `...` does.
+
+        Returns:
+          What the hooks return for the whole or the part.
+        """
+        box = frames.resolve(self) if frames.open_frames else self
+        value = box._cell.value
+        if index is not WHOLE:
+            value = part_of(value, index)
+        metadata = box._metadata
+        on_get = getattr(type(self), "on_get_value", None)
+        if on_get is not None and not metadata.has("on_get_value"):
+            value = on_get(box, value)
+        for hook in metadata.reads:
+            value = hook(box, value)
+        return value
+
+    def set_value(self, value: Any, *, index: Any = WHOLE) -> None:
+        """Store a value, or a part of it, after the set hooks; a subclass may override this.
+
+        Assigning to `value` or to an index, and in-place operators, write a Variable with this method.
+
+        Args:
+          value: The new value, or the new part. If it is a Variable, its value is used.
+          index: An index of the array, or a key of a container. The default stores a new value of any shape; `...`
+            keeps shape and dtype.
+
+        Raises:
+          ArgumentError: If it is a Module.
+          TraceContextError: If the Variable belongs to another trace.
+        """
+        box = self._writable("the value")
+        value, metadata = unwrap(value), box._metadata
+        on_set = getattr(type(self), "on_set_value", None)
+        if on_set is not None and not metadata.has("on_set_value"):
+            value = on_set(box, value)
+        for hook in metadata.writes:
+            value = hook(box, value)
+        if index is not WHOLE:
+            value = with_part(box._cell.value, index, value)
+        box._cell.value = _checked(value)
+
+    def get_raw_value(self) -> T:
+        """Return the value, without hooks, as `raw_value` does."""
+        return self.raw_value
+
+    def set_raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
+        """Store a value, without hooks, as assigning to `raw_value` does.
+
+        Args:
+          value: The new value. If it is a Variable, its value is used.
+
+        Raises:
+          ArgumentError: If it is a Module.
+          TraceContextError: If the Variable belongs to another trace.
+        """
+        self.raw_value = value
+
+    @boundary
+    def copy_from(self, other: Variable[T]) -> None:
+        """Take over the value and the metadata of another Variable of the same type; hooks do not run.
+
+        Args:
+          other: The other Variable.
+
+        Raises:
+          ArgumentError: If it is of another type.
+          TraceContextError: If this Variable belongs to another trace.
+        """
+        if type(other) is not type(self):
+            raise errors.ArgumentError(
+                f"{at_start(an(type(self)))} cannot take over the contents of {an(type(other))}.",
+                "Use update_from_state for a Variable of another type, or assign to `value`.",
+            )
+        self.update_from_state(other)
+
+    @boundary
+    def update_from_state(self, variable_state: Variable[T]) -> None:
+        """Take over the value and the metadata of another Variable, such as an entry of a State; hooks do not run.
+
+        Args:
+          variable_state: The other Variable, of any type.
+
+        Raises:
+          ArgumentTypeError: If it is not a Variable.
+          TraceContextError: If this Variable belongs to another trace.
+        """
+        if not isinstance(variable_state, Variable):
+            raise errors.ArgumentTypeError(
+                f"update_from_state takes a Variable and got {an(type(variable_state))}.",
+                "Assign to `value` to set the value only.",
+            )
+        box, other = self._writable("the value"), frames.resolve(variable_state)
+        box._cell.value = other._cell.value
+        metadata = adopt(box._metadata, other._metadata)
+        if metadata is not box._metadata:
+            set_metadata_past_checks(box, metadata)
+
+    @property
+    def type(self) -> builtins.type[Any]:
+        """The class of the Variable."""
+        return type(self)
 
     @property
     def _value(self) -> Any:
@@ -161,65 +285,6 @@ class Variable(Operators[T]):
         value = self._value if isinstance(self._value, jax.Array) else jax.tree.map(lambda x: x, self._value)
         return make_variable(type(self), value, self._metadata, owner)
 
-    def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
-        """Return the metadata, or one entry of it.
-
-        Args:
-          name: The name of the entry. The default, None, returns all entries that were set, as a new dict.
-          default: The result if there is no such entry.
-
-        Returns:
-          The entry, or a dict of all entries.
-        """
-        if name is None:
-            return self._metadata.given
-        return self._metadata.get(name, default)
-
-    @boundary
-    def set_metadata(self, **metadata: Any) -> None:
-        """Set entries of the metadata; the other entries stay.
-
-        Args:
-          **metadata: The new values by name.
-
-        Raises:
-          ArgumentError: If a hook is not callable.
-          TraceContextError: If the Variable belongs to another trace.
-        """
-        if not frames.may_write(self._owner):
-            raise frames.write_error(self, "the metadata")
-        set_metadata_past_checks(self, Metadata.of({**self._metadata.given, **metadata}))
-
-    def has_metadata(self, name: str) -> bool:
-        """Return whether the metadata entry was set.
-
-        Args:
-          name: The name of the entry.
-
-        Returns:
-          True if it was set.
-        """
-        return name in self._metadata.given
-
-    @boundary
-    def del_metadata(self, name: str) -> None:
-        """Remove an entry of the metadata.
-
-        Args:
-          name: The name of the entry.
-
-        Raises:
-          AttributeNameError: If there is no such entry.
-          TraceContextError: If the Variable belongs to another trace.
-        """
-        given = self._metadata.given
-        if name not in given:
-            raise errors.AttributeNameError(f"{at_start(an(type(self)))} has no metadata {name!r}.")
-        if not frames.may_write(self._owner):
-            raise frames.write_error(self, "the metadata")
-        del given[name]
-        set_metadata_past_checks(self, Metadata.of(given))
-
     def replace(self: V, value: Any, **metadata: Any) -> V:
         """Return a new Variable of the same type and metadata with another value.
 
@@ -236,31 +301,6 @@ class Variable(Operators[T]):
     def copy(self: V) -> V:
         """Return a new Variable of the same type, metadata and value."""
         return self.replace(self.raw_value)
-
-    def add_axis(self, axis_name: str | None, axis_index: int) -> None:
-        """Run the hooks that adapt metadata to an axis that a transform adds.
-
-        Args:
-          axis_name: Name of the axis; None if the axis is unnamed.
-          axis_index: Position of the axis.
-        """
-        self._run_axis_hooks("on_add_axis", "add_axis_hooks", axis_name, axis_index)
-
-    def remove_axis(self, axis_name: str | None, axis_index: int) -> None:
-        """Run the hooks that adapt metadata to an axis that a transform removes.
-
-        Args:
-          axis_name: Name of the axis; None if the axis is unnamed.
-          axis_index: Position of the axis.
-        """
-        self._run_axis_hooks("on_remove_axis", "remove_axis_hooks", axis_name, axis_index)
-
-    def _run_axis_hooks(self, method: str, kind: str, axis_name: str | None, axis_index: int) -> None:
-        on_axis = getattr(type(self), method, None)
-        if on_axis is not None:
-            on_axis(self, axis_name, axis_index)
-        for hook in self._metadata[kind]:
-            hook(self, axis_name, axis_index)
 
     def _set_class(self, cls: type) -> None:
         if not frames.may_write(self._owner):
@@ -338,12 +378,6 @@ def set_value_past_hooks(variable: Variable[Any], value: Any) -> None:
     variable._cell.value = value
 
 
-def set_metadata_past_checks(variable: Variable[Any], metadata: Metadata) -> None:
-    """Store metadata in a Variable without checks."""
-    _set_metadata(variable, metadata)
-    end_watches(variable)
-
-
 def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V:
     """Create a Variable without `__init__`: no hooks, no checks."""
     variable = cls.__new__(cls)
@@ -371,30 +405,4 @@ def _checked(value: Any) -> Any:
     return value
 
 
-# --- Variables are pytrees, so that compiled JAX functions such as `jnp.sum` and most of `jax.nn` accept them.
-# liftnn's own transforms treat them as objects and do not flatten them.
-
-_VALUE = jax.tree_util.GetAttrKey("value")
-
-
-def _flatten(variable: Variable[Any]) -> tuple[tuple[Any], Metadata]:
-    return (constant_or_value(variable),), variable._metadata
-
-
-def _flatten_with_keys(variable: Variable[Any]) -> tuple[tuple[tuple[Any, Any]], Metadata]:
-    return ((_VALUE, constant_or_value(variable)),), variable._metadata
-
-
-def _register(cls: type[V]) -> None:
-    """Register a class of Variables with JAX."""
-
-    def unflatten(metadata: Metadata, children: Any) -> V:
-        owner = frames.owner_now()
-        return make_variable(
-            cls, children[0], metadata, owner if isinstance(owner, frames.Frame) else frames.COPIED
-        )
-
-    jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, unflatten, _flatten)
-
-
-_register(Variable)
+register(Variable, make_variable)

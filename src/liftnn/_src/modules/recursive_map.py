@@ -1,0 +1,149 @@
+"""`recursive_map`: a copy of a tree of modules in which a function replaces modules, Variables and other values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from liftnn import errors
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.modules.copies import copy_modules
+from liftnn._src.modules.iterate import LEAVES, kind_of
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import Path, an, format_path
+
+T = TypeVar("T")
+
+
+@boundary
+def recursive_map(f: Callable[[Path, Any], Any], tree: T, /) -> T:
+    """Return a copy of a tree of modules in which a function has replaced what it wants to replace.
+
+    The function is called with everything that the tree reaches: with the children of an object before the object,
+    which then holds their replacements. Modules and containers are copies; Variables and arrays are those of the tree.
+
+    Args:
+      f: Called with the path tuple and a module, container, Variable, array or static value; returns what to put in its
+        place. It is called once for a shared object, with its first path.
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      What the function returns for the whole.
+
+    Raises:
+      StructureError: If something in the tree cannot be part of a module, or if an object is replaced that an immutable
+        object below it refers to.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Sequential(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), liftnn.Dropout(0.5))
+      >>> without = liftnn.recursive_map(
+      ...   lambda path, x: liftnn.identity if isinstance(x, liftnn.Dropout) else x, model
+      ... )
+      >>> without[1] is liftnn.identity, without[0].kernel is model[0].kernel
+      (True, True)
+    """
+    return RecursiveMap(f).map(copy_modules(walk_tree(tree)))
+
+
+class RecursiveMap:
+    """The walk of `recursive_map` over a copy: an object after its children.
+
+    Args:
+      f: The user's function.
+    """
+
+    def __init__(self, f: Callable[[Path, Any], Any]):
+        self._f = f
+        self._results: dict[int, tuple[Any, Any]] = {}
+        """Each finished object and its replacement, by the id of the object."""
+        self._late: list[tuple[Any, Path]] = []
+        """Objects that hold an object above them, to be filled again if that is replaced."""
+
+    def map(self, tree: Any) -> Any:
+        """Map a tree, and replace the references to objects that were not finished when they were met."""
+        top = _Open((), tree)
+        stack, opened = [top], {id(tree)}
+        while True:
+            node = stack[-1]
+            child = node.next(self._results)
+            if child is None:
+                stack.pop()
+                self._finish(node)
+                if not stack:
+                    break
+                stack[-1].take(self._results[id(node.value)][1])
+            elif id(child.value) in opened and child.is_node:
+                self._late.append((node.value, node.path))
+                node.take(child.value)
+            elif child.is_node:
+                opened.add(id(child.value))
+                stack.append(child)
+            else:
+                node.take(self._f(child.path, child.value))
+        for x, path in self._late:
+            self._fill_again(*self._results[id(x)], path)
+        return self._results[id(tree)][1]
+
+    def _finish(self, node: _Open) -> None:
+        """Put the new children into an object, and call the function."""
+        self._results[id(node.value)] = (node.value, self._f(node.path, node.rebuild()))
+
+    def _fill_again(self, x: Any, new: Any, path: Path) -> None:
+        """Put the replacements of objects above into an object, if they were replaced."""
+        kind = kind_of(x)
+        extra, keys, children = kind.flatten(x)
+        found = [self._results.get(id(c), (c, c)) for c in children]
+        replaced = [r if old is c else c for c, (old, r) in zip(children, found, strict=True)]
+        if all(a is b for a, b in zip(replaced, children, strict=True)):
+            return
+        if kind.frozen:
+            raise errors.StructureError(
+                f"{format_path(path)} is {an(type(x))}, which is immutable, and an object above it that it refers to "
+                "was replaced.",
+                "Return the object itself from the function, after changing its attributes.",
+            )
+        kind.fill(x, extra, keys, replaced)
+
+
+class _Open:
+    """A value whose children are being mapped.
+
+    Args:
+      path: Its path.
+      value: The value.
+    """
+
+    __slots__ = ("children", "extra", "is_node", "keys", "kind", "path", "taken", "value")
+
+    def __init__(self, path: Path, value: Any):
+        self.path, self.value, self.kind = path, value, kind_of(value)
+        self.is_node = self.kind not in LEAVES
+        self.extra, self.keys, self.children = None, (), ()
+        if self.is_node and self.kind is not VARIABLE:
+            self.extra, self.keys, self.children = self.kind.flatten(value)
+        self.taken: list[Any] = []
+
+    def next(self, results: dict[int, tuple[Any, Any]]) -> _Open | None:
+        """Return the next child, after taking those that are finished; None at the end."""
+        while len(self.taken) < len(self.children):
+            child = self.children[len(self.taken)]
+            found = results.get(id(child))
+            if found is None or found[0] is not child:
+                return _Open((*self.path, self.keys[len(self.taken)]), child)
+            self.taken.append(found[1])
+        return None
+
+    def take(self, new: Any) -> None:
+        """Take what replaces the next child."""
+        self.taken.append(new)
+
+    def rebuild(self) -> Any:
+        """Return the value with its new children: the same object if it is mutable."""
+        if all(a is b for a, b in zip(self.taken, self.children, strict=True)):
+            return self.value
+        if self.kind.frozen:
+            return self.kind.unflatten(type(self.value), self.extra, tuple(self.keys), self.taken)
+        self.kind.fill(self.value, self.extra, tuple(self.keys), self.taken)
+        return self.value

@@ -1,0 +1,118 @@
+"""The methods of a Variable that read and change its metadata, and that run the hooks among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an, at_start
+from liftnn._src.variables import frames
+from liftnn._src.variables.hooks import HOOKS
+from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.watch import end_watches
+
+
+class MetadataMethods:
+    """Mixin: the metadata of a Variable."""
+
+    __slots__ = ()
+
+    _metadata: Metadata
+    _owner: Any
+
+    def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
+        """Return the metadata, or one entry of it.
+
+        Args:
+          name: The name of the entry. The default, None, returns all entries that were set, as a new dict.
+          default: The result if there is no such entry.
+
+        Returns:
+          The entry, or a dict of all entries.
+        """
+        if name is None:
+            return self._metadata.given
+        return self._metadata.get(name, default)
+
+    @boundary
+    def set_metadata(self, **metadata: Any) -> None:
+        """Set entries of the metadata; the other entries stay.
+
+        Args:
+          **metadata: The new values by name.
+
+        Raises:
+          ArgumentError: If a hook is not callable.
+          TraceContextError: If the Variable belongs to another trace.
+        """
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self, "the metadata")
+        set_metadata_past_checks(self, Metadata.of({**self._metadata.given, **metadata}))
+
+    def has_metadata(self, name: str) -> bool:
+        """Return whether the metadata entry was set.
+
+        Args:
+          name: The name of the entry.
+
+        Returns:
+          True if it was set.
+        """
+        return name in self._metadata.given
+
+    @boundary
+    def del_metadata(self, name: str) -> None:
+        """Remove an entry of the metadata.
+
+        Args:
+          name: The name of the entry.
+
+        Raises:
+          AttributeNameError: If there is no such entry.
+          TraceContextError: If the Variable belongs to another trace.
+        """
+        given = self._metadata.given
+        if name not in given:
+            raise errors.AttributeNameError(f"{at_start(an(type(self)))} has no metadata {name!r}.")
+        if not frames.may_write(self._owner):
+            raise frames.write_error(self, "the metadata")
+        del given[name]
+        set_metadata_past_checks(self, Metadata.of(given))
+
+    def add_axis(self, axis_index: int, axis_name: str | None) -> None:
+        """Run the hooks that adapt metadata to an axis that a transform adds.
+
+        Args:
+          axis_index: Position of the axis.
+          axis_name: Name of the axis; None if the axis is unnamed.
+        """
+        self._run_axis_hooks("on_add_axis", axis_index, axis_name)
+
+    def remove_axis(self, axis_index: int, axis_name: str | None) -> None:
+        """Run the hooks that adapt metadata to an axis that a transform removes.
+
+        Args:
+          axis_index: Position of the axis.
+          axis_name: Name of the axis; None if the axis is unnamed.
+        """
+        self._run_axis_hooks("on_remove_axis", axis_index, axis_name)
+
+    def _run_axis_hooks(self, name: str, axis_index: int, axis_name: str | None) -> None:
+        further = self._metadata[HOOKS[name]]
+        for hook in self._hooks(name)[: -len(further) or None]:
+            hook(self, axis_index, axis_name)
+        for hook in further:
+            hook(self, axis_name, axis_index)
+
+    def _hooks(self, name: str) -> tuple[Any, ...]:
+        """Return the hooks of one kind: the method of the class, unless the metadata replace it, and the metadata's."""
+        method, metadata = getattr(type(self), name, None), self._metadata
+        own = () if method is None or metadata.has(name) else (method,)
+        return (*own, *metadata.hooks(name))
+
+
+def set_metadata_past_checks(variable: MetadataMethods, metadata: Metadata) -> None:
+    """Store metadata in a Variable without checks."""
+    object.__setattr__(variable, "_metadata", metadata)
+    end_watches(variable)

@@ -1,0 +1,75 @@
+"""A module inside a static object is warned of, by path."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+import pytest
+from tests.strategies import Node
+
+import liftnn
+
+
+class Old:
+    """A class that liftnn does not look into."""
+
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+    def method(self):
+        return self
+
+
+TEXT = (
+    "{} is {}, which liftnn treats as static, but it holds a Node. Its state is not part of the model: split, state, "
+    "gradients and optimizers leave it out. Make the class {} a liftnn.Module or a dataclass, or store the Node in an "
+    "attribute, a list or a dict."
+)
+HIDING = {
+    "attribute": lambda x: Old(x=x),
+    "list": lambda x: Old(x=[1, [x]]),
+    "dict": lambda x: Old(x={"a": (x,)}),
+    "object": lambda x: Old(x=Old(x=x)),
+    "cycle": lambda x: cycle(x),
+}
+CALLS = {
+    "split": liftnn.split,
+    "state": liftnn.state,
+    "clone": liftnn.clone,
+    "jit": liftnn.jit(lambda model: None),
+    "grad": liftnn.grad(lambda model: model.w * 1.0),
+}
+
+
+def cycle(x):
+    one = Old(x=[])
+    one.x += [one, x]
+    return one
+
+
+@pytest.mark.parametrize("case", HIDING)
+def test_each_way_to_hide_a_module_is_warned_of(case):
+    model = Node(w=liftnn.Param(1.0), layers=[{"old": HIDING[case](Node())}])
+    with pytest.warns(liftnn.StructureWarning) as caught:
+        liftnn.split(model)
+    assert [str(w.message) for w in caught] == [TEXT.format("layers[0].old", "an Old", "Old")]
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_each_verb_warns(call):
+    with pytest.warns(liftnn.StructureWarning, match="old is an Old") as caught:
+        CALLS[call](Node(w=liftnn.Param(1.0), old=Old(x=Node())))
+    assert len(caught) == 1
+
+
+def test_a_bound_method_of_such_an_object_is_warned_of():
+    with pytest.warns(liftnn.StructureWarning, match="^old is a method"):
+        liftnn.split(Node(old=Old(x=Node()).method))
+
+
+@pytest.mark.parametrize(
+    "value", [Old(x=1, y=[2], z=jnp.ones), optax.adam(1e-3), Old, len, Old().method, object()]
+)
+def test_other_static_objects_are_not(value):
+    liftnn.split(Node(value=value))
