@@ -83,6 +83,7 @@ from liftnn._src.nn.rnn import RNN
 from liftnn._src.nn.rotary_embedding import rotary_embedding
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.nn.spectral_norm import SpectralNorm
+from liftnn._src.nn.stack import Stack
 from liftnn._src.nn.weight_norm import WeightNorm
 from liftnn._src.optim import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
@@ -113,6 +114,7 @@ from liftnn.errors import (
     AttributeNameError,
     DonatedError,
     FilterError,
+    LayerIndexError,
     LiftError,
     MissingRuleError,
     RetraceError,
@@ -128,12 +130,12 @@ __all__ = [
     "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "Conv",
     "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError",
-    "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerNorm", "LiftError",
+    "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError", "LayerNorm", "LiftError",
     "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState", "MissingRuleError",
     "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer",
     "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Result", "RetraceError",
     "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError",
-    "SimpleCell", "Slot", "SpectralNorm", "State", "StateAxes", "StateSharding", "Statistics", "StructureError",
+    "SimpleCell", "Slot", "SpectralNorm", "Stack", "State", "StateAxes", "StateSharding", "Statistics", "StructureError",
     "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "celu",
     "checkify", "checkpoint", "clone", "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize",
     "dot_product_attention", "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared",

@@ -137,6 +137,16 @@ COPIED = _Copied()
 """The owner of Variables that a raw JAX transform has created from its arguments."""
 
 
+class _View:
+    """The type of `VIEW`."""
+
+    __slots__ = ()
+
+
+VIEW = _View()
+"""The owner of modules that show a part of another module: only values of Variables can be written through them."""
+
+
 class _Current(threading.local):
     """The innermost frame of each thread, and where to record writes."""
 
@@ -327,6 +337,12 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
             f"Cannot change {what} of {of} here: it is a copy that a raw JAX transform made of its argument, and the "
             "change would be lost.",
             "Use the liftnn transform of the same name instead.",
+        )
+    if owner is VIEW:
+        return errors.TraceContextError(
+            f"Cannot change {what} of {of} here: it is one layer of a Stack, and the layers of a Stack differ only in "
+            "the values of Variables and arrays.",
+            "Change `stack.layers`, the module that holds all layers, or assign a layer: `stack[i] = layer`.",
         )
     if _trace_now() != frame.trace_state:
         return errors.TraceContextError(
