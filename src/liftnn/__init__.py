@@ -15,6 +15,7 @@ from liftnn._src.compilation.exported import Exported
 from liftnn._src.compilation.jaxpr import make_jaxpr
 from liftnn._src.compilation.jit import jit
 from liftnn._src.compilation.shape import eval_shape
+from liftnn._src.compilation.trace_once import trace_once
 from liftnn._src.control_flow.associative_scan import associative_scan
 from liftnn._src.control_flow.branches import cond, switch
 from liftnn._src.control_flow.loop_axes import Carry
@@ -145,7 +146,7 @@ __all__ = [
     "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop",
     "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs", "rotary_embedding", "scan", "selu",
     "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state",
-    "swish", "switch", "tanh", "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
+    "swish", "switch", "tanh", "trace_once", "update", "value_and_grad", "vjp", "vmap", "while_loop", "with_partitioning",
 ]  # fmt: skip
 
 

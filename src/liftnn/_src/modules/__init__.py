@@ -3,6 +3,8 @@
 - `module.py`: `Module`, the base class; `rendering.py`: its repr; `raw_jax.py`: the error for a module in raw JAX;
   `variables_view.py`: `module.variables`.
 - `verbs.py`: `update`, `pop`, `clone`, `iter_graph`, `find_shared`, `replace_all`.
+- `layer_calls.py`: the wrapper of `__call__` of layers, with a named scope in traces; `layer_notes.py`: the note of an
+  exception that names the layer that raised it.
 - `parts.py`: the modules that a module reaches, remembered for `train()` and `eval()`.
 - `pickling.py` and `portable.py`: pickle and deepcopy; functions are pickled by factory and arguments, or by name.
 """

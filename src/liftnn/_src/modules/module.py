@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -20,6 +21,7 @@ from liftnn._src.graph.attributes import (
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
 from liftnn._src.modules import pickling, verbs
+from liftnn._src.modules.layer_calls import is_layer, wrap_call
 from liftnn._src.modules.parts import has_attribute, set_everywhere
 from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.rendering import render_module
@@ -66,6 +68,9 @@ class Module(Attributed):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         refuse_in_jax(cls)
+        call = vars(cls).get("__call__")
+        if isinstance(call, types.FunctionType) and is_layer(cls):
+            type.__setattr__(cls, "__call__", wrap_call(call))
         if cls.__module__.startswith("liftnn."):  # for example a layer
             boundary(cls)
 

@@ -78,6 +78,10 @@ class Frame:
         found = self._copies.get(id(x))
         return x if found is None else found[1]
 
+    def original_of(self, copy: Any) -> Any:
+        """Return the object of the outer frame that an object of this frame is a copy of; the object if it is none."""
+        return next((x for x, c, _ in self._copies.values() if c is copy), copy)
+
     def close(self) -> None:
         """Drop the map from originals to copies: the copies refer to their frame, which would be a reference cycle."""
         self._copies = {}
@@ -316,6 +320,24 @@ def lookup(x: Any) -> Any:
     for frame in reversed(chain):
         x = frame.copy_of(x)
     return x
+
+
+def originals_of(x: Any) -> list[Any]:
+    """Return an object of the innermost frame, the object that it is a copy of, the original of that one, and so on.
+
+    Args:
+      x: The object.
+
+    Returns:
+      The objects, innermost first.
+    """
+    chain, frame = [x], _current.frame
+    while frame is not PLAIN and frame.outer is not None:
+        x = frame.original_of(x)
+        if x is not chain[-1]:
+            chain.append(x)
+        frame = frame.outer
+    return chain
 
 
 def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
