@@ -87,7 +87,9 @@ def test_outputs_statistics_and_dropout_masks_are_those_of_the_list():
 
 @pytest.mark.parametrize(
     "options",
-    quick([{"remat": jax.checkpoint_policies.dots_saveable}, {}, {"remat": True, "unroll": 2}, {"unroll": True}]),
+    quick(
+        [{"remat": jax.checkpoint_policies.dots_saveable}, {}, {"remat": True, "unroll": 2}, {"unroll": True}]
+    ),
 )
 def test_gradients_are_those_of_the_list(options):
     stack, listed = pair(**options)
@@ -163,9 +165,7 @@ def test_a_layer_is_a_view():
         assert_equal({p: x[None] for p, x in values(stack[i]).items()}, [values(layer)])
     stack[1].linear.bias.value = jnp.arange(4.0)
     stack[-1].linear.bias[1] = 5.0
-    np.testing.assert_array_equal(
-        stack.layers.linear.bias.value, [[0, 0, 0, 0], [0, 1, 2, 3], [0, 5, 0, 0]]
-    )
+    np.testing.assert_array_equal(stack.layers.linear.bias.value, [[0, 0, 0, 0], [0, 1, 2, 3], [0, 5, 0, 0]])
     stack.eval()
     listed.eval()
     listed.layers[1].linear.bias.value = jnp.arange(4.0)
@@ -346,7 +346,8 @@ def test_shared_weights_are_refused():
 @pytest.mark.parametrize("n", [0, -1, True, 2.0, "3"])
 def test_a_number_of_layers_that_is_not_positive_is_refused(n):
     with raises(
-        errors.ArgumentError, f"A Stack needs at least one layer, but n is {n!r}.\nPass a positive int, such as 12."
+        errors.ArgumentError,
+        f"A Stack needs at least one layer, but n is {n!r}.\nPass a positive int, such as 12.",
     ):
         liftnn.Stack(n, Block, rngs=liftnn.Rngs(0))
 

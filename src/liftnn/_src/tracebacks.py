@@ -234,7 +234,7 @@ def _remove_frames(error: BaseException) -> bool:
     for tb, hidden in reversed(entries):
         if not hidden:
             rest = types.TracebackType(rest, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-    error.__traceback__ = rest
+    error.with_traceback(rest)  # not an assignment: the class may be a frozen dataclass
     return True
 
 

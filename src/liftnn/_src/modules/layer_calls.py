@@ -52,7 +52,7 @@ def wrap_call(function: F) -> F:
                 hide_frames(error)
             raise
 
-    return mark_boundary(__call__)
+    return mark_boundary(__call__)  # pyright: ignore[reportReturnType]  # the same signature
 
 
 class _Running(threading.local):

@@ -78,7 +78,7 @@ def note_layer(error: Exception, module: Any, caller: types.FrameType | None) ->
         found = None if path is None else _name(module, path, layers, caller)
         if found is not None and found.path:
             _set_note(error, record, f"raised in {format_path(found.path, found.name)} ({record.text})")
-    except Exception:  # noqa: BLE001, S110  # an attribute that cannot be read must not hide the user's error
+    except Exception:  # an attribute that cannot be read must not hide the user's error
         pass
 
 

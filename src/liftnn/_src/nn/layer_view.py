@@ -37,7 +37,7 @@ class SliceStorage(Storage):
         self.position = position
 
     @property
-    def value(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # computed here, stored in Storage
+    def value(self) -> Any:
         """The slice; assigning writes it into the whole."""
         return jax.tree.map(lambda x: x[self.position], self.whole.raw_value)
 
@@ -140,7 +140,9 @@ def write_layers(whole: Any, layers: Mapping[int, Any], transform_metadata: Mapp
         check_equal(graphdef, walked.graphdef, "The layers of the Stack", f"the new layer {position}")
         for path, x in walked.leaves():
             write = functools.partial(set_slice, position=position)
-            leaves[path] = jax.tree.map(lambda old, new, write=write: write(old, new=new), leaves[path], _raw(x))
+            leaves[path] = jax.tree.map(
+                lambda old, new, write=write: write(old, new=new), leaves[path], _raw(x)
+            )
     update(whole, State.from_flat(leaves))
 
 

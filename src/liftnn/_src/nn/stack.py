@@ -245,7 +245,9 @@ class Stack(Module, Generic[L]):
         """Return the position of a layer, not negative; raise an IndexError if there is none."""
         position = operator.index(index)
         if not -self.n <= position < self.n:
-            raise errors.LayerIndexError(f"This Stack has {self.n} layers, but layer {position} was accessed.")
+            raise errors.LayerIndexError(
+                f"This Stack has {self.n} layers, but layer {position} was accessed."
+            )
         return position % self.n
 
 
