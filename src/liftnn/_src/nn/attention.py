@@ -244,10 +244,8 @@ class MultiHeadAttention(Module):
           is_causal: Whether query `i` ignores the keys after key `i`; False by default. Decoding always is causal.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
           qkv_sharding: Sharding of queries, keys and values, likewise.
-          input_positions: Positions of queries and keys, an array that broadcasts to `(*batch, query_length)`, as in
-            packed or left-padded sequences. They are passed to `rotary_embedding` or, without one, to `attention_fn`
-            by keyword. With the default, None, the rotary embedding counts positions from 0, or continues those in the
-            cache.
+          input_positions: Positions of queries and keys, an array that broadcasts to `(*batch, query_length)`, passed to
+            `rotary_embedding` or else to `attention_fn`. The default, None, means 0, 1, ... or, with a cache, the next.
 
         Returns:
           Array of shape `(*batch, query_length, out_features)`, of the dtype of the computation. Under a transform,
