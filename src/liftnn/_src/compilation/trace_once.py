@@ -29,8 +29,8 @@ def trace_once(f: C, /) -> C:
     so each block reads and writes its own. Outside of transforms the block is called as usual. `Stack` saves more, and
     needs no decorator; this is for a list of blocks, or for blocks between other layers.
 
-    It pays for large blocks that repeat often: with 48 transformer blocks, `jit` traces four times and compiles one and
-    a half times faster. It does not pay for single layers. The compiler optimizes across the calls less than across
+    It pays for large blocks that repeat often: the gradients of a decoder of 24 layers are traced in an eighth, and
+    traced and compiled in three quarters of the time. It does not pay for single layers. The compiler optimizes across the calls less than across
     plain code, so the program may need up to twice the memory for temporary values.
 
     Args:

@@ -244,7 +244,7 @@ class MultiHeadAttention(Module):
           is_causal: Whether query `i` ignores the keys after key `i`; False by default. Decoding always is causal.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
           qkv_sharding: Sharding of queries, keys and values, likewise.
-          input_positions: Positions of queries and keys, an array that broadcasts to `(*batch, query_length)`, passed to
+          input_positions: Positions of queries and keys, an array that broadcasts to `(*batch, query_length)`, for
             `rotary_embedding` or else to `attention_fn`. The default, None, means 0, 1, ... or, with a cache, the next.
 
         Returns:
