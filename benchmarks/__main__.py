@@ -14,7 +14,7 @@ import time
 from machine import environment_line
 from measure import options
 
-SCRIPTS = ("dispatch", "tracing", "memory", "eager", "arrays", "imports", "growth")
+SCRIPTS = ("dispatch", "tracing", "memory", "eager", "arrays", "imports", "growth", "stacked")
 
 
 def summary(output: pathlib.Path) -> str:

@@ -15,6 +15,7 @@ from liftnn._src.compilation.exported import Exported
 from liftnn._src.compilation.jaxpr import make_jaxpr
 from liftnn._src.compilation.jit import jit
 from liftnn._src.compilation.shape import eval_shape
+from liftnn._src.compilation.trace_once import trace_once
 from liftnn._src.control_flow.associative_scan import associative_scan
 from liftnn._src.control_flow.branches import cond, switch
 from liftnn._src.control_flow.loop_axes import Carry
@@ -87,6 +88,7 @@ from liftnn._src.nn.rnn import RNN
 from liftnn._src.nn.rotary_embedding import rotary_embedding
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.nn.spectral_norm import SpectralNorm
+from liftnn._src.nn.stack import Stack
 from liftnn._src.nn.weight_norm import WeightNorm
 from liftnn._src.optim.ema import EMA
 from liftnn._src.optim.optimizer import Optimizer
@@ -120,6 +122,7 @@ from liftnn.errors import (
     DonatedError,
     FilterError,
     FilterWarning,
+    LayerIndexError,
     LiftError,
     MissingRuleError,
     RetraceError,
@@ -136,24 +139,24 @@ __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "Conv",
     "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError",
-    "FilterWarning", "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerNorm",
-    "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState",
-    "MissingRuleError", "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState",
-    "OptimizedLSTMCell", "Optimizer", "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm",
-    "RNNCellBase", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream",
-    "Rngs", "Sequential", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "State", "StateAxes",
-    "StateSharding", "Statistics", "StructureError", "StructureWarning", "TraceContextError", "Variable",
-    "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "capture", "celu", "checkify", "checkpoint",
-    "clone", "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention",
-    "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop",
-    "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu",
-    "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_children", "iter_graph", "iter_modules",
-    "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp",
-    "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot",
-    "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs",
-    "rotary_embedding", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split",
-    "split_rngs", "standardize", "state", "swish", "switch", "tanh", "update", "value_and_grad", "view",
-    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "FilterWarning", "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",
+    "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState",
+    "MissingRuleError", "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell",
+    "Optimizer", "PReLU", "Param", "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Result",
+    "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential",
+    "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "Stack", "State", "StateAxes", "StateSharding",
+    "Statistics", "StructureError", "StructureWarning", "TraceContextError", "Variable", "WeightNorm", "Welford",
+    "WithTag", "associative_scan", "avg_pool", "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks",
+    "cond", "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention", "dot_product_attention_weights", "elu",
+    "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "gelu", "get_named_sharding",
+    "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity",
+    "initializers", "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu",
+    "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask", "make_causal_mask",
+    "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "recursive_map", "relu",
+    "relu6", "remat", "replace_all", "reseed", "restore_rngs", "rotary_embedding", "scan", "selu", "shard_map",
+    "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish",
+    "switch", "tanh", "trace_once", "update", "value_and_grad", "view", "view_info", "vjp", "vmap", "while_loop",
+    "with_attributes", "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 

@@ -135,3 +135,10 @@ class AttributeNameError(LiftError, AttributeError):
 
     Check the spelling; a Variable forwards unknown names to its metadata and then to its value.
     """
+
+
+class LayerIndexError(LiftError, IndexError):
+    """A Stack was indexed with the position of a layer that it does not have.
+
+    Use a position from `-len(stack)` to `len(stack) - 1`.
+    """

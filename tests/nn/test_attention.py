@@ -110,17 +110,14 @@ def test_recorded_weights_are_those_of_flax_bit_for_bit(rand, identical):
     assert liftnn.pop(ours, liftnn.Intermediate)["attention_weights"].value[0].shape == (2, 4, 5, 5)
 
 
-LATER = ("input_positions",)
-"""Arguments that Flax has added since 0.12.8, and that the layer does not have yet."""
-
-
 def test_arguments_and_defaults_are_those_of_flax():
     for method in ("__init__", "__call__", "init_cache"):
         ours = inspect.signature(getattr(liftnn.MultiHeadAttention, method)).parameters
         theirs = dict(inspect.signature(getattr(nnx.MultiHeadAttention, method)).parameters)
-        for name in LATER:
-            theirs.pop(name, None)
-        assert [name for name in ours if name != "rotary_embedding"] == list(theirs)
+        later = {"rotary_embedding"} | (
+            {"input_positions"} - set(theirs)
+        )  # Flax 0.12.12 has added the positions
+        assert [name for name in ours if name not in later] == list(theirs)
         for name, parameter in theirs.items():
             assert ours[name].kind == parameter.kind
             if not callable(parameter.default):
@@ -258,6 +255,47 @@ def test_rotary_embedding_is_applied_to_queries_and_keys(rand, identical):
     expected = liftnn.MultiHeadAttention(2, 8, attention_fn=attend, rngs=liftnn.Rngs(0))
     q, k = rand(2, 5, 8), rand(2, 7, 8)
     identical(layer(q, k), expected(q, k))
+
+
+def test_given_positions_are_those_of_the_rotary_embedding(rand, identical):
+    layer = liftnn.MultiHeadAttention(2, 8, rotary_embedding=liftnn.rotary_embedding, rngs=liftnn.Rngs(0))
+    x, positions = rand(2, 5, 8), jnp.array([[0, 1, 2, 0, 1], [3, 1, 4, 1, 5]])
+    identical(layer(x, input_positions=jnp.arange(5)), layer(x))
+
+    def rotate(x, _):
+        return liftnn.rotary_embedding(x, positions)
+
+    fixed = liftnn.MultiHeadAttention(2, 8, rotary_embedding=rotate, rngs=liftnn.Rngs(0))
+    identical(layer(x, input_positions=positions), fixed(x))
+    layer.init_cache(x.shape)
+    y = [layer(x[:, i : i + 1], decode=True, input_positions=positions[:, i : i + 1]) for i in range(5)]
+    np.testing.assert_allclose(jnp.concatenate(y, 1), fixed(x, is_causal=True), rtol=1e-5, atol=1e-6)
+
+
+def test_given_positions_are_passed_to_the_attention_function(rand):
+    calls = []
+
+    def attend(query, key, value, *, input_positions=None, **options):
+        calls.append(input_positions)
+        return liftnn.dot_product_attention(query, key, value, **options)
+
+    layer = liftnn.MultiHeadAttention(2, 8, attention_fn=attend, rngs=liftnn.Rngs(0))
+    positions = jnp.arange(5)
+    layer(rand(2, 5, 8), input_positions=positions)
+    layer(rand(2, 5, 8))
+    assert calls[0] is positions
+    assert calls[1] is None
+
+
+def test_positions_that_nothing_takes_are_refused(rand):
+    layer = liftnn.MultiHeadAttention(2, 8, rngs=liftnn.Rngs(0))
+    with pytest.raises(errors.ArgumentError) as info:
+        layer(rand(2, 5, 8), input_positions=jnp.arange(5))
+    assert str(info.value) == (
+        "MultiHeadAttention got input_positions, but it has nothing that depends on positions.\n"
+        "Create the layer with rotary_embedding=liftnn.rotary_embedding, or with an attention_fn that takes "
+        "input_positions."
+    )
 
 
 def test_positions_after_the_end_of_the_cache_are_refused_and_nan_under_jit(rand):

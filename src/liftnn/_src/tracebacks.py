@@ -50,7 +50,8 @@ def boundary(function: F) -> F:
     """
     if isinstance(function, type):
         for name, method in list(vars(function).items()):
-            if isinstance(method, types.FunctionType) and (name[0] != "_" or name in _SPECIAL):
+            is_public = name[0] != "_" or name in _SPECIAL
+            if isinstance(method, types.FunctionType) and is_public and not hasattr(method, _MARK):
                 setattr(function, name, boundary(method))
         return function  # pyright: ignore[reportReturnType]  # the same class
 
@@ -66,6 +67,14 @@ def boundary(function: F) -> F:
 
 
 _SPECIAL = ("__init__", "__call__", "__getitem__")
+_MARK = "_hides_frames"
+"""The attribute of functions that hide frames themselves."""
+
+
+def mark_boundary(function: F) -> F:
+    """Mark a function that calls `hide_frames` itself, so that `boundary` leaves it as it is."""
+    setattr(function, _MARK, True)
+    return function
 
 
 def hide_frames(error: Exception) -> None:
@@ -225,7 +234,7 @@ def _remove_frames(error: BaseException) -> bool:
     for tb, hidden in reversed(entries):
         if not hidden:
             rest = types.TracebackType(rest, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
-    error.__traceback__ = rest
+    error.with_traceback(rest)  # not an assignment: the class may be a frozen dataclass
     return True
 
 

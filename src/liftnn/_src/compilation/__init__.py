@@ -6,6 +6,7 @@ without flattening them (`fast_path.py`; `fast_paths.py` finds it). Its code is 
 `conditions.py`, `source.py`).
 
 - `jit.py`: the transform; `jitted.py`: the compiled function; `programs.py`: options and programs of one function.
+- `trace_once.py`: repeated blocks share one trace and one compiled function.
 - `jit_options.py`: options that JAX checks when a function is wrapped.
 - `patterns.py`, `dependencies.py`, `patrol.py`: how a fast path recognizes its arguments, and what it depends on.
 - `write_back.py`: how a fast path writes the results into the modules.

@@ -10,6 +10,7 @@ comparing attributes; see `compilation/patrol.py`.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ def _writes_past(cls: type) -> bool:
         for base in cls.__mro__
         if issubclass(base, Attributed) and base.__module__.split(".")[0] != "liftnn"
     ]
-    functions = [f for base in own for f in vars(base).values() if isinstance(f, types.FunctionType)]
+    functions = [f for base in own for f in map(inspect.unwrap, vars(base).values()) if inspect.isfunction(f)]
     return any(not _PAST.isdisjoint((*f.__code__.co_names, f.__name__)) for f in functions)
 
 

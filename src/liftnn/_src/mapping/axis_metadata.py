@@ -71,9 +71,7 @@ class AxisMetadata:
         place: Callable[[Result], Mapping[Slot, Prefix]],
     ):
         self._plan = plan
-        self._name = transform_metadata.get(PARTITION_NAME)
-        others = {k: v for k, v in transform_metadata.items() if k != PARTITION_NAME}
-        self._entries = {**dict.fromkeys(SHARDING_NAMES, self._name), **others}
+        self._name, self._entries = axis_entries(transform_metadata)
         self._axes = axes[: len(plan.variables)]
         self._place = place
         self._given: list[tuple[Metadata, Metadata]] = []
@@ -114,21 +112,53 @@ class AxisMetadata:
                 _set_names(variable, key, names)
 
     def _remove(self, number: int, variable: Variable[Any], index: int) -> None:
-        before = variable._metadata
-        variable.remove_axis(index, self._name)
-        for key, value in self._entries.items():
-            names = _names(before, variable, key)
-            if not names:
-                continue
-            found = names.pop(index) if index < len(names) else None
-            if found != value:
-                raise errors.ArgumentError(
-                    f"`transform_metadata` names the mapped axis {value!r}, but axis {index} of "
-                    f"{self._plan.path_of(number)} ({an(type(variable))}) is named {found!r} in its metadata "
-                    f"{key!r}: {before[key]!r}.",
-                    "Use the same name in `transform_metadata` and in the metadata of the Variable.",
-                )
-            _set_names(variable, key, names)
+        remove_axis(variable, index, self._name, self._entries, lambda: self._plan.path_of(number))
+
+
+def axis_entries(transform_metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the name of the mapped axis, and its name in each entry of the metadata.
+
+    Args:
+      transform_metadata: The user's mapping.
+
+    Returns:
+      The name, which is None if the axis is unnamed, and the names by entry.
+    """
+    name = transform_metadata.get(PARTITION_NAME)
+    others = {k: v for k, v in transform_metadata.items() if k != PARTITION_NAME}
+    return name, {**dict.fromkeys(SHARDING_NAMES, name), **others}
+
+
+def remove_axis(
+    variable: Variable[Any], index: int, name: Any, entries: Mapping[str, Any], path: Callable[[], str]
+) -> None:
+    """Remove a mapped axis from the metadata of a Variable.
+
+    Args:
+      variable: The Variable.
+      index: The position of the axis, not negative.
+      name: The name of the axis.
+      entries: Its name in each entry of the metadata.
+      path: Returns the path of the Variable, for the message.
+
+    Raises:
+      ArgumentError: If the metadata have another name for the axis.
+    """
+    before = variable._metadata
+    variable.remove_axis(index, name)
+    for key, value in entries.items():
+        names = _names(before, variable, key)
+        if not names:
+            continue
+        found = names.pop(index) if index < len(names) else None
+        if found != value:
+            raise errors.ArgumentError(
+                f"`transform_metadata` names the mapped axis {value!r}, but axis {index} of "
+                f"{path()} ({an(type(variable))}) is named {found!r} in its metadata "
+                f"{key!r}: {before[key]!r}.",
+                "Use the same name in `transform_metadata` and in the metadata of the Variable.",
+            )
+        _set_names(variable, key, names)
 
 
 def _names(before: Metadata, variable: Variable[Any], key: str) -> list[Any]:

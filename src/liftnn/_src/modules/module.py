@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
@@ -21,6 +22,7 @@ from liftnn._src.graph.attributes import (
 from liftnn._src.graph.graphdef import GraphDef, split, state
 from liftnn._src.modules import copies, pickling, verbs
 from liftnn._src.modules.iterate import iter_children, iter_modules
+from liftnn._src.modules.layer_calls import is_layer, wrap_call
 from liftnn._src.modules.parts import has_attribute, set_everywhere
 from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import perturb, sow
@@ -68,6 +70,9 @@ class Module(Attributed):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         refuse_in_jax(cls)
+        call = vars(cls).get("__call__")
+        if isinstance(call, types.FunctionType) and is_layer(cls):
+            type.__setattr__(cls, "__call__", wrap_call(call))
         if cls.__module__.startswith("liftnn."):  # for example a layer
             boundary(cls)
 

@@ -61,7 +61,7 @@ class MultiHeadAttention(Module):
       use_bias: Whether the four linear functions add biases; True by default.
       attention_fn: A function with the arguments of `dot_product_attention`, which is the default. It is called with
         query, key and value, and by keyword with `mask`, `dropout_rng`, `dropout_rate`, `broadcast_dropout`,
-        `deterministic`, `dtype`, `precision`, `module` and `is_causal`.
+        `deterministic`, `dtype`, `precision`, `module` and `is_causal`, and with `input_positions` if a call has them.
       decode: Whether calls use the cache. The default, None, means False.
       normalize_qk: Whether queries and keys are normalized by a LayerNorm each, `query_ln` and `key_ln`, which
         stabilizes training with high learning rates; False by default.
@@ -164,11 +164,8 @@ class MultiHeadAttention(Module):
         _check_divides("qkv_features", self.qkv_features, "num_heads", num_heads)
         check_rate("The dropout_rate of a MultiHeadAttention", dropout_rate)
         self.dtype, self.param_dtype = dtype, param_dtype
-        self.broadcast_dropout, self.dropout_rate, self.deterministic = (
-            broadcast_dropout,
-            dropout_rate,
-            deterministic,
-        )
+        self.broadcast_dropout, self.dropout_rate = broadcast_dropout, dropout_rate
+        self.deterministic = deterministic
         self.precision, self.use_bias, self.attention_fn = precision, use_bias, attention_fn
         self.decode, self.normalize_qk = decode, normalize_qk
         self.qkv_promote_dtype, self.out_promote_dtype = qkv_promote_dtype, out_promote_dtype
@@ -227,6 +224,7 @@ class MultiHeadAttention(Module):
         is_causal: bool = False,
         out_sharding: Any = None,
         qkv_sharding: Any = None,
+        input_positions: jax.Array | None = None,
     ) -> jax.Array:
         """Attend from each query to all keys.
 
@@ -246,6 +244,8 @@ class MultiHeadAttention(Module):
           is_causal: Whether query `i` ignores the keys after key `i`; False by default. Decoding always is causal.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
           qkv_sharding: Sharding of queries, keys and values, likewise.
+          input_positions: Positions of queries and keys, an array that broadcasts to `(*batch, query_length)`, for
+            `rotary_embedding` or else to `attention_fn`. The default, None, means 0, 1, ... or, with a cache, the next.
 
         Returns:
           Array of shape `(*batch, query_length, out_features)`, of the dtype of the computation. Under a transform,
@@ -253,14 +253,18 @@ class MultiHeadAttention(Module):
 
         Raises:
           ArgumentError: If the shapes do not fit, if `inputs_v` is given without `inputs_k`, if dropout is enabled
-            without `rngs` or `deterministic` is not set, or in decoding if the cache does not exist, is full or has
-            another shape or dtype.
+            without `rngs` or `deterministic` is not set, if there is nothing that takes `input_positions`, or in
+            decoding if the cache does not exist, is full or has another shape or dtype.
         """
+        positions = self._positions(input_positions)
         query, key, value = self._project(inputs_q, inputs_k, inputs_v, qkv_sharding)
         decode = self.decode if decode is None else decode
         cache = self._cache_for(key, value) if decode else None
         if self.rotary_embedding is not None:
-            query, key = (self.rotary_embedding(x, positions_of(x, cache)) for x in (query, key))
+            at = [
+                positions_of(x, cache) if input_positions is None else input_positions for x in (query, key)
+            ]
+            query, key = map(self.rotary_embedding, (query, key), at)
         if cache is not None:
             check_weight_shape("mask", mask, query.shape, cache[0].value.shape)
             key, value, mask = append(cache, key, value, mask)
@@ -276,6 +280,7 @@ class MultiHeadAttention(Module):
             module=self if sow_weights else None,
             is_causal=is_causal and not decode,
             **self._dropout(deterministic, rngs),
+            **positions,
         )
         if cache is not None:  # only now, so that a failing call leaves the cache as it was
             x = write(cache, key, value, x)
@@ -354,6 +359,18 @@ class MultiHeadAttention(Module):
         if self.query_ln is not None and self.key_ln is not None:
             query, key = self.query_ln(query), self.key_ln(key)
         return query, key, value
+
+    def _positions(self, positions: jax.Array | None) -> dict[str, Any]:
+        """Return the arguments of the attention function that pass positions on."""
+        if positions is None or self.rotary_embedding is not None:
+            return {}
+        if self.attention_fn is dot_product_attention:
+            raise errors.ArgumentError(
+                "MultiHeadAttention got input_positions, but it has nothing that depends on positions.",
+                "Create the layer with rotary_embedding=liftnn.rotary_embedding, or with an attention_fn that takes "
+                "input_positions.",
+            )
+        return {"input_positions": positions}
 
     def _dropout(
         self, deterministic: bool | None, rngs: Rngs | RngStream | jax.Array | None

@@ -78,6 +78,10 @@ class Frame:
         found = self._copies.get(id(x))
         return x if found is None else found[1]
 
+    def original_of(self, copy: Any) -> Any:
+        """Return the object of the outer frame that an object of this frame is a copy of; the object if it is none."""
+        return next((x for x, c, _ in self._copies.values() if c is copy), copy)
+
     def close(self) -> None:
         """Drop the map from originals to copies: the copies refer to their frame, which would be a reference cycle."""
         self._copies = {}
@@ -135,6 +139,16 @@ class _Copied:
 
 COPIED = _Copied()
 """The owner of Variables that a raw JAX transform has created from its arguments."""
+
+
+class _View:
+    """The type of `VIEW`."""
+
+    __slots__ = ()
+
+
+VIEW = _View()
+"""The owner of modules that show a part of another module: only values of Variables can be written through them."""
 
 
 class _Current(threading.local):
@@ -308,6 +322,24 @@ def lookup(x: Any) -> Any:
     return x
 
 
+def originals_of(x: Any) -> list[Any]:
+    """Return an object of the innermost frame, the object that it is a copy of, the original of that one, and so on.
+
+    Args:
+      x: The object.
+
+    Returns:
+      The objects, innermost first.
+    """
+    chain, frame = [x], _current.frame
+    while frame is not PLAIN and frame.outer is not None:
+        x = frame.original_of(x)
+        if x is not chain[-1]:
+            chain.append(x)
+        frame = frame.outer
+    return chain
+
+
 def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
     """Return the error for a write that `may_write` does not allow.
 
@@ -327,6 +359,12 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
             f"Cannot change {what} of {of} here: it is a copy that a raw JAX transform made of its argument, and the "
             "change would be lost.",
             "Use the liftnn transform of the same name instead.",
+        )
+    if owner is VIEW:
+        return errors.TraceContextError(
+            f"Cannot change {what} of {of} here: it is one layer of a Stack, and the layers of a Stack differ only in "
+            "the values of Variables and arrays.",
+            "Change `stack.layers`, the module that holds all layers, or assign a layer: `stack[i] = layer`.",
         )
     if _trace_now() != frame.trace_state:
         return errors.TraceContextError(

@@ -1,0 +1,362 @@
+"""A stack of equal layers, held as one module with stacked weights and applied with `scan`."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+
+import jax
+
+from liftnn import errors
+from liftnn._src.autodiff.remat import checkpoint
+from liftnn._src.compilation.jit import jit
+from liftnn._src.control_flow.loop_axes import Carry
+from liftnn._src.control_flow.scan import scan
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.mapping.vmap import vmap
+from liftnn._src.modules.module import Module
+from liftnn._src.nn.layer_view import copy_layer, stack_layers, view_layer, write_layers
+from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.static_values.static import Static
+from liftnn._src.trees import ARRAY_TYPES
+from liftnn._src.variables import frames
+
+L = TypeVar("L", bound=Module)
+
+
+class Stack(Module, Generic[L]):
+    """Equal layers, one after the other, that are traced and compiled once.
+
+    The values of all layers are stacked along axis 0 of the Variables of one module, `layers`, and `scan` applies the
+    layers. So the time to trace and compile does not depend on the number of layers. The results are those of a Python
+    list of the same layers: each layer has its own weights, statistics and random streams.
+
+    `stack[i]` shows one layer: its Variables read and write the stacked values. `stack[i] = layer` and
+    `stack[:] = layers` copy the values of other modules into the stack, `len(stack)` is the number of layers, and
+    `stack.to_list()` returns independent layers. `stack.layers` is the module of all layers; change it to change their
+    static attributes, as `train()` and `eval()` do.
+
+    Args:
+      n: The number of layers, at least 1.
+      make: Creates one layer: called with an `Rngs`, or without arguments if `rngs` is None. It runs once, under
+        `vmap`.
+      rngs: The random keys. Layer `i` gets an `Rngs` with the same streams, and the stream `name` starts from
+        `jax.random.split(rngs[name](), n)[i]`; so the layers are `[make(r) for r in ...]` of these, bit for bit. A
+        stream is split in the same way. The default, None, passes nothing; keys that `make` draws from captured
+        streams differ between layers too.
+      in_axes: How the positional arguments of a call reach the layers: `Carry` for a value that each layer replaces by
+        its output, None for a value that all layers share, and an int for an array, or pytree of arrays, with one slice
+        for each layer. Further arguments, and keyword arguments, are shared. The default is `(Carry,)`: the first
+        argument goes through all layers.
+      out_axes: What a layer returns: `Carry` for the carry, and an int for an output of each layer, such as its cache;
+        it is the axis along which these are stacked. A pytree prefix of the output. The default, `Carry`, means the
+        carry alone.
+      remat: Whether the gradients recompute the intermediate values of each layer instead of storing them, or a policy
+        of `jax.checkpoint_policies` that selects those to store. False by default.
+      unroll: The number of layers in one iteration of the loop, or True for all; 1 by default.
+      transform_metadata: The name of the axis of the layers in the metadata of Variables, such as
+        `{liftnn.PARTITION_NAME: "layers"}`; as in `vmap`. The default, None, leaves metadata unchanged.
+
+    Raises:
+      ArgumentError: If `n` is not a positive int, or if `rngs` is neither an `Rngs` nor a stream.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> class Block(liftnn.Module):
+      ...   def __init__(self, rngs):
+      ...     self.linear = liftnn.Linear(4, 4, rngs=rngs)
+      ...     self.dropout = liftnn.Dropout(0.1, rngs=rngs)
+      ...   def __call__(self, x, scale=1.0):
+      ...     return x + scale * self.dropout(jnp.tanh(self.linear(x)))
+      >>> stack = liftnn.Stack(12, Block, rngs=liftnn.Rngs(0))
+      >>> stack(jnp.ones((2, 4)), scale=0.5).shape, stack.layers.linear.kernel.shape, len(stack)
+      ((2, 4), (12, 4, 4), 12)
+      >>> stack[3].linear.bias.value = jnp.ones(4)
+      >>> stack.layers.linear.bias.sum(axis=1)[2:5].tolist()
+      [0.0, 4.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        n: int,
+        make: Callable[..., L],
+        *,
+        rngs: Rngs | RngStream | None = None,
+        in_axes: Sequence[Any] = (Carry,),
+        out_axes: Any = Carry,
+        remat: bool | Callable[..., bool] = False,
+        unroll: int | bool = 1,
+        transform_metadata: Mapping[str, Any] | None = None,
+    ):
+        n = _checked_count(n)
+        if rngs is not None and not isinstance(rngs, (Rngs, RngStream)):
+            raise errors.ArgumentError(
+                f"Stack needs a liftnn.Rngs or one of its streams, but rngs is of type {type(rngs).__qualname__}.",
+                "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
+            )
+        init = vmap(make, axis_size=n, transform_metadata=transform_metadata)
+        layers = init() if rngs is None else init(rngs.fork(split=n))
+        if not isinstance(layers, Module):
+            raise errors.ArgumentError(
+                f"Stack needs a function that makes a module, but it returned an object of type "
+                f"{type(layers).__qualname__}.",
+                "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs).",
+            )
+        self._fill(n, layers, in_axes, out_axes, remat, unroll, transform_metadata)
+
+    def _fill(
+        self,
+        n: int,
+        layers: Any,
+        in_axes: Sequence[Any],
+        out_axes: Any,
+        remat: bool | Callable[..., bool],
+        unroll: int | bool,
+        transform_metadata: Mapping[str, Any] | None,
+    ) -> None:
+        """Set all attributes."""
+        self.n = n
+        self.layers: L = layers
+        self.in_axes, self.out_axes = tuple(in_axes), out_axes
+        self.remat, self.unroll = remat, unroll
+        self.transform_metadata = None if transform_metadata is None else dict(transform_metadata)
+
+    @classmethod
+    def from_list(
+        cls,
+        layers: Sequence[L],
+        *,
+        in_axes: Sequence[Any] = (Carry,),
+        out_axes: Any = Carry,
+        remat: bool | Callable[..., bool] = False,
+        unroll: int | bool = 1,
+        transform_metadata: Mapping[str, Any] | None = None,
+    ) -> Stack[L]:
+        """Create a stack with the values of existing layers, which are copied.
+
+        Args:
+          layers: The layers, at least one; they may differ in values only.
+          in_axes: As for the constructor, like the next four.
+          out_axes: What a layer returns.
+          remat: Whether gradients recompute the intermediate values.
+          unroll: The number of layers in one iteration of the loop.
+          transform_metadata: The name of the axis of the layers in metadata.
+
+        Returns:
+          The stack.
+
+        Raises:
+          AliasingError: If two layers share a Variable.
+          ArgumentError: If there are no layers.
+          StructureError: If the layers differ in more than values; the message lists the differences by path.
+
+        Example:
+          >>> import liftnn
+          >>> rngs = liftnn.Rngs(0)
+          >>> stack = liftnn.Stack.from_list([liftnn.Linear(3, 3, rngs=rngs) for _ in range(4)])
+          >>> len(stack), len(stack.to_list())
+          (4, 4)
+        """
+        layers = list(layers)
+        n = _checked_count(len(layers))
+        stack = cls.__new__(cls)
+        stacked = stack_layers(layers, transform_metadata)
+        stack._fill(n, stacked, in_axes, out_axes, remat, unroll, transform_metadata)
+        return stack
+
+    def to_list(self) -> list[L]:
+        """Return the layers as independent modules, with copies of their values."""
+        return [copy_layer(self.layers, i, self.transform_metadata) for i in range(self.n)]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Apply the layers one after the other.
+
+        Args:
+          *args: The arguments of the first layer; `in_axes` says how they reach the others.
+          **kwargs: Keyword arguments of each layer. Values that are neither arrays nor modules, such as flags, are
+            static.
+
+        Returns:
+          The output of the last layer; with `out_axes` also the stacked outputs of all layers.
+
+        Raises:
+          ArgumentError: If the arguments with one slice for each layer do not have the size of the stack, or if the
+            output does not have the structure of `out_axes`.
+          StructureError: If a layer changes structure, shapes or dtypes of the carry.
+        """
+        return self.apply(type(self.layers).__call__, *args, **kwargs)
+
+    def apply(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Apply a function or another method of the layers to one layer after the other.
+
+        Args:
+          function: Called with a layer and the arguments, such as `Block.decode`. It may write to the layer.
+          *args: As for a call of the stack.
+          **kwargs: As for a call of the stack.
+
+        Returns:
+          As for a call of the stack.
+
+        Example:
+          >>> import jax.numpy as jnp, liftnn
+          >>> stack = liftnn.Stack(3, lambda: liftnn.BatchNorm(2, rngs=liftnn.Rngs(0)))
+          >>> stack.apply(lambda layer, x: x * layer.var, jnp.ones(2)).tolist()
+          [1.0, 1.0]
+        """
+        axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
+        given = tuple([_mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
+        loop = _Loop(self.n, axes, self.out_axes, self.remat, self.unroll, self.transform_metadata)
+        return loop.of(function, type(self.layers))(self.layers, given, _mark_static(kwargs))
+
+    def __len__(self) -> int:
+        return self.n
+
+    @overload
+    def __getitem__(self, index: int, /) -> L: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> list[L]: ...
+
+    def __getitem__(self, index: int | slice, /) -> L | list[L]:
+        """Return a layer, or a list of layers, whose Variables read and write their slice of the stacked values."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.n))]
+        return view_layer(self.layers, self._position(index), self.transform_metadata)
+
+    def __setitem__(self, index: int | slice, value: Any, /) -> None:
+        """Copy the values of a layer, or of a sequence of layers, into the stack."""
+        if not isinstance(index, slice):
+            write_layers(self.layers, {self._position(index): value}, self.transform_metadata)
+            return
+        positions, layers = range(*index.indices(self.n)), list(value)
+        if len(positions) != len(layers):
+            raise errors.ArgumentError(
+                f"Cannot assign {len(layers)} layers to {len(positions)} layers of a Stack: its length is fixed.",
+                "Assign as many layers as the slice has, or make a new Stack with Stack.from_list.",
+            )
+        write_layers(self.layers, dict(zip(positions, layers, strict=True)), self.transform_metadata)
+
+    def __iter__(self) -> Iterator[L]:
+        return iter([self[i] for i in range(self.n)])
+
+    def _position(self, index: int) -> int:
+        """Return the position of a layer, not negative; raise an IndexError if there is none."""
+        position = operator.index(index)
+        if not -self.n <= position < self.n:
+            raise errors.LayerIndexError(
+                f"This Stack has {self.n} layers, but layer {position} was accessed."
+            )
+        return position % self.n
+
+
+def _checked_count(n: Any) -> int:
+    """Return the number of layers as an int; raise ArgumentError if it is not positive."""
+    count = n if isinstance(n, int) and not isinstance(n, bool) else getattr(n, "__index__", lambda: 0)()
+    if isinstance(n, bool) or count < 1:
+        raise errors.ArgumentError(
+            f"A Stack needs at least one layer, but n is {n!r}.", "Pass a positive int, such as 12."
+        )
+    return count
+
+
+@jax.tree_util.register_pytree_node_class
+class _Constant:
+    """A static argument of the layers, as a pytree without leaves.
+
+    Args:
+      static: The value.
+    """
+
+    def __init__(self, static: Static):
+        self.static = static
+
+    def tree_flatten(self) -> tuple[tuple[()], Static]:
+        """Return no leaves, and the value as the static part."""
+        return (), self.static
+
+    @classmethod
+    def tree_unflatten(cls, static: Static, _: tuple[()]) -> _Constant:
+        """Return the object with this static part."""
+        return cls(static)
+
+
+def _mark_static(tree: Any) -> Any:
+    """Wrap the leaves of arguments that are neither arrays nor objects of liftnn: transforms would trace numbers."""
+    return jax.tree.map(
+        lambda x: x if isinstance(x, ARRAY_TYPES) or is_object(x) else _Constant(Static(x)),
+        tree,
+        is_leaf=is_object,
+    )
+
+
+def _without_marks(tree: Any) -> Any:
+    """Return the arguments that `_mark_static` has wrapped."""
+    return jax.tree.map(
+        lambda x: x.static.value if isinstance(x, _Constant) else x,
+        tree,
+        is_leaf=lambda x: isinstance(x, _Constant) or is_object(x),
+    )
+
+
+class _Loop(NamedTuple):
+    """How the layers of a Stack are applied: the options that its loop depends on.
+
+    Args:
+      n: The number of layers.
+      in_axes: The axis of each positional argument.
+      out_axes: The axes of the output.
+      remat: Whether to recompute intermediate values, or a policy.
+      unroll: The number of layers in one iteration.
+      transform_metadata: The name of the axis of the layers in metadata.
+    """
+
+    n: int
+    in_axes: tuple[Any, ...]
+    out_axes: Any
+    remat: bool | Callable[..., bool]
+    unroll: int | bool
+    transform_metadata: Mapping[str, Any] | None
+
+    def of(self, function: Callable[..., Any], cls: type) -> Callable[..., Any]:
+        """Return a function of the stacked layers, the positional arguments and the keyword arguments.
+
+        Outside of transforms the loop of a method is compiled, and kept with the class of the layers: `jax.lax.scan`
+        alone would be traced and compiled in each call.
+        """
+        if not frames.is_plain() or getattr(cls, getattr(function, "__name__", ""), None) is not function:
+            return self.transform(function)
+        kept = vars(cls).get(_KEPT)
+        if kept is None:
+            setattr(cls, _KEPT, kept := {})
+        key = (function, Static(tuple(self)))
+        if key not in kept:
+            while len(kept) >= 16:
+                del kept[next(iter(kept))]
+            kept[key] = jit(self.transform(function))
+        return kept[key]
+
+    def transform(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the loop as a transformed function."""
+
+        @functools.wraps(function, updated=())
+        def call_layer(layer: Any, args: Any, kwargs: Any) -> Any:
+            return function(layer, *_without_marks(args), **_without_marks(kwargs))
+
+        body: Callable[..., Any] = call_layer
+        if self.remat:
+            policy = None if self.remat is True else self.remat
+            body = checkpoint(body, prevent_cse=False, policy=policy)
+        return scan(
+            body,
+            length=self.n,
+            in_axes=(0, self.in_axes, None),
+            out_axes=self.out_axes,
+            unroll=self.unroll,
+            transform_metadata=self.transform_metadata,
+        )
+
+
+_KEPT = "_stack_loops"
+"""The attribute of a class of layers with the compiled loops of its Stacks, by method and options."""

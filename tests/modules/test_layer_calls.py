@@ -1,0 +1,123 @@
+"""Layers are named scopes in traces, and cost nothing elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+
+X = jnp.ones((2, 3))
+
+
+class Block(liftnn.Module):
+    """A layer of the user's, with a docstring."""
+
+    def __init__(self, rngs):
+        self.linear = liftnn.Linear(3, 3, rngs=rngs)
+        self.norms = {"after": liftnn.LayerNorm(3, rngs=rngs)}
+
+    def __call__(self, x, scale: float = 2.0):
+        """Apply the block."""
+        return scale * self.norms["after"](self.linear(x))
+
+
+def model():
+    return liftnn.Sequential(*[Block(liftnn.Rngs(0)) for _ in range(2)])
+
+
+def scopes(f, *args):
+    """The name stacks of the operations of a function, without repetitions."""
+    jaxpr = jax.make_jaxpr(f)(*args).jaxpr
+    return list(dict.fromkeys(str(eqn.source_info.name_stack) for eqn in jaxpr.eqns))
+
+
+def by_hand(x):
+    """What the names should be, written with JAX's own function."""
+    with jax.named_scope("Sequential"):
+        for i in range(2):
+            with jax.named_scope(f"layers[{i}]"):
+                for name in ("linear", "norms['after']"):
+                    with jax.named_scope(name):
+                        x = x + 1
+                x = x * 2
+    return x
+
+
+def test_operations_have_the_attributes_of_their_layers_as_scope():
+    assert scopes(model(), X) == scopes(by_hand, X)
+
+
+def test_profiles_show_the_layers():
+    text = liftnn.jit(lambda model, x: model(x)).lower(model(), X).compile().as_text()
+    assert "Sequential/layers[1]/linear/dot_general" in text
+
+
+def test_a_layer_without_a_caller_has_the_name_of_its_class():
+    assert scopes(liftnn.Linear(3, 3, rngs=liftnn.Rngs(0)), X) == ["Linear"]
+
+
+def test_a_call_of_the_base_class_opens_no_second_scope():
+    class Special(Block):
+        def __call__(self, x):
+            return super().__call__(x, 1.0)
+
+    assert scopes(Special(liftnn.Rngs(0)), X)[0] == "Special/linear"
+
+
+def test_an_exception_closes_the_scopes():
+    def fails(x):
+        with pytest.raises(liftnn.ArgumentError):
+            model()(x)
+        return jnp.sin(x)
+
+    assert scopes(fails, X[:, :2]) == [""]
+
+
+def test_a_call_keeps_its_names_signature_and_docstring():
+    assert Block.__call__.__name__ == "__call__"
+    assert Block.__call__.__qualname__ == "Block.__call__"
+    assert Block.__call__.__doc__ == "Apply the block."
+    assert list(inspect.signature(Block.__call__).parameters) == ["self", "x", "scale"]
+    assert "self.norms" in inspect.getsource(Block.__call__)
+
+
+def test_calls_of_every_form_work():
+    class Forms(liftnn.Module):
+        @liftnn.jit
+        def __call__(self, x):
+            return x + 1
+
+    class Static(liftnn.Module):
+        __call__ = staticmethod(lambda x: x + 2)
+
+    class Partial(liftnn.Module):
+        __call__ = functools.partialmethod(lambda self, n, x: x + n, 3)
+
+    class Late(liftnn.Module):
+        pass
+
+    Late.__call__ = lambda self, x: x + 4
+    assert [float(cls()(jnp.array(0.0))) for cls in (Forms, Static, Partial, Late)] == [1, 2, 3, 4]
+
+
+def test_scopes_change_no_trace():
+    block = Block(liftnn.Rngs(0))
+    traces = 0
+
+    @jax.jit
+    def f(x):
+        nonlocal traces
+        traces += 1
+        return x + 1
+
+    class User(liftnn.Module):
+        def __call__(self, x):
+            return f(x)
+
+    liftnn.jit(lambda a, b, x: a(x) + b(block(x)))(User(), liftnn.Sequential(User()), X)
+    assert traces == 1
