@@ -58,13 +58,16 @@ class Merged:
         self.owner = owner
 
 
-def merge_all(description: GraphSpec, leaves: Sequence[Any], owner: Any) -> tuple[Any, Merged]:
+def merge_all(
+    description: GraphSpec, leaves: Sequence[Any], owner: Any, variables: Mapping[int, Any] = {}
+) -> tuple[Any, Merged]:
     """Build new objects from a GraphSpec.
 
     Args:
       description: The GraphSpec.
       leaves: The dynamic leaves, in the order of `GraphSpec.slots`.
       owner: The owner of the new objects.
+      variables: Variables by number that are used as they are, in place of new ones.
 
     Returns:
       The tree that was split, and the objects by number.
@@ -75,7 +78,9 @@ def merge_all(description: GraphSpec, leaves: Sequence[Any], owner: Any) -> tupl
     root_arrays = _take(taken, description.edges)
     merged.arrays = [_take(taken, spec.edges) if spec.edges else [] for spec in description.specs]
     for number, spec in enumerate(description.specs):
-        if spec.kind is VARIABLE:
+        if number in variables:
+            merged.objects[number] = variables[number]
+        elif spec.kind is VARIABLE:
             entry = merged.given[number]
             merged.objects[number] = make_variable(spec.type, entry.value, spec.extra, owner)
         elif not spec.kind.frozen:
@@ -87,7 +92,7 @@ def merge_all(description: GraphSpec, leaves: Sequence[Any], owner: Any) -> tupl
                 merged.objects[number], is_leaf=lambda y, x=merged.objects[number]: y is not x
             )
             merged.pytree_children[number] = children
-        if not spec.kind.frozen and (spec.kind is not VARIABLE or spec.keys):
+        if number not in variables and not spec.kind.frozen and (spec.kind is not VARIABLE or spec.keys):
             children = resolve(spec, merged.objects, merged.arrays[number])
             spec.kind.fill(merged.objects[number], spec.extra, spec.keys, children)
             if not description.frozen or not any(
