@@ -11,7 +11,7 @@ from liftnn import errors
 from liftnn._src.compat.flat_state import FlatState, sort_leaves
 from liftnn._src.compat.graph_state import GraphState
 from liftnn._src.compat.modes import accept_modes, check_modes, check_variable_kinds
-from liftnn._src.compat.splitting import GraphDef, graphdef_of, merge, split
+from liftnn._src.compat.splitting import GraphDef, as_states, graphdef_of, merge, split
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.graph import graphdef as own
 from liftnn._src.graph.description import find_all_paths
@@ -57,6 +57,31 @@ def clone(node: Any, variables: bool = True, *, arrays: bool = False, graph: boo
             "Pass variables=True, or leave out arrays=True.",
         )
     return merge(*split(node))
+
+
+@boundary
+def update(node: Any, state: Any, /, *states: Any) -> None:
+    """Set values and metadata of Variables from States, in place; see `liftnn.update`.
+
+    Args:
+      node: A module, a Variable, or any pytree with modules in it.
+      state: A State, nested dicts, or a FlatState; for a Variable also a Variable or a value.
+      *states: More of them.
+
+    Raises:
+      StructureError: If a path is not in the tree, or an array has another shape or dtype than the one that it would
+        replace; the message lists the paths. Nothing is changed then.
+      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> w = nnx.Param(jnp.zeros(2))
+      >>> nnx.update(w, nnx.Param(jnp.ones(2)))
+      >>> w.value.tolist()
+      [1.0, 1.0]
+    """
+    verbs.update(node, *as_states((state, *states)))
 
 
 @boundary

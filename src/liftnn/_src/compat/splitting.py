@@ -223,8 +223,15 @@ def graphdef(node: Any, /) -> GraphDef:
     return graphdef_of(walk_tree(node))
 
 
-def _as_states(states: tuple[Any, ...]) -> list[Any]:
-    """Return States in place of FlatStates and single leaves."""
+def as_states(states: tuple[Any, ...]) -> list[Any]:
+    """Return States in place of FlatStates and single leaves.
+
+    Args:
+      states: States, mappings, FlatStates, or the Variable or value of a tree that is a single Variable.
+
+    Returns:
+      A State or mapping for each.
+    """
 
     def convert(x: Any) -> Any:
         if isinstance(x, FlatState):
@@ -271,7 +278,7 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
             "nnx.merge takes at least one State after the GraphDef.", "Write `nnx.merge(graphdef, state)`."
         )
     structure: own.GraphDef[Any] = graphdef
-    found = _as_states(states)
+    found = as_states(states)
     if copy:
         return own.GraphDef.merge(structure, *found)
     given = own._joined(structure, tuple(found))

@@ -123,7 +123,8 @@ def unflatten_mapping(
     tree: dict[Any, Any] = {}
     pairs: Iterable[tuple[Any, Any]] = xs.items() if isinstance(xs, Mapping) else xs
     for path, x in pairs:
-        *above, last = path if sep is None else path.split(sep)
+        key_path: Any = path
+        *above, last = key_path if sep is None else key_path.split(sep)
         node = tree
         for key in above:
             node = node.setdefault(key, {})

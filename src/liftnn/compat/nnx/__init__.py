@@ -54,6 +54,7 @@ from liftnn.compat.nnx.graphlib import (
     state,
     unflatten,
     unpack,
+    update,
     variables,
     vars_as,
     with_vars,
@@ -130,9 +131,9 @@ __all__ = [
     "register_data_type", "register_variable_name", "remat", "replace_by_pure_dict", "restore_int_paths", "rnglib",
     "scan", "set_graph_mode", "set_graph_updates", "set_metadata", "shard_map", "split", "split_state", "spmd", "state",
     "statelib", "static", "summary", "switch", "tabulate", "to_flat_state", "to_pure_dict", "training", "transforms",
-    "traversals", "unflatten", "unpack", "use_eager_sharding", "using_eager_sharding", "value_and_grad", "var_defaults",
-    "variable_name_from_type", "variable_type_from_name", "variablelib", "variables", "vars_as", "visualization", "vjp",
-    "vmap", "while_loop", "with_partitioning", "with_vars",
+    "traversals", "unflatten", "unpack", "update", "use_eager_sharding", "using_eager_sharding", "value_and_grad",
+    "var_defaults", "variable_name_from_type", "variable_type_from_name", "variablelib", "variables", "vars_as",
+    "visualization", "vjp", "vmap", "while_loop", "with_partitioning", "with_vars",
 ]  # fmt: skip
 __all__ += liftnn.__all__
 

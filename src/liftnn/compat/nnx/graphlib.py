@@ -11,6 +11,7 @@ from liftnn._src.compat.graph import (
     set_metadata,
     unflatten,
     unpack,
+    update,
     with_vars,
 )
 from liftnn._src.compat.graph_state import GraphState
@@ -18,7 +19,7 @@ from liftnn._src.compat.modes import set_graph_mode, set_graph_updates
 from liftnn._src.compat.splitting import GraphDef, call, graphdef, merge, split, state, variables
 from liftnn._src.compat.transforms import cached_partial
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.modules.verbs import iter_graph, update
+from liftnn._src.modules.verbs import iter_graph
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
