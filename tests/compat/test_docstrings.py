@@ -14,12 +14,14 @@ OWN = {
     name: x
     for module in MODULES
     for name, x in vars(module).items()
-    if not name.startswith("_")
-    and (inspect.isfunction(x) or isinstance(x, type))
-    and x.__module__.startswith("liftnn.")
-    and x is not getattr(liftnn, name, None)
-    and not x.__module__.startswith(("liftnn._src.filters", "liftnn._src.nn", "liftnn._src.lifting"))
-    and getattr(x, "__wrapped__", None) is None
+    if (
+        not name.startswith("_")
+        and (inspect.isfunction(x) or isinstance(x, type))
+        and x.__module__.startswith("liftnn.")
+        and x is not getattr(liftnn, name, None)
+        and not x.__module__.startswith(("liftnn._src.filters", "liftnn._src.nn", "liftnn._src.lifting"))
+        and getattr(x, "__wrapped__", None) is None
+    )
     or name
     in ("split", "state", "graphdef", "map", "merge", "pop", "clone", "unpack", "flatten", "as_abstract")
 }
@@ -39,7 +41,10 @@ def test_the_examples_run(name):
 def test_the_docstring_is_complete(name):
     x = inspect.unwrap(OWN[name])
     found = sections_of(x)
-    assert entries_of(found.get("Args", [])) == parameters_of(x)
+    entries = [
+        name for name in entries_of(found.get("Args", [])) if name != "cls"
+    ]  # taken for that of a method
+    assert entries == parameters_of(x)
     assert ("Returns" in found or "Yields" in found) == returns_something(x)
     assert list(found) == [title for title in (*SECTIONS[:2], "Yields", *SECTIONS[2:]) if title in found]
     assert any(line.startswith(">>> ") for line in found.get("Example", []))

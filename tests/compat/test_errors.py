@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 import liftnn
@@ -12,11 +13,18 @@ def linear():
     return nnx.Linear(2, 3, rngs=nnx.Rngs(0))
 
 
+def train_state():
+    graphdef, params = nnx.split(linear())
+    return nnx.TrainState.create(graphdef, params=params, tx=optax.sgd(0.1))
+
+
 MESSAGES = {
     "states first": (
         lambda: nnx.merge(nnx.state(linear()), nnx.graphdef(linear())),
-        "nnx.merge takes a GraphDef as its first argument and got a State.\n"
-        "Write `graphdef, *states = nnx.split(model)` and `nnx.merge(graphdef, *states)`.",
+        (
+            "nnx.merge takes a GraphDef as its first argument and got a State.\n"
+            "Write `graphdef, *states = nnx.split(model)` and `nnx.merge(graphdef, *states)`."
+        ),
     ),
     "no State": (
         lambda: nnx.merge(nnx.graphdef(linear())),
@@ -24,28 +32,38 @@ MESSAGES = {
     ),
     "arrays of shared Variables": (
         lambda: nnx.clone(linear(), variables=False, arrays=True),
-        "nnx.clone cannot copy the arrays of Variables that it shares.\n"
-        "Pass variables=True, or leave out arrays=True.",
+        (
+            "nnx.clone cannot copy the arrays of Variables that it shares.\n"
+            "Pass variables=True, or leave out arrays=True."
+        ),
     ),
     "an unknown key": (
         lambda: nnx.replace_by_pure_dict(nnx.state(linear()), {"bias": jnp.ones(3), "scale": 1.0}),
-        "These keys of the dicts are not in the State:\n  scale\n"
-        "Compare them with the paths of `nnx.to_flat_state(state)`.",
+        (
+            "These keys of the dicts are not in the State:\n  scale\n"
+            "Compare them with the paths of `nnx.to_flat_state(state)`."
+        ),
     ),
     "data with options": (
         lambda: nnx.data(1, default=2),
-        "nnx.data got a value and the options default.\n"
-        "Write nnx.data(value) for an attribute, or nnx.data(default=value) for a field of a dataclass.",
+        (
+            "nnx.data got a value and the options default.\n"
+            "Write nnx.data(value) for an attribute, or nnx.data(default=value) for a field of a dataclass."
+        ),
     ),
     "a slice of another size": (
         lambda: nnx.List([1, 2, 3]).__setitem__(slice(0, 2), [5]),
-        "A slice of 2 elements of a List was set to 1 values.\n"
-        "Set as many values as there are elements, or use append, insert and del.",
+        (
+            "A slice of 2 elements of a List was set to 1 values.\n"
+            "Set as many values as there are elements, or use append, insert and del."
+        ),
     ),
     "a key of a Dict": (
         lambda: nnx.Dict({1: 2}),
-        "A Dict has names as keys, not an int.\n"
-        "Use a string, or a plain dict as an attribute of a Module: it takes any key.",
+        (
+            "A Dict has names as keys, not an int.\n"
+            "Use a string, or a plain dict as an attribute of a Module: it takes any key."
+        ),
     ),
     "immutable Variables": (
         lambda: nnx.with_vars(linear(), mutable=False),
@@ -53,8 +71,10 @@ MESSAGES = {
     ),
     "a name of Variables": (
         lambda: nnx.variable_type_from_name("nothing"),
-        "No type of Variables is registered for the name 'nothing'.\n"
-        "Call nnx.register_variable_name, or pass allow_register=True.",
+        (
+            "No type of Variables is registered for the name 'nothing'.\n"
+            "Call nnx.register_variable_name, or pass allow_register=True."
+        ),
     ),
     "a taken name of Variables": (
         lambda: nnx.register_variable_name("params", nnx.Cache),
@@ -62,17 +82,21 @@ MESSAGES = {
     ),
     "a type of Variables": (
         lambda: nnx.variable_name_from_type(nnx.RngKey),
-        "No name is registered for the type RngKey.\n"
-        "Call nnx.register_variable_name, or pass allow_register=True.",
+        (
+            "No name is registered for the type RngKey.\n"
+            "Call nnx.register_variable_name, or pass allow_register=True."
+        ),
     ),
     "a table of an array": (
         lambda: nnx.tabulate(3),
         "tabulate takes a module, not an int.\nPass the module itself.",
     ),
     "a field that is not a State": (
-        lambda: nnx.TrainState.create(*_pair(), tx=_tx()).apply("step"),
-        "The field 'step' of a TrainState is an ArrayImpl, not a State.\n"
-        "Pass the State itself, or the name of a field that holds one.",
+        lambda: train_state().apply("step"),
+        (
+            "The field 'step' of a TrainState is an ArrayImpl, not a State.\n"
+            "Pass the State itself, or the name of a field that holds one."
+        ),
     ),
     "leaves by path": (
         lambda: nnx.traversals.unflatten_mapping(3),
@@ -88,8 +112,10 @@ MESSAGES = {
     ),
     "a list of leaves": (
         lambda: nnx.unflatten(nnx.graphdef(linear()), [1]),
-        "The structure has 2 Variables and arrays, and the list 1.\n"
-        "Compare the paths above with those of the module: both sides must have the same Variables.",
+        (
+            "The structure has 2 Variables and arrays, and the list 1.\n"
+            "Compare the paths above with those of the module: both sides must have the same Variables."
+        ),
     ),
     "a GraphState of a Variable": (
         lambda: nnx.unpack(nnx.Param(1.0)),
@@ -98,18 +124,7 @@ MESSAGES = {
 }
 
 
-def _pair():
-    graphdef, _ = nnx.split(linear())
-    return (graphdef,)
-
-
-def _tx():
-    import optax
-
-    return optax.sgd(0.1)
-
-
-@pytest.mark.parametrize(("use", "text"), MESSAGES.values(), ids=MESSAGES.keys())
+@pytest.mark.parametrize("use, text", MESSAGES.values(), ids=MESSAGES.keys())
 def test_the_message_says_what_to_do(use, text):
     with pytest.raises(liftnn.LiftError) as error:
         use()

@@ -68,9 +68,9 @@ def test_an_unsupported_name_raises_when_it_is_used(name):
     reason, remedy = REASONS[name]
     x = getattr(nnx, name)
     text = f"nnx.{name} of Flax is not in liftnn.compat.nnx: {reason}.\n{remedy}"
+    if name == "bridge":
+        return  # a module, whose names raise
     for use in (lambda: x.something, lambda: x(), lambda: x[0], lambda: x.__enter__()):
-        if isinstance(x, types.ModuleType):
-            continue
         with pytest.raises(liftnn.LiftError) as error:
             use()
         assert str(error.value) == text
@@ -143,5 +143,5 @@ def test_a_module_below_has_the_names_of_the_one_in_flax(module):
     theirs = importlib.import_module(module.replace("liftnn.compat", "flax"))
     for name in getattr(ours, "__all__", ()):
         assert hasattr(theirs, name) or name in vars(nnx), name
-        if name in vars(nnx) and name not in ("state", "M"):
+        if name in vars(nnx) and not isinstance(getattr(ours, name), types.ModuleType):
             assert getattr(ours, name) is getattr(nnx, name), name

@@ -20,7 +20,6 @@ from liftnn.compat.nnx import (
     helpers,
     module,
     nn,
-    object,  # its name in Flax
     pytreelib,
     rnglib,
     spmd,
@@ -117,6 +116,7 @@ from liftnn.compat.nnx.variablelib import (
 from liftnn.compat.nnx.visualization import display
 
 A = _typing.TypeVar("A")
+object = pytreelib  # noqa: A001  # its name in Flax
 PureState: _typing.TypeAlias = tuple[GraphDef, State]
 
 __all__ = [
