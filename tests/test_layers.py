@@ -38,8 +38,10 @@ LAYERS = (
         "_src/intermediates.py",
         "_src/nn/",
     ),
+    ("_src/compat/",),
     ("_pickled.py", "initializers.py"),
     ("__init__.py", "nn/"),
+    ("compat/",),
 )
 
 
@@ -85,7 +87,10 @@ def test_imports_point_down_the_layers(file: str) -> None:
     assert [x for x in imports_of(file) if layer_of(x) > layer_of(file)] == []
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f not in ("__init__.py", "_src/__init__.py")])
+IMPORT_THE_PACKAGE = ("__init__.py", "_src/__init__.py", "compat/nnx/__init__.py")  # a stand-in has all names
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f not in IMPORT_THE_PACKAGE])
 def test_nobody_imports_the_package_itself(file: str) -> None:
     assert "__init__.py" not in imports_of(file)
 

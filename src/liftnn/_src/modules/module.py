@@ -67,7 +67,8 @@ class Module(Attributed):
     _fast_paths: tuple[Any, ...]
     _watches: tuple[Watch, ...]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, pytree: bool = False, **kwargs: Any) -> None:
+        """Register a subclass; `pytree` has no effect, and is accepted because Flax NNX has it."""
         super().__init_subclass__(**kwargs)
         refuse_in_jax(cls)
         call = vars(cls).get("__call__")

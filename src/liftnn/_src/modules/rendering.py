@@ -19,8 +19,8 @@ def render_module(x: Any, above: list[Any]) -> str:
     _, names, children = flatten_attributes(x)
     entries: list[tuple[str, str]] = []
     for key, child in zip(names, children, strict=True):
-        if not isinstance(child, Variable) and not key.startswith("_"):
-            entries.append((key, _render(child, [*above, x])))
+        if not isinstance(child, Variable) and not str(key).startswith("_"):
+            entries.append((str(key), _render(child, [*above, x])))
     return call(name, entries)
 
 

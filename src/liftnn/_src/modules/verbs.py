@@ -126,7 +126,7 @@ def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any
 
 def _set_child(holder: Any, key: Any, x: Any) -> None:
     """Set the child of a mutable node."""
-    if isinstance(holder, (list, dict, collections.deque)):
+    if isinstance(holder, (list, dict, collections.deque)) or type(key) is int:
         holder[key] = x
     else:
         setattr(holder, key, x)

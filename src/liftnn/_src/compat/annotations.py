@@ -1,0 +1,186 @@
+"""What Flax NNX needs to tell data from static attributes: liftnn sees the difference by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.trees import an, is_array
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+Data = Annotated[T, "data"]
+"""The annotation of a class attribute as data; without effect in liftnn."""
+
+Static = Annotated[T, "static"]
+"""The annotation of a class attribute as static; without effect in liftnn."""
+
+_NOTHING: Any = object()
+_data_types: set[type] = set()
+"""The classes registered with `register_data_type`."""
+
+
+def data(value: Any = _NOTHING, /, **field: Any) -> Any:
+    """Mark an attribute as data, or declare a field of a dataclass.
+
+    Args:
+      value: The value of the attribute. A Python number becomes an array, so that it may change from call to call
+        without a new trace; anything else is returned as it is.
+      **field: Without a value, the options of `dataclasses.field`.
+
+    Returns:
+      The value, or the field.
+
+    Raises:
+      ArgumentTypeError: If both a value and options are given.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.data([1, 2])
+      [1, 2]
+      >>> nnx.data(2).shape
+      ()
+    """
+    value = _value_or_field("data", value, field)
+    return jnp.asarray(value) if type(value) in (int, float, complex) else value
+
+
+def static(value: Any = _NOTHING, /, **field: Any) -> Any:
+    """Mark an attribute as static, or declare a field of a dataclass.
+
+    Args:
+      value: The value of the attribute, which is returned as it is.
+      **field: Without a value, the options of `dataclasses.field`.
+
+    Returns:
+      The value, or the field.
+
+    Raises:
+      ArgumentTypeError: If both a value and options are given.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.static("relu")
+      'relu'
+    """
+    return _value_or_field("static", value, field)
+
+
+def _value_or_field(name: str, value: Any, field: dict[str, Any]) -> Any:
+    """Return the value if there is one, else the field of a dataclass."""
+    if value is _NOTHING:
+        return dataclasses.field(**field)
+    if field:
+        raise errors.ArgumentTypeError(
+            f"nnx.{name} got a value and the options {', '.join(field)}.",
+            f"Write nnx.{name}(value) for an attribute, or nnx.{name}(default=value) for a field of a dataclass.",
+        )
+    return value
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field, data, static))
+def dataclass(cls: Any = None, /, **options: Any) -> Any:
+    """Make a class of modules a dataclass, as `dataclasses.dataclass` does, with the repr of a module.
+
+    Args:
+      cls: The class. Without it, the result is a decorator.
+      **options: The options of `dataclasses.dataclass`.
+
+    Returns:
+      The class, or the decorator.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> @nnx.dataclass
+      ... class Scale(nnx.Pytree):
+      ...   factor: nnx.Data[nnx.Variable]
+      ...   name: nnx.Static[str] = "scale"
+      >>> Scale(nnx.Param(jnp.ones(2))).name
+      'scale'
+    """
+    options = {"repr": False, **options}
+    make: Callable[[Any], Any] = dataclasses.dataclass(**options)
+    return make if cls is None else make(cls)
+
+
+def register_data_type(cls: C, /) -> C:
+    """Register a class of values that `is_data` counts as data.
+
+    Args:
+      cls: The class.
+
+    Returns:
+      The class.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> @nnx.register_data_type
+      ... class Scene: pass
+      >>> nnx.is_data(Scene())
+      True
+    """
+    _data_types.add(cls)
+    return cls
+
+
+def is_data(value: Any, /) -> bool:
+    """Return whether a value is an array, a Variable, a Module, or of a class registered as data.
+
+    Args:
+      value: Any object.
+
+    Returns:
+      True if it is.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> nnx.is_data(jnp.ones(2)), nnx.is_data(2.0)
+      (True, False)
+    """
+    return is_array(value) or is_object(value) or type(value) in _data_types
+
+
+def has_data(value: Any, /) -> list[Any]:
+    """Return the data in a pytree; see `is_data`.
+
+    Args:
+      value: Any object or pytree.
+
+    Returns:
+      The leaves that are data.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> len(nnx.has_data({"a": 1, "b": jnp.ones(2)}))
+      1
+    """
+    return [x for x in jax.tree.leaves(value, is_leaf=is_data) if is_data(x)]
+
+
+def check_pytree(value: Any, /) -> None:
+    """Check that a value is a Module; liftnn has nothing else to check, since it sees which attributes are data.
+
+    Args:
+      value: The Module.
+
+    Raises:
+      ArgumentTypeError: If it is not a Module.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.check_pytree(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    """
+    if not is_object(value):
+        raise errors.ArgumentTypeError(
+            f"check_pytree takes a Module, and got {an(type(value))}.", "Pass the Module itself."
+        )

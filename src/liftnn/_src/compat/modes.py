@@ -1,0 +1,266 @@
+"""The settings of Flax NNX that change nothing in liftnn, and the arguments that every function takes for them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from liftnn import errors
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MODES = ("graph", "graph_updates")
+"""The arguments that choose between the modes of Flax NNX; liftnn has one mode, which does what each of them does."""
+
+
+def check_modes(**modes: Any) -> None:
+    """Raise ArgumentTypeError for a mode that is neither a bool nor None.
+
+    Args:
+      **modes: The arguments by name.
+
+    Raises:
+      ArgumentTypeError: If one is something else.
+    """
+    for name, value in modes.items():
+        if value is not None and not isinstance(value, bool):
+            raise errors.ArgumentTypeError(
+                f"`{name}` is True, False or None, not {an(type(value))}.",
+                "Leave it out: liftnn has one mode, with sharing, cycles and changes of structure.",
+            )
+
+
+def accept_modes(f: F) -> F:
+    """Let a function take the arguments `graph` and `graph_updates`, which it does not need.
+
+    Args:
+      f: The function.
+
+    Returns:
+      A function with the same signature otherwise, which checks that they are bools or None.
+    """
+
+    @functools.wraps(f)
+    def call(*args: Any, graph: Any = None, graph_updates: Any = None, **kwargs: Any) -> Any:
+        check_modes(graph=graph, graph_updates=graph_updates)
+        return f(*args, **kwargs)
+
+    return boundary(call)  # pyright: ignore[reportReturnType]  # the same signature
+
+
+class _Stacks(threading.local):
+    """The values of each setting in this thread."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[bool]] = {}
+
+
+_stacks = _Stacks()
+
+
+class Setting(contextlib.ContextDecorator):
+    """A setting that is set by the call, and restored at the end of a `with` block or of a decorated function.
+
+    Args:
+      value: The new value.
+
+    Raises:
+      ArgumentTypeError: If it is not a bool.
+    """
+
+    default: ClassVar[bool] = True
+
+    def __init__(self, value: bool, /):
+        if not isinstance(value, bool):
+            raise errors.ArgumentTypeError(
+                f"{type(self).__name__} takes True or False, not {an(type(value))}.", "Pass a bool."
+            )
+        self._value, self._before = value, self.current_value()
+        self._values()[-1:] = [value]
+
+    @classmethod
+    def _values(cls) -> list[bool]:
+        return _stacks.values.setdefault(cls.__name__, [])
+
+    @classmethod
+    def current_value(cls) -> bool:
+        """Return the current value."""
+        return [cls.default, *cls._values()][-1]
+
+    def __enter__(self) -> Setting:
+        self._values()[-1:] = [self._before]
+        self._values().append(self._value)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._values().pop()
+
+    def __call__(self, f: F) -> F:
+        """Return a function that runs under the setting; the setting itself is restored now."""
+        self._values()[-1:] = [self._before]
+        return super().__call__(f)
+
+
+class set_graph_mode(Setting):  # noqa: N801  # a function in Flax NNX
+    """Accepted without effect: liftnn has one mode, in which sharing and cycles always work.
+
+    Args:
+      value: True or False.
+
+    Raises:
+      ArgumentTypeError: If it is not a bool.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> with nnx.set_graph_mode(False):
+      ...   nnx.set_graph_mode.current_value()
+      False
+    """
+
+
+class set_graph_updates(Setting):  # noqa: N801  # a function in Flax NNX
+    """Accepted without effect: changes of structure are always propagated.
+
+    Args:
+      value: True or False.
+
+    Raises:
+      ArgumentTypeError: If it is not a bool.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> with nnx.set_graph_updates(False):
+      ...   nnx.set_graph_updates.current_value()
+      False
+    """
+
+
+class use_eager_sharding(Setting):  # noqa: N801  # a function in Flax NNX
+    """Set what `using_eager_sharding` returns.
+
+    liftnn never moves an array when a Variable is created: create the model under `nnx.jit` with
+    `out_shardings=nnx.get_named_sharding(...)`, or place its State with `jax.device_put`.
+
+    Args:
+      value: True or False.
+
+    Raises:
+      ArgumentTypeError: If it is not a bool.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> with nnx.use_eager_sharding(True):
+      ...   nnx.using_eager_sharding()
+      True
+    """
+
+    default = True
+
+
+def using_eager_sharding() -> bool:
+    """Return the setting of `use_eager_sharding`.
+
+    Returns:
+      The value; True if it was never set.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.using_eager_sharding()
+      True
+    """
+    return use_eager_sharding.current_value()
+
+
+class VarDefaults(dict[str, bool]):
+    """The defaults of new Variables: `hijax` and `ref` are False."""
+
+    hijax = ref = False
+
+
+@contextlib.contextmanager
+def _nothing() -> Generator[None]:
+    yield
+
+
+def check_variable_kinds(**kinds: Any) -> None:
+    """Raise ArgumentError for a kind of Variable that liftnn does not have.
+
+    Args:
+      **kinds: The arguments `hijax` and `ref`.
+
+    Raises:
+      ArgumentError: If one is True.
+    """
+    for name, value in kinds.items():
+        if value:
+            raise errors.ArgumentError(
+                f"liftnn has no Variables with `{name}=True`.",
+                "Leave the argument out: every Variable can be read and written in liftnn's transforms.",
+            )
+
+
+def var_defaults(*, hijax: bool | None = None, ref: bool | None = None) -> Any:
+    """Return the defaults of new Variables, or check that they are requested as they are.
+
+    Args:
+      hijax: False or None.
+      ref: False or None.
+
+    Returns:
+      Without arguments the defaults by name, else a context manager and decorator without effect.
+
+    Raises:
+      ArgumentError: If one of them is True.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.var_defaults().ref
+      False
+    """
+    check_variable_kinds(hijax=hijax, ref=ref)
+    return VarDefaults(hijax=False, ref=False) if hijax is None and ref is None else _nothing()
+
+
+class _Rules(threading.local):
+    """The rules of this thread."""
+
+    rules: Mapping[str, Any] = {}
+
+
+_rules = _Rules()
+
+
+@contextlib.contextmanager
+def logical_axis_rules(rules: Sequence[tuple[str, Any]]) -> Generator[None]:
+    """Map declared axis names to mesh axes in `get_partition_spec` and `get_named_sharding` within a `with` block.
+
+    Args:
+      rules: Pairs of a declared name and a mesh axis, a sequence of mesh axes, or None.
+
+    Yields:
+      Nothing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> w = nnx.Param(jnp.ones((2, 3)), sharding=("embed", None))
+      >>> with nnx.logical_axis_rules([("embed", "model")]):
+      ...   nnx.get_partition_spec(w).value
+      P('model', None)
+    """
+    before = _rules.rules
+    _rules.rules = dict(rules)
+    try:
+        yield
+    finally:
+        _rules.rules = before
+
+
+def current_rules() -> Mapping[str, Any]:
+    """Return the rules of the innermost `logical_axis_rules`."""
+    return _rules.rules

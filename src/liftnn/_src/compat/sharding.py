@@ -1,0 +1,146 @@
+"""Declared shardings as in Flax NNX: rules of a context, the metadata `out_sharding`, and abstract models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from liftnn._src import sharding as own
+from liftnn._src.compat.graph import map
+from liftnn._src.compat.modes import accept_modes, current_rules
+from liftnn._src.compat.splitting import split
+from liftnn._src.compilation.shape import eval_shape
+from liftnn._src.tracebacks import boundary
+from liftnn._src.variables.annotated import annotate
+from liftnn._src.variables.metadata import SHARDING_NAMES
+from liftnn._src.variables.variable import Variable
+
+
+@boundary
+def with_partitioning(
+    initializer: Callable[..., Any], sharding: Sequence[Any], mesh: Any = None, **metadata: Any
+) -> Callable[..., Any]:
+    """Wrap an initializer so that the Variables created with it declare a sharding, in their metadata `out_sharding`.
+
+    Args:
+      initializer: An initializer `(key, shape, dtype) -> array`.
+      sharding: A name, a tuple of names, or None for each axis of the array.
+      mesh: The mesh, which becomes metadata too. The default is None.
+      **metadata: Further metadata of the Variable.
+
+    Returns:
+      The wrapped initializer.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "model"))
+      >>> nnx.Linear(2, 3, kernel_init=init, rngs=nnx.Rngs(0)).kernel.out_sharding
+      (None, 'model')
+    """
+    given = {"out_sharding": sharding, **({} if mesh is None else {"mesh": mesh}), **metadata}
+    return annotate(initializer, given)
+
+
+def get_partition_spec(tree: Any) -> Any:
+    """Return the declared `PartitionSpec` of each Variable, under the rules of `logical_axis_rules`.
+
+    Args:
+      tree: A module, a State, or a tree of them; they may be abstract.
+
+    Returns:
+      The tree with a State in place of each module. Its Variables hold a `jax.sharding.PartitionSpec`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> nnx.get_partition_spec(nnx.Param(jnp.ones((2, 3)), sharding=("model", None))).value
+      P('model', None)
+    """
+    return own.get_partition_spec(tree, current_rules())
+
+
+def get_named_sharding(tree: Any, mesh: Any) -> Any:
+    """Return the declared `NamedSharding` of each Variable on a mesh, under the rules of `logical_axis_rules`.
+
+    Args:
+      tree: A module, a State, or a tree of them; they may be abstract.
+      mesh: The `jax.sharding.Mesh`.
+
+    Returns:
+      The tree with a State in place of each module. Its Variables hold a `jax.sharding.NamedSharding`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> w = nnx.Param(jnp.ones((2, 3)), sharding=("model", None))
+      >>> nnx.get_named_sharding(w, mesh).value.spec
+      P('model', None)
+    """
+    return own.get_named_sharding(tree, mesh, current_rules())
+
+
+@accept_modes
+def get_abstract_model(init_fn: Callable[[], Any], mesh: Any, /) -> tuple[Any, Any]:
+    """Return a model as GraphDef and State of abstract arrays that have the declared shardings.
+
+    Args:
+      init_fn: A function without arguments that creates the model.
+      mesh: The `jax.sharding.Mesh`.
+
+    Returns:
+      `(graphdef, state)`. The Variables of the State hold `jax.ShapeDtypeStruct`.
+
+    Example:
+      >>> import jax
+      >>> from liftnn.compat import nnx
+      >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "model"))
+      >>> make = lambda: nnx.Linear(2, 3, kernel_init=init, rngs=nnx.Rngs(0))
+      >>> graphdef, state = nnx.get_abstract_model(make, mesh)
+      >>> state.kernel.value.sharding.spec
+      P(None, 'model')
+    """
+    with jax.set_mesh(mesh):
+        graphdef, state = split(eval_shape(init_fn))
+        shardings = get_named_sharding(state, mesh)
+        return graphdef, jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
+        )
+
+
+@accept_modes
+def as_abstract(tree: Any, /) -> Any:
+    """Return a copy of an abstract model whose arrays have the declared shardings.
+
+    Args:
+      tree: A module of abstract arrays, as from `eval_shape`.
+
+    Returns:
+      The module. The mesh is that of the metadata `mesh`, or else that of `jax.set_mesh`. Variables without a declared
+      sharding, and those that hold a sharding already, are unchanged.
+
+    Example:
+      >>> import jax
+      >>> from liftnn.compat import nnx
+      >>> init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "model"))
+      >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> with jax.set_mesh(mesh):
+      ...   model = nnx.eval_shape(lambda: nnx.Linear(2, 3, kernel_init=init, rngs=nnx.Rngs(0)))
+      ...   nnx.as_abstract(model).kernel.value.sharding.spec
+      P(None, 'model')
+    """
+
+    def add_sharding(path: Any, x: Any) -> Any:
+        value = x.raw_value if isinstance(x, Variable) else None
+        declared = any(x.has_metadata(name) for name in SHARDING_NAMES) if isinstance(x, Variable) else False
+        if not declared or not isinstance(value, jax.ShapeDtypeStruct) or value.sharding is not None:
+            return x
+        mesh = x.get_metadata("mesh") or jax.sharding.get_abstract_mesh()
+        spec = own._spec_of(x, current_rules())
+        sharding = jax.sharding.NamedSharding(mesh, spec)
+        return x.replace(jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding))
+
+    return map(add_sharding, tree)

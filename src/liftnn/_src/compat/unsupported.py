@@ -1,0 +1,89 @@
+"""Names of Flax NNX that liftnn cannot support: they can be imported, and raise when they are used."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from liftnn import errors
+
+_LIFT = "Write the transform with `liftnn.lift`, which gives a pure function of flat arrays; see docs/extending.md."
+_LINEN = "Keep the Linen model in Flax, and pass its variables as arrays; or write its layers with liftnn."
+_INTERNAL = ("it is internal to Flax", _LIFT)
+_METADATA = "Pass transform_metadata={nnx.PARTITION_NAME: name} to nnx.vmap or nnx.scan."
+
+REASONS: dict[str, tuple[str, str]] = {
+    "MergeContext": ("liftnn's transforms do not use it", _LIFT),
+    "NodeStates": ("liftnn's transforms do not use it", _LIFT),
+    "SplitContext": ("liftnn's transforms do not use it", _LIFT),
+    "UpdateContext": ("liftnn's transforms do not use it", _LIFT),
+    "VariableMetadata": (
+        "initializers of liftnn carry metadata otherwise",
+        "Wrap the initializer with nnx.with_partitioning, or pass kernel_metadata={...} to the layer.",
+    ),
+    "bridge": ("liftnn does not use Linen", _LINEN),
+    "current_update_context": ("liftnn's transforms do not use it", _LIFT),
+    "deprecations": _INTERNAL,
+    "extract": _INTERNAL,
+    "from_tree": ("liftnn's transforms do not use it", _LIFT),
+    "merge_context": ("liftnn's transforms do not use it", _LIFT),
+    "prefix": (
+        "liftnn needs no trees of prefixes",
+        "Pass nnx.StateAxes({filter: axis}) or nnx.StateSharding in the place of the module.",
+    ),
+    "proxy_caller": _INTERNAL,
+    "reprlib": _INTERNAL,
+    "split_context": ("liftnn's transforms do not use it", _LIFT),
+    "to_tree": ("liftnn's transforms do not use it", _LIFT),
+    "tracers": _INTERNAL,
+    "transform_metadata": ("liftnn adapts metadata in the transform itself", _METADATA),
+    "update_context": ("liftnn's transforms do not use it", _LIFT),
+    "with_rngs": (
+        "liftnn changes streams in place or by methods",
+        "Use nnx.split_rngs or nnx.fork_rngs, or rngs.split(...), rngs.fork(...) and rngs.broadcast(...).",
+    ),
+    "wrappers": ("liftnn does not use Linen", _LINEN),
+}
+"""For each name, why it is missing, and what to do instead."""
+
+
+class Unsupported:
+    """The placeholder of a name that liftnn cannot support.
+
+    Args:
+      name: The name.
+      reason: Why it is missing.
+      remedy: What to do instead.
+    """
+
+    __slots__ = ("_error",)
+
+    def __init__(self, name: str, reason: str, remedy: str):
+        self._error = (f"nnx.{name} of Flax is not in liftnn.compat.nnx: {reason}.", remedy)
+
+    def _raise(self, *_: Any, **__: Any) -> NoReturn:
+        raise errors.AttributeNameError(*self._error)
+
+    __call__ = __getitem__ = __enter__ = __instancecheck__ = __subclasscheck__ = __mro_entries__ = _raise
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing; `__enter__` has raised."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._raise()
+
+    def __repr__(self) -> str:
+        return f"<{self._error[0]}>"
+
+
+def unsupported(name: str) -> Any:
+    """Return the placeholder of a name.
+
+    Args:
+      name: A name of `REASONS`.
+
+    Returns:
+      An object that raises an AttributeNameError, with reason and remedy, when it is used.
+    """
+    return Unsupported(name, *REASONS[name])

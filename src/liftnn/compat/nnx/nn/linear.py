@@ -1,0 +1,17 @@
+"""Linear layers and convolutions, as `flax.nnx.nn.linear`."""
+
+from liftnn._src.nn.conv import Conv
+from liftnn._src.nn.conv_transpose import ConvTranspose
+from liftnn._src.nn.einsum import Einsum
+from liftnn._src.nn.embed import Embed
+from liftnn._src.nn.linear import Linear
+from liftnn._src.nn.linear_general import LinearGeneral
+
+__all__ = [
+    "Conv",
+    "ConvTranspose",
+    "Einsum",
+    "Embed",
+    "Linear",
+    "LinearGeneral",
+]

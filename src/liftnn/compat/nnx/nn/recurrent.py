@@ -1,0 +1,16 @@
+"""Recurrent layers, as `flax.nnx.nn.recurrent`."""
+
+from liftnn._src.nn.bidirectional import Bidirectional
+from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
+from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
+from liftnn._src.nn.rnn import RNN
+
+__all__ = [
+    "RNN",
+    "Bidirectional",
+    "GRUCell",
+    "LSTMCell",
+    "OptimizedLSTMCell",
+    "RNNCellBase",
+    "SimpleCell",
+]

@@ -1,0 +1,30 @@
+"""Base classes and annotations of attributes, as `flax.nnx.pytreelib`."""
+
+from liftnn._src.compat.annotations import (
+    Data,
+    Static,
+    check_pytree,
+    data,
+    dataclass,
+    has_data,
+    is_data,
+    register_data_type,
+    static,
+)
+from liftnn._src.modules.module import Module
+
+Pytree = Object = Module
+
+__all__ = [
+    "Data",
+    "Object",
+    "Pytree",
+    "Static",
+    "check_pytree",
+    "data",
+    "dataclass",
+    "has_data",
+    "is_data",
+    "register_data_type",
+    "static",
+]

@@ -1,0 +1,18 @@
+"""Streams of random keys, as `flax.nnx.rnglib`."""
+
+from liftnn._src.reseed import reseed
+from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
+from liftnn._src.variables.variable_types import RngCount, RngKey, RngState
+
+__all__ = [
+    "RngCount",
+    "RngKey",
+    "RngState",
+    "RngStream",
+    "Rngs",
+    "fork_rngs",
+    "reseed",
+    "restore_rngs",
+    "split_rngs",
+]

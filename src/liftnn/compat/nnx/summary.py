@@ -1,0 +1,9 @@
+"""Tables of models, as `flax.nnx.summary`."""
+
+from liftnn._src.compat.tabulate import CallInfo, filter_rng_streams, tabulate
+
+__all__ = [
+    "CallInfo",
+    "filter_rng_streams",
+    "tabulate",
+]

@@ -1,0 +1,14 @@
+"""Metrics, as `flax.nnx.metrics`."""
+
+from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
+from liftnn._src.variables.variable_types import MetricState
+
+__all__ = [
+    "Accuracy",
+    "Average",
+    "Metric",
+    "MetricState",
+    "MultiMetric",
+    "Statistics",
+    "Welford",
+]

@@ -1,0 +1,11 @@
+"""Optimizers, as `flax.nnx.optimizer`."""
+
+from liftnn._src.compat.training import ModelAndOptimizer
+from liftnn._src.optim.optimizer import Optimizer
+from liftnn._src.variables.variable_types import OptState
+
+__all__ = [
+    "ModelAndOptimizer",
+    "OptState",
+    "Optimizer",
+]

@@ -1,0 +1,15 @@
+"""Mapped axes and loops, as `flax.nnx.transforms.iteration`."""
+
+from liftnn._src.compat.transforms import fori_loop, pmap, scan, vmap, while_loop
+from liftnn._src.control_flow.loop_axes import Carry
+from liftnn._src.prefixes.prefix import StateAxes
+
+__all__ = [
+    "Carry",
+    "StateAxes",
+    "fori_loop",
+    "pmap",
+    "scan",
+    "vmap",
+    "while_loop",
+]

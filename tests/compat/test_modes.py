@@ -1,0 +1,101 @@
+"""Arguments and settings that liftnn does not need are checked, and change nothing."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from liftnn.compat import nnx
+
+X = jnp.ones((1, 2))
+MODEL = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+CALLS = {
+    "split": lambda **modes: nnx.split(MODEL, **modes),
+    "state": lambda **modes: nnx.state(MODEL, **modes),
+    "jit": lambda **modes: nnx.jit(lambda x: x, **modes)(X),
+    "grad": lambda **modes: nnx.grad(lambda m: m(X).sum(), **modes)(MODEL),
+    "vmap": lambda **modes: nnx.vmap(lambda x: x, **modes)(X),
+    "eval_shape": lambda **modes: nnx.eval_shape(lambda: X, **modes),
+    "cond": lambda **modes: nnx.cond(True, lambda x: x, lambda x: x, X, **modes),
+    "while_loop": lambda **modes: nnx.while_loop(lambda x: x < 3, lambda x: x + 1, 0, **modes),
+    "remat": lambda **modes: nnx.remat(lambda x: x, **modes)(X),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize("name", ["graph", "graph_updates"])
+def test_a_mode_is_a_bool_or_none(call, name):
+    for value in (True, False, None):
+        call(**{name: value})
+    with pytest.raises(liftnn.ArgumentTypeError) as error:
+        call(**{name: "tree"})
+    assert str(error.value) == (
+        f"`{name}` is True, False or None, not a str.\n"
+        "Leave it out: liftnn has one mode, with sharing, cycles and changes of structure."
+    )
+
+
+def test_a_setting_holds_within_a_block_and_nested_blocks():
+    seen = []
+    with nnx.set_graph_mode(False):
+        seen.append(nnx.set_graph_mode.current_value())
+        with nnx.set_graph_mode(True):
+            seen.append(nnx.set_graph_mode.current_value())
+        seen.append(nnx.set_graph_mode.current_value())
+    assert [*seen, nnx.set_graph_mode.current_value()] == [False, True, False, True]
+
+
+def test_a_setting_ends_with_an_exception():
+    with pytest.raises(KeyError), nnx.use_eager_sharding(False):
+        raise KeyError
+    assert nnx.using_eager_sharding()
+
+
+def test_a_setting_can_be_called():
+    nnx.use_eager_sharding(False)
+    try:
+        assert not nnx.using_eager_sharding()
+    finally:
+        nnx.use_eager_sharding(True)
+    assert nnx.using_eager_sharding()
+
+
+def test_a_setting_decorates_a_function():
+    @nnx.set_graph_updates(False)
+    def f():
+        return nnx.set_graph_updates.current_value()
+
+    assert (f(), f(), nnx.set_graph_updates.current_value()) == (False, False, True)
+
+
+@pytest.mark.parametrize("setting", [nnx.set_graph_mode, nnx.use_eager_sharding])
+def test_a_setting_is_a_bool(setting):
+    with pytest.raises(liftnn.ArgumentTypeError) as error:
+        setting(None)
+    assert str(error.value) == f"{setting.__name__} takes True or False, not a NoneType.\nPass a bool."
+
+
+@pytest.mark.parametrize("name", ["hijax", "ref"])
+@pytest.mark.parametrize(
+    "call",
+    [nnx.var_defaults, lambda **kinds: nnx.with_vars(MODEL, **kinds)],
+    ids=["var_defaults", "with_vars"],
+)
+def test_kinds_of_variables_that_liftnn_lacks_are_an_error(call, name):
+    call(**{name: False})
+    with pytest.raises(liftnn.ArgumentError) as error:
+        call(**{name: True})
+    assert str(error.value) == (
+        f"liftnn has no Variables with `{name}=True`.\n"
+        "Leave the argument out: every Variable can be read and written in liftnn's transforms."
+    )
+
+
+def test_rules_end_with_the_block():
+    w = nnx.Param(jnp.ones((2, 2)), sharding=("embed", None))
+    with nnx.logical_axis_rules([("embed", "model")]):
+        inside = nnx.get_partition_spec(w).value
+    assert (inside, nnx.get_partition_spec(w).value) == (
+        jax.sharding.PartitionSpec("model", None),
+        jax.sharding.PartitionSpec("embed", None),
+    )

@@ -1,0 +1,147 @@
+"""Each public name of the installed Flax NNX is in liftnn.compat.nnx: the same, its own, or an error with a reason."""
+
+import importlib
+import pathlib
+import pkgutil
+import subprocess
+import sys
+import types
+
+import flax.nnx
+import pytest
+
+import liftnn
+import liftnn.compat
+from liftnn._src.compat.unsupported import REASONS
+from liftnn.compat import nnx
+
+FLAX = sorted(name for name in dir(flax.nnx) if not name.startswith("_"))
+LATER = {
+    "EMA", "OptArray", "OptVariable", "capture", "iter_children", "iter_module_children", "iter_modules",
+    "recursive_map", "view", "view_info", "with_attributes", "with_metadata",
+}  # fmt: skip
+"""Names that come through by themselves as soon as liftnn has them."""
+
+
+def kind_of(name):
+    """How the stand-in offers a name."""
+    if name in REASONS:
+        return "error"
+    if name in LATER and not hasattr(nnx, name):
+        return "later"
+    return "same" if getattr(nnx, name) is getattr(liftnn, name, None) else "own"
+
+
+def test_every_name_of_flax_is_offered():
+    kinds = {name: kind_of(name) for name in FLAX if name in REASONS or name in LATER or hasattr(nnx, name)}
+    assert sorted(kinds) == FLAX
+    assert sum(kind == "error" for kind in kinds.values()) <= len(REASONS)
+
+
+def test_every_name_of_liftnn_is_offered():
+    assert set(liftnn.__all__) <= set(nnx.__all__)
+    assert [name for name in nnx.__all__ if not hasattr(nnx, name)] == []
+
+
+def test_what_is_not_replaced_is_liftnns_own():
+    for name in (
+        "Module",
+        "Linear",
+        "Param",
+        "Rngs",
+        "State",
+        "Variable",
+        "Optimizer",
+        "StateAxes",
+        "relu",
+        "Conv",
+    ):
+        assert getattr(nnx, name) is getattr(liftnn, name)
+
+
+def test_what_only_the_stand_in_has_is_not_at_the_top():
+    assert {"List", "Dict", "data", "static", "graphdef", "merge_state", "TrainState"}.isdisjoint(dir(liftnn))
+
+
+@pytest.mark.parametrize("name", sorted(REASONS))
+def test_an_unsupported_name_raises_when_it_is_used(name):
+    reason, remedy = REASONS[name]
+    x = getattr(nnx, name)
+    text = f"nnx.{name} of Flax is not in liftnn.compat.nnx: {reason}.\n{remedy}"
+    if name == "bridge":
+        return  # a module, whose names raise
+    for use in (lambda: x.something, lambda: x(), lambda: x[0], lambda: x.__enter__()):
+        with pytest.raises(liftnn.LiftError) as error:
+            use()
+        assert str(error.value) == text
+
+
+def test_the_bridge_raises_when_it_is_used():
+    from liftnn.compat.nnx.bridge import ToNNX
+
+    with pytest.raises(liftnn.LiftError) as error:
+        ToNNX(object())
+    reason, remedy = REASONS["bridge"]
+    assert str(error.value) == f"nnx.bridge.ToNNX of Flax is not in liftnn.compat.nnx: {reason}.\n{remedy}"
+    assert not hasattr(nnx.bridge, "__wrapped__")
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'liftnn\.compat\.nnx' has no attribute 'nonsense'"):
+        nnx.nonsense  # noqa: B018
+
+
+def python(code):
+    """Run code in a new process and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_liftnn_does_not_import_the_stand_in():
+    assert python("import sys, liftnn; print('liftnn.compat' in sys.modules)") == "False"
+
+
+def test_the_stand_in_does_not_import_flax():
+    assert python("import sys\nfrom liftnn.compat import nnx\nprint('flax' in sys.modules)") == "False"
+
+
+STAND_IN = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from liftnn.compat import nnx as ours
+sys.modules["flax.nnx"] = ours
+import flax
+import flax.nnx as nnx
+from flax import nnx as again
+from flax.nnx import statelib, filterlib, graph, variablelib, rnglib, traversals, helpers, spmd
+from flax.nnx.statelib import State, to_flat_state
+from flax.nnx.nn import linear, initializers
+from flax.nnx.nn.linear import Linear
+from flax.nnx.nn.normalization import BatchNorm
+from flax.nnx.transforms import compilation
+from flax.nnx.transforms.transforms import eval_shape
+from flax.nnx.training import metrics, optimizer
+from flax.nnx.graph import GraphDef
+print(nnx is ours, again is ours, State is ours.State, Linear is ours.Linear, GraphDef is ours.GraphDef,
+      linear.Linear is ours.Linear, nnx.metrics.Average is ours.Average, to_flat_state is ours.to_flat_state)
+"""
+
+
+def test_the_stand_in_replaces_the_module_flax_nnx():
+    assert set(python(STAND_IN).split()) == {"True"}
+
+
+def modules():
+    """The names of the modules below the stand-in."""
+    folder = pathlib.Path(nnx.__file__).parent
+    return sorted(m.name for m in pkgutil.walk_packages([str(folder)], "liftnn.compat.nnx."))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_below_has_the_names_of_the_one_in_flax(module):
+    ours = importlib.import_module(module)
+    theirs = importlib.import_module(module.replace("liftnn.compat", "flax"))
+    for name in getattr(ours, "__all__", ()):
+        assert hasattr(theirs, name) or name in vars(nnx), name
+        if name in vars(nnx) and not isinstance(getattr(ours, name), types.ModuleType):
+            assert getattr(ours, name) is getattr(nnx, name), name
