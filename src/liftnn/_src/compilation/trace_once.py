@@ -30,8 +30,8 @@ def trace_once(f: C, /) -> C:
     needs no decorator; this is for a list of blocks, or for blocks between other layers.
 
     It pays for large blocks that repeat often: the gradients of a decoder of 24 layers are traced in an eighth, and
-    traced and compiled in three quarters of the time. It does not pay for single layers. The compiler optimizes less
-    across the calls than across plain code, so the program may need up to twice the memory for temporary values.
+    traced and compiled in three quarters of the time. It does not pay for single layers. The compiler optimizes across
+    the calls less than across plain code, so the program may need up to twice the memory for temporary values.
 
     Args:
       f: A class of modules, whose `__call__` is replaced, so it can be used as a decorator of the class; or a function,
