@@ -1,6 +1,6 @@
 """Every error that a user can cause is pinned with its whole text: what happened, where, and what to do.
 
-The cases stand in `tests/messages/`. Layers and metrics have their messages beside their own tests.
+The cases stand in `tests/messages/`. Layers, metrics and `liftnn.compat` have their messages beside their own tests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.messages.registry import MESSAGES
 
 SOURCE = pathlib.Path(liftnn.__file__).parent
 TESTS = pathlib.Path(__file__).parent
-ELSEWHERE = ("_src/nn/", "_src/metrics.py")
+ELSEWHERE = ("_src/nn/", "_src/metrics.py", "_src/compat/")
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.LiftError)]
 INTERNAL = re.compile(r"liftnn\._|jax\._src|0x[0-9a-f]{4}|object at|Tracer|[^\w.]_[a-z]")
 

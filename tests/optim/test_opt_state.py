@@ -186,5 +186,5 @@ def test_a_state_is_written_to_the_optimizer_by_path():
     optimizer = liftnn.Optimizer(model, optax.adam(0.1))
     liftnn.update(optimizer, {"opt_state": {0: {"mu": {"linear": {"bias": jnp.ones(2)}}}}})
     assert optimizer.opt_state[0].mu.linear.bias.value.tolist() == [1, 1]
-    with pytest.raises(errors.StructureError, match=r"opt_state\[0\].mu.linear.bias: float32\[3\]"):
+    with pytest.raises(errors.StructureError, match=r"opt_state\[0\].mu.linear.bias: shape \(3,\)"):
         liftnn.update(optimizer, {"opt_state": {0: {"mu": {"linear": {"bias": jnp.ones(3)}}}}})

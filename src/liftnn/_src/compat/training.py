@@ -30,7 +30,7 @@ class ModelAndOptimizer(Optimizer):
       >>> import jax.numpy as jnp, optax
       >>> from liftnn.compat import nnx
       >>> optimizer = nnx.ModelAndOptimizer(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), optax.sgd(0.5))
-      >>> optimizer.update(nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(optimizer.model))
+      >>> _ = optimizer.update(nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(optimizer.model))
       >>> optimizer.model.bias.value.tolist()
       [-0.5, -0.5, -0.5]
     """

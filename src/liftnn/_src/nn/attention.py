@@ -17,12 +17,11 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.dot_product_attention import check_weight_shape, dot_product_attention
 from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
-from liftnn._src.nn.key_value_cache import KeyValueCache, append, positions_of, write
+from liftnn._src.nn.key_value_cache import append, fitting, positions_of, write
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.normalization import LayerNorm
 from liftnn._src.rngs import Rngs, RngStream
-from liftnn._src.trees import is_tracer
 from liftnn._src.variables.variable_types import Cache
 
 DotGeneral = Callable[..., jax.Array]
@@ -259,7 +258,9 @@ class MultiHeadAttention(Module):
         positions = self._positions(input_positions)
         query, key, value = self._project(inputs_q, inputs_k, inputs_v, qkv_sharding)
         decode = self.decode if decode is None else decode
-        cache = self._cache_for(key, value) if decode else None
+        cache = (
+            fitting((self.cached_key, self.cached_value, self.cache_index), key, value) if decode else None
+        )
         if self.rotary_embedding is not None:
             at = [
                 positions_of(x, cache) if input_positions is None else input_positions for x in (query, key)
@@ -381,35 +382,6 @@ class MultiHeadAttention(Module):
             return {"deterministic": True, "dropout_rng": None}
         rngs = self.rngs if rngs is None else rngs
         return {"deterministic": False, "dropout_rng": draw_key(subject, rngs, "dropout")}
-
-    def _cache_for(self, key: jax.Array, value: jax.Array) -> KeyValueCache:
-        """Return the Variables of the cache; raise ArgumentError if key and value do not fit into it."""
-        if self.cached_key is None or self.cached_value is None or self.cache_index is None:
-            raise errors.ArgumentError(
-                "MultiHeadAttention decodes with a cache of keys and values, but it has none.",
-                "Call init_cache((*batch, length, features)) first, where length is the largest number of positions.",
-            )
-        cached, index = self.cached_key.value, self.cache_index.value
-        wanted = (*cached.shape[:-3], 1, *cached.shape[-2:])
-        for x in (key, value):
-            if x.shape != wanted:
-                raise errors.ArgumentError(
-                    f"MultiHeadAttention decodes one position in a call: its cache of shape {cached.shape} takes keys "
-                    f"and values of shape {wanted}, but the inputs give {x.shape}.",
-                    "Pass inputs with one position, x[:, i : i + 1], and call init_cache with their batch axes.",
-                )
-            if x.dtype != cached.dtype:
-                raise errors.ArgumentError(
-                    f"The cache of MultiHeadAttention has dtype {cached.dtype.name}, but keys and values have "
-                    f"{x.dtype.name}.",
-                    f"Create the cache with init_cache(input_shape, dtype=jax.numpy.{x.dtype.name}).",
-                )
-        if not is_tracer(index) and int(index) >= cached.shape[-3]:
-            raise errors.ArgumentError(
-                f"The cache of MultiHeadAttention is full: it has {cached.shape[-3]} positions.",
-                "Call init_cache with a larger length, or call it again to start over.",
-            )
-        return self.cached_key, self.cached_value, self.cache_index
 
 
 def _check_divides(name: str, size: int, divisor_name: str, divisor: int) -> None:

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from liftnn import errors
 from liftnn._src.nn.attention_masks import combine_masks
 from liftnn._src.trees import is_tracer
 from liftnn._src.variables.variable_types import Cache
 
 KeyValueCache = tuple[Cache[jax.Array], Cache[jax.Array], Cache[jax.Array]]
 """Keys and values of shape `(*batch, length, heads, depth)`, and the number of positions so far."""
+
+
+def fitting(cache: tuple[Any, Any, Any], key: jax.Array, value: jax.Array) -> KeyValueCache:
+    """Return a cache if it takes one position.
+
+    Args:
+      cache: The Variables of the cache; None if there is none.
+      key: The key of the position.
+      value: The value of the position.
+
+    Returns:
+      The cache.
+
+    Raises:
+      ArgumentError: If there is no cache, if it is full, or if shapes or dtypes do not fit.
+    """
+    cached_key, cached_value, cache_index = cache
+    if cached_key is None or cached_value is None or cache_index is None:
+        raise errors.ArgumentError(
+            "MultiHeadAttention decodes with a cache of keys and values, but it has none.",
+            "Call init_cache((*batch, length, features)) first, where length is the largest number of positions.",
+        )
+    cached, index = cached_key.value, cache_index.value
+    wanted = (*cached.shape[:-3], 1, *cached.shape[-2:])
+    for x in (key, value):
+        if x.shape != wanted:
+            raise errors.ArgumentError(
+                f"MultiHeadAttention decodes one position in a call: its cache of shape {cached.shape} takes keys "
+                f"and values of shape {wanted}, but the inputs give {x.shape}.",
+                "Pass inputs with one position, x[:, i : i + 1], and call init_cache with their batch axes.",
+            )
+        if x.dtype != cached.dtype:
+            raise errors.ArgumentError(
+                f"The cache of MultiHeadAttention has dtype {cached.dtype.name}, but keys and values have "
+                f"{x.dtype.name}.",
+                f"Create the cache with init_cache(input_shape, dtype=jax.numpy.{x.dtype.name}).",
+            )
+    if not is_tracer(index) and int(index) >= cached.shape[-3]:
+        raise errors.ArgumentError(
+            f"The cache of MultiHeadAttention is full: it has {cached.shape[-3]} positions.",
+            "Call init_cache with a larger length, or call it again to start over.",
+        )
+    return cached_key, cached_value, cache_index
 
 
 def append(
