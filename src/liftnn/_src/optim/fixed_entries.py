@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
 from liftnn._src.variables.state import State
 from liftnn._src.variables.state_pytree import StateKeys, keys_of, register
@@ -17,6 +18,7 @@ from liftnn._src.variables.variable import Variable
 _set = dict.__setitem__
 
 
+@boundary
 class FixedState(State):
     """A State with fixed entries.
 
@@ -33,9 +35,11 @@ class FixedState(State):
         dict.update(self, tree)
         self._aside.update(aside)
 
+    @boundary
     def __setitem__(self, key: Key, value: Any) -> None:
         assign(self, [(key, value)])
 
+    @boundary
     def __delitem__(self, key: Key) -> None:
         _refuse(f"{format_path((key,))} cannot be removed")
 
@@ -51,6 +55,7 @@ class FixedState(State):
         """Set the values of several entries; nothing is set if one of them does not fit."""
         assign(self, dict(other, **entries).items())
 
+    @boundary
     def __ior__(self, other: Any) -> FixedState:
         assign(self, other.items())
         return self
@@ -59,6 +64,7 @@ class FixedState(State):
         return FixedState, (dict(self), dict(self._aside))
 
 
+@boundary
 class FixedDict(dict[Key, Any]):
     """A dict with fixed entries, such as the hyperparameters in the state of `optax.inject_hyperparams`.
 
@@ -69,9 +75,11 @@ class FixedDict(dict[Key, Any]):
     __slots__ = ()
     __fixed_entries__ = True
 
+    @boundary
     def __setitem__(self, key: Key, value: Any) -> None:
         assign(self, [(key, value)])
 
+    @boundary
     def __delitem__(self, key: Key) -> None:
         _refuse(f"{format_path((key,))} cannot be removed")
 
@@ -97,6 +105,7 @@ class FixedDict(dict[Key, Any]):
         """Set the values of several entries; nothing is set if one of them does not fit."""
         assign(self, dict(other, **entries).items())
 
+    @boundary
     def __ior__(self, other: Any) -> FixedDict:
         assign(self, dict(other).items())
         return self
