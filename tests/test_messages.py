@@ -1,6 +1,7 @@
 """Every error that a user can cause is pinned with its whole text: what happened, where, and what to do.
 
-The cases stand in `tests/messages/`. Layers, metrics and `liftnn.compat` have their messages beside their own tests.
+The cases stand in `tests/messages/`. Layers, metrics, optimizers and `liftnn.compat` have theirs
+beside their own tests.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tests.messages.registry import MESSAGES
 
 SOURCE = pathlib.Path(liftnn.__file__).parent
 TESTS = pathlib.Path(__file__).parent
-ELSEWHERE = ("_src/nn/", "_src/metrics.py", "_src/compat/")
+ELSEWHERE = ("_src/nn/", "_src/metrics.py", "_src/optim/", "_src/compat/")
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.LiftError)]
 INTERNAL = re.compile(r"liftnn\._|jax\._src|0x[0-9a-f]{4}|object at|Tracer|[^\w.]_[a-z]")
 
@@ -85,7 +86,7 @@ def test_every_class_pickles_with_and_without_a_remedy_of_its_own(cls):
 def test_every_class_is_raised_by_a_case_is_public_and_a_builtin_error_too(cls):
     assert any(message.cls is cls for message in MESSAGES.values())
     assert getattr(liftnn, cls.__name__) is cls
-    assert issubclass(cls, (ValueError, TypeError, RuntimeError, AttributeError))
+    assert issubclass(cls, (ValueError, TypeError, RuntimeError, LookupError, AttributeError))
 
 
 @pytest.mark.parametrize("cls", [c for c in CLASSES if c is not errors.LiftError])

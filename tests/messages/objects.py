@@ -520,3 +520,29 @@ def replace_in_a_tuple():
     point = collections.namedtuple("Point", "x y")
     w = liftnn.Param(1.0)
     liftnn.replace_all(Holder(pair=point(w, 1)), w, liftnn.Param(2.0))
+
+
+# --- layers of a Stack
+
+
+def stack():
+    return liftnn.Stack(3, lambda: liftnn.BatchNorm(2, rngs=liftnn.Rngs(0)))
+
+
+@message(
+    errors.LayerIndexError,
+    "This Stack has 3 layers, but layer 3 was accessed.",
+    "Use a position from `-len(stack)` to `len(stack) - 1`.",
+)
+def layer_after_the_last():
+    stack()[3]
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the attribute 'momentum' of a BatchNorm here: it is one layer of a Stack, and the layers of a Stack "
+    "differ only in the values of Variables and arrays.",
+    "Change `stack.layers`, the module that holds all layers, or assign a layer: `stack[i] = layer`.",
+)
+def attribute_of_one_layer():
+    stack()[1].momentum = 0.5

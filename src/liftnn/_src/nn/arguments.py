@@ -159,3 +159,24 @@ def check_mask(mask: Any, kernel_shape: tuple[int, ...]) -> None:
             f"The mask of a convolution has shape {jnp.shape(mask)}, but its kernel has shape {kernel_shape}.",
             "Pass a mask of the kernel's shape.",
         )
+
+
+def check_divides(layer: Any, name: str, size: int, divisor_name: str, divisor: int) -> None:
+    """Raise ArgumentError if a size is not a multiple of another.
+
+    Args:
+      layer: The layer.
+      name: The name of the size.
+      size: The size.
+      divisor_name: The name of the other size.
+      divisor: The other size.
+
+    Raises:
+      ArgumentError: If `divisor` does not divide `size`.
+    """
+    if divisor < 1 or size % divisor:
+        raise errors.ArgumentError(
+            f"{type(layer).__name__} needs {name} to be a multiple of {divisor_name}, but {name} is {size} and "
+            f"{divisor_name} is {divisor}.",
+            f"Pass a {name} that {divisor_name} divides.",
+        )

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
+from liftnn._src.nn.arguments import check_divides
 from liftnn._src.nn.dot_product_attention import check_weight_shape, dot_product_attention
 from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
 from liftnn._src.nn.key_value_cache import append, fitting, positions_of, write
@@ -159,8 +160,8 @@ class MultiHeadAttention(Module):
         self.out_features = in_features if out_features is None else out_features
         self.in_kv_features = in_features if in_kv_features is None else in_kv_features
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_divides("num_heads", num_heads, "num_kv_heads", self.num_kv_heads)
-        _check_divides("qkv_features", self.qkv_features, "num_heads", num_heads)
+        check_divides(self, "num_heads", num_heads, "num_kv_heads", self.num_kv_heads)
+        check_divides(self, "qkv_features", self.qkv_features, "num_heads", num_heads)
         check_rate("The dropout_rate of a MultiHeadAttention", dropout_rate)
         self.dtype, self.param_dtype = dtype, param_dtype
         self.broadcast_dropout, self.dropout_rate = broadcast_dropout, dropout_rate
@@ -382,16 +383,6 @@ class MultiHeadAttention(Module):
             return {"deterministic": True, "dropout_rng": None}
         rngs = self.rngs if rngs is None else rngs
         return {"deterministic": False, "dropout_rng": draw_key(subject, rngs, "dropout")}
-
-
-def _check_divides(name: str, size: int, divisor_name: str, divisor: int) -> None:
-    """Raise ArgumentError if a size is not a multiple of another."""
-    if divisor < 1 or size % divisor:
-        raise errors.ArgumentError(
-            f"MultiHeadAttention needs {name} to be a multiple of {divisor_name}, but {name} is {size} and "
-            f"{divisor_name} is {divisor}.",
-            f"Pass a {name} that {divisor_name} divides.",
-        )
 
 
 def _check_features(inputs: str, shape: tuple[int, ...], expected: int) -> None:
