@@ -15,6 +15,7 @@ from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
+from liftnn._src.variables.holding import checked_value
 from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata, adopt
 from liftnn._src.variables.metadata_methods import (
     MetadataMethods,
@@ -110,7 +111,7 @@ class Variable(Operators[T], MetadataMethods):
         for hook in self._hooks("on_create_value"):
             value = hook(self, value)
         self._cell.value = value  # an override may read it
-        self._cell.value = _checked(self.create_value(value))
+        self._cell.value = checked_value(self.create_value(value))
 
     @property
     def value(self) -> T:
@@ -132,7 +133,7 @@ class Variable(Operators[T], MetadataMethods):
 
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
-        self._writable("the value")._cell.value = _checked(unwrap(value))
+        self._writable("the value")._cell.value = checked_value(unwrap(value))
 
     def create_value(self, value: Any) -> Any:
         """Return the value to store at first; a subclass may override this.
@@ -197,7 +198,7 @@ class Variable(Operators[T], MetadataMethods):
             value = hook(box, value)
         if index is not WHOLE:
             value = with_part(box._cell.value, index, value)
-        box._cell.value = _checked(value)
+        box._cell.value = checked_value(value)
 
     def get_raw_value(self) -> T:
         """Return the value, without hooks, as `raw_value` does."""
@@ -296,7 +297,7 @@ class Variable(Operators[T], MetadataMethods):
           The new Variable; this one is unchanged.
         """
         given = Metadata.of({**self._metadata.given, **metadata}) if metadata else self._metadata
-        return make_variable(type(self), _checked(unwrap(value)), given, frames.owner_now())
+        return make_variable(type(self), checked_value(unwrap(value)), given, frames.owner_now())
 
     def copy(self: V) -> V:
         """Return a new Variable of the same type, metadata and value."""
@@ -393,16 +394,6 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
 def new_variable(cls: type[V]) -> V:
     """Create a Variable for unpickling, before its contents: its metadata may refer back to it."""
     return make_variable(cls, None, EMPTY, frames.owner_now())
-
-
-def _checked(value: Any) -> Any:
-    """Return the value if a Variable can hold it, else raise ArgumentError."""
-    if not isinstance(value, jax.Array) and hasattr(type(value), "__graph_node__"):
-        raise errors.ArgumentError(
-            f"A Variable holds arrays, not {an(type(value))}.",
-            "Assign it to an attribute of a Module instead.",
-        )
-    return value
 
 
 register(Variable, make_variable)
