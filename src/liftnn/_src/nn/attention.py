@@ -18,7 +18,7 @@ from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_divides
 from liftnn._src.nn.dot_product_attention import check_weight_shape, dot_product_attention
 from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
-from liftnn._src.nn.key_value_cache import append, fitting, positions_of, write
+from liftnn._src.nn.key_value_cache import append, fitting, input_shape_of, positions_of, write
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.normalization import LayerNorm
@@ -96,8 +96,7 @@ class MultiHeadAttention(Module):
         `dropout_rate` is not a probability, or if `rngs` is not an `Rngs`.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> import liftnn
+      >>> import jax.numpy as jnp, liftnn
       >>> layer = liftnn.MultiHeadAttention(num_heads=2, in_features=8, num_kv_heads=1, rngs=liftnn.Rngs(0))
       >>> x = jnp.ones((4, 3, 8))
       >>> layer(x, is_causal=True).shape
@@ -297,16 +296,14 @@ class MultiHeadAttention(Module):
           dtype: Dtype of the cache, which must be that of keys and values; float32 by default.
 
         Example:
-          >>> import jax.numpy as jnp
-          >>> import liftnn
+          >>> import jax.numpy as jnp, liftnn
           >>> layer = liftnn.MultiHeadAttention(2, 8, dtype=jnp.bfloat16, decode=True, rngs=liftnn.Rngs(0))
           >>> layer.init_cache((4, 10, 8), dtype=jnp.bfloat16)
           >>> layer(jnp.ones((4, 1, 8))).shape, layer.cached_key.shape, int(layer.cache_index)
           ((4, 1, 8), (4, 10, 2, 4), 1)
         """
         shape = (*input_shape[:-1], self.num_kv_heads, self.head_dim)
-        self.cached_key = Cache(jnp.zeros(shape, dtype))
-        self.cached_value = Cache(jnp.zeros(shape, dtype))
+        self.cached_key, self.cached_value = Cache(jnp.zeros(shape, dtype)), Cache(jnp.zeros(shape, dtype))
         self.cache_index = Cache(jnp.array(0, jnp.int32))
 
     def set_view(
@@ -323,23 +320,11 @@ class MultiHeadAttention(Module):
           decode: Whether the layer decodes with a cache. None, the default, changes nothing.
           batch_size: The size of the batch in the cache, or its shape.
           max_length: The largest number of positions in the cache.
-
-        Raises:
-          ArgumentError: If a cache must be created but its size is not given.
         """
-        if deterministic is not None:
-            self.deterministic = deterministic
-        if decode is None:
-            return
-        if self.cached_key is None:
-            if batch_size is None or max_length is None:
-                raise errors.ArgumentError(
-                    "MultiHeadAttention has no cache yet, and its size is not given.",
-                    "Pass batch_size and max_length to liftnn.view, or call init_cache first.",
-                )
-            batch = (batch_size,) if isinstance(batch_size, int) else tuple(batch_size)
-            self.init_cache((*batch, max_length, self.in_features), self.dtype or jnp.float32)
-        self.decode = decode
+        self.deterministic = self.deterministic if deterministic is None else deterministic
+        if decode is not None and self.cached_key is None:
+            self.init_cache(input_shape_of(batch_size, max_length), self.dtype or jnp.float32)
+        self.decode = self.decode if decode is None else decode
 
     def _project(
         self, inputs_q: jax.Array, inputs_k: jax.Array | None, inputs_v: jax.Array | None, sharding: Any

@@ -35,8 +35,7 @@ class Dropout(Module):
       >>> layer = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0))
       >>> sorted(set(layer(jnp.ones((100,))).tolist()))
       [0.0, 2.0]
-      >>> layer.eval()
-      >>> layer(jnp.ones((2,)))
+      >>> layer.eval()(jnp.ones((2,)))
       Array([1., 1.], dtype=float32)
 
     References:

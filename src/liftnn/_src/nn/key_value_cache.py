@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -107,3 +108,24 @@ def write(cache: KeyValueCache, keys: jax.Array, values: jax.Array, x: jax.Array
 def positions_of(x: jax.Array, cache: KeyValueCache | None) -> jax.Array:
     """Return the positions of queries or keys: those of the sequence, or the one that is decoded."""
     return jnp.arange(x.shape[-3]) if cache is None else cache[2].value[None]
+
+
+def input_shape_of(batch_size: int | Sequence[int] | None, max_length: int | None) -> tuple[int, ...]:
+    """Return the shape of inputs for which a cache of a given size is made.
+
+    Args:
+      batch_size: The size of the batch, or its shape.
+      max_length: The largest number of positions.
+
+    Returns:
+      The shape `(*batch, length, features)`; the number of features does not matter.
+
+    Raises:
+      ArgumentError: If one of them is None.
+    """
+    if batch_size is None or max_length is None:
+        raise errors.ArgumentError(
+            "MultiHeadAttention has no cache yet, and its size is not given.",
+            "Pass batch_size and max_length to liftnn.view, or call init_cache first.",
+        )
+    return (*((batch_size,) if isinstance(batch_size, int) else batch_size), max_length, 1)

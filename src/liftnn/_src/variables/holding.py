@@ -1,4 +1,4 @@
-"""Search functions for Modules, Variables and arrays in their closures, defaults and attributes."""
+"""What holds what: a search of functions for Modules, Variables and arrays, and a check of what a Variable may hold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import jax
+
+from liftnn import errors
 from liftnn._src.static_values.value_types import SIMPLE_TYPES, is_users_function
-from liftnn._src.trees import is_array
+from liftnn._src.trees import an, is_array
 
 
 def holds_objects(f: types.FunctionType) -> bool:
@@ -141,3 +144,23 @@ def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
         if base in _PARTS:
             return _PARTS[base]
     return _parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()
+
+
+def checked_value(value: Any) -> Any:
+    """Return a value if a Variable can hold it.
+
+    Args:
+      value: The value.
+
+    Returns:
+      The value.
+
+    Raises:
+      ArgumentError: If it is a Module or Variable.
+    """
+    if not isinstance(value, jax.Array) and hasattr(type(value), "__graph_node__"):
+        raise errors.ArgumentError(
+            f"A Variable holds arrays, not {an(type(value))}.",
+            "Assign it to an attribute of a Module instead.",
+        )
+    return value

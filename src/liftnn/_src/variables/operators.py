@@ -11,9 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import jax
 import numpy as np
 
-from liftnn import errors
 from liftnn._src.tracebacks import hide_frames
-from liftnn._src.trees import an
 from liftnn._src.type_variables import T
 from liftnn._src.variables.array_attributes import ArrayAttributes
 
@@ -238,13 +236,3 @@ def constant_or_value(variable: Any) -> Any:
     """
     value = variable._value
     return value if isinstance(value, (bool, str)) else variable.raw_value
-
-
-def checked(value: Any) -> Any:
-    """Return the value if a Variable can hold it, else raise ArgumentError."""
-    if not isinstance(value, jax.Array) and hasattr(type(value), "__graph_node__"):
-        raise errors.ArgumentError(
-            f"A Variable holds arrays, not {an(type(value))}.",
-            "Assign it to an attribute of a Module instead.",
-        )
-    return value

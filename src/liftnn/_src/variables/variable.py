@@ -15,12 +15,13 @@ from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
+from liftnn._src.variables.holding import checked_value
 from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata, adopt
 from liftnn._src.variables.metadata_methods import (
     MetadataMethods,
     set_metadata_past_checks as set_metadata_past_checks,
 )
-from liftnn._src.variables.operators import WHOLE, Operators, checked, part_of, takes_index, unwrap, with_part
+from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
 from liftnn._src.variables.variable_pytree import register
 from liftnn._src.variables.watch import Watch, end_watches
 
@@ -110,7 +111,7 @@ class Variable(Operators[T], MetadataMethods):
         for hook in self._hooks("on_create_value"):
             value = hook(self, value)
         self._cell.value = value  # an override may read it
-        self._cell.value = checked(self.create_value(value))
+        self._cell.value = checked_value(self.create_value(value))
 
     @property
     def value(self) -> T:
@@ -132,7 +133,7 @@ class Variable(Operators[T], MetadataMethods):
 
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
-        self._writable("the value")._cell.value = checked(unwrap(value))
+        self._writable("the value")._cell.value = checked_value(unwrap(value))
 
     def create_value(self, value: Any) -> Any:
         """Return the value to store at first; a subclass may override this.
@@ -197,7 +198,7 @@ class Variable(Operators[T], MetadataMethods):
             value = hook(box, value)
         if index is not WHOLE:
             value = with_part(box._cell.value, index, value)
-        box._cell.value = checked(value)
+        box._cell.value = checked_value(value)
 
     def get_raw_value(self) -> T:
         """Return the value, without hooks, as `raw_value` does."""
@@ -296,7 +297,7 @@ class Variable(Operators[T], MetadataMethods):
           The new Variable; this one is unchanged.
         """
         given = Metadata.of({**self._metadata.given, **metadata}) if metadata else self._metadata
-        return make_variable(type(self), checked(unwrap(value)), given, frames.owner_now())
+        return make_variable(type(self), checked_value(unwrap(value)), given, frames.owner_now())
 
     def copy(self: V) -> V:
         """Return a new Variable of the same type, metadata and value."""
