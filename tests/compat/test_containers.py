@@ -1,6 +1,7 @@
 """List and Dict are Modules: sharing, cycles, fast paths, exceptions and copies act as for any Module."""
 
 import copy
+import itertools
 import pickle
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ X = jnp.ones((2, 2))
 
 
 def layers(*sizes):
-    pairs = zip(sizes, sizes[1:], strict=False)
+    pairs = itertools.pairwise(sizes)
     return nnx.List([nnx.Linear(n, m, rngs=nnx.Rngs(i)) for i, (n, m) in enumerate(pairs)])
 
 

@@ -14,4 +14,5 @@ From the bottom up, each folder imports only from those before it:
     mapping                                         vmap, pmap, shard_map
     control_flow                                    scan, while_loop, cond
     rngs, optim, metrics, sharding, nn              what models are made of
+    compat                                          the conventions of Flax NNX
 """
