@@ -15,4 +15,5 @@ From the bottom up, each folder imports only from those before it:
     control_flow                                    scan, while_loop, cond
     rngs, optim, metrics, sharding, nn              what models are made of
     intermediates                                   values that a model records
+    compat                                          the conventions of Flax NNX
 """

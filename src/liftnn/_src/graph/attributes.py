@@ -110,6 +110,20 @@ def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[An
         object.__setattr__(x, "__dict__", new)
 
 
+def put_attribute(x: Any, name: Any, child: Any) -> None:
+    """Set one attribute of a Module without calling its `__setattr__`.
+
+    Args:
+      x: The Module.
+      name: The name; a class may have attributes of its own that are named by ints.
+      child: The new value.
+    """
+    if isinstance(name, str):
+        object.__setattr__(x, name, child)
+    else:
+        attributes_of(x)[name] = child
+
+
 def make_shell(cls: type[T], owner: Any) -> T:
     """Create a Module without attributes.
 

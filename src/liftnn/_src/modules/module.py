@@ -17,6 +17,7 @@ from liftnn._src.graph.attributes import (
     expose,
     flatten_attributes,
     make_shell,
+    put_attribute,
     replace_exposed,
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
@@ -343,7 +344,7 @@ class Module(Attributed):
         new = make_shell(type(self), frames.owner_now())
         _, names, children = flatten_attributes(self)
         for name, child in zip(names, children, strict=True):
-            object.__setattr__(new, name, child)
+            put_attribute(new, name, child)
         return new
 
     def __reduce__(self) -> Any:

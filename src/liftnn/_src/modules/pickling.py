@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from liftnn._src.graph.attributes import flatten_attributes, make_shell
+from liftnn._src.graph.attributes import flatten_attributes, make_shell, put_attribute
 from liftnn._src.graph.description import reach
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import FUNCTION, MODULE
@@ -38,7 +38,7 @@ def read_attributes(module: Any) -> dict[str, Any]:
 def set_attributes(module: Any, attributes: dict[str, Any]) -> None:
     """Set the attributes of a shell without calling its `__setattr__`."""
     for name, child in attributes.items():
-        object.__setattr__(module, name, child)
+        put_attribute(module, name, child)
 
 
 def new_shell(cls: type[T]) -> T:
