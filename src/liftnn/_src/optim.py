@@ -19,7 +19,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.state import State
-from liftnn._src.variables.variable import Variable, make_variable
+from liftnn._src.variables.variable import Variable, make_variable, set_owner
 from liftnn._src.variables.variable_types import OptState, Param
 
 
@@ -58,7 +58,7 @@ class Optimizer(Module):
                 "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
         self._paths = tuple(variables)
-        self._like = tuple([(type(x), _model(x)) for x in variables.values()])
+        self._structure = jax.tree.structure([_model(x) for x in variables.values()])
         opt_state = tx.init(cast(Any, self._params(variables)))
         self._treedef = jax.tree.structure(opt_state)
         self._leaves = tuple(_declare_shardings(opt_state, variables))
@@ -128,7 +128,9 @@ class Optimizer(Module):
         """Return a State of the optimized Variables with these values and the types and metadata of `__init__`."""
         owner = frames.owner_now()
         bare = [x.raw_value if isinstance(x, Variable) else x for x in (values[p] for p in self._paths)]
-        made = [make_variable(c, x, m, owner) for (c, m), x in zip(self._like, bare, strict=True)]
+        made = self._structure.unflatten(jax.tree.leaves(bare))
+        for x in made:
+            set_owner(x, owner)
         return State.from_flat(zip(self._paths, made, strict=True))
 
     def _fits(self, x: Any) -> bool:
@@ -149,10 +151,10 @@ def _declare_shardings(opt_state: Any, variables: Mapping[Path, Variable[Any]]) 
     return leaves
 
 
-def _model(x: Variable[Any]) -> Metadata:
-    """Return the metadata of a Variable without what refers to modules or arrays of the model."""
+def _model(x: Variable[Any]) -> Variable[Any]:
+    """Return a Variable like `x`, without metadata that refer to modules or arrays of the model."""
     given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
-    return Metadata.of(given)
+    return make_variable(type(x), x.raw_value, Metadata.of(given), x._owner)
 
 
 def _flatten(grads: Any) -> dict[Path, Any]:

@@ -390,4 +390,11 @@ def as_state(verb: str, x: Any) -> State:
     return State(x)
 
 
-register(State)
+def _make(entries: Iterable[tuple[Key, Any]], aside: dict[Path, Any]) -> State:
+    """Create a State from its entries, which are Variables, arrays or States, without checks."""
+    dict.update(state := State.__new__(State), entries)
+    _set_aside(state, aside)
+    return state
+
+
+register(State, _make)
