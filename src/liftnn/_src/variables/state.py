@@ -345,7 +345,7 @@ def _as_entry(x: Any) -> Any:
 
 
 def _put(state: State, path: Path, x: Any) -> None:
-    """Set a leaf at a path, with the States on the way to it."""
+    """Set a leaf at a path; create the States above it."""
     if not path:
         state._aside[path] = x
         return
