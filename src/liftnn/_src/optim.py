@@ -18,6 +18,7 @@ from liftnn._src.trees import Path, an, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable, make_variable, set_owner
 from liftnn._src.variables.variable_types import OptState, Param
@@ -127,7 +128,7 @@ class Optimizer(Module):
     def _params(self, values: Mapping[Path, Any]) -> State:
         """Return a State of the optimized Variables with these values and the types and metadata of `__init__`."""
         owner = frames.owner_now()
-        bare = [x.raw_value if isinstance(x, Variable) else x for x in (values[p] for p in self._paths)]
+        bare = [unwrap_raw(x) for x in (values[p] for p in self._paths)]
         made = self._structure.unflatten(jax.tree.leaves(bare))
         for x in made:
             set_owner(x, owner)
