@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import os
 import pathlib
 
@@ -65,6 +66,12 @@ def _no_frame_stays_open():
     yield
     assert frames.current_frame() is frames.PLAIN
     assert frames.open_frames == 0
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from going through what was imported and collected, which lives until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 _MAPS = pathlib.Path("/proc/self/maps")

@@ -126,22 +126,29 @@ def _change_arrays(tree: Any, change: Callable[[jax.Array], jax.Array]) -> None:
     def changed(value: Any) -> Any:
         return jax.tree.map(lambda a: change(jnp.asarray(a)) if not isinstance(a, str) else a, value)
 
-    for path in liftnn.state(tree).flat():
-        *way, last = path
-        holder = tree
-        for key in way:
-            holder = _child(holder, key)
-        found = _child(holder, last) if path else tree
-        if isinstance(found, liftnn.Variable):
-            found.raw_value = changed(found.raw_value)
-        elif isinstance(last, str) and not isinstance(holder, dict):
-            setattr(holder, last, changed(found))
+    def put(x: Any, path: tuple[Any, ...]) -> Any:
+        """Return an object with another array at a path: itself, or a new tuple."""
+        if not path:
+            if not isinstance(x, liftnn.Variable):
+                return changed(x)
+            x.raw_value = changed(x.raw_value)
+            return x
+        key = path[0]
+        is_attribute = isinstance(key, str) and not isinstance(x, dict)
+        child = getattr(x, key) if is_attribute else x[key]
+        new = put(child, path[1:])
+        if new is child:
+            return x
+        if isinstance(x, tuple):
+            return (*x[:key], new, *x[key + 1 :])
+        if is_attribute:
+            setattr(x, key, new)
         else:
-            holder[last] = changed(found)
+            x[key] = new
+        return x
 
-
-def _child(x: Any, key: Any) -> Any:
-    return getattr(x, key) if isinstance(key, str) and not isinstance(x, dict) else x[key]
+    for path in liftnn.state(tree).flat():
+        put(tree, path)
 
 
 DEVICE = jax.make_mesh((1, 1), ("outer", "inner"), axis_types=(jax.sharding.AxisType.Auto,) * 2)

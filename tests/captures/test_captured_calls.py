@@ -134,7 +134,7 @@ def assert_acts_alike(capture, sequence, make=liftnn.jit, between=lambda f: None
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 @pytest.mark.parametrize("capture", CAPTURES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_retrace_acts_like_the_plain_call(capture, sequence):
     assert_acts_alike(capture, SEQUENCES[sequence])
 

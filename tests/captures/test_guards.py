@@ -34,7 +34,7 @@ def test_a_change_is_seen_by_the_next_call_of_an_attribute(name):
 
 @pytest.mark.parametrize("kept", [False, True], ids=["", "while the old modules live"])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_change_is_seen_by_the_next_call(name, kept):
     f, changes = CASES[name]()
     call = liftnn.jit(f)

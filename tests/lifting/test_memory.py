@@ -163,7 +163,7 @@ def test_each_transform_has_a_use():
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable")
 @pytest.mark.parametrize("make", quick([of_array, of_module]))
 @pytest.mark.parametrize("name", USES)
-@pytest.mark.sample(4)
+@pytest.mark.sample(6)
 def test_what_a_function_captures_is_freed_as_in_jax(name, make):
     if is_freed(Lax(), name, of_array):
         assert is_freed(liftnn, name, make)

@@ -19,6 +19,7 @@ from liftnn._src.lifting.values import decode, encoded_parts
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import Path, an, format_path, is_argument_array, same_node, treedef_text, type_of
 from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -99,7 +100,7 @@ class _Reader:
                 if isinstance(part, tuple):
                     self._read_module(leaf, x)
                 elif part is not None:
-                    self._put(part, x.raw_value if isinstance(x, Variable) else x, self.plan.leaf_names[leaf])
+                    self._put(part, unwrap_raw(x), self.plan.leaf_names[leaf])
                 elif not _is_nothing(x):
                     self._refuse(leaf, [()])
         return self.found
@@ -111,7 +112,7 @@ class _Reader:
         rejected: list[Path] = []
         for path, x in self._entries(given, edge):
             slot = self._resolve(edge, path)
-            value = x.raw_value if isinstance(x, Variable) else x
+            value = unwrap_raw(x)
             if slot is None:
                 if value is not None or self._follow(edge, path) is None:
                     unknown.append(path)

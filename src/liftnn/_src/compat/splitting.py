@@ -22,6 +22,7 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path
 from liftnn._src.variables import frames
 from liftnn._src.variables.nested import left_over
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -292,7 +293,5 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
         and slot.key is None
         and x._owner is not frames.COPIED
     }
-    leaves = [
-        x.raw_value if isinstance(x, Variable) else x for x in map(by_slot.__getitem__, structure.slots)
-    ]
+    leaves = [unwrap_raw(by_slot[slot]) for slot in structure.slots]
     return merge_all(structure, leaves, frames.owner_now(), shared)[0]

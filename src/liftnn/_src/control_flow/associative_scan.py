@@ -27,8 +27,8 @@ from liftnn._src.trees import (
     type_of,
 )
 from liftnn._src.variables import frames
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
-from liftnn._src.variables.variable import Variable
 
 
 @boundary
@@ -122,7 +122,7 @@ def _with_arrays(tree: Any) -> Any:
 
 def _named_leaves(state: State, root: str) -> list[tuple[str, Any]]:
     """Return the path as text, and the array, of each leaf of a State."""
-    values = [(path, x.raw_value if isinstance(x, Variable) else x) for path, x in state.flat().items()]
+    values = [(path, unwrap_raw(x)) for path, x in state.flat().items()]
     return [
         (format_path((*path, *map(key_of, keys)), root), leaf)
         for path, value in values

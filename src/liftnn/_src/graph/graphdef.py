@@ -23,6 +23,7 @@ from liftnn._src.type_variables import Tree
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
 from liftnn._src.variables.nested import left_over, mismatch
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
 
@@ -60,7 +61,7 @@ class GraphDef(GraphSpec, Generic[Tree]):
         """
         given = _joined(self, states)
         by_slot = {slot: given[path] for path, slot in self.leaves.items()}
-        leaves = [x.raw_value if isinstance(x, Variable) else x for x in map(by_slot.__getitem__, self.slots)]
+        leaves = [unwrap_raw(x) for x in map(by_slot.__getitem__, self.slots)]
         tree, merged = merge_all(self, leaves, frames.owner_now())
         variables = {slot.node: x for slot, x in by_slot.items() if isinstance(x, Variable)}
         metadata = {n: x._metadata for n, x in variables.items() if self.specs[n].kind is VARIABLE}

@@ -174,11 +174,12 @@ class ArrayCalls:
           args: The positional arguments; static ones are wrapped in `StaticArgument`.
           kwargs: The keyword arguments, likewise.
         """
-        if self._guards is None and self._takes_arrays(args, kwargs):
-            others = functions_in(args, kwargs)
-            if all(map(captures_nothing, (*self._functions, *others))):
-                return True
-        return self.guards(args, kwargs) is not None
+        if not self._takes_arrays(args, kwargs):
+            return False
+        others = functions_in(args, kwargs)
+        if self._guards is None and all(map(captures_nothing, (*self._functions, *others))):
+            return True
+        return self._search(others) is not None
 
     def guards(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Guards | None:
         """Return the guards of a call: while they hold, the next call captures no modules either.
@@ -190,9 +191,10 @@ class ArrayCalls:
         Returns:
           The guards; None if the call has modules.
         """
-        if not self._takes_arrays(args, kwargs):
-            return None
-        others = functions_in(args, kwargs)
+        return self._search(functions_in(args, kwargs)) if self._takes_arrays(args, kwargs) else None
+
+    def _search(self, others: Sequence[Any]) -> Guards | None:
+        """Return the guards of a call with other functions among its arguments; None if a function captures modules."""
         if self._guards is not None and not others and self._guards.hold():
             return self._guards
         found = find_captured((*self._functions, *others))

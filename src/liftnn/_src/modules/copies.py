@@ -20,6 +20,7 @@ from liftnn._src.modules.parts import has_attribute
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.variable import Variable
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def clone(tree: T, /) -> T:
     """
     walked = walk_tree(tree)
     leaves = list(map(walked.leaf, walked.graphdef.slots))
-    leaves = [x.raw_value if isinstance(x, Variable) else x for x in leaves]
+    leaves = list(map(unwrap_raw, leaves))
     if frames.is_plain():  # inside a trace there are no buffers
         leaves = jax.tree.map(_own_buffer, leaves)
     return merge_all(walked.graphdef, leaves, frames.owner_now())[0]

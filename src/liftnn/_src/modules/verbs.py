@@ -20,6 +20,7 @@ from liftnn._src.trees import Path, an, format_path, is_argument_array, list_pat
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
 from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn._src.variables.variable_types import Empty
@@ -64,12 +65,12 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
             if slot is None and old is None:
                 unknown.append(path)
                 continue
-            misfits += _find_misfit(path, _raw(old), _raw(new))
+            misfits += _find_misfit(path, unwrap_raw(old), unwrap_raw(new))
             if isinstance(old, Variable):
                 writes.append((old, new))
             elif slot is not None:
                 _check_settable(graphdef, path, slot.node, walked.objects)
-                set_arrays.setdefault(slot.node, {})[slot.key] = _raw(new)
+                set_arrays.setdefault(slot.node, {})[slot.key] = unwrap_raw(new)
     if unknown:
         raise mismatch("The State does not fit the module", (), unknown)
     if misfits:
@@ -86,17 +87,12 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
             metadata = adopt(variable._metadata, new._metadata)
             if metadata is not variable._metadata:
                 set_metadata_past_checks(variable, metadata)
-        set_value_past_hooks(variable, _raw(new))
+        set_value_past_hooks(variable, unwrap_raw(new))
     for node in [n for n in set_arrays if not graphdef.specs[n].kind.frozen]:
         for key, x in set_arrays.pop(node).items():
             _set_child(walked.objects[node], key, x)
     if set_arrays:
         set_frozen_arrays(graphdef, walked.objects, set_arrays, frames.owner_now())
-
-
-def _raw(x: Any) -> Any:
-    """Return the value of a Variable, without hooks; anything else unchanged."""
-    return x.raw_value if isinstance(x, Variable) else x
 
 
 def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:

@@ -18,6 +18,7 @@ from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.verbs import update
 from liftnn._src.trees import an, format_path, list_paths, type_of
 from liftnn._src.variables import frames
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Storage, Variable
 
@@ -110,8 +111,7 @@ def _merge_slices(
 ) -> tuple[Any, list[Any]]:
     """Return new objects with the values of one layer."""
     leaves = [
-        jax.tree.map(lambda x: x[position], x.raw_value if isinstance(x, Variable) else x)
-        for x in map(walked.leaf, walked.graphdef.slots)
+        jax.tree.map(lambda x: x[position], unwrap_raw(x)) for x in map(walked.leaf, walked.graphdef.slots)
     ]
     layer, merged = merge_all(walked.graphdef, leaves, frames.owner_now())
     name, entries = axis_entries(transform_metadata or {})
@@ -134,14 +134,14 @@ def write_layers(whole: Any, layers: Mapping[int, Any], transform_metadata: Mapp
       StructureError: If a module differs from the layers in more than values. Nothing is changed then.
     """
     graphdef = split(copy_layer(whole, 0, transform_metadata))[-1]
-    leaves = {path: _raw(x) for path, x in walk_tree(whole).leaves()}
+    leaves = {path: unwrap_raw(x) for path, x in walk_tree(whole).leaves()}
     for position, layer in layers.items():
         walked = walk_tree(layer)
         check_equal(graphdef, walked.graphdef, "The layers of the Stack", f"the new layer {position}")
         for path, x in walked.leaves():
             write = functools.partial(set_slice, position=position)
             leaves[path] = jax.tree.map(
-                lambda old, new, write=write: write(old, new=new), leaves[path], _raw(x)
+                lambda old, new, write=write: write(old, new=new), leaves[path], unwrap_raw(x)
             )
     update(whole, State.from_flat(leaves))
 
@@ -173,7 +173,7 @@ def stack_layers(layers: Sequence[Any], transform_metadata: Mapping[str, Any] | 
                     "values.",
                     "Pass copies (`liftnn.clone`), or pass what the layers share as an argument of their call.",
                 )
-    values = [{path: _raw(x) for path, x in walked.leaves()} for walked in walks]
+    values = [{path: unwrap_raw(x) for path, x in walked.leaves()} for walked in walks]
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *values)
     merged = vmap(
         lambda leaves: graphdef.merge(State.from_flat(leaves)),
@@ -201,8 +201,3 @@ def check_equal(expected: GraphDef[Any], found: GraphDef[Any], one: str, other: 
             f"{one} and {other} differ in more than values:\n{list_paths(lines)}",
             "The layers of a Stack have the same class, attributes and shapes. Use a list for other layers.",
         )
-
-
-def _raw(x: Any) -> Any:
-    """Return the value of a Variable, without hooks; anything else unchanged."""
-    return x.raw_value if isinstance(x, Variable) else x

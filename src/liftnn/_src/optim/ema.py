@@ -16,10 +16,11 @@ from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
-from liftnn._src.optim.layout import find_leaves, raw, shapes, shapes_text
+from liftnn._src.optim.layout import find_leaves, shapes, shapes_text
 from liftnn._src.trees import Path, format_path, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -90,7 +91,7 @@ class EMA(Module):
         averages = self.params.flat()
         values = _find_averaged(updates, self.filter)
         _check(averages, values)
-        decay = raw(self.decay)
+        decay = unwrap_raw(self.decay)
 
         def move(old: Any, new: Any) -> Any:
             return (decay * old + (1.0 - decay) * new).astype(old.dtype)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.state_pytree import StateKeys, keys_of, register
 from liftnn._src.variables.variable import Variable
@@ -237,7 +238,7 @@ def fit(path: Path, variable: Variable[Any], new: Any) -> Any:
     Raises:
       StructureError: If it has another shape, or a dtype of another kind.
     """
-    old, new = variable.raw_value, new.raw_value if isinstance(new, Variable) else new
+    old, new = variable.raw_value, unwrap_raw(new)
     if not isinstance(old, jax.Array):
         return new
     if not is_argument_array(new) or jnp.shape(new) != old.shape or not _is_safe(new, old.dtype):

@@ -14,6 +14,7 @@ from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable, make_variable
 
@@ -50,9 +51,9 @@ class Layout:
         """Return a value as what optax gets for a parameter: a Variable of its type, or the array itself."""
         model = self.paths[path]
         if model is None:
-            return raw(value)
+            return unwrap_raw(value)
         cls, metadata = model
-        return make_variable(cls, raw(value), metadata, frames.owner_now())
+        return make_variable(cls, unwrap_raw(value), metadata, frames.owner_now())
 
     def shardings(self, path: Path) -> dict[str, Any]:
         """Return the metadata that declare the sharding of what an optimizer holds for a parameter."""
@@ -79,14 +80,9 @@ def _model(x: Any) -> tuple[type[Any], Metadata] | None:
     return type(x), Metadata.of(given)
 
 
-def raw(x: Any) -> Any:
-    """Return the value of a Variable, without hooks; anything else unchanged."""
-    return x.raw_value if isinstance(x, Variable) else x
-
-
 def shapes(x: Any) -> list[tuple[int, ...]]:
     """Return the shape of each array in the value of a Variable, or of an array."""
-    return [getattr(leaf, "shape", None) or jnp.shape(leaf) for leaf in jax.tree.leaves(raw(x))]
+    return [getattr(leaf, "shape", None) or jnp.shape(leaf) for leaf in jax.tree.leaves(unwrap_raw(x))]
 
 
 def shapes_text(x: Any) -> str:

@@ -13,8 +13,9 @@ import jax
 
 from liftnn import errors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
-from liftnn._src.optim.layout import Layout, raw, shapes, shapes_text
+from liftnn._src.optim.layout import Layout, shapes, shapes_text
 from liftnn._src.trees import Key, Path, format_path, is_argument_array, key_of, list_paths, same_tree
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable_types import OptState
 
@@ -37,7 +38,7 @@ def to_variables(
     def wrap(x: Any, path: Path | None) -> OptState[Any]:
         is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
         alike.append(is_alike)
-        return OptState(raw(x), **(layout.shardings(path) if path is not None and is_alike else {}))
+        return OptState(unwrap_raw(x), **(layout.shardings(path) if path is not None and is_alike else {}))
 
     return convert(tree, wrap, FixedState, FixedDict), tuple(alike)
 
@@ -63,7 +64,7 @@ def to_optax(tree: Any, layout: Layout, parameters: Mapping[Path, Any], alike: t
     def unwrap(x: Any, path: Path | None) -> Any:
         if next(had_shape, False) and path is not None and shapes(x) != shapes(parameters[path]):
             misfits.append((x, path))
-        return layout.wrap(path, x) if path is not None and path in layout.paths else raw(x)
+        return layout.wrap(path, x) if path is not None and path in layout.paths else unwrap_raw(x)
 
     state = convert(tree, unwrap, _new_state, dict)
     if misfits:
@@ -112,7 +113,7 @@ def write(tree: Any, before: Any, after: Any) -> bool:
     ):
         return False
     for variable, x in zip(variables, new, strict=True):
-        value = raw(x)
+        value = unwrap_raw(x)
         if variable.raw_value is not value:
             variable.raw_value = value
     return True
@@ -132,7 +133,7 @@ def set_values(tree: Any, new: Any) -> bool:
     values, found = jax.tree.flatten(as_dicts(new), is_leaf=is_variable)
     if not all(map(is_variable, variables)) or not same_tree(structure, found):
         return False
-    for variable, x in zip(variables, map(raw, values), strict=True):
+    for variable, x in zip(variables, map(unwrap_raw, values), strict=True):
         old = variable.raw_value
         is_number = is_argument_array(x) and not hasattr(x, "dtype")
         if x is not old:

@@ -15,12 +15,13 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
-from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, raw, shapes, shapes_text
+from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, shapes, shapes_text
 from liftnn._src.optim.opt_state import set_values, to_optax, to_variables, write
 from liftnn._src.optim.transformations import call_update, check_transformation
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.nested import mismatch
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import OptState, Param
@@ -127,7 +128,7 @@ class Optimizer(Module):
         """Return an extra argument as the transformation expects it: with the types of the parameters, or the value."""
         if isinstance(x, State) and x.flat().keys() == self._layout.paths.keys():
             return self._layout.state(x.flat())
-        return raw(x)
+        return unwrap_raw(x)
 
 
 def _check_order(model: Any, grads: Any) -> None:
@@ -223,4 +224,4 @@ def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> N
         verbs.update(model, State.from_flat(arrays))
     for path, x in leaves.items():
         if isinstance(x, Variable):
-            x.value = raw(new[path])
+            x.value = unwrap_raw(new[path])

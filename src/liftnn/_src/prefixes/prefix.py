@@ -19,6 +19,7 @@ from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, broadcast_prefix, format_path, treedef_text
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -129,7 +130,7 @@ def _by_path(shardings: State) -> list[tuple[OneOf, Any]]:
     """Return a filter for each distinct sharding in a State."""
     paths: dict[Any, list[Path]] = {}
     for path, x in shardings.flat().items():
-        paths.setdefault(x.raw_value if isinstance(x, Variable) else x, []).append(path)
+        paths.setdefault(unwrap_raw(x), []).append(path)
     return [(OneOf(frozenset(each)), sharding) for sharding, each in paths.items()]
 
 

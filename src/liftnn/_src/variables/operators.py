@@ -6,7 +6,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from types import EllipsisType
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 import jax
 import numpy as np
@@ -28,6 +28,11 @@ class InPlaceMethod(Protocol):
 def unwrap(x: Any) -> Any:
     """Return the value of a Variable; anything else unchanged."""
     return x.value if isinstance(x, Operators) else x
+
+
+def unwrap_raw(x: Any) -> Any:
+    """Return the value of a Variable, without hooks; anything else unchanged."""
+    return cast(Any, x).raw_value if isinstance(x, Operators) else x
 
 
 def _compare(function: Callable[[Any, Any], Any]) -> BinaryMethod:

@@ -347,7 +347,7 @@ def _as_entry(x: Any) -> Any:
 
 
 def _put(state: State, path: Path, x: Any) -> None:
-    """Set a leaf at a path, with the States on the way to it."""
+    """Set a leaf at a path; create the States above it."""
     if not path:
         state._aside[path] = x
         return
@@ -392,4 +392,11 @@ def as_state(verb: str, x: Any) -> State:
     return State(x)
 
 
-register(State)
+def _make(entries: Iterable[tuple[Key, Any]], aside: dict[Path, Any]) -> State:
+    """Create a State from its entries, which are Variables, arrays or States, without checks."""
+    dict.update(state := State.__new__(State), entries)
+    _set_aside(state, aside)
+    return state
+
+
+register(State, _make)

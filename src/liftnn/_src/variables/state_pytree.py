@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -48,13 +48,16 @@ class StateKeys:
       aside: The paths of the leaves that no key leads to.
     """
 
-    __slots__ = ("_content", "aside", "entries", "order", "sorted")
+    __slots__ = ("_content", "aside", "entries", "order", "positions", "sorted")
 
     def __init__(self, order: tuple[Key, ...], aside: tuple[Path, ...]):
         self.order = order
         self.aside = aside
         all_strings = _STRINGS.issuperset(map(type, order))
         self.sorted = tuple(sorted(order)) if all_strings else _sort(order)
+        place = {key: i for i, key in enumerate(self.sorted)}
+        self.positions = tuple([(key, place[key]) for key in order])
+        """The position of each key among the children."""
         self.entries = (*map(jax.tree_util.DictKey, self.sorted), *map(PathKey, aside))
         """The entries of key paths."""
         exact = self.sorted if all_strings else tuple(map(static_key, self.sorted))  # 1 == True
@@ -74,10 +77,11 @@ class StateKeys:
 
 
 _STRINGS = frozenset([str])
+_NAMES_AND_POSITIONS = frozenset([str, int])
 
 
 @functools.lru_cache(maxsize=4096, typed=True)
-def _keys_of_strings(*order: str) -> StateKeys:
+def _known_keys(*order: Key) -> StateKeys:
     return StateKeys(order, ())
 
 
@@ -91,8 +95,8 @@ def keys_of(order: tuple[Key, ...], aside: tuple[Path, ...] = ()) -> StateKeys:
     Returns:
       The static part.
     """
-    if not aside and _STRINGS.issuperset(map(type, order)):
-        return _keys_of_strings(*order)
+    if not aside and _NAMES_AND_POSITIONS.issuperset(map(type, order)):
+        return _known_keys(*order)
     return StateKeys(order, aside)
 
 
@@ -104,11 +108,12 @@ def _sort(keys: tuple[Key, ...]) -> tuple[Key, ...]:
         return tuple(sorted(keys, key=rank))
 
 
-def register(cls: type[Any]) -> None:
+def register(cls: type[Any], make: Callable[[Iterable[tuple[Key, Any]], dict[Path, Any]], Any]) -> None:
     """Register the class of States as a pytree.
 
     Args:
       cls: The class.
+      make: Creates a State from its entries, in order, and its leaves that no key leads to.
     """
 
     def flatten(state: Any) -> tuple[list[Any], StateKeys]:
@@ -122,16 +127,12 @@ def register(cls: type[Any]) -> None:
 
     def unflatten(keys: StateKeys, children: Iterable[Any]) -> Any:
         children = list(children)
-        owner = frames.owner_now()
+        owner = None
         for x in children:
             if isinstance(x, Variable) and x._owner is frames.COPIED:  # made by JAX, for this State
+                owner = owner or frames.owner_now()
                 set_owner(x, owner)
-        by_key = dict(zip(keys.sorted, children, strict=False))
-        state = cls()
-        for key in keys.order:
-            dict.__setitem__(state, key, by_key[key])
-        if keys.aside:
-            state._aside.update(zip(keys.aside, children[len(by_key) :], strict=True))
-        return state
+        aside = dict(zip(keys.aside, children[len(keys.order) :], strict=True)) if keys.aside else {}
+        return make([(key, children[i]) for key, i in keys.positions], aside)
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
