@@ -182,11 +182,6 @@ class VarDefaults(dict[str, bool]):
     hijax = ref = False
 
 
-@contextlib.contextmanager
-def _nothing() -> Generator[None]:
-    yield
-
-
 def check_variable_kinds(**kinds: Any) -> None:
     """Raise ArgumentError for a kind of Variable that liftnn does not have.
 
@@ -204,6 +199,23 @@ def check_variable_kinds(**kinds: Any) -> None:
             )
 
 
+class VarDefaultsContext(contextlib.ContextDecorator):
+    """A context manager and decorator without effect for the defaults that liftnn has; it raises for others.
+
+    Args:
+      kinds: The requested defaults by name.
+    """
+
+    def __init__(self, kinds: Mapping[str, bool | None]):
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        check_variable_kinds(**self._kinds)
+
+    def __exit__(self, *error: object) -> None:
+        """Do nothing; the defaults were not changed."""
+
+
 def var_defaults(*, hijax: bool | None = None, ref: bool | None = None) -> Any:
     """Return the defaults of new Variables, or check that they are requested as they are.
 
@@ -212,18 +224,17 @@ def var_defaults(*, hijax: bool | None = None, ref: bool | None = None) -> Any:
       ref: False or None.
 
     Returns:
-      Without arguments the defaults by name, else a context manager and decorator without effect.
-
-    Raises:
-      ArgumentError: If one of them is True.
+      Without arguments the defaults by name, else a context manager and decorator without effect. If one of them is
+      True, the `with` block or the decorated function raises an ArgumentError when it starts.
 
     Example:
       >>> from liftnn.compat import nnx
       >>> nnx.var_defaults().ref
       False
     """
-    check_variable_kinds(hijax=hijax, ref=ref)
-    return VarDefaults(hijax=False, ref=False) if hijax is None and ref is None else _nothing()
+    if hijax is None and ref is None:
+        return VarDefaults(hijax=False, ref=False)
+    return VarDefaultsContext({"hijax": hijax, "ref": ref})
 
 
 class _Rules(threading.local):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
-from liftnn._src.variables.state_pytree import StateKeys, keys_of, register
+from liftnn._src.variables.state_pytree import register
 from liftnn._src.variables.variable import Variable
 
 _set = dict.__setitem__
@@ -24,14 +24,17 @@ class FixedState(State):
     """A State with fixed entries.
 
     Args:
-      tree: The entries: Variables, FixedStates, and whatever an optax transformation keeps for a parameter.
+      tree: The entries, as a mapping or pairs: Variables, FixedStates, and whatever an optax transformation keeps for
+        a parameter.
       aside: The leaves that no key leads to, by path.
     """
 
     __slots__ = ()
     __fixed_entries__ = True
 
-    def __init__(self, tree: Mapping[Key, Any] = {}, aside: Mapping[Path, Any] = {}):
+    def __init__(
+        self, tree: Mapping[Key, Any] | Iterable[tuple[Key, Any]] = (), aside: Mapping[Path, Any] = {}
+    ):
         super().__init__()
         dict.update(self, tree)
         self._aside.update(aside)
@@ -75,6 +78,8 @@ class FixedDict(dict[Key, Any]):
 
     __slots__ = ()
     __fixed_entries__ = True
+    _aside: ClassVar[Mapping[Path, Any]] = {}
+    """Nothing: each leaf has a key; for the pytree registration."""
 
     @boundary
     def __setitem__(self, key: Key, value: Any) -> None:
@@ -273,23 +278,5 @@ def like(old: jax.Array, new: Any) -> Any:
     return jax.device_put(new, old.sharding)
 
 
-def _register_dict() -> None:
-    """Register the class of dicts as a pytree, with the keys of a dict."""
-
-    def flatten(tree: FixedDict) -> tuple[list[Any], StateKeys]:
-        keys = keys_of(tuple(tree))
-        return [dict.__getitem__(tree, key) for key in keys.sorted], keys
-
-    def flatten_with_keys(tree: FixedDict) -> tuple[list[tuple[Any, Any]], StateKeys]:
-        children, keys = flatten(tree)
-        return list(zip(keys.entries, children, strict=True)), keys
-
-    def unflatten(keys: StateKeys, children: Iterable[Any]) -> FixedDict:
-        by_key = dict(zip(keys.sorted, children, strict=True))
-        return FixedDict({key: by_key[key] for key in keys.order})
-
-    jax.tree_util.register_pytree_with_keys(FixedDict, flatten_with_keys, unflatten, flatten)
-
-
-register(FixedState)
-_register_dict()
+register(FixedState, FixedState)
+register(FixedDict, lambda entries, aside: FixedDict(entries))
