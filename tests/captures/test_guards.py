@@ -17,7 +17,7 @@ from liftnn._src.lifting import arguments
 from tests.captures.captures import CASES
 from tests.user_modules import Affine, Holder
 
-pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")
 
 
 @pytest.mark.parametrize("name", CASES)
