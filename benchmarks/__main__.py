@@ -14,7 +14,18 @@ import time
 from machine import environment_line
 from measure import options
 
-SCRIPTS = ("dispatch", "tracing", "memory", "eager", "arrays", "imports", "growth", "stacked")
+SCRIPTS = (
+    "dispatch",
+    "tracing",
+    "memory",
+    "eager",
+    "arrays",
+    "imports",
+    "growth",
+    "stacked",
+    "decoding",
+    "programs",
+)
 
 
 def summary(output: pathlib.Path) -> str:
