@@ -206,7 +206,7 @@ def test_only_what_has_the_shape_of_a_parameter_is_sharded_like_it():
     optimizer = liftnn.Optimizer(Wide(), optax.adafactor(0.1))
     declared = {
         (x.shape, x.get_metadata("sharding"))
-        for x in jax.tree.leaves(optimizer._leaves, is_leaf=lambda x: isinstance(x, liftnn.Variable))
+        for x in jax.tree.leaves(optimizer.opt_state, is_leaf=lambda x: isinstance(x, liftnn.Variable))
     }
     assert ((8,), ("model",)) in declared
     assert {spec for shape, spec in declared if shape not in ((8,), (256, 128))} == {None}

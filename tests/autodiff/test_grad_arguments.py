@@ -256,6 +256,25 @@ def test_a_filter_that_matches_nothing_is_an_error():
         liftnn.grad(lambda d: d["a"].loss(1.0), wrt=liftnn.BatchStat)({"a": Affine()})
 
 
+def test_of_several_modules_one_needs_a_match():
+    class Scale(liftnn.Module):
+        def __call__(self, x):
+            return 2.0 * x
+
+    with_none, with_some = liftnn.grad(lambda a, b, x: b.loss(a(x)), argnums=(0, 1))(Scale(), Affine(), 3.0)
+    expected = liftnn.grad(lambda b, x: b.loss(2.0 * x))(Affine(), 3.0)
+    assert with_none.to_pure_dict() == {}
+    assert list(with_some) == list(expected)
+    assert all((with_some[name].value == x.value).all() for name, x in expected.items())
+    with raises(
+        errors.FilterError,
+        "Nothing to differentiate: no Variable of args[0] matches OfType(Param).\n"
+        "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
+        "of `argnums`.",
+    ):
+        liftnn.grad(lambda a, b: a(b(3.0)), argnums=(0, 1))(Scale(), Scale())
+
+
 INTEGERS = {
     "a param": (
         lambda: Holder(layers=[Holder(n=liftnn.Param(jnp.arange(2)))]),

@@ -78,8 +78,12 @@ def test_a_setting_is_a_bool(setting):
 @pytest.mark.parametrize("name", ["hijax", "ref"])
 @pytest.mark.parametrize(
     "call",
-    [nnx.var_defaults, lambda **kinds: nnx.with_vars(MODEL, **kinds)],
-    ids=["var_defaults", "with_vars"],
+    [
+        lambda **kinds: nnx.var_defaults(**kinds).__enter__(),
+        lambda **kinds: nnx.var_defaults(**kinds)(lambda: None)(),
+        lambda **kinds: nnx.with_vars(MODEL, **kinds),
+    ],
+    ids=["with var_defaults", "@var_defaults", "with_vars"],
 )
 def test_kinds_of_variables_that_liftnn_lacks_are_an_error(call, name):
     call(**{name: False})

@@ -57,7 +57,8 @@ def grad(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
-      FilterError: When called, if the filter matches no Variable of a differentiated module.
+      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+        `argnums`, if it matches none in all of them.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -112,7 +113,8 @@ def value_and_grad(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
-      FilterError: When called, if the filter matches no Variable of a differentiated module.
+      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+        `argnums`, if it matches none in all of them.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -147,7 +149,7 @@ def _differentiated(
     chosen = parse_argnums(argnums, wrt)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
-        selection = Selection(plan, chosen.arguments)
+        selection = Selection(plan, chosen.arguments, chosen.matched)
 
         def call(leaves: Sequence[Any]) -> Result:
             picked = selection.pick(leaves, "allowed" if options["allow_int"] else "rejected")

@@ -55,7 +55,8 @@ def jacfwd(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
-      FilterError: When called, if the filter matches no Variable of a differentiated module.
+      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+        `argnums`, if it matches none in all of them.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -100,7 +101,8 @@ def jacrev(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
-      FilterError: When called, if the filter matches no Variable of a differentiated module.
+      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+        `argnums`, if it matches none in all of them.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -145,7 +147,8 @@ def hessian(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
-      FilterError: When called, if the filter matches no Variable of a differentiated module.
+      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+        `argnums`, if it matches none in all of them.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -170,7 +173,7 @@ def _jacobian(
     chosen = parse_argnums(argnums, wrt)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
-        selection = Selection(plan, chosen.arguments)
+        selection = Selection(plan, chosen.arguments, chosen.matched)
 
         def call(leaves: Sequence[Any]) -> Result:
             picked = selection.pick(leaves, "allowed" if options.get("allow_int") else "rejected")

@@ -42,8 +42,11 @@ class DiffState:
 
 
 ArgNums = int | DiffState | Sequence[int | DiffState]
-Matched = Literal["each", "one", "none"]
-"""The modules that must have a matching Variable: each selected one, at least one of all, or none."""
+Matched = Literal["each", "one", "one or no array", "none"]
+"""The modules that must have a matching Variable: each selected one, at least one of all, or none.
+
+With "each" and "one" an argument that is neither a module nor an array is an error.
+"""
 Integers = Literal["rejected", "allowed", "left out"]
 
 
@@ -60,6 +63,11 @@ class Chosen(NamedTuple):
     arguments: list[DiffState]
     is_single: bool
     argnums: Any
+
+    @property
+    def matched(self) -> Matched:
+        """The modules that must have a matching Variable: one of all if several are given without filters of their own."""
+        return "each" if self.is_single or self.argnums is None else "one"
 
 
 def parse_argnums(argnums: ArgNums, wrt: Filter) -> Chosen:
@@ -110,17 +118,19 @@ def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Select
       wrt: A filter that selects the differentiated Variables of a module.
 
     Returns:
-      The selection. With `argnums`, each selected module must have a matching Variable. Without, one match in all
-      arguments is enough, and the default filter needs none.
+      The selection. With one position in `argnums`, or with filters, each selected module must have a matching
+      Variable. With several positions, or without `argnums`, one match in all arguments is enough; without `argnums`
+      the default filter needs none.
 
     Raises:
       ArgumentTypeError: If `argnums` has another type, or if one of its arguments was not passed by position.
     """
     if argnums is not None:
-        return Selection(plan, parse_argnums(argnums, wrt).arguments)
+        chosen = parse_argnums(argnums, wrt)
+        return Selection(plan, chosen.arguments, chosen.matched)
     positional, _ = plan.arguments
-    chosen = [DiffState(i, wrt) for i in range(len(positional))]
-    return Selection(plan, chosen, "none" if wrt is Param else "one")
+    everything = [DiffState(i, wrt) for i in range(len(positional))]
+    return Selection(plan, everything, "none" if wrt is Param else "one or no array")
 
 
 class Selection:
@@ -185,7 +195,7 @@ class Selection:
                     unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
             picked.arguments.append((argument, tuple(entries)))
         parts = any(entry for _, entries in picked.arguments for entry in entries if isinstance(entry, tuple))
-        if unmatched and (self.matched == "each" or (self.matched == "one" and not parts)):
+        if unmatched and (self.matched == "each" or (self.matched != "none" and not parts)):
             raise unmatched[0]
         if integers == "rejected":
             _check_dtypes(picked, leaves)
@@ -195,7 +205,7 @@ class Selection:
         """Return the position of an argument that is an array leaf; None for a static value, which has no gradient."""
         if Slot(ROOT, leaf) in self.plan.index:
             return picked.add(Slot(ROOT, leaf))
-        if self.matched == "each":
+        if self.matched in ("each", "one"):
             raise errors.ArgumentTypeError(
                 f"Cannot differentiate {self.plan.leaf_names[leaf]}: it is not an array.",
                 "Select only arguments with `argnums` that contain nothing but arrays and modules.",
