@@ -349,7 +349,7 @@ def test_a_cotangent_of_another_tree_is_an_error():
         pull_back({"a": Affine(), "b": [X, X]})
 
 
-def test_a_filter_that_matches_nothing_at_all_or_in_a_chosen_argument_is_an_error():
+def test_a_filter_that_matches_nothing_at_all_or_in_its_argument_is_an_error():
     with raises(
         errors.FilterError,
         "Nothing to differentiate: no floating point Variable of args[0] matches OfType(BatchStat).\n"
@@ -358,4 +358,4 @@ def test_a_filter_that_matches_nothing_at_all_or_in_a_chosen_argument_is_an_erro
     ):
         liftnn.vjp(step, Affine(), X, wrt=liftnn.BatchStat)
     with pytest.raises(errors.FilterError, match=r"no floating point Variable of args\[1\] matches OfType"):
-        liftnn.vjp(lambda a, b: a(X), Affine(), liftnn.Rngs(0), argnums=(0, 1))
+        liftnn.vjp(lambda a, b: a(X), Affine(), liftnn.Rngs(0), argnums=(0, liftnn.DiffState(1)))

@@ -262,7 +262,7 @@ PROGRAMS = {
         result = [step(both, x), step(both, x), nnx.state(model), both.model is model]
         """,
     "TrainState": """
-        class TrainState(nnx.TrainState):
+        class TrainState(nnx.TrainState[nnx.Linear]):
             stats: nnx.State
         model.eval()
         graphdef, params, stats, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)

@@ -66,7 +66,7 @@ class Chosen(NamedTuple):
 
     @property
     def matched(self) -> Matched:
-        """The modules that must have a matching Variable: one of all if several are given without filters of their own."""
+        """The modules that must have a matching Variable: of several positions one, and each with a filter of its own."""
         return "each" if self.is_single or self.argnums is None else "one"
 
 
@@ -191,7 +191,7 @@ class Selection:
                     if position in in_states or self._matches(predicate, p, s, by_slot[s], only_floats)
                 ]
                 entries.append(tuple([(path, picked.add(below[path])) for path in found]))
-                if not found and (self.matched == "each" or below):
+                if not found and (self.matched in ("each", "one") or below):
                     unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
             picked.arguments.append((argument, tuple(entries)))
         parts = any(entry for _, entries in picked.arguments for entry in entries if isinstance(entry, tuple))

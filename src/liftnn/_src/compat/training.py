@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, dataclass_transform
+from typing import Any, Generic, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -66,11 +66,15 @@ def _make_pytree(cls: Any) -> None:
     jax.tree_util.register_dataclass(cls, data, [name for name in names if name not in data])
 
 
+M = TypeVar("M")
+
+
 @dataclass_transform(frozen_default=True)
-class TrainState:
+class TrainState(Generic[M]):
     """A model as GraphDef and State, with an optax transformation and its state: an immutable JAX pytree.
 
-    Subclasses add fields by annotations, such as `batch_stats: nnx.State`.
+    `TrainState[Model]` names the class of the model for type checkers. Subclasses add fields by annotations, such as
+    `batch_stats: nnx.State`.
 
     Args:
       graphdef: The structure of the model.
