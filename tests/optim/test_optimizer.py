@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -461,6 +462,32 @@ def test_gradients_of_other_variables_are_an_error_and_change_nothing():
         optimizer.update(model, grads)
     assert int(optimizer.step) == 0
     assert_same_params(model, make_dict())
+
+
+def test_gradients_of_more_variables_than_are_updated_are_ignored_as_in_flax():
+    def train(nnx):
+        model = nnx.LoRALinear(2, 3, lora_rank=1, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, optax.adam(0.1), wrt=nnx.LoRAParam)
+        for _ in range(3):
+            optimizer.update(model, nnx.grad(lambda m, x: (m(x) ** 2).sum())(model, jnp.ones((4, 2))))
+        return jax.tree.leaves(nnx.state(model, nnx.Param))
+
+    ours, theirs = train(liftnn), train(flax.nnx)
+    assert len(ours) == len(theirs) == 4
+    assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_gradient_for_what_the_model_does_not_have_is_an_error():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = liftnn.grad(loss)(model, X)
+    grads["other"] = liftnn.Param(jnp.ones(2))
+    with raises(
+        errors.StructureError,
+        "The gradients do not cover the Variables that the optimizer updates:\nunexpected:\n  other\n"
+        + NAME_BOTH,
+    ):
+        optimizer.update(model, grads)
 
 
 @pytest.mark.parametrize("grads, name", [(3.0, "a float"), (None, "a NoneType"), ({}, "a dict")])

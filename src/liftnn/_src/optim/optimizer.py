@@ -95,7 +95,8 @@ class Optimizer(Module):
           model: The module, or tree of modules, that the optimizer was created for, or one with the same Variables.
             Those that hold None are left alone.
           grads: The gradients, with the shapes of the Variables: the State that `liftnn.grad` returns for a module, the
-            tree of States that it returns for a tree of modules, or nested dicts of arrays.
+            tree of States that it returns for a tree of modules, or nested dicts of arrays. Those of Variables that
+            `wrt` does not select are ignored.
           **extra: Keyword arguments for the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
             `value_fn` is called with a State of the parameters.
 
@@ -110,7 +111,7 @@ class Optimizer(Module):
         """
         _check_order(model, grads)
         layout, leaves = self._layout, find_leaves(model, self.wrt)
-        gradients = _flatten(grads)
+        gradients = _without_others(_flatten(grads), layout, model)
         _check(layout, leaves, gradients)
         params = layout.state(leaves)
         before = to_optax(self.opt_state, layout, leaves, self._alike)
@@ -156,6 +157,14 @@ def _flatten(grads: Any) -> dict[Path, Any]:
         root = tuple(map(key_of, entry))
         flat |= {(*root, *p): leaf for p, leaf in x.flat().items()} if isinstance(x, State) else {root: x}
     return {path: x for path, x in flat.items() if has_arrays(x)}
+
+
+def _without_others(gradients: dict[Path, Any], layout: Layout, model: Any) -> dict[Path, Any]:
+    """Return gradients without those of Variables of the model that the optimizer does not update, if it has all."""
+    if not gradients.keys() > layout.paths.keys():
+        return gradients
+    others = find_leaves(model, ...).keys() - layout.paths.keys()
+    return {path: x for path, x in gradients.items() if path not in others}
 
 
 def _is_gradient(x: Any) -> bool:
