@@ -232,8 +232,7 @@ class State(dict[Key, Any]):
         """Return one State for each filter, and one for the Variables that match none."""
         predicates = to_predicates(filters or (...,))
         parts: list[dict[Path, Any]] = [{} for _ in range(len(predicates) + 1)]
-        leaves = list(self._items())
-        check_tags(predicates, leaves)
+        check_tags(predicates, leaves := list(self._items()))
         for path, x in leaves:
             parts[first_match(predicates, path, x)][path] = x
         return [State.from_flat(p) for p in parts]
@@ -352,10 +351,9 @@ def _put(state: State, path: Path, x: Any) -> None:
         state._aside[path] = x
         return
     node: Any = state
-    last = len(path) - 1
     for depth, key in enumerate(path):
         below = node.get(key)
-        if depth == last:
+        if depth == len(path) - 1:
             if isinstance(below, State) and isinstance(x, Variable):
                 node._aside.update({(key, *p): y for p, y in below.flat().items()})
             _set(node, key, x)
