@@ -1,4 +1,4 @@
-"""`TrainState`: a functional model with its optimizer, and `ModelAndOptimizer`."""
+"""Optimizers, and `TrainState`: a functional model with its optimizer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,45 @@ import jax.numpy as jnp
 import optax
 
 from liftnn import errors
+from liftnn._src.compat.graph import as_pure
 from liftnn._src.compat.splitting import Call
 from liftnn._src.filters import Filter
-from liftnn._src.optim.optimizer import Optimizer
+from liftnn._src.optim import optimizer as own
 from liftnn._src.trees import an
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable_types import Param
+
+
+class Optimizer(own.Optimizer):
+    """An optax gradient transformation with its state; see `liftnn.Optimizer`.
+
+    Args:
+      model: The module, or tree of modules, to optimize.
+      tx: A gradient transformation of optax.
+      wrt: A filter that selects what is optimized. The default is `Param`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from liftnn.compat import nnx
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> optimizer = nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param)
+      >>> updates = optimizer.update(model, nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(model))
+      >>> updates["bias"].tolist()
+      [-0.5, -0.5, -0.5]
+    """
+
+    def update(self, model: Any, grads: Any, **extra: Any) -> Any:
+        """Apply gradients to a model; see `liftnn.Optimizer`.
+
+        Args:
+          model: The module, or tree of modules, that the optimizer was created for.
+          grads: The gradients.
+          **extra: Keyword arguments for the transformation.
+
+        Returns:
+          The updates that were added to the parameters, as a State of arrays.
+        """
+        return as_pure(super().update(model, grads, **extra))
 
 
 class ModelAndOptimizer(Optimizer):
