@@ -5,6 +5,7 @@ import pickle
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from flax.nnx import ids as flax_ids
 from tests.compat.oracle import assert_equal_in_both
@@ -243,3 +244,50 @@ def test_an_identifier_is_equal_to_itself_only():
         different = [uuid(), copy.copy(one), copy.deepcopy(one)]
         assert {one: 1}[one] == 1
         assert all(x != one and hash(x) != hash(one) for x in different)
+
+
+MODEL = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+CALLS = {
+    "EMA": lambda **modes: nnx.EMA(MODEL, 0.9, **modes),
+    "Optimizer": lambda **modes: nnx.Optimizer(MODEL, optax.sgd(0.1), wrt=nnx.Param, **modes),
+    "iter_children": lambda **modes: nnx.iter_children(MODEL, **modes),
+    "iter_graph": lambda **modes: nnx.iter_graph(MODEL, **modes),
+    "iter_module_children": lambda **modes: nnx.iter_module_children(MODEL, **modes),
+    "iter_modules": lambda **modes: nnx.iter_modules(MODEL, **modes),
+    "prefix": lambda **modes: nnx.prefix(MODEL, {...: 0}, **modes),
+    "recursive_map": lambda **modes: nnx.recursive_map(lambda path, x: x, MODEL, **modes),
+    "transform_metadata": lambda **modes: nnx.transform_metadata(lambda x: x, partition="x", **modes),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_the_mode_is_a_bool_or_none(call):
+    for value in (True, False, None):
+        call(graph=value)
+    with pytest.raises(liftnn.ArgumentTypeError, match="`graph` is True, False or None, not a str"):
+        call(graph="tree")
+
+
+def test_a_prefix_of_shardings_is_an_option_of_jit():
+    whole = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    placed = nnx.prefix(MODEL, lambda path, x: whole)
+    assert nnx.jit(lambda m: m.kernel.sum(), in_shardings=(placed,))(MODEL) == MODEL.kernel.sum()
+
+
+def test_iter_modules_goes_through_containers_that_flattening_creates():
+    @jax.tree_util.register_pytree_node_class
+    class Wrapper:
+        def __init__(self, module):
+            self.module = module
+
+        def tree_flatten(self):
+            return ([self.module],), None
+
+        @classmethod
+        def tree_unflatten(cls, static, children):
+            return cls(children[0][0])
+
+    model = nnx.Module()
+    for i in range(20):
+        setattr(model, f"w{i}", Wrapper(nnx.Module()))
+    assert len(list(nnx.iter_modules(model))) == 21

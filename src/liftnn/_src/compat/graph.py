@@ -282,13 +282,16 @@ def flatten(node: Any, /, *, with_paths: bool = True) -> tuple[GraphDef[Any], An
 
 
 @boundary
-def unflatten(graphdef: Any, state: Any, /, *, copy_variables: bool = False) -> Any:
+def unflatten(
+    graphdef: Any, state: Any, /, *, copy_variables: bool = False, recreate_variables: bool = True
+) -> Any:
     """Build new modules from a structure and a State, FlatState, or list of leaves; the inverse of `flatten`.
 
     Args:
       graphdef: The structure.
       state: The Variables and arrays.
       copy_variables: Whether the modules get copies of the Variables. The default is False.
+      recreate_variables: Whether an array in place of a Variable becomes a Variable. The default is True.
 
     Returns:
       The module, or tree of modules.
@@ -310,4 +313,4 @@ def unflatten(graphdef: Any, state: Any, /, *, copy_variables: bool = False) -> 
                 f"The structure has {len(paths)} Variables and arrays, and the list {len(leaves)}."
             )
         state = State.from_flat(zip(paths, leaves, strict=True))
-    return merge(graphdef, state, copy=copy_variables)
+    return merge(graphdef, state, copy=copy_variables, recreate_variables=recreate_variables)
