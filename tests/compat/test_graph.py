@@ -124,6 +124,20 @@ models.first.bias.value = models.first.bias.value.T
 axes = nnx.prefix(models, lambda path, v: 1 if path[-2:] in [('first', 'bias'), ('tied', 'bias')] else 0, graph=True)
 result = [nnx.vmap(lambda m, x: m(x), in_axes=(axes, None), graph=True, graph_updates=False)(models, x)]
 """,
+    "rules of a Variable and of the context": """
+with nnx.use_eager_sharding(False):
+    w = nnx.with_partitioning(nnx.initializers.ones, ('rows', 'cols'), sharding_rules=(('rows', 'x'),))
+    layer = nnx.Linear(2, 3, kernel_init=w, rngs=nnx.Rngs(0))
+with nnx.logical_axis_rules((('cols', 'y'), ('rows', 'x'))):
+    inside = nnx.get_partition_spec(nnx.state(layer))
+outside = nnx.get_partition_spec(nnx.state(layer))
+try:
+    with nnx.logical_axis_rules((('rows', 'z'),)):
+        nnx.get_partition_spec(nnx.state(layer))
+except ValueError:
+    outcome = 'raises'
+result = [inside.kernel.value, outside.kernel.value, outside.bias.value, outcome]
+""",
     "metadata without the mapped axis": """
 @nnx.transform_metadata(in_axes=(0, None), out_axes=1, partition='layers')
 def f(v, other):
