@@ -146,6 +146,13 @@ def test_declarations_and_rules(name, declared, rules, expected):
     assert liftnn.get_partition_spec(v, rules).value == expected
 
 
+@pytest.mark.parametrize("own", [{"rows": "x"}, (("rows", "x"),)])
+def test_a_variable_may_have_rules_of_its_own(own):
+    v = liftnn.Variable(jnp.ones((4, 4)), sharding=("rows", "cols"), sharding_rules=own)
+    assert liftnn.get_partition_spec(v).value == P("x", "cols")
+    assert liftnn.get_partition_spec(v, {"cols": "y", "rows": "x"}).value == P("x", "y")
+
+
 def test_a_tree_of_modules_gives_a_tree_of_states():
     model = liftnn.Linear(2, 3, kernel_metadata={"sharding": (None, "model")}, rngs=liftnn.Rngs(0))
     specs = liftnn.get_partition_spec({"a": [model], "state": liftnn.state(model), "x": jnp.ones(2)})

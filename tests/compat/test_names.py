@@ -51,7 +51,6 @@ def test_what_is_not_replaced_is_liftnns_own():
         "Rngs",
         "State",
         "Variable",
-        "Optimizer",
         "StateAxes",
         "relu",
         "Conv",

@@ -546,3 +546,12 @@ def layer_after_the_last():
 )
 def attribute_of_one_layer():
     stack()[1].momentum = 0.5
+
+
+@message(
+    errors.ArgumentTypeError,
+    "set_metadata takes entries by keyword, or a name and a value, or one mapping that replaces all metadata.",
+    "Write `variable.set_metadata(name=value)`.",
+)
+def set_metadata_of_a_name_alone():
+    liftnn.Param(1.0).set_metadata("axes")

@@ -143,3 +143,13 @@ def more_lanes_than_devices():
 )
 def pmap_in_pmap():
     liftnn.pmap(liftnn.pmap(lambda x: x))(jnp.ones((2, 2)))
+
+
+@message(
+    errors.ArgumentError,
+    "The rules map the axis 'rows' to 'x', and the metadata `sharding_rules` of a Variable to 'y'.",
+    "Use the same rule in both, or another name in one of them.",
+)
+def rules_that_differ():
+    w = liftnn.Param(jnp.ones((2, 2)), sharding=("rows", None), sharding_rules={"rows": "y"})
+    liftnn.get_partition_spec(w, {"rows": "x"})

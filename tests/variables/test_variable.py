@@ -89,6 +89,38 @@ def test_set_metadata_keeps_the_other_entries():
     assert v.get_metadata() == {"a": 1, "b": 3, "c": 4}
 
 
+def test_set_metadata_takes_a_name_and_a_value():
+    v = liftnn.Param(1.0, a=1)
+    v.set_metadata("name with spaces", 2)
+    v.set_metadata("a", None)
+    assert v.get_metadata() == {"a": None, "name with spaces": 2}
+
+
+def test_set_metadata_with_a_mapping_replaces_all():
+    v = liftnn.Param(1.0, a=1, on_set_value=lambda v, x: 2 * x)
+    new = {"b": 2}
+    v.set_metadata(new)
+    new["c"] = 3
+    v.value = 5.0
+    assert (v.get_metadata(), v.value) == ({"b": 2}, 5.0)
+
+
+@pytest.mark.parametrize("args", [("a",), (1, 2), ("a", 1, 2), ({"a": 1}, 2), (None,)])
+def test_set_metadata_takes_no_other_arguments(args):
+    v = liftnn.Param(1.0, a=1)
+    text = (
+        "set_metadata takes entries by keyword, or a name and a value, or one mapping that replaces all metadata.\n"
+        "Write `variable.set_metadata(name=value)`."
+    )
+    for more in ({}, {"b": 1}):
+        with pytest.raises(liftnn.ArgumentTypeError) as error:
+            v.set_metadata(*args, **more)
+        assert str(error.value) == text
+    with pytest.raises(liftnn.ArgumentTypeError):
+        v.set_metadata("a", 1, b=2)
+    assert v.get_metadata() == {"a": 1}
+
+
 def test_get_metadata_gives_a_default_for_an_entry_that_is_not_there():
     v = liftnn.Param(1.0, a=1)
     assert (v.get_metadata("a"), v.get_metadata("b"), v.get_metadata("b", 5)) == (1, None, 5)

@@ -1,7 +1,8 @@
 """Declared shardings: axis names in the metadata of Variables, and the specs and shardings that JAX needs.
 
 The metadata `sharding` (or `out_sharding`) of a Variable has a name, a tuple of names, or None for each axis of its
-array. The names are mesh axes, or logical axes (`"embed"`, `"heads"`) that rules map to mesh axes.
+array. The names are mesh axes, or logical axes (`"embed"`, `"heads"`) that rules map to mesh axes. A Variable may have
+rules of its own in the metadata `sharding_rules`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from liftnn import errors
 from liftnn._src.graph.graphdef import state
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.tracebacks import boundary
@@ -54,11 +56,15 @@ def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
     Args:
       tree: A module, a State, or a tree of them; they may be abstract, as from `liftnn.eval_shape`.
       rules: A mapping from declared names to a mesh axis, a sequence of mesh axes, or None (not sharded). Names without
-        a rule are used unchanged. The default, None, means no rules.
+        a rule are used unchanged. The default, None, means no rules. The metadata `sharding_rules` of a Variable, a
+        mapping or pairs, adds rules for it.
 
     Returns:
       The tree with a State in place of each module. Its Variables hold a `jax.sharding.PartitionSpec`, which is empty
       for Variables without a declared sharding.
+
+    Raises:
+      ArgumentError: If a Variable has another rule of its own for a name.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -111,7 +117,21 @@ def _spec_of(x: Any, rules: Rules) -> PartitionSpec:
     given = x.get_metadata() if isinstance(x, Variable) else {}
     declared = next((given[name] for name in SHARDING_NAMES if given.get(name) is not None), ())
     declared = getattr(declared, "spec", declared)  # a NamedSharding instead of names
+    rules = _joined_rules(rules, given.get("sharding_rules") or {})
     return PartitionSpec(*[_mesh_axes(name, rules) for name in declared])
+
+
+def _joined_rules(rules: Rules, own: Any) -> Rules:
+    """Return the rules for a Variable that has rules of its own."""
+    added = dict(own)
+    for name in rules.keys() & added.keys():
+        if rules[name] != added[name]:
+            raise errors.ArgumentError(
+                f"The rules map the axis {name!r} to {rules[name]!r}, and the metadata `sharding_rules` of a Variable "
+                f"to {added[name]!r}.",
+                "Use the same rule in both, or another name in one of them.",
+            )
+    return {**rules, **added} if added else rules
 
 
 def _mesh_axes(name: Any, rules: Rules) -> Any:

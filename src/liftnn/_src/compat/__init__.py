@@ -1,12 +1,13 @@
 """The conventions of Flax NNX, each a few lines over liftnn's own functions; `liftnn.compat.nnx` exports them.
 
 - `splitting.py`: `split` with the GraphDef first, `state` and `merge` with the modules' own Variables, `call`.
-- `graph.py`: `clone`, `pop`, `map`, `find_duplicates`, `set_metadata`, `flatten` and their kin;
-  `graph_state.py`: a State that knows its structure.
+- `graph.py`: `clone`, `map`, `find_duplicates`, `set_metadata`, `flatten` and their kin; `iterate.py`: iteration in
+  Flax's order; `pop.py`: `pop`, which deletes; `graph_state.py`: a State that knows its structure.
 - `flat_state.py`, `states.py` and `traversals.py`: States by path, as plain values, split and merged; nested mappings.
 - `containers.py`: `List` and `Dict`; `annotations.py`: `data`, `static`, `dataclass`.
-- `modes.py`: settings and arguments that change nothing; `transforms.py`: the transforms with these arguments.
-- `training.py`: `TrainState`, `ModelAndOptimizer`; `sharding.py`: declared shardings and abstract models.
-- `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables.
-- `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.
+- `modes.py`: settings and arguments that change nothing; `transforms.py`: the transforms with these arguments;
+  `prefixes.py`: axes by path; `axis_names.py`: names of mapped axes in metadata, by a decorator.
+- `training.py`: optimizers, `TrainState`; `metrics.py`: metrics; `sharding.py`: declared shardings and abstract models.
+- `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables; `identifiers.py`: ids.
+- `tabulate.py`: a table of a model; `call_records.py`: its calls; `unsupported.py`: the names that raise, and why.
 """

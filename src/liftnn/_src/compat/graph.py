@@ -1,4 +1,4 @@
-"""Functions on trees of modules as Flax NNX has them: clone, pop, map, find duplicates, set metadata, flatten."""
+"""Functions on trees of modules as Flax NNX has them: clone, map, find duplicates, set metadata, flatten."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.graph import graphdef as own
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.modules import copies, verbs
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path
-from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
-from liftnn._src.variables.variable_types import Empty
 
 
 @boundary
@@ -84,52 +81,6 @@ def update(node: Any, state: Any, /, *states: Any) -> None:
     verbs.update(node, *as_states((state, *states)))
 
 
-@boundary
-def pop(node: Any, /, *filters: Filter) -> Any:
-    """Remove the matching Variables from a tree of modules and return them.
-
-    Args:
-      node: A module, or any pytree with modules in it.
-      *filters: One or more filters; the first match wins.
-
-    Returns:
-      A State for one filter, a tuple of States for several. Their attributes are deleted; those of a module that a
-      transform has captured stay and hold `Empty`, since its structure must not change.
-
-    Raises:
-      FilterError: If no filter is given, or an argument is not a filter.
-      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from liftnn.compat import nnx
-      >>> model = nnx.Module()
-      >>> model.sow(nnx.Intermediate, "y", jnp.ones(2))
-      True
-      >>> nnx.pop(model, nnx.Intermediate)["y"].value[0].shape, hasattr(model, "y")
-      ((2,), False)
-    """
-    walked = walk_tree(node)
-    popped = verbs.pop(node, *filters)
-    for holder, spec in zip(walked.objects, walked.graphdef.specs, strict=True):
-        if spec.kind is VARIABLE or spec.kind.frozen or not spec.keys:
-            continue
-        _, keys, children = spec.kind.flatten(holder)
-        empty = [
-            key
-            for key, x in zip(keys, children, strict=True)
-            if isinstance(x, Variable) and x.raw_value is Empty
-        ]
-        if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
-            continue
-        for key in empty[::-1]:
-            if isinstance(key, str) and not isinstance(holder, dict):
-                delattr(holder, key)
-            else:
-                del holder[key]
-    return popped
-
-
 @accept_modes
 def map(  # noqa: A001  # its name in Flax
     f: Callable[[Path, Any], Any], node: Any, /, *, recreate_variables: bool = True
@@ -139,7 +90,8 @@ def map(  # noqa: A001  # its name in Flax
     Args:
       f: Called with the path tuple and the Variable or array; returns a Variable, or a value.
       node: A module, a State, or any pytree with modules in it.
-      recreate_variables: Accepted without effect: a value in place of a Variable becomes a Variable.
+      recreate_variables: Whether a value in place of a Variable becomes a Variable. The default is True; with False the
+        copy holds the value itself.
 
     Returns:
       The copy. Variables that `f` returns unchanged are shared with `node`.
@@ -156,7 +108,7 @@ def map(  # noqa: A001  # its name in Flax
     check_modes(recreate_variables=recreate_variables)
     walked = walk_tree(node)
     leaves = {path: f(path, x) for path, x in sort_leaves(walked.leaves())}
-    return merge(walked.graphdef, State.from_flat(leaves))
+    return merge(walked.graphdef, State.from_flat(leaves), recreate_variables=recreate_variables)
 
 
 @boundary
@@ -305,7 +257,7 @@ def unpack(node: Any, /, *filters: Filter) -> Any:
 
 
 @accept_modes
-def flatten(node: Any, /, *, with_paths: bool = True) -> tuple[GraphDef, Any]:
+def flatten(node: Any, /, *, with_paths: bool = True) -> tuple[GraphDef[Any], Any]:
     """Divide a tree of modules into its static part and a flat sequence of its Variables.
 
     Args:
@@ -330,13 +282,16 @@ def flatten(node: Any, /, *, with_paths: bool = True) -> tuple[GraphDef, Any]:
 
 
 @boundary
-def unflatten(graphdef: Any, state: Any, /, *, copy_variables: bool = False) -> Any:
+def unflatten(
+    graphdef: Any, state: Any, /, *, copy_variables: bool = False, recreate_variables: bool = True
+) -> Any:
     """Build new modules from a structure and a State, FlatState, or list of leaves; the inverse of `flatten`.
 
     Args:
       graphdef: The structure.
       state: The Variables and arrays.
       copy_variables: Whether the modules get copies of the Variables. The default is False.
+      recreate_variables: Whether an array in place of a Variable becomes a Variable. The default is True.
 
     Returns:
       The module, or tree of modules.
@@ -358,4 +313,4 @@ def unflatten(graphdef: Any, state: Any, /, *, copy_variables: bool = False) -> 
                 f"The structure has {len(paths)} Variables and arrays, and the list {len(leaves)}."
             )
         state = State.from_flat(zip(paths, leaves, strict=True))
-    return merge(graphdef, state, copy=copy_variables)
+    return merge(graphdef, state, copy=copy_variables, recreate_variables=recreate_variables)

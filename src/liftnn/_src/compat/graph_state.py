@@ -40,15 +40,50 @@ class GraphState(State):
         object.__setattr__(self, "_graphdef", graphdef)
 
 
-def _flatten_graph_state(x: GraphState) -> tuple[tuple[State], Any]:
-    return (State(x),), x._graphdef
+def common_graphdef(states: tuple[Any, ...]) -> Any:
+    """Return the structure that GraphStates share.
+
+    Args:
+      states: The arguments of `merge`, of which the first is a GraphState.
+
+    Returns:
+      The structure.
+
+    Raises:
+      ArgumentTypeError: If one of them is not a GraphState.
+      StructureError: If two of them have different structures.
+    """
+    first = states[0]._graphdef
+    for position, x in enumerate(states):
+        if not isinstance(x, GraphState):
+            raise errors.ArgumentTypeError(
+                f"nnx.merge got a GraphState, and {an(type(x))} as argument {position}.",
+                "Pass all values of one call of `nnx.unpack`, or a GraphDef and States.",
+            )
+        if x._graphdef != first:
+            raise errors.StructureError(
+                "The GraphDef must be the same in all GraphStates that nnx.merge gets, and that of argument "
+                f"{position} differs from that of argument 0.",
+                "Pass all values of one call of `nnx.unpack`.",
+            )
+    return first
 
 
-def _unflatten_graph_state(graphdef: Any, children: Any) -> GraphState:
-    made = GraphState(graphdef, {})
-    if isinstance(children[0], State):
-        made |= children[0]
-    return made
+def _one_level(x: GraphState) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
+    """Return the children with their keys, as those of a State, and the static part."""
+    state = State(x)
+    entries, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda y: y is not state)
+    return [(path[0], child) for path, child in entries], (x._graphdef, treedef)
 
 
-jax.tree_util.register_pytree_node(GraphState, _flatten_graph_state, _unflatten_graph_state)
+def _flatten(x: GraphState) -> tuple[list[Any], Any]:
+    children, static = _one_level(x)
+    return [child for _, child in children], static
+
+
+def _unflatten(static: Any, children: Any) -> GraphState:
+    graphdef, treedef = static
+    return GraphState(graphdef, treedef.unflatten(children))
+
+
+jax.tree_util.register_pytree_with_keys(GraphState, _one_level, _unflatten, _flatten)

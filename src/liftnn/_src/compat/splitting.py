@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from liftnn import errors
 from liftnn._src.compat.flat_state import FlatState, sort_leaves
-from liftnn._src.compat.graph_state import GraphState
+from liftnn._src.compat.graph_state import GraphState, common_graphdef
 from liftnn._src.compat.modes import accept_modes, check_modes
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph import graphdef as own
@@ -26,8 +26,10 @@ from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
+Tree = TypeVar("Tree")
 
-class GraphDef(own.GraphDef[Any]):
+
+class GraphDef(own.GraphDef[Tree]):
     """The static part of a tree of modules; `apply` returns `(output, (graphdef, state))`.
 
     It is hashable, compared by content, and a JAX pytree without leaves. Use `split` to create one.
@@ -58,11 +60,11 @@ class GraphDef(own.GraphDef[Any]):
 
 jax.tree_util.register_static(GraphDef)
 
-_graphdefs: weakref.WeakKeyDictionary[Any, GraphDef] = weakref.WeakKeyDictionary()
+_graphdefs: weakref.WeakKeyDictionary[Any, GraphDef[Any]] = weakref.WeakKeyDictionary()
 """The GraphDef of this file for each of liftnn's that is in use."""
 
 
-def graphdef_of(walked: WalkedTree) -> GraphDef:
+def graphdef_of(walked: WalkedTree) -> GraphDef[Any]:
     """Return the GraphDef of a flattened tree.
 
     Args:
@@ -203,7 +205,7 @@ variables = state
 
 
 @accept_modes
-def graphdef(node: Any, /) -> GraphDef:
+def graphdef(node: Any, /) -> GraphDef[Any]:
     """Return the static part of a tree of modules.
 
     Args:
@@ -251,7 +253,8 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
       *states: Together they must hold every Variable and array leaf of the structure, and nothing else.
       copy: Whether the modules get copies of the Variables in the States. The default is False: the modules hold the
         Variables themselves.
-      recreate_variables: Accepted without effect: an array in place of a Variable becomes a Variable.
+      recreate_variables: Whether an array in place of a Variable becomes a Variable. The default is True; with False
+        the modules hold the array itself.
 
     Returns:
       The module, or tree of modules, that `split` was called with, as new objects.
@@ -268,7 +271,8 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
     """
     check_modes(copy=copy, recreate_variables=recreate_variables)
     if isinstance(graphdef, GraphState):
-        states, graphdef = (graphdef, *states), graphdef._graphdef
+        states = (graphdef, *states)
+        graphdef = common_graphdef(states)
     if not isinstance(graphdef, own.GraphDef):
         raise errors.ArgumentTypeError(
             f"nnx.merge takes a GraphDef as its first argument and got {an(type(graphdef))}.",
@@ -287,11 +291,10 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
     shared = {
         slot.node: x
         for slot, x in by_slot.items()
-        if isinstance(x, Variable)
-        and slot.node >= 0
+        if slot.node >= 0
         and structure.specs[slot.node].kind is VARIABLE
         and slot.key is None
-        and x._owner is not frames.COPIED
+        and (x._owner is not frames.COPIED if isinstance(x, Variable) else not recreate_variables)
     }
     leaves = [unwrap_raw(by_slot[slot]) for slot in structure.slots]
     return merge_all(structure, leaves, frames.owner_now(), shared)[0]

@@ -1,4 +1,4 @@
-"""`TrainState`: a functional model with its optimizer, and `ModelAndOptimizer`."""
+"""Optimizers, averages, and `TrainState`: a functional model with its optimizer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,51 @@ import jax.numpy as jnp
 import optax
 
 from liftnn import errors
+from liftnn._src.compat.graph import as_pure
+from liftnn._src.compat.modes import check_modes
 from liftnn._src.compat.splitting import Call
 from liftnn._src.filters import Filter
-from liftnn._src.optim.optimizer import Optimizer
+from liftnn._src.optim import ema, optimizer as own
 from liftnn._src.trees import an
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable_types import Param
+
+
+class Optimizer(own.Optimizer):
+    """An optax gradient transformation with its state; see `liftnn.Optimizer`.
+
+    Args:
+      model: The module, or tree of modules, to optimize.
+      tx: A gradient transformation of optax.
+      wrt: A filter that selects what is optimized. The default is `Param`.
+      graph: Accepted without effect.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from liftnn.compat import nnx
+      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+      >>> optimizer = nnx.Optimizer(model, optax.sgd(0.5), wrt=nnx.Param)
+      >>> updates = optimizer.update(model, nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(model))
+      >>> updates["bias"].tolist()
+      [-0.5, -0.5, -0.5]
+    """
+
+    def __init__(self, model: Any, tx: Any, *, wrt: Filter = Param, graph: bool | None = None):
+        check_modes(graph=graph)
+        super().__init__(model, tx, wrt=wrt)
+
+    def update(self, model: Any, grads: Any, **extra: Any) -> Any:
+        """Apply gradients to a model; see `liftnn.Optimizer`.
+
+        Args:
+          model: The module, or tree of modules, that the optimizer was created for.
+          grads: The gradients.
+          **extra: Keyword arguments for the transformation.
+
+        Returns:
+          The updates that were added to the parameters, as a State of arrays.
+        """
+        return as_pure(super().update(model, grads, **extra))
 
 
 class ModelAndOptimizer(Optimizer):
@@ -52,6 +91,26 @@ class ModelAndOptimizer(Optimizer):
           What `Optimizer.update` returns.
         """
         return super().update(self.model, grads, **extra)
+
+
+class EMA(ema.EMA):
+    """An exponential moving average of the Variables of a module; see `liftnn.EMA`.
+
+    Args:
+      params: The module, State, or tree of modules, whose Variables are averaged.
+      decay: The weight of the average so far, from 0 to 1.
+      only: A filter that selects the Variables to average. The default, `...`, selects all.
+      graph: Accepted without effect.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.EMA(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), decay=0.9).params.bias.shape
+      (3,)
+    """
+
+    def __init__(self, params: Any, decay: float, *, only: Filter = ..., graph: bool | None = None):
+        check_modes(graph=graph)
+        super().__init__(params, decay, only=only)
 
 
 _STATIC = "pytree_node"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 from liftnn import errors
 from liftnn._src.tracebacks import boundary
@@ -35,20 +36,32 @@ class MetadataMethods:
             return self._metadata.given
         return self._metadata.get(name, default)
 
+    @overload
+    def set_metadata(self, **metadata: Any) -> None: ...
+
+    @overload
+    def set_metadata(self, name: str, value: Any, /) -> None: ...
+
+    @overload
+    def set_metadata(self, metadata: Mapping[str, Any], /) -> None: ...
+
     @boundary
-    def set_metadata(self, **metadata: Any) -> None:
-        """Set entries of the metadata; the other entries stay.
+    def set_metadata(self, *entry: Any, **metadata: Any) -> None:
+        """Set entries of the metadata; the other entries stay, unless a mapping replaces all.
 
         Args:
+          *entry: The name of an entry and its value, or a mapping from names to values that replaces all metadata.
           **metadata: The new values by name.
 
         Raises:
           ArgumentError: If a hook is not callable.
+          ArgumentTypeError: If there are other positional arguments, or both kinds of arguments.
           TraceContextError: If the Variable belongs to another trace.
         """
+        new = _changed(self._metadata.given, entry, metadata)
         if not frames.may_write(self._owner):
             raise frames.write_error(self, "the metadata")
-        set_metadata_past_checks(self, Metadata.of({**self._metadata.given, **metadata}))
+        set_metadata_past_checks(self, Metadata.of(new))
 
     def has_metadata(self, name: str) -> bool:
         """Return whether the metadata entry was set.
@@ -110,6 +123,23 @@ class MetadataMethods:
         method, metadata = getattr(type(self), name, None), self._metadata
         own = () if method is None or metadata.has(name) else (method,)
         return (*own, *metadata.hooks(name))
+
+
+def _changed(given: dict[str, Any], entry: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata after a call of `set_metadata`."""
+    match entry:
+        case ():
+            return {**given, **metadata}
+        case (str() as name, value) if not metadata:
+            return {**given, name: value}
+        case (Mapping() as new,) if not metadata:
+            return dict(new)
+        case _:
+            raise errors.ArgumentTypeError(
+                "set_metadata takes entries by keyword, or a name and a value, or one mapping that replaces all "
+                "metadata.",
+                "Write `variable.set_metadata(name=value)`.",
+            )
 
 
 def set_metadata_past_checks(variable: MetadataMethods, metadata: Metadata) -> None:

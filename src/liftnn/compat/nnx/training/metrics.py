@@ -1,6 +1,7 @@
 """Metrics, as `flax.nnx.metrics`."""
 
-from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
+from liftnn._src.compat.metrics import Accuracy, Average, Metric, MultiMetric, Welford
+from liftnn._src.metrics import Statistics
 from liftnn._src.variables.variable_types import MetricState
 
 __all__ = [

@@ -1,7 +1,6 @@
 """Optimizers, as `flax.nnx.optimizer`."""
 
-from liftnn._src.compat.training import ModelAndOptimizer
-from liftnn._src.optim.optimizer import Optimizer
+from liftnn._src.compat.training import ModelAndOptimizer, Optimizer
 from liftnn._src.variables.variable_types import OptState
 
 __all__ = [

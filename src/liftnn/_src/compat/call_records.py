@@ -1,0 +1,229 @@
+"""The calls of the methods of a model's modules, recorded in an abstract trace, for `tabulate`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+import threading
+import types
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from liftnn._src.compilation.jit import jit
+from liftnn._src.graph.graphdef import merge, split
+from liftnn._src.modules.iterate import iter_graph
+from liftnn._src.modules.module import Module
+from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.trees import Path, is_array
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
+
+
+class CallInfo(NamedTuple):
+    """One call of a method of a module.
+
+    Args:
+      path: The path of the module, followed by the name of the method unless it is `__call__`.
+      type: The class of the module.
+      inputs: The arguments: a tuple of positional ones and a dict of others, with arrays as `jax.ShapeDtypeStruct`.
+      outputs: The result, with arrays as `jax.ShapeDtypeStruct`.
+      variables: The Variables of the module by path from it, with those of its submodules.
+      flops: The floating point operations of the call; None if they are not requested.
+      vjp_flops: The same with the backward pass.
+      module_path: The path of the module.
+    """
+
+    path: Path
+    type: type
+    inputs: Any
+    outputs: Any
+    variables: Mapping[Path, Any]
+    flops: float | None = None
+    vjp_flops: float | None = None
+    module_path: Path = ()
+
+
+class _Recorder(threading.local):
+    """Called around each call of a method in this thread; None if nothing is recorded."""
+
+    record: Callable[..., Any] | None = None
+
+
+_recorder = _Recorder()
+
+
+@contextlib.contextmanager
+def _recorded_by(record: Any) -> Generator[None]:
+    _recorder.record = record
+    try:
+        yield
+    finally:
+        _recorder.record = None
+
+
+@functools.lru_cache(maxsize=1024)
+def _recording(cls: Any, path: Path, method: str) -> type:
+    """Return a subclass, for the module at a path, whose methods report their calls."""
+    body = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__slots__": (),
+        "_recorded_path": path,
+    }
+    methods = {name: _reporting(name, getattr(cls, name)) for name in _methods(cls, method)}
+    return type(cls)(cls.__name__, (cls,), {**body, **methods})
+
+
+def _methods(cls: Any, method: str) -> list[str]:
+    """Return the names of the methods that are recorded: `__call__`, the requested one, and the public ones."""
+    public = [name for name in dir(cls) if not name.startswith("_") and not hasattr(Module, name)]
+    functions = [name for name in public if isinstance(inspect.getattr_static(cls, name), types.FunctionType)]
+    return list(dict.fromkeys([*(name for name in ("__call__", method) if hasattr(cls, name)), *functions]))
+
+
+def _reporting(name: str, original: Any) -> Any:
+    """Return a method that reports its call, unless nothing is recorded."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _recorder.record is None:
+            return original(self, *args, **kwargs)
+        return _recorder.record(self, name, original, args, kwargs)
+
+    return call
+
+
+def as_shapes(tree: Any) -> Any:
+    """Return a tree with `jax.ShapeDtypeStruct` in place of arrays."""
+
+    def convert(x: Any) -> Any:
+        if isinstance(x, Variable):
+            x = x.value
+        return jax.ShapeDtypeStruct(x.shape, x.dtype) if is_array(x) else x
+
+    return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, (Variable, Module)))
+
+
+class Records:
+    """The calls that one call of a model makes.
+
+    Args:
+      count: Whether the floating point operations are counted, and whether with the backward pass.
+    """
+
+    def __init__(self, *, count: tuple[bool, bool] = (False, False)):
+        self._flops, self._vjp_flops = count
+        self._calls: dict[int, CallInfo] = {}
+        self._seen: set[tuple[Path, str]] = set()
+        self._started = 0
+
+    def trace(self, model: Any, method: str, args: Any, kwargs: Any) -> list[CallInfo]:
+        """Call a copy of the model with abstract arrays, and return the calls in order.
+
+        Args:
+          model: The model.
+          method: The name of the method to call.
+          args: The positional arguments, with arrays or `jax.ShapeDtypeStruct`.
+          kwargs: The other arguments.
+        """
+        state, graphdef = split(model)
+        leaves, treedef = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Module))
+        dynamic = {i: x for i, x in enumerate(leaves) if is_array(x)}
+
+        def run(state: State, dynamic: dict[int, Any]) -> None:
+            copy = merge(graphdef, state)
+            for path, x in [(p, x) for p, x in iter_graph(copy) if isinstance(x, Module)]:
+                if not isinstance(x, (Rngs, RngStream)):
+                    object.__setattr__(
+                        x, "__class__", _recording(type(x), path, method if x is copy else "__call__")
+                    )
+            args, kwargs = treedef.unflatten([dynamic.get(i, x) for i, x in enumerate(leaves)])
+            with _recorded_by(self._record):
+                getattr(copy, method)(*args, **kwargs)
+
+        jaxpr = jax.make_jaxpr(run)(state, dynamic)
+        if self._flops or self._vjp_flops:
+            self._count(dict(_named_jaxprs(jaxpr.jaxpr)))
+        return [self._calls[number] for number in sorted(self._calls)]
+
+    def _record(self, x: Any, name: str, original: Any, args: Any, kwargs: Any) -> Any:
+        """Call a method, and record the call unless it was recorded before with the same shapes."""
+        path = (*x._recorded_path, *([] if name == "__call__" else [name]))
+        inputs = as_shapes((args, kwargs))
+        identity = (path, repr(inputs))
+        if identity in self._seen:
+            return original(x, *args, **kwargs)
+        self._seen.add(identity)
+        number = self._started
+        self._started += 1
+        state, _ = split(x)
+        variables = {p: v for p, v in state.flat().items() if isinstance(v, Variable)}
+
+        def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+            return original(x, *args, **kwargs)
+
+        call.__name__ = call.__qualname__ = f"{_NAME}{number}"
+        out = (jit(call) if self._flops or self._vjp_flops else call)(x, *args, **kwargs)
+        self._calls[number] = CallInfo(
+            path, type(x).__mro__[1], inputs, as_shapes(out), variables, module_path=x._recorded_path
+        )
+        return out
+
+    def _count(self, jaxprs: Mapping[str, Any]) -> None:
+        """Add the floating point operations to the calls, from the program of each."""
+        for number, call in self._calls.items():
+            closed = jaxprs[f"{_NAME}{number}"]
+            flops = _estimate(_as_function(closed), closed) if self._flops else None
+            backward = _estimate(_with_backward(closed), closed) if self._vjp_flops else None
+            self._calls[number] = call._replace(flops=flops, vjp_flops=backward)
+
+
+_NAME = "recorded_call_"
+"""The beginning of the names of the programs of calls."""
+
+
+def _named_jaxprs(jaxpr: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the programs of recorded calls in a program, with their names."""
+    for equation in jaxpr.eqns:
+        name = equation.params.get("name")
+        if isinstance(name, str) and name.startswith(_NAME):
+            yield name, equation.params["jaxpr"]
+        for value in equation.params.values():
+            for x in value if isinstance(value, (list, tuple)) else [value]:
+                below = getattr(x, "jaxpr", x)
+                if hasattr(below, "eqns"):
+                    yield from _named_jaxprs(below)
+
+
+def _as_function(closed: Any) -> Callable[..., list[Any]]:
+    """Return a function that runs a program."""
+    extend: Any = importlib.import_module("jax.extend.core")  # 40 ms, so not with this file
+    return extend.jaxpr_as_fun(closed)
+
+
+def _with_backward(closed: Any) -> Callable[..., Any]:
+    """Return a function that runs a program and its backward pass."""
+    forward = _as_function(closed)
+
+    def run(*leaves: Any) -> Any:
+        picked = {i: x for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)}
+
+        def of(picked: dict[int, Any]) -> list[Any]:
+            out = forward(*[picked.get(i, x) for i, x in enumerate(leaves)])
+            return [x for x in out if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+        out, pull_back = jax.vjp(of, picked)
+        return out, pull_back(out)
+
+    return run
+
+
+def _estimate(f: Callable[..., Any], closed: Any) -> float:
+    """Return the floating point operations of a function of the inputs of a program, as XLA estimates them."""
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in closed.in_avals]
+    costs: Any = jax.jit(f).lower(*shapes).cost_analysis() or {}
+    return float(costs.get("flops", 0.0))

@@ -1,0 +1,108 @@
+"""`pop`: remove Variables and arrays from a tree of modules, with their attributes."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.filters import Filter, first_match, to_predicates
+from liftnn._src.graph.graphdef import WalkedTree, walk_tree
+from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.slots import Slot
+from liftnn._src.modules import verbs
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import Key, Path, an, format_path
+from liftnn._src.variables import frames
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import Empty
+
+
+@boundary
+def pop(node: Any, /, *filters: Filter) -> Any:
+    """Remove the matching Variables and arrays from a tree of modules and return them.
+
+    Args:
+      node: A module, or any pytree with modules in it.
+      *filters: One or more filters; the first match wins.
+
+    Returns:
+      A State for one filter, a tuple of States for several. Their attributes are deleted; those of a module that a
+      transform has captured stay and hold `Empty`, since its structure must not change.
+
+    Raises:
+      FilterError: If no filter is given, or an argument is not a filter.
+      StructureError: If an array matches that an immutable object holds. Nothing is changed then.
+      TraceContextError: If a Variable, or the holder of an array, belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> model = nnx.Module()
+      >>> model.sow(nnx.Intermediate, "y", jnp.ones(2))
+      True
+      >>> nnx.pop(model, nnx.Intermediate)["y"].value[0].shape, hasattr(model, "y")
+      ((2,), False)
+    """
+    walked = walk_tree(
+        types.SimpleNamespace(tree=node)
+    )  # so that plain lists and dicts are mutable nodes too
+    arrays = _find_arrays(walked, filters)
+    popped = verbs.pop(node, *filters)
+    states: tuple[State, ...] = (popped,) if isinstance(popped, State) else popped
+    _remove_empty(walked)
+    for found in arrays:
+        for slot in found.values():
+            _remove(walked.objects[slot.node], slot.key)
+    if any(arrays):
+        leaves = [{path: walked.leaf(slot) for path, slot in found.items()} for found in arrays]
+        states = tuple([x | State.from_flat(more) for x, more in zip(states, leaves, strict=True)])
+    return states[0] if len(states) == 1 else states
+
+
+def _find_arrays(walked: WalkedTree, filters: tuple[Filter, ...]) -> list[dict[Path, Slot]]:
+    """Return the slots of the arrays that match each filter, by path; raise an error if one cannot be removed."""
+    predicates = to_predicates(filters)
+    parts: list[dict[Path, Slot]] = [{} for _ in predicates]
+    for (_, *below), slot in walked.graphdef.leaves.items():
+        path, x = tuple(below), walked.leaf(slot)
+        part = -1 if isinstance(x, Variable) else first_match(predicates, path, x)
+        if part >= 0:
+            _check_removable(walked, path, slot)
+            parts[part][path] = slot
+    return parts
+
+
+def _check_removable(walked: WalkedTree, path: Path, slot: Slot) -> None:
+    """Raise an error for an array that an immutable object holds, or an object of another trace."""
+    holder = walked.objects[slot.node]
+    if walked.graphdef.specs[slot.node].kind.frozen:
+        raise errors.StructureError(
+            f"{format_path(path)} cannot be removed: it is held by {an(type(holder))}, which is immutable.",
+            "Hold it in a Module, list or dict, or pass a filter that does not match it.",
+        )
+    if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
+        raise frames.write_error(holder, f"the attribute {slot.key!r}")
+
+
+def _remove_empty(walked: WalkedTree) -> None:
+    """Delete what holds an emptied Variable."""
+    for holder, spec in zip(walked.objects, walked.graphdef.specs, strict=True):
+        if spec.kind is VARIABLE or spec.kind.frozen or not spec.keys:
+            continue
+        if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
+            continue
+        _, keys, children = spec.kind.flatten(holder)
+        pairs = zip(keys, children, strict=True)
+        empty = [key for key, x in pairs if isinstance(x, Variable) and x.raw_value is Empty]
+        for key in empty[::-1]:
+            _remove(holder, key)
+
+
+def _remove(holder: Any, key: Key) -> None:
+    """Delete an attribute or element."""
+    if isinstance(key, str) and not isinstance(holder, dict):
+        delattr(holder, key)
+    else:
+        del holder[key]

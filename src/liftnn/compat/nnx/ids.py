@@ -1,0 +1,8 @@
+"""Unique identifiers, as `flax.nnx.ids`."""
+
+from liftnn._src.compat.identifiers import UUID, uuid
+
+__all__ = [
+    "UUID",
+    "uuid",
+]
