@@ -9,7 +9,6 @@ from liftnn import errors
 _LIFT = "Write the transform with `liftnn.lift`, which gives a pure function of flat arrays; see docs/extending.md."
 _LINEN = "Keep the Linen model in Flax, and pass its variables as arrays; or write its layers with liftnn."
 _INTERNAL = ("it is internal to Flax", _LIFT)
-_METADATA = "Pass transform_metadata={nnx.PARTITION_NAME: name} to nnx.vmap or nnx.scan."
 
 REASONS: dict[str, tuple[str, str]] = {
     "MergeContext": ("liftnn's transforms do not use it", _LIFT),
@@ -26,16 +25,11 @@ REASONS: dict[str, tuple[str, str]] = {
     "extract": _INTERNAL,
     "from_tree": ("liftnn's transforms do not use it", _LIFT),
     "merge_context": ("liftnn's transforms do not use it", _LIFT),
-    "prefix": (
-        "liftnn needs no trees of prefixes",
-        "Pass nnx.StateAxes({filter: axis}) or nnx.StateSharding in the place of the module.",
-    ),
     "proxy_caller": _INTERNAL,
     "reprlib": _INTERNAL,
     "split_context": ("liftnn's transforms do not use it", _LIFT),
     "to_tree": ("liftnn's transforms do not use it", _LIFT),
     "tracers": _INTERNAL,
-    "transform_metadata": ("liftnn adapts metadata in the transform itself", _METADATA),
     "update_context": ("liftnn's transforms do not use it", _LIFT),
     "with_rngs": (
         "liftnn changes streams in place or by methods",

@@ -83,7 +83,7 @@ class AxisMetadata:
         for number, variable, axis in zip(self._plan.variables, variables, self._axes, strict=True):
             outside = variable._metadata
             if isinstance(axis, int):
-                self._remove(number, variable, _position(variable, axis))
+                self._remove(number, variable, axis_position(variable, axis))
             self._given.append((outside, variable._metadata))
 
     def after(
@@ -94,22 +94,15 @@ class AxisMetadata:
             if variable._metadata is inside:
                 set_metadata_past_checks(variable, outside)
             elif isinstance(axis, int):
-                self._add(variable, _position(variable, axis))
+                self._add(variable, axis_position(variable, axis))
         axes = self._place(result)
         for number, variable in made.items():
             axis = axes[Slot(number)]
             if isinstance(axis, int):
-                self._add(variable, _position(variable, axis))
+                self._add(variable, axis_position(variable, axis))
 
     def _add(self, variable: Variable[Any], index: int) -> None:
-        before = variable._metadata
-        variable.add_axis(index, self._name)
-        for key, value in self._entries.items():
-            names = _names(before, variable, key)
-            if names:
-                names += [None] * (index - len(names))
-                names.insert(index, value)
-                _set_names(variable, key, names)
+        add_axis(variable, index, self._name, self._entries)
 
     def _remove(self, number: int, variable: Variable[Any], index: int) -> None:
         remove_axis(variable, index, self._name, self._entries, lambda: self._plan.path_of(number))
@@ -127,6 +120,25 @@ def axis_entries(transform_metadata: Mapping[str, Any]) -> tuple[Any, dict[str, 
     name = transform_metadata.get(PARTITION_NAME)
     others = {k: v for k, v in transform_metadata.items() if k != PARTITION_NAME}
     return name, {**dict.fromkeys(SHARDING_NAMES, name), **others}
+
+
+def add_axis(variable: Variable[Any], index: int, name: Any, entries: Mapping[str, Any]) -> None:
+    """Add a mapped axis to the metadata of a Variable; the inverse of `remove_axis`.
+
+    Args:
+      variable: The Variable.
+      index: The position of the axis, not negative.
+      name: The name of the axis.
+      entries: Its name in each entry of the metadata.
+    """
+    before = variable._metadata
+    variable.add_axis(index, name)
+    for key, value in entries.items():
+        names = _names(before, variable, key)
+        if names:
+            names += [None] * (index - len(names))
+            names.insert(index, value)
+            _set_names(variable, key, names)
 
 
 def remove_axis(
@@ -175,7 +187,7 @@ def _set_names(variable: Variable[Any], key: str, names: list[Any]) -> None:
     variable.set_metadata(**{key: cls(*names) if cls is PartitionSpec else tuple(names)})
 
 
-def _position(variable: Variable[Any], axis: int) -> int:
+def axis_position(variable: Variable[Any], axis: int) -> int:
     """Return the non-negative position of an axis in the outside shape; inside, the array has one axis less."""
     ranks = {jnp.ndim(x) for x in jax.tree.leaves(variable._value)}
     return axis % (ranks.pop() + 1) if axis < 0 and len(ranks) == 1 else axis

@@ -10,6 +10,7 @@ import typing as _typing
 import liftnn
 from liftnn import *  # noqa: F403  # new names of liftnn are here by themselves
 from liftnn import _pickled
+from liftnn._src.compat.prefixes import prefix
 from liftnn._src.compat.unsupported import REASONS, unsupported as _unsupported
 from liftnn.compat.nnx import (
     bridge,
@@ -101,7 +102,7 @@ from liftnn.compat.nnx.training import metrics, optimizer
 from liftnn.compat.nnx.training.optimizer import ModelAndOptimizer
 from liftnn.compat.nnx.transforms.autodiff import custom_vjp, grad, jvp, remat, value_and_grad, vjp
 from liftnn.compat.nnx.transforms.compilation import jit, jit_partial, shard_map
-from liftnn.compat.nnx.transforms.iteration import fori_loop, pmap, scan, vmap, while_loop
+from liftnn.compat.nnx.transforms.iteration import fori_loop, pmap, scan, transform_metadata, vmap, while_loop
 from liftnn.compat.nnx.transforms.transforms import checkify, cond, eval_shape, make_jaxpr, switch
 from liftnn.compat.nnx.variablelib import (
     Variable,
@@ -122,18 +123,19 @@ PureState: _typing.TypeAlias = tuple[GraphDef, State]
 __all__ = [
     "A", "Data", "Dict", "Everything", "FlatState", "GraphDef", "GraphState", "Initializer", "List", "M",
     "ModelAndOptimizer", "Nothing", "Object", "PathContains", "PureState", "Pytree", "State", "Static", "TrainState",
-    "Variable", "VariableState", "abstract_with_sharding", "as_abstract", "as_pure", "bridge", "cached_partial", "call",
-    "check_pytree", "checkify", "clone", "compat", "cond", "custom_vjp", "data", "dataclass", "display", "eval_shape",
-    "filter_state", "filterlib", "find_duplicates", "flatten", "fori_loop", "from_flat_state", "get_abstract_model",
-    "get_named_sharding", "get_partition_spec", "grad", "graph", "graphdef", "graphlib", "has_data", "helpers",
-    "is_data", "jit", "jit_partial", "jvp", "logical_axis_rules", "make_jaxpr", "map", "map_state", "merge",
-    "merge_state", "metrics", "module", "nn", "object", "optimizer", "pmap", "pop", "pure", "pytreelib",
-    "register_data_type", "register_variable_name", "remat", "replace_by_pure_dict", "restore_int_paths", "rnglib",
-    "scan", "set_graph_mode", "set_graph_updates", "set_metadata", "shard_map", "split", "split_state", "spmd", "state",
-    "statelib", "static", "summary", "switch", "tabulate", "to_flat_state", "to_pure_dict", "training", "transforms",
-    "traversals", "unflatten", "unpack", "update", "use_eager_sharding", "using_eager_sharding", "value_and_grad",
-    "var_defaults", "variable_name_from_type", "variable_type_from_name", "variablelib", "variables", "vars_as",
-    "visualization", "vjp", "vmap", "while_loop", "with_partitioning", "with_vars",
+    "Variable", "VariableState", "abstract_with_sharding", "as_abstract", "as_pure", "bridge", "cached_partial",
+    "call", "check_pytree", "checkify", "clone", "compat", "cond", "custom_vjp", "data", "dataclass", "display",
+    "eval_shape", "filter_state", "filterlib", "find_duplicates", "flatten", "fori_loop", "from_flat_state",
+    "get_abstract_model", "get_named_sharding", "get_partition_spec", "grad", "graph", "graphdef", "graphlib",
+    "has_data", "helpers", "is_data", "jit", "jit_partial", "jvp", "logical_axis_rules", "make_jaxpr", "map",
+    "map_state", "merge", "merge_state", "metrics", "module", "nn", "object", "optimizer", "pmap", "pop", "prefix",
+    "pure", "pytreelib", "register_data_type", "register_variable_name", "remat", "replace_by_pure_dict",
+    "restore_int_paths", "rnglib", "scan", "set_graph_mode", "set_graph_updates", "set_metadata", "shard_map", "split",
+    "split_state", "spmd", "state", "statelib", "static", "summary", "switch", "tabulate", "to_flat_state",
+    "to_pure_dict", "training", "transform_metadata", "transforms", "traversals", "unflatten", "unpack", "update",
+    "use_eager_sharding", "using_eager_sharding", "value_and_grad", "var_defaults", "variable_name_from_type",
+    "variable_type_from_name", "variablelib", "variables", "vars_as", "visualization", "vjp", "vmap", "while_loop",
+    "with_partitioning", "with_vars",
 ]  # fmt: skip
 __all__ += liftnn.__all__
 

@@ -16,8 +16,8 @@ from liftnn._src.compat.graph import (
 )
 from liftnn._src.compat.graph_state import GraphState
 from liftnn._src.compat.modes import set_graph_mode, set_graph_updates
+from liftnn._src.compat.partials import cached_partial
 from liftnn._src.compat.splitting import GraphDef, call, graphdef, merge, split, state, variables
-from liftnn._src.compat.transforms import cached_partial
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.variables.state import State

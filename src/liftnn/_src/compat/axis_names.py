@@ -1,0 +1,128 @@
+"""`transform_metadata`: the names of a mapped axis in the metadata of Variables, as a decorator of its own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn._src.compat.modes import check_modes
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.lifting.configure import configurable
+from liftnn._src.mapping.axis_metadata import (
+    PARTITION_NAME,
+    add_axis,
+    axis_entries,
+    axis_position,
+    remove_axis,
+)
+from liftnn._src.modules.verbs import find_variables
+from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import format_path, key_of
+from liftnn._src.type_variables import P, R
+from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.variable import Variable, set_metadata_past_checks
+
+
+class _Mapped(NamedTuple):
+    """A Variable, its path, and its axis."""
+
+    variable: Variable[Any]
+    path: str
+    axis: Any
+
+
+@configurable
+def transform_metadata(
+    f: Callable[P, R],
+    /,
+    *,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    partition: str | None,
+    graph: bool | None = None,
+) -> Callable[P, R]:
+    """Let a function that is mapped by `vmap` or `scan` see the metadata of Variables without the mapped axis.
+
+    The argument `transform_metadata` of `vmap` and `scan` does the same.
+
+    Args:
+      f: The function.
+      in_axes: The mapped axis of each positional argument, as for `vmap`.
+      out_axes: The axis that the transform adds to Variables that the function creates and returns.
+      partition: The name of the axis, or None.
+      graph: Accepted without effect.
+
+    Returns:
+      A function with the same signature. While it runs, the axis is removed from the names in the metadata of its
+      arguments; afterwards it is there again, and in the metadata of new Variables.
+
+    Raises:
+      ArgumentError: If the metadata have another name for the axis. Nothing is changed then.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> @nnx.vmap
+      ... @nnx.transform_metadata(partition="layers")
+      ... def create(x):
+      ...   return nnx.Param(x, sharding=("in",))
+      >>> create(jnp.ones((3, 2))).sharding
+      ('layers', 'in')
+    """
+    check_modes(graph=graph)
+    name, entries = axis_entries({PARTITION_NAME: partition})
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            bound = inspect.signature(f).bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+        given = _mapped(args, in_axes, "the positional arguments")
+        outside = {key: x.variable._metadata for key, x in given.items()}
+        changed: Any = f
+        try:
+            for x in given.values():
+                if isinstance(x.axis, int):
+                    index = axis_position(x.variable, x.axis)
+                    remove_axis(x.variable, index, name, entries, lambda x=x: x.path)
+            inside = {key: x.variable._metadata for key, x in given.items()}
+            out = changed(*args, **kwargs)
+            made = {
+                **_mapped(out, out_axes, "the output"),
+                **_mapped(args, in_axes, "the positional arguments"),
+            }
+            for key, x in made.items():
+                if key in given and x.variable._metadata is inside[key]:
+                    set_metadata_past_checks(x.variable, outside[key])
+                elif isinstance(x.axis, int):
+                    add_axis(x.variable, axis_position(x.variable, x.axis), name, entries)
+        except BaseException:
+            _restore(given, outside)
+            raise
+        return out
+
+    return boundary(call)
+
+
+def _mapped(tree: Any, axes: Prefix, what: str) -> dict[int, _Mapped]:
+    """Return the Variables of a tree by id, with their axes."""
+    entries, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_object)
+    found: dict[int, _Mapped] = {}
+    for (path, leaf), axis in zip(entries, broadcast_over(axes, treedef, what), strict=True):
+        root = format_path(tuple(map(key_of, path)), what)
+        for below, x in find_variables(leaf, ...).items():
+            own = axis.of(below, x, root) if isinstance(axis, ByFilter) else axis
+            found.setdefault(id(x), _Mapped(x, format_path(below, root), own))
+    return found
+
+
+def _restore(given: dict[int, _Mapped], metadata: dict[int, Metadata]) -> None:
+    """Restore the metadata of Variables."""
+    for key, x in given.items():
+        if x.variable._metadata is not metadata[key]:
+            set_metadata_past_checks(x.variable, metadata[key])
