@@ -110,6 +110,16 @@ def backward(res, g):
 g.defvjp(lambda m, x: (g(m, x), x), backward)
 result = nnx.grad(g)(m, x)
 """,
+    "custom_vjp of some Variables": WEIGHTS
+    + """
+chosen = nnx.DiffState(0, nnx.PathContains('w'))
+g = nnx.custom_vjp(lambda m: f(m, x), nondiff_argnums=(chosen,))
+def backward(res, g):
+    (m_g,), out_g = g
+    return (nnx.State({'w': m_g.w.replace(2 * out_g * x)}),)
+g.defvjp(lambda m: (g(m), None), backward)
+result = nnx.grad(g, argnums=chosen)(m)
+""",
     "custom_vjp follows set_graph_updates": WEIGHTS
     + """
 with nnx.set_graph_updates(False):
@@ -171,6 +181,16 @@ def test_prefix_names_the_variable_that_no_filter_matches():
     assert str(error.value) == (
         "No filter matched a.kernel (a Param) in nnx.prefix.\n"
         "Add a filter for it, or `...: value` as the last entry."
+    )
+
+
+@pytest.mark.parametrize("only, other", [("in_axes", "out_axes"), ("out_axes", "in_axes")])
+def test_a_scan_with_half_a_carry_is_an_error_when_it_is_wrapped(only, other):
+    with pytest.raises(liftnn.ArgumentError) as error:
+        nnx.scan(**{only: (nnx.Carry, 0), other: 0})(lambda x: x)
+    assert str(error.value) == (
+        f"If one of in_axes or out_axes has Carry, the other must also have Carry; here it is only in `{only}`.\n"
+        "Mark with Carry what a step takes from the step before in `in_axes`, and what it passes on in `out_axes`."
     )
 
 

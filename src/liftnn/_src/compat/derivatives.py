@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.autodiff import custom_vjp as own_rule, jvp as own_jvp, vjp as own_vjp
+from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.compat.modes import accept_modes, check_modes, set_graph_mode, set_graph_updates
 from liftnn._src.compat.splitting import state
 from liftnn._src.graph.kinds import is_object
@@ -53,7 +54,8 @@ def custom_vjp(
 
     Args:
       f: The function, as for `liftnn.custom_vjp`.
-      nondiff_argnums: Positions of arguments that are not differentiated.
+      nondiff_argnums: Positions of arguments that are not differentiated. A `DiffState`, which selects Variables of an
+        argument, is not needed: Variables that the backward pass leaves out have zero cotangents.
       graph: If this or `graph_updates` is False, the rule is that of `liftnn.custom_vjp`, as in JAX: the backward pass
         gets the cotangent of the output alone. The defaults are those of `set_graph_mode` and `set_graph_updates`.
       graph_updates: See `graph`.
@@ -85,7 +87,8 @@ def custom_vjp(
     graph = set_graph_mode.current_value() if graph is None else graph
     graph_updates = set_graph_updates.current_value() if graph_updates is None else graph_updates
     kind = _GraphRule if graph and graph_updates else _TreeRule
-    return kind(f, "custom_vjp", nondiff_argnums, ())
+    nums = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else [nondiff_argnums]
+    return kind(f, "custom_vjp", [n for n in nums if not isinstance(n, DiffState)], ())
 
 
 @boundary

@@ -6,11 +6,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from liftnn import errors
 from liftnn._src.autodiff import grad as own_grad, remat as own_remat
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
 from liftnn._src.control_flow import branches, loops, scan as own_scan
+from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.mapping import pmap as own_pmap, shard_map as own_shard_map, vmap as own_vmap
+from liftnn._src.prefixes.prefix import prefix_leaves
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +28,28 @@ def _share_keys(transform: F) -> F:
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
+def _check_carry(scan: F) -> F:
+    """Raise an error for a carry without its counterpart when a function is wrapped, as Flax NNX does."""
+
+    @functools.wraps(scan)
+    def call(*args: Any, in_axes: Any = (Carry, 0), out_axes: Any = (Carry, 0), **options: Any) -> Any:
+        marked = {
+            name: any(x is Carry for x in prefix_leaves(axes))
+            for name, axes in {"in_axes": in_axes, "out_axes": out_axes}.items()
+        }
+        if len({*marked.values()}) > 1:
+            only = next(name for name, has in marked.items() if has)
+            raise errors.ArgumentError(
+                "If one of in_axes or out_axes has Carry, the other must also have Carry; here it is only in "
+                f"`{only}`.",
+                "Mark with Carry what a step takes from the step before in `in_axes`, and what it passes on in "
+                "`out_axes`.",
+            )
+        return scan(*args, in_axes=in_axes, out_axes=out_axes, **options)
+
+    return call  # pyright: ignore[reportReturnType]  # the same signature
+
+
 checkify = accept_modes(own_checkify.checkify)
 cond = accept_modes(branches.cond)
 eval_shape = accept_modes(shape.eval_shape)
@@ -34,7 +59,7 @@ jit = accept_modes(own_jit.jit)
 make_jaxpr = accept_modes(jaxpr.make_jaxpr)
 pmap = accept_modes(_share_keys(own_pmap.pmap))
 remat = accept_modes(own_remat.remat)
-scan = accept_modes(own_scan.scan)
+scan = accept_modes(_check_carry(own_scan.scan))
 shard_map = accept_modes(_share_keys(own_shard_map.shard_map))
 switch = accept_modes(branches.switch)
 value_and_grad = accept_modes(own_grad.value_and_grad)

@@ -17,6 +17,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, to_predicate
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_leaf_tree, key_of, pair_prefix, treedef_text
@@ -164,7 +165,7 @@ def as_prefixes(shardings: Any) -> Any:
     return jax.tree.map(
         lambda x: StateSharding(x) if isinstance(x, State) else x,
         shardings,
-        is_leaf=lambda x: isinstance(x, State),
+        is_leaf=lambda x: isinstance(x, State) or is_object(x),
     )
 
 
