@@ -86,6 +86,13 @@ def test_a_long_list_of_paths_ends_with_a_count():
     assert trees.list_paths("abcd", most=2) == "  a\n  b\n  ... and 2 more"
 
 
+def spread(prefix, treedef, is_prefix_leaf):
+    """One leaf of a prefix for each leaf of a tree."""
+    return [
+        x for x, part in trees.pair_prefix(prefix, treedef, is_prefix_leaf) for _ in range(part.num_leaves)
+    ]
+
+
 @pytest.mark.parametrize(
     "prefix, tree, expected",
     [
@@ -98,20 +105,20 @@ def test_a_long_list_of_paths_ends_with_a_count():
     ],
 )
 def test_a_prefix_is_spread_over_the_leaves_in_jax_order(prefix, tree, expected):
-    assert trees.broadcast_prefix(prefix, jax.tree.structure(tree), lambda x: isinstance(x, str)) == expected
+    assert spread(prefix, jax.tree.structure(tree), lambda x: isinstance(x, str)) == expected
 
 
 def test_leaves_of_the_tree_and_of_the_prefix_are_what_the_caller_says():
     module = Node()
     prefix = (jax.sharding.PartitionSpec("x"), 1)
     treedef = jax.tree.structure((module, [1, 2]), is_leaf=lambda x: x is module)
-    entries = trees.broadcast_prefix(prefix, treedef, lambda x: isinstance(x, jax.sharding.PartitionSpec))
+    entries = spread(prefix, treedef, lambda x: isinstance(x, jax.sharding.PartitionSpec))
     assert entries == [prefix[0], 1, 1]
 
 
 def test_what_is_no_prefix_is_an_error():
     with pytest.raises(ValueError, match="is not a prefix of"):
-        trees.broadcast_prefix((0, 1), jax.tree.structure((1, 2, 3)), lambda x: False)
+        spread((0, 1), jax.tree.structure((1, 2, 3)), lambda x: False)
 
 
 ARTICLES = [

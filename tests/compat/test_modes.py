@@ -35,6 +35,14 @@ def test_a_mode_is_a_bool_or_none(call, name):
     )
 
 
+def test_set_attributes_takes_the_mode_of_graphs():
+    model = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+    model.set_attributes(deterministic=True, graph=True)
+    assert model.deterministic
+    with pytest.raises(liftnn.ArgumentError, match="has an attribute named graph"):
+        model.set_attributes(graph="tree")
+
+
 def test_a_setting_holds_within_a_block_and_nested_blocks():
     seen = []
     with nnx.set_graph_mode(False):

@@ -162,6 +162,15 @@ def compiled_for_another_structure():
 
 
 @message(
+    errors.ArgumentTypeError,
+    "`in_shardings` contains an Affine, which is not a sharding.",
+    "Pass one sharding for the whole module, or a liftnn.StateSharding.",
+)
+def module_as_sharding():
+    liftnn.jit(step, in_shardings=(Affine(), None))
+
+
+@message(
     errors.ArgumentError,
     "(None,) is not a tree prefix of the positional arguments that are not static: (*, *).",
     "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "

@@ -195,6 +195,15 @@ def axis_that_is_text():
 
 @message(
     errors.ArgumentTypeError,
+    "`in_axes` contains a Param, which is not an axis.",
+    "An axis is an int or None (not mapped), for a module also liftnn.StateAxes, and in a scan also liftnn.Carry.",
+)
+def axis_that_is_a_variable():
+    liftnn.vmap(step, in_axes=(None, liftnn.Param(0)))
+
+
+@message(
+    errors.ArgumentTypeError,
     "`in_axes` is {'x': 0}, which is neither an axis nor a tuple with an entry for each argument.",
     "Put the axes of the parts of an argument into a tuple, such as `in_axes=({'x': 0},)`.",
 )

@@ -82,6 +82,21 @@ def test_filters_see_type_metadata_and_value():
     assert prefixes((axes,), model) == {"args[0].a": 0, "args[0].b": 1, "args[0].c": None}
 
 
+def test_filters_see_the_whole_path_of_a_variable_in_a_state():
+    state = liftnn.State({"a": {"w": liftnn.Param(jnp.ones(2))}, "b": {"w": liftnn.Param(jnp.ones(2))}})
+    axes = liftnn.StateAxes({lambda path, x: path == ("a", "w"): 1, ...: None})
+    for tree, entry in [(state, axes), ({"x": [state]}, axes), ({"x": state}, {"x": axes})]:
+        assert list(prefixes((entry,), tree).values()) == [1, None]
+
+
+def test_state_axes_may_be_a_state():
+    affine = Affine(2.0)
+    axes = liftnn.StateAxes(liftnn.state(affine).map(lambda path, x: 1 if path == ("w",) else None))
+    found = prefixes((axes,), affine)
+    assert {name: x for name, x in found.items() if x is not None} == {"args[0].w": 1}
+    assert len(found) > 1
+
+
 def test_state_axes_are_equal_and_hashable_by_content():
     pairs = {liftnn.Param: 0, ...: None}
     assert StateAxes(pairs) == StateAxes(list(pairs.items()))

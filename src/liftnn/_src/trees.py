@@ -179,11 +179,6 @@ def same_node(one: Any, other: Any) -> bool:
     return a[1] is b[1] or bool(a[1] == b[1])
 
 
-def broadcast_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]) -> list[Any]:
-    """Return one leaf of `prefix` for each leaf of a tree; see `pair_prefix`."""
-    return [x for x, part in pair_prefix(prefix, treedef, is_prefix_leaf) for _ in range(part.num_leaves)]
-
-
 def describe_tree(treedef: Any, leaves: Iterable[str]) -> str:
     """Format a tree, with only the class name of registered classes.
 

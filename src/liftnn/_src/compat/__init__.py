@@ -6,8 +6,10 @@
 - `flat_state.py`, `states.py` and `traversals.py`: States by path, as plain values, split and merged; nested mappings.
 - `containers.py`: `List` and `Dict`; `annotations.py`: `data`, `static`, `dataclass`.
 - `modes.py`: settings and arguments that change nothing; `transforms.py`: the transforms with these arguments;
-  `prefixes.py`: axes by path; `axis_names.py`: names of mapped axes in metadata, by a decorator.
-- `training.py`: optimizers, `TrainState`; `metrics.py`: metrics; `sharding.py`: declared shardings and abstract models.
+  `derivatives.py`: `custom_vjp`, `vjp`, `jvp`; `partials.py`: partials of jitted functions.
+- `prefixes.py`: the axis of each Variable; `axis_names.py`: names of mapped axes in metadata, by a decorator.
+- `training.py`: optimizers, `TrainState`; `metrics.py`: metrics; `rope.py`: rotary embedding; `sharding.py`: declared
+  shardings and abstract models.
 - `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables; `identifiers.py`: ids.
 - `tabulate.py`: a table of a model; `call_records.py`: its calls; `unsupported.py`: the names that raise, and why.
 """

@@ -1,29 +1,54 @@
-"""The transforms with the arguments `graph` and `graph_updates`, and partials of transformed functions."""
+"""The transforms with the arguments and defaults of Flax NNX."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
-
-from liftnn._src.autodiff import (
-    custom_vjp as own_rule,
-    grad as own_grad,
-    jvp as own_jvp,
-    remat as own_remat,
-    vjp as own_vjp,
-)
-from liftnn._src.compat.modes import accept_modes, check_modes
-from liftnn._src.compat.splitting import state
+from liftnn import errors
+from liftnn._src.autodiff import grad as own_grad, remat as own_remat
+from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
 from liftnn._src.control_flow import branches, loops, scan as own_scan
-from liftnn._src.graph.kinds import is_object
-from liftnn._src.lifting.configure import configurable
+from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.mapping import pmap as own_pmap, shard_map as own_shard_map, vmap as own_vmap
-from liftnn._src.type_variables import P, R
+from liftnn._src.prefixes.prefix import prefix_leaves
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _share_keys(transform: F) -> F:
+    """Let all batch elements draw the same numbers from a stream without an axis: the default of Flax NNX."""
+
+    @functools.wraps(transform)
+    def call(*args: Any, split_rngs: Any = False, **options: Any) -> Any:
+        return transform(*args, split_rngs=split_rngs, **options)
+
+    return call  # pyright: ignore[reportReturnType]  # the same signature
+
+
+def _check_carry(scan: F) -> F:
+    """Raise an error for a carry without its counterpart when a function is wrapped, as Flax NNX does."""
+
+    @functools.wraps(scan)
+    def call(*args: Any, in_axes: Any = (Carry, 0), out_axes: Any = (Carry, 0), **options: Any) -> Any:
+        marked = {
+            name: any(x is Carry for x in prefix_leaves(axes))
+            for name, axes in {"in_axes": in_axes, "out_axes": out_axes}.items()
+        }
+        if len({*marked.values()}) > 1:
+            only = next(name for name, has in marked.items() if has)
+            raise errors.ArgumentError(
+                "If one of in_axes or out_axes has Carry, the other must also have Carry; here it is only in "
+                f"`{only}`.",
+                "Mark with Carry what a step takes from the step before in `in_axes`, and what it passes on in "
+                "`out_axes`.",
+            )
+        return scan(*args, in_axes=in_axes, out_axes=out_axes, **options)
+
+    return call  # pyright: ignore[reportReturnType]  # the same signature
+
 
 checkify = accept_modes(own_checkify.checkify)
 cond = accept_modes(branches.cond)
@@ -31,137 +56,12 @@ eval_shape = accept_modes(shape.eval_shape)
 fori_loop = accept_modes(loops.fori_loop)
 grad = accept_modes(own_grad.grad)
 jit = accept_modes(own_jit.jit)
-jvp = accept_modes(own_jvp.jvp)
 make_jaxpr = accept_modes(jaxpr.make_jaxpr)
-pmap = accept_modes(own_pmap.pmap)
+pmap = accept_modes(_share_keys(own_pmap.pmap))
 remat = accept_modes(own_remat.remat)
-scan = accept_modes(own_scan.scan)
-shard_map = accept_modes(own_shard_map.shard_map)
+scan = accept_modes(_check_carry(own_scan.scan))
+shard_map = accept_modes(_share_keys(own_shard_map.shard_map))
 switch = accept_modes(branches.switch)
 value_and_grad = accept_modes(own_grad.value_and_grad)
-vjp = accept_modes(own_vjp.vjp)
-vmap = accept_modes(own_vmap.vmap)
+vmap = accept_modes(_share_keys(own_vmap.vmap))
 while_loop = accept_modes(loops.while_loop)
-
-
-@accept_modes
-def cached_partial(f: Callable[..., R], /, *cached_args: Any) -> Callable[..., R]:
-    """Return `functools.partial(f, *cached_args)`: a repeated call of a jitted function flattens nothing anyway.
-
-    Args:
-      f: A transformed function.
-      *cached_args: Its first arguments.
-
-    Returns:
-      A function of the other arguments.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from liftnn.compat import nnx
-      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
-      >>> nnx.cached_partial(nnx.jit(lambda model, x: model(x)), model)(jnp.ones((1, 2))).shape
-      (1, 3)
-    """
-    return functools.partial(f, *cached_args)
-
-
-def jit_partial(fun: Callable[..., R], /, *partial_args: Any, **options: Any) -> Callable[..., R]:
-    """Compile a function and store its first arguments.
-
-    Args:
-      fun: The function.
-      *partial_args: Its first arguments, such as a model and an optimizer.
-      **options: The options of `jit`.
-
-    Returns:
-      A function of the other arguments.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from liftnn.compat import nnx
-      >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
-      >>> nnx.jit_partial(lambda model, x: model(x), model)(jnp.ones((1, 2))).shape
-      (1, 3)
-    """
-    return functools.partial(jit(fun, **options), *partial_args)
-
-
-@configurable
-def custom_vjp(
-    f: Callable[P, R],
-    /,
-    nondiff_argnums: Any = (),
-    *,
-    graph: bool | None = None,
-    graph_updates: bool | None = None,
-) -> own_rule.CustomVjp[P, R]:
-    """Set up a function for a custom VJP rule, whose backward pass gets `(inputs_g, out_g)`.
-
-    Args:
-      f: The function, as for `liftnn.custom_vjp`.
-      nondiff_argnums: Positions of arguments that are not differentiated.
-      graph: If this or `graph_updates` is False, the rule is that of `liftnn.custom_vjp`, as in JAX: the backward pass
-        gets the cotangent of the output alone.
-      graph_updates: See `graph`.
-
-    Returns:
-      A function with the signature of `f` and the method `defvjp(fwd, bwd)`. `bwd` is called with the residuals and the
-      pair `(inputs_g, out_g)`. `inputs_g` has an entry for each differentiated argument: for a module a State of zeros,
-      since what a function writes has no derivative, and None for arrays.
-
-    Raises:
-      ArgumentError: If an option names an argument that `f` does not have.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from liftnn.compat import nnx
-      >>> @nnx.custom_vjp
-      ... def double(w):
-      ...   return 2 * w.value
-      >>> def forward(w):
-      ...   return double(w), None
-      >>> def backward(residuals, g):
-      ...   (w_g,), out_g = g
-      ...   return (jax.tree.map(lambda x: x + 5 * out_g, w_g),)
-      >>> double.defvjp(forward, backward)
-      >>> float(nnx.grad(double)(nnx.Param(1.0)).value)
-      5.0
-    """
-    check_modes(graph=graph, graph_updates=graph_updates)
-    if graph is False or graph_updates is False:
-        return own_rule.CustomVjp(f, "custom_vjp", nondiff_argnums, ())
-    return _CustomVjp(f, "custom_vjp", nondiff_argnums, ())
-
-
-class _CustomVjp(own_rule.CustomVjp[P, R]):
-    """A function with a custom VJP rule whose backward pass gets `(inputs_g, out_g)`."""
-
-    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any], *args: Any, **options: Any) -> None:
-        """Define the rule; see `liftnn.custom_vjp`.
-
-        Args:
-          fwd: Called with the arguments; returns a pair of the output and the residuals.
-          bwd: Called with the residuals and `(inputs_g, out_g)`; returns a tuple of cotangents.
-          *args: As for `liftnn.custom_vjp`.
-          **options: As for `liftnn.custom_vjp`.
-        """
-
-        def forward(*given: Any) -> Any:
-            out, residuals = fwd(*given)
-            nondiff = set(self._nondiff.positions(len(given)))
-            zeros = [_zeros(x) for i, x in enumerate(given) if i not in nondiff]
-            return out, (residuals, zeros)
-
-        def backward(*given: Any) -> Any:
-            *nondiff, (residuals, zeros), out_g = given
-            inputs_g = tuple([x if x is None else jax.tree.map(jnp.zeros_like, x) for x in zeros])
-            return bwd(*nondiff, residuals, (inputs_g, out_g))
-
-        super().defvjp(forward, backward, *args, **options)
-
-
-def _zeros(x: Any) -> Any:
-    """Return the State of an argument with zeros for values; None if it has no modules or Variables."""
-    if not any(is_object(leaf) for leaf in jax.tree.leaves(x, is_leaf=is_object)):
-        return None
-    return jax.tree.map(jnp.zeros_like, state(x))

@@ -8,8 +8,11 @@ from typing import Any
 
 import jax
 
+from liftnn import errors
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.prefixes.prefix import ByFilter, as_prefixes, is_prefix_leaf
 from liftnn._src.tracebacks import call_at_users_line
+from liftnn._src.trees import an
 
 
 def check_options(in_shardings: Any, out_shardings: Any, device: Any, backend: str | None) -> None:
@@ -22,13 +25,12 @@ def check_options(in_shardings: Any, out_shardings: Any, device: Any, backend: s
       backend: The backend to run on.
 
     Raises:
+      ArgumentTypeError: If a module or Variable is among the shardings.
       Exception: Whatever `jax.jit` raises.
     """
     shardings = {"in_shardings": in_shardings, "out_shardings": out_shardings}
     given: dict[str, Any] = {
-        name: jax.tree.map(_entries, as_prefixes(tree), is_leaf=is_prefix_leaf)
-        for name, tree in shardings.items()
-        if tree is not None
+        name: _entries(name, as_prefixes(tree)) for name, tree in shardings.items() if tree is not None
     }
     placement = {"device": device, "backend": backend}
     given |= {name: x for name, x in placement.items() if x is not None}
@@ -36,9 +38,18 @@ def check_options(in_shardings: Any, out_shardings: Any, device: Any, backend: s
         call_at_users_line(jax.jit, lambda: None, **given)
 
 
-def _entries(prefix: Any) -> Any:
-    """Return the shardings of one entry, which JAX knows."""
-    return [sharding for _, sharding in prefix.pairs] if isinstance(prefix, ByFilter) else prefix
+def _entries(option: str, prefix: Any) -> Any:
+    """Return a tree prefix with lists of shardings, which JAX knows, in place of each StateSharding."""
+
+    def check(x: Any) -> Any:
+        if is_object(x):
+            raise errors.ArgumentTypeError(
+                f"`{option}` contains {an(type(x))}, which is not a sharding.",
+                "Pass one sharding for the whole module, or a liftnn.StateSharding.",
+            )
+        return [sharding for _, sharding in x.pairs] if isinstance(x, ByFilter) else x
+
+    return jax.tree.map(check, prefix, is_leaf=lambda x: is_prefix_leaf(x) or is_object(x))
 
 
 def apply_jit(f: Callable[..., Any], **options: Any) -> Any:

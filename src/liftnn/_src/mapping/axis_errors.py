@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.after import names_after
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix, StateAxes
 from liftnn._src.tracebacks import at_line
-from liftnn._src.trees import is_jax_array, list_paths
+from liftnn._src.trees import an, is_jax_array, list_paths
 from liftnn._src.variables import frames
 
 
@@ -48,11 +49,12 @@ def check_axes(option: str, axes: Any) -> None:
     Raises:
       ArgumentTypeError: If a leaf is neither an int nor None nor `StateAxes`.
     """
-    for leaf in jax.tree.leaves(axes, is_leaf=lambda x: x is None):
+    for leaf in jax.tree.leaves(axes, is_leaf=lambda x: x is None or is_object(x)):
         for axis in [a for _, a in leaf.pairs] if isinstance(leaf, StateAxes) else [leaf]:
             if axis is not None and type(axis) is not int:
+                what = an(type(axis)) if is_object(axis) else repr(axis)
                 raise errors.ArgumentTypeError(
-                    f"`{option}` contains {axis!r}, which is not an axis.",
+                    f"`{option}` contains {what}, which is not an axis.",
                     "An axis is an int or None (not mapped), for a module also liftnn.StateAxes, and in a scan also "
                     "liftnn.Carry.",
                 )

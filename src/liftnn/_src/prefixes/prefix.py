@@ -8,6 +8,7 @@ prefix for each leaf of a tree; `spread.py` continues inside the modules.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.filters import Filter, Predicate, to_predicate
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, broadcast_prefix, format_path, treedef_text
+from liftnn._src.trees import Path, an, format_path, is_leaf_tree, key_of, pair_prefix, treedef_text
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -31,13 +33,14 @@ class ByFilter:
     """A prefix that depends on the Variable: the first filter that matches decides.
 
     Args:
-      prefixes: A mapping, or pairs, of filter and prefix.
+      prefixes: A mapping, or pairs, of filter and prefix; or a State of prefixes, which is matched by path.
 
     Raises:
       FilterError: If one of the filters is not a filter.
     """
 
     def __init__(self, prefixes: Any):
+        prefixes = _by_path(prefixes) if isinstance(prefixes, State) else prefixes
         pairs = prefixes.items() if hasattr(prefixes, "items") else prefixes
         self.pairs = tuple([(to_predicate(f), prefix) for f, prefix in pairs])
 
@@ -51,6 +54,12 @@ class ByFilter:
             f"{format_path(path, root)} ({what}) matches none of the filters of the {type(self).__name__}."
         )
 
+    def below(self, root: Path) -> ByFilter:
+        """Return the prefix of the part at a path: its filters see the whole paths."""
+        part = copy.copy(self)
+        part.pairs = tuple([(Below(root, predicate), prefix) for predicate, prefix in self.pairs])
+        return part
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ByFilter) and type(self) is type(other) and self.pairs == other.pairs
 
@@ -61,13 +70,30 @@ class ByFilter:
         return f"{type(self).__name__}({dict(self.pairs)})"
 
 
+@dataclasses.dataclass(frozen=True)
+class Below:
+    """A filter that gets the paths in a part of a tree, and sees them from the root of the tree.
+
+    Args:
+      root: The path of the part.
+      predicate: The filter.
+    """
+
+    root: Path
+    predicate: Predicate
+
+    def __call__(self, path: Path, x: Any) -> bool:
+        """Return whether the filter matches."""
+        return self.predicate((*self.root, *path), x)
+
+
 @boundary
 class StateAxes(ByFilter):
     """The mapped axis of each Variable of a module, by filter.
 
     Args:
       axes: A mapping of filter to axis: an int, or None for Variables that all batch elements share. The first match
-        wins.
+        wins. May also be a State of axes, which is matched by path.
 
     Raises:
       FilterError: If one of the filters is not a filter.
@@ -81,7 +107,7 @@ class StateAxes(ByFilter):
       (5, 1, 3)
     """
 
-    def __init__(self, axes: dict[Any, int | None] | Iterable[tuple[Filter, int | None]]):
+    def __init__(self, axes: State | dict[Any, int | None] | Iterable[tuple[Filter, int | None]]):
         super().__init__(axes)
 
 
@@ -108,7 +134,7 @@ class StateSharding(ByFilter):
     """
 
     def __init__(self, shardings: Any):
-        super().__init__(_by_path(shardings) if isinstance(shardings, State) else shardings)
+        super().__init__(shardings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +165,7 @@ def as_prefixes(shardings: Any) -> Any:
     return jax.tree.map(
         lambda x: StateSharding(x) if isinstance(x, State) else x,
         shardings,
-        is_leaf=lambda x: isinstance(x, State),
+        is_leaf=lambda x: isinstance(x, State) or is_object(x),
     )
 
 
@@ -197,16 +223,28 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
     Raises:
       ArgumentError: If it is not a tree prefix.
     """
-    if prefix is None or isinstance(prefix, (int, ByFilter)):
+    if prefix is None or isinstance(prefix, int):
         return [prefix] * treedef.num_leaves
     try:
-        return broadcast_prefix(prefix, treedef, is_prefix_leaf)
+        pairs = pair_prefix(prefix, treedef, is_prefix_leaf)
     except ValueError as error:
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {treedef_text(treedef)}.",
             "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
             "(or StateSharding) to give its Variables different entries.",
         ) from error
+    return [each for entry, part in pairs for each in _broadcast(entry, part)]
+
+
+def _broadcast(entry: Prefix, treedef: Any) -> list[Prefix]:
+    """Return the prefix of each leaf of the tree that an entry is for; filters see the paths in a State."""
+    if not isinstance(entry, ByFilter) or is_leaf_tree(treedef):
+        return [entry] * treedef.num_leaves
+    data = treedef.node_data()
+    if data is not None and issubclass(data[0], State):
+        paths, _ = jax.tree_util.tree_flatten_with_path(treedef.unflatten(range(treedef.num_leaves)))
+        return [entry.below(tuple(map(key_of, path))) for path, _ in paths]
+    return [each for child in treedef.children() for each in _broadcast(entry, child)]
 
 
 def prefix_leaves(prefix: Prefix) -> list[Prefix]:
