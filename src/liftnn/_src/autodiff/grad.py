@@ -11,7 +11,7 @@ import jax
 from liftnn import errors
 from liftnn._src.autodiff.gradient_types import gives_gradient, gives_value_and_gradient
 from liftnn._src.autodiff.outputs import check_pair
-from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
+from liftnn._src.autodiff.selection import ArgNums, Matched, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -65,11 +65,9 @@ def grad(
       >>> liftnn.grad(lambda model, x: model(x).sum())(model, jnp.ones((1, 2)))["bias"].value.tolist()
       [1.0, 1.0, 1.0]
     """
-    finish: Finish = (lambda out, grads: (grads, out[1])) if has_aux else (lambda out, grads: grads)
-    return _differentiated(
+    return differentiate(
         f,
         "grad",
-        finish,
         argnums,
         wrt,
         has_aux,
@@ -121,10 +119,9 @@ def value_and_grad(
       >>> float(loss), grads["bias"].value.tolist()
       (0.0, [1.0, 1.0, 1.0])
     """
-    return _differentiated(
+    return differentiate(
         f,
         "value_and_grad",
-        lambda out, grads: (out, grads),
         argnums,
         wrt,
         has_aux,
@@ -134,20 +131,36 @@ def value_and_grad(
     )
 
 
-def _differentiated(
+def differentiate(
     f: Callable[..., Any],
     name: str,
-    finish: Finish,
     argnums: ArgNums,
     wrt: Filter,
     has_aux: bool,
+    matched: Matched = "each",
     **options: Any,
 ) -> Lifted[..., Any]:
-    """Implement `grad` and `value_and_grad`, which differ only in their return values."""
+    """Implement `grad` and `value_and_grad`, which differ only in their return values.
+
+    Args:
+      f: The function.
+      name: The name of the transform, `grad` or `value_and_grad`.
+      argnums: The differentiated arguments.
+      wrt: The filter of the differentiated Variables.
+      has_aux: Whether `f` returns a pair.
+      matched: The modules that must have a matching Variable. The default is each.
+      **options: The options of JAX.
+
+    Returns:
+      The transformed function.
+    """
     chosen = parse_argnums(argnums, wrt)
+    finish: Finish = lambda out, grads: (out, grads)  # noqa: E731
+    if name == "grad":
+        finish = (lambda out, grads: (grads, out[1])) if has_aux else (lambda out, grads: grads)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
-        selection = Selection(plan, chosen.arguments)
+        selection = Selection(plan, chosen.arguments, matched)
 
         def call(leaves: Sequence[Any]) -> Result:
             picked = selection.pick(leaves, "allowed" if options["allow_int"] else "rejected")

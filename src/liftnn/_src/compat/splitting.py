@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -27,7 +27,10 @@ from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 
-class GraphDef(own.GraphDef[Any]):
+T = TypeVar("T")
+
+
+class GraphDef(own.GraphDef[T]):
     """The static part of a tree of modules; `apply` returns `(output, (graphdef, state))`.
 
     It is hashable, compared by content, and a JAX pytree without leaves. Use `split` to create one.

@@ -20,16 +20,17 @@ from liftnn._src.compat.modes import accept_modes, check_modes
 from liftnn._src.compat.splitting import state
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
 from liftnn._src.control_flow import branches, loops, scan as own_scan
+from liftnn._src.filters import Filter
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.configure import configurable
 from liftnn._src.mapping import pmap as own_pmap, shard_map as own_shard_map, vmap as own_vmap
 from liftnn._src.type_variables import P, R
+from liftnn._src.variables.variable_types import Param
 
 checkify = accept_modes(own_checkify.checkify)
 cond = accept_modes(branches.cond)
 eval_shape = accept_modes(shape.eval_shape)
 fori_loop = accept_modes(loops.fori_loop)
-grad = accept_modes(own_grad.grad)
 jit = accept_modes(own_jit.jit)
 jvp = accept_modes(own_jvp.jvp)
 make_jaxpr = accept_modes(jaxpr.make_jaxpr)
@@ -38,10 +39,27 @@ remat = accept_modes(own_remat.remat)
 scan = accept_modes(own_scan.scan)
 shard_map = accept_modes(own_shard_map.shard_map)
 switch = accept_modes(branches.switch)
-value_and_grad = accept_modes(own_grad.value_and_grad)
 vjp = accept_modes(own_vjp.vjp)
 vmap = accept_modes(own_vmap.vmap)
 while_loop = accept_modes(loops.while_loop)
+
+
+def _allow_empty(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `grad` or `value_and_grad` which needs a matching Variable in one of several modules, not in each."""
+
+    @functools.wraps(own)
+    def transform(
+        f: Any, /, argnums: Any = 0, has_aux: bool = False, *args: Any, wrt: Filter = Param, **options: Any
+    ) -> Any:
+        given = dict(zip(_GRAD_OPTIONS, args, strict=False)) | options
+        return own_grad.differentiate(f, own.__name__, argnums, wrt, has_aux, "one", **{**_GRAD_OPTIONS, **given})
+
+    return accept_modes(configurable(transform))
+
+
+_GRAD_OPTIONS: dict[str, Any] = {"holomorphic": False, "allow_int": False, "reduce_axes": ()}
+grad = _allow_empty(own_grad.grad)
+value_and_grad = _allow_empty(own_grad.value_and_grad)
 
 
 @accept_modes

@@ -42,10 +42,14 @@ from liftnn.compat.nnx.graphlib import (
     find_duplicates,
     flatten,
     graphdef,
+    iter_children,
+    iter_graph,
+    iter_module_children,
     map,  # its name in Flax
     merge,
     pop,
     pure,
+    recursive_map,
     set_graph_mode,
     set_graph_updates,
     set_metadata,
@@ -59,7 +63,7 @@ from liftnn.compat.nnx.graphlib import (
     with_vars,
 )
 from liftnn.compat.nnx.helpers import Dict, List, TrainState
-from liftnn.compat.nnx.module import M
+from liftnn.compat.nnx.module import M, capture, iter_modules, view, view_info, with_attributes
 from liftnn.compat.nnx.nn.initializers import Initializer
 from liftnn.compat.nnx.pytreelib import (
     Data,
@@ -74,6 +78,7 @@ from liftnn.compat.nnx.pytreelib import (
     register_data_type,
     static,
 )
+from liftnn.compat.nnx.rnglib import with_rngs
 from liftnn.compat.nnx.spmd import (
     abstract_with_sharding,
     as_abstract,
@@ -98,7 +103,7 @@ from liftnn.compat.nnx.statelib import (
 )
 from liftnn.compat.nnx.summary import tabulate
 from liftnn.compat.nnx.training import metrics, optimizer
-from liftnn.compat.nnx.training.optimizer import ModelAndOptimizer
+from liftnn.compat.nnx.training.optimizer import ModelAndOptimizer, OptArray, OptVariable
 from liftnn.compat.nnx.transforms.autodiff import custom_vjp, grad, jvp, remat, value_and_grad, vjp
 from liftnn.compat.nnx.transforms.compilation import jit, jit_partial, shard_map
 from liftnn.compat.nnx.transforms.iteration import fori_loop, pmap, scan, vmap, while_loop
@@ -121,19 +126,19 @@ PureState: _typing.TypeAlias = tuple[GraphDef, State]
 
 __all__ = [
     "A", "Data", "Dict", "Everything", "FlatState", "GraphDef", "GraphState", "Initializer", "List", "M",
-    "ModelAndOptimizer", "Nothing", "Object", "PathContains", "PureState", "Pytree", "State", "Static", "TrainState",
+    "ModelAndOptimizer", "Nothing", "Object", "OptArray", "OptVariable", "PathContains", "PureState", "Pytree", "State", "Static", "TrainState",
     "Variable", "VariableState", "abstract_with_sharding", "as_abstract", "as_pure", "bridge", "cached_partial", "call",
     "check_pytree", "checkify", "clone", "compat", "cond", "custom_vjp", "data", "dataclass", "display", "eval_shape",
     "filter_state", "filterlib", "find_duplicates", "flatten", "fori_loop", "from_flat_state", "get_abstract_model",
     "get_named_sharding", "get_partition_spec", "grad", "graph", "graphdef", "graphlib", "has_data", "helpers",
-    "is_data", "jit", "jit_partial", "jvp", "logical_axis_rules", "make_jaxpr", "map", "map_state", "merge",
+    "is_data", "iter_module_children", "jit", "jit_partial", "jvp", "logical_axis_rules", "make_jaxpr", "map", "map_state", "merge",
     "merge_state", "metrics", "module", "nn", "object", "optimizer", "pmap", "pop", "pure", "pytreelib",
     "register_data_type", "register_variable_name", "remat", "replace_by_pure_dict", "restore_int_paths", "rnglib",
     "scan", "set_graph_mode", "set_graph_updates", "set_metadata", "shard_map", "split", "split_state", "spmd", "state",
     "statelib", "static", "summary", "switch", "tabulate", "to_flat_state", "to_pure_dict", "training", "transforms",
     "traversals", "unflatten", "unpack", "update", "use_eager_sharding", "using_eager_sharding", "value_and_grad",
     "var_defaults", "variable_name_from_type", "variable_type_from_name", "variablelib", "variables", "vars_as",
-    "visualization", "vjp", "vmap", "while_loop", "with_partitioning", "with_vars",
+    "visualization", "vjp", "vmap", "while_loop", "with_partitioning", "with_rngs", "with_vars",
 ]  # fmt: skip
 __all__ += liftnn.__all__
 

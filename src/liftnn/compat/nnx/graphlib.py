@@ -15,11 +15,11 @@ from liftnn._src.compat.graph import (
     with_vars,
 )
 from liftnn._src.compat.graph_state import GraphState
+from liftnn._src.compat.iterate import iter_children, iter_graph, iter_module_children, recursive_map
 from liftnn._src.compat.modes import set_graph_mode, set_graph_updates
 from liftnn._src.compat.splitting import GraphDef, call, graphdef, merge, split, state, variables
 from liftnn._src.compat.transforms import cached_partial
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -42,11 +42,14 @@ __all__ = [
     "graphdef",
     "is_graph_node",
     "is_node",
+    "iter_children",
     "iter_graph",
+    "iter_module_children",
     "map",
     "merge",
     "pop",
     "pure",
+    "recursive_map",
     "set_graph_mode",
     "set_graph_updates",
     "set_metadata",

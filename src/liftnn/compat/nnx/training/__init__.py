@@ -1,5 +1,5 @@
-"""Metrics and optimizers by module: `metrics`, `optimizer`, as `flax.nnx.training`."""
+"""Metrics and optimizers by module: `ema`, `metrics`, `optimizer`, as `flax.nnx.training`."""
 
-from liftnn.compat.nnx.training import metrics, optimizer
+from liftnn.compat.nnx.training import ema, metrics, optimizer
 
-__all__ = ["metrics", "optimizer"]
+__all__ = ["ema", "metrics", "optimizer"]
