@@ -305,7 +305,7 @@ def unpack(node: Any, /, *filters: Filter) -> Any:
 
 
 @accept_modes
-def flatten(node: Any, /, *, with_paths: bool = True) -> tuple[GraphDef, Any]:
+def flatten(node: Any, /, *, with_paths: bool = True) -> tuple[GraphDef[Any], Any]:
     """Divide a tree of modules into its static part and a flat sequence of its Variables.
 
     Args:

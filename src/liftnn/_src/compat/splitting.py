@@ -26,7 +26,6 @@ from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
-
 T = TypeVar("T")
 
 
@@ -61,11 +60,11 @@ class GraphDef(own.GraphDef[T]):
 
 jax.tree_util.register_static(GraphDef)
 
-_graphdefs: weakref.WeakKeyDictionary[Any, GraphDef] = weakref.WeakKeyDictionary()
+_graphdefs: weakref.WeakKeyDictionary[Any, GraphDef[Any]] = weakref.WeakKeyDictionary()
 """The GraphDef of this file for each of liftnn's that is in use."""
 
 
-def graphdef_of(walked: WalkedTree) -> GraphDef:
+def graphdef_of(walked: WalkedTree) -> GraphDef[Any]:
     """Return the GraphDef of a flattened tree.
 
     Args:
@@ -206,7 +205,7 @@ variables = state
 
 
 @accept_modes
-def graphdef(node: Any, /) -> GraphDef:
+def graphdef(node: Any, /) -> GraphDef[Any]:
     """Return the static part of a tree of modules.
 
     Args:

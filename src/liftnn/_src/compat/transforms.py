@@ -52,7 +52,9 @@ def _allow_empty(own: Callable[..., Any]) -> Callable[..., Any]:
         f: Any, /, argnums: Any = 0, has_aux: bool = False, *args: Any, wrt: Filter = Param, **options: Any
     ) -> Any:
         given = dict(zip(_GRAD_OPTIONS, args, strict=False)) | options
-        return own_grad.differentiate(f, own.__name__, argnums, wrt, has_aux, "one", **{**_GRAD_OPTIONS, **given})
+        return own_grad.differentiate(
+            f, own.__name__, argnums, wrt, has_aux, "one", **{**_GRAD_OPTIONS, **given}
+        )
 
     return accept_modes(configurable(transform))
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.modules.abstract import explain_abstract
 from liftnn._src.modules.layer_notes import note_layer
@@ -50,11 +51,14 @@ def wrap_call(function: F) -> F:
         except Exception as error:
             if isinstance(error, frames.RetryNeeded):
                 raise
-            explained = explain_abstract(error, self)
-            note_layer(explained, self, sys._getframe(1))
-            hide_frames(explained)
-            if explained is not error:
-                raise explained from error
+            try:
+                explain_abstract(error, self)
+            except errors.ArgumentTypeError as explained:
+                note_layer(explained, self, sys._getframe(1))
+                hide_frames(explained)
+                raise
+            note_layer(error, self, sys._getframe(1))
+            hide_frames(error)
             raise
 
     return mark_boundary(__call__)  # pyright: ignore[reportReturnType]  # the same signature

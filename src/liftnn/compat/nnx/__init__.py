@@ -122,23 +122,25 @@ from liftnn.compat.nnx.visualization import display
 
 A = _typing.TypeVar("A")
 object = pytreelib  # noqa: A001  # its name in Flax
-PureState: _typing.TypeAlias = tuple[GraphDef, State]
+PureState: _typing.TypeAlias = tuple[GraphDef[_typing.Any], State]
 
 __all__ = [
     "A", "Data", "Dict", "Everything", "FlatState", "GraphDef", "GraphState", "Initializer", "List", "M",
-    "ModelAndOptimizer", "Nothing", "Object", "OptArray", "OptVariable", "PathContains", "PureState", "Pytree", "State", "Static", "TrainState",
-    "Variable", "VariableState", "abstract_with_sharding", "as_abstract", "as_pure", "bridge", "cached_partial", "call",
-    "check_pytree", "checkify", "clone", "compat", "cond", "custom_vjp", "data", "dataclass", "display", "eval_shape",
-    "filter_state", "filterlib", "find_duplicates", "flatten", "fori_loop", "from_flat_state", "get_abstract_model",
-    "get_named_sharding", "get_partition_spec", "grad", "graph", "graphdef", "graphlib", "has_data", "helpers",
-    "is_data", "iter_module_children", "jit", "jit_partial", "jvp", "logical_axis_rules", "make_jaxpr", "map", "map_state", "merge",
-    "merge_state", "metrics", "module", "nn", "object", "optimizer", "pmap", "pop", "pure", "pytreelib",
-    "register_data_type", "register_variable_name", "remat", "replace_by_pure_dict", "restore_int_paths", "rnglib",
-    "scan", "set_graph_mode", "set_graph_updates", "set_metadata", "shard_map", "split", "split_state", "spmd", "state",
-    "statelib", "static", "summary", "switch", "tabulate", "to_flat_state", "to_pure_dict", "training", "transforms",
-    "traversals", "unflatten", "unpack", "update", "use_eager_sharding", "using_eager_sharding", "value_and_grad",
-    "var_defaults", "variable_name_from_type", "variable_type_from_name", "variablelib", "variables", "vars_as",
-    "visualization", "vjp", "vmap", "while_loop", "with_partitioning", "with_rngs", "with_vars",
+    "ModelAndOptimizer", "Nothing", "Object", "OptArray", "OptVariable", "PathContains", "PureState", "Pytree",
+    "State", "Static", "TrainState", "Variable", "VariableState", "abstract_with_sharding", "as_abstract",
+    "as_pure", "bridge", "cached_partial", "call", "capture", "check_pytree", "checkify", "clone", "compat", "cond",
+    "custom_vjp", "data", "dataclass", "display", "eval_shape", "filter_state", "filterlib", "find_duplicates",
+    "flatten", "fori_loop", "from_flat_state", "get_abstract_model", "get_named_sharding", "get_partition_spec",
+    "grad", "graph", "graphdef", "graphlib", "has_data", "helpers", "is_data", "iter_children", "iter_graph",
+    "iter_module_children", "iter_modules", "jit", "jit_partial", "jvp", "logical_axis_rules", "make_jaxpr", "map",
+    "map_state", "merge", "merge_state", "metrics", "module", "nn", "object", "optimizer", "pmap", "pop", "pure",
+    "pytreelib", "recursive_map", "register_data_type", "register_variable_name", "remat", "replace_by_pure_dict",
+    "restore_int_paths", "rnglib", "scan", "set_graph_mode", "set_graph_updates", "set_metadata", "shard_map",
+    "split", "split_state", "spmd", "state", "statelib", "static", "summary", "switch", "tabulate", "to_flat_state",
+    "to_pure_dict", "training", "transforms", "traversals", "unflatten", "unpack", "update", "use_eager_sharding",
+    "using_eager_sharding", "value_and_grad", "var_defaults", "variable_name_from_type", "variable_type_from_name",
+    "variablelib", "variables", "vars_as", "view", "view_info", "visualization", "vjp", "vmap", "while_loop",
+    "with_attributes", "with_partitioning", "with_rngs", "with_vars",
 ]  # fmt: skip
 __all__ += liftnn.__all__
 
