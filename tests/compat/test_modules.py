@@ -121,14 +121,6 @@ PROGRAMS = {
             return nnx.merge(graphdef, state).size
         result = f(*nnx.split(model))
         """,
-    "layers with other initializers have the same structure": """
-        zeros, ones = nnx.initializers.zeros, nnx.initializers.ones
-        def make(init):
-            cells = [cls(2, 3, kernel_init=init, recurrent_kernel_init=init, rngs=nnx.Rngs(0))
-                     for cls in (nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell)]
-            return nnx.List([*cells, nnx.Linear(2, 3, kernel_init=init, bias_init=init, rngs=nnx.Rngs(0))])
-        result = nnx.graphdef(make(zeros)) == nnx.graphdef(make(ones))
-        """,
     "attributes with the names of methods": """
         class Names(nnx.Module):
             def __init__(self):

@@ -79,6 +79,7 @@ class Linear(Module):
         self.bias = new_param(rngs, bias_init, bias, param_dtype, bias_metadata) if use_bias else None
         self.in_features, self.out_features, self.use_bias = in_features, out_features, use_bias
         self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+        self.kernel_init, self.bias_init = kernel_init, bias_init
         self.dot_general = dot_general
         if promote_dtype is not dtypes.promote_dtype:
             self.promote_dtype = promote_dtype
