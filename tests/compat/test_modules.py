@@ -59,6 +59,11 @@ PROGRAMS = {
         result = [copy.size, model.size, copy.body[1].dropout.rate]
         result += [copy.body[0]['b'].kernel is model.body[0]['b'].kernel]
         """,
+    "attributes set in place, with a mode": """
+        model.set_attributes(deterministic=True, graph=True)
+        model.set_attributes(nnx.BatchNorm, use_running_average=True, graph=True)
+        result = [model.body[1].dropout.deterministic, model.head.norm.use_running_average]
+        """,
     "a table of views names the same classes": """
         lines = nnx.view_info(model, graph=True).split('\\n')
         result = [line for line in lines if not line.startswith(' ')]
@@ -115,6 +120,17 @@ PROGRAMS = {
             return nnx.capture(chain, nnx.Intermediate, init=perturbations)(x)
         (_, grads), seen = nnx.jit(nnx.grad(loss, argnums=(0, 1), has_aux=True))(chain, perturbations, x)
         result = nnx.merge_state(grads, seen)
+        """,
+    "types of recorded values by name": """
+        class Named(nnx.Module):
+            def __call__(self, x):
+                self.sow('intermediates', 'a', x)
+                self.sow('heat', 'b', 2 * x)
+                return self.perturb('c', x, 'perturbations')
+        named, x = Named(), jnp.ones(2)
+        named(x)
+        heat = nnx.variable_type_from_name('heat')
+        result = [type(named.b) is heat, named.c[...], *nnx.capture(Named(), nnx.Intermediate, heat)(x)]
         """,
     "the class of a GraphDef takes the class of the module": """
         def f(graphdef: nnx.GraphDef[Model], state: nnx.State):

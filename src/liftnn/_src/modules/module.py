@@ -223,7 +223,7 @@ class Module(Attributed):
 
     def sow(
         self,
-        type: type[Variable[Any]],
+        type: type[Variable[Any]] | str,
         name: str,
         value: Any,
         reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
@@ -234,7 +234,7 @@ class Module(Attributed):
         In a call of `liftnn.capture` the value is recorded there instead, and the module stays as it is.
 
         Args:
-          type: The type of the Variable, such as `Intermediate`.
+          type: The type of the Variable, such as `Intermediate`, or a name for it, such as `intermediates`.
           name: The attribute that holds the Variable.
           value: The value to record.
           reduce_fn: Called with the recorded value so far and the new value; returns the value to store. The default
@@ -250,7 +250,7 @@ class Module(Attributed):
         """
         return sow(self, type, name, value, reduce_fn, init_fn)
 
-    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] = Perturbation) -> Any:
+    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] | str = Perturbation) -> Any:
         """Add a zero Variable to a value; the gradient with respect to it is the gradient with respect to the value.
 
         In a call of `liftnn.capture` the Variable is there instead; if the type is not captured, nothing is added.
@@ -258,7 +258,8 @@ class Module(Attributed):
         Args:
           name: The attribute that holds the Variable.
           value: An array of any shape, or a pytree of arrays.
-          variable_type: The type of the Variable, which the first call creates. The default is `Perturbation`.
+          variable_type: The type of the Variable, which the first call creates, or a name for it. The default is
+            `Perturbation`.
 
         Returns:
           The value plus the Variable.
@@ -324,6 +325,8 @@ class Module(Attributed):
                         missing.discard(name)
                         if getattr(module, name) is not attributes[name]:
                             setattr(module, name, attributes[name])
+        if isinstance(attributes.get("graph"), bool | None):
+            missing.discard("graph")  # an argument of Flax NNX, which chooses its mode
         if missing and raise_if_not_found:
             names = " or ".join(sorted(missing))
             raise errors.ArgumentError(
