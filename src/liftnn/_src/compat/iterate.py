@@ -55,14 +55,14 @@ def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
 
 
 def _iter(node: Any) -> Iterator[tuple[Path, Any]]:
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # holds the objects, since flattening creates some, and ids are used again
     stack: list[tuple[Path, Any, bool]] = [((), node, False)]
     while stack:
         path, x, finished = stack.pop()
         if finished or own.kind_of(x) in own.LEAVES:
             yield path, x
         elif id(x) not in seen:
-            seen.add(id(x))
+            seen[id(x)] = x
             stack.append((path, x, True))
             stack += [((*path, key), child, False) for key, child in _children(x)[::-1]]
 

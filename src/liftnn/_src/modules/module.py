@@ -308,7 +308,7 @@ class Module(Attributed):
         Args:
           *filters: Filters of modules, called with path and module. Without filters, all modules match.
           raise_if_not_found: Whether to raise an error for an attribute that no matching module has.
-          **attributes: The new values by name.
+          **attributes: The new values by name. A bool named `graph` may be missing: it is an argument in Flax NNX.
 
         Raises:
           ArgumentError: If no matching module has one of the attributes and `raise_if_not_found` is True.
@@ -325,8 +325,8 @@ class Module(Attributed):
                         missing.discard(name)
                         if getattr(module, name) is not attributes[name]:
                             setattr(module, name, attributes[name])
-        if isinstance(attributes.get("graph"), bool | None):
-            missing.discard("graph")  # an argument of Flax NNX, which chooses its mode
+        if isinstance(attributes.get("graph"), bool):
+            missing.discard("graph")
         if missing and raise_if_not_found:
             names = " or ".join(sorted(missing))
             raise errors.ArgumentError(
