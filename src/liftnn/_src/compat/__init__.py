@@ -7,7 +7,8 @@
 - `containers.py`: `List` and `Dict`; `annotations.py`: `data`, `static`, `dataclass`.
 - `iterate.py`: iteration in the order of Flax; `copies.py`: copies with other settings; `rngs.py`: `with_rngs`;
   `recurrent.py`: `flip_sequences`.
-- `modes.py`: settings and arguments that change nothing; `transforms.py`: the transforms with these arguments.
+- `modes.py`: settings and arguments that change nothing; `transforms.py` and `gradients.py`: the transforms with
+  these arguments.
 - `training.py`: `TrainState`, `ModelAndOptimizer`; `sharding.py`: declared shardings and abstract models.
 - `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables.
 - `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from liftnn._src.autodiff import (
     custom_vjp as own_rule,
-    grad as own_grad,
     jvp as own_jvp,
     remat as own_remat,
     vjp as own_vjp,
@@ -20,12 +19,10 @@ from liftnn._src.compat.modes import accept_modes, check_modes
 from liftnn._src.compat.splitting import state
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
 from liftnn._src.control_flow import branches, loops, scan as own_scan
-from liftnn._src.filters import Filter
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.configure import configurable
 from liftnn._src.mapping import pmap as own_pmap, shard_map as own_shard_map, vmap as own_vmap
 from liftnn._src.type_variables import P, R
-from liftnn._src.variables.variable_types import Param
 
 checkify = accept_modes(own_checkify.checkify)
 cond = accept_modes(branches.cond)
@@ -42,26 +39,6 @@ switch = accept_modes(branches.switch)
 vjp = accept_modes(own_vjp.vjp)
 vmap = accept_modes(own_vmap.vmap)
 while_loop = accept_modes(loops.while_loop)
-
-
-def _allow_empty(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `grad` or `value_and_grad` which needs a matching Variable in one of several modules, not in each."""
-
-    @functools.wraps(own)
-    def transform(
-        f: Any, /, argnums: Any = 0, has_aux: bool = False, *args: Any, wrt: Filter = Param, **options: Any
-    ) -> Any:
-        given = dict(zip(_GRAD_OPTIONS, args, strict=False)) | options
-        return own_grad.differentiate(
-            f, own.__name__, argnums, wrt, has_aux, "one", **{**_GRAD_OPTIONS, **given}
-        )
-
-    return accept_modes(configurable(transform))
-
-
-_GRAD_OPTIONS: dict[str, Any] = {"holomorphic": False, "allow_int": False, "reduce_axes": ()}
-grad = _allow_empty(own_grad.grad)
-value_and_grad = _allow_empty(own_grad.value_and_grad)
 
 
 @accept_modes
