@@ -185,3 +185,13 @@ def test_a_tag_that_a_variable_has_is_not_warned_of():
     )  # taken by the first filter: no mistake
     assert (list(first), list(second)) == (["w", "lora"], [])
     assert list(liftnn.state(liftnn.Module(), "lora")) == []
+
+
+def test_a_tag_selects_streams_of_keys_and_no_rngs():
+    rngs = liftnn.Rngs(0, dropout=1)
+    model = liftnn.Sequential(liftnn.Dropout(0.5, rngs=rngs))
+    model.rngs = rngs
+    is_tagged = liftnn.WithTag("dropout")
+    found = [path for path, x in liftnn.iter_graph(model) if is_tagged(path, x)]
+    assert [path[-1] for path in found if path[-1] not in ("key", "count")] == ["rngs", "dropout"]
+    assert liftnn.with_attributes(model, only="dropout", tag="noise")[0].rngs.tag == "noise"

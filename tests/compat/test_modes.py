@@ -95,8 +95,8 @@ def test_a_setting_is_a_bool(setting):
 )
 def test_kinds_of_variables_that_liftnn_lacks_are_an_error(call, name):
     call(**{name: False})
-    with pytest.raises(liftnn.ArgumentError) as error:
-        call(**{name: True})
+    with pytest.raises(liftnn.ArgumentError) as error, call(**{name: True}):
+        pass
     assert str(error.value) == (
         f"liftnn has no Variables with `{name}=True`.\n"
         "Leave the argument out: every Variable can be read and written in liftnn's transforms."

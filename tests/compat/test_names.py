@@ -16,26 +16,10 @@ from liftnn._src.compat.unsupported import REASONS
 from liftnn.compat import nnx
 
 FLAX = sorted(name for name in dir(flax.nnx) if not name.startswith("_"))
-LATER = {
-    "EMA", "OptArray", "OptVariable", "capture", "iter_children", "iter_module_children", "iter_modules",
-    "recursive_map", "view", "view_info", "with_attributes", "with_metadata",
-}  # fmt: skip
-"""Names that come through by themselves as soon as liftnn has them."""
-
-
-def kind_of(name):
-    """How the stand-in offers a name."""
-    if name in REASONS:
-        return "error"
-    if name in LATER and not hasattr(nnx, name):
-        return "later"
-    return "same" if getattr(nnx, name) is getattr(liftnn, name, None) else "own"
 
 
 def test_every_name_of_flax_is_offered():
-    kinds = {name: kind_of(name) for name in FLAX if name in REASONS or name in LATER or hasattr(nnx, name)}
-    assert sorted(kinds) == FLAX
-    assert sum(kind == "error" for kind in kinds.values()) <= len(REASONS)
+    assert [name for name in FLAX if not hasattr(nnx, name)] == []
 
 
 def test_every_name_of_liftnn_is_offered():
@@ -60,6 +44,23 @@ def test_what_is_not_replaced_is_liftnns_own():
 
 def test_what_only_the_stand_in_has_is_not_at_the_top():
     assert {"List", "Dict", "data", "static", "graphdef", "merge_state", "TrainState"}.isdisjoint(dir(liftnn))
+
+
+LAYERS = sorted(m.name for m in pkgutil.iter_modules(flax.nnx.nn.__path__))
+NO_FUNCTIONS = {"A", "T", "RNNBase"}
+"""Names of Flax's modules of layers that only type checkers use."""
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_every_module_of_layers_has_a_stand_in_with_its_names(module):
+    theirs = importlib.import_module(f"flax.nnx.nn.{module}")
+    ours = importlib.import_module(f"liftnn.compat.nnx.nn.{module}")
+    defined = [
+        name
+        for name, x in vars(theirs).items()
+        if not name.startswith("_") and getattr(x, "__module__", None) == theirs.__name__
+    ]
+    assert [name for name in defined if name not in NO_FUNCTIONS and not hasattr(ours, name)] == []
 
 
 @pytest.mark.parametrize("name", sorted(REASONS))

@@ -300,6 +300,16 @@ def attributes_that_no_module_has():
     Affine().set_attributes(mdoe="eval", deterministc=True)
 
 
+@message(
+    errors.ArgumentTypeError,
+    "A Linear was called, but it is abstract: kernel is a Param with a shape and a dtype, and without a value.",
+    "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`. To "
+    "compute shapes, call it under `eval_shape`.",
+)
+def call_of_an_abstract_module():
+    liftnn.eval_shape(lambda: liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))(jnp.ones((1, 2)))
+
+
 @message(errors.AttributeNameError, "An Affine has no Variable 'kernel'.", "Its Variables: w, b, calls.")
 def unknown_variable_of_a_module():
     Affine().variables.kernel  # noqa: B018

@@ -322,3 +322,15 @@ def test_arguments_are_passed_to_the_init_of_any_base():
             return made
 
     assert (Derived(3).n, Made(4).n) == (3, 4)
+
+
+def test_an_attribute_may_have_the_name_of_the_view_of_variables():
+    class Named(liftnn.Module):
+        def __init__(self):
+            self.variables = liftnn.Param(jnp.ones(2))
+
+    model = Named()
+    assert [*liftnn.state(model)] == ["variables"]
+    assert liftnn.jit(lambda m: m.variables.value.sum())(model) == 2
+    del model.variables
+    assert list(model.variables) == []

@@ -338,3 +338,9 @@ def test_a_clone_remembers_nothing_of_the_original():
     copy.train()
     assert all(m.deterministic for m in leaves_of(model))
     assert not any(m.deterministic for m in leaves_of(copy))
+
+
+def test_a_module_may_have_an_attribute_named_parts():
+    model = liftnn.Module()
+    model._parts = [liftnn.Dropout(0.5)]
+    assert model.eval()._parts[0].deterministic

@@ -41,7 +41,7 @@ class OfType:
 
 @dataclasses.dataclass(frozen=True)
 class WithTag:
-    """Filter for Variables with a given value in their metadata entry `tag`.
+    """Filter for Variables with a given value in their metadata entry `tag`, and for modules with that attribute `tag`.
 
     Args:
       tag: The tag. A string used as a filter has the same meaning.
@@ -56,8 +56,10 @@ class WithTag:
 
     def __call__(self, path: Path, x: typing.Any) -> bool:
         """Return whether `x` has the tag."""
-        get = getattr(x, "get_metadata", None)
-        return get is not None and get("tag") == self.tag
+        if hasattr(type(x), "get_metadata"):  # of the class, since an Rngs has every attribute
+            return x.get_metadata("tag") == self.tag
+        tag = getattr(x, "tag", None)
+        return isinstance(tag, str) and tag == self.tag
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Chosen(NamedTuple):
 
     @property
     def matched(self) -> Matched:
-        """The modules that must have a matching Variable: one of several positions; each, if there are other filters."""
+        """The modules that must have a matching Variable: one of several positions, or each with other filters."""
         return "each" if self.is_single or self.argnums is None else "one"
 
 

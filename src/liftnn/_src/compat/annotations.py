@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import sys
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import jax
@@ -17,12 +18,14 @@ T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 Data = Annotated[T, "data"]
-"""The annotation of a class attribute as data; without effect in liftnn."""
+"""The annotation of an attribute as data; in liftnn it has an effect on numbers in fields of a `dataclass` only."""
 
 Static = Annotated[T, "static"]
 """The annotation of a class attribute as static; without effect in liftnn."""
 
 _NOTHING: Any = object()
+_IS_DATA = "liftnn data"
+"""The entry in the metadata of a field of a dataclass that `data` declares."""
 _data_types: set[type] = set()
 """The classes registered with `register_data_type`."""
 
@@ -48,8 +51,9 @@ def data(value: Any = _NOTHING, /, **field: Any) -> Any:
       >>> nnx.data(2).shape
       ()
     """
-    value = _value_or_field("data", value, field)
-    return jnp.asarray(value) if type(value) in (int, float, complex) else value
+    if value is _NOTHING:
+        field["metadata"] = {**(field.get("metadata") or {}), _IS_DATA: True}
+    return _as_data(_value_or_field("data", value, field))
 
 
 def static(value: Any = _NOTHING, /, **field: Any) -> Any:
@@ -89,6 +93,9 @@ def _value_or_field(name: str, value: Any, field: dict[str, Any]) -> Any:
 def dataclass(cls: Any = None, /, **options: Any) -> Any:
     """Make a class of modules a dataclass, as `dataclasses.dataclass` does, with the repr of a module.
 
+    Python numbers in fields that are declared as data, by `data` or the annotation `Data`, become arrays after
+    `__init__`, so that they may change from call to call without a new trace.
+
     Args:
       cls: The class. Without it, the result is a decorator.
       **options: The options of `dataclasses.dataclass`.
@@ -107,8 +114,52 @@ def dataclass(cls: Any = None, /, **options: Any) -> Any:
       'scale'
     """
     options = {"repr": False, **options}
-    make: Callable[[Any], Any] = dataclasses.dataclass(**options)
+
+    def make(cls: Any) -> Any:
+        made: Any = dataclasses.dataclass(**options)(cls)
+        return _convert_numbers(made) if "__init__" in vars(made) else made
+
     return make if cls is None else make(cls)
+
+
+def _as_data(value: Any) -> Any:
+    """Return an array in place of a Python number; anything else unchanged."""
+    return jnp.asarray(value) if type(value) in (int, float, complex) else value
+
+
+def _convert_numbers(cls: Any) -> Any:
+    """Let the `__init__` of a dataclass convert the numbers in fields that are declared as data."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # the name in tracebacks
+        init(self, *args, **kwargs)
+        for name in _data_fields(type(self)) if type(self) is cls else ():
+            value = getattr(self, name, None)
+            if type(value) in (int, float, complex):
+                setattr(self, name, _as_data(value))
+
+    cls.__init__ = __init__
+    return cls
+
+
+@functools.lru_cache(maxsize=1024)
+def _data_fields(cls: type) -> tuple[str, ...]:
+    """Return the fields of a dataclass that are declared as data."""
+    fields = dataclasses.fields(cls)
+    return tuple(x.name for x in fields if x.metadata.get(_IS_DATA) or _is_annotated(cls, x))
+
+
+def _is_annotated(cls: type, field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field of a dataclass has the annotation `Data`, which may be a string."""
+    found: Any = field.type
+    if isinstance(found, str):
+        owner = next((c for c in cls.__mro__ if field.name in vars(c).get("__annotations__", ())), cls)
+        try:
+            found = eval(found, vars(sys.modules[owner.__module__]))
+        except Exception:  # it names what does not exist at run time
+            return False
+    return "data" in getattr(found, "__metadata__", ())
 
 
 def register_data_type(cls: C, /) -> C:

@@ -9,9 +9,15 @@ from liftnn._src.compat.flat_state import sort_key
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import LIST, TUPLE, VARIABLE
+from liftnn._src.metrics import Metric
 from liftnn._src.modules import iterate as own, recursive_map as own_map
 from liftnn._src.modules.module import Module
+from liftnn._src.optim.optimizer import Optimizer
+from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.trees import Key, Path
+
+_NO_MODULES = (Metric, Optimizer, RngStream, Rngs)
+"""Classes that are not Modules in Flax NNX, which has another base class for them."""
 
 
 def _children(x: Any) -> list[tuple[Key, Any]]:
@@ -69,7 +75,8 @@ def iter_modules(module: Any, /) -> Iterator[tuple[Path, Any]]:
       module: A module, or any pytree with modules in it.
 
     Returns:
-      An iterator over pairs of path and module, in the order of `iter_graph`.
+      An iterator over pairs of path and module, in the order of `iter_graph`. Streams of random keys, optimizers and
+      metrics are left out.
 
     Raises:
       StructureError: If something in the tree cannot be part of a module.
@@ -80,7 +87,8 @@ def iter_modules(module: Any, /) -> Iterator[tuple[Path, Any]]:
       >>> [(path, type(x).__name__) for path, x in nnx.iter_modules(model)]
       [(('layers', 0), 'Linear'), ((), 'Sequential')]
     """
-    return ((path, x) for path, x in iter_graph(module) if isinstance(x, Module))
+    found = ((path, x) for path, x in iter_graph(module) if isinstance(x, Module))
+    return ((path, x) for path, x in found if not isinstance(x, _NO_MODULES))
 
 
 @accept_modes

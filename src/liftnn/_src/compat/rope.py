@@ -119,8 +119,8 @@ def dot_product_attention_with_rope(
       key: Array of shape `(*batch, key_length, heads, depth)`.
       value: Array of shape `(*batch, key_length, heads, value_depth)`.
       rope: The rotary embedding.
-      input_positions: The positions, of shape `(length,)` or `(*batch, length)`, of queries and keys. The default, None,
-        means 0, 1, ...
+      input_positions: The positions of queries and keys, of shape `(length,)` or `(*batch, length)`. The default,
+        None, means 0, 1, ...
       **kwargs: Arguments of `dot_product_attention`.
 
     Returns:

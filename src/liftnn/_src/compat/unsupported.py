@@ -31,10 +31,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "to_tree": ("liftnn's transforms do not use it", _LIFT),
     "tracers": _INTERNAL,
     "update_context": ("liftnn's transforms do not use it", _LIFT),
-    "with_rngs": (
-        "liftnn changes streams in place or by methods",
-        "Use nnx.split_rngs or nnx.fork_rngs, or rngs.split(...), rngs.fork(...) and rngs.broadcast(...).",
-    ),
     "wrappers": ("liftnn does not use Linen", _LINEN),
 }
 """For each name, why it is missing, and what to do instead."""

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from liftnn import errors
+from liftnn._src.variables.collection_names import TYPES, VariableType, as_type
 from liftnn._src.variables.variable import Variable
-from liftnn._src.variables.variable_types import BatchStat, Cache, Intermediate, Param, Perturbation
-
-VariableType = type[Variable[Any]]
-
-_types: dict[str, VariableType] = {
-    "params": Param,
-    "batch_stats": BatchStat,
-    "cache": Cache,
-    "intermediates": Intermediate,
-    "perturbations": Perturbation,
-}
 
 
 def register_variable_name(
@@ -50,12 +39,12 @@ def register_variable_name(
 
 
 def _register(name: str, overwrite: bool, typ: VariableType) -> VariableType:
-    if name in _types and not overwrite:
+    if name in TYPES and not overwrite:
         raise errors.ArgumentError(
-            f"The name {name!r} stands for {_types[name].__name__} already.",
+            f"The name {name!r} stands for {TYPES[name].__name__} already.",
             "Choose another name, or pass overwrite=True.",
         )
-    _types[name] = typ
+    TYPES[name] = typ
     return typ
 
 
@@ -80,14 +69,12 @@ def variable_type_from_name(
       >>> nnx.variable_type_from_name("params") is nnx.Param
       True
     """
-    if name not in _types:
-        if not allow_register:
-            raise errors.ArgumentError(
-                f"No type of Variables is registered for the name {name!r}.",
-                "Call nnx.register_variable_name, or pass allow_register=True.",
-            )
-        _types[name] = type(name, (base,), {})
-    return _types[name]
+    if name not in TYPES and not allow_register:
+        raise errors.ArgumentError(
+            f"No type of Variables is registered for the name {name!r}.",
+            "Call nnx.register_variable_name, or pass allow_register=True.",
+        )
+    return as_type(name, base)
 
 
 def variable_name_from_type(typ: VariableType, /, *, allow_register: bool = False) -> str:
@@ -108,7 +95,7 @@ def variable_name_from_type(typ: VariableType, /, *, allow_register: bool = Fals
       >>> nnx.variable_name_from_type(nnx.BatchStat)
       'batch_stats'
     """
-    for name, known in _types.items():
+    for name, known in TYPES.items():
         if known is typ:
             return name
     if not allow_register:

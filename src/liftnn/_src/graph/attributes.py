@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Attributed:
     """The slots of a Module: its attribute dictionary, and liftnn's own bookkeeping."""
 
-    __slots__ = ("__dict__", "__weakref__", "_exposed", "_fast_paths", "_owner", "_parts", "_watches")
+    __slots__ = ("__dict__", "__weakref__", "_exposed", "_fast_paths", "_module_parts", "_owner", "_watches")
     __graph_node__ = True
 
 
@@ -139,5 +139,5 @@ def make_shell(cls: type[T], owner: Any) -> T:
     object.__setattr__(module, "_watches", ())
     object.__setattr__(module, "_fast_paths", ())
     object.__setattr__(module, "_exposed", False)
-    object.__setattr__(module, "_parts", None)
+    object.__setattr__(module, "_module_parts", None)
     return module

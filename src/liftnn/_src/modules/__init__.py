@@ -1,7 +1,7 @@
 """Modules, and the functions on modules outside of transforms: update, pop, clone, iterate, pickle.
 
 - `module.py`: `Module`, the base class; `rendering.py`: its repr; `raw_jax.py`: the error for a module in raw JAX;
-  `variables_view.py`: `module.variables`.
+  `variables_view.py`: `module.variables`; `abstract.py`: the error of a call of a module without values.
 - `verbs.py`: `update`, `pop`, `find_shared`, `replace_all`; `iterate.py`: `iter_graph`, `iter_modules`,
   `iter_children`; `recording.py`: `sow` and `perturb`.
 - `copies.py`: `clone`, `view`, `with_attributes`; `recursive_map.py`: a copy with replacements.

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import jax
 
+from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
+from liftnn._src.modules.abstract import explain_abstract
 from liftnn._src.modules.layer_notes import note_layer
 from liftnn._src.tracebacks import hide_frames, mark_boundary
 from liftnn._src.variables import frames
@@ -47,9 +49,16 @@ def wrap_call(function: F) -> F:
             with _scope(self):
                 return function(self, *args, **kwargs)
         except Exception as error:
-            if not isinstance(error, frames.RetryNeeded):
-                note_layer(error, self, sys._getframe(1))
-                hide_frames(error)
+            if isinstance(error, frames.RetryNeeded):
+                raise
+            try:
+                explain_abstract(error, self)
+            except errors.ArgumentTypeError as explained:
+                note_layer(explained, self, sys._getframe(1))
+                hide_frames(explained)
+                raise
+            note_layer(error, self, sys._getframe(1))
+            hide_frames(error)
             raise
 
     return mark_boundary(__call__)  # pyright: ignore[reportReturnType]  # the same signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import types
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from liftnn._src.modules.parts import has_attribute, set_everywhere
 from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import perturb, sow
 from liftnn._src.modules.rendering import render_module
-from liftnn._src.modules.variables_view import VariablesView
+from liftnn._src.modules.variables_view import VariablesAttribute
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
@@ -72,6 +73,9 @@ class Module(Attributed):
         """Register a subclass; `pytree` has no effect, and is accepted because Flax NNX has it."""
         super().__init_subclass__(**kwargs)
         refuse_in_jax(cls)
+        for name in vars(cls).get("__annotations__", ()):
+            if name in vars(Module) and name not in vars(cls):  # not the default of a field of a dataclass
+                setattr(cls, name, dataclasses.field())
         call = vars(cls).get("__call__")
         if isinstance(call, types.FunctionType) and is_layer(cls):
             type.__setattr__(cls, "__call__", wrap_call(call))
@@ -214,14 +218,12 @@ class Module(Attributed):
         """Return a copy of the module and all that it reaches, with the same sharing and cycles."""
         return copies.clone(self)
 
-    @property
-    def variables(self) -> VariablesView:
-        """The Variables among the attributes, by name. Assign to tie weights: `a.variables.w = b.variables.w`."""
-        return VariablesView(self)
+    variables = VariablesAttribute()
+    """The Variables among the attributes, by name. Assign to tie weights: `a.variables.w = b.variables.w`."""
 
     def sow(
         self,
-        type: type[Variable[Any]],
+        type: type[Variable[Any]] | str,
         name: str,
         value: Any,
         reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
@@ -232,7 +234,7 @@ class Module(Attributed):
         In a call of `liftnn.capture` the value is recorded there instead, and the module stays as it is.
 
         Args:
-          type: The type of the Variable, such as `Intermediate`.
+          type: The type of the Variable, such as `Intermediate`, or a name for it, such as `intermediates`.
           name: The attribute that holds the Variable.
           value: The value to record.
           reduce_fn: Called with the recorded value so far and the new value; returns the value to store. The default
@@ -248,7 +250,7 @@ class Module(Attributed):
         """
         return sow(self, type, name, value, reduce_fn, init_fn)
 
-    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] = Perturbation) -> Any:
+    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] | str = Perturbation) -> Any:
         """Add a zero Variable to a value; the gradient with respect to it is the gradient with respect to the value.
 
         In a call of `liftnn.capture` the Variable is there instead; if the type is not captured, nothing is added.
@@ -256,7 +258,8 @@ class Module(Attributed):
         Args:
           name: The attribute that holds the Variable.
           value: An array of any shape, or a pytree of arrays.
-          variable_type: The type of the Variable, which the first call creates. The default is `Perturbation`.
+          variable_type: The type of the Variable, which the first call creates, or a name for it. The default is
+            `Perturbation`.
 
         Returns:
           The value plus the Variable.
@@ -316,7 +319,7 @@ class Module(Attributed):
             missing = set_everywhere(self, attributes)
         else:
             chosen, missing = to_predicate(filters), set(attributes)
-            for path, module in self.iter_modules():
+            for path, module in iter_modules(self):
                 for name in attributes if chosen(path, module) else ():
                     if has_attribute(module, name):
                         missing.discard(name)

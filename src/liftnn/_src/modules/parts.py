@@ -73,11 +73,11 @@ class Parts:
 
 def parts_of(root: Any) -> Parts:
     """Return the modules that a module reaches; search them again only if something has changed."""
-    parts = root._parts
+    parts = root._module_parts
     if parts is None or not parts.are_current():
         parts = Parts(root)
         if frames.is_plain():
-            object.__setattr__(root, "_parts", parts)
+            object.__setattr__(root, "_module_parts", parts)
     return parts
 
 

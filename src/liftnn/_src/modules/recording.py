@@ -12,6 +12,7 @@ from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.trees import an
 from liftnn._src.variables import frames
+from liftnn._src.variables.collection_names import as_type
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
 
@@ -32,13 +33,14 @@ def _record_of(records: tuple[Variable[Any], ...], cls: type[Variable[Any]]) -> 
 
 def sow(
     module: Any,
-    cls: type[Variable[Any]],
+    cls: type[Variable[Any]] | str,
     name: str,
     value: Any,
     reduce_fn: Callable[[Any, Any], Any],
     init_fn: Callable[[], Any],
 ) -> bool:
     """Record a value; see `Module.sow`."""
+    cls = as_type(cls)
     records = records_of(module)
     if records is not None:
         record = _record_of(records, cls)
@@ -58,8 +60,9 @@ def sow(
     return True
 
 
-def perturb(module: Any, name: str, value: Any, cls: type[Variable[Any]]) -> Any:
+def perturb(module: Any, name: str, value: Any, cls: type[Variable[Any]] | str) -> Any:
     """Add a zero Variable to a value; see `Module.perturb`."""
+    cls = as_type(cls)
     records = records_of(module)
     if records is not None:
         record = _record_of(records, cls)

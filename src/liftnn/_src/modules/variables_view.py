@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, overload
 
 from liftnn import errors
 from liftnn._src.graph.attributes import flatten_attributes
@@ -57,3 +57,16 @@ class VariablesView:
 
     def __repr__(self) -> str:
         return call("Variables", [(name, repr(getattr(self, name))) for name in self])
+
+
+class VariablesAttribute:
+    """The attribute `variables` of every module, unless a module has an attribute of this name itself."""
+
+    @overload
+    def __get__(self, module: None, cls: type) -> VariablesAttribute: ...
+
+    @overload
+    def __get__(self, module: object, cls: type) -> VariablesView: ...
+
+    def __get__(self, module: object | None, cls: type) -> VariablesAttribute | VariablesView:
+        return self if module is None else VariablesView(module)

@@ -1,8 +1,8 @@
 """Variables, States and metadata, and the frame (the running transform) that each object belongs to.
 
 - `variable.py`: `Variable`, which holds an array or a pytree of arrays in a *storage*; `variable_types.py`: `Param`
-  and the other classes; `operators.py` and `array_attributes.py`: a Variable acts like its value;
-  `variable_pytree.py`: it is a pytree.
+  and the other classes; `collection_names.py`: their names in Flax; `operators.py` and `array_attributes.py`: a
+  Variable acts like its value; `variable_pytree.py`: it is a pytree.
 - `metadata.py`: the metadata of a Variable; `metadata_methods.py`: its methods for them; `hooks.py`: the hooks among
   them; `annotated.py`: initializers with metadata; `holding.py`: whether an object leads to Variables or arrays.
 - `state.py`: `State`, nested dicts of Variables by attribute path; `state_pytree.py`: the same as a pytree;

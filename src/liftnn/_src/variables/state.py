@@ -379,15 +379,13 @@ def as_state(verb: str, x: Any) -> State:
     Raises:
       ArgumentTypeError: If it is neither.
     """
-    if isinstance(x, State):
-        return x
     if not isinstance(x, Mapping):
         raise errors.ArgumentTypeError(
             f"{verb} takes States, or nested dicts, and got {an(type(x))}.",
             "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
             "*states)` takes it first. `State.from_flat` creates a State from values by path.",
         )
-    return State(x)
+    return x if isinstance(x, State) else State(x)
 
 
 def _make(entries: Iterable[tuple[Key, Any]], aside: dict[Path, Any]) -> State:

@@ -1,5 +1,6 @@
 """Streams of random keys, as `flax.nnx.rnglib`."""
 
+from liftnn._src.compat.rngs import with_rngs
 from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
@@ -15,4 +16,5 @@ __all__ = [
     "reseed",
     "restore_rngs",
     "split_rngs",
+    "with_rngs",
 ]

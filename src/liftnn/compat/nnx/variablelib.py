@@ -6,6 +6,7 @@ from liftnn._src.compat.variable_names import (
     variable_name_from_type,
     variable_type_from_name,
 )
+from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import BatchStat, Cache, Intermediate, Param, Perturbation
 
@@ -25,4 +26,5 @@ __all__ = [
     "var_defaults",
     "variable_name_from_type",
     "variable_type_from_name",
+    "with_metadata",
 ]

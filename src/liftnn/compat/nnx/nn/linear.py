@@ -6,6 +6,7 @@ from liftnn._src.nn.einsum import Einsum
 from liftnn._src.nn.embed import Embed
 from liftnn._src.nn.linear import Linear
 from liftnn._src.nn.linear_general import LinearGeneral
+from liftnn._src.nn.windows import canonicalize_padding
 
 __all__ = [
     "Conv",
@@ -14,4 +15,5 @@ __all__ = [
     "Embed",
     "Linear",
     "LinearGeneral",
+    "canonicalize_padding",
 ]

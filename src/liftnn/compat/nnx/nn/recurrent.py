@@ -1,8 +1,10 @@
 """Recurrent layers, as `flax.nnx.nn.recurrent`."""
 
+from liftnn._src.compat.recurrent import flip_sequences
 from liftnn._src.nn.bidirectional import Bidirectional
 from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
 from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
+from liftnn._src.nn.orthogonal import orthogonal_then_cast as modified_orthogonal
 from liftnn._src.nn.rnn import RNN
 
 __all__ = [
@@ -13,4 +15,6 @@ __all__ = [
     "OptimizedLSTMCell",
     "RNNCellBase",
     "SimpleCell",
+    "flip_sequences",
+    "modified_orthogonal",
 ]
