@@ -81,6 +81,7 @@ def test_no_key_is_used_twice(name):
     assert len(np.unique(np.stack(outputs), axis=0)) == 4
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", LOOPS)
 def test_no_key_is_drawn_twice_in_a_loop(name, key_check):
     model, loop = model_of(), LOOPS[name](draw, 3)

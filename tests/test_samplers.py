@@ -103,7 +103,7 @@ def test_every_sampler_of_jax_is_there():
 
 
 @pytest.mark.parametrize("name, arguments", SAMPLERS.items(), ids=SAMPLERS)
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_numbers_and_counts_of_a_sampler_are_those_of_flax(name, arguments):
     ours, theirs = pair()
     for _ in range(2):

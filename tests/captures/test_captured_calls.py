@@ -139,6 +139,7 @@ def test_a_retrace_acts_like_the_plain_call(capture, sequence):
     assert_acts_alike(capture, SEQUENCES[sequence])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_arguments_in_turn_are_traced_once_each(sequence):
     model = Meter()
@@ -215,6 +216,7 @@ def test_a_retrace_for_another_configuration_acts_like_the_plain_call(capture, c
         assert not has_tracer(model)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "clear", [lambda f: jax.clear_caches(), lambda f: f.clear_cache()], ids=["JAX", "own"]
 )

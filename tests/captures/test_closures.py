@@ -185,7 +185,7 @@ def test_a_captured_model_is_used_as_in_the_plain_call(name: str, effect: Effect
 
 @pytest.mark.parametrize("name", ["jit", "grad"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_every_way_to_capture_acts_like_the_plain_call(way: Any, name: str) -> None:
     model, reference = Model(), Model()
     call = run(name, way(model, all_values))

@@ -20,6 +20,7 @@ from tests.user_modules import Affine, Holder
 pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CASES)
 def test_a_change_is_seen_by_the_next_call_of_an_attribute(name):
     f, changes = CASES[name]()

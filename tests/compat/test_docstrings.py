@@ -27,6 +27,7 @@ OWN = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_the_examples_run(name):
     text = []

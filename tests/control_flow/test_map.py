@@ -43,6 +43,7 @@ CASES = {
 }
 
 
+@pytest.mark.sample(2)
 @BATCHES
 @pytest.mark.parametrize("f, xs", CASES.values(), ids=CASES)
 def test_arrays_are_mapped_as_by_jax(f, xs, batch_size):

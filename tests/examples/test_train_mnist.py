@@ -129,6 +129,7 @@ def put_a_folder(path: Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "spoil, cause",
     [

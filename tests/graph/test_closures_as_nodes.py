@@ -68,6 +68,7 @@ def run(m, x, effect):
     return before, m.act(x) + 0.0
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda f: f.__name__)
 def test_a_closure_under_jit_sees_what_it_sees_in_plain_python(build, effect):

@@ -22,6 +22,7 @@ def chain(n, link):
     return model
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "link",
     [

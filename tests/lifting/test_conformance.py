@@ -32,6 +32,7 @@ def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: 
     assert not has_tracer(model)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None:

@@ -45,7 +45,7 @@ def carry_of(name, dtype=jnp.float32):
 
 @pytest.mark.parametrize("options", quick(OPTIONS.values(), 2), ids=OPTIONS)
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_weights_carry_output_and_gradients_are_those_of_flax_bit_for_bit(name, options):
     ours, theirs = make_pair(name, bias_init=draw, **options)
     assert_same(weights_of(liftnn, ours), weights_of(nnx, theirs))

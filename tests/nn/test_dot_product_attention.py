@@ -37,7 +37,7 @@ def make_options(rand, batch, case):
 @pytest.mark.parametrize("case", ["plain", "bias", "mask", "causal", "all"])
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch, key_heads", [((), 4), ((2,), 2), ((2, 3), 1)])
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_weights_and_averages_are_those_of_flax_bit_for_bit(batch, key_heads, dtype, case, rand, identical):
     query, key, value = make_arrays(rand, batch, key_heads, dtype)
     options = make_options(rand, batch, case)

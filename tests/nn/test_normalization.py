@@ -23,7 +23,7 @@ COMMON = [{}, {"epsilon": 0.1}, {"use_scale": False}, {"dtype": jnp.bfloat16}, {
         {"feature_axes": 1},
     ],
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_layer_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     agrees_with_flax(
         "LayerNorm", 6, x=1 + 2 * rand(4, 6, 6), grad=options in GRADIENTS, **drawn_norm, **options
@@ -54,7 +54,7 @@ def test_rms_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
         {"num_groups": 2, "reduction_axes": (-1,)},
     ],
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_group_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     x = rand(4, 6) if options.get("reduction_axes") == (-1,) else 1 + 2 * rand(3, 4, 5, 6)
     agrees_with_flax("GroupNorm", 6, x=x, grad=options in GRADIENTS, **drawn_norm, **options)

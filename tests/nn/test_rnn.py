@@ -180,6 +180,7 @@ def test_one_length_may_stand_for_all_sequences():
     assert_same(layer(x, seq_lengths=3), layer(x, seq_lengths=jnp.array([3, 3])))
 
 
+@pytest.mark.thorough
 def test_a_carry_of_random_numbers_comes_from_the_stream_of_the_layer_as_in_flax():
     options = {"carry_init": jax.nn.initializers.normal()}
     for seeds in ({"default": 0}, {"default": 0, "carry": 1}):
@@ -331,6 +332,7 @@ def test_a_cell_whose_dtype_differs_from_that_of_its_carry_gives_what_the_loop_i
     assert (carry.dtype, outputs.dtype) == (jnp.bfloat16, jnp.bfloat16)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("options", quick([{}, {"merge_fn": jnp.add}]))

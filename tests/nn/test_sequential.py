@@ -35,6 +35,7 @@ def test_the_first_function_gets_all_arguments():
     assert liftnn.Sequential(lambda a, *, b: a - b)(5, b=2) == 3
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "args, kwargs, result",
     [((1,), {}, 1), ((1, 2), {}, (1, 2)), ((), {"a": 1}, {"a": 1}), ((), {}, None), ((0,), {}, 0)],

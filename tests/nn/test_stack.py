@@ -207,6 +207,7 @@ def test_layers_are_assigned_and_converted():
     assert float(stack.layers.linear.bias.value.sum()) == 0
 
 
+@pytest.mark.thorough
 def test_stacks_of_stacks():
     def make(rngs):
         return liftnn.Stack(2, Block, rngs=rngs)

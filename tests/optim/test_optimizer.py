@@ -56,6 +56,7 @@ def test_steps_are_those_of_optax_over_dicts(name, metadata):
     assert model.seen.value.tolist() == [0, 0]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "name", ["adamw on a schedule", "mask", "multi_transform", "MultiSteps", "inject_hyperparams"]
 )
