@@ -104,6 +104,7 @@ def main() -> int:
         "-q",
         "-p",
         "no:cacheprovider",
+        "--import-mode=importlib",  # two files have one name
         "-c",
         os.devnull,
         f"--rootdir={tests.parents[1]}",
