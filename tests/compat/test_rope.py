@@ -11,6 +11,7 @@ import pytest
 import liftnn
 from liftnn.compat import nnx
 
+pytestmark = pytest.mark.filterwarnings("ignore:'.value' access is now deprecated")  # Flax's own use of it
 in_flax = pytest.mark.skipif(not hasattr(flax.nnx, "RoPE"), reason="not in this version of Flax")
 X = jax.random.normal(jax.random.key(0), (2, 5, 4))
 TABLES = {"tables": {"embedding_size": 4, "max_seq_len": 7}, "no tables": {}, "base": {"theta": 500.0}}
