@@ -10,6 +10,7 @@ import typing as _typing
 import liftnn
 from liftnn import *  # noqa: F403  # new names of liftnn are here by themselves
 from liftnn import _pickled
+from liftnn._src.compat.methods import add_methods as _add_methods
 from liftnn._src.compat.prefixes import prefix
 from liftnn._src.compat.unsupported import REASONS, unsupported as _unsupported
 from liftnn.compat.nnx import (
@@ -298,3 +299,4 @@ for _name in (
     "Welford",
 ):
     _pickled.set_module(globals()[_name], __name__)
+_add_methods()

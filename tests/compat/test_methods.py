@@ -1,0 +1,51 @@
+"""States and Variables have the methods of Flax NNX."""
+
+import jax.numpy as jnp
+import pytest
+from tests.compat.oracle import assert_equal_in_both
+
+import liftnn
+from liftnn.compat import nnx
+
+TEXTS = {
+    "flat_state": """
+        state = nnx.state(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1))))
+        flat = state.flat_state()
+        result = [flat.paths, flat.leaves, [(path, x[...]) for path, x in flat]]
+        """,
+    "from_flat_path": """
+        state = nnx.state(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+        again = nnx.State.from_flat_path([(path, x) for path, x in state.flat_state() if "kernel" in path])
+        result = [again, isinstance(again, nnx.State)]
+        """,
+    "raw_mapping": """
+        result = list(nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))).raw_mapping)
+        """,
+    "to_state": """
+        v = nnx.Param(jnp.ones(2), note=3)
+        copied = v.to_state()
+        v[...] = 5.0
+        result = [copied, copied.note, type(copied).__name__, v]
+        """,
+    "from_metadata": """
+        v = nnx.Param(jnp.ones(2), note=3)
+        again = nnx.BatchStat.from_metadata(2 * v[...], v.get_metadata())
+        result = [again, again.note, type(again).__name__]
+        """,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_a_method_does_what_it_does_in_flax(text):
+    assert_equal_in_both(text)
+
+
+@pytest.mark.parametrize("name", ["sharding", "out_sharding"])
+def test_the_names_of_a_declared_sharding(name):
+    assert nnx.Param(jnp.ones((2, 2)), **{name: ("embed", None)}).sharding_names == ("embed", None)
+    assert nnx.Param(jnp.ones((2, 2))).sharding_names is None
+
+
+def test_a_kind_of_variable_that_liftnn_lacks_is_an_error():
+    with pytest.raises(liftnn.ArgumentError, match="liftnn has no Variables with `ref=True`"):
+        nnx.Param.from_metadata(1.0, {"ref": True})
