@@ -30,9 +30,9 @@ def trace_once(f: C, /) -> C:
     needs no decorator; this is for a list of blocks, or for blocks between other layers.
 
     It pays for large blocks that repeat often: the gradients of a decoder of 24 layers are traced in an eighth of the
-    time, and traced and compiled in less than half of it (JAX 0.12, `benchmarks/stacked.py`). It does not pay for single
-    layers. The compiler optimizes across the calls less than across plain code, so the program may need up to twice the
-    memory for temporary values.
+    time, and traced and compiled in less than half of it (JAX 0.12, `benchmarks/stacked.py`). It does not pay for
+    single layers. The compiler optimizes across the calls less than across plain code, so the program may need up to
+    twice the memory for temporary values.
 
     Args:
       f: A class of modules, whose `__call__` is replaced, so it can be used as a decorator of the class; or a function,
