@@ -8,6 +8,7 @@ import sys
 import types
 
 import flax.nnx
+import jax
 import pytest
 
 import liftnn
@@ -145,3 +146,14 @@ def test_a_module_below_has_the_names_of_the_one_in_flax(module):
         assert hasattr(theirs, name) or name in vars(nnx), name
         if name in vars(nnx) and not isinstance(getattr(ours, name), types.ModuleType):
             assert getattr(ours, name) is getattr(nnx, name), name
+
+
+@pytest.mark.parametrize("module", ["linear", "attention", "recurrent", "lora"])
+def test_the_default_initializers_draw_the_numbers_of_flax(module):
+    theirs = importlib.import_module(f"flax.nnx.nn.{module}")
+    ours = importlib.import_module(f"liftnn.compat.nnx.nn.{module}")
+    names = [name for name in vars(theirs) if name.startswith("default_")]
+    for name in names:
+        actual, expected = (getattr(m, name)(jax.random.key(0), (4, 3)) for m in (ours, theirs))
+        assert actual.tobytes() == expected.tobytes()
+    assert names

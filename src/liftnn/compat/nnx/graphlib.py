@@ -20,17 +20,21 @@ from liftnn._src.compat.partials import cached_partial
 from liftnn._src.compat.pop import pop
 from liftnn._src.compat.splitting import GraphDef, call, graphdef, merge, split, state, variables
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.trees import Key, Path
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 is_node = is_graph_node = is_object
 pure = as_pure
 vars_as = with_vars
+PathParts = Path
 
 __all__ = [
     "FlatState",
     "GraphDef",
     "GraphState",
+    "Key",
+    "PathParts",
     "State",
     "Variable",
     "as_pure",

@@ -3,8 +3,8 @@
 from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
 from liftnn._src.nn.einsum import Einsum
-from liftnn._src.nn.embed import Embed
-from liftnn._src.nn.linear import Linear
+from liftnn._src.nn.embed import Embed, default_embed_init
+from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.windows import canonicalize_padding
 
@@ -16,4 +16,7 @@ __all__ = [
     "Linear",
     "LinearGeneral",
     "canonicalize_padding",
+    "default_bias_init",
+    "default_embed_init",
+    "default_kernel_init",
 ]

@@ -3,6 +3,7 @@
 from liftnn._src.compat.recurrent import flip_sequences
 from liftnn._src.nn.bidirectional import Bidirectional
 from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
+from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
 from liftnn._src.nn.orthogonal import orthogonal_then_cast as modified_orthogonal
 from liftnn._src.nn.rnn import RNN
@@ -15,6 +16,8 @@ __all__ = [
     "OptimizedLSTMCell",
     "RNNCellBase",
     "SimpleCell",
+    "default_bias_init",
+    "default_kernel_init",
     "flip_sequences",
     "modified_orthogonal",
 ]
