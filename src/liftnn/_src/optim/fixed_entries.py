@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,40 @@ _set = dict.__setitem__
 
 
 @boundary
-class FixedState(State):
+class _FixedEntries(dict[Key, Any]):
+    """What a State and a dict with fixed entries share: assigning sets values, and nothing can be removed."""
+
+    __slots__ = ()
+    __fixed_entries__ = True
+
+    @boundary
+    def __setitem__(self, key: Key, value: Any) -> None:
+        assign(self, [(key, value)])
+
+    @boundary
+    def __delitem__(self, key: Key) -> None:
+        _refuse(f"{format_path((key,))} cannot be removed")
+
+    def popitem(self) -> tuple[Key, Any]:
+        """Raise StructureError: the entries are fixed."""
+        _refuse("No entry can be removed")
+
+    def clear(self) -> None:
+        """Raise StructureError: the entries are fixed."""
+        _refuse("No entry can be removed")
+
+    def update(self, other: Any = (), /, **entries: Any) -> None:
+        """Set the values of several entries; nothing is set if one of them does not fit."""
+        assign(self, dict(other, **entries).items())
+
+    @boundary
+    def __ior__(self, other: Any) -> Self:
+        assign(self, dict(other).items())
+        return self
+
+
+@boundary
+class FixedState(_FixedEntries, State):
     """A State with fixed entries.
 
     Args:
@@ -30,7 +63,6 @@ class FixedState(State):
     """
 
     __slots__ = ()
-    __fixed_entries__ = True
 
     def __init__(
         self, tree: Mapping[Key, Any] | Iterable[tuple[Key, Any]] = (), aside: Mapping[Path, Any] = {}
@@ -39,37 +71,12 @@ class FixedState(State):
         dict.update(self, tree)
         self._aside.update(aside)
 
-    @boundary
-    def __setitem__(self, key: Key, value: Any) -> None:
-        assign(self, [(key, value)])
-
-    @boundary
-    def __delitem__(self, key: Key) -> None:
-        _refuse(f"{format_path((key,))} cannot be removed")
-
-    def popitem(self) -> tuple[Key, Any]:
-        """Raise StructureError: the entries are fixed."""
-        _refuse("No entry can be removed")
-
-    def clear(self) -> None:
-        """Raise StructureError: the entries are fixed."""
-        _refuse("No entry can be removed")
-
-    def update(self, other: Any = (), /, **entries: Any) -> None:
-        """Set the values of several entries; nothing is set if one of them does not fit."""
-        assign(self, dict(other, **entries).items())
-
-    @boundary
-    def __ior__(self, other: Any) -> FixedState:
-        assign(self, other.items())
-        return self
-
     def __reduce__(self) -> Any:
         return FixedState, (dict(self), dict(self._aside))
 
 
 @boundary
-class FixedDict(dict[Key, Any]):
+class FixedDict(_FixedEntries):
     """A dict with fixed entries, such as the hyperparameters in the state of `optax.inject_hyperparams`.
 
     Args:
@@ -77,44 +84,18 @@ class FixedDict(dict[Key, Any]):
     """
 
     __slots__ = ()
-    __fixed_entries__ = True
     _aside: ClassVar[Mapping[Path, Any]] = {}
     """Nothing: each leaf has a key; for the pytree registration."""
-
-    @boundary
-    def __setitem__(self, key: Key, value: Any) -> None:
-        assign(self, [(key, value)])
-
-    @boundary
-    def __delitem__(self, key: Key) -> None:
-        _refuse(f"{format_path((key,))} cannot be removed")
 
     def pop(self, key: Key, *default: Any) -> Any:
         """Raise StructureError: the entries are fixed."""
         _refuse(f"{format_path((key,))} cannot be removed")
-
-    def popitem(self) -> tuple[Key, Any]:
-        """Raise StructureError: the entries are fixed."""
-        _refuse("No entry can be removed")
-
-    def clear(self) -> None:
-        """Raise StructureError: the entries are fixed."""
-        _refuse("No entry can be removed")
 
     def setdefault(self, key: Key, default: Any = None) -> Any:
         """Return an entry; raise StructureError if it is missing."""
         if key not in self:
             self[key] = default
         return self[key]
-
-    def update(self, other: Any = (), /, **entries: Any) -> None:
-        """Set the values of several entries; nothing is set if one of them does not fit."""
-        assign(self, dict(other, **entries).items())
-
-    @boundary
-    def __ior__(self, other: Any) -> FixedDict:
-        assign(self, dict(other).items())
-        return self
 
     def __reduce__(self) -> Any:
         return FixedDict, (dict(self),)
@@ -136,7 +117,7 @@ def assign(holder: dict[Key, Any], entries: Iterable[tuple[Key, Any]]) -> None:
       entries: Pairs of key and new value: an array or Variable for a Variable, else a tree of them.
 
     Raises:
-      StructureError: If there is no such entry, or the new value does not fit. Nothing is set then.
+      StructureError: If the entry does not exist, or the new value does not fit. Nothing is set then.
     """
     writes: list[tuple[Variable[Any], Any]] = []
     arrays: list[tuple[Key, Any]] = []

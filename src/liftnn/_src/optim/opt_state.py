@@ -14,9 +14,9 @@ import jax
 from liftnn import errors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
 from liftnn._src.optim.layout import Layout, shapes, shapes_text
-from liftnn._src.trees import Key, Path, format_path, is_argument_array, key_of, list_paths, same_tree
+from liftnn._src.trees import Path, format_path, is_argument_array, key_of, list_paths, same_tree
 from liftnn._src.variables.operators import unwrap_raw
-from liftnn._src.variables.state import State
+from liftnn._src.variables.state import make_state
 from liftnn._src.variables.variable_types import OptState
 
 
@@ -66,16 +66,9 @@ def to_optax(tree: Any, layout: Layout, parameters: Mapping[Path, Any], alike: t
             misfits.append((x, path))
         return layout.wrap(path, x) if path is not None and path in layout.paths else unwrap_raw(x)
 
-    state = convert(tree, unwrap, _new_state, dict)
+    state = convert(tree, unwrap, make_state, dict)
     if misfits:
         raise _misfit(tree, misfits, parameters)
-    return state
-
-
-def _new_state(entries: dict[Key, Any], aside: dict[Path, Any]) -> State:
-    state = State()
-    dict.update(state, entries)
-    state._aside.update(aside)
     return state
 
 

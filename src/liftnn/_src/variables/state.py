@@ -124,13 +124,13 @@ class State(dict[Key, Any]):
 
         Args:
           key: The key.
-          *default: What is returned if there is no such entry.
+          *default: The value to return if the entry does not exist.
 
         Returns:
           The Variable, array or State.
 
         Raises:
-          KeyError: If there is no such entry and no default.
+          KeyError: If the entry does not exist and no default is given.
         """
         if key not in self and default:
             return super().pop(key, *default)
@@ -388,11 +388,11 @@ def as_state(verb: str, x: Any) -> State:
     return x if isinstance(x, State) else State(x)
 
 
-def _make(entries: Iterable[tuple[Key, Any]], aside: dict[Path, Any]) -> State:
+def make_state(entries: Iterable[tuple[Key, Any]], aside: dict[Path, Any]) -> State:
     """Create a State from its entries, which are Variables, arrays or States, without checks."""
     dict.update(state := State.__new__(State), entries)
     _set_aside(state, aside)
     return state
 
 
-register(State, _make)
+register(State, make_state)
