@@ -108,6 +108,11 @@ class Times:
         return {name: round(statistics.median(x) * 1e6, 3) for name, x in self.seconds.items()}
 
 
+def take_single_turns(contenders: Mapping[str, Run], rounds: int) -> Times:
+    """Times contenders, one call each a round."""
+    return take_turns(contenders, rounds, slice_seconds=0.0)
+
+
 def take_turns(
     contenders: Mapping[str, Run],
     rounds: int,

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from machine import environment
-from measure import Row, Run, Times, options, report, take_turns
+from measure import Row, Run, options, report, take_single_turns
 
 import liftnn
 
@@ -111,11 +111,6 @@ def by_hand(stack: liftnn.Stack[Block], compiles: bool) -> Run:
     return run
 
 
-def timed(contenders: dict[str, Run], rounds: int) -> Times:
-    """Times contenders, one call each a round."""
-    return take_turns(contenders, rounds, slice_seconds=0.0)
-
-
 def main() -> None:
     """Measures, prints and writes."""
     chosen = options(__doc__)
@@ -124,7 +119,7 @@ def main() -> None:
     rows: list[Row] = []
     stack = liftnn.Stack(DEPTH, Block, rngs=liftnn.Rngs(0))
     for compiles, label in ((False, "trace"), (True, "trace and compile")):
-        times = timed({"liftnn": ours(stack, compiles), "jax": by_hand(stack, compiles)}, rounds)
+        times = take_single_turns({"liftnn": ours(stack, compiles), "jax": by_hand(stack, compiles)}, rounds)
         row = Row(
             f"{label} a Stack of {DEPTH} layers / lax.scan",
             times.ratio("liftnn", "jax"),
@@ -134,7 +129,7 @@ def main() -> None:
         rows.append(row)
         depth = 24
         models = {"once": Listed(Once, depth), "list": Listed(Block, depth)}
-        times = timed({name: ours(model, compiles) for name, model in models.items()}, rounds)
+        times = take_single_turns({name: ours(model, compiles) for name, model in models.items()}, rounds)
         row = Row(f"{label} {depth} layers in a list, traced once / not", times.ratio("once", "list"), None)
         row.microseconds, row.at_best = times.microseconds(), times.at_best("once", "list")
         rows.append(row)

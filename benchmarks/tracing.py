@@ -16,7 +16,7 @@ import optax
 import steps
 import transformed
 from machine import environment
-from measure import Row, Run, Times, options, report, take_turns
+from measure import Row, Run, options, report, take_single_turns, take_turns
 
 import liftnn
 
@@ -113,11 +113,6 @@ def again(case: transformed.Case) -> Run:
     return run
 
 
-def timed(contenders: dict[str, Run], rounds: int) -> Times:
-    """Times contenders, one call each a round."""
-    return take_turns(contenders, rounds, slice_seconds=0.0)
-
-
 def main() -> None:
     """Measures, prints and writes."""
     chosen = options(__doc__)
@@ -127,7 +122,7 @@ def main() -> None:
     stacks = {"": steps.STACKS[liftnn], " of liftnn.Linear": LinearStack}
     for last in ("trace", "lower"):
         made = {name or "liftnn": lifted(stack, 64, last) for name, stack in stacks.items()}
-        times = timed({**made, "jax": hand_written(64, last)}, rounds)
+        times = take_single_turns({**made, "jax": hand_written(64, last)}, rounds)
         for name in stacks:
             label = f"{last} a train step of 64 layers{name}"
             target = 1.10 if last == "trace" else None
@@ -136,11 +131,13 @@ def main() -> None:
             rows[-1].at_best = times.at_best(name or "liftnn", "jax")
     for transform, target in (("grad", 1.15), ("vmap", 1.10), ("scan", 1.12)):
         ours, theirs = transformed.case(transform, 64)
-        times = timed({"liftnn": again(ours), "jax": again(theirs)}, rounds)
+        times = take_single_turns({"liftnn": again(ours), "jax": again(theirs)}, rounds)
         label = f"trace {transform} of 64 layers"
         rows.append(Row(label, times.ratio("liftnn", "jax"), target, microseconds=times.microseconds()))
         rows[-1].at_best = times.at_best("liftnn", "jax")
-    times = timed({str(depth): lifted(steps.STACKS[liftnn], depth, "trace") for depth in (50, 200)}, rounds)
+    times = take_single_turns(
+        {str(depth): lifted(steps.STACKS[liftnn], depth, "trace") for depth in (50, 200)}, rounds
+    )
     rows.append(
         Row("trace 200 layers / 50 layers", times.ratio("200", "50"), 5.0, microseconds=times.microseconds())
     )
