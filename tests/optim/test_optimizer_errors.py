@@ -1,0 +1,166 @@
+"""What does not fit an Optimizer is an error, which changes nothing; what does not matter is ignored."""
+
+from __future__ import annotations
+
+import flax.nnx
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from tests.optim_models import (
+    X,
+    assert_same_params,
+    dict_loss,
+    full,
+    loss,
+    make_dict,
+    make_model,
+)
+from tests.raising import raises
+
+import liftnn
+from liftnn import errors
+
+NAME_BOTH = "Compare the paths above with those of the module: both sides must have the same Variables."
+
+
+def test_nothing_to_optimize_is_an_error():
+    with raises(
+        errors.FilterError,
+        "Nothing to optimize: no Variable of the model matches OfType(Cache).\n"
+        "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
+    ):
+        liftnn.Optimizer(make_model(), optax.sgd(0.1), wrt=liftnn.Cache)
+
+
+def test_gradients_of_other_variables_are_an_error_and_change_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1), wrt=liftnn.PathContains("w"))
+    grads = liftnn.grad(loss, wrt=lambda path, x: "b" in path or 0 in path)(model, X)
+    with raises(
+        errors.StructureError,
+        "The gradients do not cover the Variables that the optimizer updates:\n"
+        "missing:\n  layers[1].w\nunexpected:\n  layers[0].b\n  layers[1].b\n" + NAME_BOTH,
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert_same_params(model, make_dict())
+
+
+def test_gradients_of_more_variables_than_are_updated_are_ignored_as_in_flax():
+    def train(nnx):
+        model = nnx.LoRALinear(2, 3, lora_rank=1, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, optax.adam(0.1), wrt=nnx.LoRAParam)
+        for _ in range(3):
+            optimizer.update(model, nnx.grad(lambda m, x: (m(x) ** 2).sum())(model, jnp.ones((4, 2))))
+        return jax.tree.leaves(nnx.state(model, nnx.Param))
+
+    ours, theirs = train(liftnn), train(flax.nnx)
+    assert len(ours) == len(theirs) == 4
+    assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_gradient_for_what_the_model_does_not_have_is_an_error():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = liftnn.grad(loss)(model, X)
+    grads["other"] = liftnn.Param(jnp.ones(2))
+    with raises(
+        errors.StructureError,
+        "The gradients do not cover the Variables that the optimizer updates:\nunexpected:\n  other\n"
+        + NAME_BOTH,
+    ):
+        optimizer.update(model, grads)
+
+
+@pytest.mark.parametrize("grads, name", [(3.0, "a float"), (None, "a NoneType"), ({}, "a dict")])
+def test_gradients_that_are_no_state_are_an_error(grads, name):
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    with raises(
+        errors.StructureError,
+        f"The gradients must be a State, not {name}.\nPass the gradient that liftnn.grad returns for the model.",
+    ):
+        optimizer.update(model, grads)
+
+
+def test_gradients_may_be_nested_dicts_of_arrays():
+    model, params = make_model(), make_dict()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = jax.grad(dict_loss)(params, X)
+    optimizer.update(model, {"layers": {i: grads[f"l{i}"] for i in range(2)}})
+    assert_same_params(model, jax.tree.map(lambda p, g: p - 0.1 * g, params, grads))
+
+
+def test_gradients_before_the_model_are_an_error():
+    model = make_model()
+    optimizer, grads = liftnn.Optimizer(model, optax.sgd(0.1)), liftnn.grad(loss)(model, X)
+    for first, second in ((grads, model), ((grads, grads), (model, model))):
+        with raises(
+            errors.ArgumentTypeError,
+            "Optimizer.update got the gradients first.\nWrite optimizer.update(model, grads).",
+        ):
+            optimizer.update(first, second)
+
+
+def test_gradients_of_another_shape_are_an_error_and_change_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    grads = liftnn.grad(loss)(model, X)
+    grads.layers[0].b = jnp.ones(1)
+    with raises(
+        errors.StructureError,
+        "The gradients do not have the shapes of the model:\n"
+        "  layers[0].b: (1,) in the gradients, (2,) in the model\n"
+        "Pass the gradient that liftnn.grad returns for this model.",
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert int(optimizer.opt_state[0].count) == 0
+    assert_same_params(model, make_dict())
+
+
+def test_updates_of_another_shape_are_an_error_and_change_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = jax.tree.map(lambda g: jnp.stack([g, g]), liftnn.grad(loss)(model, X))  # as for two examples
+    with pytest.raises(
+        errors.StructureError, match=r"layers\[0\].b: \(2, 2\) in the updates, \(2,\) in the model"
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert_same_params(model, make_dict())
+
+
+def test_moments_that_do_not_fit_the_model_any_more_are_an_error_by_path():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    model.layers[1].w = liftnn.Param(full((2, 3), 0.1))
+    model.layers[1].b = liftnn.Param(full(3, 0.1))
+    with raises(
+        errors.StructureError,
+        "The state of the optimizer does not fit the model:\n"
+        "  opt_state[0].mu.layers[1].b: (2,), but layers[1].b is (3,)\n"
+        "  opt_state[0].mu.layers[1].w: (2, 2), but layers[1].w is (2, 3)\n"
+        "  opt_state[0].nu.layers[1].b: (2,), but layers[1].b is (3,)\n"
+        "  opt_state[0].nu.layers[1].w: (2, 2), but layers[1].w is (2, 3)\n"
+        "Create a new Optimizer for the changed model.",
+    ):
+        optimizer.update(model, liftnn.grad(loss)(model, X))
+    assert int(optimizer.step) == 0
+
+
+def test_a_model_with_other_variables_than_the_optimizer_was_made_for_is_an_error_and_changes_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    model.layers[0].scale = liftnn.Param(jnp.ones(2))
+    del model.layers[1].b
+    model.layers[1].b = jnp.zeros(2)
+    with raises(
+        errors.StructureError,
+        "The model does not have the Variables that the optimizer was created for:\n"
+        "missing:\n  layers[1].b\nunexpected:\n  layers[0].scale\n"
+        "Create a new Optimizer for the changed model.",
+    ):
+        optimizer.update(model, liftnn.grad(loss)(model, X))
+    assert int(optimizer.step) == 0
