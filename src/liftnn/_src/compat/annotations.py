@@ -1,4 +1,4 @@
-"""What Flax NNX needs to tell data from static attributes: liftnn sees the difference by itself."""
+"""The marks of data and static attributes, which Flax NNX needs; liftnn sees the difference without them."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ T = TypeVar("T")
 class List(Module, MutableSequence[T]):
     """A sequence that is a Module: it holds modules, Variables, arrays and static values under the keys 0, 1, 2 ...
 
-    In liftnn a plain list does the same as an attribute; a List can also be an argument of a transform by itself.
+    An attribute may as well be a plain list; a List can also be passed to a transform alone.
 
     Args:
-      items: The elements. The default is no elements.
+      items: The elements; none by default.
 
     Example:
       >>> from liftnn.compat import nnx
@@ -120,7 +120,7 @@ class List(Module, MutableSequence[T]):
 class Dict(Module, MutableMapping[str, T]):
     """A mapping that is a Module: its entries are its attributes.
 
-    In liftnn a plain dict does the same as an attribute; a Dict can also be an argument of a transform by itself.
+    An attribute may as well be a plain dict; a Dict can also be passed to a transform alone.
 
     Args:
       *args: A mapping, or an iterable of pairs of name and value.
@@ -168,7 +168,7 @@ class Dict(Module, MutableMapping[str, T]):
 
         Args:
           name: The name.
-          *default: What is returned if there is no such entry.
+          *default: The value to return if the entry does not exist.
 
         Returns:
           The value.

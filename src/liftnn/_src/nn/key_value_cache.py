@@ -30,7 +30,7 @@ def fitting(cache: tuple[Any, Any, Any], key: jax.Array, value: jax.Array) -> Ke
       The cache.
 
     Raises:
-      ArgumentError: If there is no cache, if it is full, or if shapes or dtypes do not fit.
+      ArgumentError: If the cache does not exist, if it is full, or if shapes or dtypes do not fit.
     """
     cached_key, cached_value, cache_index = cache
     if cached_key is None or cached_value is None or cache_index is None:

@@ -20,7 +20,7 @@ TYPES: dict[str, VariableType] = {
 
 
 def as_type(named: VariableType | str, base: VariableType = Variable) -> VariableType:
-    """Return a type of Variables, given by itself or by name.
+    """Return a type of Variables, given as a class or by name.
 
     Args:
       named: The type, or a name of `TYPES`. An unknown name gets a new type.
