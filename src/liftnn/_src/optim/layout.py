@@ -45,15 +45,16 @@ class Layout:
 
     def state(self, values: Mapping[Path, Any]) -> State:
         """Return a State of these values by path, with the types and metadata of the parameters."""
-        return State.from_flat([(path, self.wrap(path, values[path])) for path in self.paths])
+        owner = frames.owner_now()
+        return State.from_flat([(path, self.wrap(path, values[path], owner)) for path in self.paths])
 
-    def wrap(self, path: Path, value: Any) -> Any:
+    def wrap(self, path: Path, value: Any, owner: Any) -> Any:
         """Return a value as what optax gets for a parameter: a Variable of its type, or the array itself."""
         model = self.paths[path]
         if model is None:
             return unwrap_raw(value)
         cls, metadata = model
-        return make_variable(cls, unwrap_raw(value), metadata, frames.owner_now())
+        return make_variable(cls, unwrap_raw(value), metadata, owner)
 
     def shardings(self, path: Path) -> dict[str, Any]:
         """Return the metadata that declare the sharding of what an optimizer holds for a parameter."""

@@ -15,6 +15,7 @@ from liftnn import errors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
 from liftnn._src.optim.layout import Layout, shapes, shapes_text
 from liftnn._src.trees import Path, format_path, is_argument_array, key_of, list_paths, same_tree
+from liftnn._src.variables import frames
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import make_state
 from liftnn._src.variables.variable_types import OptState
@@ -60,11 +61,12 @@ def to_optax(tree: Any, layout: Layout, parameters: Mapping[Path, Any], alike: t
     """
     misfits: list[tuple[Any, Path]] = []
     had_shape = iter(alike)
+    owner = frames.owner_now()
 
     def unwrap(x: Any, path: Path | None) -> Any:
         if next(had_shape, False) and path is not None and shapes(x) != shapes(parameters[path]):
             misfits.append((x, path))
-        return layout.wrap(path, x) if path is not None and path in layout.paths else unwrap_raw(x)
+        return layout.wrap(path, x, owner) if path is not None and path in layout.paths else unwrap_raw(x)
 
     state = convert(tree, unwrap, make_state, dict)
     if misfits:
