@@ -37,6 +37,7 @@ LAYERS = (
         "_src/sharding.py",
         "_src/intermediates.py",
         "_src/nn/",
+        "_src/checkpoints/",
     ),
     ("_src/compat/",),
     ("_pickled.py", "initializers.py"),

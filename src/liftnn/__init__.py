@@ -9,6 +9,8 @@ from liftnn._src.autodiff.jvp import jvp, linearize
 from liftnn._src.autodiff.remat import checkpoint, remat
 from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.autodiff.vjp import vjp
+from liftnn._src.checkpoints.checkpoints import Checkpoints, restore, save, saved_steps
+from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.compilation.checkify import checkify
 from liftnn._src.compilation.export import deserialize, export
 from liftnn._src.compilation.exported import Exported
@@ -140,25 +142,26 @@ __version__ = "0.1.0"
 __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError",
     "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "CheckpointError",
-    "Conv", "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported",
-    "FilterError", "FilterWarning", "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell",
-    "LayerIndexError", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric",
-    "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention", "MultiMetric", "Not",
-    "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param", "PathContains", "Perturbation", "Plan",
-    "RMSNorm", "RNNCellBase", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream",
-    "Rngs", "Sequential", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "Stack", "State", "StateAxes",
-    "StateSharding", "Statistics", "StructureError", "StructureWarning", "TraceContextError", "Variable", "WeightNorm",
-    "Welford", "WithTag", "associative_scan", "avg_pool", "capture", "celu", "checkify", "checkpoint", "clone",
-    "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention",
-    "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs",
-    "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish",
-    "hard_tanh", "hessian", "identity", "initializers", "iter_children", "iter_graph", "iter_modules", "jacfwd",
-    "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax", "logsumexp",
-    "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap",
-    "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs",
-    "rotary_embedding", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split",
-    "split_rngs", "standardize", "state", "swish", "switch", "tanh", "trace_once", "update", "value_and_grad", "view",
-    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "Checkpoints", "Conv", "ConvTranspose", "DiffState", "DonatedError", "Dropout", "Einsum", "Embed", "Empty",
+    "Exported", "FilterError", "FilterWarning", "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate",
+    "LSTMCell", "LayerIndexError", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear",
+    "LoRAParam", "Metric", "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention",
+    "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param", "PathContains",
+    "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Restored", "Result", "RetraceError", "RetraceWarning",
+    "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "SimpleCell", "Slot",
+    "SpectralNorm", "Stack", "State", "StateAxes", "StateSharding", "Statistics", "StructureError", "StructureWarning",
+    "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "capture",
+    "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond", "custom_jvp", "custom_vjp", "deserialize",
+    "dot_product_attention", "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared",
+    "fori_loop", "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid",
+    "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers", "iter_children", "iter_graph",
+    "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax",
+    "logsumexp", "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool",
+    "one_hot", "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore",
+    "restore_rngs", "rotary_embedding", "save", "saved_steps", "scan", "selu", "shard_map", "sigmoid", "silu",
+    "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish", "switch", "tanh",
+    "trace_once", "update", "value_and_grad", "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes",
+    "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 

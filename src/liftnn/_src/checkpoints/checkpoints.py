@@ -1,0 +1,357 @@
+"""`save`, `restore`, `saved_steps` and `Checkpoints`: the state of a training run in a folder, and back."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from liftnn import errors
+from liftnn._src.checkpoints.restored import Restored
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an
+
+if TYPE_CHECKING:
+    from liftnn._src.checkpoints.orbax import Manager
+
+Folder = str | os.PathLike[str]
+
+
+def _load(name: str) -> Any:
+    """Load a file of this folder at first use."""
+    return importlib.import_module(f"liftnn._src.checkpoints.{name}")
+
+
+def _load_manager(folder: pathlib.Path) -> Manager:
+    return _load("orbax").Manager(str(folder))
+
+
+@boundary
+def save(
+    folder: Folder,
+    step: int,
+    /,
+    *modules: Any,
+    values: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    max_to_keep: int | None = None,
+) -> None:
+    """Save modules and plain values in a folder, and return when the checkpoint is complete.
+
+    A checkpoint is either complete or not there: if the process is killed while it saves, the last one is found. To go
+    on with the training while a checkpoint is written, and to keep the best ones, use `Checkpoints`.
+
+    Args:
+      folder: The folder for all checkpoints of the run; it is created.
+      step: The number of the checkpoint, from 0 on.
+      *modules: The model, Optimizer, Rngs, metrics: modules, Variables, States, or lists and dicts of them. What they
+        share is saved once. Static attributes, such as a dropout rate, are not part of their state and not saved.
+      values: Plain values by name, such as the epoch: numbers, strings, arrays, and lists, tuples and dicts of them.
+      metrics: Numbers by name, which `Checkpoints(best=...)` compares.
+      max_to_keep: The number of the latest checkpoints to keep. The default, None, keeps all.
+
+    Raises:
+      ArgumentError: If the step is not a number from 0 on, or is already there.
+      ArgumentTypeError: If something cannot be saved: it is abstract, a tracer, or of another type.
+      DonatedError: If the buffer of a Variable was donated.
+      MissingPackageError: If Orbax is not installed.
+
+    Example:
+      >>> import liftnn, optax, tempfile
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> optimizer = liftnn.Optimizer(model, optax.adam(1e-3))
+      >>> folder = tempfile.mkdtemp()
+      >>> liftnn.save(folder, 1, model, optimizer, values={"epoch": 1})
+      >>> liftnn.saved_steps(folder)
+      [1]
+    """
+    Checkpoints(folder, max_to_keep=max_to_keep).save(step, *modules, values=values, metrics=metrics)
+
+
+@boundary
+def restore(folder: Folder, /, *modules: Any, step: int | None = None, strict: bool = True) -> Restored:
+    """Fill modules in place from a checkpoint.
+
+    Everything is checked before anything is changed: the files by their checksums, and every path, shape and dtype.
+    Arrays get the sharding of those that they replace, whatever the number of devices at the time of saving. Modules
+    from `eval_shape` get the shardings of their abstract arrays.
+
+    Args:
+      folder: The folder.
+      *modules: Modules of the same structure as those that were saved, in the same order; `...` skips a module.
+      step: The step. The default, None, is the latest.
+      strict: Whether to raise if something does not fit. If False, what fits is restored, and the result says what
+        does not.
+
+    Returns:
+      The step, the plain values, the metrics, and with `strict=False` what does not fit.
+
+    Raises:
+      CheckpointError: If there is no such checkpoint, if it is damaged, or if paths are missing or unexpected, or have
+        other shapes, dtypes or ties than in the modules; the message lists all. Nothing is changed then.
+      ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
+      MissingPackageError: If Orbax is not installed.
+
+    Example:
+      >>> import liftnn, tempfile
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> folder = tempfile.mkdtemp()
+      >>> liftnn.save(folder, 1, model, values={"epoch": 4})
+      >>> other = liftnn.Linear(2, 3, rngs=liftnn.Rngs(1))
+      >>> liftnn.restore(folder, other).values["epoch"]
+      4
+      >>> bool((other.kernel == model.kernel).all())
+      True
+    """
+    return Checkpoints(folder).restore(*modules, step=step, strict=strict)
+
+
+@boundary
+def saved_steps(folder: Folder, /) -> list[int]:
+    """Return the steps of the complete checkpoints in a folder.
+
+    Args:
+      folder: The folder; it need not exist.
+
+    Returns:
+      The steps in order.
+
+    Raises:
+      OSError: If the folder cannot be read.
+
+    Example:
+      >>> import liftnn, tempfile
+      >>> liftnn.saved_steps(tempfile.mkdtemp())
+      []
+    """
+    return Checkpoints(folder).steps()
+
+
+_open: weakref.WeakSet[Checkpoints] = weakref.WeakSet()
+"""Those that may be saving in the background; whoever reads the same folder waits for them."""
+
+
+@boundary
+class Checkpoints:
+    """The checkpoints of a run in a folder, saved while the training goes on.
+
+    Within a `with` block `save` returns when the arrays are copied, and the files are written in the background; the
+    block ends when they are complete. Outside of it `save` returns when they are complete.
+
+    Args:
+      folder: The folder; the first save creates it.
+      max_to_keep: The number of checkpoints to keep. The default, None, keeps all.
+      best: The name of a metric. Then the `max_to_keep` checkpoints with the best values are kept, and the latest. The
+        default, None, keeps the latest ones.
+      best_mode: `"max"` if higher values of the metric are better, which is the default, or `"min"`.
+
+    Raises:
+      ArgumentError: If `max_to_keep` is less than 1, or `best_mode` is another word.
+
+    Example:
+      >>> import liftnn, tempfile
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> with liftnn.Checkpoints(tempfile.mkdtemp(), max_to_keep=1, best="accuracy") as checkpoints:
+      ...   for step, accuracy in enumerate([0.5, 0.9, 0.8, 0.7]):
+      ...     checkpoints.save(step, model, metrics={"accuracy": accuracy})
+      >>> checkpoints.steps(), checkpoints.best_step()
+      ([1, 3], 1)
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        max_to_keep: int | None = None,
+        best: str | None = None,
+        best_mode: Literal["max", "min"] = "max",
+    ):
+        if max_to_keep is not None and max_to_keep < 1:
+            raise errors.ArgumentError(
+                f"max_to_keep is {max_to_keep}; at least one checkpoint must be kept.",
+                "Pass 1 or more, or None to keep all.",
+            )
+        if best_mode not in ("max", "min"):
+            raise errors.ArgumentError(f"best_mode is {best_mode!r}.", 'Pass "max" or "min".')
+        self._name = os.fspath(folder)
+        self._folder = pathlib.Path(self._name).absolute()
+        self._max_to_keep = max_to_keep
+        self._best = best
+        self._sign = 1 if best_mode == "max" else -1
+        self._manager: Manager | None = None
+        self._metrics: dict[int, dict[str, float]] = {}
+        self._is_entered = False
+
+    def save(
+        self,
+        step: int,
+        /,
+        *modules: Any,
+        values: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Save modules and plain values, within a `with` block in the background; see `liftnn.save`.
+
+        Args:
+          step: The number of the checkpoint, from 0 on.
+          *modules: The modules.
+          values: Plain values by name.
+          metrics: Numbers by name.
+
+        Raises:
+          ArgumentError: If the step is not a number from 0 on, or is already there; if the metric that `best` names is
+            missing.
+          ArgumentTypeError: If something cannot be saved.
+          DonatedError: If the buffer of a Variable was donated.
+        """
+        self._check(step, metrics or {})
+        arrays, index = _load("saving").describe_state(modules, values, metrics)
+        manager = self._manager = self._manager or _load_manager(self._folder)
+        self.wait()
+        if step in self.steps():
+            raise errors.ArgumentError(
+                f"The folder {self._name} already has a checkpoint of step {step}.",
+                "Save another step, or in another folder.",
+            )
+        manager.save(step, arrays, index)
+        self._metrics[step] = index.metrics
+        if not self._is_entered:
+            self.close()
+
+    def restore(self, *modules: Any, step: int | None = None, strict: bool = True) -> Restored:
+        """Fill modules in place from a checkpoint; see `liftnn.restore`.
+
+        Args:
+          *modules: The modules; `...` skips one.
+          step: The step. The default, None, is the latest.
+          strict: Whether to raise if something does not fit.
+
+        Returns:
+          What was read.
+
+        Raises:
+          CheckpointError: If there is no such checkpoint, if it is damaged, or if it does not fit.
+          ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
+        """
+        steps = self.steps()
+        if step is None and not steps:
+            raise errors.CheckpointError(
+                f"There is no checkpoint in the folder {self._name}.",
+                "Check the path; to start a new run if there is none, test `liftnn.saved_steps(folder)` first.",
+            )
+        if step is not None and step not in steps:
+            raise errors.CheckpointError(
+                f"The folder {self._name} has no checkpoint of step {step}; it has: "
+                f"{', '.join(map(str, steps)) or 'none'}.",
+                "Pass one of these steps.",
+            )
+        chosen = steps[-1] if step is None else step
+        name = os.path.join(self._name, str(chosen))
+        return _load("restoring").restore_step(self._folder / str(chosen), chosen, name, modules, strict)
+
+    def steps(self) -> list[int]:
+        """Return the steps of the complete checkpoints, after waiting for one that is being saved.
+
+        Returns:
+          The steps in order.
+        """
+        for one in (self, *_open):
+            if one._manager is not None and one._folder == self._folder:
+                one.wait()
+        return _find_steps(self._folder)
+
+    def best_step(self) -> int | None:
+        """Return the step with the best value of the metric that `best` names.
+
+        Returns:
+          The step, the latest of equal ones; None if no checkpoint has the metric.
+
+        Raises:
+          ArgumentError: If `best` was not given.
+        """
+        if self._best is None:
+            raise errors.ArgumentError(
+                "best_step needs the name of a metric.", 'Write `Checkpoints(folder, best="accuracy")`.'
+            )
+        ranked = self._rank(self.steps())
+        return ranked[-1] if ranked else None
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is complete.
+
+        Raises:
+          Exception: Whatever the saving raised, such as an OSError because the disk is full.
+        """
+        if self._manager is not None:
+            self._manager.wait()
+            self._remove_old()
+
+    def close(self) -> None:
+        """Wait until the last checkpoint is complete, and end the threads that saved it.
+
+        Raises:
+          Exception: Whatever the saving raised.
+        """
+        if self._manager is None:
+            return
+        try:
+            self.wait()
+        finally:
+            manager, self._manager = self._manager, None
+            manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        self._is_entered = True
+        _open.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_entered = False
+        self.close()
+        _open.discard(self)
+
+    def _check(self, step: Any, metrics: Mapping[str, float]) -> None:
+        """Raise an error for a step that is not one, or if the metric to compare is missing."""
+        if isinstance(step, bool) or not hasattr(type(step), "__index__") or step < 0:
+            what = step if hasattr(type(step), "__index__") else an(type(step))
+            raise errors.ArgumentError(f"The step is {what}, not a number from 0 on.", "Pass an int.")
+        if self._best is not None and self._best not in metrics:
+            raise errors.ArgumentError(
+                f"The checkpoint has no metric {self._best!r}, which decides which ones are kept.",
+                f"Pass `metrics={{{self._best!r}: ...}}`.",
+            )
+
+    def _rank(self, steps: list[int]) -> list[int]:
+        """Return the steps that have the metric, the best one last."""
+        found = {step: self._metrics_of(step).get(str(self._best)) for step in steps}
+        known = {step: self._sign * x for step, x in found.items() if x is not None and x == x}
+        return sorted(known, key=lambda step: (known[step], step))
+
+    def _metrics_of(self, step: int) -> dict[str, float]:
+        if step not in self._metrics:
+            try:
+                self._metrics[step] = _load("restoring").read_index(self._folder / str(step)).metrics
+            except errors.CheckpointError:
+                self._metrics[step] = {}
+        return self._metrics[step]
+
+    def _remove_old(self) -> None:
+        """Remove the checkpoints that are not to be kept."""
+        steps = _find_steps(self._folder)
+        if self._manager is None or self._max_to_keep is None or len(steps) <= self._max_to_keep:
+            return
+        if self._best is None:
+            kept = steps[-self._max_to_keep :]
+        else:
+            kept = [*self._rank(steps)[-self._max_to_keep :], steps[-1]]
+        self._manager.delete([step for step in steps if step not in kept])
+
+
+def _find_steps(folder: pathlib.Path) -> list[int]:
+    """Return the steps in a folder: the folders with a number as their name, which they get when they are complete."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(x.name) for x in folder.iterdir() if x.name.isdecimal() and x.is_dir())

@@ -1,0 +1,144 @@
+"""What does not fit between a checkpoint and modules: missing, unexpected and different, each with both sides."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from liftnn import errors
+from liftnn._src.checkpoints.entries import Entry, describe
+from liftnn._src.checkpoints.index import Index, Leaves
+from liftnn._src.checkpoints.keys import CodedPath, encode_path, resolve, show_path
+from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_value
+
+
+class Comparison(NamedTuple):
+    """The result of comparing a checkpoint with modules.
+
+    Args:
+      fitting: The leaves of the modules that fit, with their entries.
+      missing: Lines for what the checkpoint does not have.
+      unexpected: Lines for what only the checkpoint has.
+      different: Lines for what differs in dtype, shape or kind, or in what is shared.
+    """
+
+    fitting: list[tuple[ModuleLeaf, Leaves]]
+    missing: list[str]
+    unexpected: list[str]
+    different: list[str]
+
+
+def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison:
+    """Compare the entries of an index with the leaves of modules.
+
+    Args:
+      index: The index.
+      modules: The flat modules.
+      skipped: The positions of modules that are not wanted.
+
+    Returns:
+      What fits and what does not.
+    """
+    found = Comparison([], [], [], [])
+    matched: set[CodedPath] = set()
+    for path, leaf in modules.leaves.items():
+        saved = _match(path, index, modules)
+        if saved is not None:
+            matched.add(saved)
+            lines = _compare_values(path, index.leaves[saved], leaf.value)
+            found.different.extend(lines)
+            if not lines:
+                found.fitting.append((leaf, index.leaves[saved]))
+            continue
+        twin = resolve(path, index.shared, index.leaves)
+        if twin is None:
+            found.missing.append(f"{show_path(path)}: {_describe_value(leaf.value)} in the module")
+        else:
+            found.different.append(
+                f"{show_path(path)}: shared with {show_path(twin)} in the checkpoint, separate in the module"
+            )
+    for path, leaves in index.leaves.items():
+        if path in matched or (path[:1] and path[0] in skipped):
+            continue
+        twin = resolve(path, modules.shared, modules.leaves)
+        if twin is None:
+            found.unexpected.append(f"{show_path(path)}: {_describe_leaves(leaves)} in the checkpoint")
+        else:
+            found.different.append(
+                f"{show_path(path)}: separate in the checkpoint, shared with {show_path(twin)} in the module"
+            )
+    return found
+
+
+def _match(path: CodedPath, index: Index, modules: FlatModules) -> CodedPath | None:
+    """Return the saved path of a leaf: the same one, or another one of the same shared object on both sides."""
+    if path in index.leaves:
+        return path
+    saved = resolve(path, index.shared, index.leaves)
+    if saved is None or saved in modules.leaves:
+        return None
+    return saved if resolve(saved, modules.shared, modules.leaves) == path else None
+
+
+def _compare_values(path: CodedPath, saved: Leaves, value: Any) -> list[str]:
+    """Return a line for each difference of one Variable or array leaf."""
+    leaves = flatten_value(value)
+    if saved is None or leaves is None:
+        if saved is None and leaves is None:
+            return []
+        return [_line(path, _describe_leaves(saved), _describe_value(value))]
+    present = {encode_path(at): x for at, x in leaves}
+    lines: list[str] = []
+    for at in {**saved, **present}:
+        if at not in present or at not in saved:
+            one = str(saved[at]) if at in saved else "nothing"
+            lines.append(_line(path + at, one, describe(present[at]) if at in present else "nothing"))
+        elif not saved[at].fits(present[at]):
+            lines.append(_line(path + at, str(saved[at]), describe(present[at])))
+    return lines
+
+
+def _line(path: CodedPath, saved: str, own: str) -> str:
+    return f"{show_path(path)}: {saved} in the checkpoint, {own} in the module"
+
+
+def _describe_leaves(leaves: Leaves) -> str:
+    return "Empty" if leaves is None else _joined({at: _text(entry) for at, entry in leaves.items()})
+
+
+def _text(entry: Entry) -> str:
+    return str(entry)
+
+
+def _describe_value(value: Any) -> str:
+    leaves = flatten_value(value)
+    return "Empty" if leaves is None else _joined({encode_path(at): describe(x) for at, x in leaves})
+
+
+def _joined(texts: dict[CodedPath, str]) -> str:
+    """Return the texts of the leaves of one value."""
+    if list(texts) == [()]:
+        return texts[()]
+    inner = ", ".join(f"{show_path(at, '')}: {text}" for at, text in texts.items())
+    return f"{{{inner}}}"
+
+
+def mismatch(checkpoint: str, found: Comparison) -> errors.CheckpointError:
+    """Return the error for a checkpoint that does not fit, with all paths.
+
+    Args:
+      checkpoint: The name of the checkpoint.
+      found: The differences.
+
+    Returns:
+      The error.
+    """
+    lines = [f"The checkpoint {checkpoint} does not fit the modules:"]
+    titles = ("missing in the checkpoint", "unexpected in the checkpoint", "different")
+    for title, part in zip(titles, (found.missing, found.unexpected, found.different), strict=True):
+        if part:
+            lines += [f"{title}:", *(f"  {line}" for line in part)]
+    return errors.CheckpointError(
+        "\n".join(lines),
+        "Change the modules to fit what was saved, pass `...` in place of modules to skip, or pass `strict=False` to "
+        "restore only what fits.",
+    )

@@ -1,0 +1,103 @@
+"""The Variables and array leaves of modules by path, and the other paths of what is shared."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn import errors
+from liftnn._src.checkpoints.entries import check_storable, is_plain
+from liftnn._src.checkpoints.keys import CodedPath, encode_path
+from liftnn._src.graph.description import find_all_paths
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import MODULE, VARIABLE
+from liftnn._src.trees import LEAF, Path, an, format_path, key_of
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import Empty
+
+
+class ModuleLeaf(NamedTuple):
+    """A Variable or array leaf of the modules.
+
+    Args:
+      path: Its first path; the first key is the position among the modules.
+      holder: The Variable, or the array leaf itself.
+      value: The value of the Variable, or the array leaf.
+    """
+
+    path: Path
+    holder: Any
+    value: Any
+
+
+class FlatModules(NamedTuple):
+    """Modules as flat leaves.
+
+    Args:
+      leaves: The leaves by coded path.
+      shared: For each module and Variable with more than one path, all of them, the first one first.
+    """
+
+    leaves: dict[CodedPath, ModuleLeaf]
+    shared: list[tuple[CodedPath, ...]]
+
+
+def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
+    """Flatten modules to Variables and array leaves by path.
+
+    Args:
+      modules: Modules, or pytrees with modules, Variables or States.
+      what: The function that received them, for messages.
+
+    Returns:
+      The leaves, with what is shared among all modules once.
+
+    Raises:
+      ArgumentTypeError: If an argument, or a leaf of it, is not a module, which could not be restored in place.
+      StructureError: If something in the modules cannot be part of a module.
+    """
+    walked = walk_tree(modules)
+    graphdef = walked.graphdef
+    for entries, edge in zip(graphdef.paths, graphdef.edges, strict=True):
+        if type(edge) is not int:
+            path = tuple(key_of(entry) for entry in entries)
+            raise errors.ArgumentTypeError(
+                f"{what} takes modules, Variables and States, and {format_path(path, 'modules')} is "
+                f"{an(type(_at(modules, path)))}.",
+                "Pass numbers, strings and arrays by name in `values`; `restore` returns them.",
+            )
+    leaves = {
+        encode_path(path): ModuleLeaf(path, x, x.raw_value if isinstance(x, Variable) else x)
+        for path, x in walked.leaves()
+    }
+    kinds = graphdef.specs
+    shared = [
+        tuple(map(encode_path, paths))
+        for number, paths in find_all_paths(graphdef).items()
+        if len(paths) > 1 and kinds[number].kind in (MODULE, VARIABLE)
+    ]
+    return FlatModules(leaves, shared)
+
+
+def _at(tree: Any, path: Path) -> Any:
+    """Return the leaf of the arguments at a path."""
+    for key in path:
+        tree = tree[key] if not isinstance(key, str) or hasattr(tree, "keys") else getattr(tree, key)
+    return tree
+
+
+def flatten_value(value: Any) -> list[tuple[Path, Any]] | None:
+    """Return the leaves of the value of a Variable by path: one with the empty path for an array; None if empty."""
+    if value is Empty:
+        return None
+    entries, treedef = jax.tree_util.tree_flatten_with_path(value)
+    if treedef == LEAF:
+        return [((), value)]
+    return [(tuple(key_of(entry) for entry in path), x) for path, x in entries]
+
+
+def check_leaf(x: Any, path: str) -> None:
+    """Raise an error for a leaf that cannot be saved; see `check_storable`."""
+    if not is_plain(x):
+        check_storable(x, path)

@@ -1,0 +1,139 @@
+"""Orbax, loaded at first use, with a handler that also writes the index, and a manager of the folder."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.checkpoints.checksums import checksums, list_files
+from liftnn._src.checkpoints.index import INDEX, Index
+
+ITEM = "state"
+"""The name of the folder in each step that holds arrays and index."""
+_DELETED = ".deleted"
+"""The folder to which steps are renamed before they are removed, so that a half removed one is never found."""
+_NOTHING = {"nothing": np.zeros(1, np.uint8)}
+"""What Orbax gets if there is no array, since it does not write empty trees."""
+
+
+@functools.cache
+def load_orbax() -> Any:
+    """Import Orbax; 0.5 s, so not with liftnn.
+
+    Returns:
+      The module `orbax.checkpoint`.
+
+    Raises:
+      MissingPackageError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("orbax.checkpoint")
+    except ImportError as error:
+        raise errors.MissingPackageError(
+            "Checkpoints need the package orbax-checkpoint, which is not installed.",
+            "Run `pip install 'liftnn[checkpoint]'`.",
+        ) from error
+
+
+@functools.cache
+def _handler_class() -> type[Any]:
+    """Return Orbax's handler of pytrees, extended by the index."""
+
+    class Handler(load_orbax().PyTreeCheckpointHandler):
+        """Writes the index when the arrays are complete, before the folder gets its final name."""
+
+        index: Index | None = None
+
+        def finalize(self, directory: Any) -> None:
+            super().finalize(directory)
+            if self.index is not None:
+                self.index.files = checksums(directory, list(list_files(directory)))
+                (directory / INDEX).write_text(self.index.to_text())
+
+    return Handler
+
+
+class Manager:
+    """The steps of a folder that this process writes: saved in the background, kept or removed.
+
+    Args:
+      folder: The folder; it is created.
+    """
+
+    def __init__(self, folder: str):
+        ocp = load_orbax()
+        self._deleted = os.path.join(folder, _DELETED)
+        self._remove_deleted()
+        self._handler = _handler_class()()
+        registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        registry.add(ITEM, ocp.args.PyTreeSave, self._handler)
+        options = ocp.CheckpointManagerOptions(
+            create=True, cleanup_tmp_directories=True, todelete_subdir=_DELETED
+        )
+        self._manager = ocp.CheckpointManager(folder, options=options, handler_registry=registry)
+
+    def save(self, step: int, arrays: dict[str, Any], index: Index) -> None:
+        """Start to save a step; returns when the arrays are copied.
+
+        Args:
+          step: The step.
+          arrays: The arrays by name.
+          index: The index, without the checksums.
+        """
+        self.wait()
+        self._handler.index = index
+        args = load_orbax().args
+        content = args.Composite(**{ITEM: args.PyTreeSave(arrays or _NOTHING)})
+        self._manager.save(step, args=content, force=True)
+
+    def wait(self) -> None:
+        """Wait until the last save is complete, and raise what it raised."""
+        self._manager.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """Return the complete steps, in order."""
+        return sorted(self._manager.all_steps())
+
+    def delete(self, steps: list[int]) -> None:
+        """Remove steps: each is first renamed in one operation, then removed."""
+        for step in steps:
+            self._manager.delete(step)
+        if steps:
+            self._remove_deleted()
+
+    def close(self) -> None:
+        """Wait, and end the threads of Orbax."""
+        self._manager.close()
+
+    def _remove_deleted(self) -> None:
+        shutil.rmtree(self._deleted, ignore_errors=True)
+
+
+def read_arrays(folder: Any, targets: dict[str, Any]) -> dict[str, Any]:
+    """Read arrays by name.
+
+    Args:
+      folder: The folder with the arrays of a step.
+      targets: For each name None to get a numpy array, or the sharding of the jax.Array to get.
+
+    Returns:
+      The arrays.
+    """
+    ocp = load_orbax()
+    restore_args = {
+        name: ocp.RestoreArgs(restore_type=np.ndarray)
+        if sharding is None
+        else ocp.ArrayRestoreArgs(restore_type=jax.Array, sharding=sharding, strict=True)
+        for name, sharding in targets.items()
+    }
+    item = dict.fromkeys(targets, 0)
+    args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(folder, args=args)

@@ -1,0 +1,242 @@
+"""From arrays and index to modules: check, compare, read, and then set everything at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.checkpoints.checksums import checksums
+from liftnn._src.checkpoints.differences import Comparison, compare, mismatch
+from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, Entry
+from liftnn._src.checkpoints.index import INDEX, Index, Leaves, damaged
+from liftnn._src.checkpoints.keys import encode_path, malformed
+from liftnn._src.checkpoints.leaves import ModuleLeaf, flatten_modules, flatten_value
+from liftnn._src.checkpoints.orbax import ITEM, read_arrays
+from liftnn._src.checkpoints.plain_values import decode_value
+from liftnn._src.checkpoints.restored import Restored
+from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype, with_weak_type
+from liftnn._src.modules.verbs import update
+from liftnn._src.trees import is_array
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import Empty
+
+_Reading = tuple[ArrayEntry, Any]
+"""The entry of an array and the leaf of a module that it replaces; None for an array among the plain values."""
+
+
+def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], strict: bool) -> Restored:
+    """Fill modules from a step.
+
+    Args:
+      folder: The folder of the step.
+      step: The step.
+      name: The name of the step in messages.
+      modules: The modules; `...` in place of those to skip.
+      strict: Whether to raise if something does not fit.
+
+    Returns:
+      What was read.
+
+    Raises:
+      CheckpointError: If it does not fit, or is damaged. Nothing is changed then.
+    """
+    skipped = {i for i, x in enumerate(modules) if x is ...}
+    wanted = tuple([None if x is ... else x for x in modules])
+    flat = flatten_modules(wanted, "restore")
+    with _named(name):
+        index = _read_index(folder / ITEM)
+        found = compare(index, flat, skipped)
+        if strict and (found.missing or found.unexpected or found.different):
+            raise mismatch(name, found)
+        values, states = _read(folder / ITEM, index, found)
+    update(wanted, states)
+    report = map(tuple, (found.missing, found.unexpected, found.different))
+    return Restored(step, values, index.metrics, *report)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Generator[None]:
+    """Add the name of the checkpoint to an error of it."""
+    try:
+        yield
+    except errors.CheckpointError as error:
+        if name in error.cause:
+            raise
+        cause = error.cause.replace("The checkpoint", f"The checkpoint {name}", 1)
+        cause = (
+            cause.replace("of the checkpoint", f"of the checkpoint {name}", 1)
+            if cause == error.cause
+            else cause
+        )
+        raise errors.CheckpointError(cause, error.remedy).with_traceback(
+            error.__traceback__
+        ) from error.__cause__
+
+
+def read_index(folder: Any) -> Index:
+    """Return the index of a step, without a check of the other files.
+
+    Args:
+      folder: The folder of the step.
+
+    Returns:
+      The index.
+
+    Raises:
+      CheckpointError: If it does not exist or is damaged.
+    """
+    return _read_index(folder / ITEM)
+
+
+def _read_index(folder: Any) -> Index:
+    try:
+        data = (folder / INDEX).read_bytes()
+    except OSError as error:
+        raise errors.CheckpointError(
+            f"The checkpoint cannot be read: there is no readable file {ITEM}/{INDEX}, which `liftnn.save` writes.",
+            "Read a checkpoint of Orbax with Orbax, into a State, and pass it to `liftnn.update`.",
+        ) from error
+    return Index.from_bytes(data)
+
+
+def _check_files(folder: Any, index: Index) -> None:
+    """Raise an error if a file is missing or has other bytes than when it was saved."""
+    missing = [name for name in index.files if not _is_inside(name) or not (folder / name).is_file()]
+    if missing:
+        raise damaged(f"the file {ITEM}/{missing[0]} is missing")
+    actual = checksums(folder, list(index.files))
+    for name, expected in index.files.items():
+        if actual[name] != expected:
+            length = actual[name][0]
+            what = f"has {length} bytes, not {expected[0]}" if length != expected[0] else "has changed"
+            raise damaged(f"the file {ITEM}/{name} {what}")
+
+
+def _is_inside(name: str) -> bool:
+    return not name.startswith("/") and ".." not in name.split("/") and "\\" not in name
+
+
+def _read(folder: Any, index: Index, found: Comparison) -> tuple[dict[str, Any], State]:
+    """Return the plain values, and a State with the new value of each leaf that fits."""
+    readings: dict[int, _Reading] = {}
+
+    def note(entry: Entry, target: Any) -> Entry:
+        if isinstance(entry, ArrayEntry):
+            readings[id(entry)] = (entry, target)
+        return entry
+
+    values = decode_value(index.values, lambda data: note(ArrayEntry.from_json(data), None))
+    if not isinstance(values, dict):
+        raise malformed(index.values)
+    for leaf, entries in found.fitting:
+        for at, target in flatten_value(leaf.value) or ():
+            note((entries or {})[encode_path(at)], target)
+    arrays = _read_all(folder, index, readings)
+    filled = {leaf.path: _new_holder(leaf, entries, arrays) for leaf, entries in found.fitting}
+    return _fill_values(values, arrays), State.from_flat(filled)
+
+
+def _read_all(folder: Any, index: Index, readings: dict[int, _Reading]) -> dict[int, Any]:
+    """Return the arrays by the id of their entry."""
+    _check_files(folder, index)
+    shardings = {
+        entry.name: _target_sharding(entry, target)
+        for entry, target in readings.values()
+        if entry.name is not None
+    }
+    try:
+        stored = read_arrays(folder, shardings) if shardings else {}
+    except Exception as error:  # of Orbax, for files that were changed together with their checksums
+        raise damaged(f"Orbax cannot read it ({type(error).__name__})") from error
+    return {key: _finish(entry, target, stored) for key, (entry, target) in readings.items()}
+
+
+def _target_sharding(entry: ArrayEntry, target: Any) -> Any:
+    """Return the sharding to read with; None to read a numpy array, which then is placed as a new array is."""
+    if isinstance(target, jax.Array):
+        return target.sharding if target.committed else None
+    sharding = getattr(target, "sharding", None)
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return sharding
+    if isinstance(sharding.mesh, jax.sharding.AbstractMesh):
+        mesh = jax.sharding.get_mesh()
+        return None if mesh.empty else jax.sharding.NamedSharding(mesh, sharding.spec)
+    return sharding
+
+
+def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
+    """Return the array of an entry, of the kind of the leaf that it replaces."""
+    dtype = np.dtype(np.uint32) if entry.impl else entry.numpy_dtype
+    shape = data_shape(entry.shape, _known(entry.impl))
+    if entry.name is None:
+        x = np.zeros(shape, stored_dtype(dtype))
+    else:
+        x = stored.pop(entry.name)
+        if not is_array(x) or x.dtype != stored_dtype(dtype) or tuple(x.shape) != shape:
+            raise damaged(f"the array {entry.name} is not the one of the index")
+    x = from_stored(x, dtype, entry.impl)
+    kind = _target_kind(entry, target)
+    if kind != JAX:
+        return np.asarray(x)[()] if kind == SCALAR else x
+    sharding = _target_sharding(entry, target)
+    if sharding is None:
+        x = jnp.asarray(x)
+    elif not isinstance(x, jax.Array) or x.sharding != sharding:
+        x = jax.device_put(x, sharding)
+    return with_weak_type(x) if entry.weak else x
+
+
+def _target_kind(entry: ArrayEntry, target: Any) -> str:
+    """Return the kind of the array to restore: that of the array that it replaces, else the one that was saved."""
+    if entry.impl is not None:
+        return JAX
+    if isinstance(target, np.ndarray):
+        return NUMPY
+    if isinstance(target, np.generic):
+        return SCALAR
+    if is_array(target):
+        return JAX
+    is_wide = jax.dtypes.canonicalize_dtype(entry.numpy_dtype) != entry.numpy_dtype
+    return NUMPY if entry.kind == JAX and is_wide else entry.kind  # 64 bits, which JAX may not use now
+
+
+def _known(impl: str | None) -> str | None:
+    """Return the name of an implementation of keys, after checking that it exists."""
+    if impl is not None:
+        try:
+            jax.eval_shape(lambda: jax.random.key(0, impl=impl))
+        except ValueError as error:
+            raise damaged(f"{impl!r:.40} is not an implementation of random keys") from error
+    return impl
+
+
+def _new_holder(leaf: ModuleLeaf, entries: Leaves, arrays: dict[int, Any]) -> Any:
+    """Return a Variable with the new value, or the new array leaf."""
+    if entries is None:
+        return leaf.holder.replace(Empty) if isinstance(leaf.holder, Variable) else leaf.holder
+    paths = [encode_path(at) for at, _ in flatten_value(leaf.value) or ()]
+    new = [_value_of(entries[at], arrays) for at in paths]
+    value = jax.tree.unflatten(jax.tree.structure(leaf.value), new)
+    return leaf.holder.replace(value) if isinstance(leaf.holder, Variable) else value
+
+
+def _value_of(entry: Entry, arrays: dict[int, Any]) -> Any:
+    return arrays[id(entry)] if isinstance(entry, ArrayEntry) else entry.value
+
+
+def _fill_values(values: Any, arrays: dict[int, Any]) -> Any:
+    """Replace the entries among the plain values by their arrays."""
+    if isinstance(values, ArrayEntry):
+        return arrays[id(values)]
+    if isinstance(values, dict):
+        return {key: _fill_values(x, arrays) for key, x in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)([_fill_values(x, arrays) for x in values])
+    return values
