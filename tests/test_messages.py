@@ -18,6 +18,7 @@ import pytest
 import liftnn
 import tests.messages.autodiff
 import tests.messages.captured
+import tests.messages.checkpoints
 import tests.messages.exported
 import tests.messages.jit
 import tests.messages.lifted
@@ -86,7 +87,7 @@ def test_every_class_pickles_with_and_without_a_remedy_of_its_own(cls):
 def test_every_class_is_raised_by_a_case_is_public_and_a_builtin_error_too(cls):
     assert any(message.cls is cls for message in MESSAGES.values())
     assert getattr(liftnn, cls.__name__) is cls
-    assert issubclass(cls, (ValueError, TypeError, RuntimeError, LookupError, AttributeError))
+    assert issubclass(cls, (ValueError, TypeError, RuntimeError, LookupError, AttributeError, ImportError))
 
 
 @pytest.mark.parametrize("cls", [c for c in CLASSES if c is not errors.LiftError])

@@ -93,7 +93,7 @@ def _describe_leaf(path: Any, value: Any, arrays: Arrays) -> Leaves:
     found: dict[Any, Any] = {}
     for at, x in leaves:
         full = path + encode_path(at)
-        found[encode_path(at)] = PlainEntry(x) if is_plain(x) else arrays.add(x, show_path(full, ""))
+        found[encode_path(at)] = PlainEntry(x) if is_plain(x) else arrays.add(x, show_path(full))
     return found
 
 
