@@ -142,3 +142,17 @@ class LayerIndexError(LiftError, IndexError):
 
     Use a position from `-len(stack)` to `len(stack) - 1`.
     """
+
+
+class CheckpointError(LiftError, ValueError):
+    """A checkpoint or a file of weights does not fit the modules, is damaged, or cannot be read.
+
+    Compare the two sides above: change the modules to fit what was saved, or load another checkpoint.
+    """
+
+
+class MissingPackageError(LiftError, ImportError):
+    """A function needs a package that is not installed.
+
+    Install the package with the extra of liftnn that lists it.
+    """
