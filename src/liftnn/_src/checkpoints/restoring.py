@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator
 from typing import Any
 
@@ -176,6 +177,8 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
     dtype = np.dtype(np.uint32) if entry.impl else entry.numpy_dtype
     shape = data_shape(entry.shape, _known(entry.impl))
     if entry.name is None:
+        if math.prod(entry.shape):
+            raise malformed(entry.to_json())
         x = np.zeros(shape, stored_dtype(dtype))
     else:
         x = stored.pop(entry.name)
