@@ -422,6 +422,7 @@ def test_a_script_that_ends_after_save_has_saved_and_the_import_loads_little(tmp
     liftnn.restore(tmp_path, liftnn.Linear(2, 3, rngs=liftnn.Rngs(1)))
 
 
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
 def test_orbax_reads_the_arrays_of_a_checkpoint_without_liftnn(tmp_path):
     liftnn.save(tmp_path, 1, Affine(2.0))
     with ocp.CheckpointManager(tmp_path) as manager:

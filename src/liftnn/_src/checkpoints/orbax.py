@@ -45,7 +45,6 @@ def load_orbax() -> Any:
 @functools.cache
 def _handler_class() -> type[Any]:
     """Return Orbax's handler of pytrees, extended by the index."""
-
     base = load_orbax().PyTreeCheckpointHandler
 
     class Handler(base):
