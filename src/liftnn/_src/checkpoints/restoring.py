@@ -8,7 +8,6 @@ from collections.abc import Generator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
@@ -190,7 +189,7 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
         return np.asarray(x)[()] if kind == SCALAR else x
     sharding = _target_sharding(entry, target)
     if sharding is None:
-        x = jnp.asarray(x)
+        x = jax.device_put(x, may_alias=True)  # no copy: nothing else holds the array
     elif not isinstance(x, jax.Array) or x.sharding != sharding:
         x = jax.device_put(x, sharding)
     return with_weak_type(x) if entry.weak else x

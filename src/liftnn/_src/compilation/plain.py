@@ -134,7 +134,10 @@ def _encode_class(cls: Any) -> Any:
 def _encode_reduced(x: Any) -> Any:
     """Encode an object of liftnn as the call that restores it."""
     reduce = copyreg.dispatch_table.get(type(x))
-    found: Any = x.__reduce_ex__(4) if reduce is None else reduce(x)
+    try:
+        found: Any = x.__reduce_ex__(4) if reduce is None else reduce(x)
+    except Exception as error:
+        raise _not_plain(an(type(x))) from error
     if isinstance(found, str) and found in _CONSTANTS:
         return {_KIND: "constant", "name": found}
     name = getattr(found[0], "__qualname__", "") if isinstance(found, tuple) else ""
