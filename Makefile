@@ -14,7 +14,7 @@ help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
 	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"
-	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs (hours)"
+	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs, 200 killed runs (hours)"
 	@echo "make flax    Flax's own tests of NNX, with liftnn.compat.nnx in its place (downloads them; 5 minutes)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
@@ -37,6 +37,7 @@ slow: $(VENV)/.test
 	  tests/lifting/test_conformance.py $(ARGS)
 	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/compilation/test_state_machine.py $(ARGS)
 	LIFTNN_PROGRAMS=20000 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)
+	LIFTNN_KILLS=200 $(BIN)/python -m pytest -n 2 tests/checkpoints/test_killed.py tests/examples/test_resume.py $(ARGS)
 
 flax: $(VENV)/.test
 	$(BIN)/python tests/compat/flax_suite.py $(ARGS)

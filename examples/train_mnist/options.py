@@ -29,6 +29,11 @@ def parse_options() -> argparse.Namespace:
     add("--limit", type=whole(1, TRAIN_IMAGES), default=TRAIN_IMAGES, metavar="N", help="training images")
     add("--output", type=Path, default=nearest(HERE / "out"), metavar="DIR", help="where the plots go")
     add("--data", type=Path, default=nearest(data.FOLDER), metavar="DIR", help="where the four files are")
+    add(
+        "--resume",
+        action="store_true",
+        help="save each epoch in the output folder, and go on from the last one",
+    )
     options = parser.parse_args()
     if options.batch_size > options.limit:
         parser.error(f"argument --batch-size: {options.batch_size} is more than --limit {options.limit}")

@@ -14,6 +14,7 @@ import plots
 from models import MODELS, Array, Cnn, Mlp
 from options import parse_options
 from progress import Bar
+from resume import ResumeError, Run
 
 EVAL_BATCH = 1000
 
@@ -82,18 +83,24 @@ def train(model: Mlp | Cnn, mnist: data.Mnist, options: argparse.Namespace) -> p
     metrics = nnx.MultiMetric(loss=nnx.Average("loss"), accuracy=nnx.Accuracy())
     shuffle = np.random.default_rng(options.seed)
     history = plots.History(mnist.test.labels)
-    for epoch in range(1, options.epochs + 1):
-        start = time.perf_counter()
-        label = f"epoch {epoch}/{options.epochs}"
-        batches = shuffle.permutation(count)[: steps * options.batch_size].reshape(steps, -1)
-        losses = train_epoch(model, optimizer, metrics, mnist.train, batches, label)
-        seen = metrics.compute()
-        history.add(np.asarray(losses), float(seen["accuracy"]), evaluate(model, mnist.test))
-        print(
-            f"{label}: train loss {seen['loss']:.4f}, train accuracy {seen['accuracy']:.4f}, "
-            f"test accuracy {history.test_accuracy[-1]:.4f}, {time.perf_counter() - start:.1f} s",
-            flush=True,
-        )
+    run = Run(options, (model, optimizer, metrics), shuffle, history)
+    done = run.load()
+    if done:
+        print(f"resumed after epoch {done}/{options.epochs}", flush=True)
+    with run.checkpoints:
+        for epoch in range(done + 1, options.epochs + 1):
+            start = time.perf_counter()
+            label = f"epoch {epoch}/{options.epochs}"
+            batches = shuffle.permutation(count)[: steps * options.batch_size].reshape(steps, -1)
+            losses = train_epoch(model, optimizer, metrics, mnist.train, batches, label)
+            seen = metrics.compute()
+            history.add(np.asarray(losses), float(seen["accuracy"]), evaluate(model, mnist.test))
+            run.save(epoch)
+            print(
+                f"{label}: train loss {seen['loss']:.4f}, train accuracy {seen['accuracy']:.4f}, "
+                f"test accuracy {history.test_accuracy[-1]:.4f}, {time.perf_counter() - start:.1f} s",
+                flush=True,
+            )
     return history
 
 
@@ -112,7 +119,11 @@ def main() -> int:
         f"seed {options.seed}, {jax.default_backend()}",
         flush=True,
     )
-    history = train(model, mnist, options)
+    try:
+        history = train(model, mnist, options)
+    except ResumeError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 2
     plots.draw_curves(history, options.output / "curves.png")
     plots.draw_mistakes(mnist.test, history.predictions, options.output / "mistakes.png")
     print(f"plots: {options.output / 'curves.png'}, {options.output / 'mistakes.png'}")

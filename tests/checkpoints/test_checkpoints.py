@@ -420,3 +420,15 @@ liftnn.save(sys.argv[1], 1, model)
 def test_a_script_that_ends_after_save_has_saved_and_the_import_loads_little(tmp_path):
     subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], check=True, env=os.environ, timeout=120)
     liftnn.restore(tmp_path, liftnn.Linear(2, 3, rngs=liftnn.Rngs(1)))
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_orbax_reads_the_arrays_of_a_checkpoint_without_liftnn(tmp_path):
+    liftnn.save(tmp_path, 1, Affine(2.0))
+    with ocp.CheckpointManager(tmp_path) as manager:
+        arrays = manager.restore(1).state
+    assert {name: x.tolist() for name, x in arrays.items()} == {
+        "modules[0].w": [2, 2, 2],
+        "modules[0].b": [0, 0, 0],
+        "modules[0].calls": 0,
+    }

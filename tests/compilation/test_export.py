@@ -32,7 +32,16 @@ def through_bytes(exported):
     return liftnn.deserialize(exported.serialize())
 
 
-@pytest.mark.parametrize("carry", [lambda e: e, through_bytes], ids=["here", "through bytes"])
+def through_plain_bytes(exported):
+    """The same function, written and read again without pickle."""
+    pytest.importorskip("flatbuffers")
+    return liftnn.deserialize(exported.serialize(plain=True), plain=True)
+
+
+CARRIES = {"here": lambda e: e, "through bytes": through_bytes, "through plain bytes": through_plain_bytes}
+
+
+@pytest.mark.parametrize("carry", CARRIES.values(), ids=CARRIES)
 def test_it_acts_like_the_function(carry):
     def f(model, x, *, k):
         model.first.b.value = model.first.b + x
@@ -60,21 +69,28 @@ def test_a_new_process_gets_the_numbers_and_objects_of_this_one(tmp_path):
     examples = (exported_step.X, exported_step.Y)
     first = liftnn.export(step)(model, optimizer, *examples)
     second = liftnn.export(step)(*exported_step.grown(model, optimizer), *examples)
-    written, read = tmp_path / "in", tmp_path / "out"
-    written.write_bytes(pickle.dumps([first.serialize(), second.serialize()]))
+    blobs = {plain: [first.serialize(plain=plain), second.serialize(plain=plain)] for plain in (False, True)}
+    expected = exported_step.run(step, step)
+    for plain in blobs:
+        losses, values, seen = run_elsewhere(tmp_path, blobs[plain])
+        np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
+        assert seen == expected[2]
+        assert len(values) == len(expected[1])
+        for x, y in zip(values, expected[1], strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def run_elsewhere(folder, blobs):
+    """What a new process gets from exported steps."""
+    written, read = folder / "in", folder / "out"
+    written.write_bytes(pickle.dumps(blobs))
     root = pathlib.Path(__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     code = "import sys; from tests.compilation import exported_step; exported_step.main(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(written), str(read)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    losses, values, seen = pickle.loads(read.read_bytes())
-    expected = exported_step.run(step, step)
-    np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
-    assert seen == expected[2]
-    assert len(values) == len(expected[1])
-    for x, y in zip(values, expected[1], strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+    return pickle.loads(read.read_bytes())
 
 
 def test_static_arguments_are_part_of_it():

@@ -44,7 +44,7 @@ def run_here(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
         return Outcome(end.value.code, *capsys.readouterr())
 
     yield run
-    for name in ("data", "models", "options", "plots", "progress"):
+    for name in ("data", "models", "options", "plots", "progress", "resume"):
         if name not in before:
             sys.modules.pop(name, None)
 

@@ -132,3 +132,50 @@ def truncated_bytes_read():
 def class_that_is_not_there():
     data = b"cgone\nNet\n."  # what pickle writes for a class of a module
     liftnn.deserialize(b"liftnn exported function 1\n" + hashlib.sha256(data).digest() + data)
+
+
+@message(
+    errors.StructureError,
+    "The class Local is part of the exported function, and cannot be written with `plain=True`.",
+    "Serialize it without `plain`, which uses pickle.",
+)
+def class_that_is_not_plain():
+    class Local(liftnn.Module):
+        pass
+
+    liftnn.export(liftnn.jit(lambda model: None))(Holder(layers=[Local()])).serialize(plain=True)
+
+
+@message(
+    errors.ArgumentError,
+    "These bytes are read with pickle, which can run any code, and `plain=True` excludes that.",
+    "Serialize the function with `serialize(plain=True)`, or, if you trust the bytes, omit `plain`.",
+)
+def pickled_bytes_read_as_plain():
+    liftnn.deserialize(b"liftnn exported function 1\n" + bytes(40), plain=True)
+
+
+def read_plain(text: bytes):
+    """Read bytes that have this text in place of the contents."""
+    data = len(text).to_bytes(8, "little") + text
+    liftnn.deserialize(
+        b"liftnn plain exported function 1\n" + hashlib.sha256(data).digest() + data, plain=True
+    )
+
+
+@message(
+    errors.StructureError,
+    "The exported function has contents that liftnn does not write: KeyError.",
+    "Serialize it again, with `plain=True`.",
+)
+def plain_bytes_of_something_else():
+    read_plain(b'{"is": "call", "function": "os.system"}')
+
+
+@message(
+    errors.StructureError,
+    "The exported function needs the class gone.Net, which is not loaded or not plain.",
+    "Import its module first, under the name that it had when the function was exported.",
+)
+def class_that_is_not_loaded():
+    read_plain(b'{"is": "class", "module": "gone", "name": "Net"}')

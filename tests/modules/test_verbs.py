@@ -86,6 +86,20 @@ def test_update_sets_array_leaves_wherever_they_stand(hold):
     assert find_difference(model, doubled_model) is None
 
 
+def scaling(scale):
+    """A function with an array in its closure."""
+    return lambda x: scale * x
+
+
+def test_update_and_replace_all_set_an_array_in_a_closure():
+    model = Node(f=scaling(jnp.ones(2)))
+    liftnn.update(model, doubled(liftnn.state(model)))
+    assert model.f(3.0).tolist() == [6, 6]
+    (old,) = liftnn.state(model).flat().values()
+    assert liftnn.replace_all(model, old, jnp.zeros(2)) == 1
+    assert model.f(3.0).tolist() == [0, 0]
+
+
 def test_update_of_a_shared_tuple_keeps_it_shared_and_everything_else_itself():
     shared, inner = (jnp.ones(2), Node()), [1]
     model = Node(a=shared, b={"k": shared}, c=(inner, 2))

@@ -144,15 +144,15 @@ def test_an_optimizer_of_a_transformation_that_can_be_pickled_is_pickled():
 
 @pytest.mark.parametrize("hold", [lambda x: x, lambda x: Node(inner=Node(optimizer=x))])
 @pytest.mark.parametrize("dumps", [pickle.dumps, lambda x: pickle._dumps(x)])
-def test_another_transformation_is_an_error_that_says_what_to_pickle(hold, dumps):
+def test_another_transformation_is_an_error_that_says_how_to_save(hold, dumps):
     optimizer = liftnn.Optimizer(make_model(), optax.adam(1e-3))
     with pytest.raises(errors.ArgumentTypeError) as caught:
         dumps(hold(optimizer))
     cause, remedy = str(caught.value).split("\n")
     assert cause.startswith("The transformation of an Optimizer cannot be pickled: Can't")
     assert remedy == (
-        "Pickle the values, liftnn.state(optimizer). To load them, create the Optimizer again and call "
-        "liftnn.update(optimizer, state). The package cloudpickle can pickle the Optimizer itself."
+        "Save it with `liftnn.save(folder, step, model, optimizer)`, and load it with `liftnn.restore` into an "
+        "Optimizer that you create again. The package cloudpickle can pickle the Optimizer itself."
     )
 
 

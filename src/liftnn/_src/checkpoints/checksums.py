@@ -1,4 +1,4 @@
-"""Checksums of the files of a folder: a CRC over the sum and the parity of each block, which a flipped bit changes."""
+"""Checksums of the files of a folder: a CRC over sums of rows and columns of their bytes, at the speed of memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 
 _BLOCK = 1 << 18
 """Bytes of a block: it stays in the processor's cache for the second pass."""
+_ROW = 512
+"""64-bit words of a row of a block."""
 
 
 def list_files(folder: Any, prefix: str = "") -> Iterator[str]:
@@ -27,8 +29,9 @@ def list_files(folder: Any, prefix: str = "") -> Iterator[str]:
 def checksum(file: Any) -> list[int]:
     """Return the length and the checksum of a file.
 
-    The sum and the exclusive or of the 64-bit words of each block are computed at the speed of memory, 3 to 8 times as
-    fast as a CRC of all bytes; any single flipped bit changes both.
+    A block is a matrix of 64-bit words. The sums of its rows and of its columns are computed several times as fast as a
+    CRC of all bytes. Any flipped bit changes them, and so do any two values that change places. What does not fill a
+    row is part of the CRC itself.
 
     Args:
       file: The path, with the method `open`.
@@ -41,9 +44,10 @@ def checksum(file: Any) -> list[int]:
     with file.open("rb") as stream:
         while size := _fill(stream, buffer):
             length += size
-            words = np.frombuffer(buffer[: size // 8 * 8], "<u8")
-            sums = np.array([np.add.reduce(words), np.bitwise_xor.reduce(words)], "<u8")
-            crc = zlib.crc32(buffer[size // 8 * 8 : size], zlib.crc32(sums.tobytes(), crc))
+            rows = size // (8 * _ROW)
+            words = np.frombuffer(buffer, "<u8", rows * _ROW).reshape(rows, _ROW)
+            sums = np.concatenate([words.sum(0, dtype="<u8"), words.sum(1, dtype="<u8")])
+            crc = zlib.crc32(buffer[8 * words.size : size], zlib.crc32(sums.tobytes(), crc))
     return [length, crc]
 
 

@@ -79,7 +79,7 @@ class Index:
             raise damaged("some bytes of its index are missing or were changed")
         try:
             return cls._from_json(json.loads(text))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, errors.LiftError):
                 raise
             raise damaged("its index cannot be read") from error

@@ -45,11 +45,17 @@ def load_orbax() -> Any:
 @functools.cache
 def _handler_class() -> type[Any]:
     """Return Orbax's handler of pytrees, extended by the index."""
+    base = load_orbax().PyTreeCheckpointHandler
 
-    class Handler(load_orbax().PyTreeCheckpointHandler):
+    class Handler(base):
         """Writes the index when the arrays are complete, before the folder gets its final name."""
 
         index: Index | None = None
+
+        @classmethod
+        def typestr(cls) -> str:
+            """The class that Orbax reads the arrays with, also where liftnn is not there."""
+            return base.typestr()
 
         def finalize(self, directory: Any) -> None:
             super().finalize(directory)

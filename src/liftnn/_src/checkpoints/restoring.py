@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
@@ -176,6 +176,8 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
     dtype = np.dtype(np.uint32) if entry.impl else entry.numpy_dtype
     shape = data_shape(entry.shape, _known(entry.impl))
     if entry.name is None:
+        if math.prod(entry.shape):
+            raise malformed(entry.to_json())
         x = np.zeros(shape, stored_dtype(dtype))
     else:
         x = stored.pop(entry.name)
@@ -187,7 +189,7 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
         return np.asarray(x)[()] if kind == SCALAR else x
     sharding = _target_sharding(entry, target)
     if sharding is None:
-        x = jnp.asarray(x)
+        x = jax.device_put(x, may_alias=True)  # no copy: nothing else holds the array
     elif not isinstance(x, jax.Array) or x.sharding != sharding:
         x = jax.device_put(x, sharding)
     return with_weak_type(x) if entry.weak else x

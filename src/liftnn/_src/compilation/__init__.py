@@ -12,6 +12,6 @@ without flattening them (`fast_path.py`; `fast_paths.py` finds it). Its code is 
 - `write_back.py`: how a fast path writes the results into the modules.
 - `array_path.py`: the fast path of a call without modules.
 - `retraces.py`: why a function is traced again, by attribute path.
-- `stages.py` (`trace`, `lower`, `compile`), `export.py`, `exported.py`, `constants.py`, `jaxpr.py`, `shape.py`,
-  `checkify.py`.
+- `stages.py` (`trace`, `lower`, `compile`), `export.py`, `exported.py`, `plain.py`, `constants.py`, `jaxpr.py`,
+  `shape.py`, `checkify.py`.
 """

@@ -12,8 +12,9 @@ import jax.export as jax_export
 
 from liftnn import errors
 from liftnn._src.compilation.constants import ArgumentsOnly
-from liftnn._src.compilation.exported import MARK, Exported, ExportedContents
+from liftnn._src.compilation.exported import LENGTH, MARK, PLAIN_MARK, Exported, ExportedContents
 from liftnn._src.compilation.jitted import Jitted
+from liftnn._src.compilation.plain import from_json
 from liftnn._src.lifting.lift import Call
 from liftnn._src.modules.portable import by_name
 from liftnn._src.tracebacks import boundary
@@ -119,40 +120,50 @@ def _anywhere(leaf: Any) -> Any:
 
 
 @boundary
-def deserialize(blob: bytes | bytearray) -> Exported:
+def deserialize(blob: bytes | bytearray, *, plain: bool = False) -> Exported:
     """Load an exported function from the bytes of `Exported.serialize`; needs the package `flatbuffers`, as in JAX.
 
-    Classes are stored by name, so they must be importable under the same names. The bytes are read with pickle, which
-    can run arbitrary code: load only bytes that you trust.
+    **Loading runs code.** Without `plain` the bytes may be read with pickle, and whoever wrote them can run any program
+    with your rights: load only bytes that you trust. With `plain=True` only bytes of `serialize(plain=True)` are
+    loaded, which are data: no code of the file or of your modules runs. A call of the loaded function then runs its
+    program, which computes with arrays.
+
+    Classes are stored by name, so they must be importable under the same names; with `plain=True` their modules must be
+    imported already.
 
     Args:
       blob: The bytes.
+      plain: Whether to raise an error for bytes that pickle would read. The default is False.
 
     Returns:
       The exported function.
 
     Raises:
-      ArgumentError: If the bytes are not an exported function, or are damaged.
+      ArgumentError: If the bytes are not an exported function, or are damaged; with `plain`, if they need pickle.
       StructureError: If a class or function that the arguments or results need cannot be found.
 
     Example:
       >>> import liftnn
       >>> def load(path):
       ...   with open(path, "rb") as file:
-      ...     return liftnn.deserialize(file.read())
+      ...     return liftnn.deserialize(file.read(), plain=True)
     """
     blob = bytes(blob)
+    if blob.startswith(PLAIN_MARK):
+        data = _checked(blob.removeprefix(PLAIN_MARK))
+        size = LENGTH + int.from_bytes(data[:LENGTH], "little")
+        return _load(data[size:], _as_contents(from_json(data[LENGTH:size])))
     if not blob.startswith(MARK):
         raise errors.ArgumentError(
             "These bytes are not a function exported by liftnn.",
             "Pass the bytes that `Exported.serialize` returned.",
         )
-    checksum, data = blob[len(MARK) :][:32], blob[len(MARK) + 32 :]
-    if hashlib.sha256(data).digest() != checksum:
+    if plain:
         raise errors.ArgumentError(
-            "This exported function is damaged: some of its bytes are missing or were changed.",
-            "Serialize it again, and read the whole file in binary mode.",
+            "These bytes are read with pickle, which can run any code, and `plain=True` excludes that.",
+            "Serialize the function with `serialize(plain=True)`, or, if you trust the bytes, omit `plain`.",
         )
+    data = _checked(blob.removeprefix(MARK))
     try:
         program, written = pickle.loads(data)
         contents = pickle.loads(written)
@@ -161,4 +172,29 @@ def deserialize(blob: bytes | bytearray) -> Exported:
             f"The exported function needs a class or function that cannot be found: {error}.",
             "Make it importable under the name that it had when the function was exported.",
         ) from error
+    return _load(program, contents)
+
+
+def _load(program: bytes, contents: ExportedContents) -> Exported:
     return Exported(jax_export.deserialize(bytearray(program)), contents)
+
+
+def _as_contents(x: Any) -> ExportedContents:
+    """Return what was read as JSON, after checking that it is the contents of an exported function."""
+    if not isinstance(x, ExportedContents):
+        raise _damaged()
+    return x
+
+
+def _checked(data: bytes) -> bytes:
+    """Return the data after its checksum, which it must have."""
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        raise _damaged()
+    return data[32:]
+
+
+def _damaged() -> errors.ArgumentError:
+    return errors.ArgumentError(
+        "This exported function is damaged: some of its bytes are missing or were changed.",
+        "Serialize it again, and read the whole file in binary mode.",
+    )

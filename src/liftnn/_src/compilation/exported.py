@@ -11,6 +11,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.compilation.donation import deleted_error, unshare
+from liftnn._src.compilation.plain import to_json
 from liftnn._src.compilation.stages import check_structure
 from liftnn._src.graph.description import GraphSpec, find_all_paths
 from liftnn._src.lifting.arguments import StaticArgument
@@ -22,7 +23,11 @@ from liftnn._src.trees import an, list_paths, treedef_text
 from liftnn._src.variables import frames
 
 MARK = b"liftnn exported function 1\n"
-"""The first bytes of every file: format and version. A checksum and pickled data follow."""
+"""The first bytes of a file with pickled data: format and version. A checksum and the data follow."""
+PLAIN_MARK = b"liftnn plain exported function 1\n"
+"""The first bytes of a file without pickled data; a checksum, the length of the JSON text, text and program follow."""
+LENGTH = 8
+"""Bytes of the length of the text."""
 
 
 class ExportedContents(NamedTuple):
@@ -97,18 +102,26 @@ class Exported:
         """
         return self._call(*args, **kwargs)
 
-    def serialize(self, vjp_order: int = 0) -> bytes:
+    def serialize(self, vjp_order: int = 0, *, plain: bool = False) -> bytes:
         """Convert the function to bytes for `deserialize`; needs the package `flatbuffers`, as in JAX.
 
         Args:
           vjp_order: How often the loaded function can be differentiated. The default is 0.
+          plain: Whether to write the structure as plain data, so that loading runs no code. It may hold modules,
+            Variables, containers, dataclasses and named tuples with numbers, strings and dtypes; functions in the
+            arguments are written by name. The default, False, uses pickle, which writes more.
 
         Returns:
           The bytes.
 
         Raises:
-          StructureError: If pickle cannot serialize a class or a static value.
+          StructureError: If pickle cannot serialize a class or a static value, or if it is not plain.
         """
+        if plain:
+            text = to_json(self._contents).encode()
+            program = bytes(self._program.serialize(vjp_order))
+            data = len(text).to_bytes(LENGTH, "little") + text + program
+            return PLAIN_MARK + hashlib.sha256(data).digest() + data
         try:
             contents = pickle.dumps(self._contents)
         except (pickle.PicklingError, AttributeError, TypeError, errors.StructureError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
@@ -122,7 +123,9 @@ def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any
 
 def _set_child(holder: Any, key: Any, x: Any) -> None:
     """Set the child of a mutable node."""
-    if isinstance(holder, (list, dict, collections.deque)) or type(key) is int:
+    if isinstance(holder, types.CellType):
+        holder.cell_contents = x
+    elif isinstance(holder, (list, dict, collections.deque)) or type(key) is int:
         holder[key] = x
     else:
         setattr(holder, key, x)

@@ -96,8 +96,8 @@ class PortableTransformation:
             if not _has_own_rules(sys._getframe(1)):
                 raise errors.ArgumentTypeError(
                     f"The transformation of an Optimizer cannot be pickled: {error}.",
-                    "Pickle the values, liftnn.state(optimizer). To load them, create the Optimizer again and call "
-                    "liftnn.update(optimizer, state). The package cloudpickle can pickle the Optimizer itself.",
+                    "Save it with `liftnn.save(folder, step, model, optimizer)`, and load it with `liftnn.restore` "
+                    "into an Optimizer that you create again. The package cloudpickle can pickle the Optimizer itself.",
                 ) from error
         return restore_transformation, (self.tx,)
 
