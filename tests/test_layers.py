@@ -38,6 +38,7 @@ LAYERS = (
         "_src/intermediates.py",
         "_src/nn/",
     ),
+    ("_src/summary/",),
     ("_src/compat/",),
     ("_pickled.py", "initializers.py"),
     ("__init__.py", "nn/"),
