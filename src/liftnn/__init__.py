@@ -97,7 +97,7 @@ from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
-from liftnn._src.summary.public import count_params
+from liftnn._src.summary.public import count_params, tabulate
 from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -156,8 +156,9 @@ __all__ = [
     "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap",
     "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore_rngs",
     "rotary_embedding", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split",
-    "split_rngs", "standardize", "state", "swish", "switch", "tanh", "trace_once", "update", "value_and_grad", "view",
-    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "split_rngs", "standardize", "state", "swish", "switch", "tabulate", "tanh", "trace_once", "update",
+    "value_and_grad", "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata",
+    "with_partitioning",
 ]  # fmt: skip
 
 
