@@ -22,6 +22,7 @@ import tests.messages.checkpoints
 import tests.messages.exported
 import tests.messages.jit
 import tests.messages.lifted
+import tests.messages.looking
 import tests.messages.loops
 import tests.messages.maps
 import tests.messages.objects

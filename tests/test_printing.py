@@ -39,13 +39,13 @@ def test_an_array_is_summed_up_by_dtype_and_shape(x, text):
 def test_a_module_prints_statics_arrays_and_modules_but_no_variables():
     model = Node(n=1, w=liftnn.Param(1.0), x=jnp.ones(2), s=Sub(name="a"), _hidden=3, empty=Sub())
     assert (
-        repr(model) == "Node(\n  n=1,\n  x=Array(float32[2]),\n  s=Sub(\n    name='a'\n  ),\n  empty=Sub()\n)"
+        str(model) == "Node(\n  n=1,\n  x=Array(float32[2]),\n  s=Sub(\n    name='a'\n  ),\n  empty=Sub()\n)"
     )
 
 
 def test_containers_of_modules_print_an_entry_a_line():
     model = Node(a=[Sub(), 1], d={"k": Sub(n=1)}, t=(Sub(), liftnn.Param(1.0)), plain=[1, "x"], p=Point(1, 2))
-    assert repr(model) == (
+    assert str(model) == (
         "Node(\n"
         "  a=[\n    Sub(),\n    1\n  ],\n"
         "  d={\n    'k': Sub(\n      n=1\n    )\n  },\n"
@@ -61,11 +61,10 @@ def test_cycles_are_cut_short():
     model.me, model.items = model, []
     model.items.append([model.items, model])
     assert (
-        repr(model)
-        == "Node(\n  me=Node(...),\n  items=[\n    [\n      [...],\n      Node(...)\n    ]\n  ]\n)"
+        str(model) == "Node(\n  me=Node(...),\n  items=[\n    [\n      [...],\n      Node(...)\n    ]\n  ]\n)"
     )
 
 
 def test_the_same_module_prints_in_full_wherever_it_stands_side_by_side():
     shared = Sub(n=1)
-    assert repr(Node(a=shared, b=shared)) == "Node(\n  a=Sub(\n    n=1\n  ),\n  b=Sub(\n    n=1\n  )\n)"
+    assert str(Node(a=shared, b=shared)) == "Node(\n  a=Sub(\n    n=1\n  ),\n  b=Sub(\n    n=1\n  )\n)"

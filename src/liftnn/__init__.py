@@ -99,6 +99,7 @@ from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
+from liftnn._src.summary.public import count_params, tabulate
 from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -163,7 +164,7 @@ __all__ = [
     "SpectralNorm", "Stack", "State", "StateAxes", "StateSharding", "Statistics", "StructureError",
     "StructureWarning", "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag",
     "associative_scan", "avg_pool", "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks",
-    "cond", "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention",
+    "cond", "count_params", "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention",
     "dot_product_attention_weights", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop",
     "fork_rngs", "from_equinox", "from_flax", "from_torch", "gelu", "get_named_sharding",
     "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian",
@@ -173,8 +174,8 @@ __all__ = [
     "one_hot", "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed",
     "restore", "restore_rngs", "rotary_embedding", "save", "save_weights", "saved_steps", "scan", "selu",
     "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize",
-    "state", "swish", "switch", "tanh", "to_torch", "trace_once", "update", "value_and_grad", "view",
-    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "state", "swish", "switch", "tabulate", "tanh", "to_torch", "trace_once", "update", "value_and_grad",
+    "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 

@@ -96,7 +96,8 @@ def test_a_chain_of_3000_modules_prints():
         last.next = Node()
         last = last.next
     assert "'next': Node(...)" in repr(liftnn.split(model)[-1])
-    assert "next=Node(...)" in repr(model)
+    assert "next=Node(...)" in str(model)
+    assert "next: Node(...)" in repr(model)
     assert len(repr(liftnn.state(Node(m=model, w=liftnn.Param(1.0))))) > 0
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
+
+from liftnn._src.trees import is_tracer
 
 MAX_DEPTH = 48
 """Blocks nested deeper than this print as `Name(...)`, so a chain of thousands of modules still prints."""
@@ -41,6 +44,59 @@ def array_summary(x: Any) -> str:
     return f"{kind}({np.dtype(x.dtype).name if _is_numpy(x) else x.dtype}{list(x.shape)})"
 
 
+def value_repr(x: Any) -> str:
+    """Format a value by its repr, with arrays of more than 1,000 elements, which are not transferred, by shape.
+
+    Args:
+      x: An array, a pytree of arrays, or any other value.
+
+    Returns:
+      The text. A deleted array is formatted by shape too, and an object with a repr that raises by its class.
+    """
+    try:
+        return repr(x if isinstance(x, _SMALL_TYPES) else jax.tree.map(_without_values, x))
+    except Exception:
+        return f"<{type(x).__name__}>"
+
+
+def _without_values(x: Any) -> Any:
+    """Return a leaf whose values can be shown, or its text in place of it."""
+    if not isinstance(x, (jax.Array, np.ndarray)):
+        return x
+    is_deleted = isinstance(x, jax.Array) and not is_tracer(x) and x.is_deleted()
+    return _Text(array_summary(x)) if is_deleted or x.size > _LARGE else x
+
+
+class _Text:
+    """An object with a given repr.
+
+    Args:
+      text: The repr.
+    """
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+_LARGE = 1000
+_SMALL_TYPES = (bool, int, float, complex, str, type(None))
+
+
 def _is_numpy(x: Any) -> bool:
     """Return whether the dtype is one of numpy's (that of a typed PRNG key is one of JAX's)."""
     return isinstance(x.dtype, np.dtype)
+
+
+def load_summary(file: str) -> Any:
+    """Return a file of `summary`, which is above all layers that it shows, and loaded at first use.
+
+    Args:
+      file: The name of the file, such as `"module_text"`.
+
+    Returns:
+      The Python module.
+    """
+    return importlib.import_module(f"liftnn._src.summary.{file}")

@@ -13,5 +13,5 @@
   shardings and abstract models.
 - `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables; `identifiers.py`: ids.
 - `methods.py`: methods of States and Variables that only Flax has.
-- `tabulate.py`: a table of a model; `call_records.py`: its calls; `unsupported.py`: the names that raise, and why.
+- `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.
 """

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.compat.call_records import CallInfo, Records
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.summary.calls import CallInfo, Records
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, is_array, type_of
 from liftnn._src.variables.variable import Variable

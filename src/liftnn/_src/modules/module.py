@@ -30,6 +30,7 @@ from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import perturb, sow
 from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesAttribute
+from liftnn._src.printing import load_summary
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
@@ -343,7 +344,10 @@ class Module(Attributed):
         return ((key, x) for key, x in iter_children(self) if isinstance(x, Module))
 
     def __repr__(self) -> str:
-        return render_module(self, [])
+        return load_summary("module_text").module_text(self)
+
+    def __str__(self) -> str:
+        return render_module(self, []) if type(self).__repr__ is Module.__repr__ else repr(self)
 
     def __copy__(self: M) -> M:
         new = make_shell(type(self), frames.owner_now())

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.printing import mapping
-from liftnn._src.trees import Key, Path, format_path, list_paths
+from liftnn._src.printing import mapping, value_repr
+from liftnn._src.trees import Key, Path, format_path, is_array, list_paths
 
 
 def left_over(paths: Iterable[str]) -> errors.FilterError:
@@ -108,7 +108,7 @@ def render(x: Any, depth: int = 0) -> str:
       The text.
     """
     if not isinstance(x, dict):
-        return repr(x)
+        return value_repr(x) if is_array(x) else repr(x)
     if depth > 48:
         return "{...}"
     return mapping((repr(key), render(child, depth + 1)) for key, child in x.items())

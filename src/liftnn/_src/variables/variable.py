@@ -10,7 +10,7 @@ import jax
 from jax.typing import ArrayLike
 
 from liftnn import errors
-from liftnn._src.printing import call
+from liftnn._src.printing import call, value_repr
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
@@ -350,7 +350,8 @@ class Variable(Operators[T], MetadataMethods):
     def __repr__(self) -> str:
         given = self._metadata.given.items()
         return call(
-            type(self).__name__, [("raw_value", repr(self._value)), *((k, repr(v)) for k, v in given)]
+            type(self).__name__,
+            [("raw_value", value_repr(self._value)), *((k, value_repr(v)) for k, v in given)],
         )
 
     def __copy__(self: V) -> V:

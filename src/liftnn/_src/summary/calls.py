@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import inspect
 import threading
 import types
@@ -12,13 +11,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from liftnn._src.compilation.jit import jit
 from liftnn._src.graph.graphdef import merge, split
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.summary.flops import FlopCounter
 from liftnn._src.trees import Path, is_array
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -120,6 +120,8 @@ class Records:
         self._calls: dict[int, CallInfo] = {}
         self._seen: set[tuple[Path, str]] = set()
         self._started = 0
+        self._results: dict[int, int] = {}
+        """The number of arrays that each call returns; in its program, what it writes follows them."""
 
     def trace(self, model: Any, method: str, args: Any, kwargs: Any) -> list[CallInfo]:
         """Call a copy of the model with abstract arrays, and return the calls in order.
@@ -168,6 +170,7 @@ class Records:
 
         call.__name__ = call.__qualname__ = f"{_NAME}{number}"
         out = (jit(call) if self._flops or self._vjp_flops else call)(x, *args, **kwargs)
+        self._results[number] = sum(map(is_array, jax.tree.leaves(out, is_leaf=is_object)))
         self._calls[number] = CallInfo(
             path, type(x).__mro__[1], inputs, as_shapes(out), variables, module_path=x._recorded_path
         )
@@ -175,10 +178,13 @@ class Records:
 
     def _count(self, jaxprs: Mapping[str, Any]) -> None:
         """Add the floating point operations to the calls, from the program of each."""
+        counter = FlopCounter()
         for number, call in self._calls.items():
             closed = jaxprs[f"{_NAME}{number}"]
-            flops = _estimate(_as_function(closed), closed) if self._flops else None
-            backward = _estimate(_with_backward(closed), closed) if self._vjp_flops else None
+            flops = counter.count(closed, self._results[number]) if self._flops else None
+            backward = (
+                counter.count(closed, self._results[number], backward=True) if self._vjp_flops else None
+            )
             self._calls[number] = call._replace(flops=flops, vjp_flops=backward)
 
 
@@ -197,33 +203,3 @@ def _named_jaxprs(jaxpr: Any) -> Iterator[tuple[str, Any]]:
                 below = getattr(x, "jaxpr", x)
                 if hasattr(below, "eqns"):
                     yield from _named_jaxprs(below)
-
-
-def _as_function(closed: Any) -> Callable[..., list[Any]]:
-    """Return a function that runs a program."""
-    extend: Any = importlib.import_module("jax.extend.core")  # 40 ms, so not with this file
-    return extend.jaxpr_as_fun(closed)
-
-
-def _with_backward(closed: Any) -> Callable[..., Any]:
-    """Return a function that runs a program and its backward pass."""
-    forward = _as_function(closed)
-
-    def run(*leaves: Any) -> Any:
-        picked = {i: x for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)}
-
-        def of(picked: dict[int, Any]) -> list[Any]:
-            out = forward(*[picked.get(i, x) for i, x in enumerate(leaves)])
-            return [x for x in out if jnp.issubdtype(x.dtype, jnp.inexact)]
-
-        out, pull_back = jax.vjp(of, picked)
-        return out, pull_back(out)
-
-    return run
-
-
-def _estimate(f: Callable[..., Any], closed: Any) -> float:
-    """Return the floating point operations of a function of the inputs of a program, as XLA estimates them."""
-    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in closed.in_avals]
-    costs: Any = jax.jit(f).lower(*shapes).cost_analysis() or {}
-    return float(costs.get("flops", 0.0))

@@ -1,0 +1,167 @@
+"""The outline of a module: the tree of all that it holds, each object once, later occurrences as references.
+
+The walk has its own stack, so the depth of a model does not matter, and takes linear time. It reads objects without
+running a transform's bookkeeping, so it may look at objects of other traces; an object that cannot be read is a leaf.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from liftnn._src.graph.kinds import (
+    ARRAY,
+    CELL,
+    FLOAT,
+    FUNCTION,
+    METHOD,
+    MODULE,
+    SIMPLE,
+    STATIC,
+    VARIABLE,
+    NodeKind,
+    classify,
+    kind_by_type,
+)
+from liftnn._src.trees import Path
+
+_LEAVES = (SIMPLE, FLOAT, STATIC)
+
+
+class Entry:
+    """One occurrence of a value in an outline.
+
+    Args:
+      key: The attribute, position or dict key under which the holder has it.
+      value: The value.
+      kind: Its kind of node, or `ARRAY` or `STATIC`.
+      above: The entry of the holder; None at the root.
+    """
+
+    __slots__ = ("above", "below", "first", "key", "kind", "state", "value")
+
+    def __init__(self, key: Any, value: Any, kind: NodeKind, above: Entry | None):
+        self.key = key
+        self.value = value
+        self.kind = kind
+        self.above = above
+        self.below: list[Entry] = []
+        self.first: Entry | None = None
+        """The first entry of the same object; None if this is the first."""
+        self.state = False
+        """Whether it is, or holds, a module, a Variable or an array."""
+
+    @property
+    def path(self) -> Path:
+        """The path from the root."""
+        keys: list[Any] = []
+        entry = self
+        while entry.above is not None:
+            keys.append(entry.key)
+            entry = entry.above
+        return tuple(keys[::-1])
+
+    def is_inside(self, other: Entry) -> bool:
+        """Return whether another entry is this one or holds it, directly or not."""
+        entry: Entry | None = self
+        while entry is not None:
+            if entry is other:
+                return True
+            entry = entry.above
+        return False
+
+    def walk(self) -> Iterator[Entry]:
+        """Yield this entry and all below it, depth first."""
+        todo = [self]
+        while todo:
+            entry = todo.pop()
+            yield entry
+            todo += entry.below[::-1]
+
+
+def outline(root: Any) -> Entry:
+    """Return the outline of an object.
+
+    Args:
+      root: A module, a Variable, or any value.
+
+    Returns:
+      The entry of the root.
+    """
+    top = Entry(None, root, _kind(root), None)
+    seen: dict[int, Entry] = {}
+    order: list[Entry] = []
+    todo = [top]
+    while todo:
+        entry = todo.pop()
+        order.append(entry)
+        if entry.kind in _LEAVES or entry.kind is ARRAY:
+            entry.state = entry.kind is ARRAY
+            continue
+        first = seen.setdefault(id(entry.value), entry)
+        if first is not entry:
+            entry.first = first
+            continue
+        entry.state = entry.kind is VARIABLE or entry.kind is MODULE
+        entry.below = [Entry(key, x, _kind(x), entry) for key, x in _children(entry)]
+        todo += entry.below[::-1]
+    _spread_state(order)
+    return top
+
+
+def _spread_state(order: list[Entry]) -> None:
+    """Mark the entries that hold something with state, directly or through others; also those of shared objects."""
+    for entry in reversed(order):
+        if entry.state and entry.above is not None:
+            entry.above.state = True
+    todo = [entry for entry in order if entry.first is not None and entry.first.state]
+    while todo:
+        entry: Entry | None = todo.pop()
+        while entry is not None and not entry.state:
+            entry.state = True
+            entry = entry.above
+
+
+def _kind(x: Any) -> NodeKind:
+    """Return the kind of a value; static if a class of the user's cannot be examined."""
+    try:
+        return kind_by_type(type(x)) or classify(x)
+    except Exception:
+        return STATIC
+
+
+def _children(entry: Entry) -> list[tuple[Any, Any]]:
+    """Return the keys and children of a node that may hold modules; nothing if it cannot be read."""
+    x, kind = entry.value, entry.kind
+    try:
+        if kind is VARIABLE:  # its metadata are shown with it
+            return []
+        if kind is METHOD:
+            return [("__self__", x.__self__)]
+        if kind is CELL:
+            return [("cell_contents", x.cell_contents)]
+        if kind is FUNCTION:
+            return _captured(x)
+        _, keys, children = kind.flatten(x)
+        return list(zip(keys, children, strict=True))
+    except Exception:
+        return []
+
+
+def _captured(function: types.FunctionType) -> list[tuple[Any, Any]]:
+    """Return what a function captures, and its defaults, by name."""
+    names = function.__code__.co_freevars
+    found = [(name, _contents(cell)) for name, cell in zip(names, function.__closure__ or (), strict=True)]
+    defaults = function.__defaults__ or ()
+    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+    found += zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True)
+    found += (function.__kwdefaults__ or {}).items()
+    return [(name, x) for name, x in found if x is not None]
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None

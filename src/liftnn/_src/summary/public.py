@@ -1,0 +1,96 @@
+"""The public functions that look inside modules; each loads what it needs at its first call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from liftnn._src.filters import Filter
+from liftnn._src.printing import load_summary
+from liftnn._src.tracebacks import boundary
+
+if TYPE_CHECKING:
+    from liftnn._src.summary.table import Table
+
+
+@boundary
+def count_params(tree: Any, /, *filters: Filter) -> int:
+    """Count the parameters of a module, shared ones once.
+
+    Args:
+      tree: A module, or any pytree with modules in it. Its Variables may be abstract.
+      *filters: A Variable counts if it matches one of them. The default is `Param`.
+
+    Returns:
+      The number of elements of the arrays in all these Variables.
+
+    Raises:
+      FilterError: If an argument is not a filter.
+      StructureError: If something in the tree cannot be part of a module.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Sequential(
+      ...   liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), liftnn.BatchNorm(3, rngs=liftnn.Rngs(0))
+      ... )
+      >>> liftnn.count_params(model), liftnn.count_params(model, liftnn.BatchStat)
+      (15, 6)
+    """
+    return load_summary("sizes").count_elements(tree, filters)
+
+
+@boundary
+def tabulate(
+    module: Any,
+    /,
+    *args: Any,
+    depth: int | None = None,
+    method: str = "__call__",
+    flops: bool = False,
+    grad_flops: bool = False,
+    width: int | None = None,
+    **kwargs: Any,
+) -> Table:
+    """Return a table of the calls of a module and its submodules, with shapes and sizes; nothing is computed.
+
+    Args:
+      module: The module, which may be abstract.
+      *args: The arguments of the call: arrays of any shape, `jax.ShapeDtypeStruct`, or other values. Without
+        arguments, for a module that needs some, the table has all modules with their sizes, and no shapes.
+      depth: The largest number of modules around a module that has a row; 0 is the model alone. The default, None,
+        shows all.
+      method: The name of the method to call. The default is `"__call__"`.
+      flops: Whether to count the floating point operations of each call, as XLA estimates them. False by default: it
+        takes a fraction of a second for each kind of layer.
+      grad_flops: Whether to count those of each call with its backward pass. False by default.
+      width: The width of the text. The default, None, is that of the terminal, and no limit outside of one.
+      **kwargs: Keyword arguments of the call.
+
+    Returns:
+      The table: `print` shows it, in colours if rich is installed, and notebooks show it as HTML. `table.rows` has the
+      data of each row. There is a row for each call of `__call__` or a public method of a module, except for repeated
+      calls with the same shapes; then the modules that hold Variables and were not called. Parameters include those of
+      submodules; shared ones count at their first path. The last lines are the totals by type of Variable.
+
+    Raises:
+      ArgumentTypeError: If `module` is not a module.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn
+      >>> model = liftnn.Sequential(
+      ...   liftnn.Linear(4, 8, rngs=liftnn.Rngs(0)), liftnn.relu, liftnn.Linear(8, 2, rngs=liftnn.Rngs(1))
+      ... )
+      >>> print(liftnn.tabulate(model, jnp.ones((3, 4))))
+                                 Sequential
+       ───────────────────────────────────────────────────────────────
+        path        layer        inputs     outputs    params   bytes
+       ───────────────────────────────────────────────────────────────
+                    Sequential   f32[3,4]   f32[3,2]       58   232 B
+        layers[0]   Linear       f32[3,4]   f32[3,8]       40   160 B
+        layers[2]   Linear       f32[3,8]   f32[3,2]       18    72 B
+       ───────────────────────────────────────────────────────────────
+                    Param                                  58   232 B
+       ───────────────────────────────────────────────────────────────
+    """
+    return load_summary("tabulate").make_table(
+        module, args, kwargs, method=method, depth=depth, flops=(flops, grad_flops), width=width
+    )

@@ -1,0 +1,12 @@
+"""Errors of the functions that look inside modules."""
+
+from __future__ import annotations
+
+import liftnn
+from liftnn import errors
+from tests.messages.registry import message
+
+
+@message(errors.ArgumentTypeError, "tabulate takes a module, not a list.", "Pass the module itself.")
+def tabulate_of_a_list():
+    liftnn.tabulate([liftnn.Module()])
