@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pathlib
 import pickle
@@ -18,6 +19,15 @@ from tests.quick import quick
 from tests.user_modules import Holder
 
 import liftnn
+
+# Orbax leaves coroutines of a closed event loop behind when it cannot read an array.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_for_other_tests():
+    yield
+    gc.collect()
 
 
 def make(x):

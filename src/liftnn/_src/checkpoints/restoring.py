@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
@@ -147,7 +148,7 @@ def _read_all(folder: Any, index: Index, readings: dict[int, _Reading]) -> dict[
     """Return the arrays by the id of their entry."""
     _check_files(folder, index)
     shardings = {
-        entry.name: _target_sharding(entry, target)
+        entry.name: _reading_sharding(entry, target)
         for entry, target in readings.values()
         if entry.name is not None
     }
@@ -158,8 +159,19 @@ def _read_all(folder: Any, index: Index, readings: dict[int, _Reading]) -> dict[
     return {key: _finish(entry, target, stored) for key, (entry, target) in readings.items()}
 
 
-def _target_sharding(entry: ArrayEntry, target: Any) -> Any:
-    """Return the sharding to read with; None to read a numpy array, which then is placed as a new array is."""
+def _reading_sharding(entry: ArrayEntry, target: Any) -> Any:
+    """Return the sharding to read with; None to read a numpy array."""
+    if _target_kind(entry, target) != JAX:
+        return None
+    sharding = _target_sharding(target)
+    if sharding is None:  # Orbax reads a jax.Array faster, but a committed one
+        default = jnp.zeros(()).sharding
+        return default if next(iter(default.device_set)).platform == "cpu" else None
+    return sharding
+
+
+def _target_sharding(target: Any) -> Any:
+    """Return the sharding of the array to restore; None if it is not committed to devices, as new arrays are not."""
     if isinstance(target, jax.Array):
         return target.sharding if target.committed else None
     sharding = getattr(target, "sharding", None)
@@ -169,6 +181,11 @@ def _target_sharding(entry: ArrayEntry, target: Any) -> Any:
         mesh = jax.sharding.get_mesh()
         return None if mesh.empty else jax.sharding.NamedSharding(mesh, sharding.spec)
     return sharding
+
+
+def _uncommitted(x: Any) -> jax.Array:
+    """Return an array that is not committed to its device; on a CPU without a copy, since nothing else holds it."""
+    return jax.device_put(np.asarray(x), may_alias=True)
 
 
 def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
@@ -183,14 +200,13 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
         x = stored.pop(entry.name)
         if not is_array(x) or x.dtype != stored_dtype(dtype) or tuple(x.shape) != shape:
             raise damaged(f"the array {entry.name} is not the one of the index")
+    kind, sharding = _target_kind(entry, target), _target_sharding(target)
+    if kind == JAX and sharding is None:
+        x = _uncommitted(x)
     x = from_stored(x, dtype, entry.impl)
-    kind = _target_kind(entry, target)
     if kind != JAX:
         return np.asarray(x)[()] if kind == SCALAR else x
-    sharding = _target_sharding(entry, target)
-    if sharding is None:
-        x = jax.device_put(x, may_alias=True)  # no copy: nothing else holds the array
-    elif not isinstance(x, jax.Array) or x.sharding != sharding:
+    if sharding is not None and (not isinstance(x, jax.Array) or x.sharding != sharding):
         x = jax.device_put(x, sharding)
     return with_weak_type(x) if entry.weak else x
 
