@@ -44,7 +44,11 @@ def test_the_structure_of_a_tree_is_read_as_it_was_written(tree):
     assert from_json(to_json(treedef)) == treedef
 
 
-@pytest.mark.parametrize("x", [print, os.system, lambda: 1, object(), os, jax.nn.relu, np.ones(2)], ids=repr)
+@pytest.mark.parametrize(
+    "x",
+    [print, os.system, lambda: 1, object(), os, jax.nn.relu, np.ones(2)],
+    ids=["builtin", "posix", "lambda", "object", "module", "jax", "array"],
+)
 def test_functions_and_other_objects_are_not_plain(x):
     with pytest.raises(errors.StructureError, match=r"cannot be written with `plain=True`"):
         to_json([x])
