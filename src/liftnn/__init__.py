@@ -99,7 +99,7 @@ from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
-from liftnn._src.summary.public import count_params, tabulate
+from liftnn._src.summary.public import count_params, display, draw, tabulate
 from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -154,17 +154,18 @@ __all__ = [
     "Stack", "State", "StateAxes", "StateSharding", "Statistics", "StructureError", "StructureWarning",
     "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool",
     "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond", "count_params",
-    "custom_jvp", "custom_vjp", "deserialize", "dot_product_attention", "dot_product_attention_weights",
-    "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "gelu",
-    "get_named_sharding", "get_partition_spec", "glu", "grad", "hard_sigmoid", "hard_silu", "hard_swish",
-    "hard_tanh", "hessian", "identity", "initializers", "iter_children", "iter_graph", "iter_modules",
-    "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize", "log_sigmoid", "log_softmax",
-    "logsumexp", "make_attention_mask", "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge",
-    "min_pool", "one_hot", "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat", "replace_all",
-    "reseed", "restore", "restore_rngs", "rotary_embedding", "save", "saved_steps", "scan", "selu",
-    "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize",
-    "state", "swish", "switch", "tabulate", "tanh", "trace_once", "update", "value_and_grad", "view",
-    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "custom_jvp", "custom_vjp", "deserialize", "display", "dot_product_attention",
+    "dot_product_attention_weights", "draw", "elu", "errors", "eval_shape", "export", "find_shared",
+    "fori_loop", "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
+    "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
+    "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
+    "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask", "make_causal_mask",
+    "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "recursive_map",
+    "relu", "relu6", "remat", "replace_all", "reseed", "restore", "restore_rngs", "rotary_embedding", "save",
+    "saved_steps", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus",
+    "split", "split_rngs", "standardize", "state", "swish", "switch", "tabulate", "tanh", "trace_once",
+    "update", "value_and_grad", "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes",
+    "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 

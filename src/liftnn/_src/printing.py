@@ -100,3 +100,15 @@ def load_summary(file: str) -> Any:
       The Python module.
     """
     return importlib.import_module(f"liftnn._src.summary.{file}")
+
+
+class Displayed:
+    """Base class of what notebooks and treescope show; the forms are in `summary`, and loaded at first use."""
+
+    __slots__ = ()
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return load_summary("treescope_parts").treescope_form(self, path, subtree_renderer)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return load_summary("notebook").mime_bundle(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -240,18 +239,3 @@ def _lay_out(
             caption.center(width).rstrip(),
         ]
     )
-
-
-def display(*args: Any) -> None:
-    """Print values, each with its repr; of a module: its static attributes and submodules.
-
-    Args:
-      *args: The values.
-
-    Example:
-      >>> from liftnn.compat import nnx
-      >>> nnx.display(nnx.Module())
-      Module()
-    """
-    for x in args:
-        sys.stdout.write(f"{x!r}\n")

@@ -30,7 +30,7 @@ from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import perturb, sow
 from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesAttribute
-from liftnn._src.printing import load_summary
+from liftnn._src.printing import Displayed, load_summary
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
@@ -45,7 +45,7 @@ _ABSENT = object()
 
 
 @boundary
-class Module(Attributed):
+class Module(Attributed, Displayed):
     """Base class of models and layers: a plain, mutable Python object.
 
     Set attributes as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and dataclasses

@@ -110,6 +110,13 @@ def outline(root: Any) -> Entry:
     return top
 
 
+def shallow(x: Any) -> Entry:
+    """Return the entry of an object with those of its attributes, and nothing below them."""
+    top = Entry(None, x, _kind(x), None)
+    top.below = [Entry(key, child, _kind(child), top) for key, child in _children(top)]
+    return top
+
+
 def _spread_state(order: list[Entry]) -> None:
     """Mark the entries that hold something with state, directly or through others; also those of shared objects."""
     for entry in reversed(order):

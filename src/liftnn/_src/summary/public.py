@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from liftnn._src.filters import Filter
 from liftnn._src.printing import load_summary
 from liftnn._src.tracebacks import boundary
 
 if TYPE_CHECKING:
+    from liftnn._src.summary.drawing import Drawing
     from liftnn._src.summary.table import Table
 
 
@@ -36,6 +37,57 @@ def count_params(tree: Any, /, *filters: Filter) -> int:
       (15, 6)
     """
     return load_summary("sizes").count_elements(tree, filters)
+
+
+@boundary
+def display(*objects: Any) -> None:
+    """Show values: in a notebook as trees that can be folded, if treescope is installed; elsewhere as text.
+
+    A notebook shows the last value of a cell in this way without `display`.
+
+    Args:
+      *objects: Modules, Variables, States, tables, or other values.
+
+    Example:
+      >>> import liftnn
+      >>> liftnn.display(liftnn.Linear(4, 8, rngs=liftnn.Rngs(0)))
+      Linear(kernel: Param f32[4,8], bias: Param f32[8])  40 params, 160 B
+    """
+    load_summary("notebook").show(objects)
+
+
+@boundary
+def draw(tree: Any, /, format: Literal["mermaid", "dot"] = "mermaid", *, depth: int | None = None) -> Drawing:
+    """Draw the object graph of a module, with what it shares and its cycles.
+
+    Each module is a box with its Variables and settings, and each attribute that holds a module is an arrow. Dashed
+    arrows lead to what was reached before: it is shared, or closes a cycle. A Variable that is shared has a box of its
+    own. Equal neighbours in a list are one box.
+
+    Args:
+      tree: A module, or a list or dict of modules.
+      format: The language: `"mermaid"`, which GitHub, JupyterLab and mkdocs show as a picture, or `"dot"`, that of
+        Graphviz. The default is `"mermaid"`.
+      depth: The largest number of boxes around one that is drawn; 0 is the module alone. The default, None, draws all.
+
+    Returns:
+      The drawing: `str` gives the text, notebooks show the picture; for `"dot"` if Graphviz is installed.
+
+    Raises:
+      ArgumentError: If the format is neither.
+
+    Example:
+      >>> import liftnn
+      >>> model = liftnn.Sequential(liftnn.Linear(4, 8, rngs=liftnn.Rngs(0)))
+      >>> model.first = model.layers[0]
+      >>> print(liftnn.draw(model))
+      flowchart TD
+        n0["<b>Sequential</b>"]
+        n1["<b>Linear</b><br>kernel: Param f32[4,8]<br>bias: Param f32[8]"]
+        n0 -->|"layers[0]"| n1
+        n0 -.->|"first"| n1
+    """
+    return load_summary("drawing").make_drawing(tree, format, depth)
 
 
 @boundary

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from liftnn import errors
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
+from liftnn._src.printing import Displayed
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path
 from liftnn._src.variables.nested import flatten_nested, left_over, mismatch, nest, render, with_aside
@@ -16,7 +17,7 @@ from liftnn._src.variables.variable import Variable
 
 
 @boundary
-class State(dict[Key, Any]):
+class State(dict[Key, Any], Displayed):
     """Variables and array leaves by path: nested dicts, in attribute order, that are a JAX pytree.
 
     `state["layers"][0]["w"]` is a Variable, and so is `state.layers[0].w`: attributes are the entries with that name.

@@ -10,7 +10,7 @@ import jax
 from jax.typing import ArrayLike
 
 from liftnn import errors
-from liftnn._src.printing import call, value_repr
+from liftnn._src.printing import Displayed, call, value_repr
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
@@ -40,7 +40,7 @@ class Storage:
     value: Any
 
 
-class Variable(Operators[T], MetadataMethods):
+class Variable(Operators[T], MetadataMethods, Displayed):
     """A mutable container of an array, or of any pytree of arrays.
 
     Assign to `value` to change it. `v[...]` and `v[...] = x` read and write the whole array, `v[i] = x` writes a part

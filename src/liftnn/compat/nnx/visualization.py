@@ -1,6 +1,6 @@
 """Printing, as `flax.nnx.visualization`."""
 
-from liftnn._src.compat.tabulate import display
+from liftnn._src.summary.public import display
 
 __all__ = [
     "display",

@@ -1,0 +1,29 @@
+"""Drawings as text of Mermaid, which GitHub, JupyterLab and mkdocs show as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from liftnn._src.summary.boxes import Arrow, Box
+
+_SPECIAL = {
+    "#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "*": "#42;", "_": "#95;",
+    "\\": "#92;",
+}  # fmt: skip
+"""What Mermaid would take as HTML or Markdown; an entity has no ampersand."""
+
+
+def mermaid_text(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
+    """Return a drawing as a flowchart: dashed arrows lead to what was reached before, rounded boxes are Variables."""
+    lines = ["flowchart TD"]
+    for number, box in enumerate(boxes):
+        text = "<br>".join([f"<b>{_escape(box.title)}</b>", *map(_escape, box.lines)])
+        lines.append(f'  n{number}("{_escape(box.title)}")' if box.is_variable else f'  n{number}["{text}"]')
+    for arrow in arrows:
+        line = "-.->" if arrow.is_reference else "-->"
+        lines.append(f'  n{arrow.source} {line}|"{_escape(arrow.name)}"| n{arrow.target}')
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    return "".join(_SPECIAL.get(c, c) for c in text)
