@@ -18,7 +18,7 @@ from liftnn._src.graph.kinds import ARRAY, DICT, LIST, TUPLE, VARIABLE
 from liftnn._src.summary.boxes import Arrow, Box
 from liftnn._src.summary.dot import dot_text
 from liftnn._src.summary.mermaid import mermaid_text
-from liftnn._src.summary.module_text import shown_entries, texts_of
+from liftnn._src.summary.module_text import name_of, shown_entries, texts_of
 from liftnn._src.summary.outline import Entry, outline
 from liftnn._src.summary.value_text import array_text, value_text, variable_text
 from liftnn._src.trees import Path, format_path
@@ -125,7 +125,7 @@ class _Painter:
             self.boxes.append(Box(title + variable_text(entry.value), (), is_variable=True))
             return position
         lines = [] if _is_container(entry) else [x for x in shown_entries(entry) if not self._has_box(x)]
-        self.boxes.append(Box(title + type(entry.value).__name__, tuple(map(_line, lines))))
+        self.boxes.append(Box(title + name_of(entry), tuple(map(_line, lines))))
         return position
 
     def _has_box(self, entry: Entry) -> bool:
