@@ -253,7 +253,7 @@ def test_text_is_plain_without_rich(monkeypatch):
 def test_a_deep_chain_of_modules_is_tabulated():
     top = chain = Node(layer=liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)))
     for _ in range(1500):
-        chain.next = chain = Node(w=liftnn.Param(1.0))
+        chain.next = chain = Node(w=liftnn.Param(jnp.ones(1)))
 
     class Model(liftnn.Module):
         def __init__(self):
