@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
+
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
@@ -15,3 +18,77 @@ def tabulate_of_a_list():
 @message(errors.ArgumentError, "draw has no format 'png'.", "Pass one of 'mermaid', 'dot'.")
 def draw_as_a_picture():
     liftnn.draw(liftnn.Module(), "png")
+
+
+def linear():
+    return liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
+
+
+def leaked(jit):
+    """A model that has left a transform past its result."""
+    box = []
+    jit(lambda: box.append(liftnn.Sequential(linear())) or 0)()
+    return box[0]
+
+
+RETURN = (
+    "Return the module from that transform, or store it in a module that was an argument of that transform."
+)
+CREATE = (
+    "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`. To "
+    "compute shapes, use `eval_shape`."
+)
+
+
+@message(
+    errors.TraceContextError,
+    "A Linear was called, but it is leaked: kernel is a Param with an array of a transform that has returned, so it "
+    "has no value here.",
+    RETURN,
+)
+def call_of_a_leaked_model():
+    model = leaked(liftnn.jit)
+    model(jnp.ones((1, 2)))
+
+
+@message(
+    errors.TraceContextError,
+    "args[0].layers[0].kernel (a Param) is an array of a transform that has returned (leaked), so liftnn.jit cannot "
+    "use it.",
+    RETURN,
+)
+def argument_that_leaked_from_raw_jax():
+    liftnn.jit(lambda model, x: model(x))(leaked(jax.jit), jnp.ones((1, 2)))
+
+
+@message(
+    errors.TraceContextError,
+    "Cannot change the value of a Param here: it was created inside a call of liftnn.jit that has returned (leaked), "
+    "and may hold tracers.",
+    "Return it from that call, or store it in a module that was an argument of that call.",
+)
+def write_to_a_leaked_variable():
+    leaked(liftnn.jit).layers[0].kernel.value = jnp.ones((2, 2))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0].kernel (a Param) is abstract: it has a shape and a dtype, and no value, so liftnn.grad cannot use it.",
+    CREATE,
+)
+def abstract_argument():
+    liftnn.grad(lambda model, x: model(x).sum())(liftnn.eval_shape(linear), jnp.ones((1, 2)))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0].bias (a Param) is abstract: it has a shape and a dtype, and no value, so liftnn.jit cannot use it.",
+    CREATE,
+)
+def abstract_argument_of_a_compiled_function():
+    model, x = linear(), jnp.ones((1, 2))
+    f = liftnn.jit(lambda model, x: model(x))
+    f(model, x)
+    f(model, x)
+    model.bias.value = jax.ShapeDtypeStruct((2,), jnp.float32)
+    f(model, x)

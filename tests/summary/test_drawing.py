@@ -1,5 +1,6 @@
 """Drawings have a box for each object, an arrow for each attribute, and parse in their languages."""
 
+import pathlib
 import re
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ def test_a_module_is_a_box_with_its_variables_and_settings():
     assert str(liftnn.draw(model)).splitlines() == [
         "flowchart TD",
         '  n0["<b>Node</b><br>x: f32[2]<br>n=3"]',
-        '  n1["<b>Linear</b><br>kernel: Param f32[4,8]<br>use#95;bias=False"]',
+        '  n1["<b>Linear</b><br>kernel: Param f32[4,8]<br>use_bias=False"]',
         '  n0 -->|"a"| n1',
     ]
 
@@ -55,7 +56,7 @@ def test_equal_neighbours_are_one_box_and_arrows_to_them_lead_there():
         "flowchart TD",
         '  n0["<b>Node</b>"]',
         '  n1["<b>5 x Linear</b><br>kernel: Param f32[2,2]<br>bias: Param f32[2]"]',
-        '  n0 -->|"layers[0]"| n1',
+        '  n0 -->|"layers[0:5]"| n1',
         '  n0 -.->|"best"| n1',
     ]
 
@@ -90,6 +91,12 @@ def test_names_are_escaped():
     assert "<i>" not in mermaid + dot
     assert mermaid.count('"') == 2 * 3
     check_dot(dot)
+
+
+def test_the_picture_of_the_documentation_is_the_text_above_it():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "looking.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", page, re.S)
+    assert f"```text\n{picture}```" in page
 
 
 def check_dot(text):

@@ -248,3 +248,33 @@ def test_text_is_plain_without_rich(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     table = liftnn.tabulate(model(), X)
     assert str(table) == plain_text(table)
+
+
+def test_a_deep_chain_of_modules_is_tabulated():
+    top = chain = Node(layer=liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)))
+    for _ in range(1500):
+        chain.next = chain = Node(w=liftnn.Param(jnp.ones(1)))
+
+    class Model(liftnn.Module):
+        def __init__(self):
+            self.top = top
+
+        def __call__(self, x):
+            return self.top.layer(x)
+
+    assert liftnn.tabulate(Model()).rows[0].params == 6 + 1500
+    assert [row.params for row in liftnn.tabulate(Model(), jnp.ones((1, 2))).rows][:2] == [6 + 1500, 6]
+
+
+def test_modules_that_functions_hold_are_tabulated():
+    layer = liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
+
+    class Model(liftnn.Module):
+        def __init__(self):
+            self.f = lambda x, layer=layer: layer(x)
+
+        def __call__(self, x):
+            return self.f(x)
+
+    rows = liftnn.tabulate(Model(), jnp.ones((1, 2))).rows
+    assert [(row.path, row.params) for row in rows] == [("", 6), ("f.layer", 6)]

@@ -15,6 +15,7 @@ from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn._src.compilation.jit_options import apply_jit
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
+from liftnn._src.lifting.valueless import explain_valueless
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves
 from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
@@ -207,6 +208,7 @@ class Program:
         deleted = deleted_error(self.plan, leaves)
         if deleted is not None:
             raise deleted from error
+        explain_valueless(error, self.plan, leaves, "jit")
         self.name_slots(error)
 
     def trace(self, leaves: Sequence[Any]) -> Any:

@@ -12,6 +12,6 @@ dynamic leaves, and commits the result to the live objects. All transforms go th
 - `lift.py`: `lift`, `Lifted`, the flatten-call-commit cycle. `names.py`: name and docstring of a transformed function.
 - `offers.py`: what a call passes to the traces that it starts.
 - `array_calls.py` and `kept.py`: calls without modules use JAX's transform on the user's function, and share its
-  caches. `rejections.py`: the errors of calls that JAX rejects.
+  caches. `rejections.py` and `valueless.py`: the errors of calls that JAX rejects.
 - `configure.py`: decorators that give a transform its types.
 """

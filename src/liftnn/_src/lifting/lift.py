@@ -30,6 +30,7 @@ from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.offers import Begin, Offer, publish
 from liftnn._src.lifting.purify import purify
+from liftnn._src.lifting.valueless import explain_valueless
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import Static
@@ -255,6 +256,7 @@ class Lifted(Bindable[P, R]):
                 for x, copy in numpy:
                     x[...] = copy
                 if not isinstance(error, frames.RetryWithCaptures):
+                    explain_valueless(error, call.plan, call.leaves, self._options.name)
                     raise
                 self._note(extra, error.objects)
 

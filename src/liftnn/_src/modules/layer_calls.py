@@ -53,7 +53,7 @@ def wrap_call(function: F) -> F:
                 raise
             try:
                 explain_abstract(error, self)
-            except errors.ArgumentTypeError as explained:
+            except (errors.ArgumentTypeError, errors.TraceContextError) as explained:
                 note_layer(explained, self, sys._getframe(1))
                 hide_frames(explained)
                 raise

@@ -136,8 +136,10 @@ class Records:
         leaves, treedef = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Module))
         dynamic = {i: x for i, x in enumerate(leaves) if is_array(x)}
 
-        def run(state: State, dynamic: dict[int, Any]) -> None:
-            copy = merge(graphdef, state)
+        flat = state.flat()  # a State is as deep as the model, and JAX flattens recursively
+
+        def run(variables: list[Any], dynamic: dict[int, Any]) -> None:
+            copy = merge(graphdef, State.from_flat(zip(flat, variables, strict=True)))
             for path, x in [(p, x) for p, x in iter_graph(copy) if isinstance(x, Module)]:
                 if not isinstance(x, (Rngs, RngStream)):
                     object.__setattr__(
@@ -147,7 +149,7 @@ class Records:
             with _recorded_by(self._record):
                 getattr(copy, method)(*args, **kwargs)
 
-        jaxpr = jax.make_jaxpr(run)(state, dynamic)
+        jaxpr = jax.make_jaxpr(run)(list(flat.values()), dynamic)
         if self._flops or self._vjp_flops:
             self._count(dict(_named_jaxprs(jaxpr.jaxpr)))
         return [self._calls[number] for number in sorted(self._calls)]

@@ -18,7 +18,7 @@ from liftnn._src.graph.kinds import ARRAY, DICT, LIST, TUPLE, VARIABLE
 from liftnn._src.summary.boxes import Arrow, Box
 from liftnn._src.summary.dot import dot_text
 from liftnn._src.summary.mermaid import mermaid_text
-from liftnn._src.summary.module_text import shown_entries, texts_of
+from liftnn._src.summary.module_text import name_of, shown_entries, texts_of
 from liftnn._src.summary.outline import Entry, outline
 from liftnn._src.summary.value_text import array_text, value_text, variable_text
 from liftnn._src.trees import Path, format_path
@@ -104,7 +104,10 @@ class _Painter:
             if entry.first is not None:
                 references.append((holder, entry, path))
             elif holder >= 0 and _is_container(entry):
-                todo += [(below, holder, (*path, key), n, level) for below, key, n in self._runs(entry)][::-1]
+                todo += [
+                    (below, holder, (*path, below.key if n == 1 else _Slice(below.key, n)), n, level)
+                    for below, n in self._runs(entry)
+                ][::-1]
             elif depth is None or level <= depth:
                 position = self._add_box(entry, count)
                 if holder >= 0:
@@ -122,7 +125,7 @@ class _Painter:
             self.boxes.append(Box(title + variable_text(entry.value), (), is_variable=True))
             return position
         lines = [] if _is_container(entry) else [x for x in shown_entries(entry) if not self._has_box(x)]
-        self.boxes.append(Box(title + type(entry.value).__name__, tuple(map(_line, lines))))
+        self.boxes.append(Box(title + name_of(entry), tuple(map(_line, lines))))
         return position
 
     def _has_box(self, entry: Entry) -> bool:
@@ -131,9 +134,9 @@ class _Painter:
             return entry.first is not None or id(entry) in self._shared
         return entry.state and entry.kind is not ARRAY
 
-    def _runs(self, entry: Entry) -> list[tuple[Entry, Any, int]]:
-        """Return the elements of a container that are drawn, with key and count: one for each run of equal ones."""
-        runs: list[tuple[Entry, Any, int]] = []
+    def _runs(self, entry: Entry) -> list[tuple[Entry, int]]:
+        """Return the elements of a container that are drawn, with counts: one for each run of equal ones."""
+        runs: list[tuple[Entry, int]] = []
         for below in entry.below:
             if not below.state:
                 continue
@@ -141,10 +144,10 @@ class _Painter:
             last = runs[-1][0] if runs else None
             is_equal = last is not None and text is not None and text == self._texts.get(id(last))
             if last is not None and is_equal and not isinstance(entry.value, dict):
-                runs[-1] = (runs[-1][0], runs[-1][1], runs[-1][2] + 1)
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
                 self._same[id(below)] = last
             else:
-                runs.append((below, below.key, 1))
+                runs.append((below, 1))
         return runs
 
     def _position(self, entry: Entry | None) -> int:
@@ -152,6 +155,21 @@ class _Painter:
         while entry is not None and id(entry) not in self._positions:
             entry = self._same.get(id(entry), entry.above)
         return 0 if entry is None else self._positions[id(entry)]
+
+
+class _Slice:
+    """The positions of equal elements of a list, as a key of a path.
+
+    Args:
+      start: The first position.
+      count: The number of elements.
+    """
+
+    def __init__(self, start: int, count: int):
+        self._text = f"{start}:{start + count}"
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def _is_container(entry: Entry) -> bool:

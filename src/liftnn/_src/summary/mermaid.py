@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from liftnn._src.summary.boxes import Arrow, Box
 
-_SPECIAL = {
-    "#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "*": "#42;", "_": "#95;",
-    "\\": "#92;",
-}  # fmt: skip
-"""What Mermaid would take as HTML or Markdown; an entity has no ampersand."""
+_SPECIAL = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"}
+"""What Mermaid would take as HTML, Markdown or the end of a text; its entities start with `#`."""
 
 
 def mermaid_text(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:

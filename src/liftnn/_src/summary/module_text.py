@@ -106,8 +106,12 @@ def _text(entry: Entry, texts: dict[int, str], common: str) -> str:
         return _own_text(x)
     if kind is DICT or kind is LIST or (kind is TUPLE and not hasattr(x, "_fields")) or _is_sequence(x, kind):
         return _container_text(entry, texts)
-    name = f"{x.__name__}" if kind in (FUNCTION, METHOD) else type(x).__name__
-    return _block(f"{name}(", (_named(below, texts) for below in shown_entries(entry)), ")")
+    return _block(f"{name_of(entry)}(", (_named(below, texts) for below in shown_entries(entry)), ")")
+
+
+def name_of(entry: Entry) -> str:
+    """Return the class of an object, or the name of a function."""
+    return str(entry.value.__name__) if entry.kind in (FUNCTION, METHOD) else type(entry.value).__name__
 
 
 def _is_opaque(entry: Entry) -> bool:

@@ -64,12 +64,14 @@ class Entry:
 
     def is_inside(self, other: Entry) -> bool:
         """Return whether another entry is this one or holds it, directly or not."""
+        return any(entry is other for entry in self.ancestors())
+
+    def ancestors(self) -> Iterator[Entry]:
+        """Yield this entry, its holder, and so on up to the root."""
         entry: Entry | None = self
         while entry is not None:
-            if entry is other:
-                return True
+            yield entry
             entry = entry.above
-        return False
 
     def walk(self) -> Iterator[Entry]:
         """Yield this entry and all below it, depth first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import inspect
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from liftnn import errors
@@ -16,7 +15,7 @@ from liftnn._src.summary.outline import Entry, outline
 from liftnn._src.summary.sizes import Size, size_of, sizes_by_type
 from liftnn._src.summary.table import Row, Table
 from liftnn._src.summary.value_text import value_text
-from liftnn._src.trees import Path, an, format_path
+from liftnn._src.trees import HiddenKey, Path, an, format_path
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, RngState
 
@@ -53,36 +52,31 @@ def make_table(
             f"tabulate takes a module, not {an(type(model))}.", "Pass the module itself."
         )
     top = outline(model)
-    modules = {
-        entry.path: entry.value
-        for entry in top.walk()
-        if entry.first is None
-        and isinstance(entry.value, Module)
-        and not isinstance(entry.value, (Rngs, RngStream))
-    }
+    modules = {entry.path: entry for entry in top.walk() if _has_row(entry)}
     has_calls = bool(args or kwargs) or _needs_nothing(model, method)
     calls = Records(count=flops).trace(model, method, args, kwargs) if has_calls else []
-    sizes, shared = _sizes(model), _shared_sizes(top)
-    rows = [_row(call, sizes, shared) for call in calls]
-    called = {call.module_path for call in calls}
-    for path, module in modules.items():
-        if path not in called and (not has_calls or _holds_variables(module)):
-            size = sizes[path]
-            rows.append(
-                Row(
-                    format_path(path) if path else "",
-                    type(module),
-                    (),
-                    (),
-                    size.elements,
-                    size.bytes,
-                    shared[path],
-                    path,
-                )
-            )
-    shown = [row for row in rows if depth is None or _nesting(row.module_path, modules) <= depth]
+    measure = _Measure(top)
+    rows: list[Row] = []
+    called: set[Path] = set()
+    for call in calls:
+        path = tuple([key for key in call.module_path if type(key) is not HiddenKey])
+        called.add(path)
+        size, shared = measure.of(modules.get(path))
+        rows.append(_row_of_call(call, path, size, shared))
+    for path, entry in modules.items():
+        if path not in called and (not has_calls or _holds_variables(entry)):
+            (elements, n_bytes), shared = measure.of(entry)
+            name = format_path(path) if path else ""
+            rows.append(Row(name, type(entry.value), (), (), elements, n_bytes, shared, path))
+    shown = [row for row in rows if depth is None or _nesting(modules.get(row.module_path)) <= depth]
     totals = sizes_by_type(find_variables(model, ...).values())
     return Table(type(model).__name__, shown, totals, has_calls, *flops, width)
+
+
+def _has_row(entry: Entry) -> bool:
+    """Return whether an entry is a module at its first path; streams of random numbers have no rows."""
+    is_module = entry.first is None and isinstance(entry.value, Module)
+    return is_module and not isinstance(entry.value, (Rngs, RngStream))
 
 
 def _needs_nothing(model: Any, method: str) -> bool:
@@ -97,62 +91,56 @@ def _needs_nothing(model: Any, method: str) -> bool:
     return True
 
 
-def _row(call: CallInfo, sizes: Mapping[Path, Size], shared: Mapping[Path, int]) -> Row:
-    """Return the row of a call."""
-    path = call.module_path
-    method = "".join(f"{'.' if path else ''}{name}()" for name in call.path[len(path) :])
+def _row_of_call(call: CallInfo, path: Path, size: Size, shared: int) -> Row:
+    """Return the row of a call of the module at a path."""
+    method = "".join(f"{'.' if path else ''}{name}()" for name in call.path[len(call.module_path) :])
     args, kwargs = call.inputs
     inputs = (*map(value_text, args), *(f"{name}: {value_text(x)}" for name, x in kwargs.items()))
     is_tuple = type(call.outputs) is tuple and call.outputs
     outputs = tuple(map(value_text, call.outputs)) if is_tuple else (value_text(call.outputs),)
     where = (format_path(path) if path else "") + method
-    size = sizes[path]
-    return Row(
-        where,
-        call.type,
-        inputs,
-        outputs,
-        size.elements,
-        size.bytes,
-        shared[path],
-        path,
-        call.flops,
-        call.vjp_flops,
-    )
+    counts = call.flops, call.vjp_flops
+    return Row(where, call.type, inputs, outputs, size.elements, size.bytes, shared, path, *counts)
 
 
-def _sizes(model: Any) -> Mapping[Path, Size]:
-    """Return the size of the parameters at and below each path; shared ones are at their first path."""
-    found: dict[Path, Size] = collections.defaultdict(lambda: Size(0, 0))
-    for path, x in find_variables(model, Param).items():
-        size = size_of([x])
-        for n in range(len(path) + 1):
-            old = found[path[:n]]
-            found[path[:n]] = Size(old.elements + size.elements, old.bytes + size.bytes)
-    return found
+class _Measure:
+    """The parameters at and below each entry of an outline: their size, and how many count at an earlier path.
+
+    Args:
+      top: The entry of the root.
+    """
+
+    def __init__(self, top: Entry):
+        self._sizes: dict[int, Size] = collections.defaultdict(lambda: Size(0, 0))
+        self._shared: dict[int, int] = collections.Counter()
+        order = list(top.walk())
+        for entry in reversed(order):
+            if entry.first is None and isinstance(entry.value, Param):
+                self._sizes[id(entry)] = size_of([entry.value])
+            if entry.above is not None and id(entry) in self._sizes:
+                old, added = self._sizes[id(entry.above)], self._sizes[id(entry)]
+                self._sizes[id(entry.above)] = Size(old.elements + added.elements, old.bytes + added.bytes)
+        for entry in order:
+            if entry.first is not None and not entry.is_inside(entry.first):
+                self._share(entry, entry.first)
+
+    def _share(self, entry: Entry, first: Entry) -> None:
+        """Count the parameters of a shared object for those that hold it here, and do not hold its first entry."""
+        elements = self._sizes[id(first)].elements
+        holders = set(map(id, first.ancestors()))
+        for above in entry.ancestors():
+            if id(above) in holders:
+                break
+            self._shared[id(above)] += elements
+
+    def of(self, entry: Entry | None) -> tuple[Size, int]:
+        """Return the size of the parameters of a module, and the number of those that count at an earlier path."""
+        return (Size(0, 0), 0) if entry is None else (self._sizes[id(entry)], self._shared[id(entry)])
 
 
-def _shared_sizes(top: Entry) -> Mapping[Path, int]:
-    """Return the number of parameters at and below each path that are counted at an earlier path."""
-    found: dict[Path, int] = collections.Counter()
-    for entry in top.walk():
-        first = entry.first
-        if first is None or not first.state or entry.is_inside(first):
-            continue
-        elements = size_of(
-            x.value for x in first.walk() if isinstance(x.value, Param) and x.first is None
-        ).elements
-        path = entry.path
-        home = first.path
-        for n in range(len(path) + 1 if elements else 0):
-            if home[:n] != path[:n]:  # above, they are counted
-                found[path[:n]] += elements
-    return found
-
-
-def _holds_variables(module: Any) -> bool:
+def _holds_variables(module: Entry) -> bool:
     """Return whether a module holds Variables itself, perhaps in containers, other than random states."""
-    todo: list[Entry] = list(outline(module).below)
+    todo = list(module.below)
     while todo:
         entry = todo.pop()
         if isinstance(entry.value, Variable) and not isinstance(entry.value, RngState):
@@ -162,6 +150,7 @@ def _holds_variables(module: Any) -> bool:
     return False
 
 
-def _nesting(path: Path, modules: Iterable[Path]) -> int:
-    """Return the number of modules around the one at a path."""
-    return sum(path[:n] in modules for n in range(len(path)))
+def _nesting(entry: Entry | None) -> int:
+    """Return the number of modules around one."""
+    above = () if entry is None else entry.ancestors()
+    return sum(isinstance(x.value, Module) for x in above if x is not entry)

@@ -378,6 +378,12 @@ def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceConte
             "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.",
             "Use the liftnn transform of the same name and return the object, or return its arrays.",
         )
+    if frames_up_to(x) is None:
+        return errors.TraceContextError(
+            f"Cannot change {what} of {of} here: it was created inside a call of liftnn.{owner.name} that has returned "
+            "(leaked), and may hold tracers.",
+            "Return it from that call, or store it in a module that was an argument of that call.",
+        )
     return errors.TraceContextError(
         f"Cannot change {what} of {of} here: it comes from {_origin(owner)} and reached liftnn.{frame.name} through a "
         "closure, where only values of Variables can be changed.",

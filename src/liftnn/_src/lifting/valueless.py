@@ -1,0 +1,58 @@
+"""The errors of arguments without values: they are abstract, or arrays of a transform that has returned.
+
+JAX raises its own errors when it uses such an array; they are replaced by errors with the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.lifting.contract import Plan
+from liftnn._src.modules.abstract import LEAKED
+from liftnn._src.trees import is_tracer
+from liftnn._src.variables import frames
+
+_NO_ARRAY = "is not a valid JAX type"
+"""Part of JAX's error for an argument that is not an array."""
+
+
+def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], name: str) -> None:
+    """Raise an error with a path in place of JAX's if a call failed because an argument has no value.
+
+    Args:
+      error: What the call raised.
+      plan: The arguments.
+      leaves: The dynamic leaves.
+      name: The name of the transform.
+
+    Raises:
+      ArgumentTypeError: If an argument is abstract; it names the first one.
+      TraceContextError: If an argument is an array of a transform that has returned; it names the first one.
+    """
+    if isinstance(error, jax.errors.UnexpectedTracerError) and frames.is_plain():
+        leaked = _find(plan, leaves, is_tracer)
+        if leaked:
+            raise errors.TraceContextError(
+                f"{leaked} is an array of a transform that has returned (leaked), so liftnn.{name} cannot use it.",
+                LEAKED,
+            ) from error
+    elif isinstance(error, TypeError) and not isinstance(error, errors.LiftError) and _NO_ARRAY in str(error):
+        abstract = _find(plan, leaves, lambda x: isinstance(x, jax.ShapeDtypeStruct))
+        if abstract:
+            raise errors.ArgumentTypeError(
+                f"{abstract} is abstract: it has a shape and a dtype, and no value, so liftnn.{name} cannot use it.",
+                "Create the model without `eval_shape`, or set all its Variables first, for example by "
+                "`update(model, state)`. To compute shapes, use `eval_shape`.",
+            ) from error
+
+
+def _find(plan: Plan, leaves: Sequence[Any], is_valueless: Any) -> str:
+    """Return the name of the first leaf without a value; an empty text if there is none."""
+    for slot, x in zip(plan.slots, leaves, strict=True):
+        if any(map(is_valueless, jax.tree.leaves(x))):
+            return plan.typed_name(slot)
+    return ""
