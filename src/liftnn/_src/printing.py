@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from liftnn._src.trees import is_tracer
+from liftnn._src.trees import is_deleted
 
 MAX_DEPTH = 48
 """Blocks nested deeper than this print as `Name(...)`, so a chain of thousands of modules still prints."""
@@ -63,12 +63,11 @@ def _without_values(x: Any) -> Any:
     """Return a leaf whose values can be shown, or its text in place of it."""
     if not isinstance(x, (jax.Array, np.ndarray)):
         return x
-    is_deleted = isinstance(x, jax.Array) and not is_tracer(x) and x.is_deleted()
-    return _Text(array_summary(x)) if is_deleted or x.size > _LARGE else x
+    return Verbatim(array_summary(x)) if is_deleted(x) or x.size > _LARGE else x
 
 
-class _Text:
-    """An object with a given repr.
+class Verbatim:
+    """An object with a given repr, such as a key of a path of which only the text is known.
 
     Args:
       text: The repr.

@@ -51,6 +51,16 @@ def is_tracer(x: Any) -> bool:
     return False
 
 
+def is_deleted(x: Any) -> bool:
+    """Return whether `x` is an array whose buffer is gone, for example donated; False for a tracer."""
+    if not isinstance(x, jax.Array):
+        return False
+    try:
+        return x.is_deleted()
+    except jax.errors.ConcretizationTypeError:
+        return False
+
+
 def module_of(cls: type) -> str:
     """Return the name of the Python module of a class; a C class may have a descriptor instead of a name."""
     name = cls.__module__

@@ -210,7 +210,6 @@ class Checkpoints:
         self._check(step, metrics or {})
         arrays, index = _load("saving").describe_state(modules, values, metrics)
         manager = self._manager = self._manager or _load_manager(self._folder)
-        self.wait()
         if step in self.steps():
             raise errors.ArgumentError(
                 f"The folder {self._name} already has a checkpoint of step {step}.",
@@ -258,7 +257,7 @@ class Checkpoints:
         Returns:
           The steps in order.
         """
-        for one in (self, *_open):
+        for one in dict.fromkeys((self, *_open)):
             if one._manager is not None and one._folder == self._folder:
                 one.wait()
         return _find_steps(self._folder)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from liftnn import errors
-from liftnn._src.checkpoints.entries import Entry, describe
+from liftnn._src.checkpoints.entries import describe
 from liftnn._src.checkpoints.index import Index, Leaves
-from liftnn._src.checkpoints.keys import CodedPath, encode_path, resolve, show_path
+from liftnn._src.checkpoints.keys import CodedPath, encode_path, first_paths, resolve, show_path
 from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_value
 
 
@@ -40,43 +40,30 @@ def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison
     """
     found = Comparison([], [], [], [])
     matched: set[CodedPath] = set()
+    saved_first, own_first = first_paths(index.shared), first_paths(modules.shared)
     for path, leaf in modules.leaves.items():
-        saved = _match(path, index, modules)
-        if saved is not None:
-            matched.add(saved)
+        saved = resolve(path, saved_first, index.leaves)
+        if saved is None:
+            found.missing.append(f"{show_path(path)}: {_describe_value(leaf.value)} in the module")
+        elif saved == path or (
+            saved not in modules.leaves and resolve(saved, own_first, modules.leaves) == path
+        ):
+            matched.add(saved)  # the same path, or another one of an object that is shared on both sides
             lines = _compare_values(path, index.leaves[saved], leaf.value)
             found.different.extend(lines)
             if not lines:
                 found.fitting.append((leaf, index.leaves[saved]))
-            continue
-        twin = resolve(path, index.shared, index.leaves)
-        if twin is None:
-            found.missing.append(f"{show_path(path)}: {_describe_value(leaf.value)} in the module")
         else:
-            found.different.append(
-                f"{show_path(path)}: shared with {show_path(twin)} in the checkpoint, separate in the module"
-            )
+            found.different.append(_line(path, f"shared with {show_path(saved)}", "separate"))
     for path, leaves in index.leaves.items():
         if path in matched or (path[:1] and path[0] in skipped):
             continue
-        twin = resolve(path, modules.shared, modules.leaves)
+        twin = resolve(path, own_first, modules.leaves)
         if twin is None:
             found.unexpected.append(f"{show_path(path)}: {_describe_leaves(leaves)} in the checkpoint")
         else:
-            found.different.append(
-                f"{show_path(path)}: separate in the checkpoint, shared with {show_path(twin)} in the module"
-            )
+            found.different.append(_line(path, "separate", f"shared with {show_path(twin)}"))
     return found
-
-
-def _match(path: CodedPath, index: Index, modules: FlatModules) -> CodedPath | None:
-    """Return the saved path of a leaf: the same one, or another one of the same shared object on both sides."""
-    if path in index.leaves:
-        return path
-    saved = resolve(path, index.shared, index.leaves)
-    if saved is None or saved in modules.leaves:
-        return None
-    return saved if resolve(saved, modules.shared, modules.leaves) == path else None
 
 
 def _compare_values(path: CodedPath, saved: Leaves, value: Any) -> list[str]:
@@ -102,11 +89,7 @@ def _line(path: CodedPath, saved: str, own: str) -> str:
 
 
 def _describe_leaves(leaves: Leaves) -> str:
-    return "Empty" if leaves is None else _joined({at: _text(entry) for at, entry in leaves.items()})
-
-
-def _text(entry: Entry) -> str:
-    return str(entry)
+    return "Empty" if leaves is None else _joined({at: str(entry) for at, entry in leaves.items()})
 
 
 def _describe_value(value: Any) -> str:

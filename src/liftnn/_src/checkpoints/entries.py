@@ -14,7 +14,7 @@ from liftnn import errors
 from liftnn._src.checkpoints.keys import malformed
 from liftnn._src.checkpoints.plain_values import decode_value, encode_value
 from liftnn._src.checkpoints.stored import can_store, is_key
-from liftnn._src.trees import NUMBER_TYPES, an, is_array, is_tracer, type_of
+from liftnn._src.trees import NUMBER_TYPES, an, is_array, is_deleted, is_tracer, type_of
 
 JAX, NUMPY, SCALAR = "jax", "numpy", "scalar"
 """The kinds of arrays: the class that a restored array has."""
@@ -178,7 +178,7 @@ def check_storable(x: Any, path: str) -> None:
             f"{path} is a tracer: save was called inside a transform, where arrays have no values.",
             "Call save outside of the compiled function.",
         )
-    if isinstance(x, jax.Array) and x.is_deleted():
+    if is_deleted(x):
         raise errors.DonatedError(f"The buffer of {path} was donated earlier and is gone.")
     if not (is_array(x) or isinstance(x, np.generic)) or not can_store(x.dtype):
         what = f"an array of dtype {x.dtype}" if hasattr(x, "dtype") else an(type(x))

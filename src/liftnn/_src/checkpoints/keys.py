@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.printing import Verbatim
 from liftnn._src.trees import HiddenKey, Path, format_path
 
 CodedKey = str | int | tuple[str, str]
@@ -65,28 +66,23 @@ def show_path(path: CodedPath, root: str = "modules") -> str:
     return format_path(map(_shown, path), root)
 
 
-class _Text:
-    """A key of which only the text is known."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-
 def _shown(key: CodedKey) -> Any:
     if not isinstance(key, tuple):
         return key
-    return HiddenKey(key[1]) if key[0] == _HIDDEN else _Text(key[1])
+    return HiddenKey(key[1]) if key[0] == _HIDDEN else Verbatim(key[1])
 
 
-def resolve(path: CodedPath, shared: Iterable[tuple[CodedPath, ...]], known: Any) -> CodedPath | None:
+def first_paths(shared: Iterable[tuple[CodedPath, ...]]) -> dict[CodedPath, CodedPath]:
+    """Return the first path of each shared object, by its other paths."""
+    return {other: paths[0] for paths in shared for other in paths[1:]}
+
+
+def resolve(path: CodedPath, first: Mapping[CodedPath, CodedPath], known: Any) -> CodedPath | None:
     """Return the path in `known` of what a path leads to, through the other paths of shared objects.
 
     Args:
       path: The path.
-      shared: For each shared object its paths, the first one first.
+      first: The first path of each shared object, by its other paths.
       known: The paths that are looked for.
 
     Returns:
@@ -94,7 +90,6 @@ def resolve(path: CodedPath, shared: Iterable[tuple[CodedPath, ...]], known: Any
     """
     if path in known:
         return path
-    first = {other: paths[0] for paths in shared for other in paths[1:]}
     seen: set[CodedPath] = set()
     while path not in known:
         if path in seen:

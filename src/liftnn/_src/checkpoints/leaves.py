@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn import errors
-from liftnn._src.checkpoints.entries import check_storable, is_plain
 from liftnn._src.checkpoints.keys import CodedPath, encode_path
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
@@ -95,9 +94,3 @@ def flatten_value(value: Any) -> list[tuple[Path, Any]] | None:
     if treedef == LEAF:
         return [((), value)]
     return [(tuple(key_of(entry) for entry in path), x) for path, x in entries]
-
-
-def check_leaf(x: Any, path: str) -> None:
-    """Raise an error for a leaf that cannot be saved; see `check_storable`."""
-    if not is_plain(x):
-        check_storable(x, path)

@@ -20,7 +20,7 @@ ITEM = "state"
 _DELETED = ".deleted"
 """The folder to which steps are renamed before they are removed, so that a half removed one is never found."""
 _NOTHING = {"nothing": np.zeros(1, np.uint8)}
-"""What Orbax gets if there is no array, since it does not write empty trees."""
+"""Written in place of arrays if there are none, since Orbax does not write empty trees."""
 
 
 @functools.cache
@@ -102,10 +102,6 @@ class Manager:
     def wait(self) -> None:
         """Wait until the last save is complete, and raise what it raised."""
         self._manager.wait_until_finished()
-
-    def steps(self) -> list[int]:
-        """Return the complete steps, in order."""
-        return sorted(self._manager.all_steps())
 
     def delete(self, steps: list[int]) -> None:
         """Remove steps: each is first renamed in one operation, then removed."""

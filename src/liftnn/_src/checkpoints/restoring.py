@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Generator
 from typing import Any
 
@@ -52,7 +53,7 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
     wanted = tuple([None if x is ... else x for x in modules])
     flat = flatten_modules(wanted, "restore")
     with _named(name):
-        index = _read_index(folder / ITEM)
+        index = read_index(folder)
         found = compare(index, flat, skipped)
         if strict and (found.missing or found.unexpected or found.different):
             raise mismatch(name, found)
@@ -70,15 +71,9 @@ def _named(name: str) -> Generator[None]:
     except errors.CheckpointError as error:
         if name in error.cause:
             raise
-        cause = error.cause.replace("The checkpoint", f"The checkpoint {name}", 1)
-        cause = (
-            cause.replace("of the checkpoint", f"of the checkpoint {name}", 1)
-            if cause == error.cause
-            else cause
-        )
-        raise errors.CheckpointError(cause, error.remedy).with_traceback(
-            error.__traceback__
-        ) from error.__cause__
+        cause = re.sub("[Tt]he checkpoint", lambda match: f"{match[0]} {name}", error.cause, count=1)
+        named = errors.CheckpointError(cause, error.remedy)
+        raise named.with_traceback(error.__traceback__) from error.__cause__
 
 
 def read_index(folder: Any) -> Index:
@@ -93,12 +88,8 @@ def read_index(folder: Any) -> Index:
     Raises:
       CheckpointError: If it does not exist or is damaged.
     """
-    return _read_index(folder / ITEM)
-
-
-def _read_index(folder: Any) -> Index:
     try:
-        data = (folder / INDEX).read_bytes()
+        data = (folder / ITEM / INDEX).read_bytes()
     except OSError as error:
         raise errors.CheckpointError(
             f"The checkpoint cannot be read: there is no readable file {ITEM}/{INDEX}, which `liftnn.save` writes.",

@@ -16,7 +16,7 @@ from liftnn._src.checkpoints.index import Index, Leaves
 from liftnn._src.checkpoints.keys import encode_path, show_path
 from liftnn._src.checkpoints.leaves import flatten_modules, flatten_value
 from liftnn._src.checkpoints.plain_values import encode_value
-from liftnn._src.checkpoints.stored import is_key, to_stored
+from liftnn._src.checkpoints.stored import to_stored
 from liftnn._src.trees import an
 
 
@@ -41,9 +41,7 @@ class Arrays:
           DonatedError: If its buffer was donated.
         """
         check_storable(x, path)
-        if not math.prod(x.shape) and not is_key(x):
-            return ArrayEntry.of(x, None)
-        if is_key(x) and not x.size:
+        if not math.prod(x.shape):
             return ArrayEntry.of(x, None)
         name = urllib.parse.quote(path, safe="[]' ")
         while name in self.by_name:

@@ -14,10 +14,10 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.calls import CallInfo, Records
+from liftnn._src.summary.sizes import group_of
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, is_array, type_of
 from liftnn._src.variables.variable import Variable
-from liftnn._src.variables.variable_types import RngState
 
 
 def filter_rng_streams(row: CallInfo) -> bool:
@@ -118,12 +118,14 @@ class _Variables:
     def __init__(self, model: Any):
         self._all = find_variables(model, ...)
         self._holders = {path for path, x in iter_graph(model) if isinstance(x, Module)}
-        self.columns = sorted({_column(x) for x in self._all.values()})
+        self.columns = sorted({group_of(x) for x in self._all.values()})
 
     def cell(self, module: Path, column: str) -> list[str]:
         """Return the lines for the Variables of a module: what it holds itself, and the size of all below it."""
         below = {
-            path: x for path, x in self._all.items() if path[: len(module)] == module and _column(x) == column
+            path: x
+            for path, x in self._all.items()
+            if path[: len(module)] == module and group_of(x) == column
         }
         held = {path: x for path, x in below.items() if self._holder(path) == module}
         lines = [
@@ -136,7 +138,7 @@ class _Variables:
 
     def totals(self) -> list[str]:
         """Return the size of each column."""
-        return [_size(x for x in self._all.values() if _column(x) == column) for column in self.columns]
+        return [_size(x for x in self._all.values() if group_of(x) == column) for column in self.columns]
 
     def size(self) -> str:
         """Return the size of all Variables."""
@@ -146,10 +148,6 @@ class _Variables:
         """Return the path of the module that holds the Variable at a path, perhaps in a list or dict."""
         above = [path[:n] for n in range(len(path)) if path[:n] in self._holders]
         return above[-1] if above else ()
-
-
-def _column(x: Variable[Any]) -> str:
-    return (RngState if isinstance(x, RngState) else type(x)).__name__
 
 
 def _describe(name: str, x: Variable[Any]) -> list[str]:

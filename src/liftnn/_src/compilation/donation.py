@@ -12,6 +12,7 @@ from liftnn import errors
 from liftnn._src.graph.kinds import CELL, FUNCTION
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, PureFunction
+from liftnn._src.trees import is_deleted
 
 
 def find_kept(plan: Plan) -> set[int]:
@@ -81,17 +82,8 @@ def deleted_error(plan: Plan, leaves: Sequence[Any]) -> errors.DonatedError | No
       The error, which names the path of the argument, or None.
     """
     for slot, x in zip(plan.slots, leaves, strict=True):
-        if any(map(_is_deleted, jax.tree.leaves(x))):
+        if any(map(is_deleted, jax.tree.leaves(x))):
             return errors.DonatedError(
                 f"The buffer of {plan.typed_name(slot)} was donated earlier and is gone."
             )
     return None
-
-
-def _is_deleted(x: Any) -> bool:
-    if not isinstance(x, jax.Array):
-        return False
-    try:
-        return x.is_deleted()
-    except jax.errors.ConcretizationTypeError:  # a tracer; JAX raises its own error for it
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,29 +32,28 @@ def explain_abstract(error: Exception, module: Any) -> None:
       TraceContextError: If a Variable holds an array of a transform that has returned; it names the first one.
     """
     if isinstance(error, jax.errors.UnexpectedTracerError) and frames.is_plain():
-        _explain_leaked(error, module)
-    if isinstance(error, errors.LiftError) or _ABSTRACT not in str(error):
-        return
-    for path, x in iter_graph(module):
-        if isinstance(x, Variable) and any(map(_is_abstract, jax.tree.leaves(x.raw_value))):
-            raise errors.ArgumentTypeError(
-                f"{at_start(an(type(module)))} was called, but it is abstract: {format_path(path)} is "
-                f"{an(type(x))} with a shape and a dtype, and without a value.",
-                "Create the model without `eval_shape`, or set all its Variables first, for example by "
-                "`update(model, state)`. To compute shapes, call it under `eval_shape`.",
-            ) from error
-
-
-def _explain_leaked(error: Exception, module: Any) -> None:
-    """Raise TraceContextError if a Variable of a module holds a tracer, which has no meaning outside of its trace."""
-    for path, x in iter_graph(module):
-        if isinstance(x, Variable) and any(map(is_tracer, jax.tree.leaves(x.raw_value))):
+        leaked = _find(module, is_tracer)
+        if leaked:
             raise errors.TraceContextError(
-                f"{at_start(an(type(module)))} was called, but it is leaked: {format_path(path)} is {an(type(x))} with "
-                "an array of a transform that has returned, so it has no value here.",
+                f"{at_start(an(type(module)))} was called, but it is leaked: {leaked} with an array of a transform "
+                "that has returned, so it has no value here.",
                 LEAKED,
             ) from error
+    if isinstance(error, errors.LiftError) or _ABSTRACT not in str(error):
+        return
+    abstract = _find(module, lambda x: isinstance(x, jax.ShapeDtypeStruct))
+    if abstract:
+        raise errors.ArgumentTypeError(
+            f"{at_start(an(type(module)))} was called, but it is abstract: {abstract} with a shape and a dtype, and "
+            "without a value.",
+            "Create the model without `eval_shape`, or set all its Variables first, for example by "
+            "`update(model, state)`. To compute shapes, call it under `eval_shape`.",
+        ) from error
 
 
-def _is_abstract(x: Any) -> bool:
-    return isinstance(x, jax.ShapeDtypeStruct)
+def _find(module: Any, is_valueless: Callable[[Any], bool]) -> str:
+    """Return path and type of the first Variable with a value that has no meaning here; an empty text without one."""
+    for path, x in iter_graph(module):
+        if isinstance(x, Variable) and any(map(is_valueless, jax.tree.leaves(x.raw_value))):
+            return f"{format_path(path)} is {an(type(x))}"
+    return ""

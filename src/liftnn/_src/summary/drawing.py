@@ -15,6 +15,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.graph.kinds import ARRAY, DICT, LIST, TUPLE, VARIABLE
+from liftnn._src.printing import Verbatim
 from liftnn._src.summary.boxes import Arrow, Box
 from liftnn._src.summary.dot import dot_text
 from liftnn._src.summary.mermaid import mermaid_text
@@ -105,7 +106,13 @@ class _Painter:
                 references.append((holder, entry, path))
             elif holder >= 0 and _is_container(entry):
                 todo += [
-                    (below, holder, (*path, below.key if n == 1 else _Slice(below.key, n)), n, level)
+                    (
+                        below,
+                        holder,
+                        (*path, below.key if n == 1 else Verbatim(f"{below.key}:{below.key + n}")),
+                        n,
+                        level,
+                    )
                     for below, n in self._runs(entry)
                 ][::-1]
             elif depth is None or level <= depth:
@@ -155,21 +162,6 @@ class _Painter:
         while entry is not None and id(entry) not in self._positions:
             entry = self._same.get(id(entry), entry.above)
         return 0 if entry is None else self._positions[id(entry)]
-
-
-class _Slice:
-    """The positions of equal elements of a list, as a key of a path.
-
-    Args:
-      start: The first position.
-      count: The number of elements.
-    """
-
-    def __init__(self, start: int, count: int):
-        self._text = f"{start}:{start + count}"
-
-    def __repr__(self) -> str:
-        return self._text
 
 
 def _is_container(entry: Entry) -> bool:

@@ -49,10 +49,7 @@ def html_of(x: Any) -> str:
             return make_table(
                 x, (), {}, method="", depth=None, flops=(False, False), width=None
             )._repr_html_()
-    except (
-        Exception,
-        RecursionError,
-    ):  # treescope is recursive, and a table needs a model that can be flattened
+    except Exception:  # treescope is recursive, and a table needs a model that can be flattened
         pass
     return f'<pre style="color: inherit; background: none">{html.escape(repr(x))}</pre>'
 

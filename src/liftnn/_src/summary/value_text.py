@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from liftnn._src.trees import is_array, is_tracer
+from liftnn._src.trees import is_array, is_deleted, is_tracer
 from liftnn._src.variables.variable import Variable
 
 _LONGEST = 60
@@ -204,7 +204,7 @@ def _status(x: Any) -> str:
         return "abstract"
     if is_tracer(x):
         return "traced"
-    return "deleted" if isinstance(x, jax.Array) and x.is_deleted() else ""
+    return "deleted" if is_deleted(x) else ""
 
 
 def common_status(variables: Iterable[Variable[Any]]) -> str:
