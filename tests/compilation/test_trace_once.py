@@ -61,9 +61,15 @@ def values(model):
 
 
 def assert_close(mine, theirs):
+    """Equal up to the order of float32 sums.
+
+    The gradient of a bias before BatchNorm is 0 in exact arithmetic: terms of the size of the largest
+    gradient cancel, so what remains is their rounding.
+    """
     assert mine.keys() == theirs.keys()
+    rounding = 1e-5 * max(np.abs(x).max() for x in theirs.values())
     for path, x in theirs.items():
-        np.testing.assert_allclose(mine[path], x, rtol=1e-5, atol=1e-6, err_msg=str(path))
+        np.testing.assert_allclose(mine[path], x, rtol=1e-5, atol=rounding, err_msg=str(path))
 
 
 @pytest.mark.parametrize("shared", [False, True])
