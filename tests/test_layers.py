@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "src" / "liftnn"
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
 
 LAYERS = (
-    ("errors.py", "_src/__init__.py"),
+    ("errors.py", "_src/__init__.py", "_src/publish.py"),
     ("_src/trees.py", "_src/tracebacks.py", "_src/printing.py", "_src/type_variables.py"),
     ("_src/filters.py", "_src/static_values/"),
     ("_src/variables/",),
@@ -131,7 +131,8 @@ def test_only_public_jax_is_used(file: str) -> None:
 
 
 def test_nothing_experimental_is_loaded_by_the_import() -> None:
-    code = "import sys, jax, optax; before = {*sys.modules}; import liftnn; print([*{*sys.modules} - before])"
+    code = "import sys, jax, optax; before = {*sys.modules}; import liftnn; "
+    code += "[getattr(liftnn, name) for name in dir(liftnn)]; print([*{*sys.modules} - before])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "liftnn._src.compilation.checkify" in loaded
     assert "jax.experimental.checkify" not in loaded

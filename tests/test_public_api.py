@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 import types
 from collections import Counter
 
@@ -86,12 +88,60 @@ def test_the_package_imports_each_name_in_plain_sight():
     tree = ast.parse((ROOT / "src" / "liftnn" / "__init__.py").read_text(encoding="utf-8"))
     _, *body = tree.body
     for node in body:
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and node.module != "typing":
             assert all(alias.asname is None for alias in node.names), ast.unparse(node)
             assert node.level == 0
             assert node.module.partition(".")[0] == "liftnn"
-    imported = {a.name for node in body if isinstance(node, ast.ImportFrom) for a in node.names}
-    assert imported - {"_pickled"} == {*liftnn.__all__}
+    for_type_checkers = next(node.body for node in body if isinstance(node, ast.If))
+    imports = [node for node in (*body, *for_type_checkers) if isinstance(node, ast.ImportFrom)]
+    imported = {a.name for node in imports for a in node.names}
+    assert imported - {"_pickled", "TYPE_CHECKING"} == {*liftnn.__all__}
+
+
+def test_what_is_loaded_at_first_use_is_what_type_checkers_import():
+    tree = ast.parse((ROOT / "src" / "liftnn" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        alias.name: node.module.removeprefix("liftnn._src.") for node in block.body for alias in node.names
+    }
+    assert imported.pop("initializers") == "liftnn"
+    assert imported.keys() == liftnn._HOMES.keys()
+    assert all(
+        file == home or file.startswith(f"{home}.")
+        for name, file in imported.items()
+        for home in [liftnn._HOMES[name]]
+    )
+
+
+LOADED = """
+import sys, jax, jax.numpy as jnp, liftnn
+assert not [m for m in sys.modules if m.startswith("liftnn._src.nn.")], "layers are loaded at first use"
+{0}
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "names = [getattr(liftnn, name) for name in dir(liftnn)]",
+        "from liftnn import *",
+        "from liftnn import Linear, scan, initializers",
+        "assert liftnn.initializers.zeros(jax.random.key(0), (2,)).shape == (2,)",
+        "with jax.check_tracer_leaks(): jax.jit(lambda x: [getattr(liftnn, n) for n in liftnn.__all__] and x)(1)",
+        "liftnn.jit(lambda x: liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))(x))(jnp.ones((1, 2)))",
+        "import pickle; pickle.loads(b'cliftnn\\nLinear\\n.')(2, 3, rngs=liftnn.Rngs(0))",
+        "import pickle; assert pickle.loads(b'cliftnn._pickled\\nCarry\\n.') is liftnn.Carry",
+        "import threading; [threading.Thread(target=lambda: liftnn.Linear).start() for _ in range(8)]",
+    ],
+)
+def test_names_are_loaded_at_first_use_in_a_new_process(program):
+    done = subprocess.run([sys.executable, "-c", LOADED.format(program)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_that_does_not_exist_raises_as_in_any_module():
+    with pytest.raises(AttributeError, match="module 'liftnn' has no attribute 'Liner'"):
+        liftnn.Liner  # noqa: B018
 
 
 def test_dir_shows_what_is_public_and_nothing_else():

@@ -1,105 +1,28 @@
 """liftnn: graph-aware wrappers over JAX's transforms, for stateful neural-network modules."""
 
-from liftnn import _pickled, errors, initializers
-from liftnn._src.autodiff.custom_jvp import custom_jvp
-from liftnn._src.autodiff.custom_vjp import custom_vjp
+import importlib as _importlib
+from typing import TYPE_CHECKING
+
+from liftnn import _pickled, errors
 from liftnn._src.autodiff.grad import grad, value_and_grad
-from liftnn._src.autodiff.jacobian import hessian, jacfwd, jacrev
-from liftnn._src.autodiff.jvp import jvp, linearize
-from liftnn._src.autodiff.remat import checkpoint, remat
 from liftnn._src.autodiff.selection import DiffState
-from liftnn._src.autodiff.vjp import vjp
-from liftnn._src.checkpoints.checkpoints import Checkpoints, restore, save, saved_steps
-from liftnn._src.checkpoints.restored import Restored
-from liftnn._src.compilation.checkify import checkify
-from liftnn._src.compilation.export import deserialize, export
-from liftnn._src.compilation.exported import Exported
-from liftnn._src.compilation.jaxpr import make_jaxpr
 from liftnn._src.compilation.jit import jit
-from liftnn._src.compilation.shape import eval_shape
-from liftnn._src.compilation.trace_once import trace_once
-from liftnn._src.control_flow.associative_scan import associative_scan
-from liftnn._src.control_flow.branches import cond, switch
-from liftnn._src.control_flow.loop_axes import Carry
-from liftnn._src.control_flow.loops import fori_loop, while_loop
-from liftnn._src.control_flow.map import map
-from liftnn._src.control_flow.scan import scan
 from liftnn._src.filters import All, Any, Not, OfType, PathContains, WithTag
 from liftnn._src.graph.graphdef import GraphDef, merge, split, state
 from liftnn._src.graph.slots import Slot
 from liftnn._src.intermediates import capture
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.lift import lift
-from liftnn._src.mapping.axis_metadata import PARTITION_NAME
-from liftnn._src.mapping.pmap import pmap
-from liftnn._src.mapping.shard_map import shard_map
-from liftnn._src.mapping.vmap import vmap
-from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
 from liftnn._src.modules.copies import clone, view, view_info, with_attributes
 from liftnn._src.modules.iterate import iter_children, iter_graph, iter_modules
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recursive_map import recursive_map
 from liftnn._src.modules.verbs import find_shared, pop, replace_all, update
-from liftnn._src.nn.activations import (
-    celu,
-    elu,
-    gelu,
-    glu,
-    hard_sigmoid,
-    hard_silu,
-    hard_swish,
-    hard_tanh,
-    identity,
-    leaky_relu,
-    log_sigmoid,
-    log_softmax,
-    logsumexp,
-    one_hot,
-    relu,
-    relu6,
-    selu,
-    sigmoid,
-    silu,
-    soft_sign,
-    softmax,
-    softplus,
-    standardize,
-    swish,
-    tanh,
-)
-from liftnn._src.nn.attention import MultiHeadAttention
-from liftnn._src.nn.attention_masks import combine_masks, make_attention_mask, make_causal_mask
-from liftnn._src.nn.batch_norm import BatchNorm
-from liftnn._src.nn.bidirectional import Bidirectional
-from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
-from liftnn._src.nn.conv import Conv
-from liftnn._src.nn.conv_transpose import ConvTranspose
-from liftnn._src.nn.dot_product_attention import dot_product_attention, dot_product_attention_weights
-from liftnn._src.nn.dropout import Dropout
-from liftnn._src.nn.einsum import Einsum
-from liftnn._src.nn.embed import Embed
-from liftnn._src.nn.instance_norm import InstanceNorm
-from liftnn._src.nn.linear import Linear
-from liftnn._src.nn.linear_general import LinearGeneral
-from liftnn._src.nn.lora import LoRA, LoRALinear
-from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
-from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
-from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
-from liftnn._src.nn.prelu import PReLU
-from liftnn._src.nn.rnn import RNN
-from liftnn._src.nn.rotary_embedding import rotary_embedding
-from liftnn._src.nn.sequential import Sequential
-from liftnn._src.nn.spectral_norm import SpectralNorm
-from liftnn._src.nn.stack import Stack
-from liftnn._src.nn.weight_norm import WeightNorm
-from liftnn._src.optim.ema import EMA
-from liftnn._src.optim.optimizer import Optimizer
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
-from liftnn._src.summary.public import count_params, display, draw, tabulate
 from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -138,6 +61,89 @@ from liftnn.errors import (
     TraceContextError,
 )
 
+if TYPE_CHECKING:  # loaded at first use; see __getattr__
+    from liftnn import initializers
+    from liftnn._src.autodiff.custom_jvp import custom_jvp
+    from liftnn._src.autodiff.custom_vjp import custom_vjp
+    from liftnn._src.autodiff.jacobian import hessian, jacfwd, jacrev
+    from liftnn._src.autodiff.jvp import jvp, linearize
+    from liftnn._src.autodiff.remat import checkpoint, remat
+    from liftnn._src.autodiff.vjp import vjp
+    from liftnn._src.checkpoints.checkpoints import Checkpoints, restore, save, saved_steps
+    from liftnn._src.checkpoints.restored import Restored
+    from liftnn._src.compilation.checkify import checkify
+    from liftnn._src.compilation.export import deserialize, export
+    from liftnn._src.compilation.exported import Exported
+    from liftnn._src.compilation.jaxpr import make_jaxpr
+    from liftnn._src.compilation.shape import eval_shape
+    from liftnn._src.compilation.trace_once import trace_once
+    from liftnn._src.control_flow.associative_scan import associative_scan
+    from liftnn._src.control_flow.branches import cond, switch
+    from liftnn._src.control_flow.loop_axes import Carry
+    from liftnn._src.control_flow.loops import fori_loop, while_loop
+    from liftnn._src.control_flow.map import map
+    from liftnn._src.control_flow.scan import scan
+    from liftnn._src.mapping.axis_metadata import PARTITION_NAME
+    from liftnn._src.mapping.pmap import pmap
+    from liftnn._src.mapping.shard_map import shard_map
+    from liftnn._src.mapping.vmap import vmap
+    from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
+    from liftnn._src.nn.activations import (
+        celu,
+        elu,
+        gelu,
+        glu,
+        hard_sigmoid,
+        hard_silu,
+        hard_swish,
+        hard_tanh,
+        identity,
+        leaky_relu,
+        log_sigmoid,
+        log_softmax,
+        logsumexp,
+        one_hot,
+        relu,
+        relu6,
+        selu,
+        sigmoid,
+        silu,
+        soft_sign,
+        softmax,
+        softplus,
+        standardize,
+        swish,
+        tanh,
+    )
+    from liftnn._src.nn.attention import MultiHeadAttention
+    from liftnn._src.nn.attention_masks import combine_masks, make_attention_mask, make_causal_mask
+    from liftnn._src.nn.batch_norm import BatchNorm
+    from liftnn._src.nn.bidirectional import Bidirectional
+    from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
+    from liftnn._src.nn.conv import Conv
+    from liftnn._src.nn.conv_transpose import ConvTranspose
+    from liftnn._src.nn.dot_product_attention import dot_product_attention, dot_product_attention_weights
+    from liftnn._src.nn.dropout import Dropout
+    from liftnn._src.nn.einsum import Einsum
+    from liftnn._src.nn.embed import Embed
+    from liftnn._src.nn.instance_norm import InstanceNorm
+    from liftnn._src.nn.linear import Linear
+    from liftnn._src.nn.linear_general import LinearGeneral
+    from liftnn._src.nn.lora import LoRA, LoRALinear
+    from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
+    from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+    from liftnn._src.nn.pooling import avg_pool, max_pool, min_pool, pool
+    from liftnn._src.nn.prelu import PReLU
+    from liftnn._src.nn.rnn import RNN
+    from liftnn._src.nn.rotary_embedding import rotary_embedding
+    from liftnn._src.nn.sequential import Sequential
+    from liftnn._src.nn.spectral_norm import SpectralNorm
+    from liftnn._src.nn.stack import Stack
+    from liftnn._src.nn.weight_norm import WeightNorm
+    from liftnn._src.optim.ema import EMA
+    from liftnn._src.optim.optimizer import Optimizer
+    from liftnn._src.summary.public import count_params, display, draw, tabulate
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -169,10 +175,67 @@ __all__ = [
 ]  # fmt: skip
 
 
+_LOADED_AT_FIRST_USE = {
+    "autodiff.custom_jvp": ("custom_jvp",),
+    "autodiff.custom_vjp": ("custom_vjp",),
+    "autodiff.jacobian": ("hessian", "jacfwd", "jacrev",),
+    "autodiff.jvp": ("jvp", "linearize",),
+    "autodiff.remat": ("checkpoint", "remat",),
+    "autodiff.vjp": ("vjp",),
+    "compilation.checkify": ("checkify",),
+    "compilation.export": ("deserialize", "export",),
+    "compilation.exported": ("Exported",),
+    "compilation.jaxpr": ("make_jaxpr",),
+    "compilation.shape": ("eval_shape",),
+    "compilation.trace_once": ("trace_once",),
+    "metrics": ("Accuracy", "Average", "Metric", "MultiMetric", "Statistics", "Welford",),
+    "nn": (
+        "BatchNorm", "Bidirectional", "Conv", "ConvTranspose", "Dropout", "Einsum", "Embed",
+        "GRUCell", "GroupNorm", "InstanceNorm", "LSTMCell", "LayerNorm", "Linear", "LinearGeneral",
+        "LoRA", "LoRALinear", "MultiHeadAttention", "OptimizedLSTMCell", "PReLU", "RMSNorm", "RNN",
+        "RNNCellBase", "Sequential", "SimpleCell", "SpectralNorm", "Stack", "WeightNorm",
+        "avg_pool", "celu", "combine_masks", "dot_product_attention",
+        "dot_product_attention_weights", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu",
+        "hard_swish", "hard_tanh", "identity", "leaky_relu", "log_sigmoid", "log_softmax",
+        "logsumexp", "make_attention_mask", "make_causal_mask", "max_pool", "min_pool", "one_hot",
+        "pool", "relu", "relu6", "rotary_embedding", "selu", "sigmoid", "silu", "soft_sign",
+        "softmax", "softplus", "standardize", "swish", "tanh",
+    ),
+    "optim": (
+        "EMA", "Optimizer",
+    ),
+    "control_flow": (
+        "Carry", "associative_scan", "cond", "fori_loop", "map", "scan", "switch", "while_loop",
+    ),
+    "mapping": (
+        "PARTITION_NAME", "pmap", "shard_map", "vmap",
+    ),
+    "checkpoints": (
+        "Checkpoints", "Restored", "restore", "save", "saved_steps",
+    ),
+    "summary": (
+        "count_params", "display", "draw", "tabulate",
+    ),
+}  # fmt: skip
+"""The public names of files and folders that `import liftnn` does not load."""
+_HOMES = {name: home for home, names in _LOADED_AT_FIRST_USE.items() for name in names}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load a public name at its first use; from then on it is an ordinary attribute."""
+        if name == "initializers":
+            return _importlib.import_module("liftnn.initializers")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _importlib.import_module(f"liftnn._src.{_HOMES[name]}")
+        value = globals()[name] = getattr(home, name)
+        return value
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]
 
 
-for _name, _x in list(globals().items()):
-    if _name in __all__:
-        _pickled.set_module(_x, __name__)
+_pickled.publish(*(x for name, x in globals().items() if name in __all__))

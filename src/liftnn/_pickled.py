@@ -5,13 +5,11 @@ What is not is found here, wherever it is defined, so that files can be read aft
 changes and never goes; if something is renamed, it keeps its old name here as well.
 """
 
-import types
+import importlib
 from typing import Any
 
-from liftnn._src.compilation.exported import ExportedContents
 from liftnn._src.compilation.jit import jit_of_arrays
 from liftnn._src.compilation.jitted import Jitted
-from liftnn._src.control_flow.loop_axes import Carry, CarryType
 from liftnn._src.filters import Everything, Nothing
 from liftnn._src.graph.closures import Definition
 from liftnn._src.graph.description import (
@@ -35,11 +33,8 @@ from liftnn._src.modules.pickling import (
     third,
 )
 from liftnn._src.modules.portable import FactoryCall, FunctionName, call_factory, public_function
-from liftnn._src.nn.dtypes import promote_dtype
-from liftnn._src.optim.fixed_entries import FixedDict, FixedState
-from liftnn._src.optim.layout import restore_layout
-from liftnn._src.optim.transformations import restore_transformation
 from liftnn._src.prefixes.prefix import ByFilter, OneOf
+from liftnn._src.publish import publish as publish, set_module
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
 from liftnn._src.variables.metadata import Annotated, Metadata
@@ -47,38 +42,35 @@ from liftnn._src.variables.state_pytree import PathKey, StateKeys, keys_of
 from liftnn._src.variables.variable import new_variable
 from liftnn._src.variables.variable_types import Empty, EmptyType
 
-__all__ = ["ARRAY", "KEEP", "Carry", "Empty"]
+__all__ = ["ARRAY", "KEEP", "Empty"]
 """Constants, which pickle looks for in the module of their class."""
 
 _FOUND_HERE: tuple[Any, ...] = (
-    Annotated, ArrayEdge, ByFilter, CarryType, Contents, Definition, EmptyType, Everything, ExportedContents,
-    FactoryCall, FixedDict, FixedState, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
+    Annotated, ArrayEdge, ByFilter, Contents, Definition, EmptyType, Everything,
+    FactoryCall, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
     Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName,
-    call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, promote_dtype,
-    public_function, restore_layout, restore_transformation, third, type_named,
+    call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, public_function,
+    third, type_named,
 )  # fmt: skip
-
-
-def set_module(x: Any, module: str) -> None:
-    """Sets where pickle looks for a class, with its methods, or for a function; nothing else, and nothing of others.
-
-    Args:
-      x: The class or function.
-      module: The module, which has it under its qualified name.
-    """
-    name = getattr(x, "__qualname__", None)
-    if name is None or not getattr(x, "__module__", "").startswith("liftnn."):
-        return
-    x.__module__ = module
-    if not isinstance(x, type):
-        return
-    for method in vars(x).values():
-        function = method if type(method) is types.FunctionType else getattr(method, "__func__", None)
-        if type(function) is types.FunctionType and function.__qualname__.startswith(
-            name
-        ):  # not one of others
-            function.__module__ = module
-
 
 for _x in _FOUND_HERE:
     set_module(_x, __name__)
+
+_FOUND_AT_FIRST_USE = {
+    "Carry": "liftnn._src.control_flow.loop_axes",
+    "CarryType": "liftnn._src.control_flow.loop_axes",
+    "ExportedContents": "liftnn._src.compilation.exported",
+    "FixedDict": "liftnn._src.optim.fixed_entries",
+    "FixedState": "liftnn._src.optim.fixed_entries",
+    "promote_dtype": "liftnn._src.nn.dtypes",
+    "restore_layout": "liftnn._src.optim.layout",
+    "restore_transformation": "liftnn._src.optim.transformations",
+}
+"""The modules of what `import liftnn` does not load; see `publish.py`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return what is loaded at first use."""
+    if name not in _FOUND_AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_FOUND_AT_FIRST_USE[name]), name)

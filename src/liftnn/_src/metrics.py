@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
+from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import MetricState
 
 
@@ -394,3 +395,6 @@ def _check_metric(name: str, metric: Any) -> None:
             f"A metric cannot be named {name!r}: every metric has a method, attribute or argument of that name.",
             "Use another name.",
         )
+
+
+publish(Accuracy, Average, Metric, MultiMetric, Statistics, Welford)

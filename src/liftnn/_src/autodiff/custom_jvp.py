@@ -19,6 +19,7 @@ from liftnn._src.autodiff.rule_signature import Signature, outputs_of
 from liftnn._src.autodiff.tangents import describe, fill, read
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import P, R
 
@@ -200,3 +201,6 @@ def _run_rule(
     flat, treedef = jax.tree.flatten(result)
     constant = treedef.unflatten(fill([None] * len(flat), describe(flat)))
     return result, outputs.scatter(picked, tangent, constant)
+
+
+publish(custom_jvp)

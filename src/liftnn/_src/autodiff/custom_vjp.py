@@ -24,6 +24,7 @@ from liftnn._src.autodiff.tangents import read
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.purify import purify
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import list_paths
 from liftnn._src.type_variables import P, R
@@ -237,3 +238,6 @@ def _run_backward(
             "Change modules in the function and in fwd instead; bwd may only change modules that it creates.",
         )
     return result.change.treedef.unflatten(result.output)
+
+
+publish(custom_vjp)

@@ -17,6 +17,7 @@ from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Lifted, Options
 from liftnn._src.lifting.values import decode
+from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import Param
 
 
@@ -243,3 +244,6 @@ def _check_dtypes(outputs: DiffLeaves, out: Sequence[Any]) -> None:
                     f"Cannot differentiate {outputs.name_of(position)}: its dtype is {dtype_of(leaf)}.",
                     "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True.",
                 )
+
+
+publish(hessian, jacfwd, jacrev)

@@ -19,6 +19,7 @@ from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
 from liftnn._src.type_variables import Aux, R
@@ -275,3 +276,6 @@ def complete(tangents: Sequence[Any], count: int, carried: int) -> Sequence[Any]
             "Pass one tangent for each argument; None means zero.",
         )
     return [None] * carried + list(tangents)
+
+
+publish(jvp, linearize)

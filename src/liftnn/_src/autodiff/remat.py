@@ -14,6 +14,7 @@ from liftnn._src.lifting.lift import Options
 from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.lifting.signature import as_positions
 from liftnn._src.lifting.static_arguments import WithStatic
+from liftnn._src.publish import publish
 
 
 @keeps_signature
@@ -85,3 +86,6 @@ def checkpoint(
 
 
 remat = checkpoint
+
+
+publish(checkpoint, remat)

@@ -14,6 +14,7 @@ from liftnn._src.autodiff.tangents import ArrayMap, Like, describe, fill, read
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.contract import Result
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import Aux, R
 from liftnn._src.variables.variable_types import Param
@@ -138,3 +139,6 @@ class PullBack:
 jax.tree_util.register_pytree_node(
     PullBack, lambda x: ((x._pull,), x._static), lambda static, children: PullBack(*children, *static)
 )
+
+
+publish(vjp)

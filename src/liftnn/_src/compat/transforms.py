@@ -10,9 +10,12 @@ from liftnn import errors
 from liftnn._src.autodiff import grad as own_grad, remat as own_remat
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
-from liftnn._src.control_flow import branches, loops, scan as own_scan
+from liftnn._src.control_flow import branches, loops
 from liftnn._src.control_flow.loop_axes import Carry
-from liftnn._src.mapping import pmap as own_pmap, shard_map as own_shard_map, vmap as own_vmap
+from liftnn._src.control_flow.scan import scan as own_scan
+from liftnn._src.mapping.pmap import pmap as own_pmap
+from liftnn._src.mapping.shard_map import shard_map as own_shard_map
+from liftnn._src.mapping.vmap import vmap as own_vmap
 from liftnn._src.prefixes.prefix import prefix_leaves
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,11 +60,11 @@ fori_loop = accept_modes(loops.fori_loop)
 grad = accept_modes(own_grad.grad)
 jit = accept_modes(own_jit.jit)
 make_jaxpr = accept_modes(jaxpr.make_jaxpr)
-pmap = accept_modes(_share_keys(own_pmap.pmap))
+pmap = accept_modes(_share_keys(own_pmap))
 remat = accept_modes(own_remat.remat)
-scan = accept_modes(_check_carry(own_scan.scan))
-shard_map = accept_modes(_share_keys(own_shard_map.shard_map))
+scan = accept_modes(_check_carry(own_scan))
+shard_map = accept_modes(_share_keys(own_shard_map))
 switch = accept_modes(branches.switch)
 value_and_grad = accept_modes(own_grad.value_and_grad)
-vmap = accept_modes(_share_keys(own_vmap.vmap))
+vmap = accept_modes(_share_keys(own_vmap))
 while_loop = accept_modes(loops.while_loop)

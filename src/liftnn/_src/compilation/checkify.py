@@ -11,6 +11,7 @@ from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.lifting.purify import untraced_copy
+from liftnn._src.publish import publish
 
 
 @keeps_arguments
@@ -56,3 +57,6 @@ def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[
 
     of_arrays = functools.partial(experimental.checkify, errors=chosen)
     return Lifted((f,), bind, Options("checkify", lambda out, error: (error, out), of_arrays=of_arrays))
+
+
+publish(checkify)

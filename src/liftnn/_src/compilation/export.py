@@ -17,6 +17,7 @@ from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.compilation.plain import from_json
 from liftnn._src.lifting.lift import Call
 from liftnn._src.modules.portable import by_name
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
 
@@ -198,3 +199,6 @@ def _damaged() -> errors.ArgumentError:
         "This exported function is damaged: some of its bytes are missing or were changed.",
         "Serialize it again, and read the whole file in binary mode.",
     )
+
+
+publish(deserialize, export)

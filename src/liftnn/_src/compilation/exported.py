@@ -18,6 +18,7 @@ from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.portable import by_name
+from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an, list_paths, treedef_text
 from liftnn._src.variables import frames
@@ -246,3 +247,7 @@ def _words(treedef: Any) -> str:
 
 def _exported() -> None:
     """Placeholder for the function that was exported."""
+
+
+publish(Exported)
+publish(ExportedContents, module=PICKLED)

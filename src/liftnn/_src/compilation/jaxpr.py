@@ -12,6 +12,7 @@ from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Options
 from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.lifting.static_arguments import WithStatic
+from liftnn._src.publish import publish
 
 
 @keeps_arguments
@@ -70,3 +71,6 @@ def make_jaxpr(
     made: WithStatic[..., Any] = WithStatic(f, bind, options, static_argnums, None)
     made.__module__ = jax.__name__  # as in JAX
     return made
+
+
+publish(make_jaxpr)

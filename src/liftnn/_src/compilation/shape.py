@@ -12,6 +12,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.module import Module
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 M = TypeVar("M", bound=Module)
@@ -64,3 +65,6 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit"))(
         *args, **kwargs
     )
+
+
+publish(eval_shape)

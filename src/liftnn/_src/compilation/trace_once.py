@@ -12,6 +12,7 @@ from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.layer_calls import wrap_call
 from liftnn._src.modules.module import Module
+from liftnn._src.publish import publish
 from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import NUMBER_TYPES, Path
@@ -98,3 +99,6 @@ def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
 
 _INLINE: dict[str, Any] = {"inline": jax.Inline.XLA_LATE} if hasattr(jax, "Inline") else {}  # pyright: ignore[reportAttributeAccessIssue]  # JAX 0.11
 """XLA inlines the calls late, after it has optimized the function: compiling takes a third less time."""
+
+
+publish(trace_once)

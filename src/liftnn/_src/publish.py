@@ -1,0 +1,45 @@
+"""Where pickle finds what liftnn defines: public names in `liftnn`, others in `liftnn._pickled`.
+
+`import liftnn` does not load everything: layers, loops, mapped functions, optimizers, checkpoints, summaries, and some
+rarer transforms are loaded at first use. The `__init__.py` of such a folder imports what is public in it and publishes
+these names, before any file of the folder can be used; a file that is loaded alone publishes its own.
+"""
+
+import types
+from typing import Any
+
+PICKLED = "liftnn._pickled"
+"""The module in which pickle finds what is not public."""
+
+
+def publish(*objects: Any, module: str = "liftnn") -> None:
+    """Set where pickle looks for classes and functions of liftnn; all other objects are left as they are.
+
+    Args:
+      *objects: The objects. One that has been published keeps its module.
+      module: The module that has them under their names. The default is `liftnn`, for what is public.
+    """
+    for x in objects:
+        set_module(x, module)
+
+
+def set_module(x: Any, module: str) -> None:
+    """Set where pickle looks for a class, with its methods, or for a function; nothing else, and nothing of others.
+
+    Args:
+      x: The class or function.
+      module: The module, which has it under its qualified name.
+    """
+    name = getattr(x, "__qualname__", None)
+    defined_in = getattr(x, "__module__", "")
+    if name is None or not defined_in.startswith("liftnn.") or defined_in in (PICKLED, __name__):
+        return
+    x.__module__ = module
+    if not isinstance(x, type):
+        return
+    for method in vars(x).values():
+        function = method if type(method) is types.FunctionType else getattr(method, "__func__", None)
+        if type(function) is types.FunctionType and function.__qualname__.startswith(
+            name
+        ):  # not one of others
+            function.__module__ = module
