@@ -137,7 +137,7 @@ def test_what_cannot_be_part_of_a_module_is_named_from_where_the_object_was():
     root.sub.bad = {Node()}
     with raises(
         errors.StructureError,
-        "object 0.sub.bad: A set holds modules or Variables. A set has no order, so its elements cannot be "
+        "object 1.bad: A set holds modules or Variables. A set has no order, so its elements cannot be "
         "numbered.\nUse a list or "
         "a dict.",
     ):

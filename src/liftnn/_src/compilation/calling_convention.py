@@ -58,7 +58,8 @@ class Inputs:
         """Sort the arguments."""
         n = self.n_values
         spans = [*(range(i, i + 1) for i in range(n)), *self._spans]
-        given = {i for i, span in enumerate(spans) if self.donated_leaves.issuperset(span)}
+        donated = self.donated_leaves
+        given = {i for i, span in enumerate(spans) if donated.issuperset(span)} if donated else set[int]()
         self.order: Sequence[int] = range(n + len(self._spans))
         """The index of each argument among the values and units."""
         self.is_sorted = self._ranks is None

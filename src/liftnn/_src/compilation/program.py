@@ -58,8 +58,10 @@ class Program:
         if self.grouped:
             self._shardings = self._resolve(*shardings)
             ranks = [self._choices.index(sharding) for sharding in self._shardings]
-        kept = find_kept(plan)
-        positions = {plan.index[s] for s in plan.slots_of(donated) if s.node not in kept}
+        positions: set[int] = set()
+        if donated:
+            kept = find_kept(plan)
+            positions = {plan.index[s] for s in plan.slots_of(donated) if s.node not in kept}
         self.inputs = Inputs(plan, positions, ranks)
         self._options = options
         self.jitted: Any = None

@@ -23,7 +23,7 @@ from liftnn._src.control_flow.loop_axes import LoopAxes
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import differing_types, names_after
 from liftnn._src.lifting.contract import Result, result_of
-from liftnn._src.trees import list_paths
+from liftnn._src.trees import is_jax_array, list_paths
 
 BySlot = Mapping[Slot, Any]
 
@@ -64,7 +64,7 @@ class Body:
         self._pure = pure
         self._axes = axes
         self._plan = axes.plan
-        self._parts = jax.tree.map(_as_jax, dict(parts))
+        self._parts = {slot: x if is_jax_array(x) else jax.tree.map(_as_jax, x) for slot, x in parts.items()}
         self._slices = slices
         self._transform = transform
         self._restarted = restarted
@@ -156,7 +156,8 @@ class Body:
     def _match(self, result: Result, returned: BySlot, transform: str) -> tuple[dict[Slot, Slot], list[str]]:
         """Match the shared slots before and after a step; return the match and its conflicts, and set `stacked`."""
         plan, axes = self._plan, self._axes.of_result(result)
-        shared = {n: Slot(n) not in self._axes.scanned for n in plan.variables}
+        scanned = {slot.node for slot in self._axes.scanned if slot.key is None}
+        shared = {n: n not in scanned for n in plan.variables}
         self._roots = self._axes.roots(result.change, transform)
         match = CarryMatch(plan, result.change, self._roots, shared)
         self.stacked = {q: axes[q] for q in returned if axes[q] is not None}

@@ -15,7 +15,7 @@ from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.after import names_after
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix, StateAxes, broadcast_over, is_prefix_leaf
-from liftnn._src.prefixes.spread import Entry, result_prefixes, spread_arguments
+from liftnn._src.prefixes.spread import Start, result_prefixes, spread_arguments
 from liftnn._src.trees import pair_prefix, treedef_text
 
 
@@ -63,9 +63,9 @@ class LoopAxes:
         self._marks = given
         self._leaves = list(map(without_carry, given))
         self._spread = spread_arguments(plan, self._leaves)
-        shared = Entry(None, "", ())
+        shared = Start(None, "", None, plan.graph.specs)
         for number in range(len(plan.graph.specs)):  # a node that an earlier step made unreachable was shared
-            self._spread.entries.setdefault(number, shared)
+            self._spread.starts.setdefault(number, shared)
         self.given: list[Prefix] = self._spread.of_all(plan.slots, leaves)
         """The axis of each dynamic leaf."""
         self.scanned = {slot: axis for slot, axis in plan.by_slot(self.given).items() if axis is not None}

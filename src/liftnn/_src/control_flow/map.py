@@ -170,7 +170,7 @@ class _Mapped:
         """Call the function for one element; raise StructureError if it changes the structure of a shared module."""
         result = self.pure(leaves)
         for number, _ in result.change.changed:
-            if self.spread.entries[number].prefix is None:
+            if self.spread.starts[number].prefix is None:
                 raise errors.StructureError(
                     f"{self.plan.typed_path(number)} is shared by all elements of this map, but the function changes "
                     "its structure.",

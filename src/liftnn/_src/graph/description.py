@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple, TypeVar, overload
 
 from liftnn._src.graph.kinds import VARIABLE, NodeKind
-from liftnn._src.graph.slots import ARRAY, ROOT, Slot, array_slots, tree_slots, value_slots
+from liftnn._src.graph.slots import ARRAY, ROOT, Slot, array_slots, tree_slots
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import Path, key_of, same_tree
 
@@ -168,7 +168,10 @@ class GraphSpec:
       paths: The path of each leaf of that tree, which the treedef lacks.
     """
 
-    __slots__ = ("__weakref__", "_hash", "_leaves", "_slots", "edges", "frozen", "paths", "specs", "treedef")
+    __slots__ = (
+        "__weakref__", "_hash", "_leaves", "_slots", "edges", "frozen", "paths", "specs", "to_fill", "treedef",
+        "variables",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -183,6 +186,17 @@ class GraphSpec:
         self.specs = specs
         self.frozen = frozen
         self.paths = paths
+        variables: list[int] = []
+        to_fill: list[int] = []
+        for number, (kind, _, _, keys, _) in enumerate(specs):
+            if kind is VARIABLE:
+                variables.append(number)
+            if (keys or kind is not VARIABLE) and not kind.frozen:
+                to_fill.append(number)
+        self.variables = tuple(variables)
+        """The numbers of the Variables."""
+        self.to_fill = tuple(to_fill)
+        """The numbers of the nodes that are created empty and filled later."""
         self._hash = hash((treedef, edges, specs))
         self._leaves: dict[Path, Slot] | None = None
         self._slots: tuple[Slot, ...] | None = None
@@ -215,7 +229,7 @@ class GraphSpec:
     def slots(self) -> tuple[Slot, ...]:
         """Every dynamic leaf: the values of Variables, then the array leaves of the tree, then those of nodes."""
         if self._slots is None:
-            values, arrays = value_slots(enumerate(self.specs)), array_slots(enumerate(self.specs))
+            values, arrays = map(Slot, self.variables), array_slots(enumerate(self.specs))
             self._slots = (*values, *tree_slots(ROOT, self.edges), *arrays)
         return self._slots
 

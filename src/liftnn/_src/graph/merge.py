@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import jax
@@ -20,22 +21,8 @@ from liftnn._src.graph.kinds import DICT, LIST, PYTREE, VARIABLE
 from liftnn._src.graph.slots import ARRAY, OUTPUT, Slot, array_slots, tree_slots, value_slots
 from liftnn._src.graph.undo import Former, to_the_end
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Key, is_jax_array
+from liftnn._src.trees import Key, has_changed, is_jax_array
 from liftnn._src.variables.variable import make_variable, set_value_past_hooks
-
-
-class Given(NamedTuple):
-    """The value that a Variable had at the start of a call.
-
-    Args:
-      value: The value.
-      leaves: The leaves of the value; None if it is a single leaf.
-      treedef: The tree structure of the value.
-    """
-
-    value: Any
-    leaves: list[Any] | None
-    treedef: Any
 
 
 class Merged:
@@ -50,12 +37,27 @@ class Merged:
         self.specs = description.specs
         self.frozen = description.frozen
         self.objects: list[Any] = [None] * len(description.specs)
-        self.arrays: list[list[Any]] = []
+        self.arrays: list[Sequence[Any]] = []
         self.children: dict[int, list[Any]] = {}
         """The children of those nodes that are unchanged if they still hold the same objects."""
-        self.given: dict[int, Given] = {}
+        self.values: dict[int, Any] = {}
+        """The value of each Variable."""
+        self.trees: dict[int, tuple[list[Any], Any]] = {}
+        """Leaves and tree structure of those values that are not a single leaf."""
         self.pytree_children: dict[int, list[Any]] = {}
         self.owner = owner
+
+    def is_written(self, number: int) -> bool:
+        """Return whether a Variable holds another value than at first, or one that was changed in place."""
+        value = self.objects[number]._value
+        if value is not self.values[number]:
+            return True
+        if number not in self.trees:
+            return False
+        (old, old_treedef), (new, treedef) = self.trees[number], jax.tree.flatten(value)
+        if len(new) != len(old) or not all(map(is_, new, old)):
+            return True
+        return has_changed(old_treedef, treedef, lambda: jax.tree.structure(value))
 
 
 def merge_all(
@@ -72,57 +74,61 @@ def merge_all(
     Returns:
       The tree that was split, and the objects by number.
     """
+    specs, frozen = description.specs, description.frozen
     merged = Merged(description, owner)
-    taken = iter(leaves)
-    merged.given = {n: own_value(next(taken)) for n, x in enumerate(description.specs) if x.kind is VARIABLE}
+    objects, values, taken = merged.objects, merged.values, iter(leaves)
+    for number in description.variables:
+        value = next(taken)
+        if not is_jax_array(value):
+            value, tree = own_value(value)
+            if tree is not None:
+                merged.trees[number] = tree
+        values[number] = value
+        spec = specs[number]
+        known = variables.get(number)
+        objects[number] = make_variable(spec.type, value, spec.extra, owner) if known is None else known
     root_arrays = _take(taken, description.edges)
-    merged.arrays = [_take(taken, spec.edges) if spec.edges else [] for spec in description.specs]
-    for number, spec in enumerate(description.specs):
+    is_last = len(values) + len(root_arrays) == len(leaves)
+    merged.arrays = [()] * len(specs) if is_last else [_take(taken, spec.edges) for spec in specs]
+    to_fill = description.to_fill
+    for number in to_fill:
+        spec = specs[number]
+        if spec.kind is not VARIABLE:
+            objects[number] = spec.kind.make(spec.type, spec.extra, owner)
+    build_frozen(specs, frozen, objects, merged.arrays)
+    for number in to_fill:
         if number in variables:
-            merged.objects[number] = variables[number]
-        elif spec.kind is VARIABLE:
-            entry = merged.given[number]
-            merged.objects[number] = make_variable(spec.type, entry.value, spec.extra, owner)
-        elif not spec.kind.frozen:
-            merged.objects[number] = spec.kind.make(spec.type, spec.extra, owner)
-    build_frozen(description.specs, description.frozen, merged.objects, merged.arrays)
-    for number, spec in enumerate(description.specs):
-        if spec.kind is PYTREE:
-            children = jax.tree.leaves(
-                merged.objects[number], is_leaf=lambda y, x=merged.objects[number]: y is not x
-            )
+            continue
+        spec = specs[number]
+        children = resolve(spec, objects, merged.arrays[number])
+        spec.kind.fill(objects[number], spec.extra, spec.keys, children)
+        if not frozen or not any(type(e) is int and specs[e].kind.frozen for e in spec.edges):
+            merged.children[number] = children
+    for number in frozen:
+        if specs[number].kind is PYTREE:
+            children = jax.tree.leaves(objects[number], is_leaf=lambda y, x=objects[number]: y is not x)
             merged.pytree_children[number] = children
-        if not spec.kind.frozen and number not in variables and (spec.kind is not VARIABLE or spec.keys):
-            children = resolve(spec, merged.objects, merged.arrays[number])
-            spec.kind.fill(merged.objects[number], spec.extra, spec.keys, children)
-            if not description.frozen or not any(
-                type(e) is int and description.specs[e].kind.frozen for e in spec.edges
-            ):
-                merged.children[number] = children
-    return unflatten_root(
-        description.treedef, resolve_edges(description.edges, merged.objects, root_arrays)
-    ), merged
+    root = resolve_edges(description.edges, objects, root_arrays)
+    return unflatten_root(description.treedef, root), merged
 
 
-def own_value(value: Any) -> Given:
+def own_value(value: Any) -> tuple[Any, tuple[list[Any], Any] | None]:
     """Return a value that can be changed in place without changing the caller's copy.
 
     Args:
-      value: An array or a pytree.
+      value: A pytree.
 
     Returns:
-      The array itself, or the pytree with new containers, and the leaves and structure needed to detect a change.
+      The value, with new containers; and its leaves and structure, or None if it is a single leaf.
     """
-    if is_jax_array(value):
-        return Given(value, None, None)
     leaves, treedef = jax.tree.flatten(value)
     if len(leaves) == 1 and leaves[0] is value:
-        return Given(value, None, None)
-    return Given(treedef.unflatten(leaves), leaves, treedef)
+        return value, None
+    return treedef.unflatten(leaves), (leaves, treedef)
 
 
 def build_frozen(
-    specs: Sequence[NodeSpec], order: Iterable[int], objects: list[Any], arrays: Sequence[list[Any]]
+    specs: Sequence[NodeSpec], order: Iterable[int], objects: list[Any], arrays: Sequence[Sequence[Any]]
 ) -> None:
     """Build frozen nodes into `objects`, in an order in which each finds its children there."""
     for number in order:
@@ -183,19 +189,16 @@ def resolve_edges(
     keep: Callable[[Any], Any] | None = None,
 ) -> list[Any]:
     """Return the children that edges denote; see `resolve`."""
-    children: list[Any] = []
     taken = iter(arrays)
-    for position, edge in enumerate(edges):
-        if type(edge) is int:
-            children.append(objects[edge])
-        elif edge is ARRAY:
-            children.append(next(taken))
-        elif edge is KEEP:
-            assert keep is not None
-            children.append(keep(keys[position]))
-        else:
-            children.append(static_of(edge))
-    return children
+    children = [
+        objects[e] if type(e) is int else next(taken) if e is ARRAY else e if e is KEEP else static_of(e)
+        for e in edges
+    ]
+    return (
+        children
+        if keep is None
+        else [keep(k) if x is KEEP else x for k, x in zip(keys, children, strict=True)]
+    )
 
 
 def unflatten_root(treedef: Any, leaves: list[Any]) -> Any:

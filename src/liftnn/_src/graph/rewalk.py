@@ -15,13 +15,9 @@ from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
 from liftnn._src.graph.walk import OpenNode, Walk
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
-from liftnn._src.trees import Key, Path, an, at_start, format_path, has_changed, is_tracer
+from liftnn._src.trees import Key, Path, an, at_start, format_path, is_tracer
 from liftnn._src.variables import frames
 from liftnn._src.variables.holding import find_cells, leads_to
-from liftnn._src.variables.variable import Variable
-
-_PASSED = object()
-"""The static extra of a known node that is unchanged itself: only some of its children are visited."""
 
 
 class DiffWalk(Walk):
@@ -60,7 +56,7 @@ class DiffWalk(Walk):
         self.objects = list(before.objects)
         self.numbers = {id(x): i for i, x in enumerate(self.objects)}
         self.specs = [None] * self.known
-        self.arrays = [[] for _ in self.objects]
+        self.arrays = [()] * self.known
         self.changed: set[int] = set()
         self.altered: set[int] = set()
         """The changed nodes, without those that are only returned because they were donated."""
@@ -68,6 +64,7 @@ class DiffWalk(Walk):
         """The known object that is being visited."""
         self._closures: dict[int, Static] | None = None
         """The known functions that close over mutable values, by id; computed when first used."""
+        self._pass_unchanged()
 
     def visit_known(self) -> None:
         """Visit the known objects that have not been reached yet."""
@@ -120,12 +117,6 @@ class DiffWalk(Walk):
 
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
         number = self.numbers.get(id(child))
-        if number is not None and number < self.known and self.specs[number] is None:
-            rest = self._pass(number, cls, child)
-            if rest is not None:
-                return number, OpenNode(
-                    number, kind, cls, _PASSED, *zip(*rest, strict=True)
-                ) if rest else None
         if number is None:
             copy = frames.lookup(child)  # a captured object may be attached in place of its copy
             if id(copy) in self.numbers:
@@ -136,37 +127,27 @@ class DiffWalk(Walk):
             del self.numbers[id(child)]  # changed in place: the caller gets a new object
         return super()._enter(kind, cls, child)
 
-    def _pass(self, number: int, cls: type, child: Any) -> list[tuple[Key, Any]] | None:
-        """Skip a known object that is unchanged since the merge, which is cheaper than to flatten it again.
-
-        Returns:
-          The children that are still to be visited, with their keys; None if the object itself must be flattened.
-        """
-        if self._pass_variable(number, child):
-            return []
-        spec, given = self.before.specs[number], self.before.children.get(number)
-        if given is None or cls is not spec.type or (self.returned is not None and self.returned[number]):
-            return None
-        extra, keys, children = spec.kind.flatten(child)
-        if keys != spec.keys or extra != spec.extra or not all(map(is_, children, given)):
-            return None
-        pairs = list(zip(spec.edges, keys, children, strict=True))
-        if any(type(edge) is Static and edge != self._static(x) for edge, _, x in pairs):
-            return None
-        self.specs[number] = spec
-        return [
-            (key, x)
-            for edge, key, x in pairs
-            if type(edge) is int and self.specs[edge] is None and not self._pass_variable(edge, x)
-        ]
-
-    def _pass_variable(self, number: int, x: Any) -> bool:
-        """Skip a known Variable if its metadata is unchanged; return whether it was skipped."""
-        spec: NodeSpec = self.before.specs[number]
-        if type(x) is not spec.type or spec.kind is not VARIABLE or x._metadata is not spec.extra:
-            return False
-        self.specs[number] = spec
-        return True
+    def _pass_unchanged(self) -> None:
+        """Skip the known objects that are unchanged since the merge, which is cheaper than to flatten them again."""
+        specs, objects, children = self.specs, self.objects, self.before.children
+        for number, spec in enumerate(self.before.specs):
+            x, kind = objects[number], spec.kind
+            if type(x) is not spec.type:
+                continue
+            if kind is VARIABLE:
+                if x._metadata is spec.extra:
+                    specs[number] = spec
+                continue
+            given = children.get(number)
+            if given is None or (self.returned is not None and self.returned[number]):
+                continue
+            extra, keys, now = kind.flatten(x)
+            if keys == spec.keys and extra == spec.extra and all(map(is_, now, given)):
+                for edge, y in zip(spec.edges, now, strict=True):
+                    if type(edge) is Static and edge != self._static(y):
+                        break
+                else:
+                    specs[number] = spec
 
     def _replace_frozen(self) -> None:
         """Mark every node that holds a rebuilt frozen node as changed."""
@@ -201,8 +182,6 @@ class DiffWalk(Walk):
             self.altered.add(number)
 
     def _finish_node(self, node: OpenNode) -> None:
-        if node.extra is _PASSED:
-            return
         number = node.number
         if number >= self.known:
             super()._finish_node(node)
@@ -246,16 +225,3 @@ def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
     """Return the edge, and the array if it is an array leaf, at each key of a node."""
     at = iter(arrays)
     return {k: (e, next(at) if e is ARRAY_EDGE else None) for k, e in zip(spec.keys, spec.edges, strict=True)}
-
-
-def changed_value(variable: Variable[Any], given: Any) -> bool:
-    """Return whether a Variable holds another value than the one it was given."""
-    value = variable._value
-    if value is given.value:
-        if given.leaves is None:
-            return False
-        leaves, treedef = jax.tree.flatten(value)
-        if len(leaves) != len(given.leaves) or not all(map(is_, leaves, given.leaves)):
-            return True
-        return has_changed(given.treedef, treedef, lambda: jax.tree.structure(value))
-    return True

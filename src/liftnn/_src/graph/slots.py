@@ -71,4 +71,9 @@ def value_slots(specs: Iterable[tuple[int, Any]]) -> list[Slot]:
 
 def array_slots(specs: Iterable[tuple[int, Any]]) -> list[Slot]:
     """Return the slots of the array leaves of numbered nodes."""
-    return [Slot(number, key) for number, spec in specs if spec.edges for key in array_keys(spec)]
+    slots: list[Slot] = []
+    for number, (_, _, _, keys, edges) in specs:
+        for position, edge in enumerate(edges):
+            if edge is ARRAY:
+                slots.append(Slot(number, keys[position]))
+    return slots

@@ -58,16 +58,20 @@ class Walk:
 
     warns = True
     """Whether to warn of modules inside static objects."""
+    _frame: Any = None
+    """The frame of which objects need no resolving; the default, None, means none."""
 
     def __init__(self, root: str = ""):
         self.root = root
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.specs: list[NodeSpec | None] = []
-        self.arrays: list[list[Any]] = []
+        self.arrays: list[Sequence[Any]] = []
         self.frozen: list[int] = []
         self.functions: list[Any] = []
         """The functions among the objects."""
+        self._variable_specs: dict[int, NodeSpec] = {}
+        """The spec of Variables by the id of their metadata, which many share."""
         self._statics: dict[int, tuple[Any, Static]] = {}
         self._path: Path = ()
         """The path of the value of the current visit."""
@@ -98,7 +102,8 @@ class Walk:
                 elif node is top:
                     return top.edges[0], top.arrays
                 else:
-                    self._check_can_be_built(node)
+                    if node.kind.frozen:
+                        self._check_can_be_built(node)
                     self._finish_node(node)
                     stack.pop()
         except errors.StructureError as error:
@@ -115,13 +120,15 @@ class Walk:
 
     def _walk_children(self, node: OpenNode) -> OpenNode | None:
         """Append edges of children. Return None at the end, or a child node that must be visited first."""
-        edges, children, statics = node.edges, node.children, self._statics
+        edges, children, statics, frame = node.edges, node.children, self._statics, self._frame
         for position in range(len(edges), len(children)):
             child = children[position]
             cls = type(child)
             kind = kind_by_type(cls) or (STATIC if id(child) in statics else classify(child))
             if kind is SIMPLE:
                 edges.append((cls, child))
+            elif kind is VARIABLE and child._owner is frame and child._metadata.key is not None:
+                edges.append(self._enter_variable(cls, child))
             elif kind is ARRAY:
                 edges.append(ARRAY_EDGE)
                 node.arrays.append(child)
@@ -148,17 +155,32 @@ class Walk:
             return number, None
         if number is None:
             number = self._add(child)
-        if kind is VARIABLE:
-            metadata = child._metadata
-            if metadata.key is not None:
-                self.specs[number] = NodeSpec(kind, cls, metadata, (), ())
-                self._close_variable(number)
-                return number, None
+        if kind is VARIABLE and child._metadata.key is not None:
+            self.specs[number] = self._spec_of_variable(cls, child._metadata)
+            self._close_variable(number)
+            return number, None
         if kind is FUNCTION:
             self.functions.append(child)
         extra, keys, children = kind.flatten(child)
         self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
         return number, OpenNode(number, kind, cls, extra, keys, children)
+
+    def _enter_variable(self, cls: type, child: Any) -> int:
+        """Return the number of a Variable with fixed metadata that needs no resolving: the most common node."""
+        number = self.numbers.get(id(child))
+        if number is None:
+            number = self.numbers[id(child)] = len(self.objects)
+            self.objects.append(child)
+            self.specs.append(self._spec_of_variable(cls, child._metadata))
+            self.arrays.append(())
+        return number
+
+    def _spec_of_variable(self, cls: type, metadata: Any) -> NodeSpec:
+        """Return the spec of a Variable with fixed metadata."""
+        spec = self._variable_specs.get(id(metadata))
+        if spec is None or spec.type is not cls:
+            spec = self._variable_specs[id(metadata)] = NodeSpec(VARIABLE, cls, metadata, (), ())
+        return spec
 
     def _static(self, value: Any) -> Static:
         """Return the edge of a static value that is not of a simple type; cached, since keys are slow to compute."""
@@ -180,7 +202,7 @@ class Walk:
         self.objects.append(child)
         self.numbers[id(child)] = number
         self.specs.append(None)
-        self.arrays.append([])
+        self.arrays.append(())
         return number
 
     def _check_can_be_built(self, node: OpenNode) -> None:

@@ -132,7 +132,7 @@ class Plan:
         self.graph = graph
         self.names = names
         self.slots = graph.slots
-        self.variables = tuple([i for i, spec in enumerate(graph.specs) if spec.kind is VARIABLE])
+        self.variables = graph.variables
         """The numbers of the Variables; their values come first among the leaves."""
 
     @functools.cached_property

@@ -16,7 +16,7 @@ from liftnn import errors
 from liftnn._src.graph.description import LeafPaths
 from liftnn._src.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, classify, is_object
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
-from liftnn._src.graph.rewalk import DiffWalk, changed_value
+from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
@@ -207,7 +207,7 @@ def _as_output(leaf: Any) -> Any:
 
 def _is_written(number: int, merged: Merged, returned: Sequence[bool] | None) -> bool:
     """Return whether the value of an input Variable is part of the result: it was written or donated."""
-    return bool(returned and returned[number]) or changed_value(merged.objects[number], merged.given[number])
+    return bool(returned and returned[number]) or merged.is_written(number)
 
 
 def _frozen_order(walk: DiffWalk) -> list[int]:

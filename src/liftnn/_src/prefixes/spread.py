@@ -9,10 +9,10 @@ from the known nodes to the nodes created by a call, and `result_prefixes` combi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from liftnn import errors
-from liftnn._src.graph.description import NodeSpec
+from liftnn._src.graph.description import NodeSpec, first_paths
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
@@ -24,12 +24,32 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.variable import make_variable
 
 
-class Entry(NamedTuple):
-    """The prefix with which a node or a leaf of a tree was first reached, and its path from a root."""
+class Start:
+    """A leaf of a tree, or a child of a changed node, from which a prefix spreads to all that it reaches.
 
-    prefix: Prefix
-    root: str
-    path: Path = ()
+    Args:
+      prefix: The prefix.
+      root: The name of the leaf in error messages.
+      edge: The edge of the leaf or child.
+      specs: Node specs by number.
+      path: The path of the child below the leaf.
+    """
+
+    __slots__ = ("_paths", "edge", "path", "prefix", "root", "specs")
+
+    def __init__(self, prefix: Prefix, root: str, edge: Any, specs: Sequence[NodeSpec], path: Path = ()):
+        self.prefix = prefix
+        self.root = root
+        self.edge = edge
+        self.specs = specs
+        self.path = path
+        self._paths: dict[int, tuple[None, Path]] | None = None
+
+    def path_to(self, number: int) -> Path:
+        """Return the path of a node below the leaf; only filters and error messages need it."""
+        if self._paths is None:
+            self._paths = first_paths(self.specs, [(self.edge, None)])
+        return (*self.path, *self._paths[number][1]) if number in self._paths else self.path
 
 
 class Spread:
@@ -43,11 +63,12 @@ class Spread:
         self.specs = specs
         self.settled = 0
         """Nodes with a number below this one keep their prefix."""
-        self.entries: dict[int, Entry] = {}
-        """How each node was reached, by node number."""
-        self._leaves: dict[Slot, Entry] = {}
-        """The entries of the leaves of a tree, by slot."""
-        self._seen: set[tuple[int, Any]] = set()
+        self.starts: dict[int, Start] = {}
+        """From where each node was reached first, by node number."""
+        self._leaves: dict[Slot, Start] = {}
+        """The leaves of a tree, by slot."""
+        self._seen: dict[Prefix, set[int]] = {}
+        """The nodes that were reached with each prefix."""
 
     def add_leaf(self, slot: Slot, edge: Any, prefix: Prefix, root: str) -> None:
         """Assign a prefix to a leaf of a tree, and to every node that it reaches.
@@ -61,35 +82,37 @@ class Spread:
         Raises:
           AliasingError: If a Variable or array leaf already has another prefix; the message names both paths.
         """
-        self._leaves[slot] = Entry(prefix, root)
-        self._add(edge, prefix, root, ())
+        self._leaves[slot] = start = Start(prefix, root, edge, self.specs)
+        self._add(start)
 
-    def _add(self, edge: Any, prefix: Prefix, root: str, path: Path) -> None:
+    def _add(self, start: Start) -> None:
         """Assign a prefix to every node that an edge reaches."""
-        stack: list[tuple[Any, Path]] = [(edge, path)]
+        seen = self._seen.setdefault(start.prefix, set())
+        specs, starts, settled = self.specs, self.starts, self.settled
+        stack = [start.edge]
         while stack:
-            number, path = stack.pop()
-            if type(number) is not int or number < self.settled or (number, prefix) in self._seen:
+            number = stack.pop()
+            if type(number) is not int or number < settled or number in seen:
                 continue
-            self._seen.add((number, prefix))
-            entry = Entry(prefix, root, path)
-            first = self.entries.setdefault(number, entry)
-            spec = self.specs[number]
-            if first is not entry:
-                self._check(spec, first, entry)
-            if spec.edges:
-                pairs = zip(spec.keys, spec.edges, strict=True)
-                stack += [(e, (*path, k)) for k, e in pairs if type(e) is int][::-1]
+            seen.add(number)
+            first = starts.setdefault(number, start)
+            if first is not start:
+                self._check(number, first, start)
+            edges = specs[number].edges
+            if edges:
+                stack += [e for e in edges if type(e) is int][::-1]
 
     def after(self, plan: Plan, change: GraphDelta) -> Spread:
         """Return the prefixes after a call: known nodes keep theirs and pass them on to the new nodes below them."""
         spread = Spread(specs_after(plan, change))
-        spread.entries, spread._seen = dict(self.entries), set(self._seen)
+        spread.starts = dict(self.starts)
+        spread._seen = {prefix: set(numbers) for prefix, numbers in self._seen.items()}
         for number, spec in change.changed:
-            if number in self.entries:
-                prefix, root, path = self.entries[number]
+            if number in self.starts:
+                start = self.starts[number]
+                path = start.path_to(number)
                 for key, edge in zip(spec.keys, spec.edges, strict=True):
-                    spread._add(edge, prefix, root, (*path, key))
+                    spread._add(Start(start.prefix, start.root, edge, spread.specs, (*path, key)))
         return spread
 
     def of(self, slot: Slot, x: Any) -> Prefix:
@@ -99,35 +122,37 @@ class Spread:
           slot: The slot of the leaf.
           x: The leaf.
         """
-        if slot in self._leaves:
-            prefix, root, _ = self._leaves[slot]
-            return prefix.of((), x, root) if isinstance(prefix, ByFilter) else prefix
-        return _resolve(self.specs[slot.node], self.entries[slot.node], slot.key, x)
+        start = self._leaves[slot] if slot.node < 0 else self.starts[slot.node]
+        prefix = start.prefix
+        if not isinstance(prefix, ByFilter):
+            return prefix
+        return prefix.of((), x, start.root) if slot.node < 0 else self._resolve(slot.node, start, slot.key, x)
 
     def of_all(self, slots: Sequence[Slot], leaves: Sequence[Any]) -> list[Prefix]:
         """Return the prefix of each of several dynamic leaves."""
         return [self.of(slot, x) for slot, x in zip(slots, leaves, strict=True)]
 
-    def _check(self, spec: NodeSpec, first: Entry, second: Entry) -> None:
+    def _check(self, number: int, first: Start, second: Start) -> None:
         """Raise if a Variable, or a node with array leaves, has two different prefixes."""
+        spec = self.specs[number]
         keys = [None] if spec.kind is VARIABLE else array_keys(spec)
-        one, two = ([_resolve(spec, entry, key) for key in keys] for entry in (first, second))
+        one, two = ([self._resolve(number, start, key) for key in keys] for start in (first, second))
         if one != two:
-            a, b = (format_path(e.path, e.root) for e in (first, second))
+            a, b = (format_path(start.path_to(number), start.root) for start in (first, second))
             raise errors.AliasingError(
                 f"{a} and {b} are the same {spec.type.__name__}, but they have different prefixes: {_words(one)} and "
                 f"{_words(two)}."
             )
 
-
-def _resolve(spec: NodeSpec, entry: Entry, key: Any, x: Any = None) -> Prefix:
-    """Return the prefix of a Variable that holds `x`, or of an array leaf `x` that a node holds under a key."""
-    prefix, root, path = entry
-    if not isinstance(prefix, ByFilter):
-        return prefix
-    if spec.kind is VARIABLE and key is None:
-        return prefix.of(path, make_variable(spec.type, x, spec.extra, frames.owner_now()), root)
-    return prefix.of((*path, key), x, root)
+    def _resolve(self, number: int, start: Start, key: Any, x: Any = None) -> Prefix:
+        """Return the prefix of a Variable that holds `x`, or of an array leaf `x` that a node holds under a key."""
+        prefix = start.prefix
+        if not isinstance(prefix, ByFilter):
+            return prefix
+        spec, path = self.specs[number], start.path_to(number)
+        if spec.kind is VARIABLE and key is None:
+            return prefix.of(path, make_variable(spec.type, x, spec.extra, frames.owner_now()), start.root)
+        return prefix.of((*path, key), x, start.root)
 
 
 def _words(prefixes: Sequence[Prefix]) -> str:
