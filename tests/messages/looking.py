@@ -63,6 +63,17 @@ def argument_that_leaked_from_raw_jax():
 
 @message(
     errors.TraceContextError,
+    "model (a Sequential), which the function captures, was created in a transform that has returned (leaked), so "
+    "liftnn.grad cannot use it.",
+    RETURN,
+)
+def captured_model_that_leaked():
+    model = leaked(liftnn.jit)
+    liftnn.grad(lambda x: model(x).sum())(jnp.ones((1, 2)))
+
+
+@message(
+    errors.TraceContextError,
     "Cannot change the value of a Param here: it was created inside a call of liftnn.jit that has returned (leaked), "
     "and may hold tracers.",
     "Return it from that call, or store it in a module that was an argument of that call.",

@@ -30,7 +30,7 @@ from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.offers import Begin, Offer, publish
 from liftnn._src.lifting.purify import purify
-from liftnn._src.lifting.valueless import explain_valueless
+from liftnn._src.lifting.valueless import explain_leaked, explain_valueless
 from liftnn._src.lifting.values import decode, encode
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import Static
@@ -257,6 +257,7 @@ class Lifted(Bindable[P, R]):
                     x[...] = copy
                 if not isinstance(error, frames.RetryWithCaptures):
                     explain_valueless(error, call.plan, call.leaves, self._options.name)
+                    explain_leaked(error, self._functions_of(args, kwargs), self._in_libraries, self._options.name)
                     raise
                 self._note(extra, error.objects)
 
@@ -273,8 +274,7 @@ class Lifted(Bindable[P, R]):
     def _flatten_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
-        stored = self._stored or ((), {})
-        functions = (*self._functions, *functions_in(*stored), *functions_in(args, kwargs))
+        functions = self._functions_of(args, kwargs)
         used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
         graph, objects, arrays, guards = flatten_call(
             args,
@@ -291,6 +291,10 @@ class Lifted(Bindable[P, R]):
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
         return Call(bound, plan, objects, leaves, static, guards)
+
+    def _functions_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Return the functions of a call, which may capture modules: those of the user, and those among arguments."""
+        return [*self._functions, *functions_in(*(self._stored or ((), {}))), *functions_in(args, kwargs)]
 
     def _in_place(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

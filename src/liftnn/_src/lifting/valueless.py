@@ -11,9 +11,10 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn._src.captures.search import find_captured
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.modules.abstract import LEAKED
-from liftnn._src.trees import is_tracer
+from liftnn._src.trees import an, is_tracer
 from liftnn._src.variables import frames
 
 _NO_ARRAY = "is not a valid JAX type"
@@ -47,6 +48,29 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
                 f"{abstract} is abstract: it has a shape and a dtype, and no value, so liftnn.{name} cannot use it.",
                 "Create the model without `eval_shape`, or set all its Variables first, for example by "
                 "`update(model, state)`. To compute shapes, use `eval_shape`.",
+            ) from error
+
+
+def explain_leaked(error: BaseException, functions: Sequence[Any], in_libraries: bool, name: str) -> None:
+    """Raise an error with a name in place of JAX's if a call failed because the function captures a leaked module.
+
+    Args:
+      error: What the call raised.
+      functions: The functions of the call.
+      in_libraries: Whether to search libraries for captured modules.
+      name: The name of the transform.
+
+    Raises:
+      TraceContextError: If a captured module was created in a transform that has returned; it names the first one.
+    """
+    if not isinstance(error, jax.errors.UnexpectedTracerError) or not frames.is_plain():
+        return
+    for where, x in find_captured(functions, in_libraries=in_libraries).roots.items():
+        if frames.frames_up_to(x) is None:
+            raise errors.TraceContextError(
+                f"{where} ({an(type(x))}), which the function captures, was created in a transform that has returned "
+                f"(leaked), so liftnn.{name} cannot use it.",
+                LEAKED,
             ) from error
 
 
