@@ -1,8 +1,8 @@
 """Where pickle finds what liftnn defines: public names in `liftnn`, others in `liftnn._pickled`.
 
 `import liftnn` does not load everything: layers, loops, mapped functions, optimizers, checkpoints, summaries, and some
-rarer transforms are loaded at first use. The `__init__.py` of such a folder imports what is public in it and publishes
-these names, before any file of the folder can be used; a file that is loaded alone publishes its own.
+rarer transforms are loaded when one of their names is first used (see `liftnn/__init__.py`). Such a file publishes its
+own names, whoever loads it.
 """
 
 import types

@@ -16,11 +16,3 @@ pickled. Both parts are written into a temporary folder that is renamed when it 
 - `saving.py`: from modules to the two parts. `restoring.py`: from the two parts to modules. `differences.py`: what does
   not fit.
 """
-
-# pyright: reportUnusedImport=false
-
-from liftnn._src.checkpoints.checkpoints import Checkpoints, restore, save, saved_steps
-from liftnn._src.checkpoints.restored import Restored
-from liftnn._src.publish import publish
-
-publish(*globals().values())

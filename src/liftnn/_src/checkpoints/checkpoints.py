@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from liftnn import errors
 from liftnn._src.checkpoints.restored import Restored
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
 
@@ -354,3 +355,6 @@ def _find_steps(folder: pathlib.Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(x.name) for x in folder.iterdir() if x.name.isdecimal() and x.is_dir())
+
+
+publish(Checkpoints, restore, save, saved_steps)

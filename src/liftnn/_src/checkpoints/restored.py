@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from liftnn._src.publish import publish
+
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
@@ -34,3 +36,6 @@ class Restored:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     different: tuple[str, ...] = ()
+
+
+publish(Restored)

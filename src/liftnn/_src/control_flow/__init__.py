@@ -10,16 +10,3 @@ Branches must leave the same structure. `branch_union.py` gives each the leaves 
 - `scan.py`, `loops.py` (`while_loop`, `fori_loop`), `map.py`, `associative_scan.py`, `branches.py`: the transforms.
 - `functions.py`: the functions that loops and branches are given are arguments too, and are traced once.
 """
-
-# pyright: reportUnusedImport=false
-
-from liftnn._src.control_flow.associative_scan import associative_scan
-from liftnn._src.control_flow.branches import cond, switch
-from liftnn._src.control_flow.loop_axes import Carry, CarryType
-from liftnn._src.control_flow.loops import fori_loop, while_loop
-from liftnn._src.control_flow.map import map
-from liftnn._src.control_flow.scan import scan
-from liftnn._src.publish import PICKLED, publish
-
-publish(CarryType, module=PICKLED)
-publish(*globals().values())

@@ -15,6 +15,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import at_line, boundary
 from liftnn._src.trees import (
     an,
@@ -176,3 +177,6 @@ def _check_combined(expected: GraphDef, structure: GraphDef, a: State, out: Stat
                 f"{name} is {type_of(y)}.",
                 "Combine all elements at once, stacked along the axis; for one at a time, use liftnn.vmap.",
             )
+
+
+publish(associative_scan)

@@ -15,6 +15,7 @@ from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.module import Module
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import R
 from liftnn._src.variables.operators import unwrap
@@ -182,3 +183,6 @@ def _call_one(
 
     arguments = ("", *(f"operands[{i}]" for i in range(len(operands))))
     return Lifted(functions, bind, Options(name, names=arguments))(holder, *operands)
+
+
+publish(cond, switch)

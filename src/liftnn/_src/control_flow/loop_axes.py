@@ -16,6 +16,7 @@ from liftnn._src.lifting.after import names_after
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix, StateAxes, broadcast_over, is_prefix_leaf
 from liftnn._src.prefixes.spread import Start, result_prefixes, spread_arguments
+from liftnn._src.publish import PICKLED, publish
 from liftnn._src.trees import pair_prefix, treedef_text
 
 
@@ -168,3 +169,6 @@ def _carried_trees(axes: Any, treedef: Any) -> list[Any]:
 def _as_tuple(trees: list[Any]) -> list[Any]:
     """Combine several trees into one tuple."""
     return [jax.tree_util.treedef_tuple(trees)]
+
+
+publish(CarryType, module=PICKLED)

@@ -21,6 +21,7 @@ from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options, T
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import list_paths, type_of
 from liftnn._src.variables.operators import unwrap
@@ -276,3 +277,6 @@ def _bounded(
         return jax.lax.cond(holds(carry), steps, lambda same: same, carry), None
 
     return jax.lax.scan(block, start, size * jnp.arange(-(-most // size)))[0]
+
+
+publish(fori_loop, while_loop)

@@ -20,6 +20,7 @@ from liftnn._src.mapping.axis_errors import find_bad_input
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
 from liftnn._src.prefixes.prefix import Prefix
 from liftnn._src.prefixes.spread import spread_arguments
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import at_line, boundary
 from liftnn._src.trees import same_tree, type_of
 from liftnn._src.type_variables import R
@@ -212,3 +213,6 @@ def _take_mapped(
 
     mapped = [x for x, axis in zip(leaves, axes, strict=True) if axis == 0]
     return jax.tree.map(jnp.asarray, mapped), rebuild
+
+
+publish(map)

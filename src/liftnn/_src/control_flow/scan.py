@@ -31,6 +31,7 @@ from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, element_keys
 from liftnn._src.mapping.vmap import Vmapped
 from liftnn._src.prefixes.prefix import prefix_leaves
+from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import RngCount, RngKey
 
 
@@ -261,3 +262,6 @@ def _slice_type(x: Any) -> jax.ShapeDtypeStruct:
     """Return the shape and dtype of one slice of a scanned array, which may have size 0."""
     weak = getattr(jax.typeof(x), "weak_type", False)
     return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, weak_type=weak)
+
+
+publish(scan)

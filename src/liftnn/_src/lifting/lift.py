@@ -257,7 +257,7 @@ class Lifted(Bindable[P, R]):
                     x[...] = copy
                 if not isinstance(error, frames.RetryWithCaptures):
                     explain_valueless(error, call.plan, call.leaves, self._options.name)
-                    explain_leaked(error, self._functions_of(args, kwargs), self._in_libraries, self._options.name)
+                    explain_leaked(error, self._functions_of(args, kwargs), self._options.name)
                     raise
                 self._note(extra, error.objects)
 
@@ -274,14 +274,13 @@ class Lifted(Bindable[P, R]):
     def _flatten_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
-        functions = self._functions_of(args, kwargs)
         used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
         graph, objects, arrays, guards = flatten_call(
             args,
             kwargs,
             self._leaf_edge,
             stored=self._stored,
-            functions=functions,
+            functions=self._functions_of(args, kwargs),
             used=used,
             in_libraries=self._in_libraries,
             names=self._options.names,
@@ -293,7 +292,7 @@ class Lifted(Bindable[P, R]):
         return Call(bound, plan, objects, leaves, static, guards)
 
     def _functions_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        """Return the functions of a call, which may capture modules: those of the user, and those among arguments."""
+        """Return the functions of a call, which may capture modules."""
         return [*self._functions, *functions_in(*(self._stored or ((), {}))), *functions_in(args, kwargs)]
 
     def _in_place(
@@ -361,7 +360,7 @@ def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
     """Return the values of the Variables among objects of the innermost frame, encoded for JAX."""
     values = [objects[n]._cell.value for n in plan.variables]
-    if all(map(is_jax_array, values)):  # the common case
+    if all(map(is_jax_array, values)):
         return values
     check_unshared(dict(zip(plan.variables, values, strict=True)), plan.path_of)
     pairs = zip(plan.variables, values, strict=True)

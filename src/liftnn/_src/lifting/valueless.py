@@ -51,13 +51,12 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
             ) from error
 
 
-def explain_leaked(error: BaseException, functions: Sequence[Any], in_libraries: bool, name: str) -> None:
+def explain_leaked(error: BaseException, functions: Sequence[Any], name: str) -> None:
     """Raise an error with a name in place of JAX's if a call failed because the function captures a leaked module.
 
     Args:
       error: What the call raised.
       functions: The functions of the call.
-      in_libraries: Whether to search libraries for captured modules.
       name: The name of the transform.
 
     Raises:
@@ -65,7 +64,7 @@ def explain_leaked(error: BaseException, functions: Sequence[Any], in_libraries:
     """
     if not isinstance(error, jax.errors.UnexpectedTracerError) or not frames.is_plain():
         return
-    for where, x in find_captured(functions, in_libraries=in_libraries).roots.items():
+    for where, x in find_captured(functions).roots.items():
         if frames.frames_up_to(x) is None:
             raise errors.TraceContextError(
                 f"{where} ({an(type(x))}), which the function captures, was created in a transform that has returned "

@@ -8,13 +8,3 @@ flat leaves, and results are grouped by prefix. `vmap.py`, `pmap.py` and `shard_
 - `axis_metadata.py`: the names of axes in the metadata of Variables follow the mapped axis.
 - `axis_errors.py`, `spec_errors.py`: if JAX rejects the axes or specs, find the Variable by attribute path.
 """
-
-# pyright: reportUnusedImport=false
-
-from liftnn._src.mapping.axis_metadata import PARTITION_NAME
-from liftnn._src.mapping.pmap import pmap
-from liftnn._src.mapping.shard_map import shard_map
-from liftnn._src.mapping.vmap import vmap
-from liftnn._src.publish import publish
-
-publish(*globals().values())

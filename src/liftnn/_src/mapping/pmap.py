@@ -20,6 +20,7 @@ from liftnn._src.mapping.axis_errors import check_axes
 from liftnn._src.mapping.reductions import to_reductions
 from liftnn._src.mapping.vmap import MapOptions, VmapCall
 from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes
+from liftnn._src.publish import publish
 
 
 @gives_jitted
@@ -241,3 +242,6 @@ def _each(change: Callable[[Any, int], Any], axes: Sequence[Prefix], trees: Sequ
         x if axis is None else jax.tree.map(lambda y, axis=axis: change(y, axis), x)
         for x, axis in zip(trees, axes, strict=True)
     ]
+
+
+publish(pmap)

@@ -35,6 +35,7 @@ from liftnn._src.prefixes.prefix import (
     leaf_prefixes,
     prefix_leaves,
 )
+from liftnn._src.publish import publish
 from liftnn._src.trees import is_array
 from liftnn._src.type_variables import P, R
 
@@ -239,3 +240,6 @@ def _own_spec(value: Any) -> PartitionSpec:
     """Return the common spec of the arrays of a value on a mesh with explicit axes; replicated if they differ."""
     found = {jax.typeof(x).sharding.spec for x in jax.tree.leaves(value)}
     return found.pop() if len(found) == 1 else _WHOLE
+
+
+publish(shard_map)

@@ -24,6 +24,7 @@ from liftnn._src.mapping.reductions import (
     with_reductions,
 )
 from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes, positional_prefix
+from liftnn._src.publish import publish
 from liftnn._src.type_variables import P, R
 
 
@@ -223,3 +224,6 @@ class VmapCall(MappedCall):
             jax.eval_shape(jax.vmap(once, in_axes=(axes,), out_axes=None, **self.options.options), split)
 
         return find_bad_output(trace, self.plan, transform)
+
+
+publish(vmap)

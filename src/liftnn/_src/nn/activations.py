@@ -30,6 +30,8 @@ from jax.nn import (
 )
 from jax.numpy import tanh
 
+from liftnn._src.publish import publish
+
 __all__ = [
     "celu",
     "elu",
@@ -57,3 +59,6 @@ __all__ = [
     "swish",
     "tanh",
 ]
+
+
+publish(*[globals()[name] for name in __all__])

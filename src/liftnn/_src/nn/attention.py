@@ -22,6 +22,7 @@ from liftnn._src.nn.key_value_cache import append, fitting, input_shape_of, posi
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.normalization import LayerNorm
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.variables.variable_types import Cache
 
@@ -378,3 +379,6 @@ def _check_features(inputs: str, shape: tuple[int, ...], expected: int) -> None:
             f"shape {shape}.",
             "Make the layer with the input's number of features, or change the input.",
         )
+
+
+publish(MultiHeadAttention)

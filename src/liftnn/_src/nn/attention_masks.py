@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 
@@ -102,3 +103,6 @@ def combine_masks(*masks: jax.Array | None, dtype: DTypeLike = jnp.float32) -> j
     for mask in found[1:]:
         combined = jnp.logical_and(combined, mask)
     return combined.astype(dtype)
+
+
+publish(combine_masks, make_attention_mask, make_causal_mask)

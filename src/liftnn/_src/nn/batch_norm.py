@@ -16,6 +16,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, new_param, normalize_axes
 from liftnn._src.nn.moments import moments, normalize
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.variables.variable_types import BatchStat
 
@@ -166,3 +167,6 @@ def _no_use_running_average() -> errors.ArgumentError:
         "BatchNorm needs use_running_average, but it is None in both the layer and the call.",
         "Call train() or eval() on the model, or pass use_running_average to the constructor or the call.",
     )
+
+
+publish(BatchNorm)

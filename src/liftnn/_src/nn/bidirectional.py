@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.carries import carry_stream, stream_of_layer
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
 
@@ -130,3 +131,6 @@ def _check_layer(name: str, layer: Any) -> None:
             f"Bidirectional applies recurrent layers, but {name} is of type {type(layer).__qualname__}.",
             "Wrap a cell in liftnn.RNN, as in Bidirectional(RNN(forward_cell), RNN(backward_cell)).",
         )
+
+
+publish(Bidirectional)

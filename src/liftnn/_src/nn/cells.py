@@ -16,6 +16,7 @@ from liftnn._src.nn.arguments import check_features
 from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.orthogonal import orthogonal
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
 
@@ -327,3 +328,6 @@ class GRUCell(_HiddenCell):
         candidate = self.activation_fn(x_candidate + reset * h_candidate)
         hidden = (1.0 - update) * candidate + update * carry
         return hidden, hidden
+
+
+publish(GRUCell, RNNCellBase, SimpleCell)

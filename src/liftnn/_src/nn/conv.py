@@ -24,6 +24,7 @@ from liftnn._src.nn.windows import (
     per_dimension,
     unfold_batch,
 )
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 
@@ -181,3 +182,6 @@ def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
     """Return the axes of inputs `(batch, *space, features)` and kernels `(*space, in_features, out_features)`."""
     outer = (0, rank + 1, *range(1, rank + 1))
     return lax.ConvDimensionNumbers(outer, (rank + 1, rank, *range(rank)), outer)
+
+
+publish(Conv)

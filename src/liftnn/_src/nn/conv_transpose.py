@@ -18,6 +18,7 @@ from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param
 from liftnn._src.nn.conv import masked
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.windows import Padding, canonicalize_padding, fold_batch, per_dimension, unfold_batch
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
@@ -173,3 +174,6 @@ def _wrap(y: jax.Array, periods: list[int], transpose_kernel: bool) -> jax.Array
     for axis, period in enumerate(periods, 1):
         y = y.reshape((*y.shape[:axis], -1, period, *y.shape[axis + 1 :])).sum(axis)
     return y
+
+
+publish(ConvTranspose)

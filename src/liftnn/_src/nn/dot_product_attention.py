@@ -14,6 +14,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
 from liftnn._src.nn.dropout import check_rate
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.variable_types import Intermediate
 
@@ -289,3 +290,6 @@ def check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int
             "weights (*batch, heads, query_length, key_length).",
             f"Pass a {name} with these sizes, or 1, along each axis.",
         )
+
+
+publish(dot_product_attention, dot_product_attention_weights)

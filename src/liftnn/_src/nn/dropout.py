@@ -10,6 +10,7 @@ from jax import lax
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
 
@@ -192,3 +193,6 @@ def _not_random(rngs: object, wanted: str) -> errors.ArgumentError:
         f"Dropout needs {wanted}, but rngs is of type {type(rngs).__qualname__}.",
         "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
     )
+
+
+publish(Dropout)

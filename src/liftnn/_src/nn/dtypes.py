@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from liftnn import errors
+from liftnn._src.publish import PICKLED, publish
 
 PromoteDtype = Callable[..., tuple[Any, ...]]
 """A function `(arrays, *, dtype) -> arrays`, such as `promote_dtype`, that casts a layer's operands to one dtype."""
@@ -80,3 +81,6 @@ def promote_dtype(
 def value_of(variable: Any) -> jax.Array | None:
     """Return the array of a Variable, or None for a weight that the layer does not have."""
     return None if variable is None else variable.value
+
+
+publish(promote_dtype, module=PICKLED)

@@ -16,6 +16,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import given, new_param
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 
@@ -133,3 +134,6 @@ def _kernel_sizes(operand: str, shape: tuple[int, ...]) -> tuple[dict[str, int],
     end = len(shape) - len(after)
     sizes = {**dict(zip(before, shape, strict=False)), **dict(zip(after, shape[end:], strict=True))}
     return sizes, shape[len(before) : end] if dots else ()
+
+
+publish(Einsum)

@@ -14,6 +14,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, given, new_param
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 default_embed_init = initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
@@ -114,3 +115,6 @@ class Embed(Module):
 def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
     """Return rows of a table; NaN for integers out of bounds."""
     return jnp.take(table, rows, axis=0)
+
+
+publish(Embed)

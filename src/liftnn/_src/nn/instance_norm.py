@@ -15,6 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import Axes, check_features, new_param, normalize_axes
 from liftnn._src.nn.moments import moments, normalize
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 
@@ -122,3 +123,6 @@ class InstanceNorm(Module):
             x, mean, var, scale, bias, reduction_axes=space, feature_axes=features, dtype=self.dtype,
             epsilon=self.epsilon,
         )  # fmt: skip
+
+
+publish(InstanceNorm)

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, check_features, given, new_param
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 default_kernel_init = initializers.lecun_normal()
@@ -111,3 +112,6 @@ class Linear(Module):
         contracted = (((inputs.ndim - 1,), (0,)), ((), ()))
         y = self.dot_general(inputs, kernel, contracted, precision=self.precision, **options)
         return add_bias(y, bias)
+
+
+publish(Linear)

@@ -17,6 +17,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 
@@ -151,3 +152,6 @@ def _check_input(
             "Make the layer with the input's number of features, or change the input.",
         )
     return tuple(i % len(shape) for i in axis)
+
+
+publish(LinearGeneral)

@@ -15,6 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, new_variable
 from liftnn._src.nn.linear import Linear
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import LoRAParam
@@ -199,3 +200,6 @@ class LoRALinear(Linear):
           ArgumentError: If the last axis of the input does not have the size `in_features`.
         """
         return super().__call__(x, out_sharding=out_sharding) + self.lora(x)
+
+
+publish(LoRA, LoRALinear)

@@ -17,6 +17,7 @@ from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.orthogonal import orthogonal, orthogonal_then_cast
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
 Memory = tuple[jax.Array, jax.Array]
@@ -291,3 +292,6 @@ class OptimizedLSTMCell(_MemoryCell):
         memory, hidden = self._check(carry, inputs)
         gates = self.dense_i(inputs) + self.dense_h(hidden)
         return self._step(memory, *jnp.split(gates, 4, axis=-1))
+
+
+publish(LSTMCell, OptimizedLSTMCell)

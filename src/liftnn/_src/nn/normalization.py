@@ -15,6 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import Axes, check_features, new_param, normalize_axes
 from liftnn._src.nn.moments import moments, normalize
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 
@@ -350,3 +351,6 @@ def _space(ndim: int, axes: Axes | None) -> tuple[int, ...]:
             "Add -1 to the reduction axes.",
         )
     return reduced[:-1]
+
+
+publish(GroupNorm, LayerNorm, RMSNorm)

@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 Padding = str | Sequence[tuple[int, int]]
@@ -206,3 +207,6 @@ def _check_window(
             f"padding={padding!r} is not a valid padding for a window of shape {window}.",
             "Pass 'SAME', 'VALID', or a pair (low, high) for each dimension of the window.",
         )
+
+
+publish(avg_pool, max_pool, min_pool, pool)

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
+from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import Param
 
 
@@ -63,3 +64,6 @@ class PReLU(Module):
         else:
             inputs, slope = self.promote_dtype((inputs, slope), dtype=self.dtype)
         return jnp.where(inputs >= 0, inputs, slope * inputs)
+
+
+publish(PReLU)

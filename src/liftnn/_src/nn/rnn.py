@@ -18,6 +18,7 @@ from liftnn._src.nn.carries import carry_stream, fork, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.sequences import as_lengths, flip_sequences, select_last
 from liftnn._src.prefixes.prefix import StateAxes
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.split_rngs import select_streams, split_rngs
 from liftnn._src.variables.variable_types import RngState
@@ -189,3 +190,6 @@ def _check_axes(shape: tuple[int, ...], features: int) -> None:
             f"shape {shape}.",
             "Pass an array of shape (batch, time, features), or call the cell itself for one step.",
         )
+
+
+publish(RNN)

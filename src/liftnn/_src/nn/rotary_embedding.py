@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 
@@ -86,3 +87,6 @@ def _checked_positions(positions: ArrayLike | None, shape: tuple[int, ...]) -> j
             "Pass one position for each entry along the axis of length.",
         )
     return jnp.asarray(positions, jnp.float32)
+
+
+publish(rotary_embedding)

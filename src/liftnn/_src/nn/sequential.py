@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
 
@@ -122,3 +123,6 @@ def _check_callable(position: int, function: Any) -> None:
             f"Entry {position} of a Sequential is not a function or module, but of type {type(function).__qualname__}.",
             "Pass the layers one by one, as in Sequential(layer, relu), or unpack a list with *.",
         )
+
+
+publish(Sequential)

@@ -14,6 +14,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_rngs
 from liftnn._src.nn.wrapped_weights import divide_by_norm, new_weight_error, variables_by_path
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.trees import Path, format_path
 from liftnn._src.variables.variable import Variable
@@ -140,3 +141,6 @@ class SpectralNorm(Module):
             v = divide_by_norm(jnp.matmul(u, matrix.T), None, self.epsilon)
             u = divide_by_norm(jnp.matmul(v, matrix), None, self.epsilon)
         return lax.stop_gradient(u), lax.stop_gradient(v)
+
+
+publish(SpectralNorm)

@@ -18,6 +18,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.layer_view import copy_layer, stack_layers, view_layer, write_layers
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import ARRAY_TYPES
@@ -360,3 +361,6 @@ class _Loop(NamedTuple):
 
 _KEPT = "_stack_loops"
 """The attribute of a class of layers with the compiled loops of its Stacks, by method and options."""
+
+
+publish(Stack)

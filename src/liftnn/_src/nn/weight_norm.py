@@ -13,6 +13,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import Axes, check_rngs, normalize_axes
 from liftnn._src.nn.wrapped_weights import divide_by_norm, new_weight_error, variables_by_path
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.trees import Path
 from liftnn._src.variables.variable import Variable
@@ -129,3 +130,6 @@ class WeightNorm(Module):
             scale = self.scales[path].reshape(shape)
             normalized = normalized * scale
         weight.value = jnp.asarray(normalized, dtypes.canonicalize_dtype(value, scale, dtype=self.dtype))
+
+
+publish(WeightNorm)

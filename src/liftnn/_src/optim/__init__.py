@@ -11,18 +11,3 @@ structure of the tree never changes, and a repeated call of a compiled step need
 - `transformations.py`: what can be a transformation, and how one is pickled.
 - `ema.py`: `EMA`, a moving average of parameters.
 """
-
-# pyright: reportUnusedImport=false
-
-from liftnn._src.optim.ema import EMA
-from liftnn._src.optim.fixed_entries import FixedDict, FixedState
-from liftnn._src.optim.layout import restore_layout
-from liftnn._src.optim.optimizer import Optimizer
-from liftnn._src.optim.transformations import restore_transformation
-from liftnn._src.publish import publish
-
-publish(EMA, Optimizer)
-publish(
-    {x.__name__: x for x in (FixedDict, FixedState, restore_layout, restore_transformation)},
-    "liftnn._pickled",
-)

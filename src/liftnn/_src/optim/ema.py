@@ -17,6 +17,7 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
 from liftnn._src.optim.layout import find_leaves, shapes, shapes_text
+from liftnn._src.publish import publish
 from liftnn._src.trees import Path, format_path, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.nested import mismatch
@@ -164,3 +165,6 @@ def _check(averages: Mapping[Path, Any], values: Mapping[Path, Any]) -> None:
         raise errors.StructureError(
             f"The model does not have the shapes that the EMA averages:\n{list_paths(lines)}", remedy
         )
+
+
+publish(EMA)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
 from liftnn._src.variables.operators import unwrap_raw
@@ -261,3 +262,6 @@ def like(old: jax.Array, new: Any) -> Any:
 
 register(FixedState, FixedState)
 register(FixedDict, lambda entries, aside: FixedDict(entries))
+
+
+publish(FixedDict, FixedState, module=PICKLED)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.publish import PICKLED, publish
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
@@ -117,3 +118,6 @@ def find_leaves(tree: Any, filter: Filter) -> dict[Path, Any]:
 def has_arrays(x: Any) -> bool:
     """Return whether a leaf is an array, or a Variable with an array in its value; one with None has no gradient."""
     return not isinstance(x, Variable) or bool(jax.tree.leaves(x.raw_value))
+
+
+publish(restore_layout, module=PICKLED)

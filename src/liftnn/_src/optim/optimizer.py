@@ -18,6 +18,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, shapes, shapes_text
 from liftnn._src.optim.opt_state import set_values, to_optax, to_variables, write
 from liftnn._src.optim.transformations import call_update, check_transformation
+from liftnn._src.publish import publish
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.nested import mismatch
@@ -234,3 +235,6 @@ def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> N
     for path, x in leaves.items():
         if isinstance(x, Variable):
             x.value = unwrap_raw(new[path])
+
+
+publish(Optimizer)

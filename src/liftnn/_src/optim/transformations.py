@@ -11,6 +11,7 @@ import optax
 
 from liftnn import errors
 from liftnn._src.modules.portable import register_portable
+from liftnn._src.publish import PICKLED, publish
 from liftnn._src.trees import an
 
 
@@ -122,3 +123,6 @@ def _has_own_rules(frame: Any) -> bool:
 
 register_portable(optax.GradientTransformation, PortableTransformation)
 register_portable(optax.MultiSteps, PortableTransformation)
+
+
+publish(restore_transformation, module=PICKLED)

@@ -13,10 +13,3 @@ as its class.
 - `drawing.py`: the object graph as boxes and arrows; `boxes.py`: these; `mermaid.py` and `dot.py`: their text.
 - `sizes.py`: elements and bytes by type of Variable.
 """
-
-# pyright: reportUnusedImport=false
-
-from liftnn._src.publish import publish
-from liftnn._src.summary.public import count_params, display, draw, tabulate
-
-publish(*globals().values())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from liftnn._src.filters import Filter
 from liftnn._src.printing import load_summary
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 if TYPE_CHECKING:
@@ -146,3 +147,6 @@ def tabulate(
     return load_summary("tabulate").make_table(
         module, args, kwargs, method=method, depth=depth, flops=(flops, grad_flops), width=width
     )
+
+
+publish(count_params, display, draw, tabulate)
