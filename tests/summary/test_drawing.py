@@ -1,5 +1,6 @@
 """Drawings have a box for each object, an arrow for each attribute, and parse in their languages."""
 
+import html
 import pathlib
 import re
 import shutil
@@ -91,6 +92,16 @@ def test_names_are_escaped():
     assert "<i>" not in mermaid + dot
     assert mermaid.count('"') == 2 * 3
     check_dot(dot)
+
+
+def test_names_are_escaped_by_the_names_of_html():
+    model = Node(**{"a#lt;`": Node(), "x": "&lt; #35;"})
+    mermaid = str(liftnn.draw(model, "mermaid"))
+    assert "#" not in mermaid
+    assert "`" not in mermaid
+    shown = html.unescape(mermaid)
+    assert "a#lt;`" in shown
+    assert "x='&lt; #35;'" in shown
 
 
 def test_the_picture_of_the_documentation_is_the_text_above_it():

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from liftnn._src.summary.boxes import Arrow, Box
 
-_SPECIAL = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;"}
-"""What Mermaid would take as HTML, Markdown or the end of a text; its entities start with `#`."""
+_SPECIAL = {"#": "&num;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "&": "&amp;", "`": "&grave;"}
+"""What Mermaid would take as HTML, Markdown, an entity or the end of a text, by the names of HTML.
+
+Mermaid's own form, `#lt;`, is shown as it is in labels that wrap.
+"""
 
 
 def mermaid_text(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
