@@ -216,10 +216,11 @@ class GRUCell(_HiddenCell):
 
         r = gate_fn(x @ W_ir + b_ir + h @ W_hr)
         z = gate_fn(x @ W_iz + b_iz + h @ W_hz)
-        n = activation_fn(x @ W_in + b_in + r * (h @ W_hn))
+        n = activation_fn(x @ W_in + b_in + r * (h @ W_hn + b_hn))
         h' = (1 - z) * n + z * h
 
-    The kernels of the three are side by side in one kernel for the input and one for the hidden state.
+    The kernels of the three are side by side in one kernel for the input and one for the hidden state. The bias `b_hn`
+    is zero unless `use_hidden_bias` is True.
 
     Args:
       in_features: Number of input features.
@@ -236,6 +237,8 @@ class GRUCell(_HiddenCell):
       carry_init: Initializer of the first carry. The default, None, means zeros.
       promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
         `dtypes.promote_dtype`.
+      use_hidden_bias: Whether the product of the hidden state has a bias of its own, of shape `(3 * hidden_features,)`,
+        as in PyTorch; False by default.
       keep_rngs: Whether the cell keeps a stream of random keys, for calls of `initialize_carry` without `rngs`; False
         by default.
       rngs: The random keys: each weight draws one from the stream `params`, and a stream to keep one from `carry`.
@@ -273,6 +276,7 @@ class GRUCell(_HiddenCell):
         param_dtype: DTypeLike = jnp.float32,
         carry_init: initializers.Initializer | None = None,
         promote_dtype: dtypes.PromoteDtype = dtypes.promote_dtype,
+        use_hidden_bias: bool = False,
         keep_rngs: bool = False,
         rngs: Rngs,
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
@@ -298,9 +302,11 @@ class GRUCell(_HiddenCell):
         self.dense_h = Linear(
             hidden_features,
             3 * hidden_features,
-            use_bias=False,
+            use_bias=use_hidden_bias,
             kernel_init=recurrent_kernel_init,
+            bias_init=bias_init,
             kernel_metadata=recurrent_kernel_metadata,
+            bias_metadata=bias_metadata,
             **shared,
         )
         self.carry_init = carry_init

@@ -1,0 +1,192 @@
+"""Weights from Flax NNX, whose layers have the same paths, and from Equinox, by the types of liftnn's layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.filters import Filter
+from liftnn._src.nn.attention import MultiHeadAttention
+from liftnn._src.nn.batch_norm import BatchNorm
+from liftnn._src.nn.cells import GRUCell
+from liftnn._src.nn.conv import Conv
+from liftnn._src.nn.conv_transpose import ConvTranspose
+from liftnn._src.nn.embed import Embed
+from liftnn._src.nn.linear import Linear
+from liftnn._src.nn.lstm import OptimizedLSTMCell
+from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
+from liftnn._src.nn.prelu import PReLU
+from liftnn._src.trees import ARRAY_TYPES, Path, an, key_of
+from liftnn._src.variables.nested import flatten_nested
+from liftnn._src.weights import torch_layers
+from liftnn._src.weights.entries import Entry, name_of
+from liftnn._src.weights.fill import ArraySource, Options
+from liftnn._src.weights.layer_names import LayerNames, Place
+from liftnn._src.weights.load import fill_by_rules
+from liftnn._src.weights.origins import Origin, Reshape, Step, Transpose
+from liftnn._src.weights.report import LoadReport
+from liftnn._src.weights.rule import Renaming, Rule
+from liftnn._src.weights.torch import find_weights
+
+_NO_WEIGHTS = {"RngState", "Cache", "Intermediate", "OptState", "MetricState"}
+"""The names of Flax's types of Variables that are not weights."""
+
+
+def read_flax(
+    module: Any,
+    state: Mapping[Any, Any],
+    rules: Sequence[Rule | Renaming] | None,
+    only: Filter,
+    options: Options,
+) -> LoadReport:
+    """Fill a module with the State of a Flax module; see `liftnn.from_flax`."""
+    if not isinstance(state, Mapping):
+        raise errors.ArgumentTypeError(
+            f"from_flax takes a State or nested dicts of arrays, not {an(type(state))}.",
+            "Pass `flax.nnx.state(flax_module)`.",
+        )
+    entries = find_weights("from_flax", module, only)
+    paths = {entry.path for entry in entries}
+    arrays: dict[str, Any] = {}
+    for path, x in flatten_nested(state):
+        if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in _variable_type(x).__mro__):
+            arrays[name_of(path if path in paths else _with_numbers(path))] = _value(x)
+    if any(isinstance(key, str) and key.isdecimal() for path in paths for key in path):
+        arrays = {
+            name_of(path): _value(x) for path, x in flatten_nested(state)
+        }  # such keys mean what they say
+    return fill_by_rules(ArraySource("The State", arrays), entries, rules, _by_name, options)
+
+
+def _by_name(entry: Entry) -> Origin:
+    return Origin((entry.name,))
+
+
+def _variable_type(x: Any) -> type:
+    """Return the type of a Variable of Flax; an entry of an older State has it as an attribute."""
+    kind = getattr(x, "type", None)
+    return kind if isinstance(kind, type) else type(x)
+
+
+def _value(x: Any) -> Any:
+    """Return the array of a Variable of Flax."""
+    return x if isinstance(x, ARRAY_TYPES) or not hasattr(x, "get_value") else x.get_value()
+
+
+def _with_numbers(path: Path) -> Path:
+    """Return a path with numbers in place of texts of numbers."""
+    return tuple(int(key) if isinstance(key, str) and key.isdecimal() else key for key in path)
+
+
+def read_equinox(
+    module: Any, tree: Any, rules: Sequence[Rule | Renaming] | None, only: Filter, options: Options
+) -> LoadReport:
+    """Fill a module with the arrays of an Equinox module; see `liftnn.from_equinox`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    arrays = {
+        name_of(tuple(key_of(key) for key in path)): x for path, x in leaves if isinstance(x, ARRAY_TYPES)
+    }
+    entries, names = find_weights("from_equinox", module, only), LayerNames(module, EQUINOX, shorten=False)
+    return fill_by_rules(ArraySource("The Equinox module", arrays), entries, rules, names, options)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadStart:
+    """Put zeros before the tensor.
+
+    Args:
+      count: The number of zeros.
+    """
+
+    count: int
+
+    def read(self, x: Any) -> Any:
+        """Return the padded array."""
+        return np.concatenate([np.zeros((self.count, *x.shape[1:]), x.dtype), x])
+
+    def write(self, x: Any) -> Any:
+        """Return the array without its start."""
+        return x[self.count :]
+
+
+def _conv(place: Place) -> Origin | None:
+    """`weight` is as in PyTorch, and `bias` has an axis of size 1 for each spatial dimension."""
+    if place.key != "bias":
+        return torch_layers.conv(place)
+    shape = (*place.shape, *(1 for _ in place.layer.kernel_size))
+    return Origin((place.prefix + "bias",), (Reshape(shape, place.shape),))
+
+
+def _conv_transpose(place: Place) -> Origin | None:
+    """`weight` has the shape (out, in, *space) and is not flipped."""
+    if place.key != "kernel" or place.layer.transpose_kernel:
+        return _conv(place) if place.key == "bias" else None
+    space = range(2, len(place.shape))
+    return Origin((place.prefix + "weight",), (Transpose((*space, 1, 0)),))
+
+
+def _attention(place: Place) -> Origin | None:
+    """Each projection is a Linear."""
+    name, _, kind = place.key.partition(".")
+    if name not in _PROJECTIONS or kind not in ("kernel", "bias"):
+        return None
+    layer, prefix = place.layer, place.prefix + _PROJECTIONS[name]
+    if name == "out":
+        steps: tuple[Step, ...] = (
+            torch_layers.SWAP,
+            Reshape((layer.qkv_features, layer.out_features), place.shape),
+        )
+        return Origin((f"{prefix}.weight",), steps) if kind == "kernel" else Origin((f"{prefix}.bias",))
+    if kind == "bias":
+        return Origin((f"{prefix}.bias",), (Reshape((place.shape[0] * place.shape[1],), place.shape),))
+    features = place.shape[1] * place.shape[2]
+    return Origin(
+        (f"{prefix}.weight",), (torch_layers.SWAP, Reshape((place.shape[0], features), place.shape))
+    )
+
+
+_PROJECTIONS = {"query": "query_proj", "key": "key_proj", "value": "value_proj", "out": "output_proj"}
+
+
+def _lstm(place: Place) -> Origin | None:
+    """The gates are in the same order, and there is one bias."""
+    return _cell(place, "dense_h.bias")
+
+
+def _gru(place: Place) -> Origin | None:
+    """The gates are in the same order; `bias_n` is inside of the reset gate."""
+    if place.key == "dense_h.bias":
+        return Origin((place.prefix + "bias_n",), (PadStart(2 * place.layer.hidden_features),))
+    return _cell(place, "dense_i.bias")
+
+
+def _cell(place: Place, bias: str) -> Origin | None:
+    """Return the origin of a Variable of a cell."""
+    if place.key == bias:
+        return Origin((place.prefix + "bias",))
+    weights = {"dense_i.kernel": "weight_ih", "dense_h.kernel": "weight_hh"}
+    return (
+        Origin((place.prefix + weights[place.key],), (torch_layers.SWAP,)) if place.key in weights else None
+    )
+
+
+EQUINOX = {
+    Linear: torch_layers.linear,
+    Conv: _conv,
+    ConvTranspose: _conv_transpose,
+    BatchNorm: torch_layers.AFFINE,
+    LayerNorm: torch_layers.AFFINE,
+    RMSNorm: torch_layers.AFFINE,
+    GroupNorm: torch_layers.AFFINE,
+    Embed: torch_layers.renaming(embedding="weight"),
+    PReLU: torch_layers.renaming(negative_slope="negative_slope"),
+    MultiHeadAttention: _attention,
+    OptimizedLSTMCell: _lstm,
+    GRUCell: _gru,
+}
+"""What is known of each class of layer of `equinox.nn`."""

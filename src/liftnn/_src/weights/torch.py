@@ -1,0 +1,103 @@
+"""Weights from and to PyTorch, by the types of liftnn's layers; PyTorch itself is not needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.filters import Filter
+from liftnn._src.modules.iterate import iter_modules
+from liftnn._src.nn.batch_norm import BatchNorm
+from liftnn._src.trees import an
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import Cache, Intermediate, MetricState, OptState, RngState
+from liftnn._src.weights.entries import Entry, find_entries
+from liftnn._src.weights.fill import ArraySource, Options
+from liftnn._src.weights.index import Files
+from liftnn._src.weights.layer_names import LayerNames
+from liftnn._src.weights.load import fill_by_rules
+from liftnn._src.weights.origins import join_parts
+from liftnn._src.weights.report import LoadReport
+from liftnn._src.weights.rule import Renaming, Rule
+from liftnn._src.weights.rules import Rules
+from liftnn._src.weights.torch_layers import TORCH
+
+NO_WEIGHTS = (RngState, Cache, Intermediate, OptState, MetricState)
+"""The types of Variables that are not weights: other libraries have nothing for them."""
+
+
+def find_weights(verb: str, module: Any, only: Filter) -> list[Entry]:
+    """Return the weights of a module: Variables of all types but those that only a run needs.
+
+    Args:
+      verb: The function that needs them, for messages.
+      module: The module.
+      only: A filter that selects some of them.
+
+    Returns:
+      The entries.
+    """
+    weights = find_entries(
+        verb, module, lambda path, x: isinstance(x, Variable) and not isinstance(x, NO_WEIGHTS)
+    )
+    if only is ...:
+        return weights
+    selected = {entry.path for entry in find_entries(verb, module, only)}
+    return [entry for entry in weights if entry.path in selected]
+
+
+def read_torch(
+    module: Any,
+    state_dict: Mapping[str, Any] | str | os.PathLike[str],
+    rules: Sequence[Rule | Renaming] | None,
+    only: Filter,
+    options: Options,
+) -> LoadReport:
+    """Fill a module with the tensors of a PyTorch module; see `liftnn.from_torch`."""
+    entries, names = find_weights("from_torch", module, only), LayerNames(module, TORCH, shorten=True)
+    counters = _counters(module, names)
+    if isinstance(state_dict, Mapping):
+        source = ArraySource("The state_dict", state_dict)
+        return fill_by_rules(source, entries, rules, names, options, counters.__contains__)
+    if not isinstance(state_dict, (str, os.PathLike)):
+        raise errors.ArgumentTypeError(
+            f"from_torch takes a state_dict or the path of a safetensors file, not {an(type(state_dict))}.",
+            "Pass `torch_module.state_dict()`.",
+        )
+    with Files("from_torch", os.fspath(state_dict)) as files:
+        return fill_by_rules(files, entries, rules, names, options, counters.__contains__)
+
+
+def _counters(module: Any, names: LayerNames) -> set[str]:
+    """Return the names of the counters of batches, which only PyTorch's layers of BatchNorm have."""
+    norms = [path for path, x in iter_modules(module) if isinstance(x, BatchNorm)]
+    return {names.prefix(path) + "num_batches_tracked" for path in norms}
+
+
+def write_torch(module: Any, rules: Sequence[Rule | Renaming] | None, only: Filter) -> dict[str, np.ndarray]:
+    """Return the tensors of the PyTorch module; see `liftnn.to_torch`."""
+    names, parsed = LayerNames(module, TORCH, shorten=True), Rules.of(rules)
+    written: list[Any] = []
+    for entry in find_weights("to_torch", module, only):
+        x = entry.value()
+        if isinstance(x, jax.ShapeDtypeStruct) or jnp.issubdtype(entry.spec.dtype, jax.dtypes.extended):
+            raise errors.ArgumentError(
+                f"to_torch cannot convert {entry.text}: it is not an array with values.",
+                "Exclude it with `only`, or with a Rule without names.",
+            )
+        for located in (entry, *(entry.at(path) for path in entry.aliases)):
+            origin = parsed.origin(located, names(located))
+            written += origin.write(np.asarray(x)) if origin.names else []
+    try:
+        return {name: np.ascontiguousarray(y).reshape(y.shape) for name, y in join_parts(written).items()}
+    except ValueError as error:
+        raise errors.ArgumentError(
+            f"The rules do not say how to write each tensor: {error}.",
+            "Give each Variable a name or part of its own, or skip it with a Rule without names.",
+        ) from None
