@@ -140,11 +140,15 @@ def _other_paths(walked: WalkedTree) -> Mapping[Path, list[Path]]:
 
 
 def _aliases(path: Path, others: Mapping[Path, list[Path]]) -> list[Path]:
-    """Return the other paths of a Variable: its own, and those through the other paths of each object above it."""
+    """Return the other paths of a Variable: its own, and those through the other paths of each object above it.
+
+    A path that leads from an object to itself is not among them.
+    """
     return [
         (*other, *path[depth:])
         for depth in range(len(path), -1, -1)
         for other in others.get(path[:depth], ())
+        if other[:depth] != path[:depth]
     ]
 
 

@@ -282,12 +282,13 @@ class ArraySource:
 
     def spec(self, name: str) -> Spec:
         """Return shape and dtype of an array."""
-        x = self.read(name)
+        x = as_numpy(self.text, name, self._arrays[name])
         return Spec(tuple(x.shape), x.dtype)
 
     def read(self, name: str) -> Any:
-        """Return an array as one of numpy, or of typed keys."""
-        return as_numpy(self.text, name, self._arrays[name])
+        """Return an array as one of numpy, or of typed keys; a copy, since JAX may use its memory from now on."""
+        x = as_numpy(self.text, name, self._arrays[name])
+        return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def as_numpy(text: str, name: str, x: Any) -> Any:
@@ -320,7 +321,7 @@ def as_numpy(text: str, name: str, x: Any) -> Any:
         x = np.asarray(None)
     if x.dtype == object:
         raise errors.CheckpointError(
-            f"{text} holds something at {name!r} that is not an array.",
+            f"{text} holds something at {name!r} that is not an array with values.",
             "Pass a mapping from names to arrays or tensors, such as `torch_module.state_dict()`.",
         )
     return x
