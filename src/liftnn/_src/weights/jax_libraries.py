@@ -18,7 +18,7 @@ from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
 from liftnn._src.nn.embed import Embed
 from liftnn._src.nn.linear import Linear
-from liftnn._src.nn.lstm import OptimizedLSTMCell
+from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.prelu import PReLU
 from liftnn._src.trees import ARRAY_TYPES, Path, an, key_of
@@ -28,7 +28,7 @@ from liftnn._src.weights.entries import Entry, name_of
 from liftnn._src.weights.fill import ArraySource, Options
 from liftnn._src.weights.layer_names import LayerNames, Place
 from liftnn._src.weights.load import fill_by_rules
-from liftnn._src.weights.origins import Origin, Reshape, Step, Transpose
+from liftnn._src.weights.origins import Flip, Origin, Reshape, Transpose
 from liftnn._src.weights.report import LoadReport
 from liftnn._src.weights.rule import Renaming, Rule
 from liftnn._src.weights.torch import find_weights
@@ -51,15 +51,12 @@ def read_flax(
             "Pass `flax.nnx.state(flax_module)`.",
         )
     entries = find_weights("from_flax", module, only)
-    paths = {entry.path for entry in entries}
-    arrays: dict[str, Any] = {}
-    for path, x in flatten_nested(state):
-        if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in _variable_type(x).__mro__):
-            arrays[name_of(path if path in paths else _with_numbers(path))] = _value(x)
-    if any(isinstance(key, str) and key.isdecimal() for path in paths for key in path):
-        arrays = {
-            name_of(path): _value(x) for path, x in flatten_nested(state)
-        }  # such keys mean what they say
+    paths = {path for entry in entries for path in (entry.path, *entry.aliases)}
+    arrays = {
+        name_of(path if path in paths else _with_numbers(path)): _value(x)
+        for path, x in flatten_nested(state)
+        if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in _variable_type(x).__mro__)
+    }
     return fill_by_rules(ArraySource("The State", arrays), entries, rules, _by_name, options)
 
 
@@ -124,30 +121,18 @@ def _conv(place: Place) -> Origin | None:
 
 def _conv_transpose(place: Place) -> Origin | None:
     """`weight` has the shape (out, in, *space) and is not flipped."""
-    if place.key != "kernel" or place.layer.transpose_kernel:
-        return _conv(place) if place.key == "bias" else None
+    if place.key != "kernel":
+        return _conv(place)
     space = range(2, len(place.shape))
-    return Origin((place.prefix + "weight",), (Transpose((*space, 1, 0)),))
+    if not place.layer.transpose_kernel:
+        return Origin((place.prefix + "weight",), (Transpose((*space, 1, 0)),))
+    steps = (Transpose((*space, 0, 1)), Flip(tuple(range(len(space)))))
+    return Origin((place.prefix + "weight",), steps)
 
 
 def _attention(place: Place) -> Origin | None:
     """Each projection is a Linear."""
-    name, _, kind = place.key.partition(".")
-    if name not in _PROJECTIONS or kind not in ("kernel", "bias"):
-        return None
-    layer, prefix = place.layer, place.prefix + _PROJECTIONS[name]
-    if name == "out":
-        steps: tuple[Step, ...] = (
-            torch_layers.SWAP,
-            Reshape((layer.qkv_features, layer.out_features), place.shape),
-        )
-        return Origin((f"{prefix}.weight",), steps) if kind == "kernel" else Origin((f"{prefix}.bias",))
-    if kind == "bias":
-        return Origin((f"{prefix}.bias",), (Reshape((place.shape[0] * place.shape[1],), place.shape),))
-    features = place.shape[1] * place.shape[2]
-    return Origin(
-        (f"{prefix}.weight",), (torch_layers.SWAP, Reshape((place.shape[0], features), place.shape))
-    )
+    return torch_layers.projection(place, _PROJECTIONS)
 
 
 _PROJECTIONS = {"query": "query_proj", "key": "key_proj", "value": "value_proj", "out": "output_proj"}
@@ -158,6 +143,17 @@ def _lstm(place: Place) -> Origin | None:
     return _cell(place, "dense_h.bias")
 
 
+def _separate_lstm(place: Place) -> Origin | None:
+    """A product for each gate."""
+    found = torch_layers.gate(place)
+    if found is None:
+        return None
+    side, part = found
+    if place.key.endswith("bias"):
+        return Origin((place.prefix + "bias",), part=part)
+    return Origin((f"{place.prefix}weight_{side}h",), (torch_layers.SWAP,), part)
+
+
 def _gru(place: Place) -> Origin | None:
     """The gates are in the same order; `bias_n` is inside of the reset gate."""
     if place.key == "dense_h.bias":
@@ -166,13 +162,10 @@ def _gru(place: Place) -> Origin | None:
 
 
 def _cell(place: Place, bias: str) -> Origin | None:
-    """Return the origin of a Variable of a cell."""
+    """Return the origin of a Variable of a cell with one product for all gates."""
     if place.key == bias:
         return Origin((place.prefix + "bias",))
-    weights = {"dense_i.kernel": "weight_ih", "dense_h.kernel": "weight_hh"}
-    return (
-        Origin((place.prefix + weights[place.key],), (torch_layers.SWAP,)) if place.key in weights else None
-    )
+    return torch_layers.dense(place, lambda name: place.prefix + name)
 
 
 EQUINOX = {
@@ -186,6 +179,7 @@ EQUINOX = {
     Embed: torch_layers.renaming(embedding="weight"),
     PReLU: torch_layers.renaming(negative_slope="negative_slope"),
     MultiHeadAttention: _attention,
+    LSTMCell: _separate_lstm,
     OptimizedLSTMCell: _lstm,
     GRUCell: _gru,
 }

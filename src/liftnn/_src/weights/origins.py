@@ -109,6 +109,8 @@ class Part:
 
     def take(self, x: Any) -> Any:
         """Return the part of a tensor."""
+        if x.shape[self.axis] % self.count:
+            raise ValueError(f"cannot be divided into {self.count} equal parts along axis {self.axis}")
         return np.split(x, self.count, self.axis)[self.index]
 
 
@@ -149,9 +151,12 @@ class Sum(NamedTuple):
 
     def read(self, xs: Sequence[Any]) -> Any:
         """Return the sum."""
+        if any(x.shape != xs[0].shape for x in xs):
+            raise ValueError("cannot be added, since their shapes differ")
         if self.separate and np.any(np.asarray(xs[1][-self.separate :], np.float32)):
             raise ValueError(
-                f"has values other than zero in the last {self.separate} entries of its second bias"
+                f"cannot be added, since the last {self.separate} entries of the second are not zero: pass "
+                "use_hidden_bias=True to the GRUCell"
             )
         return sum(xs[1:], start=xs[0])
 

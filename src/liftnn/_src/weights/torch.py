@@ -14,7 +14,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter
 from liftnn._src.modules.iterate import iter_modules
 from liftnn._src.nn.batch_norm import BatchNorm
-from liftnn._src.trees import an
+from liftnn._src.trees import an, is_deleted, is_tracer
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Cache, Intermediate, MetricState, OptState, RngState
 from liftnn._src.weights.entries import Entry, find_entries
@@ -63,6 +63,7 @@ def read_torch(
     entries, names = find_weights("from_torch", module, only), LayerNames(module, TORCH, shorten=True)
     counters = _counters(module, names)
     if isinstance(state_dict, Mapping):
+        _check_names(state_dict)
         source = ArraySource("The state_dict", state_dict)
         return fill_by_rules(source, entries, rules, names, options, counters.__contains__)
     if not isinstance(state_dict, (str, os.PathLike)):
@@ -74,10 +75,37 @@ def read_torch(
         return fill_by_rules(files, entries, rules, names, options, counters.__contains__)
 
 
+def _check_names(state_dict: Mapping[Any, Any]) -> None:
+    """Raise ArgumentTypeError if the tensors of a state_dict do not have texts as names."""
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise errors.ArgumentTypeError(
+                f"A state_dict has names of tensors as keys, but {name!r} is {an(type(name))}.",
+                "Pass `torch_module.state_dict()`.",
+            )
+
+
 def _counters(module: Any, names: LayerNames) -> set[str]:
     """Return the names of the counters of batches, which only PyTorch's layers of BatchNorm have."""
     norms = [path for path, x in iter_modules(module) if isinstance(x, BatchNorm)]
     return {names.prefix(path) + "num_batches_tracked" for path in norms}
+
+
+def _check_convertible(x: Any, path: str) -> None:
+    """Raise an error if a value is not an array of numbers."""
+    if is_tracer(x):
+        raise errors.ArgumentError(
+            f"{path} is a tracer: to_torch was called inside a transform, where arrays have no values.",
+            "Call to_torch outside of the compiled function.",
+        )
+    if is_deleted(x):
+        raise errors.DonatedError(f"The buffer of {path} was donated earlier and is gone.")
+    if isinstance(x, jax.ShapeDtypeStruct) or jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+        what = "abstract" if isinstance(x, jax.ShapeDtypeStruct) else "an array of random keys"
+        raise errors.ArgumentError(
+            f"to_torch converts arrays of numbers, but {path} is {what}.",
+            "Exclude it with `only`, or with a Rule without names.",
+        )
 
 
 def write_torch(module: Any, rules: Sequence[Rule | Renaming] | None, only: Filter) -> dict[str, np.ndarray]:
@@ -86,18 +114,15 @@ def write_torch(module: Any, rules: Sequence[Rule | Renaming] | None, only: Filt
     written: list[Any] = []
     for entry in find_weights("to_torch", module, only):
         x = entry.value()
-        if isinstance(x, jax.ShapeDtypeStruct) or jnp.issubdtype(entry.spec.dtype, jax.dtypes.extended):
-            raise errors.ArgumentError(
-                f"to_torch cannot convert {entry.text}: it is not an array with values.",
-                "Exclude it with `only`, or with a Rule without names.",
-            )
-        for located in (entry, *(entry.at(path) for path in entry.aliases)):
-            origin = parsed.origin(located, names(located))
+        _check_convertible(x, entry.text)
+        named = [entry, *(entry.at(path) for path in entry.aliases)]
+        for origin in dict.fromkeys(parsed.origin(e, names(e)) for e in named):
             written += origin.write(np.asarray(x)) if origin.names else []
     try:
-        return {name: np.ascontiguousarray(y).reshape(y.shape) for name, y in join_parts(written).items()}
+        tensors = join_parts(written)
     except ValueError as error:
         raise errors.ArgumentError(
             f"The rules do not say how to write each tensor: {error}.",
             "Give each Variable a name or part of its own, or skip it with a Rule without names.",
         ) from None
+    return {name: np.array(y, order="C") for name, y in tensors.items()}  # copies, which may be written

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from liftnn._src.nn.attention import MultiHeadAttention
 from liftnn._src.nn.batch_norm import BatchNorm
@@ -11,6 +12,7 @@ from liftnn._src.nn.bidirectional import Bidirectional
 from liftnn._src.nn.cells import GRUCell, SimpleCell
 from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
+from liftnn._src.nn.dropout import Dropout
 from liftnn._src.nn.embed import Embed
 from liftnn._src.nn.instance_norm import InstanceNorm
 from liftnn._src.nn.linear import Linear
@@ -19,9 +21,9 @@ from liftnn._src.nn.lstm import LSTMCell, OptimizedLSTMCell
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.prelu import PReLU
 from liftnn._src.nn.rnn import RNN
-from liftnn._src.nn.sequential import Sequential
+from liftnn._src.nn.stack import Stack
 from liftnn._src.weights.layer_names import Place
-from liftnn._src.weights.origins import Flip, Origin, Part, Reshape, Step, Sum, Transpose
+from liftnn._src.weights.origins import Flip, Origin, Part, Reshape, Sum, Transpose
 
 SWAP = Transpose((1, 0))
 GATES = ("i", "f", "g", "o")
@@ -69,7 +71,7 @@ def conv_transpose(place: Place) -> Origin | None:
         space = range(2, len(place.shape))
         if place.layer.transpose_kernel:
             return Origin((place.prefix + "weight",), (Transpose((*space, 1, 0)),))
-        steps = (Transpose((*space, 0, 1)), Flip(tuple(range(len(place.shape) - 2))))
+        steps = (Transpose((*space, 0, 1)), Flip(tuple(range(len(space)))))
         return Origin((place.prefix + "weight",), steps)
     return renaming(bias="bias")(place)
 
@@ -81,40 +83,46 @@ def prelu(place: Place) -> Origin | None:
     return Origin((place.prefix + "weight",), (Reshape((1,), place.shape),))
 
 
+def projection(place: Place, names: Mapping[str, str]) -> Origin | None:
+    """Return the origin of a weight of a projection of an attention layer, which is a Linear elsewhere.
+
+    Args:
+      place: The weight in the attention layer.
+      names: The names of the projections elsewhere, by their names here.
+
+    Returns:
+      The origin; None for other weights.
+    """
+    name, _, key = place.key.partition(".")
+    if name not in names:
+        return None
+    prefix = f"{place.prefix}{names[name]}."
+    return linear_general(
+        dataclasses.replace(place, layer=getattr(place.layer, name), prefix=prefix, key=key)
+    )
+
+
 def attention(place: Place) -> Origin | None:
     """The projections of query, key and value are one tensor if their inputs have the same size."""
+    origin = projection(place, {"query": "q", "key": "k", "value": "v", "out": "out_proj"})
     name, _, kind = place.key.partition(".")
-    if kind not in ("kernel", "bias"):
-        return None
-    layer, rows = place.layer, place.shape[0]
-    if name == "out":
-        steps: tuple[Step, ...] = (SWAP, Reshape((layer.qkv_features, layer.out_features), place.shape))
-        return Origin((f"{place.prefix}out_proj.{_WEIGHT[kind]}",), steps if kind == "kernel" else ())
-    if name not in _PACKED:
-        return None
-    part = Part(_PACKED.index(name), 3)
+    if origin is None or name == "out":
+        return origin
+    part = Part(("query", "key", "value").index(name), 3)
     if kind == "bias":
-        return Origin(
-            (place.prefix + "in_proj_bias",), (Reshape((math.prod(place.shape),), place.shape),), part
-        )
-    steps = (SWAP, Reshape((rows, math.prod(place.shape[1:])), place.shape))
-    if layer.in_features == layer.in_kv_features:
-        return Origin((place.prefix + "in_proj_weight",), steps, part)
-    return Origin((f"{place.prefix}{name[0]}_proj_weight",), steps)
-
-
-_PACKED = ("query", "key", "value")
-_WEIGHT = {"kernel": "weight", "bias": "bias"}
+        return dataclasses.replace(origin, names=(place.prefix + "in_proj_bias",), part=part)
+    if place.layer.in_features == place.layer.in_kv_features:
+        return dataclasses.replace(origin, names=(place.prefix + "in_proj_weight",), part=part)
+    return dataclasses.replace(origin, names=(f"{place.prefix}{name[0]}_proj_weight",))
 
 
 def recurrent(place: Place) -> Callable[[str], str]:
     """Return the names of a cell's tensors in PyTorch, given their names in a PyTorch cell.
 
-    A cell in an `RNN` is a layer of PyTorch's `LSTM`, `GRU` or `RNN`; the layers of one are a list or a Sequential of
-    `RNN` or `Bidirectional` here.
+    A cell in an `RNN` is a layer of PyTorch's `LSTM`, `GRU` or `RNN`. The layers of one are a list, a Sequential or a
+    Stack of `RNN` or `Bidirectional` here, perhaps with Dropout in between.
     """
-    parents = [x for x, _ in place.parents]
-    names = place.prefix.removesuffix(".").split(".") if place.prefix else []
+    parents, names = [x for x, _ in place.parents], place.prefix.removesuffix(".").split(".")
     if not parents or not isinstance(parents[-1], RNN):
         return lambda name: place.prefix + name
     parents.pop()
@@ -123,13 +131,16 @@ def recurrent(place: Place) -> Callable[[str], str]:
     if parents and isinstance(parents[-1], Bidirectional):
         parents.pop()
         suffix = "_reverse" if names.pop() == "backward_rnn" else ""
-    if parents and isinstance(parents[-1], (list, tuple)):
+    above = parents[-1] if parents else None
+    if isinstance(above, Stack):
         number = int(names.pop())
-        parents.pop()
-        if parents and isinstance(parents[-1], Sequential) and names and names[-1] == "layers":
-            names.pop()
+    elif isinstance(above, (list, tuple)) and all(isinstance(x, (*_RECURRENT, Dropout)) for x in above):
+        number = sum(isinstance(x, _RECURRENT) for x in above[: int(names.pop())])
     prefix = "".join(f"{name}." for name in names)
     return lambda name: f"{prefix}{name}_l{number}{suffix}"
+
+
+_RECURRENT = (RNN, Bidirectional)
 
 
 def lstm(place: Place) -> Origin | None:
@@ -137,24 +148,31 @@ def lstm(place: Place) -> Origin | None:
     name = recurrent(place)
     if place.key == "dense_h.bias":
         return Origin((name("bias_ih"), name("bias_hh")), combine=Sum())
-    return _dense(place, name)
+    return dense(place, name)
 
 
-def _dense(place: Place, name: Callable[[str], str]) -> Origin | None:
+def dense(place: Place, name: Callable[[str], str]) -> Origin | None:
     """Return the origin of a kernel of a cell with one product for all gates."""
     weights = {"dense_i.kernel": "weight_ih", "dense_h.kernel": "weight_hh"}
     return Origin((name(weights[place.key]),), (SWAP,)) if place.key in weights else None
 
 
-def separate_lstm(place: Place) -> Origin | None:
-    """A product for each gate."""
-    name = recurrent(place)
+def gate(place: Place) -> tuple[str, Part] | None:
+    """Return the side, `i` or `h`, and the part of a weight of a cell with a product for each gate."""
     layer, _, kind = place.key.partition(".")
     side, gate = layer[:1], layer[1:2]
     if side not in ("i", "h") or gate not in GATES or kind not in ("kernel", "bias"):
         return None
-    part = Part(GATES.index(gate), 4)
-    if kind == "bias":
+    return side, Part(GATES.index(gate), len(GATES))
+
+
+def separate_lstm(place: Place) -> Origin | None:
+    """A product for each gate."""
+    found, name = gate(place), recurrent(place)
+    if found is None:
+        return None
+    side, part = found
+    if place.key.endswith("bias"):
         return Origin((name("bias_ih"), name("bias_hh")), part=part, combine=Sum())
     return Origin((name(f"weight_{side}h"),), (SWAP,), part)
 
@@ -168,7 +186,7 @@ def gru(place: Place) -> Origin | None:
         return Origin((name("bias_ih"),))
     if place.key == "dense_i.bias":
         return Origin((name("bias_ih"), name("bias_hh")), combine=Sum(cell.hidden_features))
-    return _dense(place, name)
+    return dense(place, name)
 
 
 def simple(place: Place) -> Origin | None:
@@ -176,7 +194,7 @@ def simple(place: Place) -> Origin | None:
     name = recurrent(place)
     if place.key == "dense_i.bias":
         return Origin((name("bias_ih"), name("bias_hh")), combine=Sum())
-    return _dense(place, name)
+    return dense(place, name)
 
 
 AFFINE = renaming(scale="weight", bias="bias")
