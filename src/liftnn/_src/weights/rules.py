@@ -34,6 +34,11 @@ class Rules:
         conversions: list[Rule] = []
         renamings: list[tuple[str, Template]] = []
         skipped: list[str] = []
+        if isinstance(rules, Rule):
+            raise errors.ArgumentError(
+                "The rules are a sequence of rules, not a Rule.",
+                'Pass a list such as [Rule("kernel", "weight")].',
+            )
         for rule in rules or ():
             if isinstance(rule, Rule):
                 conversions.append(rule)
@@ -69,7 +74,9 @@ class Rules:
     def rename(self, name: str) -> str:
         """Return the name of a tensor after all pairs, each applied once to the result of the one before."""
         for pattern, template in self.renamings:
-            name = re.sub(pattern, template, name, count=1)
+            match = re.search(pattern, name)
+            if match is not None:
+                name = name[: match.start()] + _expand(match, template) + name[match.end() :]
         return name
 
     def skips(self, name: str) -> bool:
@@ -78,7 +85,22 @@ class Rules:
 
 
 def _expand(match: re.Match[str], template: Template) -> str:
-    return match.expand(template) if isinstance(template, str) else template(match)
+    """Return the name that a template makes of a match; raise ArgumentError if it does not make one."""
+    try:
+        name: Any = match.expand(template) if isinstance(template, str) else template
+    except (re.error, IndexError) as error:
+        raise errors.ArgumentError(
+            f"The template {template!r} does not fit the pattern {match.re.pattern!r}: {error}.",
+            r"Number the groups from 1, as in (r'layers\.(\d+)', r'blocks.\1').",
+        ) from None
+    name = name(match) if callable(name) else name
+    if not isinstance(name, str):
+        raise errors.ArgumentError(
+            f"The template of a rule is a text or a function that returns one, but that of {match.re.pattern!r} gives "
+            f"{an(type(name))}.",
+            "Pass a text such as 'encoder.weight', or None to skip.",
+        )
+    return name
 
 
 def _origin(rule: Rule, entry: Entry) -> Origin | None:
@@ -87,7 +109,7 @@ def _origin(rule: Rule, entry: Entry) -> Origin | None:
     if match is None:
         return None
     names: Any = () if rule.names is None else rule.names
-    names = (names,) if isinstance(names, str) or callable(names) else names
+    names = names if isinstance(names, (list, tuple)) else (names,)
     steps: list[Step] = []
     if rule.transpose is not None:
         steps.append(Transpose(tuple(rule.transpose)))
