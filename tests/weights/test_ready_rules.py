@@ -26,6 +26,7 @@ def recorded(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sample(2)
 def test_the_tensors_of_a_network_give_the_outputs_of_pytorch(name):
     case = CASES[name]
     module = case.make_ours()

@@ -322,6 +322,6 @@ def as_numpy(text: str, name: str, x: Any) -> Any:
     if x.dtype == object:
         raise errors.CheckpointError(
             f"{text} holds something at {name!r} that is not an array with values.",
-            "Pass a mapping from names to arrays or tensors, such as `torch_module.state_dict()`.",
+            "Replace it by an array, or skip it with a rule (pattern, None).",
         )
     return x

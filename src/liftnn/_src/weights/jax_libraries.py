@@ -11,6 +11,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.nn.attention import MultiHeadAttention
 from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.nn.cells import GRUCell
@@ -24,14 +25,14 @@ from liftnn._src.nn.prelu import PReLU
 from liftnn._src.trees import ARRAY_TYPES, Path, an, key_of
 from liftnn._src.variables.nested import flatten_nested
 from liftnn._src.weights import torch_layers
-from liftnn._src.weights.entries import Entry, name_of
+from liftnn._src.weights.entries import name_of
 from liftnn._src.weights.fill import ArraySource, Options
 from liftnn._src.weights.layer_names import LayerNames, Place
-from liftnn._src.weights.load import fill_by_rules
+from liftnn._src.weights.load import by_name, fill_by_rules
 from liftnn._src.weights.origins import Flip, Origin, Reshape, Transpose
 from liftnn._src.weights.report import LoadReport
 from liftnn._src.weights.rule import Renaming, Rule
-from liftnn._src.weights.torch import find_weights
+from liftnn._src.weights.torch import NO_WEIGHTS, find_weights
 
 _NO_WEIGHTS = {"RngState", "Cache", "Intermediate", "OptState", "MetricState"}
 """The names of Flax's types of Variables that are not weights."""
@@ -57,11 +58,10 @@ def read_flax(
         for path, x in flatten_nested(state)
         if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in _variable_type(x).__mro__)
     }
-    return fill_by_rules(ArraySource("The State", arrays), entries, rules, _by_name, options)
-
-
-def _by_name(entry: Entry) -> Origin:
-    return Origin((entry.name,))
+    skipped = {name_of(path) for path, x in iter_graph(module) if isinstance(x, NO_WEIGHTS)}
+    return fill_by_rules(
+        ArraySource("The State", arrays), entries, rules, by_name, options, skipped.__contains__
+    )
 
 
 def _variable_type(x: Any) -> type:
