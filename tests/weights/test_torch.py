@@ -98,8 +98,8 @@ def test_what_fits_is_loaded_without_strict_and_the_rest_is_reported():
         ("in_proj_weight", (7, 4), liftnn.MultiHeadAttention(2, 4, use_bias=False, rngs=liftnn.Rngs(0)),
          "cannot be divided into 3 equal parts along axis 0"),
         ("in_proj_weight", (12, 5), liftnn.MultiHeadAttention(2, 4, use_bias=False, rngs=liftnn.Rngs(0)),
-         "cannot be reshaped from (5, 4) to (4, 2, 2)"),
-        ("weight", (2,), liftnn.PReLU(), "cannot be reshaped from (2,) to ()"),
+         "has the shape (5, 4) before it is reshaped, not (4, 4)"),
+        ("weight", (2,), liftnn.PReLU(), "has the shape (2,) before it is reshaped, not (1,)"),
     ],
 )  # fmt: skip
 def test_a_report_says_in_which_way_a_tensor_does_not_fit(name, weight, module, text):

@@ -311,11 +311,10 @@ def as_numpy(text: str, name: str, x: Any) -> Any:
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
     try:
         if hasattr(x, "detach"):  # a tensor of PyTorch, which need not be imported
-            x = x.detach().cpu()
             try:
-                return x.numpy()
+                return x.numpy(force=True)
             except TypeError:  # a dtype that numpy does not have, such as bfloat16
-                return np.asarray(jnp.from_dlpack(x.contiguous()))
+                return np.asarray(jnp.from_dlpack(x.detach().cpu().contiguous()))
         x = np.asarray(x)
     except (TypeError, ValueError, RuntimeError):
         x = np.asarray(None)

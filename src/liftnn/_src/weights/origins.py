@@ -67,7 +67,9 @@ class Reshape:
         fits = len(x.shape) == len(self.tensor) and all(
             n in (-1, m) for n, m in zip(self.tensor, x.shape, strict=True)
         )
-        if not fits or x.size != math.prod(self.variable):
+        if not fits:
+            raise ValueError(f"has the shape {tuple(x.shape)} before it is reshaped, not {self.tensor}")
+        if x.size != math.prod(self.variable):
             raise ValueError(f"cannot be reshaped from {tuple(x.shape)} to {self.variable}")
         return x.reshape(self.variable)
 
