@@ -286,6 +286,12 @@ def test_a_file_is_read_by_its_path(tmp_path):
         np.testing.assert_array_equal(module.bias.value, tensors()["bias"])
 
 
+def test_a_module_is_filled_inside_a_transform():
+    module = linear()
+    liftnn.jit(lambda module: liftnn.from_torch(module, tensors()).missing and None)(module)
+    np.testing.assert_array_equal(module.kernel.value, tensors()["weight"].T)
+
+
 def test_a_captured_module_cannot_be_filled_from_inside_a_foreign_trace():
     module = linear()
     before = values(module)

@@ -160,8 +160,9 @@ def _entry(verb: str, path: Path, holder: Any, position: int, leaf: Any) -> Entr
             "Select other Variables with a filter, or store the object as a static attribute of a module.",
         )
     spec = Spec(jnp.shape(leaf), getattr(leaf, "dtype", None) or np.asarray(leaf).dtype)
-    sharding = getattr(leaf, "sharding", None) if getattr(leaf, "committed", True) else None
-    return Entry(path, holder, position, spec, type(leaf), None if is_tracer(leaf) else sharding)
+    committed = not is_tracer(leaf) and getattr(leaf, "committed", True)
+    sharding = getattr(leaf, "sharding", None) if committed else None
+    return Entry(path, holder, position, spec, type(leaf), sharding)
 
 
 def _check_names(entries: list[Entry]) -> None:
