@@ -214,13 +214,13 @@ class GRUCell(_HiddenCell):
 
     The carry is the hidden state `h` of shape `(..., hidden_features)`. The output is the new one:
 
-        r = gate_fn(x @ W_ir + b_ir + h @ W_hr)
-        z = gate_fn(x @ W_iz + b_iz + h @ W_hz)
+        r = gate_fn(x @ W_ir + b_ir + h @ W_hr + b_hr)
+        z = gate_fn(x @ W_iz + b_iz + h @ W_hz + b_hz)
         n = activation_fn(x @ W_in + b_in + r * (h @ W_hn + b_hn))
         h' = (1 - z) * n + z * h
 
-    The kernels of the three are side by side in one kernel for the input and one for the hidden state. The bias `b_hn`
-    is zero unless `use_hidden_bias` is True.
+    The kernels of the three are side by side in one kernel for the input and one for the hidden state. The biases
+    `b_hr`, `b_hz` and `b_hn` are there if `use_hidden_bias` is True.
 
     Args:
       in_features: Number of input features.
@@ -231,20 +231,20 @@ class GRUCell(_HiddenCell):
         default.
       recurrent_kernel_init: Initializer of the recurrent kernel of shape `(hidden_features, 3 * hidden_features)`;
         orthogonal by default.
-      bias_init: Initializer of the bias of shape `(3 * hidden_features,)`; zeros by default.
+      bias_init: Initializer of each bias of shape `(3 * hidden_features,)`; zeros by default.
       dtype: Dtype of the computation. The default, None, infers it from input, carry and weights.
       param_dtype: Dtype of the weights and of the first carry; float32 by default.
       carry_init: Initializer of the first carry. The default, None, means zeros.
       promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
         `dtypes.promote_dtype`.
-      use_hidden_bias: Whether the product of the hidden state has a bias of its own, of shape `(3 * hidden_features,)`,
-        as in PyTorch; False by default.
       keep_rngs: Whether the cell keeps a stream of random keys, for calls of `initialize_carry` without `rngs`; False
         by default.
       rngs: The random keys: each weight draws one from the stream `params`, and a stream to keep one from `carry`.
       kernel_metadata: Metadata of the input kernel's Param; none by default.
       recurrent_kernel_metadata: Metadata of the recurrent kernel's Param; none by default.
-      bias_metadata: Metadata of the bias's Param; none by default.
+      bias_metadata: Metadata of the biases' Params; none by default.
+      use_hidden_bias: Whether the product of the hidden state has a bias of its own, of shape `(3 * hidden_features,)`,
+        as in PyTorch; False by default.
 
     Raises:
       ArgumentError: If `rngs` is not an `Rngs`.
@@ -276,12 +276,12 @@ class GRUCell(_HiddenCell):
         param_dtype: DTypeLike = jnp.float32,
         carry_init: initializers.Initializer | None = None,
         promote_dtype: dtypes.PromoteDtype = dtypes.promote_dtype,
-        use_hidden_bias: bool = False,
         keep_rngs: bool = False,
         rngs: Rngs,
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         recurrent_kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        use_hidden_bias: bool = False,
     ):
         self.in_features, self.hidden_features = in_features, hidden_features
         self.gate_fn, self.activation_fn = gate_fn, activation_fn

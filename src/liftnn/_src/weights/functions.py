@@ -144,18 +144,20 @@ def from_torch(
     If the attributes of both have the same names, no rules are needed: liftnn knows the tensors of its layers' PyTorch
     counterparts and how their layouts differ. `nn.Linear`, convolutions, normalizations, `nn.Embedding`, `nn.PReLU`,
     `nn.MultiheadAttention`, `nn.LSTM`, `nn.GRU`, `nn.RNN` and their cells are known. A `Sequential` here is one there,
-    and a list is an `nn.ModuleList`; a list of `RNN` or `Bidirectional` is one `nn.LSTM` with several layers.
+    and a list or `Stack` is an `nn.ModuleList`; a list, `Sequential` or `Stack` of `RNN` or `Bidirectional` is one
+    `nn.LSTM` with several layers.
 
-    A state_dict has no settings: give `epsilon` (1e-5 in PyTorch) and `momentum` (1 minus PyTorch's) to the layers.
+    A state_dict has no settings: give `epsilon` (1e-5 in PyTorch), `momentum` (1 minus PyTorch's) and
+    `use_hidden_bias=True` (for a GRU) to the layers.
 
     Args:
-      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
-        as they are.
+      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states, and
+        arrays that are not in Variables, are left as they are.
       state_dict: The tensors by name: `torch_module.state_dict()`, other arrays, or the path of a safetensors file or
         index. A file `.pt` is read by `torch.load(file, weights_only=True)`.
       rules: What else differs: pairs `(pattern, template)`, applied to PyTorch's name of each tensor as `re.sub` does;
-        pairs `(pattern, None)` for tensors to skip; and `Rule`s, which replace what is known of a layer. None by
-        default.
+        pairs `(pattern, None)` for tensors to skip, by their whole names; and `Rule`s, which replace what is known of a
+        layer. None by default.
       only: A filter that selects the Variables to fill; all by default.
       strict: Whether everything must fit; True by default. Otherwise what fits is loaded.
       cast: Whether floats are converted to the float dtypes of the module, integers to its integers and complex numbers
@@ -165,8 +167,9 @@ def from_torch(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, or a value of the module is not an array.
-      ArgumentTypeError: If `state_dict` is neither a mapping nor a path.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, or if a value of
+        the module is not an array.
+      ArgumentTypeError: If `state_dict` is neither a mapping from texts nor a path.
       CheckpointError: If a file cannot be read, or if something does not fit: the message lists each path with both
         sides. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
@@ -200,11 +203,12 @@ def to_torch(
       only: A filter that selects the Variables; all by default.
 
     Returns:
-      Numpy arrays by name. A sum of two biases is written to the first; the other is zero.
+      Numpy arrays by name, copies of the values. A sum of two biases is written to the first; the other is zero.
 
     Raises:
       ArgumentError: If two Variables would be written to one tensor, if parts of a tensor are missing, or if a value is
-        not an array.
+        not an array of numbers: it is abstract, a tracer or random keys.
+      DonatedError: If the buffer of a Variable was donated.
 
     Example:
       >>> import liftnn
@@ -228,10 +232,10 @@ def from_flax(
     """Fill a module with the weights of a Flax NNX module, in place.
 
     Args:
-      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
-        as they are.
+      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states, and
+        arrays that are not in Variables, are left as they are.
       state: The State of the Flax module, `flax.nnx.state(flax_module)`, or nested dicts of arrays. Keys that are
-        numbers may be texts, as in checkpoints.
+        numbers may be texts, as in checkpoints. Random keys, caches, metrics and optimizer states in it are skipped.
       rules: What differs between the paths, as for `load_weights`. The default, None, means equal paths, which liftnn's
         layers have.
       only: A filter that selects the Variables to fill; all by default.
@@ -242,7 +246,8 @@ def from_flax(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, or a value of the module is not an array.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, or if a value of
+        the module is not an array.
       ArgumentTypeError: If `state` is not a mapping.
       CheckpointError: If something does not fit: the message lists each path with both sides. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
@@ -270,11 +275,13 @@ def from_equinox(
 ) -> LoadReport:
     """Fill a module with the weights of an Equinox module, in place.
 
-    If the attributes of both have the same names, no rules are needed: liftnn knows the layers of `equinox.nn`.
+    If the attributes of both have the same names, no rules are needed: liftnn knows the layers of `equinox.nn`. The
+    running statistics of an `eqx.nn.BatchNorm` are in Equinox's State: load the Params, with `only=liftnn.Param`, and
+    set `mean` and `var` yourself.
 
     Args:
-      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
-        as they are.
+      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states, and
+        arrays that are not in Variables, are left as they are.
       tree: The Equinox module, or any pytree of arrays.
       rules: What else differs, as for `from_torch`; None by default.
       only: A filter that selects the Variables to fill; all by default.
@@ -285,7 +292,8 @@ def from_equinox(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, or a value of the module is not an array.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, or if a value of
+        the module is not an array.
       CheckpointError: If something does not fit: the message lists each path with both sides. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
