@@ -60,6 +60,10 @@ LAYERS = {
         ),
         numbers(5, 4),
     ),
+    "WeightNorm": (  # its scales are arrays outside of Variables
+        lambda library, rngs: library.WeightNorm(library.Linear(4, 3, rngs=rngs), rngs=rngs),
+        numbers(5, 4),
+    ),
     "LoRA": (lambda library, rngs: library.LoRA(4, 2, 3, rngs=rngs), numbers(5, 4)),
 }
 
@@ -71,6 +75,8 @@ def make(library, name, seed):
     for _, x in library.iter_graph(layer):
         if isinstance(x, library.Param | library.BatchStat):
             x[...] = jnp.asarray(random.uniform(0.5, 1.5, size=x[...].shape), x[...].dtype)
+    if name == "WeightNorm":
+        layer.scales["kernel",] = jnp.asarray(random.uniform(0.5, 1.5, size=3), jnp.float32)
     return layer
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from liftnn.compat import nnx
 from tests.weights.torch_cases import CASES, GRU, LAYERS, LSTM, NETWORKS, RECURRENT, SUMS, rnn
 
 TOLERANCE = 1e-5
@@ -148,6 +149,12 @@ class Encoder(liftnn.Module):
         self.by_name = {"left": rnn(LSTM, 3, 4)(rngs), "right": rnn(LSTM, 3, 4)(rngs)}
         self.mixed = [rnn(LSTM, 3, 4)(rngs), liftnn.Linear(4, 3, rngs=rngs), rnn(LSTM, 3, 4)(rngs)]
         self.cells = [LSTM(3, 4, rngs=rngs) for _ in range(11)]
+
+
+def test_layers_in_a_list_of_the_flax_conventions_are_those_of_one_lstm():
+    layers = nnx.List([nnx.RNN(nnx.OptimizedLSTMCell(3, 3, rngs=nnx.Rngs(0))) for _ in range(2)])
+    names = liftnn.to_torch({"lstm": layers})
+    assert [name for name in names if "weight_ih" in name] == ["lstm.weight_ih_l0", "lstm.weight_ih_l1"]
 
 
 def test_recurrent_layers_in_dicts_and_mixed_lists_are_layers_of_their_own():

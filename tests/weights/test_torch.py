@@ -238,6 +238,23 @@ def test_random_keys_metrics_caches_and_optimizer_states_are_left_alone():
     assert list(liftnn.to_torch(module)) == ["layer.weight", "layer.bias"]
 
 
+def test_an_array_outside_of_a_variable_is_filled_if_there_is_a_tensor_for_it():
+    module = Holder(layer=linear(), table=jnp.zeros(2), mask=np.zeros(2, bool))
+    liftnn.from_torch(module, tensors(prefix="layer."))
+    assert not module.table.any()
+    liftnn.from_torch(
+        module, tensors(prefix="layer.") | {"table": np.ones(2, np.float32), "mask": np.ones(2, bool)}
+    )
+    assert module.table.all()
+    assert type(module.mask) is np.ndarray
+    assert module.mask.all()
+    assert sorted(liftnn.to_torch(module)) == ["layer.bias", "layer.weight"]
+    report = liftnn.from_torch(
+        module, {"table": np.ones(3, np.float32)}, only=liftnn.PathContains("table"), strict=False
+    )
+    assert report.mismatched == ("table: float32[2] in the module, float32[3] from 'table'",)
+
+
 def test_only_selects_the_variables_to_fill():
     module = linear()
     before = values(module)

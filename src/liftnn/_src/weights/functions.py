@@ -151,8 +151,8 @@ def from_torch(
     `use_hidden_bias=True` (for a GRU) to the layers.
 
     Args:
-      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states, and
-        arrays that are not in Variables, are left as they are.
+      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
+        as they are, and so are arrays outside of Variables for which there is no tensor.
       state_dict: The tensors by name: `torch_module.state_dict()`, other arrays, or the path of a safetensors file or
         index. A file `.pt` is read by `torch.load(file, weights_only=True)`.
       rules: What else differs: pairs `(pattern, template)`, applied to PyTorch's name of each tensor as `re.sub` does;
@@ -167,8 +167,8 @@ def from_torch(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, or if a value of
-        the module is not an array.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, if a value of the
+        module is not an array, or if the path has the name of a file of PyTorch, such as `model.pt`.
       ArgumentTypeError: If `state_dict` is neither a mapping from texts nor a path.
       CheckpointError: If a file cannot be read, or if something does not fit: the message lists each path with both
         sides. Nothing is changed then.
@@ -194,6 +194,8 @@ def to_torch(
     module: Any, /, rules: Sequence[Rule | Renaming] | None = None, *, only: Filter = ...
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return the weights of a module as those of a PyTorch module; the inverse of `from_torch`.
+
+    Arrays outside of Variables are not written: PyTorch does not store tensors that are neither parameters nor buffers.
 
     `torch_module.load_state_dict({k: torch.from_numpy(x) for k, x in to_torch(module).items()})` loads them.
 
@@ -232,8 +234,8 @@ def from_flax(
     """Fill a module with the weights of a Flax NNX module, in place.
 
     Args:
-      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states, and
-        arrays that are not in Variables, are left as they are.
+      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
+        as they are, and so are arrays outside of Variables for which there is no tensor.
       state: The State of the Flax module, `flax.nnx.state(flax_module)`, or nested dicts of arrays. Keys that are
         numbers may be texts, as in checkpoints. Random keys, caches, metrics and optimizer states in it are skipped.
       rules: What differs between the paths, as for `load_weights`. The default, None, means equal paths, which liftnn's
@@ -280,8 +282,8 @@ def from_equinox(
     set `mean` and `var` yourself.
 
     Args:
-      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states, and
-        arrays that are not in Variables, are left as they are.
+      module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
+        as they are, and so are arrays outside of Variables for which there is no tensor.
       tree: The Equinox module, or any pytree of arrays.
       rules: What else differs, as for `from_torch`; None by default.
       only: A filter that selects the Variables to fill; all by default.

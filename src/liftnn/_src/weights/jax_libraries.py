@@ -28,11 +28,11 @@ from liftnn._src.weights import torch_layers
 from liftnn._src.weights.entries import name_of
 from liftnn._src.weights.fill import ArraySource, Options
 from liftnn._src.weights.layer_names import LayerNames, Place
-from liftnn._src.weights.load import by_name, fill_by_rules
+from liftnn._src.weights.load import by_name
 from liftnn._src.weights.origins import Flip, Origin, Reshape, Transpose
 from liftnn._src.weights.report import LoadReport
 from liftnn._src.weights.rule import Renaming, Rule
-from liftnn._src.weights.torch import NO_WEIGHTS, find_weights
+from liftnn._src.weights.torch import NO_WEIGHTS, fill_weights, find_weights
 
 _NO_WEIGHTS = {"RngState", "Cache", "Intermediate", "OptState", "MetricState"}
 """The names of Flax's types of Variables that are not weights."""
@@ -59,9 +59,8 @@ def read_flax(
         if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in _variable_type(x).__mro__)
     }
     skipped = {name_of(path) for path, x in iter_graph(module) if isinstance(x, NO_WEIGHTS)}
-    return fill_by_rules(
-        ArraySource("The State", arrays), entries, rules, by_name, options, skipped.__contains__
-    )
+    source = ArraySource("The State", arrays)
+    return fill_weights(source, entries, rules, by_name, options, skipped.__contains__)
 
 
 def _variable_type(x: Any) -> type:
@@ -89,7 +88,8 @@ def read_equinox(
         name_of(tuple(key_of(key) for key in path)): x for path, x in leaves if isinstance(x, ARRAY_TYPES)
     }
     entries, names = find_weights("from_equinox", module, only), LayerNames(module, EQUINOX, shorten=False)
-    return fill_by_rules(ArraySource("The Equinox module", arrays), entries, rules, names, options)
+    source = ArraySource("The Equinox module", arrays)
+    return fill_weights(source, entries, rules, names, options, lambda name: False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +18,10 @@ from liftnn._src.trees import an, is_deleted, is_tracer
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Cache, Intermediate, MetricState, OptState, RngState
 from liftnn._src.weights.entries import Entry, find_entries
-from liftnn._src.weights.fill import ArraySource, Options
+from liftnn._src.weights.fill import ArraySource, Options, Source
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.layer_names import LayerNames
-from liftnn._src.weights.load import fill_by_rules
+from liftnn._src.weights.load import Locate, fill_by_rules
 from liftnn._src.weights.origins import join_parts
 from liftnn._src.weights.report import LoadReport
 from liftnn._src.weights.rule import Renaming, Rule
@@ -33,7 +33,7 @@ NO_WEIGHTS = (RngState, Cache, Intermediate, OptState, MetricState)
 
 
 def find_weights(verb: str, module: Any, only: Filter) -> list[Entry]:
-    """Return the weights of a module: Variables of all types but those that only a run needs.
+    """Return the arrays of a module, without those in Variables that only a run needs.
 
     Args:
       verb: The function that needs them, for messages.
@@ -43,13 +43,41 @@ def find_weights(verb: str, module: Any, only: Filter) -> list[Entry]:
     Returns:
       The entries.
     """
-    weights = find_entries(
-        verb, module, lambda path, x: isinstance(x, Variable) and not isinstance(x, NO_WEIGHTS)
-    )
+    weights = find_entries(verb, module, lambda path, x: not isinstance(x, NO_WEIGHTS))
     if only is ...:
         return weights
     selected = {entry.path for entry in find_entries(verb, module, only)}
     return [entry for entry in weights if entry.path in selected]
+
+
+def fill_weights(
+    source: Source,
+    entries: Sequence[Entry],
+    rules: Sequence[Rule | Renaming] | None,
+    locate: Locate,
+    options: Options,
+    skips: Callable[[str], bool],
+) -> LoadReport:
+    """Fill the weights of a module; arrays outside of Variables keep their values if there is no tensor for them.
+
+    Args:
+      source: The tensors.
+      entries: The weights.
+      rules: The user's rules.
+      locate: Where an entry comes from without rules.
+      options: What to do about differences.
+      skips: Whether a tensor is not needed, by name.
+
+    Returns:
+      The report.
+    """
+    parsed, names = Rules.of(rules), set(source.names())
+    found = [
+        entry
+        for entry in entries
+        if isinstance(entry.holder, Variable) or names.issuperset(parsed.origin(entry, locate(entry)).names)
+    ]
+    return fill_by_rules(source, found, rules, locate, options, skips)
 
 
 def read_torch(
@@ -61,18 +89,24 @@ def read_torch(
 ) -> LoadReport:
     """Fill a module with the tensors of a PyTorch module; see `liftnn.from_torch`."""
     entries, names = find_weights("from_torch", module, only), LayerNames(module, TORCH, shorten=True)
-    counters = _counters(module, names)
+    skips = _counters(module, names).__contains__
     if isinstance(state_dict, Mapping):
         _check_names(state_dict)
-        source = ArraySource("The state_dict", state_dict)
-        return fill_by_rules(source, entries, rules, names, options, counters.__contains__)
+        return fill_weights(ArraySource("The state_dict", state_dict), entries, rules, names, options, skips)
     if not isinstance(state_dict, (str, os.PathLike)):
         raise errors.ArgumentTypeError(
             f"from_torch takes a state_dict or the path of a safetensors file, not {an(type(state_dict))}.",
             "Pass `torch_module.state_dict()`.",
         )
-    with Files("from_torch", os.fspath(state_dict)) as files:
-        return fill_by_rules(files, entries, rules, names, options, counters.__contains__)
+    path = os.fspath(state_dict)
+    if path.endswith((".pt", ".pth", ".bin", ".ckpt")):
+        raise errors.ArgumentError(
+            f"from_torch reads safetensors files, but {path} has the name of a file of PyTorch, which contains a "
+            "pickle.",
+            "Pass `torch.load(file, weights_only=True)`.",
+        )
+    with Files("from_torch", path) as files:
+        return fill_weights(files, entries, rules, names, options, skips)
 
 
 def _check_names(state_dict: Mapping[Any, Any]) -> None:
@@ -113,6 +147,8 @@ def write_torch(module: Any, rules: Sequence[Rule | Renaming] | None, only: Filt
     names, parsed = LayerNames(module, TORCH, shorten=True), Rules.of(rules)
     written: list[Any] = []
     for entry in find_weights("to_torch", module, only):
+        if not isinstance(entry.holder, Variable):
+            continue
         x = entry.value()
         _check_convertible(x, entry.text)
         named = [entry, *(entry.at(path) for path in entry.aliases)]

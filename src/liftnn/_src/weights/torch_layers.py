@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from liftnn._src.nn.attention import MultiHeadAttention
 from liftnn._src.nn.batch_norm import BatchNorm
@@ -134,8 +134,8 @@ def recurrent(place: Place) -> Callable[[str], str]:
     above = parents[-1] if parents else None
     if isinstance(above, Stack):
         number = int(names.pop())
-    elif isinstance(above, (list, tuple)) and all(isinstance(x, (*_RECURRENT, Dropout)) for x in above):
-        number = sum(isinstance(x, _RECURRENT) for x in above[: int(names.pop())])
+    elif isinstance(above, Sequence) and all(isinstance(x, (*_RECURRENT, Dropout)) for x in above):
+        number = sum(isinstance(x, _RECURRENT) for x in list(above)[: int(names.pop())])
     prefix = "".join(f"{name}." for name in names)
     return lambda name: f"{prefix}{name}_l{number}{suffix}"
 
