@@ -57,7 +57,7 @@ def state_dict_that_is_a_list():
 @message(
     errors.ArgumentError,
     "from_torch reads safetensors files, but model.pt has the name of a file of PyTorch, which contains a pickle.",
-    "Pass `torch.load(file, weights_only=True)`.",
+    "Pass `torch.load(file, map_location='cpu', weights_only=True)`.",
 )
 def state_dict_in_a_pickle():
     liftnn.from_torch(linear(), "model.pt")

@@ -13,6 +13,7 @@ import pytest
 
 import liftnn
 from liftnn.compat import nnx
+from tests.user_modules import Holder
 from tests.weights.torch_cases import CASES, GRU, LAYERS, LSTM, NETWORKS, RECURRENT, SUMS, rnn
 
 TOLERANCE = 1e-5
@@ -140,6 +141,24 @@ def test_only_a_batch_norm_needs_no_variable_for_the_counter_of_batches():
     assert not liftnn.from_torch(liftnn.BatchNorm(4, rngs=liftnn.Rngs(0)), tensors)
     report = liftnn.from_torch(liftnn.InstanceNorm(4, rngs=liftnn.Rngs(0)), tensors, strict=False)
     assert report.unexpected[-1] == "'num_batches_tracked': int64[]"
+
+
+def test_the_counter_of_batches_is_known_under_every_name_of_a_batch_norm():
+    def norm(rngs):
+        return liftnn.BatchNorm(4, rngs=rngs)
+
+    module = Holder(norm=norm(liftnn.Rngs(0)), stack=liftnn.Stack(2, norm, rngs=liftnn.Rngs(0)))
+    module.again = module.norm
+    tensors = {
+        f"{prefix}.{name}": x
+        for name, x in recorded("BatchNorm1d").items()
+        for prefix in ("bn", "again", "stack.0", "stack.1")
+    }
+    assert not liftnn.from_torch(module, tensors, [("^norm", "bn")])
+    report = liftnn.from_torch(
+        module, tensors | {"x.num_batches_tracked": np.array(1)}, [("^norm", "bn")], strict=False
+    )
+    assert report.unexpected == ("'x.num_batches_tracked': int64[]",)
 
 
 class Encoder(liftnn.Module):

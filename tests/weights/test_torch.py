@@ -187,6 +187,8 @@ def test_a_shared_variable_is_written_under_each_name_once():
     assert list(liftnn.to_torch(module)) == ["embed.weight", "head.weight"]
     assert list(liftnn.to_torch(module, [("^head", "embed")])) == ["embed.weight"]
     assert list(liftnn.to_torch(module, [Rule("head.*", None)])) == ["embed.weight"]
+    module.third = module.embed
+    assert list(liftnn.to_torch(module, [("^head|^third", "logits")])) == ["embed.weight", "logits.weight"]
 
 
 def test_a_cyclic_module_has_each_weight_once():

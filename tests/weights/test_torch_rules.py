@@ -135,6 +135,15 @@ def test_pairs_name_each_layer_of_a_stack():
     np.testing.assert_array_equal(values["kernel"][2], numbers(2, 2, seed=2).T)
 
 
+def test_only_the_layers_of_a_stack_are_numbered():
+    class Scaled(liftnn.Stack):
+        pass
+
+    stack = Scaled(3, lambda rngs: liftnn.Linear(2, 2, use_bias=False, rngs=rngs), rngs=liftnn.Rngs(0))
+    stack.scale = liftnn.Param(jnp.ones(2))
+    assert list(liftnn.to_torch(stack)) == ["0.weight", "1.weight", "2.weight", "scale"]
+
+
 def test_a_stack_in_a_stack_has_two_numbers():
     def inner(rngs):
         return liftnn.Stack(2, lambda rngs: liftnn.Linear(2, 2, rngs=rngs), rngs=rngs)

@@ -154,7 +154,7 @@ def from_torch(
       module: A module, or any pytree with modules in it. Its random keys, caches, metrics and optimizer states are left
         as they are, and so are arrays outside of Variables for which there is no tensor.
       state_dict: The tensors by name: `torch_module.state_dict()`, other arrays, or the path of a safetensors file or
-        index. A file `.pt` is read by `torch.load(file, weights_only=True)`.
+        index. A file `.pt` is read by `torch.load(file, map_location="cpu", weights_only=True)`.
       rules: What else differs: pairs `(pattern, template)`, applied to PyTorch's name of each tensor as `re.sub` does;
         pairs `(pattern, None)` for tensors to skip, by their whole names; and `Rule`s, which replace what is known of a
         layer. None by default.

@@ -56,17 +56,11 @@ def read_flax(
     arrays = {
         name_of(path if path in paths else _with_numbers(path)): _value(x)
         for path, x in flatten_nested(state)
-        if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in _variable_type(x).__mro__)
+        if _NO_WEIGHTS.isdisjoint(cls.__name__ for cls in type(x).__mro__)
     }
     skipped = {name_of(path) for path, x in iter_graph(module) if isinstance(x, NO_WEIGHTS)}
     source = ArraySource("The State", arrays)
     return fill_weights(source, entries, rules, by_name, options, skipped.__contains__)
-
-
-def _variable_type(x: Any) -> type:
-    """Return the type of a Variable of Flax; an entry of an older State has it as an attribute."""
-    kind = getattr(x, "type", None)
-    return kind if isinstance(kind, type) else type(x)
 
 
 def _value(x: Any) -> Any:

@@ -78,7 +78,7 @@ class LayerNames:
         """Return where a Variable comes from, with the position of the layer in each Stack that is known."""
         above = [(self._object(path[:depth]), path[:depth]) for depth in range(len(path))]
         for x, stack in above:
-            if isinstance(x, Stack) and stack not in known:
+            if isinstance(x, Stack) and path[len(stack)] == "layers" and stack not in known:
                 one = Spec(spec.shape[1:], spec.dtype)
                 layers = (self._locate(path, one, {**known, stack: i}) for i in range(len(x)))
                 return StackedOrigin(tuple(layers))

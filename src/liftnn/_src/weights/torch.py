@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,6 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter
-from liftnn._src.modules.iterate import iter_modules
-from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.trees import an, is_deleted, is_tracer
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Cache, Intermediate, MetricState, OptState, RngState
@@ -22,7 +20,7 @@ from liftnn._src.weights.fill import ArraySource, Options, Source
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.layer_names import LayerNames
 from liftnn._src.weights.load import Locate, fill_by_rules
-from liftnn._src.weights.origins import join_parts
+from liftnn._src.weights.origins import Origin, StackedOrigin, join_parts
 from liftnn._src.weights.report import LoadReport
 from liftnn._src.weights.rule import Renaming, Rule
 from liftnn._src.weights.rules import Rules
@@ -89,7 +87,7 @@ def read_torch(
 ) -> LoadReport:
     """Fill a module with the tensors of a PyTorch module; see `liftnn.from_torch`."""
     entries, names = find_weights("from_torch", module, only), LayerNames(module, TORCH, shorten=True)
-    skips = _counters(module, names).__contains__
+    skips = _counters(entries, Rules.of(rules), names).__contains__
     if isinstance(state_dict, Mapping):
         _check_names(state_dict)
         return fill_weights(ArraySource("The state_dict", state_dict), entries, rules, names, options, skips)
@@ -103,7 +101,7 @@ def read_torch(
         raise errors.ArgumentError(
             f"from_torch reads safetensors files, but {path} has the name of a file of PyTorch, which contains a "
             "pickle.",
-            "Pass `torch.load(file, weights_only=True)`.",
+            "Pass `torch.load(file, map_location='cpu', weights_only=True)`.",
         )
     with Files("from_torch", path) as files:
         return fill_weights(files, entries, rules, names, options, skips)
@@ -119,10 +117,19 @@ def _check_names(state_dict: Mapping[Any, Any]) -> None:
             )
 
 
-def _counters(module: Any, names: LayerNames) -> set[str]:
-    """Return the names of the counters of batches, which only PyTorch's layers of BatchNorm have."""
-    norms = [path for path, x in iter_modules(module) if isinstance(x, BatchNorm)]
-    return {names.prefix(path) + "num_batches_tracked" for path in norms}
+def _origins(entry: Entry, rules: Rules, locate: Locate) -> Iterable[Origin | StackedOrigin]:
+    """Return where an entry comes from, under each of its paths; each origin once."""
+    named = (entry, *(entry.at(path) for path in entry.aliases))
+    return dict.fromkeys(rules.origin(e, locate(e)) for e in named)
+
+
+def _counters(entries: Sequence[Entry], rules: Rules, locate: Locate) -> set[str]:
+    """Return the names of the counters of batches, which PyTorch's layers of BatchNorm have beside their means."""
+    names = {name for e in entries for origin in _origins(e, rules, locate) for name in origin.names}
+    return {name.removesuffix(_MEAN) + "num_batches_tracked" for name in names if name.endswith(_MEAN)}
+
+
+_MEAN = "running_mean"
 
 
 def _check_convertible(x: Any, path: str) -> None:
@@ -151,8 +158,7 @@ def write_torch(module: Any, rules: Sequence[Rule | Renaming] | None, only: Filt
             continue
         x = entry.value()
         _check_convertible(x, entry.text)
-        named = [entry, *(entry.at(path) for path in entry.aliases)]
-        for origin in dict.fromkeys(parsed.origin(e, names(e)) for e in named):
+        for origin in _origins(entry, parsed, names):
             written += origin.write(np.asarray(x)) if origin.names else []
     try:
         tensors = join_parts(written)
