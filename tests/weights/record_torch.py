@@ -48,4 +48,4 @@ def record(torch: Any) -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     import torch
 
-    np.savez_compressed(FILE, **record(torch))  # pyright: ignore[reportArgumentType]  # the names have slashes
+    np.savez_compressed(FILE, **record(torch))
