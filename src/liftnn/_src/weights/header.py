@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -54,6 +54,11 @@ class Notes:
     ties: dict[str, str] = dataclasses.field(default_factory=dict)
     header: str = ""
     version: int = VERSION
+
+    def of(self, names: Collection[str]) -> Notes:
+        """Return the notes of some of the tensors."""
+        keys, dtypes = ({k: v for k, v in x.items() if k in names} for x in (self.keys, self.dtypes))
+        return Notes(keys=keys, dtypes=dtypes, ties={k: v for k, v in self.ties.items() if v in names})
 
     def seal(self, specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> str:
         """Return the text, with the checksum of the header that it will be part of."""

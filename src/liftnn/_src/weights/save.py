@@ -125,20 +125,20 @@ def _write_shards(
     file: str, shards: list[dict[str, Tensor]], notes: Notes, metadata: Mapping[str, str]
 ) -> None:
     """Write shards and then their index, and remove those of the previous index."""
-    stem, token = os.path.basename(file).removesuffix(".safetensors"), secrets.token_hex(4)
-    before = [file, *old_shards(file)]
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        name = f"{stem}-{token}-{number:05d}-of-{len(shards):05d}.safetensors"
-        weight_map |= dict.fromkeys(shard, name)
-        keys, dtypes = ({k: v for k, v in x.items() if k in shard} for x in (notes.keys, notes.dtypes))
-        ties = {other: k for other, k in notes.ties.items() if k in shard}
-        own = Notes(keys=keys, dtypes=dtypes, ties=ties)
-        write_file(os.path.join(os.path.dirname(file), name), shard, own, metadata)
+    folder, name = os.path.split(file)
+    stem, token = name.removesuffix(".safetensors"), secrets.token_hex(4)
+    names = [f"{stem}-{token}-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
     total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    text = json.dumps(index, indent=2) + "\n"
-    replace(file + SUFFIX, functools.partial(_write_text, text))
+    before, paths = [file, *old_shards(file)], [os.path.join(folder, name) for name in names]
+    try:
+        for path, shard in zip(paths, shards, strict=True):
+            write_file(path, shard, notes.of(shard), metadata)
+        replace(file + SUFFIX, functools.partial(_write_text, json.dumps(index, indent=2) + "\n"))
+    except BaseException:
+        _remove_all(paths)
+        raise
     _remove_all(before)
 
 
