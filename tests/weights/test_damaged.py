@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.quick import quick
-from tests.user_modules import Holder
 
 import liftnn
+from tests.quick import quick
+from tests.user_modules import Holder
 
 
 def make(x):
@@ -36,7 +36,8 @@ def bits(model):
     leaves = [x for x in jax.tree.leaves(model) if not isinstance(x, float)]
     is_key = [hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
     return [
-        np.asarray(jax.random.key_data(x) if key else x).tobytes() for x, key in zip(leaves, is_key, strict=True)
+        np.asarray(jax.random.key_data(x) if key else x).tobytes()
+        for x, key in zip(leaves, is_key, strict=True)
     ]
 
 
@@ -103,7 +104,8 @@ def append(data, draw):
 
 
 DAMAGES = [
-    flip_a_bit, flip_a_bit_of_the_header, truncate, zero_a_part, append, swap_two_bytes, change_the_length_of_the_header,
+    flip_a_bit, flip_a_bit_of_the_header, truncate, zero_a_part, append, swap_two_bytes,
+    change_the_length_of_the_header,
 ]  # fmt: skip
 
 
@@ -202,7 +204,7 @@ def swap(header, notes, body):
 
 
 def overlap(header, notes, body):
-    header["tied"]["data_offsets"] = header["a"]["data_offsets"][:1] + [header["a"]["data_offsets"][0] + 48]
+    header["tied"]["data_offsets"] = [*header["a"]["data_offsets"][:1], header["a"]["data_offsets"][0] + 48]
 
 
 HOSTILE = {
@@ -253,7 +255,9 @@ def test_a_header_of_something_else_is_rejected(file, name, seal):
     assert_is_rejected(file)
 
 
-@pytest.mark.parametrize("notes", ["", "{", "null", "[]", "3", '"x"', "{}", "[" * 10_000, '{"version": 1e400}'])
+@pytest.mark.parametrize(
+    "notes", ["", "{", "null", "[]", "3", '"x"', "{}", "[" * 10_000, '{"version": 1e400}']
+)
 def test_notes_of_something_else_are_rejected(file, notes):
     data = file.read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

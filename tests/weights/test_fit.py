@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.user_modules import Affine, Holder
 
 import liftnn
+from tests.user_modules import Affine, Holder
 
 Param, Rule = liftnn.Param, liftnn.Rule
 
@@ -30,7 +30,11 @@ def values(module):
 def misfits():
     """What a file has, and a module that it does not fit: a fits, b, c and d differ, e is missing, f unexpected."""
     saved = Holder(
-        a=Param(jnp.ones(2)), b=Param(jnp.ones(3)), c=Param(jnp.ones(2, int)), d=np.ones(1), f=Param(jnp.ones(()))
+        a=Param(jnp.ones(2)),
+        b=Param(jnp.ones(3)),
+        c=Param(jnp.ones(2, int)),
+        d=np.ones(1),
+        f=Param(jnp.ones(())),
     )
     return saved, Holder(a=param(2), b=param(4), c=param(2), d=np.zeros(2), e=param())
 
@@ -139,7 +143,9 @@ def test_cast_converts_dtypes_of_the_same_kind(file, saved, wanted):
 
 
 def test_pairs_rename_and_skip(file):
-    save_file({f"net.layer{i}.w": np.full(2, i, np.float32) for i in range(3)} | {"optimizer": np.ones(1)}, file)
+    save_file(
+        {f"net.layer{i}.w": np.full(2, i, np.float32) for i in range(3)} | {"optimizer": np.ones(1)}, file
+    )
     module = Holder(layers=[Holder(weight=param(2)) for _ in range(3)])
     rules = [(r"^layers\.(\d+)", r"net.layer\1"), ("weight$", lambda match: "w"), ("opt.*", None)]
     assert not liftnn.load_weights(file, module, rules)
@@ -190,7 +196,10 @@ def test_rules_say_how_layouts_differ(file, name):
 
 WRONG = {
     "axes": (Rule("w", "x", transpose=(0, 2, 1)), "float32[4,6] has 2 axes, not 3"),
-    "axis": (Rule("w", "x", transpose=(0, 7)), "float32[4,6] axis 7 is out of bounds for array of dimension 2"),
+    "axis": (
+        Rule("w", "x", transpose=(0, 7)),
+        "float32[4,6] axis 7 is out of bounds for array of dimension 2",
+    ),
     "parts": (Rule("w", "x", part=(0, 5)), "float32[4,6] array split does not result in an equal division"),
     "axis of parts": (Rule("w", "x", part=(0, 2), axis=5), "float32[4,6] tuple index out of range"),
     "size": (Rule("w", "x", reshape=(4, 6)), "float32[4,6] cannot be reshaped from (4, 6) to (5,)"),

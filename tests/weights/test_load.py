@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 from safetensors.numpy import save_file
-from tests.user_modules import Affine, Holder, Pair
 
 import liftnn
+from tests.user_modules import Affine, Holder, Pair
 
 Param = liftnn.Param
 
@@ -71,7 +71,9 @@ def test_every_dtype_is_loaded_bit_for_bit(file, dtype, shape):
     numbers = np.random.default_rng(0).integers(0, 2 if small else 100, shape)
     x = np.asarray(numbers).astype(dtype)
     module = loaded(
-        file, Holder(a=Param(jnp.asarray(x)), b=x), Holder(a=Param(jnp.zeros(shape, dtype)), b=np.zeros(shape, dtype))
+        file,
+        Holder(a=Param(jnp.asarray(x)), b=x),
+        Holder(a=Param(jnp.zeros(shape, dtype)), b=np.zeros(shape, dtype)),
     )
     assert (module.a.value.dtype, module.a.value.shape) == (x.dtype, shape)
     assert (module.b.dtype, module.b.shape) == (x.dtype, shape)
@@ -116,7 +118,12 @@ def test_numbers_scalars_trees_and_empty_variables(file):
     assert [x.raw_value for x in values] == [2, 2.5, True, 2.5, 2.5]
     assert [type(x.raw_value) for x in values] == [int, float, bool, np.complex64, np.float16]
     tree = module.tree.raw_value
-    assert (tree["a"].tolist(), tree["b"][0].tolist(), tree["b"][1], tree["c"]) == ([2.5] * 2, [2.5] * 2, 2.5, None)
+    assert (tree["a"].tolist(), tree["b"][0].tolist(), tree["b"][1], tree["c"]) == (
+        [2.5] * 2,
+        [2.5] * 2,
+        2.5,
+        None,
+    )
     assert module.empty.value is liftnn.Empty
 
 
@@ -188,7 +195,8 @@ def test_every_path_of_a_shared_weight_of_a_shared_module_can_be_loaded(file):
     model = Holder(a=shared, b=[shared])
     model.me = model
     separate = Holder(
-        a=Holder(x=Param(jnp.ones(2)), y=Param(jnp.ones(2))), b=[Holder(x=Param(jnp.ones(2)), y=Param(jnp.ones(2)))]
+        a=Holder(x=Param(jnp.ones(2)), y=Param(jnp.ones(2))),
+        b=[Holder(x=Param(jnp.ones(2)), y=Param(jnp.ones(2)))],
     )
     loaded(file, model, separate)
     for module in (separate.a, separate.b[0]):
@@ -229,7 +237,9 @@ def test_modules_that_contain_themselves_are_loaded(file):
 
 def test_a_weak_type_stays_and_an_array_that_is_not_committed_stays_so(file):
     def make(x):
-        return Holder(a=Param(jnp.ones(2) * x), w=Param(jnp.asarray(float(x))), v=Param(jnp.full(3, float(x))))
+        return Holder(
+            a=Param(jnp.ones(2) * x), w=Param(jnp.asarray(float(x))), v=Param(jnp.full(3, float(x)))
+        )
 
     module = loaded(file, make(2), make(3))
     values = [module.a.value, module.w.value, module.v.value]
@@ -269,7 +279,9 @@ def test_an_abstract_model_of_a_mesh_without_devices_gets_those_of_the_current_m
     liftnn.save_weights(file, Holder(w=Param(jnp.arange(16.0))))
 
     def abstract():
-        x = jax.ShapeDtypeStruct((16,), jnp.float32, sharding=jax.NamedSharding(mesh.abstract_mesh, jax.P("d")))
+        x = jax.ShapeDtypeStruct(
+            (16,), jnp.float32, sharding=jax.NamedSharding(mesh.abstract_mesh, jax.P("d"))
+        )
         return Holder(w=Param(x))
 
     outside, inside = abstract(), abstract()
@@ -283,7 +295,9 @@ def test_an_abstract_model_of_a_mesh_without_devices_gets_those_of_the_current_m
 
 def test_an_abstract_model_is_filled_and_runs(file):
     def make():
-        return liftnn.Sequential(liftnn.Linear(3, 4, rngs=liftnn.Rngs(0)), liftnn.BatchNorm(4, rngs=liftnn.Rngs(0)))
+        return liftnn.Sequential(
+            liftnn.Linear(3, 4, rngs=liftnn.Rngs(0)), liftnn.BatchNorm(4, rngs=liftnn.Rngs(0))
+        )
 
     model, abstract = make(), liftnn.eval_shape(make)
     loaded(file, model, abstract)

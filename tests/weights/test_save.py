@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import safetensors
 from safetensors.numpy import load_file
-from tests.user_modules import Affine, Holder, Pair
 
 import liftnn
+from tests.user_modules import Affine, Holder, Pair
 
 Param = liftnn.Param
 
@@ -60,7 +60,12 @@ def test_dtypes_have_the_codes_of_the_format_and_the_same_bytes(tmp_path, dtype)
     x = np.arange(6).reshape(2, 3).astype(dtype)
     liftnn.save_weights(file, Holder(x=x))
     [(name, info)] = safetensors.deserialize(pathlib.Path(file).read_bytes())
-    assert (name, info["dtype"], info["shape"], bytes(info["data"])) == ("x", CODES[dtype], [2, 3], x.tobytes())
+    assert (name, info["dtype"], info["shape"], bytes(info["data"])) == (
+        "x",
+        CODES[dtype],
+        [2, 3],
+        x.tobytes(),
+    )
 
 
 def test_tensors_are_aligned_whatever_their_order(tmp_path):
@@ -69,7 +74,11 @@ def test_tensors_are_aligned_whatever_their_order(tmp_path):
     length = int.from_bytes(file.read_bytes()[:8], "little")
     header = json.loads(file.read_bytes()[8 : 8 + length])
     assert length % 8 == 0
-    assert {name: header[name]["data_offsets"] for name in "abc"} == {"c": [0, 8], "b": [8, 14], "a": [14, 17]}
+    assert {name: header[name]["data_offsets"] for name in "abc"} == {
+        "c": [0, 8],
+        "b": [8, 14],
+        "a": [14, 17],
+    }
 
 
 def test_arrays_that_are_not_contiguous_are_written_in_order(tmp_path):
