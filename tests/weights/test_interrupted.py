@@ -38,12 +38,17 @@ def file(tmp_path):
     return path
 
 
-def fail(monkeypatch, error, first, last):
-    """Raise an error in some of the reads of tensors."""
+GONE = liftnn.CheckpointError("The disk is gone.", "Nothing was changed.")
+
+
+def fail(monkeypatch, first, *raised):
+    """Raise errors from a read of a tensor on; the last one then stays."""
     read, count = TensorFile.read, iter(range(1000))
 
     def failing(self, name):
-        if first <= next(count) <= last:
+        number = next(count) - first
+        error = raised[min(number, len(raised) - 1)] if number >= 0 else None
+        if error is not None:
             raise error
         return read(self, name)
 
@@ -53,7 +58,7 @@ def fail(monkeypatch, error, first, last):
 @pytest.mark.parametrize("at", range(7))
 def test_an_interrupt_while_variables_are_set_leaves_all_or_none_set(file, monkeypatch, at):
     module = holder(5.0)
-    fail(monkeypatch, KeyboardInterrupt(), at, at)
+    fail(monkeypatch, at, KeyboardInterrupt(), None)
     with pytest.raises(KeyboardInterrupt):
         liftnn.load_weights(file, module)
     assert (
@@ -63,7 +68,7 @@ def test_an_interrupt_while_variables_are_set_leaves_all_or_none_set(file, monke
 
 def test_a_file_that_cannot_be_read_any_more_says_what_has_not_been_loaded(file, monkeypatch):
     module = holder(5.0)
-    fail(monkeypatch, liftnn.CheckpointError("The disk is gone.", "Nothing was changed."), 3, 1000)
+    fail(monkeypatch, 3, GONE)
     with pytest.raises(liftnn.CheckpointError) as caught:
         liftnn.load_weights(file, module)
     assert str(caught.value).splitlines() == [
@@ -71,7 +76,7 @@ def test_a_file_that_cannot_be_read_any_more_says_what_has_not_been_loaded(file,
         "These Variables have not been loaded; those before them have:",
         "  w2",
         "  w3",
-        "  tree['a']",
+        "  tree.a",
         "Load all weights again, from another copy of the file.",
     ]
     assert values(module) == [2, 2, 5, 5, 5, 5, 2]
@@ -79,15 +84,16 @@ def test_a_file_that_cannot_be_read_any_more_says_what_has_not_been_loaded(file,
 
 def test_an_interrupt_and_a_file_that_cannot_be_read_any_more_are_both_told(file, monkeypatch):
     module = holder(5.0)
-    fail(monkeypatch, KeyboardInterrupt(), 3, 1000)
+    fail(monkeypatch, 3, KeyboardInterrupt(), GONE)
     with pytest.raises(KeyboardInterrupt) as caught:
         liftnn.load_weights(file, module)
     assert caught.value.__notes__ == [
-        "These Variables have not been loaded; those before them have:\n  w2\n  w3\n  tree['a']"
+        "These Variables have not been loaded; those before them have:\n  w2\n  w3\n  tree.a"
     ]
 
 
 def test_a_file_that_becomes_shorter_while_it_is_read_is_an_error(file):
+    liftnn.save_weights(file, liftnn.Param(jnp.zeros(100_000)))
     tensors = TensorFile("load_weights", file)
     try:
         os.truncate(file, os.path.getsize(file) - 20)
@@ -193,7 +199,7 @@ def load_step(file):
 
 
 @pytest.mark.parametrize("size", [0, 240_000, -240_000])
-@pytest.mark.parametrize("operations", quick([2, *range(1, 24)], most=1))
+@pytest.mark.parametrize("operations", quick([2, *range(1, 16)], most=1))
 def test_killed_at_a_file_operation_the_weights_are_those_of_a_step(tmp_path, operations, size):
     file = str(tmp_path / "model.safetensors")
     liftnn.save_weights(file, [liftnn.Param(jnp.zeros(30_000)) for _ in range(5)])

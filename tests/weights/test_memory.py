@@ -51,15 +51,13 @@ def holder(n, megabytes, make=np.zeros):
 
 
 @pytest.mark.parametrize("shard", [None, 10 * MB])
-@pytest.mark.parametrize("make", [np.zeros, jnp.zeros])
-def test_loading_takes_one_tensor_more_than_the_model(file, make, shard):
+def test_loading_takes_one_tensor_more_than_the_model(file, shard):
     liftnn.save_weights(file, holder(6, 4, np.ones), max_shard_size=shard)
-    liftnn.load_weights(file, holder(6, 4, make))  # what is loaded at first use
     with traced() as found:
-        module = holder(6, 4, make)
+        module = holder(6, 4)
         liftnn.load_weights(file, module)
-        liftnn.load_weights(file, module)  # now all values are in memory that numpy has allocated
-    assert all((np.asarray(getattr(module, f"w{i}").value) == 1).all() for i in range(6))
+    assert all((getattr(module, f"w{i}").value == 1).all() for i in range(6))
+    assert found.after <= 6 * 4 * MB + SLACK
     assert found.peak <= 7 * 4 * MB + (os.cpu_count() or 1) * SLACK
 
 
@@ -146,9 +144,10 @@ liftnn.load_weights(sys.argv[2], liftnn.Param(jnp.zeros(2)))  # what is loaded a
 before = resident("VmRSS:")
 model = liftnn.eval_shape(lambda: [liftnn.Param(jnp.zeros((32, 1 << 18))) for _ in range(6)])
 liftnn.load_weights(file, model)
+abstract = resident("VmHWM:") - before
 assert all(x.value[0, 0] == 1 for x in model)
 liftnn.load_weights(file, model)
-print(json.dumps([resident("VmHWM:") - before]))
+print(json.dumps([abstract, resident("VmHWM:") - before]))
 """
 
 
@@ -166,4 +165,6 @@ def test_a_process_needs_the_memory_of_the_model_and_one_tensor(file, tmp_path):
         env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[0] <= 7 * 32 + 48
+    abstract, again = json.loads(done.stdout)
+    assert abstract <= 7 * 32
+    assert again <= 8 * 32 + 16  # JAX frees an array that was loaded before when the next one is made
