@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from liftnn import errors
+from liftnn._src.tracebacks import boundary
 
 Template = str | Callable[[re.Match[str]], str]
 Renaming = tuple[str, Template | None]
 
 
+@boundary
 @dataclasses.dataclass(frozen=True)
 class Rule:
     r"""Say which tensors some Variables come from, and how their layouts differ.
