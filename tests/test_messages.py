@@ -28,7 +28,8 @@ import tests.messages.loops
 import tests.messages.maps
 import tests.messages.objects
 import tests.messages.sharding
-import tests.messages.traces  # noqa: F401
+import tests.messages.traces
+import tests.messages.weights  # noqa: F401
 from liftnn import errors
 from tests.messages.registry import MESSAGES
 

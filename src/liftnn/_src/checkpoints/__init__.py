@@ -12,6 +12,7 @@ pickled. Both parts are written into a temporary folder that is renamed when it 
 - `leaves.py`: the Variables and array leaves of modules by path, with ties. `keys.py`: paths in JSON.
 - `entries.py`: what the index says of one value. `plain_values.py`: values without arrays, in JSON.
 - `stored.py`: arrays that Orbax cannot hold, as arrays that it can.
+- `targets.py`: what an array takes over from the one that it replaces.
 - `index.py`: the text of the index. `checksums.py`: checksums of files.
 - `saving.py`: from modules to the two parts. `restoring.py`: from the two parts to modules. `differences.py`: what does
   not fit.

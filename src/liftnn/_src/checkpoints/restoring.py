@@ -22,7 +22,8 @@ from liftnn._src.checkpoints.leaves import ModuleLeaf, flatten_modules, flatten_
 from liftnn._src.checkpoints.orbax import ITEM, read_arrays
 from liftnn._src.checkpoints.plain_values import decode_value
 from liftnn._src.checkpoints.restored import Restored
-from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype, with_weak_type
+from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype
+from liftnn._src.checkpoints.targets import target_sharding, with_weak_type
 from liftnn._src.modules.verbs import update
 from liftnn._src.trees import is_array
 from liftnn._src.variables.state import State
@@ -154,23 +155,10 @@ def _reading_sharding(entry: ArrayEntry, target: Any) -> Any:
     """Return the sharding to read with; None to read a numpy array."""
     if _target_kind(entry, target) != JAX:
         return None
-    sharding = _target_sharding(target)
+    sharding = target_sharding(target)
     if sharding is None:  # Orbax reads a jax.Array faster, but a committed one
         default = jnp.zeros(()).sharding
         return default if next(iter(default.device_set)).platform == "cpu" else None
-    return sharding
-
-
-def _target_sharding(target: Any) -> Any:
-    """Return the sharding of the array to restore; None if it is not committed to devices, as new arrays are not."""
-    if isinstance(target, jax.Array):
-        return target.sharding if target.committed else None
-    sharding = getattr(target, "sharding", None)
-    if not isinstance(sharding, jax.sharding.NamedSharding):
-        return sharding
-    if isinstance(sharding.mesh, jax.sharding.AbstractMesh):
-        mesh = jax.sharding.get_mesh()
-        return None if mesh.empty else jax.sharding.NamedSharding(mesh, sharding.spec)
     return sharding
 
 
@@ -191,7 +179,7 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
         x = stored.pop(entry.name)
         if not is_array(x) or x.dtype != stored_dtype(dtype) or tuple(x.shape) != shape:
             raise damaged(f"the array {entry.name} is not the one of the index")
-    kind, sharding = _target_kind(entry, target), _target_sharding(target)
+    kind, sharding = _target_kind(entry, target), target_sharding(target)
     if kind == JAX and sharding is None:
         x = _uncommitted(x)
     x = from_stored(x, dtype, entry.impl)

@@ -92,11 +92,3 @@ def data_shape(shape: tuple[int, ...], impl: str | None) -> tuple[int, ...]:
     if impl is None:
         return shape
     return (*shape, *jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=impl))).shape)
-
-
-def with_weak_type(x: jax.Array) -> jax.Array:
-    """Return an array of weak type, like results of Python numbers; unchanged if JAX has no weak type of its dtype."""
-    scalar = jnp.asarray(x.dtype.type(0).item())
-    if scalar.dtype != x.dtype:
-        return x
-    return jnp.broadcast_to(scalar, x.shape).at[...].set(x)

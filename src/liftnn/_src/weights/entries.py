@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,14 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.checkpoints.targets import target_sharding
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.trees import ARRAY_TYPES, NUMBER_TYPES, Path, format_path, is_tracer, key_of
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.variable import Variable
 
 _PLAIN = re.compile(r"[^\W\d][\w-]*")
 """String keys that a name has as they are; others are quoted, so that no two paths have one name."""
+_MOST_PATHS = 100
+"""The most paths to one Variable that are listed, since objects that share each other have too many."""
+METADATA = "__metadata__"
+"""The key of the metadata in the header of a safetensors file, which no tensor can have as its name."""
 
 
 def name_of(path: Path) -> str:
@@ -31,7 +38,8 @@ def name_of(path: Path) -> str:
             text += f".{key}"
         else:
             text += f"[{key!r}]"
-    return text.removeprefix(".")
+    name = text.removeprefix(".")
+    return f"[{name!r}]" if name == METADATA else name
 
 
 class Spec(NamedTuple):
@@ -39,6 +47,11 @@ class Spec(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: Any
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of the array; not that of typed keys."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
@@ -55,6 +68,7 @@ class Entry:
       spec: Shape and dtype; those of a number are numpy's for its type.
       type: The class of the array, key array, number or abstract array.
       sharding: The sharding of an array that is committed to devices, or declared by an abstract one; else None.
+      is_weak: Whether its type is weak, as that of the result of Python numbers.
       aliases: The other paths to it.
     """
 
@@ -64,6 +78,7 @@ class Entry:
     spec: Spec
     type: type
     sharding: Any
+    is_weak: bool = False
     aliases: tuple[Path, ...] = ()
 
     @property
@@ -144,25 +159,35 @@ def _aliases(path: Path, others: Mapping[Path, list[Path]]) -> list[Path]:
 
     A path that leads from an object to itself is not among them.
     """
-    return [
-        (*other, *path[depth:])
-        for depth in range(len(path), -1, -1)
-        for other in others.get(path[:depth], ())
-        if other[:depth] != path[:depth]
-    ]
+    found = [path]
+    for one in found:  # which grows
+        for depth in range(len(one), -1, -1):
+            for other in others.get(one[:depth], ()):
+                new = (*other, *one[depth:])
+                if other[:depth] != one[:depth] and new not in found and len(found) < _MOST_PATHS:
+                    found.append(new)
+    return found[1:]
 
 
 def _entry(verb: str, path: Path, holder: Any, position: int, leaf: Any) -> Entry:
     """Return the entry of an array or a number."""
-    if not isinstance(leaf, (*NUMBER_TYPES, *ARRAY_TYPES)):
+    if not _is_array_or_number(leaf):
         raise errors.ArgumentError(
             f"{verb} takes arrays and numbers, but {format_path(path)} is of type {type(leaf).__qualname__}.",
             "Select other Variables with a filter, or store the object as a static attribute of a module.",
         )
     spec = Spec(jnp.shape(leaf), getattr(leaf, "dtype", None) or np.asarray(leaf).dtype)
-    committed = not is_tracer(leaf) and getattr(leaf, "committed", True)
-    sharding = getattr(leaf, "sharding", None) if committed else None
-    return Entry(path, holder, position, spec, type(leaf), sharding)
+    sharding = None if is_tracer(leaf) else target_sharding(leaf)
+    return Entry(path, holder, position, spec, type(leaf), sharding, getattr(leaf, "weak_type", False))
+
+
+def _is_array_or_number(x: Any) -> bool:
+    return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES))
+
+
+def holds_arrays(x: Any) -> bool:
+    """Return whether a Variable or array leaf holds nothing but arrays and numbers."""
+    return all(map(_is_array_or_number, jax.tree.leaves(unwrap_raw(x))))
 
 
 def _check_names(entries: list[Entry]) -> None:

@@ -6,6 +6,7 @@ when its Variable's turn has come, so that at most one tensor is in memory besid
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.checkpoints.targets import with_weak_type
 from liftnn._src.modules.verbs import update
+from liftnn._src.trees import list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable, set_value_past_hooks
@@ -33,6 +36,8 @@ class Source(Protocol):
     """What it is, at the start of a sentence."""
     metadata: Mapping[str, str]
     """Texts by name."""
+    ties: Mapping[str, str]
+    """For each further name of a tensor the name under which it is stored."""
 
     def names(self) -> Collection[str]:
         """Return the names of the tensors."""
@@ -85,6 +90,7 @@ def fill(source: Source, targets: Sequence[Target], skipped: Iterable[str], opti
 
     Raises:
       CheckpointError: If tensors and entries differ and `options.strict` is True. Nothing is changed then.
+      StructureError: If something immutable holds an array, such as a tuple. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
     """
     fit = compare(source, targets, skipped, options.cast)
@@ -125,6 +131,10 @@ def compare(source: Source, targets: Sequence[Target], skipped: Iterable[str], c
     Returns:
       What fits, and a report of what does not.
     """
+
+    def stored_name(name: str) -> str:
+        return source.ties.get(name, name)
+
     names, used = set(source.names()), set(skipped)
     missing: list[str] = []
     mismatched: list[str] = []
@@ -132,13 +142,13 @@ def compare(source: Source, targets: Sequence[Target], skipped: Iterable[str], c
     for entry, origins in targets:
         if not origins[0].names:
             continue
-        present = [origin for origin in origins if names.issuperset(origin.names)]
+        present = [o.renamed(stored_name) for o in origins if names.issuperset(o.names)]
         used.update(name for origin in origins for name in origin.names)
         if not present:
             lacking = [repr(name) for name in origins[0].names if name not in names]
             missing.append(f"{entry.text}: {entry.spec}, from {', '.join(lacking)}")
             continue
-        problem = _find_problem(source, entry, present, cast)
+        problem = _find_problem(source, entry, list(dict.fromkeys(present)), cast)
         if problem is None:
             chosen.append((entry, present[0]))
         else:
@@ -152,42 +162,50 @@ def _find_problem(source: Source, entry: Entry, origins: Origins, cast: bool) ->
     origin = origins[0]
     named = " and ".join(repr(name) for name in dict.fromkeys(origin.names))
     tensors = " and ".join(str(source.spec(name)) for name in dict.fromkeys(origin.names))
-    read = source.read if origin.depends_on_values else lambda name: _stand_in(source.spec(name))
     try:
-        found: Any = origin.read(read)
-    except ValueError as error:
+        spec = _spec_from(source, origin)
+    except (ValueError, IndexError) as error:
         return f"{entry.spec} in the module, but {named}: {tensors} {error}"
-    spec = Spec(tuple(found.shape), found.dtype)
     if spec.shape != entry.spec.shape or not _dtype_fits(spec.dtype, entry, cast):
         return f"{entry.spec} in the module, {spec} from {named}" + (
             f": {tensors}" if str(spec) != tensors else ""
         )
+    digest = _digest(source, origin) if len(origins) > 1 else None
     for other in origins[1:]:
-        if not _equal(origin.read(source.read), other.read(source.read)):
+        if _digest(source, other) != digest:
             names = " and ".join(repr(name) for name in other.names)
             return f"is shared in the module, but {named} and {names} have different values"
     return None
 
 
-class _KeyStandIn:
-    """Shape and dtype of an array of typed keys."""
-
-    def __init__(self, spec: Spec):
-        self.shape, self.dtype = spec
+def _spec_from(source: Source, origin: Origin | StackedOrigin) -> Spec:
+    """Return shape and dtype of what an origin reads; raise ValueError or IndexError if the tensors do not fit it."""
+    specs = [source.spec(name) for name in origin.names]
+    if any(jnp.issubdtype(spec.dtype, jax.dtypes.extended) for spec in specs):
+        if origin != Origin(origin.names[:1]):
+            raise ValueError("cannot be divided, joined, transposed or reshaped")
+        return specs[0]
+    read = source.read if origin.depends_on_values else lambda name: _stand_in(source.spec(name))
+    found: Any = origin.read(read)
+    return Spec(tuple(found.shape), found.dtype)
 
 
 def _stand_in(spec: Spec) -> Any:
     """Return an array of a shape and dtype that takes no memory, to see what steps do to it."""
-    if jnp.issubdtype(spec.dtype, jax.dtypes.extended):
-        return _KeyStandIn(spec)
     return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
 
 
-def _equal(a: Any, b: Any) -> bool:
-    """Return whether two arrays have the same shape, dtype and bytes."""
-    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
-        a, b = (np.asarray(jax.random.key_data(x)) for x in (a, b))
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+def _digest(source: Source, origin: Origin | StackedOrigin) -> tuple[Spec, bytes] | None:
+    """Return what is equal for equal arrays only, so that only one is in memory; None if the tensors do not fit."""
+    try:
+        spec = _spec_from(source, origin)
+    except (ValueError, IndexError):
+        return None
+    x: Any = origin.read(source.read)
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        x = np.asarray(jax.random.key_data(x))
+    x = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    return spec, hashlib.sha256(x).digest()
 
 
 def _dtype_fits(dtype: Any, entry: Entry, cast: bool) -> bool:
@@ -208,12 +226,22 @@ def _commit(source: Source, chosen: list[tuple[Entry, Origin | StackedOrigin]], 
     try:
         _fill_variables(source, todo)
     except BaseException as error:
-        remaining = len(todo)
         try:
             _fill_variables(source, todo)
         except Exception:
-            error.add_note(f"{remaining} Variables have not been loaded, the others have.")
+            _say_what_remains(error, [group[0][0] for group in todo[::-1]])
         raise
+
+
+def _say_what_remains(error: BaseException, entries: list[Entry]) -> None:
+    """Add the Variables that have not been loaded to an error; raise it anew if it says that nothing was changed."""
+    paths = list_paths([entry.text for entry in entries])
+    if isinstance(error, errors.CheckpointError):
+        raise errors.CheckpointError(
+            f"{error.cause}\nThese Variables have not been loaded; those before them have:\n{paths}",
+            "Load all weights again, from another copy of the file.",
+        ) from error.__cause__
+    error.add_note(f"These Variables have not been loaded; those before them have:\n{paths}")
 
 
 def _by_variable(
@@ -233,7 +261,6 @@ def _fill_variables(source: Source, todo: list[list[tuple[Entry, Origin | Stacke
         variable: Variable[Any] = todo[-1][0][0].holder  # pyright: ignore[reportAssignmentType]  # not an array leaf
         leaves, treedef = jax.tree.flatten(variable.raw_value)
         for entry, origin in todo[-1]:
-            leaves[entry.position] = None  # frees the old array as soon as nothing else holds it
             leaves[entry.position] = place(origin.read(source.read), entry)
         set_value_past_hooks(variable, jax.tree.unflatten(treedef, leaves))
         todo.pop()
@@ -243,7 +270,7 @@ def place(x: Any, entry: Entry) -> Any:
     """Return a tensor as the kind of value that an entry has, with its dtype and on its devices.
 
     Args:
-      x: The tensor, of the right shape.
+      x: The tensor, of the right shape. Nothing else uses its memory.
       entry: The entry.
 
     Returns:
@@ -253,13 +280,26 @@ def place(x: Any, entry: Entry) -> Any:
         return entry.type(x.item())
     if x.dtype != entry.spec.dtype:
         x = x.astype(entry.spec.dtype)
-    if issubclass(entry.type, np.generic):
-        return np.array(x)[()]
-    if issubclass(entry.type, np.ndarray):
-        return np.array(x)
     if isinstance(x, np.ndarray):
-        x = np.ascontiguousarray(x).reshape(x.shape)
-    return jax.device_put(x, entry.sharding)
+        x = _compact(x)
+    if issubclass(entry.type, np.generic):
+        return x[()]
+    if issubclass(entry.type, np.ndarray):
+        return x
+    x = jax.device_put(x, entry.sharding)
+    return with_weak_type(x) if entry.is_weak else x
+
+
+def _compact(x: Any) -> Any:
+    """Return an array as contiguous memory that does not keep a larger tensor alive, such as the whole of a part."""
+    whole = x
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    if (
+        whole.nbytes >= 2 * x.nbytes + 128 or not x.flags.c_contiguous
+    ):  # more than what aligns a tensor of a file
+        return np.array(x, order="C")
+    return x
 
 
 class ArraySource:
@@ -271,6 +311,7 @@ class ArraySource:
     """
 
     metadata: Mapping[str, str] = {}  # empty
+    ties: Mapping[str, str] = {}  # empty
 
     def __init__(self, text: str, arrays: Mapping[str, Any]):
         self.text = text

@@ -72,7 +72,7 @@ def save_weights(
     References:
       The safetensors format, https://huggingface.co/docs/safetensors
     """
-    _load("save").save(os.fspath(file), module, filters, max_shard_size, metadata)
+    _load("save").save(os.fsdecode(file), module, filters, max_shard_size, metadata)
 
 
 @boundary
@@ -125,7 +125,7 @@ def load_weights(
       '7'
     """
     options = _options(module, strict, cast)
-    return _load("load").load(os.fspath(file), module, rules, only, options, verify)
+    return _load("load").load(os.fsdecode(file), module, rules, only, options, verify)
 
 
 @boundary

@@ -43,7 +43,7 @@ def read_index(path: str) -> dict[str, str]:
         valid, weight_map = False, {}
     if not valid:
         raise errors.CheckpointError(
-            f"{path} is damaged: it is not an index of safetensors files",
+            f"{path} is damaged: it is not an index of safetensors files.",
             "Nothing was changed. Load another copy of the file, or write it again.",
         )
     for name in set(weight_map.values()):
@@ -55,14 +55,26 @@ def read_index(path: str) -> dict[str, str]:
     return weight_map
 
 
-def shard_paths(file: str) -> list[str]:
-    """Return the shards of liftnn's own that the index beside a file refers to; none if there is no valid index."""
+def old_shards(file: str) -> list[str]:
+    """Return the shards that belong to a file before it is replaced.
+
+    Args:
+      file: The path without the suffix of an index.
+
+    Returns:
+      The paths of those that the index beside it refers to, and of those that a process has left behind that died
+      while it wrote them.
+    """
+    stem, folder = re.escape(os.path.basename(file).removesuffix(".safetensors")), os.path.dirname(file)
+    shard, written = (
+        re.compile(stem + x + r"-\d{5}-of-\d{5}\.safetensors") for x in (r"(-\w+)?", r"-[0-9a-f]{8}")
+    )
     try:
-        names = set(read_index(file + SUFFIX).values())
+        referred = set(read_index(file + SUFFIX).values())
     except errors.CheckpointError:
-        return []
-    own = re.compile(re.escape(os.path.basename(file).removesuffix(".safetensors")) + r"-[\w-]+\.safetensors")
-    return [os.path.join(os.path.dirname(file), name) for name in sorted(names) if own.fullmatch(name)]
+        referred = set()
+    found = [name for name in os.listdir(folder or ".") if written.fullmatch(name)]
+    return [os.path.join(folder, name) for name in {*found, *filter(shard.fullmatch, referred)}]
 
 
 class Files:
@@ -91,7 +103,9 @@ class Files:
             self.metadata: Mapping[str, str] = {
                 k: v for file in self._distinct[::-1] for k, v in file.metadata.items() if k != "liftnn"
             }
-            self.ties = {k: v for file in self._distinct for k, v in file.notes.ties.items()}
+            self.ties: Mapping[str, str] = {
+                k: v for file in self._distinct for k, v in file.notes.ties.items()
+            }
             self._stack = stack.pop_all()
 
     def _open_shards(self, verb: str, path: str, stack: contextlib.ExitStack) -> dict[str, TensorFile]:
@@ -108,11 +122,9 @@ class Files:
         wrong = sorted(found ^ set(weight_map.items()))
         if wrong:
             tensor, name = wrong[0]
-            says = "but it is not there" if (tensor, name) not in found else "which the index does not say"
+            what = "is in {}, and not in the index" if wrong[0] in found else "is not in {}"
             raise errors.CheckpointError(
-                f"{path} does not fit its files: the tensor {tensor!r} is in {name}, {says}."
-                if says.startswith("which")
-                else f"{path} does not fit its files: the tensor {tensor!r} should be in {name}, {says}.",
+                f"{path} does not fit its files: the tensor {tensor!r} {what.format(name)}.",
                 "Nothing was changed. Copy the index and all its files again.",
             )
         return {tensor: opened[name] for tensor, name in weight_map.items()}

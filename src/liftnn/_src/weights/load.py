@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from liftnn._src.filters import Filter
-from liftnn._src.weights.entries import Entry, find_entries
+from liftnn import errors
+from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.trees import an, is_tracer
+from liftnn._src.weights.entries import Entry, find_entries, holds_arrays
 from liftnn._src.weights.fill import Options, Source, Target, fill
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.origins import Origin, StackedOrigin
@@ -37,11 +39,31 @@ def load(
     verify: bool,
 ) -> LoadReport:
     """Fill a module with the tensors of files; see `liftnn.load_weights`."""
+    if not isinstance(rules, Sequence | None):
+        raise errors.ArgumentTypeError(
+            f"load_weights takes one module and a list of rules, and the rules are {an(type(rules))}.",
+            "Pass several modules as a dict, to load_weights as to save_weights.",
+        )
+    chosen, parsed = to_predicate(only), Rules.of(rules)
     entries = find_entries("load_weights", module, only)
+    others = find_entries("load_weights", module, lambda path, x: not chosen(path, x) and holds_arrays(x))
+    names = {name for entry in others for o in _origins(entry, parsed, by_name) for name in o.names}
+    _check_traces(entries)
     with Files("load_weights", file) as files:
         if verify:
             files.verify()
-        return fill_by_rules(files, entries, rules, by_name, options)
+        return fill_by_rules(files, entries, rules, by_name, options, names.__contains__)
+
+
+def _check_traces(entries: Sequence[Entry]) -> None:
+    """Raise TraceContextError if a value is a tracer: the compiled function would not read the file when it runs."""
+    for entry in entries:
+        if is_tracer(entry.value()):
+            raise errors.TraceContextError(
+                f"load_weights cannot fill {entry.text}: it is a tracer, since load_weights was called inside a "
+                "transform, which would read the file only once.",
+                "Call load_weights outside of the compiled function.",
+            )
 
 
 def fill_by_rules(
@@ -60,7 +82,7 @@ def fill_by_rules(
       rules: The user's rules.
       locate: Where an entry comes from without rules.
       options: What to do about differences.
-      skips: Whether a tensor is not needed, by name.
+      skips: Whether a tensor need not be used, by name.
 
     Returns:
       The report.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from liftnn import errors
+from liftnn._src.tracebacks import boundary
 
 Template = str | Callable[[re.Match[str]], str]
 Renaming = tuple[str, Template | None]
 
 
+@boundary
 @dataclasses.dataclass(frozen=True)
 class Rule:
     r"""Say which tensors some Variables come from, and how their layouts differ.
@@ -35,7 +37,7 @@ class Rule:
       axis: The axis of parts, and along which several tensors are joined; 0 by default.
 
     Raises:
-      ArgumentError: If the pattern is not a regular expression, or `part` is not a pair `(i, n)`.
+      ArgumentError: If the pattern is not a regular expression, or if another argument is not as above.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -60,12 +62,41 @@ class Rule:
 
     def __post_init__(self) -> None:
         checked_pattern(self.pattern)
-        part: Any = self.part
-        if part is not None and not (len(part) == 2 and 0 <= part[0] < part[1]):
+        names: Any = self.names
+        names = names if isinstance(names, (list, tuple)) else () if names is None else (names,)
+        if not all(isinstance(name, str) or callable(name) for name in names):
             raise errors.ArgumentError(
-                f"The part of a Rule is a pair (i, n) with 0 <= i < n, but it is {part!r}.",
-                "Pass (0, 3) for the first of three parts.",
+                f"The names of a Rule are a text, a function, a list of these, or None, not {self.names!r:.60}.",
+                'Pass "weight", or ["query.weight", "key.weight"] to join two tensors.',
             )
+        integers = {
+            "transpose": (
+                self.transpose is None or _are_integers(self.transpose),
+                "a tuple of axes such as (1, 0)",
+            ),
+            "reshape": (
+                self.reshape is None or _are_integers(self.reshape),
+                "a tuple of sizes such as (8, -1)",
+            ),
+            "part": (
+                self.part is None or _is_part(self.part),
+                "a pair (i, n) with 0 <= i < n such as (0, 3)",
+            ),
+            "axis": (_are_integers((self.axis,)), "an integer such as 0"),
+        }
+        for name, (is_valid, kind) in integers.items():
+            if not is_valid:
+                raise errors.ArgumentError(
+                    f"`{name}` of a Rule is {getattr(self, name)!r:.60}.", f"Pass {kind}."
+                )
+
+
+def _are_integers(x: Any) -> bool:
+    return isinstance(x, (tuple, list)) and all(type(n) is int for n in cast(Any, x))
+
+
+def _is_part(x: Any) -> bool:
+    return _are_integers(x) and len(x) == 2 and 0 <= x[0] < x[1]
 
 
 def checked_pattern(pattern: str) -> str:
