@@ -40,16 +40,6 @@ from liftnn._src.variables.variable_types import (
     RngKey,
     RngState,
 )
-from liftnn._src.weights.functions import (
-    from_equinox,
-    from_flax,
-    from_torch,
-    load_weights,
-    save_weights,
-    to_torch,
-)
-from liftnn._src.weights.report import LoadReport
-from liftnn._src.weights.rule import Rule
 from liftnn.errors import (
     AliasingError,
     ArgumentError,
@@ -153,33 +143,46 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
     from liftnn._src.summary.public import count_params, display, draw, tabulate
+    from liftnn._src.weights.functions import (
+        from_equinox,
+        from_flax,
+        from_torch,
+        load_weights,
+        save_weights,
+        to_torch,
+    )
+    from liftnn._src.weights.report import LoadReport
+    from liftnn._src.weights.rule import Rule
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Accuracy", "AliasingError", "All", "Any", "ArgumentError", "ArgumentTypeError", "AttributeNameError", "Average",
-    "BatchNorm", "BatchStat", "Bidirectional", "Cache", "Carry", "CheckpointError", "Checkpoints", "Conv",
-    "ConvTranspose", "DiffState", "DonatedError", "Dropout", "EMA", "Einsum", "Embed", "Empty", "Exported",
-    "FilterError", "FilterWarning", "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell",
-    "LayerIndexError", "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam",
-    "LoadReport", "Metric", "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention",
-    "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PARTITION_NAME", "PReLU", "Param",
-    "PathContains", "Perturbation", "Plan", "RMSNorm", "RNN", "RNNCellBase", "Restored", "Result", "RetraceError",
-    "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Rule", "Sequential", "SharedWriteError",
-    "SimpleCell", "Slot", "SpectralNorm", "Stack", "State", "StateAxes", "StateSharding", "Statistics",
-    "StructureError", "StructureWarning", "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag",
-    "associative_scan", "avg_pool", "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond",
-    "count_params", "custom_jvp", "custom_vjp", "deserialize", "display", "dot_product_attention",
-    "dot_product_attention_weights", "draw", "elu", "errors", "eval_shape", "export", "find_shared", "fori_loop",
-    "fork_rngs", "from_equinox", "from_flax", "from_torch", "gelu", "get_named_sharding", "get_partition_spec", "glu",
-    "grad", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
-    "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift", "linearize",
-    "load_weights", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask", "make_causal_mask", "make_jaxpr",
-    "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat",
-    "replace_all", "reseed", "restore", "restore_rngs", "rotary_embedding", "save", "save_weights", "saved_steps",
-    "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs",
-    "standardize", "state", "swish", "switch", "tabulate", "tanh", "to_torch", "trace_once", "update", "value_and_grad",
-    "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError",
+    "ArgumentTypeError", "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional",
+    "Cache", "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState",
+    "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "FilterWarning",
+    "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",
+    "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "LoadReport",
+    "Metric", "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention",
+    "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
+    "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Restored", "Result",
+    "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Rule",
+    "Sequential", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "Stack", "State", "StateAxes",
+    "StateSharding", "Statistics", "StructureError", "StructureWarning", "TraceContextError", "Variable",
+    "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "capture", "celu", "checkify",
+    "checkpoint", "clone", "combine_masks", "cond", "count_params", "custom_jvp", "custom_vjp",
+    "deserialize", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
+    "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "from_equinox",
+    "from_flax", "from_torch", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
+    "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
+    "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
+    "linearize", "load_weights", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask",
+    "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool",
+    "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore", "restore_rngs",
+    "rotary_embedding", "save", "save_weights", "saved_steps", "scan", "selu", "shard_map", "sigmoid",
+    "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish",
+    "switch", "tabulate", "tanh", "to_torch", "trace_once", "update", "value_and_grad", "view",
+    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 
@@ -242,6 +245,11 @@ _LOADED_AT_FIRST_USE = {
     "optim.ema": ("EMA",),
     "optim.optimizer": ("Optimizer",),
     "summary.public": ("count_params", "display", "draw", "tabulate"),
+    "weights.functions": (
+        "from_equinox", "from_flax", "from_torch", "load_weights", "save_weights", "to_torch",
+    ),
+    "weights.report": ("LoadReport",),
+    "weights.rule": ("Rule",),
 }  # fmt: skip
 """The public names of files that `import liftnn` does not load, by file."""
 _HOMES = {name: home for home, names in _LOADED_AT_FIRST_USE.items() for name in names}

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from liftnn._src.filters import Filter
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.weights.report import LoadReport
 
@@ -307,3 +308,6 @@ def from_equinox(
       [2.0, 2.0, 2.0]
     """
     return _load("jax_libraries").read_equinox(module, tree, rules, only, _options(module, strict, cast))
+
+
+publish(from_equinox, from_flax, from_torch, load_weights, save_weights, to_torch)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from liftnn import errors
+from liftnn._src.publish import publish
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +65,6 @@ def misfit(source: str, report: LoadReport, remedy: str) -> errors.CheckpointErr
       The error; it lists every path.
     """
     return errors.CheckpointError(f"{source} does not fit the module:\n{report}", remedy)
+
+
+publish(LoadReport)

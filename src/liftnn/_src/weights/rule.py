@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from liftnn import errors
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 Template = str | Callable[[re.Match[str]], str]
@@ -109,3 +110,6 @@ def checked_pattern(pattern: str) -> str:
             "Escape special characters, as in r'layers\\.0'.",
         ) from None
     return pattern
+
+
+publish(Rule)
