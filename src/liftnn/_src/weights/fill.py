@@ -234,7 +234,7 @@ def _commit(source: Source, chosen: list[tuple[Entry, Origin | StackedOrigin]], 
 
 
 def _say_what_remains(error: BaseException, entries: list[Entry]) -> None:
-    """Add the Variables that have not been loaded to an error; raise it anew if it says that nothing was changed."""
+    """Add the Variables that have not been loaded to an error, in place of its remedy if it has one."""
     paths = list_paths([entry.text for entry in entries])
     if isinstance(error, errors.CheckpointError):
         raise errors.CheckpointError(

@@ -42,8 +42,8 @@ def save_weights(
     """Write the arrays of a module to a safetensors file, which other programs can read.
 
     A tensor has the path of its Variable as its name, such as `layers.0.kernel`; a shared Variable is written once. The
-    file has a checksum for each tensor. It is renamed to its final name when it is complete, so that a process that
-    dies leaves the previous file. Typed PRNG keys and all dtypes of one byte can be saved.
+    file has a checksum for each tensor. It gets its final name when it is complete, so that a process that dies leaves
+    the previous file. All dtypes but complex128 can be saved, and typed PRNG keys.
 
     Args:
       file: The path of the file, such as `"model.safetensors"`.
@@ -54,11 +54,12 @@ def save_weights(
       metadata: Texts to store in the file, by name; none by default.
 
     Raises:
-      ArgumentError: If a value cannot be saved: an abstract array, an object, or a dtype that the format lacks; or if
-        the metadata are not texts.
-      CheckpointError: If the file cannot be written.
+      ArgumentError: If a value cannot be saved: an abstract array, an object, or a dtype that the format lacks; if the
+        metadata are not texts, or `max_shard_size` is not a number of bytes.
+      CheckpointError: If the file cannot be written. The previous file is as before then.
+      DonatedError: If the buffer of a Variable was donated.
       FilterError: If an argument is not a filter.
-      MissingPackageError: If safetensors is not installed.
+      TraceContextError: If a value is a tracer, since the call is inside a transform.
 
     Example:
       >>> import liftnn, os, tempfile
@@ -91,8 +92,9 @@ def load_weights(
     """Fill a module with the tensors of a safetensors file, in place.
 
     Everything is checked first, so that a file that is damaged or does not fit changes nothing. Then the tensors are
-    read one after the other, each when it replaces the value of its Variable. The module may be abstract, from
-    `eval_shape`; arrays have the devices and shardings of those that they replace.
+    read one after the other, each when it replaces the value of its Variable; arrays outside of Variables come first,
+    together. The module may be abstract, from `eval_shape`; arrays have the devices and shardings of those that they
+    replace.
 
     Args:
       file: The path of a safetensors file, or of an index of several such as `model.safetensors.index.json`.
@@ -100,10 +102,11 @@ def load_weights(
       rules: What differs between the paths of the module and the names in the file: pairs `(pattern, template)`,
         applied to the name of each Variable as `re.sub` does; pairs `(pattern, None)` for tensors to skip; and `Rule`s.
         The default, None, means equal names.
-      only: A filter that selects the Variables to fill; all by default. The others keep their values.
+      only: A filter that selects the Variables to fill; all by default. The others keep their values, and their tensors
+        are not used.
       strict: Whether everything must fit; True by default. Otherwise what fits is loaded.
       cast: Whether floats are converted to the float dtypes of the module, integers to its integers and complex numbers
-        to its complex numbers; False by default.
+        to its complex numbers, as by `numpy.ndarray.astype`; False by default.
       verify: Whether the tensors are compared with the checksums that `save_weights` has written, which reads the file
         twice; True by default.
 
@@ -112,10 +115,15 @@ def load_weights(
 
     Raises:
       ArgumentError: If a rule is neither a Rule nor a pair, or a value of the module is not an array.
+      ArgumentTypeError: If the rules are not a sequence.
       CheckpointError: If the file cannot be read or is damaged, or if something does not fit: the message lists each
-        path with both sides. Nothing is changed then.
+        path with both sides. Nothing is changed then. If the disk fails while values are set, the message lists the
+        Variables that have not been loaded.
+      FilterError: If `only` is not a filter.
       MissingPackageError: If safetensors is not installed.
-      TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
+      StructureError: If something immutable holds an array, such as a tuple. Nothing is changed then.
+      TraceContextError: If a value is a tracer, since the call is inside a transform, or if a Variable belongs to
+        another trace. Nothing is changed then.
 
     Example:
       >>> import liftnn, os, tempfile
