@@ -4,8 +4,8 @@ python benchmarks/weights.py [--quick] [--rounds N] [--output FOLDER]
 
 The model has 1 GB in 64 arrays (quick: 64 MB). Both sides take turns on the same disk, and write in place of a file of
 the same size. By hand, a dict of arrays is filled by `jax.device_put`. liftnn also writes and compares checksums; "load
-without checksums" leaves them out. Peak memory is that of a process of its own, which saves, or which loads into a model
-that has values: the median of three.
+without checksums" leaves them out. Peak memory is that of a process of its own, which saves, or which loads into a
+model that has values: the median of three.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ def times(megabytes: int, rounds: int) -> dict[str, Times]:
 
 
 MEMORY = """
-import os, sys
-import weights
+import sys
+import checkpoints, weights
 side, megabytes, what, file = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 contender = weights.SIDES[side](weights.Arrays(megabytes))
 getattr(contender, what)(file)
-print(weights.most_resident())
+print(checkpoints.most_resident())
 """
 
 
