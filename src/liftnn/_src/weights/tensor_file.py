@@ -77,9 +77,7 @@ class TensorFile:
         except errors.CheckpointError:
             self.close()
             raise
-        except (
-            Exception
-        ) as error:  # that of safetensors, and those of a header that only it reads without an error
+        except Exception as error:  # the package's own, and what a header that it accepts raises here
             self.close()
             raise _damaged(path, "its header is not that of a safetensors file") from error
 
