@@ -38,7 +38,8 @@ slow: $(VENV)/.test
 	  tests/lifting/test_conformance.py $(ARGS)
 	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/compilation/test_state_machine.py $(ARGS)
 	LIFTNN_PROGRAMS=20000 $(BIN)/python -m pytest -n 2 tests/fuzz $(ARGS)
-	LIFTNN_KILLS=200 $(BIN)/python -m pytest -n 2 tests/checkpoints/test_killed.py tests/examples/test_resume.py $(ARGS)
+	LIFTNN_KILLS=200 $(BIN)/python -m pytest -n 2 tests/checkpoints/test_killed.py \
+	  tests/weights/test_interrupted.py tests/examples/test_resume.py $(ARGS)
 
 flax: $(VENV)/.test
 	$(BIN)/python tests/compat/flax_suite.py $(ARGS)

@@ -26,6 +26,7 @@ SCRIPTS = (
     "decoding",
     "programs",
     "checkpoints",
+    "weights",
 )
 
 

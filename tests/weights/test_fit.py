@@ -200,7 +200,6 @@ WRONG = {
         Rule("w", "x", transpose=(0, 7)),
         "float32[4,6] axis 7 is out of bounds for array of dimension 2",
     ),
-    "parts": (Rule("w", "x", part=(0, 5)), "float32[4,6] cannot be divided into 5 equal parts along axis 0"),
     "axis of parts": (Rule("w", "x", part=(0, 2), axis=5), "float32[4,6] tuple index out of range"),
     "size": (Rule("w", "x", reshape=(4, 6)), "float32[4,6] cannot be reshaped from (4, 6) to (5,)"),
 }

@@ -264,3 +264,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_files_as_they_were(tmp_path, mon
     with pytest.raises(liftnn.CheckpointError, match="cannot be written: No space left on device"):
         liftnn.save_weights(file, weights(3, 5), max_shard_size=size)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("size", [None, 100])
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path, size):
+    with pytest.raises(liftnn.CheckpointError, match="cannot be written: No such file or directory"):
+        liftnn.save_weights(tmp_path / "no" / "model.safetensors", weights(3), max_shard_size=size)

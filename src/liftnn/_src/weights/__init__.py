@@ -9,6 +9,7 @@ format: find the origin of each entry, compare everything, then fill the Variabl
 - `origins.py`: parts, joins, sums and steps; `rule.py` and `rules.py`: the user's rules; `layer_names.py`:
   origins by type of layer.
 - `torch.py` and `torch_layers.py`: from and to PyTorch; `jax_libraries.py`: from Flax NNX and Equinox.
-- `tensor_file.py`: one safetensors file; `index.py`: several with an index; `header.py`: what liftnn adds to a file.
+- `tensor_file.py`: one safetensors file; `index.py`: several with an index; `header.py`: what liftnn adds to a file;
+  `checksums.py`: checksums of tensors.
 - `save.py`: from a module to files; `write_file.py`: writing one file.
 """

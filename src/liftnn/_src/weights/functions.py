@@ -43,7 +43,7 @@ def save_weights(
 
     A tensor has the path of its Variable as its name, such as `layers.0.kernel`; a shared Variable is written once. The
     file has a checksum for each tensor. It gets its final name when it is complete, so that a process that dies leaves
-    the previous file. All dtypes but complex128 can be saved, and typed PRNG keys.
+    the previous file. All dtypes of JAX but complex128 can be saved, and typed PRNG keys.
 
     Args:
       file: The path of the file, such as `"model.safetensors"`.

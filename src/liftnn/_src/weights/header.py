@@ -40,7 +40,7 @@ class Notes:
     """What liftnn writes into the metadata of a file, as JSON.
 
     Args:
-      crc32: The checksum of the bytes of each tensor, by name, as 8 digits.
+      checksums: The checksum of the bytes of each tensor, by name, as 8 digits.
       keys: The implementation of each typed PRNG key, whose data are the tensor.
       dtypes: The dtype of each tensor that is stored as bytes, since the format does not have it.
       ties: The name of the tensor for each other name of it.
@@ -48,7 +48,7 @@ class Notes:
       version: The version of this text.
     """
 
-    crc32: dict[str, str] = dataclasses.field(default_factory=dict)
+    checksums: dict[str, str] = dataclasses.field(default_factory=dict)
     keys: dict[str, str] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
     ties: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -81,10 +81,10 @@ class Notes:
           TypeError: If they have other fields.
         """
         notes = Notes(**fields)
-        for field in (notes.crc32, notes.keys, notes.dtypes, notes.ties):
+        for field in (notes.checksums, notes.keys, notes.dtypes, notes.ties):
             if type(field) is not dict or not all(type(x) is str for x in field.values()):
                 raise ValueError("a field is not a dict of texts")
-        stored = {*notes.crc32, *notes.keys, *notes.dtypes, *notes.ties.values()}
+        stored = {*notes.checksums, *notes.keys, *notes.dtypes, *notes.ties.values()}
         if not stored <= specs.keys() or not notes.ties.keys().isdisjoint(specs):
             raise ValueError("they are about other tensors")
         if not all(specs[n].dtype == np.uint8 and x in BYTE_DTYPES for n, x in notes.dtypes.items()):

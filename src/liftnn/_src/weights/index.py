@@ -73,7 +73,10 @@ def old_shards(file: str) -> list[str]:
         referred = set(read_index(file + SUFFIX).values())
     except errors.CheckpointError:
         referred = set()
-    found = [name for name in os.listdir(folder or ".") if written.fullmatch(name)]
+    try:
+        found = [name for name in os.listdir(folder or ".") if written.fullmatch(name)]
+    except OSError:
+        found = []
     return [os.path.join(folder, name) for name in {*found, *filter(shard.fullmatch, referred)}]
 
 

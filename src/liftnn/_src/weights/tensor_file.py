@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.weights.checksums import ROW_BYTES, add_to_checksum
 from liftnn._src.weights.entries import METADATA, Spec
 from liftnn._src.weights.header import DTYPES, NOTES, VERSION, Notes
 
-_CHUNK = 1 << 20
+_CHUNK = 4 * ROW_BYTES
 """The number of bytes that are read at once for a checksum."""
 
 
@@ -77,9 +77,7 @@ class TensorFile:
         except errors.CheckpointError:
             self.close()
             raise
-        except (
-            Exception
-        ) as error:  # that of safetensors, and those of a header that only it reads without an error
+        except Exception as error:  # the package's own, and what a header that it accepts raises here
             self.close()
             raise _damaged(path, "its header is not that of a safetensors file") from error
 
@@ -179,21 +177,22 @@ class TensorFile:
         Raises:
           CheckpointError: If the bytes of a tensor are not those that were written; the message lists the names.
         """
-        checked = [name for name in self._specs if name in self.notes.crc32]
+        checked = [name for name in self._specs if name in self.notes.checksums]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(self._checksum, checked)
-            wrong = [n for n, crc in zip(checked, found, strict=True) if crc != self.notes.crc32[n]]
+            wrong = [n for n, crc in zip(checked, found, strict=True) if crc != self.notes.checksums[n]]
         if wrong:
             raise _damaged(self.path, f"the bytes of the tensors {', '.join(map(repr, wrong))} have changed")
 
     def _checksum(self, name: str) -> str:
         """Return the checksum of a tensor, read in chunks."""
         start, nbytes = self._starts[name], self._specs[name].nbytes
-        chunk, crc = memoryview(bytearray(min(_CHUNK, nbytes))), 0
+        chunk: Any = np.empty(min(_CHUNK, nbytes), np.uint8)
+        crc = 0
         for at in range(0, nbytes, _CHUNK):
             part = chunk[: min(_CHUNK, nbytes - at)]
-            self._read_into(start + at, part)
-            crc = zlib.crc32(part, crc)
+            self._read_into(start + at, memoryview(part))
+            crc = add_to_checksum(part, crc)
         return f"{crc:08x}"
 
     def _read_into(self, start: int, buffer: memoryview) -> None:

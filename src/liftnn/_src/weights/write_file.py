@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import IO, Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.weights.checksums import add_to_checksum
 from liftnn._src.weights.entries import METADATA, Spec
 from liftnn._src.weights.header import DTYPES, NOTES, Notes
 
@@ -67,11 +67,11 @@ def write_file(path: str, tensors: Mapping[str, Tensor], notes: Notes, metadata:
     specs = {name: tensor.spec for name, tensor in tensors.items()}
 
     def write(file: IO[bytes]) -> None:
-        notes.crc32 = dict.fromkeys(tensors, _ZEROS)
+        notes.checksums = dict.fromkeys(tensors, _ZEROS)
         file.write(_header(specs, {**metadata, NOTES: notes.seal(specs, metadata)}))
         with ThreadPoolExecutor(1) as pool:
             for name, tensor in tensors.items():
-                notes.crc32[name] = _write_tensor(file, tensor.read(), pool)
+                notes.checksums[name] = _write_tensor(file, tensor.read(), pool)
         file.seek(0)
         file.write(_header(specs, {**metadata, NOTES: notes.seal(specs, metadata)}))
 
@@ -92,12 +92,12 @@ def _header(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> bytes:
 
 def _write_tensor(file: IO[bytes], x: Any, pool: Executor) -> str:
     """Write the bytes of a numpy array, and return their checksum."""
-    content = memoryview(x.reshape(-1).view(np.uint8)) if x.size else memoryview(b"")
+    content = x.reshape(-1).view(np.uint8)
     if len(content) < _SMALL:
-        file.write(content)
-        return f"{zlib.crc32(content):08x}"
-    crc = pool.submit(zlib.crc32, content)
-    file.write(content)
+        file.write(memoryview(content))
+        return f"{add_to_checksum(content):08x}"
+    crc = pool.submit(add_to_checksum, content)
+    file.write(memoryview(content))
     return f"{crc.result():08x}"
 
 
