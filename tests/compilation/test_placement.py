@@ -256,6 +256,14 @@ def test_stages_compile_with_the_shardings_of_abstract_models():
     assert model.b.value.sharding == NamedSharding(AUTO, P())
 
 
+def test_a_compiled_stage_names_a_variable_that_has_moved():
+    model = Model(P(None, "model"))
+    compiled = liftnn.jit(mix).lower(model).compile()
+    model.b.value = spread(P("data"), (16,))
+    with pytest.raises(ValueError, match=r"args\[0\]\.b"):
+        compiled(model)
+
+
 def test_threads_with_models_of_other_shardings():
     step, errors = liftnn.jit(mix), []
 

@@ -145,8 +145,16 @@ class Program:
 
         return arrange
 
-    def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        """Convert leaves to arguments of the compiled function; copy an array that would be donated twice."""
+    def pack(self, leaves: Sequence[Any], placed: Sequence[Any] | None = None) -> Sequence[Any]:
+        """Convert leaves to arguments of the compiled function; copy an array that would be donated twice.
+
+        Args:
+          leaves: The dynamic leaves.
+          placed: The leaves with which the function was compiled ahead of time. The default, None, is `leaves`.
+
+        Returns:
+          The arguments.
+        """
         if self.is_abstract:  # once, for the first arguments
             self.inputs.widen(find_written(self.plan, self._pure, leaves))
         if self.is_abstract or (not self._is_settled and self.inputs.settle(leaves)):
@@ -154,7 +162,7 @@ class Program:
             self._compile()
         self._is_settled = True
         given = self._unshare(self.inputs.pack(leaves))
-        return [*given, *self.placement(leaves[: self.inputs.n_values])]
+        return [*given, *self.placement((placed or leaves)[: self.inputs.n_values])]
 
     def placement(self, values: Sequence[Any]) -> tuple[Placement] | tuple[()]:
         """Return the placement of values, as further arguments; none if the user has given shardings."""
