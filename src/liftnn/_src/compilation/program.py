@@ -194,6 +194,7 @@ class Program:
         for number, old, new in zip(self.plan.variables, call.leaves, leaves, strict=False):
             if new is not old:
                 set_value_past_hooks(call.objects[number], new)
+        call.leaves[:] = leaves
         return returned
 
     def run_units(self, values: Sequence[Any], units: Sequence[Any]) -> Any:
