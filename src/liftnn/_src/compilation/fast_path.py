@@ -37,6 +37,7 @@ from liftnn._src.compilation.dependencies import (
 from liftnn._src.compilation.generate import generate
 from liftnn._src.compilation.patrol import Beat, late_error, plan_rounds
 from liftnn._src.compilation.patterns import Patterns, Unmatched
+from liftnn._src.compilation.placement import find_moves
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
@@ -76,7 +77,11 @@ class FastPath:
         self.patterns = patterns
         self.guards = call.guards
         self.varying = find_varying(call, varying)
-        self.checks: list[Check] = [*find_checks(call), *find_stored(stored)]
+        values = [storage.value for storage in self.writer.storages]
+        self.placement = self.writer.program.placement(values)
+        """The placement of the Variables, if there is one to keep."""
+        moved = find_moves(self.writer.storages)
+        self.checks: list[Check] = [*find_checks(call), *find_stored(stored), *moved]
         self.readers: list[Reader] = find_readers(call)
         self.rounds = plan_rounds(call, varying)
         self.array_type = next(

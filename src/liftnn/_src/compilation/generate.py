@@ -86,6 +86,7 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
         given = ", ".join([inputs[i] for i in program.inputs.order])
     else:
         given = f"*{source.name(program.inputs)}.sort({every}, {trees})"
+    given = ", ".join([given, *map(source.name, path.placement)])
     run, jitted = source.name(program), source.name(program.jitted)
     source.add(f"CURRENT.offer = {source.name(weakref.ref(path.offer))}", "try:")
     if program.donates:

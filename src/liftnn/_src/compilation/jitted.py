@@ -236,7 +236,7 @@ class Jitted(Bindable[P, R]):
         """Make a call with modules, and add a fast path."""
         since = changes.count
         call, returned = self._run(
-            args[len(self._leading) :], kwargs, lambda call: call.bound.run(call.leaves)
+            args[len(self._leading) :], kwargs, lambda call: call.bound.run_placed(call)
         )
         path = None
         if not (kwargs and self._n_positional):

@@ -14,7 +14,9 @@ from liftnn._src.compilation.calling_convention import Inputs
 from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn._src.compilation.jit_options import apply_jit
+from liftnn._src.compilation.placement import Placement, find_placement, place, place_beside
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
+from liftnn._src.lifting.lift import Call
 from liftnn._src.lifting.valueless import explain_valueless
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves
@@ -22,6 +24,7 @@ from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import are_distinct
 from liftnn._src.variables import frames
+from liftnn._src.variables.variable import set_value_past_hooks
 
 
 class Program:
@@ -82,14 +85,15 @@ class Program:
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
         """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""
         # A reference to this object would be a cycle, which keeps constants until the garbage collector runs.
-        inputs, pure, arrange = self.inputs, self._pure, self._arrange()
+        plan, inputs, pure, arrange = self.plan, self.inputs, self._pure, self._arrange()
 
         def call(*given: Any) -> Any:
-            leaves = inputs.unpack(given)
+            placement = given[-1] if given and type(given[-1]) is Placement else None
+            leaves = inputs.unpack(given if placement is None else given[:-1])
             result = pure(leaves)
             if gives_away:
                 result = inputs.complete(result, leaves)
-            return arrange(result)
+            return arrange(result if placement is None else placement.hold(plan, result, leaves))
 
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
@@ -141,15 +145,28 @@ class Program:
 
         return arrange
 
-    def pack(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        """Convert leaves to arguments of the compiled function; copy an array that would be donated twice."""
+    def pack(self, leaves: Sequence[Any], placed: Sequence[Any] | None = None) -> Sequence[Any]:
+        """Convert leaves to arguments of the compiled function; copy an array that would be donated twice.
+
+        Args:
+          leaves: The dynamic leaves.
+          placed: The leaves with which the function was compiled ahead of time. The default, None, is `leaves`.
+
+        Returns:
+          The arguments.
+        """
         if self.is_abstract:  # once, for the first arguments
             self.inputs.widen(find_written(self.plan, self._pure, leaves))
         if self.is_abstract or (not self._is_settled and self.inputs.settle(leaves)):
             self.is_abstract = False
             self._compile()
         self._is_settled = True
-        return self._unshare(self.inputs.pack(leaves))
+        given = self._unshare(self.inputs.pack(leaves))
+        return [*given, *self.placement((placed or leaves)[: self.inputs.n_values])]
+
+    def placement(self, values: Sequence[Any]) -> tuple[Placement] | tuple[()]:
+        """Return the placement of values, as further arguments; none if the user has given shardings."""
+        return () if self.grouped else find_placement(values)
 
     def _unshare(self, given: Sequence[Any], key: Callable[[Any], Any] = id) -> Sequence[Any]:
         if not self.donates or (key is id and are_distinct(given)):
@@ -166,10 +183,25 @@ class Program:
         """Run the program on dynamic leaves, as called from plain Python."""
         return self._run(lambda: self.pack(leaves), lambda: leaves)
 
+    def run_placed(self, call: Call) -> Any:
+        """Run the program on a call; afterwards what the call had to place is there, also if it is only read."""
+        if self.grouped:
+            leaves = place(call.leaves, self._shardings)
+        else:
+            n = self.inputs.n_values
+            leaves = [*place_beside(call.leaves[:n]), *call.leaves[n:]]
+        returned = self.run(leaves)
+        for number, old, new in zip(self.plan.variables, call.leaves, leaves, strict=False):
+            if new is not old:
+                set_value_past_hooks(call.objects[number], new)
+        call.leaves[:] = leaves
+        return returned
+
     def run_units(self, values: Sequence[Any], units: Sequence[Any]) -> Any:
         """Run the program on values and units (trees of arrays as the user passed them)."""
         return self._run(
-            lambda: self._unshare(self.inputs.sort(values, units)), lambda: [*values, *jax.tree.leaves(units)]
+            lambda: [*self._unshare(self.inputs.sort(values, units)), *self.placement(values)],
+            lambda: [*values, *jax.tree.leaves(units)],
         )
 
     def _run(self, pack: Callable[[], Sequence[Any]], leaves: Callable[[], Sequence[Any]]) -> Any:
@@ -207,9 +239,10 @@ class Program:
         Raises:
           DonatedError: If one of the buffers was donated earlier.
         """
-        deleted = deleted_error(self.plan, leaves)
-        if deleted is not None:
-            raise deleted from error
+        if _DELETED in str(error):  # else a failed call may itself have donated them
+            deleted = deleted_error(self.plan, leaves)
+            if deleted is not None:
+                raise deleted from error
         explain_valueless(error, self.plan, leaves, "jit")
         self.name_slots(error)
 
@@ -251,6 +284,9 @@ class Program:
 
 _TWICE = "donate the same buffer twice"
 """Part of the runtime's error for two arrays with one buffer; the runtime raises it before it deletes any buffer."""
+
+_DELETED = "deleted"
+"""Part of JAX's errors for an array without a buffer."""
 
 _SIGNATURE = inspect.signature(lambda *liftnn_inputs: None)
 """The signature of compiled functions, with a name that does not occur in user code or messages."""

@@ -23,7 +23,7 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, ATOMS, Check, size_of
 from liftnn._src.lifting.offers import FastOffer, current, is_rejection
 from liftnn._src.trees import are_distinct
-from liftnn._src.variables.variable import Storage
+from liftnn._src.variables.storage import Storage
 from liftnn._src.variables.watch import Watch
 
 MISS: Any = object()
@@ -51,6 +51,7 @@ class Remembered(Checked, Protocol):
     rounds: list[list[Beat]]
     array_type: Any
     offer: FastOffer
+    placement: Sequence[Any]
     report: Callable[[], Any]
 
 

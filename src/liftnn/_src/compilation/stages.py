@@ -114,8 +114,8 @@ class Compiled(Stage[R]):
             "Lower and compile again for the new structure, or call the jitted function itself.",
         )
         try:
-            returned = self._stage(*call.bound.pack(call.leaves))
-        except TypeError as error:
+            returned = self._stage(*call.bound.pack(call.leaves, self._call.leaves))
+        except (TypeError, ValueError) as error:
             call.bound.name_slots(error)
             raise
         return self._jitted._commit(call, call.bound.result(returned))

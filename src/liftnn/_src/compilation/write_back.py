@@ -21,7 +21,8 @@ from liftnn._src.graph.undo import to_the_end
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.lift import Call, commit_result
 from liftnn._src.variables import frames
-from liftnn._src.variables.variable import Storage, make_variable
+from liftnn._src.variables.storage import Storage
+from liftnn._src.variables.variable import make_variable
 from liftnn._src.variables.watch import changes, set_watches
 
 

@@ -20,7 +20,8 @@ from liftnn._src.trees import an, format_path, list_paths, type_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
-from liftnn._src.variables.variable import Storage, Variable
+from liftnn._src.variables.storage import Storage
+from liftnn._src.variables.variable import Variable
 
 
 class SliceStorage(Storage):

@@ -8,5 +8,6 @@
 - `state.py`: `State`, nested dicts of Variables by attribute path; `state_pytree.py`: the same as a pytree;
   `nested.py`: from nested dicts to leaves by path and back.
 - `frames.py`: the stack of running transforms. Each object belongs to one; a captured object resolves to its copy.
+- `storage.py`: where a value is stored, and the count of values that moved to other devices.
 - `watch.py`: a `Watch` is valid until the structure of one of its objects changes.
 """

@@ -22,22 +22,11 @@ from liftnn._src.variables.metadata_methods import (
     set_metadata_past_checks as set_metadata_past_checks,
 )
 from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
+from liftnn._src.variables.storage import Storage, store
 from liftnn._src.variables.variable_pytree import register
 from liftnn._src.variables.watch import Watch, end_watches
 
 V = TypeVar("V", bound="Variable[Any]")
-
-
-class Storage:
-    """Storage of the value of one Variable, for the Variable's lifetime.
-
-    `Variable` defines `__getattr__`, which keeps Python from specializing attribute reads: 50 ns each on Python 3.11,
-    where a Storage takes 10. So the fast path keeps the storages of its Variables.
-    """
-
-    __slots__ = ("value",)
-
-    value: Any
 
 
 class Variable(Operators[T], MetadataMethods, Displayed):
@@ -133,7 +122,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
-        self._writable("the value")._cell.value = checked_value(unwrap(value))
+        store(self._writable("the value"), checked_value(unwrap(value)))
 
     def create_value(self, value: Any) -> Any:
         """Return the value to store at first; a subclass may override this.
@@ -198,7 +187,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
             value = hook(box, value)
         if index is not WHOLE:
             value = with_part(box._cell.value, index, value)
-        box._cell.value = checked_value(value)
+        store(box, checked_value(value))
 
     def get_raw_value(self) -> T:
         """Return the value, without hooks, as `raw_value` does."""
@@ -251,7 +240,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 "Assign to `value` to set the value only.",
             )
         box, other = self._writable("the value"), frames.resolve(variable_state)
-        box._cell.value = other._cell.value
+        store(box, other._cell.value)
         metadata = adopt(box._metadata, other._metadata)
         if metadata is not box._metadata:
             set_metadata_past_checks(box, metadata)
@@ -377,7 +366,7 @@ _set_watches = _slots["_watches"].__set__
 def set_value_past_hooks(variable: Variable[Any], value: Any) -> None:
     """Store a value in a Variable without hooks or checks."""
     frames.note_write(variable)
-    variable._cell.value = value
+    store(variable, value)
 
 
 def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V:

@@ -1,0 +1,52 @@
+"""Where the value of a Variable is stored, and the count of values that have moved to other devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liftnn._src.variables import frames
+
+
+class Storage:
+    """Storage of the value of one Variable, for the Variable's lifetime.
+
+    `Variable` defines `__getattr__`, which keeps Python from specializing attribute reads: 50 ns each on Python 3.11,
+    where a Storage takes 10. So the fast path keeps the storages of its Variables.
+    """
+
+    __slots__ = ("value",)
+
+    value: Any
+
+
+class _Moves:
+    """The number of times that a value of a Variable was replaced by one on other devices.
+
+    Attributes:
+      are_noted: Whether anybody asks: in a process that sees one device nobody does.
+    """
+
+    __slots__ = ("are_noted", "count")
+
+    def __init__(self) -> None:
+        self.are_noted = False
+        self.count = 0
+
+    def note(self, old: Any, new: Any) -> None:
+        """Count the replacement of a value."""
+        try:
+            stays = old.sharding == new.sharding
+        except Exception:  # a value that is not an array, or has no sharding
+            stays = False
+        self.count += not stays
+
+
+moves = _Moves()
+"""The moves of this process."""
+
+
+def store(variable: Any, value: Any) -> None:
+    """Store a value in a Variable, and note if it is on other devices than the old one."""
+    if moves.are_noted and variable._owner is frames.PLAIN:
+        moves.note(variable._cell.value, value)
+    variable._cell.value = value
