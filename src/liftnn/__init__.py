@@ -82,6 +82,7 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.control_flow.loop_axes import Carry
     from liftnn._src.control_flow.loops import fori_loop, while_loop
     from liftnn._src.control_flow.map import map
+    from liftnn._src.control_flow.repeat import repeat
     from liftnn._src.control_flow.scan import scan
     from liftnn._src.mapping.axis_metadata import PARTITION_NAME
     from liftnn._src.mapping.pmap import pmap
@@ -178,7 +179,7 @@ __all__ = [
     "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
     "linearize", "load_weights", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask",
     "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool",
-    "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore", "restore_rngs",
+    "pop", "recursive_map", "relu", "relu6", "remat", "repeat", "replace_all", "reseed", "restore", "restore_rngs",
     "rotary_embedding", "save", "save_weights", "saved_steps", "scan", "selu", "shard_map", "sigmoid",
     "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish",
     "switch", "tabulate", "tanh", "to_torch", "trace_once", "update", "value_and_grad", "view",
@@ -206,6 +207,7 @@ _LOADED_AT_FIRST_USE = {
     "control_flow.loop_axes": ("Carry",),
     "control_flow.loops": ("fori_loop", "while_loop"),
     "control_flow.map": ("map",),
+    "control_flow.repeat": ("repeat",),
     "control_flow.scan": ("scan",),
     "mapping.axis_metadata": ("PARTITION_NAME",),
     "mapping.pmap": ("pmap",),

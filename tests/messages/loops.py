@@ -295,3 +295,31 @@ def branch_that_cannot_be_called():
 )
 def operand_by_position_and_by_name():
     liftnn.cond(True, lambda x: x, lambda x: x, XS, operand=XS)
+
+
+# --- repeat
+
+
+@message(
+    errors.ArgumentError,
+    "liftnn.repeat runs 3 steps, but these arrays have no leading axis of that size:\n"
+    "  args[1]: float32[2,3]\n"
+    "  kwargs['scale']: float32[]",
+    "Stack one entry for each step, or make what all steps share a Variable of a module.",
+)
+def steps_of_arrays_without_an_entry_for_each():
+    liftnn.repeat(lambda model, x, scale: model.w * x * scale, 3)(Affine(), XS, scale=jnp.array(1.0))
+
+
+@message(errors.ArgumentError, "liftnn.repeat got 0 steps.", "Pass a number that is at least 1.")
+def no_steps():
+    liftnn.repeat(lambda model: None, 0)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The number of steps of liftnn.repeat is a float, not an integer: 1.5.",
+    "Pass it as the second argument: `repeat(step, n)`.",
+)
+def steps_that_are_not_a_number():
+    liftnn.repeat(lambda model: None, 1.5)  # pyright: ignore[reportArgumentType]

@@ -7,6 +7,7 @@ changes the structure, it is *peeled*: made before the loop (`peel.py`).
 
 Branches must leave the same structure. `branch_union.py` gives each the leaves that only the others write.
 
-- `scan.py`, `loops.py` (`while_loop`, `fori_loop`), `map.py`, `associative_scan.py`, `branches.py`: the transforms.
+- `scan.py`, `loops.py` (`while_loop`, `fori_loop`), `map.py`, `associative_scan.py`, `branches.py`,
+  `repeat.py`: the transforms.
 - `functions.py`: the functions that loops and branches are given are arguments too, and are traced once.
 """

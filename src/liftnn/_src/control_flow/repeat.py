@@ -1,0 +1,120 @@
+"""`repeat`: many steps of an ordinary step function in one compiled program."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from liftnn import errors
+from liftnn._src.compilation.jit import jit
+from liftnn._src.compilation.jitted import Jitted
+from liftnn._src.control_flow.scan import scan
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.lifting.contract import name_argument
+from liftnn._src.publish import publish
+from liftnn._src.tracebacks import boundary, warn
+from liftnn._src.trees import an, is_jax_array, key_of, list_paths, type_of
+
+
+@boundary
+def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: Any) -> Jitted[..., Any]:
+    """Run a step function several times in one compiled program: for models so small that the calls cost most.
+
+    A step is an ordinary function that changes modules in place, and `repeat(step, n)(model, optimizer, batches)` does
+    what a loop over `step(model, optimizer, batch)` does. All steps get the same modules. Each array among the
+    arguments has a leading axis with one entry for each step, and so have the outputs.
+
+    The first step may change the structure of the modules. If later ones do, no loop can be compiled: then the program
+    contains each step, which takes longer to compile, and a warning names what changes.
+
+    Args:
+      step: The function of one step.
+      n: The number of steps, at least 1.
+      unroll: The number of steps to unroll into one iteration of the loop. The default is 1.
+      **options: Options of `liftnn.jit`, such as `donate_argnums`.
+
+    Returns:
+      The compiled function of all steps. It takes the arguments of `step`, with stacked arrays, and returns the outputs
+      of all steps, stacked along a leading axis of size n.
+
+    Raises:
+      ArgumentError: If `n` is less than 1; when called, if an array has no leading axis of size n.
+      ArgumentTypeError: If `n` is not an integer.
+
+    Example:
+      >>> import jax.numpy as jnp, liftnn, optax
+      >>> model = liftnn.Linear(2, 1, rngs=liftnn.Rngs(0))
+      >>> optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+      >>> def step(model, optimizer, x):
+      ...   loss, grads = liftnn.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+      ...   optimizer.update(model, grads)
+      ...   return loss
+      >>> losses = liftnn.repeat(step, 10)(model, optimizer, jnp.ones((10, 4, 2)))
+      >>> losses.shape, int(optimizer.step.value)
+      ((10,), 10)
+    """
+    try:
+        count = operator.index(n)
+    except TypeError:
+        raise errors.ArgumentTypeError(
+            f"The number of steps of liftnn.repeat is {an(type(n))}, not an integer: {n!r:.60}.",
+            "Pass it as the second argument: `repeat(step, n)`.",
+        ) from None
+    if count < 1:
+        raise errors.ArgumentError(f"liftnn.repeat got {count} steps.", "Pass a number that is at least 1.")
+
+    @functools.wraps(step)
+    def steps(*args: Any, **kwargs: Any) -> Any:
+        given, n_args, names = (*args, *kwargs.values()), len(args), tuple(kwargs)
+        axes = jax.tree.map(_axis, given, is_leaf=is_object)
+        _check_sizes(args, kwargs, count)
+
+        def one(*given: Any) -> Any:
+            return step(*given[:n_args], **dict(zip(names, given[n_args:], strict=True)))
+
+        try:
+            return scan(one, length=count, unroll=unroll, in_axes=axes, out_axes=0)(*given)
+        except errors.StructureError as error:
+            cause = error.cause.replace("liftnn.scan", "liftnn.repeat")
+            warn(f"liftnn.repeat compiles {count} steps one by one: {cause}", errors.StructureWarning)
+        return _one_by_one(one, count, given)
+
+    return jit(steps, **options)
+
+
+def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:
+    """Raise ArgumentError, with all paths, for arrays that do not have one entry for each step."""
+    entries, _ = jax.tree_util.tree_flatten_with_path((args, kwargs), is_leaf=is_object)
+    wrong = [
+        f"{name_argument(tuple(map(key_of, path)))}: {type_of(x)}"
+        for path, x in entries
+        if is_jax_array(x) and x.shape[:1] != (n,)
+    ]
+    if wrong:
+        raise errors.ArgumentError(
+            f"liftnn.repeat runs {n} steps, but these arrays have no leading axis of that size:\n"
+            f"{list_paths(wrong)}",
+            "Stack one entry for each step, or make what all steps share a Variable of a module.",
+        )
+
+
+def _axis(x: Any) -> int | None:
+    """Return the axis of a leaf of the arguments: arrays are scanned, modules and static values are shared."""
+    return 0 if is_jax_array(x) else None
+
+
+def _one_by_one(step: Callable[..., Any], n: int, given: Any) -> Any:
+    """Run all steps in a Python loop; return their outputs, stacked."""
+    leaves, treedef = jax.tree.flatten(given, is_leaf=is_object)
+    outputs = [step(*treedef.unflatten([x[i] if is_jax_array(x) else x for x in leaves])) for i in range(n)]
+    return jax.tree.map(
+        lambda *xs: xs[-1] if is_object(xs[-1]) else jnp.stack(xs), *outputs, is_leaf=is_object
+    )
+
+
+publish(repeat)
