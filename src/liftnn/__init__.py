@@ -21,9 +21,12 @@ from liftnn._src.modules.verbs import find_shared, pop, replace_all, update
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
-from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
+from liftnn._src.sharding.constraint import with_logical_constraint
+from liftnn._src.sharding.declared import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
 from liftnn._src.variables.annotated import with_metadata
+from liftnn._src.variables.axis_rules import axis_rules
+from liftnn._src.variables.eager_sharding import use_eager_sharding, using_eager_sharding
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import (
@@ -55,6 +58,8 @@ from liftnn.errors import (
     MissingRuleError,
     RetraceError,
     RetraceWarning,
+    ShardingError,
+    ShardingWarning,
     SharedWriteError,
     StructureError,
     StructureWarning,
@@ -142,36 +147,39 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.nn.weight_norm import WeightNorm
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
+    from liftnn._src.sharding.on_mesh import abstract, make_sharded
     from liftnn._src.summary.public import count_params, display, draw, tabulate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError",
-    "ArgumentTypeError", "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional", "Cache",
-    "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState", "DonatedError",
-    "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "FilterWarning", "GRUCell", "GraphDef",
-    "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError", "LayerNorm", "LiftError",
-    "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric", "MetricState",
-    "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention", "MultiMetric", "Not", "OfType",
-    "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param", "PathContains", "Perturbation", "Plan",
-    "RMSNorm", "RNNCellBase", "Restored", "Result", "RetraceError", "RetraceWarning", "RngCount", "RngKey",
-    "RngState", "RngStream", "Rngs", "Sequential", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm",
-    "Stack", "State", "StateAxes", "StateSharding", "Statistics", "StructureError", "StructureWarning",
-    "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool",
-    "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks", "cond", "count_params",
-    "custom_jvp", "custom_vjp", "deserialize", "display", "dot_product_attention",
+    "ArgumentTypeError", "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional",
+    "Cache", "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState",
+    "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "FilterWarning",
+    "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",
+    "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "Metric",
+    "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention",
+    "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
+    "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Restored", "Result",
+    "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Sequential",
+    "ShardingError", "ShardingWarning", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "Stack",
+    "State", "StateAxes", "StateSharding", "Statistics", "StructureError", "StructureWarning",
+    "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "abstract", "associative_scan",
+    "avg_pool", "axis_rules", "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks",
+    "cond", "count_params", "custom_jvp", "custom_vjp", "deserialize", "display", "dot_product_attention",
     "dot_product_attention_weights", "draw", "elu", "errors", "eval_shape", "export", "find_shared",
     "fori_loop", "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
     "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
     "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
     "linearize", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask", "make_causal_mask",
-    "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool", "pop", "recursive_map",
-    "relu", "relu6", "remat", "replace_all", "reseed", "restore", "restore_rngs", "rotary_embedding", "save",
-    "saved_steps", "scan", "selu", "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus",
-    "split", "split_rngs", "standardize", "state", "swish", "switch", "tabulate", "tanh", "trace_once",
-    "update", "value_and_grad", "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes",
-    "with_metadata", "with_partitioning",
+    "make_jaxpr", "make_sharded", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool",
+    "pop", "recursive_map", "relu", "relu6", "remat", "replace_all", "reseed", "restore", "restore_rngs",
+    "rotary_embedding", "save", "saved_steps", "scan", "selu", "shard_map", "sigmoid", "silu",
+    "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish", "switch",
+    "tabulate", "tanh", "trace_once", "update", "use_eager_sharding", "using_eager_sharding",
+    "value_and_grad", "view", "view_info", "vjp", "vmap", "while_loop", "with_attributes",
+    "with_logical_constraint", "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 
@@ -201,6 +209,7 @@ _LOADED_AT_FIRST_USE = {
         "pool", "relu", "relu6", "rotary_embedding", "selu", "sigmoid", "silu", "soft_sign",
         "softmax", "softplus", "standardize", "swish", "tanh",
     ),
+    "sharding.on_mesh": ("abstract", "make_sharded",),
     "optim": (
         "EMA", "Optimizer",
     ),

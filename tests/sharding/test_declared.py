@@ -11,10 +11,10 @@ import optax
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from tests.same import assert_same
 
 import liftnn
 from liftnn import initializers
-from tests.same import assert_same
 
 GRID = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 RULES = {"embed": None, "hidden": "model"}
@@ -168,7 +168,7 @@ def test_a_state_can_be_placed_and_constrained_as_in_flax():
         liftnn.update(model, jax.lax.with_sharding_constraint(state, specs))
         return model
 
-    with jax.set_mesh(GRID):
+    with liftnn.use_eager_sharding(False), jax.set_mesh(GRID):
         model = liftnn.jit(placed)()
     assert model.up.kernel.value.sharding.shard_shape((8, 16)) == (8, 4)
     other = MLP(liftnn.Rngs(0))
