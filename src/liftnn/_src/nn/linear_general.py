@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +16,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.nn.shaped_initializers import initializer_of_shape, initializer_of_vector
 from liftnn._src.rngs import Rngs
 
 
@@ -88,13 +88,13 @@ class LinearGeneral(Module):
         self.dot_general, self.dot_general_cls = dot_general, dot_general_cls
         self.preferred_element_type = preferred_element_type
         batch = tuple(self.batch_axis.values())
-        rows, columns = math.prod(batch + self.in_features), math.prod(self.out_features)
-        self.kernel = new_param(rngs, kernel_init, (rows, columns), param_dtype, kernel_metadata)
-        self.kernel.value = self.kernel.value.reshape(batch + self.in_features + self.out_features)
-        size = math.prod(batch) * columns
-        self.bias = new_param(rngs, bias_init, (size,), param_dtype, bias_metadata) if use_bias else None
-        if self.bias is not None:
-            self.bias.value = self.bias.value.reshape(batch + self.out_features)
+        rows = batch + self.in_features
+        init = initializer_of_shape(kernel_init, rows, self.out_features)
+        self.kernel = new_param(rngs, init, rows + self.out_features, param_dtype, kernel_metadata)
+        self.bias = None
+        if use_bias:
+            init = initializer_of_vector(bias_init, batch + self.out_features)
+            self.bias = new_param(rngs, init, batch + self.out_features, param_dtype, bias_metadata)
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """Contract the axes `axis` of the inputs with the kernel and add the bias.
