@@ -202,18 +202,3 @@ def test_metadata_of_the_variable_itself_goes_before_that_of_its_initializer():
     v = liftnn.Param(init(jax.random.key(0), (3,)), note="variable")
     assert v.get_metadata() == {"sharding": ("x",), "note": "variable", "tag": "a"}
     assert v.value.tolist() == [0.0] * 3
-
-
-def test_only_what_has_the_shape_of_a_parameter_is_sharded_like_it():
-    class Wide(liftnn.Module):
-        def __init__(self):
-            self.w = liftnn.Param(jnp.ones((256, 128)), sharding=("model", None))
-            self.b = liftnn.Param(jnp.ones(8), sharding=("model",))
-
-    optimizer = liftnn.Optimizer(Wide(), optax.adafactor(0.1))
-    declared = {
-        (x.shape, x.get_metadata("sharding"))
-        for x in jax.tree.leaves(optimizer.opt_state, is_leaf=lambda x: isinstance(x, liftnn.Variable))
-    }
-    assert ((8,), ("model",)) in declared
-    assert {spec for shape, spec in declared if shape not in ((8,), (256, 128))} == {None}
