@@ -148,6 +148,7 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
     from liftnn._src.sharding.on_mesh import abstract, make_sharded
+    from liftnn._src.sharding.replicas import check_replicas
     from liftnn._src.summary.public import count_params, display, draw, tabulate
 
 __version__ = "0.1.0"
@@ -166,7 +167,7 @@ __all__ = [
     "ShardingError", "ShardingWarning", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "Stack",
     "State", "StateAxes", "StateSharding", "Statistics", "StructureError", "StructureWarning",
     "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "abstract", "associative_scan",
-    "avg_pool", "axis_rules", "capture", "celu", "checkify", "checkpoint", "clone", "combine_masks",
+    "avg_pool", "axis_rules", "capture", "celu", "check_replicas", "checkify", "checkpoint", "clone", "combine_masks",
     "cond", "count_params", "custom_jvp", "custom_vjp", "deserialize", "display", "dot_product_attention",
     "dot_product_attention_weights", "draw", "elu", "errors", "eval_shape", "export", "find_shared",
     "fori_loop", "fork_rngs", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
@@ -209,6 +210,7 @@ _LOADED_AT_FIRST_USE = {
         "pool", "relu", "relu6", "rotary_embedding", "selu", "sigmoid", "silu", "soft_sign",
         "softmax", "softplus", "standardize", "swish", "tanh",
     ),
+    "sharding.replicas": ("check_replicas",),
     "sharding.on_mesh": ("abstract", "make_sharded",),
     "optim": (
         "EMA", "Optimizer",

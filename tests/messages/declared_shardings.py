@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType
 
 import liftnn
 from liftnn import errors
+from liftnn._src.sharding import replicas
 from tests.messages.registry import message
 
 MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -195,3 +199,24 @@ def make_sharded_without_a_mesh():
 )
 def abstract_of_a_module_that_exists():
     liftnn.abstract(linear("data"), MESH)
+
+
+@message(
+    errors.StructureError,
+    "The processes do not hold the same modules:",
+    "  rate: process 0 has 0.1, process 1 has 0.5",
+    "Create the modules in the same way in each process, with the same seeds; only the data differ by process.",
+)
+def modules_that_differ_between_processes():
+    def gather(x):
+        """What a second process with another rate would add."""
+        if len(x) == 32:  # the digest
+            return np.stack([x, x + 1])
+        other = np.frombuffer(x.tobytes().replace(b'"0.1"', b'"0.5"'), x.dtype)
+        return np.stack([x, other])
+
+    with (
+        mock.patch.object(jax, "process_count", return_value=2),
+        mock.patch.object(replicas, "_gather", gather),
+    ):
+        liftnn.check_replicas(liftnn.Dropout(0.1))
