@@ -151,3 +151,18 @@ def test_a_stack_of_layers_declares_its_first_axis_too():
         {"layers": "data", "hidden": "model"},
     )
     assert made.kernel.value.sharding.spec == P("data", None, "model")
+
+
+def test_variables_and_arrays_may_be_returned_without_a_module():
+    made = liftnn.make_sharded(
+        lambda: {
+            "w": liftnn.Param(jnp.ones((8, 2)), sharding=("data",)),
+            "x": jnp.ones(3),
+            "none": None,
+            "n": 3,
+        },
+        MESHES[0],
+    )
+    assert made["w"].value.sharding.spec == P("data")
+    assert made["x"].sharding.is_equivalent_to(NamedSharding(MESHES[0], P()), 1)
+    assert (made["none"], made["n"]) == (None, 3)

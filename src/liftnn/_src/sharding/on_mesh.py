@@ -22,6 +22,7 @@ from liftnn._src.variables.axis_rules import Rules, axis_rules, entered, rules_o
 from liftnn._src.variables.eager_sharding import use_eager_sharding
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.placement import current_mesh
+from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 T = TypeVar("T")
@@ -62,7 +63,17 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
     if rules is not None:
         warn_of_unmatched_rules(shapes, found)
     with entered(mesh), axis_rules(found):
-        return jit(make, out_shardings=shardings)()
+        return jit(make, out_shardings=jax.tree.map(_for_jit, shardings, is_leaf=_is_whole))()
+
+
+def _is_whole(x: Any) -> bool:
+    """Return whether shardings are those of one module or Variable."""
+    return isinstance(x, (State, Variable))
+
+
+def _for_jit(sharding: Any) -> Any:
+    """Return the sharding that a Variable holds; States of them, and others, unchanged."""
+    return sharding.raw_value if isinstance(sharding, Variable) else sharding
 
 
 @boundary

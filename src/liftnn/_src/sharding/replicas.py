@@ -1,4 +1,4 @@
-"""`check_replicas`: whether all processes hold the same model, told by path before they train on different ones."""
+"""`check_replicas`: whether all processes hold the same model; if not, the message names the paths."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from liftnn._src.variables.declared import (
     named,
 )
 from liftnn._src.variables.eager_sharding import using_eager_sharding
+from liftnn._src.variables.metadata import SHARDING_NAMES
 
 
 def current_mesh() -> Any:
@@ -59,7 +60,9 @@ def place_new(variable: Any, value: Any, metadata: Mapping[str, Any]) -> Any:
     Raises:
       ShardingError: If the declared sharding does not fit the mesh or the array, or an array is committed elsewhere.
     """
-    if not metadata or metadata.get("eager_sharding") is False or not using_eager_sharding():
+    if not metadata or metadata.keys().isdisjoint(SHARDING_NAMES):
+        return value
+    if metadata.get("eager_sharding") is False or not using_eager_sharding():
         return value
     declared = declared_of(metadata, current_rules())
     mesh = None if declared is None else declared.mesh if declared.mesh is not None else current_mesh()
