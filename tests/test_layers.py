@@ -34,7 +34,7 @@ LAYERS = (
         "_src/reseed.py",
         "_src/optim/",
         "_src/metrics.py",
-        "_src/sharding.py",
+        "_src/sharding/",
         "_src/intermediates.py",
         "_src/nn/",
         "_src/checkpoints/",

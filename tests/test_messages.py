@@ -19,6 +19,7 @@ import liftnn
 import tests.messages.autodiff
 import tests.messages.captured
 import tests.messages.checkpoints
+import tests.messages.declared_shardings
 import tests.messages.elsewhere
 import tests.messages.exported
 import tests.messages.jit

@@ -21,9 +21,12 @@ from liftnn._src.modules.verbs import find_shared, pop, replace_all, update
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
-from liftnn._src.sharding import get_named_sharding, get_partition_spec, with_partitioning
+from liftnn._src.sharding.constraint import with_logical_constraint
+from liftnn._src.sharding.declared import get_named_sharding, get_partition_spec, with_partitioning
 from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
 from liftnn._src.variables.annotated import with_metadata
+from liftnn._src.variables.axis_rules import axis_rules
+from liftnn._src.variables.eager_sharding import use_eager_sharding, using_eager_sharding
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import (
@@ -55,6 +58,8 @@ from liftnn.errors import (
     MissingRuleError,
     RetraceError,
     RetraceWarning,
+    ShardingError,
+    ShardingWarning,
     SharedWriteError,
     StructureError,
     StructureWarning,
@@ -143,6 +148,8 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.nn.weight_norm import WeightNorm
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
+    from liftnn._src.sharding.on_mesh import abstract, make_sharded
+    from liftnn._src.sharding.replicas import check_replicas
     from liftnn._src.summary.public import count_params, display, draw, tabulate
     from liftnn._src.weights.functions import (
         from_equinox,
@@ -168,9 +175,10 @@ __all__ = [
     "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
     "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Restored", "Result",
     "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Rule",
-    "Sequential", "SharedWriteError", "SimpleCell", "Slot", "SpectralNorm", "Stack", "State", "StateAxes",
-    "StateSharding", "Statistics", "StructureError", "StructureWarning", "TraceContextError", "Variable",
-    "WeightNorm", "Welford", "WithTag", "associative_scan", "avg_pool", "capture", "celu", "checkify",
+    "Sequential", "ShardingError", "ShardingWarning", "SharedWriteError", "SimpleCell", "Slot",
+    "SpectralNorm", "Stack", "State", "StateAxes", "StateSharding", "Statistics", "StructureError",
+    "StructureWarning", "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "abstract",
+    "associative_scan", "avg_pool", "axis_rules", "capture", "celu", "check_replicas", "checkify",
     "checkpoint", "clone", "combine_masks", "cond", "count_params", "custom_jvp", "custom_vjp",
     "deserialize", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
     "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "from_equinox",
@@ -178,12 +186,13 @@ __all__ = [
     "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
     "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
     "linearize", "load_weights", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask",
-    "make_causal_mask", "make_jaxpr", "map", "max_pool", "merge", "min_pool", "one_hot", "pmap", "pool",
-    "pop", "recursive_map", "relu", "relu6", "remat", "repeat", "replace_all", "reseed", "restore", "restore_rngs",
-    "rotary_embedding", "save", "save_weights", "saved_steps", "scan", "selu", "shard_map", "sigmoid",
-    "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs", "standardize", "state", "swish",
-    "switch", "tabulate", "tanh", "to_torch", "trace_once", "update", "value_and_grad", "view",
-    "view_info", "vjp", "vmap", "while_loop", "with_attributes", "with_metadata", "with_partitioning",
+    "make_causal_mask", "make_jaxpr", "make_sharded", "map", "max_pool", "merge", "min_pool", "one_hot",
+    "pmap", "pool", "pop", "recursive_map", "relu", "relu6", "remat", "repeat", "replace_all", "reseed",
+    "restore", "restore_rngs", "rotary_embedding", "save", "save_weights", "saved_steps", "scan", "selu",
+    "shard_map", "sigmoid", "silu", "soft_sign", "softmax", "softplus", "split", "split_rngs",
+    "standardize", "state", "swish", "switch", "tabulate", "tanh", "to_torch", "trace_once", "update",
+    "use_eager_sharding", "using_eager_sharding", "value_and_grad", "view", "view_info", "vjp", "vmap",
+    "while_loop", "with_attributes", "with_logical_constraint", "with_metadata", "with_partitioning",
 ]  # fmt: skip
 
 
@@ -246,6 +255,8 @@ _LOADED_AT_FIRST_USE = {
     "nn.weight_norm": ("WeightNorm",),
     "optim.ema": ("EMA",),
     "optim.optimizer": ("Optimizer",),
+    "sharding.on_mesh": ("abstract", "make_sharded"),
+    "sharding.replicas": ("check_replicas",),
     "summary.public": ("count_params", "display", "draw", "tabulate"),
     "weights.functions": (
         "from_equinox", "from_flax", "from_torch", "load_weights", "save_weights", "to_torch",

@@ -84,6 +84,14 @@ class SharedWriteError(LiftError, ValueError):
     """
 
 
+class ShardingError(LiftError, ValueError):
+    """A sharding does not fit its mesh or its array.
+
+    Declare axes of the mesh, or map the declared names to them with rules (`liftnn.axis_rules`); the size of an array
+    along an axis must be a multiple of the number of devices over which it is sharded.
+    """
+
+
 class DonatedError(LiftError, RuntimeError, ValueError):
     """An array was used after its buffer had been donated to a program, which has reused it.
 
@@ -111,6 +119,14 @@ class FilterWarning(UserWarning):
 
     A string selects the Variables with that tag: `Param(value, tag="lora")`. Use a type, `PathContains`, or a function
     of path and Variable to select by other properties.
+    """
+
+
+class ShardingWarning(UserWarning):
+    """A rule for the name of an axis has matched nothing.
+
+    Declare the name in the metadata of a Variable, correct or remove the rule, or pass rules that activations or other
+    models need too with `liftnn.axis_rules`, which does not warn.
     """
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from liftnn import errors
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
+from liftnn._src.variables.axis_rules import axis_rules
+from liftnn._src.variables.eager_sharding import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,59 +54,6 @@ def accept_modes(f: F) -> F:
     return boundary(call)  # pyright: ignore[reportReturnType]  # the same signature
 
 
-class _Stacks(threading.local):
-    """The values of each setting in this thread."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[bool]] = {}
-
-
-_stacks = _Stacks()
-
-
-class Setting(contextlib.ContextDecorator):
-    """A setting that is set by the call, and restored at the end of a `with` block or of a decorated function.
-
-    Args:
-      value: The new value.
-
-    Raises:
-      ArgumentTypeError: If it is not a bool.
-    """
-
-    default: ClassVar[bool] = True
-
-    def __init__(self, value: bool, /):
-        if not isinstance(value, bool):
-            raise errors.ArgumentTypeError(
-                f"{type(self).__name__} takes True or False, not {an(type(value))}.", "Pass a bool."
-            )
-        self._value, self._before = value, self.current_value()
-        self._values()[-1:] = [value]
-
-    @classmethod
-    def _values(cls) -> list[bool]:
-        return _stacks.values.setdefault(cls.__name__, [])
-
-    @classmethod
-    def current_value(cls) -> bool:
-        """Return the current value."""
-        return [cls.default, *cls._values()][-1]
-
-    def __enter__(self) -> Setting:
-        self._values()[-1:] = [self._before]
-        self._values().append(self._value)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._values().pop()
-
-    def __call__(self, f: F) -> F:
-        """Return a function that runs under the setting; the setting itself is restored now."""
-        self._values()[-1:] = [self._before]
-        return super().__call__(f)
-
-
 class set_graph_mode(Setting):  # noqa: N801  # a function in Flax NNX
     """Accepted without effect: liftnn has one mode, in which sharing and cycles always work.
 
@@ -138,42 +86,6 @@ class set_graph_updates(Setting):  # noqa: N801  # a function in Flax NNX
       ...   nnx.set_graph_updates.current_value()
       False
     """
-
-
-class use_eager_sharding(Setting):  # noqa: N801  # a function in Flax NNX
-    """Set what `using_eager_sharding` returns.
-
-    liftnn never moves an array when a Variable is created: create the model under `nnx.jit` with
-    `out_shardings=nnx.get_named_sharding(...)`, or place its State with `jax.device_put`.
-
-    Args:
-      value: True or False.
-
-    Raises:
-      ArgumentTypeError: If it is not a bool.
-
-    Example:
-      >>> from liftnn.compat import nnx
-      >>> with nnx.use_eager_sharding(True):
-      ...   nnx.using_eager_sharding()
-      True
-    """
-
-    default = True
-
-
-def using_eager_sharding() -> bool:
-    """Return the setting of `use_eager_sharding`.
-
-    Returns:
-      The value; True if it was never set.
-
-    Example:
-      >>> from liftnn.compat import nnx
-      >>> nnx.using_eager_sharding()
-      True
-    """
-    return use_eager_sharding.current_value()
 
 
 class VarDefaults(dict[str, bool]):
@@ -237,24 +149,16 @@ def var_defaults(*, hijax: bool | None = None, ref: bool | None = None) -> Any:
     return VarDefaultsContext({"hijax": hijax, "ref": ref})
 
 
-class _Rules(threading.local):
-    """The rules of this thread."""
-
-    rules: Mapping[str, Any] = {}
-
-
-_rules = _Rules()
-
-
-@contextlib.contextmanager
-def logical_axis_rules(rules: Sequence[tuple[str, Any]]) -> Generator[None]:
-    """Map declared axis names to mesh axes in `get_partition_spec` and `get_named_sharding` within a `with` block.
+@boundary
+def logical_axis_rules(rules: Sequence[tuple[str, Any]]) -> axis_rules:
+    """Map declared axis names to mesh axes within a `with` block, as `liftnn.axis_rules` does.
 
     Args:
-      rules: Pairs of a declared name and a mesh axis, a sequence of mesh axes, or None.
+      rules: Pairs of a declared name and a mesh axis, a sequence of mesh axes, or None. As in Flax, the last rule for a
+        name counts.
 
-    Yields:
-      Nothing.
+    Returns:
+      The context manager.
 
     Example:
       >>> import jax.numpy as jnp
@@ -264,14 +168,4 @@ def logical_axis_rules(rules: Sequence[tuple[str, Any]]) -> Generator[None]:
       ...   nnx.get_partition_spec(w).value
       P('model', None)
     """
-    before = _rules.rules
-    _rules.rules = dict(rules)
-    try:
-        yield
-    finally:
-        _rules.rules = before
-
-
-def current_rules() -> Mapping[str, Any]:
-    """Return the rules of the innermost `logical_axis_rules`."""
-    return _rules.rules
+    return axis_rules(dict(rules))

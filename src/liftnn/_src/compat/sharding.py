@@ -7,14 +7,15 @@ from typing import Any
 
 import jax
 
-from liftnn._src import sharding as own
 from liftnn._src.compat.graph import map
-from liftnn._src.compat.modes import accept_modes, current_rules
+from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compat.splitting import split
 from liftnn._src.compilation.shape import eval_shape
+from liftnn._src.sharding import declared
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.annotated import annotate
-from liftnn._src.variables.metadata import SHARDING_NAMES
+from liftnn._src.variables.axis_rules import current_rules
+from liftnn._src.variables.declared import declared_of
 from liftnn._src.variables.variable import Variable
 
 
@@ -58,7 +59,7 @@ def get_partition_spec(tree: Any) -> Any:
       >>> nnx.get_partition_spec(nnx.Param(jnp.ones((2, 3)), sharding=("model", None))).value
       P('model', None)
     """
-    return own.get_partition_spec(tree, current_rules())
+    return declared.get_partition_spec(tree)
 
 
 def get_named_sharding(tree: Any, mesh: Any) -> Any:
@@ -79,7 +80,7 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
       >>> nnx.get_named_sharding(w, mesh).value.spec
       P('model', None)
     """
-    return own.get_named_sharding(tree, mesh, current_rules())
+    return declared.get_named_sharding(tree, mesh)
 
 
 @accept_modes
@@ -135,12 +136,11 @@ def as_abstract(tree: Any, /) -> Any:
 
     def add_sharding(path: Any, x: Any) -> Any:
         value = x.raw_value if isinstance(x, Variable) else None
-        declared = any(x.has_metadata(name) for name in SHARDING_NAMES) if isinstance(x, Variable) else False
-        if not declared or not isinstance(value, jax.ShapeDtypeStruct) or value.sharding is not None:
+        found = declared_of(x.get_metadata(), current_rules()) if isinstance(x, Variable) else None
+        if found is None or not isinstance(value, jax.ShapeDtypeStruct) or value.sharding is not None:
             return x
-        mesh = x.get_metadata("mesh") or jax.sharding.get_abstract_mesh()
-        spec = own._spec_of(x, current_rules())
-        sharding = jax.sharding.NamedSharding(mesh, spec)
+        mesh = jax.sharding.get_abstract_mesh() if found.mesh is None else found.mesh
+        sharding = jax.sharding.NamedSharding(mesh, found.spec)
         return x.replace(jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding))
 
     return map(add_sharding, tree)

@@ -85,7 +85,7 @@ def describe_difference(
     """
     if old == new:
         return ""
-    before, after = _describe_paths(old, name), _describe_paths(new, name)
+    before, after = describe_paths(old, name), describe_paths(new, name)
     lines: list[str] = []
     for path in dict.fromkeys([*before, *after]):
         a, b = before.get(path), after.get(path)
@@ -117,7 +117,7 @@ def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]
     ]
 
 
-def _describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
+def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
     """Return, by path, a comparable value and its text."""
     result = {
         path: _describe_leaf(edge)

@@ -15,6 +15,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, given, new_param
+from liftnn._src.nn.explicit_axes import convolution_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.windows import (
     Padding,
@@ -136,6 +137,8 @@ class Conv(Module):
         inputs, kernel, bias = self.promote_dtype(
             (inputs, masked(self.kernel.value, self.mask), dtypes.value_of(self.bias)), dtype=self.dtype
         )
+        if out_sharding is None and self.conv_general_dilated is lax.conv_general_dilated:
+            out_sharding = convolution_sharding(inputs, kernel, kernel.ndim - 1)
         y = self.conv_general_dilated(
             inputs,
             kernel,

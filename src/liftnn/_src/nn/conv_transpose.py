@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param
 from liftnn._src.nn.conv import masked
+from liftnn._src.nn.explicit_axes import automatic, convolution_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.windows import Padding, canonicalize_padding, fold_batch, per_dimension, unfold_batch
 from liftnn._src.publish import publish
@@ -126,15 +128,20 @@ class ConvTranspose(Module):
         inputs, kernel, bias = self.promote_dtype(
             (inputs, masked(self.kernel.value, self.mask), dtypes.value_of(self.bias)), dtype=self.dtype
         )
-        y = lax.conv_transpose(
-            inputs,
-            kernel,
-            strides,
-            "VALID" if padding == "CIRCULAR" else padding,
+        convolve = functools.partial(
+            lax.conv_transpose,
+            strides=strides,
+            padding="VALID" if padding == "CIRCULAR" else padding,
             rhs_dilation=per_dimension("kernel_dilation", self.kernel_dilation, rank),
             transpose_kernel=self.transpose_kernel,
             precision=self.precision,
             preferred_element_type=self.preferred_element_type,
+        )
+        sharding = convolution_sharding(inputs, kernel, kernel.ndim - (2 if self.transpose_kernel else 1))
+        y = (
+            convolve(inputs, kernel)
+            if sharding is None
+            else automatic(convolve, sharding.spec, inputs, kernel)
         )
         if padding == "CIRCULAR":
             periods = [size * step for size, step in zip(inputs.shape[1:-1], strides, strict=True)]

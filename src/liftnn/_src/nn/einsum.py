@@ -15,6 +15,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import given, new_param
+from liftnn._src.nn.explicit_axes import sharding_of_result
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -101,6 +102,8 @@ class Einsum(Module):
         inputs, kernel, bias = self.promote_dtype(
             (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
         )
+        if out_sharding is None and self.einsum_op is jnp.einsum:
+            out_sharding = sharding_of_result(inputs, kernel, _sources(equation, inputs.ndim, kernel.ndim))
         options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         y = self.einsum_op(equation, inputs, kernel, precision=self.precision, **options)
         return y if bias is None else y + bias.reshape(_bias_shape(equation, kernel.shape, y.ndim))
@@ -115,6 +118,20 @@ def _checked(equation: str) -> str:
             'Write it as "input,kernel->result", for example "nta,hab->nthb".',
         )
     return equation
+
+
+def _sources(equation: str, *ranks: int) -> list[Any]:
+    """Return the axis of each operand, or None, that each axis of the result comes from."""
+    operands, result = equation.split("->")
+    labels: list[list[Any]] = []
+    for operand, rank in zip(operands.split(","), ranks, strict=True):
+        before, dots, after = operand.partition("...")
+        n_dots = rank - len(before) - len(after) if dots else 0
+        labels.append([*before, *range(-n_dots, 0), *after])  # numbered from the last, as they are broadcast
+    before, dots, after = result.partition("...")
+    n_dots = max(sum(isinstance(label, int) for label in each) for each in labels) if dots else 0
+    wanted = [*before, *range(-n_dots, 0), *after]
+    return [tuple([each.index(label) if label in each else None for each in labels]) for label in wanted]
 
 
 def _bias_shape(equation: str, kernel_shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:

@@ -8,12 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, given, new_param
+from liftnn._src.nn.explicit_axes import automatic, distinct, entries_of, product_sharding
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -89,7 +91,8 @@ class Embed(Module):
             return jnp.broadcast_to(table, (*inputs.shape, self.features))
         if out_sharding is not None:
             return jax.sharding.auto_axes(out_sharding=out_sharding)(_take)(table, inputs)
-        return _take(table, inputs)
+        rows, columns = entries_of(inputs) or (None,) * inputs.ndim, entries_of(table) or (None, None)
+        return automatic(_take, PartitionSpec(*distinct((*rows, columns[1]))), table, inputs)
 
     def attend(self, query: jax.Array, out_sharding: Any = None) -> jax.Array:
         """Compute logits over the vocabulary: the inner product of each query with each row of the table.
@@ -109,6 +112,8 @@ class Embed(Module):
         """
         check_features("Embed", jnp.shape(query), -1, self.embedding.value.shape[1])
         query, table = self.promote_dtype((query, self.embedding.value), dtype=self.dtype)
+        if out_sharding is None:
+            out_sharding = product_sharding(query, table, (((query.ndim - 1,), (1,)), ((), ())))
         return jnp.dot(query, table.T, **given(out_sharding=out_sharding))
 
 

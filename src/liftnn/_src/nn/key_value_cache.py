@@ -11,6 +11,7 @@ from jax import lax
 
 from liftnn import errors
 from liftnn._src.nn.attention_masks import combine_masks
+from liftnn._src.nn.explicit_axes import entries_of, mesh_of, reshard_like
 from liftnn._src.trees import is_tracer
 from liftnn._src.variables.variable_types import Cache
 
@@ -77,7 +78,7 @@ def append(
     """
     cached_key, cached_value, index = (variable.value for variable in cache)
     keys, values = (
-        lax.dynamic_update_slice_in_dim(cached, x, index, axis=x.ndim - 3)
+        lax.dynamic_update_slice_in_dim(_placed_like(cached, x), x, index, axis=x.ndim - 3)
         for cached, x in ((cached_key, key), (cached_value, value))
     )
     *batch, length, _, _ = keys.shape
@@ -85,6 +86,15 @@ def append(
     combined = combine_masks(mask, so_far)
     assert combined is not None
     return keys, values, combined
+
+
+def _placed_like(cached: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the cache with the sharding of a new position, on a mesh with explicit axes."""
+    entries = entries_of(x)
+    if entries is None:
+        return cached
+    length = x.ndim - 3
+    return reshard_like(cached, (*entries[:length], None, *entries[length + 1 :]), mesh_of(x))
 
 
 def write(cache: KeyValueCache, keys: jax.Array, values: jax.Array, x: jax.Array) -> jax.Array:

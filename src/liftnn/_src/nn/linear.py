@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, check_features, given, new_param
+from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -104,12 +105,14 @@ class Linear(Module):
         inputs, kernel, bias = self.promote_dtype(
             (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
         )
+        contracted = (((inputs.ndim - 1,), (0,)), ((), ()))
+        if out_sharding is None and self.dot_general is lax.dot_general:
+            out_sharding = product_sharding(inputs, kernel, contracted)
         options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         if self.dot_general is lax.dot_general and self.precision is None and not options:
             return add_bias(
                 jnp.matmul(inputs, kernel), bias
             )  # the same product; JAX caches its differentiation instead of repeating it in each layer
-        contracted = (((inputs.ndim - 1,), (0,)), ((), ()))
         y = self.dot_general(inputs, kernel, contracted, precision=self.precision, **options)
         return add_bias(y, bias)
 

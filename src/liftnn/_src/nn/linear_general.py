@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +15,9 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes
+from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.nn.shaped_initializers import initializer_of_shape, initializer_of_vector
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -89,13 +90,13 @@ class LinearGeneral(Module):
         self.dot_general, self.dot_general_cls = dot_general, dot_general_cls
         self.preferred_element_type = preferred_element_type
         batch = tuple(self.batch_axis.values())
-        rows, columns = math.prod(batch + self.in_features), math.prod(self.out_features)
-        self.kernel = new_param(rngs, kernel_init, (rows, columns), param_dtype, kernel_metadata)
-        self.kernel.value = self.kernel.value.reshape(batch + self.in_features + self.out_features)
-        size = math.prod(batch) * columns
-        self.bias = new_param(rngs, bias_init, (size,), param_dtype, bias_metadata) if use_bias else None
-        if self.bias is not None:
-            self.bias.value = self.bias.value.reshape(batch + self.out_features)
+        rows = batch + self.in_features
+        init = initializer_of_shape(kernel_init, rows, self.out_features)
+        self.kernel = new_param(rngs, init, rows + self.out_features, param_dtype, kernel_metadata)
+        self.bias = None
+        if use_bias:
+            init = initializer_of_vector(bias_init, batch + self.out_features)
+            self.bias = new_param(rngs, init, batch + self.out_features, param_dtype, bias_metadata)
 
     def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         """Contract the axes `axis` of the inputs with the kernel and add the bias.
@@ -117,8 +118,11 @@ class LinearGeneral(Module):
         batch = tuple(self.batch_axis)
         summed = tuple(range(len(batch), len(batch) + len(axis)))
         product = self.dot_general_cls() if self.dot_general_cls else self.dot_general or lax.dot_general
+        contracted = ((axis, summed), (batch, batch))
+        if out_sharding is None and product is lax.dot_general:
+            out_sharding = product_sharding(inputs, kernel, contracted)
         options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
-        y = product(inputs, kernel, ((axis, summed), (batch, batch)), precision=self.precision, **options)
+        y = product(inputs, kernel, contracted, precision=self.precision, **options)
         if bias is None:
             return y
         ones = (1,) * (y.ndim - len(batch) - len(self.out_features))

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.compilation.shape import eval_shape
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
 from liftnn._src.filters import All, Filter
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.carries import carry_stream, fork, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
+from liftnn._src.nn.explicit_axes import entries_of, mesh_of, place_like
 from liftnn._src.nn.sequences import as_lengths, flip_sequences, select_last
 from liftnn._src.prefixes.prefix import StateAxes
 from liftnn._src.publish import publish
@@ -160,8 +162,22 @@ class RNN(Module):
             out_axes=(Carry, 0, time_axis),
             unroll=self.unroll,
         )
+        carry = self._placed(carry, inputs, time_axis)
         with self._one_key():
             return run(self.cell, carry, inputs)
+
+    def _placed(self, carry: Any, inputs: jax.Array, time_axis: int) -> Any:
+        """Return the first carry with the sharding that the steps give it, on a mesh with explicit axes."""
+        if mesh_of(inputs, *jax.tree.leaves(carry)) is None:
+            return carry
+        for _ in range(3):  # what a step returns may depend on where its carry is
+            step = jax.numpy.take(inputs, 0, axis=time_axis)
+            after = eval_shape(lambda cell, carry, x: cell(carry, x)[0], self.cell, carry, step)
+            placed = jax.tree.map(place_like, carry, after)
+            if jax.tree.map(entries_of, placed) == jax.tree.map(entries_of, carry):
+                return placed
+            carry = placed
+        return carry
 
     def _one_key(self) -> contextlib.AbstractContextManager[Any]:
         """Give each stream that `broadcast_rngs` selects a single new key for the time of a call."""

@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.nn.explicit_axes import automatic, entries_of
 
 
 def as_lengths(lengths: Any, batch: tuple[int, ...]) -> jax.Array:
@@ -82,4 +84,10 @@ def select_last(x: ArrayLike, lengths: jax.Array) -> jax.Array:
             f"the shape {x.shape[1:]}.",
             "Give each sequence of the batch a carry of its own, or call with return_carry=False.",
         )
+    entries = entries_of(x) or (None,) * x.ndim
+    return automatic(_select, PartitionSpec(*entries[1:]), x, lengths)
+
+
+def _select(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Return the entry at the end of each sequence."""
     return x[(lengths - 1, *jnp.indices(lengths.shape, sparse=True))]

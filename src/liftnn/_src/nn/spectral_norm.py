@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_rngs
+from liftnn._src.nn.explicit_axes import automatic
 from liftnn._src.nn.wrapped_weights import divide_by_norm, new_weight_error, variables_by_path
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -124,23 +126,24 @@ class SpectralNorm(Module):
         stats = self.batch_stats.get((*path, "u")), self.batch_stats.get((*path, "sigma"))
         if stats[0] is None or stats[1] is None:
             raise new_weight_error("SpectralNorm", path)
-        matrix = weight.value.reshape(-1, weight.value.shape[-1])
-        u, v = self._iterate(stats[0].value, matrix)
-        sigma = jnp.matmul(jnp.matmul(v, matrix), u.T)[0, 0]
-        normalized = (matrix / jnp.where(sigma != 0, sigma, 1)).reshape(weight.value.shape)
+        whole = PartitionSpec()
+        u, v, sigma = automatic(self._iterate, (whole, whole, whole), stats[0].value, weight.value)
+        normalized = weight.value / jnp.where(sigma != 0, sigma, 1)
         if update:
             stats[0].value = u.astype(stats[0].value.dtype)
             stats[1].value = sigma.astype(stats[1].value.dtype)
         dtype = dtypes.canonicalize_dtype(normalized, u, v, sigma, dtype=self.dtype)
         weight.value = normalized.astype(dtype).astype(weight.value.dtype)
 
-    def _iterate(self, u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the singular vectors after some steps of power iteration, which gradients do not go through."""
+    def _iterate(self, u: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the singular vectors and value after some steps, whose vectors gradients do not go through."""
+        matrix = weight.reshape(-1, weight.shape[-1])
         v = u
         for _ in range(self.n_steps):
             v = divide_by_norm(jnp.matmul(u, matrix.T), None, self.epsilon)
             u = divide_by_norm(jnp.matmul(v, matrix), None, self.epsilon)
-        return lax.stop_gradient(u), lax.stop_gradient(v)
+        u, v = lax.stop_gradient(u), lax.stop_gradient(v)
+        return u, v, jnp.matmul(jnp.matmul(v, matrix), u.T)[0, 0]
 
 
 publish(SpectralNorm)

@@ -61,9 +61,13 @@ class Layout:
         """Return the metadata that declare the sharding of what an optimizer holds for a parameter."""
         model = self.paths[path]
         given = {} if model is None else model[1].given
-        declared = {name: given[name] for name in SHARDING_NAMES if name in given}
         own = given.get("optimizer_sharding")
-        return declared if own is None else {"out_sharding": own}
+        declared = {name: given[name] for name in SHARDING_NAMES if name in given}
+        declared = declared if own is None else {"out_sharding": own}
+        placing = {
+            name: given[name] for name in ("mesh", "sharding_rules", "eager_sharding") if name in given
+        }
+        return {**declared, **placing} if declared else {}
 
 
 def restore_layout(key: Any) -> Layout:

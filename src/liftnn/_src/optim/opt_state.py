@@ -12,10 +12,12 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn._src.optim.derived_sharding import derive_sharding, find_factors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
 from liftnn._src.optim.layout import Layout, shapes, shapes_text
 from liftnn._src.trees import Path, format_path, is_argument_array, key_of, list_paths, same_tree
 from liftnn._src.variables import frames
+from liftnn._src.variables.metadata import SHARDING_NAMES
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import make_state
 from liftnn._src.variables.variable_types import OptState
@@ -29,7 +31,8 @@ def to_variables(
     Args:
       tree: The state, with arrays or Variables at its leaves.
       layout: The parameters.
-      parameters: Their values. What has the shape of its parameter declares the same sharding.
+      parameters: Their values. What has the shape of its parameter declares the same sharding, and what has some of
+        its axes, such as a factor, the sharding of these.
 
     Returns:
       The tree of Variables; and for each of them, in order, whether it has the shape of its parameter.
@@ -39,7 +42,24 @@ def to_variables(
     def wrap(x: Any, path: Path | None) -> OptState[Any]:
         is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
         alike.append(is_alike)
-        return OptState(unwrap_raw(x), **(layout.shardings(path) if path is not None and is_alike else {}))
+        return OptState(unwrap_raw(x), **(declare(x, path) if path is not None else {}))
+
+    whole = {path: found[0] for path, x in parameters.items() if len(found := shapes(x)) == 1}
+    factors = find_factors(tree)
+
+    def declare(x: Any, path: Path) -> dict[str, Any]:
+        declared = layout.shardings(path) if path in layout.paths else {}
+        found = shapes(x)
+        if not declared or (path in parameters and found == shapes(parameters[path])):
+            return declared
+        if path not in whole or len(found) != 1:
+            return {}
+        for name in SHARDING_NAMES:
+            if declared.get(name) is not None:
+                entries = tuple(getattr(declared[name], "spec", declared[name]))
+                derived = derive_sharding(entries, whole[path], found[0], factors.get(id(x)))
+                return {} if derived is None else {**declared, name: derived}
+        return {}
 
     return convert(tree, wrap, FixedState, FixedDict), tuple(alike)
 

@@ -9,5 +9,8 @@
   `nested.py`: from nested dicts to leaves by path and back.
 - `frames.py`: the stack of running transforms. Each object belongs to one; a captured object resolves to its copy.
 - `storage.py`: where a value is stored, and the count of values that moved to other devices.
+- `declared.py`: the sharding that metadata declare, and what does not fit a mesh; `axis_rules.py`: rules from declared
+  names to mesh axes; `placement.py`: a new Variable is placed on the current mesh, unless `eager_sharding.py` says
+  otherwise; `creation_path.py`: the path of what is being created, for messages.
 - `watch.py`: a `Watch` is valid until the structure of one of its objects changes.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,6 +57,21 @@ def annotate(initializer: Callable[..., Any], metadata: Mapping[str, Any]) -> Ca
     """
     is_variable = isinstance(initializer, type) and hasattr(initializer, "__graph_node__")
     return (_annotated_class if is_variable else _annotated)(initializer, tuple(metadata.items()))
+
+
+def annotation_of(initializer: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+    """Return what `annotate` was called with; None for any other function.
+
+    Args:
+      initializer: The function.
+
+    Returns:
+      The initializer and the metadata.
+    """
+    if getattr(initializer, "__qualname__", None) != "_annotated.<locals>.annotated":
+        return None
+    found = inspect.getclosurevars(initializer).nonlocals
+    return found["initializer"], dict(found["items"])
 
 
 # The closures are immutable, so equal ones compare equal; they can be pickled, as calls of these functions.

@@ -18,7 +18,7 @@ from liftnn._src.static_values.static import SIMPLE_TYPES, is_fixed_function, st
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.hooks import HOOK_NAMES, HOOKS, as_hooks, normalize_hook
 
-SHARDING_NAMES = ("sharding", "out_sharding")
+SHARDING_NAMES = ("sharding", "out_sharding", "sharding_names")
 """The metadata entries that declare how a Variable is sharded."""
 
 

@@ -22,6 +22,7 @@ from liftnn._src.variables.metadata_methods import (
     set_metadata_past_checks as set_metadata_past_checks,
 )
 from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
+from liftnn._src.variables.placement import place_new
 from liftnn._src.variables.storage import Storage, store
 from liftnn._src.variables.variable_pytree import register
 from liftnn._src.variables.watch import Watch, end_watches
@@ -42,16 +43,16 @@ class Variable(Operators[T], MetadataMethods, Displayed):
       **metadata: Static information that every transform keeps, read and set as attributes (`v.sharding`). Five names
         are hooks, each a callable or a sequence of callables, called in order: `on_get_value(variable, value)` and
         `on_set_value(variable, value)` return the value to read or store, `on_create_value(variable, value)` returns
-        the initial value to store, and `on_add_axis(variable, axis_index, axis_name)` and
-        `on_remove_axis(variable, axis_index, axis_name)` adapt metadata when a transform adds or removes an axis. A
-        subclass may define methods of these names; the metadata take precedence. `get_value_hooks`, `set_value_hooks`,
-        `create_value_hooks`, `add_axis_hooks` and `remove_axis_hooks`, by default `()`, run after them; the last two
-        are called with the name of the axis before its index.
+        the initial value to store, and `on_add_axis(variable, axis_index, axis_name)` and `on_remove_axis`, likewise,
+        adapt metadata when a transform adds or removes an axis. A subclass may define methods of these names; the
+        metadata take precedence. `get_value_hooks`, `set_value_hooks`, `create_value_hooks`, `add_axis_hooks` and
+        `remove_axis_hooks`, by default `()`, run after them; the last two get the name of the axis before its index.
 
     A subclass may also override `get_value`, `set_value` and `create_value`, which every read, write and creation uses.
 
     Raises:
       ArgumentError: If the value is a Module, or a hook is not callable.
+      ShardingError: If the declared sharding (`sharding`) does not fit the current mesh.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -100,7 +101,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         for hook in self._hooks("on_create_value"):
             value = hook(self, value)
         self._cell.value = value  # an override may read it
-        self._cell.value = checked_value(self.create_value(value))
+        self._cell.value = place_new(self, checked_value(self.create_value(value)), metadata)
 
     @property
     def value(self) -> T:

@@ -11,10 +11,10 @@ import optax
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from tests.same import assert_same
 
 import liftnn
 from liftnn import initializers
-from tests.same import assert_same
 
 GRID = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 RULES = {"embed": None, "hidden": "model"}
@@ -168,7 +168,7 @@ def test_a_state_can_be_placed_and_constrained_as_in_flax():
         liftnn.update(model, jax.lax.with_sharding_constraint(state, specs))
         return model
 
-    with jax.set_mesh(GRID):
+    with liftnn.use_eager_sharding(False), jax.set_mesh(GRID):
         model = liftnn.jit(placed)()
     assert model.up.kernel.value.sharding.shard_shape((8, 16)) == (8, 4)
     other = MLP(liftnn.Rngs(0))
@@ -202,18 +202,3 @@ def test_metadata_of_the_variable_itself_goes_before_that_of_its_initializer():
     v = liftnn.Param(init(jax.random.key(0), (3,)), note="variable")
     assert v.get_metadata() == {"sharding": ("x",), "note": "variable", "tag": "a"}
     assert v.value.tolist() == [0.0] * 3
-
-
-def test_only_what_has_the_shape_of_a_parameter_is_sharded_like_it():
-    class Wide(liftnn.Module):
-        def __init__(self):
-            self.w = liftnn.Param(jnp.ones((256, 128)), sharding=("model", None))
-            self.b = liftnn.Param(jnp.ones(8), sharding=("model",))
-
-    optimizer = liftnn.Optimizer(Wide(), optax.adafactor(0.1))
-    declared = {
-        (x.shape, x.get_metadata("sharding"))
-        for x in jax.tree.leaves(optimizer.opt_state, is_leaf=lambda x: isinstance(x, liftnn.Variable))
-    }
-    assert ((8,), ("model",)) in declared
-    assert {spec for shape, spec in declared if shape not in ((8,), (256, 128))} == {None}

@@ -1,0 +1,154 @@
+"""Shardings of results on meshes with explicit axes, where JAX asks for them.
+
+The type of an array on such a mesh has a sharding, and JAX derives the sharding of a result from those of the operands.
+Where that is ambiguous, it raises. Layers then choose what the compiler would on a mesh of automatic axes: the result
+keeps the axes of its operands, those of the input first, and what is summed over is reduced over the mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+Entries = tuple[Any, ...]
+
+
+def entries_of(x: Any) -> Entries | None:
+    """Return the explicit mesh axes of each axis of an array: one, a tuple or None; None if the mesh has none."""
+    sharding = getattr(jax.typeof(x), "sharding", None)
+    if sharding is None or not sharding.mesh.explicit_axes:
+        return None
+    return (*sharding.spec, *(None,) * (x.ndim - len(sharding.spec)))
+
+
+def mesh_of(*arrays: Any) -> Any:
+    """Return the mesh with explicit axes on which one of some arrays is; None if there is none."""
+    found = [jax.typeof(x).sharding.mesh for x in arrays if entries_of(x) is not None]
+    return found[0] if found else None
+
+
+def distinct(entries: Sequence[Any]) -> Entries:
+    """Return the entries of a spec without the mesh axes that an entry before has."""
+    seen: set[Any] = set()
+    kept: list[Any] = []
+    for entry in entries:
+        names = [
+            n for n in (entry if isinstance(entry, tuple) else (entry,)) if n is not None and n not in seen
+        ]
+        seen.update(names)
+        kept.append(tuple(names) if len(names) > 1 else names[0] if names else None)
+    return tuple(kept)
+
+
+def product_sharding(lhs: jax.Array, rhs: jax.Array, dimensions: Any) -> NamedSharding | None:
+    """Return the sharding of a product where JAX does not derive it.
+
+    Args:
+      lhs: The first operand.
+      rhs: The second operand.
+      dimensions: The contracted and the batch axes, as for `jax.lax.dot_general`.
+
+    Returns:
+      The sharding; None if the mesh has no explicit axes, or JAX derives it.
+    """
+    (left, right), (left_batch, right_batch) = dimensions
+    return sharding_of_result(
+        lhs,
+        rhs,
+        [(i, j) for i, j in zip(left_batch, right_batch, strict=True)]
+        + [(i, None) for i in range(lhs.ndim) if i not in (*left, *left_batch)]
+        + [(None, j) for j in range(rhs.ndim) if j not in (*right, *right_batch)],
+    )
+
+
+def sharding_of_result(
+    lhs: jax.Array, rhs: jax.Array, axes: Sequence[tuple[int | None, int | None]]
+) -> NamedSharding | None:
+    """Return the sharding of a function of two arrays where JAX does not derive it.
+
+    Args:
+      lhs: The first array.
+      rhs: The second array.
+      axes: For each axis of the result, the axis of each array that it comes from.
+
+    Returns:
+      The sharding; None if the mesh has no explicit axes, or if no axis that is left out is sharded and no mesh axis
+      would be used twice.
+    """
+    mesh = mesh_of(lhs, rhs)
+    if mesh is None:
+        return None
+    first, second = (entries_of(x) or (None,) * x.ndim for x in (lhs, rhs))
+    found = [(None if i is None else first[i]) or (None if j is None else second[j]) for i, j in axes]
+    used = ({i for i, _ in axes}, {j for _, j in axes})
+    left_out = [
+        entry
+        for entries, kept in ((first, used[0]), (second, used[1]))
+        for axis, entry in enumerate(entries)
+        if axis not in kept
+    ]
+    entries = distinct(found)
+    if entries == tuple(found) and not any(left_out):
+        return None
+    return NamedSharding(mesh, PartitionSpec(*entries))
+
+
+def convolution_sharding(inputs: jax.Array, kernel: jax.Array, features: int) -> NamedSharding | None:
+    """Return the sharding of a convolution where JAX does not derive it: over its batch and its features.
+
+    Args:
+      inputs: Array of shape `(batch, *space, in_features)`.
+      kernel: The kernel.
+      features: The axis of the kernel with the features of the result.
+
+    Returns:
+      The sharding; None if the mesh has no explicit axes, or only the batch is sharded.
+    """
+    axes: list[tuple[int | None, int | None]] = [
+        (0, None),
+        *[(None, None)] * (inputs.ndim - 2),
+        (None, features),
+    ]
+    found = sharding_of_result(inputs, kernel, axes)
+    if found is None and any(entries_of(kernel) or ()):
+        entries = (entries_of(inputs) or (None,))[0], (entries_of(kernel) or (None,) * kernel.ndim)[features]
+        spec = PartitionSpec(entries[0], *[None] * (inputs.ndim - 2), entries[1])
+        return NamedSharding(mesh_of(inputs, kernel), spec)
+    return found
+
+
+def automatic(f: Callable[..., Any], out: Any, *arrays: Any) -> Any:
+    """Call a function with the explicit axes of the mesh made automatic.
+
+    Args:
+      f: The function.
+      out: The entries of the spec of each result: a tuple of them, or of tuples of them as the results.
+      *arrays: The arguments.
+
+    Returns:
+      What the function returns; without explicit axes, simply that.
+    """
+    mesh = mesh_of(*arrays)
+    if mesh is None:
+        return f(*arrays)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), out)
+    return jax.sharding.auto_axes(f, out_sharding=shardings)(*arrays)
+
+
+def place_like(x: jax.Array, abstract: Any) -> jax.Array:
+    """Return an array with the sharding of an abstract array, on a mesh with explicit axes."""
+    sharding = getattr(abstract, "sharding", None)
+    if sharding is None or not sharding.mesh.explicit_axes or len(sharding.spec) > x.ndim:
+        return x
+    entries = (*sharding.spec, *(None,) * (x.ndim - len(sharding.spec)))
+    return reshard_like(x, entries, sharding.mesh)
+
+
+def reshard_like(x: jax.Array, entries: Entries | None, mesh: Any) -> jax.Array:
+    """Return an array with the sharding of these entries; unchanged without explicit axes or with this sharding."""
+    if entries is None or entries_of(x) == entries:
+        return x
+    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*entries)))
