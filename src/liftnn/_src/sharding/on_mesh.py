@@ -80,7 +80,7 @@ def _for_jit(sharding: Any) -> Any:
 def abstract(make: Callable[[], T], mesh: Any = None, rules: Rules | None = None) -> T:
     """Create the modules of `make_sharded` without computing: shapes, dtypes and shardings in place of arrays.
 
-    Pass the result to `restore(like=)`, to `jit(...).lower` to compile ahead of time or to plan memory, or as the
+    Pass the result to `restore`, to `jit(...).lower` to compile ahead of time or to plan memory, or as the
     argument of `eval_shape`.
 
     Args:
