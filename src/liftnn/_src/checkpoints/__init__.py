@@ -5,8 +5,8 @@ what each of them is: the path of its Variable, dtype and shape, ties, plain val
 So keys keep their types, a mismatch is found before anything is read, and damage before anything is changed. Nothing is
 pickled. Both parts are written into a temporary folder that is renamed when it is complete.
 
-- `checkpoints.py`: `save`, `restore`, `saved_steps` and `Checkpoints`. It is all that `import liftnn` loads; the other
-  files and Orbax are loaded at first use.
+- `checkpoints.py`: `save`, `restore`, `saved_steps` and `Checkpoints`, which load the other files and Orbax
+  at first use.
 - `restored.py`: `Restored`, what `restore` returns.
 - `orbax.py`: the packages of Orbax, and its handler that also writes the index.
 - `leaves.py`: the Variables and array leaves of modules by path, with ties. `keys.py`: paths in JSON.
