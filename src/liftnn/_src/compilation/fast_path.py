@@ -35,9 +35,9 @@ from liftnn._src.compilation.dependencies import (
     find_varying,
 )
 from liftnn._src.compilation.generate import generate
+from liftnn._src.compilation.kept_shardings import find_moves
 from liftnn._src.compilation.patrol import Beat, late_error, plan_rounds
 from liftnn._src.compilation.patterns import Patterns, Unmatched
-from liftnn._src.compilation.placement import find_moves
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
