@@ -14,7 +14,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_rngs
-from liftnn._src.nn.explicit_axes import automatic
+from liftnn._src.nn.explicit_axes import automatic, entries_of
 from liftnn._src.nn.wrapped_weights import divide_by_norm, new_weight_error, variables_by_path
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -127,23 +127,26 @@ class SpectralNorm(Module):
         if stats[0] is None or stats[1] is None:
             raise new_weight_error("SpectralNorm", path)
         whole = PartitionSpec()
-        u, v, sigma = automatic(self._iterate, (whole, whole, whole), stats[0].value, weight.value)
-        normalized = weight.value / jnp.where(sigma != 0, sigma, 1)
+        own = PartitionSpec(*(entries_of(weight.value) or ()))
+        u, v, sigma, normalized = automatic(
+            self._iterate, (whole, whole, whole, own), stats[0].value, weight.value
+        )
         if update:
             stats[0].value = u.astype(stats[0].value.dtype)
             stats[1].value = sigma.astype(stats[1].value.dtype)
         dtype = dtypes.canonicalize_dtype(normalized, u, v, sigma, dtype=self.dtype)
         weight.value = normalized.astype(dtype).astype(weight.value.dtype)
 
-    def _iterate(self, u: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return the singular vectors and value after some steps, whose vectors gradients do not go through."""
+    def _iterate(self, u: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Return the singular vectors (which gradients do not go through) and value, and the normalized weight."""
         matrix = weight.reshape(-1, weight.shape[-1])
         v = u
         for _ in range(self.n_steps):
             v = divide_by_norm(jnp.matmul(u, matrix.T), None, self.epsilon)
             u = divide_by_norm(jnp.matmul(v, matrix), None, self.epsilon)
         u, v = lax.stop_gradient(u), lax.stop_gradient(v)
-        return u, v, jnp.matmul(jnp.matmul(v, matrix), u.T)[0, 0]
+        sigma = jnp.matmul(jnp.matmul(v, matrix), u.T)[0, 0]
+        return u, v, sigma, (matrix / jnp.where(sigma != 0, sigma, 1)).reshape(weight.shape)
 
 
 publish(SpectralNorm)
