@@ -1,9 +1,9 @@
 """Shardings that stay: what a program writes keeps the sharding that its Variable came in with.
 
-JAX lets the compiler choose the sharding of every output that is not told. So the values that a step writes would move
-to other devices, and the second step would be compiled again for the new shardings. The *placement* of a call is the
-sharding of the value of each Variable; it is an argument without arrays of the compiled function, so another placement
-is another trace, and the trace constrains what it writes. On a single device there is no placement, and nothing to pay.
+JAX lets the compiler choose the sharding of every output for which none is given. So the values that a step writes
+would move to other devices, and the second step would be compiled again for the new shardings. The *placement* of a
+call is the sharding of the value of each Variable; it is an argument without arrays of the compiled function, so
+another placement is another trace, and the trace constrains what it writes. On a single device there is no placement.
 
 The type of an array on a mesh of explicit axes has its sharding, so JAX keeps those itself.
 """
