@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -42,7 +42,7 @@ from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.trees import ARRAY_TYPES, LEAF, is_array, key_of, module_of, same_tree
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.metadata import Metadata
-from liftnn._src.variables.state_pytree import StateKeys
+from liftnn._src.variables.state_pytree import flatten_state, is_state_class
 from liftnn._src.variables.variable import Variable, make_variable, set_metadata_past_checks
 from liftnn._src.variables.watch import end_watches
 
@@ -143,6 +143,9 @@ class Incomparable:
 
 
 def _flatten_pytree(x: Any) -> Opened:
+    found = flatten_state(x)
+    if found is not None:
+        return found
     entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
     if not _is_simple(treedef.node_data()[1]) and not same_tree(treedef, _top(x)):
@@ -152,12 +155,15 @@ def _flatten_pytree(x: Any) -> Opened:
 
 def _is_simple(static: Any) -> bool:
     """Return whether the static part of a pytree certainly equals another one of the same content."""
-    return type(static) in _COMPARABLE or (
+    return type(static) in SIMPLE_TYPES or (
         type(static) is tuple and all(type(x) in SIMPLE_TYPES for x in static)
     )
 
 
-_COMPARABLE = SIMPLE_TYPES | {StateKeys}
+def children_of_pytree(x: Any) -> Sequence[Any]:
+    """Return the children of a registered pytree."""
+    found = flatten_state(x)
+    return jax.tree.leaves(x, is_leaf=lambda y: y is not x) if found is None else found[2]
 
 
 def _top(x: Any) -> Any:
@@ -261,6 +267,8 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return (VARIABLE if isinstance(x, Variable) else MODULE), True
     if is_array(x):
         return ARRAY, isinstance(x, ARRAY_TYPES[1:]) or module_of(type(x)).startswith("jax")
+    if is_state_class(cls):
+        return PYTREE, True
     if cls is types.MethodType:
         return (METHOD if hasattr(type(x.__self__), "__graph_node__") else STATIC), False
     if cls is functools.partial:

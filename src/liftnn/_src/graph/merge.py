@@ -17,7 +17,7 @@ from liftnn._src.graph.description import (
     keep_leaves,
     static_of,
 )
-from liftnn._src.graph.kinds import DICT, LIST, PYTREE, VARIABLE
+from liftnn._src.graph.kinds import DICT, LIST, PYTREE, VARIABLE, children_of_pytree
 from liftnn._src.graph.slots import ARRAY, OUTPUT, Slot, array_slots, tree_slots, value_slots
 from liftnn._src.graph.undo import Former, to_the_end
 from liftnn._src.static_values.static import Static
@@ -39,12 +39,13 @@ class Merged:
         self.objects: list[Any] = [None] * len(description.specs)
         self.arrays: list[Sequence[Any]] = []
         self.children: dict[int, list[Any]] = {}
-        """The children of those nodes that are unchanged if they still hold the same objects."""
+        """The children of the nodes that were filled."""
         self.values: dict[int, Any] = {}
         """The value of each Variable."""
         self.trees: dict[int, tuple[list[Any], Any]] = {}
         """Leaves and tree structure of those values that are not a single leaf."""
-        self.pytree_children: dict[int, list[Any]] = {}
+        self.pytree_children: dict[int, Sequence[Any]] = {}
+        """The children of the registered pytrees."""
         self.owner = owner
 
     def is_written(self, number: int) -> bool:
@@ -100,14 +101,11 @@ def merge_all(
         if number in variables:
             continue
         spec = specs[number]
-        children = resolve(spec, objects, merged.arrays[number])
+        merged.children[number] = children = resolve(spec, objects, merged.arrays[number])
         spec.kind.fill(objects[number], spec.extra, spec.keys, children)
-        if not frozen or not any(type(e) is int and specs[e].kind.frozen for e in spec.edges):
-            merged.children[number] = children
     for number in frozen:
         if specs[number].kind is PYTREE:
-            children = jax.tree.leaves(objects[number], is_leaf=lambda y, x=objects[number]: y is not x)
-            merged.pytree_children[number] = children
+            merged.pytree_children[number] = children_of_pytree(objects[number])
     root = resolve_edges(description.edges, objects, root_arrays)
     return unflatten_root(description.treedef, root), merged
 

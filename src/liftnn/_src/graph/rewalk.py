@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from operator import is_
 from typing import Any
 
-import jax
-
 from liftnn import errors
 from liftnn._src.graph.description import KEEP, Edge, NodeSpec, find_holders, keep_leaves
-from liftnn._src.graph.kinds import CELL, FUNCTION, MODULE, PYTREE, VARIABLE, Incomparable, NodeKind
+from liftnn._src.graph.kinds import (
+    CELL,
+    FUNCTION,
+    MODULE,
+    PYTREE,
+    VARIABLE,
+    Incomparable,
+    NodeKind,
+    children_of_pytree,
+)
 from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
 from liftnn._src.graph.walk import OpenNode, Walk
 from liftnn._src.static_values.static import Snapshot, Static
@@ -123,31 +130,41 @@ class DiffWalk(Walk):
                 child = copy
             else:
                 self._check_owner(kind, child)
-        elif number < self.known and kind is PYTREE and self._pytree_changed(number, child):
+        elif self.specs[number] is None and kind is PYTREE and self._pytree_changed(number, child):
             del self.numbers[id(child)]  # changed in place: the caller gets a new object
         return super()._enter(kind, cls, child)
 
     def _pass_unchanged(self) -> None:
         """Skip the known objects that are unchanged since the merge, which is cheaper than to flatten them again."""
-        specs, objects, children = self.specs, self.objects, self.before.children
-        for number, spec in enumerate(self.before.specs):
-            x, kind = objects[number], spec.kind
-            if type(x) is not spec.type:
-                continue
-            if kind is VARIABLE:
-                if x._metadata is spec.extra:
-                    specs[number] = spec
-                continue
-            given = children.get(number)
-            if given is None or (self.returned is not None and self.returned[number]):
-                continue
-            extra, keys, now = kind.flatten(x)
-            if keys == spec.keys and extra == spec.extra and all(map(is_, now, given)):
-                for edge, y in zip(spec.edges, now, strict=True):
-                    if type(edge) is Static and edge != self._static(y):
-                        break
-                else:
-                    specs[number] = spec
+        specs, objects, known = self.specs, self.objects, self.before.specs
+        for (
+            number
+        ) in self.before.frozen:  # before what holds them, which gets a new object if one has changed
+            if known[number].kind is PYTREE:
+                self._pass_if_same(number, known[number], self.before.pytree_children[number])
+        for number, spec in enumerate(known):
+            if spec.kind is not VARIABLE:
+                given = self.before.children.get(number)
+                if given is not None:
+                    self._pass_if_same(number, spec, given)
+            elif type(objects[number]) is spec.type and objects[number]._metadata is spec.extra:
+                specs[number] = spec
+
+    def _pass_if_same(self, number: int, spec: NodeSpec, given: Sequence[Any]) -> None:
+        """Skip a known object if it has the children that it was given, and no frozen one of them may be new."""
+        x = self.objects[number]
+        if type(x) is not spec.type or (self.returned is not None and self.returned[number]):
+            return
+        extra, keys, now = spec.kind.flatten(x)
+        if keys != spec.keys or extra != spec.extra or not all(map(is_, now, given)):
+            return
+        for edge, y in zip(spec.edges, now, strict=True):
+            if type(edge) is int:
+                if self.specs[edge] is None and self.before.specs[edge].kind.frozen:
+                    return
+            elif type(edge) is Static and edge != self._static(y):
+                return
+        self.specs[number] = spec
 
     def _replace_frozen(self) -> None:
         """Mark every node that holds a rebuilt frozen node as changed."""
@@ -173,7 +190,7 @@ class DiffWalk(Walk):
         old = self.before.pytree_children.get(number)
         if old is None:
             return False
-        new = jax.tree.leaves(child, is_leaf=lambda y: y is not child)
+        new = children_of_pytree(child)
         return len(new) != len(old) or any(a is not b for a, b in zip(new, old, strict=True))
 
     def _close_variable(self, number: int) -> None:
