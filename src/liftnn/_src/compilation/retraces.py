@@ -37,7 +37,7 @@ class Trace(NamedTuple):
 
     Args:
       plan: The structure of the arguments.
-      types: Tree, shapes and dtypes of each dynamic leaf.
+      types: Tree and abstract arrays of each dynamic leaf.
     """
 
     plan: Plan
@@ -107,13 +107,12 @@ class Traces:
         alike = [t for t in recent if t.plan.graph == trace.plan.graph]
         if not alike:
             return describe_difference(recent[-1].plan.graph, trace.plan.graph, name_argument)
-        before = min(
-            reversed(alike), key=lambda t: sum(a != b for a, b in zip(t.types, trace.types, strict=True))
-        )
-        pairs = enumerate(zip(before.types, trace.types, strict=True))
+        now = list(map(_shown_of, trace.types))
+        earlier = [list(map(_shown_of, t.types)) for t in reversed(alike)]
+        before = min(earlier, key=lambda types: sum(a != b for a, b in zip(types, now, strict=True)))
         lines = [
             f"{trace.plan.name(trace.plan.slots[i])}: {_words(a)} -> {_words(b)}"
-            for i, (a, b) in pairs
+            for i, (a, b) in enumerate(zip(before, now, strict=True))
             if a != b
         ]
         if len(lines) > _SHOWN:
@@ -121,14 +120,25 @@ class Traces:
         return "\n".join(lines)
 
 
-def _type_of(x: Any) -> tuple[Any, list[tuple[Any, ...]]]:
-    """Return the tree of a value, and the shapes and dtypes of its arrays; cheap, since every trace computes it."""
-    leaves, treedef = ([x], LEAF) if is_jax_array(x) else jax.tree.flatten(x)
-    types = map(jax.typeof, leaves)
+_Shown = tuple[Any, list[tuple[Any, ...]]]
+"""What a message shows of a leaf: its tree, and shape, dtype and weak type of each array."""
+
+
+def _type_of(x: Any) -> tuple[Any, list[Any]]:
+    """Return the tree of a value, and its abstract arrays; cheap, since every trace computes it."""
+    if is_jax_array(x):
+        return LEAF, [jax.typeof(x)]
+    leaves, treedef = jax.tree.flatten(x)
+    return treedef, list(map(jax.typeof, leaves))
+
+
+def _shown_of(kind: tuple[Any, list[Any]]) -> _Shown:
+    """Return what a message shows of a type."""
+    treedef, types = kind
     return treedef, [tuple(getattr(t, name, None) for name in ("shape", "dtype", "weak_type")) for t in types]
 
 
-def _words(kind: tuple[Any, list[tuple[Any, ...]]]) -> str:
+def _words(kind: _Shown) -> str:
     """Format shapes and dtypes for a message."""
     treedef, types = kind
     words = [f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}" for shape, dtype, weak in types]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.publish import PICKLED, publish
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, is_jax_array
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.operators import unwrap_raw
@@ -88,7 +88,10 @@ def _model(x: Any) -> tuple[type[Any], Metadata] | None:
 
 def shapes(x: Any) -> list[tuple[int, ...]]:
     """Return the shape of each array in the value of a Variable, or of an array."""
-    return [getattr(leaf, "shape", None) or jnp.shape(leaf) for leaf in jax.tree.leaves(unwrap_raw(x))]
+    value = unwrap_raw(x)
+    if is_jax_array(value):
+        return [value.shape]
+    return [getattr(leaf, "shape", None) or jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
 
 
 def shapes_text(x: Any) -> str:
@@ -121,7 +124,10 @@ def find_leaves(tree: Any, filter: Filter) -> dict[Path, Any]:
 
 def has_arrays(x: Any) -> bool:
     """Return whether a leaf is an array, or a Variable with an array in its value; one with None has no gradient."""
-    return not isinstance(x, Variable) or bool(jax.tree.leaves(x.raw_value))
+    if not isinstance(x, Variable):
+        return True
+    value = x.raw_value
+    return is_jax_array(value) or bool(jax.tree.leaves(value))
 
 
 publish(restore_layout, module=PICKLED)
