@@ -27,6 +27,7 @@ SCRIPTS = (
     "programs",
     "checkpoints",
     "weights",
+    "sharded",
 )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import large_decoder
 import optax
 import sharded_steps
 import steps
@@ -254,6 +255,7 @@ def main() -> None:
     rows = [
         *program_rows(mesh),
         *compilations(mesh),
+        *large_decoder.rows(mesh),
         *call_rows(mesh, chosen.rounds, 300 if quick else 3000),
         *repeat_rows(chosen.rounds, 32),
         *growth_rows(3 if quick else 7, 1000 if quick else 10_000),
