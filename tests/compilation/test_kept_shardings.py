@@ -347,3 +347,19 @@ def test_a_donated_step_that_fails_shows_its_cause():
 
     with pytest.raises(Exception, match="device died"):
         run()
+
+
+def test_an_exported_step_leaves_all_shardings():
+    def make():
+        model = liftnn.Linear(32, 32, kernel_metadata={"sharding": ("data", "model")}, rngs=liftnn.Rngs(0))
+        return model, liftnn.Optimizer(model, optax.adam(1e-2))
+
+    x = jax.device_put(jnp.ones((8, 32)), NamedSharding(AUTO, P("data")))
+    held, plain = liftnn.make_sharded(make, AUTO), liftnn.make_sharded(make, AUTO)
+    before = shardings(*held)
+    exported = liftnn.export(liftnn.jit(train))(*held, x)
+    for _ in range(2):
+        exported.call(*held, x)
+        liftnn.jit(train)(*plain, x)
+    assert shardings(*held) == before
+    np.testing.assert_allclose(held[0].kernel.value, plain[0].kernel.value, rtol=1e-5)

@@ -47,14 +47,18 @@ def run_and_kill_one(command, after):
     return process.returncode, err.splitlines()[-1:]
 
 
-def test_a_run_of_two_processes_that_lost_one_is_resumed_by_one_process_with_the_losses_of_a_whole_run(tmp_path):
+def test_a_run_of_two_processes_that_lost_one_is_resumed_by_one_process_with_the_losses_of_a_whole_run(
+    tmp_path,
+):
     whole = run(command_of(tmp_path / "whole", 1, 4))
     killed = run_and_kill_one(command_of(tmp_path / "killed", 2, 2), after=5)
     assert killed == (137, ["train.py: a process was killed (SIGKILL), so all were ended"])
     resumed = run(command_of(tmp_path / "killed", 1, 4))
     assert resumed[1] == "resumed after step 4/6"
     assert losses_of(resumed) == losses_of(whole)[4:]
-    assert (tmp_path / "killed" / "losses.png").read_bytes() == (tmp_path / "whole" / "losses.png").read_bytes()
+    assert (tmp_path / "killed" / "losses.png").read_bytes() == (
+        tmp_path / "whole" / "losses.png"
+    ).read_bytes()
 
 
 @pytest.mark.thorough

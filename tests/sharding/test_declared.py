@@ -202,3 +202,15 @@ def test_metadata_of_the_variable_itself_goes_before_that_of_its_initializer():
     v = liftnn.Param(init(jax.random.key(0), (3,)), note="variable")
     assert v.get_metadata() == {"sharding": ("x",), "note": "variable", "tag": "a"}
     assert v.value.tolist() == [0.0] * 3
+
+
+def test_the_sharding_of_a_variable_is_an_option_of_jit():
+    def make():
+        return liftnn.Param(jnp.ones((8, 4)), sharding=("embed", "hidden"))
+
+    sharding = liftnn.get_named_sharding(liftnn.eval_shape(make), GRID, RULES)
+    made = liftnn.jit(make, out_shardings=sharding)()
+    assert made.value.sharding == NamedSharding(GRID, P(None, "model"))
+    read = make()
+    assert liftnn.jit(lambda v: v.sum(), in_shardings=(sharding,))(read) == 32
+    assert read.value.sharding == made.value.sharding

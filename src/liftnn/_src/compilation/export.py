@@ -89,11 +89,15 @@ def _export(
     own = ArgumentsOnly(call.plan)
     given = own.take(call.leaves)
     leaves, treedef = jax.tree.flatten(given)
+    kept = call.bound.placement(call.leaves[: call.bound.inputs.n_values])
     found: list[Any] = []
 
     def flat(*leaves: Any) -> list[Any]:
         parts = own.put(treedef.unflatten(leaves), call.leaves)
-        out, result = jax.tree.flatten(own.cut(call.bound(parts)))
+        result = call.bound(parts)
+        for placement in kept:
+            result = placement.hold(call.plan, result, parts)
+        out, result = jax.tree.flatten(own.cut(result))
         found.append(result)
         return out
 

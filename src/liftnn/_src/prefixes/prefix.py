@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+from jax.sharding import PartitionSpec, Sharding
 
 from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, to_predicate
@@ -161,12 +162,14 @@ def _by_path(shardings: State) -> list[tuple[OneOf, Any]]:
 
 
 def as_prefixes(shardings: Any) -> Any:
-    """Replace each State in a tree of shardings or specs by a StateSharding."""
-    return jax.tree.map(
-        lambda x: StateSharding(x) if isinstance(x, State) else x,
-        shardings,
-        is_leaf=lambda x: isinstance(x, State) or is_object(x),
-    )
+    """Replace each State in a tree of shardings or specs by a StateSharding, and each Variable by what it holds."""
+
+    def replace(x: Any) -> Any:
+        if isinstance(x, Variable) and isinstance(x.raw_value, (Sharding, PartitionSpec)):
+            return x.raw_value
+        return StateSharding(x) if isinstance(x, State) else x
+
+    return jax.tree.map(replace, shardings, is_leaf=lambda x: isinstance(x, State) or is_object(x))
 
 
 def leaf_prefixes(plan: Plan, prefix: Prefix, bound: bool, named: Prefix, unmapped: Prefix) -> list[Prefix]:
