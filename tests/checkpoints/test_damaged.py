@@ -266,3 +266,18 @@ def test_a_damaged_checkpoint_leaves_the_others(saved, tmp_path):
     with liftnn.Checkpoints(folder, max_to_keep=2, best="x") as checkpoints:
         checkpoints.save(3, make(4.0), metrics={"x": 1})
     assert liftnn.restore(folder, make(0.0)).step == 3
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.999])
+def test_a_flipped_bit_in_a_file_that_is_checked_while_orbax_reads_it(tmp_path, at):
+    values = np.random.default_rng(0).standard_normal((1000, 800)).astype(np.float32)
+    liftnn.save(tmp_path, 1, liftnn.Param(jnp.asarray(values)))
+    largest = max(content_of(tmp_path), key=lambda file: file.stat().st_size)
+    assert largest.stat().st_size > 2 << 20
+    data = bytearray(largest.read_bytes())
+    data[int(at * len(data))] ^= 4
+    largest.write_bytes(data)
+    target = liftnn.Param(jnp.zeros((1000, 800)))
+    with pytest.raises(liftnn.CheckpointError, match=f"{largest.name} has changed"):
+        liftnn.restore(tmp_path, target)
+    assert not target.value.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import math
 import re
@@ -99,17 +100,26 @@ def read_index(folder: Any) -> Index:
     return Index.from_bytes(data)
 
 
-def _check_files(folder: Any, index: Index) -> None:
-    """Raise an error if a file is missing or has other bytes than when it was saved."""
-    missing = [name for name in index.files if not _is_inside(name) or not (folder / name).is_file()]
-    if missing:
-        raise damaged(f"the file {ITEM}/{missing[0]} is missing")
-    actual = checksums(folder, list(index.files))
-    for name, expected in index.files.items():
-        if actual[name] != expected:
-            length = actual[name][0]
-            what = f"has {length} bytes, not {expected[0]}" if length != expected[0] else "has changed"
-            raise damaged(f"the file {ITEM}/{name} {what}")
+_SMALL = 1 << 20
+"""Files with fewer bytes hold descriptions: they are checked before Orbax reads them."""
+
+
+def _check_sizes(folder: Any, index: Index) -> None:
+    """Raise an error if a file is missing or has another length than when it was saved."""
+    for name, (expected, _) in index.files.items():
+        if not _is_inside(name) or not (folder / name).is_file():
+            raise damaged(f"the file {ITEM}/{name} is missing")
+        length = (folder / name).stat().st_size
+        if length != expected:
+            raise damaged(f"the file {ITEM}/{name} has {length} bytes, not {expected}")
+
+
+def _check_bytes(folder: Any, index: Index, names: list[str]) -> None:
+    """Raise an error if a file has other bytes than when it was saved."""
+    actual = checksums(folder, names)
+    for name in names:
+        if actual[name] != index.files[name]:
+            raise damaged(f"the file {ITEM}/{name} has changed")
 
 
 def _is_inside(name: str) -> bool:
@@ -138,17 +148,31 @@ def _read(folder: Any, index: Index, found: Comparison) -> tuple[dict[str, Any],
 
 def _read_all(folder: Any, index: Index, readings: dict[int, _Reading]) -> dict[int, Any]:
     """Return the arrays by the id of their entry."""
-    _check_files(folder, index)
     shardings = {
         entry.name: _reading_sharding(entry, target)
         for entry, target in readings.values()
         if entry.name is not None
     }
-    try:
-        stored = read_arrays(folder, shardings) if shardings else {}
-    except Exception as error:  # of Orbax, for files that were changed together with their checksums
-        raise damaged(f"Orbax cannot read it ({type(error).__name__})") from error
+    stored = _read_checked(folder, index, shardings)
     return {key: _finish(entry, target, stored) for key, (entry, target) in readings.items()}
+
+
+def _read_checked(folder: Any, index: Index, shardings: dict[str, Any]) -> dict[str, Any]:
+    """Return the stored arrays by name. Large files are checked while Orbax reads them; a bad one counts first."""
+    _check_sizes(folder, index)
+    large = [name for name, (length, _) in index.files.items() if length >= _SMALL]
+    _check_bytes(folder, index, [name for name in index.files if name not in set(large)])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        check = pool.submit(_check_bytes, folder, index, large)
+        try:
+            stored = read_arrays(folder, shardings) if shardings else {}
+        except (
+            Exception
+        ) as error:  # of Orbax, for files that were changed, maybe together with their checksums
+            check.result()
+            raise damaged(f"Orbax cannot read it ({type(error).__name__})") from error
+        check.result()
+    return stored
 
 
 def _reading_sharding(entry: ArrayEntry, target: Any) -> Any:
