@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import gc
+import importlib.metadata
 import os
 import pathlib
 
 # Before JAX starts: several devices, so that shardings can be told apart; and as the programs of the tests are tiny and
-# run once, little of the compiler's effort, which takes a third of the time of the pairs of transforms.
+# run once, little of the compiler's effort. The emitters of fused loops alone take half of the time of the suite; only
+# the oldest jaxlib has the flag for those without MLIR, and an unknown flag ends the process.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -16,6 +18,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        *["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version("jaxlib").startswith("0.10."),
     ]
 ).strip()
 
@@ -68,6 +72,16 @@ def _no_frame_stays_open():
     assert frames.open_frames == 0
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect the tests without the garbage collector, which takes a quarter of that time and finds nothing."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish():
     """Keep the garbage collector from going through what was imported and collected, which lives until the end."""
     gc.collect()
@@ -81,13 +95,21 @@ _n_tests = 0
 
 
 @pytest.fixture(autouse=True)
-def _compiled_programs_do_not_pile_up():
-    """Drop JAX's compiled programs when they use many memory maps."""
+def _what_jax_keeps_does_not_pile_up():
+    """Drop JAX's compiled programs when they use many memory maps; spare the garbage collector those that stay.
+
+    By the end of the suite the collector would go through millions of objects again and again.
+    """
     yield
     global _n_tests
     _n_tests += 1
-    if _n_tests % 100 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+    if _n_tests % 100:
+        return
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
         jax.clear_caches()
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
