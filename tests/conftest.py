@@ -43,6 +43,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "random", parent=hypothesis.settings.get_profile("quick"), max_examples=500, derandomize=False
 )
+hypothesis.settings.register_profile(
+    "brief", parent=hypothesis.settings.get_profile("quick"), max_examples=15
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
@@ -50,6 +53,12 @@ def pytest_addoption(parser):
     parser.addoption(
         "--checking-leaks", action="store_true", help="run every test under jax.checking_leaks()"
     )
+
+
+def pytest_configure(config):
+    """Let properties draw fewer examples in `make test`, which leaves the thorough tables out."""
+    if config.option.markexpr == "not thorough" and "HYPOTHESIS_PROFILE" not in os.environ:
+        hypothesis.settings.load_profile("brief")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -60,11 +60,16 @@ def kill_after_epoch(command, epoch):
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path):
-    whole = run(command_of(tmp_path / "whole", epochs=3, limit=100))
+def test_a_run_that_was_killed_goes_on_to_the_same_result(run_here, tmp_path):
+    def run_whole(command):
+        outcome = run_here(*command[2:])
+        assert (outcome.returncode, outcome.stderr) == (0, "")
+        return outcome.stdout.splitlines()
+
+    whole = run_whole(command_of(tmp_path / "whole", epochs=3, limit=100))
     command = command_of(tmp_path / "killed", epochs=3, limit=100)
     kill_after_epoch(command, 2)
-    resumed = run(command)
+    resumed = run_whole(command)
     assert resumed[1].startswith("resumed after epoch ")
     assert report_of(whole)[-1:] == report_of(resumed)[-1:]
     assert whole[-1] == resumed[-1]

@@ -7,13 +7,11 @@ this process, which has JAX loaded already.
 import lzma
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -21,32 +19,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "train_mnist"
 DATA = EXAMPLE / "data"
 TRAIN_LABELS = "train-labels-idx1-ubyte.xz"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-class Outcome(NamedTuple):
-    """How a run ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run_here(monkeypatch, capsys) -> Iterator[Callable[..., Outcome]]:
-    """Runs the example in this process; what it imports is forgotten afterwards."""
-    monkeypatch.syspath_prepend(EXAMPLE)
-    before = set(sys.modules)
-
-    def run(*options: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", [str(EXAMPLE / "train.py"), *map(str, options)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        return Outcome(end.value.code, *capsys.readouterr())
-
-    yield run
-    for name in ("data", "models", "options", "plots", "progress", "resume"):
-        if name not in before:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture

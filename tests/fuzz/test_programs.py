@@ -17,6 +17,7 @@ from tests.fuzz.generate import generate
 from tests.fuzz.interpret import run
 from tests.fuzz.programs import TOP_LEVEL, Program, may_raise, write
 from tests.fuzz.shrink import shrink
+from tests.quick import quick
 
 FIRST, _, LAST = os.environ.get("LIFTNN_PROGRAMS", "0:80").rpartition(":")
 LEVEL = int(os.environ.get("LIFTNN_PROGRAM_LEVEL", TOP_LEVEL))
@@ -44,7 +45,7 @@ def run_or_none(program: Program) -> str | None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seeds", PARTS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+@pytest.mark.parametrize("seeds", quick(PARTS), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_programs_act_like_plain_python(seeds: range) -> None:
     jax.clear_caches()
     kinds = collections.Counter()
