@@ -207,6 +207,7 @@ CONTEXTS = {
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("capture", [closure, pytest.param(not_found_beforehand, marks=pytest.mark.thorough)])
+@pytest.mark.sample(3)
 def test_a_retrace_for_another_configuration_acts_like_the_plain_call(capture, context):
     model, plain = Meter(), Meter()
     f = liftnn.jit(capture(model))

@@ -235,6 +235,7 @@ def test_a_model_that_belongs_to_an_outer_transform_is_captured_by_an_inner_one(
 
 
 @pytest.mark.parametrize("name", WRITING)
+@pytest.mark.sample(3)
 def test_a_model_that_is_captured_and_passed_is_one_model(name: str) -> None:
     model, reference = Model(), Model()
 

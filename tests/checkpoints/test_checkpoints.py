@@ -83,7 +83,7 @@ def test_restore_fills_the_objects_in_place(tmp_path):
     np.testing.assert_array_equal(variable.value, model.w.value)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -113,6 +113,7 @@ def test_every_dtype_is_restored_bit_for_bit(tmp_path, dtype, shape):
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 @pytest.mark.parametrize("shape", [(), (3,), (0,)])
+@pytest.mark.sample(2)
 def test_typed_keys_are_restored(tmp_path, impl, shape):
     keys = jax.random.split(jax.random.key(3, impl=impl), shape) if shape else jax.random.key(3, impl=impl)
     liftnn.save(tmp_path, 1, Holder(k=liftnn.Variable(keys)), values={"key": keys})

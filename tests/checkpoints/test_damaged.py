@@ -102,6 +102,7 @@ def append(data, draw):
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, zero_a_part, append, swap_two_bytes])
 @pytest.mark.parametrize("seed", quick(range(60), most=3))
+@pytest.mark.sample(2)
 def test_changed_bytes_of_any_file_are_found(folder, damage, seed):
     draw = random.Random(seed)
     path = draw.choice([x for x in content_of(folder) if len(set(x.read_bytes())) > 1])
@@ -176,6 +177,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.sample(3)
 def test_an_index_with_other_content_is_rejected(folder, name):
     if name == "path":  # what fits no longer: the same as another model
         edit(folder, HOSTILE[name])

@@ -85,6 +85,7 @@ def test_each_signature_of_a_function_of_arrays_is_dispatched_as_by_jax(later):
 
 @pytest.mark.parametrize("later", LATER)
 @pytest.mark.parametrize("donate", [None, 0])
+@pytest.mark.sample(2)
 def test_each_signature_of_a_function_of_modules_is_dispatched_as_by_jax(donate, later):
     state, m, x = [jnp.ones(())], liftnn.Variable(jnp.ones(())), LATER[later]()
     compiled = jax.jit(lambda w, x: (w + 1, twice(x)), donate_argnums=donate)

@@ -239,7 +239,7 @@ def test_for_arguments_of_every_form_both_ways_give_the_same(form):
 @pytest.mark.parametrize("donated", [{}, {"donate_argnums": 0}, {"donate_written": True}], ids=str)
 @pytest.mark.parametrize("make", [lambda: Affine(size=4), lambda: even(5), lambda: even(MOST)])
 @pytest.mark.parametrize("options", SHARDED)
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 def test_over_two_devices_both_ways_give_the_same(options, make, donated):
     function = only_write if isinstance(make(), Affine) else write_some
     assert check_form(function, SHARDED[options]() | donated, lambda: ((make(), jnp.arange(4.0)), {}))
@@ -297,6 +297,7 @@ ONCE = {"donated array", "donated both", "value that is a tree", "replaced Varia
 
 
 @pytest.mark.parametrize("form", [name for name in FORMS if name not in ONCE])
+@pytest.mark.sample(2)
 def test_a_call_like_the_last_one_is_a_hit(form):
     assert hits(form) == 2
 

@@ -56,6 +56,7 @@ def batch():
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("donate", [(), (0, 1)], ids=["kept", "donated"])
+@pytest.mark.sample(3)
 def test_a_train_step_leaves_all_shardings_and_is_compiled_once(spec, donate):
     model = Model(spec)
     optimizer = liftnn.jit(lambda model: liftnn.Optimizer(model, optax.adamw(1e-2)))(model)

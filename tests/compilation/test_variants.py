@@ -76,6 +76,7 @@ SWITCHES = (switch_mode, switch_one_layer, switch_a_number, switch_a_string)
 
 @pytest.mark.parametrize("options", [{}, {"donate_argnums": 0}, {"donate_written": True}], ids=str)
 @pytest.mark.parametrize("switch, cls", [*((s, Net) for s in SWITCHES), (switch_mode, Twice)])
+@pytest.mark.sample(4)
 def test_modes_in_turn_are_traced_once_each_and_not_flattened(switch, cls, options, opened):
     net, plain = cls(), cls()
     f = liftnn.jit(lambda m, x: m(x), max_traces=2, **options)
@@ -124,6 +125,7 @@ STATICS = ((1, 2), (1, 2.0), ("a", "bb"), (None, 3), ((1, 2), (1, 3)), (True, Fa
 
 @pytest.mark.parametrize("values", STATICS, ids=str)
 @pytest.mark.parametrize("by", ["position", "name"])
+@pytest.mark.sample(3)
 def test_static_arguments_in_turn_are_traced_once_each_and_not_flattened(values, by, opened):
     net, plain = Net(), Net()
 

@@ -49,6 +49,7 @@ METHODS = [Net.write_a, Net.write_b, Net.write_lists, Net.read]
 
 @pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
 @pytest.mark.parametrize("index", range(4))
+@pytest.mark.sample(3)
 def test_switch_is_the_branch_it_chooses(wrap, index):
     net, reference = Net(), Net()
     call = wrap(lambda net, index, x: liftnn.switch(index, METHODS, net, x))

@@ -43,7 +43,7 @@ CASES = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @BATCHES
 @pytest.mark.parametrize("f, xs", CASES.values(), ids=CASES)
 def test_arrays_are_mapped_as_by_jax(f, xs, batch_size):
@@ -54,6 +54,7 @@ def test_arrays_are_mapped_as_by_jax(f, xs, batch_size):
 
 @BATCHES
 @pytest.mark.parametrize("outer", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
+@pytest.mark.sample(3)
 def test_each_slice_of_a_module_is_changed_as_in_a_loop(outer, batch_size):
     def call(model, xs):
         return liftnn.map(lambda pair: pair[0](pair[1]), (model, xs), batch_size=batch_size)

@@ -65,6 +65,7 @@ def assert_equal(ours, theirs):
 @pytest.mark.parametrize(
     "options", [{}, {"unroll": 2}, {"donate_argnums": (0, 1)}, {"donate_written": True}], ids=str
 )
+@pytest.mark.sample(2)
 def test_it_trains_as_single_steps_do(options):
     ours, theirs = make(), make()
     many, single = liftnn.repeat(train, N, **options), liftnn.jit(train)

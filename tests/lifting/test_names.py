@@ -148,6 +148,7 @@ NAMED = [(f, p) for f in FUNCTIONS for p in PROGRAMS if not ("partial" in f and 
 
 
 @pytest.mark.parametrize("function, program", NAMED)
+@pytest.mark.sample(2)
 def test_jaxprs_name_functions_and_arguments_as_with_jax(program, function):
     f, run = FUNCTIONS[function], PROGRAMS[program]
     x = jnp.ones(1)

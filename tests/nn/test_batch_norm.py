@@ -26,7 +26,7 @@ def assert_same_averages(ours, theirs, close):
     close(ours.var.value, theirs.var[...])
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_training_gives_outputs_averages_and_gradients_of_flax(
     options, agrees_with_flax, rand, close, drawn_norm

@@ -45,7 +45,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: ",".join(f"{k}={v}" for k, v in case.items() if k != "mask")
 )

@@ -36,6 +36,7 @@ CASES = [
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: ",".join(f"{k}={v}" for k, v in case.items() if k != "mask")
 )
+@pytest.mark.sample(3)
 def test_outputs_are_those_of_flax(case, agrees_with_flax, rand, drawn):
     options = dict(case)
     x = rand(*options.pop("shape"))
