@@ -103,7 +103,7 @@ def text_of(act):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.sample(4)
+@pytest.mark.sample(7)
 def test_errors_of_the_traced_function_are_those_of_jax(fault, call):
     expected, actual = [text_of(lambda of=of: CALLS[call](of, fault)) for of in (JAX, LIFTNN)]
     assert expected is not None or call == "linearize"  # which has concrete values

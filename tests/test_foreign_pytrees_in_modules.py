@@ -67,7 +67,7 @@ COMPARED = {"jit": "jit, twice", "jit, by name": "jit, twice", "cond": "cond"}
 
 @pytest.mark.parametrize("effect", EFFECTS)
 @pytest.mark.parametrize("around, tree", chosen(AROUND))
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 def test_a_module_that_holds_a_pytree_acts_as_in_the_plain_call(around, tree, effect):
     make, f = TREES[tree], EFFECTS[effect]
     if around in COMPARED:
@@ -116,6 +116,7 @@ HOLDERS = {
 
 @pytest.mark.parametrize("around", HOLDERS)
 @pytest.mark.parametrize("cls", [Plain, Train, Pair, State])
+@pytest.mark.sample(3)
 def test_a_pytree_that_holds_a_module_acts_as_in_the_plain_call(around, cls):
     plain, model = Holder(Checked, X), Holder(Checked, X)
     t = cls(model, jnp.array(0.5))

@@ -371,7 +371,7 @@ def placed(x):
 
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable", "ignore:backend and device argument")
 @pytest.mark.parametrize("name, option, i", TABLE)
-@pytest.mark.sample(4)
+@pytest.mark.sample(6)
 def test_an_option_does_what_it_does_in_jax(name, option, i):
     if option not in options_of(of_jax(name)) | {"primals"}:
         pytest.skip("not in this version of JAX")

@@ -80,6 +80,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("f, build", [(train, Affine), (grow, grown)], ids=["train", "grow"])
+@pytest.mark.sample(3)
 def test_threads_with_models_of_their_own_do_what_one_thread_does(f, build, way):
     make = WAYS[way](f)
     models = run(lambda i: repeated(make(), build(float(i)), 3))

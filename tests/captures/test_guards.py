@@ -92,7 +92,7 @@ def test_a_change_of_what_a_partial_stores_is_seen(name, beside, by_name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 def test_nothing_is_searched_while_the_guards_hold(name, monkeypatch):
     f, _ = CASES[name]()
     call = liftnn.jit(f)

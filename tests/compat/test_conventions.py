@@ -367,7 +367,6 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", quick(PROGRAMS, most=12))
-@pytest.mark.sample(3)
 def test_the_same_text_gives_the_same_result(name):
     program = PROGRAMS[name]
     lines = program if program.startswith("\n") else f"\n{program}\n"

@@ -50,7 +50,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 @pytest.mark.parametrize("name", LOOPS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 def test_a_loop_is_the_python_loop(name, n):
     net, reference = Net(), Net()
     out, x = LOOPS[name](n, (net, X))
@@ -76,7 +76,7 @@ def test_under_jit_with_a_number_of_steps_known_only_there(name):
 
 @pytest.mark.parametrize("name", ["bounded", "for"])
 @pytest.mark.parametrize("n", [0, 1, 4])
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 def test_reverse_mode_through_a_loop(name, n):
     def loss(net, x):
         return (LOOPS[name](n, (net, x))[1] ** 2).sum()

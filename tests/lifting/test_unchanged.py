@@ -104,7 +104,7 @@ TRANSFORMS = {
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 def test_a_change_of_a_captured_module_is_refused_and_undone(change, name):
     net = Net()
     act, words = CHANGES[change]
@@ -134,7 +134,7 @@ def test_the_whole_text_says_what_was_changed(change):
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 def test_a_change_is_undone_if_the_function_raises_something_else(change, name):
     net = Net()
 

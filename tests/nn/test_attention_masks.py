@@ -30,6 +30,7 @@ def test_attention_masks_are_those_of_flax(options, identical):
 
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (3, 2, 4)])
 @pytest.mark.parametrize("options", [{}, {"extra_batch_dims": 2}, {"dtype": bool}])
+@pytest.mark.sample(2)
 def test_causal_masks_are_those_of_flax(shape, options, identical):
     x = jnp.ones(shape)
     identical(liftnn.make_causal_mask(x, **options), nnx.make_causal_mask(x, **options))

@@ -100,6 +100,7 @@ def run(name, layer, rand, dtype):
 
 @pytest.mark.parametrize("combination", quick(COMBINATIONS), ids=str)
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.sample(5)
 def test_results_in_each_dtype_are_those_of_flax_bit_for_bit(name, combination, rand, identical):
     options = {k: v for k, v in combination.items() if k != "x"}
     ours, theirs = both(name, **options)

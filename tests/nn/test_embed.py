@@ -11,6 +11,7 @@ from liftnn import errors
 
 @pytest.mark.parametrize("options", [{}, {"dtype": jnp.bfloat16}, {"param_dtype": jnp.bfloat16}])
 @pytest.mark.parametrize("rows", [jnp.array(1), jnp.array([[0, 4], [-1, 2]]), jnp.array([5, -6], jnp.int8)])
+@pytest.mark.sample(2)
 def test_weights_and_rows_are_those_of_flax(options, rows, agrees_with_flax):
     agrees_with_flax("Embed", 5, 3, x=rows, **options)
 

@@ -277,7 +277,7 @@ def run(make, inputs):
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sample(5)
+@pytest.mark.sample(13)
 def test_a_layer_on_a_mesh_computes_what_it_computes_without(name, mesh):
     make, inputs = LAYERS[name]
     expected = run(make, inputs)
@@ -299,6 +299,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.sample(3)
 def test_a_loss_on_a_mesh_has_the_value_and_the_gradient_that_it_has_without(name, mesh):
     step = jax.value_and_grad(lambda y: LOSSES[name](y).mean())
     expected = jax.jit(step)(x(8, 4))

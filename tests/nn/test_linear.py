@@ -139,6 +139,7 @@ def test_an_integer_dtype_is_refused():
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 3), (0, 3)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.sample(3)
 def test_the_default_product_compiles_to_what_dot_general_does(shape, dtype):
     def step(layer, x):
         return liftnn.grad(lambda m: m(x).sum())(layer)

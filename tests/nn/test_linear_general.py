@@ -23,6 +23,7 @@ from liftnn import errors
         ((3, 4), {"dot_general_cls": lambda: jax.lax.dot_general}, (2, 3)),
     ],
 )
+@pytest.mark.sample(2)
 def test_outputs_are_those_of_flax(features, options, shape, agrees_with_flax, rand, drawn):
     agrees_with_flax("LinearGeneral", *features, **drawn, x=rand(*shape), **options)
 

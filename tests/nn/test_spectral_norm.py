@@ -54,7 +54,7 @@ def assert_same_state(ours, theirs):
         assert_equal(getattr(ours.layer_instance, name).value, getattr(theirs.layer_instance, name)[...])
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")  # by Flax
 @pytest.mark.parametrize("make", [dense, conv])
 @pytest.mark.parametrize("options", OPTIONS)

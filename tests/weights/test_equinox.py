@@ -110,6 +110,7 @@ def call_ours(layer, x):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.sample(2)
 def test_a_layer_computes_what_that_of_equinox_computes(name):
     theirs, ours, x = LAYERS[name]
     theirs = randomized(theirs)

@@ -66,6 +66,7 @@ def test_a_file_of_the_safetensors_library_is_read(file):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", [(3, 5), (), (0, 2)])
+@pytest.mark.sample(4)
 def test_every_dtype_is_loaded_bit_for_bit(file, dtype, shape):
     small = dtype.startswith(("int2", "int4", "uint2", "uint4", "float4", "bool"))
     numbers = np.random.default_rng(0).integers(0, 2 if small else 100, shape)
@@ -91,6 +92,7 @@ def test_numpy_arrays_of_64_bits_keep_them(file, dtype):
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 @pytest.mark.parametrize("shape", [(), (3,), (0,), (2, 2)])
+@pytest.mark.sample(5)
 def test_typed_keys_are_loaded(file, impl, shape):
     def keys(seed):
         return jax.random.split(jax.random.key(seed, impl=impl), shape)

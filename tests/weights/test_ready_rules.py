@@ -28,7 +28,7 @@ def recorded(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_the_tensors_of_a_network_give_the_outputs_of_pytorch(name):
     case = CASES[name]
     module = case.make_ours()
@@ -39,6 +39,7 @@ def test_the_tensors_of_a_network_give_the_outputs_of_pytorch(name):
 
 
 @pytest.mark.parametrize("name", EXACT)
+@pytest.mark.sample(6)
 def test_to_torch_gives_the_tensors_back_bit_for_bit(name):
     module, tensors = CASES[name].make_ours(), recorded(name)
     liftnn.from_torch(module, tensors)
