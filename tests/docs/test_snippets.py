@@ -107,8 +107,8 @@ def execute(tree, snippet, module, mode):
 
 
 def _case(page):
-    """A page as a parameter; three that take long are left to the thorough run."""
-    long = page.name in ("extending.md", "quickstart.md", "sharding.md")
+    """A page as a parameter; those that take long are left to the thorough run."""
+    long = page.name in ("extending.md", "quickstart.md", "sharding.md", "weights_from_elsewhere.md")
     return pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.thorough] * long)
 
 

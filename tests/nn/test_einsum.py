@@ -22,7 +22,7 @@ from liftnn import errors
         ("ab,b...c->a...c", (4, 2, 3, 5), (2, 3, 5), (6, 4)),
     ],
 )
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_outputs_and_gradients_are_those_of_flax(
     equation, kernel, bias, shape, agrees_with_flax, rand, drawn
 ):

@@ -88,7 +88,7 @@ model.batch = jax.make_array_from_process_local_data(NamedSharding(mesh, P("data
         ("model.linear.bias.tag = f'p{rank}'", "linear.bias: process 0 has Param", "tag='p1'"),
     ],
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_what_differs_is_told_by_path_in_both_processes(change, path, what):
     first, *lines, remedy = run(change)
     assert first == "The processes do not hold the same modules:"

@@ -91,6 +91,7 @@ def flax_rows(model, *args, backward):
 
 
 @pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.sample(2)
 def test_the_numbers_are_those_of_flax(name):
     # Flax does not add up the gradients of a shared weight, and its attention fails there
     x, backward = jnp.ones(INPUTS[name]), name not in ("Shared", "Heads")
