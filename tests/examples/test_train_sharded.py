@@ -47,6 +47,7 @@ def run_and_kill_one(command, after):
     return process.returncode, err.splitlines()[-1:]
 
 
+@pytest.mark.thorough
 def test_a_run_of_two_processes_that_lost_one_is_resumed_by_one_process_with_the_losses_of_a_whole_run(
     tmp_path,
 ):
