@@ -33,7 +33,9 @@ def draw_losses(losses: list[float], path: Path) -> None:
         axes.plot(steps, bits, color="#8a8f98", alpha=0.5, linewidth=0.8, label="each step")
         if window > 1:
             smooth = np.convolve(bits, np.ones(window) / window, mode="valid")
-            axes.plot(steps[window - 1 :] - window // 2, smooth, color="#1f5fbf", label=f"mean of {window} steps")
+            axes.plot(
+                steps[window - 1 :] - window // 2, smooth, color="#1f5fbf", label=f"mean of {window} steps"
+            )
         axes.set(title="Training loss, bits per byte", xlabel="step", ylim=(0, None))
         axes.legend()
         figure.savefig(path, dpi=150)
