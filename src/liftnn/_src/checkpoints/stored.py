@@ -46,14 +46,20 @@ def to_stored(x: Any) -> Any:
       x: A jax.Array, also sharded and of typed keys, or a numpy array.
 
     Returns:
-      An array of the same kind and sharding, of a dtype that Orbax holds; a copy of a numpy array.
+      An array of the same kind and sharding, of a dtype that Orbax holds; a copy of a numpy array. With several
+      processes, an array that this process holds as a whole becomes a numpy array: Orbax writes that of one process.
     """
     if is_key(x):
-        return jax.random.key_data(x)
+        return _of_one_process(jax.random.key_data(x))
     dtype = stored_dtype(x.dtype)
     if isinstance(x, np.ndarray):
         return np.array(x.view(dtype) if _by_bits(x.dtype) else x.astype(dtype), order="C")
-    return x if x.dtype == dtype else _convert(x, dtype)
+    return _of_one_process(x if x.dtype == dtype else _convert(x, dtype))
+
+
+def _of_one_process(x: jax.Array) -> Any:
+    """Return a copy in numpy if Orbax would refuse the array, as one of the many that the processes hold."""
+    return np.array(x) if jax.process_count() > 1 and x.is_fully_addressable else x
 
 
 def from_stored(x: Any, dtype: Any, impl: str | None) -> Any:

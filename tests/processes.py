@@ -1,0 +1,128 @@
+"""Claims that several processes of `jax.distributed` make together, each with devices of its own.
+
+A test names functions of a module. Each process imports it and calls them in turn; `run` returns for each function what
+each process got: the text that it returned, or `Class: message` of what it raised. Processes that hang are ended by a
+time limit, and the message says where each of them was. Run as a program, this file is one of the processes.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parent.parent
+FLAGS = "--xla_force_host_platform_device_count={} --xla_backend_optimization_level=0"
+
+
+def run(
+    module: str,
+    calls: Iterable[str | tuple[Any, ...]],
+    *,
+    processes: int = 2,
+    devices: int = 2,
+    timeout: float = 60,
+) -> dict[str, list[str]]:
+    """Call functions of a module in several processes at the same time.
+
+    Args:
+      module: The name of the module, such as `tests.sharding.mistakes`.
+      calls: The names of the functions, or tuples of a name and arguments that JSON can hold.
+      processes: The number of processes.
+      devices: The number of devices of each process.
+      timeout: The seconds in which all processes must end.
+
+    Returns:
+      For each name what each process got, in the order of the processes.
+
+    Raises:
+      AssertionError: If a process does not end in time, or fails outside of the functions.
+    """
+    listed = [(call, ()) if isinstance(call, str) else (call[0], call[1:]) for call in calls]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [pathlib.Path(folder, f"{rank}.json") for rank in range(processes)]
+        task = {"module": module, "calls": listed, "devices": devices, "timeout": timeout}
+        codes = _wait(_start(task, outputs), timeout)
+        results = [_read(output) for output in outputs]
+        logs = [output.with_suffix(".log").read_text()[-6000:] for output in outputs]
+    names = [name for name, _ in listed]
+    assert codes == [0] * processes, "\n\n".join(
+        f"Process {rank} ended with {code} after {len(found)} of {names}.\n{log}"
+        for rank, (code, found, log) in enumerate(zip(codes, results, logs, strict=True))
+    )
+    return {name: [found[i] for found in results] for i, name in enumerate(names)}
+
+
+def _start(task: dict[str, Any], outputs: list[pathlib.Path]) -> list[subprocess.Popen[str]]:
+    """Start the processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": FLAGS.format(task["devices"]),
+        "PYTHONWARNINGS": "ignore",
+    }
+    started: list[subprocess.Popen[str]] = []
+    for rank, output in enumerate(outputs):
+        own = {**task, "rank": rank, "processes": len(outputs), "port": port, "output": str(output)}
+        with output.with_suffix(".log").open("w") as log:
+            command = [sys.executable, "-m", "tests.processes", json.dumps(own)]
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT))
+    return started
+
+
+def _wait(started: list[subprocess.Popen[str]], timeout: float) -> list[int | None]:
+    """Return the exit statuses, None of those that had to be ended: at the limit, or soon after another one failed."""
+    limit = time.monotonic() + timeout
+    while time.monotonic() < limit:
+        codes = [process.poll() for process in started]
+        if all(code == 0 for code in codes):
+            break
+        if any(code not in (0, None) for code in codes):
+            limit = min(limit, time.monotonic() + 5)
+        time.sleep(0.05)
+    codes = [process.poll() for process in started]
+    for process in started:
+        process.kill()
+        process.wait()
+    return codes
+
+
+def _read(output: pathlib.Path) -> list[str]:
+    """Return what a process has got so far."""
+    return [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+
+
+def _outcome(function: Any, arguments: list[Any]) -> str:
+    """Return what a function returns or raises, as text."""
+    try:
+        return str(function(*arguments))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _main(task: dict[str, Any]) -> None:
+    """Be one of the processes."""
+    faulthandler.dump_traceback_later(task["timeout"] - 3)  # into the log: where this process waits
+    jax = importlib.import_module("jax")
+    if task["processes"] > 1:
+        jax.distributed.initialize(f"127.0.0.1:{task['port']}", task["processes"], task["rank"])
+    module = importlib.import_module(task["module"])
+    with open(task["output"], "w") as output:
+        for name, arguments in task["calls"]:
+            print(json.dumps(_outcome(getattr(module, name), arguments)), file=output, flush=True)
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]))
