@@ -80,6 +80,27 @@ class Verbatim:
         return self._text
 
 
+def ordered_repr(x: Any) -> str:
+    """Return the repr of a value with the elements of sets in order, so that it is the same in all processes.
+
+    Args:
+      x: The value; sets are found in tuples and sets.
+
+    Returns:
+      The text.
+    """
+    return repr(_ordered(x))
+
+
+def _ordered(x: Any) -> Any:
+    if type(x) is tuple:
+        return tuple(map(_ordered, x))
+    if type(x) not in (set, frozenset) or not x:
+        return x
+    elements = f"{{{', '.join(sorted(map(ordered_repr, x)))}}}"
+    return Verbatim(elements if type(x) is set else f"frozenset({elements})")
+
+
 _LARGE = 1000
 _SMALL_TYPES = (bool, int, float, complex, str, type(None))
 

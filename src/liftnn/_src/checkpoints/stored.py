@@ -58,7 +58,7 @@ def to_stored(x: Any) -> Any:
 
 
 def _of_one_process(x: jax.Array) -> Any:
-    """Return a copy in numpy if Orbax would refuse the array, as one of the many that the processes hold."""
+    """Return a copy in numpy of an array that each process has for itself, for which Orbax raises."""
     return np.array(x) if jax.process_count() > 1 and x.is_fully_addressable else x
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, static_of
 from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.printing import MAX_DEPTH, call, mapping
+from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
 from liftnn._src.static_values.static import static_key
 from liftnn._src.trees import Path, format_path, same_tree
 from liftnn._src.variables.metadata import Metadata
@@ -146,5 +146,5 @@ def _describe_leaf(edge: Any) -> tuple[Any, str]:
 
 def _describe_static(value: Any) -> tuple[Any, str]:
     """Return the key of a static value, and its text on one line of limited length."""
-    text = " ".join(repr(value).split())
+    text = " ".join(ordered_repr(value).split())
     return static_key(value), text if len(text) <= 60 else f"{text[:57]}..."

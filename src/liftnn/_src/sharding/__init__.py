@@ -9,4 +9,5 @@ what is created; this folder has the functions on whole models.
 - `constraint.py`: `with_logical_constraint`, for activations.
 - `on_mesh.py`: `make_sharded` and `abstract`, models created on a mesh or described for it.
 - `replicas.py`: `check_replicas`, whether all processes hold the same model.
+- `agreement.py`: all processes go on, or all raise. `descriptions.py`: the texts that they compare.
 """

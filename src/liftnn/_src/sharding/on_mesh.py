@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -15,7 +15,9 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import update
 from liftnn._src.publish import publish
+from liftnn._src.sharding.agreement import agree
 from liftnn._src.sharding.declared import shardings_on, warn_of_unmatched_rules
+from liftnn._src.sharding.descriptions import describe_modules, describe_programs
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
 from liftnn._src.variables.axis_rules import Rules, axis_rules, entered, rules_or_current
@@ -35,9 +37,13 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
     The function runs under `jit`, so each device computes its own shards, and a whole array never exists. What declares
     nothing is replicated. Errors in declared shardings are found before anything is computed.
 
+    With several processes of `jax.distributed`, those of the mesh first compare what they will create: structure,
+    static attributes, shardings, and the programs of all arrays, which contain the seeds. If one of them differs or
+    raises, all of them raise, and none waits for another one.
+
     Args:
       make: A function without arguments that creates and returns modules: one, or a tree such as
-        `(model, optimizer)`. It is traced twice.
+        `(model, optimizer)`. It is traced twice, with several processes three times.
       mesh: The mesh. The default, None, means the current one (`jax.set_mesh`).
       rules: A mapping, or pairs, from declared names to mesh axes; see `get_partition_spec`. A rule that matches
         nothing is a `ShardingWarning`. The default, None, means the rules of `axis_rules`.
@@ -47,6 +53,8 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
 
     Raises:
       ShardingError: If a declared sharding does not fit the mesh or its array; it names all such Variables.
+      StructureError: If another process creates something else, with the paths and what each process has there, or if
+        the function raises in another process only.
       ArgumentError: If there is no mesh, or there are two rules for a name.
       ArgumentTypeError: If `make` is not callable, or `rules` is neither a mapping nor pairs.
 
@@ -58,12 +66,12 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
       >>> liftnn.make_sharded(make, mesh, {"hidden": "model"}).kernel.value.sharding.spec
       P(None, 'model')
     """
-    mesh, found = _check(make, mesh, rules, "make_sharded")
-    shapes, shardings = _describe(make, mesh, found)
-    if rules is not None:
-        warn_of_unmatched_rules(shapes, found)
-    with entered(mesh), axis_rules(found):
-        return jit(make, out_shardings=jax.tree.map(_for_jit, shardings, is_leaf=_is_whole))()
+    used = current_mesh() if mesh is None else mesh
+    plan = agree(
+        "make_sharded", "create", lambda: _prepare(make, used, rules, "make_sharded"), _texts_of, used
+    )
+    with entered(plan.mesh), axis_rules(plan.rules):
+        return jit(make, out_shardings=jax.tree.map(_for_jit, plan.shardings, is_leaf=_is_whole))()
 
 
 def _is_whole(x: Any) -> bool:
@@ -106,11 +114,53 @@ def abstract(make: Callable[[], T], mesh: Any = None, rules: Rules | None = None
       >>> liftnn.abstract(make, mesh).kernel.value.sharding.shard_shape((2048, 4096))
       (2048, 512)
     """
-    mesh, found = _check(make, mesh, rules, "abstract")
-    shapes, shardings = _describe(make, mesh, found)
+    return _prepare(make, current_mesh() if mesh is None else mesh, rules, "abstract").to_abstract()
+
+
+class _Plan(NamedTuple):
+    """What a function will create on a mesh.
+
+    Args:
+      make: The function.
+      mesh: The mesh.
+      rules: Normalized rules.
+      shapes: What it creates, with shapes and dtypes in place of arrays.
+      shardings: The sharding of each Variable.
+    """
+
+    make: Callable[[], Any]
+    mesh: Any
+    rules: dict[str, Any]
+    shapes: Any
+    shardings: Any
+
+    def to_abstract(self) -> Any:
+        """Return what the function creates, with shapes, dtypes and shardings in place of arrays."""
+        return jax.tree.map(_with_sharding, self.shapes, self.shardings, is_leaf=is_object)
+
+
+def _prepare(make: Any, mesh: Any, rules: Any, name: str) -> _Plan:
+    """Return what a function will create; raise if it cannot be placed."""
+    found = _check(make, mesh, rules, name)
+    with entered(mesh), axis_rules(found), use_eager_sharding(False):
+        shapes = eval_shape(make)
+    shardings = shardings_on(shapes, mesh, found)
     if rules is not None:
         warn_of_unmatched_rules(shapes, found)
-    return jax.tree.map(_with_sharding, shapes, shardings, is_leaf=is_object)
+    return _Plan(make, mesh, found, shapes, shardings)
+
+
+def _texts_of(plan: _Plan) -> dict[str, str]:
+    """Return what the processes must have in common: mesh, modules with shardings, and the programs of all arrays."""
+    texts = {"mesh": f"{plan.mesh}{_devices_of(plan.mesh)}", **describe_modules(plan.to_abstract())}
+    with entered(plan.mesh), axis_rules(plan.rules), use_eager_sharding(False):
+        programs = describe_programs(plan.make)
+    return texts | {path: f"{texts[path]} computed by program {digest}" for path, digest in programs.items()}
+
+
+def _devices_of(mesh: Any) -> str:
+    """Return a text about the devices of a mesh that is not abstract."""
+    return f" of the devices {mesh.device_ids.tolist()}" if isinstance(mesh, jax.sharding.Mesh) else ""
 
 
 def _with_sharding(x: Any, sharding: Any) -> Any:
@@ -129,28 +179,20 @@ def _with_sharding(x: Any, sharding: Any) -> Any:
     return x
 
 
-def _check(make: Any, mesh: Any, rules: Any, name: str) -> tuple[Any, dict[str, Any]]:
-    """Return the mesh and the rules of a call; raise if there is no mesh or nothing to call."""
+def _check(make: Any, mesh: Any, rules: Any, name: str) -> dict[str, Any]:
+    """Return the rules of a call; raise if there is no mesh or nothing to call."""
     if not callable(make) or isinstance(make, Module):
         raise errors.ArgumentTypeError(
             f"{name} takes a function that creates modules and got {an(type(make))}.",
             "Pass a function without arguments, such as `lambda: Model(liftnn.Rngs(0))`.",
         )
-    mesh = current_mesh() if mesh is None else mesh
     if not isinstance(mesh, (jax.sharding.Mesh, jax.sharding.AbstractMesh)):
         got = "there is no current one" if mesh is None else f"got {an(type(mesh))}"
         raise errors.ArgumentError(
             f"{name} needs a mesh, and {got}.",
             'Pass `jax.make_mesh((4, 2), ("data", "model"))`, or use `jax.set_mesh`.',
         )
-    return mesh, rules_or_current(rules)
-
-
-def _describe(make: Callable[[], Any], mesh: Any, rules: dict[str, Any]) -> tuple[Any, Any]:
-    """Return what a function creates, abstract, and the sharding of each of its Variables."""
-    with entered(mesh), axis_rules(rules), use_eager_sharding(False):
-        shapes = eval_shape(make)
-    return shapes, shardings_on(shapes, mesh, rules)
+    return rules_or_current(rules)
 
 
 publish(abstract, make_sharded)
