@@ -153,3 +153,105 @@ def restore_abstract(folder: str) -> str:
     again = [model, optimizer, liftnn.eval_shape(lambda: Local(1))]
     liftnn.restore(f"{folder}/run", *again)
     return str(differing(pathlib.Path(folder, "saved.npz"), again))
+
+
+def sync() -> None:
+    multihost_utils.sync_global_devices("test")
+
+
+def outcome(call: Any) -> str:
+    """What a call raises in this process."""
+    try:
+        return f"returned {call()}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def save_while_training(folder: str) -> str:
+    """Save in the background while donated steps go on: the saved values are those at the time of the save."""
+    modules = run()
+    lines: list[str] = []
+    with liftnn.Checkpoints(f"{folder}/background") as checkpoints:
+        for step in range(3):
+            write(pathlib.Path(folder, f"{step}.npz"), whole(modules))
+            checkpoints.save(step, *modules)
+            for _ in range(3):
+                train(*modules[:2], jnp.ones((4, 8)))
+            modules[2].metric.update(values=jnp.float32(step))
+            modules[2].array.value += 1
+    for step in range(3):
+        other = run(seed=1)
+        liftnn.restore(f"{folder}/background", *other, step=step)
+        lines += differing(pathlib.Path(folder, f"{step}.npz"), other)
+    return str(lines)
+
+
+def keep_the_latest(folder: str) -> str:
+    local = Local(0)
+    with liftnn.Checkpoints(f"{folder}/latest", max_to_keep=2) as checkpoints:
+        for step in range(5):
+            checkpoints.save(step, local)
+    sync()
+    for step in range(5, 7):
+        liftnn.save(f"{folder}/latest", step, local, max_to_keep=2)
+    sync()
+    return str(liftnn.saved_steps(f"{folder}/latest"))
+
+
+def keep_the_best(folder: str) -> str:
+    """The metrics of process 0 decide; those of process 1 would keep others."""
+    local = Local(0)
+    with liftnn.Checkpoints(f"{folder}/best", max_to_keep=2, best="accuracy") as checkpoints:
+        for step, accuracy in enumerate([0.7, 0.9, 0.8, 0.1, 0.2, 0.3]):
+            checkpoints.save(step, local, metrics={"accuracy": -accuracy if RANK else accuracy})
+    sync()
+    return f"{checkpoints.steps()} {checkpoints.best_step()}"
+
+
+def values_of_process_0(folder: str) -> str:
+    """Plain values, numpy arrays and arrays on one device differ by process; those of process 0 are restored in all."""
+    local = Local(RANK)
+    local.array.value = np.full(6, RANK, np.float32)
+    liftnn.save(f"{folder}/values", 1, local, values={"rank": RANK, "array": np.arange(3) + RANK})
+    found = liftnn.restore(f"{folder}/values", local)
+    key = jax.random.key_data(local.rngs.key.value)
+    same = bool((key == jax.random.key_data(jax.random.key(0))).all())
+    return f"{found.values} {local.array.value} {local.number.value} {same}"
+
+
+def mistakes_in_save(folder: str) -> str:
+    """Saves that fail in process 1 only, and one that does not."""
+    local = Local(0)
+    where = f"{folder}/mistakes"
+    donated = liftnn.Param(jnp.ones(2))
+    if RANK:
+        donated.value.delete()
+    texts = [
+        outcome(lambda: liftnn.save(where, 1, donated)),
+        outcome(lambda: liftnn.save(where, -1 if RANK else 1, local)),
+        outcome(lambda: liftnn.save(where, 2 if RANK else 1, local)),
+        outcome(lambda: liftnn.save(where, 1, liftnn.Param(jnp.ones(3 if RANK else 2)))),
+        outcome(lambda: liftnn.save(where, 1, local, values={"x": object() if RANK else 1})),
+        outcome(lambda: liftnn.save(where, 1, local)),
+        outcome(lambda: liftnn.save(where, 1, local)),
+    ]
+    return "\n\n".join(texts)
+
+
+def mistakes_in_restore(folder: str) -> str:
+    """Restores that fail in process 1 only; then nothing is changed in process 0 either."""
+    where = f"{folder}/fit"
+    saved = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    liftnn.save(where, 1, saved)
+    liftnn.save(where, 2, saved)
+    model = liftnn.Linear(2, 4 if RANK else 3, rngs=liftnn.Rngs(1))
+    before = np.asarray(model.kernel.value)
+    texts = [
+        outcome(lambda: liftnn.restore(where, model)),
+        outcome(lambda: liftnn.restore(where, model, strict=False)),
+        outcome(lambda: liftnn.restore(where, saved, step=RANK + 1)),
+        outcome(lambda: liftnn.restore(where, saved, step=3 if RANK else 1)),
+        outcome(lambda: liftnn.restore(where, "model" if RANK else saved)),
+    ]
+    assert (np.asarray(model.kernel.value) == before).all()
+    return "\n\n".join(texts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from liftnn import errors
 from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.publish import publish
+from liftnn._src.sharding.agreement import agree, is_first_process
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
 
@@ -208,16 +209,24 @@ class Checkpoints:
           ArgumentTypeError: If something cannot be saved.
           DonatedError: If the buffer of a Variable was donated.
         """
-        self._check(step, metrics or {})
-        arrays, index = _load("saving").describe_state(modules, values, metrics)
+        saving = _load("saving")
+
+        def prepare() -> Any:
+            self._check(step, metrics or {})
+            prepared = saving.describe_state(modules, values, metrics)
+            _load("orbax").load_orbax()
+            if step in self.steps():
+                raise errors.ArgumentError(
+                    f"The folder {self._name} already has a checkpoint of step {step}.",
+                    "Save another step, or in another folder.",
+                )
+            return prepared
+
+        arrays, index = agree("save", "save", prepare, lambda found: saving.describe_saved(step, *found))
         manager = self._manager = self._manager or _load_manager(self._folder)
-        if step in self.steps():
-            raise errors.ArgumentError(
-                f"The folder {self._name} already has a checkpoint of step {step}.",
-                "Save another step, or in another folder.",
-            )
         manager.save(step, arrays, index)
-        self._metrics[step] = index.metrics
+        if is_first_process():  # its metrics are saved; the others read them
+            self._metrics[step] = index.metrics
         if not self._is_entered:
             self.close()
 
@@ -236,6 +245,12 @@ class Checkpoints:
           CheckpointError: If there is no such checkpoint, if it is damaged, or if it does not fit.
           ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
         """
+        chosen = agree("restore", "restore", lambda: self._choose(step), lambda chosen: {"step": str(chosen)})
+        name = os.path.join(self._name, str(chosen))
+        return _load("restoring").restore_step(self._folder / str(chosen), chosen, name, modules, strict)
+
+    def _choose(self, step: int | None) -> int:
+        """Return the step to restore."""
         steps = self.steps()
         if step is None and not steps:
             raise errors.CheckpointError(
@@ -248,9 +263,7 @@ class Checkpoints:
                 f"{', '.join(map(str, steps)) or 'none'}.",
                 "Pass one of these steps.",
             )
-        chosen = steps[-1] if step is None else step
-        name = os.path.join(self._name, str(chosen))
-        return _load("restoring").restore_step(self._folder / str(chosen), chosen, name, modules, strict)
+        return steps[-1] if step is None else step
 
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, after waiting for one that is being saved.

@@ -14,6 +14,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.checkpoints.checksums import checksums, list_files
 from liftnn._src.checkpoints.index import INDEX, Index
+from liftnn._src.sharding.agreement import is_first_process
 
 ITEM = "state"
 """The name of the folder in each step that holds arrays and index."""
@@ -75,6 +76,7 @@ class Manager:
 
     def __init__(self, folder: str):
         ocp = load_orbax()
+        self._folder = folder
         self._deleted = os.path.join(folder, _DELETED)
         self._remove_deleted()
         self._handler = _handler_class()()
@@ -94,6 +96,8 @@ class Manager:
           index: The index, without the checksums.
         """
         self.wait()
+        if jax.process_count() > 1:
+            self._manager.reload()  # without the steps that process 0 has removed
         self._handler.index = index
         args = load_orbax().args
         content = args.Composite(**{ITEM: args.PyTreeSave(arrays or _NOTHING)})
@@ -104,9 +108,19 @@ class Manager:
         self._manager.wait_until_finished()
 
     def delete(self, steps: list[int]) -> None:
-        """Remove steps: each is first renamed in one operation, then removed."""
+        """Remove steps: each is first renamed in one operation, then removed.
+
+        With several processes, process 0 does it alone. Orbax's `delete` waits for the other processes, which may look
+        at the folder at another moment and find other steps to remove.
+        """
+        if not is_first_process():
+            return
         for step in steps:
-            self._manager.delete(step)
+            if jax.process_count() > 1:
+                os.makedirs(self._deleted, exist_ok=True)
+                os.rename(os.path.join(self._folder, str(step)), os.path.join(self._deleted, str(step)))
+            else:
+                self._manager.delete(step)
         if steps:
             self._remove_deleted()
 
@@ -115,7 +129,8 @@ class Manager:
         self._manager.close()
 
     def _remove_deleted(self) -> None:
-        shutil.rmtree(self._deleted, ignore_errors=True)
+        if is_first_process():
+            shutil.rmtree(self._deleted, ignore_errors=True)
 
 
 def read_arrays(folder: Any, targets: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +143,7 @@ def read_arrays(folder: Any, targets: dict[str, Any]) -> dict[str, Any]:
     Returns:
       The arrays.
     """
-    ocp = load_orbax()
+    ocp, paths = load_orbax(), importlib.import_module("etils.epath")
     restore_args = {
         name: ocp.RestoreArgs(restore_type=np.ndarray)
         if sharding is None
@@ -137,5 +152,10 @@ def read_arrays(folder: Any, targets: dict[str, Any]) -> dict[str, Any]:
     }
     item = dict.fromkeys(targets, 0)
     args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(folder, args=args)
+    handler = (
+        ocp.PyTreeCheckpointHandler()
+    )  # a Checkpointer would wait for all processes, also for one that raises
+    try:
+        return handler.restore(paths.Path(folder), args=args)
+    finally:
+        handler.close()

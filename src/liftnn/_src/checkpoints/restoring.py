@@ -26,7 +26,9 @@ from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype
 from liftnn._src.checkpoints.targets import target_sharding, with_weak_type
 from liftnn._src.modules.verbs import update
-from liftnn._src.trees import is_array
+from liftnn._src.sharding.agreement import agree
+from liftnn._src.sharding.descriptions import describe_array
+from liftnn._src.trees import format_path, is_array
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
@@ -53,16 +55,35 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
     """
     skipped = {i for i, x in enumerate(modules) if x is ...}
     wanted = tuple([None if x is ... else x for x in modules])
-    flat = flatten_modules(wanted, "restore")
-    with _named(name):
-        index = read_index(folder)
-        found = compare(index, flat, skipped)
-        if strict and (found.missing or found.unexpected or found.different):
-            raise mismatch(name, found)
-        values, states = _read(folder / ITEM, index, found)
+
+    def fit() -> tuple[Index, Comparison]:
+        flat = flatten_modules(wanted, "restore")
+        with _named(name):
+            index = read_index(folder)
+            found = compare(index, flat, skipped)
+            if strict and (found.missing or found.unexpected or found.different):
+                raise mismatch(name, found)
+            return index, found
+
+    def read() -> tuple[dict[str, Any], State]:
+        with _named(name):
+            return _read(folder / ITEM, index, found)
+
+    index, found = agree("restore", "restore", fit, lambda fitted: _describe_targets(fitted[1]))
+    values, states = agree("restore", "restore", read, lambda _: {})
     update(wanted, states)
     report = map(tuple, (found.missing, found.unexpected, found.different))
     return Restored(step, values, index.metrics, *report)
+
+
+def _describe_targets(found: Comparison) -> dict[str, str]:
+    """Return a text for each leaf to restore, which must be the same in all processes."""
+    return {
+        format_path(leaf.path, "modules"): ", ".join(
+            describe_array(x) for _, x in flatten_value(leaf.value) or ()
+        )
+        for leaf, _ in found.fitting
+    }
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from liftnn._src.checkpoints.keys import encode_path, show_path
 from liftnn._src.checkpoints.leaves import flatten_modules, flatten_value
 from liftnn._src.checkpoints.plain_values import encode_value
 from liftnn._src.checkpoints.stored import to_stored
+from liftnn._src.sharding.descriptions import describe_array
 from liftnn._src.trees import an
 
 
@@ -81,6 +82,23 @@ def describe_state(
     encoded = encode_value(dict(values or {}), (), "values", pack)
     numbers = {name: _as_number(name, x) for name, x in (metrics or {}).items()}
     return arrays.by_name, Index(leaves, flat.shared, encoded, numbers)
+
+
+def describe_saved(step: int, arrays: Mapping[str, Any], index: Index) -> dict[str, str]:
+    """Return what all processes must save alike: the step, the paths, and the arrays without their content.
+
+    Args:
+      step: The step.
+      arrays: The arrays by name.
+      index: The index.
+
+    Returns:
+      Texts by path.
+    """
+    texts = {"step": str(int(step))}
+    for path, leaves in index.leaves.items():
+        texts[show_path(path)] = "Empty" if leaves is None else ", ".join(map(str, leaves.values()))
+    return texts | {urllib.parse.unquote(name): describe_array(x) for name, x in arrays.items()}
 
 
 def _describe_leaf(path: Any, value: Any, arrays: Arrays) -> Leaves:

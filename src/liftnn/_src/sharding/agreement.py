@@ -80,6 +80,11 @@ def agree(
     return prepared
 
 
+def is_first_process() -> bool:
+    """Return whether this is the process that writes what all processes have; the only one counts."""
+    return jax.process_index() == 0
+
+
 def _first_devices(mesh: Any) -> dict[int, Any]:
     """Return the first device of each process that takes part; none if this process does not."""
     if jax.process_count() == 1:

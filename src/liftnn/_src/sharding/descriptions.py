@@ -50,17 +50,35 @@ def _metadata_text(metadata: Mapping[str, Any]) -> str:
     return _ADDRESS.sub("", f" with {shown}") if shown else ""
 
 
-def _array_text(x: Any) -> str:
-    """Return a text about an array: its type, where it is if it is sharded, and a sum of its content if it is not."""
+def describe_array(x: Any) -> str:
+    """Return a text about an array, or another leaf, without its content: dtype, shape, and where it is.
+
+    Args:
+      x: An array, an abstract one, or any other value.
+
+    Returns:
+      The text, which does not depend on the process.
+    """
     if not isinstance(x, (jax.Array, np.ndarray, jax.ShapeDtypeStruct)):
-        return _ADDRESS.sub("", repr(x))
+        return type(x).__name__
     text = f"{x.dtype.name}[{','.join(map(str, x.shape))}]"
     sharding = getattr(x, "sharding", None)
+    if isinstance(x, jax.Array) and x.is_fully_replicated:
+        return text if x.is_fully_addressable else f"{text} on several processes"
+    return (
+        text
+        if sharding is None
+        else f"{text} sharded by {getattr(sharding, 'spec', type(sharding).__name__)}"
+    )
+
+
+def _array_text(x: Any) -> str:
+    """Return a text about an array, with a digest of its content if this process holds it as a whole."""
+    if not isinstance(x, (jax.Array, np.ndarray, jax.ShapeDtypeStruct)):
+        return _ADDRESS.sub("", repr(x))
     if isinstance(x, jax.ShapeDtypeStruct) or (isinstance(x, jax.Array) and not x.is_fully_replicated):
-        where = getattr(sharding, "spec", type(sharding).__name__)
-        return text if sharding is None else f"{text} sharded by {where}"
-    where = " on several processes" if isinstance(x, jax.Array) and not x.is_fully_addressable else ""
-    return f"{text}{where} of content {_digest(_local(x).tobytes())}"
+        return describe_array(x)
+    return f"{describe_array(x)} of content {_digest(_local(x).tobytes())}"
 
 
 def _local(x: Any) -> np.ndarray:
