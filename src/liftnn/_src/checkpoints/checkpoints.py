@@ -46,6 +46,10 @@ def save(
     A checkpoint is either complete or not there: if the process is killed while it saves, the last one is found. To go
     on with the training while a checkpoint is written, and to keep the best ones, use `Checkpoints`.
 
+    With several processes of `jax.distributed`, all of them call it, with a folder that all of them see. Each writes
+    its shards; of plain values, numpy arrays, and arrays that each process holds as a whole, those of process 0 are
+    written. If a process cannot save, or would save something else, all of them raise before anything is written.
+
     Args:
       folder: The folder for all checkpoints of the run; it is created.
       step: The number of the checkpoint, from 0 on.
@@ -59,6 +63,7 @@ def save(
       ArgumentError: If the step is not a number from 0 on, or is already there.
       ArgumentTypeError: If something cannot be saved: it is abstract, a tracer, or of another type.
       DonatedError: If the buffer of a Variable was donated.
+      StructureError: If another process saves another step or other modules.
       MissingPackageError: If Orbax is not installed.
 
     Example:
@@ -81,6 +86,9 @@ def restore(folder: Folder, /, *modules: Any, step: int | None = None, strict: b
     Arrays get the sharding of those that they replace, whatever the number of devices at the time of saving. Modules
     from `eval_shape` get the shardings of their abstract arrays.
 
+    With several processes of `jax.distributed`, all of them call it; if one of them raises, all of them do, and nothing
+    is changed in any.
+
     Args:
       folder: The folder.
       *modules: Modules of the same structure as those that were saved, in the same order; `...` skips a module.
@@ -95,6 +103,7 @@ def restore(folder: Folder, /, *modules: Any, step: int | None = None, strict: b
       CheckpointError: If there is no such checkpoint, if it is damaged, or if paths are missing or unexpected, or have
         other shapes, dtypes or ties than in the modules; the message lists all. Nothing is changed then.
       ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
+      StructureError: If another process restores another step, or into other modules.
       MissingPackageError: If Orbax is not installed.
 
     Example:
@@ -267,6 +276,9 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, after waiting for one that is being saved.
+
+        With several processes, process 0 removes old checkpoints; another one may still see one that is being
+        removed.
 
         Returns:
           The steps in order.
