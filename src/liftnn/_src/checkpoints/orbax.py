@@ -154,7 +154,7 @@ def read_arrays(folder: Any, targets: dict[str, Any]) -> dict[str, Any]:
     args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
     handler = (
         ocp.PyTreeCheckpointHandler()
-    )  # a Checkpointer would wait for all processes, also for one that raises
+    )  # a Checkpointer waits for all processes, also for one that raises
     try:
         return handler.restore(paths.Path(folder), args=args)
     finally:

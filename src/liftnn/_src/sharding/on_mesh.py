@@ -24,7 +24,6 @@ from liftnn._src.variables.axis_rules import Rules, axis_rules, entered, rules_o
 from liftnn._src.variables.eager_sharding import use_eager_sharding
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.placement import current_mesh
-from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 T = TypeVar("T")
@@ -71,17 +70,7 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
         "make_sharded", "create", lambda: _prepare(make, used, rules, "make_sharded"), _texts_of, used
     )
     with entered(plan.mesh), axis_rules(plan.rules):
-        return jit(make, out_shardings=jax.tree.map(_for_jit, plan.shardings, is_leaf=_is_whole))()
-
-
-def _is_whole(x: Any) -> bool:
-    """Return whether shardings are those of one module or Variable."""
-    return isinstance(x, (State, Variable))
-
-
-def _for_jit(sharding: Any) -> Any:
-    """Return the sharding that a Variable holds; States of them, and others, unchanged."""
-    return sharding.raw_value if isinstance(sharding, Variable) else sharding
+        return jit(make, out_shardings=plan.shardings)()
 
 
 @boundary
