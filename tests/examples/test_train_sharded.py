@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,11 @@ def losses_of(lines):
     return [line.rpartition(", ")[0] for line in lines if line.startswith("step")]
 
 
+def resumed_after(lines):
+    """The step after which a run says that it goes on."""
+    return int(re.fullmatch(r"resumed after step (\d+)/\d+", lines[1])[1])
+
+
 def run_and_kill_one(command, after):
     """Start a run, and kill one of its processes when it has printed a step."""
     process = subprocess.Popen(
@@ -55,8 +61,9 @@ def test_a_run_of_two_processes_that_lost_one_is_resumed_by_one_process_with_the
     killed = run_and_kill_one(command_of(tmp_path / "killed", 2, 2), after=5)
     assert killed == (137, ["train.py: a process was killed (SIGKILL), so all were ended"])
     resumed = run(command_of(tmp_path / "killed", 1, 4))
-    assert resumed[1] == "resumed after step 4/6"
-    assert losses_of(resumed) == losses_of(whole)[4:]
+    done = resumed_after(resumed)
+    assert done in (2, 4)  # the checkpoint of step 4 is complete only some time after the step
+    assert losses_of(resumed) == losses_of(whole)[done:]
     assert (tmp_path / "killed" / "losses.png").read_bytes() == (
         tmp_path / "whole" / "losses.png"
     ).read_bytes()
@@ -77,7 +84,9 @@ def test_a_run_that_lost_a_process_goes_on_in_more_processes_and_then_in_fewer(t
     assert run_and_kill_one(command_of(tmp_path / "killed", 4, 2, steps=9), after=4)[0] == 137
     assert run_and_kill_one(command_of(tmp_path / "killed", 8, 1, steps=9), after=7)[0] == 137
     resumed = run(command_of(tmp_path / "killed", 2, 4, steps=9))
-    assert losses_of(resumed) == losses_of(whole)[6:]
+    done = resumed_after(resumed)
+    assert done in (2, 4, 6)
+    assert losses_of(resumed) == losses_of(whole)[done:]
 
 
 @pytest.mark.parametrize(
