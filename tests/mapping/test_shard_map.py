@@ -215,3 +215,34 @@ def test_what_is_read_through_a_closure_is_not_stale():
     assert call(X).tolist() == X.tolist()
     model.w.value = jnp.full(1, 3.0)
     assert call(X).tolist() == (3 * X).tolist()
+
+
+def test_in_specs_place_what_is_only_read():
+    layer = liftnn.Linear(4, 8, rngs=liftnn.Rngs(0))
+    specs = liftnn.StateSharding({liftnn.PathContains("kernel"): P(None, "model"), ...: P()})
+    shapes = []
+
+    def read(layer, x):
+        shapes.append(layer.kernel.shape)
+        return x @ layer.kernel
+
+    before = jnp.array(layer.kernel)
+    call = liftnn.shard_map(read, mesh=GRID, in_specs=(specs, P()), out_specs=P(None, "model"))
+    y = call(layer, jnp.ones((3, 4)))
+    assert layer.kernel.value.sharding == NamedSharding(GRID, P(None, "model"))
+    assert layer.bias.value.sharding == NamedSharding(GRID, P())
+    assert shapes[0] == (4, 8 // GRID.shape["model"])
+    np.testing.assert_array_equal(layer.kernel.value, before)
+    np.testing.assert_allclose(y, jnp.ones((3, 4)) @ before, rtol=1e-5)
+
+
+def test_in_specs_leave_a_module_where_it_is_if_the_call_fails():
+    layer = liftnn.Linear(4, 8, rngs=liftnn.Rngs(0))
+    before = layer.kernel.value.sharding
+
+    def fail(layer):
+        raise KeyError("no")
+
+    with pytest.raises(KeyError, match="no"):
+        liftnn.shard_map(fail, mesh=GRID, in_specs=P(None), out_specs=P())(layer)
+    assert layer.kernel.value.sharding == before

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from tests.same import assert_same
 
@@ -214,3 +215,10 @@ def test_the_sharding_of_a_variable_is_an_option_of_jit():
     read = make()
     assert liftnn.jit(lambda v: v.sum(), in_shardings=(sharding,))(read) == 32
     assert read.value.sharding == made.value.sharding
+
+
+def test_a_declared_format_places_with_its_layout():
+    wanted = Format(Layout((1, 0)), NamedSharding(GRID, P("data", "model")))
+    v = liftnn.Param(jnp.ones((4, 8)), out_sharding=wanted)
+    assert v.value.format == jax.device_put(jnp.ones((4, 8)), wanted).format
+    assert liftnn.get_partition_spec(v).value == P("data", "model")

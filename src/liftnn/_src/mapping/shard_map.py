@@ -8,15 +8,16 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from liftnn import errors
+from liftnn._src.compilation.kept_shardings import place
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Call, Lifted, Options
 from liftnn._src.mapping.batch_keys import element_keys, shared_keys
 from liftnn._src.mapping.mapped import MappedCall
 from liftnn._src.mapping.spec_errors import (
@@ -38,6 +39,9 @@ from liftnn._src.prefixes.prefix import (
 from liftnn._src.publish import publish
 from liftnn._src.trees import is_array
 from liftnn._src.type_variables import P, R
+from liftnn._src.variables import frames
+from liftnn._src.variables.placement import current_mesh
+from liftnn._src.variables.variable import set_value_past_hooks
 
 _WHOLE = PartitionSpec()
 
@@ -64,7 +68,8 @@ def shard_map(
         for it, it is replicated.
       out_specs: The `PartitionSpec` of the output: a tree prefix. A module that was an argument keeps its own specs.
       in_specs: The `PartitionSpec` of each argument: a tree prefix of the positional arguments. A module takes one spec
-        for everything that it reaches, or a `StateSharding` with specs. With None, numbers
+        for everything that it reaches, or a `StateSharding` with specs. Outside of transforms, Variables of no chosen
+        device are there after the call, also if it only reads them. With None, numbers
         and other objects that are not arrays are passed as they are; arrays and modules are replicated. A keyword
         argument has the spec of its position, or is replicated if `in_specs` has no entry for it. The default, None,
         infers the specs from the arguments, which must then be placed on a mesh with explicit axes.
@@ -145,6 +150,22 @@ class ShardMapped(Lifted[P, R]):
             return args, kwargs
         return marked, kwargs
 
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call with modules; what it had to place is there afterwards, also if it is only read."""
+        if not frames.is_plain():
+            return super()._call(args, kwargs)
+        placed: list[Any] = []
+
+        def act(call: Call) -> Result:
+            placed[:] = call.bound.place_arguments(call.leaves)
+            return call.bound(placed)
+
+        call, result = self._run(args, kwargs, act)
+        for number, old, new in zip(call.plan.variables, call.leaves, placed, strict=False):
+            if new is not old:
+                set_value_past_hooks(call.objects[number], new)
+        return self._commit(call, result)
+
 
 def _mark_static(spec: Any, x: Any) -> Any:
     """Mark the leaves of an argument with the spec None as static that are neither arrays nor objects."""
@@ -185,6 +206,13 @@ class ShardMapCall(MappedCall):
     def prefixes_of(self, leaves: Sequence[Any]) -> list[Prefix]:
         """Return the spec of each dynamic leaf."""
         return list(map(_own_spec, leaves)) if self._inferred else super().prefixes_of(leaves)
+
+    def place_arguments(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """Return the leaves of a call with the arrays of no chosen device where their specs want them."""
+        mesh = self._options["mesh"] or current_mesh()
+        if self._inferred or not isinstance(mesh, Mesh):
+            return leaves
+        return place(leaves, [_sharding(mesh, _spec(spec)) for spec in self.prefixes_of(leaves)])
 
     def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
         """Call the function for one shard, with its own random keys in place of replicated ones."""
@@ -234,6 +262,14 @@ class ShardMapCall(MappedCall):
 def _spec(prefix: Prefix) -> PartitionSpec:
     """Return the spec to pass to JAX; None means replicated."""
     return _WHOLE if prefix is None else prefix
+
+
+def _sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding | None:
+    """Return a sharding; None for a spec that does not fit the mesh, for which the call raises an error."""
+    try:
+        return NamedSharding(mesh, spec)
+    except ValueError:
+        return None
 
 
 def _own_spec(value: Any) -> PartitionSpec:

@@ -22,11 +22,13 @@ class Declared(NamedTuple):
       names: What is declared for each axis of the array: a name, a tuple of names, or None.
       entries: The mesh axes of each axis of the array: one, a tuple, or None.
       mesh: The mesh that is declared with them, or None.
+      format: The `Format` that is declared, which also has a layout, or None.
     """
 
     names: tuple[Any, ...]
     entries: tuple[Any, ...]
     mesh: Any = None
+    format: Any = None
 
     @property
     def spec(self) -> PartitionSpec:
@@ -58,17 +60,19 @@ def declare(declared: Any, rules: Mapping[str, Any], mesh: Any = None) -> Declar
     """Return a declared sharding under rules.
 
     Args:
-      declared: Names, a spec, or a sharding with a spec.
+      declared: Names, a spec, a sharding with a spec, or a `Format` with such a sharding.
       rules: Normalized rules.
       mesh: The mesh. The default, None, means that of the sharding, if it has one.
 
     Returns:
       The declared sharding.
     """
-    spec = getattr(declared, "spec", declared)
+    whole = declared if hasattr(declared, "layout") else None
+    sharding = declared if whole is None else declared.sharding
+    spec = getattr(sharding, "spec", sharding)
     names = (spec,) if isinstance(spec, str) else tuple(getattr(spec, "partitions", None) or spec)
     entries = tuple([_mesh_axes(name, rules) for name in names])
-    return Declared(names, entries, getattr(declared, "mesh", None) if mesh is None else mesh)
+    return Declared(names, entries, getattr(sharding, "mesh", None) if mesh is None else mesh, whole)
 
 
 def joined_rules(rules: Mapping[str, Any], own: Any) -> dict[str, Any]:

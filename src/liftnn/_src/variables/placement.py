@@ -108,7 +108,7 @@ def place(x: Any, mesh: Any, declared: Declared) -> Any:
     spec = declared.spec
     if PartitionSpec.UNCONSTRAINED in declared.entries:
         return constrain(x, mesh, declared.entries)
-    return jax.device_put(x, NamedSharding(mesh, spec))
+    return jax.device_put(x, NamedSharding(mesh, spec) if declared.format is None else declared.format)
 
 
 def constrain(x: Any, mesh: Any, entries: tuple[Any, ...]) -> Any:
