@@ -8,6 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+.SECONDARY:   # the stamps of .venv stay
 .PHONY: help mnist test coverage slow flax torch check format bench wheel docs clean
 
 help:
