@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import AxisType
 
 import liftnn
 from liftnn import errors
-from liftnn._src.sharding import replicas
+from liftnn._src.sharding import agreement
 from tests.messages.registry import message
 
 MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -208,15 +208,41 @@ def abstract_of_a_module_that_exists():
     "Create the modules in the same way in each process, with the same seeds; only the data differ by process.",
 )
 def modules_that_differ_between_processes():
-    def gather(x):
-        """What a second process with another rate would add."""
-        if len(x) == 32:  # the digest
-            return np.stack([x, x + 1])
-        other = np.frombuffer(x.tobytes().replace(b'"0.1"', b'"0.5"'), x.dtype)
-        return np.stack([x, other])
+    with second_process(lambda report: report._replace(texts={**report.texts, "rate": "0.5"})):
+        liftnn.check_replicas(liftnn.Dropout(0.1))
+
+
+@message(
+    errors.ShardingError,
+    "make_sharded has not raised here, but in another process:",
+    "  process 1: ShardingError: 'model' is not an axis of the mesh",
+    "Create the modules in the same way in each process, with the same seeds; only the data differ by process.",
+)
+def modules_that_another_process_cannot_create():
+    failure = ("ShardingError", "'model' is not an axis of the mesh")
+    with second_process(lambda report: report._replace(failure=failure)):
+        liftnn.make_sharded(lambda: linear("data"), MESH)
+
+
+@message(
+    errors.StructureError,
+    "The processes have called different functions: process 0 has check_replicas, process 1 has save.",
+    "Call the functions of liftnn that create, save, restore or compare modules in the same order in each process.",
+)
+def functions_that_differ_between_processes():
+    with second_process(lambda report: report._replace(function="save")):
+        liftnn.check_replicas(liftnn.Dropout(0.1))
+
+
+@contextlib.contextmanager
+def second_process(change):
+    """Let a second process report what `change` makes of the report of this one."""
+
+    def exchange(report, devices):
+        return {0: report, 1: change(report)}
 
     with (
-        mock.patch.object(jax, "process_count", return_value=2),
-        mock.patch.object(replicas, "_gather", gather),
+        mock.patch.object(agreement, "_first_devices", return_value={0: None, 1: None}),
+        mock.patch.object(agreement, "_exchange", exchange),
     ):
-        liftnn.check_replicas(liftnn.Dropout(0.1))
+        yield

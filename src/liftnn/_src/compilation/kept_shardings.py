@@ -138,7 +138,7 @@ def _divides(sharding: Any, x: jax.Array) -> bool:
         return False
     try:
         sharding.shard_shape(x.shape)
-    except ValueError:
+    except (ValueError, IndexError):  # the latter for a spec that is longer than the shape
         return False
     return True
 
