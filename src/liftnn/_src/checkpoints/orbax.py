@@ -152,9 +152,7 @@ def read_arrays(folder: Any, targets: dict[str, Any]) -> dict[str, Any]:
     }
     item = dict.fromkeys(targets, 0)
     args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
-    handler = (
-        ocp.PyTreeCheckpointHandler()
-    )  # a Checkpointer waits for all processes, also for one that raises
+    handler = ocp.PyTreeCheckpointHandler()  # a Checkpointer would wait for a process that raises
     try:
         return handler.restore(paths.Path(folder), args=args)
     finally:

@@ -169,7 +169,7 @@ def _with_sharding(x: Any, sharding: Any) -> Any:
 
 
 def _check(make: Any, mesh: Any, rules: Any, name: str) -> dict[str, Any]:
-    """Return the rules of a call; raise if there is no mesh or nothing to call."""
+    """Return normalized rules; raise if there is no mesh, or `make` is not a function."""
     if not callable(make) or isinstance(make, Module):
         raise errors.ArgumentTypeError(
             f"{name} takes a function that creates modules and got {an(type(make))}.",
