@@ -18,8 +18,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
-import collectives
 import liftnn as nnx
+import training
 from command_line import parse_options
 
 FEATURES, HIDDEN, EXPERTS, CHOICES, GROUPS, TOKENS = 16, 32, 8, 2, 8, 64
@@ -132,17 +132,10 @@ def main() -> None:
     """Runs the example."""
     options = parse_options(__doc__)
     mesh = devices.make_mesh("expert")
-    rng, sharding = np.random.default_rng(options.seed), NamedSharding(mesh, P("expert"))
-
-    def next_batch() -> tuple[jax.Array, jax.Array]:
-        return jax.device_put(draw_batch(rng), sharding)
-
+    sharding = NamedSharding(mesh, P("expert"))
     model, optimizer = nnx.make_sharded(lambda: make(options.seed), mesh)
     train_step = make_train_step(mesh)
-    for i in range(options.steps):
-        loss = train_step(model, optimizer, *next_batch())
-        print(f"step {i + 1}/{options.steps}: loss {loss:.4f}", flush=True)
-    collectives.print_table(train_step.lower(model, optimizer, *next_batch()).compile())
+    training.run(train_step, model, optimizer, draw_batch, sharding, options)
 
 
 if __name__ == "__main__":

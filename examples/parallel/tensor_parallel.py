@@ -14,8 +14,8 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-import collectives
 import liftnn as nnx
+import training
 from command_line import parse_options
 
 VOCABULARY, FEATURES, HEADS, HIDDEN, BATCH, LENGTH = 32, 64, 4, 256, 16, 32
@@ -104,17 +104,10 @@ def main() -> None:
     """Runs the example."""
     options = parse_options(__doc__)
     mesh = devices.make_mesh("data", "model")
-    rng, sharding = np.random.default_rng(options.seed), NamedSharding(mesh, P("data"))
-
-    def next_batch() -> tuple[jax.Array, jax.Array]:
-        return jax.device_put(draw_batch(rng), sharding)
-
+    sharding = NamedSharding(mesh, P("data"))
     with nnx.axis_rules(RULES, mesh):
         model, optimizer = nnx.make_sharded(lambda: make(options.seed))
-        for i in range(options.steps):
-            loss = train_step(model, optimizer, *next_batch())
-            print(f"step {i + 1}/{options.steps}: loss {loss:.4f}", flush=True)
-        collectives.print_table(train_step.lower(model, optimizer, *next_batch()).compile())
+        training.run(train_step, model, optimizer, draw_batch, sharding, options)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 import liftnn
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "parallel"
-HELPERS = ("devices", "collectives", "command_line")
+HELPERS = ("devices", "collectives", "command_line", "training")
 SEED, STEPS = 3, 3
 
 
