@@ -31,6 +31,8 @@ PAGES = [
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=fence) *$", re.S | re.M)
 OPTIONAL = ("onnx", "onnxruntime", "silero-vad")
 """What a snippet may need that is not there on each machine: `make test` installs it."""
+THOROUGH = "<!-- snippets: thorough -->"
+"""The comment in a page whose snippets take more than some seconds."""
 ARROW = re.compile(r"#\s*->\s*(.*?)\s*$")
 
 
@@ -107,8 +109,8 @@ def execute(tree, snippet, module, mode):
 
 
 def _case(page):
-    """A page as a parameter; those that take long are left to the thorough run."""
-    long = page.name in ("extending.md", "quickstart.md", "sharding.md", "weights_from_elsewhere.md")
+    """A page as a parameter; one that says that it takes long is left to the thorough run."""
+    long = THOROUGH in page.read_text(encoding="utf-8")
     return pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.thorough] * long)
 
 

@@ -1,4 +1,4 @@
-"""The snippets of docs/typing.md, for pyright to read."""
+"""The snippets of docs/guides/type_checking.md, for pyright to read."""
 
 from typing import assert_type
 
