@@ -549,6 +549,23 @@ def layer_after_the_last():
 
 
 @message(
+    errors.ArgumentError,
+    "This Stack has 3 layers, but layers.mean has 1 along axis 0.",
+    "Inside shard_map, each device has the layers of its own shard; apply them with `liftnn.scan(lambda x, layer: "
+    "layer(x), in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry)(x, stack.layers)`.",
+)
+def layers_of_one_shard():
+    def apply(stack, x):
+        return stack(x)
+
+    mesh = jax.make_mesh(
+        (3,), ("layers",), devices=jax.devices()[:3], axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    specs = (jax.P("layers"), jax.P())
+    liftnn.shard_map(apply, mesh=mesh, in_specs=specs, out_specs=jax.P())(stack(), jnp.ones(2))
+
+
+@message(
     errors.TraceContextError,
     "Cannot change the attribute 'momentum' of a BatchNorm here: it is one layer of a Stack, and the layers of a Stack "
     "differ only in the values of Variables and arrays.",

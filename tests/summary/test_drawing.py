@@ -105,7 +105,9 @@ def test_names_are_escaped_by_the_names_of_html():
 
 
 def test_the_picture_of_the_documentation_is_the_text_above_it():
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "guides" / "looking_inside.md").read_text(encoding="utf-8")
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "guides" / "looking_inside.md").read_text(
+        encoding="utf-8"
+    )
     (picture,) = re.findall(r"```mermaid\n(.*?)```", page, re.S)
     assert f"```text\n{picture}```" in page
 

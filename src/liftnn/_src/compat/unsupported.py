@@ -6,7 +6,10 @@ from typing import Any, NoReturn
 
 from liftnn import errors
 
-_LIFT = "Write the transform with `liftnn.lift`, which gives a pure function of flat arrays; see docs/guides/custom_transforms.md."
+_LIFT = (
+    "Write the transform with `liftnn.lift`, which gives a pure function of flat arrays; see "
+    "docs/guides/custom_transforms.md."
+)
 _LINEN = "Keep the Linen model in Flax, and pass its variables as arrays; or write its layers with liftnn."
 _INTERNAL = ("it is internal to Flax", _LIFT)
 

@@ -7,10 +7,11 @@ The carry consists of the shared leaves that a step writes. `TracedBody` finds i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -113,26 +114,30 @@ class Body:
         return self._hand_on(self._pure(self.arguments(carry, slices)))
 
     def named_step(self, function: Any) -> Callable[..., Any]:
-        """Return `step` for JAX's loops, with errors that name the user's function and the attribute paths."""
+        """Return `step` for JAX's loops, with the name of the user's function."""
 
         def step(liftnn_carry: Any, liftnn_slices: Any) -> Any:
-            try:
-                return self.step(liftnn_carry, liftnn_slices)
-            except Exception as error:
-                error.args = tuple(
-                    [_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args]
-                )
-                raise
+            return self.step(liftnn_carry, liftnn_slices)
 
         signature = inspect.signature(step)
         functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
         step.__signature__ = signature
         return step
 
+    @contextlib.contextmanager
+    def naming(self) -> Generator[None]:
+        """Name the leaves of carry and slices in JAX's errors by their attribute paths."""
+        try:
+            yield
+        except Exception as error:
+            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
+            raise
+
     def _name(self, found: re.Match[str]) -> str:
         """Return the attribute path of a leaf of the carry or the slices."""
-        at = int(found[2])
-        return self._plan.name(self.carried[at][0] if found[1] == "carry" else [*self._slices][at])
+        if found["slice"] is not None:
+            return self._plan.name([*self._slices][int(found["slice"])])
+        return self._plan.name(self.carried[int(found["carry"] or found["loop"])][0])
 
     def _hand_on(self, result: Result) -> tuple[list[Any], list[Any]]:
         """Return the carry and the leaves to stack from the result of a step."""
@@ -236,8 +241,14 @@ class KnownCarryBody(Body):
         return self._hand_on(result)
 
 
-_SLOT = re.compile(r"\bliftnn_(carry|slices)\[(\d+)\]")
-"""JAX's name for an argument of a step; the prefix makes a clash with a user's text unlikely."""
+_SLOT = re.compile(
+    r"\bliftnn_(?:carry\[(?P<carry>\d+)\]|slices\[(?P<slice>\d+)\])"
+    r"|(?<=component )(?:loop_)?carry\[[12]\]\[(?P<loop>\d+)\]"
+)
+"""JAX's name for an argument of a step; the prefix makes a clash with a user's text unlikely.
+
+`fori_loop` has names of its own: its carry is a tuple with the carry of the step.
+"""
 
 _LOST = {
     True: "written and replaced in the same step",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ from liftnn import errors
 from liftnn._src.graph.description import KEEP, GraphSpec, LeafPaths, keep_leaves
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.views import describe_difference
-from liftnn._src.lifting.after import differing_types, full_specs
+from liftnn._src.lifting.after import differing_types, full_specs, names_after
 from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import Path, format_path, list_paths
 
@@ -19,6 +21,9 @@ _REMEDY = (
     "Structure, shapes and dtypes must not depend on the branch that runs. Make the same changes in all branches, or "
     "make them after the call."
 )
+
+_SLOT = re.compile(r"\bat path \[(\d+)\]")
+"""JAX's name for a leaf of the output."""
 
 
 class BranchUnion:
@@ -59,6 +64,19 @@ class BranchUnion:
     def complete(self, result: Result) -> list[Any]:
         """Return all leaves of a result, with missing ones taken from the arguments."""
         return result_of(self.change, {**self._inputs, **result.by_slot}).leaves
+
+    @contextlib.contextmanager
+    def naming(self) -> Generator[None]:
+        """Name the leaves of the result in JAX's errors by their attribute paths."""
+        try:
+            yield
+        except TypeError as error:
+            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
+            raise
+
+    def _name(self, found: re.Match[str]) -> str:
+        """Return the attribute path of a leaf of the result."""
+        return f"at {names_after(self.plan, self.change)[self.slots[int(found[1])]]}"
 
     def result(self, leaves: Sequence[Any]) -> Result:
         """Return the common result with these leaves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVarTuple
 
@@ -176,13 +178,29 @@ def _call_one(
             branches = [TracedOnce(plan, pure, held) for pure, held in pairs]
             results = [branch.eval_shape(leaves) for branch in branches]
             common = BranchUnion(plan, results, leaves, names, name)
-            run = [lambda branch=branch: common.complete(branch(leaves)) for branch in branches]
-            return common.result(choose(run))
+            run = [
+                _named(lambda branch=branch: common.complete(branch(leaves)), held)
+                for branch, held in zip(branches, functions, strict=True)
+            ]
+            with common.naming():
+                return common.result(choose(run))
 
         return call
 
     arguments = ("", *(f"operands[{i}]" for i in range(len(operands))))
     return Lifted(functions, bind, Options(name, names=arguments))(holder, *operands)
+
+
+def _named(branch: Callable[[], Any], held: Callable[..., Any]) -> Callable[[], Any]:
+    """Return a branch that JAX's messages call by the name and line of the user's function."""
+
+    def call() -> Any:
+        return branch()
+
+    signature = inspect.signature(call)
+    functools.update_wrapper(call, getattr(held, "__wrapped__", held), updated=())
+    call.__signature__ = signature  # JAX binds the arguments to it
+    return call
 
 
 publish(cond, switch)

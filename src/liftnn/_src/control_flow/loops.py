@@ -152,7 +152,8 @@ def _while_loop(
                 run = jax.lax.while_loop
             else:
                 run = functools.partial(_bounded, max_steps)
-            return loop.result(run(holds, lambda carry: loop.step(carry)[0], loop.start()))
+            with loop.naming():
+                return loop.result(run(holds, lambda liftnn_carry: loop.step(liftnn_carry)[0], loop.start()))
 
         return call
 
@@ -225,7 +226,8 @@ def _run_for(
         unsettled = error
     else:
         step = lambda i, carry: loop.step(carry, [i])[0]  # noqa: E731
-        carry = jax.lax.fori_loop(lower, options.upper, step, loop.start(), unroll=options.unroll)
+        with loop.naming():
+            carry = jax.lax.fori_loop(lower, options.upper, step, loop.start(), unroll=options.unroll)
         return loop.result(carry)
     first = FirstStep(body, axes, parts, "fori_loop")
     return first.followed_by(

@@ -205,14 +205,15 @@ def _run(
 
 def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, options: ScanOptions) -> Result:
     """Run all steps of a body with `jax.lax.scan`."""
-    carry, stacked = jax.lax.scan(
-        body.named_step(options.f),
-        body.start(),
-        list(scanned.values()),
-        steps,
-        options.reverse,
-        options.unroll,
-    )
+    with body.naming():
+        carry, stacked = jax.lax.scan(
+            body.named_step(options.f),
+            body.start(),
+            list(scanned.values()),
+            steps,
+            options.reverse,
+            options.unroll,
+        )
     return body.result(
         carry, [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
     )

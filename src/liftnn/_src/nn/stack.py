@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.autodiff.remat import checkpoint
@@ -16,13 +17,15 @@ from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.mapping.vmap import vmap
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.layer_view import copy_layer, stack_layers, view_layer, write_layers
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import ARRAY_TYPES
+from liftnn._src.trees import ARRAY_TYPES, format_path, is_jax_array
 from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable
 
 L = TypeVar("L", bound=Module)
 
@@ -209,7 +212,23 @@ class Stack(Module, Generic[L]):
         axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
         given = tuple([_mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
         loop = _Loop(self.n, axes, self.out_axes, self.remat, self.unroll, self.transform_metadata)
-        return loop.of(function, type(self.layers))(self.layers, given, _mark_static(kwargs))
+        try:
+            return loop.of(function, type(self.layers))(self.layers, given, _mark_static(kwargs))
+        except errors.ArgumentError:
+            self._check_sizes()
+            raise
+
+    def _check_sizes(self) -> None:
+        """Raise an error if the stacked values are not those of all layers."""
+        for path, x in iter_graph(self.layers):
+            shape = np.shape(x.value) if isinstance(x, Variable) and is_jax_array(x.value) else ()
+            if shape and shape[0] != self.n:
+                raise errors.ArgumentError(
+                    f"This Stack has {self.n} layers, but {format_path(path, 'layers')} has {shape[0]} along axis 0.",
+                    "Inside shard_map, each device has the layers of its own shard; apply them with "
+                    "`liftnn.scan(lambda x, layer: layer(x), in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry)"
+                    "(x, stack.layers)`.",
+                ) from None
 
     def __len__(self) -> int:
         return self.n
