@@ -52,12 +52,14 @@ class Traces:
       most: The maximum number of traces; None for no limit.
     """
 
-    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count", "met")
+    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count", "met", "warns")
 
     def __init__(self, name: str, most: int | None):
         self._name = name
         self._most = most
         self.count = 0
+        self.warns = True
+        """Whether the fifth retrace warns."""
         self.met: weakref.WeakSet[Any] = weakref.WeakSet()
         """The programs that this function has traced, or that another wrapper of the same function had traced."""
         self._lock = threading.Lock()
@@ -95,7 +97,7 @@ class Traces:
             head, cause = f"{self._name} is traced again (trace {self.count})", self._cause(trace)
             logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
             self._explained += bool(cause)
-            if cause and self._explained == _MANY:
+            if cause and self._explained == _MANY and self.warns:
                 warn(f"{head}; this time because of\n{cause}", errors.RetraceWarning)
         self._recent.append(trace)
 

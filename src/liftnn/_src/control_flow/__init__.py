@@ -8,6 +8,6 @@ changes the structure, it is *peeled*: made before the loop (`peel.py`).
 Branches must leave the same structure. `branch_union.py` gives each the leaves that only the others write.
 
 - `scan.py`, `loops.py` (`while_loop`, `fori_loop`), `map.py`, `associative_scan.py`, `branches.py`,
-  `repeat.py`: the transforms.
+  `repeat.py`: the transforms. `kept_calls.py` compiles their calls in plain Python once.
 - `functions.py`: the functions that loops and branches are given are arguments too, and are traced once.
 """

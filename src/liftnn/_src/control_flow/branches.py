@@ -12,6 +12,7 @@ import jax
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import TracedOnce, hold_functions
+from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -79,14 +80,31 @@ def cond(
         if is_jit_disabled():
             chosen: Any = true_fun if pred else false_fun
             return chosen(*given)
-        holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
-
-        def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-            return jax.lax.cond(pred, *branches)
-
-        return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+        return call_kept(
+            "cond",
+            _apply_cond,
+            (true_fun, false_fun),
+            (pred, *given),
+            lambda: _cond(pred, true_fun, false_fun, given),
+        )
 
     return call_of_arrays("cond", (true_fun, false_fun), of_arrays, given, of_modules)
+
+
+def _apply_cond(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+    """Apply `cond` to its functions, and to the condition and the operands."""
+    (true_fun, false_fun), (pred, *given) = functions, operands
+    return _cond(pred, true_fun, false_fun, given)
+
+
+def _cond(pred: Any, true_fun: Any, false_fun: Any, given: Sequence[Any]) -> Any:
+    """Apply one of two functions with modules."""
+    holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
+
+    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+        return jax.lax.cond(pred, *branches)
+
+    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
 
 
 def _cond_of_two(pred: Any, true_operand: Any, true_fun: Any, false_operand: Any, false_fun: Any) -> Any:
@@ -139,15 +157,28 @@ def switch(
         if is_jit_disabled():
             chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
             return chosen(*given)
-        holder, functions = hold_functions("switch", branches=list(branches))
-        names = [f"branches[{i}]" for i in range(len(functions))]
-
-        def choose(branches: Sequence[Callable[[], Any]]) -> Any:
-            return jax.lax.switch(index, branches)
-
-        return _call_one("switch", holder, functions, names, choose, given)
+        return call_kept(
+            "switch", _apply_switch, branches, (index, *given), lambda: _switch(index, branches, given)
+        )
 
     return call_of_arrays("switch", branches, of_arrays, given, of_modules)
+
+
+def _apply_switch(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+    """Apply `switch` to its functions, and to the index and the operands."""
+    index, *given = operands
+    return _switch(index, functions, given)
+
+
+def _switch(index: Any, branches: Sequence[Any], given: Sequence[Any]) -> Any:
+    """Apply one of several functions with modules."""
+    holder, functions = hold_functions("switch", branches=list(branches))
+    names = [f"branches[{i}]" for i in range(len(functions))]
+
+    def choose(branches: Sequence[Callable[[], Any]]) -> Any:
+        return jax.lax.switch(index, branches)
+
+    return _call_one("switch", holder, functions, names, choose, given)
 
 
 def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
@@ -168,7 +199,7 @@ def _call_one(
     functions: Sequence[Callable[..., Any]],
     names: Sequence[str],
     choose: Callable[[Sequence[Callable[[], Any]]], Any],
-    operands: tuple[Any, ...],
+    operands: Sequence[Any],
 ) -> Any:
     """Call one of several functions of `(holder, *operands)`; `choose` applies JAX's `cond` or `switch`."""
 

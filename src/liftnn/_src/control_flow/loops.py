@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.control_flow.body import Body, TracedBody, run_never, run_once
 from liftnn._src.control_flow.functions import TracedOnce, hold_functions
+from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
@@ -75,8 +76,14 @@ def while_loop(
             "Pass the maximum number of steps, such as 100, or None for no bound.",
         )
 
+    def apply(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+        return _while_loop(*functions, *operands, max_steps=max_steps)
+
     def of_modules() -> Any:
-        return _while_loop(cond_fun, body_fun, init_val, max_steps)
+        functions, operands = (cond_fun, body_fun), (init_val,)
+        return call_kept(
+            ("while_loop", max_steps), apply, functions, operands, lambda: apply(functions, operands)
+        )
 
     if max_steps is not None:
         return of_modules()
@@ -128,8 +135,13 @@ def fori_loop(
     def of_arrays(body_fun: Callable[[Any, T], T], init_val: T) -> T:
         return jax.lax.fori_loop(lower, upper, body_fun, init_val, unroll=unroll)
 
+    def apply(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+        return _fori_loop(lower, upper, *functions, *operands, unroll=unroll)
+
     def of_modules() -> T:
-        return _fori_loop(lower, upper, body_fun, init_val, unroll)
+        bounds = type(lower), type(upper), lower, upper
+        key = ("fori_loop", *bounds, type(unroll), unroll)  # not hashable if a bound is an array
+        return call_kept(key, apply, (body_fun,), (init_val,), lambda: apply((body_fun,), (init_val,)))
 
     return call_of_arrays("fori_loop", (body_fun,), of_arrays, (init_val,), of_modules)
 

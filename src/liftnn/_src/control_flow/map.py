@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, Options, T
@@ -64,13 +65,23 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
     """
     batch_size = _as_batch_size(batch_size)
 
+    apply = functools.partial(_lift, batch_size=batch_size)
+    return apply(f, in_plain=KeptCalls("map", f, apply, (batch_size,)))(xs)
+
+
+def _lift(
+    f: Callable[..., Any], batch_size: int | None, in_plain: KeptCalls | None = None
+) -> Lifted[..., Any]:
+    """Return a function that maps `f` over its argument."""
+
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         return _Mapped(plan, pure, batch_size)
 
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(jax.lax.map, f, batch_size=batch_size)
 
-    return Lifted((f,), bind, Options("map", of_arrays=of_arrays if batch_size != 0 else None))(xs)
+    options = Options("map", of_arrays=None if batch_size == 0 else of_arrays, in_plain=in_plain)
+    return Lifted((f,), bind, options)
 
 
 def _as_batch_size(batch_size: Any) -> int | None:

@@ -20,6 +20,7 @@ from liftnn._src.control_flow.body import (
     run_once,
 )
 from liftnn._src.control_flow.functions import TracedOnce
+from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes, without_carry
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import Slot
@@ -115,7 +116,17 @@ def scan(
     of_arrays = None
     if in_axes == out_axes == (Carry, 0) and transform_metadata is None:
         of_arrays = _scan_arrays(length, reverse, unroll)
-    return Vmapped((f,), bind, Options("scan", of_arrays=of_arrays), in_axes)
+    options = {
+        "length": length,
+        "reverse": reverse,
+        "unroll": unroll,
+        "in_axes": in_axes,
+        "out_axes": out_axes,
+        "split_rngs": split_rngs,
+        "transform_metadata": transform_metadata,
+    }
+    in_plain = KeptCalls("scan", f, functools.partial(scan, **options), (type(unroll), *options.values()))
+    return Vmapped((f,), bind, Options("scan", of_arrays=of_arrays, in_plain=in_plain), in_axes)
 
 
 def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:

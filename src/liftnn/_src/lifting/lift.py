@@ -63,6 +63,8 @@ class Options(NamedTuple):
       of_arrays: JAX's transform of the same functions, for calls without modules. The default, None, means that such
         calls are handled like all others.
       traces_like: The name of the transform with which JAX shares traces of such calls. The default, empty, means none.
+      in_plain: Makes calls with modules; called with the arguments and a function that makes the call as usual. The
+        default, None, makes it as usual.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Options(NamedTuple):
     weakly: bool = False
     of_arrays: Callable[..., Callable[..., Any]] | None = None
     traces_like: str = ""
+    in_plain: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any] | None = None
 
 
 class Call(NamedTuple):
@@ -199,6 +202,13 @@ class Lifted(Bindable[P, R]):
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call with modules."""
+        in_plain = self._options.in_plain
+        if in_plain is None:
+            return self._call_here(args, kwargs)
+        return in_plain(args, kwargs, lambda: self._call_here(args, kwargs))
+
+    def _call_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call with modules; JAX traces the functions."""
         call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
         return self._commit(call, result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -187,6 +188,15 @@ class RNN(Module):
 
 
 def _step(broadcast_rngs: Filter, stack: bool) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
+    """Return the function of one step, always the same one for the same filter, so that its loop is traced once."""
+    try:
+        return _kept_step(broadcast_rngs, stack)
+    except TypeError:  # the filter is not hashable
+        return _kept_step.__wrapped__(broadcast_rngs, stack)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_step(broadcast_rngs: Filter, stack: bool) -> Callable[[Any, Any, Any], tuple[Any, Any, Any]]:
     """Return the function of one step: cell, carry and input to carry, carry to stack or None, and output."""
 
     def step(cell: Any, carry: Any, x: Any) -> tuple[Any, Any, Any]:
