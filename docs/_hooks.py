@@ -1,0 +1,76 @@
+"""Hooks of mkdocs: the version, files from outside of `docs/`, and the words that each page is searched by."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = pathlib.Path(__file__).parents[1]
+PICTURES = "benchmarks/results"
+"""The folder whose pictures the pages show: `../benchmarks/results/x.png`, which other readers of Markdown show too."""
+SEARCH: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/_search.yml").read_text(encoding="utf-8"))
+"""By page or folder: weight and further words in the search, as in a page's front matter `search` and `tags`."""
+INTERNAL_TITLE = re.compile(r' title="liftnn\._src[^"]*"')
+"""The tooltip of a type that has no entry in the API reference: the path of the file that defines it."""
+NAME = re.compile(r"api/(?!compat/)\w+/#liftnn\.(\w+)")
+"""The location of a name of the API; group 1 is the name."""
+CALL_HEADING = re.compile(r'<h\d id="[^"]*\.__call__"')
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Read the version that the header shows from the only place that has it."""
+    source = (ROOT / "src/liftnn/__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    assert version is not None
+    config.extra["release"] = version[1]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pictures of the benchmarks, and check that each page of the search table exists."""
+    for picture in sorted((ROOT / PICTURES).glob("*.png")):
+        files.append(File.generated(config, f"{PICTURES}/{picture.name}", abs_src_path=str(picture)))
+    if missing := [x for x in SEARCH if not x.endswith("/") and files.get_file_from_path(x) is None]:
+        raise ValueError(f"docs/_search.yml has pages that do not exist: {', '.join(missing)}")
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Apply the search table, and let links to pictures of the benchmarks lead to their copies in the site."""
+    folder = page.file.src_uri.rpartition("/")[0] + "/"
+    row = SEARCH.get(folder, {}) | SEARCH.get(page.file.src_uri, {})
+    page.meta.setdefault("search", {}).update({key: row[key] for key in ("boost", "exclude") if key in row})
+    if "words" in row:
+        page.meta["tags"] = [*page.meta.get("tags", []), *row["words"]]
+    return markdown.replace(f"](../{PICTURES}/", f"]({PICTURES}/")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave `__call__` out of the search, where each layer would be a result of the same name."""
+    return CALL_HEADING.sub(lambda heading: heading[0] + " data-search-exclude", html)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Remove the paths of internal files from tooltips."""
+    return INTERNAL_TITLE.sub("", output)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Let a name be found before longer names that start with it: `jit` before `Jitted`, `linear` before `linearize`.
+
+    The search takes each word as the start of a word, and a rare one weighs more.
+    """
+    file = pathlib.Path(config.site_dir, "search/search_index.json")
+    index = json.loads(file.read_text(encoding="utf-8"))
+    sections = {name[1].lower(): x for x in index["docs"] if (name := NAME.fullmatch(x["location"]))}
+    for name, section in sections.items():
+        if any(other.startswith(name) for other in sections.keys() - {name}):
+            section["tags"] = [*section.get("tags", []), name]
+    file.write_text(json.dumps(index, separators=(",", ":")), encoding="utf-8")
