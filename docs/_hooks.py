@@ -15,6 +15,7 @@ from mkdocs.structure.pages import Page
 ROOT = pathlib.Path(__file__).parents[1]
 PICTURES = "benchmarks/results"
 """The folder whose pictures the pages show: `../benchmarks/results/x.png`, which other readers of Markdown show too."""
+PICTURE_LINK = re.compile(rf"\]\(\.\./((\.\./)*{PICTURES}/)")
 SEARCH: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docs/_search.yml").read_text(encoding="utf-8"))
 """By page or folder: weight and further words in the search, as in a page's front matter `search` and `tags`."""
 INTERNAL_TITLE = re.compile(r' title="liftnn\._src[^"]*"')
@@ -49,7 +50,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     page.meta.setdefault("search", {}).update({key: row[key] for key in ("boost", "exclude") if key in row})
     if "words" in row:
         page.meta["tags"] = [*page.meta.get("tags", []), *row["words"]]
-    return markdown.replace(f"](../{PICTURES}/", f"]({PICTURES}/")
+    return PICTURE_LINK.sub(r"](\1", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -11,12 +11,17 @@ pytestmark = [
 ]
 PHONE = 390
 SOURCES = pathlib.Path(__file__).parents[2] / "docs"
-PAGES = sorted(
-    "/" + str(page.relative_to(SOURCES).with_suffix("")).removesuffix("index").removesuffix("/") + "/"
-    for page in SOURCES.rglob("*.md")
-)
 MERMAID = "https://unpkg.com/mermaid@"
 """The script that draws Mermaid pictures; only pages that have one fetch it."""
+
+
+def address(page):
+    """The path of a page in the built site."""
+    parts = page.relative_to(SOURCES).with_suffix("").parts
+    return "/" + "".join(f"{part}/" for part in parts if part != "index")
+
+
+PAGES = sorted(map(address, SOURCES.rglob("*.md")))
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +29,11 @@ def seen(site):
     """What the browser saw of each page, as wide as a phone."""
     jobs = [{"kind": "page", "url": page, "width": PHONE} for page in PAGES]
     return dict(zip(PAGES, browser.look(site, jobs), strict=True))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_a_title(page, seen):
+    assert seen[page]["title"].endswith("liftnn")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -45,3 +55,13 @@ def test_a_page_shows_its_pictures(page, seen):
 def test_a_page_fetches_nothing_from_elsewhere(page, seen, site):
     drawn = 'class="mermaid"' in (site / page.lstrip("/") / "index.html").read_text(encoding="utf-8")
     assert [x for x in seen[page]["fetched"] if not (drawn and x.startswith(MERMAID))] == []
+
+
+def test_a_wide_page_that_fetches_from_elsewhere_is_seen(tmp_path):
+    picture = "https://elsewhere.invalid/picture.png"
+    body = f'<div class="md-content"><pre style="width: {PHONE + 10}px">wide</pre><img src="{picture}"></div>'
+    (tmp_path / "index.html").write_text(f"<!doctype html><body style='margin: 0'>{body}</body>")
+    (seen,) = browser.look(tmp_path, [{"kind": "page", "url": "/", "width": PHONE}])
+    assert seen["width"] == PHONE + 10
+    assert len(seen["wide"]) == 1
+    assert seen["broken"] == seen["fetched"] == [picture]
