@@ -148,6 +148,7 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.nn.weight_norm import WeightNorm
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
+    from liftnn._src.sharding.device_put import device_put
     from liftnn._src.sharding.on_mesh import abstract, make_sharded
     from liftnn._src.sharding.replicas import check_replicas
     from liftnn._src.summary.public import count_params, display, draw, tabulate
@@ -180,7 +181,7 @@ __all__ = [
     "StructureWarning", "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "abstract",
     "associative_scan", "avg_pool", "axis_rules", "capture", "celu", "check_replicas", "checkify",
     "checkpoint", "clone", "combine_masks", "cond", "count_params", "custom_jvp", "custom_vjp",
-    "deserialize", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
+    "deserialize", "device_put", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
     "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "from_equinox",
     "from_flax", "from_torch", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
     "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
@@ -255,6 +256,7 @@ _LOADED_AT_FIRST_USE = {
     "nn.weight_norm": ("WeightNorm",),
     "optim.ema": ("EMA",),
     "optim.optimizer": ("Optimizer",),
+    "sharding.device_put": ("device_put",),
     "sharding.on_mesh": ("abstract", "make_sharded"),
     "sharding.replicas": ("check_replicas",),
     "summary.public": ("count_params", "display", "draw", "tabulate"),
