@@ -1,6 +1,7 @@
 """liftnn: graph-aware wrappers over JAX's transforms, for stateful neural-network modules."""
 
 import importlib as _importlib
+import sys as _sys
 from typing import TYPE_CHECKING
 
 from liftnn import _pickled, errors
@@ -56,6 +57,7 @@ from liftnn.errors import (
     LiftError,
     MissingPackageError,
     MissingRuleError,
+    NameImportError,
     RetraceError,
     RetraceWarning,
     ShardingError,
@@ -173,7 +175,7 @@ __all__ = [
     "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",
     "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "LoadReport",
     "Metric", "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention",
-    "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
+    "MultiMetric", "NameImportError", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
     "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Restored", "Result",
     "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Rule",
     "Sequential", "ShardingError", "ShardingWarning", "SharedWriteError", "SimpleCell", "Slot",
@@ -277,10 +279,22 @@ if not TYPE_CHECKING:
         if name == "initializers":
             return _importlib.import_module("liftnn.initializers")
         if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            try:
+                raise _unknown_name(name)
+            except Exception as error:
+                error.__traceback__ = None  # it ends in the user's line
+                raise
         home = _importlib.import_module(f"liftnn._src.{_HOMES[name]}")
         value = globals()[name] = getattr(home, name)
         return value
+
+
+def _unknown_name(name: str) -> Exception:
+    """Return the error for a name that liftnn does not have."""
+    if name.startswith("_"):
+        return AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    explain = _importlib.import_module("liftnn._src.foreign_names.explain")
+    return explain.unknown_name(name, __all__, _sys._getframe(2))
 
 
 def __dir__() -> list[str]:

@@ -153,6 +153,13 @@ class AttributeNameError(LiftError, AttributeError):
     """
 
 
+class NameImportError(LiftError, ImportError):
+    """A name was imported that liftnn does not have.
+
+    `dir(liftnn)` lists the public names.
+    """
+
+
 class LayerIndexError(LiftError, IndexError):
     """A Stack was indexed with the position of a layer that it does not have.
 

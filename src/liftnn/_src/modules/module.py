@@ -12,6 +12,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.foreign_names.attributes import ForeignAttributes, answer_calls
 from liftnn._src.graph.attributes import (
     Attributed,
     attributes_of,
@@ -45,7 +46,7 @@ _ABSENT = object()
 
 
 @boundary
-class Module(Attributed, Displayed):
+class Module(Attributed, Displayed, ForeignAttributes):
     """Base class of models and layers: a plain, mutable Python object.
 
     Set attributes as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and dataclasses
@@ -80,6 +81,7 @@ class Module(Attributed, Displayed):
         call = vars(cls).get("__call__")
         if isinstance(call, types.FunctionType) and is_layer(cls):
             type.__setattr__(cls, "__call__", wrap_call(call))
+        answer_calls(cls)
         if cls.__module__.startswith("liftnn."):  # for example a layer
             boundary(cls)
 
@@ -373,9 +375,13 @@ def _refuse_arguments(cls: type) -> NoReturn:
     """Raise ArgumentTypeError for arguments of a class without `__init__`; name a method that may be meant as one."""
     own = [n for c in cls.__mro__ if issubclass(c, Module) and c is not Module for n in vars(c)]
     similar = [n for n in difflib.get_close_matches("__init__", own, cutoff=0.7) if callable(getattr(cls, n))]
-    raise errors.ArgumentTypeError(
-        f"{cls.__name__} takes no arguments: it has no `__init__`.",
-        f"Rename its method `{similar[0]}` to `__init__`."
-        if similar
-        else "Define `__init__`, or pass no arguments.",
-    )
+    similar += [n for n in ("setup",) if n in own]  # of Flax Linen
+    if similar:
+        remedy = f"Rename its method `{similar[0]}` to `__init__`."
+    elif any(
+        vars(c).get("__annotations__") for c in cls.__mro__ if issubclass(c, Module) and c is not Module
+    ):
+        remedy = "Define `__init__`, or decorate the class with `@dataclasses.dataclass`."
+    else:
+        remedy = "Define `__init__`, or pass no arguments."
+    raise errors.ArgumentTypeError(f"{cls.__name__} takes no arguments: it has no `__init__`.", remedy)

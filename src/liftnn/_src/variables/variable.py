@@ -10,6 +10,7 @@ import jax
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import load_explanations
 from liftnn._src.printing import Displayed, call, value_repr
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
@@ -314,7 +315,8 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                     kind = "array" if isinstance(self._value, jax.Array) else type(self._value).__name__
                     raise errors.AttributeNameError(
                         f"{at_start(an(type(self)))} has no attribute {name!r}: it is neither a metadata entry "
-                        f"nor an attribute of the value ({kind})."
+                        f"nor an attribute of the value ({kind}).",
+                        load_explanations().remedy_for("Variable", name),
                     ) from None
             except Exception as error:
                 hide_frames(error)
