@@ -49,6 +49,7 @@ from liftnn.errors import (
     ArgumentError,
     ArgumentTypeError,
     AttributeNameError,
+    AttributeWarning,
     CheckpointError,
     DonatedError,
     FilterError,
@@ -169,7 +170,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError",
-    "ArgumentTypeError", "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional",
+    "ArgumentTypeError", "AttributeNameError", "AttributeWarning", "Average", "BatchNorm", "BatchStat", "Bidirectional",
     "Cache", "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState",
     "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "FilterWarning",
     "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",

@@ -122,6 +122,13 @@ class FilterWarning(UserWarning):
     """
 
 
+class AttributeWarning(UserWarning):
+    """An assignment to an attribute has another effect than it seems to have.
+
+    Assign to `value` to set the value of a Variable.
+    """
+
+
 class ShardingWarning(UserWarning):
     """A rule for the name of an axis has matched nothing.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
@@ -35,9 +36,10 @@ from liftnn._src.printing import Displayed, load_summary
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
+from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
-from liftnn._src.variables.variable_types import Perturbation
+from liftnn._src.variables.variable_types import Param, Perturbation
 from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
 
 M = TypeVar("M", bound="Module")
@@ -118,6 +120,8 @@ class Module(Attributed, Displayed, ForeignAttributes):
             if is_simple(old) and is_simple(value):
                 note_static_change(self, name)
             elif not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+                if isinstance(old, Param) and isinstance(value, (jax.Array, np.ndarray)):
+                    load_warnings().warn_of_array(self, name, old)
                 end_watches(self)
 
         @boundary

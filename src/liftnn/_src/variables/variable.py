@@ -22,6 +22,7 @@ from liftnn._src.variables.metadata_methods import (
     MetadataMethods,
     set_metadata_past_checks as set_metadata_past_checks,
 )
+from liftnn._src.variables.mistaken_metadata import warn_if_mistaken
 from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
 from liftnn._src.variables.placement import place_new
 from liftnn._src.variables.storage import Storage, store
@@ -330,6 +331,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 elif hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
                     object.__setattr__(self, name, value)
                 else:  # a slot of a subclass too: transforms keep metadata only
+                    warn_if_mistaken(self, name, value)
                     self.set_metadata(**{name: value})
             except Exception as error:
                 hide_frames(error)
