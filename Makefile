@@ -75,7 +75,7 @@ wheel: $(VENV)/.made
 	cd build && wheel/bin/python -c 'import liftnn; m = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)); print(liftnn.__version__, liftnn.jit(m)(liftnn.one_hot(0, 2)).shape)'
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) .venv-newest .venv-torch build dist site .pytest_cache .ruff_cache .hypothesis

@@ -16,7 +16,13 @@ FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
 
 LAYERS = (
     ("errors.py", "_src/__init__.py", "_src/publish.py"),
-    ("_src/trees.py", "_src/tracebacks.py", "_src/printing.py", "_src/type_variables.py"),
+    (
+        "_src/trees.py",
+        "_src/tracebacks.py",
+        "_src/printing.py",
+        "_src/type_variables.py",
+        "_src/foreign_names/",
+    ),
     ("_src/filters.py", "_src/static_values/"),
     ("_src/variables/",),
     ("_src/graph/",),

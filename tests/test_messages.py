@@ -22,6 +22,7 @@ import tests.messages.checkpoints
 import tests.messages.declared_shardings
 import tests.messages.elsewhere
 import tests.messages.exported
+import tests.messages.foreign
 import tests.messages.jit
 import tests.messages.lifted
 import tests.messages.looking

@@ -1,6 +1,7 @@
 """liftnn: graph-aware wrappers over JAX's transforms, for stateful neural-network modules."""
 
 import importlib as _importlib
+import sys as _sys
 from typing import TYPE_CHECKING
 
 from liftnn import _pickled, errors
@@ -48,6 +49,7 @@ from liftnn.errors import (
     ArgumentError,
     ArgumentTypeError,
     AttributeNameError,
+    AttributeWarning,
     CheckpointError,
     DonatedError,
     FilterError,
@@ -56,6 +58,7 @@ from liftnn.errors import (
     LiftError,
     MissingPackageError,
     MissingRuleError,
+    NameImportError,
     RetraceError,
     RetraceWarning,
     ShardingError,
@@ -148,6 +151,7 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.nn.weight_norm import WeightNorm
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
+    from liftnn._src.sharding.device_put import device_put
     from liftnn._src.sharding.on_mesh import abstract, make_sharded
     from liftnn._src.sharding.replicas import check_replicas
     from liftnn._src.summary.public import count_params, display, draw, tabulate
@@ -166,13 +170,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError",
-    "ArgumentTypeError", "AttributeNameError", "Average", "BatchNorm", "BatchStat", "Bidirectional",
+    "ArgumentTypeError", "AttributeNameError", "AttributeWarning", "Average", "BatchNorm", "BatchStat", "Bidirectional",
     "Cache", "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState",
     "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "FilterWarning",
     "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",
     "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "LoadReport",
     "Metric", "MetricState", "MissingPackageError", "MissingRuleError", "Module", "MultiHeadAttention",
-    "MultiMetric", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
+    "MultiMetric", "NameImportError", "Not", "OfType", "OptState", "OptimizedLSTMCell", "Optimizer", "PReLU", "Param",
     "PathContains", "Perturbation", "Plan", "RMSNorm", "RNNCellBase", "Restored", "Result",
     "RetraceError", "RetraceWarning", "RngCount", "RngKey", "RngState", "RngStream", "Rngs", "Rule",
     "Sequential", "ShardingError", "ShardingWarning", "SharedWriteError", "SimpleCell", "Slot",
@@ -180,7 +184,7 @@ __all__ = [
     "StructureWarning", "TraceContextError", "Variable", "WeightNorm", "Welford", "WithTag", "abstract",
     "associative_scan", "avg_pool", "axis_rules", "capture", "celu", "check_replicas", "checkify",
     "checkpoint", "clone", "combine_masks", "cond", "count_params", "custom_jvp", "custom_vjp",
-    "deserialize", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
+    "deserialize", "device_put", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
     "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "from_equinox",
     "from_flax", "from_torch", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
     "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
@@ -255,6 +259,7 @@ _LOADED_AT_FIRST_USE = {
     "nn.weight_norm": ("WeightNorm",),
     "optim.ema": ("EMA",),
     "optim.optimizer": ("Optimizer",),
+    "sharding.device_put": ("device_put",),
     "sharding.on_mesh": ("abstract", "make_sharded"),
     "sharding.replicas": ("check_replicas",),
     "summary.public": ("count_params", "display", "draw", "tabulate"),
@@ -275,10 +280,22 @@ if not TYPE_CHECKING:
         if name == "initializers":
             return _importlib.import_module("liftnn.initializers")
         if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            try:
+                raise _unknown_name(name)
+            except Exception as error:
+                error.__traceback__ = None  # it ends in the user's line
+                raise
         home = _importlib.import_module(f"liftnn._src.{_HOMES[name]}")
         value = globals()[name] = getattr(home, name)
         return value
+
+
+def _unknown_name(name: str) -> Exception:
+    """Return the error for a name that liftnn does not have."""
+    if name.startswith("_"):
+        return AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    explain = _importlib.import_module("liftnn._src.foreign_names.explain")
+    return explain.unknown_name(name, __all__, _sys._getframe(2))
 
 
 def __dir__() -> list[str]:

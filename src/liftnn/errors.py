@@ -122,6 +122,13 @@ class FilterWarning(UserWarning):
     """
 
 
+class AttributeWarning(UserWarning):
+    """An assignment to an attribute has another effect than it seems to have.
+
+    Assign to `value` to set the value of a Variable.
+    """
+
+
 class ShardingWarning(UserWarning):
     """A rule for the name of an axis has matched nothing.
 
@@ -150,6 +157,13 @@ class AttributeNameError(LiftError, AttributeError):
     """An object has no attribute of that name.
 
     Check the spelling; a Variable forwards unknown names to its metadata and then to its value.
+    """
+
+
+class NameImportError(LiftError, ImportError):
+    """A name was imported that liftnn does not have.
+
+    `dir(liftnn)` lists the public names.
     """
 
 

@@ -6,6 +6,7 @@ trace may be ended by an exception to be repeated in another way. Oracle: bare J
 
 import collections
 import os
+import subprocess
 import sys
 import weakref
 
@@ -243,3 +244,16 @@ def test_the_last_call_keeps_no_module_alive():
     alive = weakref.ref(m)
     del m
     assert alive() is None
+
+
+def test_repeated_calls_convert_64_bit_numpy_integers_in_a_process_that_has_converted_none():
+    """numpy's C code imports modules at the first conversion, by the builtins of the Python function that calls it."""
+    code = """
+import liftnn, numpy as np
+layer = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+add = liftnn.jit(lambda layer, y: layer.bias + y)
+outputs = [add(layer, np.arange(3)) for _ in range(4)]
+print([x.tolist() for x in outputs])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str([[0.0, 1.0, 2.0]] * 4), done.stderr

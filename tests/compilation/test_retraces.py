@@ -10,6 +10,7 @@ import weakref
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import liftnn
@@ -17,6 +18,10 @@ from liftnn._src.compilation.retraces import Trace, Traces
 from tests.user_modules import Affine, Holder
 
 HEAD = "liftnn.jit of forward is traced again (trace {}):\n"
+UNCHANGED = (
+    "the arguments are unchanged: a function in them wrote to its closure while it was traced, a cache was cleared, "
+    "JAX's configuration changed, or threads trace at the same time"
+)
 
 
 @pytest.fixture
@@ -114,10 +119,19 @@ def test_a_cleared_cache_is_logged_as_such(log):
     call(Affine(), 1.0)
     call.clear_cache()
     call(Affine(), 1.0)
-    assert log == [
-        HEAD.format(2) + "the arguments are unchanged: a cache was cleared, JAX's configuration changed, or "
-        "threads trace at the same time"
-    ]
+    assert log == [HEAD.format(2) + UNCHANGED]
+
+
+@pytest.mark.parametrize("steps, logged", [(100.0, []), (100, [HEAD.format(2) + UNCHANGED])])
+def test_a_schedule_that_writes_to_its_closure_while_it_is_traced_is_logged_as_such(log, steps, logged):
+    def train(model, optimizer):
+        optimizer.update(model, liftnn.grad(lambda m: (m.w**2).sum())(model))
+
+    model, step = Affine(), jitted(train)
+    optimizer = liftnn.Optimizer(model, optax.sgd(optax.cosine_decay_schedule(0.1, steps)))
+    for _ in range(3):
+        step(model, optimizer)
+    assert log == logged
 
 
 def test_the_retrace_that_is_one_too_many_raises_and_changes_nothing():

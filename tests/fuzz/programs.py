@@ -158,7 +158,7 @@ MAY_RAISE: dict[str, frozenset[str]] = {
     "structure in each lane": frozenset({"structure", "vmap"}),
     "a holder outside of the graph": frozenset({"holder"}),
 }
-"""What a LiftError is an answer to (see the limits in docs/how_it_works.md): the tags that a call must have."""
+"""What a LiftError is an answer to (see docs/limits.md): the tags that a call must have."""
 
 
 def may_raise(tags: frozenset[str]) -> list[str]:

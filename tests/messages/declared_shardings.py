@@ -246,3 +246,18 @@ def second_process(change):
         mock.patch.object(agreement, "_exchange", exchange),
     ):
         yield
+
+
+@message(
+    errors.ShardingError,
+    "These arrays cannot be moved:",
+    "  kernel (a Param of shape (3, 4)): NamedSharding(mesh=Mesh('data': 4, 'model': 2, axis_types=(Auto, Auto)), "
+    "spec=P('data',), memory_kind=device)",
+    FIT,
+)
+def device_put_to_a_sharding_that_does_not_fit():
+    rows = jax.sharding.NamedSharding(MESH, jax.P("data"))
+    liftnn.device_put(
+        linear(None, None, sizes=(3, 4)),
+        liftnn.StateSharding({liftnn.PathContains("kernel"): rows, ...: None}),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from tests.user_modules import Affine
 
@@ -82,3 +83,22 @@ def test_block_until_ready_waits_for_all_arrays_of_a_module():
     module.w.value = module.layers[1]["w"].b.value = Waited()
     assert jax.block_until_ready((module, X))[0] is module
     assert Waited.waits == 2
+
+
+REMEDIES = {
+    "device_put": (
+        lambda m: jax.device_put({"a": m}, jax.devices()[0]),
+        "Write `liftnn.device_put(module, device)`, which moves a module in place.",
+    ),
+    "init of optax": (
+        lambda m: optax.chain(optax.clip(1.0), optax.adam(1e-3)).init(m),
+        "Write `liftnn.Optimizer(module, tx)`, which holds the transformation `tx` with its state.",
+    ),
+}
+
+
+@pytest.mark.parametrize("hand, remedy", REMEDIES.values(), ids=REMEDIES)
+def test_a_function_that_has_a_counterpart_of_another_name_is_answered_with_it(hand, remedy):
+    with pytest.raises(liftnn.LiftError) as caught:
+        hand(Affine())
+    assert caught.value.remedy == remedy

@@ -112,6 +112,19 @@ def refuses_unknown_attributes(model: Model) -> None:
     liftnn.relu7  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def refuses_foreign_names(model: Model, optimizer: liftnn.Optimizer) -> None:
+    liftnn.Conv2d  # pyright: ignore[reportAttributeAccessIssue]
+    liftnn.filter_jit  # pyright: ignore[reportAttributeAccessIssue]
+    model.parameters()  # pyright: ignore[reportAttributeAccessIssue]
+    model.to("cuda")  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue]
+    liftnn.Linear(2, 3, bias=False, rngs=liftnn.Rngs(0))  # pyright: ignore[reportCallIssue]
+
+
+def moves_modules(model: Model, optimizer: liftnn.Optimizer) -> None:
+    assert_type(liftnn.device_put((model, optimizer), jax.devices()[0]), tuple[Model, liftnn.Optimizer])
+
+
 # --- jit
 
 

@@ -11,6 +11,7 @@ import ast
 import builtins
 import contextlib
 import functools
+import importlib
 import linecache
 import os
 import sys
@@ -60,10 +61,31 @@ def boundary(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except Exception as error:
+            try:
+                explain_arguments(error, function)
+            except errors.ArgumentTypeError as explained:
+                hide_frames(explained)
+                raise
             hide_frames(error)
             raise
 
     return call  # pyright: ignore[reportReturnType]  # the same signature
+
+
+def explain_arguments(error: Exception, function: Callable[..., object]) -> None:
+    """Raise a clear error in place of Python's if the arguments of a call did not fit the parameters.
+
+    Call it where the function was called, in an `except` clause: the traceback then shows if the function was entered.
+
+    Args:
+      error: What the call raised.
+      function: The function.
+
+    Raises:
+      ArgumentTypeError: If the arguments did not fit, with what to write instead.
+    """
+    if type(error) is TypeError and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+        importlib.import_module("liftnn._src.foreign_names.explain").check_arguments(error, function)
 
 
 _SPECIAL = ("__init__", "__call__", "__getitem__")

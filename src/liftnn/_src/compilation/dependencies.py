@@ -22,8 +22,8 @@ from liftnn._src.graph.checks import ABSENT, Check, check_node
 from liftnn._src.graph.description import NodeSpec
 from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, ROOT
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import STORED
-from liftnn._src.lifting.lift import Call
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.trees import same_tree
 from liftnn._src.variables.watch import is_simple

@@ -41,7 +41,7 @@ from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
-from liftnn._src.lifting.lift import Call
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.offers import Begin, FastOffer, current, is_rejection
 from liftnn._src.variables.watch import Watch, start_watch
 

@@ -13,8 +13,8 @@ from liftnn._src.compilation.fast_path import FastPath
 from liftnn._src.compilation.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn._src.compilation.source import MISS
 from liftnn._src.lifting.array_calls import ArrayCalls
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import Plan
-from liftnn._src.lifting.lift import Call
 from liftnn._src.lifting.offers import Begin
 from liftnn._src.modules.module import Module
 from liftnn._src.variables import frames

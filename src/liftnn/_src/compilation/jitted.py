@@ -19,10 +19,11 @@ from liftnn._src.compilation.stages import Lowered, Traced
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import ArrayCalls
+from liftnn._src.lifting.call import Call, commit_to_copies
 from liftnn._src.lifting.callables import Bindable, is_fixed
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.kept import WeakCache
-from liftnn._src.lifting.lift import Call, Options, T, commit_to_copies
+from liftnn._src.lifting.lift import Options, T
 from liftnn._src.lifting.names import take_names
 from liftnn._src.lifting.offers import Offer, publish
 from liftnn._src.lifting.signature import select

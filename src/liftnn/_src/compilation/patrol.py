@@ -20,7 +20,7 @@ from liftnn._src.graph.attributes import attributes_of, is_exposed
 from liftnn._src.graph.checks import ABSENT
 from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.lifting.lift import Call
+from liftnn._src.lifting.call import Call
 from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.variables.variable import Variable
 

@@ -15,8 +15,8 @@ from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn._src.compilation.jit_options import apply_jit
 from liftnn._src.compilation.kept_shardings import Placement, find_placement, place, place_beside
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Call
 from liftnn._src.lifting.valueless import explain_valueless
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves

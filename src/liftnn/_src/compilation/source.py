@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import os
 import types
@@ -132,6 +133,7 @@ HELD_ONCE = _count_held_once()
 
 _GLOBALS = {
     "__name__": __name__,
+    "__builtins__": builtins,  # C code that imports a module looks it up in the globals of the calling function
     "id": id,
     "len": len,
     "type": type,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.views import describe_difference
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import name_argument
-from liftnn._src.lifting.lift import Call
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import R
 

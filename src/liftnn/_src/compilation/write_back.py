@@ -18,8 +18,8 @@ from liftnn._src.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ARRAY, Slot
 from liftnn._src.graph.undo import to_the_end
+from liftnn._src.lifting.call import Call, commit_result
 from liftnn._src.lifting.contract import Plan
-from liftnn._src.lifting.lift import Call, commit_result
 from liftnn._src.variables import frames
 from liftnn._src.variables.storage import Storage
 from liftnn._src.variables.variable import make_variable

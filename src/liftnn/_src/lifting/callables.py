@@ -33,15 +33,17 @@ def unwrap_callable(
       if there is no partial.
 
     Raises:
+      ArgumentError: If it is a method that only switches the mode of a module.
       ArgumentTypeError: If it is not callable.
     """
     if isinstance(function, functools.partial):
         inner, first, stored = unwrap_callable(function.func, name)
         args, kwargs = stored or ((), {})
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
-    if isinstance(function, Module):
+    if isinstance(function, Module) and callable(function):
         return type(function).__call__, (function,), None
     if isinstance(function, types.MethodType) and is_object(function.__self__):
+        _check_computes(function, name)
         return function.__func__, (function.__self__,), None
     if inspect.isgeneratorfunction(function):
         raise errors.ArgumentTypeError(
@@ -53,9 +55,22 @@ def unwrap_callable(
             f"liftnn.{name} needs a function, not {an(type(function))}.",
             "Put @classmethod above the transform."
             if isinstance(function, classmethod)
+            else "Define its `__call__`, or pass one of its methods."
+            if isinstance(function, Module)
             else "Pass a callable.",
         )
     return function, (), None
+
+
+def _check_computes(method: types.MethodType, name: str) -> None:
+    """Raise ArgumentError for a method that switches the mode of a module, and is easily taken for a step."""
+    if method.__func__ in (Module.train, Module.eval):
+        mode = method.__func__.__name__
+        raise errors.ArgumentError(
+            f"liftnn.{name} got the method `{mode}` of {an(type(method.__self__))}, which switches the mode of the "
+            "layers and computes nothing.",
+            f"Call `model.{mode}()` outside, and pass the model, as in `liftnn.{name}(model)`, or a function of it.",
+        )
 
 
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:

@@ -13,17 +13,15 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
-import jax
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.graph.description import GraphSpec
-from liftnn._src.graph.merge import commit, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import ArrayCalls
+from liftnn._src.lifting.call import Call, check_writable, commit_result, commit_to_copies
 from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
@@ -31,14 +29,12 @@ from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.offers import Begin, Offer, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.valueless import explain_leaked, explain_valueless
-from liftnn._src.lifting.values import decode, encode
-from liftnn._src.modules.module import Module
+from liftnn._src.lifting.values import encode
 from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import hide_frames
 from liftnn._src.trees import Path, an, is_argument_array, is_jax_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
-from liftnn._src.variables.variable import Variable
 
 Bind = Callable[..., PureFunction]
 Finish = Callable[[Any, Any], Any]
@@ -79,26 +75,6 @@ class Options(NamedTuple):
     of_arrays: Callable[..., Callable[..., Any]] | None = None
     traces_like: str = ""
     in_plain: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any] | None = None
-
-
-class Call(NamedTuple):
-    """The flattened arguments of one call, and the bound function to call with them.
-
-    Args:
-      bound: The result of `bind`.
-      plan: The structure of the arguments.
-      objects: The live objects by number.
-      leaves: The dynamic leaves, in the order of `Plan.slots`.
-      static: The static arguments by position (None for a dynamic one) and by name.
-      guards: While they hold, the next call captures the same modules.
-    """
-
-    bound: Any
-    plan: Plan
-    objects: list[Any]
-    leaves: list[Any]
-    static: tuple[list[StaticArgument | None], dict[str, Any]]
-    guards: Guards = NO_GUARDS
 
 
 def lift(
@@ -349,7 +325,7 @@ class Lifted(Bindable[P, R]):
     def _commit(self, call: Call, result: Result) -> Any:
         """Write the result to the objects and return the caller's output."""
         if self._options.commit:
-            _check_writable(call, result)
+            check_writable(call, result)
         finish = None if self._options.finish is None else functools.partial(self._finish, result.extra)
         if self._options.commit:
             return commit_result(call, result, list(call.objects), finish)
@@ -375,35 +351,3 @@ def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
     check_unshared(dict(zip(plan.variables, values, strict=True)), plan.path_of)
     pairs = zip(plan.variables, values, strict=True)
     return [encode(value, lambda n=n: plan.path_of(n)) for n, value in pairs]
-
-
-def _check_writable(call: Call, result: Result) -> None:
-    """Raise if a result would change an object of another trace."""
-    for number in result.written:
-        x = call.objects[number]
-        if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
-            raise frames.write_error(x, "the state", call.plan.path_of(number))
-
-
-def commit_result(
-    call: Call, result: Result, objects: list[Any], finish: Callable[[Any], Any] | None = None
-) -> Any:
-    """Write the result of a call to objects.
-
-    Args:
-      call: The call.
-      result: Its result.
-      objects: The objects to change, by number; new ones are appended.
-      finish: Maps the output of the call to the caller's output. If it raises, the objects are restored.
-
-    Returns:
-      The caller's output.
-    """
-    return commit(result.change, objects, list(map(decode, result.leaves)), frames.owner_now(), finish)
-
-
-def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:
-    """Return the output of an abstract result; objects of the arguments in it are abstract copies."""
-    leaves = jax.eval_shape(lambda leaves: leaves, call.leaves)
-    _, merged = merge_all(call.plan.graph, leaves, frames.owner_now())
-    return commit_result(call, result, merged.objects, finish)

@@ -9,7 +9,8 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.lifting.arguments import StaticArgument
-from liftnn._src.lifting.lift import Bind, Call, Lifted, Options
+from liftnn._src.lifting.call import Call
+from liftnn._src.lifting.lift import Bind, Lifted, Options
 from liftnn._src.lifting.signature import select
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R

@@ -14,10 +14,11 @@ from liftnn import errors
 from liftnn._src.compilation.kept_shardings import place
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
-from liftnn._src.lifting.lift import Call, Lifted, Options
+from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.mapping.batch_keys import element_keys, shared_keys
 from liftnn._src.mapping.mapped import MappedCall
 from liftnn._src.mapping.spec_errors import (

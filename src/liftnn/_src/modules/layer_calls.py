@@ -19,7 +19,7 @@ from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.modules.abstract import explain_abstract
 from liftnn._src.modules.layer_notes import note_layer
-from liftnn._src.tracebacks import hide_frames, mark_boundary
+from liftnn._src.tracebacks import explain_arguments, hide_frames, mark_boundary
 from liftnn._src.variables import frames
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,6 +52,7 @@ def wrap_call(function: F) -> F:
             if isinstance(error, frames.RetryNeeded):
                 raise
             try:
+                explain_arguments(error, function)
                 explain_abstract(error, self)
             except (errors.ArgumentTypeError, errors.TraceContextError) as explained:
                 note_layer(explained, self, sys._getframe(1))

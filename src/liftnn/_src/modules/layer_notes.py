@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.kinds import KINDS, VARIABLE, classify, kind_by_type
+from liftnn._src.tracebacks import OWN_FOLDER
 from liftnn._src.trees import Path, an, format_path
 from liftnn._src.variables import frames
 
@@ -80,6 +81,28 @@ def note_layer(error: Exception, module: Any, caller: types.FrameType | None) ->
             _set_note(error, record, f"raised in {format_path(found.path, found.name)} ({record.text})")
     except Exception:  # an attribute that cannot be read must not hide the user's error
         pass
+
+
+def name_in_code(x: Any, frame: types.FrameType | None) -> str:
+    """Return what the innermost code outside of liftnn calls a module or Variable, such as `model.layers[0]`.
+
+    Args:
+      x: The module or Variable.
+      frame: The frame to start with.
+
+    Returns:
+      A variable of that code, with the path from it; an empty text if none leads there.
+    """
+    while frame is not None and frame.f_code.co_filename.startswith(OWN_FOLDER):
+        frame = frame.f_back
+    ids = {id(original) for original in frames.originals_of(x)} | {id(x)}
+    for name, root in [] if frame is None else _variables(frame):
+        if id(root) in ids:
+            return name
+        path = _find_path(root, ids) if isinstance(root, Attributed) else None
+        if path:
+            return format_path(path, name)
+    return ""
 
 
 def _set_note(error: Exception, record: _Record, text: str) -> None:

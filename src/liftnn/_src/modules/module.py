@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.foreign_names.attributes import ForeignAttributes, answer_calls
 from liftnn._src.graph.attributes import (
     Attributed,
     attributes_of,
@@ -34,9 +36,10 @@ from liftnn._src.printing import Displayed, load_summary
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
+from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
-from liftnn._src.variables.variable_types import Perturbation
+from liftnn._src.variables.variable_types import Param, Perturbation
 from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
 
 M = TypeVar("M", bound="Module")
@@ -45,7 +48,7 @@ _ABSENT = object()
 
 
 @boundary
-class Module(Attributed, Displayed):
+class Module(Attributed, Displayed, ForeignAttributes):
     """Base class of models and layers: a plain, mutable Python object.
 
     Set attributes as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and dataclasses
@@ -80,6 +83,7 @@ class Module(Attributed, Displayed):
         call = vars(cls).get("__call__")
         if isinstance(call, types.FunctionType) and is_layer(cls):
             type.__setattr__(cls, "__call__", wrap_call(call))
+        answer_calls(cls)
         if cls.__module__.startswith("liftnn."):  # for example a layer
             boundary(cls)
 
@@ -116,6 +120,8 @@ class Module(Attributed, Displayed):
             if is_simple(old) and is_simple(value):
                 note_static_change(self, name)
             elif not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+                if isinstance(old, Param) and isinstance(value, (jax.Array, np.ndarray)):
+                    load_warnings().warn_of_array(self, name, old)
                 end_watches(self)
 
         @boundary
@@ -373,9 +379,13 @@ def _refuse_arguments(cls: type) -> NoReturn:
     """Raise ArgumentTypeError for arguments of a class without `__init__`; name a method that may be meant as one."""
     own = [n for c in cls.__mro__ if issubclass(c, Module) and c is not Module for n in vars(c)]
     similar = [n for n in difflib.get_close_matches("__init__", own, cutoff=0.7) if callable(getattr(cls, n))]
-    raise errors.ArgumentTypeError(
-        f"{cls.__name__} takes no arguments: it has no `__init__`.",
-        f"Rename its method `{similar[0]}` to `__init__`."
-        if similar
-        else "Define `__init__`, or pass no arguments.",
-    )
+    similar += [n for n in ("setup",) if n in own]  # of Flax Linen
+    if similar:
+        remedy = f"Rename its method `{similar[0]}` to `__init__`."
+    elif any(
+        vars(c).get("__annotations__") for c in cls.__mro__ if issubclass(c, Module) and c is not Module
+    ):
+        remedy = "Define `__init__`, or decorate the class with `@dataclasses.dataclass`."
+    else:
+        remedy = "Define `__init__`, or pass no arguments."
+    raise errors.ArgumentTypeError(f"{cls.__name__} takes no arguments: it has no `__init__`.", remedy)

@@ -7,6 +7,7 @@ among them, and a class of Equinox inspects its fields, which may contain a Modu
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any, NoReturn
 
@@ -37,10 +38,30 @@ def _parts(module: Any) -> tuple[Any, None]:
     raise errors.ArgumentTypeError(
         f"{at_start(an(type(module)))} was passed to a JAX function, or returned from a function that JAX transforms. "
         "JAX handles arrays and pytrees of arrays; changes to a Module would be lost.",
-        "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...), or pass the "
-        "State from liftnn.split to JAX and merge it inside. Functions of jax.tree accept Modules as leaves with "
-        "is_leaf=lambda x: isinstance(x, liftnn.Module).",
+        _remedy_for_caller() or _REMEDY,
     )
+
+
+_REMEDY = (
+    "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...), or pass the "
+    "State from liftnn.split to JAX and merge it inside. Functions of jax.tree accept Modules as leaves with "
+    "is_leaf=lambda x: isinstance(x, liftnn.Module)."
+)
+
+
+def _remedy_for_caller() -> str:
+    """Return what to write in place of the function that was called, if it has a counterpart of another name."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code is _DEVICE_PUT:
+            return "Write `liftnn.device_put(module, device)`, which moves a module in place."
+        if package == "optax" and frame.f_code.co_name in ("init", "init_fn"):
+            return "Write `liftnn.Optimizer(module, tx)`, which holds the transformation `tx` with its state."
+        if package not in ("jax", "jaxlib", "liftnn", "optax"):
+            break
+        frame = frame.f_back
+    return ""
 
 
 def _only_reads() -> bool:
@@ -60,6 +81,7 @@ def _only_reads() -> bool:
 
 
 _LEAVES = jax.tree_util.tree_leaves.__code__, jax.tree.leaves.__code__
+_DEVICE_PUT = inspect.unwrap(jax.device_put).__code__
 _WAIT = getattr(jax.block_until_ready, "__wrapped__", jax.block_until_ready).__code__
 
 

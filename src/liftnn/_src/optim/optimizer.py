@@ -11,6 +11,7 @@ import optax
 
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules import verbs
@@ -237,4 +238,5 @@ def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> N
             x.value = unwrap_raw(new[path])
 
 
+answer(Optimizer, "Optimizer")
 publish(Optimizer)

@@ -10,6 +10,7 @@ import jax
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import load_explanations
 from liftnn._src.printing import Displayed, call, value_repr
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
@@ -21,6 +22,7 @@ from liftnn._src.variables.metadata_methods import (
     MetadataMethods,
     set_metadata_past_checks as set_metadata_past_checks,
 )
+from liftnn._src.variables.mistaken_metadata import warn_if_mistaken
 from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
 from liftnn._src.variables.placement import place_new
 from liftnn._src.variables.storage import Storage, store
@@ -314,7 +316,8 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                     kind = "array" if isinstance(self._value, jax.Array) else type(self._value).__name__
                     raise errors.AttributeNameError(
                         f"{at_start(an(type(self)))} has no attribute {name!r}: it is neither a metadata entry "
-                        f"nor an attribute of the value ({kind})."
+                        f"nor an attribute of the value ({kind}).",
+                        load_explanations().remedy_for("Variable", name),
                     ) from None
             except Exception as error:
                 hide_frames(error)
@@ -328,6 +331,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 elif hasattr(attribute, "__set__") and not isinstance(attribute, types.MemberDescriptorType):
                     object.__setattr__(self, name, value)
                 else:  # a slot of a subclass too: transforms keep metadata only
+                    warn_if_mistaken(self, name, value)
                     self.set_metadata(**{name: value})
             except Exception as error:
                 hide_frames(error)

@@ -2,7 +2,7 @@
 
 It has all names of liftnn, and the conventions of Flax NNX where they differ: `split` returns the GraphDef first,
 `state` the module's own Variables, `pop` deletes attributes. Names that only Flax has are here too. What liftnn cannot
-support can be imported, and raises when it is used. See docs/coming_from/index.md.
+support can be imported, and raises when it is used. See docs/coming_from/flax_nnx.md.
 """
 
 import typing as _typing

@@ -1,0 +1,69 @@
+"""One call: its flattened arguments and bound function, and how its result is written to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from liftnn._src.captures.guards import NO_GUARDS, Guards
+from liftnn._src.graph.merge import commit, merge_all
+from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.lifting.values import decode
+from liftnn._src.modules.module import Module
+from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable
+
+
+class Call(NamedTuple):
+    """The flattened arguments of one call, and the bound function to call with them.
+
+    Args:
+      bound: The result of `bind`.
+      plan: The structure of the arguments.
+      objects: The live objects by number.
+      leaves: The dynamic leaves, in the order of `Plan.slots`.
+      static: The static arguments by position (None for a dynamic one) and by name.
+      guards: While they hold, the next call captures the same modules.
+    """
+
+    bound: Any
+    plan: Plan
+    objects: list[Any]
+    leaves: list[Any]
+    static: tuple[list[StaticArgument | None], dict[str, Any]]
+    guards: Guards = NO_GUARDS
+
+
+def check_writable(call: Call, result: Result) -> None:
+    """Raise if a result would change an object of another trace."""
+    for number in result.written:
+        x = call.objects[number]
+        if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
+            raise frames.write_error(x, "the state", call.plan.path_of(number))
+
+
+def commit_result(
+    call: Call, result: Result, objects: list[Any], finish: Callable[[Any], Any] | None = None
+) -> Any:
+    """Write the result of a call to objects.
+
+    Args:
+      call: The call.
+      result: Its result.
+      objects: The objects to change, by number; new ones are appended.
+      finish: Maps the output of the call to the caller's output. If it raises, the objects are restored.
+
+    Returns:
+      The caller's output.
+    """
+    return commit(result.change, objects, list(map(decode, result.leaves)), frames.owner_now(), finish)
+
+
+def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:
+    """Return the output of an abstract result; objects of the arguments in it are abstract copies."""
+    leaves = jax.eval_shape(lambda leaves: leaves, call.leaves)
+    _, merged = merge_all(call.plan.graph, leaves, frames.owner_now())
+    return commit_result(call, result, merged.objects, finish)

@@ -1,0 +1,94 @@
+"""`device_put`: move modules, and trees of them, to a device or a sharding, in place."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.modules.iterate import root_leaves
+from liftnn._src.modules.verbs import update
+from liftnn._src.prefixes.prefix import ByFilter, as_prefixes, broadcast_over
+from liftnn._src.publish import publish
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import Path, format_path, list_paths
+from liftnn._src.variables.declared import named
+from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
+
+T = TypeVar("T")
+
+
+@boundary
+def device_put(x: T, device: Any) -> T:
+    """Move the arrays of modules, and other arrays, to a device or a sharding, as `jax.device_put` moves arrays.
+
+    A module is changed in place and stays the same object, with all that it shares: the values of its Variables, with
+    their random keys, and its arrays are moved. Arrays outside of modules are returned in new places.
+
+    Args:
+      x: A module, or any pytree of modules and arrays, such as `(model, optimizer)`.
+      device: A `jax.Device` or a sharding for all arrays; or a tree prefix of `x` with such entries, in which a module
+        is one leaf. The entry of a module may be a `StateSharding`, or a State of shardings as from
+        `get_named_sharding`; None in it leaves an array where it is.
+
+    Returns:
+      The tree with the same modules.
+
+    Raises:
+      ArgumentError: If `device` is not a tree prefix of `x`.
+      FilterError: If a Variable matches none of the filters of a `StateSharding`.
+      ShardingError: If an array cannot have the sharding; the message lists all of them. Nothing is changed then.
+      TraceContextError: If a module belongs to another trace. Nothing is changed then.
+
+    Example:
+      >>> import jax, liftnn
+      >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+      >>> liftnn.device_put(model, jax.devices()[0]) is model
+      True
+      >>> model.kernel.value.committed
+      True
+    """
+    treedef = jax.tree.structure(x, is_leaf=is_object)
+    entries = broadcast_over(as_prefixes(device), treedef, "x")
+    roots = dict(zip([path for path, _ in root_leaves(x)], entries, strict=True))
+    inside: dict[Path, Any] = {}
+    outside: dict[Path, Any] = {}
+    problems: list[str] = []
+    for path, leaf in walk_tree(x).leaves():
+        root = next(path[:n] for n in range(len(path) + 1) if path[:n] in roots)
+        entry = roots[root]
+        place = entry.of(path[len(root) :], leaf, format_path(root)) if isinstance(entry, ByFilter) else entry
+        is_inside = len(path) > len(root) or isinstance(leaf, Variable)
+        try:
+            (inside if is_inside else outside)[path] = _move(leaf, place)
+        except ValueError:  # JAX's own says the same without the path
+            shape = getattr(_value_of(leaf), "shape", ())
+            problems.append(f"{named(format_path(path), leaf, shape)}: {place}")
+    if problems:
+        raise errors.ShardingError(f"These arrays cannot be moved:\n{list_paths(problems)}")
+    update(x, State.from_flat(inside))
+    leaves = [outside.get(path, leaf) for path, leaf in root_leaves(x)]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def _move(leaf: Any, place: Any) -> Any:
+    """Return the value of a Variable, or an array, at its new place."""
+    value = _value_of(leaf)
+    if place is None:
+        return value
+    return jax.tree.map(
+        lambda a: jax.device_put(a, place) if isinstance(a, (jax.Array, np.ndarray)) else a, value
+    )
+
+
+def _value_of(leaf: Any) -> Any:
+    """Return the value of a Variable, or an array."""
+    return leaf.raw_value if isinstance(leaf, Variable) else leaf
+
+
+publish(device_put)
