@@ -9,7 +9,8 @@ dynamic leaves, and commits the result to the live objects. All transforms go th
 - `purify.py` makes a user's function a pure function: merge, call, find the changes. `leaks.py` and `unchanged.py`
   raise if it leaks a tracer, or changes a captured object in a way that cannot be propagated. `after.py`: structure
   and names after the call. `values.py`: values of Variables with leaves that JAX cannot take.
-- `lift.py`: `lift`, `Lifted`, the flatten-call-commit cycle. `call.py`: one call, and the commit of its result. `names.py`: name and docstring of a transformed function.
+- `lift.py`: `lift`, `Lifted`, the flatten-call-commit cycle. `call.py`: one call, and the commit of its result.
+  `names.py`: name and docstring of a transformed function.
 - `offers.py`: what a call passes to the traces that it starts.
 - `array_calls.py` and `kept.py`: calls without modules use JAX's transform on the user's function, and share its
   caches. `rejections.py` and `valueless.py`: the errors of calls that JAX rejects.
