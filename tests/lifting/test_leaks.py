@@ -6,9 +6,11 @@ A closure over a tracer is no static value, and comes out over the array.
 from __future__ import annotations
 
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 import liftnn
@@ -31,6 +33,20 @@ class Box:
         self.content = content
 
 
+class Slots:
+    """An object without a dictionary."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content):
+        self.content = content
+
+
+class Pair(typing.NamedTuple):
+    first: object
+    second: object
+
+
 def generate(x):
     yield x
 
@@ -38,6 +54,9 @@ def generate(x):
 HOLDERS = {
     "object": ("Box", Box),
     "object in an object": ("Box", lambda x: Box([1, {"a": Box(x)}])),
+    "object with slots": ("Slots", Slots),
+    "object in a named tuple in an object": ("Box", lambda x: Box(Pair(1, Box(Pair(x, 2))))),
+    "named tuple of functions of a library": ("Box", lambda x: Box(optax.adam(x))),
     "closure over an object": ("function", lambda x: (lambda b: lambda: b.content)(Box(x))),
 }
 CLOSURES = {

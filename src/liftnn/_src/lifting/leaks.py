@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import gc
 import types
@@ -21,6 +22,8 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
 _ATOMS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
+_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
+_SLOT = types.MemberDescriptorType
 _MOST = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
 
@@ -117,9 +120,11 @@ def _children(x: Any) -> Sequence[Any]:
         return (x.func, *x.args, *x.keywords.values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
-    if type(x).__module__ == "builtins":  # containers, iterators, bound methods
+    if type(x).__module__ == "builtins" or isinstance(x, _CONTAINERS):  # also iterators and bound methods
         return gc.get_referents(x)
-    return tuple(getattr(x, "__dict__", {}).values())
+    slots = [name for cls in type(x).__mro__ for name in vars(cls).get("__slots__", ())]
+    held = [getattr(x, name, None) for name in slots if type(getattr(type(x), name, None)) is _SLOT]
+    return (*held, *getattr(x, "__dict__", {}).values())
 
 
 def _is_empty(cell: types.CellType) -> bool:
