@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -17,10 +19,10 @@ def parse_options() -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--steps", type=whole(1), default=2000, metavar="N", help="steps of the whole run")
-    add("--batch-size", type=whole(1), default=16, metavar="N", help="pieces of text a step")
+    add("--steps", type=whole(1), default=1000, metavar="N", help="steps of the whole run")
+    add("--batch-size", type=whole(1), default=8, metavar="N", help="pieces of text a step")
     add("--micro-batches", type=whole(1), default=2, metavar="N", help="parts of a batch; gradients add up")
-    add("--context", type=whole(2), default=128, metavar="N", help="characters of a piece of text")
+    add("--context", type=whole(2), default=256, metavar="N", help="characters of a piece of text")
     add("--layers", type=whole(1), default=4, metavar="N", help="blocks of the model")
     add("--features", type=whole(2), default=128, metavar="N", help="features of the model")
     add("--heads", type=whole(1), default=2, metavar="N", help="heads of the attention")
@@ -58,6 +60,8 @@ def parse_options() -> argparse.Namespace:
     add("--resume", action="store_true", help="save at each report, and go on from the last one saved")
     options = parser.parse_args()
     check(parser, options)
+    if options.dtype == "auto":
+        options.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return options
 
 

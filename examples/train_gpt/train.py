@@ -23,11 +23,8 @@ VALIDATION_ROWS, VALIDATION_BATCHES = 32, 8
 
 def make(options: argparse.Namespace) -> tuple[Gpt, nnx.Optimizer]:
     """The model and its optimizer: AdamW with a warm-up cosine schedule, after clipping."""
-    dtype = options.dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     sizes = len(data.ALPHABET), options.layers, options.features, options.heads
-    model = Gpt(Config(*sizes, options.dropout, dtype), nnx.Rngs(options.seed))
+    model = Gpt(Config(*sizes, options.dropout, options.dtype), nnx.Rngs(options.seed))
     peak, warm_up = options.learning_rate, max(1, options.steps // 20)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, peak, warm_up, max(warm_up + 1, options.steps), peak / 20
@@ -79,6 +76,7 @@ def train_to(
     bar = Bar(steps, label=label, size=options.batch_size * options.context, unit="characters")
     for step in bar:
         losses.append(train_step(model, optimizer, data.draw_windows(text, shape, (options.seed, step))))
+        jax.block_until_ready(losses[-2:-1])  # JAX runs ahead, by one step here: the bar shows what is done
         if bar.due:
             bar.draw(f"loss {losses[-1]:.4f}")
     return [float(x) for x in losses]
@@ -88,7 +86,7 @@ def train(text: data.Text, options: argparse.Namespace) -> plots.History:
     """Trains as the options say; prints a line and a sample at each report."""
     model, optimizer = make(options)
     print(
-        f"{nnx.count_params(model):,} parameters, {model.embed.dtype}, {len(text.train):,} characters, "
+        f"{nnx.count_params(model):,} parameters, {options.dtype}, {len(text.train):,} characters, "
         f"{len(text.validation):,} held out, seed {options.seed}, {jax.default_backend()}",
         flush=True,
     )
