@@ -34,8 +34,7 @@ def parse_options() -> argparse.Namespace:
         "--dtype",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="what is computed in; auto is bfloat16 on a GPU or TPU and float32 on a CPU, most of which "
-        "compute slower in bfloat16; weights are float32",
+        help="of the computation; auto is bfloat16 on a GPU or TPU and float32 on a CPU; weights are float32",
     )
     add(
         "--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="for weights, dropout, data, samples"

@@ -57,8 +57,9 @@ def draw_losses(history: History, path: Path) -> None:
         )
         lowest = min(smooth.min(), *history.validation)
         axes.set(
-            title="Cross-entropy of the next character, in nats",
+            title="Loss of the next character",
             xlabel="step",
+            ylabel="cross-entropy (nats)",
             xlim=(0, steps[-1] * 1.02),
             ylim=(lowest - 0.1, lowest + 2),
         )
