@@ -13,6 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
+	@echo "make example-train_gpt  train a GPT on Python's standard library (options: ARGS='--steps 500 --resume')"
 	@echo "make example-train_sharded  train a decoder on a mesh of devices (options: ARGS='--processes 4')"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
 	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"

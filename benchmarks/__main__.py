@@ -25,6 +25,7 @@ SCRIPTS = (
     "stacked",
     "decoding",
     "programs",
+    "examples",
     "checkpoints",
     "weights",
     "sharded",

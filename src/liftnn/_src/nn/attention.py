@@ -291,6 +291,8 @@ class MultiHeadAttention(Module):
     def init_cache(self, input_shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> None:
         """Create an empty cache for decoding, or empty the present one.
 
+        If the weights are stacked along leading axes, as in a `Stack` or in models made under `vmap`, so is the cache.
+
         Args:
           input_shape: Shape `(*batch, length, features)` of the inputs of all calls together: `length` is the largest
             number of positions. The number of features does not matter.
@@ -303,9 +305,10 @@ class MultiHeadAttention(Module):
           >>> layer(jnp.ones((4, 1, 8))).shape, layer.cached_key.shape, int(layer.cache_index)
           ((4, 1, 8), (4, 10, 2, 4), 1)
         """
-        shape = (*input_shape[:-1], self.num_kv_heads, self.head_dim)
+        stacked = _stacked_axes(self.key)
+        shape = (*stacked, *input_shape[:-1], self.num_kv_heads, self.head_dim)
         self.cached_key, self.cached_value = Cache(jnp.zeros(shape, dtype)), Cache(jnp.zeros(shape, dtype))
-        self.cache_index = Cache(jnp.array(0, jnp.int32))
+        self.cache_index = Cache(jnp.zeros(stacked, jnp.int32))
 
     def set_view(
         self,
@@ -369,6 +372,11 @@ class MultiHeadAttention(Module):
             return {"deterministic": True, "dropout_rng": None}
         rngs = self.rngs if rngs is None else rngs
         return {"deterministic": False, "dropout_rng": draw_key(subject, rngs, "dropout")}
+
+
+def _stacked_axes(project: Any) -> tuple[int, ...]:
+    """Return the sizes of the axes along which the weights of several layers or models are stacked, mostly none."""
+    return getattr(getattr(project, "kernel", None), "shape", ())[:-3]
 
 
 def _check_features(inputs: str, shape: tuple[int, ...], expected: int) -> None:
