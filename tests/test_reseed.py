@@ -109,7 +109,8 @@ def test_a_stream_that_is_not_there_is_an_error_that_changes_nothing():
     rngs = liftnn.Rngs(dropout=0)
     with raises(
         errors.ArgumentError,
-        "No random stream in the tree is named 'noise', 'params'.\nPass the names of existing streams.",
+        "No random stream in the tree is named 'noise', 'params'; it has: dropout.\n"
+        "Pass the names of existing streams.",
     ):
         liftnn.reseed(rngs, params=1, noise=2, dropout=3)
     assert data(rngs.dropout()) == data(nnx.Rngs(dropout=0).dropout())

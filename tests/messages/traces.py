@@ -63,7 +63,7 @@ def fork_of_an_unknown_stream():
 
 @message(
     errors.ArgumentError,
-    "No random stream in the tree is named 'dropout', 'noise'.",
+    "No random stream in the tree is named 'dropout', 'noise'; it has: none.",
     "Pass the names of existing streams.",
 )
 def reseed_of_unknown_streams():

@@ -267,13 +267,19 @@ def test_the_carry_of_an_lstm_must_be_a_pair(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
+def test_a_first_carry_of_zeros_needs_no_random_keys(name):
+    cell = make_cell(liftnn, name)
+    assert_same(cell.initialize_carry((2, 3)), cell.initialize_carry((2, 3), liftnn.Rngs(0)))
+
+
+@pytest.mark.parametrize("name", CELLS)
 def test_a_first_carry_needs_random_keys(name):
     text = (
         f"{name} has no random keys to create its first carry: rngs is None.\n"
         "Pass rngs=liftnn.Rngs(0) to initialize_carry, or create the cell with keep_rngs=True."
     )
     with raises(liftnn.ArgumentError, text):
-        make_cell(liftnn, name).initialize_carry((2, 3))
+        make_cell(liftnn, name).initialize_carry((2, 3), carry_init=liftnn.initializers.normal())
     text = (
         f"{name} needs a liftnn.Rngs or one of its streams, but rngs is of type int.\n"
         "Pass rngs=liftnn.Rngs(0), where 0 is the seed."

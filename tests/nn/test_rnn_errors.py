@@ -85,9 +85,12 @@ def test_a_wrong_argument_is_an_error_that_says_what_to_pass(use, text):
         use(liftnn.RNN(make_cell(liftnn, "GRUCell")), numbers(2, 5, 3))
 
 
-def test_without_any_random_keys_the_cell_asks_for_them():
+def test_without_any_random_keys_the_cell_asks_for_them_unless_the_carry_is_zeros():
+    rnn = liftnn.RNN(make_cell(liftnn, "GRUCell"), rngs=False)
+    assert rnn(numbers(2, 5, 3)).shape == (2, 5, 4)
+    rnn.cell.carry_init = liftnn.initializers.normal()
     with pytest.raises(liftnn.ArgumentError, match="GRUCell has no random keys to create its first carry"):
-        liftnn.RNN(make_cell(liftnn, "GRUCell"), rngs=False)(numbers(2, 5, 3))
+        rnn(numbers(2, 5, 3))
 
 
 def test_lengths_need_a_carry_with_batch_axes():

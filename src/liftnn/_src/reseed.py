@@ -62,13 +62,16 @@ def reseed(
             "A function takes path, key and shape, and returns keys of that shape.",
         )
     source = Rngs(streams)
-    found = [(path, stream) for path, stream in _streams_of(tree) if stream.tag in streams]
-    missing = set(streams).difference(stream.tag for _, stream in found)
+    every = list(_streams_of(tree))
+    tags = {stream.tag for _, stream in every}
+    missing = set(streams).difference(tags)
     if missing:
         raise errors.ArgumentError(
-            f"No random stream in the tree is named {', '.join(map(repr, sorted(missing)))}.",
+            f"No random stream in the tree is named {', '.join(map(repr, sorted(missing)))}; it has: "
+            f"{', '.join(sorted(map(str, tags))) or 'none'}.",
             "Pass the names of existing streams.",
         )
+    found = [(path, stream) for path, stream in every if stream.tag in streams]
     keys = [fit(path, source[x.tag](), x.key.value.shape) for path, x in found]
     for (_, stream), key in zip(found, keys, strict=True):
         stream.key.value = as_key(key, stream.tag)

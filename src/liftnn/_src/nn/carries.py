@@ -84,17 +84,19 @@ def draw_carry(
       Arrays of shape `(..., hidden_features)`.
 
     Raises:
-      ArgumentError: If neither the call nor the cell has random keys.
+      ArgumentError: If neither the call nor the cell has random keys, unless the initializer is zeros.
     """
     layer = type(cell).__qualname__
     stream = carry_stream(layer, cell.rngs if rngs is None else rngs)
+    init = carry_init or cell.carry_init or initializers.zeros
+    shape = (*input_shape[:-1], cell.hidden_features)
+    if stream is None and init is initializers.zeros:
+        return tuple(jnp.zeros(shape, cell.param_dtype) for _ in range(number))
     if stream is None:
         raise errors.ArgumentError(
             f"{layer} has no random keys to create its first carry: rngs is None.",
             "Pass rngs=liftnn.Rngs(0) to initialize_carry, or create the cell with keep_rngs=True.",
         )
-    init = carry_init or cell.carry_init or initializers.zeros
-    shape = (*input_shape[:-1], cell.hidden_features)
     return tuple(init(stream(), shape, cell.param_dtype) for _ in range(number))
 
 
