@@ -20,7 +20,7 @@ def parse_options() -> argparse.Namespace:
     add("--updates", type=whole(1), default=2000, metavar="N", help="optimizer steps")
     add("--batch-size", type=whole(1), default=256, metavar="N", help="points an update")
     add("--width", type=whole(1), default=64, metavar="N", help="features of the equilibrium")
-    add("--learning-rate", "--lr", type=positive, default=1e-2, metavar="X", help="falls to 0 as a cosine")
+    add("--learning-rate", "--lr", type=positive, default=1e-2, metavar="X", help="falls to 0 linearly")
     add("--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="for weights and points")
     add("--output", type=Path, default=nearest(HERE / "out"), metavar="DIR", help="where the plot goes")
     options = parser.parse_args()

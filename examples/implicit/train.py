@@ -44,7 +44,7 @@ def train_step(model: Classifier, optimizer: nnx.Optimizer, x: jax.Array, labels
 
 def train(model: Classifier, rngs: nnx.Rngs, options: argparse.Namespace) -> None:
     """Trains the model and prints a line now and then."""
-    schedule = optax.cosine_decay_schedule(options.learning_rate, options.updates)
+    schedule = optax.linear_schedule(options.learning_rate, 0.0, options.updates)
     optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
 
     def update(model: Classifier, optimizer: nnx.Optimizer, rngs: nnx.Rngs) -> tuple[jax.Array, jax.Array]:

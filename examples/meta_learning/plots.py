@@ -54,7 +54,7 @@ def draw(results: Sequence[Result], task: Task, path: Path) -> None:
             plot_curves(axes, result, task)
         for result, color in zip(results, MODEL_COLORS, strict=True):
             errors.plot(result.errors, color=color, marker="o", markersize=4, label=result.name)
-        errors.set(title="Error on new tasks", xlabel="steps on 10 points", ylim=(0, None))
+        errors.set(title="Mean error on new tasks", xlabel="steps on each", ylim=(0, None))
         errors.legend()
         figure.savefig(path, dpi=150)
 
