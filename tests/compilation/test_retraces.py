@@ -17,6 +17,10 @@ from liftnn._src.compilation.retraces import Trace, Traces
 from tests.user_modules import Affine, Holder
 
 HEAD = "liftnn.jit of forward is traced again (trace {}):\n"
+UNEXPLAINED = (
+    "the arguments are unchanged: a function in them has changed a variable of its closure, a cache was cleared, "
+    "JAX's configuration changed, or threads trace at the same time"
+)
 
 
 @pytest.fixture
@@ -114,10 +118,23 @@ def test_a_cleared_cache_is_logged_as_such(log):
     call(Affine(), 1.0)
     call.clear_cache()
     call(Affine(), 1.0)
-    assert log == [
-        HEAD.format(2) + "the arguments are unchanged: a cache was cleared, JAX's configuration changed, or "
-        "threads trace at the same time"
-    ]
+    assert log == [HEAD.format(2) + UNEXPLAINED]
+
+
+def test_a_closure_in_an_argument_that_changes_its_variable_is_among_the_causes(log):
+    def make_schedule(steps):
+        def schedule(x):
+            nonlocal steps
+            steps = float(steps)  # as optax.cosine_decay_schedule does
+            return x / steps
+
+        return schedule
+
+    model = Holder(schedule=make_schedule(10))
+    call = jitted(lambda model, x: model.schedule(x))
+    for _ in range(3):
+        call(model, 1.0)
+    assert log == [HEAD.format(2) + UNEXPLAINED]
 
 
 def test_the_retrace_that_is_one_too_many_raises_and_changes_nothing():

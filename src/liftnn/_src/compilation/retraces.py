@@ -27,8 +27,8 @@ _REMEMBERED = 16
 """The number of recent traces to remember; a new trace is compared with the most similar of them."""
 _SHOWN = 8
 _UNEXPLAINED = (
-    "the arguments are unchanged: a cache was cleared, JAX's configuration changed, or threads trace "
-    "at the same time"
+    "the arguments are unchanged: a function in them has changed a variable of its closure, a cache was cleared, "
+    "JAX's configuration changed, or threads trace at the same time"
 )
 
 
