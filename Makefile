@@ -15,6 +15,7 @@ help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
 	@echo "make example-train_gpt  train a GPT on Python's standard library (options: ARGS='--steps 500 --resume')"
 	@echo "make example-train_sharded  train a decoder on a mesh of devices (options: ARGS='--processes 4')"
+	@echo "make example-rl  balance a pole by PPO; also example-meta_learning (MAML) and example-implicit (a deep equilibrium model)"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
 	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"
 	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs, 200 killed runs (hours)"

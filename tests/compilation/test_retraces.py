@@ -134,6 +134,22 @@ def test_a_schedule_that_writes_to_its_closure_while_it_is_traced_is_logged_as_s
     assert log == logged
 
 
+def test_a_closure_in_an_argument_that_changes_its_variable_is_among_the_causes(log):
+    def make_schedule(steps):
+        def schedule(x):
+            nonlocal steps
+            steps = float(steps)  # as optax.cosine_decay_schedule does
+            return x / steps
+
+        return schedule
+
+    model = Holder(schedule=make_schedule(10))
+    call = jitted(lambda model, x: model.schedule(x))
+    for _ in range(3):
+        call(model, 1.0)
+    assert log == [HEAD.format(2) + UNCHANGED]
+
+
 def test_the_retrace_that_is_one_too_many_raises_and_changes_nothing():
     call, model = jitted(max_traces=2), Affine()
     for n in (1, 2, 1, 2):

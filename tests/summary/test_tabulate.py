@@ -237,6 +237,14 @@ def test_rich_prints_the_table():
     assert "embed.attend()" in console.export_text()
 
 
+def test_the_text_in_jupyter_is_that_elsewhere(monkeypatch):
+    pytest.importorskip("rich")
+    kernel = type("ZMQInteractiveShell", (), {})()  # what rich takes for Jupyter's
+    monkeypatch.setattr("builtins.get_ipython", lambda: kernel, raising=False)
+    table = TABLES["no calls"]()
+    assert str(table) == plain_text(table)
+
+
 def test_a_notebook_shows_html_with_every_cell_escaped():
     text = liftnn.tabulate(Node(a=liftnn.Module()))._repr_html_()
     assert text.count("<tr") == 1 + 2
