@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import os
 import types
@@ -132,6 +133,8 @@ HELD_ONCE = _count_held_once()
 
 _GLOBALS = {
     "__name__": __name__,
+    # For C code that imports a module, as JAX's does at times: PyImport_Import raises KeyError without it.
+    "__builtins__": builtins,
     "id": id,
     "len": len,
     "type": type,
