@@ -70,6 +70,7 @@ def test_a_short_run_prints_what_each_way_of_training_reached_and_saves_what_it_
     assert {x.name for x in tmp_path.glob("*.safetensors")} == {f"{name}.safetensors" for name in ways}
 
 
+@pytest.mark.thorough
 def test_the_network_computes_the_probabilities_that_onnx_runtime_computes(example, network):
     file = find("silero-vad", "silero_vad/data/silero_vad_16k_op15.onnx")
     onnx = pytest.importorskip("onnx")

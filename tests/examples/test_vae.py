@@ -80,6 +80,7 @@ def test_a_log_weight_is_likelihood_and_prior_less_posterior(model, images):
     np.testing.assert_allclose(ours, likelihood.sum(1) + (prior - posterior).sum(1), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_bound_is_the_mean_of_log_weights_and_below_the_estimate_of_the_likelihood(
     example, model, images
 ):
