@@ -14,6 +14,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@echo "make mnist   train a network on MNIST (options: make mnist ARGS='--epochs 2 --seed 1')"
 	@echo "make example-train_gpt  train a GPT on Python's standard library (options: ARGS='--steps 500 --resume')"
+	@echo "make example-ensemble      train 16 networks in one program, and draw how well their mean is calibrated"
+	@echo "make example-finetune      teach a pretrained network a new task: its head, LoRA adapters, or all of it"
+	@echo "make example-rnn_forecast  train a GRU on hourly series, and forecast a week of others"
+	@echo "make example-vae           train a variational autoencoder on MNIST, and draw digits with it"
 	@echo "make example-train_sharded  train a decoder on a mesh of devices (options: ARGS='--processes 4')"
 	@echo "make example-rl  balance a pole by PPO; also example-meta_learning (MAML) and example-implicit (a deep equilibrium model)"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
@@ -32,6 +36,8 @@ mnist: example-train_mnist
 
 example-%: $(VENV)/.examples
 	$(BIN)/python examples/$*/train.py $(ARGS)
+
+example-finetune: $(VENV)/.networks
 
 test: $(VENV)/.test $(VENV)/.networks
 	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import time
 from unittest import mock
 
 import hypothesis
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from liftnn._src.compilation import source
 from liftnn._src.compilation.source import MISS, MOST
 from tests.same import assert_same, has_tracer
 from tests.strategies import arrays, build, mutate, recipes
@@ -387,3 +389,8 @@ def test_after_random_changes_of_random_graphs_both_ways_miss_or_give_the_same(r
         assert_same(one, other)
         if not (paths[0].watch.valid and paths[1].watch.valid):
             return
+
+
+def test_c_code_that_a_generated_function_calls_can_import_modules():
+    call = source.build("text", ["return parse(text, '%Y')"], {"parse": time.strptime})  # imports in C
+    assert call("2020") == time.strptime("2020", "%Y")
