@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.examples.example import PNG_SIGNATURE, imported, run_alone, run_here
 
 import liftnn
+from tests.examples.example import PNG_SIGNATURE, imported, run_alone, run_here
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.examples.example import EXAMPLES, PNG_SIGNATURE, Outcome, imported
 
 import liftnn
+from tests.examples.example import EXAMPLES, PNG_SIGNATURE, Outcome, imported
 
 SIZES = {
     "steps": 6,
