@@ -1,4 +1,4 @@
-"""What modules cost without `jit`: eager forward and `grad`, and `split` and `merge`, of 64 layers.
+"""What modules cost without `jit`: eager forward and `grad`, `split` and `merge`, of 64 layers, and eager loops.
 
 python benchmarks/eager.py [--quick] [--rounds N] [--output FOLDER]
 """
@@ -48,6 +48,68 @@ def split_and_merge(nnx: Any) -> Run:
     return run
 
 
+class Sum(liftnn.Module):
+    """A module that a loop writes to in each step."""
+
+    def __init__(self) -> None:
+        self.total = liftnn.Variable(jnp.zeros(8))
+
+
+def add(module: Sum, x: jax.Array) -> tuple[Sum, jax.Array]:
+    """One step of `scan`."""
+    module.total.value = module.total + x
+    return module, x
+
+
+def add_arrays(total: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One step of `jax.lax.scan`."""
+    return total + x, x
+
+
+def double(module: Sum) -> Sum:
+    """One branch of `cond`."""
+    module.total.value = 2 * module.total
+    return module
+
+
+def leave(module: Sum) -> Sum:
+    """The other branch."""
+    return module
+
+
+def double_array(total: jax.Array) -> jax.Array:
+    """One branch of `jax.lax.cond`."""
+    return 2 * total
+
+
+def leave_array(total: jax.Array) -> jax.Array:
+    """The other branch."""
+    return total
+
+
+def loops() -> dict[str, tuple[float, str, dict[str, Run]]]:
+    """Loops and branches outside of `jit`, wrapped anew in each call, against JAX's over the same arrays."""
+    module, total, xs, yes = Sum(), jnp.zeros(8), jnp.ones((16, 8)), jnp.array(True)
+    return {
+        "eager scan, 16 steps": (
+            1.10,
+            "jax",
+            {
+                "liftnn": calls(lambda: liftnn.scan(add)(module, xs)),
+                "jax": calls(lambda: jax.lax.scan(add_arrays, total, xs)),
+            },
+        ),
+        "eager cond": (
+            1.10,
+            "jax",
+            {
+                "liftnn": calls(lambda: liftnn.cond(yes, double, leave, module)),
+                "jax": calls(lambda: jax.lax.cond(yes, double_array, leave_array, total)),
+            },
+        ),
+    }
+
+
 def main() -> None:
     """Measures, prints and writes."""
     chosen = options(__doc__)
@@ -74,6 +136,7 @@ def main() -> None:
             "flax",
             {"liftnn": split_and_merge(liftnn), "flax": split_and_merge(flax_nnx)},
         ),
+        **loops(),
     }
     rows: list[Row] = []
     for name, (target, base, contenders) in pairs.items():
