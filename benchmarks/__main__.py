@@ -25,6 +25,7 @@ SCRIPTS = (
     "stacked",
     "decoding",
     "programs",
+    "example_steps",
     "checkpoints",
     "weights",
     "sharded",
