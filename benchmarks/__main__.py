@@ -25,7 +25,7 @@ SCRIPTS = (
     "stacked",
     "decoding",
     "programs",
-    "examples",
+    "example_steps",
     "checkpoints",
     "weights",
     "sharded",

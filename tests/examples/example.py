@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
+import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
@@ -42,13 +45,19 @@ def imported(name: str) -> Iterator[Any]:
         sys.modules.update(others)
 
 
-def run_here(name: str, monkeypatch, capsys, *options: object) -> Outcome:
+def run_here(name: str, *options: object) -> Outcome:
     """Run an example in this process, which has JAX loaded already."""
-    script = str(EXAMPLES / name / "train.py")
-    monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
-    with imported(name), pytest.raises(SystemExit) as end:
-        runpy.run_path(script, run_name="__main__")
-    return Outcome(end.value.code, *capsys.readouterr())
+    out, err = io.StringIO(), io.StringIO()
+    argv = [str(EXAMPLES / name / "train.py"), *map(str, options)]
+    with (
+        imported(name),
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        runpy.run_path(argv[0], run_name="__main__")
+    return Outcome(end.value.code, out.getvalue(), err.getvalue())
 
 
 def run_alone(name: str, *options: object) -> Outcome:
@@ -57,3 +66,11 @@ def run_alone(name: str, *options: object) -> Outcome:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     return Outcome(result.returncode, result.stdout, result.stderr)
+
+
+def match(patterns, lines):
+    """Return the groups of the patterns that match the lines one by one."""
+    assert len(lines) == len(patterns), "\n".join(lines)
+    found = [re.fullmatch(pattern, line) for pattern, line in zip(patterns, lines, strict=True)]
+    assert all(found), [line for line, x in zip(lines, found, strict=True) if not x]
+    return [x.groups() for x in found]

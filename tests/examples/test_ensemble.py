@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import liftnn
-from tests.examples.running import PNG_SIGNATURE, files_of, match, run
+from tests.examples.example import PNG_SIGNATURE, imported, match, run_here
 
 NUMBER = r"(\d+\.\d{4})"
 SCORES = rf"accuracy {NUMBER}, calibration error {NUMBER}, loss {NUMBER}"
@@ -15,12 +15,12 @@ SCORES = rf"accuracy {NUMBER}, calibration error {NUMBER}, loss {NUMBER}"
 
 @pytest.fixture(scope="module")
 def example():
-    with files_of("ensemble") as load:
+    with imported("ensemble") as load:
         yield {name: load(name) for name in ("data", "model", "scores", "train")}
 
 
 def test_a_short_run_prints_the_scores_of_members_and_ensemble_and_draws_them(tmp_path):
-    result = run(
+    result = run_here(
         "ensemble", "--limit", 1280, "--epochs", 2, "--members", 3, "--batch-size", 64, "--output", tmp_path
     )
 
@@ -90,7 +90,7 @@ def test_noise_has_its_deviation_and_leaves_pixels_in_their_range(example):
 
 
 def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path):
-    result = run("ensemble", "--data", tmp_path, "--output", tmp_path / "out")
+    result = run_here("ensemble", "--data", tmp_path, "--output", tmp_path / "out")
 
     assert (result.returncode, result.stdout) == (2, "")
     file = tmp_path / "train-images-idx3-ubyte.xz"
@@ -107,7 +107,7 @@ def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path):
     ],
 )
 def test_a_wrong_option_is_named_with_exit_code_2(options, message):
-    result = run("ensemble", *options)
+    result = run_here("ensemble", *options)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == f"train.py: error: {message}"

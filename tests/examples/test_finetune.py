@@ -12,7 +12,7 @@ import pytest
 import scipy.signal
 
 import liftnn
-from tests.examples.running import PNG_SIGNATURE, files_of, match, run
+from tests.examples.example import PNG_SIGNATURE, imported, match, run_here
 from tests.weights.networks import SILERO_ONNX, find
 from tests.weights.test_networks import probabilities_of_onnx, signal
 
@@ -21,7 +21,7 @@ SMALL = ("--clips", 20, "--test-clips", 20, "--batch-size", 10, "--chunks", 2, "
 
 @pytest.fixture(scope="module")
 def example():
-    with files_of("finetune") as load:
+    with imported("finetune") as load:
         yield {name: load(name) for name in ("data", "lora", "model", "train")}
 
 
@@ -43,7 +43,7 @@ def values_of(model, *filters):
 @pytest.mark.thorough
 def test_a_short_run_prints_what_each_way_of_training_reached_and_saves_what_it_trained(tmp_path):
     find("silero-vad", "silero_vad/data/silero_vad_16k.safetensors")
-    result = run("finetune", *SMALL, "--output", tmp_path)
+    result = run_here("finetune", *SMALL, "--output", tmp_path)
 
     assert (result.returncode, result.stderr) == (0, "")
     lines = [line for line in result.stdout.splitlines() if " clips/s" not in line]
@@ -151,7 +151,7 @@ def test_a_package_that_is_not_installed_is_one_line_and_exit_code_2(monkeypatch
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    result = run("finetune", *SMALL, "--output", tmp_path)
+    result = run_here("finetune", *SMALL, "--output", tmp_path)
     remedy = "install it, without PyTorch, by: pip install --no-deps silero-vad==6.2.3"
     assert result == (2, "", f"train.py: error: silero-vad is not installed; {remedy}\n")
 
@@ -159,7 +159,7 @@ def test_a_package_that_is_not_installed_is_one_line_and_exit_code_2(monkeypatch
 def test_a_file_with_other_weights_is_one_line_and_exit_code_2(tmp_path):
     file = tmp_path / "other.safetensors"
     liftnn.save_weights(file, liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))
-    result = run("finetune", *SMALL, "--weights", file, "--output", tmp_path)
+    result = run_here("finetune", *SMALL, "--weights", file, "--output", tmp_path)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"train\.py: error: .*does not fit the module.*\n", result.stderr)
@@ -174,7 +174,7 @@ def test_a_file_with_other_weights_is_one_line_and_exit_code_2(tmp_path):
     ],
 )
 def test_a_wrong_option_is_named_with_exit_code_2(options, message):
-    result = run("finetune", *options)
+    result = run_here("finetune", *options)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == f"train.py: error: {message}"

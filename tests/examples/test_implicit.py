@@ -98,11 +98,9 @@ def test_the_output_is_a_fixed_point_of_the_step_that_by_hand_is_found_too(files
     np.testing.assert_allclose(z, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_short_run_prints_its_updates_memory_and_accuracy_and_draws_a_picture(
-    monkeypatch, capsys, tmp_path
-):
+def test_a_short_run_prints_its_updates_memory_and_accuracy_and_draws_a_picture(tmp_path):
     options = ("--updates", 2, "--batch-size", 64, "--width", 8, "--output", tmp_path)
-    code, out, err = run_here("implicit", monkeypatch, capsys, *options)
+    code, out, err = run_here("implicit", *options)
     assert (code, err) == (0, "")
     start, *updates, memory, plot, accuracy = out.splitlines()
     assert start == "97 parameters, seed 0, cpu"
@@ -135,7 +133,7 @@ def test_the_spirals_are_told_apart_after_400_updates(tmp_path):
         (["--width", "no"], "argument --width: 'no' is not a whole number from 1 on"),
     ],
 )
-def test_a_wrong_option_is_named_with_exit_code_2(monkeypatch, capsys, options, message):
-    code, out, err = run_here("implicit", monkeypatch, capsys, *options)
+def test_a_wrong_option_is_named_with_exit_code_2(options, message):
+    code, out, err = run_here("implicit", *options)
     assert (code, out) == (2, "")
     assert err.splitlines()[-1] == f"train.py: error: {message}"

@@ -102,9 +102,9 @@ def test_points_lie_on_the_sine_of_their_task(drawn):
     assert not (tasks.support.x == tasks.query.x).any()
 
 
-def test_a_short_run_prints_losses_and_errors_and_draws_a_picture(monkeypatch, capsys, tmp_path):
+def test_a_short_run_prints_losses_and_errors_and_draws_a_picture(tmp_path):
     options = ("--updates", 2, "--tasks", 3, "--output", tmp_path)
-    code, out, err = run_here("meta_learning", monkeypatch, capsys, *options)
+    code, out, err = run_here("meta_learning", *options)
     assert (code, err) == (0, "")
     start, *lines, plot = out.splitlines()
     assert start == "3 tasks of 10 points an update, seed 0, cpu"
@@ -142,7 +142,7 @@ def test_one_step_helps_more_after_meta_learning(tmp_path):
         (["--lr", "inf"], "argument --learning-rate/--lr: 'inf' is not a number above 0"),
     ],
 )
-def test_a_wrong_option_is_named_with_exit_code_2(monkeypatch, capsys, options, message):
-    code, out, err = run_here("meta_learning", monkeypatch, capsys, *options)
+def test_a_wrong_option_is_named_with_exit_code_2(options, message):
+    code, out, err = run_here("meta_learning", *options)
     assert (code, out) == (2, "")
     assert err.splitlines()[-1] == f"train.py: error: {message}"

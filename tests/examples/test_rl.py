@@ -114,11 +114,9 @@ def test_the_loss_is_that_of_the_paper(files):
     np.testing.assert_allclose(files["agent"].loss_fn(agent, batch), expected, rtol=1e-5)
 
 
-def test_a_short_run_prints_its_updates_and_the_return_of_new_episodes_and_draws_a_picture(
-    monkeypatch, capsys, tmp_path
-):
+def test_a_short_run_prints_its_updates_and_the_return_of_new_episodes_and_draws_a_picture(tmp_path):
     options = ("--updates", 4, "--environments", 4, "--steps", 16, "--output", tmp_path)
-    code, out, err = run_here("rl", monkeypatch, capsys, *options)
+    code, out, err = run_here("rl", *options)
     assert (code, err) == (0, "")
     start, *updates, plot, result = out.splitlines()
     assert start == "9,155 parameters, 4 environments, seed 0, cpu"
@@ -151,7 +149,7 @@ def test_the_pole_is_balanced_after_200_000_steps(tmp_path):
         (["--output", __file__], f"argument --output: cannot make the folder {__file__} (File exists)"),
     ],
 )
-def test_a_wrong_option_is_named_with_exit_code_2(monkeypatch, capsys, options, message):
-    code, out, err = run_here("rl", monkeypatch, capsys, *options)
+def test_a_wrong_option_is_named_with_exit_code_2(options, message):
+    code, out, err = run_here("rl", *options)
     assert (code, out) == (2, "")
     assert err.splitlines()[-1] == f"train.py: error: {message}"

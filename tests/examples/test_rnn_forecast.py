@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import liftnn
-from tests.examples.running import PNG_SIGNATURE, files_of, match, run
+from tests.examples.example import PNG_SIGNATURE, imported, match, run_here
 
 NUMBER = r"(\d+\.\d{4})"
 ROWS = ("last value", "the day before", "the week before", "GRU", "the formula without its noise")
@@ -15,7 +15,7 @@ ROWS = ("last value", "the day before", "the week before", "GRU", "the formula w
 
 @pytest.fixture(scope="module")
 def example():
-    with files_of("rnn_forecast") as load:
+    with imported("rnn_forecast") as load:
         yield {name: load(name) for name in ("data", "model", "train")}
 
 
@@ -26,7 +26,7 @@ def model(example):
 
 def test_a_short_run_prints_its_losses_and_the_errors_of_all_forecasts_and_draws_them(tmp_path):
     sizes = ("--series", 8, "--test-series", 3, "--known", 7, "--days", 1, "--batch-size", 4)
-    result = run("rnn_forecast", *sizes, "--hidden", 8, "--paths", 4, "--steps", 5, "--output", tmp_path)
+    result = run_here("rnn_forecast", *sizes, "--hidden", 8, "--paths", 4, "--steps", 5, "--output", tmp_path)
 
     assert (result.returncode, result.stderr) == (0, "")
     lines = [line for line in result.stdout.splitlines() if " hours/s" not in line]
@@ -116,7 +116,7 @@ def test_the_noise_of_a_series_has_the_deviation_and_the_memory_that_it_should(e
     ],
 )
 def test_a_wrong_option_is_named_with_exit_code_2(options, message):
-    result = run("rnn_forecast", *options)
+    result = run_here("rnn_forecast", *options)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == f"train.py: error: {message}"

@@ -10,14 +10,14 @@ import scipy.special
 import scipy.stats
 
 import liftnn
-from tests.examples.running import PNG_SIGNATURE, files_of, match, run
+from tests.examples.example import PNG_SIGNATURE, imported, match, run_here
 
 NUMBER = r"(-\d+\.\d\d)"
 
 
 @pytest.fixture(scope="module")
 def example():
-    with files_of("vae") as load:
+    with imported("vae") as load:
         yield {name: load(name) for name in ("model", "train")}
 
 
@@ -33,7 +33,7 @@ def images():
 
 def test_a_short_run_prints_its_bounds_and_draws_digits(tmp_path):
     sizes = ("--limit", 512, "--epochs", 2, "--hidden", 16, "--latents", 2)
-    result = run("vae", *sizes, "--output", tmp_path)
+    result = run_here("vae", *sizes, "--output", tmp_path)
 
     assert (result.returncode, result.stderr) == (0, "")
     lines = [line for line in result.stdout.splitlines() if " images/s" not in line]
@@ -124,7 +124,7 @@ def test_interpolations_start_and_end_at_the_reconstructions(model, images):
     ],
 )
 def test_a_wrong_option_is_named_with_exit_code_2(options, message):
-    result = run("vae", *options)
+    result = run_here("vae", *options)
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == f"train.py: error: {message}"
