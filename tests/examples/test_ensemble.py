@@ -19,6 +19,7 @@ def example():
         yield {name: load(name) for name in ("data", "model", "scores", "train")}
 
 
+@pytest.mark.thorough
 def test_a_short_run_prints_the_scores_of_members_and_ensemble_and_draws_them(tmp_path):
     result = run_here(
         "ensemble", "--limit", 1280, "--epochs", 2, "--members", 3, "--batch-size", 64, "--output", tmp_path

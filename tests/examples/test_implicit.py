@@ -98,6 +98,7 @@ def test_the_output_is_a_fixed_point_of_the_step_that_by_hand_is_found_too(files
     np.testing.assert_allclose(z, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_short_run_prints_its_updates_memory_and_accuracy_and_draws_a_picture(tmp_path):
     options = ("--updates", 2, "--batch-size", 64, "--width", 8, "--output", tmp_path)
     code, out, err = run_here("implicit", *options)

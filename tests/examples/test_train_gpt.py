@@ -100,6 +100,7 @@ def test_a_run_prints_losses_and_samples_and_draws_the_losses(whole):
     assert (whole.folder / "losses.png").read_bytes().startswith(PNG_SIGNATURE)
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_prints_and_draws_what_the_whole_run_does(files, whole, tmp_path):
     saved = whole.folder / "checkpoints" / "4"
     shutil.copytree(saved, tmp_path / "checkpoints" / "4")  # as if killed after step 4

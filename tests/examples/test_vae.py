@@ -31,6 +31,7 @@ def images():
     return (np.random.default_rng(0).random((5, 784)) < 0.3).astype(np.float32)
 
 
+@pytest.mark.thorough
 def test_a_short_run_prints_its_bounds_and_draws_digits(tmp_path):
     sizes = ("--limit", 512, "--epochs", 2, "--hidden", 16, "--latents", 2)
     result = run_here("vae", *sizes, "--output", tmp_path)
