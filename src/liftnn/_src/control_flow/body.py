@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.control_flow.carry import CarryMatch
+from liftnn._src.control_flow.functions import renaming
 from liftnn._src.control_flow.loop_axes import LoopAxes
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import differing_types, names_after
@@ -124,14 +125,9 @@ class Body:
         step.__signature__ = signature
         return step
 
-    @contextlib.contextmanager
-    def naming(self) -> Generator[None]:
+    def naming(self) -> contextlib.AbstractContextManager[None]:
         """Name the leaves of carry and slices in JAX's errors by their attribute paths."""
-        try:
-            yield
-        except Exception as error:
-            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
-            raise
+        return renaming(_SLOT, self._name)
 
     def _name(self, found: re.Match[str]) -> str:
         """Return the attribute path of a leaf of the carry or the slices."""

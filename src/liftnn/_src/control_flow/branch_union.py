@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from liftnn import errors
+from liftnn._src.control_flow.functions import renaming
 from liftnn._src.graph.description import KEEP, GraphSpec, LeafPaths, keep_leaves
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.views import describe_difference
@@ -65,14 +66,9 @@ class BranchUnion:
         """Return all leaves of a result, with missing ones taken from the arguments."""
         return result_of(self.change, {**self._inputs, **result.by_slot}).leaves
 
-    @contextlib.contextmanager
-    def naming(self) -> Generator[None]:
+    def naming(self) -> contextlib.AbstractContextManager[None]:
         """Name the leaves of the result in JAX's errors by their attribute paths."""
-        try:
-            yield
-        except TypeError as error:
-            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
-            raise
+        return renaming(_SLOT, self._name, TypeError)
 
     def _name(self, found: re.Match[str]) -> str:
         """Return the attribute path of a leaf of the result."""

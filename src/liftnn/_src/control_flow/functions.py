@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -99,6 +100,24 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
     return holder, held
 
 
+@contextlib.contextmanager
+def renaming(
+    pattern: re.Pattern[str], name: Callable[[re.Match[str]], str], kind: type[Exception] = Exception
+) -> Generator[None]:
+    """Replace JAX's names of flat leaves by attribute paths in the text of an error.
+
+    Args:
+      pattern: Finds JAX's names.
+      name: Returns the attribute path for what was found.
+      kind: The errors to change. The default, Exception, means all.
+    """
+    try:
+        yield
+    except kind as error:
+        error.args = tuple([pattern.sub(name, x) if isinstance(x, str) else x for x in error.args])
+        raise
+
+
 class TracedOnce:
     """A pure function that JAX traces once for each type of its arguments, by an inlined `jax.jit`.
 
@@ -123,18 +142,13 @@ class TracedOnce:
 
     def __call__(self, leaves: Any) -> Any:
         """Return the result."""
-        return self._named(self._traced, leaves)
+        with renaming(_SLOT, self._name):
+            return self._traced(leaves)
 
     def eval_shape(self, leaves: Any) -> Any:
         """Return the abstract result."""
-        return self._named(self._traced.eval_shape, leaves)
-
-    def _named(self, call: Callable[..., Any], leaves: Any) -> Any:
-        try:
-            return call(leaves)
-        except Exception as error:
-            error.args = tuple([_SLOT.sub(self._name, x) if isinstance(x, str) else x for x in error.args])
-            raise
+        with renaming(_SLOT, self._name):
+            return self._traced.eval_shape(leaves)
 
     def _name(self, found: re.Match[str]) -> str:
         return self._plan.name(self._plan.slots[int(found[1])])
