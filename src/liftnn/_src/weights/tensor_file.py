@@ -24,6 +24,9 @@ from liftnn._src.weights.header import DTYPES, NOTES, VERSION, Notes
 
 _CHUNK = 4 * ROW_BYTES
 """The number of bytes that are read at once for a checksum."""
+_PART = 1 << 22
+"""The number of bytes of a large tensor that one thread reads."""
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 def load_safetensors(verb: str) -> Any:
@@ -64,6 +67,7 @@ class TensorFile:
         safetensors = load_safetensors(verb)
         self.path = path
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_THREADS)  # starts threads when it has work
         try:
             self._file = open(path, "rb")  # noqa: SIM115  # closed by `close`
         except OSError as error:
@@ -83,6 +87,7 @@ class TensorFile:
 
     def close(self) -> None:
         """Close the file."""
+        self._pool.shutdown()
         self._file.close()
 
     def _read_header(self) -> None:
@@ -163,7 +168,7 @@ class TensorFile:
         """
         shape, dtype = self._specs[name]
         buffer = _aligned(self._specs[name].nbytes)
-        self._read_into(self._starts[name], memoryview(buffer))
+        self._read_parts(self._starts[name], memoryview(buffer))
         x = buffer.view(dtype).reshape(shape)
         if name in self.notes.dtypes:
             return x.view(self.notes.dtypes[name])
@@ -178,9 +183,8 @@ class TensorFile:
           CheckpointError: If the bytes of a tensor are not those that were written; the message lists the names.
         """
         checked = [name for name in self._specs if name in self.notes.checksums]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(self._checksum, checked)
-            wrong = [n for n, crc in zip(checked, found, strict=True) if crc != self.notes.checksums[n]]
+        found = self._pool.map(self._checksum, checked)
+        wrong = [n for n, crc in zip(checked, found, strict=True) if crc != self.notes.checksums[n]]
         if wrong:
             raise _damaged(self.path, f"the bytes of the tensors {', '.join(map(repr, wrong))} have changed")
 
@@ -195,16 +199,33 @@ class TensorFile:
             crc = add_to_checksum(part, crc)
         return f"{crc:08x}"
 
+    def _read_parts(self, start: int, buffer: memoryview) -> None:
+        """Fill a buffer from a position in the file, a large one with several threads."""
+        if len(buffer) < 2 * _PART:
+            self._read_into(start, buffer)
+        else:
+            parts = range(0, len(buffer), _PART)
+            list(self._pool.map(lambda at: self._read_into(start + at, buffer[at : at + _PART]), parts))
+
     def _read_into(self, start: int, buffer: memoryview) -> None:
         """Fill a buffer from a position in the file; several threads may do so at once."""
         try:
-            with self._lock:
-                self._file.seek(start)
-                n = self._file.readinto(buffer)
+            n = self._read_at(start, buffer)
         except OSError as error:
             raise _damaged(self.path, f"it cannot be read ({error.strerror or error})") from None
         if n != len(buffer):
             raise _damaged(self.path, "it has become shorter while it was read")
+
+    def _read_at(self, start: int, buffer: memoryview) -> int:
+        """Read from a position until a buffer is full or the file ends; return the number of bytes."""
+        if not hasattr(os, "preadv"):  # Windows
+            with self._lock:
+                self._file.seek(start)
+                return self._file.readinto(buffer)
+        n = 0
+        while n < len(buffer) and (count := os.preadv(self._file.fileno(), [buffer[n:]], start + n)):
+            n += count
+        return n
 
 
 def _aligned(nbytes: int) -> Any:
