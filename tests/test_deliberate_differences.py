@@ -99,6 +99,7 @@ ACCEPTED = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_liftnn_accepts_what_jax_rejects(name):
     run, expected = ACCEPTED[name]

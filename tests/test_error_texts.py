@@ -103,7 +103,7 @@ def text_of(act):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.sample(7)
+@pytest.mark.sample(112)
 def test_errors_of_the_traced_function_are_those_of_jax(fault, call):
     expected, actual = [text_of(lambda of=of: CALLS[call](of, fault)) for of in (JAX, LIFTNN)]
     assert expected is not None or call == "linearize"  # which has concrete values
@@ -111,7 +111,7 @@ def test_errors_of_the_traced_function_are_those_of_jax(fault, call):
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_a_leaked_tracer_is_described_as_by_jax(call):
     LEAKED.clear()
 
@@ -124,7 +124,7 @@ def test_a_leaked_tracer_is_described_as_by_jax(call):
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_nans_are_reported_as_by_jax(call):
     with jax.debug_nans(True):
         expected, actual = [
@@ -149,6 +149,7 @@ RESULTS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", RESULTS)
 def test_errors_about_results_are_those_of_jax(name):
     expected, actual = [text_of(lambda of=of: RESULTS[name](of)) for of in (JAX, LIFTNN)]

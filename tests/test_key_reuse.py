@@ -72,6 +72,7 @@ def test_jax_takes_every_key_that_an_exported_function_gets_as_used(key_check):
 QUICK = ("jit", "vmap", "scan", "shard_map")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", quick(sorted(TRANSFORMS, key=lambda name: name not in QUICK), len(QUICK)))
 def test_no_key_is_used_twice(name):
     model, call = model_of(), TRANSFORMS[name](draw)
@@ -81,7 +82,7 @@ def test_no_key_is_used_twice(name):
     assert len(np.unique(np.stack(outputs), axis=0)) == 4
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", LOOPS)
 def test_no_key_is_drawn_twice_in_a_loop(name, key_check):
     model, loop = model_of(), LOOPS[name](draw, 3)

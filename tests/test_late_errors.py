@@ -79,6 +79,7 @@ LATE = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", LATE)
 def test_a_write_that_turns_out_wrong_on_return_raises_at_its_line(name):
     call, function = LATE[name]

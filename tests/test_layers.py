@@ -103,6 +103,7 @@ def test_nobody_imports_the_package_itself(file: str) -> None:
     assert "__init__.py" not in imports_of(file)
 
 
+@pytest.mark.thorough
 def test_no_files_import_each_other_in_a_circle() -> None:
     graph = {file: set(imports_of(file)) - {file} for file in FILES}
     while graph:
@@ -136,6 +137,7 @@ def test_only_public_jax_is_used(file: str) -> None:
     assert [name for name in names if name in text and name != LOADED_WHEN_USED.get(file)] == []
 
 
+@pytest.mark.thorough
 def test_nothing_experimental_is_loaded_by_the_import() -> None:
     code = "import sys, jax, optax; before = {*sys.modules}; import liftnn; "
     code += "[getattr(liftnn, name) for name in dir(liftnn)]; print([*{*sys.modules} - before])"

@@ -134,7 +134,7 @@ assert not [m for m in sys.modules if m.startswith("liftnn._src.nn.")], "layers 
         "import threading; [threading.Thread(target=lambda: liftnn.Linear).start() for _ in range(8)]",
     ],
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(10)
 def test_names_are_loaded_at_first_use_in_a_new_process(program):
     done = subprocess.run([sys.executable, "-c", LOADED.format(program)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -21,6 +21,7 @@ TRANSFORMS = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "transform",
     [

@@ -166,7 +166,7 @@ NESTED = [
 
 
 @pytest.mark.parametrize("ways", quick(NESTED, 21), ids=lambda ways: "-".join(w.__name__[6:] for w in ways))
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_no_key_is_drawn_twice_in_nested_transforms(ways):
     def before_and_after(f):
         return lambda rngs, x: (rngs(), f(rngs, x), rngs.named(), f(rngs, x), rngs())

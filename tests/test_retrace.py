@@ -213,6 +213,7 @@ def test_a_change_to_something_equal_does_not_retrace(change):
     assert call.n_traces == 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "arguments, traces",
     [

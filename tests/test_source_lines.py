@@ -38,7 +38,7 @@ def test_there_is_a_program_for_each_transform():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_equations_have_the_lines_that_jax_gives_them(name):
     expected, actual = [lines_of_equations(programs(of)[name]) for of in (JAX, LIFTNN)]
     assert expected
@@ -46,7 +46,7 @@ def test_equations_have_the_lines_that_jax_gives_them(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "export"])
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_operations_of_programs_have_the_lines_that_jax_gives_them(name):
     expected, actual = [lines_of_program(programs(of)[name]) for of in (JAX, LIFTNN)]
     assert expected

@@ -80,7 +80,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("f, build", [(train, Affine), (grow, grown)], ids=["train", "grow"])
-@pytest.mark.sample(3)
+@pytest.mark.sample(9)
 def test_threads_with_models_of_their_own_do_what_one_thread_does(f, build, way):
     make = WAYS[way](f)
     models = run(lambda i: repeated(make(), build(float(i)), 3))
@@ -112,6 +112,7 @@ def test_one_jitted_function_is_traced_once_as_in_jax_however_many_threads_meet(
     assert call.n_traces == 1
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("way", [name for name in WAYS if name != "donating"])
 def test_threads_that_train_one_shared_model_leave_a_model_that_steps_made(way):
     make, model = WAYS[way](train), Affine(2.0)

@@ -75,6 +75,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", WAYS)
 def test_derivatives_follow_the_rule_and_effects_come_out_once(name):
     model, f = Affine(2.0), make()

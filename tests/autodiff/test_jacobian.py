@@ -57,7 +57,7 @@ def assert_close(actual, expected):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @EACH
 @pytest.mark.parametrize("argnums", [0, 1, -1, (0, 1), (-1, 0)])
 def test_derivatives_are_jaxs_over_the_params(name, argnums):
@@ -67,6 +67,7 @@ def test_derivatives_are_jaxs_over_the_params(name, argnums):
     assert int(model.first.calls.value) == 1
 
 
+@pytest.mark.sample(3)
 @EACH
 def test_the_tree_of_the_output_is_outside(name):
     ours, theirs = transforms(name)
@@ -84,6 +85,7 @@ def test_the_tree_of_the_output_is_outside(name):
     assert_close(ours(f, (1, 0))(model, X), theirs(g, (1, 0))(params_of(model), X))
 
 
+@pytest.mark.sample(3)
 @EACH
 def test_a_module_in_the_output_is_a_state_whose_paths_go_on(name):
     ours, theirs = transforms(name)
@@ -118,6 +120,7 @@ def test_a_state_that_is_returned_or_passed_is_one_too(name):
     assert isinstance(found, liftnn.State)
 
 
+@pytest.mark.sample(3)
 @EACH
 def test_a_variable_a_pytree_value_and_a_tree_of_modules_can_be_differentiated(name):
     ours, theirs = transforms(name)
@@ -178,6 +181,7 @@ def test_auxiliary_output_and_effects_come_out_once(name):
     assert (aux[0], aux[1], aux[2]) == (model, "text", model.w)
 
 
+@pytest.mark.sample(2)
 @EACH
 @pytest.mark.parametrize("method", ["loss", "__call__"])
 def test_bound_methods_and_decorators(name, method):

@@ -44,6 +44,7 @@ def loss_with(wrap):
     return loss
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "policy",
     [None, *(pytest.param(p, marks=pytest.mark.thorough) for p in ("dots_saveable", "everything_saveable"))],
@@ -66,6 +67,7 @@ def _temp_bytes(grad, *args):
     return jax.jit(grad).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_memory_is_that_of_jax_checkpoint(wrapped):
     depth, size = 12, 16

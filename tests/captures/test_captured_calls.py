@@ -134,12 +134,12 @@ def assert_acts_alike(capture, sequence, make=liftnn.jit, between=lambda f: None
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 @pytest.mark.parametrize("capture", CAPTURES)
-@pytest.mark.sample(4)
+@pytest.mark.sample(16)
 def test_a_retrace_acts_like_the_plain_call(capture, sequence):
     assert_acts_alike(capture, SEQUENCES[sequence])
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_arguments_in_turn_are_traced_once_each(sequence):
     model = Meter()
@@ -161,6 +161,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("capture", [closure, pytest.param(not_found_beforehand, marks=pytest.mark.thorough)])
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
@@ -207,7 +208,7 @@ CONTEXTS = {
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("capture", [closure, pytest.param(not_found_beforehand, marks=pytest.mark.thorough)])
-@pytest.mark.sample(3)
+@pytest.mark.sample(9)
 def test_a_retrace_for_another_configuration_acts_like_the_plain_call(capture, context):
     model, plain = Meter(), Meter()
     f = liftnn.jit(capture(model))
@@ -217,7 +218,7 @@ def test_a_retrace_for_another_configuration_acts_like_the_plain_call(capture, c
         assert not has_tracer(model)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "clear", [lambda f: jax.clear_caches(), lambda f: f.clear_cache()], ids=["JAX", "own"]
 )
@@ -228,6 +229,7 @@ def test_a_call_after_a_cache_was_cleared_acts_like_the_plain_call(capture, clea
     assert_acts_alike(capture, [((X,), {})] * 3, between=clear)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("capture", CAPTURES)
 def test_an_error_in_a_retrace_changes_nothing_and_the_next_call_works(capture):
     model, plain = Meter(), Meter()

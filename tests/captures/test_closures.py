@@ -185,7 +185,7 @@ def test_a_captured_model_is_used_as_in_the_plain_call(name: str, effect: Effect
 
 @pytest.mark.parametrize("name", ["jit", "grad"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_every_way_to_capture_acts_like_the_plain_call(way: Any, name: str) -> None:
     model, reference = Model(), Model()
     call = run(name, way(model, all_values))
@@ -235,7 +235,7 @@ def test_a_model_that_belongs_to_an_outer_transform_is_captured_by_an_inner_one(
 
 
 @pytest.mark.parametrize("name", WRITING)
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_a_model_that_is_captured_and_passed_is_one_model(name: str) -> None:
     model, reference = Model(), Model()
 
@@ -252,6 +252,7 @@ def test_a_model_that_is_captured_and_passed_is_one_model(name: str) -> None:
         assert_same((TRANSFORMS[name](f)(model, X), model), (plain(reference, X), reference))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", WRITING)
 def test_a_captured_model_may_be_returned_and_attached(name: str) -> None:
     model, holder = Model(), Model()
@@ -287,6 +288,7 @@ CHANGES: dict[str, Callable[[Model], Any]] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_of_a_captured_module_is_seen_by_the_next_call(change: Callable[[Model], Any]) -> None:
     model = Model()

@@ -20,7 +20,7 @@ from tests.user_modules import Affine, Holder
 pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", CASES)
 def test_a_change_is_seen_by_the_next_call_of_an_attribute(name):
     f, changes = CASES[name]()
@@ -35,7 +35,7 @@ def test_a_change_is_seen_by_the_next_call_of_an_attribute(name):
 
 @pytest.mark.parametrize("kept", [False, True], ids=["", "while the old modules live"])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_a_change_is_seen_by_the_next_call(name, kept):
     f, changes = CASES[name]()
     call = liftnn.jit(f)
@@ -73,7 +73,7 @@ STORED = {
 @pytest.mark.parametrize("by_name", [False, True])
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a module"])
 @pytest.mark.parametrize("name", STORED)
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_a_change_of_what_a_partial_stores_is_seen(name, beside, by_name):
     function, make, change = STORED[name]
     stored, model = make(), Affine(2.0)
@@ -147,7 +147,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", NUMPY_HOLDERS)
 @pytest.mark.parametrize("transform", WHOLE.values(), ids=WHOLE)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_a_numpy_array_that_is_used_whole_may_be_changed_in_place(name, transform):
     make, get = NUMPY_HOLDERS[name]
     array = np.ones(2, np.float32)

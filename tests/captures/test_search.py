@@ -89,6 +89,7 @@ DEPTHS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("chain", DEPTHS)
 def test_what_stands_at_the_end_of_a_long_chain_is_found(chain):
     model, plain = Affine(2.0), Affine(2.0)
@@ -100,6 +101,7 @@ def test_what_stands_at_the_end_of_a_long_chain_is_found(chain):
     assert int(model.calls.value) == int(plain.calls.value) == 3
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("chain", DEPTHS)
 def test_a_chain_that_is_deeper_than_the_stack_is_searched(chain):
     if chain is chain_of_wrappers:
@@ -273,6 +275,7 @@ LARGE = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", LARGE)
 def test_large_data_does_not_slow_down_a_call(kind):
     data = LARGE[kind]()

@@ -83,7 +83,7 @@ def test_restore_fills_the_objects_in_place(tmp_path):
     np.testing.assert_array_equal(variable.value, model.w.value)
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -221,6 +221,7 @@ def test_values_come_back_as_they_were(tmp_path):
     assert (restored.permutation(9) == generator.permutation(9)).all()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("save_on, restore_on", [(8, 2), (2, 8), (8, 1)])
 def test_arrays_get_the_sharding_of_those_that_they_replace(tmp_path, save_on, restore_on):
     def make(n, x):
@@ -418,6 +419,7 @@ liftnn.save(sys.argv[1], 1, model)
 """
 
 
+@pytest.mark.thorough
 def test_a_script_that_ends_after_save_has_saved_and_the_import_loads_little(tmp_path):
     subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], check=True, env=os.environ, timeout=120)
     liftnn.restore(tmp_path, liftnn.Linear(2, 3, rngs=liftnn.Rngs(1)))

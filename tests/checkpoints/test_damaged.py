@@ -102,7 +102,7 @@ def append(data, draw):
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, zero_a_part, append, swap_two_bytes])
 @pytest.mark.parametrize("seed", quick(range(60), most=3))
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_changed_bytes_of_any_file_are_found(folder, damage, seed):
     draw = random.Random(seed)
     path = draw.choice([x for x in content_of(folder) if len(set(x.read_bytes())) > 1])

@@ -46,6 +46,7 @@ def found(tmp_path_factory):
     return processes.run(MODULE, calls, devices=1, timeout=120)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("claim", KEPT)
 def test_process_0_decides_what_is_kept_and_written(found, claim):
     assert found[claim] == [KEPT[claim]] * 2

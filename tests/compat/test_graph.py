@@ -154,7 +154,7 @@ result = [seen, v[...], v.out_sharding, other.out_sharding, new.out_sharding]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_the_same_text_gives_the_same_result(name):
     assert_equal_in_both(SETUP + PROGRAMS[name])
 

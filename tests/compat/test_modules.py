@@ -167,7 +167,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_the_same_text_gives_the_same_result(name):
     assert_equal_in_both(SETUP + textwrap.dedent(PROGRAMS[name]))
 

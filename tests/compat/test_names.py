@@ -98,10 +98,12 @@ def python(code):
     return done.stdout.strip()
 
 
+@pytest.mark.thorough
 def test_liftnn_does_not_import_the_stand_in():
     assert python("import sys, liftnn; print('liftnn.compat' in sys.modules)") == "False"
 
 
+@pytest.mark.thorough
 def test_the_stand_in_does_not_import_flax():
     assert python("import sys\nfrom liftnn.compat import nnx\nprint('flax' in sys.modules)") == "False"
 
@@ -128,6 +130,7 @@ print(nnx is ours, again is ours, State is ours.State, Linear is ours.Linear, Gr
 """
 
 
+@pytest.mark.thorough
 def test_the_stand_in_replaces_the_module_flax_nnx():
     assert set(python(STAND_IN).split()) == {"True"}
 

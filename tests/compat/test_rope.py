@@ -50,6 +50,7 @@ def test_rotated_features_are_those_of_the_formula(options):
     )
 
 
+@pytest.mark.thorough
 def test_each_sequence_may_have_positions_of_its_own():
     positions = jnp.array([[0.0, 1.0, 2.0, 3.0, 4.0], [7.0, 7.0, 1.0, 0.0, 2.0]])
     rope, q = nnx.RoPE(), X.reshape(2, 5, 1, 4)

@@ -149,7 +149,7 @@ result = nnx.shard_map(lambda s: jax.lax.psum(s['w'][...].sum(), 'a'), mesh=mesh
 
 
 @pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS.keys())
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_program_computes_the_same_in_both(text):
     assert_equal_in_both(text)
 

@@ -72,6 +72,7 @@ def twice(x):
     return jax.tree.map(lambda a: a * 2, x)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("later", LATER)
 def test_each_signature_of_a_function_of_arrays_is_dispatched_as_by_jax(later):
     calls, x = {}, LATER[later]()
@@ -86,7 +87,7 @@ def test_each_signature_of_a_function_of_arrays_is_dispatched_as_by_jax(later):
 
 @pytest.mark.parametrize("later", LATER)
 @pytest.mark.parametrize("donate", [None, 0])
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_each_signature_of_a_function_of_modules_is_dispatched_as_by_jax(donate, later):
     state, m, x = [jnp.ones(())], liftnn.Variable(jnp.ones(())), LATER[later]()
     compiled = jax.jit(lambda w, x: (w + 1, twice(x)), donate_argnums=donate)
@@ -132,6 +133,7 @@ def test_a_second_shape_of_a_mapped_function_is_dispatched_as_by_jax():
     assert calls[1] <= calls[0]
 
 
+@pytest.mark.thorough
 def test_calls_after_clear_caches_and_in_another_configuration_are_dispatched_as_by_jax():
     calls = collections.defaultdict(list)
     for of in (jax, liftnn):
@@ -246,6 +248,7 @@ def test_the_last_call_keeps_no_module_alive():
     assert alive() is None
 
 
+@pytest.mark.thorough
 def test_repeated_calls_convert_64_bit_numpy_integers_in_a_process_that_has_converted_none():
     """numpy's C code imports modules at the first conversion, by the builtins of the Python function that calls it."""
     code = """

@@ -136,6 +136,7 @@ CHANGES: dict[str, Callable[[Model], Any]] = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_change_between_calls_is_seen(change: Callable[[Model], Any], walks: Callable[[], int]) -> None:
     model, call = Model(), liftnn.jit(infer)
@@ -193,6 +194,7 @@ def test_fresh_models_leave_nothing_behind() -> None:
     assert sum(isinstance(x, Model) for x in gc.get_objects()) == 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("function", [train, replace])
 def test_calls_with_fresh_models_leave_memory_flat(function: Callable[..., Any]) -> None:
     call = liftnn.jit(function)

@@ -232,6 +232,7 @@ def check_form(function, options, make):
     return True
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_for_arguments_of_every_form_both_ways_give_the_same(form):
     function, options, make = FORMS[form]
@@ -260,6 +261,7 @@ def only_write(model, x):
 HAND = ("bound", "callable module", "partial", "captured", "captured in a list", "captured alone")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", HAND)
 def test_for_modules_that_come_with_the_function_both_ways_give_the_same(how):
     def make():

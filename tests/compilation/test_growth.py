@@ -135,6 +135,7 @@ WAYS = (
 )
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_remembered_is_bounded(way):
     model = Affine()
@@ -188,7 +189,7 @@ SHAPES = (
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_dead_model_leaves_nothing_in_the_function(shape):
     f = liftnn.jit(lambda m, x: x * m.w, max_traces=None)
     alive = []

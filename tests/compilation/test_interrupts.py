@@ -91,6 +91,7 @@ def interrupted(alarm, call, seconds):
     return False
 
 
+@pytest.mark.sample(4)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", STEPS)
 def test_a_signal_at_any_moment_leaves_a_whole_model(name, alarm):
@@ -153,6 +154,7 @@ def traced(call, at=None):
     return trace.count
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "written out"])
 def test_an_exception_at_any_line_of_the_fast_path_leaves_a_whole_model(name):
     step, options = STEPS[name]

@@ -109,6 +109,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("way", BOUND)
 def test_a_module_bound_to_what_is_jitted_is_read_and_written(way):
     model, reference = Affine(2.0), Affine(2.0)

@@ -312,6 +312,7 @@ def test_in_shardings_leave_a_model_where_it_is_if_the_call_fails():
     assert len(model.kernel.value.sharding.device_set) == 1
 
 
+@pytest.mark.thorough
 def test_on_one_device_nothing_is_noted():
     program = """
         import jax, jax.numpy as jnp, liftnn

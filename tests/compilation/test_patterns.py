@@ -46,6 +46,7 @@ CALLS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
 def test_calls_with_trees_and_keywords_in_turn_give_what_plain_python_gives():
     call = liftnn.jit(describe)
@@ -56,6 +57,7 @@ def test_calls_with_trees_and_keywords_in_turn_give_what_plain_python_gives():
         assert float(call(*args, **kwargs)) == pytest.approx(expected[i]), CALLS[i]
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
 def test_a_batch_of_another_structure_is_not_taken_for_the_last_one():
     call = liftnn.jit(describe)

@@ -72,6 +72,7 @@ def assert_close(mine, theirs):
         np.testing.assert_allclose(mine[path], x, rtol=1e-5, atol=rounding, err_msg=str(path))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("wrap", quick([liftnn.jit, lambda f: f]))
 def test_values_gradients_and_writes_are_those_of_plain_blocks(shared, wrap):

@@ -59,6 +59,7 @@ CASES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("fn, elems, options", CASES.values(), ids=CASES)
 def test_arrays_are_scanned_as_by_jax(fn, elems, options):
     ours = liftnn.associative_scan(fn, elems, **options)
@@ -154,6 +155,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("outer", [lambda f: f, liftnn.jit(static_argnums=1)], ids=["plain", "jit"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_other_modules_may_be_read_and_not_written(way, outer):

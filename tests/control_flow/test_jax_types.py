@@ -60,6 +60,7 @@ CALLS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_sharding_that_changes_in_a_loop_or_in_one_branch_is_told_by_path(name):
     call, message = CALLS[name]

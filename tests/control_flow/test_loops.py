@@ -76,7 +76,7 @@ def test_under_jit_with_a_number_of_steps_known_only_there(name):
 
 @pytest.mark.parametrize("name", ["bounded", "for"])
 @pytest.mark.parametrize("n", [0, 1, 4])
-@pytest.mark.sample(5)
+@pytest.mark.sample(10)
 def test_reverse_mode_through_a_loop(name, n):
     def loss(net, x):
         return (LOOPS[name](n, (net, x))[1] ** 2).sum()
@@ -92,6 +92,7 @@ def test_reverse_mode_through_a_loop(name, n):
     assert_same(net, reference)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 5, 9, 10, 11])
 def test_a_bounded_loop_stops_after_so_many_steps(most):
     counter = liftnn.Variable(jnp.array(0))
@@ -137,6 +138,7 @@ def test_the_index_is_that_of_jax():
     assert int(liftnn.fori_loop(5, 2, add, total).value) == 3456
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("unroll", [1, 2, True])
 def test_unroll(unroll):
     net, reference = Net(), Net()

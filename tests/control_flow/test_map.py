@@ -43,7 +43,7 @@ CASES = {
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @BATCHES
 @pytest.mark.parametrize("f, xs", CASES.values(), ids=CASES)
 def test_arrays_are_mapped_as_by_jax(f, xs, batch_size):
@@ -67,6 +67,7 @@ def test_each_slice_of_a_module_is_changed_as_in_a_loop(outer, batch_size):
     assert not has_tracer(model)
 
 
+@pytest.mark.sample(2)
 @BATCHES
 def test_new_modules_and_what_is_attached_to_slices_are_stacked(batch_size):
     def f(model):

@@ -54,6 +54,7 @@ def python_loop(memory, xs, reverse=False):
     return jnp.stack(ys[::-1] if reverse else ys)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "wrap, options",
     [(lambda f: f, {"unroll": 2}), (liftnn.jit, {"reverse": True}), (liftnn.remat, {"length": 4})],
@@ -94,6 +95,7 @@ def test_a_fori_loop_is_the_python_loop(steps):
     assert_same(out, expected)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_what_is_scanned_beside_it_is_stacked_for_all_steps(reverse):
     def body(memory, h, layer, x):
@@ -147,6 +149,7 @@ def test_shapes_and_dtypes_may_change_once():
     assert_same((carry, v), (expected, reference))
 
 
+@pytest.mark.thorough
 def test_gradients_are_those_of_the_python_loop():
     def loss(loop, memory, xs):
         return (loop(memory, xs) ** 2).sum()
@@ -160,6 +163,7 @@ def test_gradients_are_those_of_the_python_loop():
     assert_same(memory, reference)
 
 
+@pytest.mark.thorough
 def test_loops_in_loops():
     def outer(memory, xs):
         return liftnn.scan(memory, in_axes=0, out_axes=0)(xs)

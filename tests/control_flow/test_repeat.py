@@ -65,7 +65,7 @@ def assert_equal(ours, theirs):
 @pytest.mark.parametrize(
     "options", [{}, {"unroll": 2}, {"donate_argnums": (0, 1)}, {"donate_written": True}], ids=str
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_it_trains_as_single_steps_do(options):
     ours, theirs = make(), make()
     many, single = liftnn.repeat(train, N, **options), liftnn.jit(train)
@@ -84,6 +84,7 @@ def test_a_captured_model_and_keyword_arguments():
     assert_equal(arrays_of(model), arrays_of(other))
 
 
+@pytest.mark.thorough
 def test_a_method_a_partial_and_static_arguments():
     class Counted(Model):
         def step(self, x, power):

@@ -39,6 +39,7 @@ def test_scan_over_layers_is_the_unrolled_loop():
     assert_same(layers, stack(reference))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "wrap",
     [lambda f: f, *(pytest.param(w, marks=pytest.mark.thorough) for w in (remat, liftnn.jit))],
@@ -88,7 +89,7 @@ def test_weights_that_all_layers_share_are_carried_once_and_their_gradients_summ
     np.testing.assert_allclose(layers.seen.value, reference[0].seen.value, rtol=1e-5)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("options", [{}, {"reverse": True}, {"unroll": 2}, {"unroll": True}], ids=str)
 @pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
 def test_scan_over_time_with_a_cell_that_all_steps_share(options, wrap):

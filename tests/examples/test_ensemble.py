@@ -42,6 +42,7 @@ def test_a_short_run_prints_the_scores_of_members_and_ensemble_and_draws_them(tm
     assert (tmp_path / "calibration.png").read_bytes().startswith(PNG_SIGNATURE)
 
 
+@pytest.mark.thorough
 def test_a_member_is_what_the_same_model_trained_alone_with_its_seed_and_learning_rate_is(example):
     train, create = example["train"], example["model"].create
     random = np.random.default_rng(0)

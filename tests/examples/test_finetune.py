@@ -82,6 +82,7 @@ def test_the_network_computes_the_probabilities_that_onnx_runtime_computes(examp
     np.testing.assert_allclose(liftnn.jit(model.speech)(samples), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_new_adapters_change_nothing_and_folded_ones_compute_the_same(example, network):
     samples = signal(1, 512 * 3)
     adapted = example["lora"].adapt(network, 2, rngs=liftnn.Rngs(1))
@@ -103,6 +104,7 @@ def test_new_adapters_change_nothing_and_folded_ones_compute_the_same(example, n
     assert liftnn.state(folded).flat().keys() == liftnn.state(network).flat().keys()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name, layers",
     [

@@ -41,6 +41,7 @@ def unrolled_by_hand(w, x):
     return (z**2).sum()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["fixed_point", pytest.param("iterate", marks=pytest.mark.thorough)])
 def test_value_and_gradients_are_those_of_unrolled_jax_by_hand(files, name):
     search = {
@@ -83,6 +84,7 @@ def test_the_gradients_of_the_model_are_those_of_160_unrolled_steps(files):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_output_is_a_fixed_point_of_the_step_that_by_hand_is_found_too(files):
     layer = files["model"].Equilibrium(2, 8, rngs=liftnn.Rngs(0))
     layer.eval()

@@ -55,6 +55,7 @@ def meta_loss_by_hand(params, tasks, steps):
     return sum(losses) / len(losses)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("steps", [0, 1, pytest.param(5, marks=pytest.mark.thorough)])
 def test_the_meta_gradient_is_that_of_jax_by_hand(files, drawn, steps):
     model, tasks, params = drawn
@@ -73,6 +74,7 @@ def test_the_meta_gradient_is_that_of_jax_by_hand(files, drawn, steps):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.thorough
 def test_the_inner_loop_leaves_the_model_as_it_was(files, drawn):
     model, tasks, _ = drawn
     before = liftnn.clone(model)
@@ -102,6 +104,7 @@ def test_points_lie_on_the_sine_of_their_task(drawn):
     assert not (tasks.support.x == tasks.query.x).any()
 
 
+@pytest.mark.thorough
 def test_a_short_run_prints_losses_and_errors_and_draws_a_picture(tmp_path):
     options = ("--updates", 2, "--tasks", 3, "--output", tmp_path)
     code, out, err = run_here("meta_learning", *options)

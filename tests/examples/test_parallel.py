@@ -270,6 +270,7 @@ def test_the_losses_are_those_of_one_device(with_liftnn, on_one_device, name):
     assert not any(plain.collectives.values())
 
 
+@pytest.mark.thorough
 @programs
 def test_the_losses_and_the_collectives_are_those_of_bare_jax(with_liftnn, by_hand, name):
     ours, bare = with_liftnn(name), by_hand(name)
@@ -302,6 +303,7 @@ def run_command(name: str, **environment: str) -> tuple[list[float], dict[str, i
     return [float(step[2]) for step in steps if step], {kind: int(number) for kind, number in table}
 
 
+@pytest.mark.thorough
 @programs
 def test_the_command_prints_the_losses_and_the_collectives_on_eight_devices(on_one_device, by_hand, name):
     losses, table = run_command(name)

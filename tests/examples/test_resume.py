@@ -49,6 +49,7 @@ def kill_after_epoch(command, epoch):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_goes_on_to_the_same_result(run_here, tmp_path):
     def run_whole(command):
         outcome = run_here(*command[2:])

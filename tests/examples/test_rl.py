@@ -93,6 +93,7 @@ def test_advantages_are_the_discounted_sums_of_errors_up_to_the_end_of_the_episo
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_loss_is_that_of_the_paper(files):
     agent = files["agent"].Agent(rngs=liftnn.Rngs(0))
     draw = np.random.default_rng(0)
@@ -114,6 +115,7 @@ def test_the_loss_is_that_of_the_paper(files):
     np.testing.assert_allclose(files["agent"].loss_fn(agent, batch), expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_short_run_prints_its_updates_and_the_return_of_new_episodes_and_draws_a_picture(tmp_path):
     options = ("--updates", 4, "--environments", 4, "--steps", 16, "--output", tmp_path)
     code, out, err = run_here("rl", *options)

@@ -24,6 +24,7 @@ def model(example):
     return example["model"].Forecaster(5, 6, 2, rngs=liftnn.Rngs(0, noise=1))
 
 
+@pytest.mark.thorough
 def test_a_short_run_prints_its_losses_and_the_errors_of_all_forecasts_and_draws_them(tmp_path):
     sizes = ("--series", 8, "--test-series", 3, "--known", 7, "--days", 1, "--batch-size", 4)
     result = run_here("rnn_forecast", *sizes, "--hidden", 8, "--paths", 4, "--steps", 5, "--output", tmp_path)
@@ -44,6 +45,7 @@ def test_a_short_run_prints_its_losses_and_the_errors_of_all_forecasts_and_draws
     assert (tmp_path / "forecast.png").read_bytes().startswith(PNG_SIGNATURE)
 
 
+@pytest.mark.thorough
 def test_teacher_forcing_by_scan_is_a_python_loop_over_the_true_values(example, model):
     series = example["data"].make(3, 20, 0)
     hidden, normal = model.read(series.values, series.features)
@@ -57,6 +59,7 @@ def test_teacher_forcing_by_scan_is_a_python_loop_over_the_true_values(example, 
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_forecast_by_scan_is_a_python_loop_that_feeds_the_values_it_draws(example, model):
     series = example["data"].make(3, 20, 0)
     twin = liftnn.clone(model)

@@ -132,6 +132,7 @@ def model(files):
     return model
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_text_written_with_a_cache_is_that_of_full_passes(files, model, temperature):
     length, key = 24, jax.random.key(3)
@@ -153,6 +154,7 @@ def test_text_written_with_a_cache_is_that_of_full_passes(files, model, temperat
     assert not liftnn.state(model, liftnn.Cache).flat()
 
 
+@pytest.mark.thorough
 def test_matrices_decay_and_the_scales_of_norms_do_not(files, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", *words(steps=40)])
     model, optimizer = files["train"].make(files["options"].parse_options())

@@ -101,7 +101,7 @@ def put_a_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "spoil, cause",
     [
@@ -127,6 +127,7 @@ def test_a_data_file_that_is_not_the_original_is_one_line_and_exit_code_2(
     assert result == (2, "", message)
 
 
+@pytest.mark.thorough
 def test_the_remedy_for_a_file_of_the_repository_is_git_checkout(tmp_path):
     example = tmp_path / "train_mnist"
     shutil.copytree(EXAMPLE, example, ignore=shutil.ignore_patterns("out", "__pycache__"))

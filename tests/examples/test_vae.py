@@ -69,6 +69,7 @@ def test_the_divergence_is_the_integral_that_defines_it(example):
         np.testing.assert_allclose(ours[i], integral, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_log_weight_is_likelihood_and_prior_less_posterior(model, images):
     twin = liftnn.clone(model)
     ours = model.log_weight(images)
@@ -110,6 +111,7 @@ def test_pixels_are_one_with_the_probability_of_their_brightness(example):
     np.testing.assert_allclose(means[1:3], [0.2, 0.8], atol=0.01)
 
 
+@pytest.mark.thorough
 def test_interpolations_start_and_end_at_the_reconstructions(model, images):
     mixed = model.interpolate(images[:2], images[2:4], 5)
     np.testing.assert_allclose(mixed[:, 0], model.reconstruct(images[:2]), rtol=1e-5)

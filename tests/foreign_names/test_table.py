@@ -78,6 +78,7 @@ def namespace(folder):
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_the_code_of_a_remedy_runs(row, tmp_path):
     names = namespace(tmp_path)
@@ -131,6 +132,7 @@ assert not hasattr(liftnn, "Conv2d") and "liftnn._src.foreign_names.table" in sy
 """
 
 
+@pytest.mark.thorough
 def test_the_table_is_loaded_by_an_error_only():
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -68,7 +68,7 @@ def run(m, x, effect):
     return before, m.act(x) + 0.0
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda f: f.__name__)
 def test_a_closure_under_jit_sees_what_it_sees_in_plain_python(build, effect):
@@ -78,11 +78,12 @@ def test_a_closure_under_jit_sees_what_it_sees_in_plain_python(build, effect):
 @pytest.mark.parametrize("transform", [t for t in TRANSFORMS if t != "jit"])
 @pytest.mark.parametrize("build", [self_capturing, by_default], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("effect", [set_statics, replace_variable], ids=lambda f: f.__name__)
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_a_closure_under_every_transform_sees_what_it_sees_in_plain_python(build, effect, transform):
     compare(build, effect, transform)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("transform", ["jit", "grad", "jit of grad", "jit of jit"])
 @pytest.mark.parametrize("build", [self_capturing, over_another], ids=lambda f: f.__name__)
 def test_a_closure_made_inside_and_attached_is_over_the_originals(build, transform):
@@ -137,6 +138,7 @@ def test_another_array_in_a_cell_is_no_retrace():
     assert call.n_traces == 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_functions_that_share_a_cell_share_it_inside_and_outside(transform):
     model, plain = counting(Counter()), counting(Counter())

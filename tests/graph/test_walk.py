@@ -22,6 +22,7 @@ def chain(n, link, shift=0.0):
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "link",
@@ -68,6 +69,7 @@ def test_deep_containers_are_split_and_merged():
     assert find_difference(model, liftnn.clone(model)) is None
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("last", [(), (jnp.ones(1),)], ids=["static", "dynamic"])
 def test_deep_tuples_are_split_and_merged(last):
     items = last

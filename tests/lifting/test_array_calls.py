@@ -87,6 +87,7 @@ LATE = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", LATE)
 def test_a_module_that_no_search_finds_is_written_like_any_other(name):
     model = Affine(2.0)

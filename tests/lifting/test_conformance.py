@@ -32,7 +32,7 @@ def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: 
     assert not has_tracer(model)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None:
@@ -151,7 +151,7 @@ def test_three_nested_transforms_act_like_the_plain_call(first: str, second: str
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_returned_input_is_the_input(name: str) -> None:
     model = Model()
     call = TRANSFORMS[name](lambda m, x: (m, m.layers[0], m.first.w, {"again": m}))

@@ -150,11 +150,12 @@ def count(of, kind, use, times=3):
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_a_callable_that_is_used_again_is_traced_as_often_as_with_jax(kind, use):
     assert count(liftnn, kind, use) == count(jax_with_control_flow(), kind, use)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("outer", ["jit", "scan", "cond", "eval_shape", "checkpoint"])
 @pytest.mark.parametrize("inner", TRANSFORMED)
 def test_a_transformed_function_that_is_used_again_is_traced_as_often_as_with_jax(inner, outer):

@@ -163,7 +163,7 @@ def test_each_transform_has_a_use():
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable")
 @pytest.mark.parametrize("make", quick([of_array, of_module]))
 @pytest.mark.parametrize("name", USES)
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_what_a_function_captures_is_freed_as_in_jax(name, make):
     if is_freed(Lax(), name, of_array):
         assert is_freed(liftnn, name, make)
@@ -187,7 +187,7 @@ WITH_MODULE = TRANSFORMS | {"custom_vjp": custom_vjp_of_module, "custom_jvp": cu
 
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable")
 @pytest.mark.parametrize("name", WITH_MODULE)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_what_a_call_with_a_module_takes_and_captures_is_freed(name):
     alive = []
 

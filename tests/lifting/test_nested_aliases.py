@@ -90,6 +90,7 @@ def assert_acts_alike(form, outer, inner, table=TRANSFORMS):
     assert_same((TRANSFORMS[outer](form(table[inner]))(model, X), model), (expected, plain))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "inner", [pytest.param(n, marks=() if n in QUICK else pytest.mark.thorough) for n in WRITING]
@@ -108,6 +109,7 @@ def test_in_every_pair_of_transforms_both_names_are_one_object(outer, inner, for
     assert_acts_alike(form, outer, inner)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", [pass_the_module, pass_the_owner])
 @pytest.mark.parametrize(
     "outer, middle, inner", some(list(itertools.product(OUTER, repeat=3)), "LIFTNN_TRIPLES", 3)
@@ -137,6 +139,7 @@ OF_VARIABLES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("inner", OF_VARIABLES)
 @pytest.mark.parametrize("outer", ["jit", pytest.param("remat", marks=pytest.mark.thorough)])
 def test_a_variable_and_its_owner_are_one(outer, inner):

@@ -98,6 +98,7 @@ def test_a_wrong_call_that_is_repeated_raises_the_same_error(name):
     assert run(liftnn) == run(jax)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_call_under_jit_that_is_repeated_raises_the_same_error(name):
     def run(of):

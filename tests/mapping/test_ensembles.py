@@ -95,6 +95,7 @@ def test_a_member_can_be_taken_out():
     assert_same(liftnn.merge(graphdef, jax.tree.map(lambda x: x[1], state)), member)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_map_trains_an_ensemble_with_the_memory_of_one(batch_size):
     ensemble, members = liftnn.vmap(make)(KEYS), [make(key) for key in KEYS]

@@ -108,6 +108,7 @@ def test_the_numbers_are_those_of_jax_pmap():
     assert ours.tolist() == jax.pmap(f, "i", in_axes=(None, 0))(0.5, X).tolist()
 
 
+@pytest.mark.thorough
 def test_replicated_training_equals_training_with_the_whole_batch():
     def make():
         model = Pair()

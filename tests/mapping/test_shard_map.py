@@ -23,6 +23,7 @@ def is_placed(x, mesh, spec):
     return x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit])
 def test_a_sharded_variable_keeps_its_spec_and_a_replicated_one_stays_replicated(wrap):
     def f(model, x):
@@ -135,6 +136,7 @@ def test_it_can_be_differentiated_from_outside():
     assert liftnn.grad(call)(model, X)["w"].value.tolist() == X.tolist()
 
 
+@pytest.mark.thorough
 def test_shards_draw_the_numbers_that_elements_of_a_vmap_draw():
     def noise(rngs, x):
         return x + jax.random.normal(rngs.dropout(), (1,))
@@ -147,6 +149,7 @@ def test_shards_draw_the_numbers_that_elements_of_a_vmap_draw():
     assert_same(rngs, reference)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("split", ["data", pytest.param(("data",), marks=pytest.mark.thorough)])
 def test_shards_draw_the_same_numbers_along_the_other_axes(split):
     def noise(rngs):

@@ -106,6 +106,7 @@ WITH_REDUCTIONS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", WITH_REDUCTIONS)
 def test_specs_with_unreduced_and_reduced_axes_work_beside_a_module_as_in_jax(name):
     place, f, out_specs = WITH_REDUCTIONS[name]

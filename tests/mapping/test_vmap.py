@@ -269,6 +269,7 @@ def test_an_exception_in_the_function_changes_nothing():
     assert not has_tracer(model)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 def test_with_all_options_it_acts_like_the_plain_call(effect: Effect):
     one_lane = liftnn.vmap(

@@ -52,6 +52,7 @@ WRITES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("outer", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
 def test_a_value_that_differs_between_elements_cannot_be_shared(outer, name):

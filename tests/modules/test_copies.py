@@ -46,6 +46,7 @@ CASES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", CASES)
 def test_copies_are_those_of_flax(case):
     ours, theirs = build(liftnn), build(nnx)
@@ -67,6 +68,7 @@ def test_a_name_that_no_module_has_is_an_error_in_flax_too(verb):
             getattr(library, verb)(build(library), unknown=1, deterministic=True)
 
 
+@pytest.mark.thorough
 def test_attention_decodes_in_a_view_as_in_flax():
     """Oracle: a layer of Flax with a cache made by hand, since its view makes one for no layer without a cache."""
 

@@ -54,6 +54,7 @@ def call(encoder, x):
     return encoder(x)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -232,6 +232,7 @@ def test_an_attribute_of_any_kind_is_set(cls):
         assert [m.deterministic for m in model.items] == [False, False]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("cls", [cls for cls in KINDS if cls is not WithSetattr])
 def test_a_compiled_function_sees_the_mode_of_any_kind(cls):
     model = Holder(items=[cls(), cls()])
@@ -256,6 +257,7 @@ def test_only_what_differs_is_set():
     assert [m.count - c for m, c in zip(model.items, counts, strict=True)] == [2, 0]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["deterministic", "training", "dtype"])
 @pytest.mark.parametrize("value", [True, None, "text", 2, (1, 2), [1]])
 def test_any_attribute_can_be_set_to_any_value(name, value):

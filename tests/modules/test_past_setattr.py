@@ -96,11 +96,12 @@ def assert_seen(make, write, calls=1):
 
 @pytest.mark.parametrize("write", [*SEEN, *PAST, *ALWAYS])
 @pytest.mark.parametrize("calls", [0, 1, 5])
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_in_a_small_model_the_next_call_sees_it(write, calls):
     assert_seen(Net, {**SEEN, **PAST, **ALWAYS}[write], calls)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("write", [*SEEN, *ALWAYS])
 def test_in_a_large_model_the_next_call_sees_what_was_written_by_vars(write):
     assert_seen(lambda: Net(LARGE), {**SEEN, **ALWAYS}[write])
@@ -109,11 +110,12 @@ def test_in_a_large_model_the_next_call_sees_what_was_written_by_vars(write):
 @pytest.mark.parametrize("write", [*SEEN, *PAST, *ALWAYS])
 @pytest.mark.parametrize("cls", [OwnSetattr, OwnSetattrByDict, WritesInAMethod])
 @pytest.mark.parametrize("more", [SMALL, LARGE])
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_of_a_class_that_could_write_past_setattr_the_next_call_sees_it(more, cls, write):
     assert_seen(lambda: cls(more), {**SEEN, **PAST, **ALWAYS}[write])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("more", [SMALL, LARGE])
 @pytest.mark.parametrize("cls", [OwnSetattr, OwnSetattrByDict, WritesInAMethod])
 def test_setting_an_attribute_of_such_a_class_is_seen(cls, more):
@@ -165,6 +167,7 @@ NAMES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("write", PAST)
 @pytest.mark.parametrize("more", [LARGE, 300])
 def test_in_a_large_model_one_of_the_next_calls_is_an_error(more, write):
@@ -240,6 +243,7 @@ def test_no_error_where_the_very_value_is_put_back():
     assert f.n_traces == 1
 
 
+@pytest.mark.thorough
 def test_no_error_where_setattr_is_used_between_the_calls():
     model, plain = Net(LARGE), Net(LARGE)
     f = liftnn.jit(lambda m, x: m(x), max_traces=100)

@@ -227,6 +227,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.thorough
 def test_cloudpickle_takes_classes_of_the_main_script_along():
     script = textwrap.dedent(SCRIPT)
     written = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
@@ -325,6 +326,7 @@ STORED = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("make", STORED.values(), ids=STORED)
 def test_no_pickle_refers_to_where_something_is_defined(make):
     reader = Noting(pickle.dumps(make()))

@@ -57,7 +57,7 @@ def assert_same_state(mine, flax, identical):
         },
     ],
 )
-@pytest.mark.sample(6)
+@pytest.mark.sample(18)
 def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand, identical):
     ours, theirs = make_pair(**options)
     assert_same_state(params_of(ours, liftnn), params_of(theirs, nnx), identical)
@@ -68,6 +68,7 @@ def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand,
     identical(ours(x, is_causal=True), theirs(x, is_causal=True))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_cross_attention_is_that_of_flax_bit_for_bit(batch, dtype, rand, identical):
@@ -79,7 +80,7 @@ def test_cross_attention_is_that_of_flax_bit_for_bit(batch, dtype, rand, identic
 
 @pytest.mark.parametrize("seeds", [{"default": 0}, {"params": 0, "dropout": 3}])
 @pytest.mark.parametrize("options", [{}, {"broadcast_dropout": False, "num_kv_heads": 2}])
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_dropout_is_that_of_flax_bit_for_bit_call_after_call(options, seeds, rand, identical):
     ours, theirs = make_pair(dropout_rate=0.4, deterministic=False, seeds=seeds, **options)
     x = rand(2, 5, 8)
@@ -136,6 +137,7 @@ def test_metadata_goes_to_the_params():
     assert (layer.query_ln.scale.s, layer.key_ln.scale.s) == (1, 2)
 
 
+@pytest.mark.thorough
 def test_shardings_go_to_the_linear_functions():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     spec = jax.sharding.PartitionSpec
@@ -169,6 +171,7 @@ def decode_all(layer, x, call=lambda layer, x: layer(x, decode=True)):
     return jnp.concatenate([call(layer, x[..., i : i + 1, :]) for i in range(x.shape[-2])], axis=-2)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2, "normalize_qk": True}])
 def test_decoding_is_that_of_flax_bit_for_bit(options, dtype, rand, identical):
@@ -191,7 +194,7 @@ def test_decoding_is_that_of_flax_bit_for_bit(options, dtype, rand, identical):
         {"rotary_embedding": functools.partial(liftnn.rotary_embedding, interleaved=True, base=100.0)},
     ],
 )
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_decoding_under_jit_gives_the_causal_pass_and_is_traced_once(options, dtype, rand, close):
     layer = liftnn.MultiHeadAttention(4, 8, 32, dtype=dtype, rngs=liftnn.Rngs(0), **options)
     x = rand(2, 4, 8, dtype=dtype)
@@ -202,6 +205,7 @@ def test_decoding_under_jit_gives_the_causal_pass_and_is_traced_once(options, dt
     np.testing.assert_array_equal(decode_all(layer, x, step), y)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_decoding_in_a_scan_gives_the_causal_pass(batch, rand, close):
     layer = liftnn.MultiHeadAttention(4, 8, decode=True, rngs=liftnn.Rngs(0))
@@ -217,6 +221,7 @@ def test_decoding_in_a_scan_gives_the_causal_pass(batch, rand, close):
     assert int(layer.cache_index) == 5
 
 
+@pytest.mark.thorough
 def test_a_prompt_can_be_decoded_by_a_captured_model_in_a_loop(rand, close):
     layer = liftnn.MultiHeadAttention(2, 8, rngs=liftnn.Rngs(0))
     x = rand(1, 4, 8)
@@ -232,6 +237,7 @@ def test_a_prompt_can_be_decoded_by_a_captured_model_in_a_loop(rand, close):
     close(y, layer(x, is_causal=True))
 
 
+@pytest.mark.thorough
 def test_a_mask_of_the_cache_excludes_positions_in_decoding(rand, close):
     layer = liftnn.MultiHeadAttention(2, 8, rngs=liftnn.Rngs(0))
     x = rand(2, 4, 8)
@@ -247,6 +253,7 @@ def test_is_causal_changes_nothing_in_decoding(rand, identical):
     identical(y, decode_all(layer, x))
 
 
+@pytest.mark.thorough
 def test_rotary_embedding_is_applied_to_queries_and_keys(rand, identical):
     def attend(query, key, value, **options):
         query, key = liftnn.rotary_embedding(query), liftnn.rotary_embedding(key)
@@ -258,6 +265,7 @@ def test_rotary_embedding_is_applied_to_queries_and_keys(rand, identical):
     identical(layer(q, k), expected(q, k))
 
 
+@pytest.mark.thorough
 def test_given_positions_are_those_of_the_rotary_embedding(rand, identical):
     layer = liftnn.MultiHeadAttention(2, 8, rotary_embedding=liftnn.rotary_embedding, rngs=liftnn.Rngs(0))
     x, positions = rand(2, 5, 8), jnp.array([[0, 1, 2, 0, 1], [3, 1, 4, 1, 5]])

@@ -26,7 +26,7 @@ def assert_same_averages(ours, theirs, close):
     close(ours.var.value, theirs.var[...])
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_training_gives_outputs_averages_and_gradients_of_flax(
     options, agrees_with_flax, rand, close, drawn_norm
@@ -38,6 +38,7 @@ def test_training_gives_outputs_averages_and_gradients_of_flax(
     assert_same_averages(ours, theirs, close)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_evaluation_gives_outputs_of_flax_and_changes_nothing(
     options, agrees_with_flax, rand, close, drawn_norm
@@ -50,6 +51,7 @@ def test_evaluation_gives_outputs_of_flax_and_changes_nothing(
     assert ours.var.value is before[1]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("axis", [0, 1, -2])
 def test_the_feature_axis_can_be_any(axis, agrees_with_flax, rand, close):
     ours, theirs = agrees_with_flax("BatchNorm", rand(4, 5, 6).shape[axis], axis=axis, x=rand(4, 5, 6))
@@ -84,6 +86,7 @@ def test_averages_start_at_zero_and_one():
     assert type(layer.scale) is type(layer.bias) is liftnn.Param
 
 
+@pytest.mark.thorough
 def test_a_named_axis_is_averaged_over_as_well(rand, close):
     whole, part = (
         liftnn.BatchNorm(6, rngs=liftnn.Rngs(0)),
@@ -146,6 +149,7 @@ def test_a_constant_batch_gives_zeros_and_no_nan(agrees_with_flax):
     assert np.isfinite(ours.var.value).all()
 
 
+@pytest.mark.thorough
 def test_complex_inputs_give_real_variances_over_a_named_axis_too(rand):
     x = jax.lax.complex(rand(2, 4, 3), rand(2, 4, 3)[::-1])
 

@@ -45,7 +45,7 @@ def carry_of(name, dtype=jnp.float32):
 
 @pytest.mark.parametrize("options", quick(OPTIONS.values(), 2), ids=OPTIONS)
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_weights_carry_output_and_gradients_are_those_of_flax_bit_for_bit(name, options):
     ours, theirs = make_pair(name, bias_init=draw, **options)
     assert_same(weights_of(liftnn, ours), weights_of(nnx, theirs))
@@ -61,6 +61,7 @@ def test_weights_carry_output_and_gradients_are_those_of_flax_bit_for_bit(name, 
     assert_same(gradients_of(liftnn, ours, run), gradients_of(nnx, theirs, run))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", quick([jnp.bfloat16, jnp.float16, jnp.int32]))
 @pytest.mark.parametrize("name", CELLS)
 def test_dtypes_of_input_and_carry_are_promoted_as_in_flax(name, dtype):
@@ -171,6 +172,7 @@ def test_default_weights_of_half_precision_are_those_of_float32_rounded(name, dt
     assert_same(half, {path: x.astype(dtype) for path, x in full.items()})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.sample(4)
 def test_default_weights_with_x64_are_those_of_flax(name):

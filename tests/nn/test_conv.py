@@ -45,7 +45,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: ",".join(f"{k}={v}" for k, v in case.items() if k != "mask")
 )
@@ -56,6 +56,7 @@ def test_outputs_are_those_of_flax(case, agrees_with_flax, rand, drawn):
     assert ours.kernel_shape == ours.kernel.value.shape
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "options", [{}, {"padding": "CIRCULAR", "strides": 2}, {"feature_group_count": 2, "dtype": jnp.bfloat16}]
 )
@@ -67,6 +68,7 @@ def test_initial_weights_are_those_of_flax(agrees_with_flax, rand):
     agrees_with_flax("Conv", 4, 8, 3, x=rand(2, 8, 4))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_any_number_of_batch_axes(batch, agrees_with_flax, rand, drawn):
     agrees_with_flax("Conv", 4, 8, (3, 2), **drawn, x=rand(*batch, 6, 5, 4))

@@ -37,7 +37,7 @@ def make_options(rand, batch, case):
 @pytest.mark.parametrize("case", ["plain", "bias", "mask", "causal", "all"])
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch, key_heads", [((), 4), ((2,), 2), ((2, 3), 1)])
-@pytest.mark.sample(8)
+@pytest.mark.sample(16)
 def test_weights_and_averages_are_those_of_flax_bit_for_bit(batch, key_heads, dtype, case, rand, identical):
     query, key, value = make_arrays(rand, batch, key_heads, dtype)
     options = make_options(rand, batch, case)
@@ -70,7 +70,7 @@ def test_dropout_is_that_of_flax_bit_for_bit(key_heads, dtype, broadcast, rand, 
 
 @pytest.mark.parametrize("key_heads", [4, 2])
 @pytest.mark.parametrize("rate", [0.0, 0.4])
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_gradients_are_those_of_flax_bit_for_bit(rate, key_heads, rand, identical):
     def gradients(library):
         def loss(arrays):
@@ -84,6 +84,7 @@ def test_gradients_are_those_of_flax_bit_for_bit(rate, key_heads, rand, identica
     jax.tree.map(identical, gradients(liftnn), gradients(nnx))
 
 
+@pytest.mark.thorough
 def test_the_dtype_of_the_computation_can_be_set_as_in_flax(rand, identical):
     arrays = make_arrays(rand)
     for options in ({}, {"dropout_rate": 0.4, "dropout_rng": jax.random.key(0)}):
@@ -92,6 +93,7 @@ def test_the_dtype_of_the_computation_can_be_set_as_in_flax(rand, identical):
         identical(ours, nnx.dot_product_attention(*arrays, dtype=jnp.bfloat16, **options))
 
 
+@pytest.mark.thorough
 def test_both_ways_to_compute_give_the_same_averages(rand, close):
     for key_heads in (4, 2, 1):
         query, key, value = make_arrays(rand, (2, 3), key_heads)
@@ -103,7 +105,7 @@ def test_both_ways_to_compute_give_the_same_averages(rand, close):
 
 
 @pytest.mark.parametrize("shape", [(6,), (5, 6), (1, 1, 6), (4, 1, 6), (2, 1, 1, 1, 6), (1, 3, 4, 5, 6)])
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 def test_masks_and_biases_that_broadcast_are_those_of_the_whole_shape(shape, rand, close):
     query, key, value = make_arrays(rand, (2, 3))
     x = rand(*shape)
@@ -160,6 +162,7 @@ def test_a_module_under_jit_gets_the_weights(rand, identical):
     assert model.attention_weights.value[0].shape == (1, 3, 3)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "query, key, value, message",
     [

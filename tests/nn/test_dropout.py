@@ -10,6 +10,7 @@ import liftnn
 from liftnn import errors
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("seeds", [{"default": 0}, {"dropout": 3}, {"default": 1, "dropout": 2}])
 @pytest.mark.parametrize("options", [{}, {"broadcast_dims": (1,)}, {"broadcast_dims": (0, -1)}])
 def test_masks_are_those_of_flax_call_after_call(seeds, options, rand, close):

@@ -7,6 +7,7 @@ import liftnn
 from liftnn import errors
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "equation, kernel, bias, shape",
     [

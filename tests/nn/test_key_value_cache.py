@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import liftnn
 
@@ -36,6 +37,7 @@ def test_a_stack_decodes_like_the_list_of_its_layers():
         assert decoder[i].cache_index.value == layer.cache_index.value == LENGTH
 
 
+@pytest.mark.thorough
 def test_a_view_that_decodes_is_made_inside_a_compiled_function():
     stack = liftnn.Stack(3, make, rngs=liftnn.Rngs(0))
 
@@ -51,6 +53,7 @@ def test_a_view_that_decodes_is_made_inside_a_compiled_function():
     assert not liftnn.state(stack, liftnn.Cache).flat()
 
 
+@pytest.mark.thorough
 def test_an_ensemble_decodes_like_each_of_its_models():
     keys = jax.random.split(jax.random.key(0), 4)
     ensemble = liftnn.vmap(lambda key: make(liftnn.Rngs(key)))(keys)

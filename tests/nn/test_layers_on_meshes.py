@@ -277,7 +277,7 @@ def run(make, inputs):
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sample(13)
+@pytest.mark.sample(104)
 def test_a_layer_on_a_mesh_computes_what_it_computes_without(name, mesh):
     make, inputs = LAYERS[name]
     expected = run(make, inputs)

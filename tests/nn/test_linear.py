@@ -27,7 +27,7 @@ ATTRIBUTES = (
         {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32},
     ],
 )
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn):
     agrees_with_flax("Linear", 3, 5, x=rand(4, 3), grad=True, **drawn, **options)
 

@@ -23,7 +23,7 @@ COMMON = [{}, {"epsilon": 0.1}, {"use_scale": False}, {"dtype": jnp.bfloat16}, {
         {"feature_axes": 1},
     ],
 )
-@pytest.mark.sample(4)
+@pytest.mark.sample(12)
 def test_layer_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     agrees_with_flax(
         "LayerNorm", 6, x=1 + 2 * rand(4, 6, 6), grad=options in GRADIENTS, **drawn_norm, **options
@@ -54,7 +54,7 @@ def test_rms_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
         {"num_groups": 2, "reduction_axes": (-1,)},
     ],
 )
-@pytest.mark.sample(4)
+@pytest.mark.sample(12)
 def test_group_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     x = rand(4, 6) if options.get("reduction_axes") == (-1,) else 1 + 2 * rand(3, 4, 5, 6)
     agrees_with_flax("GroupNorm", 6, x=x, grad=options in GRADIENTS, **drawn_norm, **options)
@@ -65,6 +65,7 @@ def test_group_norm_has_32_groups_unless_told(agrees_with_flax, rand, drawn_norm
     assert (ours.num_groups, ours.group_size) == (32, 2)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name, arguments", [("LayerNorm", (6,)), ("RMSNorm", (6,)), ("GroupNorm", (6, 2))])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
 def test_dtypes_of_the_input_are_promoted_as_in_flax(
@@ -96,6 +97,7 @@ def test_a_mask_of_group_norm_broadcasts(rand, close):
     close(layer(rand(3, 4, 6), mask=mask), layer(rand(3, 4, 6), mask=jnp.broadcast_to(mask, (3, 4, 6))))
 
 
+@pytest.mark.thorough
 def test_group_norm_over_space_only_normalizes_each_leading_axis_by_itself(rand, close):
     layer = liftnn.GroupNorm(6, 2, reduction_axes=(2, 3), rngs=liftnn.Rngs(0))
     x = rand(3, 4, 5, 6)

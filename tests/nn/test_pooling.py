@@ -26,11 +26,12 @@ POOLS = ["avg_pool", "max_pool", "min_pool"]
         ((1, 4, 5, 6, 2), ((2, 2, 2),)),
     ],
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_windows_are_those_of_flax(name, shape, arguments, rand, close):
     close(getattr(liftnn, name)(rand(*shape), *arguments), getattr(nnx, name)(rand(*shape), *arguments))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("shape", [(8, 7, 3), (2, 8, 7, 3)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (0, 1))])
 def test_padding_can_be_left_out_of_the_average_as_in_flax(shape, padding, rand, close):
@@ -56,6 +57,7 @@ def test_bfloat16_stays_bfloat16(name, rand, close):
     assert liftnn.avg_pool(x, (2,), count_include_pad=False).dtype == jnp.bfloat16
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name, reduce", [("avg_pool", np.mean), ("max_pool", np.max), ("min_pool", np.min)])
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, bool])
 def test_integers_and_booleans_are_pooled(name, reduce, dtype):

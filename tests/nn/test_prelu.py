@@ -8,6 +8,7 @@ from flax import nnx
 import liftnn
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("options", [{}, {"negative_slope_init": 0.3}, {"dtype": jnp.bfloat16}])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_outputs_are_those_of_flax(options, dtype, rand, close):

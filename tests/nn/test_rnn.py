@@ -75,6 +75,7 @@ class FlaxCounting(nnx.RNNCellBase):
         return carry + y, y
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("lengths", quick(LENGTHS.values(), 2), ids=LENGTHS)
 @pytest.mark.parametrize("direction", quick(DIRECTIONS.values(), 2), ids=DIRECTIONS)
 @pytest.mark.parametrize("name", quick(CELLS, 2))
@@ -106,6 +107,7 @@ def test_gradients_are_those_of_flax_bit_for_bit(name, lengths):
     assert_same(gradients_of(liftnn, ours, run), gradients_of(nnx, theirs, run))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.sample(4)
 def test_bfloat16_gives_the_numbers_of_flax_bit_for_bit(name):
@@ -134,7 +136,7 @@ def test_any_number_of_batch_axes_and_steps_also_none(shape):
 
 
 @pytest.mark.parametrize("setting", ["return_carry", "time_major", "reverse", "keep_order"])
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_the_call_has_precedence_over_the_layer(setting):
     kept = {"reverse": True} if setting == "keep_order" else {}
     x = numbers(4, 4, 3)
@@ -161,7 +163,7 @@ def test_two_halves_of_a_sequence_joined_by_the_carry_are_the_whole():
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 @pytest.mark.parametrize("batch", quick([(), (3,), (1, 3), (2, 3)], 2))
-@pytest.mark.sample(5)
+@pytest.mark.sample(10)
 def test_lengths_give_what_each_sequence_gives_alone(batch, direction):
     layer = layers("LSTMCell", return_carry=True, **direction)[0]
     x = numbers(*batch, 5, 3)
@@ -211,7 +213,7 @@ def test_without_a_stream_of_the_layer_the_cell_uses_its_own():
 
 
 @pytest.mark.parametrize("broadcast_rngs", [None, "dropout", ..., "RngState"])
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_steps_draw_successive_keys_or_the_same_as_in_flax(broadcast_rngs):
     filters = [
         library.RngState if broadcast_rngs == "RngState" else broadcast_rngs for library in (liftnn, nnx)
@@ -307,6 +309,7 @@ def test_a_layer_in_two_places_is_one_layer():
     assert len(jax.tree.leaves(gradient)) == 3
 
 
+@pytest.mark.thorough
 def test_vmap_over_an_ensemble_is_each_layer_alone():
     def make(key):
         return liftnn.RNN(liftnn.GRUCell(3, 4, rngs=liftnn.Rngs(key)), rngs=False)

@@ -20,7 +20,7 @@ def rotated_by_formula(x, positions, base):
 
 @pytest.mark.parametrize("base", [10_000.0, 500.0])
 @pytest.mark.parametrize("positions", [None, [3, 1, 0, 7], [[0, 1, 2, 3], [5, 6, 7, 8]]])
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 def test_interleaved_pairs_are_rotated_as_in_the_paper(base, positions, rand, close):
     x = rand(2, 4, 3, 8)
     y = liftnn.rotary_embedding(
@@ -30,6 +30,7 @@ def test_interleaved_pairs_are_rotated_as_in_the_paper(base, positions, rand, cl
     close(y, expected.astype(np.float32))
 
 
+@pytest.mark.thorough
 def test_pairs_of_halves_are_rotated_as_in_equinox(rand, close):
     x = rand(6, 3, 8)
     close(
@@ -44,6 +45,7 @@ def test_both_pairings_are_the_same_up_to_the_order_of_features(rand, close):
     close(liftnn.rotary_embedding(x)[..., order], liftnn.rotary_embedding(x[..., order], interleaved=True))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_products_depend_on_the_difference_of_positions(interleaved, rand, close):
     query, key = rand(1, 1, 8), 2 * rand(1, 1, 8) + 1

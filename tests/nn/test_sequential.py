@@ -20,6 +20,7 @@ def build(library):
     )
 
 
+@pytest.mark.thorough
 def test_layers_and_functions_are_applied_in_order_as_in_flax(rand, close):
     close(build(liftnn)(rand(4, 3)), build(nnx)(rand(4, 3)))
 
@@ -115,6 +116,7 @@ def train(library, model, x, labels):
     return jnp.stack([step(model, x, labels) for _ in range(4)])
 
 
+@pytest.mark.thorough
 def test_a_network_trains_as_in_flax(rand):
     def flatten(x):
         return x.reshape(len(x), -1)

@@ -54,7 +54,7 @@ def assert_same_state(ours, theirs):
         assert_equal(getattr(ours.layer_instance, name).value, getattr(theirs.layer_instance, name)[...])
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(15)
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")  # by Flax
 @pytest.mark.parametrize("make", [dense, conv])
 @pytest.mark.parametrize("options", OPTIONS)
@@ -73,6 +73,7 @@ def test_weights_keep_their_dtype_as_in_flax(rand):
     assert_same_state(ours, theirs)
 
 
+@pytest.mark.thorough
 def test_gradients_are_those_of_flax(rand, close):
     ours, theirs = pair(dense, {})
     mine = liftnn.grad(lambda layer: (layer(rand(2, 4)) ** 2).sum())(ours)

@@ -72,6 +72,7 @@ def test_initial_values_are_those_of_a_list_made_with_split_keys():
     assert_equal(values(stack.layers), [values(layer) for layer in listed.layers])
 
 
+@pytest.mark.thorough
 def test_outputs_statistics_and_dropout_masks_are_those_of_the_list():
     stack, listed = pair()
     run = liftnn.jit(lambda model, x: model(x, 0.3))
@@ -85,6 +86,7 @@ def test_outputs_statistics_and_dropout_masks_are_those_of_the_list():
     np.testing.assert_allclose(stack(X, 0.3), run(listed, X), rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     quick(
@@ -174,6 +176,7 @@ def test_a_layer_is_a_view():
     assert len(stack) == len(stack[:]) == N
 
 
+@pytest.mark.thorough
 def test_a_view_is_read_and_written_in_transforms():
     stack, listed = pair()
 

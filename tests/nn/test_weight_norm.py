@@ -80,6 +80,7 @@ def test_a_filter_selects_the_weights(rand):
     assert set(ours.scales) == {("kernel",), ("bias",)}
 
 
+@pytest.mark.thorough
 def test_gradients_are_those_of_flax(rand, close):
     ours, theirs = pair({})
     mine = liftnn.grad(lambda layer: (layer(rand(2, 6, 4)) ** 2).sum())(ours)

@@ -59,6 +59,7 @@ FACTORS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.sample(2)
 def test_the_factors_of_adafactor_are_where_the_axes_of_their_parameters_are(mesh):

@@ -32,6 +32,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "name, metadata",
     [*CASES[:6], *(pytest.param(*case, marks=pytest.mark.thorough) for case in CASES[6:])],

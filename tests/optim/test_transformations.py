@@ -156,6 +156,7 @@ def test_another_transformation_is_an_error_that_says_how_to_save(hold, dumps):
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "tx", [optax.adam(0.1), optax.MultiSteps(optax.adam(0.1), 2)], ids=["adam", "MultiSteps"]
 )

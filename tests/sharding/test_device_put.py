@@ -32,6 +32,7 @@ def make():
     return model
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("place", [SECOND, WHOLE, jax.sharding.SingleDeviceSharding(SECOND)])
 def test_all_arrays_are_where_jax_puts_them(place):
     model = make()

@@ -36,6 +36,7 @@ def make():
     return model, liftnn.Optimizer(model, optax.adam(0.1), wrt=liftnn.Param)
 
 
+@pytest.mark.sample(2)
 @each_mesh
 def test_a_model_and_its_optimizer_are_created_on_the_mesh_with_the_values_of_the_plain_call(mesh):
     model, optimizer = liftnn.make_sharded(make, mesh, RULES)
@@ -66,6 +67,7 @@ def test_what_is_abstract_becomes_what_is_made(mesh):
             assert b.sharding.is_equivalent_to(a.sharding, b.ndim), path
 
 
+@pytest.mark.sample(2)
 @each_mesh
 def test_a_step_is_compiled_ahead_of_time_from_the_abstract_model(mesh):
     def step(model, optimizer, x):

@@ -198,6 +198,7 @@ def test_a_class_with_its_own_repr_is_shown_by_it():
     assert (repr(Mine()), str(Mine()), repr(Node(a=Mine()))) == ("mine", "mine", "Node(a: mine)")
 
 
+@pytest.mark.thorough
 def test_an_own_repr_may_call_that_of_module_in_cycles_and_chains():
     class Mine(liftnn.Module):
         def __repr__(self):

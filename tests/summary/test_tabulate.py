@@ -91,7 +91,7 @@ def flax_rows(model, *args, backward):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_the_numbers_are_those_of_flax(name):
     # Flax does not add up the gradients of a shared weight, and its attention fails there
     x, backward = jnp.ones(INPUTS[name]), name not in ("Shared", "Heads")
@@ -259,6 +259,7 @@ def test_text_is_plain_without_rich(monkeypatch):
     assert str(table) == plain_text(table)
 
 
+@pytest.mark.thorough
 def test_a_deep_chain_of_modules_is_tabulated():
     top = chain = Node(layer=liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)))
     for _ in range(1500):

@@ -156,6 +156,7 @@ def test_display_uses_the_notebook_or_prints(monkeypatch, capsys):
     assert shell.displayed == [x, 1]
 
 
+@pytest.mark.thorough
 def test_nothing_of_this_is_loaded_by_the_import():
     code = (
         "import sys, liftnn; names = ('treescope', 'rich', 'liftnn._src.summary.'); "

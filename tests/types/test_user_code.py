@@ -10,6 +10,7 @@ from typing import Any, assert_type
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 import liftnn
 
@@ -170,6 +171,7 @@ def test_stages_are_typed():
     assert isinstance(repeated.lower(block, X).as_text(), str)
 
 
+@pytest.mark.thorough
 def test_methods_are_bound():
     block = make_block()
     assert_type(block.encode(X), jax.Array)

@@ -135,6 +135,7 @@ def test_a_write_under_a_raw_jax_transform_is_an_error_that_leaves_all_as_it_was
     assert model.w.value == 2.0
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("transform", RAW_TRANSFORMS.values(), ids=RAW_TRANSFORMS)
 def test_objects_made_under_a_raw_jax_transform_can_be_written_in_it(transform):
     def f(x):
@@ -299,6 +300,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.thorough
 def test_liftnn_may_be_imported_first_inside_a_trace():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(SCRIPT)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -166,6 +166,7 @@ def under_remat_in_jit(module, v, write):
     module.jit(lambda v: module.remat(write)(v))(v)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("run", [under_jit, under_cond, under_remat_in_jit])
 def test_transforms_act_as_flax_does(case, run):

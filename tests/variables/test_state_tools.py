@@ -51,6 +51,7 @@ def is_variable(x):
 # --- as a pytree
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", [name for name in MAKERS if name != "random streams"])
 @pytest.mark.parametrize("options", [{}, {"simple": True, "separator": "/"}])
 def test_key_paths_are_those_of_flax(options, name):

@@ -23,6 +23,7 @@ FUNCTIONS = (
 )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_of_arrays_takes_a_variable(function):
     x = jnp.arange(3.0)

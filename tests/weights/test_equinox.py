@@ -110,7 +110,7 @@ def call_ours(layer, x):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(14)
 def test_a_layer_computes_what_that_of_equinox_computes(name):
     theirs, ours, x = LAYERS[name]
     theirs = randomized(theirs)
@@ -118,6 +118,7 @@ def test_a_layer_computes_what_that_of_equinox_computes(name):
     np.testing.assert_allclose(call_ours(ours, x), call_theirs(theirs, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("cls", [liftnn.LSTMCell, liftnn.OptimizedLSTMCell])
 def test_an_lstm_computes_what_that_of_equinox_computes(cls):
     theirs, ours, x = randomized(eqx.nn.LSTMCell(3, 4, key=KEY)), cls(3, 4, rngs=RNGS), numbers(2, 3)
@@ -127,6 +128,7 @@ def test_an_lstm_computes_what_that_of_equinox_computes(cls):
     np.testing.assert_allclose(hidden, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_gru_computes_what_that_of_equinox_computes():
     theirs, x = randomized(eqx.nn.GRUCell(3, 4, key=KEY)), numbers(2, 3)
     ours = liftnn.GRUCell(3, 4, use_hidden_bias=True, rngs=RNGS)

@@ -130,6 +130,7 @@ CASTS = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("saved, wanted", CASTS)
 def test_cast_converts_dtypes_of_the_same_kind(file, saved, wanted):
     x = np.array([0, 1, 1, 0]).astype(saved)

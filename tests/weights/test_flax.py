@@ -81,7 +81,7 @@ def make(library, name, seed):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sample(5)
+@pytest.mark.sample(20)
 def test_a_layer_computes_what_that_of_flax_computes(name):
     theirs, ours = make(nnx, name, 1), make(liftnn, name, 2)
     assert not liftnn.from_flax(ours, nnx.state(theirs))

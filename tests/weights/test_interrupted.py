@@ -55,6 +55,7 @@ def fail(monkeypatch, first, *raised):
     monkeypatch.setattr(TensorFile, "read", failing)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("at", range(7))
 def test_an_interrupt_while_variables_are_set_leaves_all_or_none_set(file, monkeypatch, at):
     module = holder(5.0)
@@ -198,6 +199,7 @@ def load_step(file):
     return int(step)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("size", [0, 240_000, -240_000])
 @pytest.mark.parametrize("operations", quick([2, *range(1, 16)], most=1))
 def test_killed_at_a_file_operation_the_weights_are_those_of_a_step(tmp_path, operations, size):

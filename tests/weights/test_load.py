@@ -66,7 +66,7 @@ def test_a_file_of_the_safetensors_library_is_read(file):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", [(3, 5), (), (0, 2)])
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_every_dtype_is_loaded_bit_for_bit(file, dtype, shape):
     small = dtype.startswith(("int2", "int4", "uint2", "uint4", "float4", "bool"))
     numbers = np.random.default_rng(0).integers(0, 2 if small else 100, shape)

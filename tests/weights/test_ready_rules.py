@@ -28,7 +28,7 @@ def recorded(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_the_tensors_of_a_network_give_the_outputs_of_pytorch(name):
     case = CASES[name]
     module = case.make_ours()
@@ -66,7 +66,7 @@ def test_two_biases_are_written_as_their_sum_and_zeros(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_what_to_torch_gives_is_loaded_again_bit_for_bit(name):
     module, other = CASES[name].make_ours(0), CASES[name].make_ours(1)
     liftnn.from_torch(module, recorded(name))
