@@ -1,10 +1,11 @@
-"""The two networks: images of shape (n, 28, 28, 1), uint8, to logits of shape (n, 10)."""
+"""The three networks: images of shape (n, 28, 28, 1), uint8, to logits of shape (n, 10)."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import liftnn as nnx
+from augment import Augment
 
 Array = (
     jax.Array | np.ndarray
@@ -48,9 +49,52 @@ class Cnn(nnx.Module):
         return self.output(self.dropout(nnx.relu(self.hidden(x))))
 
 
+class Block(nnx.Module):
+    """Two convolutions, and what they add to their input.
+
+    Args:
+      channels: of the input.
+      features: of the output.
+      strides: of the first convolution.
+      rngs: draws the weights.
+    """
+
+    def __init__(self, channels: int, features: int, strides: int, *, rngs: nnx.Rngs) -> None:
+        def conv(channels: int, size: int, strides: int = 1) -> nnx.Conv:
+            return nnx.Conv(channels, features, (size, size), strides=strides, use_bias=False, rngs=rngs)
+
+        self.conv1, self.norm1 = conv(channels, 3, strides), nnx.BatchNorm(features, momentum=0.9, rngs=rngs)
+        self.conv2, self.norm2 = conv(features, 3), nnx.BatchNorm(features, momentum=0.9, rngs=rngs)
+        self.shortcut = conv(channels, 1, strides) if strides > 1 or channels != features else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nnx.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class Resnet(nnx.Module):
+    """A convolution, three residual blocks, and a dense layer; its training images are distorted at random."""
+
+    def __init__(self, *, rngs: nnx.Rngs) -> None:
+        self.augment = Augment(angle=0.2, scale=0.15, shift=2.0, rngs=rngs)
+        self.conv = nnx.Conv(1, 32, (5, 5), strides=2, use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(32, momentum=0.9, rngs=rngs)
+        self.blocks = [Block(32, 32, 1, rngs=rngs), Block(32, 32, 2, rngs=rngs), Block(32, 64, 2, rngs=rngs)]
+        self.output = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, images: Array) -> jax.Array:
+        x = self.augment(to_unit(images))
+        x = nnx.relu(self.norm(self.conv(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.output(x.mean(axis=(1, 2)))
+
+
 def to_unit(images: Array) -> jax.Array:
     """Pixels of 0 to 255 as floats of 0 to 1."""
     return jnp.asarray(images, jnp.float32) / 255
 
 
-MODELS = {"mlp": Mlp, "cnn": Cnn}
+Classifier = Mlp | Cnn | Resnet
+MODELS = {"mlp": Mlp, "cnn": Cnn, "resnet": Resnet}

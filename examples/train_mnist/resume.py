@@ -8,7 +8,7 @@ import numpy as np
 import liftnn as nnx
 import plots
 
-OPTIONS = ("model", "epochs", "batch_size", "learning_rate", "seed", "limit")
+OPTIONS = ("model", "epochs", "batch_size", "learning_rate", "ema", "seed", "limit")
 """The options that decide the result; a run goes on only with those it was started with."""
 
 
@@ -21,7 +21,7 @@ class Run:
 
     Args:
       options: the options of the command line.
-      modules: the model, the optimizer and the metrics.
+      modules: what a training step updates; None for what there is not.
       shuffle: decides the order of the images.
       history: what was measured so far.
     """
@@ -29,7 +29,7 @@ class Run:
     def __init__(
         self,
         options: argparse.Namespace,
-        modules: tuple[nnx.Module, ...],
+        modules: tuple[nnx.Module | None, ...],
         shuffle: np.random.Generator,
         history: plots.History,
     ) -> None:
@@ -61,11 +61,17 @@ class Run:
     def check_options(self, saved: dict[str, Any]) -> None:
         """Raises an error if the run in the folder was started with other options."""
         for name, x in self.options.items():
-            if saved[name] != x:
-                option = f"--{name.replace('_', '-')}"
+            option = f"--{name.replace('_', '-')}"
+            if saved[name] == x:
+                continue
+            if saved[name] is None:
                 raise ResumeError(
-                    f"the run in the output folder has {option} {saved[name]}, not {x}; pass that, or another --output"
+                    f"the run in the output folder has no {option}; pass none, or another --output"
                 )
+            other = "" if x is None else f", not {x}"
+            raise ResumeError(
+                f"the run in the output folder has {option} {saved[name]}{other}; pass that, or another --output"
+            )
 
     def save(self, epoch: int) -> None:
         """Saves the state after an epoch, while the next one runs."""

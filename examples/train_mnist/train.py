@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import optax
 import data
 import liftnn as nnx
 import plots
-from models import MODELS, Array, Cnn, Mlp
+from models import MODELS, Array, Classifier
 from options import parse_options
 from progress import Bar
 from resume import ResumeError, Run
@@ -19,61 +20,67 @@ from resume import ResumeError, Run
 EVAL_BATCH = 1000
 
 
-def loss_fn(model: Mlp | Cnn, images: Array, labels: Array) -> tuple[jax.Array, jax.Array]:
+def loss_fn(model: Classifier, images: Array, labels: Array) -> tuple[jax.Array, jax.Array]:
     """The mean cross-entropy, and the logits beside it."""
     logits = model(images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
 
-@nnx.jit(donate_argnums=(0, 1, 2))
-def train_step(
-    model: Mlp | Cnn,
-    optimizer: nnx.Optimizer,
-    metrics: nnx.MultiMetric,
-    images: Array,
-    labels: Array,
-) -> jax.Array:
+class Training(NamedTuple):
+    """All that a training step updates.
+
+    Args:
+      model: the network.
+      optimizer: its optimizer.
+      metrics: of the epoch.
+      ema: a moving average of the network's weights and batch statistics, or None.
+    """
+
+    model: Classifier
+    optimizer: nnx.Optimizer
+    metrics: nnx.MultiMetric
+    ema: nnx.EMA | None
+
+
+@nnx.jit(donate_argnums=0)
+def train_step(training: Training, images: Array, labels: Array) -> jax.Array:
     """Updates the weights, the batch statistics, the optimizer and the metrics in place; returns the loss."""
+    model, optimizer, metrics, ema = training
     (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, images, labels)
     optimizer.update(model, grads)
     metrics.update(loss=loss, logits=logits, labels=labels)
+    if ema is not None:
+        ema.update(model)
     return loss
 
 
 @nnx.jit
-def predict(model: Mlp | Cnn, images: Array) -> jax.Array:
+def predict(model: Classifier, images: Array) -> jax.Array:
     """The likeliest digit of each image."""
     return model(images).argmax(axis=-1)
 
 
-def train_epoch(
-    model: Mlp | Cnn,
-    optimizer: nnx.Optimizer,
-    metrics: nnx.MultiMetric,
-    digits: data.Digits,
-    batches: np.ndarray,
-    label: str,
-) -> list[jax.Array]:
+def train_epoch(training: Training, digits: data.Digits, batches: np.ndarray, label: str) -> list[jax.Array]:
     """Takes one step for each row of `batches`, which holds indices of images; returns the losses."""
-    model.train()
-    metrics.reset()
+    training.model.train()
+    training.metrics.reset()
     losses: list[jax.Array] = []
     bar = Bar(list(batches), label=label, size=batches.shape[1], unit="images")
     for batch in bar:
-        losses.append(train_step(model, optimizer, metrics, digits.images[batch], digits.labels[batch]))
+        losses.append(train_step(training, digits.images[batch], digits.labels[batch]))
         if bar.due:
-            bar.draw(f"loss {metrics.compute()['loss']:.4f}")
+            bar.draw(f"loss {training.metrics.compute()['loss']:.4f}")
     return losses
 
 
-def evaluate(model: Mlp | Cnn, digits: data.Digits) -> np.ndarray:
+def evaluate(model: Classifier, digits: data.Digits) -> np.ndarray:
     """Returns the prediction for every image."""
     model.eval()
     starts = range(0, len(digits.images), EVAL_BATCH)
     return np.concatenate([predict(model, digits.images[i : i + EVAL_BATCH]) for i in starts])
 
 
-def train(model: Mlp | Cnn, mnist: data.Mnist, options: argparse.Namespace) -> plots.History:
+def train(model: Classifier, mnist: data.Mnist, options: argparse.Namespace) -> plots.History:
     """Trains the model as the options say and prints a line an epoch."""
     count = len(mnist.train.labels)
     steps = count // options.batch_size
@@ -81,9 +88,12 @@ def train(model: Mlp | Cnn, mnist: data.Mnist, options: argparse.Namespace) -> p
     schedule = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, total // 10, total)
     optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=0.01), wrt=nnx.Param)
     metrics = nnx.MultiMetric(loss=nnx.Average("loss"), accuracy=nnx.Accuracy())
+    ema = nnx.EMA(model, options.ema) if options.ema else None
+    tested = ema.apply_to(model) if ema else model  # follows the average
+    training = Training(model, optimizer, metrics, ema)
     shuffle = np.random.default_rng(options.seed)
     history = plots.History(mnist.test.labels)
-    run = Run(options, (model, optimizer, metrics), shuffle, history)
+    run = Run(options, training, shuffle, history)
     done = run.load()
     if done:
         print(f"resumed after epoch {done}/{options.epochs}", flush=True)
@@ -92,9 +102,9 @@ def train(model: Mlp | Cnn, mnist: data.Mnist, options: argparse.Namespace) -> p
             start = time.perf_counter()
             label = f"epoch {epoch}/{options.epochs}"
             batches = shuffle.permutation(count)[: steps * options.batch_size].reshape(steps, -1)
-            losses = train_epoch(model, optimizer, metrics, mnist.train, batches, label)
+            losses = train_epoch(training, mnist.train, batches, label)
             seen = metrics.compute()
-            history.add(np.asarray(losses), float(seen["accuracy"]), evaluate(model, mnist.test))
+            history.add(np.asarray(losses), float(seen["accuracy"]), evaluate(tested, mnist.test))
             run.save(epoch)
             print(
                 f"{label}: train loss {seen['loss']:.4f}, train accuracy {seen['accuracy']:.4f}, "

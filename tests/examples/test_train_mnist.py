@@ -28,7 +28,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "model, reached", [("cnn", 0.90), pytest.param("mlp", 0.80, marks=pytest.mark.thorough)]
+    "model, reached",
+    [
+        ("cnn", 0.90),
+        pytest.param("mlp", 0.80, marks=pytest.mark.thorough),
+        pytest.param("resnet", 0.60, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_short_run_prints_its_epochs_and_the_accuracy_and_draws_two_pictures(tmp_path, model, reached):
     options = ["--limit", "4000", "--batch-size", "64", "--epochs", "1", "--output", str(tmp_path)]
@@ -149,8 +154,9 @@ def test_the_remedy_for_a_file_of_the_repository_is_git_checkout(tmp_path):
         (["--batch-size", "60001"], "argument --batch-size: '60001' is not a whole number from 1 to 60000"),
         (["--limit", "100"], "argument --batch-size: 128 is more than --limit 100"),
         (["--lr", "nan"], "argument --learning-rate/--lr: 'nan' is not a number above 0"),
+        (["--ema", "1"], "argument --ema: '1' is not a number below 1"),
         (["--seed", "-1"], "argument --seed: '-1' is not a whole number from 0 to 4294967295"),
-        (["--model", "rnn"], "argument --model: invalid choice: 'rnn' (choose from 'mlp', 'cnn')"),
+        (["--model", "rnn"], "argument --model: invalid choice: 'rnn' (choose from 'mlp', 'cnn', 'resnet')"),
         (["--output", __file__], f"argument --output: cannot make the folder {__file__} (File exists)"),
     ],
 )
