@@ -85,7 +85,7 @@ def plot_accuracies(axes: Axes, history: History) -> None:
     """Both accuracies, with the last of each in the legend."""
     epochs = np.arange(1, len(history.test_accuracy) + 1)
     curves = (
-        ("train, dropout on", history.train_accuracy, TRAIN_COLOR),
+        ("train, in training mode", history.train_accuracy, TRAIN_COLOR),
         ("test", history.test_accuracy, TEST_COLOR),
     )
     for name, values, color in curves:
