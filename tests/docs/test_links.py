@@ -38,3 +38,24 @@ def test_links_lead_somewhere(page):
         assert file.exists(), target
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), target
+
+
+def linked(page, folder):
+    """The files of a folder that a page links to."""
+    files = {
+        (page.parent / "".join(link).partition("#")[0]).resolve() for link in LINK.findall(page.read_text())
+    }
+    return {file for file in files if file.parent == ROOT / "docs" / folder}
+
+
+GUIDES = {page for page in PAGES if page.parent == ROOT / "docs/guides"} - {ROOT / "docs/guides/index.md"}
+API = {page for page in PAGES if page.parent == ROOT / "docs/api"} - {
+    ROOT / "docs/api" / name
+    for name in ("index.md", "compat.md", "errors.md")  # other pages are their guides
+}
+
+
+def test_guides_and_api_pages_lead_to_each_other():
+    assert {page.name for page in API if not linked(page, "guides")} == set()
+    assert {page.name for page in GUIDES if not linked(page, "api")} == set()
+    assert GUIDES - set().union(*(linked(page, "guides") for page in API)) == set()

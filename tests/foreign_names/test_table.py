@@ -70,6 +70,7 @@ def namespace(folder):
         "optimizer": optimizer,
         "mesh": mesh,
         "file": file,
+        "folder": folder / "run",
     }
     return (
         modules

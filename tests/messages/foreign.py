@@ -125,6 +125,25 @@ def detach_of_a_variable():
 
 
 @message(
+    errors.AttributeNameError,
+    "'Optimizer' object has no attribute 'state_dict', which is a name of PyTorch.",
+    "`liftnn.save(folder, 1, model, optimizer)` saves model and optimizer, here as step 1, and `liftnn.restore(folder, "
+    "model, optimizer)` restores them.",
+)
+def state_dict_of_an_optimizer():
+    liftnn.Optimizer(Affine(), optax.sgd(0.1)).state_dict()
+
+
+@message(
+    errors.ArgumentTypeError,
+    "An OptState cannot be called: it holds a value, such as the number of steps so far in `optimizer.step`.",
+    "Write `optimizer.update(model, grads)` to apply gradients.",
+)
+def step_of_an_optimizer_as_in_pytorch():
+    liftnn.Optimizer(Affine(), optax.sgd(0.1)).step()
+
+
+@message(
     errors.ArgumentTypeError,
     "WithSetup takes no arguments: it has no `__init__`.",
     "Rename its method `setup` to `__init__`.",

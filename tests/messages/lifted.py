@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import optax
 
 import liftnn
 from liftnn import errors
@@ -103,6 +104,21 @@ def object_with_a_traced_array():
         model.layers.append(Holder(scale=Box(x)))
 
     liftnn.jit(attach)(Holder(layers=[Affine()]), 2.0)
+
+
+@message(
+    errors.StructureError,
+    "the output.tx.init is a function that holds an array computed inside the function. The array would leak as a "
+    "tracer, because liftnn treats this function as static.",
+    "Create the transformation of optax outside, as in `tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.0)`, "
+    "and set the number inside: `optimizer.opt_state.hyperparams['learning_rate'] = x`.",
+)
+def optimizer_with_a_traced_learning_rate():
+    @liftnn.vmap
+    def make(rate):
+        return liftnn.Optimizer(Affine(), optax.inject_hyperparams(optax.adam)(learning_rate=rate))
+
+    make(LANES)
 
 
 # --- grad

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import pathlib
@@ -300,11 +299,7 @@ def weights_with_changed_bytes():
     ANOTHER_COPY,
 )
 def weights_on_a_disk_that_fails():
-    class Failing(io.FileIO):
-        def readinto(self, buffer):
-            raise OSError(5, "Input/output error")
-
-    with unittest.mock.patch("liftnn._src.weights.tensor_file.open", Failing, create=True):
+    with unittest.mock.patch("os.preadv", side_effect=OSError(5, "Input/output error")):
         load(lambda: liftnn.save_weights(FILE, holder()))
 
 

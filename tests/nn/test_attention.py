@@ -316,7 +316,7 @@ def test_positions_after_the_end_of_the_cache_are_refused_and_nan_under_jit(rand
     with pytest.raises(errors.ArgumentError) as info:
         layer(x)
     assert str(info.value) == (
-        "The cache of MultiHeadAttention is full: it has 2 positions.\n"
+        "The cache of MultiHeadAttention is too short for 1 more position: it has 2, and 2 of them are used.\n"
         "Call init_cache with a larger length, or call it again to start over."
     )
 
@@ -340,16 +340,16 @@ def test_decoding_without_a_cache_is_refused():
     )
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8), (4, 1, 8), (1, 8)])
+@pytest.mark.parametrize("shape", [(4, 1, 8), (1, 8)])
 def test_inputs_that_do_not_fit_the_cache_are_refused(shape):
     layer = liftnn.MultiHeadAttention(2, 8, decode=True, rngs=liftnn.Rngs(0))
     layer.init_cache((2, 5, 8))
     with pytest.raises(errors.ArgumentError) as info:
         layer(jnp.ones(shape))
     assert str(info.value) == (
-        "MultiHeadAttention decodes one position in a call: its cache of shape (2, 5, 2, 4) takes keys and values of "
-        f"shape (2, 1, 2, 4), but the inputs give {(*shape[:-1], 2, 4)}.\n"
-        "Pass inputs with one position, x[:, i : i + 1], and call init_cache with their batch axes."
+        "The cache of MultiHeadAttention has the shape (2, 5, 2, 4), so the inputs of 1 position must give keys and "
+        f"values of shape (2, 1, 2, 4), but they give {(*shape[:-1], 2, 4)}.\n"
+        "Call init_cache with the batch axes of the inputs, and pass queries, keys and values of the same length."
     )
 
 

@@ -21,8 +21,8 @@ _OF_MODULES = (
     "tabulate", "to", "train_on_batch", "trainable_variables", "trainable_weights", "variable", "weights", "zero_grad",
 )  # fmt: skip
 _OF_OPTIMIZERS = (
-    "apply", "apply_gradients", "init", "learning_rate", "lr", "minimize", "model", "param_groups", "params",
-    "zero_grad",
+    "add_param_group", "apply", "apply_gradients", "init", "learning_rate", "load_state_dict", "lr", "minimize",
+    "model", "param_groups", "params", "state_dict", "zero_grad",
 )  # fmt: skip
 NAMES = {"Module": _OF_MODULES, "Optimizer": _OF_OPTIMIZERS}
 """The names by class, so that the table need not be loaded; `tests/foreign_names` compares them."""
@@ -43,9 +43,9 @@ class Absent:
 
     def __get__(self, instance: Any, owner: type) -> Any:
         order = owner.__mro__
-        if any(self._name in vars(cls) for cls in order[order.index(self._holder) + 1 :]):
-            return getattr(super(self._holder, owner if instance is None else instance), self._name)
         try:
+            if any(self._name in vars(cls) for cls in order[order.index(self._holder) + 1 :]):
+                return getattr(super(self._holder, owner if instance is None else instance), self._name)
             raise load_explanations().unknown_attribute(instance, owner, self._name)
         except Exception as error:
             hide_frames(error)

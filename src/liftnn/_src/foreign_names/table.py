@@ -225,6 +225,12 @@ Module: count_params (Keras)
     Write `liftnn.count_params(model)`.
 Optimizer: zero_grad (PyTorch)
     {no_zero}
+Optimizer: state_dict load_state_dict (PyTorch)
+    `liftnn.save(folder, 1, model, optimizer)` saves model and optimizer, here as step 1, and `liftnn.restore(folder,
+    model, optimizer)` restores them.
+Optimizer: add_param_group (PyTorch)
+    Groups are a transformation: `tx = optax.multi_transform(dict(first=optax.adam(1e-2), scale=optax.adam(1e-4)),
+    lambda params: params.map(lambda path, p: path[0]))` and `optimizer = liftnn.Optimizer(model, tx)`.
 Optimizer: apply_gradients minimize apply (Keras and Flax)
     {grads}
 Optimizer: param_groups lr learning_rate (PyTorch and Keras)

@@ -28,6 +28,13 @@ _MOST = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
 
 
+_ELSEWHERE = "Store the array in an attribute, a Variable, or a list, dict or dataclass of them."
+_TRANSFORMATION = (
+    "Create the transformation of optax outside, as in `tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.0)`, "
+    "and set the number inside: `optimizer.opt_state.hyperparams['learning_rate'] = x`."
+)
+
+
 def check_static_values(plan: Plan, change: GraphDelta, frame: Any) -> None:
     """Check that new static values hold no tracers and no objects of the frame that is about to close.
 
@@ -63,7 +70,7 @@ def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureErro
         return errors.StructureError(
             f"{path} is {an(type(value))} that holds an array computed inside the function. The array would leak as a "
             f"tracer, because liftnn treats this {type(value).__name__} as static.",
-            "Store the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+            _TRANSFORMATION if _is_of_optax(value) else _ELSEWHERE,
         )
     copy = frame.name_of(held)
     what = f"the copy of {copy} inside" if copy else f"{an(type(held))} created inside"
@@ -72,6 +79,11 @@ def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureErro
         f"treats this {type(value).__name__} as static.",
         "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
     )
+
+
+def _is_of_optax(value: Any) -> bool:
+    """Return whether a static value is a function of optax: a learning rate that is traced is kept in its closure."""
+    return str(getattr(value, "__module__", None)).partition(".")[0] == "optax"
 
 
 def holds_tracer(value: Any) -> bool:

@@ -34,8 +34,9 @@ class MultiHeadAttention(Module):
 
     Queries, keys and values are linear functions of the inputs, the submodules `query`, `key` and `value`; the result
     is one of all heads, the submodule `out`. With one input this is self-attention. For decoding, `init_cache` creates
-    the Cache Variables `cached_key`, `cached_value` and `cache_index`; each call then takes one position, appends its
-    key and value to the cache, and attends to the positions so far. The results are those of one causal call.
+    the Cache Variables `cached_key`, `cached_value` and `cache_index`; each call then takes the next positions, one or
+    a whole prompt, appends their keys and values to the cache, and each position attends to those so far. The results
+    are those of one causal call.
 
     Args:
       num_heads: Number of heads of the queries.
@@ -103,8 +104,8 @@ class MultiHeadAttention(Module):
       >>> layer(x, is_causal=True).shape
       (4, 3, 8)
       >>> layer.init_cache(x.shape)
-      >>> [layer(x[:, i : i + 1], decode=True).shape for i in range(3)]
-      [(4, 1, 8), (4, 1, 8), (4, 1, 8)]
+      >>> [layer(part, decode=True).shape for part in (x[:, :2], x[:, 2:])]
+      [(4, 2, 8), (4, 1, 8)]
 
     References:
       Vaswani et al., Attention Is All You Need, https://arxiv.org/abs/1706.03762
@@ -239,7 +240,7 @@ class MultiHeadAttention(Module):
           rngs: An `Rngs`, a stream or a PRNG key for dropout. The default, None, uses the layer's own stream.
           sow_weights: Whether the attention weights are recorded in the Intermediate `attention_weights`; False by
             default.
-          decode: Whether the call uses the cache; then each input has one position, `query_length=1`. The default,
+          decode: Whether the call uses the cache; then the inputs are the next positions, one or several. The default,
             None, uses the layer's setting.
           is_causal: Whether query `i` ignores the keys after key `i`; False by default. Decoding always is causal.
           out_sharding: Sharding of the result, for meshes with explicit axes. The default, None, leaves it to JAX.
@@ -248,20 +249,19 @@ class MultiHeadAttention(Module):
             `rotary_embedding` or else to `attention_fn`. The default, None, means 0, 1, ... or, with a cache, the next.
 
         Returns:
-          Array of shape `(*batch, query_length, out_features)`, of the dtype of the computation. Under a transform,
-          positions after the end of the cache give NaN.
+          Array of shape `(*batch, query_length, out_features)`, of the dtype of the computation. Under a transform, a
+          call with positions after the end of the cache gives NaN.
 
         Raises:
           ArgumentError: If the shapes do not fit, if `inputs_v` is given without `inputs_k`, if dropout is enabled
             without `rngs` or `deterministic` is not set, if there is nothing that takes `input_positions`, or in
-            decoding if the cache does not exist, is full or has another shape or dtype.
+            decoding if the cache does not exist, is too short or has another shape or dtype.
         """
         positions = self._positions(input_positions)
         query, key, value = self._project(inputs_q, inputs_k, inputs_v, qkv_sharding)
         decode = self.decode if decode is None else decode
-        cache = (
-            fitting((self.cached_key, self.cached_value, self.cache_index), key, value) if decode else None
-        )
+        variables = self.cached_key, self.cached_value, self.cache_index
+        cache = fitting(variables, query, key, value) if decode else None
         if self.rotary_embedding is not None:
             at = [
                 positions_of(x, cache) if input_positions is None else input_positions for x in (query, key)

@@ -1,4 +1,4 @@
-"""The cache of keys and values in decoding: append a position, and write the result back."""
+"""The cache of keys and values in decoding: append positions, and write the result back."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ KeyValueCache = tuple[Cache[jax.Array], Cache[jax.Array], Cache[jax.Array]]
 """Keys and values of shape `(*batch, length, heads, depth)`, and the number of positions so far."""
 
 
-def fitting(cache: tuple[Any, Any, Any], key: jax.Array, value: jax.Array) -> KeyValueCache:
-    """Return a cache if it takes one position.
+def fitting(cache: tuple[Any, Any, Any], query: jax.Array, key: jax.Array, value: jax.Array) -> KeyValueCache:
+    """Return a cache if it takes further positions.
 
     Args:
       cache: The Variables of the cache; None if there is none.
-      key: The key of the position.
-      value: The value of the position.
+      query: The queries of the positions.
+      key: The keys.
+      value: The values.
 
     Returns:
       The cache.
@@ -40,13 +41,30 @@ def fitting(cache: tuple[Any, Any, Any], key: jax.Array, value: jax.Array) -> Ke
             "Call init_cache((*batch, length, features)) first, where length is the largest number of positions.",
         )
     cached, index = cached_key.value, cache_index.value
-    wanted = (*cached.shape[:-3], 1, *cached.shape[-2:])
+    _check_arrays(cached, query, key, value)
+    length, n = cached.shape[-3], key.shape[-3]
+    used = None if is_tracer(index) else int(index)
+    if (used or 0) + n > length:
+        more = f"{n} more position{'s' * (n > 1)}"
+        have = f"{length}" if used is None else f"{length}, and {min(used, length)} of them are used"
+        raise errors.ArgumentError(
+            f"The cache of MultiHeadAttention is too short for {more}: it has {have}.",
+            "Call init_cache with a larger length, or call it again to start over.",
+        )
+    return cached_key, cached_value, cache_index
+
+
+def _check_arrays(cached: jax.Array, query: jax.Array, key: jax.Array, value: jax.Array) -> None:
+    """Raise ArgumentError if shapes or dtypes do not fit the cache."""
+    wanted = (*cached.shape[:-3], query.shape[-3], *cached.shape[-2:])
     for x in (key, value):
         if x.shape != wanted:
             raise errors.ArgumentError(
-                f"MultiHeadAttention decodes one position in a call: its cache of shape {cached.shape} takes keys "
-                f"and values of shape {wanted}, but the inputs give {x.shape}.",
-                "Pass inputs with one position, x[:, i : i + 1], and call init_cache with their batch axes.",
+                f"The cache of MultiHeadAttention has the shape {cached.shape}, so the inputs of {query.shape[-3]} "
+                f"position{'s' * (query.shape[-3] != 1)} must give keys and values of shape {wanted}, but they give "
+                f"{x.shape}.",
+                "Call init_cache with the batch axes of the inputs, and pass queries, keys and values of the same "
+                "length.",
             )
         if x.dtype != cached.dtype:
             raise errors.ArgumentError(
@@ -54,47 +72,45 @@ def fitting(cache: tuple[Any, Any, Any], key: jax.Array, value: jax.Array) -> Ke
                 f"{x.dtype.name}.",
                 f"Create the cache with init_cache(input_shape, dtype=jax.numpy.{x.dtype.name}).",
             )
-    if not is_tracer(index) and int(index) >= cached.shape[-3]:
-        raise errors.ArgumentError(
-            f"The cache of MultiHeadAttention is full: it has {cached.shape[-3]} positions.",
-            "Call init_cache with a larger length, or call it again to start over.",
-        )
-    return cached_key, cached_value, cache_index
 
 
 def append(
     cache: KeyValueCache, key: jax.Array, value: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Append one position to the keys and values of a cache, without writing to it.
+    """Append positions to the keys and values of a cache, without writing to it.
 
     Args:
       cache: The cache.
-      key: Array of shape `(*batch, 1, heads, depth)`.
+      key: Array of shape `(*batch, n, heads, depth)`.
       value: Array of the same shape.
-      mask: A mask for all positions of the cache, or None.
+      mask: A mask for `n` queries, or one, and all positions of the cache, or None.
 
     Returns:
-      All keys, all values, and the mask of the positions so far, the new one included.
+      All keys, all values, and the mask: each new position attends to those so far and to itself.
     """
     cached_key, cached_value, index = (variable.value for variable in cache)
     keys, values = (
-        lax.dynamic_update_slice_in_dim(_placed_like(cached, x), x, index, axis=x.ndim - 3)
+        lax.dynamic_update_slice_in_dim(*_placed_alike(cached, x), index, axis=x.ndim - 3)
         for cached, x in ((cached_key, key), (cached_value, value))
     )
     *batch, length, _, _ = keys.shape
-    so_far = jnp.broadcast_to(jnp.arange(length) <= index, (*batch, 1, 1, length))
-    combined = combine_masks(mask, so_far)
+    so_far = jnp.arange(length) <= positions_of(key, cache)[:, None]
+    combined = combine_masks(mask, jnp.broadcast_to(so_far, (*batch, 1, *so_far.shape)))
     assert combined is not None
     return keys, values, combined
 
 
-def _placed_like(cached: jax.Array, x: jax.Array) -> jax.Array:
-    """Return the cache with the sharding of a new position, on a mesh with explicit axes."""
+def _placed_alike(cached: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the cache and new positions with the sharding of the latter, on a mesh with explicit axes.
+
+    The positions are not sharded: where they go in the cache is not known before the call.
+    """
     entries = entries_of(x)
     if entries is None:
-        return cached
+        return cached, x
     length = x.ndim - 3
-    return reshard_like(cached, (*entries[:length], None, *entries[length + 1 :]), mesh_of(x))
+    entries, mesh = (*entries[:length], None, *entries[length + 1 :]), mesh_of(x)
+    return reshard_like(cached, entries, mesh), reshard_like(x, entries, mesh)
 
 
 def write(cache: KeyValueCache, keys: jax.Array, values: jax.Array, x: jax.Array) -> jax.Array:
@@ -104,20 +120,21 @@ def write(cache: KeyValueCache, keys: jax.Array, values: jax.Array, x: jax.Array
       cache: The cache.
       keys: All keys.
       values: All values.
-      x: The averages for the new position.
+      x: The averages for the new positions, of shape `(*batch, n, heads, depth)`.
 
     Returns:
-      The averages, or NaN if the cache was full, which is not known before the call under a transform.
+      The averages, or NaN if the cache was too short, which is not known before the call under a transform.
     """
-    index = cache[2].value
-    for variable, new in zip(cache, (keys, values, index + 1), strict=True):
+    end = cache[2].value + x.shape[-3]
+    for variable, new in zip(cache, (keys, values, end), strict=True):
         variable.value = new
-    return jnp.where(index < keys.shape[-3], x, jnp.nan) if is_tracer(index) else x
+    return jnp.where(end <= keys.shape[-3], x, jnp.nan) if is_tracer(end) else x
 
 
 def positions_of(x: jax.Array, cache: KeyValueCache | None) -> jax.Array:
-    """Return the positions of queries or keys: those of the sequence, or the one that is decoded."""
-    return jnp.arange(x.shape[-3]) if cache is None else cache[2].value[None]
+    """Return the positions of queries or keys: those of the sequence, or the next of the cache."""
+    positions = jnp.arange(x.shape[-3])
+    return positions if cache is None else cache[2].value + positions
 
 
 def input_shape_of(batch_size: int | Sequence[int] | None, max_length: int | None) -> tuple[int, ...]:

@@ -15,15 +15,15 @@ from liftnn._src.autodiff.remat import checkpoint
 from liftnn._src.compilation.jit import jit
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
-from liftnn._src.graph.kinds import is_object
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
+from liftnn._src.nn.layer_arguments import mark_static, without_marks
 from liftnn._src.nn.layer_view import copy_layer, stack_layers, view_layer, write_layers
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import ARRAY_TYPES, format_path, is_jax_array
+from liftnn._src.trees import format_path, is_jax_array
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
@@ -190,6 +190,12 @@ class Stack(Module, Generic[L]):
             output does not have the structure of `out_axes`.
           StructureError: If a layer changes structure, shapes or dtypes of the carry.
         """
+        if not args and kwargs and _has_carry(self.in_axes):
+            raise errors.ArgumentError(
+                "A Stack replaces its first positional argument by the output of each layer, but the call has keyword "
+                "arguments only, which all layers share.",
+                "Pass the input by position: `stack(x)`.",
+            )
         return self.apply(type(self.layers).__call__, *args, **kwargs)
 
     def apply(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -201,19 +207,23 @@ class Stack(Module, Generic[L]):
           **kwargs: As for a call of the stack.
 
         Returns:
-          As for a call of the stack.
+          As for a call of the stack. If no argument is a carry, as in `stack.apply(function)`, it is what the function
+          returns, stacked along axis 0.
 
         Example:
           >>> import jax.numpy as jnp, liftnn
           >>> stack = liftnn.Stack(3, lambda: liftnn.BatchNorm(2, rngs=liftnn.Rngs(0)))
           >>> stack.apply(lambda layer, x: x * layer.var, jnp.ones(2)).tolist()
           [1.0, 1.0]
+          >>> stack.apply(lambda layer: layer.var.sum()).tolist()
+          [2.0, 2.0, 2.0]
         """
         axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
-        given = tuple([_mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
-        loop = _Loop(self.n, axes, self.out_axes, self.remat, self.unroll, self.transform_metadata)
+        given = tuple([mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
+        out_axes = self.out_axes if _has_carry(axes) else _without_carry(self.out_axes)
+        loop = _Loop(self.n, axes, out_axes, self.remat, self.unroll, self.transform_metadata)
         try:
-            return loop.of(function, type(self.layers))(self.layers, given, _mark_static(kwargs))
+            return loop.of(function, type(self.layers))(self.layers, given, mark_static(kwargs))
         except errors.ArgumentError:
             self._check_sizes()
             raise
@@ -281,43 +291,14 @@ def _checked_count(n: Any) -> int:
     return count
 
 
-@jax.tree_util.register_pytree_node_class
-class _Constant:
-    """A static argument of the layers, as a pytree without leaves.
-
-    Args:
-      static: The value.
-    """
-
-    def __init__(self, static: Static):
-        self.static = static
-
-    def tree_flatten(self) -> tuple[tuple[()], Static]:
-        """Return no leaves, and the value as the static part."""
-        return (), self.static
-
-    @classmethod
-    def tree_unflatten(cls, static: Static, _: tuple[()]) -> _Constant:
-        """Return the object with this static part."""
-        return cls(static)
+def _has_carry(axes: Any) -> bool:
+    """Return whether an axis is Carry."""
+    return any(axis is Carry for axis in jax.tree.leaves(axes))
 
 
-def _mark_static(tree: Any) -> Any:
-    """Wrap the leaves of arguments that are neither arrays nor objects of liftnn: transforms would trace numbers."""
-    return jax.tree.map(
-        lambda x: x if isinstance(x, ARRAY_TYPES) or is_object(x) else _Constant(Static(x)),
-        tree,
-        is_leaf=is_object,
-    )
-
-
-def _without_marks(tree: Any) -> Any:
-    """Return the arguments that `_mark_static` has wrapped."""
-    return jax.tree.map(
-        lambda x: x.static.value if isinstance(x, _Constant) else x,
-        tree,
-        is_leaf=lambda x: isinstance(x, _Constant) or is_object(x),
-    )
+def _without_carry(axes: Any) -> Any:
+    """Return axes with 0 in place of Carry."""
+    return jax.tree.map(lambda axis: 0 if axis is Carry else axis, axes)
 
 
 class _Loop(NamedTuple):
@@ -362,7 +343,7 @@ class _Loop(NamedTuple):
 
         @functools.wraps(function, updated=())
         def call_layer(layer: Any, args: Any, kwargs: Any) -> Any:
-            return function(layer, *_without_marks(args), **_without_marks(kwargs))
+            return function(layer, *without_marks(args), **without_marks(kwargs))
 
         body: Callable[..., Any] = call_layer
         if self.remat:

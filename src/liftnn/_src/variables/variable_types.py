@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, NoReturn
+
 import jax
 
+from liftnn import errors
+from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables.variable import Variable
 
@@ -163,6 +168,16 @@ class OptState(Variable[T]):
     """
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # hidden, so that type checkers report a call
+
+        @boundary
+        def __call__(self, *_: Any, **__: Any) -> NoReturn:
+            raise errors.ArgumentTypeError(
+                f"{at_start(an(type(self)))} cannot be called: it holds a value, such as the number of steps so far in "
+                "`optimizer.step`.",
+                "Write `optimizer.update(model, grads)` to apply gradients.",
+            )
 
 
 class MetricState(Variable[T]):
