@@ -21,6 +21,7 @@ LAYERS = (
         "_src/tracebacks.py",
         "_src/printing.py",
         "_src/type_variables.py",
+        "_src/garbage_collection.py",
         "_src/foreign_names/",
     ),
     ("_src/filters.py", "_src/static_values/"),

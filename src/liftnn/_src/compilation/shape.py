@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 import jax
 
+from liftnn._src.garbage_collection import no_full_collections
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import Lifted, Options
@@ -62,9 +63,9 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(jax.eval_shape, f)
 
-    return Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit"))(
-        *args, **kwargs
-    )
+    lifted = Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit"))
+    with no_full_collections:
+        return lifted(*args, **kwargs)
 
 
 publish(eval_shape)

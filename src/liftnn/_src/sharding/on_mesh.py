@@ -10,6 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.compilation.jit import jit
 from liftnn._src.compilation.shape import eval_shape
+from liftnn._src.garbage_collection import no_full_collections
 from liftnn._src.graph.graphdef import state
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.module import Module
@@ -66,9 +67,10 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
       P(None, 'model')
     """
     used = current_mesh() if mesh is None else mesh
-    plan = agree(
-        "make_sharded", "create", lambda: _prepare(make, used, rules, "make_sharded"), _texts_of, used
-    )
+    with no_full_collections:  # until here nothing is computed
+        plan = agree(
+            "make_sharded", "create", lambda: _prepare(make, used, rules, "make_sharded"), _texts_of, used
+        )
     with entered(plan.mesh), axis_rules(plan.rules):
         return jit(make, out_shardings=plan.shardings)()
 
@@ -103,7 +105,9 @@ def abstract(make: Callable[[], T], mesh: Any = None, rules: Rules | None = None
       >>> liftnn.abstract(make, mesh).kernel.value.sharding.shard_shape((2048, 4096))
       (2048, 512)
     """
-    return _prepare(make, current_mesh() if mesh is None else mesh, rules, "abstract").to_abstract()
+    used = current_mesh() if mesh is None else mesh
+    with no_full_collections:
+        return _prepare(make, used, rules, "abstract").to_abstract()
 
 
 class _Plan(NamedTuple):
