@@ -42,7 +42,8 @@ IN_RESTORE = {
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("run"))
-    calls = [(name, folder) for name in ("mistakes_in_save", "mistakes_in_restore", *KEPT)]
+    names = ("mistakes_in_save", "mistakes_in_restore", "writes_that_fail", *KEPT)
+    calls = [(name, folder) for name in names]
     return processes.run(MODULE, calls, devices=1, timeout=120)
 
 
@@ -95,6 +96,23 @@ def test_after_the_mistakes_a_step_is_saved_once(found):
         assert saved == "returned None"
         assert again.startswith("ArgumentError: The folder ")
         assert " already has a checkpoint of step 1." in again
+
+
+@pytest.mark.parametrize(
+    "i, error", [(0, "OSError: the disk is full"), (1, "PermissionError: no permission")]
+)
+def test_a_background_write_that_fails_in_one_process_raises_soon_in_all(found, i, error):
+    other, own = (text.split("\n\n")[i] for text in found["writes_that_fail"])
+    assert own == error
+    assert other.splitlines() == [
+        f"CheckpointError: The checkpoint was written here, but not in another process: process 1: {error}",
+        "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
+    ]
+
+
+def test_after_failed_writes_the_same_steps_are_saved(found):
+    for text in found["writes_that_fail"]:
+        assert text.split("\n\n")[2:] == ["returned None", "[1, 2]", "['1', '2']"]
 
 
 @pytest.mark.thorough

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import pathlib
 from typing import Any
 
@@ -235,6 +237,38 @@ def mistakes_in_save(folder: str) -> str:
         outcome(lambda: liftnn.save(where, 1, local)),
     ]
     return "\n\n".join(texts)
+
+
+class FullDisk:
+    """A future of Orbax for a part that cannot be written."""
+
+    def result(self, timeout: float | None = None) -> None:
+        raise OSError("the disk is full")
+
+
+def writes_that_fail(folder: str) -> str:
+    """Background saves of which the write, or its start, fails in process 1 only; then one that does not."""
+    where, modules = f"{folder}/failing", run()
+    handler = importlib.import_module("orbax.checkpoint").PyTreeCheckpointHandler
+    begin = handler.async_save
+
+    async def fail_later(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return [*await begin(self, *args, **kwargs), FullDisk()]
+
+    async def fail_at_once(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise PermissionError("no permission")
+
+    def save_twice() -> None:
+        with liftnn.Checkpoints(where) as checkpoints:
+            for step in (1, 2):
+                checkpoints.save(step, *modules)
+
+    texts: list[str] = []
+    for failing in (fail_later, fail_at_once, begin):
+        handler.async_save = failing if RANK else begin
+        texts.append(outcome(save_twice))
+    handler.async_save = begin
+    return "\n\n".join([*texts, str(liftnn.saved_steps(where)), str(sorted(os.listdir(where)))])
 
 
 def mistakes_in_restore(folder: str) -> str:

@@ -49,6 +49,29 @@ def test_the_name_goes_into_the_sharding_where_flax_puts_it(names, axis):
         assert init({key: names}, axis).w.get_metadata(key) == theirs.w.out_sharding
 
 
+@pytest.mark.parametrize("metadata", [{}, {"out_sharding": None}], ids=["nothing", "None"])
+def test_as_in_flax_a_variable_that_declares_no_sharding_does_not_get_the_name(metadata):
+    def run(module):
+        class Layer(module.Module):
+            def __init__(self, x):
+                self.w = module.Param(x, **metadata)
+
+        options = {"transform_metadata": {module.PARTITION_NAME: "ensemble"}}
+        made = module.vmap(Layer, **options)(jnp.zeros((5, 2, 3)))
+        seen = [made.w.get_metadata("out_sharding", "absent")]
+
+        def use(layer):
+            seen.append(layer.w.get_metadata("out_sharding", "absent"))
+
+        module.vmap(use, **options)(made)
+        module.scan(lambda carry, layer: (use(layer), carry)[1], out_axes=module.Carry, **options)(0.0, made)
+        spec = module.get_partition_spec(module.state(made))["w"].get_value()
+        return [*seen, made.w.get_metadata("out_sharding", "absent"), spec]
+
+    assert run(liftnn) == run(nnx)
+    assert run(liftnn)[-1] == PartitionSpec()
+
+
 def test_the_name_is_the_seeds_too():
     assert liftnn.PARTITION_NAME == nnx.PARTITION_NAME
 

@@ -8,7 +8,8 @@ pickled. Both parts are written into a temporary folder that is renamed when it 
 - `checkpoints.py`: `save`, `restore`, `saved_steps` and `Checkpoints`, which load the other files and Orbax
   at first use.
 - `restored.py`: `Restored`, what `restore` returns.
-- `orbax.py`: the packages of Orbax, and its handler that also writes the index.
+- `orbax.py`: the packages of Orbax, and its handler that also writes the index. `failures.py`: a write that fails in
+  one process raises in all of them.
 - `leaves.py`: the Variables and array leaves of modules by path, with ties. `keys.py`: paths in JSON.
 - `entries.py`: what the index says of one value. `plain_values.py`: values without arrays, in JSON.
 - `stored.py`: arrays that Orbax cannot hold, as arrays that it can.

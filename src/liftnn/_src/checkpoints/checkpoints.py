@@ -309,6 +309,7 @@ class Checkpoints:
 
         Raises:
           Exception: Whatever the saving raised, such as an OSError because the disk is full.
+          CheckpointError: If another process could not write its part.
         """
         if self._manager is not None:
             self._manager.wait()

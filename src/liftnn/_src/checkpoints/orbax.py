@@ -13,6 +13,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.checkpoints.checksums import checksums, list_files
+from liftnn._src.checkpoints.failures import SharedOutcome, remove_marks
 from liftnn._src.checkpoints.index import INDEX, Index
 from liftnn._src.sharding.agreement import is_first_process
 
@@ -52,6 +53,16 @@ def _handler_class() -> type[Any]:
         """Writes the index when the arrays are complete, before the folder gets its final name."""
 
         index: Index | None = None
+        folder = ""
+
+        async def async_save(self, *args: Any, **kwargs: Any) -> Any:
+            if jax.process_count() == 1:
+                return await super().async_save(*args, **kwargs)
+            try:
+                futures = await super().async_save(*args, **kwargs)
+            except Exception as error:  # raised when all processes wait for the save
+                return [SharedOutcome(self.folder, (), error)]
+            return [SharedOutcome(self.folder, futures or ())]
 
         @classmethod
         def typestr(cls) -> str:
@@ -79,7 +90,10 @@ class Manager:
         self._folder = folder
         self._deleted = os.path.join(folder, _DELETED)
         self._remove_deleted()
+        if is_first_process():  # the constructor of Orbax's manager waits for all processes
+            remove_marks(folder)
         self._handler = _handler_class()()
+        self._handler.folder = folder
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
         registry.add(ITEM, ocp.args.PyTreeSave, self._handler)
         options = ocp.CheckpointManagerOptions(

@@ -70,8 +70,10 @@ def vmap(
       transform_metadata: The name of the mapped axis in the metadata of Variables: `{liftnn.PARTITION_NAME: name}`,
         with further keys for other metadata entries. Inside the function, the metadata of a mapped Variable is without
         the axis: its `remove_axis_hooks` run, and `sharding` loses the name. Afterwards, `add_axis_hooks` and the name
-        are applied to Variables that are new or have new metadata; other metadata are restored. The default, None,
-        leaves metadata unchanged.
+        are applied to Variables that are new or have new metadata; other metadata are restored. As in Flax, a Variable
+        that declares no sharding does not get the name, so it stays replicated over such a mesh axis; to shard it,
+        declare `(None,)` for it, such as `bias_metadata={"sharding": (None,)}`. The default, None, leaves metadata
+        unchanged.
 
     Returns:
       The mapped function, with the signature of `f`.
