@@ -1,5 +1,7 @@
 """The network of each member: images of shape (n, 28, 28, 1), uint8, to logits of shape (n, 10)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,8 @@ def create(seed: Array | int, learning_rate: Array | float, steps: int) -> tuple
       learning_rate: the peak. It is in the optimizer's state, as an array, so that each member has its own.
       steps: of the whole training.
     """
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, steps // 10, steps)
+    decay_steps: Any = float(steps)  # with an int, the step is traced twice
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, steps // 10, decay_steps)
 
     @optax.inject_hyperparams
     def adam(peak: float) -> optax.GradientTransformation:
