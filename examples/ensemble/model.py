@@ -1,5 +1,7 @@
 """The network of each member: images of shape (n, 28, 28, 1), uint8, to logits of shape (n, 10)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +27,13 @@ class Mlp(nnx.Module):
         return self.layers(jnp.asarray(images, jnp.float32).reshape(len(images), -1) / 255)
 
 
-def create(seed: Array | int, learning_rate: Array | float, steps: int) -> tuple[Mlp, nnx.Optimizer]:
+def create(seed: Array | int, learning_rate: Array | float, steps: Any) -> tuple[Mlp, nnx.Optimizer]:
     """Returns a network and its optimizer: adam, whose learning rate falls from a peak to zero in so many steps.
 
     Args:
       seed: decides the first weights and the dropout.
       learning_rate: the peak. It is in the optimizer's state, as an array, so that each member has its own.
-      steps: of the whole training.
+      steps: of the whole training, as a float: of an int, optax makes a float, and the step is traced twice.
     """
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, steps // 10, steps)
 

@@ -19,6 +19,19 @@ def parse_options() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    add_options(parser)
+    options = parser.parse_args()
+    if options.batch_size > options.limit:
+        parser.error(f"argument --batch-size: {options.batch_size} is more than --limit {options.limit}")
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --output: cannot make the folder {options.output} ({error.strerror})")
+    return options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options, with their types, defaults and help."""
     add = parser.add_argument
     add("--members", type=whole(2, 1000), default=16, metavar="N", help="networks of the ensemble")
     add("--epochs", type=whole(1), default=6, metavar="N", help="passes over the training images")
@@ -54,14 +67,6 @@ def parse_options() -> argparse.Namespace:
         metavar="DIR",
         help="where the four MNIST files are",
     )
-    options = parser.parse_args()
-    if options.batch_size > options.limit:
-        parser.error(f"argument --batch-size: {options.batch_size} is more than --limit {options.limit}")
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"argument --output: cannot make the folder {options.output} ({error.strerror})")
-    return options
 
 
 def whole(low: int, high: float = math.inf) -> Callable[[str], int]:

@@ -55,7 +55,7 @@ def create_all(options: argparse.Namespace, steps: int) -> tuple[Mlp, nnx.Optimi
     seeds = jnp.arange(options.members, dtype=jnp.uint32) + options.seed
     low, high = options.learning_rates
     rates = np.geomspace(low, high, options.members, dtype=np.float32)
-    models, optimizers = nnx.jit(nnx.vmap(functools.partial(create, steps=steps)))(seeds, rates)
+    models, optimizers = nnx.jit(nnx.vmap(functools.partial(create, steps=float(steps))))(seeds, rates)
     return models, optimizers, rates
 
 
@@ -110,7 +110,7 @@ def compare_times(options: argparse.Namespace, mnist: data.Mnist) -> tuple[float
     )
     models, optimizers, rates = create_all(options, TIMED_STEPS)
     together = seconds_a_step(train_step, models, optimizers, *batch)
-    return together, seconds_a_step(single_step, *create(options.seed, rates[0], TIMED_STEPS), *batch)
+    return together, seconds_a_step(single_step, *create(options.seed, rates[0], float(TIMED_STEPS)), *batch)
 
 
 def main() -> int:

@@ -100,6 +100,14 @@ def train(
     return run
 
 
+def check_folded(model: Classifier, test: data.Clips) -> None:
+    """Prints by how much the logits differ once the adapters are folded into the weights of the network."""
+    folded = Classifier(fold(model.backbone), len(data.WORDS), rngs=nnx.Rngs(0))
+    folded.head = model.head
+    difference = abs(predict(folded, test.samples) - predict(model, test.samples)).max()
+    print(f"  folded into the weights of the network, the logits differ by {difference:.0e}", flush=True)
+
+
 def main() -> int:
     """Runs the example; returns its exit code."""
     start = time.perf_counter()
@@ -133,12 +141,7 @@ def main() -> int:
             flush=True,
         )
         if name == "lora":
-            merged = Classifier(fold(model.backbone), len(data.WORDS), rngs=nnx.Rngs(0))
-            merged.head = model.head
-            difference = abs(predict(merged, test.samples) - predict(model, test.samples)).max()
-            print(
-                f"  folded into the weights of the network, the logits differ by {difference:.0e}", flush=True
-            )
+            check_folded(model, test)
     plots.draw(runs, test.labels, data.WORDS, options.output / "accuracy.png")
     print(f"plot: {options.output / 'accuracy.png'}")
     print(f"finished in {time.perf_counter() - start:.0f} s")

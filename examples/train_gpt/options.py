@@ -18,6 +18,16 @@ def parse_options() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    add_options(parser)
+    options = parser.parse_args()
+    check(parser, options)
+    if options.dtype == "auto":
+        options.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options, with their types, defaults and help."""
     add = parser.add_argument
     add("--steps", type=whole(1), default=1000, metavar="N", help="steps of the whole run")
     add("--batch-size", type=whole(1), default=8, metavar="N", help="pieces of text a step")
@@ -57,11 +67,6 @@ def parse_options() -> argparse.Namespace:
     )
     add("--output", type=Path, default=nearest(HERE / "out"), metavar="DIR", help="for checkpoints and plot")
     add("--resume", action="store_true", help="save at each report, and go on from the last one saved")
-    options = parser.parse_args()
-    check(parser, options)
-    if options.dtype == "auto":
-        options.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return options
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,10 @@ def make(options: argparse.Namespace) -> tuple[Gpt, nnx.Optimizer]:
     """The model and its optimizer: AdamW with a warm-up cosine schedule, after clipping."""
     sizes = len(data.ALPHABET), options.layers, options.features, options.heads
     model = Gpt(Config(*sizes, options.dropout, options.dtype), nnx.Rngs(options.seed))
-    peak, warm_up = options.learning_rate, max(1, options.steps // 20)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, peak, warm_up, max(warm_up + 1, options.steps), peak / 20
-    )
+    peak = options.learning_rate
+    warm_up = max(1, options.steps // 20)
+    decay_steps: Any = float(max(warm_up + 1, options.steps))  # with an int, the step is traced twice
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, decay_steps, peak / 20)
     adamw = optax.adamw(schedule, b2=0.99, weight_decay=options.weight_decay, mask=decays)
     tx = optax.chain(optax.clip_by_global_norm(options.clip), adamw)
     return model, nnx.Optimizer(model, tx, wrt=nnx.Param)

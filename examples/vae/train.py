@@ -7,6 +7,7 @@ in nats, and comparable with what is published for the dynamically binarized MNI
 import argparse
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,8 @@ def train(
       options: of the command line.
     """
     steps = len(images) // options.batch_size
-    schedule = optax.cosine_decay_schedule(options.learning_rate, options.epochs * steps)
+    decay_steps: Any = float(options.epochs * steps)  # with an int, the step is traced twice
+    schedule = optax.cosine_decay_schedule(options.learning_rate, decay_steps)
     optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
     shuffle = np.random.default_rng(options.seed)
     history = plots.History([], [])
