@@ -7,6 +7,7 @@ error to a file in the folder of the run; then all processes wait at a barrier o
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import pathlib
@@ -54,14 +55,15 @@ class SharedOutcome:
         end = time.monotonic() + (_TIMEOUT if timeout is None else timeout)
         error = self._error or self._write(end)
         if error is not None:
-            self._file.write_text(f"process {jax.process_index()}: {type(error).__name__}: {error}")
+            self._tell(error)
         multihost = importlib.import_module("orbax.checkpoint").multihost
         multihost.get_barrier_sync_fn()(key=self._key, timeout_ms=max(1, int(_left(end) * 1000)))
         if error is not None:
             raise error
         if self._file.exists():
             raise errors.CheckpointError(
-                f"The checkpoint was written here, but not in another process: {self._file.read_text()}",
+                "The checkpoint was written here, but not in another process: "
+                + (self._file.read_text() or "its own error says why."),
                 "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
             )
 
@@ -73,6 +75,13 @@ class SharedOutcome:
         except Exception as error:  # raised after the other processes know of it
             return error
         return None
+
+    def _tell(self, error: Exception) -> None:
+        """Write the file that tells the other processes of an error; a full disk has a file, but not its text."""
+        with contextlib.suppress(OSError):
+            self._file.write_text(f"process {jax.process_index()}: {type(error).__name__}: {error}")
+        if not self._file.exists():
+            raise error  # without the barrier, so that nobody takes the checkpoint for complete
 
     def cancel(self) -> None:
         """Cancel what can be cancelled, as Orbax asks for."""
