@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ("ensemble", "finetune", "rnn_forecast", "vae")
+EXAMPLES = ("ensemble", "finetune", "rnn_forecast", "train_mnist", "vae")
 BLOCK = re.compile(r"^```py\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
