@@ -29,16 +29,16 @@ def generate(model: Gpt, prompt: jax.Array, key: jax.Array, *, length: int, temp
     """
     rows, given = prompt.shape
     decoder = nnx.view(model, deterministic=True, decode=True, batch_size=rows, max_length=length)
-    text = jnp.zeros((rows, length), jnp.int32).at[:, :given].set(prompt)
 
-    def write(decoder: Gpt, text: jax.Array, place: jax.Array) -> jax.Array:
-        """Reads the character at a place, and writes the next one if it is not part of the prompt."""
-        logits = decoder(jax.lax.dynamic_slice_in_dim(text, place, 1, axis=1))[:, 0]
-        drawn = pick(logits, jax.random.fold_in(key, place), temperature)
-        return text.at[:, place + 1].set(jnp.where(place + 1 < given, text[:, place + 1], drawn))
+    def write(decoder: Gpt, logits: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Writes the character after a place, reads it, and returns the logits of the next one."""
+        character = pick(logits, jax.random.fold_in(key, place), temperature)
+        return decoder(character[:, None])[:, 0], character
 
-    step = nnx.scan(write, in_axes=(None, nnx.Carry, 0), out_axes=nnx.Carry)
-    return step(decoder, text, jnp.arange(length - 1))
+    write_all = nnx.scan(write, in_axes=(None, nnx.Carry, 0), out_axes=(nnx.Carry, 1))
+    logits = decoder(prompt)[:, -1]  # the prompt is read in one pass
+    _, text = write_all(decoder, logits, jnp.arange(given - 1, length - 1))
+    return jnp.concatenate([prompt, text], axis=1)
 
 
 def pick(logits: jax.Array, key: jax.Array, temperature: float) -> jax.Array:
