@@ -251,8 +251,8 @@ def second_process(change):
 @message(
     errors.ShardingError,
     "These arrays cannot be moved:",
-    "  kernel (a Param of shape (3, 4)): NamedSharding(mesh=Mesh('data': 4, 'model': 2, axis_types=(Auto, Auto)), "
-    "spec=P('data',), memory_kind=device)",
+    "  kernel (a Param of shape (3, 4)), P('data',) on the mesh ('data': 4, 'model': 2): axis 0 of size 3 "
+    "cannot be divided into 4 equal shards over 'data'",
     FIT,
 )
 def device_put_to_a_sharding_that_does_not_fit():
