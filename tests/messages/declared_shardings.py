@@ -100,7 +100,7 @@ def all_declared_axes_that_the_mesh_lacks_before_anything_is_created():
     errors.ShardingError,
     "A sharding does not fit the mesh ('data': 4, 'model': 2):",
     "  a Param of shape (8,), ('data',): its array is committed to other devices, by "
-    "SingleDeviceSharding(device=CpuDevice(id=3), memory_kind=device)",
+    "SingleDeviceSharding(device=CpuDevice(id=3), memory_kind=device); move it first, with `jax.device_put`",
     FIT,
 )
 def declared_sharding_of_an_array_that_is_committed_elsewhere():
