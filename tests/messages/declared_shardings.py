@@ -250,6 +250,19 @@ def second_process(change):
 
 @message(
     errors.ShardingError,
+    "A sharding does not fit the mesh ('data': 4, 'model': 2):",
+    "  kernel (a Param of shape (6, 4)), ('rows', None): axis 0 of size 6 cannot be divided into 8 equal shards over "
+    "'rows' of its own mesh ('rows': 8)",
+    FIT,
+)
+def declared_sharding_that_does_not_fit_a_mesh_of_its_own():
+    own = jax.make_mesh((8,), ("rows",), axis_types=(AxisType.Auto,))
+    init = liftnn.with_partitioning(liftnn.initializers.zeros, ("rows", None), mesh=own)
+    liftnn.make_sharded(lambda: liftnn.Linear(6, 4, kernel_init=init, rngs=liftnn.Rngs(0)), MESH)
+
+
+@message(
+    errors.ShardingError,
     "These arrays cannot be moved:",
     "  kernel (a Param of shape (3, 4)), P('data',) on the mesh ('data': 4, 'model': 2): axis 0 of size 3 "
     "cannot be divided into 4 equal shards over 'data'",
