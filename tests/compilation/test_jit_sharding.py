@@ -189,6 +189,37 @@ def test_one_variable_with_two_shardings_is_an_error():
         liftnn.jit(lambda a, b: a.w + b.w, in_shardings=(BY_NAME, WHOLE))(model, model)
 
 
+@pytest.mark.parametrize("shardings", [(BY_NAME, None), (None, BY_NAME)])
+def test_none_leaves_a_variable_where_the_sharding_of_another_argument_places_it(shardings):
+    model, reference = Affine(size=8), Affine(size=8)
+
+    def add(a, b):
+        a.w.value = a.w + b.w
+        return (a.w * b.b).sum()
+
+    for _ in range(2):
+        out = liftnn.jit(add, in_shardings=shardings)(model, model)
+        assert out == add(reference, reference)
+    assert_same(model, reference)
+    assert is_placed(model.w.value, ROWS)
+    assert is_placed(model.b.value, WHOLE)
+
+
+def test_a_module_that_is_captured_and_passed_is_placed_as_the_argument():
+    model, reference = Affine(size=8), Affine(size=8)
+
+    def train(model, captured):
+        model.w.value = model.w + captured.w
+        return captured.w.sum()
+
+    call = liftnn.jit(lambda m: train(m, model), in_shardings=(BY_NAME,))
+    for _ in range(2):
+        assert call(model) == train(reference, reference)
+    assert_same(model, reference)
+    assert is_placed(model.w.value, ROWS)
+    assert call.n_traces == 1
+
+
 def test_a_variable_that_no_filter_matches_is_an_error():
     sharding = liftnn.StateSharding({liftnn.PathContains("w"): ROWS})
     with raises(

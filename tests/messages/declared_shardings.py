@@ -100,7 +100,7 @@ def all_declared_axes_that_the_mesh_lacks_before_anything_is_created():
     errors.ShardingError,
     "A sharding does not fit the mesh ('data': 4, 'model': 2):",
     "  a Param of shape (8,), ('data',): its array is committed to other devices, by "
-    "SingleDeviceSharding(device=CpuDevice(id=3), memory_kind=device)",
+    "SingleDeviceSharding(device=CpuDevice(id=3), memory_kind=device); move it first, with `jax.device_put`",
     FIT,
 )
 def declared_sharding_of_an_array_that_is_committed_elsewhere():
@@ -250,9 +250,22 @@ def second_process(change):
 
 @message(
     errors.ShardingError,
+    "A sharding does not fit the mesh ('data': 4, 'model': 2):",
+    "  kernel (a Param of shape (6, 4)), ('rows', None): axis 0 of size 6 cannot be divided into 8 equal shards over "
+    "'rows' of its own mesh ('rows': 8)",
+    FIT,
+)
+def declared_sharding_that_does_not_fit_a_mesh_of_its_own():
+    own = jax.make_mesh((8,), ("rows",), axis_types=(AxisType.Auto,))
+    init = liftnn.with_partitioning(liftnn.initializers.zeros, ("rows", None), mesh=own)
+    liftnn.make_sharded(lambda: liftnn.Linear(6, 4, kernel_init=init, rngs=liftnn.Rngs(0)), MESH)
+
+
+@message(
+    errors.ShardingError,
     "These arrays cannot be moved:",
-    "  kernel (a Param of shape (3, 4)): NamedSharding(mesh=Mesh('data': 4, 'model': 2, axis_types=(Auto, Auto)), "
-    "spec=P('data',), memory_kind=device)",
+    "  kernel (a Param of shape (3, 4)), P('data',) on the mesh ('data': 4, 'model': 2): axis 0 of size 3 "
+    "cannot be divided into 4 equal shards over 'data'",
     FIT,
 )
 def device_put_to_a_sharding_that_does_not_fit():

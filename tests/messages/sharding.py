@@ -153,3 +153,23 @@ def pmap_in_pmap():
 def rules_that_differ():
     w = liftnn.Param(jnp.ones((2, 2)), sharding=("rows", None), sharding_rules={"rows": "y"})
     liftnn.get_partition_spec(w, {"rows": "x"})
+
+
+@message(
+    errors.ShardingError,
+    "The mapped axes of a vmap must all be sharded over the same axis of the mesh:",
+    "  args[0].kernel (a Param): sharded over 'x'",
+    "  args[0].bias (a Param): sharded over None",
+    "Declare the axis for all of them (with `transform_metadata`, a Variable needs a declared sharding to get it, such "
+    "as `(None,)`), or reshard the others with `jax.sharding.reshard`.",
+)
+def stacked_layers_of_which_only_the_kernel_declares_an_axis():
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,))
+
+    @liftnn.vmap(transform_metadata={liftnn.PARTITION_NAME: "x"})
+    def make(seed):
+        return liftnn.Linear(4, 4, kernel_metadata={"sharding": (None, None)}, rngs=liftnn.Rngs(seed))
+
+    with jax.set_mesh(mesh):
+        model = liftnn.make_sharded(lambda: make(jnp.arange(2)), mesh)
+        liftnn.vmap(lambda model: model.kernel.sum())(model)

@@ -63,7 +63,7 @@ def jit(
       f: A function, a bound method or a module; a method's module is argument 0.
       in_shardings: The sharding of each argument, a tree prefix of the arguments in the order of the parameters. For a
         module: one sharding for all its arrays, a `StateSharding`, or a State of shardings. The default, None, keeps
-        the current placement of the arrays.
+        the current placement of the arrays. What a captured module shares with an argument is placed as the argument.
       out_shardings: The sharding of the output, likewise. The default, None, lets the compiler choose.
       static_argnums: Positions of arguments that are compile-time constants; they must be hashable.
       static_argnames: Names of static arguments. As in `jax.jit`, one of the two options implies the other.

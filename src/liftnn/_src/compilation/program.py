@@ -114,7 +114,7 @@ class Program:
         prefixes = iter(broadcast_over(in_shardings, treedef, "the positional arguments that are not static"))
         for i in itertools.chain(*[a.leaves for a in dynamic]):
             leaves[i] = next(prefixes)
-        self._spread = spread_arguments(plan, leaves)
+        self._spread = spread_arguments(plan, leaves, none_yields=True)
         self._choices = distinct([*leaves, *prefix_leaves(out_shardings)])
         return self._spread.of_all(plan.slots, [None] * len(plan.slots))
 

@@ -124,6 +124,35 @@ def find_bad_input(
     return None
 
 
+def find_mixed_shardings(
+    plan: Plan, leaves: Sequence[Any], axes: Sequence[Prefix]
+) -> errors.LiftError | None:
+    """Find arguments of a `vmap` whose mapped axes are sharded over different explicit axes of the mesh.
+
+    Args:
+      plan: The arguments.
+      leaves: The dynamic leaves.
+      axes: The axis of each leaf.
+
+    Returns:
+      The error to raise, or None if all are sharded the same.
+    """
+    found: dict[Any, list[str]] = {}
+    for i, (x, axis) in enumerate(zip(leaves, axes, strict=True)):
+        if isinstance(axis, int):
+            for array in jax.tree.leaves(x):
+                spec = jax.typeof(array).sharding.spec
+                found.setdefault(spec[axis] if spec else None, []).append(plan.typed_name(plan.slots[i]))
+    if len(found) < 2:
+        return None
+    lines = [f"{name}: sharded over {over!r}" for over, names in found.items() for name in names]
+    return errors.ShardingError(
+        f"The mapped axes of a vmap must all be sharded over the same axis of the mesh:\n{list_paths(lines)}",
+        "Declare the axis for all of them (with `transform_metadata`, a Variable needs a declared sharding to get it, "
+        "such as `(None,)`), or reshard the others with `jax.sharding.reshard`.",
+    )
+
+
 _WORDS = {"vmap": ("mapped", "axis_size", "batch elements"), "scan": ("scanned", "length", "steps")}
 
 

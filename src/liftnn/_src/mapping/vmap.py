@@ -12,7 +12,13 @@ from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, Options
-from liftnn._src.mapping.axis_errors import check_axes, check_in_axes, find_bad_input, find_bad_output
+from liftnn._src.mapping.axis_errors import (
+    check_axes,
+    check_in_axes,
+    find_bad_input,
+    find_bad_output,
+    find_mixed_shardings,
+)
 from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
 from liftnn._src.mapping.mapped import MappedCall
@@ -84,6 +90,7 @@ def vmap(
         output.
       ArgumentTypeError: If `in_axes` or `out_axes` contains an object that is not an axis, or `reduce_writes` one that
         is not a function; when called, if `transform_metadata` is not a mapping.
+      ShardingError: When called, if mapped axes are sharded over different explicit axes of the mesh.
       SharedWriteError: When called, if batch elements write different values to a shared Variable.
 
     Example:
@@ -214,6 +221,7 @@ class VmapCall(MappedCall):
         """Return the error that names the path of a wrong axis; None if there is none."""
         size, transform = self.options.options["axis_size"], self.options.transform
         wrong = find_bad_input(self.plan, leaves, input_axes(given), size, transform)
+        wrong = wrong or find_mixed_shardings(self.plan, leaves, input_axes(given))
         if wrong is not None or not called:
             return wrong
         split, axes, _ = self._split_keys(leaves, given)

@@ -57,10 +57,13 @@ class Spread:
 
     Args:
       specs: Node specs by number.
+      none_yields: Whether the prefix None says nothing, so that another one of the same node holds. The default is
+        False: the two differ.
     """
 
-    def __init__(self, specs: Sequence[NodeSpec]):
+    def __init__(self, specs: Sequence[NodeSpec], none_yields: bool = False):
         self.specs = specs
+        self.none_yields = none_yields
         self.settled = 0
         """Nodes with a number below this one keep their prefix."""
         self.starts: dict[int, Start] = {}
@@ -96,7 +99,7 @@ class Spread:
                 continue
             seen.add(number)
             first = starts.setdefault(number, start)
-            if first is not start:
+            if first is not start and not (self.none_yields and start.prefix is None):
                 self._check(number, first, start)
             edges = specs[number].edges
             if edges:
@@ -104,7 +107,7 @@ class Spread:
 
     def after(self, plan: Plan, change: GraphDelta) -> Spread:
         """Return the prefixes after a call: known nodes keep theirs and pass them on to the new nodes below them."""
-        spread = Spread(specs_after(plan, change))
+        spread = Spread(specs_after(plan, change), self.none_yields)
         spread.starts = dict(self.starts)
         spread._seen = {prefix: set(numbers) for prefix, numbers in self._seen.items()}
         for number, spec in change.changed:
@@ -160,12 +163,13 @@ def _words(prefixes: Sequence[Prefix]) -> str:
     return repr(prefixes[0] if len({*prefixes}) == 1 else tuple(prefixes))
 
 
-def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix]) -> Spread:
+def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: bool = False) -> Spread:
     """Return the prefixes of all nodes that the arguments reach.
 
     Args:
       plan: The arguments.
       leaf_prefixes: The prefix of each leaf of the arguments.
+      none_yields: Whether the prefix None yields to another one of the same Variable. The default is False.
 
     Returns:
       The prefixes.
@@ -173,9 +177,11 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix]) -> Spread:
     Raises:
       AliasingError: If one Variable is reached with two prefixes.
     """
-    spread = Spread(plan.graph.specs)
-    pairs = zip(plan.graph.edges, leaf_prefixes, plan.leaf_names, strict=True)
-    for i, (edge, prefix, name) in enumerate(pairs):
+    spread = Spread(plan.graph.specs, none_yields)
+    leaves = list(enumerate(zip(plan.graph.edges, leaf_prefixes, plan.leaf_names, strict=True)))
+    if none_yields:
+        leaves.sort(key=lambda leaf: leaf[1][1] is None)
+    for i, (edge, prefix, name) in leaves:
         spread.add_leaf(Slot(ROOT, i), edge, prefix, name)
     return spread
 

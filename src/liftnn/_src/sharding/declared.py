@@ -14,7 +14,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.tracebacks import boundary, warn
 from liftnn._src.trees import Path, format_path, key_of
 from liftnn._src.variables.annotated import annotate
-from liftnn._src.variables.axis_rules import Rules, rules_or_current
+from liftnn._src.variables.axis_rules import Rules, mesh_text, rules_or_current
 from liftnn._src.variables.declared import (
     Declared,
     axes_of,
@@ -144,6 +144,8 @@ def shardings_on(tree: Any, mesh: Any, rules: Mapping[str, Any], root: str = "")
         own = mesh if declared.mesh is None else declared.mesh
         problem, shape = _first_problem(x, declared, own)
         if problem:
+            if own != mesh:
+                problem += f" of its own mesh ({mesh_text(own)})"
             lines.append(describe(named(format_path(path, root), x, shape), declared, problem))
             return NamedSharding(own, PartitionSpec())
         return NamedSharding(own, declared.spec)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from liftnn import errors
 from liftnn._src.graph.graphdef import walk_tree
@@ -16,7 +17,8 @@ from liftnn._src.prefixes.prefix import ByFilter, as_prefixes, broadcast_over
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, format_path, list_paths
-from liftnn._src.variables.declared import named
+from liftnn._src.variables.axis_rules import mesh_text
+from liftnn._src.variables.declared import declare, find_problem, named
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -67,13 +69,22 @@ def device_put(x: T, device: Any) -> T:
         try:
             (inside if is_inside else outside)[path] = _move(leaf, place)
         except ValueError:  # JAX's own says the same without the path
-            shape = getattr(_value_of(leaf), "shape", ())
-            problems.append(f"{named(format_path(path), leaf, shape)}: {place}")
+            problems.append(_describe_problem(format_path(path), leaf, place))
     if problems:
         raise errors.ShardingError(f"These arrays cannot be moved:\n{list_paths(problems)}")
     update(x, State.from_flat(inside))
     leaves = [outside.get(path, leaf) for path, leaf in root_leaves(x)]
     return jax.tree.unflatten(treedef, leaves)
+
+
+def _describe_problem(path: str, leaf: Any, place: Any) -> str:
+    """Return a line about an array that cannot be moved: its path and shape, the place, and why."""
+    shape = getattr(_value_of(leaf), "shape", ())
+    name = named(path, leaf, shape)
+    if not isinstance(place, NamedSharding):
+        return f"{name}: {place}"
+    problem = find_problem(declare(place.spec, {}), shape, place.mesh)
+    return f"{name}, {place.spec} on the mesh ({mesh_text(place.mesh)}){': ' if problem else ''}{problem}"
 
 
 def _move(leaf: Any, place: Any) -> Any:

@@ -87,7 +87,7 @@ def find_commitment(x: Any, mesh: Any) -> str:
         return ""
     if not x.committed or x.sharding.device_set == set(mesh.devices.flat):
         return ""
-    return f"its array is committed to other devices, by {x.sharding}"
+    return f"its array is committed to other devices, by {x.sharding}; move it first, with `jax.device_put`"
 
 
 def place(x: Any, mesh: Any, declared: Declared) -> Any:
