@@ -33,7 +33,7 @@ def step(w, x):
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 @pytest.mark.parametrize("warm", [1, 3])
-@pytest.mark.sample(6)
+@pytest.mark.sample(18)
 def test_what_a_call_gives_follows_the_configuration(context, warm):
     model, w, x = Holder(w=liftnn.Param(jnp.eye(2))), jnp.eye(2), jnp.full((2, 2), 1.2345678)
     theirs = jax.jit(lambda w, x: step(w, x))

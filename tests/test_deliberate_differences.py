@@ -139,6 +139,7 @@ def test_a_donated_buffer_is_a_runtime_error():
         use_twice(LIFTNN)
 
 
+@pytest.mark.thorough
 def test_many_retraces_warn():
     def warned(of):
         f = of.jit(lambda x: x * 2)

@@ -101,6 +101,7 @@ def text_of(act):
     return None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.sample(112)
@@ -124,7 +125,7 @@ def test_a_leaked_tracer_is_described_as_by_jax(call):
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.sample(8)
+@pytest.mark.sample(32)
 def test_nans_are_reported_as_by_jax(call):
     with jax.debug_nans(True):
         expected, actual = [

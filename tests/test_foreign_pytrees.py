@@ -169,7 +169,7 @@ def by_jax(cell, make):
 
 
 @pytest.mark.parametrize("cell, tree", chosen(CELLS))
-@pytest.mark.sample(14)
+@pytest.mark.sample(28)
 def test_a_transform_takes_a_pytree_as_jax_does(cell, tree):
     make = TREES[tree]
     expected = by_jax(cell, make)

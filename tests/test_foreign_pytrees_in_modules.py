@@ -67,7 +67,7 @@ COMPARED = {"jit": "jit, twice", "jit, by name": "jit, twice", "cond": "cond"}
 
 @pytest.mark.parametrize("effect", EFFECTS)
 @pytest.mark.parametrize("around, tree", chosen(AROUND))
-@pytest.mark.sample(10)
+@pytest.mark.sample(20)
 def test_a_module_that_holds_a_pytree_acts_as_in_the_plain_call(around, tree, effect):
     make, f = TREES[tree], EFFECTS[effect]
     if around in COMPARED:

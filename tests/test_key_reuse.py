@@ -72,6 +72,7 @@ def test_jax_takes_every_key_that_an_exported_function_gets_as_used(key_check):
 QUICK = ("jit", "vmap", "scan", "shard_map")
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("name", quick(sorted(TRANSFORMS, key=lambda name: name not in QUICK), len(QUICK)))
 def test_no_key_is_used_twice(name):
@@ -82,6 +83,7 @@ def test_no_key_is_used_twice(name):
     assert len(np.unique(np.stack(outputs), axis=0)) == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("name", LOOPS)
 def test_no_key_is_drawn_twice_in_a_loop(name, key_check):
@@ -91,6 +93,7 @@ def test_no_key_is_drawn_twice_in_a_loop(name, key_check):
     assert_no_key_twice(model, 10)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ["split", "broadcast", "fork"])
 def test_no_key_is_used_twice_in_streams_made_for_a_vmap(name, key_check):
     rngs = liftnn.Rngs(0, named=1)

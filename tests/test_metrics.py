@@ -68,6 +68,7 @@ def test_low_precision_values_are_added_up_in_float32():
     assert metric.compute() == 1.0078125
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("make", [liftnn.Average, liftnn.Welford])
 def test_what_was_accumulated_keeps_its_dtype(make):
     metric = make()
@@ -78,6 +79,7 @@ def test_what_was_accumulated_keeps_its_dtype(make):
     assert {state.value.dtype for state in states} == {jnp.dtype(jnp.float16)}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", [bool, jnp.int32, jnp.float32])
 def test_masked_averages_are_those_of_flax(dtype):
     ours, theirs = liftnn.Average(), nnx.metrics.Average()
@@ -100,6 +102,7 @@ def test_nan_behind_the_mask_does_not_count():
     assert average.compute() == welford.compute().mean == 1
 
 
+@pytest.mark.thorough
 def test_accuracy_is_that_of_flax_batch_after_batch():
     ours, theirs = liftnn.Accuracy(), nnx.metrics.Accuracy()
     for seed in range(3):
@@ -126,6 +129,7 @@ def test_labels_can_be_integers_of_any_kind(dtype):
     assert metric.compute() == jnp.float32(2 / 3)
 
 
+@pytest.mark.thorough
 def test_welford_is_that_of_flax_and_of_the_formula_batch_after_batch():
     ours, theirs = liftnn.Welford(), nnx.metrics.Welford()
     for batch in BATCHES:

@@ -371,7 +371,7 @@ def placed(x):
 
 @pytest.mark.filterwarnings("ignore:.*donated buffers were not usable", "ignore:backend and device argument")
 @pytest.mark.parametrize("name, option, i", TABLE)
-@pytest.mark.sample(12)
+@pytest.mark.sample(24)
 def test_an_option_does_what_it_does_in_jax(name, option, i):
     if option not in options_of(of_jax(name)) | {"primals"}:
         pytest.skip("not in this version of JAX")
@@ -415,7 +415,7 @@ class Lax:
         return getattr(jax.lax if name in LAX else jax, name)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", KEPT)
 def test_what_jax_traces_once_is_traced_once(name):
     counts = []

@@ -120,6 +120,7 @@ assert not [m for m in sys.modules if m.startswith("liftnn._src.nn.")], "layers 
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "program",
     [

@@ -21,6 +21,7 @@ TRANSFORMS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "transform",
@@ -63,6 +64,7 @@ def test_changes_between_and_inside_calls_of_one_jitted_function_come_out_as_in_
         assert find_difference(plain, lifted, array_types=False) is None
 
 
+@pytest.mark.thorough
 @given(recipes())
 def test_a_model_that_is_returned_is_the_model_itself(recipe):
     model = build(recipe)

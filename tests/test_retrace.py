@@ -169,7 +169,7 @@ def describe(model, x):
 
 
 @pytest.mark.parametrize("name", EDITS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_change_in_place_is_seen_by_the_next_call(name):
     model, call = make_model(), liftnn.jit(describe)
     for _ in range(2):

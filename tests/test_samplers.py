@@ -102,6 +102,7 @@ def test_every_sampler_of_jax_is_there():
     assert {*with_key} - {"fold_in", "clone", "split"} <= {*SAMPLERS}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name, arguments", SAMPLERS.items(), ids=SAMPLERS)
 @pytest.mark.sample(48)
 def test_numbers_and_counts_of_a_sampler_are_those_of_flax(name, arguments):
@@ -113,7 +114,7 @@ def test_numbers_and_counts_of_a_sampler_are_those_of_flax(name, arguments):
     assert counts(ours) == counts(theirs) == {"default": 4, "params": 3}
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name, arguments", INITIALIZERS.items(), ids=INITIALIZERS)
 def test_numbers_and_counts_of_an_initializer_are_those_of_flax(name, arguments):
     ours, theirs = pair()

@@ -38,7 +38,7 @@ def test_there_is_a_program_for_each_transform():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_equations_have_the_lines_that_jax_gives_them(name):
     expected, actual = [lines_of_equations(programs(of)[name]) for of in (JAX, LIFTNN)]
     assert expected

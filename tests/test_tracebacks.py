@@ -38,6 +38,7 @@ def fails(model, x):
     raise KeyError("half way")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_an_error_of_the_users_ends_in_the_users_line_with_no_other_frames(name):
     error = caught(TRANSFORMS[name](fails), Model(), X)

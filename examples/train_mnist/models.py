@@ -78,9 +78,9 @@ class Resnet(nnx.Module):
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.augment = Augment(angle=0.2, scale=0.15, shift=2.0, rngs=rngs)
-        self.conv = nnx.Conv(1, 32, (5, 5), strides=2, use_bias=False, rngs=rngs)
-        self.norm = nnx.BatchNorm(32, momentum=0.9, rngs=rngs)
-        self.blocks = [Block(32, 32, 1, rngs=rngs), Block(32, 32, 2, rngs=rngs), Block(32, 64, 2, rngs=rngs)]
+        self.conv = nnx.Conv(1, 16, (5, 5), strides=2, use_bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(16, momentum=0.9, rngs=rngs)
+        self.blocks = [Block(16, 16, 1, rngs=rngs), Block(16, 32, 2, rngs=rngs), Block(32, 64, 2, rngs=rngs)]
         self.output = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, images: Array) -> jax.Array:

@@ -25,7 +25,9 @@ def parse_options() -> argparse.Namespace:
     add("--epochs", type=whole(1), default=5, metavar="N", help="passes over the training images")
     add("--batch-size", type=whole(1, TRAIN_IMAGES), default=128, metavar="N", help="images a step")
     add("--learning-rate", "--lr", type=positive, default=4e-3, metavar="X", help="peak, after warm-up")
-    add("--ema", type=decay, metavar="X", help="test a moving average of the weights, with this decay")
+    add("--weight-decay", type=fraction, default=0.01, metavar="X", help="of AdamW")
+    add("--label-smoothing", type=fraction, default=0.0, metavar="X", help="part of a label for all digits")
+    add("--ema", type=fraction, metavar="X", help="test a moving average of the weights, with this decay")
     add("--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="for weights, dropout, order")
     add("--limit", type=whole(1, TRAIN_IMAGES), default=TRAIN_IMAGES, metavar="N", help="training images")
     add("--output", type=Path, default=nearest(HERE / "out"), metavar="DIR", help="where the plots go")
@@ -68,11 +70,14 @@ def positive(text: str) -> float:
     return value
 
 
-def decay(text: str) -> float:
-    """An argparse type: a number between 0 and 1."""
-    value = positive(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number below 1")
+def fraction(text: str) -> float:
+    """An argparse type: a number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
     return value
 
 

@@ -8,7 +8,17 @@ import numpy as np
 import liftnn as nnx
 import plots
 
-OPTIONS = ("model", "epochs", "batch_size", "learning_rate", "ema", "seed", "limit")
+OPTIONS = (
+    "model",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "ema",
+    "seed",
+    "limit",
+)
 """The options that decide the result; a run goes on only with those it was started with."""
 
 

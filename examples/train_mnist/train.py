@@ -20,10 +20,12 @@ from resume import ResumeError, Run
 EVAL_BATCH = 1000
 
 
-def loss_fn(model: Classifier, images: Array, labels: Array) -> tuple[jax.Array, jax.Array]:
-    """The mean cross-entropy, and the logits beside it."""
+def loss_fn(model: Classifier, images: Array, labels: Array, smoothing: float) -> tuple[jax.Array, jax.Array]:
+    """The mean cross-entropy with labels of which a part stands for all digits alike, and the logits beside it."""
     logits = model(images)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+    of_label = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    of_all = -jax.nn.log_softmax(logits).mean(axis=-1)
+    return ((1 - smoothing) * of_label + smoothing * of_all).mean(), logits
 
 
 class Training(NamedTuple):
@@ -42,11 +44,11 @@ class Training(NamedTuple):
     ema: nnx.EMA | None
 
 
-@nnx.jit(donate_argnums=0)
-def train_step(training: Training, images: Array, labels: Array) -> jax.Array:
+@nnx.jit(donate_argnums=0, static_argnames="smoothing")
+def train_step(training: Training, images: Array, labels: Array, *, smoothing: float = 0.0) -> jax.Array:
     """Updates the weights, the batch statistics, the optimizer and the metrics in place; returns the loss."""
     model, optimizer, metrics, ema = training
-    (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, images, labels)
+    (loss, logits), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model, images, labels, smoothing)
     optimizer.update(model, grads)
     metrics.update(loss=loss, logits=logits, labels=labels)
     if ema is not None:
@@ -60,14 +62,17 @@ def predict(model: Classifier, images: Array) -> jax.Array:
     return model(images).argmax(axis=-1)
 
 
-def train_epoch(training: Training, digits: data.Digits, batches: np.ndarray, label: str) -> list[jax.Array]:
+def train_epoch(
+    training: Training, digits: data.Digits, batches: np.ndarray, smoothing: float, label: str
+) -> list[jax.Array]:
     """Takes one step for each row of `batches`, which holds indices of images; returns the losses."""
     training.model.train()
     training.metrics.reset()
     losses: list[jax.Array] = []
     bar = Bar(list(batches), label=label, size=batches.shape[1], unit="images")
     for batch in bar:
-        losses.append(train_step(training, digits.images[batch], digits.labels[batch]))
+        images, labels = digits.images[batch], digits.labels[batch]
+        losses.append(train_step(training, images, labels, smoothing=smoothing))
         if bar.due:
             bar.draw(f"loss {training.metrics.compute()['loss']:.4f}")
     return losses
@@ -86,7 +91,7 @@ def train(model: Classifier, mnist: data.Mnist, options: argparse.Namespace) -> 
     steps = count // options.batch_size
     total = steps * options.epochs
     schedule = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, total // 10, total)
-    optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=0.01), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=options.weight_decay), wrt=nnx.Param)
     metrics = nnx.MultiMetric(loss=nnx.Average("loss"), accuracy=nnx.Accuracy())
     ema = nnx.EMA(model, options.ema) if options.ema else None
     tested = ema.apply_to(model) if ema else model  # follows the average
@@ -102,7 +107,7 @@ def train(model: Classifier, mnist: data.Mnist, options: argparse.Namespace) -> 
             start = time.perf_counter()
             label = f"epoch {epoch}/{options.epochs}"
             batches = shuffle.permutation(count)[: steps * options.batch_size].reshape(steps, -1)
-            losses = train_epoch(training, mnist.train, batches, label)
+            losses = train_epoch(training, mnist.train, batches, options.label_smoothing, label)
             seen = metrics.compute()
             history.add(np.asarray(losses), float(seen["accuracy"]), evaluate(tested, mnist.test))
             run.save(epoch)

@@ -64,6 +64,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", WAYS)
 def test_derivatives_follow_the_rule_and_effects_come_out_once(name):
     model = Affine(2.0)
@@ -81,6 +82,7 @@ def test_derivatives_follow_the_rule_and_effects_come_out_once(name):
     assert not has_tracer(model)
 
 
+@pytest.mark.thorough
 def test_tangents_of_a_part_and_second_derivatives():
     f, model = make(), Affine(2.0)
     out, tangent = liftnn.jvp(f, (model, X), ({"w": T}, None))

@@ -198,6 +198,7 @@ class Net(liftnn.Module):
         return self.drop(self.norm(self.linear(x)))
 
 
+@pytest.mark.thorough
 def test_statistics_and_counts_inside_value_and_grad_inside_jit_come_out_once():
     x = jax.random.normal(jax.random.key(2), (5, 3))
 

@@ -57,7 +57,7 @@ def assert_close(actual, expected):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(16)
 @EACH
 @pytest.mark.parametrize("argnums", [0, 1, -1, (0, 1), (-1, 0)])
 def test_derivatives_are_jaxs_over_the_params(name, argnums):

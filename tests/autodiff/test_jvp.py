@@ -156,6 +156,7 @@ def test_auxiliary_output_may_be_anything(way):
     assert aux == (model, "text")
 
 
+@pytest.mark.sample(2)
 @WAYS
 def test_effects_come_out_once_also_under_other_transforms(way):
     def f(model, x):

@@ -44,6 +44,7 @@ def loss_with(wrap):
     return loss
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "policy",
@@ -67,6 +68,7 @@ def _temp_bytes(grad, *args):
     return jax.jit(grad).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_memory_is_that_of_jax_checkpoint(wrapped):

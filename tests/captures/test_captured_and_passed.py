@@ -132,6 +132,7 @@ def test_a_change_in_a_nested_transform_is_refused_and_undone(change):
     assert_same(net, Net())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_call_after_it_works(change):
     net = Net()
@@ -154,6 +155,7 @@ def test_the_call_after_it_works(change):
     assert_same(net, plain)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("change", [*CHANGES, add_to_set])
 def test_the_same_change_is_made_where_nothing_is_captured(change):
     net, plain = Net(), Net()

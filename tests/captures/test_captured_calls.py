@@ -132,6 +132,7 @@ def assert_acts_alike(capture, sequence, make=liftnn.jit, between=lambda f: None
         between(f)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sequence", SEQUENCES)
 @pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.sample(16)
@@ -175,6 +176,7 @@ def test_a_retrace_with_options_acts_like_the_plain_call(capture, options):
         assert not has_tracer(model)
 
 
+@pytest.mark.thorough
 def test_a_retrace_over_two_devices_acts_like_the_plain_call():
     mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.NamedSharding(mesh, jax.P("x"))
@@ -218,7 +220,7 @@ def test_a_retrace_for_another_configuration_acts_like_the_plain_call(capture, c
         assert not has_tracer(model)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "clear", [lambda f: jax.clear_caches(), lambda f: f.clear_cache()], ids=["JAX", "own"]
 )
@@ -229,7 +231,7 @@ def test_a_call_after_a_cache_was_cleared_acts_like_the_plain_call(capture, clea
     assert_acts_alike(capture, [((X,), {})] * 3, between=clear)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("capture", CAPTURES)
 def test_an_error_in_a_retrace_changes_nothing_and_the_next_call_works(capture):
     model, plain = Meter(), Meter()

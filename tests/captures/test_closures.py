@@ -185,7 +185,7 @@ def test_a_captured_model_is_used_as_in_the_plain_call(name: str, effect: Effect
 
 @pytest.mark.parametrize("name", ["jit", "grad"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
-@pytest.mark.sample(8)
+@pytest.mark.sample(32)
 def test_every_way_to_capture_acts_like_the_plain_call(way: Any, name: str) -> None:
     model, reference = Model(), Model()
     call = run(name, way(model, all_values))
@@ -209,6 +209,7 @@ def test_what_is_captured_two_deep_acts_like_the_plain_call(outer: str, inner: s
         assert_same((out, model), ((all_values(reference, X), reference.first.b + 0), reference))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("way", [from_a_cell, from_nowhere_to_be_seen], ids=lambda f: f.__name__)
 def test_what_is_captured_three_deep_acts_like_the_plain_call(way: Any) -> None:
     model, reference = Model(), Model()
@@ -252,7 +253,7 @@ def test_a_model_that_is_captured_and_passed_is_one_model(name: str) -> None:
         assert_same((TRANSFORMS[name](f)(model, X), model), (plain(reference, X), reference))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", WRITING)
 def test_a_captured_model_may_be_returned_and_attached(name: str) -> None:
     model, holder = Model(), Model()

@@ -20,7 +20,7 @@ from tests.user_modules import Affine, Holder
 pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("name", CASES)
 def test_a_change_is_seen_by_the_next_call_of_an_attribute(name):
     f, changes = CASES[name]()
@@ -35,7 +35,7 @@ def test_a_change_is_seen_by_the_next_call_of_an_attribute(name):
 
 @pytest.mark.parametrize("kept", [False, True], ids=["", "while the old modules live"])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.sample(8)
+@pytest.mark.sample(16)
 def test_a_change_is_seen_by_the_next_call(name, kept):
     f, changes = CASES[name]()
     call = liftnn.jit(f)

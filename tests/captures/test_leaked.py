@@ -37,6 +37,7 @@ def model(request):
     return box[0]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("call", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_a_captured_module_that_leaked_is_named(call, model):
     with pytest.raises(errors.TraceContextError, match=r"model\b.*\(leaked\)"):

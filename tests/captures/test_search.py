@@ -89,7 +89,7 @@ DEPTHS = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("chain", DEPTHS)
 def test_what_stands_at_the_end_of_a_long_chain_is_found(chain):
     model, plain = Affine(2.0), Affine(2.0)
@@ -101,7 +101,7 @@ def test_what_stands_at_the_end_of_a_long_chain_is_found(chain):
     assert int(model.calls.value) == int(plain.calls.value) == 3
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("chain", DEPTHS)
 def test_a_chain_that_is_deeper_than_the_stack_is_searched(chain):
     if chain is chain_of_wrappers:
@@ -313,6 +313,7 @@ def test_a_module_that_takes_another_ones_place_in_a_large_list_is_seen(position
     assert call(X).tolist() == Affine(5.0)(X).tolist()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("size", [10, 63, 64, 65, 2000])
 @pytest.mark.parametrize("kind", [list, dict, set])
 def test_a_container_of_any_size_that_gets_its_first_module_is_seen(size, kind):

@@ -83,7 +83,7 @@ def test_restore_fills_the_objects_in_place(tmp_path):
     np.testing.assert_array_equal(variable.value, model.w.value)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(24)
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -113,7 +113,7 @@ def test_every_dtype_is_restored_bit_for_bit(tmp_path, dtype, shape):
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 @pytest.mark.parametrize("shape", [(), (3,), (0,)])
-@pytest.mark.sample(2)
+@pytest.mark.sample(10)
 def test_typed_keys_are_restored(tmp_path, impl, shape):
     keys = jax.random.split(jax.random.key(3, impl=impl), shape) if shape else jax.random.key(3, impl=impl)
     liftnn.save(tmp_path, 1, Holder(k=liftnn.Variable(keys)), values={"key": keys})
@@ -221,6 +221,7 @@ def test_values_come_back_as_they_were(tmp_path):
     assert (restored.permutation(9) == generator.permutation(9)).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("save_on, restore_on", [(8, 2), (2, 8), (8, 1)])
 def test_arrays_get_the_sharding_of_those_that_they_replace(tmp_path, save_on, restore_on):
@@ -250,6 +251,7 @@ def test_arrays_get_the_sharding_of_those_that_they_replace(tmp_path, save_on, r
             assert (one == two).all()
 
 
+@pytest.mark.thorough
 def test_an_abstract_model_is_filled(tmp_path):
     model, optimizer, rngs = run_of(3)
     train(model, optimizer, rngs, 1)
@@ -327,6 +329,7 @@ def test_the_latest_are_kept(tmp_path):
     assert_same(model, Affine(3.0))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode, kept, best", [("max", [1, 2, 5], 2), ("min", [0, 3, 5], 3)])
 def test_the_best_are_kept_and_the_latest(tmp_path, mode, kept, best):
     metrics = [0.2, 0.8, 0.9, 0.1, 0.5, 0.4]

@@ -177,7 +177,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_an_index_with_other_content_is_rejected(folder, name):
     if name == "path":  # what fits no longer: the same as another model
         edit(folder, HOSTILE[name])

@@ -35,7 +35,7 @@ def test_a_file_without_text_is_enough(tmp_path, monkeypatch, barriers):
     assert len(barriers) == 1
     other = SharedOutcome(str(tmp_path), ())
     next(tmp_path.iterdir()).rename(other._file)  # both are of one save
-    with pytest.raises(liftnn.CheckpointError, match="not in another process: its own error says why"):
+    with pytest.raises(liftnn.CheckpointError, match="not in another process, whose own error says why"):
         other.result()
 
 

@@ -366,7 +366,7 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", quick(PROGRAMS, most=12))
 def test_the_same_text_gives_the_same_result(name):
     program = PROGRAMS[name]

@@ -27,7 +27,7 @@ OWN = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_the_examples_run(name):
     text = []

@@ -59,6 +59,7 @@ def table(library, call):
     return run(SETUP + call, library)["result"].strip("\n")
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", TABLES)
 def test_the_table_is_that_of_flax(name):
     columns = ["path", "type", "flops", "vjp_flops", "RngState"]

@@ -29,6 +29,7 @@ def by_shape(model, x):
     return model
 
 
+@pytest.mark.sample(3)
 @pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
 @pytest.mark.parametrize("options", [{}, {"donate_argnums": 0}, {"donate_written": True}])
 def test_each_trace_of_one_program_has_its_own_outcome(options):

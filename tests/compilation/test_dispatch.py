@@ -181,6 +181,7 @@ def test_a_trace_on_the_fast_path_runs_the_function_once():
     assert call.n_traces == 3
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, liftnn.StructureError])
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("arrays", [False, True])

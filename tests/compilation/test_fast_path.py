@@ -180,6 +180,7 @@ def test_a_variable_passed_by_itself_is_freed() -> None:
     assert gone() is None
 
 
+@pytest.mark.thorough
 def test_fresh_models_leave_nothing_behind() -> None:
     call, other = liftnn.jit(train), Model()
     both = liftnn.jit(lambda kept, fresh: kept.w.sum() + fresh.w.sum())

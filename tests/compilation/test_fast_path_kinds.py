@@ -140,7 +140,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("make, read, changes", CHANGES.values(), ids=CHANGES)
 def test_a_change_between_calls_is_seen_by_the_next_call(make, read, changes):
     model = make()

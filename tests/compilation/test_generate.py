@@ -232,7 +232,7 @@ def check_form(function, options, make):
     return True
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("form", FORMS)
 def test_for_arguments_of_every_form_both_ways_give_the_same(form):
     function, options, make = FORMS[form]

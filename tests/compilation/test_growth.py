@@ -135,7 +135,7 @@ WAYS = (
 )
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_remembered_is_bounded(way):
     model = Affine()

@@ -84,7 +84,7 @@ VALUES = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", VALUES)
 def test_values_of_every_kind_go_in_and_come_out(name):
     def swap(model):

@@ -73,7 +73,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_calls_return_what_jax_jit_returns(name):
     function, options, calls = CALLS[name]
     ours, theirs = liftnn.jit(function, **options), jax.jit(function, **options)

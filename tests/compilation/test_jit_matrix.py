@@ -117,7 +117,7 @@ def same_call(options, way, model):
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
 @pytest.mark.parametrize("option, way", CASES)
 @pytest.mark.parametrize("compiled", [False, True], ids=["called", "compiled"])
-@pytest.mark.sample(12)
+@pytest.mark.sample(24)
 def test_it_acts_like_the_plain_call(option, way, compiled):
     model, reference = Net(2.0, size=8), Net(2.0, size=8)
     k = () if way is by_keyword else (3,)

@@ -135,6 +135,7 @@ def test_a_compiled_stage_has_the_shardings():
     assert int(model.calls.value) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("optimizer_first", [False, True])
 def test_a_donated_sharded_training_step_equals_the_one_on_one_device(optimizer_first):

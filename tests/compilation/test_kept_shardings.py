@@ -56,7 +56,7 @@ def batch():
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("donate", [(), (0, 1)], ids=["kept", "donated"])
-@pytest.mark.sample(3)
+@pytest.mark.sample(9)
 def test_a_train_step_leaves_all_shardings_and_is_compiled_once(spec, donate):
     model = Model(spec)
     optimizer = liftnn.jit(lambda model: liftnn.Optimizer(model, optax.adamw(1e-2)))(model)
@@ -351,6 +351,7 @@ def test_a_donated_step_that_fails_shows_its_cause():
         run()
 
 
+@pytest.mark.thorough
 def test_an_exported_step_leaves_all_shardings():
     def make():
         model = liftnn.Linear(32, 32, kernel_metadata={"sharding": ("data", "model")}, rngs=liftnn.Rngs(0))

@@ -146,6 +146,7 @@ def use(x, s):
     return x * model.k * model.v.value
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_module_that_a_static_argument_leads_to_otherwise_is_never_stale(name):
     model = make()

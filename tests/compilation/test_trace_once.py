@@ -72,6 +72,7 @@ def assert_close(mine, theirs):
         np.testing.assert_allclose(mine[path], x, rtol=1e-5, atol=rounding, err_msg=str(path))
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("wrap", quick([liftnn.jit, lambda f: f]))
@@ -196,6 +197,7 @@ def test_a_failing_block_leaves_the_model_as_it_was():
     assert_close(values(model), before)
 
 
+@pytest.mark.thorough
 def test_blocks_in_other_transforms():
     model = Model(Once)
     reference = Model(Block)

@@ -120,6 +120,7 @@ def test_modules_stand_anywhere_in_a_tree_and_hold_array_leaves_and_trees():
         np.testing.assert_array_equal(x, np.cumsum(X))
 
 
+@pytest.mark.thorough
 def test_gradients_go_through():
     def total(steps):
         return liftnn.associative_scan(compose, steps).b.value[-1]

@@ -34,6 +34,7 @@ def loops_in(jaxpr):
     return [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
 
 
+@pytest.mark.thorough
 def test_layers_that_share_nothing_are_traced_once_in_the_loop(layers):
     calls = []
 

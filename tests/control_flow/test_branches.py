@@ -128,6 +128,7 @@ def test_branches_that_change_structure_alike():
     assert (net.mode, net.layers[0].w.role, hasattr(net, "spare")) == ("grown", "first", False)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("index", range(4))
 def test_gradients_are_those_of_the_branch(index):
     def loss(net, x):
@@ -231,6 +232,7 @@ OLD_FORM = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("pred", [True, False, jnp.array(1.0)])
 @pytest.mark.parametrize("name", OLD_FORM)
 def test_cond_takes_an_operand_for_each_function_as_in_jax(name, pred):

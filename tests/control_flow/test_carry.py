@@ -139,6 +139,7 @@ def test_what_does_not_is_refused_and_leaves_everything_as_it_was(repeat, step):
     assert_same(model, make())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("step", [*ALLOWED, *SETTLING, *REFUSED], ids=lambda f: f.__name__)
 def test_a_single_step_may_do_anything(step):
     model, reference = make(), make()

@@ -99,7 +99,7 @@ def change_structure(m):
     m.others.append(liftnn.Variable(jnp.ones(())))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_second_call_traces_nothing_and_sees_every_change(name):
     call, plain = CALLS[name]

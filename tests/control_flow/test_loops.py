@@ -50,7 +50,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 @pytest.mark.parametrize("name", LOOPS)
-@pytest.mark.sample(3)
+@pytest.mark.sample(12)
 def test_a_loop_is_the_python_loop(name, n):
     net, reference = Net(), Net()
     out, x = LOOPS[name](n, (net, X))
@@ -62,6 +62,7 @@ def test_a_loop_is_the_python_loop(name, n):
     assert not has_tracer(net)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", LOOPS)
 def test_under_jit_with_a_number_of_steps_known_only_there(name):
     net, reference = Net(), Net()
@@ -74,6 +75,7 @@ def test_under_jit_with_a_number_of_steps_known_only_there(name):
     assert_same((net, x), (reference, expected))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["bounded", "for"])
 @pytest.mark.parametrize("n", [0, 1, 4])
 @pytest.mark.sample(10)

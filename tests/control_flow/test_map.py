@@ -43,7 +43,7 @@ CASES = {
 }
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(16)
 @BATCHES
 @pytest.mark.parametrize("f, xs", CASES.values(), ids=CASES)
 def test_arrays_are_mapped_as_by_jax(f, xs, batch_size):
@@ -133,6 +133,7 @@ def test_random_keys_are_drawn_as_in_a_loop():
     assert int(layer.rngs.count) == int(plain.rngs.count) == 10
 
 
+@pytest.mark.thorough
 def test_in_batches_each_element_has_keys_of_its_own():
     rngs = liftnn.Rngs(0)
     draw = functools.partial(lambda rngs, x: jax.random.key_data(rngs()), rngs)
@@ -236,6 +237,7 @@ BATCH_SIZES = {
 }
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", BATCH_SIZES)
 def test_a_batch_size_is_any_integer_as_in_jax(name):
     xs = jnp.arange(5.0)

@@ -54,6 +54,7 @@ def python_loop(memory, xs, reverse=False):
     return jnp.stack(ys[::-1] if reverse else ys)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "wrap, options",
@@ -72,6 +73,7 @@ def test_a_scan_is_the_python_loop(wrap, options):
     assert float(kept[1].value) == 1.0
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("steps", range(4))
 def test_it_is_whatever_the_number_of_steps(steps):
     memory, reference = Memory(), Memory()
@@ -80,6 +82,7 @@ def test_it_is_whatever_the_number_of_steps(steps):
     assert_same((ys, memory), (expected, reference))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("steps", range(4))
 def test_a_fori_loop_is_the_python_loop(steps):
     def body(i, state):
@@ -175,6 +178,7 @@ def test_loops_in_loops():
     assert_same((ys, memory), (expected, reference))
 
 
+@pytest.mark.thorough
 def test_keys_that_are_split_are_those_of_a_loop_that_makes_nothing():
     def body(lazy, model, x):
         if lazy and not hasattr(model, "cache"):

@@ -169,6 +169,7 @@ def test_it_is_traced_once_and_has_the_stages_of_jit():
     assert many.lower(model, XS).compile()(model, XS).shape == (N, 6, 1)
 
 
+@pytest.mark.thorough
 def test_shardings_stay():
     mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
     ours = make()

@@ -175,6 +175,7 @@ def test_dropout_in_scanned_layers_differs_from_layer_to_layer():
 # --- nesting
 
 
+@pytest.mark.thorough
 def test_scans_in_scans_in_vmap_in_grad_in_jit():
     cell, reference = Cell(), Cell()
     xs = jnp.arange(24.0).reshape(2, 2, 2, 3) / 10

@@ -25,7 +25,7 @@ def find_examples():
                     yield pytest.param(found, id=found.name)
 
 
-@pytest.mark.sample(14)
+@pytest.mark.sample(28)
 @pytest.mark.parametrize("example", list(find_examples()))
 def test_the_example_runs(example):
     text = []

@@ -210,6 +210,7 @@ PROGRAMS = {
 """By row: the program for liftnn and Flax NNX, and that for Equinox, whose modules cannot change."""
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("row", PROGRAMS)
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -55,6 +55,7 @@ def meta_loss_by_hand(params, tasks, steps):
     return sum(losses) / len(losses)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("steps", [0, 1, pytest.param(5, marks=pytest.mark.thorough)])
 def test_the_meta_gradient_is_that_of_jax_by_hand(files, drawn, steps):
@@ -84,6 +85,7 @@ def test_the_inner_loop_leaves_the_model_as_it_was(files, drawn):
     assert all((a == b).all() and (a != c).any() for a, b, c in pairs)
 
 
+@pytest.mark.thorough
 def test_errors_on_new_tasks_are_those_of_training_on_each_by_hand(files, drawn):
     model, tasks, params = drawn
     expected = []

@@ -91,6 +91,17 @@ def test_the_tested_model_has_the_average_of_the_weights_of_all_steps(load):
     assert not np.allclose(tested.layers[0].kernel.value, model.layers[0].kernel.value)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_the_cross_entropy_with_smoothed_labels(load, smoothing):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(8, 10)), jnp.float32)
+    labels = jnp.arange(8)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, 10), smoothing)
+
+    loss, _ = load("train").loss_fn(lambda images: images, logits, labels, smoothing)
+
+    np.testing.assert_allclose(loss, optax.softmax_cross_entropy(logits, targets).mean(), rtol=1e-6)
+
+
 def arrays(model) -> list[np.ndarray]:
     """Return copies of the weights."""
     return [np.array(x) for x in jax.tree.leaves(liftnn.state(model, liftnn.Param))]

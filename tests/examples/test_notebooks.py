@@ -44,6 +44,7 @@ def stored(cell) -> list[str]:
     return ["".join(text) for text in texts]
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_shows_what_is_stored(notebook, monkeypatch):

@@ -375,6 +375,7 @@ def test_ring_attention_does_nothing_else_than_causal_attention(program, wrong):
         program("sequence_parallel").RING(x, x, x, **wrong)
 
 
+@pytest.mark.thorough
 def test_tokens_go_to_their_two_likeliest_experts_while_there_is_room(program):
     experts = program("experts")
     shape = (2, experts.TOKENS, experts.EXPERTS)

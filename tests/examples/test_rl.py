@@ -35,6 +35,7 @@ def move_by_hand(state, action):
     return np.array([x, v, angle, omega]) + 0.02 * np.array([v, acceleration, omega, alpha])
 
 
+@pytest.mark.thorough
 def test_a_step_solves_the_equations_of_motion(files):
     states = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
     actions = np.arange(64) % 2
@@ -48,6 +49,7 @@ def balance(state):
     return int(state[2] + 0.2 * state[3] + 0.02 * state[0] + 0.05 * state[1] > 0)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "policy, out_of_bounds", [(lambda state: 1, True), (balance, False)], ids=["out of bounds", "time is up"]
 )

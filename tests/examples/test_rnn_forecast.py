@@ -73,6 +73,7 @@ def test_a_forecast_by_scan_is_a_python_loop_that_feeds_the_values_it_draws(exam
         np.testing.assert_allclose(paths[:, t - 12], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_each_path_has_noise_of_its_own_and_so_has_each_call(example, model):
     series = example["data"].make(2, 12, 0)
     first, second = (example["train"].forecast(model, series.values[:, :8], series.features, 5) for _ in "ab")

@@ -115,6 +115,7 @@ def test_a_resumed_run_prints_and_draws_what_the_whole_run_does(files, whole, tm
     assert (tmp_path / "losses.png").read_bytes() == (whole.folder / "losses.png").read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_only_with_its_own_options(files, whole):
     outcome = run(files, *words(), "--resume", "--output", whole.folder, "--seed", "1")
     message = "the run in the output folder has --seed 0, not 1; pass that, or another --output"
@@ -132,6 +133,7 @@ def model(files):
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_text_written_with_a_cache_is_that_of_full_passes(files, model, temperature):
@@ -168,6 +170,7 @@ def test_matrices_decay_and_the_scales_of_norms_do_not(files, monkeypatch):
     assert kept == {("attention_norm", "scale"), ("dense_norm", "scale"), ("norm", "scale")}
 
 
+@pytest.mark.thorough
 def test_the_text_is_that_of_the_files_and_files_are_held_out_as_a_whole(files):
     data = files["data"]
     text = "def f(x):\n    return 'ab'  # ~\n"

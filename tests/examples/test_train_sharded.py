@@ -93,6 +93,7 @@ def test_a_run_that_lost_a_process_goes_on_in_more_processes_and_then_in_one(tmp
     assert losses_of(resumed) == whole[done:]
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "options, message",

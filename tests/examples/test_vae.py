@@ -96,6 +96,7 @@ def test_the_bound_is_the_mean_of_log_weights_and_below_the_estimate_of_the_like
     assert example["train"].mean_log_likelihood(model, images) > weights.mean()
 
 
+@pytest.mark.thorough
 def test_each_step_draws_other_codes_and_pixels_from_the_streams_of_the_model(example, model):
     optimizer = liftnn.Optimizer(model, example["train"].optax.sgd(0.0))
     pixels = np.full((4, 784), 128, np.uint8)

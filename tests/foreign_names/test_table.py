@@ -79,7 +79,7 @@ def namespace(folder):
     )
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_the_code_of_a_remedy_runs(row, tmp_path):
     names = namespace(tmp_path)

@@ -68,7 +68,7 @@ def run(m, x, effect):
     return before, m.act(x) + 0.0
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("build", BUILDS, ids=lambda f: f.__name__)
 def test_a_closure_under_jit_sees_what_it_sees_in_plain_python(build, effect):
@@ -78,7 +78,7 @@ def test_a_closure_under_jit_sees_what_it_sees_in_plain_python(build, effect):
 @pytest.mark.parametrize("transform", [t for t in TRANSFORMS if t != "jit"])
 @pytest.mark.parametrize("build", [self_capturing, by_default], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("effect", [set_statics, replace_variable], ids=lambda f: f.__name__)
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_a_closure_under_every_transform_sees_what_it_sees_in_plain_python(build, effect, transform):
     compare(build, effect, transform)
 

@@ -37,6 +37,7 @@ def test_deepcopy_and_pickle_give_the_like(model):
         assert find_difference(model, new) is None
 
 
+@pytest.mark.thorough
 @given(st.lists(graphs(weak=False), max_size=2), graphs(weak=False))
 def test_a_tree_of_models_keeps_what_they_share(models, last):
     tree = (*models, {"all": [*models, last]}, last)
@@ -76,6 +77,7 @@ def test_graphdefs_are_equal_exactly_if_the_graphs_are_alike(recipe, data):
     assert not alike or hash(one) == hash(two)
 
 
+@pytest.mark.thorough
 @given(recipes(), recipes())
 def test_graphdefs_of_any_two_graphs_are_equal_exactly_if_the_graphs_are_alike(one, two):
     one, two = build(one), build(two)

@@ -44,6 +44,7 @@ def test_a_chain_of_3000_modules_is_split_merged_cloned_and_updated(link):
     assert graphdef == liftnn.split(expected)[-1]
 
 
+@pytest.mark.thorough
 def test_chains_of_other_length_differ_at_their_end():
     one, two = (liftnn.split(chain(n, lambda m: m))[-1] for n in (1200, 1199))
     where = ".".join(["next"] * 1199)
@@ -60,6 +61,7 @@ def test_a_chain_of_3000_modules_goes_through_jit():
     assert model.next.w.value == 10.0
 
 
+@pytest.mark.thorough
 def test_deep_containers_are_split_and_merged():
     items = inner = []
     for _ in range(3000):

@@ -32,7 +32,7 @@ def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: 
     assert not has_tracer(model)
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None:
@@ -162,6 +162,7 @@ def test_a_returned_input_is_the_input(name: str) -> None:
     assert again["again"] is model
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_what_is_written_keeps_its_identity(name: str) -> None:
     model = Model()

@@ -150,12 +150,12 @@ def count(of, kind, use, times=3):
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.sample(8)
+@pytest.mark.sample(16)
 def test_a_callable_that_is_used_again_is_traced_as_often_as_with_jax(kind, use):
     assert count(liftnn, kind, use) == count(jax_with_control_flow(), kind, use)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("outer", ["jit", "scan", "cond", "eval_shape", "checkpoint"])
 @pytest.mark.parametrize("inner", TRANSFORMED)
 def test_a_transformed_function_that_is_used_again_is_traced_as_often_as_with_jax(inner, outer):
@@ -222,6 +222,7 @@ class Calls(collections.Counter):
     """A counter that can be referred to weakly."""
 
 
+@pytest.mark.thorough
 def test_an_object_at_the_address_of_a_dropped_one_finds_nothing_of_it():
     for k in range(12):
         f = functools.partial(lambda k, x: x * k, float(k))

@@ -90,7 +90,7 @@ def assert_acts_alike(form, outer, inner, table=TRANSFORMS):
     assert_same((TRANSFORMS[outer](form(table[inner]))(model, X), model), (expected, plain))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "inner", [pytest.param(n, marks=() if n in QUICK else pytest.mark.thorough) for n in WRITING]
@@ -109,7 +109,7 @@ def test_in_every_pair_of_transforms_both_names_are_one_object(outer, inner, for
     assert_acts_alike(form, outer, inner)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("form", [pass_the_module, pass_the_owner])
 @pytest.mark.parametrize(
     "outer, middle, inner", some(list(itertools.product(OUTER, repeat=3)), "LIFTNN_TRIPLES", 3)

@@ -75,6 +75,7 @@ def without_places(result):
     return tuple(re.sub(r"0x[0-9a-f]+", "0x", x) if isinstance(x, str) else x for x in result)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_call_that_is_repeated_raises_the_same_error(name):
     def run(of):
@@ -98,7 +99,7 @@ def test_a_wrong_call_that_is_repeated_raises_the_same_error(name):
     assert run(liftnn) == run(jax)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_call_under_jit_that_is_repeated_raises_the_same_error(name):
     def run(of):

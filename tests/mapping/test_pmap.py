@@ -69,7 +69,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("case", CASES)
 def test_it_computes_what_vmap_computes(case):
     function, make, options = CASES[case]

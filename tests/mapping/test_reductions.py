@@ -61,6 +61,7 @@ def test_what_all_elements_write_alike_is_reduced_too():
         assert float(v.value) == expected
 
 
+@pytest.mark.thorough
 def test_batch_norm_may_be_shared_with_the_mean_of_its_statistics():
     layer = liftnn.BatchNorm(2, momentum=0.5, rngs=liftnn.Rngs(0))
     call = liftnn.vmap(lambda m, x: m(x), in_axes=(None, 0), reduce_writes={liftnn.BatchStat: jnp.mean})
@@ -76,6 +77,7 @@ def test_batch_norm_may_be_shared_with_the_mean_of_its_statistics():
         np.testing.assert_allclose(layer.var.value, var, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_flax_reduces_with_an_axis_name_only_and_there_the_two_agree():
     ours = liftnn.BatchNorm(2, momentum=0.5, axis_name="i", rngs=liftnn.Rngs(0))
     theirs = nnx.BatchNorm(2, momentum=0.5, axis_name="i", use_running_average=False, rngs=nnx.Rngs(0))

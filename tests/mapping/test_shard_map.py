@@ -23,6 +23,7 @@ def is_placed(x, mesh, spec):
     return x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit])
 def test_a_sharded_variable_keeps_its_spec_and_a_replicated_one_stays_replicated(wrap):
@@ -44,6 +45,7 @@ def test_a_sharded_variable_keeps_its_spec_and_a_replicated_one_stays_replicated
     assert {shard.data.shape for shard in model.w.value.addressable_shards} == {(1,)}
 
 
+@pytest.mark.thorough
 def test_the_numbers_are_those_of_jax_shard_map():
     def matmul(w, x):
         return jax.lax.psum(x @ w, "model")
@@ -90,6 +92,7 @@ def test_structure_and_new_variables_come_out():
     assert is_placed(made.y.value, AUTO, P("x"))
 
 
+@pytest.mark.thorough
 def test_shared_variables_and_bound_modules():
     model, reference = Pair(), Pair()
     call = liftnn.shard_map(model, mesh=AUTO, in_specs=P("x"), out_specs=P("x"))
@@ -128,6 +131,7 @@ def test_data_parallel_training_equals_the_plain_step():
         assert is_placed(x.value, AUTO, P())
 
 
+@pytest.mark.thorough
 def test_it_can_be_differentiated_from_outside():
     model = Affine(2.0, size=8)
     call = liftnn.shard_map(
@@ -162,6 +166,7 @@ def test_shards_draw_the_same_numbers_along_the_other_axes(split):
     assert y[0, 0] != y[1, 0]
 
 
+@pytest.mark.thorough
 def test_keys_are_not_split_if_told_so():
     call = liftnn.shard_map(
         lambda rngs: jax.random.normal(rngs()), mesh=AUTO, in_specs=(P(),), out_specs=P(), split_rngs=False

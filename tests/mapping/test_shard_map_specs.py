@@ -48,7 +48,7 @@ OBJECTS = {
 @pytest.mark.parametrize(
     "wrap", [lambda of, f: f, lambda of, f: lambda *args: of.jit(lambda x: f(*args[:-1], x))(args[-1])]
 )
-@pytest.mark.sample(4)
+@pytest.mark.sample(12)
 def test_an_object_with_the_spec_none_is_passed_as_it_is_as_in_jax(kind, wrap):
     given = OBJECTS[kind]()
 
@@ -69,7 +69,7 @@ def test_an_object_with_the_spec_none_is_passed_as_it_is_as_in_jax(kind, wrap):
 
 @pytest.mark.parametrize("kind", [kind for kind in OBJECTS if kind != "an object that is not hashable"])
 @pytest.mark.parametrize("bound", [False, True], ids=["argument", "bound method"])
-@pytest.mark.sample(3)
+@pytest.mark.sample(12)
 def test_beside_a_module_it_is_passed_as_it_is_too(kind, bound):
     given, seen = OBJECTS[kind](), []
 

@@ -217,6 +217,7 @@ def test_modules_in_containers_and_keywords_are_mapped():
     assert model.calls.value.tolist() == [2, 2, 2]
 
 
+@pytest.mark.thorough
 def test_nested_maps_nest_axes():
     model = liftnn.vmap(lambda a: liftnn.vmap(lambda b: Affine(a + 10 * b))(jnp.arange(2.0)))(jnp.arange(3.0))
     assert model.w.shape == (3, 2, 3)
@@ -227,6 +228,7 @@ def test_nested_maps_nest_axes():
     assert model.calls.value.tolist() == [[2, 2]] * 3
 
 
+@pytest.mark.thorough
 def test_batch_norm_with_mapped_statistics_equals_separate_layers():
     keys, x = jax.random.split(jax.random.key(0), 3), jnp.arange(12.0).reshape(3, 2, 2)
     layer = liftnn.vmap(lambda key: liftnn.BatchNorm(2, momentum=0.5, rngs=liftnn.Rngs(key)))(keys)
@@ -269,7 +271,7 @@ def test_an_exception_in_the_function_changes_nothing():
     assert not has_tracer(model)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 def test_with_all_options_it_acts_like_the_plain_call(effect: Effect):
     one_lane = liftnn.vmap(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 import liftnn
 from liftnn import errors
-from liftnn._src.checkpoints import orbax
+from liftnn._src.checkpoints import failures, orbax
 from tests.messages.registry import message
 from tests.user_modules import Holder
 
@@ -294,3 +294,19 @@ def saved_without_orbax():
     orbax.load_orbax.cache_clear()
     with unittest.mock.patch.dict("sys.modules", {"orbax.checkpoint": None}):
         save(Holder())
+
+
+@message(
+    errors.CheckpointError,
+    "The checkpoint was written here, but not in another process:",
+    "  process 1: OSError: No space left on device",
+    "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
+)
+def write_that_fails_in_another_process():
+    with empty_folder(), liftnn.Checkpoints("run") as checkpoints:
+        checkpoints.save(0, Holder())
+        checkpoints.wait()
+        outcome = failures.SharedOutcome("run", ())
+        outcome._file.write_text("process 1: OSError: No space left on device")
+        with unittest.mock.patch.object(orbax.Manager, "wait", side_effect=outcome.result):
+            checkpoints.wait()

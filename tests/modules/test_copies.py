@@ -166,6 +166,7 @@ def test_a_view_of_a_captured_module_writes_to_the_original():
     assert f.n_traces == 1
 
 
+@pytest.mark.thorough
 def test_a_view_can_be_returned_and_differentiated():
     model = build(liftnn)
     view = liftnn.jit(lambda model: liftnn.view(model, deterministic=True))(model)

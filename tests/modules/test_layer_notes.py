@@ -127,7 +127,7 @@ def test_a_single_layer_gets_no_note(f):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_an_exception_that_is_handled_leaves_nothing(name):
     def f(encoder, x):
         with pytest.raises(KeyError):

@@ -96,7 +96,7 @@ def assert_seen(make, write, calls=1):
 
 @pytest.mark.parametrize("write", [*SEEN, *PAST, *ALWAYS])
 @pytest.mark.parametrize("calls", [0, 1, 5])
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_in_a_small_model_the_next_call_sees_it(write, calls):
     assert_seen(Net, {**SEEN, **PAST, **ALWAYS}[write], calls)
 
@@ -110,7 +110,7 @@ def test_in_a_large_model_the_next_call_sees_what_was_written_by_vars(write):
 @pytest.mark.parametrize("write", [*SEEN, *PAST, *ALWAYS])
 @pytest.mark.parametrize("cls", [OwnSetattr, OwnSetattrByDict, WritesInAMethod])
 @pytest.mark.parametrize("more", [SMALL, LARGE])
-@pytest.mark.sample(8)
+@pytest.mark.sample(16)
 def test_of_a_class_that_could_write_past_setattr_the_next_call_sees_it(more, cls, write):
     assert_seen(lambda: cls(more), {**SEEN, **PAST, **ALWAYS}[write])
 

@@ -95,6 +95,7 @@ class Holder:
     """A plain object."""
 
 
+@pytest.mark.sample(5)
 @every_copy
 def test_a_chain_of_3000_modules_is_copied(make_copy):
     model = last = Node(i=0)

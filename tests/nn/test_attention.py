@@ -38,6 +38,7 @@ def assert_same_state(mine, flax, identical):
         identical(mine[path], x)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize(
     "options",
@@ -68,7 +69,7 @@ def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand,
     identical(ours(x, is_causal=True), theirs(x, is_causal=True))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_cross_attention_is_that_of_flax_bit_for_bit(batch, dtype, rand, identical):
@@ -78,6 +79,7 @@ def test_cross_attention_is_that_of_flax_bit_for_bit(batch, dtype, rand, identic
     identical(ours(q, k, -k), theirs(q, k, -k))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seeds", [{"default": 0}, {"params": 0, "dropout": 3}])
 @pytest.mark.parametrize("options", [{}, {"broadcast_dropout": False, "num_kv_heads": 2}])
 @pytest.mark.sample(6)
@@ -171,7 +173,7 @@ def decode_all(layer, x, call=lambda layer, x: layer(x, decode=True)):
     return jnp.concatenate([call(layer, x[..., i : i + 1, :]) for i in range(x.shape[-2])], axis=-2)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2, "normalize_qk": True}])
 def test_decoding_is_that_of_flax_bit_for_bit(options, dtype, rand, identical):
@@ -184,6 +186,7 @@ def test_decoding_is_that_of_flax_bit_for_bit(options, dtype, rand, identical):
         identical(getattr(ours, name).value, getattr(theirs, name)[...])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize(
     "options",
@@ -205,6 +208,7 @@ def test_decoding_under_jit_gives_the_causal_pass_and_is_traced_once(options, dt
     np.testing.assert_array_equal(decode_all(layer, x, step), y)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_decoding_in_a_scan_gives_the_causal_pass(batch, rand, close):
@@ -340,6 +344,7 @@ def test_decoding_without_a_cache_is_refused():
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("shape", [(4, 1, 8), (1, 8)])
 def test_inputs_that_do_not_fit_the_cache_are_refused(shape):
     layer = liftnn.MultiHeadAttention(2, 8, decode=True, rngs=liftnn.Rngs(0))

@@ -26,6 +26,7 @@ def assert_same_averages(ours, theirs, close):
     close(ours.var.value, theirs.var[...])
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(9)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_training_gives_outputs_averages_and_gradients_of_flax(
@@ -58,6 +59,7 @@ def test_the_feature_axis_can_be_any(axis, agrees_with_flax, rand, close):
     assert_same_averages(ours, theirs, close)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
 def test_averages_stay_float32_and_results_have_the_dtype_of_flax(dtype, agrees_with_flax, rand, close):
     ours, theirs = agrees_with_flax("BatchNorm", 6, x=(4 * rand(8, 6)).astype(dtype))
@@ -161,6 +163,7 @@ def test_complex_inputs_give_real_variances_over_a_named_axis_too(rand):
     assert not jnp.iscomplexobj(jax.vmap(run, axis_name="d")(x))
 
 
+@pytest.mark.thorough
 def test_complex_averages_keep_their_imaginary_part(rand):
     x = jax.lax.complex(rand(4, 3), 1 + rand(4, 3))
     layer = liftnn.BatchNorm(3, momentum=0.0, rngs=liftnn.Rngs(0))
@@ -232,6 +235,7 @@ def test_elements_of_a_vmap_share_averages_over_a_named_axis(rand, close):
     close(layer.var.value, whole.var.value)
 
 
+@pytest.mark.thorough
 def test_a_vmap_without_a_named_axis_refuses_to_share_averages_and_changes_nothing(rand):
     layer = liftnn.BatchNorm(6, rngs=liftnn.Rngs(0))
     with pytest.raises(errors.SharedWriteError, match=r"args\[0\].mean \(a BatchStat\) is shared by all"):

@@ -43,6 +43,7 @@ def carry_of(name, dtype=jnp.float32):
     return tuple(arrays) if "LSTM" in name else arrays[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", quick(OPTIONS.values(), 2), ids=OPTIONS)
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.sample(12)
@@ -70,6 +71,7 @@ def test_dtypes_of_input_and_carry_are_promoted_as_in_flax(name, dtype):
     assert_same(ours(carry, x), theirs(carry, x))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", GATED)
 def test_another_function_for_the_gates_gives_the_numbers_of_flax(name):
     ours, theirs = make_pair(name, gate_fn=jax.nn.hard_sigmoid)
@@ -126,7 +128,7 @@ def test_a_cell_has_the_attributes_of_flax(name):
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("shape", quick([(3,), (2, 5, 3), (0, 3)]))
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_any_number_of_batch_axes(name, shape):
     ours, theirs = make_pair(name, bias_init=draw)
     carry = ours.initialize_carry(shape, liftnn.Rngs(1), jax.nn.initializers.ones)
@@ -205,7 +207,7 @@ def test_a_given_promote_dtype_is_used_by_every_product(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_loop_of_scan_is_the_loop_in_python(name):
     cell, carry, xs = make_cell(liftnn, name, bias_init=draw), carry_of(name), numbers(5, 2, 3)
     run = liftnn.scan(lambda cell, c, x: cell(c, x), in_axes=(None, liftnn.Carry, 0))

@@ -44,6 +44,7 @@ def test_outputs_are_those_of_flax(case, agrees_with_flax, rand, drawn):
     agrees_with_flax("ConvTranspose", 4, 8, kernel_size, **drawn, x=x, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 def test_gradients_are_those_of_flax(padding, agrees_with_flax, rand, drawn):
@@ -54,11 +55,13 @@ def test_initial_weights_are_those_of_flax(agrees_with_flax, rand):
     agrees_with_flax("ConvTranspose", 4, 8, 3, x=rand(2, 8, 4))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_any_number_of_batch_axes(batch, agrees_with_flax, rand, drawn):
     agrees_with_flax("ConvTranspose", 4, 8, 3, **drawn, x=rand(*batch, 6, 4))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 def test_with_a_transposed_kernel_it_is_the_transpose_of_conv(padding, rand, close):
     forward = liftnn.Conv(4, 8, 4, 2, padding=padding, use_bias=False, rngs=liftnn.Rngs(0))

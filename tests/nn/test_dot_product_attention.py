@@ -34,6 +34,7 @@ def make_options(rand, batch, case):
     return options[case]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", ["plain", "bias", "mask", "causal", "all"])
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch, key_heads", [((), 4), ((2,), 2), ((2, 3), 1)])
@@ -68,6 +69,7 @@ def test_dropout_is_that_of_flax_bit_for_bit(key_heads, dtype, broadcast, rand, 
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key_heads", [4, 2])
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 @pytest.mark.sample(6)
@@ -115,6 +117,7 @@ def test_masks_and_biases_that_broadcast_are_those_of_the_whole_shape(shape, ran
         close(ours, nnx.dot_product_attention(query, key, value, whole, whole > -0.5, is_causal=True))
 
 
+@pytest.mark.thorough
 def test_values_may_have_their_own_depth_and_number_of_heads(rand, close):
     query, key, value = make_arrays(rand)
     whole = liftnn.dot_product_attention(query, key, value)

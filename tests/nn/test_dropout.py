@@ -51,6 +51,7 @@ def test_a_source_of_keys_can_be_given_to_the_call(kind, rand, close):
     close(ours(rand(64), rngs=source(liftnn)), theirs(rand(64), rngs=source(nnx)))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_the_dtype_is_kept(dtype, rand, close):
     ours, theirs = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(0))
@@ -62,6 +63,7 @@ def test_integers_become_floats():
     assert set(layer(jnp.ones(64, int)).tolist()) == {0.0, 2.0}
 
 
+@pytest.mark.thorough
 def test_about_the_right_share_is_kept_and_the_mean_with_it():
     y = liftnn.Dropout(0.25, rngs=liftnn.Rngs(0))(jnp.ones(10_000))
     assert abs(float((y == 0).mean()) - 0.25) < 0.02

@@ -100,7 +100,7 @@ def run(name, layer, rand, dtype):
 
 @pytest.mark.parametrize("combination", quick(COMBINATIONS), ids=str)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sample(20)
+@pytest.mark.sample(40)
 def test_results_in_each_dtype_are_those_of_flax_bit_for_bit(name, combination, rand, identical):
     options = {k: v for k, v in combination.items() if k != "x"}
     ours, theirs = both(name, **options)
@@ -156,7 +156,7 @@ def test_options_of_the_computation_are_used_as_in_flax(case, rand, identical):
         identical(mine, flax)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", LAYERS)
 def test_metadata_reach_the_same_variables_as_in_flax(name):
     names = [p for p in inspect.signature(getattr(nnx, name).__init__).parameters if p.endswith("_metadata")]

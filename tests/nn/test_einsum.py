@@ -30,6 +30,7 @@ def test_outputs_and_gradients_are_those_of_flax(
     agrees_with_flax("Einsum", equation, kernel, bias, **drawn, x=rand(*shape), grad=True)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtypes", [{}, {"dtype": jnp.bfloat16}, {"param_dtype": jnp.bfloat16}])
 def test_initial_weights_and_dtypes_are_those_of_flax(dtypes, agrees_with_flax, rand):
     agrees_with_flax("Einsum", "ab,bc->ac", (3, 4), (4,), x=rand(2, 3), **dtypes)

@@ -36,6 +36,7 @@ def test_attend_is_the_inner_product_with_each_row(rand, close):
     close(layer.attend(rand(3, 2)), rand(3, 2) @ layer.embedding.value.T)
 
 
+@pytest.mark.thorough
 def test_out_sharding_goes_to_the_rows():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     spec = jax.sharding.PartitionSpec("data", None)

@@ -20,6 +20,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.sample(8)
 def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn_norm):
@@ -28,6 +29,7 @@ def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand
     np.testing.assert_array_equal(ours(x), theirs(x))
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
 def test_dtypes_of_the_input_are_promoted_as_in_flax(dtype, agrees_with_flax, rand):

@@ -275,6 +275,7 @@ def run(make, inputs):
     return y, grads, liftnn.state(layer, liftnn.Not(liftnn.RngState)).to_pure_dict()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.sample(104)
@@ -299,7 +300,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.sample(3)
+@pytest.mark.sample(12)
 def test_a_loss_on_a_mesh_has_the_value_and_the_gradient_that_it_has_without(name, mesh):
     step = jax.value_and_grad(lambda y: LOSSES[name](y).mean())
     expected = jax.jit(step)(x(8, 4))

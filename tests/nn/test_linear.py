@@ -15,6 +15,7 @@ ATTRIBUTES = (
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [

@@ -23,11 +23,12 @@ from liftnn import errors
         ((3, 4), {"dot_general_cls": lambda: jax.lax.dot_general}, (2, 3)),
     ],
 )
-@pytest.mark.sample(2)
+@pytest.mark.sample(10)
 def test_outputs_are_those_of_flax(features, options, shape, agrees_with_flax, rand, drawn):
     agrees_with_flax("LinearGeneral", *features, **drawn, x=rand(*shape), **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("options", [{}, {"batch_axis": {0: 6}}])
 def test_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn):

@@ -37,7 +37,7 @@ def weights_of(layer):
 @pytest.mark.parametrize(
     "options", [{}, ONES, {**ONES, "dtype": jnp.bfloat16}, {**ONES, "param_dtype": jnp.bfloat16}]
 )
-@pytest.mark.sample(3)
+@pytest.mark.sample(9)
 def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand, identical):
     for ours, theirs in zip(*make_pairs(**options), strict=True):
         for weight, expected in zip(weights_of(ours), weights_of(theirs), strict=True):

@@ -11,6 +11,7 @@ GRADIENTS = ({}, {"num_groups": 3}, {"reduction_axes": (1, 2)})
 COMMON = [{}, {"epsilon": 0.1}, {"use_scale": False}, {"dtype": jnp.bfloat16}, {"param_dtype": jnp.bfloat16}]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [
@@ -42,6 +43,7 @@ def test_rms_norm_is_that_of_flax(options, agrees_with_flax, rand, drawn_norm):
     agrees_with_flax("RMSNorm", 6, x=x, grad=options in GRADIENTS, **drawn, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [

@@ -26,12 +26,12 @@ POOLS = ["avg_pool", "max_pool", "min_pool"]
         ((1, 4, 5, 6, 2), ((2, 2, 2),)),
     ],
 )
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_windows_are_those_of_flax(name, shape, arguments, rand, close):
     close(getattr(liftnn, name)(rand(*shape), *arguments), getattr(nnx, name)(rand(*shape), *arguments))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("shape", [(8, 7, 3), (2, 8, 7, 3)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (0, 1))])
 def test_padding_can_be_left_out_of_the_average_as_in_flax(shape, padding, rand, close):
@@ -42,6 +42,7 @@ def test_padding_can_be_left_out_of_the_average_as_in_flax(shape, padding, rand,
     close(ours, theirs)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", POOLS)
 def test_gradients_are_those_of_flax(name, rand, close):
     def gradient(pool):

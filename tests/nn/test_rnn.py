@@ -75,7 +75,7 @@ class FlaxCounting(nnx.RNNCellBase):
         return carry + y, y
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("lengths", quick(LENGTHS.values(), 2), ids=LENGTHS)
 @pytest.mark.parametrize("direction", quick(DIRECTIONS.values(), 2), ids=DIRECTIONS)
 @pytest.mark.parametrize("name", quick(CELLS, 2))
@@ -87,13 +87,14 @@ def test_carry_and_outputs_are_those_of_flax_bit_for_bit(name, direction, length
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_time_may_be_the_first_axis(time_major, lengths):
     ours, theirs = layers("GRUCell", time_major=time_major, return_carry=True, reverse=True, keep_order=True)
     x = numbers(5, 2, 3) if time_major else numbers(2, 5, 3)
     assert_same(ours(x, seq_lengths=lengths), theirs(x, seq_lengths=lengths))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("name", quick(CELLS))
 @pytest.mark.sample(2)
@@ -122,14 +123,14 @@ def test_bfloat16_gives_the_numbers_of_flax_bit_for_bit(name):
 
 
 @pytest.mark.parametrize("unroll", [1, 2, 5, True])
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_unrolled_steps_give_the_numbers_of_flax(unroll):
     ours, theirs = layers("LSTMCell", unroll=unroll)
     assert_same(ours(numbers(2, 5, 3)), theirs(numbers(2, 5, 3)))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 1, 5, 3), (2, 0, 3), (0, 5, 3), (2, 1, 3)])
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 def test_any_number_of_batch_axes_and_steps_also_none(shape):
     ours, theirs = layers("GRUCell", return_carry=True)
     assert_same(ours(numbers(*shape)), theirs(numbers(*shape)))
@@ -212,6 +213,7 @@ def test_without_a_stream_of_the_layer_the_cell_uses_its_own():
         assert_same(ours(numbers(2, 5, 3)), theirs(numbers(2, 5, 3)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("broadcast_rngs", [None, "dropout", ..., "RngState"])
 @pytest.mark.sample(4)
 def test_steps_draw_successive_keys_or_the_same_as_in_flax(broadcast_rngs):
@@ -283,6 +285,7 @@ def test_writes_of_the_cell_stay_under_every_transform():
         assert int(layer.cell.dropout.rngs.count) == 5
 
 
+@pytest.mark.thorough
 def test_a_layer_in_two_places_is_one_layer():
     class Twice(liftnn.RNNCellBase):
         num_feature_axes = 1
@@ -322,6 +325,7 @@ def test_vmap_over_an_ensemble_is_each_layer_alone():
         np.testing.assert_allclose(each, make(key)(x, initial_carry=carry), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_cell_whose_dtype_differs_from_that_of_its_carry_gives_what_the_loop_in_python_gives():
     cell = make_cell(liftnn, "SimpleCell", dtype=jnp.bfloat16)
     x = numbers(2, 5, 3)
@@ -362,6 +366,7 @@ def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_majo
     assert_same(gradients_of(liftnn, ours, run), gradients_of(nnx, theirs, run))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [True, False, "rngs"])
 @pytest.mark.sample(3)
 def test_both_directions_draw_their_carries_as_in_flax(kind):
@@ -397,6 +402,7 @@ def test_parameters_have_the_names_kinds_and_defaults_of_flax(name, method):
     assert defaults[0] == defaults[1]
 
 
+@pytest.mark.thorough
 def test_a_cell_with_two_feature_axes_takes_time_before_both():
     class Grid(liftnn.RNNCellBase):
         num_feature_axes = 2

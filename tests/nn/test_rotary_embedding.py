@@ -18,6 +18,7 @@ def rotated_by_formula(x, positions, base):
     return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("base", [10_000.0, 500.0])
 @pytest.mark.parametrize("positions", [None, [3, 1, 0, 7], [[0, 1, 2, 3], [5, 6, 7, 8]]])
 @pytest.mark.sample(6)
@@ -39,12 +40,14 @@ def test_pairs_of_halves_are_rotated_as_in_equinox(rand, close):
     )
 
 
+@pytest.mark.thorough
 def test_both_pairings_are_the_same_up_to_the_order_of_features(rand, close):
     x = rand(4, 3, 8)
     order = np.array([0, 4, 1, 5, 2, 6, 3, 7])
     close(liftnn.rotary_embedding(x)[..., order], liftnn.rotary_embedding(x[..., order], interleaved=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_products_depend_on_the_difference_of_positions(interleaved, rand, close):

@@ -47,7 +47,7 @@ SHARED = (
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
 @pytest.mark.parametrize("name", INITIALIZERS)
-@pytest.mark.sample(8)
+@pytest.mark.sample(64)
 def test_the_values_are_those_of_the_matrix_bit_by_bit(name, dtype):
     if name in ("orthogonal", "uniform", "truncated_normal") and dtype != jnp.float32:
         pytest.skip("JAX draws no such numbers")

@@ -54,6 +54,7 @@ def assert_same_state(ours, theirs):
         assert_equal(getattr(ours.layer_instance, name).value, getattr(theirs.layer_instance, name)[...])
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(15)
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")  # by Flax
 @pytest.mark.parametrize("make", [dense, conv])
@@ -66,6 +67,7 @@ def test_outputs_weights_and_statistics_are_those_of_flax(make, options, rand):
         assert_same_state(ours, theirs)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
 def test_weights_keep_their_dtype_as_in_flax(rand):
     ours, theirs = pair(dense, {}, param_dtype=jnp.bfloat16)
@@ -103,6 +105,7 @@ def test_train_and_eval_choose_whether_statistics_are_stored(rand):
     assert not (layer.batch_stats[("kernel", "u")].value == before).all()
 
 
+@pytest.mark.thorough
 def test_statistics_of_a_model_are_drawn_in_the_order_of_paths(rand):
     class Ours(liftnn.Module):
         def __init__(self, rngs):
@@ -134,6 +137,7 @@ def test_a_weight_that_is_not_a_matrix_can_be_an_error():
         pair(conv, {"error_on_non_matrix": True})
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["SpectralNorm", "WeightNorm"])
 def test_a_weight_that_was_added_later_is_an_error(name, rand):
     rngs = liftnn.Rngs(0)

@@ -119,6 +119,7 @@ class Cached(liftnn.Module):
         return x / self.scale
 
 
+@pytest.mark.thorough
 def test_inputs_and_outputs_of_each_layer_are_stacked():
     stack, listed = pair(Cached, in_axes=(Carry, 0), out_axes=(Carry, 0))
     caches = jnp.arange(N * 12.0).reshape(N, 3, 4)
@@ -161,6 +162,7 @@ def test_a_stream_that_all_layers_share_gives_each_its_own_key():
     assert int(rngs.default.count) == int(reference.default.count) == N
 
 
+@pytest.mark.thorough
 def test_a_layer_is_a_view():
     stack, listed = pair()
     for i, layer in enumerate(listed.layers):
@@ -196,6 +198,7 @@ def test_a_view_is_read_and_written_in_transforms():
     assert stack.layers.dropout.rngs.count.value.tolist() == [0, 1, 2]
 
 
+@pytest.mark.thorough
 def test_layers_are_assigned_and_converted():
     stack, listed = pair()
     stack.layers.linear.kernel.value = jnp.zeros((N, 4, 4))

@@ -48,7 +48,7 @@ def assert_same_state(ours, theirs):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.sample(2)
+@pytest.mark.sample(10)
 def test_outputs_and_weights_are_those_of_flax(options, rand):
     ours, theirs = pair(options)
     assert_same_state(ours, theirs)

@@ -171,6 +171,7 @@ def plain_steps(name, n):
     return steps, opt_state
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "name", quick(sorted(FACTORIES, key=lambda n: n not in ("adam", "masked", "flatten")), 3)

@@ -29,6 +29,7 @@ def build(library, dtype=jnp.float32):
     return Model()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("only", [..., "Param"])
 def test_averages_are_those_of_flax(dtype, only):

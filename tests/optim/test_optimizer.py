@@ -32,7 +32,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "name, metadata",
     [*CASES[:6], *(pytest.param(*case, marks=pytest.mark.thorough) for case in CASES[6:])],
@@ -52,7 +52,7 @@ def test_steps_are_those_of_optax_over_dicts(name, metadata):
     assert model.seen.value.tolist() == [0, 0]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "name", ["adamw on a schedule", "mask", "multi_transform", "MultiSteps", "inject_hyperparams"]
 )
@@ -96,6 +96,7 @@ def test_lbfgs_takes_value_grad_and_value_fn():
         assert_same_params(model, params)
 
 
+@pytest.mark.thorough
 def test_apply_if_finite_skips_a_step():
     model = make_model()
     optimizer = liftnn.Optimizer(model, optax.apply_if_finite(optax.sgd(0.1), max_consecutive_errors=2))
@@ -106,6 +107,7 @@ def test_apply_if_finite_skips_a_step():
     assert int(optimizer.opt_state.notfinite_count) == 1
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_hyperparameter_that_is_set_is_used_by_the_next_step_without_a_new_trace(jit):
     model, params, traces = make_model(), make_dict(), []

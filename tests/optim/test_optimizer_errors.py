@@ -132,6 +132,7 @@ def test_updates_of_another_shape_are_an_error_and_change_nothing():
     assert_same_params(model, make_dict())
 
 
+@pytest.mark.thorough
 def test_moments_that_do_not_fit_the_model_any_more_are_an_error_by_path():
     model = make_model()
     optimizer = liftnn.Optimizer(model, optax.adam(0.1))

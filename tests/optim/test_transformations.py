@@ -81,6 +81,7 @@ def test_extra_arguments_are_for_those_that_take_them():
     assert model.w.value.tolist() == [0, 0]
 
 
+@pytest.mark.thorough
 def test_an_extra_argument_may_be_a_variable():
     tx = optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau(patience=1, cooldown=0))
     model, params = make_model(), {"w": jnp.array([1.0, 2.0])}

@@ -46,6 +46,7 @@ def found():
     return processes.run("tests.sharding.mistakes", calls)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("claim", SAME)
 def test_processes_that_create_the_same_go_on(found, claim):

@@ -93,6 +93,7 @@ def test_every_variable_has_its_sharding_after_init_and_after_a_step_and_nothing
         assert_placed(model, optimizer)
 
 
+@pytest.mark.thorough
 def test_a_step_without_shardings_keeps_those_of_its_arguments():
     model, optimizer = liftnn.jit(
         make, out_shardings=liftnn.get_named_sharding(liftnn.eval_shape(make), GRID, RULES)
@@ -161,6 +162,7 @@ def test_a_tree_of_modules_gives_a_tree_of_states():
     assert specs["x"] == P()
 
 
+@pytest.mark.thorough
 def test_a_state_can_be_placed_and_constrained_as_in_flax():
     def placed():
         model = MLP(liftnn.Rngs(0))
@@ -179,6 +181,7 @@ def test_a_state_can_be_placed_and_constrained_as_in_flax():
     assert_same(model, other)
 
 
+@pytest.mark.thorough
 def test_a_state_of_specs_is_taken_by_shard_map():
     model = MLP(liftnn.Rngs(0))
     specs = liftnn.get_partition_spec(model.up, RULES)

@@ -36,6 +36,7 @@ def make():
     return model, liftnn.Optimizer(model, optax.adam(0.1), wrt=liftnn.Param)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @each_mesh
 def test_a_model_and_its_optimizer_are_created_on_the_mesh_with_the_values_of_the_plain_call(mesh):

@@ -130,6 +130,7 @@ def test_any_object_graph_is_drawn_and_named(model):
     assert str(liftnn.draw(model, "dot")).endswith("}")
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("format", ["mermaid", "dot"])
 def test_thousands_of_modules_take_linear_time(format):

@@ -90,6 +90,7 @@ def flax_rows(model, *args, backward):
     return rows
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.sample(4)
 def test_the_numbers_are_those_of_flax(name):

@@ -75,6 +75,7 @@ def test_attributes_have_the_types_that_init_gives_them():
         assert_type(model.linear.bias, liftnn.Param)
 
 
+@pytest.mark.thorough
 def test_a_variable_acts_as_its_array():
     kernel = make_block().linear.kernel
     assert_type(X @ kernel, jax.Array)
@@ -152,6 +153,7 @@ def repeated(model: Block, x: jax.Array, times: int = 2) -> jax.Array:
     return x
 
 
+@pytest.mark.thorough
 def test_jit_keeps_the_signature():
     block = make_block()
     optimizer = liftnn.Optimizer(block, optax.sgd(0.1))
@@ -223,6 +225,7 @@ def loss_with_aux(model: Block, x: jax.Array) -> tuple[jax.Array, list[int]]:
     return model.linear(x).sum(), [1]
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_a_module_is_a_state_and_of_an_array_an_array():
     block = make_block()
     assert_type(liftnn.grad(loss_fn)(block, X), liftnn.State)

@@ -187,6 +187,7 @@ CONTEXTS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 def test_a_context_of_jax_is_no_trace(context):
     v = liftnn.Param(jnp.float32(1))

@@ -224,6 +224,7 @@ def test_a_variable_passed_and_captured_is_one(case):
     assert_same(contents(v), contents(expected))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", CASES)
 def test_vmap_and_scan_run_hooks_on_each_element(case):
     """Oracle: Flax for each element."""

@@ -38,7 +38,7 @@ def assert_same(ours, numpy_result):
     np.testing.assert_allclose(np.asarray(ours), numpy_result, rtol=1e-6)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("op, operands", BINARY, ids=IDS)
 def test_a_binary_operator_gives_what_numpy_gives(op, operands):
     x, y = operands
@@ -47,7 +47,7 @@ def test_a_binary_operator_gives_what_numpy_gives(op, operands):
         assert_same(ours, op(x, y))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("op, operands", [row for row in BINARY if row[0] is not operator.matmul])
 def test_a_binary_operator_takes_python_numbers(op, operands):
     x = operands[0]
@@ -140,6 +140,7 @@ INDEXES = [
 ]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("index", INDEXES, ids=repr)
 def test_reading_an_index_gives_what_flax_gives(index):
     x = jnp.arange(6.0).reshape(3, 2)

@@ -35,7 +35,7 @@ def assert_placed(x, mesh, *spec):
 @each_mesh
 @pytest.mark.parametrize("name", ["sharding", "out_sharding", "sharding_names"])
 @pytest.mark.parametrize("around", [lambda f: f, liftnn.jit, lambda f: lambda: jax.jit(lambda: f().value)()])
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 def test_a_declared_sharding_holds_eagerly_and_in_jit(mesh, name, around):
     with jax.set_mesh(mesh):
         made = around(lambda: liftnn.Param(jnp.arange(32.0).reshape(8, 4), **{name: ("data", "model")}))()

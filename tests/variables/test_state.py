@@ -338,6 +338,7 @@ def test_a_state_goes_through_jax_transforms():
     assert stacked["x"].shape == (2, 3)
 
 
+@pytest.mark.thorough
 def test_optax_takes_a_state_as_its_parameters():
     params = make_state().filter(liftnn.Param)
     bare = {str(path): v.value for path, v in params.flat().items()}

@@ -127,6 +127,7 @@ def test_optax_labels_by_path():
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "tx", [optax.adamw(0.1, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)), optax.lamb(0.1)]
 )

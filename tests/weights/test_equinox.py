@@ -118,6 +118,7 @@ def test_a_layer_computes_what_that_of_equinox_computes(name):
     np.testing.assert_allclose(call_ours(ours, x), call_theirs(theirs, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("cls", [liftnn.LSTMCell, liftnn.OptimizedLSTMCell])
 def test_an_lstm_computes_what_that_of_equinox_computes(cls):
@@ -143,6 +144,7 @@ def test_a_gru_without_a_bias_of_the_hidden_state_reports_that_of_equinox():
     assert report.unexpected == ("'bias_n': float32[4]",)
 
 
+@pytest.mark.thorough
 def test_the_statistics_of_a_batch_norm_are_in_the_state_of_equinox():
     theirs, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(4, "batch", mode="ema", momentum=0.9)
     x = numbers(5, 4)

@@ -183,6 +183,7 @@ RULES = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", RULES)
 def test_rules_say_how_layouts_differ(file, name):
     rules, expected = RULES[name]

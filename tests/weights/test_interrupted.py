@@ -199,6 +199,7 @@ def load_step(file):
     return int(step)
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("size", [0, 240_000, -240_000])
 @pytest.mark.parametrize("operations", quick([2, *range(1, 16)], most=1))

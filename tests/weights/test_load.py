@@ -66,7 +66,7 @@ def test_a_file_of_the_safetensors_library_is_read(file):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", [(3, 5), (), (0, 2)])
-@pytest.mark.sample(8)
+@pytest.mark.sample(16)
 def test_every_dtype_is_loaded_bit_for_bit(file, dtype, shape):
     small = dtype.startswith(("int2", "int4", "uint2", "uint4", "float4", "bool"))
     numbers = np.random.default_rng(0).integers(0, 2 if small else 100, shape)
@@ -92,7 +92,7 @@ def test_numpy_arrays_of_64_bits_keep_them(file, dtype):
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 @pytest.mark.parametrize("shape", [(), (3,), (0,), (2, 2)])
-@pytest.mark.sample(5)
+@pytest.mark.sample(15)
 def test_typed_keys_are_loaded(file, impl, shape):
     def keys(seed):
         return jax.random.split(jax.random.key(seed, impl=impl), shape)
@@ -250,6 +250,7 @@ def test_a_weak_type_stays_and_an_array_that_is_not_committed_stays_so(file):
     assert [x.tolist() for x in values] == [[2, 2], 2, [2, 2, 2]]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("save_on, load_on", [(8, 2), (2, 8), (8, 1)])
 def test_arrays_get_the_sharding_of_those_that_they_replace(file, save_on, load_on):
     def make(n, x):

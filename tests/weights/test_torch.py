@@ -267,7 +267,7 @@ def test_only_selects_the_variables_to_fill():
     assert list(liftnn.to_torch(module, only=liftnn.PathContains("bias"))) == ["bias"]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("ours", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("theirs", ["bfloat16", "float16", "float32", "float64"])
 def test_floats_are_cast_only_on_request(ours, theirs):

@@ -144,6 +144,7 @@ def test_only_the_layers_of_a_stack_are_numbered():
     assert list(liftnn.to_torch(stack)) == ["0.weight", "1.weight", "2.weight", "scale"]
 
 
+@pytest.mark.thorough
 def test_a_stack_in_a_stack_has_two_numbers():
     def inner(rngs):
         return liftnn.Stack(2, lambda rngs: liftnn.Linear(2, 2, rngs=rngs), rngs=rngs)

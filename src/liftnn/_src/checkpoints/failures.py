@@ -61,9 +61,10 @@ class SharedOutcome:
         if error is not None:
             raise error
         if self._file.exists():
+            cause = self._file.read_text()
             raise errors.CheckpointError(
-                "The checkpoint was written here, but not in another process: "
-                + (self._file.read_text() or "its own error says why."),
+                "The checkpoint was written here, but not in another process"
+                + (f":\n  {cause}" if cause else ", whose own error says why."),
                 "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
             )
 
