@@ -8,6 +8,7 @@ import types
 
 import hypothesis.strategies as st
 import jax
+import pytest
 from hypothesis import given
 from tests.alike import find_difference, is_static, open_object
 from tests.strategies import build, graphs, mutations, recipes
