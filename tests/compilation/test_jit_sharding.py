@@ -257,6 +257,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.thorough
 def test_eight_devices_in_a_grid_give_the_numbers_of_one():
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run(

@@ -25,7 +25,7 @@ import liftnn
 from tests.same import assert_same
 
 SEQUENCES = int(os.environ.get("LIFTNN_SEQUENCES", "500"))
-PART = 250
+PART = 125
 """Sequences are tried in parts, each with a seed of its own: a process can hold only so many compiled programs."""
 STATICS = (0, 1, True, 0.5, "x", (1, 2), None)
 NAMES = ("p", "q", "r")

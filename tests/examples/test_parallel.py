@@ -262,6 +262,7 @@ def with_liftnn(program):
     return train
 
 
+@pytest.mark.thorough
 @programs
 def test_the_losses_are_those_of_one_device(with_liftnn, on_one_device, name):
     ours, plain = with_liftnn(name), on_one_device(name)

@@ -82,6 +82,7 @@ def without_times(lines):
     return [line.rpartition(", ")[0] if line.startswith("step ") else line for line in lines]
 
 
+@pytest.mark.thorough
 def test_a_run_prints_losses_and_samples_and_draws_the_losses(whole):
     start, *lines, plot, last = whole.lines
     block = 4 * 8 * 8 + 2 * 8 * 32 + 2 * 8  # attention, dense layers, norms

@@ -22,7 +22,7 @@ from tests.quick import quick
 FIRST, _, LAST = os.environ.get("LIFTNN_PROGRAMS", "0:80").rpartition(":")
 LEVEL = int(os.environ.get("LIFTNN_PROGRAM_LEVEL", TOP_LEVEL))
 SEED = os.environ.get("LIFTNN_PROGRAM_SEED")
-PART = 20
+PART = 10
 PARTS = (
     [range(i, i + PART) for i in range(int(FIRST or 0), int(LAST), PART)] if SEED is None else [[int(SEED)]]
 )

@@ -69,6 +69,7 @@ def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand,
     identical(ours(x, is_causal=True), theirs(x, is_causal=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch", [(), (2, 3)])

@@ -47,6 +47,7 @@ def test_gradients_of_other_variables_are_an_error_and_change_nothing():
     assert_same_params(model, make_dict())
 
 
+@pytest.mark.thorough
 def test_gradients_of_more_variables_than_are_updated_are_ignored_as_in_flax():
     def train(nnx):
         model = nnx.LoRALinear(2, 3, lora_rank=1, rngs=nnx.Rngs(0))

@@ -151,6 +151,7 @@ print(json.dumps([abstract, resident("VmHWM:") - before]))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/status"), reason="needs the memory of a process, from Linux"
 )
