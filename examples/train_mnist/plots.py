@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from data import Digits
 
@@ -78,6 +78,7 @@ def plot_losses(axes: Axes, history: History) -> None:
         axes.plot(epochs[window - 1 :], smooth, color=TEST_COLOR, label=f"mean of {window} steps")
     axes.set(title="Training loss", xlabel="epoch", yscale="log", xlim=(0, epochs[-1]))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     axes.legend()
 
 

@@ -229,3 +229,27 @@ def test_a_keyword_and_a_static_argument_are_accepted():
         loop = liftnn.scan(step, in_axes=(Carry, 0))
         loop(m, XS, by=jnp.full(3, 2.0))
     assert float(m.total.value) == 12.0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda body: liftnn.scan(body, in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry)(
+            jnp.ones(()), jnp.ones(3)
+        ),
+        lambda body: liftnn.fori_loop(0, 3, lambda i, c: body(c, i), jnp.ones(())),
+        lambda body: liftnn.cond(jnp.array(True), lambda c: body(c, 1), lambda c: c, jnp.ones(())),
+    ],
+    ids=["scan", "fori_loop", "cond"],
+)
+def test_a_body_that_branches_on_its_carry_is_run_once_before_the_error(call):
+    runs = []
+
+    def body(carry, x):
+        runs.append(x)
+        return carry if carry > 0 else carry + x
+
+    with pytest.raises(jax.errors.TracerBoolConversionError, match="while tracing the function"):
+        call(body)
+
+    assert len(runs) == 1

@@ -57,7 +57,11 @@ def call_kept(
         return otherwise()
     try:
         return kept.jitted(owners, *operands)
-    except _NEEDS_VALUES:  # a function reads the value of something that it shares with the caller
+    except (
+        _NEEDS_VALUES
+    ) as error:  # maybe a function reads the value of something that it shares with the caller
+        if _is_of_the_loop(error):
+            raise
         kept.needs_values = True
     return otherwise()
 
@@ -103,6 +107,12 @@ _NEEDS_VALUES = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
+
+
+def _is_of_the_loop(error: Exception) -> bool:
+    """Return whether JAX says that a value is missing in a trace inside the `jit`, so that it is missing without it."""
+    text = str(error)
+    return "while tracing the function" in text and "for jit." not in text
 
 
 class _Kept:
