@@ -73,7 +73,6 @@ QUICK = ("jit", "vmap", "scan", "shard_map")
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", quick(sorted(TRANSFORMS, key=lambda name: name not in QUICK), len(QUICK)))
 def test_no_key_is_used_twice(name):
     model, call = model_of(), TRANSFORMS[name](draw)
@@ -84,7 +83,6 @@ def test_no_key_is_used_twice(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", LOOPS)
 def test_no_key_is_drawn_twice_in_a_loop(name, key_check):
     model, loop = model_of(), LOOPS[name](draw, 3)

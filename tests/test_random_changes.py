@@ -22,7 +22,6 @@ TRANSFORMS = {
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "transform",
     [

@@ -45,7 +45,6 @@ def loss_with(wrap):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "policy",
     [None, *(pytest.param(p, marks=pytest.mark.thorough) for p in ("dots_saveable", "everything_saveable"))],
@@ -69,7 +68,6 @@ def _temp_bytes(grad, *args):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_memory_is_that_of_jax_checkpoint(wrapped):
     depth, size = 12, 16

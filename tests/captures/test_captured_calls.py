@@ -221,7 +221,6 @@ def test_a_retrace_for_another_configuration_acts_like_the_plain_call(capture, c
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "clear", [lambda f: jax.clear_caches(), lambda f: f.clear_cache()], ids=["JAX", "own"]
 )

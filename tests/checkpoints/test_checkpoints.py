@@ -222,7 +222,6 @@ def test_values_come_back_as_they_were(tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize("save_on, restore_on", [(8, 2), (2, 8), (8, 1)])
 def test_arrays_get_the_sharding_of_those_that_they_replace(tmp_path, save_on, restore_on):
     def make(n, x):

@@ -48,7 +48,6 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize("claim", KEPT)
 def test_process_0_decides_what_is_kept_and_written(found, claim):
     assert found[claim] == [KEPT[claim]] * 2

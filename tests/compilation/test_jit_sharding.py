@@ -136,7 +136,6 @@ def test_a_compiled_stage_has_the_shardings():
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("optimizer_first", [False, True])
 def test_a_donated_sharded_training_step_equals_the_one_on_one_device(optimizer_first):
     def train(*args):

@@ -73,7 +73,6 @@ def assert_close(mine, theirs):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("wrap", quick([liftnn.jit, lambda f: f]))
 def test_values_gradients_and_writes_are_those_of_plain_blocks(shared, wrap):

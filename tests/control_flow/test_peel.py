@@ -55,7 +55,6 @@ def python_loop(memory, xs, reverse=False):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "wrap, options",
     [(lambda f: f, {"unroll": 2}), (liftnn.jit, {"reverse": True}), (liftnn.remat, {"length": 4})],

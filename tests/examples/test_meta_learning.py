@@ -56,7 +56,6 @@ def meta_loss_by_hand(params, tasks, steps):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("steps", [0, 1, pytest.param(5, marks=pytest.mark.thorough)])
 def test_the_meta_gradient_is_that_of_jax_by_hand(files, drawn, steps):
     model, tasks, params = drawn

@@ -45,7 +45,6 @@ def stored(cell) -> list[str]:
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_shows_what_is_stored(notebook, monkeypatch):
     plt.switch_backend("agg")

@@ -135,7 +135,6 @@ def model(files):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_text_written_with_a_cache_is_that_of_full_passes(files, model, temperature):
     length, key = 24, jax.random.key(3)

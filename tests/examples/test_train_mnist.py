@@ -107,7 +107,6 @@ def put_a_folder(path: Path) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "spoil, cause",
     [

@@ -94,7 +94,6 @@ def test_a_run_that_lost_a_process_goes_on_in_more_processes_and_then_in_one(tmp
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "options, message",
     [

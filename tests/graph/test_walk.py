@@ -23,7 +23,6 @@ def chain(n, link, shift=0.0):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "link",
     [

@@ -24,7 +24,6 @@ def is_placed(x, mesh, spec):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit])
 def test_a_sharded_variable_keeps_its_spec_and_a_replicated_one_stays_replicated(wrap):
     def f(model, x):

@@ -70,7 +70,6 @@ def test_weights_and_outputs_are_those_of_flax_bit_for_bit(options, dtype, rand,
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", quick(DTYPES))
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_cross_attention_is_that_of_flax_bit_for_bit(batch, dtype, rand, identical):
@@ -210,7 +209,6 @@ def test_decoding_under_jit_gives_the_causal_pass_and_is_traced_once(options, dt
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_decoding_in_a_scan_gives_the_causal_pass(batch, rand, close):
     layer = liftnn.MultiHeadAttention(4, 8, decode=True, rngs=liftnn.Rngs(0))

@@ -27,7 +27,6 @@ def assert_same_averages(ours, theirs, close):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(9)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_training_gives_outputs_averages_and_gradients_of_flax(
     options, agrees_with_flax, rand, close, drawn_norm

@@ -57,7 +57,6 @@ def test_outputs_are_those_of_flax(case, agrees_with_flax, rand, drawn):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "options", [{}, {"padding": "CIRCULAR", "strides": 2}, {"feature_group_count": 2, "dtype": jnp.bfloat16}]
 )

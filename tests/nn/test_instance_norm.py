@@ -30,7 +30,6 @@ def test_outputs_and_gradients_are_those_of_flax(options, agrees_with_flax, rand
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
 def test_dtypes_of_the_input_are_promoted_as_in_flax(dtype, agrees_with_flax, rand):
     agrees_with_flax("InstanceNorm", 6, x=(4 * rand(3, 4, 6)).astype(dtype))

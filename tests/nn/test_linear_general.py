@@ -29,7 +29,6 @@ def test_outputs_are_those_of_flax(features, options, shape, agrees_with_flax, r
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("options", [{}, {"batch_axis": {0: 6}}])
 def test_gradients_are_those_of_flax(options, agrees_with_flax, rand, drawn):
     x = rand(6, 3, 2)

@@ -48,7 +48,6 @@ def test_both_pairings_are_the_same_up_to_the_order_of_features(rand, close):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_products_depend_on_the_difference_of_positions(interleaved, rand, close):
     query, key = rand(1, 1, 8), 2 * rand(1, 1, 8) + 1

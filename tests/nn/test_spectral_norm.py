@@ -55,7 +55,6 @@ def assert_same_state(ours, theirs):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(15)
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")  # by Flax
 @pytest.mark.parametrize("make", [dense, conv])
 @pytest.mark.parametrize("options", OPTIONS)

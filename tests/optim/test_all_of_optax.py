@@ -172,7 +172,6 @@ def plain_steps(name, n):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "name", quick(sorted(FACTORIES, key=lambda n: n not in ("adam", "masked", "flatten")), 3)
 )

@@ -62,7 +62,6 @@ def test_the_paths_of_its_values_are_those_of_flax(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("library", [liftnn, nnx])
 def test_its_parts_are_reached_in_the_same_way_as_in_flax(library):
     model = build(library)

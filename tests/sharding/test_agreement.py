@@ -47,7 +47,6 @@ def found():
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize("claim", SAME)
 def test_processes_that_create_the_same_go_on(found, claim):
     assert found[claim] == [SAME[claim]] * 2

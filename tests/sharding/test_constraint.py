@@ -51,7 +51,6 @@ def test_an_unconstrained_axis_is_left_to_the_compiler():
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("mesh", MESHES)
 def test_in_vmap_grad_and_shard_map_the_values_are_those_of_the_plain_call(mesh):
     def f(x):

@@ -37,7 +37,6 @@ def make():
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @each_mesh
 def test_a_model_and_its_optimizer_are_created_on_the_mesh_with_the_values_of_the_plain_call(mesh):
     model, optimizer = liftnn.make_sharded(make, mesh, RULES)

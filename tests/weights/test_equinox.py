@@ -119,7 +119,6 @@ def test_a_layer_computes_what_that_of_equinox_computes(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(2)
 @pytest.mark.parametrize("cls", [liftnn.LSTMCell, liftnn.OptimizedLSTMCell])
 def test_an_lstm_computes_what_that_of_equinox_computes(cls):
     theirs, ours, x = randomized(eqx.nn.LSTMCell(3, 4, key=KEY)), cls(3, 4, rngs=RNGS), numbers(2, 3)

@@ -200,7 +200,6 @@ def load_step(file):
 
 
 @pytest.mark.thorough
-@pytest.mark.sample(3)
 @pytest.mark.parametrize("size", [0, 240_000, -240_000])
 @pytest.mark.parametrize("operations", quick([2, *range(1, 16)], most=1))
 def test_killed_at_a_file_operation_the_weights_are_those_of_a_step(tmp_path, operations, size):

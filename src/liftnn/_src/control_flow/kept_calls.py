@@ -57,12 +57,10 @@ def call_kept(
         return otherwise()
     try:
         return kept.jitted(owners, *operands)
-    except (
-        _NEEDS_VALUES
-    ) as error:  # maybe a function reads the value of something that it shares with the caller
+    except _NEEDS_VALUES as error:
         if _is_of_the_loop(error):
             raise
-        kept.needs_values = True
+        kept.needs_values = True  # a function reads the value of something that it shares with the caller
     return otherwise()
 
 
