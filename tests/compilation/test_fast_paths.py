@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,3 +74,32 @@ def test_functions_of_arrays_alone_are_found_too(monkeypatch):
     call(X, X)
     monkeypatch.setattr(type(call), "_slow_call", None)
     assert call(X, X).tolist() == [2.0, 2.0]
+
+
+def unseen(name):
+    """A global of this file, in a way that no search for captured objects sees."""
+    return vars(sys.modules[__name__])[name]
+
+
+PASSED, INNER, OUTS = Affine(1.0), Affine(2.0), []
+
+
+def test_a_callback_that_calls_the_running_program_maps_its_own_modules():
+    """The inner call traces the program for a new shape, and first then uses the module that the outer call passes."""
+
+    def host(x):
+        if unseen("OUTS") == []:
+            unseen("OUTS").append(call(unseen("INNER"), jnp.ones(3)))
+        return np.asarray(x)
+
+    @liftnn.jit
+    def call(m, x):
+        if x.size > 2:
+            return unseen("PASSED").w * 10
+        return m.w * jax.pure_callback(host, jax.typeof(m.w.value), m.w.value)
+
+    OUTS.append("a call of the callback that calls nothing")
+    call(INNER, jnp.ones(2)), call(INNER, jnp.ones(2))
+    OUTS.clear()
+    np.testing.assert_array_equal(call(PASSED, jnp.ones(2)), PASSED.w**2)
+    np.testing.assert_array_equal(OUTS[0], PASSED.w * 10)

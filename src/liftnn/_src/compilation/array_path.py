@@ -13,7 +13,7 @@ from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS, Source, build
 from liftnn._src.graph.checks import Check
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.offers import Begin, FastOffer, current, is_rejection
+from liftnn._src.lifting.offers import Begin, FastOffer, is_rejection, publish
 from liftnn._src.variables.watch import Watch
 
 
@@ -37,7 +37,7 @@ class ArrayPath:
         self.owner: Callable[[], Any] = lambda: None
         self.watch = Watch()
         self._jitted = calls.transformed
-        self._offer = FastOffer(calls.inside[0], guards, begin)
+        self.offer = FastOffer(calls.inside[0], guards, begin)
         self.generate()
 
     def generate(self) -> None:
@@ -51,7 +51,6 @@ class ArrayPath:
         check(source)
         lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED: return MISS"]
         lines += [
-            f"CURRENT.offer = {source.name(weakref.ref(self._offer))}",
             f"try: return {source.name(self._jitted)}(*args, **kwargs)",
             "except Exception as error:",
             "  if is_rejection(error): return MISS",
@@ -75,9 +74,9 @@ class ArrayPath:
             return MISS
         if not self.holds():
             return MISS
-        current.offer = weakref.ref(self._offer)
         try:
-            return self._jitted(*args, **kwargs)
+            with publish(self.offer):
+                return self._jitted(*args, **kwargs)
         except Exception as error:
             if is_rejection(error):
                 return MISS

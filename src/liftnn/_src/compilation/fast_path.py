@@ -42,7 +42,7 @@ from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.call import Call
-from liftnn._src.lifting.offers import Begin, FastOffer, current, is_rejection
+from liftnn._src.lifting.offers import Begin, FastOffer, is_rejection, publish
 from liftnn._src.variables.watch import Watch, start_watch
 
 
@@ -154,11 +154,11 @@ class FastPath:
         Returns:
           The output, or `MISS`.
         """
-        current.offer = weakref.ref(self.offer)
         values = [storage.value for storage in self.writer.storages]
         units = units + [reader.read() for reader in self.readers]
         try:
-            returned = self.writer.program.run_units(values, units)
+            with publish(self.offer):
+                returned = self.writer.program.run_units(values, units)
         except Exception as error:
             if is_rejection(error):
                 return MISS

@@ -11,7 +11,6 @@ see a partial update.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -88,7 +87,7 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
         given = f"*{source.name(program.inputs)}.sort({every}, {trees})"
     given = ", ".join([given, *map(source.name, path.placement)])
     run, jitted = source.name(program), source.name(program.jitted)
-    source.add(f"CURRENT.offer = {source.name(weakref.ref(path.offer))}", "try:")
+    source.add("try:")
     if program.donates:
         source.add(
             f"  if shared and not are_distinct(({every}, {trees})): returned = {run}.run_units({every}, {trees})",

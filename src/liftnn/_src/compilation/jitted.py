@@ -105,6 +105,7 @@ class Jitted(Bindable[P, R]):
         self._array_calls: ArrayCalls | None = None
         if of_arrays is not None and not self._lifted._leading and is_fixed(self._lifted._stored):
             self._array_calls = ArrayCalls((f,), transform, of_arrays, is_shared=max_traces is None)
+            self._array_calls.inside[0].is_offered = True
             self._begin_trace_of_arrays = functools.partial(
                 _begin_trace_of_arrays, self._lifted, self._traces, self._array_calls
             )
@@ -136,7 +137,7 @@ class Jitted(Bindable[P, R]):
             return self._of_arrays(
                 args, kwargs, lambda jitted: jitted(*args, **kwargs), lambda: self._nested_call(args, kwargs)
             )
-        out = self._fast_paths.call(args, kwargs)
+        out = self._fast_paths.call(args, kwargs) if frames.is_outermost() else MISS
         if out is MISS:
             out = self._first_call(args, kwargs)
         self._last = self._fast_paths.last

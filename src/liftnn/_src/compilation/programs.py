@@ -11,7 +11,7 @@ from liftnn._src.compilation.program import Program
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.kept import WeakFunction
-from liftnn._src.lifting.offers import offer_for
+from liftnn._src.lifting.offers import find_offer
 from liftnn._src.lifting.signature import Selected
 from liftnn._src.prefixes.prefix import as_prefixes
 
@@ -77,8 +77,8 @@ class Compilation:
             program, compilation = made(), of()
             if program is not None and program.is_abstract:
                 return pure(leaves)
-            offer = offer_for(plan)
-            assert offer is not None, "every call publishes its offer"
+            offer = find_offer(plan)
+            assert offer is not None, "every call makes an offer"
             with offer.tracing(program, plan, leaves):
                 result = pure(leaves)
             if compilation is not None:

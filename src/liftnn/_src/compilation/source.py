@@ -22,7 +22,7 @@ from liftnn._src.compilation.patterns import (
 from liftnn._src.compilation.write_back import Writer, write
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, ATOMS, Check, size_of
-from liftnn._src.lifting.offers import FastOffer, current, is_rejection
+from liftnn._src.lifting.offers import FAST, FastOffer, is_rejection
 from liftnn._src.trees import are_distinct
 from liftnn._src.variables.storage import Storage
 from liftnn._src.variables.watch import Watch
@@ -35,8 +35,9 @@ MOST = 128
 
 
 class Checked(Protocol):
-    """The attributes of a fast path that are checked before its call."""
+    """The attributes of a fast path that are checked before its call, and the offer of the call."""
 
+    offer: FastOffer
     patterns: Patterns
     guards: Guards
     varying: list[Attribute]
@@ -51,7 +52,6 @@ class Remembered(Checked, Protocol):
     readers: list[Reader]
     rounds: list[list[Beat]]
     array_type: Any
-    offer: FastOffer
     placement: Sequence[Any]
     report: Callable[[], Any]
 
@@ -69,7 +69,7 @@ class Source(Generic[Path]):
     def __init__(self, path: Path):
         self.path = path
         self.lines: list[str] = []
-        self.constants: dict[str, Any] = {}
+        self.constants: dict[str, Any] = {FAST: path.offer}
         self._names: dict[int, str] = {}
 
     def add(self, *lines: str) -> None:
@@ -143,7 +143,6 @@ _GLOBALS = {
     "ABSENT": ABSENT,
     "ATOMS": ATOMS,
     "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),
-    "CURRENT": current,
     "is_rejection": is_rejection,
     "HELD_ONCE": HELD_ONCE,
     "same_static": same_static,

@@ -25,7 +25,7 @@ from liftnn._src.captures.search import captures_nothing, find_captured
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument, functions_in
 from liftnn._src.lifting.kept import WeakCache, WeakFunction
-from liftnn._src.lifting.offers import offer_for
+from liftnn._src.lifting.offers import find_offer
 from liftnn._src.lifting.rejections import after_rejection, make_also
 from liftnn._src.trees import is_argument_array, is_jax_array
 from liftnn._src.variables import frames
@@ -58,6 +58,8 @@ class ArrayFunction(WeakFunction):
         """Whether a call has used or returned a module."""
         self.is_shared = True
         """Whether all wrappers of the function share this object, and with it JAX's traces."""
+        self.is_offered = False
+        """Whether calls make an offer for this object."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function.
@@ -67,7 +69,7 @@ class ArrayFunction(WeakFunction):
           ReturnsModulesError: If it returned an object that JAX does not accept.
         """
         self.n_calls += 1
-        offer = offer_for(self)
+        offer = find_offer(self) if self.is_offered else None
         if offer is None:
             return self._call(args, kwargs)
         with offer.tracing(args, kwargs):

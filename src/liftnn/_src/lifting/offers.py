@@ -1,13 +1,17 @@
 """Offers: what a call passes to the traces that it starts, through JAX.
 
 A call publishes its offer before it calls JAX. If JAX then traces the function, the trace recognizes the offer by its
-subject, and takes from it the live objects behind the arrays, so captured objects are mapped to their copies. JAX calls
-the function only to trace it, so a call on the fast path publishes an offer too, although it hardly ever needs one: it
-stores a weak reference, which costs 60 ns and keeps nothing alive.
+subject, and takes from it the live objects behind the arrays, so captured objects are mapped to their copies.
+
+JAX calls the function only to trace it, so a fast path hardly ever needs its offer, and publishing it would cost 1 us:
+a program has just evicted thread-local variables from the processor's caches. Instead, the offer is in the globals of
+the generated function that makes the call, and a trace finds that function on the stack. While a call on the slow path
+runs, callbacks take no fast path, so a trace finds one or the other.
 """
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -30,7 +34,7 @@ class Offer:
         means that nobody counts the traces.
     """
 
-    __slots__ = ("__weakref__", "begin", "guards", "objects", "subject")
+    __slots__ = ("begin", "guards", "objects", "subject")
 
     def __init__(
         self,
@@ -55,10 +59,6 @@ class Offer:
         yield
         if end is not None:
             end()
-
-    def __call__(self) -> Offer:
-        """Return the offer, as a weak reference to an offer does."""
-        return self
 
 
 class FastOffer(Offer):
@@ -92,25 +92,25 @@ class FastOffer(Offer):
 
     @contextmanager
     def tracing(self, *traced: Any) -> Generator[None]:
-        """Record a trace."""
+        """Record a trace, and publish the offer to it."""
         try:
-            with super().tracing(*traced):
+            with publish(self), super().tracing(*traced):
                 yield
         except Exception:
-            current.has_failed = True
+            _current.has_failed = True
             raise
 
 
 class _Current(threading.local):
     """The state of each thread."""
 
-    offer: Callable[[], Offer | None] = Offer(None)
-    """The offer of the last call, or a weak reference to it."""
+    offer = Offer(None)
+    """The offer of the innermost running call on the slow path."""
     has_failed = False
     """Whether a trace that a fast path started has raised; `is_rejection` resets it."""
 
 
-current = _Current()
+_current = _Current()
 
 
 def is_rejection(error: Exception) -> bool:
@@ -122,7 +122,7 @@ def is_rejection(error: Exception) -> bool:
     Args:
       error: The error.
     """
-    has_failed, current.has_failed = current.has_failed, False
+    has_failed, _current.has_failed = _current.has_failed, False
     return isinstance(error, frames.RetryNeeded) or (
         isinstance(error, (TypeError, ValueError)) and not has_failed
     )
@@ -135,15 +135,36 @@ def publish(offer: Offer) -> Generator[None]:
     Args:
       offer: The offer.
     """
-    before = current.offer
-    current.offer = offer
+    before = _current.offer
+    _current.offer = offer
     try:
-        yield
+        with frames.open_call():
+            yield
     finally:
-        current.offer = before
+        _current.offer = before
 
 
 def offer_for(subject: Any) -> Offer | None:
-    """Return the offer of the running call for a plan or a wrapper; None if that call is over."""
-    offer = current.offer()
-    return offer if offer is not None and offer.subject is subject else None
+    """Return the offer published for a plan or a wrapper; None if its call is over, or was made by a fast path."""
+    offer = _current.offer
+    return offer if offer.subject is subject else None
+
+
+FAST = "liftnn's offer"
+"""The global of a generated function with the offer of its calls."""
+
+
+def find_offer(subject: Any) -> Offer | None:
+    """Return the offer for a program that is traced now; None if no call has started the trace.
+
+    Args:
+      subject: The plan, or the wrapper of the function, that is traced.
+    """
+    offer = offer_for(subject)
+    frame = None if offer is not None else inspect.currentframe()
+    while frame is not None:
+        found = frame.f_globals.get(FAST)
+        if found is not None:
+            return found if found.subject is subject else None
+        frame = frame.f_back
+    return offer

@@ -152,9 +152,10 @@ VIEW = _View()
 
 
 class _Current(threading.local):
-    """The innermost frame of each thread, and where to record writes."""
+    """Of each thread: the innermost frame, the number of running calls on the slow path, and where to record writes."""
 
     frame: Frame
+    n_calls = 0
     writes: tuple[Frame, dict[str, Line]] | None = None
 
 
@@ -187,7 +188,8 @@ _current = _Current()
 _lock = threading.Lock()
 
 open_frames = 0
-"""The number of open frames in all threads: while it is 0, reading a Variable needs no check."""
+"""The number of open frames and of running calls on the slow path in all threads: while it is 0, reading a Variable and
+a call on the fast path need no check."""
 
 
 @contextmanager
@@ -204,6 +206,21 @@ def open_frame(name: str) -> Generator[Frame]:
     finally:
         _current.frame = outer
         frame.close()
+        with _lock:
+            open_frames -= 1
+
+
+@contextmanager
+def open_call() -> Generator[None]:
+    """Record that this thread makes a call on the slow path."""
+    global open_frames
+    with _lock:
+        open_frames += 1
+    _current.n_calls += 1
+    try:
+        yield
+    finally:
+        _current.n_calls -= 1
         with _lock:
             open_frames -= 1
 
@@ -240,8 +257,8 @@ def owner_now() -> Any:
 
 
 def is_outermost() -> bool:
-    """Return whether this thread is in no frame; other threads may be in one."""
-    return _current.frame is PLAIN
+    """Return whether this thread is in no frame and in no call on the slow path; other threads may be in one."""
+    return _current.frame is PLAIN and not _current.n_calls
 
 
 def is_plain() -> bool:
