@@ -25,7 +25,7 @@ from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.kept import WeakCache
 from liftnn._src.lifting.lift import Options, T
 from liftnn._src.lifting.names import take_names
-from liftnn._src.lifting.offers import Offer, publish
+from liftnn._src.lifting.offers import Offer, may_be_fast, publish
 from liftnn._src.lifting.signature import select
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.static_values.static import Static
@@ -120,7 +120,7 @@ class Jitted(Bindable[P, R]):
         """Call the compiled function."""
         try:  # free in Python 3.11 and later unless an exception is raised
             given: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
-            if not frames.open_frames or frames.is_outermost():
+            if not frames.open_frames or may_be_fast():
                 fast = self._last()
                 if fast is not None:
                     out = fast(given, kwargs)
@@ -137,7 +137,7 @@ class Jitted(Bindable[P, R]):
             return self._of_arrays(
                 args, kwargs, lambda jitted: jitted(*args, **kwargs), lambda: self._nested_call(args, kwargs)
             )
-        out = self._fast_paths.call(args, kwargs) if frames.is_outermost() else MISS
+        out = self._fast_paths.call(args, kwargs) if may_be_fast() else MISS
         if out is MISS:
             out = self._first_call(args, kwargs)
         self._last = self._fast_paths.last

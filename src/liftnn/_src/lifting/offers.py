@@ -101,10 +101,13 @@ class FastOffer(Offer):
             raise
 
 
+_NONE = Offer(None)
+
+
 class _Current(threading.local):
     """The state of each thread."""
 
-    offer = Offer(None)
+    offer = _NONE
     """The offer of the innermost running call on the slow path."""
     has_failed = False
     """Whether a trace that a fast path started has raised; `is_rejection` resets it."""
@@ -136,12 +139,18 @@ def publish(offer: Offer) -> Generator[None]:
       offer: The offer.
     """
     before = _current.offer
+    frames.count_open(1)
     _current.offer = offer
     try:
-        with frames.open_call():
-            yield
+        yield
     finally:
         _current.offer = before
+        frames.count_open(-1)
+
+
+def may_be_fast() -> bool:
+    """Return whether a call of this thread may take a fast path: it is in no frame and in no call on the slow path."""
+    return frames.current_frame() is frames.PLAIN and _current.offer is _NONE
 
 
 def offer_for(subject: Any) -> Offer | None:

@@ -152,10 +152,9 @@ VIEW = _View()
 
 
 class _Current(threading.local):
-    """Of each thread: the innermost frame, the number of running calls on the slow path, and where to record writes."""
+    """The innermost frame of each thread, and where to record writes."""
 
     frame: Frame
-    n_calls = 0
     writes: tuple[Frame, dict[str, Line]] | None = None
 
 
@@ -192,37 +191,26 @@ open_frames = 0
 a call on the fast path need no check."""
 
 
+def count_open(change: int) -> None:
+    """Add to `open_frames`."""
+    global open_frames
+    with _lock:
+        open_frames += change
+
+
 @contextmanager
 def open_frame(name: str) -> Generator[Frame]:
     """Push a new frame on the stack of this thread."""
-    global open_frames
     outer = _current.frame
     frame = Frame(name, outer, _trace_now())
-    with _lock:
-        open_frames += 1
+    count_open(1)
     _current.frame = frame
     try:
         yield frame
     finally:
         _current.frame = outer
         frame.close()
-        with _lock:
-            open_frames -= 1
-
-
-@contextmanager
-def open_call() -> Generator[None]:
-    """Record that this thread makes a call on the slow path."""
-    global open_frames
-    with _lock:
-        open_frames += 1
-    _current.n_calls += 1
-    try:
-        yield
-    finally:
-        _current.n_calls -= 1
-        with _lock:
-            open_frames -= 1
+        count_open(-1)
 
 
 @contextmanager
@@ -254,11 +242,6 @@ def owner_now() -> Any:
     """Return the owner of an object created now: the innermost frame, or the raw JAX trace inside it."""
     frame, state = _current.frame, _trace_now()
     return frame if state == frame.trace_state else RawTrace(frame, state)
-
-
-def is_outermost() -> bool:
-    """Return whether this thread is in no frame and in no call on the slow path; other threads may be in one."""
-    return _current.frame is PLAIN and not _current.n_calls
 
 
 def is_plain() -> bool:
