@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +52,49 @@ def by_hand(x):
 
 def test_operations_have_the_attributes_of_their_layers_as_scope():
     assert scopes(model(), X) == scopes(by_hand, X)
+
+
+class Holder(liftnn.Module):
+    """A layer that calls others, in any order, by functions that find them."""
+
+    def __init__(self):
+        self.made = {"first": [liftnn.Linear(3, 3, rngs=liftnn.Rngs(0)) for _ in range(3)]}
+        self.layers = [liftnn.Linear(3, 3, rngs=liftnn.Rngs(0)) for _ in range(3)]
+        self.shared = self.layers[2]
+
+    def __call__(self, x, *calls):
+        for call in calls:
+            x = call(self)(x)
+        return x
+
+
+def made_now(holder):
+    holder.new = liftnn.Linear(3, 3, rngs=liftnn.Rngs(0))
+    return holder.new
+
+
+def put_into_a_dict(holder):
+    holder.made["second"] = liftnn.Linear(3, 3, rngs=liftnn.Rngs(0))
+    return holder.made["second"]
+
+
+CALLED = {
+    "layers[0]": lambda h: h.layers[0],
+    "layers[1]": lambda h: h.layers[1],
+    "layers[2]": lambda h: h.shared,  # the first attribute that holds it
+    "new": made_now,
+    "made['second']": put_into_a_dict,
+    "Linear": lambda h: h.made["first"][1],  # deeper than an entry of an attribute
+}
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations(CALLED, 2)), ids=" ".join)
+def test_layers_have_their_names_in_any_order_of_calls(names):
+    calls = [CALLED[name] for name in names]
+    step = liftnn.jit(lambda holder, x: holder(x, *calls))
+    text = str(step.lower(Holder(), X).as_text(debug_info=True))
+    found = re.findall(r"Holder/(.*?)/dot_general", text)
+    assert list(dict.fromkeys(found)) == list(names)
 
 
 def test_profiles_show_the_layers():

@@ -7,10 +7,11 @@ profiles and compiled programs show the layers. A repeated call of a compiled fu
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -66,10 +67,10 @@ def wrap_call(function: F) -> F:
 
 
 class _Running(threading.local):
-    """The layers that are being called in a trace, outermost first, in each thread."""
+    """The scopes of the layers that are being called in a trace, outermost first, in each thread."""
 
     def __init__(self) -> None:
-        self.modules: list[Any] = []
+        self.scopes: list[_scope] = []
 
 
 _running = _Running()
@@ -82,39 +83,56 @@ class _scope:  # noqa: N801  # used like a function
       module: The layer.
     """
 
-    __slots__ = ("_module", "_named")
+    __slots__ = ("_held", "_module", "_named", "_unseen")
 
     def __init__(self, module: Any):
         self._module = module
-        above = _running.modules
-        if above and above[-1] is module:  # `super().__call__`
+        self._held: dict[int, tuple[Any, ...]] = {}
+        """The modules that the layer holds by id, each with its attribute, and its key in that if it has one."""
+        self._unseen = _modules_of(module)
+        """The modules that are not in `_held` yet: each is looked at once, however many there are."""
+        above = _running.scopes[-1] if _running.scopes else None
+        if above is not None and above._module is module:  # `super().__call__`
             self._named = None
         else:
-            self._named = jax.named_scope(_name_in(above[-1], module) if above else type(module).__name__)
+            self._named = jax.named_scope(type(module).__name__ if above is None else above._name_of(module))
+
+    def _name_of(self, module: Any) -> str:
+        """Return the attribute that holds a module, or an entry of an attribute; else the class name."""
+        if not self._find(module):  # the layer may have got it since
+            self._unseen = _modules_of(self._module)
+            self._find(module)
+        _, name, *key = self._held.get(id(module), (module, type(module).__name__))
+        return f"{name}[{key[0]!r}]" if key else name
+
+    def _find(self, module: Any) -> bool:
+        """Look for a module among those that are not in `_held` yet; return whether it is there."""
+        if id(module) in self._held:
+            return True
+        with contextlib.suppress(RuntimeError):  # the layer has added an attribute or entry meanwhile
+            for found in self._unseen:
+                self._held.setdefault(id(found[0]), found)
+                if found[0] is module:
+                    return True
+        return False
 
     def __enter__(self) -> None:
-        _running.modules.append(self._module)
+        _running.scopes.append(self)
         if self._named is not None:
             self._named.__enter__()
 
     def __exit__(self, *raised: Any) -> None:
         if self._named is not None:
             self._named.__exit__(*raised)
-        _running.modules.pop()
+        _running.scopes.pop()
 
 
-def _name_in(holder: Any, module: Any) -> str:
-    """Return the attribute of a module that holds another one, or an entry of an attribute; else the class name."""
+def _modules_of(holder: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the modules and Variables of a module, each with the attribute that holds it, and the key if it has one."""
     for name, x in attributes_of(holder).items():
-        if x is module:
-            return name
         cls = type(x)
-        if cls is list or cls is tuple:
-            for i, y in enumerate(x):
-                if y is module:
-                    return f"{name}[{i}]"
-        elif cls is dict:
-            for key, y in x.items():
-                if y is module:
-                    return f"{name}[{key!r}]"
-    return type(module).__name__
+        if cls is list or cls is tuple or cls is dict:
+            entries = x.items() if cls is dict else enumerate(x)
+            yield from ((y, name, key) for key, y in entries if hasattr(type(y), "__graph_node__"))
+        elif hasattr(cls, "__graph_node__"):
+            yield x, name
