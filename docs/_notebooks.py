@@ -56,7 +56,8 @@ def output_of(output: dict[str, Any]) -> str:
         html = "".join(
             line.strip() + " " for line in data["text/html"].splitlines()
         )  # an empty line would end it
-        return f'<div style="overflow-x: auto">{html}</div>'
+        kind = "treescope" if "<treescope-" in html else "html"
+        return f'<div class="output {kind}">{html}</div>'
     return f"```text\n{data['text/plain']}\n```"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from data import Digits
 
@@ -77,8 +77,9 @@ def plot_losses(axes: Axes, history: History) -> None:
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
         axes.plot(epochs[window - 1 :], smooth, color=TEST_COLOR, label=f"mean of {window} steps")
     axes.set(title="Training loss", xlabel="epoch", yscale="log", xlim=(0, epochs[-1]))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axes.yaxis.set_minor_formatter("")
     axes.legend()
 
 
