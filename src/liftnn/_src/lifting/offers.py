@@ -172,7 +172,7 @@ def find_offer(subject: Any) -> Offer | None:
     offer = offer_for(subject)
     frame = None if offer is not None else inspect.currentframe()
     while frame is not None:
-        found = frame.f_globals.get(FAST)
+        found = dict.get(frame.f_globals, FAST)  # past a subclass of dict, which may be the user's
         if found is not None:
             return found if found.subject is subject else None
         frame = frame.f_back
