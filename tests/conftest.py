@@ -57,13 +57,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Let properties draw fewer examples in `make test`, which leaves the thorough tables out."""
-    if config.option.markexpr == "not thorough" and "HYPOTHESIS_PROFILE" not in os.environ:
+    if config.option.markexpr.startswith("not thorough") and "HYPOTHESIS_PROFILE" not in os.environ:
         hypothesis.settings.load_profile("brief")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as thorough all but every n-th row of a table that is marked `sample(n)`."""
+    """Mark as thorough all but every n-th row of a table that is marked `sample(n)`; mark the tests of the site."""
     counts: dict[object, int] = collections.Counter()
     for item in items:
         marker = item.get_closest_marker("sample")
@@ -71,6 +71,8 @@ def pytest_collection_modifyitems(items):
             if counts[item.function] % marker.args[0]:
                 item.add_marker("thorough")
             counts[item.function] += 1
+        if "site" in item.fixturenames:
+            item.add_marker("site")
 
 
 @pytest.fixture(autouse=True)

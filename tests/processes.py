@@ -2,7 +2,7 @@
 
 A test names functions of a module. Each process imports it and calls them in turn; `run` returns for each function what
 each process got: the text that it returned, or `Class: message` of what it raised. Processes that hang are ended by a
-time limit, and the message says where each of them was. Run as a program, this file is one of the processes.
+time limit, and the message says where each of them was.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
-import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-ROOT = pathlib.Path(__file__).parent.parent
+import jax
+
+from tests import forked
+
 FLAGS = "--xla_force_host_platform_device_count={} --xla_backend_optimization_level=0"
 
 
@@ -62,40 +66,32 @@ def run(
     return {name: [found[i] for found in results] for i, name in enumerate(names)}
 
 
-def _start(task: dict[str, Any], outputs: list[pathlib.Path]) -> list[subprocess.Popen[str]]:
+def _start(task: dict[str, Any], outputs: list[pathlib.Path]) -> list[BaseProcess]:
     """Start the processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": FLAGS.format(task["devices"]),
-        "PYTHONWARNINGS": "ignore",
-    }
-    started: list[subprocess.Popen[str]] = []
+    started: list[BaseProcess] = []
     for rank, output in enumerate(outputs):
         own = {**task, "rank": rank, "processes": len(outputs), "port": port, "output": str(output)}
-        with output.with_suffix(".log").open("w") as log:
-            command = [sys.executable, "-m", "tests.processes", json.dumps(own)]
-            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT))
+        started.append(forked.start(_be_one, own)[0])
     return started
 
 
-def _wait(started: list[subprocess.Popen[str]], timeout: float) -> list[int | None]:
+def _wait(started: list[BaseProcess], timeout: float) -> list[int | None]:
     """Return the exit statuses, None of those that had to be ended: at the limit, or soon after another one failed."""
     limit = time.monotonic() + timeout
     while time.monotonic() < limit:
-        codes = [process.poll() for process in started]
+        codes = [process.exitcode for process in started]
         if all(code == 0 for code in codes):
             break
         if any(code not in (0, None) for code in codes):
             limit = min(limit, time.monotonic() + 5)
         time.sleep(0.05)
-    codes = [process.poll() for process in started]
+    codes = [process.exitcode for process in started]
     for process in started:
         process.kill()
-        process.wait()
+        process.join()
     return codes
 
 
@@ -112,17 +108,19 @@ def _outcome(function: Any, arguments: list[Any]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def _main(task: dict[str, Any]) -> None:
+def _be_one(_: Connection, task: dict[str, Any]) -> None:
     """Be one of the processes."""
-    faulthandler.dump_traceback_later(task["timeout"] - 3)  # into the log: where this process waits
-    jax = importlib.import_module("jax")
+    log = os.open(pathlib.Path(task["output"]).with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    faulthandler.dump_traceback_later(task["timeout"] - 3, file=2)  # into the log: where this process waits
+    warnings.simplefilter("ignore")
+    os.environ["XLA_FLAGS"] = FLAGS.format(task["devices"])
     if task["processes"] > 1:
         jax.distributed.initialize(f"127.0.0.1:{task['port']}", task["processes"], task["rank"])
     module = importlib.import_module(task["module"])
     with open(task["output"], "w") as output:
         for name, arguments in task["calls"]:
             print(json.dumps(_outcome(getattr(module, name), arguments)), file=output, flush=True)
-
-
-if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))
+    if task["processes"] > 1:
+        jax.distributed.shutdown()

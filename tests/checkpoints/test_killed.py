@@ -1,7 +1,7 @@
 """A process that is killed while it saves, at each of its file operations and at random times, loses nothing complete.
 
 The child saves steps 0, 1, 2 ... of a model whose arrays are filled with the number of the step, keeps two of them, and
-writes each step to a pipe once it is complete. It dies by SIGKILL: at the n-th audit event that opens, renames or
+reports each step once it is complete. It dies by SIGKILL: at the n-th audit event that opens, renames or
 removes files, or when the parent says so. After that the latest checkpoint must load, hold one step only, and be at
 least the last one that was reported.
 """
@@ -11,71 +11,16 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests import forked
+from tests.checkpoints.saving import save_steps
 from tests.quick import quick
 
 import liftnn
-
-CHILD = """
-import os, signal, sys
-folder, first, operations, in_background = sys.argv[1], *map(int, sys.argv[2:])
-
-import jax.numpy as jnp
-import liftnn
-import orbax.checkpoint
-
-count = -1
-
-def kill_at(event, args):
-    global count
-    if count < 0 or not event.startswith(("open", "os.", "shutil.")) or event == "os.putenv":
-        return
-    if event == "open" and not str(args[0]).startswith(folder):
-        return
-    count += 1
-    if count == operations:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(kill_at)
-model = liftnn.Module()
-model.parts = [liftnn.Param(jnp.full(3000, first + 0.0)) for _ in range(5)]
-
-def fill(step):
-    for part in model.parts:
-        part.value = jnp.full(3000, step + 0.0)
-
-fill(first)
-print("ready", flush=True)
-if in_background:
-    with liftnn.Checkpoints(folder, max_to_keep=2) as checkpoints:
-        count = 0
-        for step in range(first, first + 200):
-            fill(step)
-            checkpoints.save(step, model, values={"step": step})
-            if step > first:
-                print(step - 1, flush=True)
-else:
-    count = 0
-    for step in range(first, first + 200):
-        fill(step)
-        liftnn.save(folder, step, model, values={"step": step}, max_to_keep=2)
-        print(step, flush=True)
-"""
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONWARNINGS": "ignore"}
-
-
-def start(folder, first, operations, in_background):
-    arguments = [str(folder), str(first), str(operations), str(int(in_background))]
-    command = [sys.executable, "-c", CHILD, *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
 
 
 def check_latest(folder, reported):
@@ -96,14 +41,14 @@ def kill_once(folder, operations=0, seconds=None, in_background=True):
     """Go on with the run in a folder until it is killed; return the latest step."""
     steps = liftnn.saved_steps(folder)
     first = steps[-1] + 1 if steps else 0
-    process = start(folder, first, operations, in_background)
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    process, reports = forked.start(save_steps, str(folder), first, operations, in_background)
+    assert reports.recv() == "ready"
     if seconds is not None:
         time.sleep(seconds)
         process.kill()
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL, err
-    reported = [first - 1, *map(int, out.split())][-1]
+    reported = [first - 1, *forked.reports_of(reports)][-1]
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
     return check_latest(folder, reported) if reported >= 0 or liftnn.saved_steps(folder) else -1
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -16,8 +14,10 @@ import pytest
 
 import liftnn
 from liftnn._src.weights.tensor_file import TensorFile
+from tests import forked
 from tests.quick import quick
 from tests.user_modules import Holder
+from tests.weights.saving import save_steps
 
 
 def holder(x):
@@ -140,52 +140,16 @@ def test_threads_load_into_one_model(tmp_path):
     assert set(values(module)) <= {0.0, 1.0, 2.0, 3.0}
 
 
-CHILD = """
-import os, signal, sys
-file, first, operations, size = sys.argv[1], *map(int, sys.argv[2:])
-
-import jax.numpy as jnp
-import liftnn
-
-count = None
-
-def kill_at(event, args):
-    global count
-    if count is None or not event.startswith(("open", "os.")) or event == "os.putenv":
-        return
-    if event == "open" and not str(args[0]).startswith(os.path.dirname(file)):
-        return
-    count += 1
-    if count == operations:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(kill_at)
-model = [liftnn.Param(jnp.zeros(30_000)) for _ in range(5)]
-print("ready", flush=True)
-count = 0
-for step in range(first, first + 1000):
-    for part in model:
-        part.value = jnp.full(30_000, float(step))
-    # One file and several take turns, if the size is negative.
-    liftnn.save_weights(file, model, max_shard_size=None if size < 0 and step % 2 else abs(size) or None)
-    print(step, flush=True)
-"""
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONWARNINGS": "ignore"}
-
-
 def kill_once(file, first, operations=0, seconds=None, size=0):
     """Save steps until the process is killed; return the step that is in the file then."""
-    command = [sys.executable, "-c", CHILD, file, str(first), str(operations), str(size)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    process, reports = forked.start(save_steps, file, first, operations, size)
+    assert reports.recv() == "ready"
     if seconds is not None:
         time.sleep(seconds)
         process.kill()
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL, err
-    reported = [first - 1, *map(int, out.split())][-1]
+    reported = [first - 1, *forked.reports_of(reports)][-1]
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
     found = load_step(file)
     assert found >= reported
     return found
