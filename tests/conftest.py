@@ -7,6 +7,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import zlib
 
 # Before JAX starts: several devices, so that shardings can be told apart; and as the programs of the tests are tiny and
 # run once, little of the compiler's effort. The emitters of fused loops alone take half of the time of the suite; only
@@ -63,7 +64,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as thorough all but every n-th row of a table that is marked `sample(n)`; mark the tests of the site."""
+    """Mark rows of tables as thorough or slow, as `sample(n)` and `part(n)` say; mark the tests of the site."""
     counts: dict[object, int] = collections.Counter()
     for item in items:
         marker = item.get_closest_marker("sample")
@@ -71,6 +72,10 @@ def pytest_collection_modifyitems(items):
             if counts[item.function] % marker.args[0]:
                 item.add_marker("thorough")
             counts[item.function] += 1
+        marker = item.get_closest_marker("part")
+        is_left_out = marker is not None and zlib.crc32(item.name.encode()) % marker.args[0]
+        if is_left_out and item.get_closest_marker("thorough") is not None:
+            item.add_marker("slow")
         if "site" in item.fixturenames:
             item.add_marker("site")
 

@@ -133,6 +133,7 @@ def assert_acts_alike(capture, sequence, make=liftnn.jit, between=lambda f: None
 
 
 @pytest.mark.thorough
+@pytest.mark.part(2)
 @pytest.mark.parametrize("sequence", SEQUENCES)
 @pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.sample(16)

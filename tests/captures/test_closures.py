@@ -173,6 +173,7 @@ def run(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.thorough
+@pytest.mark.part(2)
 @pytest.mark.parametrize("effect", VALUE_EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", WRITING)
 def test_a_captured_model_is_used_as_in_the_plain_call(name: str, effect: Effect) -> None:

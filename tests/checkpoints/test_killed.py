@@ -59,6 +59,7 @@ def save_first(folder):
 
 
 @pytest.mark.thorough
+@pytest.mark.part(2)
 @pytest.mark.parametrize("operations", quick([3, 45, *range(1, 160, 2)], most=2))
 def test_killed_at_a_file_operation_the_last_checkpoint_loads(tmp_path, operations):
     save_first(tmp_path)

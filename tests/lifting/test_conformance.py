@@ -33,6 +33,7 @@ def assert_acts_like_the_plain_call(transformed: Effect, effect: Effect, calls: 
 
 
 @pytest.mark.sample(12)
+@pytest.mark.part(2)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", ROWS)
 def test_a_transform_acts_like_the_plain_call(name: str, effect: Effect) -> None:
@@ -122,6 +123,7 @@ def test_a_transform_in_a_raw_transform_of_split_state_acts_like_the_plain_call(
 
 
 @pytest.mark.thorough
+@pytest.mark.part(3)
 @pytest.mark.parametrize("outer, inner", PAIRS)
 def test_nested_transforms_act_like_the_plain_call(outer: str, inner: str) -> None:
     transformed = TRANSFORMS[outer](TRANSFORMS[inner](everything))
@@ -129,6 +131,7 @@ def test_nested_transforms_act_like_the_plain_call(outer: str, inner: str) -> No
 
 
 @pytest.mark.thorough
+@pytest.mark.part(3)
 @pytest.mark.parametrize("outer, inner", PAIRS)
 def test_an_exception_under_nested_transforms_leaves_the_model_as_it_was(outer: str, inner: str) -> None:
     def fails(model: Model, x: jax.Array) -> None:

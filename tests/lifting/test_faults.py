@@ -117,6 +117,7 @@ def assert_the_next_call_works(
     assert_same((out, model), (effect(reference, X), reference))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_a_fault_at_any_line_changes_nothing(name: str, effect: Effect) -> None:
@@ -164,6 +165,7 @@ def captured_and_passed(effect: Effect, model: Model) -> Effect:
 CAPTURES = (closure, found_when_used, captured_and_passed)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.parametrize("effect", OF_VALUES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", WRITING)

@@ -276,6 +276,7 @@ def run(make, inputs):
 
 
 @pytest.mark.thorough
+@pytest.mark.part(2)
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.sample(104)
