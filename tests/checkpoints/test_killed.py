@@ -70,7 +70,7 @@ def test_killed_at_a_file_operation_the_last_checkpoint_loads(tmp_path, operatio
 def test_killed_at_random_times_nothing_is_lost(tmp_path):
     save_first(tmp_path)
     draw = random.Random(0)
-    count = int(os.environ.get("LIFTNN_KILLS", "20"))
+    count = int(os.environ.get("LIFTNN_KILLS", "10"))
     steps = [
         kill_once(tmp_path, seconds=draw.uniform(0.05, 1.2), in_background=i % 2 == 0) for i in range(count)
     ]

@@ -177,7 +177,7 @@ def test_killed_at_random_times_nothing_is_lost(tmp_path):
     file = str(tmp_path / "model.safetensors")
     liftnn.save_weights(file, [liftnn.Param(jnp.zeros(30_000)) for _ in range(5)])
     draw, step = random.Random(0), 0
-    for i in range(int(os.environ.get("LIFTNN_KILLS", "20"))):
+    for i in range(int(os.environ.get("LIFTNN_KILLS", "10"))):
         found = kill_once(file, step + 1, seconds=draw.uniform(0.01, 0.3), size=(0, 240_000, -240_000)[i % 3])
         assert found >= step
         step = found
