@@ -5,43 +5,78 @@ A new interpreter takes two seconds for these imports. The server has not used J
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+import traceback
+import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+import jax
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["jax.numpy", "liftnn", "orbax.checkpoint", "safetensors"])
 
 
-def start(function: Callable[..., None], *args: Any) -> tuple[BaseProcess, Connection]:
-    """Start a process that calls a function.
+def start(function: Callable[..., None], *args: Any, flags: str = "") -> tuple[BaseProcess, Connection]:
+    """Start a process that calls a function, on the CPU.
 
     Args:
       function: A function of a module, called with a connection to report to, and the arguments.
       *args: Arguments that can be pickled.
+      flags: `XLA_FLAGS` of the process.
 
     Returns:
       The process, and the other end of the connection.
     """
     reports, end = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=function, args=(end, *args), daemon=True)
+    process = _CONTEXT.Process(target=_run, args=(flags, function, end, *args), daemon=True)
     process.start()
     end.close()
     return process, reports
 
 
-def reports_of(reports: Connection) -> Iterator[Any]:
-    """Yield what a process reports until it ends."""
-    while True:
-        try:
-            yield reports.recv()
-        except EOFError:
-            return
+def _run(flags: str, function: Callable[..., None], reports: Connection, *args: Any) -> None:
+    os.environ["XLA_FLAGS"] = flags
+    jax.config.update("jax_platforms", "cpu")
+    warnings.simplefilter("ignore")
+    try:
+        function(reports, *args)
+    except BaseException:
+        reports.send(traceback.format_exc())
+        raise
+
+
+def run_until_killed(function: Callable[..., None], *args: Any, seconds: float | None = None) -> list[Any]:
+    """Run a function in a process that is killed, and return what it reported after `ready`.
+
+    Args:
+      function: A function of a module, called with a connection to report to, and the arguments.
+      *args: Arguments that can be pickled.
+      seconds: The time after `ready` at which to kill the process. The default, None, means that it kills itself.
+
+    Raises:
+      AssertionError: If the process ends in another way, or reports nothing for five minutes.
+    """
+    process, reports = start(function, *args)
+    ready = reports.recv()
+    assert ready == "ready", ready
+    if seconds is not None:
+        time.sleep(seconds)
+        process.kill()
+    found: list[Any] = []
+    with contextlib.suppress(EOFError):
+        while reports.poll(300):
+            found.append(reports.recv())
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL, found[-1:]
+    return found
 
 
 def die_at(operation: int, folder: str) -> Callable[[], None]:

@@ -15,7 +15,6 @@ import pathlib
 import socket
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -74,7 +73,7 @@ def _start(task: dict[str, Any], outputs: list[pathlib.Path]) -> list[BaseProces
     started: list[BaseProcess] = []
     for rank, output in enumerate(outputs):
         own = {**task, "rank": rank, "processes": len(outputs), "port": port, "output": str(output)}
-        started.append(forked.start(_be_one, own)[0])
+        started.append(forked.start(_be_one, own, flags=FLAGS.format(task["devices"]))[0])
     return started
 
 
@@ -114,8 +113,6 @@ def _be_one(_: Connection, task: dict[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     faulthandler.dump_traceback_later(task["timeout"] - 3, file=2)  # into the log: where this process waits
-    warnings.simplefilter("ignore")
-    os.environ["XLA_FLAGS"] = FLAGS.format(task["devices"])
     if task["processes"] > 1:
         jax.distributed.initialize(f"127.0.0.1:{task['port']}", task["processes"], task["rank"])
     module = importlib.import_module(task["module"])

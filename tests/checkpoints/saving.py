@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from multiprocessing.connection import Connection
 
 import jax.numpy as jnp
@@ -21,7 +20,6 @@ def save_steps(reports: Connection, folder: str, first: int, operations: int, in
       operations: The number of the file operation at which the process dies; 0 for never.
       in_background: Whether to save in the background.
     """
-    os.environ["XLA_FLAGS"] = ""
     begin = forked.die_at(operations, folder)
     model = liftnn.Module()
     model.parts = [liftnn.Param(jnp.full(3000, first + 0.0)) for _ in range(5)]

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,14 +39,10 @@ def kill_once(folder, operations=0, seconds=None, in_background=True):
     """Go on with the run in a folder until it is killed; return the latest step."""
     steps = liftnn.saved_steps(folder)
     first = steps[-1] + 1 if steps else 0
-    process, reports = forked.start(save_steps, str(folder), first, operations, in_background)
-    assert reports.recv() == "ready"
-    if seconds is not None:
-        time.sleep(seconds)
-        process.kill()
-    reported = [first - 1, *forked.reports_of(reports)][-1]
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    found = forked.run_until_killed(
+        save_steps, str(folder), first, operations, in_background, seconds=seconds
+    )
+    reported = [first - 1, *found][-1]
     return check_latest(folder, reported) if reported >= 0 or liftnn.saved_steps(folder) else -1
 
 

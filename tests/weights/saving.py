@@ -22,7 +22,6 @@ def save_steps(reports: Connection, file: str, first: int, operations: int, size
       size: The size of a file in bytes from which on there are several; 0 for one file. If it is negative, one file and
         several take turns.
     """
-    os.environ["XLA_FLAGS"] = ""
     begin = forked.die_at(operations, os.path.dirname(file))
     model = [liftnn.Param(jnp.zeros(30_000)) for _ in range(5)]
     reports.send("ready")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -142,14 +140,8 @@ def test_threads_load_into_one_model(tmp_path):
 
 def kill_once(file, first, operations=0, seconds=None, size=0):
     """Save steps until the process is killed; return the step that is in the file then."""
-    process, reports = forked.start(save_steps, file, first, operations, size)
-    assert reports.recv() == "ready"
-    if seconds is not None:
-        time.sleep(seconds)
-        process.kill()
-    reported = [first - 1, *forked.reports_of(reports)][-1]
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    found = forked.run_until_killed(save_steps, file, first, operations, size, seconds=seconds)
+    reported = [first - 1, *found][-1]
     found = load_step(file)
     assert found >= reported
     return found
