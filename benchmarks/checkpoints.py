@@ -1,9 +1,9 @@
-"""Saving and restoring a model: liftnn / Orbax called by hand with a dict of the same arrays.
+"""Saving and restoring a model: liftnn / Orbax called by hand, as its documentation does, with a dict of the same arrays.
 
 python benchmarks/checkpoints.py [--quick] [--rounds N] [--output FOLDER]
 
-The model has 1 GB in 64 arrays (quick: 128 MB). Both sides take turns, in new folders of the same disk. "save" ends
-when the checkpoint is complete; "the next step after an asynchronous save" is the call of save and one step of a
+The model has 1 GB in 64 arrays (quick: 128 MB). All take turns, in new folders of the same disk. By default liftnn does
+not compress the files and Orbax does; a further column is Orbax with `use_compression=False` / Orbax. "save" ends when the checkpoint is complete; "the next step after an asynchronous save" is the call of save and one step of a
 training, while the files are written. Peak memory is that of a process of its own, which saves, and then restores:
 the median of five, since it depends on which of Orbax's threads run together.
 """
@@ -72,12 +72,14 @@ class Ours:
 class ByHand:
     """Saves and restores with Orbax, as its documentation does."""
 
+    compress = True
+
     def __init__(self, model: Arrays):
         self.tree = {f"part_{i}": part.value for i, part in enumerate(model.parts)}
 
     def save(self, folder: str, work: Callable[[], Any]) -> tuple[float, float]:
         """The seconds until the work that follows is done, and until the checkpoint is complete."""
-        with ocp.CheckpointManager(folder) as manager:
+        with self.manager(folder) as manager:
             manager.save(0, args=ocp.args.PyTreeSave(self.tree))
             manager.wait_until_finished()
             start = time.perf_counter()
@@ -87,16 +89,27 @@ class ByHand:
             manager.wait_until_finished()
             return delay, time.perf_counter() - start
 
+    def manager(self, folder: str) -> ocp.CheckpointManager:
+        """The manager of a folder with the checkpoints of one tree."""
+        handler = None if self.compress else ocp.PyTreeCheckpointHandler(use_compression=False)
+        return ocp.CheckpointManager(folder, item_handlers=handler)
+
     def restore(self, folder: str) -> None:
         """Replaces the dict."""
         restore_args = {name: ocp.ArrayRestoreArgs(sharding=x.sharding) for name, x in self.tree.items()}
         args = ocp.args.PyTreeRestore(item=self.tree, restore_args=restore_args)
-        with ocp.CheckpointManager(folder) as manager:
+        with self.manager(folder) as manager:
             self.tree = manager.restore(1, args=args)
         jax.block_until_ready(self.tree)
 
 
-SIDES: dict[str, Any] = {"liftnn": Ours, "orbax": ByHand}
+class Uncompressed(ByHand):
+    """Saves without compression, as liftnn does by default."""
+
+    compress = False
+
+
+SIDES: dict[str, Any] = {"liftnn": Ours, "orbax": ByHand, "orbax, not compressed": Uncompressed}
 
 
 @jax.jit
@@ -189,8 +202,9 @@ def main() -> None:
         ratio = found[what].ratio("liftnn", "orbax")
         row = Row(f"{name}, {megabytes:,} MB", ratio, 1.0 if what == "delay" else 1.1)
         row.microseconds, row.at_best = found[what].microseconds(), found[what].at_best("liftnn", "orbax")
+        row.peers = {side: found[what].ratio(side, "orbax").value for side in SIDES if "," in side}
         rows.append(row)
-    peaks = {side: peaks_of(side, megabytes, 5) for side in SIDES}
+    peaks = {side: peaks_of(side, megabytes, 5) for side in ("liftnn", "orbax")}
     for i, name in enumerate(("saving", "restoring")):
         ratio = peaks["liftnn"][i] / max(1, peaks["orbax"][i])
         note = f"{peaks['liftnn'][i] / 1e6:,.0f} / {peaks['orbax'][i] / 1e6:,.0f} MB"

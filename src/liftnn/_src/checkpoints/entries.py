@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -189,7 +190,12 @@ def check_storable(x: Any, path: str) -> None:
 
 
 def _name_of(x: Any) -> str:
-    return str(x.dtype) if hasattr(x, "dtype") else str(jnp.result_type(x))
+    return _dtype_name(x.dtype if hasattr(x, "dtype") else jnp.result_type(x))
+
+
+@functools.cache
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype)
 
 
 def describe(x: Any) -> str:

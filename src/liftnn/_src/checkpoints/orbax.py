@@ -83,16 +83,17 @@ class Manager:
 
     Args:
       folder: The folder; it is created.
+      compress: Whether the files are compressed.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, compress: bool):
         ocp = load_orbax()
         self._folder = folder
         self._deleted = os.path.join(folder, _DELETED)
         self._remove_deleted()
         if is_first_process():  # the constructor of Orbax's manager waits for all processes
             remove_marks(folder)
-        self._handler = _handler_class()()
+        self._handler = _handler_class()(use_compression=compress)
         self._handler.folder = folder
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
         registry.add(ITEM, ocp.args.PyTreeSave, self._handler)

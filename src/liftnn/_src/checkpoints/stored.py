@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ def is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
+@functools.cache
 def can_store(dtype: Any) -> bool:
     """Return whether arrays of a dtype can be saved: numbers of any width, booleans and PRNG keys."""
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
@@ -27,6 +29,7 @@ def can_store(dtype: Any) -> bool:
     return dtype != jax.dtypes.float0 and (dtype == np.bool_ or jnp.issubdtype(dtype, jnp.number))
 
 
+@functools.cache
 def stored_dtype(dtype: Any) -> np.dtype[Any]:
     """Return the dtype that an array of a dtype other than that of keys is stored with."""
     dtype = np.dtype(dtype)
