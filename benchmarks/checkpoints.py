@@ -1,11 +1,12 @@
-"""Saving and restoring a model: liftnn / Orbax called by hand, as its documentation does, with a dict of the same arrays.
+"""Saving and restoring a model: liftnn / Orbax called by hand with a dict of the same arrays.
 
 python benchmarks/checkpoints.py [--quick] [--rounds N] [--output FOLDER]
 
-The model has 1 GB in 64 arrays (quick: 128 MB). All take turns, in new folders of the same disk. By default liftnn does
-not compress the files and Orbax does; a further column is Orbax with `use_compression=False` / Orbax. "save" ends when the checkpoint is complete; "the next step after an asynchronous save" is the call of save and one step of a
-training, while the files are written. Peak memory is that of a process of its own, which saves, and then restores:
-the median of five, since it depends on which of Orbax's threads run together.
+The model has 1 GB in 64 arrays (quick: 128 MB). All take turns, in new folders of the same disk. Orbax is called as in
+its documentation. It compresses files by default, and liftnn does not; so a column compares Orbax without compression
+with Orbax as it is by default. "save" ends when the checkpoint is complete; "the next step after an asynchronous save"
+is the call of save and one step of a training, while the files are written. Peak memory is that of a process of its
+own, which saves, and then restores: the median of five, since it depends on which of Orbax's threads run together.
 """
 
 from __future__ import annotations

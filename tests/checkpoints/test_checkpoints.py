@@ -332,7 +332,9 @@ def test_compressed_checkpoints_are_smaller_and_are_read_as_others_are(tmp_path)
         liftnn.restore(tmp_path / folder, other)
         assert_same(other, model)
     assert size(tmp_path / "compressed") < size(tmp_path / "plain") / 10
-    with liftnn.Checkpoints(tmp_path / "plain", compress=True) as checkpoints:  # each step is read by what it says
+    with liftnn.Checkpoints(
+        tmp_path / "plain", compress=True
+    ) as checkpoints:  # each step is read by what it says
         checkpoints.save(2, model)
     assert size(tmp_path / "plain" / "2") < size(tmp_path / "plain" / "1") / 10
     for step in (1, 2):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import liftnn
+from liftnn._src.compilation import source
+from liftnn._src.trees import are_distinct
 from tests.user_modules import Affine, Holder, step
 
 
@@ -171,6 +173,50 @@ def test_donation_is_ignored_inside_another_transform(name, donating):
     NESTED[name](donating)(model)
     assert not any(x.is_deleted() for x in old)
     assert donating(model, 1.0).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("n", [1, 200], ids=["written out", "in a loop"])
+def test_a_donated_model_with_random_keys_is_not_searched_for_shared_arrays(n, monkeypatch):
+    """Nothing but the storages holds the arrays and keys; so a call need not compare all of them."""
+    searches = []
+    monkeypatch.setitem(
+        source._GLOBALS, "are_distinct", lambda tree: searches.append(tree) or are_distinct(tree)
+    )
+    model = Holder(streams=[liftnn.Rngs(i) for i in range(n)], affine=Affine())
+
+    @functools.partial(liftnn.jit, donate_argnums=0)
+    def count(model):
+        model.affine.w.value += 1
+        for rngs in model.streams:
+            rngs()
+
+    for _ in range(4):
+        count(model)
+    assert not searches
+    held = model.affine.w.value
+    model.affine.w.value = held  # now a local variable holds it too
+    count(model)
+    assert len(searches) == 1
+
+
+def test_a_written_variable_gets_its_own_donated_buffer_before_the_output_does():
+    """As in JAX by hand, where the state comes first; the output has the same shape and would fit too."""
+    model, w, x = Holder(w=liftnn.Param(jnp.arange(3.0))), jnp.arange(3.0), jnp.ones(3)
+
+    @functools.partial(liftnn.jit, donate_argnums=0)
+    def train(model, x):
+        model.w.value = jnp.sin(model.w) * x
+        return x + 1
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def by_hand(w, x):
+        return jnp.sin(w) * x, x + 1
+
+    address = w.unsafe_buffer_pointer()
+    assert by_hand(w, x)[0].unsafe_buffer_pointer() == address
+    address = model.w.value.unsafe_buffer_pointer()
+    train(model, x)
+    assert model.w.value.unsafe_buffer_pointer() == address
 
 
 def test_a_compiled_stage_donates_too(donating):

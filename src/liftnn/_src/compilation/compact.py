@@ -39,10 +39,13 @@ class OutputSpec:
 class OutputSpecs:
     """The outcomes of the traces of one program, by number.
 
-    A program returns `(out, parts)`, followed by one None for each unit of the outcome's number. This encoding is the
+    A program returns `(parts, out)`, followed by one None for each unit of the outcome's number. This encoding is the
     fastest: JAX rebuilds a None for almost no cost, while a dict costs 0.7 us and a static pytree node of our own a
     call of Python. Nearly always there is only outcome 0. If the result of outcome 0 is a single array without parts,
     the program returns just that array.
+
+    Written values come before the output, in the order of the inputs: JAX gives a donated buffer to the first result
+    with its shape and dtype, and a value is best computed in the buffer of the one that it replaces.
     """
 
     def __init__(self) -> None:
@@ -56,9 +59,9 @@ class OutputSpecs:
           result: The result.
 
         Returns:
-          A tuple: the output if all its leaves are arrays, else the list of its arrays; the list of the other leaves,
-          or None if there are none; then as many None as the number of the outcome. Just the output if it is a single
-          array, there are no other leaves, and the outcome is number 0.
+          A tuple: the list of the leaves that are not part of the output, or None if there are none; the output if all
+          its leaves are arrays, else the list of its arrays; then as many None as the number of the outcome. Just the
+          output if it is a single array, there are no other leaves, and the outcome is number 0.
         """
         change, out = result.change, result.output
         parts, plain = result.leaves[len(out) :], _is_plain(result)
@@ -66,7 +69,7 @@ class OutputSpecs:
         returned: Any = change.treedef.unflatten(out) if plain else out
         if number == 0 and plain and not parts and is_leaf_tree(change.treedef):
             return returned
-        return returned, parts or None, *[None] * number
+        return parts or None, returned, *[None] * number
 
     def compact_groups(self, groups: Any, layout: Layout, result: Result) -> tuple[Any, tuple[None, ...]]:
         """Convert a result that is grouped into one list for each sharding.
@@ -120,4 +123,4 @@ def _is_plain(result: Result) -> bool:
 
 def split_output(returned: Any) -> tuple[Any, list[Any]]:
     """Return the output and the other leaves in the returned value of a program without groups."""
-    return (returned[0], returned[1] or []) if type(returned) is tuple else (returned, [])
+    return (returned[1], returned[0] or []) if type(returned) is tuple else (returned, [])

@@ -84,10 +84,10 @@ class FastPath:
         self.checks: list[Check] = [*find_checks(call), *find_stored(stored), *moved]
         self.readers: list[Reader] = find_readers(call)
         self.rounds = plan_rounds(call, varying)
-        self.array_type = next(
-            (type(x) for x in call.leaves[: len(call.plan.variables)] if isinstance(x, jax.Array)), None
-        )
-        """The class of concrete JAX arrays, as opposed to tracers."""
+        self.array_types: list[type | None] = [
+            type(x) if isinstance(x, jax.Array) else None for x in call.leaves[: len(call.plan.variables)]
+        ]
+        """For each storage the class of its value: arrays or typed keys, as opposed to tracers; None for a tree."""
         self.key = 0
         self.cache: Callable[[], Any] = _nothing
         self.owner: Callable[[], Any] = _nothing

@@ -71,12 +71,19 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
         values = ["*values"]
     if program.donates:
         source.add("shared = False")
-        array_type = source.name(path.array_type)
-        each = f"if type(v) is not {array_type} or getrefcount(v) > HELD_ONCE: shared = True"
         if len(storages) <= MOST:
-            source.add(*[each.replace("(v)", f"({v})") for v in values])
+            source.add(
+                *[
+                    f"if type({v}) is not {source.name(kind)} or getrefcount({v}) > HELD_ONCE: shared = True"
+                    for v, kind in zip(values, path.array_types, strict=True)
+                ]
+            )
         else:
-            source.add("for v in values:", f"  {each.replace('HELD_ONCE', '(HELD_ONCE + 1)')}")
+            kinds = source.name(tuple(set(path.array_types) - {None}))
+            source.add(
+                "for v in values:",
+                f"  if type(v) not in {kinds} or getrefcount(v) > (HELD_ONCE + 1): shared = True",
+            )
     every, trees = f"[{', '.join(values)}]", f"[{', '.join(units)}]"
     inputs = [*values, *units]
     if program.inputs.is_sorted:
@@ -124,14 +131,14 @@ def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) 
         source.add(*[f"{p} = {x}" for p, x in zip(parts, sources, strict=True)], f"out = {out}")
     elif len(written) > MOST:
         source.add(
-            "p = returned[1]",
+            "p = returned[0]",
             f"if type(p[0]) is not {source.name(write_back.array_type)}: return {commit}(returned)",
         )
-        source.add(f"write({source.name(written)}, p)", "return returned[0]")
+        source.add(f"write({source.name(written)}, p)", "return returned[1]")
         return
     else:
         source.add(
-            "out, p, *_ = returned" if number else "out, p = returned",
+            "p, out, *_ = returned" if number else "p, out = returned",
             *([f"{', '.join(parts)}, = p"] if parts else []),
         )
     if parts:

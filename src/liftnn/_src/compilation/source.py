@@ -51,7 +51,7 @@ class Remembered(Checked, Protocol):
     writer: Writer
     readers: list[Reader]
     rounds: list[list[Beat]]
-    array_type: Any
+    array_types: list[type | None]
     placement: Sequence[Any]
     report: Callable[[], Any]
 
