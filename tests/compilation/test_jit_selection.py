@@ -47,6 +47,7 @@ def shift(nums):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("at, names", BOTH)
+@pytest.mark.part(2)
 @pytest.mark.sample(16)
 def test_the_same_arguments_are_static_as_under_jax_jit(at, names, call):
     nums, seen = NUMS[at], []
@@ -71,6 +72,7 @@ def test_the_same_arguments_are_static_as_under_jax_jit(at, names, call):
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("at, names", BOTH)
+@pytest.mark.part(2)
 @pytest.mark.sample(32)
 def test_the_same_buffers_are_donated_as_under_jax_jit(at, names, call):
     nums = NUMS[at]

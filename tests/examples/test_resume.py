@@ -107,7 +107,7 @@ def start(monkeypatch, tmp_path):
 
 @pytest.mark.thorough
 def test_runs_killed_at_random_moments_lose_nothing(start, tmp_path):
-    draw, kills, number = random.Random(0), int(os.environ.get("LIFTNN_KILLS", "5")), 0
+    draw, kills, number = random.Random(0), int(os.environ.get("LIFTNN_KILLS", "3")), 0
     output = tmp_path / "output"
 
     def last_line(command):

@@ -54,6 +54,7 @@ def run_and_kill_one(command, after):
 
 
 @pytest.mark.thorough
+@pytest.mark.slow
 def test_a_run_of_two_processes_that_lost_one_is_resumed_by_one_process_with_the_losses_of_a_whole_run(
     tmp_path,
 ):
@@ -71,16 +72,17 @@ def test_a_run_of_two_processes_that_lost_one_is_resumed_by_one_process_with_the
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The losses of a run in one process with eight devices."""
-    losses = losses_of(run(command_of(tmp_path_factory.mktemp("whole"), 1, 8)))
+    """The losses and the picture of a run in one process with eight devices."""
+    folder = tmp_path_factory.mktemp("whole")
+    losses = losses_of(run(command_of(folder, 1, 8)))
     assert len(losses) == SIZES["steps"]
-    return losses
+    return losses, (folder / "losses.png").read_bytes()
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("processes, devices", [(2, 4), (4, 2)])
+@pytest.mark.parametrize("processes, devices", [(2, 4), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_the_losses_do_not_depend_on_the_number_of_processes(tmp_path, whole, processes, devices):
-    assert losses_of(run(command_of(tmp_path, processes, devices))) == whole
+    assert losses_of(run(command_of(tmp_path, processes, devices))) == whole[0]
 
 
 @pytest.mark.thorough
@@ -90,7 +92,9 @@ def test_a_run_that_lost_a_process_goes_on_in_more_processes_and_then_in_one(tmp
     resumed = run(command_of(tmp_path, 1, 8))
     done = resumed_after(resumed)
     assert done in (2, 4)
-    assert losses_of(resumed) == whole[done:]
+    losses, picture = whole
+    assert losses_of(resumed) == losses[done:]
+    assert (tmp_path / "losses.png").read_bytes() == picture
 
 
 @pytest.mark.thorough

@@ -53,6 +53,7 @@ def assert_like_single_steps(layer, x, sizes, *call, tolerance=1e-5):
         {"rotary_embedding": functools.partial(liftnn.rotary_embedding, interleaved=True, base=100.0)},
     ],
 )
+@pytest.mark.part(2)
 @pytest.mark.sample(4)
 def test_parts_of_any_size_give_what_single_positions_give(options, sizes):
     assert_like_single_steps(make(**options), X, sizes)

@@ -75,6 +75,7 @@ class FlaxCounting(nnx.RNNCellBase):
         return carry + y, y
 
 
+@pytest.mark.part(2)
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("lengths", quick(LENGTHS.values(), 2), ids=LENGTHS)
 @pytest.mark.parametrize("direction", quick(DIRECTIONS.values(), 2), ids=DIRECTIONS)
@@ -164,6 +165,7 @@ def test_two_halves_of_a_sequence_joined_by_the_carry_are_the_whole():
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 @pytest.mark.parametrize("batch", quick([(), (3,), (1, 3), (2, 3)], 2))
+@pytest.mark.part(2)
 @pytest.mark.sample(10)
 def test_lengths_give_what_each_sequence_gives_alone(batch, direction):
     layer = layers("LSTMCell", return_carry=True, **direction)[0]
@@ -343,6 +345,7 @@ def test_a_cell_whose_dtype_differs_from_that_of_its_carry_gives_what_the_loop_i
 @pytest.mark.parametrize("lengths", [None, LENGTHS["lengths"]], ids=["no lengths", "lengths"])
 @pytest.mark.parametrize("time_major", [False, True])
 @pytest.mark.parametrize("options", quick([{}, {"merge_fn": jnp.add}]))
+@pytest.mark.part(2)
 @pytest.mark.sample(4)
 def test_both_directions_give_the_numbers_of_flax_bit_for_bit(options, time_major, lengths):
     def build(library):
