@@ -1,8 +1,8 @@
-"""A checkpoint of format 1, kept in `golden/`, which every later version must load.
+"""Checkpoints of format 1, kept in `golden/`, which every later version must load.
 
-It was written by `write` below, at liftnn 0.1.0 with Orbax 0.12.8, except that the two files `commit_success.txt` are
-left out. It is never written again: a new format gets a new
-folder beside it.
+They were written by `write` below, at liftnn 0.1.0 with Orbax 0.12.8, except that the files `commit_success.txt` are
+left out: step 12 is compressed, and step 13 is not. They are never written again: a new format gets a new folder
+beside them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from tests.user_modules import Holder
 
 import liftnn
@@ -43,14 +44,14 @@ def make(x):
     return model, affine, liftnn.Optimizer(affine, optax.adam(0.1)), liftnn.Rngs(int(x), dropout=int(x) + 1)
 
 
-def write(folder=GOLDEN):
+def write(step, compress, folder=GOLDEN):
     values = {
         "epoch": 3,
         "nested": [(1, 2.5), {"a": None, 4: True}],
         "losses": np.arange(3.0),
         "key": jax.random.key(5),
     }
-    liftnn.save(folder, 12, *make(2.0), values=values, metrics={"loss": 0.25})
+    liftnn.save(folder, step, *make(2.0), values=values, metrics={"loss": 0.25}, compress=compress)
 
 
 def assert_equal(one, two):
@@ -59,10 +60,11 @@ def assert_equal(one, two):
         assert (x == y).all() if hasattr(x, "all") else x == y
 
 
-def test_a_checkpoint_of_format_1_is_loaded():
+@pytest.mark.parametrize("step", [12, 13], ids=["compressed", "not compressed"])
+def test_a_checkpoint_of_format_1_is_loaded(step):
     restored, expected = make(5.0), make(2.0)
-    found = liftnn.restore(GOLDEN, *restored)
-    assert (found.step, found.metrics) == (12, {"loss": 0.25})
+    found = liftnn.restore(GOLDEN, *restored, step=step)
+    assert (found.step, found.metrics) == (step, {"loss": 0.25})
     assert found.values["losses"].tolist() == [0, 1, 2]
     assert (jax.random.key_data(found.values["key"]) == jax.random.key_data(jax.random.key(5))).all()
     assert {k: x for k, x in found.values.items() if k in ("epoch", "nested")} == {
@@ -83,8 +85,9 @@ def test_a_checkpoint_of_format_1_is_loaded():
     assert restored[0].first is restored[0].second
 
 
-def test_the_index_is_readable_without_liftnn():
-    first, _, text = (GOLDEN / "12/state/liftnn_index").read_text().partition("\n")
+@pytest.mark.parametrize("step", ["12", "13"])
+def test_the_index_is_readable_without_liftnn(step):
+    first, _, text = (GOLDEN / step / "state" / "liftnn_index").read_text().partition("\n")
     assert first.startswith("liftnn checkpoint 1 ")
     assert json.loads(text)["leaves"][0] == [
         [0, "first"],
