@@ -199,16 +199,19 @@ def test_a_donated_model_with_random_keys_is_not_searched_for_shared_arrays(n, m
     assert len(searches) == 1
 
 
-def test_a_written_variable_gets_its_own_donated_buffer_before_the_output_does():
+@pytest.mark.parametrize("has_shardings", [False, True])
+def test_a_written_variable_gets_its_own_donated_buffer_before_the_output_does(has_shardings):
     """As in JAX by hand, where the state comes first; the output has the same shape and would fit too."""
     model, w, x = Holder(w=liftnn.Param(jnp.arange(3.0))), jnp.arange(3.0), jnp.ones(3)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    options = {"in_shardings": one, "out_shardings": one} if has_shardings else {}
 
-    @functools.partial(liftnn.jit, donate_argnums=0)
+    @functools.partial(liftnn.jit, donate_argnums=0, **options)
     def train(model, x):
         model.w.value = jnp.sin(model.w) * x
         return x + 1
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jax.jit, donate_argnums=0, **options)
     def by_hand(w, x):
         return jnp.sin(w) * x, x + 1
 

@@ -34,7 +34,9 @@ jax.tree_util.register_static(Layout)
 def group(
     result: Result, prefixes: Sequence[Prefix], choices: Sequence[Prefix]
 ) -> tuple[list[list[Any]], Layout]:
-    """Sort the leaves of a result into one list for each prefix.
+    """Sort the leaves of a result into one list for each prefix, with those of the output last.
+
+    JAX gives a donated buffer to the first result with its shape, so what was written comes before the output.
 
     Args:
       result: The result.
@@ -51,7 +53,9 @@ def group(
         groups[at].append(x)
         return at, len(groups[at]) - 1
 
-    return groups, Layout(tuple(map(put, result.leaves, prefixes)), result.change)
+    n = len(result.output)
+    after = list(map(put, result.leaves[n:], prefixes[n:]))
+    return groups, Layout((*map(put, result.leaves[:n], prefixes[:n]), *after), result.change)
 
 
 def ungroup(groups: Sequence[Sequence[Any]], layout: Layout) -> Result:
