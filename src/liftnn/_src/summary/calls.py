@@ -121,7 +121,7 @@ class Records:
         self._seen: set[tuple[Path, str]] = set()
         self._started = 0
         self._results: dict[int, int] = {}
-        """The number of arrays that each call returns; in its program, what it writes follows them."""
+        """The number of arrays that each call returns; in its program they follow what it writes."""
 
     def trace(self, model: Any, method: str, args: Any, kwargs: Any) -> list[CallInfo]:
         """Call a copy of the model with abstract arrays, and return the calls in order.

@@ -21,7 +21,7 @@ class FlopCounter:
 
         Args:
           closed: The program, a closed jaxpr.
-          results: The number of outputs that matter: the first ones. Operations for the others, which a call writes to
+          results: The number of outputs that matter: the last ones. Operations for the others, which a call writes to
             Variables such as running statistics, do not count, as in Flax NNX.
           backward: Whether to add its backward pass. False by default.
 
@@ -36,10 +36,10 @@ class FlopCounter:
 
 
 def _as_function(closed: Any, results: int) -> Callable[..., list[Any]]:
-    """Return a function that runs a program, for its first outputs."""
+    """Return a function that runs a program, for its last outputs."""
     extend: Any = importlib.import_module("jax.extend.core")  # 40 ms, so not with this file
     run = extend.jaxpr_as_fun(closed)
-    return lambda *leaves: run(*leaves)[:results]
+    return lambda *leaves: run(*leaves)[len(closed.out_avals) - results :]
 
 
 def _with_backward(closed: Any, results: int) -> Callable[..., Any]:
