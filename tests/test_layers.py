@@ -22,6 +22,7 @@ LAYERS = (
         "_src/printing.py",
         "_src/type_variables.py",
         "_src/garbage_collection.py",
+        "_src/stack_room.py",
         "_src/foreign_names/",
     ),
     ("_src/filters.py", "_src/static_values/"),

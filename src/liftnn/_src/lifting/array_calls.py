@@ -24,6 +24,7 @@ from liftnn._src.captures.guards import Guards
 from liftnn._src.captures.search import captures_nothing, find_captured
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument, functions_in
+from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.kept import WeakCache, WeakFunction
 from liftnn._src.lifting.offers import find_offer
 from liftnn._src.lifting.rejections import after_rejection, make_also
@@ -77,7 +78,7 @@ class ArrayFunction(WeakFunction):
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with frames.open_frame(self._transform) as frame:
-            out = super().__call__(*args, **kwargs)
+            out = call_in_frame(frame, super().__call__, args, kwargs)
         if frame.missing:
             self.has_modules = True
             raise frames.RetryWithCaptures(frame.missing, frame.missed_at)

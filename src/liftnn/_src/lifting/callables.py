@@ -1,11 +1,11 @@
-"""Callables: the module inside a bound method or partial, and transformed functions as methods of a class."""
+"""Callables: the module inside a bound method or partial, transformed functions as methods, and calls in a frame."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, Self, overload
 
 import jax
@@ -15,8 +15,10 @@ from liftnn import errors
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.names import Named
 from liftnn._src.modules.module import Module
+from liftnn._src.stack_room import call_with_room
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
+from liftnn._src.variables import frames
 
 
 def unwrap_callable(
@@ -99,3 +101,18 @@ class Bindable(Named, Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
         raise NotImplementedError
+
+
+_TRACED = frozenset(
+    {"jit", "pmap", "eval_shape", "make_jaxpr", "scan", "map", "while_loop", "fori_loop", "cond", "switch"}
+)
+"""The transforms that trace the user's function; the others run it if nothing outside traces."""
+
+
+def call_in_frame(
+    frame: frames.Frame, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Call the user's function in a frame; for the outermost trace with room on Python's stack."""
+    if frame.outer is frames.PLAIN and frame.name in _TRACED:
+        return call_with_room(function, args, kwargs)
+    return function(*args, **kwargs)

@@ -18,6 +18,7 @@ from liftnn._src.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, classify,
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
+from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_static_values
@@ -70,7 +71,7 @@ def purify(
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
             watches = _watch_captured(plan, merged, frame)
             with captured_unchanged(plan, originals, guards, frame):
-                out = called(*stored_args, *args, **{**stored_kwargs, **kwargs})
+                out = call_in_frame(frame, called, (*stored_args, *args), {**stored_kwargs, **kwargs})
             if frame.missing:
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if check is not None:
