@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from liftnn import errors
 from liftnn._src.publish import PICKLED, publish
+from liftnn._src.trees import is_jax_array
 
 PromoteDtype = Callable[..., tuple[Any, ...]]
 """A function `(arrays, *, dtype) -> arrays`, such as `promote_dtype`, that casts a layer's operands to one dtype."""
@@ -74,8 +76,29 @@ def promote_dtype(
       >>> x.dtype, bias
       (dtype('float32'), None)
     """
+    common = _common_dtype(args)
+    if common is not None and (dtype is None or dtype == common):
+        return tuple(args)  # there is nothing to cast, as in most calls
     dtype = canonicalize_dtype(*args, dtype=dtype, inexact=inexact)
     return tuple(None if x is None else jnp.asarray(x, dtype) for x in args)
+
+
+@functools.cache
+def _stays(dtype: Any) -> bool:
+    """Return whether promotion leaves arrays of a dtype as they are; those of 64 bits depend on `jax_enable_x64`."""
+    return jnp.issubdtype(dtype, jnp.inexact) and dtype not in (jnp.float64, jnp.complex128)
+
+
+def _common_dtype(args: tuple[Any, ...]) -> Any:
+    """Return the dtype of arrays that promotion leaves as they are; None if they need a look at each."""
+    found: Any = None
+    for x in args:
+        if x is None:
+            continue
+        if not is_jax_array(x) or not _stays(x.dtype) or x.weak_type or x.dtype != (found or x.dtype):
+            return None
+        found = x.dtype
+    return found
 
 
 def value_of(variable: Any) -> jax.Array | None:
