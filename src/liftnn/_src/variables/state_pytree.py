@@ -7,7 +7,8 @@ optimizer knows, and flattens them directly: `flatten_state` is some ten times a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -52,16 +53,18 @@ class StateKeys:
       aside: The paths of the leaves that no key leads to.
     """
 
-    __slots__ = ("_content", "aside", "entries", "order", "path_keys", "positions", "sorted", "structures")
+    __slots__ = ("_content", "aside", "entries", "order", "path_keys", "pick", "places", "sorted", "structures")
 
     def __init__(self, order: tuple[Key, ...], aside: tuple[Path, ...]):
         self.order = order
         self.aside = aside
         all_strings = _STRINGS.issuperset(map(type, order))
         self.sorted = tuple(sorted(order)) if all_strings else _sort(order)
+        self.pick = _picker(self.sorted)
+        """Return the children of a State that keys lead to."""
         place = {key: i for i, key in enumerate(self.sorted)}
-        self.positions = tuple([(key, place[key]) for key in order])
-        """The position of each key among the children."""
+        self.places = None if order == self.sorted else [place[key] for key in order]
+        """The position of each key among the children; None if it is that among the keys."""
         self.entries = (*map(jax.tree_util.DictKey, self.sorted), *map(PathKey, aside))
         """The entries of key paths."""
         self.path_keys = (*self.sorted, *aside)
@@ -88,14 +91,27 @@ _STRINGS = frozenset([str])
 _NAMES_AND_POSITIONS = frozenset([str, int])
 
 
+def _picker(keys: tuple[Key, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that returns the entries of a dict for these keys; for two or more of them one in C."""
+    if len(keys) > 1:
+        return operator.itemgetter(*keys)
+    return lambda entries: tuple([entries[key] for key in keys])
+
+
+class _NotKept(Exception):  # noqa: N818  # not an error
+    """Raised for keys that are not kept: only names and positions are equal if they look the same."""
+
+
 @functools.lru_cache(maxsize=4096, typed=True)
 def _known_keys(*order: Key) -> StateKeys:
+    if not _NAMES_AND_POSITIONS.issuperset(map(type, order)):
+        raise _NotKept
     keys = StateKeys(order, ())
     keys.structures = {}
     return keys
 
 
-def keys_of(order: tuple[Key, ...], aside: tuple[Path, ...] = ()) -> StateKeys:
+def keys_of(order: Iterable[Key], aside: Iterable[Path] = ()) -> StateKeys:
     """Return the static part of a State with these keys.
 
     Args:
@@ -105,9 +121,12 @@ def keys_of(order: tuple[Key, ...], aside: tuple[Path, ...] = ()) -> StateKeys:
     Returns:
       The static part.
     """
-    if not aside and _NAMES_AND_POSITIONS.issuperset(map(type, order)):
-        return _known_keys(*order)
-    return StateKeys(order, aside)
+    if not aside:
+        try:
+            return _known_keys(*order)
+        except _NotKept:
+            pass
+    return StateKeys(tuple(order), tuple(aside))
 
 
 def _sort(keys: tuple[Key, ...]) -> tuple[Key, ...]:
@@ -118,11 +137,11 @@ def _sort(keys: tuple[Key, ...]) -> tuple[Key, ...]:
         return tuple(sorted(keys, key=rank))
 
 
-_FLATTEN: dict[type, Callable[[Any], tuple[list[Any], StateKeys]]] = {}
+_FLATTEN: dict[type, Callable[[Any], tuple[Sequence[Any], StateKeys]]] = {}
 """The function that flattens a State, for each class of States."""
 
 
-def flatten_state(x: Any) -> tuple[Any, tuple[Any, ...], list[Any]] | None:
+def flatten_state(x: Any) -> tuple[Any, tuple[Any, ...], Sequence[Any]] | None:
     """Flatten a State by one level.
 
     Args:
@@ -161,24 +180,26 @@ def register(cls: type[Any], make: Callable[[Iterable[tuple[Key, Any]], dict[Pat
       make: Creates a State from its entries, in order, and its leaves that no key leads to.
     """
 
-    def flatten(state: Any) -> tuple[list[Any], StateKeys]:
-        keys = keys_of(tuple(state), tuple(state._aside))
-        children = [dict.__getitem__(state, key) for key in keys.sorted]
-        return [*children, *state._aside.values()] if state._aside else children, keys
+    def flatten(state: Any) -> tuple[Sequence[Any], StateKeys]:
+        aside = state._aside
+        keys = keys_of(state, aside)
+        children = keys.pick(state)
+        return (*children, *aside.values()) if aside else children, keys
 
     def flatten_with_keys(state: Any) -> tuple[list[tuple[Any, Any]], StateKeys]:
         children, keys = flatten(state)
         return list(zip(keys.entries, children, strict=True)), keys
 
     def unflatten(keys: StateKeys, children: Iterable[Any]) -> Any:
-        children = list(children)
+        children = tuple(children)
         owner = None
         for x in children:
             if isinstance(x, Variable) and x._owner is frames.COPIED:  # made by JAX, for this State
                 owner = owner or frames.owner_now()
                 set_owner(x, owner)
         aside = dict(zip(keys.aside, children[len(keys.order) :], strict=True)) if keys.aside else {}
-        return make([(key, children[i]) for key, i in keys.positions], aside)
+        places = keys.places
+        return make(zip(keys.order, children if places is None else [children[i] for i in places]), aside)
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     _FLATTEN[cls] = flatten
