@@ -19,7 +19,6 @@ weakly, and the fast path refers to the arguments weakly. So a dead model frees 
 from __future__ import annotations
 
 import functools
-import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -91,7 +90,7 @@ class FastPath:
         self.key = 0
         self.cache: Callable[[], Any] = _nothing
         self.owner: Callable[[], Any] = _nothing
-        self._set_function(self.call)
+        self._set_function(_as_function(weakref.ref(self), FastPath.call))
         self.watch = start_watch(
             [x for x in call.objects if hasattr(type(x), "__graph_node__")], since, varying
         )
@@ -117,19 +116,31 @@ class FastPath:
             return MISS
         return self.run(units)
 
+    def generate_later(self) -> None:
+        """Let the next call generate the code: it takes some milliseconds, and many functions are called only once."""
+        self._set_function(_as_function(weakref.ref(self), FastPath._generate_and_call))
+
+    def _generate_and_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self.generate()
+        return self.function(args, kwargs)
+
     def generate(self) -> None:
         """Generate the code of the call; the first call has shown which result the program returns."""
         function = generate(self)
         if function is None:
-            self.rounds = []
-        self._set_function(function or self.call)
+            self._use_loops()
+        else:
+            self._set_function(function)
+
+    def _use_loops(self) -> None:
+        """Make the next calls with `call`."""
+        self.rounds = []
+        self._set_function(_as_function(weakref.ref(self), FastPath.call))
 
     def _set_function(self, function: Callable[[Any, Any], Any]) -> None:
         """Set the function that makes the calls; not a bound method, since a weak reference to one dies at once."""
-        self.function = (
-            function if isinstance(function, types.FunctionType) else _as_function(weakref.ref(self))
-        )
-        self.reference = weakref.ref(self.function)
+        self.function = function
+        self.reference = weakref.ref(function)
 
     def holds(self) -> bool:
         """Return whether nothing that the call depends on has changed."""
@@ -179,8 +190,7 @@ class FastPath:
             return
         self.writer.call.objects[number] = new
         self.writer.storages[self.writer.call.plan.index[Slot(number)]] = new._cell
-        self.rounds = []
-        self._set_function(self.call)  # the generated code has the old storages
+        self._use_loops()  # the generated code has the old storages
 
     def _number_of(self, variable: Any) -> int | None:
         """Return the number of a Variable; None if the call does not have it (any more)."""
@@ -197,11 +207,13 @@ def _nothing() -> None:
     """Return None, like a dead weak reference."""
 
 
-def _as_function(reference: Callable[[], FastPath | None]) -> Callable[[Any, Any], Any]:
-    """Wrap `FastPath.call` in a function."""
+def _as_function(
+    reference: Callable[[], FastPath | None], method: Callable[[FastPath, Any, Any], Any]
+) -> Callable[[Any, Any], Any]:
+    """Wrap a method of a fast path in a function that does not keep the fast path."""
 
     def call(args: Any, kwargs: Any) -> Any:
         path = reference()
-        return MISS if path is None else path.call(args, kwargs)
+        return MISS if path is None else method(path, args, kwargs)
 
     return call

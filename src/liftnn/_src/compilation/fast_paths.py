@@ -167,11 +167,6 @@ class FastPaths:
             self._drop(reference())
         self.by_module[key] = [*known[-_MOST + 1 :], own]
 
-    def settle(self, path: FastPath) -> None:
-        """Finish (settle) a fast path after its first call: generate its code, and make it the first one to try."""
-        path.generate()
-        self.last = path.reference
-
     def _drop(self, path: Path | None) -> None:
         """End a fast path and remove it from its owner."""
         if path is None:

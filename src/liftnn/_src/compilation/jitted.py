@@ -246,7 +246,7 @@ class Jitted(Bindable[P, R]):
         if path is None:
             return self._lifted._commit(call, call.bound.result(returned))
         out = path.writer.commit(returned)
-        self._fast_paths.settle(path)
+        path.generate_later()
         return out
 
     @boundary

@@ -53,7 +53,17 @@ class StateKeys:
       aside: The paths of the leaves that no key leads to.
     """
 
-    __slots__ = ("_content", "aside", "entries", "order", "path_keys", "pick", "places", "sorted", "structures")
+    __slots__ = (
+        "_content",
+        "aside",
+        "entries",
+        "order",
+        "path_keys",
+        "pick",
+        "places",
+        "sorted",
+        "structures",
+    )
 
     def __init__(self, order: tuple[Key, ...], aside: tuple[Path, ...]):
         self.order = order
