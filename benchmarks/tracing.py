@@ -60,6 +60,18 @@ def hand_written(depth: int, last: str) -> Run:
     return run
 
 
+def deeper(run: Run, depth: int) -> Run:
+    """The same from some functions deeper: the place in a program must not change what a trace takes."""
+
+    def call(n: int, left: int = depth) -> None:
+        if left:
+            call(n, left - 1)
+        else:
+            run(n)
+
+    return call
+
+
 def first_call_row(rounds: int, depth: int = 16) -> Row:
     """The first call of a train step: it is traced, lowered, compiled and run, and nothing of it is cached."""
     model, params = steps.STACKS[liftnn](depth), steps.nested_params(depth)
@@ -129,6 +141,16 @@ def main() -> None:
             figure = times.ratio(name or "liftnn", "jax")
             rows.append(Row(label, figure, target, microseconds=times.microseconds()))
             rows[-1].at_best = times.at_best(name or "liftnn", "jax")
+    times = take_single_turns(
+        {
+            "liftnn": deeper(lifted(stacks[""], 64, "trace"), 20),
+            "jax": deeper(hand_written(64, "trace"), 20),
+        },
+        rounds,
+    )
+    label = "trace a train step of 64 layers, 20 functions deeper"
+    rows.append(Row(label, times.ratio("liftnn", "jax"), 1.10, microseconds=times.microseconds()))
+    rows[-1].at_best = times.at_best("liftnn", "jax")
     for transform, target in (("grad", 1.15), ("vmap", 1.10), ("scan", 1.12)):
         ours, theirs = transformed.case(transform, 64)
         times = take_single_turns({"liftnn": again(ours), "jax": again(theirs)}, rounds)

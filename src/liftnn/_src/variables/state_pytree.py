@@ -208,8 +208,8 @@ def register(cls: type[Any], make: Callable[[Iterable[tuple[Key, Any]], dict[Pat
                 owner = owner or frames.owner_now()
                 set_owner(x, owner)
         aside = dict(zip(keys.aside, children[len(keys.order) :], strict=True)) if keys.aside else {}
-        places = keys.places
-        return make(zip(keys.order, children if places is None else [children[i] for i in places]), aside)
+        in_order = children if keys.places is None else [children[i] for i in keys.places]
+        return make(zip(keys.order, in_order, strict=False), aside)  # the leaves aside follow
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     _FLATTEN[cls] = flatten
