@@ -11,20 +11,14 @@ from liftnn._src.compilation.jit import jit
 from liftnn._src.filters import All, Any, Not, OfType, PathContains, WithTag
 from liftnn._src.graph.graphdef import GraphDef, merge, split, state
 from liftnn._src.graph.slots import Slot
-from liftnn._src.intermediates import capture
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.lift import lift
 from liftnn._src.modules.copies import clone, view, view_info, with_attributes
 from liftnn._src.modules.iterate import iter_children, iter_graph, iter_modules
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.recursive_map import recursive_map
 from liftnn._src.modules.verbs import find_shared, pop, replace_all, update
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
-from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
-from liftnn._src.sharding.constraint import with_logical_constraint
-from liftnn._src.sharding.declared import get_named_sharding, get_partition_spec, with_partitioning
-from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
 from liftnn._src.variables.annotated import with_metadata
 from liftnn._src.variables.axis_rules import axis_rules
 from liftnn._src.variables.eager_sharding import use_eager_sharding, using_eager_sharding
@@ -92,11 +86,13 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.control_flow.map import map
     from liftnn._src.control_flow.repeat import repeat
     from liftnn._src.control_flow.scan import scan
+    from liftnn._src.intermediates import capture
     from liftnn._src.mapping.axis_metadata import PARTITION_NAME
     from liftnn._src.mapping.pmap import pmap
     from liftnn._src.mapping.shard_map import shard_map
     from liftnn._src.mapping.vmap import vmap
     from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
+    from liftnn._src.modules.recursive_map import recursive_map
     from liftnn._src.nn.activations import (
         celu,
         elu,
@@ -151,9 +147,13 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.nn.weight_norm import WeightNorm
     from liftnn._src.optim.ema import EMA
     from liftnn._src.optim.optimizer import Optimizer
+    from liftnn._src.reseed import reseed
+    from liftnn._src.sharding.constraint import with_logical_constraint
+    from liftnn._src.sharding.declared import get_named_sharding, get_partition_spec, with_partitioning
     from liftnn._src.sharding.device_put import device_put
     from liftnn._src.sharding.on_mesh import abstract, make_sharded
     from liftnn._src.sharding.replicas import check_replicas
+    from liftnn._src.split_rngs import fork_rngs, restore_rngs, split_rngs
     from liftnn._src.summary.public import count_params, display, draw, tabulate
     from liftnn._src.weights.functions import (
         from_equinox,
@@ -222,11 +222,13 @@ _LOADED_AT_FIRST_USE = {
     "control_flow.map": ("map",),
     "control_flow.repeat": ("repeat",),
     "control_flow.scan": ("scan",),
+    "intermediates": ("capture",),
     "mapping.axis_metadata": ("PARTITION_NAME",),
     "mapping.pmap": ("pmap",),
     "mapping.shard_map": ("shard_map",),
     "mapping.vmap": ("vmap",),
     "metrics": ("Accuracy", "Average", "Metric", "MultiMetric", "Statistics", "Welford"),
+    "modules.recursive_map": ("recursive_map",),
     "nn.activations": (
         "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity",
         "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "one_hot", "relu", "relu6", "selu",
@@ -259,9 +261,13 @@ _LOADED_AT_FIRST_USE = {
     "nn.weight_norm": ("WeightNorm",),
     "optim.ema": ("EMA",),
     "optim.optimizer": ("Optimizer",),
+    "reseed": ("reseed",),
+    "sharding.constraint": ("with_logical_constraint",),
+    "sharding.declared": ("get_named_sharding", "get_partition_spec", "with_partitioning"),
     "sharding.device_put": ("device_put",),
     "sharding.on_mesh": ("abstract", "make_sharded"),
     "sharding.replicas": ("check_replicas",),
+    "split_rngs": ("fork_rngs", "restore_rngs", "split_rngs"),
     "summary.public": ("count_params", "display", "draw", "tabulate"),
     "weights.functions": (
         "from_equinox", "from_flax", "from_torch", "load_weights", "save_weights", "to_torch",

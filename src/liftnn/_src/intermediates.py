@@ -16,6 +16,7 @@ from liftnn._src.lifting.lift import lift
 from liftnn._src.modules.iterate import iter_modules
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recording import RECORDS
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, is_argument_array
 from liftnn._src.variables.state import State
@@ -183,3 +184,6 @@ def _recording(method: Any, name: str, variable_type: type[Variable[Any]]) -> Ca
         return out
 
     return recording
+
+
+publish(capture)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.graph.description import NodeSpec, walk_edges
 from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream, as_key
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, format_path
@@ -115,3 +116,6 @@ def _sorted(spec: NodeSpec) -> NodeSpec:
     except TypeError:
         return spec
     return spec._replace(keys=tuple(spec.keys[i] for i in order), edges=tuple(spec.edges[i] for i in order))
+
+
+publish(reseed)

@@ -14,6 +14,7 @@ from liftnn._src.filters import Filter, first_match, to_predicate, to_predicates
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.modules.copies import clone
 from liftnn._src.modules.iterate import iter_graph
+from liftnn._src.publish import publish
 from liftnn._src.rngs import RngStream, Shape, Shapes, check_shape, selects
 from liftnn._src.tracebacks import boundary
 
@@ -268,3 +269,6 @@ def _check_not_split(name: str, stream: RngStream) -> None:
             f"The stream {stream.tag!r} holds keys of shape {stream.key.value.shape}, so {name} cannot split it again.",
             f"Leave {name} out: each batch element of a vmap over axis 0 has its own key. Or select other streams.",
         )
+
+
+publish(fork_rngs, restore_rngs, split_rngs)

@@ -10,6 +10,7 @@ from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.modules.copies import copy_modules
 from liftnn._src.modules.iterate import LEAVES, kind_of
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path
 
@@ -147,3 +148,6 @@ class _Open:
             return self.kind.unflatten(type(self.value), self.extra, tuple(self.keys), self.taken)
         self.kind.fill(self.value, self.extra, tuple(self.keys), self.taken)
         return self.value
+
+
+publish(recursive_map)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from liftnn import errors
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import format_path, is_argument_array, key_of
 from liftnn._src.variables.axis_rules import Rules, rules_or_current
@@ -77,3 +78,6 @@ def with_logical_constraint(x: T, names: Sequence[Any], rules: Rules | None = No
     if lines:
         raise misfit(mesh, lines)
     return jax.tree.map(lambda leaf: place(leaf, mesh, declared), arrays)
+
+
+publish(with_logical_constraint)

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from liftnn import errors
 from liftnn._src.graph.graphdef import state
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary, warn
 from liftnn._src.trees import Path, format_path, key_of
 from liftnn._src.variables.annotated import annotate
@@ -218,3 +219,6 @@ def warn_of_unmatched_rules(tree: Any, rules: Mapping[str, Any]) -> None:
             f"axis that a Variable declares. Declared are: {', '.join(sorted(map(repr, declared))) or 'none'}.",
             errors.ShardingWarning,
         )
+
+
+publish(get_named_sharding, get_partition_spec, with_partitioning)

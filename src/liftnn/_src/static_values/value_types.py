@@ -8,7 +8,6 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
-import fractions
 import functools
 import inspect
 import ipaddress
@@ -19,7 +18,6 @@ import struct
 import sys
 import types
 import uuid
-import zoneinfo
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -105,7 +103,7 @@ class Parts(NamedTuple):
 
 _JITTED = type(jax.jit(lambda: None))
 _BY_IDENTITY: tuple[type, ...] = (
-    type, types.ModuleType, enum.Enum, _JITTED, jax.custom_jvp, jax.custom_vjp, np.ufunc, zoneinfo.ZoneInfo,
+    type, types.ModuleType, enum.Enum, _JITTED, jax.custom_jvp, jax.custom_vjp, np.ufunc,
 )  # fmt: skip
 """Types of immutable values that exist only once for each content."""
 _BY_EQUALITY: tuple[type, ...] = (
@@ -124,7 +122,6 @@ _LEAVES: dict[type, Callable[[Any], Any]] = {
     float: lambda x: _bits(float.__float__(x)),
     complex: lambda x: (_bits(complex.__complex__(x).real), _bits(complex.__complex__(x).imag)),
     decimal.Decimal: decimal.Decimal.as_tuple,
-    fractions.Fraction: lambda x: (x.numerator, x.denominator),
     dt.timedelta: lambda x: (x.days, x.seconds, x.microseconds),
     dt.date: lambda x: (x.year, x.month, x.day),
     uuid.UUID: lambda x: (x.int, x.is_safe),
@@ -235,6 +232,11 @@ _SCALAR = Parts(_array_scalar, is_leaf=True)
 _RECORD = Parts(_array_scalar, is_mutable=True)
 _SEQUENCE_WITH_NAMES = Parts(lambda x: (None, x.__reduce__()[1:]))
 FROZEN_DATACLASS = Parts(_frozen_dataclass)
+_BY_NAME: dict[tuple[str, str], Parts] = {
+    ("fractions", "Fraction"): Parts(lambda x: ((x.numerator, x.denominator), ()), is_leaf=True),
+    ("zoneinfo", "ZoneInfo"): _IDENTICAL,
+}
+"""Types by module and name: `import liftnn` does not load their modules."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -251,6 +253,9 @@ def find_parts(cls: type) -> Parts | None:
     for base in cls.__mro__:
         if base in _TABLE:
             return _TABLE[base]
+        named = _BY_NAME.get((base.__module__, base.__qualname__))
+        if named is not None:
+            return named if named is _IDENTICAL else named._replace(base=base)
     is_frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
     by_content = is_frozen and cls.__eq__ is not object.__eq__ and not hasattr(cls, "__graph_node__")
     return FROZEN_DATACLASS if by_content else None
