@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 CHUNK = 256 * 1024
-"""The bytes of the chunk, twice a power of two of CPython's own: half for the frame of `call_with_room`, which never
-touches it, and half, some 500 frames, for what it calls."""
+"""The bytes of the chunk: a power of two, as CPython doubles its size until the first frame fits. Half is for the frame
+of `call_with_room`, which never touches it, and half, some 500 frames, for what it calls."""
 
 
 def call_with_room(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
