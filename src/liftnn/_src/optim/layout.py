@@ -11,12 +11,14 @@ import jax.numpy as jnp
 
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.optim.fixed_entries import convert
 from liftnn._src.publish import PICKLED, publish
-from liftnn._src.trees import Path, is_jax_array
+from liftnn._src.trees import Key, Path, is_jax_array
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
+from liftnn._src.variables.state_pytree import keys_of
 from liftnn._src.variables.variable import Variable, make_variable
 
 
@@ -27,13 +29,14 @@ class Layout:
       leaves: The parameters by path: Variables, and arrays that are no Variables.
     """
 
-    __slots__ = ("_hash", "_key", "paths")
+    __slots__ = ("_hash", "_key", "_listed", "paths")
 
     def __init__(self, leaves: Mapping[Path, Any]):
         self.paths = {path: _model(x) for path, x in leaves.items()}
         """The class and metadata of each Variable by path; None for an array."""
         self._key = tuple(self.paths.items())
         self._hash = hash(self._key)
+        self._listed: tuple[tuple[Path, ...], Any] | None = None
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Layout) and self._key == other._key)
@@ -57,6 +60,16 @@ class Layout:
         cls, metadata = model
         return make_variable(cls, unwrap_raw(value), metadata, owner)
 
+    def listed(self) -> tuple[tuple[Path, ...], Any]:
+        """Return the paths in the order in which JAX flattens a State, and the structure of its nested lists."""
+        if self._listed is None:
+            paths = tuple(self.paths)
+            numbers = self.state({path: i for i, path in enumerate(paths)})
+            lists = convert(numbers, lambda x, path: unwrap_raw(x), make_lists, dict)
+            order, structure = jax.tree.flatten(lists)
+            self._listed = tuple([paths[i] for i in order]), structure
+        return self._listed
+
     def shardings(self, path: Path) -> dict[str, Any]:
         """Return the metadata that declare the sharding of what an optimizer holds for a parameter."""
         model = self.paths[path]
@@ -68,6 +81,11 @@ class Layout:
             name: given[name] for name in ("mesh", "sharding_rules", "eager_sharding") if name in given
         }
         return {**declared, **placing} if declared else {}
+
+
+def make_lists(entries: dict[Key, Any], aside: dict[Path, Any]) -> list[Any]:
+    """Return the children of a State in the order in which JAX flattens them."""
+    return [*keys_of(entries, aside).pick(entries), *aside.values()]
 
 
 def restore_layout(key: Any) -> Layout:

@@ -6,7 +6,7 @@ State. Users see an `OptState` at each leaf, in trees with fixed entries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -15,11 +15,18 @@ from liftnn import errors
 from liftnn._src.optim.derived_sharding import derive_sharding, find_factors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
 from liftnn._src.optim.layout import Layout, shapes, shapes_text
-from liftnn._src.trees import Path, format_path, is_argument_array, key_of, list_paths, same_tree
-from liftnn._src.variables import frames
+from liftnn._src.optim.packing import Packing
+from liftnn._src.trees import (
+    Path,
+    format_path,
+    is_argument_array,
+    is_jax_array,
+    key_of,
+    list_paths,
+    same_tree,
+)
 from liftnn._src.variables.metadata import SHARDING_NAMES
 from liftnn._src.variables.operators import unwrap_raw
-from liftnn._src.variables.state import make_state
 from liftnn._src.variables.variable_types import OptState
 
 
@@ -64,34 +71,42 @@ def to_variables(
     return convert(tree, wrap, FixedState, FixedDict), tuple(alike)
 
 
-def to_optax(tree: Any, layout: Layout, parameters: Mapping[Path, Any], alike: tuple[bool, ...]) -> Any:
+def to_optax(
+    tree: Any, packing: Packing, parameters: Mapping[Path, Any], alike: tuple[bool, ...]
+) -> tuple[Any, Any]:
     """Return the state of a transformation as optax knows it; the inverse of `to_variables`.
 
     Args:
       tree: The tree of Variables.
-      layout: The parameters.
-      parameters: Their present values.
+      packing: What optax gets in place of States.
+      parameters: The parameters' present values.
       alike: For each Variable, whether it had the shape of its parameter at first.
 
     Returns:
-      The state: States and dicts with arrays, and with Variables of the parameters' types where optax had them.
+      The state, and its structure with a leaf for each Variable.
 
     Raises:
       StructureError: If a Variable does not have the shape of its parameter any more.
     """
     misfits: list[tuple[Any, Path]] = []
+    trees: list[Any] = []
     had_shape = iter(alike)
-    owner = frames.owner_now()
 
     def unwrap(x: Any, path: Path | None) -> Any:
         if next(had_shape, False) and path is not None and shapes(x) != shapes(parameters[path]):
             misfits.append((x, path))
-        return layout.wrap(path, x, owner) if path is not None and path in layout.paths else unwrap_raw(x)
+        leaf = packing.leaf(path, x)
+        if not is_jax_array(leaf) and not is_variable(leaf):
+            trees.append(leaf)
+        return leaf
 
-    state = convert(tree, unwrap, make_state, dict)
+    state = convert(tree, unwrap, packing.node, dict)
     if misfits:
         raise _misfit(tree, misfits, parameters)
-    return state
+    with_leaves = state
+    if trees:  # an object is a leaf, whatever the value is
+        with_leaves = convert(tree, lambda x, path: object(), packing.node, dict)
+    return state, jax.tree.structure(with_leaves, is_leaf=is_variable)
 
 
 def _misfit(
@@ -110,28 +125,30 @@ def _misfit(
     )
 
 
-def write(tree: Any, before: Any, after: Any) -> bool:
-    """Write the new state of a transformation to the Variables.
+def pair_values(tree: Any, before: Any, structure: Any, after: Any) -> list[tuple[Any, Any]] | None:
+    """Return the Variables of a state, each with its new value.
 
     Args:
       tree: The tree of Variables.
       before: The state that `to_optax` returned.
-      after: The new one.
+      structure: Its structure, with a leaf for each Variable.
+      after: The new state.
 
     Returns:
-      Whether the structure is the same; if not, nothing is written.
+      The pairs; None if the structures differ.
     """
-    new, structure = jax.tree.flatten(after, is_leaf=is_variable)
     variables = jax.tree.leaves(tree, is_leaf=is_variable)
-    if not all(map(is_variable, variables)) or not same_tree(
-        structure, jax.tree.structure(before, is_leaf=is_variable)
-    ):
-        return False
-    for variable, x in zip(variables, new, strict=True):
-        value = unwrap_raw(x)
+    known, found = (jax.tree.structure(x, is_leaf=is_variable) for x in (before, after))
+    if not all(map(is_variable, variables)) or not same_tree(found, known):
+        return None
+    return list(zip(variables, map(unwrap_raw, structure.flatten_up_to(after)), strict=True))
+
+
+def set_changed(values: Iterable[tuple[Any, Any]]) -> None:
+    """Set Variables to their new values, where these are not the old ones."""
+    for variable, value in values:
         if variable.raw_value is not value:
             variable.raw_value = value
-    return True
 
 
 def set_values(tree: Any, new: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, shapes, shapes_text
-from liftnn._src.optim.opt_state import set_values, to_optax, to_variables, write
+from liftnn._src.optim.opt_state import pair_values, set_changed, set_values, to_optax, to_variables
+from liftnn._src.optim.packing import InLists, InStates, Packing, choose_packing
 from liftnn._src.optim.transformations import call_update, check_transformation
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
@@ -29,14 +30,30 @@ from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import OptState, Param
 
 
+class _Step(NamedTuple):
+    """What a transformation returned, as it is packed.
+
+    Args:
+      updates: The updates.
+      params: The parameters after them.
+      opt_state: The new state.
+      writes: The Variables of the state with their new values; None if the new state has another structure.
+    """
+
+    updates: Any
+    params: Any
+    opt_state: Any
+    writes: list[tuple[Any, Any]] | None
+
+
 class Optimizer(Module):
     """An optax gradient transformation with its state; `update` applies gradients to a model in place.
 
-    The transformation gets parameters and gradients as a `State` by path, so masks and labels from `State.map` match
-    them. Its state is `opt_state`: the tree that optax makes, with an `OptState` Variable at each leaf, such as
-    `opt_state[0].mu.kernel` for adam. Assigning to an entry sets the value of the Variable, as in
-    `opt_state.hyperparams["learning_rate"] = 1e-4` with `optax.inject_hyperparams`. Assigning a whole tree to
-    `opt_state` sets all values, or replaces the state if the structure differs.
+    Functions in the transformation, such as masks and labels, get parameters and gradients as a `State` by path, so
+    what `State.map` returns matches them. The state of the transformation is `opt_state`: the tree that optax makes,
+    with an `OptState` Variable at each leaf, such as `opt_state[0].mu.kernel` for adam. Assigning to an entry sets the
+    value of the Variable, as in `opt_state.hyperparams["learning_rate"] = 1e-4` with `optax.inject_hyperparams`.
+    Assigning a whole tree to `opt_state` sets all values, or replaces the state if the structure differs.
 
     Args:
       model: The module, or tree of modules, to optimize. The optimizer keeps no reference to it.
@@ -115,17 +132,34 @@ class Optimizer(Module):
         layout, leaves = self._layout, find_leaves(model, self.wrt)
         gradients = _without_others(_flatten(grads), layout, model)
         _check(layout, leaves, gradients)
-        params = layout.state(leaves)
-        before = to_optax(self.opt_state, layout, leaves, self._alike)
         given = {name: self._convert(x) for name, x in extra.items()}
-        updates, after = call_update(self.tx, layout.state(gradients), before, params, given)
-        _check_shapes("updates", updates.flat(), leaves, _fits_update)
-        new_params: Any = optax.apply_updates(cast(Any, params), updates)
-        _write(model, leaves, new_params.flat())
-        if not write(self.opt_state, before, after):
-            self._replace_state(after)
+        packing = choose_packing(self.tx, layout, leaves, given)
+        step = self._transform(packing, leaves, gradients, given)
+        if step.writes is None and isinstance(packing, InLists):  # users see the new state, with States in it
+            packing = InStates(layout)
+            step = self._transform(packing, leaves, gradients, given)
+        _write(model, leaves, packing.unpack(step.params))
+        if step.writes is None:
+            self._replace_state(step.opt_state)
+        else:
+            set_changed(step.writes)
         self.step.value = self.step.value + 1
-        return updates
+        return packing.state(step.updates)
+
+    def _transform(
+        self,
+        packing: Packing,
+        leaves: Mapping[Path, Any],
+        gradients: Mapping[Path, Any],
+        extra: dict[str, Any],
+    ) -> _Step:
+        """Call the transformation; nothing is written."""
+        params = packing.pack(leaves)
+        before, structure = to_optax(self.opt_state, packing, leaves, self._alike)
+        updates, after = call_update(self.tx, packing.pack(gradients), before, params, extra)
+        _check_shapes("updates", packing.unpack(updates), leaves, _fits_update)
+        params = optax.apply_updates(params, updates)
+        return _Step(updates, params, after, pair_values(self.opt_state, before, structure, after))
 
     def _convert(self, x: Any) -> Any:
         """Return an extra argument as the transformation expects it: with the types of the parameters, or the value."""

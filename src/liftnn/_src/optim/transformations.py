@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pickle
 import sys
+import types
+from collections.abc import Iterable
 from typing import Any
 
+import jax
+import numpy as np
 import optax
 
 from liftnn import errors
@@ -78,6 +83,70 @@ def call_update(tx: Any, grads: Any, state: Any, params: Any, extra: dict[str, A
     if not isinstance(tx, optax.MultiSteps):  # which passes them on
         tx = optax.with_extra_args_support(tx)
     return tx.update(grads, state, params, **extra)
+
+
+def sees_leaves_only(tx: Any) -> bool:
+    """Return whether a transformation cannot tell one kind of tree from another.
+
+    That is certain if it consists of functions of optax and JAX, which map over trees, with numbers and arrays. A
+    function or a State of the user, such as a mask, a schedule or an `update`, may look at the trees.
+
+    Args:
+      tx: The transformation.
+    """
+    seen: dict[int, Any] = {}
+    stack = [tx]
+    while stack:
+        x = stack.pop()
+        if id(x) in seen:
+            continue
+        seen[id(x)] = x
+        parts = _parts(x)
+        if parts is None:
+            return False
+        stack += parts
+    return True
+
+
+_LIBRARIES = frozenset(["jax", "jaxlib", "optax", "functools"])
+_NUMBERS = frozenset([type(None), bool, int, float, complex, str])
+_ARRAYS = (jax.Array, np.ndarray, np.generic, np.dtype)
+
+
+def _parts(x: Any) -> Iterable[Any] | None:
+    """Return what a part of a transformation refers to; None if it may look at trees."""
+    if type(x) in _NUMBERS or isinstance(x, _ARRAYS):
+        return ()
+    if isinstance(x, type):
+        return () if _is_of_library(x.__module__) else None
+    if isinstance(x, types.FunctionType):
+        if not _is_of_library(x.__globals__.get("__name__")):
+            return None
+        held = (*(x.__closure__ or ()), *(x.__defaults__ or ()))
+        return (*held, *(x.__kwdefaults__ or {}).values(), *vars(x).values())
+    if isinstance(x, types.CellType):
+        try:
+            return (x.cell_contents,)
+        except ValueError:  # not filled yet
+            return None
+    if isinstance(x, types.MethodType):
+        return (x.__func__, x.__self__)
+    if type(x) is dict:
+        return x.values()
+    if type(x) in (tuple, list):
+        return x
+    if not _is_of_library(type(x).__module__):
+        return None
+    if isinstance(x, tuple):
+        return tuple.__iter__(x)
+    if isinstance(x, functools.partial):
+        return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
+    return vars(x).values() if hasattr(x, "__dict__") else None
+
+
+def _is_of_library(module: Any) -> bool:
+    """Return whether a module belongs to optax, JAX, or what they are made with."""
+    return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
 
 
 class PortableTransformation:
