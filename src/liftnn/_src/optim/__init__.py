@@ -6,9 +6,10 @@ structure of the tree never changes, and a repeated call of a compiled step need
 
 - `optimizer.py`: `Optimizer`, an optax transformation with its state.
 - `opt_state.py`: the state of a transformation with a Variable at each leaf, and the tree that optax gets for it.
-- `layout.py`: the static description of the parameters, and the State of them that optax gets.
+- `layout.py`: the static description of the parameters, and the trees of them that optax gets.
+- `packing.py`: the choice between these trees: States, or nested lists if nothing of the user's could see them.
 - `derived_sharding.py`: the sharding of what has another shape than its parameter, such as a factor.
 - `fixed_entries.py`: a State and a dict whose entries stay, and whose values are set by assignment.
-- `transformations.py`: what can be a transformation, and how one is pickled.
+- `transformations.py`: what can be a transformation, what it may look at, and how one is pickled.
 - `ema.py`: `EMA`, a moving average of parameters.
 """
