@@ -19,6 +19,7 @@ from measure import Run
 import liftnn
 
 WIDTH = 4
+ADAM = optax.adam(1e-3)
 traces: dict[str, int] = {}
 """How often the function of each contender has been traced."""
 
@@ -167,9 +168,8 @@ def forward(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     return x
 
 
-def hand_written(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def hand_written(name: str, tx: Any = ADAM) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`infer(params, x)` and `train(params, opt_state, x, y)` over nested dicts, not compiled."""
-    tx = optax.adam(1e-3)
 
     def infer(params: Any, x: jax.Array) -> jax.Array:
         count(name)
@@ -196,7 +196,7 @@ def jax_nested(depth: int, *, train: bool, donate: bool = False) -> Run:
         infer = jax.jit(infer_fn)
         return lambda n: repeat(n, infer, params, x)
     step = jax.jit(train_fn, donate_argnums=(0, 1) if donate else ())
-    return threaded(step, (params, optax.adam(1e-3).init(params)), x, y)
+    return threaded(step, (params, ADAM.init(params)), x, y)
 
 
 def jax_flat(depth: int, *, train: bool, donate: bool = False) -> Run:
@@ -204,7 +204,7 @@ def jax_flat(depth: int, *, train: bool, donate: bool = False) -> Run:
     params = nested_params(depth)
     infer_fn, train_fn = hand_written("jax, flat")
     x, y = batch()
-    leaves, treedef = jax.tree.flatten(params if not train else (params, optax.adam(1e-3).init(params)))
+    leaves, treedef = jax.tree.flatten(params if not train else (params, ADAM.init(params)))
     if not train:
         infer = jax.jit(lambda leaves, x: infer_fn(treedef.unflatten(leaves), x))
         return lambda n: repeat(n, infer, leaves, x)

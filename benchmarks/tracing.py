@@ -16,7 +16,7 @@ import optax
 import steps
 import transformed
 from machine import environment
-from measure import Row, Run, options, report, take_single_turns, take_turns
+from measure import Row, Run, Times, options, report, take_single_turns, take_turns
 
 import liftnn
 
@@ -34,10 +34,13 @@ class LinearStack(liftnn.Module):
         return x
 
 
-def lifted(stack: Callable[[int], Any], depth: int, last: str) -> Run:
+MASKED = optax.adamw(1e-3, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+
+
+def lifted(stack: Callable[[int], Any], depth: int, last: str, tx: Any = steps.ADAM) -> Run:
     """Traces, and lowers if that is the last stage, a step of liftnn's."""
     model = stack(depth)
-    optimizer = liftnn.Optimizer(model, optax.adam(1e-3))
+    optimizer = liftnn.Optimizer(model, tx)
     x, y = steps.batch()
 
     def run(n: int) -> None:
@@ -47,15 +50,15 @@ def lifted(stack: Callable[[int], Any], depth: int, last: str) -> Run:
     return run
 
 
-def hand_written(depth: int, last: str) -> Run:
+def hand_written(depth: int, last: str, tx: Any = steps.ADAM) -> Run:
     """The same for nested dicts."""
     params = steps.nested_params(depth)
-    opt_state = optax.adam(1e-3).init(params)
+    opt_state = tx.init(params)
     x, y = steps.batch()
 
     def run(n: int) -> None:
         for _ in range(n):
-            getattr(jax.jit(steps.hand_written("jax")[1]), last)(params, opt_state, x, y)
+            getattr(jax.jit(steps.hand_written("jax", tx)[1]), last)(params, opt_state, x, y)
 
     return run
 
@@ -75,8 +78,8 @@ def deeper(run: Run, depth: int) -> Run:
 def first_call_row(rounds: int, depth: int = 16) -> Row:
     """The first call of a train step: it is traced, lowered, compiled and run, and nothing of it is cached."""
     model, params = steps.STACKS[liftnn](depth), steps.nested_params(depth)
-    optimizer = liftnn.Optimizer(model, optax.adam(1e-3), wrt=liftnn.Param)
-    opt_state = optax.adam(1e-3).init(params)
+    optimizer = liftnn.Optimizer(model, steps.ADAM, wrt=liftnn.Param)
+    opt_state = steps.ADAM.init(params)
     x, y = steps.batch()
 
     made_before: list[Any] = []
@@ -99,9 +102,15 @@ def first_call_row(rounds: int, depth: int = 16) -> Row:
         clear_caches()
 
     times = take_turns(made, rounds, slice_seconds=0.0, prepare=prepare)
-    name = f"first call of a train step of {depth} layers"
-    row = Row(name, times.ratio("liftnn", "jax"), 1.02, microseconds=times.microseconds())
-    row.at_best = times.at_best("liftnn", "jax")
+    return compared(f"first call of a train step of {depth} layers", times, target=1.02)
+
+
+def compared(
+    name: str, times: Times, ours: str = "liftnn", theirs: str = "jax", target: float | None = None
+) -> Row:
+    """The row of the ratio of two contenders."""
+    row = Row(name, times.ratio(ours, theirs), target, microseconds=times.microseconds())
+    row.at_best = times.at_best(ours, theirs)
     return row
 
 
@@ -131,39 +140,25 @@ def main() -> None:
     started = environment()
     rounds = max(5, chosen.rounds // 6)
     rows: list[Row] = []
-    stacks = {"": steps.STACKS[liftnn], " of liftnn.Linear": LinearStack}
-    for last in ("trace", "lower"):
-        made = {name or "liftnn": lifted(stack, 64, last) for name, stack in stacks.items()}
+    plain, linear = steps.STACKS[liftnn], LinearStack
+    for last, target in (("trace", 1.10), ("lower", None)):
+        made = {"liftnn": lifted(plain, 64, last), "Linear": lifted(linear, 64, last)}
         times = take_single_turns({**made, "jax": hand_written(64, last)}, rounds)
-        for name in stacks:
-            label = f"{last} a train step of 64 layers{name}"
-            target = 1.10 if last == "trace" else None
-            figure = times.ratio(name or "liftnn", "jax")
-            rows.append(Row(label, figure, target, microseconds=times.microseconds()))
-            rows[-1].at_best = times.at_best(name or "liftnn", "jax")
-    times = take_single_turns(
-        {
-            "liftnn": deeper(lifted(stacks[""], 64, "trace"), 20),
-            "jax": deeper(hand_written(64, "trace"), 20),
-        },
-        rounds,
-    )
-    label = "trace a train step of 64 layers, 20 functions deeper"
-    rows.append(Row(label, times.ratio("liftnn", "jax"), 1.10, microseconds=times.microseconds()))
-    rows[-1].at_best = times.at_best("liftnn", "jax")
+        step = f"{last} a train step of 64 layers"
+        rows.append(compared(step, times, target=target))
+        rows.append(compared(f"{step} of liftnn.Linear", times, "Linear", target=target))
+    made = {"liftnn": deeper(lifted(plain, 64, "trace"), 20), "jax": deeper(hand_written(64, "trace"), 20)}
+    times = take_single_turns(made, rounds)
+    rows.append(compared("trace a train step of 64 layers, 20 functions deeper", times, target=1.10))
+    made = {"liftnn": lifted(plain, 64, "trace", MASKED), "jax": hand_written(64, "trace", MASKED)}
+    times = take_single_turns(made, rounds)
+    rows.append(compared("trace a train step of 64 layers, adamw with a mask", times))
     for transform, target in (("grad", 1.15), ("vmap", 1.10), ("scan", 1.12)):
         ours, theirs = transformed.case(transform, 64)
         times = take_single_turns({"liftnn": again(ours), "jax": again(theirs)}, rounds)
-        label = f"trace {transform} of 64 layers"
-        rows.append(Row(label, times.ratio("liftnn", "jax"), target, microseconds=times.microseconds()))
-        rows[-1].at_best = times.at_best("liftnn", "jax")
-    times = take_single_turns(
-        {str(depth): lifted(steps.STACKS[liftnn], depth, "trace") for depth in (50, 200)}, rounds
-    )
-    rows.append(
-        Row("trace 200 layers / 50 layers", times.ratio("200", "50"), 5.0, microseconds=times.microseconds())
-    )
-    rows[-1].at_best = times.at_best("200", "50")
+        rows.append(compared(f"trace {transform} of 64 layers", times, target=target))
+    times = take_single_turns({str(depth): lifted(plain, depth, "trace") for depth in (50, 200)}, rounds)
+    rows.append(compared("trace 200 layers / 50 layers", times, "200", "50", 5.0))
     rows.append(first_call_row(max(5, chosen.rounds // 2)))
     report("tracing", rows, chosen.output, started)
 
