@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import liftnn
+import tests.captures.long_captures
 import tests.captures.object_captures  # noqa: F401
 from liftnn._src.lifting import arguments
 from tests.captures.captures import CASES

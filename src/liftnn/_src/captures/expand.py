@@ -179,9 +179,8 @@ def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], 
     """Expand a list, tuple, set or deque."""
     size = size_of(x)
     if size > _MOST_GUARDED:
-        return _expand_long(
-            tag, x, size, enumerate(iterate(x)), ELEMENT if type(x) in (list, collections.deque) else None
-        )
+        kind = ELEMENT if type(x) in (list, collections.deque) else None
+        return _expand_long(tag, x, size, enumerate(iterate(x)), kind, iterate)
     kept = tuple(iterate(x))
     steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
     if tag in ("tuple", "frozenset"):
@@ -195,7 +194,7 @@ def _expand_dict(x: Any, exact: bool) -> Expansion:
     base = base_of(type(x))
     size = size_of(x)
     if size > _MOST_GUARDED:
-        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None)
+        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None, list_entries)
     entries = list(base.items(x))
     steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
     kept = (*(k for k, _ in entries), *(v for _, v in entries))
@@ -204,28 +203,47 @@ def _expand_dict(x: Any, exact: bool) -> Expansion:
 
 
 def _expand_long(
-    tag: str, x: Any, size: int, entries: Iterable[tuple[Any, Any]], kind: GuardKind | None
+    tag: str,
+    x: Any,
+    size: int,
+    entries: Iterable[tuple[Any, Any]],
+    kind: GuardKind | None,
+    iterate: Callable[[Any], Iterable[Any]],
 ) -> Expansion:
-    """Expand a long container: follow only non-atoms; guard the size, and only elements that lead to a module."""
+    """Expand a long container: follow only non-atoms; guard the size, and what leads to a module.
+
+    If an element leads to a module, all elements are guarded together, with their order. Of a very long list or dict,
+    only the elements that lead to a module are.
+    """
     looked = itertools.islice(entries, _MOST_LOOKED)
     found = itertools.islice(
         ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y)), _MOST_IN_ONE
     )
-    steps: list[Step] = []
-    for i, (key, y) in enumerate(found):
-        plain = kind is not None and type(key) in (str, int, bool)
-        guard = Guard(kind, x, key, y) if kind is not None and plain else None
-        steps.append(Step(y, _label_of(key), _key_of(i, key), guard))
-    return Expansion((tag, size), steps, (Guard(SIZE, x, None, size),), quiet=True)
+    found = list(found)
+    size_guard = (Guard(SIZE, x, None, size),)
+    one_by_one = size > _MOST_IN_ONE and kind is not None and all(_is_plain(key) for key, _ in found)
+    steps = [
+        Step(y, _label_of(key), _key_of(i, key), Guard(kind, x, key, y) if one_by_one and kind else None)
+        for i, (key, y) in enumerate(found)
+    ]
+    if one_by_one or not found or tag in ("tuple", "frozenset"):
+        return Expansion((tag, size), steps, size_guard, quiet=True)
+    kept = tuple(iterate(x))
+    elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)
+    return Expansion((tag, size), steps, size_guard, elements, quiet=True)
+
+
+def _is_plain(key: Any) -> bool:
+    return type(key) in (str, int, bool)
 
 
 def _label_of(key: Any) -> str:
     """Return the label of a dict entry; `[...]` for keys with a `repr` that could run user code."""
-    return f"[{key!r}]" if type(key) in (str, int, bool) else "[...]"
+    return f"[{key!r}]" if _is_plain(key) else "[...]"
 
 
 def _key_of(position: int, key: Any) -> Hashable:
-    return (type(key), key) if type(key) in (str, int, bool) else position
+    return (type(key), key) if _is_plain(key) else position
 
 
 # --- objects with a few known children

@@ -60,7 +60,7 @@ def type_named(name: str) -> type:
 
 
 _TYPES_BY_NAME: dict[type, str] = {
-    getattr(types, name): name for name in ("FunctionType", "CellType", "MethodType")
+    getattr(types, name): name for name in ("FunctionType", "CellType", "MethodType", "BuiltinFunctionType")
 }
 
 

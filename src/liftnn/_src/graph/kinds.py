@@ -1,11 +1,11 @@
 """The kinds of nodes in an object graph, and how each kind is flattened and unflattened.
 
 A *node* is anything that holds other things: a Module, a Variable, a list, a dict, a set, a dataclass, a
-SimpleNamespace, a tuple, a registered pytree, a bound method of a Module, a partial, a weak reference to a Module, a
-user function that holds any of these or an array, a closure cell of such a function. A *mutable* node is created
-empty and filled later, in place, which preserves cycles and identity; a *frozen* node is built after its children.
-Everything else is a leaf: an array (dynamic) or a static value. The walk, the merge and the commit know types only
-through the table at the end.
+SimpleNamespace, a tuple, a registered pytree, a bound method of any of these, a partial, a weak reference to a
+Module, a user function that holds a Module, Variable or array, a closure cell of such a function. A *mutable* node is
+created empty and filled later, in place, which preserves cycles and identity; a *frozen* node is built after its
+children. Everything else is a leaf: an array (dynamic) or a static value. The walk, the merge and the commit know
+types only through the table at the end.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from liftnn._src.graph.closures import (
     unflatten_function,
 )
 from liftnn._src.graph.containers import (
+    base_of,
     fill_dict,
     fill_list,
     flatten_dict,
@@ -183,6 +184,14 @@ def _unflatten_method(cls: type, extra: Any, keys: tuple[Any, ...], children: li
     return types.MethodType(*children)
 
 
+def _flatten_builtin_method(x: types.BuiltinMethodType) -> Opened:
+    return x.__name__, ("__self__",), (x.__self__,)
+
+
+def _unflatten_builtin_method(cls: type, extra: str, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return getattr(base_of(type(children[0])), extra).__get__(children[0])
+
+
 def _flatten_partial(x: functools.partial[Any]) -> Opened:
     keys = ("func", *range(len(x.args)), *x.keywords)
     return len(x.args), keys, (x.func, *x.args, *x.keywords.values())
@@ -212,6 +221,7 @@ DICT = NodeKind("dict", flatten_dict, make_dict, fill_dict)
 TUPLE = NodeKind("tuple", flatten_tuple, unflatten=unflatten_tuple)
 PYTREE = NodeKind("pytree", _flatten_pytree, unflatten=_unflatten_pytree)
 METHOD = NodeKind("method", _flatten_method, unflatten=_unflatten_method)
+BUILTIN_METHOD = NodeKind("built-in method", _flatten_builtin_method, unflatten=_unflatten_builtin_method)
 PARTIAL = NodeKind("partial", _flatten_partial, unflatten=_unflatten_partial)
 REFERENCE = NodeKind("weak reference", _flatten_reference, unflatten=_unflatten_reference)
 FUNCTION = NodeKind("function", flatten_function, unflatten=unflatten_function)
@@ -219,8 +229,8 @@ CELL = NodeKind("cell", flatten_cell, make_cell, fill_cell)
 KINDS = {
     k.name: k
     for k in (
-        MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, PARTIAL, REFERENCE,
-        FUNCTION, CELL,
+        MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, BUILTIN_METHOD, PARTIAL,
+        REFERENCE, FUNCTION, CELL,
     )
 }  # fmt: skip
 
@@ -232,7 +242,6 @@ ARRAY = NodeKind("array")
 _BY_TYPE: dict[type, NodeKind] = {
     **dict.fromkeys(SIMPLE_TYPES, SIMPLE),
     float: FLOAT,
-    types.BuiltinFunctionType: STATIC,
     types.CellType: CELL,
     list: LIST,
     collections.deque: LIST,
@@ -270,7 +279,9 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     if is_state_class(cls):
         return PYTREE, True
     if cls is types.MethodType:
-        return (METHOD if hasattr(type(x.__self__), "__graph_node__") else STATIC), False
+        return (METHOD if is_node(x.__self__) else STATIC), False
+    if cls is types.BuiltinFunctionType:  # `items.append` holds the list
+        return (BUILTIN_METHOD if isinstance(x.__self__, _MUTABLE_CONTAINERS) else STATIC), False
     if cls is functools.partial:
         return PARTIAL, True
     if cls is weakref.ref:
@@ -289,6 +300,14 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
 _BY_BASE = {
     list: LIST, dict: DICT, tuple: TUPLE, collections.deque: LIST, set: LIST, types.SimpleNamespace: DATACLASS
 }  # fmt: skip
+
+
+_MUTABLE_CONTAINERS = (list, dict, set, collections.deque)
+
+
+def is_node(x: Any) -> bool:
+    """Return whether a value is a node of a graph, not a leaf."""
+    return (kind_by_type(type(x)) or classify(x)) not in (SIMPLE, FLOAT, STATIC, ARRAY)
 
 
 def _refers_to_node(x: weakref.ref[Any]) -> bool:

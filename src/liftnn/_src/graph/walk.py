@@ -13,6 +13,7 @@ from liftnn._src.graph.description import Edge, NodeSpec
 from liftnn._src.graph.hidden import find_hidden, warn_of_hidden
 from liftnn._src.graph.kinds import (
     ARRAY,
+    BUILTIN_METHOD,
     CELL,
     FLOAT,
     FUNCTION,
@@ -270,7 +271,7 @@ def _static(value: Any) -> Static:
 
 def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
     """Return the static edge of a frozen node that holds only immutable values, else None."""
-    if kind is PYTREE or kind is FUNCTION:
+    if kind is PYTREE or kind is FUNCTION or kind is BUILTIN_METHOD:
         return None
     if isinstance(value, tuple) and any(
         isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)

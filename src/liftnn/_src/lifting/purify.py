@@ -14,7 +14,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.description import LeafPaths
-from liftnn._src.graph.kinds import FUNCTION, METHOD, MODULE, PARTIAL, classify, is_object
+from liftnn._src.graph.kinds import BUILTIN_METHOD, FUNCTION, METHOD, MODULE, PARTIAL, classify, is_object
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
@@ -144,7 +144,11 @@ def _make_result(
     leaves: list[Any] = []
     for path, leaf in entries:
         walk.root = "the output"
-        if not (is_object(leaf) or is_argument_array(leaf) or classify(leaf) in (METHOD, PARTIAL, FUNCTION)):
+        if not (
+            is_object(leaf)
+            or is_argument_array(leaf)
+            or classify(leaf) in (METHOD, BUILTIN_METHOD, PARTIAL, FUNCTION)
+        ):
             edges.append(Static(leaf))
             continue
         edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))

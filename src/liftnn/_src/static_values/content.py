@@ -19,6 +19,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.static_values.value_types import (
     FROZEN_DATACLASS,
+    MUTABLE_DATACLASS,
     SIMPLE_TYPES,
     Identity,
     Parts,
@@ -207,9 +208,11 @@ class _Flattener:
         if known is not None:
             return known
         parts = find_parts(kind)
-        if parts is None or (
-            self._immutable and parts is FROZEN_DATACLASS
-        ):  # such a dataclass is an object with identity
+        if (
+            parts is None
+            or (self._immutable and parts is FROZEN_DATACLASS)  # an object with identity
+            or (not inside and parts is MUTABLE_DATACLASS)  # only a function holds one that is no node
+        ):
             return self._unknown(x, inside)
         if parts.is_mutable:
             self._note_mutable(inside)

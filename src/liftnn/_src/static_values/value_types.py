@@ -185,9 +185,11 @@ def _array_scalar(x: Any) -> Opened:
     return (x.dtype, x.tobytes()), ()
 
 
-def _frozen_dataclass(x: Any) -> Opened:
-    fields = [f.name for f in dataclasses.fields(x) if f.compare]
-    return tuple(fields), [getattr(x, name) for name in fields]
+def _dataclass(x: Any) -> Opened:
+    """Flatten a dataclass into its fields, also those that its `==` ignores, and its other attributes."""
+    held = {f.name: getattr(x, f.name) for f in dataclasses.fields(x) if hasattr(x, f.name)}
+    held |= getattr(x, "__dict__", {})
+    return tuple(held), tuple(held.values())
 
 
 _COMPOUND: dict[Any, Callable[..., Opened]] = {
@@ -231,7 +233,8 @@ _EQUAL = Parts(lambda x: (x, ()), is_leaf=True)
 _SCALAR = Parts(_array_scalar, is_leaf=True)
 _RECORD = Parts(_array_scalar, is_mutable=True)
 _SEQUENCE_WITH_NAMES = Parts(lambda x: (None, x.__reduce__()[1:]))
-FROZEN_DATACLASS = Parts(_frozen_dataclass)
+FROZEN_DATACLASS = Parts(_dataclass)
+MUTABLE_DATACLASS = Parts(_dataclass, is_mutable=True)
 _BY_NAME: dict[tuple[str, str], Parts] = {
     ("fractions", "Fraction"): Parts(lambda x: ((x.numerator, x.denominator), ()), is_leaf=True),
     ("zoneinfo", "ZoneInfo"): _IDENTICAL,
@@ -256,9 +259,11 @@ def find_parts(cls: type) -> Parts | None:
         named = _BY_NAME.get((base.__module__, base.__qualname__))
         if named is not None:
             return named if named is _IDENTICAL else named._replace(base=base)
-    is_frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
-    by_content = is_frozen and cls.__eq__ is not object.__eq__ and not hasattr(cls, "__graph_node__")
-    return FROZEN_DATACLASS if by_content else None
+    if not dataclasses.is_dataclass(cls) or hasattr(cls, "__graph_node__"):
+        return None
+    if not cls.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
+        return MUTABLE_DATACLASS
+    return None if cls.__eq__ is object.__eq__ else FROZEN_DATACLASS
 
 
 def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple[Any, ...]]:

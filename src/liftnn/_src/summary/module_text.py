@@ -16,6 +16,7 @@ from typing import Any
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.kinds import (
     ARRAY,
+    BUILTIN_METHOD,
     DATACLASS,
     DICT,
     FROZEN_DATACLASS,
@@ -111,7 +112,11 @@ def _text(entry: Entry, texts: dict[int, str], common: str) -> str:
 
 def name_of(entry: Entry) -> str:
     """Return the class of an object, or the name of a function."""
-    return str(entry.value.__name__) if entry.kind in (FUNCTION, METHOD) else type(entry.value).__name__
+    return (
+        str(entry.value.__name__)
+        if entry.kind in (FUNCTION, METHOD, BUILTIN_METHOD)
+        else type(entry.value).__name__
+    )
 
 
 def _is_opaque(entry: Entry) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from liftnn._src.graph.kinds import (
     ARRAY,
+    BUILTIN_METHOD,
     CELL,
     FLOAT,
     FUNCTION,
@@ -146,7 +147,7 @@ def _children(entry: Entry) -> list[tuple[Any, Any]]:
     try:
         if kind is VARIABLE:  # its metadata are shown with it
             return []
-        if kind is METHOD:
+        if kind in (METHOD, BUILTIN_METHOD):
             return [("__self__", x.__self__)]
         if kind is CELL:
             return [("cell_contents", x.cell_contents)]

@@ -82,7 +82,7 @@ def find_cells(functions: Iterable[Any]) -> set[int]:
     return cells
 
 
-_ATOMS = frozenset([*SIMPLE_TYPES, float, complex, types.BuiltinFunctionType, types.ModuleType])
+_ATOMS = frozenset([*SIMPLE_TYPES, float, complex, types.ModuleType])
 
 
 def _parts_of_function(f: types.FunctionType) -> Sequence[Any]:
@@ -103,8 +103,8 @@ def _parts_of_cell(x: types.CellType) -> Sequence[Any]:
         return ()
 
 
-def _parts_of_method(x: types.MethodType) -> Sequence[Any]:
-    return (x.__self__,) if hasattr(type(x.__self__), "__graph_node__") else ()
+def _parts_of_method(x: types.MethodType | types.BuiltinMethodType) -> Sequence[Any]:
+    return () if isinstance(x.__self__, types.ModuleType) else (x.__self__,)
 
 
 def _parts_of_reference(x: weakref.ref[Any]) -> Sequence[Any]:
@@ -126,6 +126,7 @@ _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
     types.FunctionType: _parts_of_function,
     types.CellType: _parts_of_cell,
     types.MethodType: _parts_of_method,
+    types.BuiltinFunctionType: _parts_of_method,
     functools.partial: lambda x: (x.func, *x.args, *x.keywords.values()),
     weakref.ref: _parts_of_reference,
     types.SimpleNamespace: lambda x: tuple(vars(x).values()),
