@@ -326,3 +326,23 @@ def test_a_metric_that_lacks_a_method_says_which(method):
 
     with pytest.raises(NotImplementedError, match=f"Incomplete does not define {method}"):
         getattr(Incomplete(), method)()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn", "int8", "bool"])
+def test_a_mask_of_any_dtype_counts_exactly(dtype):
+    n = 5003
+    mask = jnp.ones(n, dtype).at[0].set(jnp.zeros((), dtype))
+    accuracy, average, welford = liftnn.Accuracy(), liftnn.Average(), liftnn.Welford()
+    accuracy.update(logits=jax.nn.one_hot(jnp.zeros(n, int), 3), labels=jnp.zeros(n, int), mask=mask)
+    average.update(values=jnp.full(n, 2.0), mask=mask)
+    welford.update(values=jnp.full(n, 2.0), mask=mask)
+    assert float(accuracy.compute()) == 1
+    assert float(average.compute()) == 2
+    assert float(welford.compute().mean) == 2
+
+
+@pytest.mark.parametrize("values", [np.full(3, 2**30, np.int32), np.full(5003, 1.0, "bfloat16")], ids=str)
+def test_sums_are_computed_in_float32(values):
+    average = liftnn.Average()
+    average.update(values=jnp.asarray(values))
+    assert float(average.compute()) == float(np.mean(values.astype(np.float64)))

@@ -189,3 +189,84 @@ def test_a_state_is_written_to_the_optimizer_by_path():
     assert optimizer.opt_state[0].mu.linear.bias.value.tolist() == [1, 1]
     with pytest.raises(errors.StructureError, match=r"opt_state\[0\].mu.linear.bias: shape \(3,\)"):
         liftnn.update(optimizer, {"opt_state": {0: {"mu": {"linear": {"bias": jnp.ones(3)}}}}})
+
+
+def encoder_and_decoder(*names):
+    return Node(**{name: liftnn.Param(jnp.zeros(2)) for name in names})
+
+
+@pytest.mark.parametrize("schedule", [0.1, lambda count: 0.1], ids=["of optax", "of the user"])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_a_state_of_another_model_is_an_error(schedule, jitted):
+    tx = optax.adam(schedule)
+    ours, other = encoder_and_decoder("decoder", "encoder"), encoder_and_decoder("out", "inp")
+    optimizer, another = liftnn.Optimizer(ours, tx), liftnn.Optimizer(other, tx)
+    another.update(other, {"out": jnp.ones(2), "inp": -jnp.ones(2)})
+    optimizer.opt_state = another.opt_state
+    update = liftnn.jit(lambda m, o, g: o.update(m, g)) if jitted else lambda m, o, g: o.update(m, g)
+    with pytest.raises(ValueError, match="pytree"):
+        update(ours, optimizer, {"decoder": jnp.zeros(2), "encoder": jnp.zeros(2)})
+    assert int(optimizer.step.value) == 0
+
+
+def test_a_state_made_from_lists_is_an_error():
+    model = encoder_and_decoder("a", "b")
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    optimizer.opt_state = optax.adam(0.1).init([jnp.zeros(2), jnp.ones(2)])
+    with pytest.raises(ValueError, match="pytree"):
+        optimizer.update(model, {"a": jnp.zeros(2), "b": jnp.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05)),
+        optax.contrib.prodigy(),
+        optax.lbfgs(linesearch=None),
+    ],
+    ids=["sam", "prodigy", "lbfgs"],
+)
+def test_a_value_that_is_a_dict_is_not_shared_with_the_state(tx):
+    model = Node(w=liftnn.Param({"a": jnp.ones(2)}))
+    optimizer = liftnn.Optimizer(model, tx)
+    params, opt_state = {"a": jnp.ones(2)}, tx.init({"a": jnp.ones(2)})
+    step = liftnn.jit(lambda m, o: o.update(m, liftnn.grad(lambda m: (m.w.value["a"] ** 2).sum())(m)))
+    for _ in range(3):
+        step(model, optimizer)
+        grads = jax.grad(lambda p: (p["a"] ** 2).sum())(params)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(model.w.value["a"], params["a"], rtol=1e-5)
+
+
+def test_keys_that_cannot_be_sorted_can_be_assigned():
+    model = Node(d={"k": liftnn.Param(jnp.ones(2)), 3: liftnn.Param(jnp.ones(3))})
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    optimizer.opt_state = jax.tree.map(jnp.ones_like, optimizer.opt_state)
+    assert optimizer.opt_state[0].mu["d"][3].value.tolist() == [1, 1, 1]
+    optimizer.opt_state[0].mu["d"] = {"k": jnp.zeros(2), 3: jnp.full(3, 2.0)}
+    assert optimizer.opt_state[0].mu["d"][3].value.tolist() == [2, 2, 2]
+
+
+def test_functions_of_optax_read_the_state():
+    model = Node(w=liftnn.Param(jnp.arange(3.0)))
+    tx = optax.contrib.schedule_free_sgd(0.1)
+    optimizer = liftnn.Optimizer(model, tx)
+    params, opt_state = {"w": jnp.arange(3.0)}, tx.init({"w": jnp.arange(3.0)})
+    for _ in range(2):
+        optimizer.update(model, {"w": jnp.ones(3)})
+        updates, opt_state = tx.update({"w": jnp.ones(3)}, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    actual = optax.contrib.schedule_free_eval_params(optimizer.optax_state(), liftnn.state(model))
+    expected = optax.contrib.schedule_free_eval_params(opt_state, params)
+    np.testing.assert_array_equal(actual.w.value, expected["w"])
+    assert type(actual.w) is liftnn.Param
+
+
+def test_optax_maps_over_the_state():
+    model = Node(w=liftnn.Param(jnp.arange(3.0)))
+    optimizer = liftnn.Optimizer(model, optax.inject_hyperparams(optax.adam)(0.1))
+    optimizer.update(model, {"w": jnp.ones(3)})
+    optimizer.opt_state = optax.tree.map_params(optimizer.tx, jnp.zeros_like, optimizer.optax_state())
+    assert optimizer.opt_state.inner_state[0].mu.w.value.tolist() == [0, 0, 0]
+    assert float(optimizer.opt_state.hyperparams["learning_rate"].value) == pytest.approx(0.1)

@@ -17,6 +17,7 @@ from tests.optim_models import (
     make_model,
 )
 from tests.raising import raises
+from tests.strategies import Node
 
 import liftnn
 from liftnn import errors
@@ -166,3 +167,14 @@ def test_a_model_with_other_variables_than_the_optimizer_was_made_for_is_an_erro
     ):
         optimizer.update(model, liftnn.grad(loss)(model, X))
     assert int(optimizer.step) == 0
+
+
+@pytest.mark.parametrize("returned, name", [(lambda g: dict(g), "a dict"), (lambda g: None, "a NoneType")])
+def test_updates_that_are_no_state_are_an_error(returned, name):
+    model = Node(w=liftnn.Param(jnp.ones(2)))
+    tx = optax.GradientTransformation(lambda params: (), lambda g, s, p=None: (returned(g), s))
+    optimizer = liftnn.Optimizer(model, tx)
+    with pytest.raises(errors.ArgumentTypeError, match=f"returned {name} as updates, not a State"):
+        optimizer.update(model, {"w": jnp.ones(2)})
+    assert model.w.value.tolist() == [1, 1]
+    assert int(optimizer.step.value) == 0

@@ -355,7 +355,8 @@ def _add(state: MetricState, amount: ArrayLike) -> None:
 
 
 def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Return the sum of values times mask, without NaNs from masked values."""
+    """Return the sum of values times mask in float32 or better, without NaNs from masked values."""
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     if mask is None:
         return values.sum()
     return jnp.where(mask == 0, 0, values * mask.astype(values.dtype)).sum()
@@ -363,7 +364,7 @@ def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 def _count(values: jax.Array, mask: jax.Array | None) -> Any:
     """Return the number of values that the mask includes."""
-    return values.size if mask is None else mask.sum().astype(jnp.int32)
+    return values.size if mask is None else (mask != 0).sum(dtype=jnp.int32)
 
 
 def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None) -> None:

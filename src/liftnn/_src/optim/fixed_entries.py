@@ -13,7 +13,7 @@ from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
 from liftnn._src.variables.operators import unwrap_raw
-from liftnn._src.variables.state import State
+from liftnn._src.variables.state import State, make_state
 from liftnn._src.variables.state_pytree import register
 from liftnn._src.variables.variable import Variable
 
@@ -146,8 +146,8 @@ def _is_bare_leaf(x: Any) -> bool:
 
 def _pair(path: Path, old: Any, new: Any) -> list[tuple[Variable[Any], Any]]:
     """Return each Variable of an entry with its new value."""
-    variables, structure = jax.tree.flatten(as_dicts(old), is_leaf=is_variable)
-    values, found = jax.tree.flatten(as_dicts(new), is_leaf=is_variable)
+    variables, structure = jax.tree.flatten(as_states(old), is_leaf=is_variable)
+    values, found = jax.tree.flatten(as_states(new), is_leaf=is_variable)
     if structure != found or not all(map(is_variable, variables)):
         what = "one array" if isinstance(old, Variable) else f"the tree that {an(type(old))} is here"
         raise errors.StructureError(
@@ -162,9 +162,9 @@ def is_variable(x: Any) -> bool:
     return isinstance(x, Variable)
 
 
-def as_dicts(tree: Any) -> Any:
-    """Return a tree with plain dicts in place of States and dicts with fixed entries, to compare structures."""
-    return convert(tree, lambda x, path: x, lambda entries, aside: {**entries, **aside}, dict)
+def as_states(tree: Any) -> Any:
+    """Return a tree with plain States in place of all States and dicts, to compare structures."""
+    return convert(tree, lambda x, path: x, make_state, lambda entries: make_state(entries, {}))
 
 
 Leaf = Callable[[Any, "Path | None"], Any]

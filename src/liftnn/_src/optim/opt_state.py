@@ -13,7 +13,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.optim.derived_sharding import derive_sharding, find_factors
-from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_dicts, convert, is_variable, like
+from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_states, convert, is_variable, like
 from liftnn._src.optim.layout import Layout, shapes, shapes_text
 from liftnn._src.optim.packing import Packing
 from liftnn._src.trees import (
@@ -49,7 +49,7 @@ def to_variables(
     def wrap(x: Any, path: Path | None) -> OptState[Any]:
         is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
         alike.append(is_alike)
-        return OptState(unwrap_raw(x), **(declare(x, path) if path is not None else {}))
+        return OptState(own(unwrap_raw(x)), **(declare(x, path) if path is not None else {}))
 
     whole = {path: found[0] for path, x in parameters.items() if len(found := shapes(x)) == 1}
     factors = find_factors(tree)
@@ -141,7 +141,12 @@ def pair_values(tree: Any, before: Any, structure: Any, after: Any) -> list[tupl
     known, found = (jax.tree.structure(x, is_leaf=is_variable) for x in (before, after))
     if not all(map(is_variable, variables)) or not same_tree(found, known):
         return None
-    return list(zip(variables, map(unwrap_raw, structure.flatten_up_to(after)), strict=True))
+    return [(v, own(unwrap_raw(x))) for v, x in zip(variables, structure.flatten_up_to(after), strict=True)]
+
+
+def own(value: Any) -> Any:
+    """Return a value with containers of its own: optax may keep the very dict or list that is a parameter's value."""
+    return value if is_jax_array(value) else jax.tree.map(lambda x: x, value)
 
 
 def set_changed(values: Iterable[tuple[Any, Any]]) -> None:
@@ -161,8 +166,8 @@ def set_values(tree: Any, new: Any) -> bool:
     Returns:
       Whether the structure is the same; if not, nothing is set.
     """
-    variables, structure = jax.tree.flatten(as_dicts(tree), is_leaf=is_variable)
-    values, found = jax.tree.flatten(as_dicts(new), is_leaf=is_variable)
+    variables, structure = jax.tree.flatten(as_states(tree), is_leaf=is_variable)
+    values, found = jax.tree.flatten(as_states(new), is_leaf=is_variable)
     if not all(map(is_variable, variables)) or not same_tree(structure, found):
         return False
     for variable, x in zip(variables, map(unwrap_raw, values), strict=True):

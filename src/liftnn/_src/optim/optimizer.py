@@ -133,7 +133,7 @@ class Optimizer(Module):
         gradients = _without_others(_flatten(grads), layout, model)
         _check(layout, leaves, gradients)
         given = {name: self._convert(x) for name, x in extra.items()}
-        packing = choose_packing(self.tx, layout, leaves, given)
+        packing = choose_packing(self.tx, layout, leaves, self.opt_state, given)
         step = self._transform(packing, leaves, gradients, given)
         if step.writes is None and isinstance(packing, InLists):  # users see the new state, with States in it
             packing = InStates(layout)
@@ -145,6 +145,24 @@ class Optimizer(Module):
             set_changed(step.writes)
         self.step.value = self.step.value + 1
         return packing.state(step.updates)
+
+    def optax_state(self) -> Any:
+        """Return the state of the transformation as optax has it, for functions of optax that read it.
+
+        Returns:
+          `opt_state` with arrays in place of Variables, and for each tree over the parameters a `State` of Variables of
+          the parameters' types, which matches `liftnn.state(model, wrt)`.
+
+        Example:
+          >>> import jax.numpy as jnp, liftnn, optax
+          >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+          >>> optimizer = liftnn.Optimizer(model, optax.contrib.schedule_free_sgd(0.1))
+          >>> params = liftnn.state(model, liftnn.Param)
+          >>> averaged = optax.contrib.schedule_free_eval_params(optimizer.optax_state(), params)
+          >>> averaged.kernel.shape
+          (2, 3)
+        """
+        return to_optax(self.opt_state, InStates(self._layout), {}, ())[0]
 
     def _transform(
         self,
@@ -269,7 +287,7 @@ def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> N
         verbs.update(model, State.from_flat(arrays))
     for path, x in leaves.items():
         if isinstance(x, Variable):
-            x.value = unwrap_raw(new[path])
+            x.raw_value = unwrap_raw(new[path])  # without hooks, as it was read
 
 
 answer(Optimizer, "Optimizer")

@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import jax
+
+from liftnn import errors
 from liftnn._src.optim.layout import Layout, make_lists
 from liftnn._src.optim.transformations import sees_leaves_only
-from liftnn._src.trees import Key, Path, is_jax_array
+from liftnn._src.trees import Key, Path, an, is_jax_array
 from liftnn._src.variables import frames
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, make_state
@@ -59,8 +62,17 @@ class InStates:
         """Return a State of these values, with the types and metadata of the parameters."""
         return self._layout.state(values)
 
-    def unpack(self, tree: State) -> Mapping[Path, Any]:
-        """Return the entries of a State by path."""
+    def unpack(self, tree: Any) -> Mapping[Path, Any]:
+        """Return the entries of a State by path.
+
+        Raises:
+          ArgumentTypeError: If a transformation of the user's has made another tree.
+        """
+        if not isinstance(tree, State):
+            raise errors.ArgumentTypeError(
+                f"The transformation returned {an(type(tree))} as updates, not a State.",
+                "Return `jax.tree.map(function, updates)`, which keeps the structure of the gradients.",
+            )
         return tree.flat()
 
     def state(self, tree: State) -> State:
@@ -111,7 +123,7 @@ class InLists:
 
 
 def choose_packing(
-    tx: Any, layout: Layout, parameters: Mapping[Path, Any], extra: Mapping[str, Any]
+    tx: Any, layout: Layout, parameters: Mapping[Path, Any], opt_state: Any, extra: Mapping[str, Any]
 ) -> Packing:
     """Return the packing for a call of a transformation.
 
@@ -119,9 +131,19 @@ def choose_packing(
       tx: The transformation.
       layout: The parameters.
       parameters: Their present values.
+      opt_state: The state of the transformation. If the user has assigned one with other paths, the transformation
+        gets States, so that optax sees the difference.
       extra: The extra arguments for the transformation, which may be functions of the user and States.
     """
     values = [*map(unwrap_raw, parameters.values()), *extra.values()]
-    if all(map(is_jax_array, values)) and sees_leaves_only(tx):
+    if all(map(is_jax_array, values)) and _is_of(layout, opt_state) and sees_leaves_only(tx):
         return InLists(layout)
     return InStates(layout)
+
+
+def _is_of(layout: Layout, opt_state: Any) -> bool:
+    """Return whether all States in the state of a transformation have the paths of the parameters."""
+    found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, (State, list)))
+    return all(
+        x.flat().keys() == layout.paths.keys() if isinstance(x, State) else type(x) is not list for x in found
+    )
