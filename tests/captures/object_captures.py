@@ -5,7 +5,12 @@ from __future__ import annotations
 import abc
 import contextvars
 import functools
+import itertools
+import sys
+import threading
 import types
+
+import jax.numpy as jnp
 
 import liftnn
 from tests.captures.captures import both, case, k
@@ -240,3 +245,102 @@ def closure_cell_of_an_attribute():
 def static_of_what_an_attribute_captures():
     other = k(2)
     return of_attribute(lambda: (lambda x: x * both(other), [lambda: setattr(other, "k", 9)]))
+
+
+@case
+def class_attribute_that_becomes_a_module():
+    class Teachers:
+        teacher = None
+
+    def f(x):
+        return x if Teachers.teacher is None else x * both(Teachers.teacher)
+
+    changes = [lambda: setattr(Teachers, "teacher", k(9)), lambda: setattr(Teachers, "teacher", k(3))]
+    return f, [*changes, lambda: setattr(Teachers, "teacher", None)]
+
+
+@case
+def class_attribute_that_is_made_later():
+    class Base:
+        pass
+
+    class Teachers(Base):
+        pass
+
+    def f(x):
+        return x * both(Teachers.teacher) if hasattr(Teachers, "teacher") else x
+
+    return f, [lambda: setattr(Base, "teacher", k(2)), lambda: setattr(Teachers, "teacher", k(9))]
+
+
+@case
+def keyword_of_a_partial():
+    act = functools.partial(lambda x, m: x * both(m), m=k(2))
+    return lambda x: act(x), [lambda: act.keywords.update(m=k(9)), lambda: act.keywords.update(m=k(3))]
+
+
+# --- modules that no search finds
+
+
+def missed(get, m):
+    """Changes of the attributes of the same module, which the search misses."""
+    changes = [
+        lambda: setattr(m, "k", 9),
+        lambda: setattr(m, "v", liftnn.Variable(jnp.float32(7.0))),
+        lambda: setattr(m, "k", 3),
+    ]
+    return lambda x: x * both(get()), changes
+
+
+@case
+def missed_in_an_iterator():
+    m = k(2)
+    ms = itertools.cycle([m])
+    return missed(lambda: next(ms), m)
+
+
+@case
+def missed_in_an_import():
+    m = k(2)
+    python_module = types.ModuleType("a_module_of_models")
+    python_module.model = m
+    sys.modules["a_module_of_models"] = python_module
+
+    def get():
+        from a_module_of_models import model
+
+        return model
+
+    return missed(get, m)
+
+
+@case
+def missed_in_a_dict_as_key():
+    m = k(2)
+    d = {m: 1}
+    return missed(lambda: next(iter(d)), m)
+
+
+@case
+def missed_in_thread_locals():
+    m = k(2)
+    local = threading.local()
+    local.model = m
+    return missed(lambda: local.model, m)
+
+
+class Reading(liftnn.Module):
+    """Uses no Variable: only an attribute."""
+
+    def __init__(self):
+        self.k = 2
+
+    def __call__(self):
+        return self.k
+
+
+@case
+def missed_and_without_variables():
+    m = Reading()
+    ms = itertools.cycle([m])
+    return lambda x: x * next(ms)(), [lambda: setattr(m, "k", 9), lambda: setattr(m, "k", 3)]

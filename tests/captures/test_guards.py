@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import gc
+import weakref
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ import liftnn
 import tests.captures.long_captures
 import tests.captures.object_captures  # noqa: F401
 from liftnn._src.lifting import arguments
-from tests.captures.captures import CASES
+from tests.captures.captures import CASES, both, k
 from tests.user_modules import Affine, Holder
 
 pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")
@@ -182,3 +183,26 @@ def test_a_captured_numpy_array_that_the_function_changes_is_an_error_and_as_bef
         f(1.0)
     assert model.a is array
     assert array.tolist() == [1.0, 1.0]
+
+
+def of_proxy(m):
+    proxy = weakref.proxy(m)
+    return lambda x: x * proxy()
+
+
+def of_array(m):
+    array = np.array([m, None], object)
+    return lambda x: x * both(array[0])
+
+
+@pytest.mark.parametrize("make", [of_proxy, of_array])
+def test_a_change_of_a_module_that_no_search_finds_is_seen(make):
+    class Called(Holder):
+        def __call__(self):
+            return both(self)
+
+    m = Called(k=2, v=liftnn.Variable(jnp.float32(2.0)))
+    call, f = liftnn.jit(make(m)), make(m)
+    for value in (2, 9, 9, 3):
+        m.k = value
+        assert float(call(2.0)) == float(f(2.0))

@@ -30,6 +30,7 @@ from liftnn._src.captures.guards import (
     SLOT,
     Guard,
     GuardKind,
+    HeldAttributes,
 )
 from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
@@ -249,6 +250,15 @@ def _key_of(position: int, key: Any) -> Hashable:
 # --- objects with a few known children
 
 
+def _expand_partial(x: functools.partial[Any], exact: bool) -> Expansion:
+    """Expand a partial; its dict of keywords can be changed."""
+    names, held = tuple(x.keywords), tuple(x.keywords.values())
+    steps = [Step(y, "", i) for i, y in enumerate((x.func, *x.args, *held))]
+    loose = (*[False] * len(names), *[is_atom(y) and not exact for y in held])
+    elements = Elements(x.keywords, list_entries, (*names, *held), loose, len(names))
+    return Expansion("partial", steps, elements=elements, always=bool(names))
+
+
 def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
     """Expand an object with references that cannot be rebound, so they need no guards."""
     return Expansion(tag, [Step(y, "", i) for i, y in enumerate(children)])
@@ -288,7 +298,7 @@ def _expand_python_module(x: Any, scope: Scope) -> Expansion:
 
 
 def _expand_class(cls: type, scope: Scope) -> Expansion:
-    """Expand a class: the attributes that the code names. They are guarded only if they lead to a module."""
+    """Expand a class: the attributes that the code names. A method is guarded only if it leads to a module."""
     held = type.__getattribute__(cls, "__dict__")
     if scope.is_closed(module_of(cls)):
         return Expansion("class", [])
@@ -298,12 +308,12 @@ def _expand_class(cls: type, scope: Scope) -> Expansion:
     ]  # called by operators and other syntax, not by name
     for name in sorted({*special, *(scope.names & held.keys())}):
         x = _plain(held[name])
-        steps.append(Step(x, f".{name}", name, Guard(CLASS, (cls, held), name, held[name])))
+        guard = Guard(CLASS, (cls, held), name, held[name], is_atom(x))
+        steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     bases = type.__getattribute__(cls, "__mro__")[1:]
-    size = Guard(SIZE, held, None, len(held))  # a subclass may hide an attribute later
-    return Expansion(
-        "class", [*steps, *(Step(base, "", i, size) for i, base in enumerate(bases))], by_name=True
-    )
+    size = Guard(SIZE, held, None, len(held))  # a class may get an attribute later, and so hide one of a base
+    steps += [Step(base, "", i) for i, base in enumerate(bases)]
+    return Expansion("class", steps, (size,), by_name=True)
 
 
 def _plain(x: Any) -> Any:
@@ -334,7 +344,9 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expan
             steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
     guard = Guard(SIZE, attributes, None, len(attributes))
     steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
-    return Expansion("object", steps, (guard,) if attributes or not own else (), by_name=True, inherits=False)
+    guards = (guard,) if attributes or not own else ()
+    held = HeldAttributes.of(x, attributes) if type(attributes) is dict else None
+    return Expansion("object", steps, guards, by_name=True, inherits=False, held=held)
 
 
 _HOLDING = ("types", "collections", "weakref", "argparse")
@@ -361,7 +373,7 @@ _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
     (set, lambda x, exact: _expand_elements("set", x, set.__iter__, exact)),
     (frozenset, lambda x, exact: _expand_elements("frozenset", x, frozenset.__iter__, exact)),
     (collections.deque, lambda x, exact: _expand_elements("deque", x, collections.deque.__iter__, exact)),
-    (functools.partial, lambda x, exact: _unguarded("partial", (x.func, *x.args, *x.keywords.values()))),
+    (functools.partial, _expand_partial),
     (
         types.MethodType,
         lambda x, exact: Expansion("method", [Step(x.__self__, FRESH + "self", 0), Step(x.__func__, "", 1)]),

@@ -13,10 +13,12 @@ under a transform must not change them.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
+from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, list_entries, size_of
 
 
 class GuardKind(NamedTuple):
@@ -119,6 +121,46 @@ class Guard(NamedTuple):
         return now is self.value or (self.loose and type(now) in ATOMS)
 
 
+class HeldAttributes(NamedTuple):
+    """All attributes of a plain object at the time of the search.
+
+    Args:
+      x: The object.
+      attributes: Its attribute dictionary.
+      elements: The names and values in the dictionary.
+    """
+
+    x: Any
+    attributes: dict[str, Any]
+    elements: Elements
+
+    @classmethod
+    def of(cls, x: Any, attributes: dict[str, Any]) -> HeldAttributes:
+        """Return the present attributes of an object."""
+        kept = (*attributes, *attributes.values())
+        size = len(attributes)
+        return cls(x, attributes, Elements(attributes, list_entries, kept, (False,) * 2 * size, size, False))
+
+    def forget_cached(self) -> None:
+        """Remove new values of cached properties: they are computed again."""
+        for name in self.attributes.keys() - set(self.elements.kept[: self.elements.size]):
+            if is_cached(self.x, name):
+                del self.attributes[name]
+
+    def holds(self) -> bool:
+        """Return whether the object has the same attributes."""
+        return self.elements.holds()
+
+    def restore(self) -> None:
+        """Restore the attributes."""
+        self.elements.restore()
+
+
+def is_cached(x: Any, name: str) -> bool:
+    """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
+    return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)
+
+
 class Guards:
     """The guards of one call.
 
@@ -134,7 +176,7 @@ class Guards:
         self,
         guards: Sequence[Guard] = (),
         elements: Sequence[Elements] = (),
-        leading: Sequence[Guard | Elements] = (),
+        leading: Sequence[Guard | Elements | HeldAttributes] = (),
     ):
         self.guards = guards
         self.elements = elements
@@ -156,18 +198,21 @@ class Guards:
             return False
         return True
 
-    def restore(self) -> list[Guard | Elements]:
-        """Write back the values that lead to captured modules.
+    def restore(self) -> list[Guard | Elements | HeldAttributes]:
+        """Write back the values that lead to captured modules, and the other attributes of objects that do.
 
         Returns:
           The guards of the locations that had been changed.
         """
+        for guard in self.leading:
+            if isinstance(guard, HeldAttributes):
+                guard.forget_cached()
         broken = [guard for guard in self.leading if not guard.holds()]
         for guard in broken:
-            if isinstance(guard, Elements):
-                guard.restore()
-            else:
+            if isinstance(guard, Guard):
                 guard.kind.write(guard.holder, guard.key, guard.value)
+            else:
+                guard.restore()
         return broken
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from liftnn._src.graph.attributes import attributes_of, flatten_attributes, is_exposed
 from liftnn._src.graph.containers import base_of, fill_entries, fill_list
 from liftnn._src.graph.description import NodeSpec
-from liftnn._src.graph.kinds import FUNCTION, MODULE, PYTREE, VARIABLE
+from liftnn._src.graph.kinds import FUNCTION, MODULE, PARTIAL, PYTREE, VARIABLE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.trees import is_array, module_of
 
@@ -141,15 +141,15 @@ def _same(child: Any, kept: Any, edge: Any) -> bool:
     return is_array(child) if edge is ARRAY else child is kept
 
 
-class Function(NamedTuple):
-    """A function, and the children that it had."""
+class Whole(NamedTuple):
+    """A function or partial, and all children that it had, arrays too."""
 
     x: Any
     spec: NodeSpec
     kept: tuple[Any, ...]
 
     def holds(self) -> bool:
-        """Return whether it has the same code and cells, and the same defaults and attributes."""
+        """Return whether it has the same static part and the same children."""
         extra, keys, children = self.spec.kind.flatten(self.x)
         return keys == self.spec.keys and all(map(is_, children, self.kept)) and extra == self.spec.extra
 
@@ -191,8 +191,8 @@ def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]
     """
     if spec.kind is MODULE:
         return [Attributes(weakref.ref(x), spec, children, id(attributes_of(x)))] if is_exposed(x) else []
-    if spec.kind is FUNCTION:
-        return [Function(x, spec, children)]
+    if spec.kind is FUNCTION or (spec.kind is PARTIAL and x.keywords):  # whose dict can be changed
+        return [Whole(x, spec, children)]
     if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):
         return []
     if hasattr(spec.type, "__fixed_entries__") and ARRAY not in spec.edges:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
-import inspect
 import types
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.captures.expand import instance_dict
-from liftnn._src.captures.guards import Guard, Guards
+from liftnn._src.captures.guards import Guard, Guards, HeldAttributes, is_cached
 from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.lifting.contract import Plan
@@ -176,7 +174,7 @@ def _restore(kept: _Kept) -> str | None:
         return ""
     old, new = dict(zip(old_keys, old_children, strict=True)), dict(zip(keys, children, strict=True))
     names = [n for n in {**old, **new} if old.get(n, ABSENT) is not new.get(n, ABSENT)]
-    names = [n for n in names if not (n not in old and _is_cached(kept.x, n))]
+    names = [n for n in names if not (n not in old and is_cached(kept.x, n))]
     return f".{names[0]}" if names else None
 
 
@@ -188,13 +186,10 @@ def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
     return any(find_held(x, frame, True) is not None for x in new)
 
 
-def _is_cached(x: Any, name: str) -> bool:
-    """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
-    return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)
-
-
-def _words(guard: Guard | Elements) -> str:
+def _words(guard: Guard | Elements | HeldAttributes) -> str:
     """Describe the object that a guard protects."""
+    if isinstance(guard, HeldAttributes):
+        return f"{at_start(an(type(guard.x)))} that holds captured modules"
     if isinstance(guard, Elements):
         return f"{at_start(an(type(guard.container)))} that holds captured modules"
     if guard.kind.name == "cell":

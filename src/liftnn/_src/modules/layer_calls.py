@@ -47,6 +47,7 @@ def wrap_call(function: F) -> F:
         try:
             if frames.is_plain():
                 return function(self, *args, **kwargs)
+            frames.note_call(self)
             with _scope(self):
                 return function(self, *args, **kwargs)
         except Exception as error:

@@ -21,7 +21,9 @@ write would be lost.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
+import types
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -69,9 +71,30 @@ class Frame:
         found = self._copies.get(id(x))
         if found is None:
             self.missed_at = self.missed_at or users_line()
-            self.missing.append(x)
-            found = self._copies[id(x)] = (x, x._placeholder(self), -1)
+            for missed in (x, *self._modules_at_hand(sys._getframe(1))):
+                if id(missed) not in self._copies:
+                    self.missing.append(missed)
+                    self._copies[id(missed)] = (missed, missed._placeholder(self), -1)
+            found = self._copies[id(x)]
         return found[1]
+
+    def _modules_at_hand(self, running: types.FrameType | None) -> list[Any]:
+        """Return the modules and Variables of the outer frame in the local variables of the running functions.
+
+        If a Variable was missed, so was the module that it belongs to, whose attributes matter too: it is `self` in the
+        method that uses the Variable, or a variable of a function above.
+
+        Args:
+          running: The Python frame to start from.
+        """
+        found: list[Any] = []
+        while running is not None:
+            file, values = running.f_code.co_filename, list(running.f_locals.values())
+            if file.startswith(OWN_FOLDER) and file != __file__ and any(x is self for x in values):
+                break  # the function that opened this frame
+            found += [x for x in values if hasattr(type(x), "__graph_node__") and x._owner is self.outer]
+            running = running.f_back
+        return found
 
     def copy_of(self, x: Any) -> Any:
         """Return the copy of an object in this frame; the object itself if there is none."""
@@ -284,6 +307,12 @@ def resolve(x: Any) -> Any:
     for frame in reversed(frames_up_to(x) or ()):
         x = frame.proxy_for(x)
     return x
+
+
+def note_call(module: Any) -> None:
+    """Record that a module is called: if it is a captured one that is not an input, it has been missed."""
+    if module._owner is not _current.frame:
+        resolve(module)
 
 
 def resolve_argument(x: Any) -> Any:

@@ -1,0 +1,107 @@
+"""A plain object that holds a captured module is not changed by a transform: the change is undone, and an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from tests.raising import raises
+from tests.user_modules import Affine
+
+
+class Trainer:
+    """An object of the user's."""
+
+    def __init__(self, model):
+        self.model = model
+        self.last = None
+        self.count = 0
+
+
+@dataclasses.dataclass
+class Record:
+    model: object
+    last: object = None
+    count: int = 0
+
+
+def namespace(model):
+    return types.SimpleNamespace(model=model, last=None, count=0)
+
+
+def keep(holder, y):
+    holder.last = y
+
+
+def count(holder, y):
+    holder.count += 1
+
+
+def add(holder, y):
+    holder.new = y
+
+
+def remove(holder, y):
+    del holder.last
+
+
+HOLDERS = {"Trainer": Trainer, "Record": Record, "SimpleNamespace": namespace}
+TRANSFORMS = {
+    "jit": lambda f: liftnn.jit(f)(2.0),
+    "remat": lambda f: liftnn.remat(f)(2.0),
+    "scan": lambda f: liftnn.scan(lambda c, x: (c, f(x)))(0.0, jnp.ones(2)),
+    "grad": lambda f: liftnn.grad(f)(2.0),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("change", [keep, count, add, remove])
+@pytest.mark.parametrize("name", HOLDERS)
+def test_a_change_is_undone_and_an_error(name, change, transform):
+    holder = HOLDERS[name](Affine(2.0))
+    before = dict(vars(holder))
+
+    def f(x):
+        y = holder.model(x)
+        change(holder, y)
+        return y
+
+    with raises(
+        liftnn.TraceContextError,
+        f"A {name} that holds captured modules was changed in liftnn.{transform}. The function captures it, and only "
+        "the values of captured Variables can be changed.\n"
+        "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given "
+        f"to liftnn.{transform}.",
+    ):
+        TRANSFORMS[transform](f)
+    assert vars(holder) == before
+    assert list(vars(holder)) == list(before)
+
+
+def test_a_cached_property_is_computed_again():
+    class Cached(Trainer):
+        @functools.cached_property
+        def double(self):
+            return 2 * self.model.w.value
+
+    holder = Cached(Affine(2.0))
+    call = liftnn.jit(lambda x: x * holder.double)
+    for value in (2.0, 3.0):
+        holder.model.w.value = jnp.float32(value)
+        assert float(call(1.0)) == 2 * value
+    assert "double" not in vars(holder)
+
+
+def test_a_holder_that_is_not_changed_may_be_written_between_the_calls():
+    holder = Trainer(Affine(2.0))
+    call = liftnn.jit(lambda x: holder.model(x))
+    for _ in range(4):
+        holder.last = call(1.0)
+        holder.count += 1
+    assert call.n_traces == 1
+    assert holder.count == 4
