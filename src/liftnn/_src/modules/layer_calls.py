@@ -42,6 +42,8 @@ def wrap_call(function: F) -> F:
       The wrapped method, with the same name and signature.
     """
 
+    frames.prepare()
+
     @functools.wraps(function)
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the name in tracebacks
         try:

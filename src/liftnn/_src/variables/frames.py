@@ -200,6 +200,12 @@ def _load() -> Any:
     return trace_now()
 
 
+def prepare() -> None:
+    """Import `jax.extend` now: in JAX 0.12 its import invalidates traces, so none should have been made before."""
+    if _trace_now is _load:
+        _load()
+
+
 _trace_now: Callable[[], Any] = _load
 """Return JAX's current trace, an opaque value."""
 
