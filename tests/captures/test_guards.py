@@ -16,7 +16,7 @@ import liftnn
 import tests.captures.long_captures
 import tests.captures.object_captures  # noqa: F401
 from liftnn._src.lifting import arguments
-from tests.captures.captures import CASES, both, k
+from tests.captures.captures import CASES, both
 from tests.user_modules import Affine, Holder
 
 pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")

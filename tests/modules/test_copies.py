@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -189,3 +191,27 @@ def test_a_view_in_a_program_of_its_own_shares_what_is_learned():
     before = f(evaluated, X)
     model.linear.bias.value += 1.0
     np.testing.assert_allclose(f(evaluated, X), before + 1.0, rtol=1e-5)
+
+
+class Counting(liftnn.Module):
+    def __init__(self, transform):
+        self.n = liftnn.Variable(jnp.zeros(()))
+        self.step = transform(self.count)
+
+    def count(self):
+        self.n.value = self.n.value + 1
+
+
+@pytest.mark.parametrize("copy", [liftnn.clone, copy.deepcopy], ids=["clone", "deepcopy"])
+@pytest.mark.parametrize("transform", [liftnn.jit, liftnn.remat])
+def test_a_transformed_method_that_stays_bound_to_the_original_is_a_warning(transform, copy):
+    with pytest.warns(liftnn.StructureWarning, match="bound to the original"):
+        copy(Counting(transform))
+
+
+@pytest.mark.parametrize("copy", [liftnn.clone, copy.deepcopy], ids=["clone", "deepcopy"])
+def test_a_method_that_is_not_transformed_is_bound_to_the_copy(copy):
+    model = Counting(lambda method: method)
+    made = copy(model)
+    made.step()
+    assert (float(model.n.value), float(made.n.value)) == (0, 1)

@@ -357,9 +357,7 @@ def _add(state: MetricState, amount: ArrayLike) -> None:
 def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Return the sum of values times mask in float32 or better, without NaNs from masked values."""
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    if mask is None:
-        return values.sum()
-    return jnp.where(mask == 0, 0, values * mask.astype(values.dtype)).sum()
+    return values.sum() if mask is None else jnp.where(mask == 0, 0, values * mask.astype(values.dtype)).sum()
 
 
 def _count(values: jax.Array, mask: jax.Array | None) -> Any:

@@ -151,6 +151,24 @@ def users_line() -> Line:
     return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
+def local_values(until: Any, skipped: str) -> list[Any]:
+    """Return the values of the local variables of the running functions, innermost first.
+
+    Args:
+      until: The list ends before the function of liftnn that has this object in a variable.
+      skipped: The file whose functions do not end it.
+    """
+    found: list[Any] = []
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        values = list(frame.f_locals.values())
+        if _is_own(frame) and frame.f_code.co_filename != skipped and any(x is until for x in values):
+            break
+        found += values
+        frame = frame.f_back
+    return found
+
+
 def has_users_frames(error: Exception) -> bool:
     """Return whether an error that liftnn is handling was raised in the user's code."""
     return any(not hidden for _, hidden in list(_entries(error)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from liftnn import errors
@@ -66,3 +66,18 @@ def warn_of_hidden(value: Any, hidden: Any, path: str) -> None:
         "a list or a dict.",
         errors.StructureWarning,
     )
+
+
+def warn_of_bound(function: Any, copied: Container[int]) -> None:
+    """Warn that a transformed method acts on the original of a module that is copied.
+
+    Args:
+      function: A transformed function.
+      copied: The ids of the modules that are copied.
+    """
+    if any(id(x) in copied for x in function._leading):
+        warn(
+            f"A module that is copied holds {function!r}, which is bound to the original, and acts on that in the copy "
+            "too. Transform the method in the class instead, for example with the decorator `@liftnn.jit`.",
+            errors.StructureWarning,
+        )

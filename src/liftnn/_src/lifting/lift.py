@@ -17,6 +17,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
+from liftnn._src.graph.hidden import warn_of_bound
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
@@ -214,6 +215,7 @@ class Lifted(Bindable[P, R]):
         return self  # like a plain function
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        warn_of_bound(self, memo)
         return self
 
     def __repr__(self) -> str:

@@ -41,7 +41,6 @@ def wrap_call(function: F) -> F:
     Returns:
       The wrapped method, with the same name and signature.
     """
-
     frames.prepare()
 
     @functools.wraps(function)

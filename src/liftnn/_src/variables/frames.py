@@ -21,15 +21,13 @@ write would be lost.
 from __future__ import annotations
 
 import importlib
-import sys
 import threading
-import types
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.tracebacks import OWN_FOLDER, Line, users_line
+from liftnn._src.tracebacks import OWN_FOLDER, Line, local_values, users_line
 from liftnn._src.trees import an
 
 
@@ -71,30 +69,17 @@ class Frame:
         found = self._copies.get(id(x))
         if found is None:
             self.missed_at = self.missed_at or users_line()
-            for missed in (x, *self._modules_at_hand(sys._getframe(1))):
+            for missed in (x, *self._modules_at_hand()):
                 if id(missed) not in self._copies:
                     self.missing.append(missed)
                     self._copies[id(missed)] = (missed, missed._placeholder(self), -1)
             found = self._copies[id(x)]
         return found[1]
 
-    def _modules_at_hand(self, running: types.FrameType | None) -> list[Any]:
-        """Return the modules and Variables of the outer frame in the local variables of the running functions.
-
-        If a Variable was missed, so was the module that it belongs to, whose attributes matter too: it is `self` in the
-        method that uses the Variable, or a variable of a function above.
-
-        Args:
-          running: The Python frame to start from.
-        """
-        found: list[Any] = []
-        while running is not None:
-            file, values = running.f_code.co_filename, list(running.f_locals.values())
-            if file.startswith(OWN_FOLDER) and file != __file__ and any(x is self for x in values):
-                break  # the function that opened this frame
-            found += [x for x in values if hasattr(type(x), "__graph_node__") and x._owner is self.outer]
-            running = running.f_back
-        return found
+    def _modules_at_hand(self) -> list[Any]:
+        """Return the outer frame's modules in variables of running functions: a missed Variable belongs to one."""
+        held = local_values(self, __file__)
+        return [x for x in held if hasattr(type(x), "__graph_node__") and x._owner is self.outer]
 
     def copy_of(self, x: Any) -> Any:
         """Return the copy of an object in this frame; the object itself if there is none."""
@@ -355,24 +340,6 @@ def lookup(x: Any) -> Any:
     for frame in reversed(chain):
         x = frame.copy_of(x)
     return x
-
-
-def originals_of(x: Any) -> list[Any]:
-    """Return an object of the innermost frame, the object that it is a copy of, the original of that one, and so on.
-
-    Args:
-      x: The object.
-
-    Returns:
-      The objects, innermost first.
-    """
-    chain, frame = [x], _current.frame
-    while frame is not PLAIN and frame.outer is not None:
-        x = frame.original_of(x)
-        if x is not chain[-1]:
-            chain.append(x)
-        frame = frame.outer
-    return chain
 
 
 def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
