@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import types
+import typing
 from collections import Counter
 
 import pytest
@@ -280,3 +281,23 @@ def test_each_name_stands_once_in_the_reference():
     borrowed = re.findall(r"^\| `liftnn\.(\w+)`\[\]\(\)\{ #liftnn\.\1 \} \|", REFERENCE, re.MULTILINE)
     assert directives + Counter(constants + borrowed) == Counter([*PUBLIC, *RETURNED])
     assert set(borrowed) == PUBLIC.keys() - OURS.keys()
+
+
+@each(CLASSES)
+def test_the_annotations_of_a_class_resolve_to_types(x):
+    hints = typing.get_type_hints(x)
+    assert not any(isinstance(hint, str) or hint is liftnn.Any for hint in hints.values())
+    assert [name for name in hints if name.startswith("_")] == []
+
+
+@pytest.mark.parametrize("base", [liftnn.Module, liftnn.Linear, liftnn.Metric])
+def test_the_annotations_of_a_module_of_a_user_resolve_beside_those_of_its_base(base):
+    class Own(base):
+        size: int
+        names: "typing.Any"
+
+    assert typing.get_type_hints(Own) == {
+        **typing.get_type_hints(base),
+        "size": int,
+        "names": typing.Any,
+    }

@@ -6,6 +6,7 @@ import pkgutil
 import subprocess
 import sys
 import types
+import typing
 
 import flax.nnx
 import jax
@@ -160,3 +161,11 @@ def test_the_default_initializers_draw_the_numbers_of_flax(module):
         actual, expected = (getattr(m, name)(jax.random.key(0), (4, 3)) for m in (ours, theirs))
         assert actual.tobytes() == expected.tobytes()
     assert names
+
+
+CLASSES = sorted(name for name in nnx.__all__ if isinstance(getattr(nnx, name), type))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_annotations_of_a_class_resolve(name):
+    assert [key for key in typing.get_type_hints(getattr(nnx, name)) if key.startswith("_")] == []

@@ -12,7 +12,7 @@ from liftnn._src.tracebacks import warn
 from liftnn._src.trees import Path
 
 Predicate = Callable[[Path, typing.Any], bool]
-Filter: typing.TypeAlias = "type | str | Predicate | EllipsisType | bool | Sequence[Filter] | None"
+Filter: typing.TypeAlias = type | str | Predicate | EllipsisType | bool | Sequence[typing.Any] | None
 """A type, a tag, a predicate `(path, variable)`, `...` or True, None or False, or a sequence of filters."""
 
 

@@ -6,6 +6,7 @@ own names, whoever loads it.
 """
 
 import types
+import typing
 from typing import Any
 
 PICKLED = "liftnn._pickled"
@@ -34,12 +35,25 @@ def set_module(x: Any, module: str) -> None:
     defined_in = getattr(x, "__module__", "")
     if name is None or not defined_in.startswith("liftnn.") or defined_in in (PICKLED, __name__):
         return
-    x.__module__ = module
     if not isinstance(x, type):
+        x.__module__ = module
         return
+    _resolve_annotations(x)
+    x.__module__ = module
     for method in vars(x).values():
         function = method if type(method) is types.FunctionType else getattr(method, "__func__", None)
         if type(function) is types.FunctionType and function.__qualname__.startswith(
             name
         ):  # not one of others
             function.__module__ = module
+
+
+def _resolve_annotations(cls: type) -> None:
+    """Replace the annotations of a class, which are text, by what they name where the class is defined.
+
+    `typing.get_type_hints` would look the names up in the published module, which lacks some and has another `Any`.
+    """
+    own: dict[str, Any] = vars(cls).get("__annotations__", {})
+    if own:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        own.update({name: hints[name] for name in own})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -28,7 +28,8 @@ class GraphState(State):
 
     __slots__ = ("_graphdef",)
 
-    _graphdef: Any
+    if TYPE_CHECKING:
+        _graphdef: Any
 
     def __init__(self, graphdef: Any, state: Mapping[Any, Any]):
         if not isinstance(state, Mapping):

@@ -69,9 +69,10 @@ class Module(Attributed, Displayed, ForeignAttributes):
     __slots__ = ()
     __graph_node__ = True
 
-    _owner: Any
-    _fast_paths: tuple[Any, ...]
-    _watches: tuple[Watch, ...]
+    if TYPE_CHECKING:  # not for `typing.get_type_hints`, which returns what users declare
+        _owner: Any
+        _fast_paths: tuple[Any, ...]
+        _watches: tuple[Watch, ...]
 
     def __init_subclass__(cls, *, pytree: bool = False, **kwargs: Any) -> None:
         """Register a subclass; `pytree` has no effect, and is accepted because Flax NNX has it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from liftnn import errors
 from liftnn._src.tracebacks import boundary
@@ -19,8 +19,9 @@ class MetadataMethods:
 
     __slots__ = ()
 
-    _metadata: Metadata
-    _owner: Any
+    if TYPE_CHECKING:
+        _metadata: Metadata
+        _owner: Any
 
     def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
         """Return the metadata, or one entry of it.

@@ -40,7 +40,8 @@ class State(dict[Key, Any], Displayed):
 
     __slots__ = ("_aside",)
 
-    _aside: dict[Path, Any]
+    if TYPE_CHECKING:
+        _aside: dict[Path, Any]
     """Leaves that no key leads to: at the empty path, and those in the metadata of a Variable, by path from here."""
 
     def __init__(self, tree: Mapping[Key, Any] = {}):

@@ -67,10 +67,11 @@ class Variable(Operators[T], MetadataMethods, Displayed):
     __slots__ = ("__weakref__", "_cell", "_metadata", "_owner", "_watches")
     __graph_node__ = True
 
-    _cell: Storage
-    _metadata: Metadata
-    _owner: Any
-    _watches: tuple[Watch, ...]
+    if TYPE_CHECKING:
+        _cell: Storage
+        _metadata: Metadata
+        _owner: Any
+        _watches: tuple[Watch, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
