@@ -129,4 +129,4 @@ def test_a_module_that_fails_raises_its_error_and_records_nothing_afterwards():
 def test_the_classes_of_rows_are_those_of_the_modules():
     rows = []
     nnx.tabulate(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0))), jnp.ones((1, 2)), row_filter=rows.append)
-    assert [(row.path, row.type) for row in rows] == [((), liftnn.Sequential), (("layers", 0), liftnn.Linear)]
+    assert [(row.path, row.type) for row in rows] == [((), nnx.Sequential), (("layers", 0), liftnn.Linear)]

@@ -65,7 +65,7 @@ from liftnn.compat.nnx.graphlib import (
     vars_as,
     with_vars,
 )
-from liftnn.compat.nnx.helpers import Dict, List, TrainState
+from liftnn.compat.nnx.helpers import Dict, List, Sequential, TrainState
 from liftnn.compat.nnx.module import M, capture, iter_modules, view, view_info, with_attributes
 from liftnn.compat.nnx.nn.attention import RoPE, dot_product_attention_with_rope
 from liftnn.compat.nnx.nn.initializers import Initializer
@@ -156,6 +156,7 @@ __all__ = [
     "PureState",
     "Pytree",
     "RoPE",
+    "Sequential",
     "State",
     "Static",
     "TrainState",
@@ -295,6 +296,7 @@ for _name in (
     "Optimizer",
     "PathContains",
     "RoPE",
+    "Sequential",
     "TrainState",
     "Welford",
 ):
