@@ -27,6 +27,31 @@ TEXTS = {
         v[...] = 5.0
         result = [copied, copied.note, type(copied).__name__, v]
         """,
+    "copy": """
+        v = nnx.Param(jnp.ones(2), note=3)
+        copies = [v.copy(), v.copy(jnp.zeros(3)), v.copy(value=jnp.zeros(3), note=4), v.copy(tag="c")]
+        result = [copies, [x.note for x in copies], copies[-1].tag, type(copies[0]).__name__, v, v.note]
+        """,
+    "copy of the value": """
+        v = nnx.Param(jnp.ones(2))
+        copied = v.copy()
+        copied[...] = 5.0
+        result = [v, copied]
+        """,
+    "replace": """
+        v = nnx.Param(jnp.ones(2), note=3)
+        copies = [v.replace(tag="c"), v.replace(jnp.zeros(3)), v.replace(value=jnp.zeros(3), tag="d")]
+        result = [copies, [x.note for x in copies], copies[0].tag, copies[2].tag]
+        """,
+    "to_state with a value": """
+        v = nnx.Param(jnp.ones(2), note=3)
+        copied = v.to_state(jnp.zeros(3), tag="c")
+        result = [copied, copied.note, copied.tag]
+        """,
+    "get_metadata": """
+        v = nnx.Param(jnp.ones(2), note=3)
+        result = [v.get_metadata(exclude_required=True), v.get_metadata("note"), v.get_metadata("other", 5)]
+        """,
     "from_metadata": """
         v = nnx.Param(jnp.ones(2), note=3)
         again = nnx.BatchStat.from_metadata(2 * v[...], v.get_metadata())

@@ -1,12 +1,14 @@
 """Methods of States and Variables that only Flax NNX has; importing the stand-in adds them to liftnn's classes.
 
 The States and Variables of the stand-in are those of liftnn, so that `isinstance` holds for what its transforms return.
+A method that replaces one of liftnn does the same for the arguments that liftnn's has.
 """
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from liftnn._src.compat.flat_state import FlatState, Leaves, to_flat_state
 from liftnn._src.compat.modes import check_variable_kinds
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     _State, _Variable = State, Variable[Any]
 else:
     _State = _Variable = object
+
+V = TypeVar("V", bound=Variable[Any])
+
+_ABSENT: Any = object()
+_get_metadata = Variable.get_metadata
+_replace = Variable.replace
 
 
 class StateMethods(_State):
@@ -52,12 +60,38 @@ class VariableMethods(_Variable):
     @property
     def sharding_names(self) -> Any:
         """The declared sharding in the metadata; None if there is none."""
-        given = self.get_metadata()
-        return next((given[name] for name in SHARDING_NAMES if given.get(name) is not None), None)
+        return self.get_metadata().get(_sharding_name(self))
 
-    def to_state(self) -> Variable[Any]:
-        """Return a copy; once Flax had another class for the Variables of a State."""
-        return self.copy()
+    def copy(self: V, value: Any = _ABSENT, **metadata: Any) -> V:
+        """Return a new Variable of the same type, with another value or metadata.
+
+        `replace` and `to_state` are the same: once Flax had another class for the Variables of a State.
+
+        Args:
+          value: The new value; hooks do not run. The default is the value of this Variable.
+          **metadata: Entries that replace or extend the metadata.
+
+        Returns:
+          The new Variable; this one is unchanged.
+        """
+        return _replace(self, self.raw_value if value is _ABSENT else value, **metadata)
+
+    replace = to_state = copy
+
+    def get_metadata(
+        self, name: str | None = None, default: Any = None, *, exclude_required: bool | None = None
+    ) -> Any:
+        """Return the metadata, or one entry of it.
+
+        Args:
+          name: The name of the entry. The default, None, returns all entries that were set, as a new dict.
+          default: The result if there is no such entry.
+          exclude_required: Accepted without effect: Flax requires entries that liftnn does not have.
+
+        Returns:
+          The entry, or a dict of all entries.
+        """
+        return _get_metadata(self, name, default)
 
     @classmethod
     def from_metadata(cls, value: Any, attributes: Mapping[str, Any]) -> Variable[Any]:
@@ -79,9 +113,15 @@ class VariableMethods(_Variable):
         return cls(value, **metadata)
 
 
+def _sharding_name(variable: Variable[Any]) -> str:
+    """Return the name of the metadata entry that declares the sharding; that of Flax if there is none."""
+    given = variable.get_metadata()
+    return next((name for name in SHARDING_NAMES if given.get(name) is not None), "out_sharding")
+
+
 def add_methods() -> None:
     """Add the methods to the classes."""
     for cls, methods in ((State, StateMethods), (Variable, VariableMethods)):
         for name, method in vars(methods).items():
-            if not name.startswith("_"):
+            if isinstance(method, (types.FunctionType, classmethod, property)):
                 type.__setattr__(cls, name, method)
