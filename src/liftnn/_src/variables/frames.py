@@ -79,7 +79,7 @@ class Frame:
     def _modules_at_hand(self) -> list[Any]:
         """Return the outer frame's modules in variables of running functions: a missed Variable belongs to one."""
         held = local_values(self, __file__)
-        return [x for x in held if hasattr(type(x), "__graph_node__") and x._owner is self.outer]
+        return [x for x in held if hasattr(type(x), "_module_parts") and x._owner is self.outer]
 
     def copy_of(self, x: Any) -> Any:
         """Return the copy of an object in this frame; the object itself if there is none."""
