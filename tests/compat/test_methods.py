@@ -65,10 +65,29 @@ def test_a_method_does_what_it_does_in_flax(text):
     assert_equal_in_both(text)
 
 
-@pytest.mark.parametrize("name", ["sharding", "out_sharding"])
-def test_the_names_of_a_declared_sharding(name):
-    assert nnx.Param(jnp.ones((2, 2)), **{name: ("embed", None)}).sharding_names == ("embed", None)
-    assert nnx.Param(jnp.ones((2, 2))).sharding_names is None
+@pytest.mark.parametrize("name", ["sharding", "sharding_names", "out_sharding"])
+def test_a_declared_sharding_is_read_as_in_flax(name):
+    assert_equal_in_both(f"""
+        with nnx.use_eager_sharding(False):
+            v = nnx.Param(jnp.ones((2, 2)), {name}=("embed", None))
+        result = [v.out_sharding, v.sharding_names, nnx.get_partition_spec(v).get_value()]
+        """)
+
+
+def test_without_a_declared_sharding_its_names_act_as_in_flax():
+    assert_equal_in_both("""
+        v = nnx.Param(jnp.ones((2, 2)))
+        result = [v.sharding_names, hasattr(v, "out_sharding"), getattr(v, "out_sharding", 5)]
+        v.set_metadata(out_sharding=("embed", None))
+        result += [v.sharding_names, v.out_sharding]
+        """)
+
+
+def test_liftnn_keeps_the_name_that_a_sharding_was_declared_with():
+    v = liftnn.Param(jnp.ones((2, 2)), sharding=("embed", None))
+    v.out_sharding = ("mlp", None)
+    assert v.sharding == ("mlp", None)
+    assert v.get_metadata() == {"sharding": ("mlp", None)}
 
 
 def test_a_kind_of_variable_that_liftnn_lacks_is_an_error():

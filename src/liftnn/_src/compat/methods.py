@@ -25,8 +25,8 @@ else:
 V = TypeVar("V", bound=Variable[Any])
 
 _ABSENT: Any = object()
-_get_metadata = Variable.get_metadata
-_replace = Variable.replace
+_get_metadata: Any = Variable.get_metadata
+_replace: Any = Variable.replace
 
 
 class StateMethods(_State):
@@ -61,6 +61,19 @@ class VariableMethods(_Variable):
     def sharding_names(self) -> Any:
         """The declared sharding in the metadata; None if there is none."""
         return self.get_metadata().get(_sharding_name(self))
+
+    @property
+    def out_sharding(self) -> Any:
+        """The declared sharding in the metadata, under whichever of its names; assigning to it declares another."""
+        if self.sharding_names is None:
+            raise AttributeError(
+                "out_sharding"
+            )  # the Variable looks it up elsewhere then, or says what it has
+        return self.sharding_names
+
+    @out_sharding.setter
+    def out_sharding(self, sharding: Any) -> None:
+        self.set_metadata(**{_sharding_name(self): sharding})
 
     def copy(self: V, value: Any = _ABSENT, **metadata: Any) -> V:
         """Return a new Variable of the same type, with another value or metadata.
