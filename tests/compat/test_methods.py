@@ -21,6 +21,23 @@ TEXTS = {
     "raw_mapping": """
         result = list(nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))).raw_mapping)
         """,
+    "to_pure_dict": """
+        state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        result = [state.to_pure_dict(), state.to_pure_dict(lambda x: x.shape), state.to_pure_dict(extract_fn=type)]
+        result[-1] = {name: cls.__name__ for name, cls in result[-1].items()}
+        """,
+    "replace_by_pure_dict": """
+        state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        values = {"bias": jnp.ones(3), "kernel": jnp.zeros((2, 3))}
+        state.replace_by_pure_dict(values)
+        replaced = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        replaced.replace_by_pure_dict({"bias": jnp.ones(3)}, lambda x, value: x.replace(2 * value))
+        result = [state, replaced]
+        """,
+    "difference": """
+        state = nnx.state(nnx.BatchNorm(2, rngs=nnx.Rngs(0)))
+        result = [state - nnx.filter_state(state, nnx.Param), list(state - state)]
+        """,
     "to_state": """
         v = nnx.Param(jnp.ones(2), note=3)
         copied = v.to_state()

@@ -7,12 +7,12 @@ A method that replaces one of liftnn does the same for the arguments that liftnn
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from liftnn._src.compat.flat_state import FlatState, Leaves, to_flat_state
 from liftnn._src.compat.modes import check_variable_kinds
-from liftnn._src.compat.states import from_flat_state
+from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
 from liftnn._src.variables.metadata import SHARDING_NAMES
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -27,6 +27,8 @@ V = TypeVar("V", bound=Variable[Any])
 _ABSENT: Any = object()
 _get_metadata: Any = Variable.get_metadata
 _replace: Any = Variable.replace
+_replace_by_pure_dict = State.replace_by_pure_dict
+_to_pure_dict = State.to_pure_dict
 
 
 class StateMethods(_State):
@@ -47,6 +49,41 @@ class StateMethods(_State):
           The State.
         """
         return from_flat_state(flat_state, cls=cls)
+
+    def to_pure_dict(self, extract_fn: Callable[[Any], Any] | None = None) -> dict[Any, Any]:
+        """Return the values as plain nested dicts.
+
+        Args:
+          extract_fn: Called with each Variable or array; returns what to store. The default, None, takes the value of a
+            Variable.
+
+        Returns:
+          The dicts.
+        """
+        return _to_pure_dict(self) if extract_fn is None else to_pure_dict(self, extract_fn)
+
+    def replace_by_pure_dict(
+        self, values: Mapping[Any, Any], replace_fn: Callable[[Any, Any], Any] | None = None
+    ) -> None:
+        """Set the values of the Variables from plain nested dicts, in place, or replace the Variables.
+
+        Args:
+          values: Nested dicts of values.
+          replace_fn: Called with the Variable and the value; returns what to store, as for the function
+            `replace_by_pure_dict`. The default, None, sets the values; every path must be there then.
+
+        Raises:
+          StructureError: If a path is missing or unknown. No value is changed then.
+          ArgumentError: If a Variable cannot hold its value, or, with `replace_fn`, if a path is unknown. No value is
+            changed then.
+        """
+        if replace_fn is None:
+            _replace_by_pure_dict(self, values)
+        else:
+            replace_by_pure_dict(self, values, replace_fn)
+
+    def __sub__(self, other: Mapping[Any, Any]) -> State:
+        return diff(self, other) if isinstance(other, Mapping) else NotImplemented
 
     @property
     def raw_mapping(self) -> State:
