@@ -13,6 +13,6 @@
 - `training.py`: optimizers, `TrainState`; `metrics.py`: metrics; `rope.py`: rotary embedding; `sharding.py`: declared
   shardings and abstract models.
 - `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables; `identifiers.py`: ids.
-- `methods.py`: methods of States and Variables that only Flax has.
+- `methods.py`: methods of States and Variables that only Flax has; `keywords.py`: its names of parameters.
 - `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.
 """

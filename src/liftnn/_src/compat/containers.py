@@ -16,6 +16,8 @@ from liftnn._src.variables.watch import end_watches
 
 T = TypeVar("T")
 
+_ABSENT: Any = object()
+
 
 class List(Module, MutableSequence[T]):
     """A sequence that is a Module: it holds modules, Variables, arrays and static values under the keys 0, 1, 2 ...
@@ -102,16 +104,16 @@ class List(Module, MutableSequence[T]):
         elements.insert(index, value)
         self._replace(elements)
 
-    def pop(self, *args: Any) -> Any:
+    def pop(self, index: int = -1) -> T:  # pyright: ignore[reportIncompatibleMethodOverride]  # a list's
         """Remove an element and return it.
 
         Args:
-          *args: The position; without it, the last element.
+          index: The position. The default is the last element.
 
         Returns:
           The element.
         """
-        return MutableSequence.pop(self, *args)
+        return MutableSequence.pop(self, index)
 
     __eq__ = object.__eq__  # a Module is equal to itself only
     __hash__ = object.__hash__
@@ -163,17 +165,17 @@ class Dict(Module, MutableMapping[str, T]):
     def __len__(self) -> int:
         return len(attributes_of(self))
 
-    def pop(self, name: str, *default: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # a dict's
+    def pop(self, key: str, default: Any = _ABSENT) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # a dict's
         """Remove an entry and return it.
 
         Args:
-          name: The name.
-          *default: The value to return if the entry does not exist.
+          key: The name.
+          default: The value to return if the entry does not exist.
 
         Returns:
           The value.
         """
-        return MutableMapping.pop(self, name, *default)
+        return MutableMapping.pop(self, key, *(() if default is _ABSENT else (default,)))
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set entries, as `dict.update` does.

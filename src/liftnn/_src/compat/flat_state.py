@@ -145,7 +145,7 @@ def _each(states: Any) -> Any:
 
 
 @boundary
-def to_flat_state(state: Mapping[Any, Any], /) -> FlatState:
+def to_flat_state(state: Mapping[Any, Any]) -> FlatState:
     """Return the leaves of a State with their paths, sorted by path.
 
     Args:

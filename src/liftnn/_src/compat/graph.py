@@ -142,7 +142,7 @@ def find_duplicates(node: Any, /, *, only: Filter = ...) -> list[list[Path]]:
     ]
 
 
-def as_pure(tree: Any, /) -> Any:
+def as_pure(tree: Any) -> Any:
     """Return a pytree with the values of Variables in their place.
 
     Args:
@@ -232,7 +232,7 @@ def with_vars(
 
 
 @accept_modes
-def unpack(node: Any, /, *filters: Filter) -> Any:
+def unpack(node: Any, *filters: Filter) -> Any:
     """Return States that know the structure of a tree of modules, so that `merge` needs nothing else.
 
     Args:

@@ -1,4 +1,4 @@
-"""Methods of States and Variables that only Flax NNX has; importing the stand-in adds them to liftnn's classes.
+"""Methods and names of parameters that only Flax NNX has; importing the stand-in adds them to liftnn's classes.
 
 The States and Variables of the stand-in are those of liftnn, so that `isinstance` holds for what its transforms return.
 A method that replaces one of liftnn does the same for the arguments that liftnn's has.
@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from liftnn._src.compat.flat_state import FlatState, Leaves, to_flat_state
+from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import check_variable_kinds
 from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
+from liftnn._src.modules.module import Module
+from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.variables.metadata import SHARDING_NAMES
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -163,6 +166,14 @@ class VariableMethods(_Variable):
         return cls(value, **metadata)
 
 
+_PARAMETERS: tuple[tuple[type, str, str], ...] = (
+    (Module, "sow", "variable_type"),
+    (RngStream, "split", "k"),
+    (Rngs, "split", "k"),
+)
+"""Methods, and what Flax calls their first parameter."""
+
+
 def _sharding_name(variable: Variable[Any]) -> str:
     """Return the name of the metadata entry that declares the sharding; that of Flax if there is none."""
     given = variable.get_metadata()
@@ -170,8 +181,10 @@ def _sharding_name(variable: Variable[Any]) -> str:
 
 
 def add_methods() -> None:
-    """Add the methods to the classes."""
+    """Add the methods to the classes, and the names of parameters to their methods."""
     for cls, methods in ((State, StateMethods), (Variable, VariableMethods)):
         for name, method in vars(methods).items():
             if isinstance(method, (types.FunctionType, classmethod, property)):
                 type.__setattr__(cls, name, method)
+    for cls, name, parameter in _PARAMETERS:
+        type.__setattr__(cls, name, take_by_name(vars(cls)[name], parameter))

@@ -20,7 +20,7 @@ from liftnn._src.variables.variable_types import Empty
 
 
 @boundary
-def pop(node: Any, /, *filters: Filter) -> Any:
+def pop(node: Any, *filters: Filter) -> Any:
     """Remove the matching Variables and arrays from a tree of modules and return them.
 
     Args:

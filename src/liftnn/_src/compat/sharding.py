@@ -84,7 +84,7 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
 
 
 @accept_modes
-def get_abstract_model(init_fn: Callable[[], Any], mesh: Any, /) -> tuple[Any, Any]:
+def get_abstract_model(init_fn: Callable[[], Any], mesh: Any) -> tuple[Any, Any]:
     """Return a model as GraphDef and State of abstract arrays that have the declared shardings.
 
     Args:
@@ -113,7 +113,7 @@ def get_abstract_model(init_fn: Callable[[], Any], mesh: Any, /) -> tuple[Any, A
 
 
 @accept_modes
-def as_abstract(tree: Any, /) -> Any:
+def as_abstract(tree: Any) -> Any:
     """Return a copy of an abstract model whose arrays have the declared shardings.
 
     Args:

@@ -147,7 +147,7 @@ def _group(walked: WalkedTree, filters: tuple[Filter, ...]) -> list[dict[Path, A
 
 
 @accept_modes
-def split(node: Any, /, *filters: Filter) -> tuple[Any, ...]:
+def split(node: Any, *filters: Filter) -> tuple[Any, ...]:
     """Divide a tree of modules into its static part and its dynamic part.
 
     Args:
@@ -176,7 +176,7 @@ def split(node: Any, /, *filters: Filter) -> tuple[Any, ...]:
 
 
 @accept_modes
-def state(node: Any, /, *filters: Filter) -> Any:
+def state(node: Any, *filters: Filter) -> Any:
     """Return the Variables of a tree of modules that match: the Variables themselves, so writes change the modules.
 
     Args:

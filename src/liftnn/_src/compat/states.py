@@ -17,7 +17,7 @@ from liftnn._src.variables.variable import Variable
 
 
 @boundary
-def from_flat_state(flat_state: Leaves, /, *, cls: type[State] = State) -> State:
+def from_flat_state(flat_state: Leaves, *, cls: type[State] = State) -> State:
     """Return the State with these leaves; the inverse of `to_flat_state`.
 
     Args:
@@ -37,9 +37,7 @@ def from_flat_state(flat_state: Leaves, /, *, cls: type[State] = State) -> State
 
 
 @boundary
-def to_pure_dict(
-    state: Mapping[Any, Any], /, extract_fn: Callable[[Any], Any] | None = None
-) -> dict[Any, Any]:
+def to_pure_dict(state: Mapping[Any, Any], extract_fn: Callable[[Any], Any] | None = None) -> dict[Any, Any]:
     """Return the values of a State as plain nested dicts.
 
     Args:
@@ -65,7 +63,7 @@ def to_pure_dict(
 
 @boundary
 def replace_by_pure_dict(
-    state: State, pure_dict: Mapping[Any, Any], /, replace_fn: Callable[[Any, Any], Any] | None = None
+    state: State, pure_dict: Mapping[Any, Any], replace_fn: Callable[[Any, Any], Any] | None = None
 ) -> None:
     """Replace Variables of a State, in place, by Variables with values from plain nested dicts.
 
@@ -110,7 +108,7 @@ def replace_by_pure_dict(
 
 
 @boundary
-def restore_int_paths(pure_dict: Mapping[Any, Any], /) -> dict[Any, Any]:
+def restore_int_paths(pure_dict: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return nested dicts with integers in place of keys that are integers written as strings.
 
     Some checkpoint formats write every key as a string.
@@ -205,7 +203,7 @@ def merge_state(state: Mapping[Any, Any], /, *states: Mapping[Any, Any], cls: ty
     return merged if cls is State else cls.from_flat(merged.flat())
 
 
-def map_state(f: Callable[[Path, Any], Any], state: Mapping[Any, Any], /) -> State:
+def map_state(f: Callable[[Path, Any], Any], state: Mapping[Any, Any]) -> State:
     """Return a State with the results of a function of each path and Variable.
 
     Args:

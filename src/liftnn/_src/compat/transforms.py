@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from liftnn import errors
 from liftnn._src.autodiff import grad as own_grad, remat as own_remat
+from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
 from liftnn._src.control_flow import branches, loops
@@ -53,18 +54,18 @@ def _check_carry(scan: F) -> F:
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
-checkify = accept_modes(own_checkify.checkify)
+checkify = accept_modes(take_by_name(own_checkify.checkify, "f"))
 cond = accept_modes(branches.cond)
 eval_shape = accept_modes(shape.eval_shape)
 fori_loop = accept_modes(loops.fori_loop)
-grad = accept_modes(own_grad.grad)
-jit = accept_modes(own_jit.jit)
-make_jaxpr = accept_modes(jaxpr.make_jaxpr)
-pmap = accept_modes(_share_keys(own_pmap))
-remat = accept_modes(own_remat.remat)
-scan = accept_modes(_check_carry(own_scan))
-shard_map = accept_modes(_share_keys(own_shard_map))
+grad = accept_modes(take_by_name(own_grad.grad, "f"))
+jit = accept_modes(take_by_name(own_jit.jit, "fun"))
+make_jaxpr = accept_modes(take_by_name(jaxpr.make_jaxpr, "f"))
+pmap = accept_modes(take_by_name(_share_keys(own_pmap), "f"))
+remat = accept_modes(take_by_name(own_remat.remat, "f"))
+scan = accept_modes(take_by_name(_check_carry(own_scan), "f"))
+shard_map = accept_modes(take_by_name(_share_keys(own_shard_map), "f"))
 switch = accept_modes(branches.switch)
-value_and_grad = accept_modes(own_grad.value_and_grad)
-vmap = accept_modes(_share_keys(own_vmap))
+value_and_grad = accept_modes(take_by_name(own_grad.value_and_grad, "f"))
+vmap = accept_modes(take_by_name(_share_keys(own_vmap), "f"))
 while_loop = accept_modes(loops.while_loop)

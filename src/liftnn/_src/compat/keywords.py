@@ -1,0 +1,29 @@
+"""Names that Flax NNX has for parameters which liftnn takes by position, or under another name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def take_by_name(f: F, name: str) -> F:
+    """Let the parameter that follows the positional arguments of a call be passed under a name.
+
+    Args:
+      f: The function, which takes it by position.
+      name: Its name in Flax NNX.
+
+    Returns:
+      A function with the same signature otherwise.
+    """
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if name in kwargs:
+            args = (*args, kwargs.pop(name))
+        return f(*args, **kwargs)
+
+    return call  # pyright: ignore[reportReturnType]  # the same signature
