@@ -24,7 +24,7 @@ TEXTS = {
     result = [(key, type(x).__name__) for key, x in nnx.iter_children(model)]
     """,
     "the class": """
-    result = [isinstance(model.layers, nnx.List), len(model.layers), [type(x).__name__ for x in model]]
+    result = [isinstance(model.layers, nnx.List), len(model.layers), [type(x).__name__ for x in model.layers]]
     """,
     "surgery": """
     for _, module in nnx.iter_modules(model):
