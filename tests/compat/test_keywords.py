@@ -24,6 +24,8 @@ CALLS = {
     "vmap": "nnx.vmap(f=loss, in_axes=(None, 0))(model, x)",
     "pmap": "nnx.pmap(f=loss, in_axes=(None, 0))(model, x[:1])",
     "scan": "nnx.scan(f=lambda c, x: (c + x, c))(jnp.zeros(2), x)",
+    "scan with a split transpose": "nnx.grad(lambda x: nnx.scan(lambda c, x: (c * x, c), _split_transpose=True)"
+    "(jnp.ones(2), x)[0].sum())(x)",
     "remat": "nnx.remat(f=loss)(model, x)",
     "checkify": "nnx.checkify(f=loss)(model, x)[1]",
     "split": "nnx.split(node=model)[1]",

@@ -54,6 +54,16 @@ def _check_carry(scan: F) -> F:
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
+def _ignore_split_transpose(scan: F) -> F:
+    """Take `_split_transpose`, which changes how JAX computes a derivative of a scan, and not its value."""
+
+    @functools.wraps(scan)
+    def call(*args: Any, _split_transpose: bool = False, **options: Any) -> Any:
+        return scan(*args, **options)
+
+    return call  # pyright: ignore[reportReturnType]  # the same signature
+
+
 checkify = accept_modes(take_by_name(own_checkify.checkify, "f"))
 cond = accept_modes(branches.cond)
 eval_shape = accept_modes(shape.eval_shape)
@@ -63,7 +73,7 @@ jit = accept_modes(take_by_name(own_jit.jit, "fun"))
 make_jaxpr = accept_modes(take_by_name(jaxpr.make_jaxpr, "f"))
 pmap = accept_modes(take_by_name(_share_keys(own_pmap), "f"))
 remat = accept_modes(take_by_name(own_remat.remat, "f"))
-scan = accept_modes(take_by_name(_check_carry(own_scan), "f"))
+scan = accept_modes(take_by_name(_ignore_split_transpose(_check_carry(own_scan)), "f"))
 shard_map = accept_modes(take_by_name(_share_keys(own_shard_map), "f"))
 switch = accept_modes(branches.switch)
 value_and_grad = accept_modes(take_by_name(own_grad.value_and_grad, "f"))
