@@ -30,7 +30,6 @@ CALLS = {
     "checkify": "nnx.checkify(f=loss)(model, x)[1]",
     "split": "nnx.split(node=model)[1]",
     "state": "nnx.state(node=model)",
-    "pop": "nnx.pop(Sowing(), nnx.Intermediate)",
     "as_pure": "nnx.as_pure(tree=state)",
     "to_flat_state": "nnx.to_flat_state(state=state).paths",
     "from_flat_state": "nnx.from_flat_state(flat_state=nnx.to_flat_state(state))",
