@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -395,25 +394,3 @@ def test_an_exception_in_the_transformation_changes_nothing():
     assert int(optimizer.step) == 0
     assert int(optimizer.opt_state[0][0].count) == 0
     assert_same_params(model, make_dict())
-
-
-@pytest.mark.filterwarnings("ignore:Variable hooks are deprecated")
-@pytest.mark.parametrize("library", [liftnn, flax.nnx], ids=["liftnn", "flax"])
-def test_hooks_do_not_run_in_an_update(library):
-    """Parameters are read without hooks, so they are written without."""
-
-    class Halved(library.Param):
-        def on_get_value(self, value):
-            return 2 * value
-
-        def on_set_value(self, value):
-            return value / 2
-
-    class Model(library.Module):
-        def __init__(self):
-            self.w = Halved(jnp.array(1.0))
-
-    model = Model()
-    optimizer = library.Optimizer(model, optax.sgd(0.25), wrt=library.Param)
-    optimizer.update(model, library.grad(lambda m: m.w.get_value())(model))
-    assert float(model.w.get_raw_value()) == 0.5

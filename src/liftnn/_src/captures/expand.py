@@ -30,7 +30,7 @@ from liftnn._src.captures.guards import (
     SLOT,
     Guard,
     GuardKind,
-    HeldAttributes,
+    ObjectAttributes,
 )
 from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
@@ -196,11 +196,15 @@ def _expand_dict(x: Any, exact: bool) -> Expansion:
     size = size_of(x)
     if size > _MOST_GUARDED:
         return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None, list_entries)
-    entries = list(base.items(x))
-    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(entries)]
-    kept = (*(k for k, _ in entries), *(v for _, v in entries))
-    loose = (*[False] * size, *[is_atom(v) and not exact for _, v in entries])
-    return Expansion("dict", steps, elements=Elements(x, list_entries, kept, loose, size), always=True)
+    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(base.items(x))]
+    return Expansion("dict", steps, elements=_entries_of(x, exact), always=True)
+
+
+def _entries_of(x: dict[Any, Any], exact: bool) -> Elements:
+    """Return the guard of all keys and values of a dict."""
+    size, kept = size_of(x), tuple(list_entries(x))
+    loose = (*[False] * size, *[is_atom(value) and not exact for value in kept[size:]])
+    return Elements(x, list_entries, kept, loose, size)
 
 
 def _expand_long(
@@ -217,10 +221,8 @@ def _expand_long(
     only the elements that lead to a module are.
     """
     looked = itertools.islice(entries, _MOST_LOOKED)
-    found = itertools.islice(
-        ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y)), _MOST_IN_ONE
-    )
-    found = list(found)
+    others = ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y))
+    found = list(itertools.islice(others, _MOST_IN_ONE))
     size_guard = (Guard(SIZE, x, None, size),)
     one_by_one = size > _MOST_IN_ONE and kind is not None and all(_is_plain(key) for key, _ in found)
     steps = [
@@ -252,11 +254,8 @@ def _key_of(position: int, key: Any) -> Hashable:
 
 def _expand_partial(x: functools.partial[Any], exact: bool) -> Expansion:
     """Expand a partial; its dict of keywords can be changed."""
-    names, held = tuple(x.keywords), tuple(x.keywords.values())
-    steps = [Step(y, "", i) for i, y in enumerate((x.func, *x.args, *held))]
-    loose = (*[False] * len(names), *[is_atom(y) and not exact for y in held])
-    elements = Elements(x.keywords, list_entries, (*names, *held), loose, len(names))
-    return Expansion("partial", steps, elements=elements, always=bool(names))
+    steps = [Step(y, "", i) for i, y in enumerate((x.func, *x.args, *x.keywords.values()))]
+    return Expansion("partial", steps, elements=_entries_of(x.keywords, exact), always=bool(x.keywords))
 
 
 def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
@@ -345,8 +344,8 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expan
     guard = Guard(SIZE, attributes, None, len(attributes))
     steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     guards = (guard,) if attributes or not own else ()
-    held = HeldAttributes.of(x, attributes) if type(attributes) is dict else None
-    return Expansion("object", steps, guards, by_name=True, inherits=False, held=held)
+    whole = ObjectAttributes(x, _entries_of(attributes, True)) if type(attributes) is dict else None
+    return Expansion("object", steps, guards, by_name=True, inherits=False, attributes=whole)
 
 
 _HOLDING = ("types", "collections", "weakref", "argparse")

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, list_entries, size_of
+from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
 
 
 class GuardKind(NamedTuple):
@@ -121,31 +121,23 @@ class Guard(NamedTuple):
         return now is self.value or (self.loose and type(now) in ATOMS)
 
 
-class HeldAttributes(NamedTuple):
+class ObjectAttributes(NamedTuple):
     """All attributes of a plain object at the time of the search.
 
     Args:
       x: The object.
-      attributes: Its attribute dictionary.
-      elements: The names and values in the dictionary.
+      elements: The names and values in its attribute dictionary.
     """
 
     x: Any
-    attributes: dict[str, Any]
     elements: Elements
-
-    @classmethod
-    def of(cls, x: Any, attributes: dict[str, Any]) -> HeldAttributes:
-        """Return the present attributes of an object."""
-        kept = (*attributes, *attributes.values())
-        size = len(attributes)
-        return cls(x, attributes, Elements(attributes, list_entries, kept, (False,) * 2 * size, size, False))
 
     def forget_cached(self) -> None:
         """Remove new values of cached properties: they are computed again."""
-        for name in self.attributes.keys() - set(self.elements.kept[: self.elements.size]):
+        attributes = self.elements.container
+        for name in attributes.keys() - set(self.elements.kept[: self.elements.size]):
             if is_cached(self.x, name):
-                del self.attributes[name]
+                del attributes[name]
 
     def holds(self) -> bool:
         """Return whether the object has the same attributes."""
@@ -176,7 +168,7 @@ class Guards:
         self,
         guards: Sequence[Guard] = (),
         elements: Sequence[Elements] = (),
-        leading: Sequence[Guard | Elements | HeldAttributes] = (),
+        leading: Sequence[Guard | Elements | ObjectAttributes] = (),
     ):
         self.guards = guards
         self.elements = elements
@@ -198,14 +190,14 @@ class Guards:
             return False
         return True
 
-    def restore(self) -> list[Guard | Elements | HeldAttributes]:
+    def restore(self) -> list[Guard | Elements | ObjectAttributes]:
         """Write back the values that lead to captured modules, and the other attributes of objects that do.
 
         Returns:
           The guards of the locations that had been changed.
         """
         for guard in self.leading:
-            if isinstance(guard, HeldAttributes):
+            if isinstance(guard, ObjectAttributes):
                 guard.forget_cached()
         broken = [guard for guard in self.leading if not guard.holds()]
         for guard in broken:

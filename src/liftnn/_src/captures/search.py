@@ -22,7 +22,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.expand import Scope, expand
-from liftnn._src.captures.guards import Guard, Guards, HeldAttributes
+from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
 from liftnn._src.captures.steps import FRESH, Expansion
 from liftnn._src.graph.checks import Elements, is_atom
@@ -250,7 +250,7 @@ def _collect(nodes: Sequence[_Node]) -> Guards:
     """Collect the guards of all steps that could lead elsewhere in a later search."""
     guards: list[Guard] = []
     elements: list[Elements] = []
-    leading: list[Guard | Elements | HeldAttributes] = []
+    leading: list[Guard | Elements | ObjectAttributes] = []
     for node in nodes:
         found = node.expansion
         if found is None or (node.quiet and not node.leads):
@@ -261,8 +261,8 @@ def _collect(nodes: Sequence[_Node]) -> Guards:
                 guards.append(step.guard)
                 if leads:
                     leading.append(step.guard)
-        if found.held is not None and node.leads:
-            leading.append(found.held)
+        if found.attributes is not None and node.leads:
+            leading.append(found.attributes)
         guards += found.guards
         if found.elements is not None and (found.always or node.leads):
             elements.append(found.elements._replace(ordered=node.leads))

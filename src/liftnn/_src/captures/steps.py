@@ -6,7 +6,7 @@ import types
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.guards import Guard, HeldAttributes
+from liftnn._src.captures.guards import Guard, ObjectAttributes
 from liftnn._src.graph.checks import Elements
 
 FRESH = "\0"
@@ -43,7 +43,7 @@ class Expansion(NamedTuple):
       by_name: Whether only attributes that the code names were followed.
       inherits: Whether the children are part of a cache key if the object is.
       quiet: Whether objects below are guarded only where they lead to a module.
-      held: All attributes of the object; code under a transform must not change them if it leads to a module.
+      attributes: All attributes of the object; code under a transform must not change them if it leads to a module.
     """
 
     tag: Hashable
@@ -54,7 +54,7 @@ class Expansion(NamedTuple):
     by_name: bool = False
     inherits: bool = True
     quiet: bool = False
-    held: HeldAttributes | None = None
+    attributes: ObjectAttributes | None = None
 
 
 class GlobalsOf(NamedTuple):

@@ -9,14 +9,13 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of, fill_attributes
+from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.trees import an
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import end_watches
 
 T = TypeVar("T")
-
-_ABSENT: Any = object()
 
 
 class List(Module, MutableSequence[T]):
@@ -165,7 +164,7 @@ class Dict(Module, MutableMapping[str, T]):
     def __len__(self) -> int:
         return len(attributes_of(self))
 
-    def pop(self, key: str, default: Any = _ABSENT) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # a dict's
+    def pop(self, key: str, default: Any = ABSENT) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # a dict's
         """Remove an entry and return it.
 
         Args:
@@ -175,7 +174,7 @@ class Dict(Module, MutableMapping[str, T]):
         Returns:
           The value.
         """
-        return MutableMapping.pop(self, key, *(() if default is _ABSENT else (default,)))
+        return MutableMapping.pop(self, key, *(() if default is ABSENT else (default,)))
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set entries, as `dict.update` does.

@@ -14,6 +14,7 @@ from liftnn._src.compat.flat_state import FlatState, Leaves, to_flat_state
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import check_variable_kinds
 from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
+from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.variables.metadata import SHARDING_NAMES
@@ -27,7 +28,6 @@ else:
 
 V = TypeVar("V", bound=Variable[Any])
 
-_ABSENT: Any = object()
 _get_metadata: Any = Variable.get_metadata
 _replace: Any = Variable.replace
 _replace_by_pure_dict = State.replace_by_pure_dict
@@ -115,7 +115,7 @@ class VariableMethods(_Variable):
     def out_sharding(self, sharding: Any) -> None:
         self.set_metadata(**{_sharding_name(self): sharding})
 
-    def copy(self: V, value: Any = _ABSENT, **metadata: Any) -> V:
+    def copy(self: V, value: Any = ABSENT, **metadata: Any) -> V:
         """Return a new Variable of the same type, with another value or metadata.
 
         `replace` and `to_state` are the same: once Flax had another class for the Variables of a State.
@@ -127,7 +127,7 @@ class VariableMethods(_Variable):
         Returns:
           The new Variable; this one is unchanged.
         """
-        return _replace(self, self.raw_value if value is _ABSENT else value, **metadata)
+        return _replace(self, self.raw_value if value is ABSENT else value, **metadata)
 
     replace = to_state = copy
 
@@ -138,7 +138,7 @@ class VariableMethods(_Variable):
 
         Args:
           name: The name of the entry. The default, None, returns all entries that were set, as a new dict.
-          default: The result if there is no such entry.
+          default: The result if the entry does not exist.
           exclude_required: Accepted without effect: Flax requires entries that liftnn does not have.
 
         Returns:

@@ -13,7 +13,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.captures.expand import instance_dict
-from liftnn._src.captures.guards import Guard, Guards, HeldAttributes, is_cached
+from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes, is_cached
 from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.lifting.contract import Plan
@@ -186,9 +186,9 @@ def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
     return any(find_held(x, frame, True) is not None for x in new)
 
 
-def _words(guard: Guard | Elements | HeldAttributes) -> str:
+def _words(guard: Guard | Elements | ObjectAttributes) -> str:
     """Describe the object that a guard protects."""
-    if isinstance(guard, HeldAttributes):
+    if isinstance(guard, ObjectAttributes):
         return f"{at_start(an(type(guard.x)))} that holds captured modules"
     if isinstance(guard, Elements):
         return f"{at_start(an(type(guard.container)))} that holds captured modules"

@@ -80,7 +80,7 @@ class InStates:
         return tree
 
     def leaf(self, path: Path | None, x: Any) -> Any:
-        """Return a Variable of the type of the parameter at `path`; the value if there is no such parameter."""
+        """Return a Variable of the type of the parameter at `path`; the value if `path` is not that of a parameter."""
         if path is None or path not in self._layout.paths:
             return unwrap_raw(x)
         return self._layout.wrap(path, x, self._owner)

@@ -211,7 +211,7 @@ class _Flattener:
         if (
             parts is None
             or (self._immutable and parts is FROZEN_DATACLASS)  # an object with identity
-            or (not inside and parts is MUTABLE_DATACLASS)  # only a function holds one that is no node
+            or (not inside and parts is MUTABLE_DATACLASS)  # which is a node, except in a function
         ):
             return self._unknown(x, inside)
         if parts.is_mutable:

@@ -42,7 +42,7 @@ class State(dict[Key, Any], Displayed):
 
     if TYPE_CHECKING:
         _aside: dict[Path, Any]
-    """Leaves that no key leads to: at the empty path, and those in the metadata of a Variable, by path from here."""
+        """Leaves that no key leads to: at the empty path, and those in a Variable's metadata, by path from here."""
 
     def __init__(self, tree: Mapping[Key, Any] = {}):
         _set_aside(self, dict(tree._aside) if isinstance(tree, State) else {})
