@@ -34,6 +34,7 @@ _OWN_WORDS = (errors.LiftError, LookupError, AttributeError)
 """Errors that users understand without liftnn's frames."""
 _WITH_ALL_FRAMES = ("UnfilteredStackTrace", "UnfilteredTraceback")
 """Exceptions that JAX and liftnn chain to an error to show all frames; JAX's class is not public."""
+_NOTE = "liftnn has removed its frames from this traceback; JAX_TRACEBACK_FILTERING=off shows them."
 
 
 class UnfilteredTraceback(Exception):  # noqa: N818  # not an error: it carries the traceback of one
@@ -51,9 +52,11 @@ def boundary(function: F) -> F:
     """
     if isinstance(function, type):
         for name, method in list(vars(function).items()):
+            kind = type(method)
+            is_bound = kind in (classmethod, staticmethod)
             is_public = name[0] != "_" or name in _SPECIAL
-            if isinstance(method, types.FunctionType) and is_public and not hasattr(method, _MARK):
-                setattr(function, name, boundary(method))
+            if (is_bound or kind is types.FunctionType) and is_public and not hasattr(method, _MARK):
+                setattr(function, name, kind(boundary(method.__func__)) if is_bound else boundary(method))
         return function  # pyright: ignore[reportReturnType]  # the same class
 
     @functools.wraps(function)
@@ -125,10 +128,8 @@ def hide_frames(error: Exception) -> None:
         error.__cause__ = None  # JAX's error is about flat lists; liftnn's says the same with paths
     if mode == "remove_frames" and any(removed):
         _keep(error, whole)
-    elif came_from_inside and not isinstance(error, _OWN_WORDS):
-        error.add_note(
-            "liftnn has removed its frames from this traceback; JAX_TRACEBACK_FILTERING=off shows them."
-        )
+    elif came_from_inside and not isinstance(error, _OWN_WORDS) and _NOTE not in _notes(error):
+        error.add_note(_NOTE)
 
 
 class Line(NamedTuple):
@@ -276,6 +277,10 @@ def _remove_frames(error: BaseException) -> bool:
             rest = types.TracebackType(rest, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
     error.with_traceback(rest)  # not an assignment: the class may be a frozen dataclass
     return True
+
+
+def _notes(error: Exception) -> list[str]:
+    return getattr(error, "__notes__", [])  # created by the first note
 
 
 def _keep(error: Exception, whole: types.TracebackType | None) -> None:

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from liftnn._src.tracebacks import hide_frames
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -17,13 +19,17 @@ def take_by_name(f: F, name: str) -> F:
       name: Its name in Flax NNX.
 
     Returns:
-      A function with the same signature otherwise.
+      A function with the same signature otherwise, which hides its own frame in errors.
     """
 
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         if name in kwargs:
             args = (*args, kwargs.pop(name))
-        return f(*args, **kwargs)
+        try:
+            return f(*args, **kwargs)
+        except Exception as error:
+            hide_frames(error)
+            raise
 
     return call  # pyright: ignore[reportReturnType]  # the same signature

@@ -17,6 +17,7 @@ from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dic
 from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.metadata import SHARDING_NAMES
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -34,6 +35,7 @@ _replace_by_pure_dict = State.replace_by_pure_dict
 _to_pure_dict = State.to_pure_dict
 
 
+@boundary
 class StateMethods(_State):
     """The methods of a State."""
 
@@ -94,6 +96,7 @@ class StateMethods(_State):
         return self
 
 
+@boundary
 class VariableMethods(_Variable):
     """The methods of a Variable."""
 
