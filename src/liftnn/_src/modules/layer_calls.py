@@ -7,7 +7,6 @@ profiles and compiled programs show the layers. A repeated call of a compiled fu
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 import threading
@@ -49,8 +48,19 @@ def wrap_call(function: F) -> F:
             if frames.is_plain():
                 return function(self, *args, **kwargs)
             frames.note_call(self)
-            with _scope(self):
+            layers = _running.layers
+            if not layers:
+                name = type(self).__name__
+            elif layers[-1].module is self:  # `super().__call__`
                 return function(self, *args, **kwargs)
+            else:
+                name = layers[-1].name_of(self)
+            layers.append(_Layer(self))
+            try:
+                with jax.named_scope(name):
+                    return function(self, *args, **kwargs)
+            finally:
+                layers.pop()
         except Exception as error:
             if isinstance(error, frames.RetryNeeded):
                 raise
@@ -69,64 +79,37 @@ def wrap_call(function: F) -> F:
 
 
 class _Running(threading.local):
-    """The scopes of the layers that are being called in a trace, outermost first, in each thread."""
+    """The layers that are being called in a trace, outermost first, in each thread."""
 
     def __init__(self) -> None:
-        self.scopes: list[_scope] = []
+        self.layers: list[_Layer] = []
 
 
 _running = _Running()
 
 
-class _scope:  # noqa: N801  # used like a function
-    """A context manager that opens the named scope of a layer.
+class _Layer:
+    """A layer that is being called in a trace.
 
     Args:
       module: The layer.
     """
 
-    __slots__ = ("_held", "_module", "_named", "_unseen")
+    __slots__ = ("_held", "module")
 
     def __init__(self, module: Any):
-        self._module = module
+        self.module = module
         self._held: dict[int, tuple[Any, ...]] = {}
-        """The modules that the layer holds by id, each with its attribute, and its key in that if it has one."""
-        self._unseen = _modules_of(module)
-        """The modules that are not in `_held` yet: each is looked at once, however many there are."""
-        above = _running.scopes[-1] if _running.scopes else None
-        if above is not None and above._module is module:  # `super().__call__`
-            self._named = None
-        else:
-            self._named = jax.named_scope(type(module).__name__ if above is None else above._name_of(module))
+        """The modules that the layer holds by id, as `_modules_of` yields them; filled at the first call of one."""
 
-    def _name_of(self, module: Any) -> str:
+    def name_of(self, module: Any) -> str:
         """Return the attribute that holds a module, or an entry of an attribute; else the class name."""
-        if not self._find(module):  # the layer may have got it since
-            self._unseen = _modules_of(self._module)
-            self._find(module)
-        _, name, *key = self._held.get(id(module), (module, type(module).__name__))
+        found = self._held.get(id(module))
+        if found is None:  # the first one, or the layer has got it since
+            self._held = {id(x[0]): x for x in reversed([*_modules_of(self.module)])}
+            found = self._held.get(id(module), (module, type(module).__name__))
+        _, name, *key = found
         return f"{name}[{key[0]!r}]" if key else name
-
-    def _find(self, module: Any) -> bool:
-        """Look for a module among those that are not in `_held` yet; return whether it is there."""
-        if id(module) in self._held:
-            return True
-        with contextlib.suppress(RuntimeError):  # the layer has added an attribute or entry meanwhile
-            for found in self._unseen:
-                self._held.setdefault(id(found[0]), found)
-                if found[0] is module:
-                    return True
-        return False
-
-    def __enter__(self) -> None:
-        _running.scopes.append(self)
-        if self._named is not None:
-            self._named.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        if self._named is not None:
-            self._named.__exit__(*raised)
-        _running.scopes.pop()
 
 
 def _modules_of(holder: Any) -> Iterator[tuple[Any, ...]]:
