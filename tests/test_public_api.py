@@ -117,6 +117,7 @@ def test_what_is_loaded_at_first_use_is_what_type_checkers_import():
 LOADED = """
 import sys, jax, jax.numpy as jnp, liftnn
 assert not [m for m in sys.modules if m.startswith("liftnn._src.nn.")], "layers are loaded at first use"
+assert "optax" not in sys.modules, "optax is loaded with Optimizer"
 {0}
 """
 

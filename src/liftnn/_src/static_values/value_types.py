@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 SIMPLE_TYPES: frozenset[type] = frozenset(
     [int, bool, str, bytes, type(None), type, type(...), type(NotImplemented)]
@@ -209,7 +208,6 @@ _COMPOUND: dict[Any, Callable[..., Opened]] = {
     operator.attrgetter: lambda x: (None, x.__reduce__()[1:]),
     operator.methodcaller: lambda x: (None, x.__reduce__()),
     np.dtype: _dtype,
-    optax.MultiSteps: lambda x: (tuple(vars(x)), tuple(vars(x).values())),
 }
 _MUTABLE: dict[Any, Callable[..., Opened]] = {
     list: lambda x: (None, tuple(list.__iter__(x))),
@@ -237,9 +235,10 @@ FROZEN_DATACLASS = Parts(_dataclass)
 MUTABLE_DATACLASS = Parts(_dataclass, is_mutable=True)
 _BY_NAME: dict[tuple[str, str], Parts] = {
     ("fractions", "Fraction"): Parts(lambda x: ((x.numerator, x.denominator), ()), is_leaf=True),
+    ("optax", "MultiSteps"): Parts(lambda x: (tuple(vars(x)), tuple(vars(x).values()))),
     ("zoneinfo", "ZoneInfo"): _IDENTICAL,
 }
-"""Types by module and name: `import liftnn` does not load their modules."""
+"""Types by the module that has them, and their name there: `import liftnn` does not load these modules."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -256,9 +255,9 @@ def find_parts(cls: type) -> Parts | None:
     for base in cls.__mro__:
         if base in _TABLE:
             return _TABLE[base]
-        named = _BY_NAME.get((base.__module__, base.__qualname__))
-        if named is not None:
-            return named if named is _IDENTICAL else named._replace(base=base)
+        for (module, name), parts in _BY_NAME.items():
+            if getattr(sys.modules.get(module), name, None) is base:
+                return parts if parts is _IDENTICAL else parts._replace(base=base)
     if not dataclasses.is_dataclass(cls) or hasattr(cls, "__graph_node__"):
         return None
     if not cls.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
