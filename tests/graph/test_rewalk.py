@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
+import types
+from typing import Any
 
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import pytest
 from hypothesis import given
@@ -167,3 +171,61 @@ def test_a_function_that_writes_into_a_list_it_closes_over_has_not_changed_itsel
         liftnn.grad(write, argnums=1)(model, 1.0)
     assert log == [1, 1]
     assert model.held is before
+
+
+@dataclasses.dataclass(frozen=True)
+class Pinned:
+    pair: Any
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Pair:
+    """A mutable pytree."""
+
+    def __init__(self, a, b=0):
+        self.a, self.b = a, b
+
+    def tree_flatten_with_keys(self):
+        return ((jax.tree_util.GetAttrKey("a"), self.a),), self.b
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        return cls(*children, static)
+
+
+HOLDERS = {
+    "attribute": (lambda p: p, lambda h: h),
+    "tuple": (lambda p: (p, 1), lambda h: h[0]),
+    "tuple in a tuple": (lambda p: (1, (p,)), lambda h: h[1][0]),
+    "frozen dataclass": (Pinned, lambda h: h.pair),
+    "partial": (lambda p: functools.partial(lambda p: p, p), lambda h: h()),
+    "method": (lambda p: types.MethodType(lambda p: p, p), lambda h: h()),
+    "function": (lambda p: lambda p=p: p, lambda h: h()),
+    "pytree": (lambda p: Pair(p), lambda h: h.a),
+    "list of a tuple": (lambda p: [(p,)], lambda h: h[0][0]),
+}
+
+
+@pytest.mark.parametrize("donate", [(), (0,)])
+@pytest.mark.parametrize("which", HOLDERS)
+def test_whatever_holds_a_pytree_holds_it_after_it_was_changed_in_place(which, donate):
+    hold, read = HOLDERS[which]
+
+    def build():
+        model = liftnn.Module()
+        model.pair = Pair(jnp.ones(2))
+        model.holder = hold(model.pair)
+        return model
+
+    def change(model, x):
+        pair = read(model.holder)
+        pair.a, pair.b = pair.a + x, pair.b + 1
+        return model.pair.a.sum() + model.pair.b
+
+    model, plain = build(), build()
+    call = liftnn.jit(change, donate_argnums=donate)
+    for x in (1.0, 2.0):
+        assert float(call(model, x)) == float(change(plain, x))
+        assert model.pair is read(model.holder)
+        assert model.pair.a.tolist() == plain.pair.a.tolist()
+        assert model.pair.b == plain.pair.b

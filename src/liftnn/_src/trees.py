@@ -20,6 +20,11 @@ LEAF = jax.tree.structure(0)
 """The structure of a single leaf."""
 
 
+def is_registered(x: Any) -> bool:
+    """Return whether JAX flattens `x` as a pytree node; runs no code of its class."""
+    return not jax.tree_util.all_leaves((x,))
+
+
 def is_array(x: Any) -> bool:
     """Return whether `x` is an array, a tracer or an abstract array."""
     return isinstance(x, ARRAY_TYPES)

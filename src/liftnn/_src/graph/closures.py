@@ -1,8 +1,9 @@
 """User functions that hold modules, Variables or arrays, and the cells of their closures.
 
-Such a function is a node of the graph, like a bound method. Its children are the cells of its closure, its defaults
-and its attributes. A cell is a node too, so functions that share a variable also share it inside a transform. Every
-other function is a static value.
+Such a function is a node of the graph, like a bound method; so is one that holds a container of the graph, since both
+must refer to one copy inside a transform. Its children are the cells of its closure, its defaults and its attributes. A
+cell is a node too, so functions that share a variable also share it inside a transform. Every other function is a
+static value.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.graph.slots import Slot
 from liftnn._src.graph.views import describe_difference, render_edge
-from liftnn._src.graph.walk import Walk
+from liftnn._src.graph.walk import Walk, walk_again
 from liftnn._src.printing import call, mapping
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
@@ -222,7 +222,10 @@ def walk_tree(tree: Any) -> WalkedTree:
     Raises:
       StructureError: If something in it cannot be part of a module.
     """
-    walk = Walk()
+    return walk_again(lambda sharing: _walk(tree, Walk(sharing=sharing)))
+
+
+def _walk(tree: Any, walk: Walk) -> WalkedTree:
     if is_object(tree):
         edge, _ = walk.visit(tree)
         treedef, edges, arrays, paths = None, (edge,), [], LeafPaths()

@@ -40,7 +40,7 @@ from liftnn._src.graph.containers import (
     unflatten_tuple,
 )
 from liftnn._src.static_values.static import SIMPLE_TYPES
-from liftnn._src.trees import ARRAY_TYPES, LEAF, is_array, key_of, module_of, same_tree
+from liftnn._src.trees import ARRAY_TYPES, is_array, is_registered, key_of, module_of, same_tree
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.state_pytree import flatten_state, is_state_class
@@ -286,7 +286,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return PARTIAL, True
     if cls is weakref.ref:
         return (REFERENCE if _refers_to_node(x) else STATIC), False
-    if _is_registered(x):
+    if is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):
         frozen = cls.__dataclass_params__.frozen
@@ -315,14 +315,9 @@ def _refers_to_node(x: weakref.ref[Any]) -> bool:
     return hasattr(type(x()), "__graph_node__") and x.__callback__ is None
 
 
-def _is_registered(x: Any) -> bool:
-    """Return whether JAX flattens `x` as a pytree node."""
-    return _top(x) != LEAF
-
-
 def is_object(x: Any) -> bool:
     """Return whether a value in a pytree has identity: a Module, Variable, dataclass or SimpleNamespace."""
     cls = type(x)
     if hasattr(cls, "__graph_node__") or issubclass(cls, types.SimpleNamespace):
         return True
-    return dataclasses.is_dataclass(cls) and not _is_registered(x)
+    return dataclasses.is_dataclass(cls) and not is_registered(x)

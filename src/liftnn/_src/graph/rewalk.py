@@ -16,7 +16,6 @@ from liftnn._src.graph.kinds import (
     VARIABLE,
     Incomparable,
     NodeKind,
-    children_of_pytree,
 )
 from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
 from liftnn._src.graph.walk import OpenNode, Walk
@@ -24,7 +23,7 @@ from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
 from liftnn._src.trees import Key, Path, an, at_start, format_path, is_tracer
 from liftnn._src.variables import frames
-from liftnn._src.variables.holding import find_cells, leads_to
+from liftnn._src.variables.holding import find_cells, held_containers, leads_to
 
 
 class DiffWalk(Walk):
@@ -69,8 +68,8 @@ class DiffWalk(Walk):
         """The changed nodes, without those that are only returned because they were donated."""
         self._start: int | None = None
         """The known object that is being visited."""
-        self._closures: dict[int, Static] | None = None
-        """The known functions that close over mutable values, by id; computed when first used."""
+        self._known_statics: dict[int, Static] | None = None
+        """The edges of known static values that can change and are not copied, by id; computed when first used."""
         self._pass_unchanged()
 
     def visit_known(self) -> None:
@@ -82,19 +81,14 @@ class DiffWalk(Walk):
         self._replace_frozen()
 
     def _static(self, value: Any) -> Static:
-        """Return the edge of a static value; a known function keeps its edge, whatever its closure holds now.
+        """Return the edge of a static value; a known one that is no copy keeps its edge, whatever it holds now.
 
-        Its closure belongs to the caller, who holds the same function.
+        A closure belongs to the caller, who holds the same function.
         """
-        static = super()._static(value)
-        if not isinstance(static.key, Snapshot) or static.key.is_copy:
-            return static
-        if self._closures is None:
+        if self._known_statics is None:
             statics = [e for spec in self.before.specs for e in spec.edges if type(e) is Static]
-            self._closures = {
-                id(e.value): e for e in statics if type(e.key) is Snapshot and not e.key.is_copy
-            }
-        return self._closures.get(id(value), static)
+            self._known_statics = {id(e.value): e for e in statics if _is_held(e.key)}
+        return self._known_statics.get(id(value)) or super()._static(value)
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
         """Return the static edge of a function that holds no object of this call: then it is not a node."""
@@ -107,6 +101,11 @@ class DiffWalk(Walk):
                 self._outer_cells = find_cells(self._called)
             return Static(child, Identity(child)) if id(child) in self._outer_cells else None
         return None if leads_to(child, self._is_inside) else self._static(child)
+
+    def _is_sharing(self, holder: Any) -> bool:
+        """Return whether a function or weak reference is known as a node, or holds a container of this call."""
+        held = map(id, held_containers(holder))
+        return id(holder) in self.numbers or not self.numbers.keys().isdisjoint(held)
 
     def _is_inside(self, x: Any) -> bool:
         """Return whether `x` is an object of this call, or an array that may be one of its tracers."""
@@ -122,7 +121,7 @@ class DiffWalk(Walk):
         root, start = self.paths(self._start)
         return format_path((*start, *path), root)
 
-    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int | Static, OpenNode | None]:
         number = self.numbers.get(id(child))
         if number is None:
             copy = frames.lookup(child)  # a captured object may be attached in place of its copy
@@ -130,8 +129,6 @@ class DiffWalk(Walk):
                 child = copy
             else:
                 self._check_owner(kind, child)
-        elif self.specs[number] is None and kind is PYTREE and self._pytree_changed(number, child):
-            del self.numbers[id(child)]  # changed in place: the caller gets a new object
         return super()._enter(kind, cls, child)
 
     def _pass_unchanged(self) -> None:
@@ -186,13 +183,6 @@ class DiffWalk(Walk):
                     "Return it from that transform, or store it in a module that was an argument of that transform.",
                 )
 
-    def _pytree_changed(self, number: int, child: Any) -> bool:
-        old = self.before.pytree_children.get(number)
-        if old is None:
-            return False
-        new = children_of_pytree(child)
-        return len(new) != len(old) or any(a is not b for a, b in zip(new, old, strict=True))
-
     def _close_variable(self, number: int) -> None:
         if number < self.known and self.specs[number] != self.before.specs[number]:
             self.changed.add(number)
@@ -213,7 +203,9 @@ class DiffWalk(Walk):
         same_arrays = len(old_arrays) == len(node.arrays) and all(map(is_, old_arrays, node.arrays))
         if spec == old and same_arrays and not must_return:
             return
-        if node.kind.frozen:
+        if (
+            node.kind.frozen and node.kind is not PYTREE
+        ):  # a changed pytree is rebuilt: the caller gets a new object
             if spec != old:
                 raise errors.StructureError(
                     f"{at_start(an(node.type))} was changed in place, but it is immutable.",
@@ -236,6 +228,11 @@ class DiffWalk(Walk):
                 arrays.append(array)
         self.specs[number] = spec._replace(edges=tuple(edges))
         self.arrays[number] = arrays
+
+
+def _is_held(key: Any) -> bool:
+    """Return whether a static value with a key is held itself, although it can change."""
+    return type(key) is Identity or (type(key) is Snapshot and not key.is_copy)
 
 
 def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:

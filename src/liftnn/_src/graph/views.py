@@ -9,7 +9,7 @@ from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, s
 from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
-from liftnn._src.static_values.static import static_key
+from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.trees import Path, format_path, same_tree
 from liftnn._src.variables.metadata import Metadata
 
@@ -132,7 +132,7 @@ def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Pat
         for other in others:
             result[other] = (("same as", path), f"the same object as {name(path)}")
         if is_variable:
-            result |= {(*path, key): _describe_static(x) for key, x in spec.extra.given.items()}
+            result |= {(*path, key): (static_key(x), _text_of(x)) for key, x in spec.extra.given.items()}
         for key, edge in zip(spec.keys, spec.edges, strict=True):
             if type(edge) is not int:
                 result[(*path, key)] = _describe_leaf(edge)
@@ -141,10 +141,12 @@ def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Pat
 
 def _describe_leaf(edge: Any) -> tuple[Any, str]:
     """Return a comparable value and the text of an array leaf or static value."""
-    return (ARRAY, "an array") if edge is ARRAY else _describe_static(static_of(edge))
+    if edge is ARRAY:
+        return ARRAY, "an array"
+    return edge.key if type(edge) is Static else static_key(static_of(edge)), _text_of(static_of(edge))
 
 
-def _describe_static(value: Any) -> tuple[Any, str]:
-    """Return the key of a static value, and its text on one line of limited length."""
+def _text_of(value: Any) -> str:
+    """Return the text of a static value on one line of limited length."""
     text = " ".join(ordered_repr(value).split())
-    return static_key(value), text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."

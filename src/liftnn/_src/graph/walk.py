@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import weakref
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, TypeVar
 
 import jax
 
@@ -19,6 +21,7 @@ from liftnn._src.graph.kinds import (
     FUNCTION,
     MODULE,
     PYTREE,
+    REFERENCE,
     SIMPLE,
     STATIC,
     VARIABLE,
@@ -27,9 +30,15 @@ from liftnn._src.graph.kinds import (
     kind_by_type,
 )
 from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
-from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key
+from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key, static_key
 from liftnn._src.trees import Key, Path, an, at_start, format_path
 from liftnn._src.variables import frames
+from liftnn._src.variables.holding import held_containers
+
+T = TypeVar("T")
+Sharing = dict[int, Any]
+"""Functions and weak references, by id."""
+_HOLDERS: dict[type, NodeKind] = {FunctionType: FUNCTION, weakref.ref: REFERENCE}
 
 
 class OpenNode:
@@ -50,11 +59,44 @@ class OpenNode:
         self.arrays: list[Any] = []
 
 
+class SharedContainer(Exception):  # noqa: N818  # not an error: see `walk_again`
+    """Raised if a container is reached that is held by something that was taken for a static value.
+
+    Args:
+      holder: The function or weak reference that holds it.
+    """
+
+    def __init__(self, holder: Any):
+        self.holder = holder
+
+
+def walk_again(walk: Callable[[Sharing], T]) -> T:
+    """Make a walk; make it again for each function or weak reference that shares a container with the graph.
+
+    Such a function must be a node, so that both refer to one copy inside a transform. Whether it is one is known only
+    after the container was reached. What only functions hold stays outside of the graph.
+
+    Args:
+      walk: Makes the walk, given the functions and weak references that are nodes for this reason.
+
+    Returns:
+      What it returns.
+    """
+    sharing: Sharing = {}
+    while True:
+        try:
+            return walk(sharing)
+        except SharedContainer as found:
+            sharing[id(found.holder)] = found.holder
+
+
 class Walk:
     """Objects by number, with their specs and array leaves.
 
     Args:
       root: The text that paths in messages start with.
+      sharing: The functions and weak references that share a container with the graph; see `walk_again`. The default,
+        None, does not look for them.
     """
 
     warns = True
@@ -62,8 +104,11 @@ class Walk:
     _frame: Any = None
     """The frame of which objects need no resolving; the default, None, means none."""
 
-    def __init__(self, root: str = ""):
+    def __init__(self, root: str = "", sharing: Sharing | None = None):
         self.root = root
+        self._sharing = sharing
+        self._held: dict[int, Any] = {}
+        """The functions and weak references that are static so far, by the ids of the containers that they hold."""
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.specs: list[NodeSpec | None] = []
@@ -136,33 +181,38 @@ class Walk:
             elif kind is FLOAT:
                 # 0.0 == -0.0, but they differ; nan != nan, but they do not
                 edges.append((cls, child) if child and child == child else Static(child))
-            elif kind is STATIC:
+            elif kind is STATIC and not (cls in _HOLDERS and self._is_sharing(child)):
                 edges.append(self._static(child))
             else:
+                kind = _HOLDERS[cls] if kind is STATIC else kind
                 static = self._as_static(kind, child) if kind.frozen or kind is CELL else None
                 if static is not None:
                     edges.append(static)
                     continue
-                number, deeper = self._enter(kind, cls, child)
-                edges.append(number)
+                edge, deeper = self._enter(kind, cls, child)
+                edges.append(edge)
                 if deeper is not None:
                     return deeper
         return None
 
-    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
-        """Return the number of a node, and the open node if it has not been visited yet."""
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int | Static, OpenNode | None]:
+        """Return the edge of a node, and the open node if it has not been visited yet."""
         number = self.numbers.get(id(child))
         if number is not None and self.specs[number] is not None:
             return number, None
-        if number is None:
-            number = self._add(child)
         if kind is VARIABLE and child._metadata.key is not None:
+            number = self._add(child) if number is None else number
             self.specs[number] = self._spec_of_variable(cls, child._metadata)
             self._close_variable(number)
             return number, None
         if kind is FUNCTION:
             self.functions.append(child)
-        extra, keys, children = kind.flatten(child)
+        try:
+            extra, keys, children = kind.flatten(child)
+        except errors.StructureError:
+            return self._held_by_function(child), None
+        if number is None:
+            number = self._add(child)
         self.specs[number] = _OPENED_FROZEN if kind.frozen else _OPENED
         return number, OpenNode(number, kind, cls, extra, keys, children)
 
@@ -187,11 +237,36 @@ class Walk:
         """Return the edge of a static value that is not of a simple type; cached, since keys are slow to compute."""
         found = self._statics.get(id(value))
         if found is None:
-            found = self._statics[id(value)] = (value, _static(value))
+            try:
+                static = _static(value)
+            except errors.StructureError:
+                static = self._held_by_function(value)
+            found = self._statics[id(value)] = (value, static)
             hidden = find_hidden(value) if self.warns else None
             if hidden is not None:
                 warn_of_hidden(value, hidden, self._where((*self._path, *_keys(self._stack))))
         return found[1]
+
+    def _is_sharing(self, holder: Any) -> bool:
+        """Return whether a function or weak reference shares a container with the graph; it is a node then."""
+        if self._sharing is None or id(holder) in self._statics:
+            return False
+        if id(holder) not in self._sharing:
+            held = list(map(id, held_containers(holder)))
+            if self.numbers.keys().isdisjoint(held):
+                self._held |= dict.fromkeys(held, holder)
+                return False
+            self._sharing[id(holder)] = holder
+        return True
+
+    def _held_by_function(self, value: Any) -> Static:
+        """Return the edge of a value that can be neither a node nor copied, if a function holds it.
+
+        Call it in an `except` clause; it raises the error again if no function holds the value.
+        """
+        if not any(node.kind is CELL or node.kind is FUNCTION for node in self._stack):
+            raise
+        return Static(value, static_key(value, inside=True))
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
         """Return the static edge of a value of a node kind if it need not be a node, else None."""
@@ -199,6 +274,8 @@ class Walk:
 
     def _add(self, child: Any) -> int:
         """Assign the next number to a new object."""
+        if id(child) in self._held:
+            raise SharedContainer(self._held[id(child)])
         number = len(self.objects)
         self.objects.append(child)
         self.numbers[id(child)] = number
@@ -232,14 +309,17 @@ class ArgumentWalk(Walk):
     """The walk over the arguments of a call: an object of an outer frame is replaced by its copy in the innermost one.
 
     So an object is one node, whether the code holds the original or the copy.
+
+    Args:
+      sharing: See `Walk`.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, sharing: Sharing | None = None) -> None:
+        super().__init__(sharing=sharing)
         self._frame = frames.current_frame()
         self._is_plain = self._frame is frames.PLAIN
 
-    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int, OpenNode | None]:
+    def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int | Static, OpenNode | None]:
         is_object = kind is VARIABLE or kind is MODULE
         if (child._owner is not self._frame) if is_object else not self._is_plain:
             known = frames.resolve_argument(child)

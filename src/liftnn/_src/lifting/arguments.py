@@ -15,7 +15,7 @@ from liftnn._src.captures.search import find_captured
 from liftnn._src.captures.steps import GlobalsOf
 from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.graph.walk import ArgumentWalk
+from liftnn._src.graph.walk import ArgumentWalk, Sharing, walk_again
 from liftnn._src.lifting.contract import CAPTURED, name_argument
 from liftnn._src.static_values.static import Static, is_foreign
 from liftnn._src.trees import LEAF, Path, is_array, key_of, module_of
@@ -105,17 +105,22 @@ def flatten_call(
     Returns:
       The structure, the objects by number, the array leaves and the guards.
     """
-    flat = _Flattening(leaf_edge, names)
-    for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
-        flat.add(tree)
-    guards = NO_GUARDS
-    if functions is not None:
-        roots, guards, shape = _walk_captured(flat.walk, list(functions), used, in_libraries)
-        if roots:
-            if stored is None:
-                flat.add(((), {}))
-            flat.add_captured(roots, shape)
-    return Flat(*flat.finish(), guards)
+    called = None if functions is None else list(functions)
+
+    def flatten(sharing: Sharing) -> Flat:
+        flat = _Flattening(leaf_edge, names, sharing)
+        for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
+            flat.add(tree)
+        guards = NO_GUARDS
+        if called is not None:
+            roots, guards, shape = _walk_captured(flat.walk, called[:], used, in_libraries)
+            if roots:
+                if stored is None:
+                    flat.add(((), {}))
+                flat.add_captured(roots, shape)
+        return Flat(*flat.finish(), guards)
+
+    return walk_again(flatten)
 
 
 class _Flattening:
@@ -124,10 +129,11 @@ class _Flattening:
     Args:
       leaf_edge: See `flatten_call`.
       names: See `flatten_call`.
+      sharing: The functions and weak references that are nodes; see `walk_again`.
     """
 
-    def __init__(self, leaf_edge: LeafEdge, names: Sequence[str]):
-        self.walk = ArgumentWalk()
+    def __init__(self, leaf_edge: LeafEdge, names: Sequence[str], sharing: Sharing):
+        self.walk = ArgumentWalk(sharing)
         self._leaf_edge = leaf_edge
         self._names = names
         self._edges: list[Any] = []

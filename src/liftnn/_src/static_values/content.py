@@ -107,12 +107,13 @@ class NotImmutableError(Exception):
     """Raised if a value must be deeply immutable but is not."""
 
 
-def content_of(value: Any, immutable: bool = False) -> Content:
+def content_of(value: Any, immutable: bool = False, inside: bool = False) -> Content:
     """Compute the current content of a value.
 
     Args:
       value: Any Python object that is not an array, Variable or Module.
       immutable: Whether to raise an error for values that are not immutable. The default is False.
+      inside: Whether a function holds the value, so that its identity counts. The default is False.
 
     Returns:
       The content.
@@ -129,7 +130,7 @@ def content_of(value: Any, immutable: bool = False) -> Content:
     ):  # the same as below, in a third of the time
         return Content((((tuple, None), tuple([(type(x), x) for x in value]), 0),))
     f = _Flattener(immutable)
-    key = f.flatten(value)
+    key = f.flatten(value, inside)
     return Content(key, f.is_mutable, f.closes_over_mutable, f.is_opaque, f.has_users_function)
 
 
@@ -176,9 +177,9 @@ class _Flattener:
         self._kept: list[Any] = []  # a visited value must not be freed, or another one could get its id
         self._opened = 0
 
-    def flatten(self, value: Any) -> Any:
+    def flatten(self, value: Any, inside: bool) -> Any:
         """Return the key of a value."""
-        top = _Open(None, None, (value,), 0, False, False)
+        top = _Open(None, None, (value,), 0, inside, False)
         stack = [top]
         while True:
             node = stack[-1]

@@ -91,11 +91,13 @@ class Snapshot:
         return hash(self.content)
 
 
-def static_key(value: Any) -> Any:
+def static_key(value: Any, inside: bool = False) -> Any:
     """Return a hashable key that is equal only for interchangeable values.
 
     Args:
       value: Any Python object except arrays, Variables, Modules and containers that hold them.
+      inside: Whether a function holds the value: what is mutable is then the same object, and need not be copied. The
+        default is False.
 
     Returns:
       The key; a `Snapshot` if the value can change in place.
@@ -103,7 +105,7 @@ def static_key(value: Any) -> Any:
     Raises:
       StructureError: If the value is unhashable and cannot be copied and compared.
     """
-    content = content_of(value)
+    content = content_of(value, inside=inside)
     changes = content.is_mutable or content.closes_over_mutable
     if (
         type(value) is types.FunctionType

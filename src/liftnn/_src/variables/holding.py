@@ -14,11 +14,11 @@ import jax
 
 from liftnn import errors
 from liftnn._src.static_values.value_types import SIMPLE_TYPES, is_users_function
-from liftnn._src.trees import an, is_array
+from liftnn._src.trees import an, is_array, is_registered
 
 
 def holds_objects(f: types.FunctionType) -> bool:
-    """Return whether a function is a node: a user's function that holds a Module, a Variable or an array.
+    """Return whether a function is a node: a user's function that holds a Module, a Variable, an array or a pytree.
 
     Args:
       f: The function.
@@ -27,13 +27,50 @@ def holds_objects(f: types.FunctionType) -> bool:
       True if it does, directly or through containers, dataclasses, partials, bound methods, weak references, and other
       functions of the user.
     """
+    return _may_hold(f) and leads_to(f, _is_dynamic)
+
+
+def held_containers(holder: types.FunctionType | weakref.ref[Any]) -> list[Any]:
+    """Return what a function or weak reference holds that can change: lists, dicts, sets, dataclasses and the like.
+
+    Args:
+      holder: The function or weak reference.
+
+    Returns:
+      The containers; empty for the function of a library.
+    """
+    found: list[Any] = []
+
+    def note(x: Any) -> bool:
+        if isinstance(x, _CONTAINERS) or _is_mutable_dataclass(type(x)) or _is_pytree(x):
+            found.append(x)
+        return False
+
+    if isinstance(holder, weakref.ref) or _may_hold(holder):
+        leads_to(holder, note)
+    return found
+
+
+def _may_hold(f: types.FunctionType) -> bool:
     if f.__closure__ is None and f.__defaults__ is None and f.__kwdefaults__ is None and not f.__dict__:
         return False
-    return is_users_function(f) and leads_to(f, _is_dynamic)
+    return is_users_function(f)
 
 
 def _is_dynamic(x: Any) -> bool:
-    return hasattr(type(x), "__graph_node__") or is_array(x)
+    return hasattr(type(x), "__graph_node__") or is_array(x) or _is_pytree(x)
+
+
+def _is_pytree(x: Any) -> bool:
+    """Return whether a value is a registered pytree other than a built-in container or a named tuple."""
+    return type(x) not in _PARTS and not isinstance(x, (*_CONTAINERS, tuple)) and is_registered(x)
+
+
+_CONTAINERS = (list, dict, set, collections.deque, types.SimpleNamespace)
+
+
+def _is_mutable_dataclass(cls: Any) -> bool:
+    return dataclasses.is_dataclass(cls) and not cls.__dataclass_params__.frozen
 
 
 def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
@@ -108,8 +145,7 @@ def _parts_of_method(x: types.MethodType | types.BuiltinMethodType) -> Sequence[
 
 
 def _parts_of_reference(x: weakref.ref[Any]) -> Sequence[Any]:
-    referent = x()
-    return (referent,) if hasattr(type(referent), "__graph_node__") and x.__callback__ is None else ()
+    return (x(),) if x.__callback__ is None else ()
 
 
 def _parts_of_dataclass(x: Any) -> Sequence[Any]:
