@@ -69,8 +69,9 @@ def _is_pytree(x: Any) -> bool:
 _CONTAINERS = (list, dict, set, collections.deque, types.SimpleNamespace)
 
 
-def _is_mutable_dataclass(cls: Any) -> bool:
-    return dataclasses.is_dataclass(cls) and not cls.__dataclass_params__.frozen
+def _is_mutable_dataclass(cls: type) -> bool:
+    parameters: Any = getattr(cls, "__dataclass_params__", None)
+    return parameters is not None and not parameters.frozen
 
 
 def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
