@@ -64,6 +64,15 @@ def make_act(other: Any) -> Callable[..., jax.Array]:
     return act
 
 
+def make_size(items: list[Any]) -> Callable[[], int]:
+    """A function that shares a list with a module, perhaps."""
+    return lambda: len(items)
+
+
+def make_peek(entries: dict[str, Any]) -> Callable[[], Any]:
+    return lambda: entries["n"]
+
+
 def helper(module: Any, y: jax.Array) -> jax.Array:
     return wrap(y + module.w.value * module.k)
 
@@ -82,6 +91,8 @@ def node_class(module: type, param: type, stat: type, variable: type) -> type:
             self.arr = value + 3
             self.buf = np.ones(2, np.float32)
             self.act = twice
+            self.size = make_size(self.items)
+            self.peek = make_peek(self.d)
             self.training = True
             self.sub = self
 
@@ -102,7 +113,10 @@ def node_class(module: type, param: type, stat: type, variable: type) -> type:
 
 
 COMMON = {
-    **{f.__name__: f for f in (arr, total, wrap, twice, make_act, helper, Boom, Trainer)},
+    **{
+        f.__name__: f
+        for f in (arr, total, wrap, twice, make_act, make_size, make_peek, helper, Boom, Trainer)
+    },
     **{module.__name__: module for module in (collections, copy, functools, types)},
     "np": np,
     "__name__": "program",
