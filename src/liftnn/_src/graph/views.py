@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from liftnn import errors
 from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, static_of
 from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
-from liftnn._src.static_values.static import Static, static_key
+from liftnn._src.static_values.static import static_key
 from liftnn._src.trees import Path, format_path, same_tree
 from liftnn._src.variables.metadata import Metadata
 
@@ -143,7 +144,11 @@ def _describe_leaf(edge: Any) -> tuple[Any, str]:
     """Return a comparable value and the text of an array leaf or static value."""
     if edge is ARRAY:
         return ARRAY, "an array"
-    return edge.key if type(edge) is Static else static_key(static_of(edge)), _text_of(static_of(edge))
+    value = static_of(edge)
+    try:
+        return static_key(value), _text_of(value)
+    except errors.StructureError:  # a function holds it
+        return static_key(value, inside=True), _text_of(value)
 
 
 def _text_of(value: Any) -> str:

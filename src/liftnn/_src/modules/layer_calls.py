@@ -84,6 +84,11 @@ class _Running(threading.local):
     def __init__(self) -> None:
         self.layers: list[_Layer] = []
 
+    def __reduce__(self) -> str:
+        return (
+            "_running"  # cloudpickle takes the wrapper of a class of the main script along, with its globals
+        )
+
 
 _running = _Running()
 
