@@ -203,9 +203,7 @@ class DiffWalk(Walk):
         same_arrays = len(old_arrays) == len(node.arrays) and all(map(is_, old_arrays, node.arrays))
         if spec == old and same_arrays and not must_return:
             return
-        if (
-            node.kind.frozen and node.kind is not PYTREE
-        ):  # a changed pytree is rebuilt: the caller gets a new object
+        if node.kind.frozen and node.kind is not PYTREE:  # the caller gets a new object for a changed pytree
             if spec != old:
                 raise errors.StructureError(
                     f"{at_start(an(node.type))} was changed in place, but it is immutable.",
