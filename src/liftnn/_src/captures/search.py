@@ -18,7 +18,7 @@ import dis
 import functools
 import sys
 import types
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Container, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.expand import Scope, expand
@@ -27,6 +27,7 @@ from liftnn._src.captures.libraries import is_library
 from liftnn._src.captures.steps import FRESH, Expansion
 from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
+from liftnn._src.variables.holding import is_container
 
 _MOST = 10_000
 """The maximum number of objects to visit: a global may refer to the whole program."""
@@ -89,7 +90,10 @@ class _Node:
 
 
 def find_captured(
-    functions: Iterable[Any], keyed: Iterable[Any] = (), in_libraries: bool = False
+    functions: Iterable[Any],
+    keyed: Iterable[Any] = (),
+    in_libraries: bool = False,
+    passed: Container[int] = (),
 ) -> Captured:
     """Find the modules and Variables that functions capture.
 
@@ -97,6 +101,8 @@ def find_captured(
       functions: The functions, or other callables.
       keyed: Functions that are part of the cache key by content: static values that modules hold.
       in_libraries: Whether to search libraries that do not use liftnn.
+      passed: The ids of the objects that are passed. A container among them is captured like a module: the captured
+        name does not see what happens to its copy. The default is none.
 
     Returns:
       The captured modules and Variables, with guards and shape.
@@ -105,7 +111,7 @@ def find_captured(
     names: set[str] = set()
     while True:
         known = len(names)
-        search = _Search(Scope(names, names_in, is_foreign if in_libraries else is_library))
+        search = _Search(Scope(names, names_in, is_foreign if in_libraries else is_library), passed)
         try:
             for function in keyed:
                 search.visit(function, exact=True)
@@ -157,10 +163,12 @@ class _Search:
 
     Args:
       scope: Limits which objects are followed.
+      passed: See `find_captured`.
     """
 
-    def __init__(self, scope: Scope):
+    def __init__(self, scope: Scope, passed: Container[int]):
         self.holds_attributes = False
+        self._passed = passed
         self._scope = scope
         self._nodes: dict[int, _Node] = {}
 
@@ -191,10 +199,13 @@ class _Search:
         self._nodes[id(node.x)] = node
         return node
 
+    def _is_passed(self, x: Any) -> bool:
+        return id(x) in self._passed and is_container(x)
+
     def captured(self) -> Captured:
         """Return the modules found so far, with guards and shape."""
         nodes = list(self._nodes.values())
-        roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__")]
+        roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__") or self._is_passed(n.x)]
         stack = list(roots)
         while stack:
             node = stack.pop()

@@ -188,13 +188,13 @@ def _walk_captured(
     guards, shape, keyed = NO_GUARDS, (), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)
-        roots, guards, shape, _ = find_captured(functions, keyed, in_libraries)
+        roots, guards, shape, _ = find_captured(functions, keyed, in_libraries, walk.numbers)
         roots = {**roots, **{f"captured[{len(roots) + i}]": x for i, x in enumerate(used)}}
         for name, x in roots.items():
-            if (
-                id(x) in walked or frames.frames_up_to(x) is None
-            ):  # visited already, or leaked from a transform that has returned
+            if id(x) in walked:
                 continue
+            if hasattr(type(x), "__graph_node__") and frames.frames_up_to(x) is None:
+                continue  # leaked from a transform that has returned
             while name in edges:
                 name += "'"
             walked[id(x)] = name

@@ -19,7 +19,7 @@ from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
 from liftnn._src.lifting.callables import call_in_frame
-from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result, VariableHooks
+from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_static_values
 from liftnn._src.lifting.offers import offer_for
@@ -64,7 +64,7 @@ def purify(
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
-            before = _argument_leaves(tree)
+            before = _argument_leaves(tree[:CAPTURED])
             variables = [merged.objects[number] for number in plan.variables]
             if hooks is not None:
                 hooks.before(variables)
@@ -76,7 +76,7 @@ def purify(
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if check is not None:
                 check(out)
-            _check_arguments(tree, before)
+            _check_arguments(tree[:CAPTURED], before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
             result, made = _make_result(called, out, plan, merged, frame, given_away, ended)

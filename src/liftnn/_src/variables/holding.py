@@ -42,7 +42,7 @@ def held_containers(holder: types.FunctionType | weakref.ref[Any]) -> list[Any]:
     found: list[Any] = []
 
     def note(x: Any) -> bool:
-        if isinstance(x, _CONTAINERS) or _is_mutable_dataclass(type(x)) or _is_pytree(x):
+        if is_container(x) or _is_pytree(x):
             found.append(x)
         return False
 
@@ -69,9 +69,10 @@ def _is_pytree(x: Any) -> bool:
 _CONTAINERS = (list, dict, set, collections.deque, types.SimpleNamespace)
 
 
-def _is_mutable_dataclass(cls: type) -> bool:
-    parameters: Any = getattr(cls, "__dataclass_params__", None)
-    return parameters is not None and not parameters.frozen
+def is_container(x: Any) -> bool:
+    """Return whether a value is a list, dict, set, deque, SimpleNamespace or dataclass that can change."""
+    parameters: Any = getattr(type(x), "__dataclass_params__", None)
+    return isinstance(x, _CONTAINERS) or (parameters is not None and not parameters.frozen)
 
 
 def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
