@@ -81,9 +81,9 @@ class DiffWalk(Walk):
         self._replace_frozen()
 
     def _static(self, value: Any) -> Static:
-        """Return the edge of a static value; a known one that is no copy keeps its edge, whatever it holds now.
+        """Return the edge of a static value; if it was known and not copied, the edge from before the call.
 
-        A closure belongs to the caller, who holds the same function.
+        What its closure holds now does not count: it belongs to the caller, who holds the same function.
         """
         if self._known_statics is None:
             statics = [e for spec in self.before.specs for e in spec.edges if type(e) is Static]
@@ -104,8 +104,9 @@ class DiffWalk(Walk):
 
     def _is_sharing(self, holder: Any) -> bool:
         """Return whether a function or weak reference is known as a node, or holds a container of this call."""
-        held = map(id, held_containers(holder))
-        return id(holder) in self.numbers or not self.numbers.keys().isdisjoint(held)
+        return id(holder) in self.numbers or not self.numbers.keys().isdisjoint(
+            map(id, held_containers(holder))
+        )
 
     def _is_inside(self, x: Any) -> bool:
         """Return whether `x` is an object of this call, or an array that may be one of its tracers."""
