@@ -96,8 +96,9 @@ def test_code_that_holds_modules_cannot_be_pickled():
     graphdef = liftnn.split(self_capturing())[1]
     with raises(
         errors.StructureError,
-        "The function self_capturing.<locals>.<lambda> holds a module, a Variable or an array, and its code cannot be "
-        "pickled.\nUse a method of a module, or a functools.partial of a function at the top level of a file.",
+        "The code of the function self_capturing.<locals>.<lambda> cannot be pickled. The function is part of the "
+        "model's structure, since it holds a module, a Variable, an array or a container of the model.\n"
+        "Use a method of a module, or a functools.partial of a function at the top level of a file.",
     ):
         pickle.dumps(graphdef)
 

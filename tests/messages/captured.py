@@ -125,8 +125,8 @@ def object_with_a_new_module_kept():
 
 @message(
     errors.StructureError,
-    "The function graphdef_with_a_closure_pickled.<locals>.<lambda> holds a module, a Variable or an array, and its "
-    "code cannot be pickled.",
+    "The code of the function graphdef_with_a_closure_pickled.<locals>.<lambda> cannot be pickled. The function is "
+    "part of the model's structure, since it holds a module, a Variable, an array or a container of the model.",
     "Use a method of a module, or a functools.partial of a function at the top level of a file.",
 )
 def graphdef_with_a_closure_pickled():

@@ -69,7 +69,8 @@ class Definition:
 
     def __reduce__(self) -> Any:
         raise errors.StructureError(
-            f"The function {self.name} holds a module, a Variable or an array, and its code cannot be pickled.",
+            f"The code of the function {self.name} cannot be pickled. The function is part of the model's structure, "
+            "since it holds a module, a Variable, an array or a container of the model.",
             "Use a method of a module, or a functools.partial of a function at the top level of a file.",
         )
 

@@ -40,6 +40,7 @@ from liftnn._src.graph.containers import (
     unflatten_tuple,
 )
 from liftnn._src.static_values.static import SIMPLE_TYPES
+from liftnn._src.static_values.value_types import is_frozen_dataclass
 from liftnn._src.trees import ARRAY_TYPES, is_array, is_registered, key_of, module_of, same_tree
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.metadata import Metadata
@@ -289,8 +290,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     if is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):
-        frozen = cls.__dataclass_params__.frozen
-        return (FROZEN_DATACLASS if frozen else DATACLASS), False
+        return (FROZEN_DATACLASS if is_frozen_dataclass(cls) else DATACLASS), False
     for base, kind in _BY_BASE.items():
         if isinstance(x, base):
             return kind, False

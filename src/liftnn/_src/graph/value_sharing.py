@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.static_values.value_types import is_frozen_dataclass
 from liftnn._src.trees import LEAF, Path, format_path, is_jax_array, key_of
 
 K = TypeVar("K")
@@ -52,18 +53,17 @@ def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
             continue
         met = iter((False,))  # not by identity: a list may hold itself
         entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda _, met=met: next(met, True))
-        opened = treedef != LEAF and bool(entries) and not isinstance(x, tuple) and not _is_frozen(x)
+        opened = (
+            treedef != LEAF
+            and bool(entries)
+            and not isinstance(x, tuple)
+            and not is_frozen_dataclass(type(x))
+        )
         if opened or isinstance(x, _CONTAINERS):
             yield path, x
         if treedef == LEAF:
             continue
         stack += [((*path, *map(key_of, keys)), child) for keys, child in reversed(entries)]
-
-
-def _is_frozen(x: Any) -> bool:
-    """Return whether `x` is a frozen dataclass."""
-    parameters = getattr(type(x), "__dataclass_params__", None)
-    return parameters is not None and parameters.frozen
 
 
 def _shared_error(container: Any, one: str, other: str) -> errors.StructureError:

@@ -241,6 +241,12 @@ _BY_NAME: dict[tuple[str, str], Parts] = {
 """Types by the module that has them, and their name there: `import liftnn` does not load these modules."""
 
 
+def is_frozen_dataclass(cls: type) -> bool:
+    """Return whether a class is a dataclass with attributes that cannot be assigned."""
+    parameters: Any = getattr(cls, "__dataclass_params__", None)
+    return parameters is not None and parameters.frozen
+
+
 @functools.lru_cache(maxsize=4096)
 def find_parts(cls: type) -> Parts | None:
     """Return how values of a class are flattened; None if their content is unknown."""
@@ -260,7 +266,7 @@ def find_parts(cls: type) -> Parts | None:
                 return parts if parts is _IDENTICAL else parts._replace(base=base)
     if not dataclasses.is_dataclass(cls) or hasattr(cls, "__graph_node__"):
         return None
-    if not cls.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
+    if not is_frozen_dataclass(cls):
         return MUTABLE_DATACLASS
     return None if cls.__eq__ is object.__eq__ else FROZEN_DATACLASS
 

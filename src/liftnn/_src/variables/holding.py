@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
-from liftnn._src.static_values.value_types import SIMPLE_TYPES, is_users_function
+from liftnn._src.static_values.value_types import SIMPLE_TYPES, is_frozen_dataclass, is_users_function
 from liftnn._src.trees import an, is_array, is_registered
 
 
@@ -71,8 +71,9 @@ _CONTAINERS = (list, dict, set, collections.deque, types.SimpleNamespace)
 
 def is_container(x: Any) -> bool:
     """Return whether a value is a list, dict, set, deque, SimpleNamespace or dataclass that can change."""
-    parameters: Any = getattr(type(x), "__dataclass_params__", None)
-    return isinstance(x, _CONTAINERS) or (parameters is not None and not parameters.frozen)
+    if isinstance(x, _CONTAINERS):
+        return True
+    return dataclasses.is_dataclass(type(x)) and not is_frozen_dataclass(type(x))
 
 
 def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
