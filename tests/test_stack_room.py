@@ -48,6 +48,8 @@ TRANSFORMS: dict[str, Callable[[Callable[..., Any], Any], Any]] = {
     "scan": lambda f, model: liftnn.scan(lambda c, x: (c, f(c, x)))(model, jnp.ones((3, 2))),
     "scan of arrays": lambda f, model: liftnn.scan(lambda c, x: (c + f(None, x), x))(0.0, jnp.ones((3, 2))),
     "fori_loop": lambda f, model: liftnn.fori_loop(0, 3, lambda i, x: x + f(model, x * jnp.ones(2)), 0.0),
+    "remat": lambda f, model: liftnn.remat(f)(model, jnp.ones(2)),
+    "checkify": lambda f, model: liftnn.checkify(f)(model, jnp.ones(2)),
     "grad in jit": lambda f, model: liftnn.jit(liftnn.grad(f))(model, jnp.ones(2)),
 }
 

@@ -104,7 +104,20 @@ class Bindable(Named, Generic[P, R]):
 
 
 _TRACED = frozenset(
-    {"jit", "pmap", "eval_shape", "make_jaxpr", "scan", "map", "while_loop", "fori_loop", "cond", "switch"}
+    {
+        "jit",
+        "pmap",
+        "eval_shape",
+        "make_jaxpr",
+        "scan",
+        "map",
+        "while_loop",
+        "fori_loop",
+        "cond",
+        "switch",
+        "remat",
+        "checkify",
+    }
 )
 """The transforms that trace the user's function; the others run it if nothing outside traces."""
 
