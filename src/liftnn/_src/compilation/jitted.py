@@ -16,7 +16,6 @@ from liftnn._src.compilation.programs import Compilation, Wrap
 from liftnn._src.compilation.retraces import Traces
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.stages import Lowered, Traced
-from liftnn._src.graph.hidden import warn_of_bound
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import ArrayCalls
@@ -345,10 +344,6 @@ class Jitted(Bindable[P, R]):
 
     def __copy__(self) -> Self:
         return self  # like a plain function
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        warn_of_bound(self, memo)
-        return self
 
     def __repr__(self) -> str:
         return repr(self._lifted)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.graph.hidden import warn_of_bound
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.names import Named
 from liftnn._src.modules.module import Module
@@ -101,6 +102,10 @@ class Bindable(Named, Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
         raise NotImplementedError
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        warn_of_bound(self, memo)
+        return self
 
 
 _TRACED = frozenset(

@@ -17,7 +17,6 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
-from liftnn._src.graph.hidden import warn_of_bound
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
@@ -213,10 +212,6 @@ class Lifted(Bindable[P, R]):
 
     def __copy__(self) -> Self:
         return self  # like a plain function
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        warn_of_bound(self, memo)
-        return self
 
     def __repr__(self) -> str:
         return f"<liftnn.{self._options.name} of {name_of(self)}>"
