@@ -23,6 +23,7 @@ from liftnn._src.graph.description import (
 )
 from liftnn._src.graph.kinds import kind_named
 from liftnn._src.graph.merge import GraphDelta
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.graph.slots import ARRAY, ArrayEdge
 from liftnn._src.modules.pickling import (
     Contents,
@@ -48,7 +49,7 @@ __all__ = ["ARRAY", "KEEP", "Empty"]
 _FOUND_HERE: tuple[Any, ...] = (
     Annotated, ArrayEdge, ByFilter, Contents, Definition, EmptyType, Everything,
     FactoryCall, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
-    Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Shell, Snapshot, StateKeys, Static, TypeByName,
+    Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Recipe, Shell, Snapshot, StateKeys, Static, TypeByName,
     call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, public_function,
     third, type_named,
 )  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 
 import liftnn
 from liftnn._src.compilation.jit import _jitted
-from liftnn._src.compilation.jitted import _compilations
+from liftnn._src.compilation.programs import _compilations
 from tests.same import assert_same
 from tests.user_modules import Affine
 

@@ -122,6 +122,7 @@ class CustomJvp(CustomRule[P, R]):
             return rule
 
         self._take_rules(apply, (jvp, TangentRule))
+        self._note_rule("defjvp", {"jvp": jvp}, symbolic_zeros=symbolic_zeros)
         return jvp
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
@@ -146,6 +147,7 @@ class CustomJvp(CustomRule[P, R]):
             return out, jax.tree.map(lambda *x: sum(x[1:], x[0]), *terms) if terms else None
 
         self.defjvp(jvp)
+        self._note_rule("defjvps", {f"jvps[{i}]": f for i, f in enumerate(jvps)})
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         rule = self.jvp

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -126,6 +126,18 @@ class CustomRule(Lifted[P, R]):
             *[rule for rule, _ in rules],
             rules=late,
         )
+
+    def _note_rule(self, define: str, rules: Mapping[str, Any], **options: Any) -> None:
+        """Keep how the rule was set, for a copy of what holds this function.
+
+        Args:
+          define: The method that sets the rule.
+          rules: The functions of the rule by name.
+          **options: The options of the method.
+        """
+        self._others = tuple(rules.values())
+        if self._recipe is not None:
+            self._recipe = self._recipe.with_rule(define, tuple(rules), **options)
 
     def _call_of_arrays(self, calls: ArrayCalls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with publish(Offer(self._running)):

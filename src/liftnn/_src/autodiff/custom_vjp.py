@@ -143,6 +143,8 @@ class CustomVjp(CustomRule[P, R]):
             return rule
 
         self._take_rules(apply, (fwd, ForwardRule), (bwd, BackwardRule))
+        given = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat, **options}
+        self._note_rule("defvjp", {"fwd": fwd, "bwd": bwd}, **given)
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         forward, backward = self.fwd, self.bwd

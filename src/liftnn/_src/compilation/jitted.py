@@ -12,7 +12,7 @@ from liftnn import errors
 from liftnn._src.captures.guards import Guards
 from liftnn._src.compilation.donation import deleted_error
 from liftnn._src.compilation.fast_paths import FastPaths
-from liftnn._src.compilation.programs import Compilation, Wrap
+from liftnn._src.compilation.programs import Compilation, Wrap, shared_compilation
 from liftnn._src.compilation.retraces import Traces
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.stages import Lowered, Traced
@@ -20,16 +20,15 @@ from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, commit_to_copies
-from liftnn._src.lifting.callables import Bindable, is_fixed
+from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.lifting.kept import WeakCache
 from liftnn._src.lifting.lift import Options, T
 from liftnn._src.lifting.names import take_names
 from liftnn._src.lifting.offers import Offer, may_be_fast, publish
 from liftnn._src.lifting.signature import select
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.static_values.static import Static
-from liftnn._src.tracebacks import boundary, hide_frames, users_line
+from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import is_argument_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
@@ -70,13 +69,15 @@ class Jitted(Bindable[P, R]):
         of_arrays: Callable[..., Any] | None = None,
         n_positional: int = 0,
     ):
-        self._made_of = (
-            f, static, donate, shardings, options, donate_written, max_traces, transform, wrap, of_arrays, n_positional,
-        )  # fmt: skip
         given = (static, donate, shardings, *(options or {}).items(), donate_written)
-        make = functools.partial(Compilation, f, shardings, options, donate_written, wrap)
+        function, leading, stored = unwrap_callable(f, transform)
+        name = getattr(f, "__name__", "call")
+        called = function if leading or stored else f
+        make = functools.partial(Compilation, called, name, shardings, options, donate_written, wrap)
         shared = wrap is None and max_traces is None  # with `max_traces` all traces count, so none are shared
-        compilation = _compilations.get(f, (users_line(), *given), make) if shared else make()
+        carried = None if stored is None else (len(stored[0]), *stored[1])
+        key = (name, carried, *given)
+        compilation = shared_compilation(f, called, key, make) if shared else make()
         self._transform = transform
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
@@ -339,9 +340,6 @@ class Jitted(Bindable[P, R]):
         """Return the functions that may capture modules; see `Lifted`."""
         return self._lifted._carried_functions()
 
-    def __reduce__(self) -> Any:
-        return type(self), self._made_of
-
     def __copy__(self) -> Self:
         return self  # like a plain function
 
@@ -360,10 +358,6 @@ class Jitted(Bindable[P, R]):
     def n_traces(self) -> int:
         """The number of traces of the function."""
         return self._traces.count + self._n_found
-
-
-_compilations = WeakCache(most=64)
-"""Options may never repeat, for example a new sharding in each call, so the number of entries is limited."""
 
 
 def _begin_trace_of_arrays(

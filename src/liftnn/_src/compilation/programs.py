@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from liftnn._src.compilation.donation import find_kept
 from liftnn._src.compilation.program import Program
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.kept import WeakFunction
+from liftnn._src.lifting.kept import WeakCache, WeakFunction
 from liftnn._src.lifting.offers import find_offer
 from liftnn._src.lifting.signature import Selected
 from liftnn._src.prefixes.prefix import as_prefixes
+from liftnn._src.tracebacks import users_line
 
 Wrap = Callable[[Plan, PureFunction, bool], PureFunction]
 """Applies another transform below the compilation: takes the plan, the pure function, and whether argument 0 is the
@@ -24,10 +25,11 @@ class Compilation:
     """The options and compiled programs of a function.
 
     All `jit` wrappers of the same function that one line of code creates share it, so a function that is wrapped in a
-    loop is traced once. A wrapper created on another line has its own, and counts its own traces.
+    loop is traced once, and so is a method that each module of a class wraps; see `shared_compilation`.
 
     Args:
-      f: The function, referred to weakly.
+      f: The function, referred to weakly; of a partial or bound method, the function inside.
+      name: The name of the compiled programs.
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
       donate_written: Whether to donate the buffers of the Variables that the call overwrites.
@@ -40,6 +42,7 @@ class Compilation:
     def __init__(
         self,
         f: Callable[..., Any],
+        name: str,
         shardings: Any,
         options: Mapping[str, Any] | None,
         donate_written: bool,
@@ -48,7 +51,7 @@ class Compilation:
         self.is_traced = False
         self.bound: dict[GraphSpec, tuple[Plan, Program]] = {}
         self._function = WeakFunction(f)
-        self._name = getattr(f, "__name__", "call")
+        self._name = name
         self._shardings = tuple(map(as_prefixes, shardings))
         self._options = dict(options or {})
         self._donate_written = donate_written
@@ -92,3 +95,42 @@ class Compilation:
         # The program holds `counted`, so references back would keep constants until the garbage collector runs.
         made, of = weakref.ref(program), weakref.ref(self)
         return program
+
+
+_compilations = WeakCache(most=64)
+"""Options may never repeat, for example a new sharding in each call, so the number of entries is limited."""
+_of_methods = WeakCache()
+"""By the function inside, what still exists of the entries for partials, bound methods and modules."""
+
+
+def shared_compilation(
+    f: Callable[..., Any], called: Callable[..., Any], options: Hashable, make: Callable[[], Compilation]
+) -> Compilation:
+    """Return the compilation that the wrappers of a function share; make it for the first one.
+
+    A wrapper of a plain function that another line of code creates has one of its own.
+
+    A compilation lives as long as the function, the partial, or the module of a bound method. While it lives, the same
+    function in another partial, or of another module, finds it. So a copy of a module, for example inside a transform,
+    does not compile its methods again.
+
+    Args:
+      f: The function, partial, bound method or module that is wrapped.
+      called: The function inside if it is one of the latter three, else `f`.
+      options: The options, and what else sets wrappers of one function apart.
+      make: Makes the compilation.
+
+    Returns:
+      The compilation.
+    """
+
+    def of_any_module() -> Compilation:
+        try:
+            hash(options)
+        except TypeError:
+            return make()
+        existing = _of_methods.get(called, None, weakref.WeakValueDictionary[Hashable, Compilation])
+        found = existing.get(options)
+        return existing.setdefault(options, make()) if found is None else found
+
+    return _compilations.get(f, (users_line(), options), make if called is f else of_any_module)

@@ -39,6 +39,7 @@ from liftnn._src.graph.containers import (
     make_list,
     unflatten_tuple,
 )
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.static_values.value_types import is_frozen_dataclass
 from liftnn._src.trees import ARRAY_TYPES, is_array, is_registered, key_of, module_of, same_tree
@@ -211,6 +212,26 @@ def _unflatten_reference(cls: type, extra: Any, keys: tuple[Any, ...], children:
     return weakref.ref(children[0])
 
 
+def _flatten_transformed(x: Any) -> Opened:
+    others = x._others
+    names = x._recipe.rules or range(1, 1 + len(others))
+    return x._recipe, ("__wrapped__", *names), (x.__wrapped__, *others)
+
+
+def _unflatten_transformed(cls: type, extra: Recipe, keys: tuple[Any, ...], children: list[Any]) -> Any:
+    return extra(*children)
+
+
+def _holds_nodes(x: Any) -> bool:
+    """Return whether a function is a node, or a partial or tuple with a node or an array in it."""
+    kind = kind_by_type(type(x)) or classify(x)
+    if kind is PARTIAL:
+        return any(map(_holds_nodes, (x.func, *x.args, *x.keywords.values())))
+    if kind is TUPLE:
+        return any(map(_holds_nodes, tuple.__iter__(x)))
+    return kind not in (SIMPLE, FLOAT, STATIC)
+
+
 # --- the table
 
 MODULE = NodeKind("module", flatten_attributes, _make_module, _fill_module)
@@ -226,12 +247,13 @@ BUILTIN_METHOD = NodeKind("built-in method", _flatten_builtin_method, unflatten=
 PARTIAL = NodeKind("partial", _flatten_partial, unflatten=_unflatten_partial)
 REFERENCE = NodeKind("weak reference", _flatten_reference, unflatten=_unflatten_reference)
 FUNCTION = NodeKind("function", flatten_function, unflatten=unflatten_function)
+TRANSFORMED = NodeKind("transformed function", _flatten_transformed, unflatten=_unflatten_transformed)
 CELL = NodeKind("cell", flatten_cell, make_cell, fill_cell)
 KINDS = {
     k.name: k
     for k in (
         MODULE, DATACLASS, FROZEN_DATACLASS, VARIABLE, LIST, DICT, TUPLE, PYTREE, METHOD, BUILTIN_METHOD, PARTIAL,
-        REFERENCE, FUNCTION, CELL,
+        REFERENCE, FUNCTION, TRANSFORMED, CELL,
     )
 }  # fmt: skip
 
@@ -287,6 +309,9 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return PARTIAL, True
     if cls is weakref.ref:
         return (REFERENCE if _refers_to_node(x) else STATIC), False
+    if hasattr(cls, "_carried_functions"):
+        known = x._recipe is not None and any(map(_holds_nodes, (x.__wrapped__, *x._others)))
+        return (TRANSFORMED if known else STATIC), False
     if is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):

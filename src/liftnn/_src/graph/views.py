@@ -7,7 +7,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, static_of
-from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, VARIABLE
+from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, TRANSFORMED, VARIABLE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
 from liftnn._src.static_values.static import static_key
@@ -26,7 +26,7 @@ def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) 
     seen.add(edge)
     spec = graphdef.specs[edge]
     if depth > MAX_DEPTH:
-        return f"{spec.type.__name__}(...)"
+        return f"{_name_of(spec)}(...)"
     if spec.kind is VARIABLE:
         return _render_variable(edge, spec)
     if spec.kind is MODULE:
@@ -41,7 +41,12 @@ def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) 
     if spec.kind is FUNCTION:
         shown = children[:-1] if children[-1][1] == mapping(()) else children
         return call(spec.extra.name, [(str(k), text) for k, text in shown])
-    return call(spec.type.__name__, [(str(k), text) for k, text in children])
+    return call(_name_of(spec), [(str(k), text) for k, text in children])
+
+
+def _name_of(spec: NodeSpec) -> str:
+    """Return the class of a node; of a transformed function, the transform with its options."""
+    return repr(spec.extra) if spec.kind is TRANSFORMED else spec.type.__name__
 
 
 def _render_variable(number: int, spec: NodeSpec) -> str:

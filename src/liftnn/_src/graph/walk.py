@@ -119,6 +119,8 @@ class Walk:
         self._variable_specs: dict[int, NodeSpec] = {}
         """The spec of Variables by the id of their metadata, which many share."""
         self._statics: dict[int, tuple[Any, Static]] = {}
+        self._is_out_of_order = False
+        """Whether a frozen node was finished before one of its children."""
         self._path: Path = ()
         """The path of the value of the current visit."""
         self._stack: list[OpenNode] = []
@@ -146,6 +148,8 @@ class Walk:
                 if deeper is not None:
                     stack.append(deeper)
                 elif node is top:
+                    if self._is_out_of_order:
+                        self._order_frozen()
                     return top.edges[0], top.arrays
                 else:
                     if node.kind.frozen:
@@ -285,12 +289,36 @@ class Walk:
 
     def _check_can_be_built(self, node: OpenNode) -> None:
         """Raise StructureError for a cycle of frozen nodes only: each would have to be built before the other."""
-        if node.kind.frozen and any(type(e) is int and self.specs[e] is _OPENED_FROZEN for e in node.edges):
-            raise errors.StructureError(
-                f"{at_start(an(node.type))} is part of a cycle of immutable objects, which a transform cannot "
-                "rebuild.",
-                "Put a list, a dict or a Module into the cycle.",
-            )
+        later = {e for e in node.edges if type(e) is int and self.specs[e] is _OPENED_FROZEN}
+        self._is_out_of_order = self._is_out_of_order or bool(later)
+        for above in reversed(self._stack):
+            if not later or not above.kind.frozen:
+                return  # what is not frozen is created empty, so it can be a child before it is filled
+            if above.number in later:
+                raise _cycle_error(node.type)
+
+    def _order_frozen(self) -> None:
+        """Order the frozen nodes again, each after its children: one was finished before a child that leads to it."""
+        left, opened, ordered = dict.fromkeys(self.frozen), set[int](), list[int]()
+        while left:
+            stack = [next(iter(left))]
+            while stack:
+                number = stack[-1]
+                if number not in left:
+                    stack.pop()
+                    continue
+                spec = self.specs[number]
+                opened.add(number)
+                children = [e for e in (spec.edges if spec else ()) if type(e) is int and e in left]
+                if spec and not opened.isdisjoint(children):
+                    raise _cycle_error(spec.type)
+                stack += children
+                if not children:
+                    ordered.append(stack.pop())
+                    opened.remove(number)
+                    del left[number]
+        self.frozen[:] = ordered
+        self._is_out_of_order = False
 
     def _close_variable(self, number: int) -> None:
         """Called after a Variable without children has been visited."""
@@ -340,6 +368,13 @@ _OPENED = NodeSpec(STATIC, object, None, (), ())
 """The temporary spec of a node while its children are visited."""
 _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 """The same for a frozen node."""
+
+
+def _cycle_error(cls: type) -> errors.StructureError:
+    return errors.StructureError(
+        f"{at_start(an(cls))} is part of a cycle of immutable objects, which a transform cannot rebuild.",
+        "Put a list, a dict or a Module into the cycle.",
+    )
 
 
 def _static(value: Any) -> Static:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, Self, overload
@@ -12,8 +14,9 @@ import jax
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.graph.hidden import warn_of_bound
+from liftnn._src.graph.hidden import warn_of_original
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.names import Named
 from liftnn._src.modules.module import Module
 from liftnn._src.stack_room import call_with_room
@@ -86,7 +89,14 @@ Q = ParamSpec("Q")
 
 
 class Bindable(Named, Generic[P, R]):
-    """Base class of callables that bind to instances when they are methods of a class."""
+    """Base class of transformed functions, which bind to instances when they are methods of a class."""
+
+    _recipe: Recipe | None = None
+    """How to transform other functions in the same way; None if that is unknown."""
+    _others: tuple[Callable[..., Any], ...] = ()
+    """The functions beside the first one: those of a custom rule, or further ones that `lift` got."""
+    _leading: tuple[Any, ...]
+    __wrapped__: Callable[..., Any]
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -103,9 +113,18 @@ class Bindable(Named, Generic[P, R]):
         """Call the function."""
         raise NotImplementedError
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        warn_of_bound(self, memo)
-        return self
+    def __reduce__(self) -> Any:
+        if self._recipe is None:
+            return super().__reduce__()
+        return self._recipe, (self.__wrapped__, *self._others)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self._recipe is None:
+            warn_of_original(self, memo)
+            return self
+        functions = self.__wrapped__, *self._others
+        copied = [copy.deepcopy(f, memo) for f in functions]
+        return self if all(map(operator.is_, copied, functions)) else self._recipe(*copied)
 
 
 _TRACED = frozenset(

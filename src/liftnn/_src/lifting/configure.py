@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from liftnn import errors
+from liftnn._src.graph.recipes import Recipe
+from liftnn._src.lifting.callables import Bindable
 from liftnn._src.lifting.lift import Lifted
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import P, R
@@ -81,7 +83,10 @@ def configurable(transform: Callable[..., Any]) -> Any:
                 "which takes the arguments.",
                 f"Write `liftnn.{transform.__name__}(f)(*args)`. The options are {', '.join(names)}.",
             )
-        return transform(f, *args, **options)
+        made = transform(f, *args, **options)
+        if isinstance(made, Bindable):
+            made._recipe = Recipe(wrapper, args, options)
+        return made
 
     return wrapper
 

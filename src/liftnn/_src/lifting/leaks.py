@@ -74,6 +74,12 @@ def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureErro
         )
     copy = frame.name_of(held)
     what = f"the copy of {copy} inside" if copy else f"{an(type(held))} created inside"
+    if hasattr(type(value), "_carried_functions"):
+        return errors.StructureError(
+            f"{path} is {value!r}, a transformed function that holds {what} liftnn.{frame.name}. That object would "
+            "leak, because liftnn treats a transformed closure or partial as static.",
+            "Transform a method instead, as in `self.step = liftnn.jit(self.update)`, or use a decorator in the class.",
+        )
     return errors.StructureError(
         f"{path} is {an(type(value))} that holds {what} liftnn.{frame.name}. That object would leak, because liftnn "
         f"treats this {type(value).__name__} as static.",

@@ -17,6 +17,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
@@ -128,10 +129,13 @@ def lift(
         caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
         name = caller if caller.isidentifier() else "lift"
     try:
-        return Lifted(functions, bind, Options(name, finish, static_leaves))
+        made = Lifted(functions, bind, Options(name, finish, static_leaves))
     except Exception as error:
         hide_frames(error)
         raise
+    options = {"bind": bind, "name": name, "finish": finish, "static_leaves": static_leaves}
+    made._recipe, made._others = Recipe(lift, (), options), functions[1:]
+    return made
 
 
 class Lifted(Bindable[P, R]):

@@ -14,7 +14,16 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.description import LeafPaths
-from liftnn._src.graph.kinds import BUILTIN_METHOD, FUNCTION, METHOD, MODULE, PARTIAL, classify, is_object
+from liftnn._src.graph.kinds import (
+    BUILTIN_METHOD,
+    FUNCTION,
+    METHOD,
+    MODULE,
+    PARTIAL,
+    TRANSFORMED,
+    classify,
+    is_object,
+)
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
@@ -147,7 +156,7 @@ def _make_result(
         if not (
             is_object(leaf)
             or is_argument_array(leaf)
-            or classify(leaf) in (METHOD, BUILTIN_METHOD, PARTIAL, FUNCTION)
+            or classify(leaf) in (METHOD, BUILTIN_METHOD, PARTIAL, FUNCTION, TRANSFORMED)
         ):
             edges.append(Static(leaf))
             continue

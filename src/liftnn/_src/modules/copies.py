@@ -13,7 +13,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, to_predicate
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
-from liftnn._src.graph.hidden import warn_of_bound
+from liftnn._src.graph.hidden import warn_of_original
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.modules.iterate import iter_graph
@@ -52,17 +52,17 @@ def clone(tree: T, /) -> T:
     leaves = list(map(unwrap_raw, leaves))
     if frames.is_plain():  # inside a trace there are no buffers
         leaves = jax.tree.map(_own_buffer, leaves)
-    _warn_of_bound(walked)
+    _warn_of_originals(walked)
     return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
 
 
-def _warn_of_bound(walked: WalkedTree) -> None:
-    """Warn of transformed methods of the tree that are attributes: in the copy, they act on the original."""
+def _warn_of_originals(walked: WalkedTree) -> None:
+    """Warn of transformed functions in the tree that refer to its modules: in the copy, they act on the original."""
     known = set(map(id, walked.objects))
     for spec in walked.graphdef.specs:
         for edge in spec.edges:
             if type(edge) is Static and hasattr(type(edge.value), "_carried_functions"):
-                warn_of_bound(edge.value, known)
+                warn_of_original(edge.value, known)
 
 
 def _own_buffer(x: Any) -> Any:

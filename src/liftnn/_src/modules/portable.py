@@ -19,6 +19,7 @@ import numpy as np
 
 from liftnn._src.graph.closures import Definition
 from liftnn._src.graph.description import GraphSpec
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.static_values.static import Static, static_key
 
 _WRAPPED: tuple[type, ...] = (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp)
@@ -129,7 +130,11 @@ def by_name(description: GraphSpec) -> GraphSpec:
         return Static(_by_name(edge.value)) if isinstance(edge, Static) else edge
 
     def extra_by_name(extra: Any) -> Any:
-        return FunctionName(extra.module, extra.name, extra.sizes) if type(extra) is Definition else extra
+        if type(extra) is Definition:
+            return FunctionName(extra.module, extra.name, extra.sizes)
+        if type(extra) is Recipe:
+            return _by_name(extra.parts)
+        return extra
 
     specs = [
         s._replace(extra=extra_by_name(s.extra), edges=tuple(map(edge_by_name, s.edges)))

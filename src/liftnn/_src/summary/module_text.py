@@ -25,6 +25,7 @@ from liftnn._src.graph.kinds import (
     METHOD,
     MODULE,
     PYTREE,
+    TRANSFORMED,
     TUPLE,
     VARIABLE,
 )
@@ -115,6 +116,8 @@ def name_of(entry: Entry) -> str:
     return (
         str(entry.value.__name__)
         if entry.kind in (FUNCTION, METHOD, BUILTIN_METHOD)
+        else repr(entry.value._recipe)
+        if entry.kind is TRANSFORMED
         else type(entry.value).__name__
     )
 
