@@ -237,13 +237,28 @@ def test_argnums_out_of_range_are_an_error(argnums, passed):
         liftnn.grad(loss, argnums=argnums)(Affine(), 1.0)
 
 
-def test_a_differentiated_keyword_is_an_error():
+@pytest.mark.parametrize("argnums", [0, 1, (0, 1), (1, 0), liftnn.DiffState(0, liftnn.Param)])
+def test_a_differentiated_argument_of_a_call_with_modules_may_be_passed_by_keyword(argnums):
+    model = Affine(2.0)
+    grad = liftnn.value_and_grad(loss, argnums)
+    expected = grad(model, 3.0)
+    for args, kwargs in [
+        ((), {"model": model, "x": 3.0}),
+        ((), {"x": 3.0, "model": model}),
+        ((model,), {"x": 3.0}),
+    ]:
+        found = grad(*args, **kwargs)
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_differentiated_argument_that_has_no_position_is_an_error():
     with raises(
         errors.ArgumentTypeError,
         "argnums has 0, but only 0 positional arguments were passed.\n"
         "Pass the differentiated arguments by position.",
     ):
-        liftnn.grad(loss)(model=Affine(), x=1.0)
+        liftnn.grad(lambda *, model, x: loss(model, x))(model=Affine(), x=1.0)
 
 
 def test_a_filter_that_matches_nothing_is_an_error():

@@ -13,10 +13,12 @@ from liftnn._src.autodiff.gradient_types import gives_gradient, gives_value_and_
 from liftnn._src.autodiff.outputs import check_pair
 from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, Lifted, Options
 from liftnn._src.trees import LEAF
+from liftnn._src.type_variables import P, R
 from liftnn._src.variables.variable_types import Param
 
 
@@ -169,7 +171,20 @@ def _differentiated(
         transform = jax.grad if name == "grad" else jax.value_and_grad
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     check = check_pair if has_aux else None
-    return Lifted((f,), bind, Options(name, finish, check=check, of_arrays=of_arrays))
+    n_positional = max((a.argnum + 1 for a in chosen.arguments), default=0)
+    lift_options = Options(name, finish, check=check, n_positional=n_positional, of_arrays=of_arrays)
+    return _Derivative((f,), bind, lift_options)
+
+
+class _Derivative(Lifted[P, R]):
+    """A derivative: in a call with modules, the differentiated arguments may be passed by keyword."""
+
+    def _in_place(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not kwargs or not any(map(is_object, jax.tree.leaves((args, kwargs), is_leaf=is_object))):
+            return args, kwargs  # JAX differentiates positional arguments only
+        return super()._in_place(args, kwargs)
 
 
 def _scalar(result: Result, has_aux: bool) -> Any:
