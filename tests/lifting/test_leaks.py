@@ -6,6 +6,7 @@ A closure over a tracer is no static value, and comes out over the array.
 from __future__ import annotations
 
 import functools
+import types
 import typing
 
 import jax
@@ -215,3 +216,30 @@ def test_a_closure_that_is_not_filled_yet_holds_nothing():
         return inner
 
     outer()
+
+
+@pytest.mark.parametrize("transform", [liftnn.jit, liftnn.remat], ids=["jit", "remat"])
+@pytest.mark.parametrize(
+    "key", [lambda m: m, lambda m: m.w, lambda m: (m, 0)], ids=["module", "Variable", "tuple"]
+)
+def test_no_key_of_the_output_is_a_copy(key, transform):
+    with pytest.raises(liftnn.StructureError, match="keys must be static"):
+        transform(lambda m: {key(m): m.w * 2})(Affine())
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda m: functools.partial(len, m),
+        lambda m: types.MethodType(len, m),
+        lambda m: lambda: m.w,
+        lambda m: (lambda y: lambda: y)(m.w * 1),
+    ],
+    ids=["partial", "method", "closure", "array in a closure"],
+)
+def test_what_a_variable_holds_does_not_leak_either(hold):
+    model = Affine()
+    model.slot = liftnn.Variable(None)
+    with pytest.raises(liftnn.StructureError, match="would leak"):
+        liftnn.jit(lambda m: setattr(m.slot, "value", hold(m)))(model)
+    assert model.slot.value is None

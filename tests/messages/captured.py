@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import pickle
 
 import jax.numpy as jnp
@@ -111,6 +113,35 @@ class Box:
 )
 def object_with_an_argument_kept():
     liftnn.jit(lambda m: setattr(m, "act", Box(m)))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "the value of args[0].w (a Param) is a partial that holds the copy of args[0] (an Affine) inside liftnn.jit. That "
+    "object would leak, because liftnn treats this partial as static.",
+    "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def value_with_an_argument_kept():
+    liftnn.jit(lambda m: setattr(m.w, "value", functools.partial(len, m)))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "args[0].act.default_factory is a function that holds the copy of args[0] (an Affine) inside liftnn.jit. That "
+    "object would leak, because liftnn treats this function as static.",
+    "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def factory_with_an_argument_kept():
+    liftnn.jit(lambda m: setattr(m, "act", collections.defaultdict(lambda: m)))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "the output.pair[1]: A dict has an Affine as a key, but keys must be static.",
+    "Return it as a value, under a string key.",
+)
+def module_as_key_of_the_output():
+    liftnn.jit(lambda m: {"pair": (1.0, {m: m.w * 2})})(Affine())
 
 
 @message(

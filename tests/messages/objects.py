@@ -117,6 +117,16 @@ def static_value_that_cannot_be_compared():
 
 @message(
     errors.StructureError,
+    "args[0].w: A static value of type Vague is not hashable, and comparing it with == does not return True or "
+    "False, so liftnn cannot detect changes of it.",
+    "Make it hashable, or store the arrays in it as attributes or Variables.",
+)
+def value_of_a_variable_that_cannot_be_compared():
+    liftnn.jit(lambda m: setattr(m.w, "value", Vague()))(Affine())
+
+
+@message(
+    errors.StructureError,
     "layers[1].inner.x: A static value of type Unequal is not hashable, and a copy of it does not compare "
     "equal to it, so it would seem changed in every call.",
     "Make it hashable, or define an __eq__ that compares content. Store modules in a list, a dict or an "
@@ -582,3 +592,13 @@ def attribute_of_one_layer():
 )
 def set_metadata_of_a_name_alone():
     liftnn.Param(1.0).set_metadata("axes")
+
+
+@message(
+    errors.ArgumentError,
+    "The stream 'default' of an Rngs needs an int or a PRNG key, not a module, Rngs.",
+    "Pass the Rngs itself where random keys are needed, `rngs.fork()` for independent streams of the same names, or "
+    "`liftnn.Rngs(rngs())` to seed others with its next key.",
+)
+def an_rngs_as_a_seed():
+    liftnn.Rngs(liftnn.Rngs(0))

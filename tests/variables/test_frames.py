@@ -319,3 +319,26 @@ def test_checking_leaks_finds_nothing():
         grads = liftnn.jit(step)(model, jnp.ones(2))
     assert grads["w"].value.tolist() == [1, 1]
     assert model.n == 1
+
+
+def test_a_frame_that_a_signal_interrupts_before_it_is_open_is_not_counted(monkeypatch):
+    start = frames.Opening.start
+
+    def interrupted(self):
+        start(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(frames.Opening, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt), frames.open_frame("jit"):
+            pass
+    assert frames.current_frame() is frames.PLAIN
+    assert frames.open_frames == 0
+
+
+def test_what_counts_as_open_and_is_dropped_counts_no_more():
+    opening = frames.Opening()
+    opening.start()
+    assert frames.open_frames == 1
+    del opening
+    assert frames.open_frames == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import collections
 import contextvars
+import dataclasses
 import functools
 import gc
 import itertools
@@ -88,7 +89,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     wrapped = attributes.get("__wrapped__")
     if wrapped is not None:
         return _unguarded("wrapper", (wrapped,))
-    return _expand_holder(x, attributes, scope)
+    return _expand_holder(x, attributes, scope, exact and dataclasses.is_dataclass(cls))
 
 
 def instance_dict(x: Any) -> Mapping[str, Any]:
@@ -255,7 +256,13 @@ def _key_of(position: int, key: Any) -> Hashable:
 def _expand_partial(x: functools.partial[Any], exact: bool) -> Expansion:
     """Expand a partial; its dict of keywords can be changed."""
     steps = [Step(y, "", i) for i, y in enumerate((x.func, *x.args, *x.keywords.values()))]
-    return Expansion("partial", steps, elements=_entries_of(x.keywords, exact), always=bool(x.keywords))
+    for name, y in vars(x).items():
+        guard = Guard(ITEM, vars(x), name, y, is_atom(y) and not exact)
+        steps.append(Step(y, f".{name}", ("attribute", name), guard, True))
+    size = Guard(SIZE, vars(x), None, len(vars(x)))
+    return Expansion(
+        "partial", steps, (size,), _entries_of(x.keywords, exact), always=exact or bool(x.keywords)
+    )
 
 
 def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
@@ -322,14 +329,14 @@ def _plain(x: Any) -> Any:
     return x.fget if isinstance(x, property) else x
 
 
-def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expansion:
-    """Expand an object of another class: the attributes that the code names."""
+def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_content: bool) -> Expansion:
+    """Expand an object of another class: the attributes that the code names; all if they are part of a cache key."""
     cls = type(x)
     if issubclass(cls, types.ModuleType):
         return _expand_python_module(x, scope)
     if issubclass(cls, type):
         return _expand_class(x, scope)
-    own = module_of(cls) in _HOLDING
+    own = module_of(cls) in _HOLDING or is_content
     if is_foreign(module_of(cls)) and not own:
         return Expansion("object", [])
     chosen = sorted(attributes) if own else sorted(scope.names & attributes.keys())
@@ -345,7 +352,7 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope) -> Expan
     steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     guards = (guard,) if attributes or not own else ()
     whole = ObjectAttributes(x, _entries_of(attributes, True)) if type(attributes) is dict else None
-    return Expansion("object", steps, guards, by_name=True, inherits=False, attributes=whole)
+    return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
 
 
 _HOLDING = ("types", "collections", "weakref", "argparse")

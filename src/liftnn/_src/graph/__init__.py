@@ -8,7 +8,8 @@ static value. The verbs come in pairs:
 - `rewalk.py` finds what a function has changed, a `GraphDelta`; `commit` in `merge.py` applies it to the live
   objects, completely or not at all (`undo.py`).
 - `kinds.py` says how each kind of node is flattened and unflattened: modules, Variables, lists, dicts, sets,
-  dataclasses, pytrees, functions (`containers.py`, `attributes.py`, `closures.py`).
+  dataclasses, pytrees, functions, transformed functions (`containers.py`, `attributes.py`, `closures.py`,
+  `recipes.py`).
 - `slots.py`: a `Slot` is the address of one dynamic leaf, the same before a call and after it.
 - `graphdef.py`: `split`, `merge`, `state` and the public `GraphDef`; `views.py`: structures and their differences as
   text.

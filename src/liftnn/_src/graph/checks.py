@@ -191,7 +191,7 @@ def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]
     """
     if spec.kind is MODULE:
         return [Attributes(weakref.ref(x), spec, children, id(attributes_of(x)))] if is_exposed(x) else []
-    if spec.kind is FUNCTION or (spec.kind is PARTIAL and x.keywords):  # whose dict can be changed
+    if spec.kind is FUNCTION or spec.kind is PARTIAL:  # whose dicts can be changed
         return [Whole(x, spec, children)]
     if spec.kind is VARIABLE or (spec.kind.frozen and spec.kind is not PYTREE):
         return []

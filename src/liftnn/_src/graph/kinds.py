@@ -22,6 +22,7 @@ import jax
 
 from liftnn._src.graph.attributes import Opened, fill_attributes, flatten_attributes, make_shell
 from liftnn._src.graph.closures import (
+    ATTRIBUTES,
     fill_cell,
     flatten_cell,
     flatten_function,
@@ -195,13 +196,23 @@ def _unflatten_builtin_method(cls: type, extra: str, keys: tuple[Any, ...], chil
 
 
 def _flatten_partial(x: functools.partial[Any]) -> Opened:
-    keys = ("func", *range(len(x.args)), *x.keywords)
-    return len(x.args), keys, (x.func, *x.args, *x.keywords.values())
+    """Flatten a partial; its attributes, if it has any, are a child, like those of a function."""
+    keys: tuple[Any, ...] = ("func", *range(len(x.args)), *x.keywords)
+    children: tuple[Any, ...] = (x.func, *x.args, *x.keywords.values())
+    attributes = vars(x)
+    if attributes:
+        keys, children = (*keys, ATTRIBUTES), (*children, attributes)
+    return len(x.args), keys, children
 
 
 def _unflatten_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> Any:
     end = 1 + extra
-    return functools.partial(*children[:end], **dict(zip(keys[end:], children[end:], strict=True)))
+    named = dict(zip(keys[end:], children[end:], strict=True))
+    attributes = named.pop(ATTRIBUTES, None)
+    new = functools.partial(*children[:end], **named)
+    if attributes is not None:
+        new.__dict__ = attributes
+    return new
 
 
 def _flatten_reference(x: weakref.ref[Any]) -> Opened:

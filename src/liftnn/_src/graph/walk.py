@@ -191,6 +191,7 @@ class Walk:
                 kind = _HOLDERS[cls] if kind is STATIC else kind
                 static = self._as_static(kind, child) if kind.frozen or kind is CELL else None
                 if static is not None:
+                    statics[id(child)] = child, static
                     edges.append(static)
                     continue
                 edge, deeper = self._enter(kind, cls, child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -202,16 +203,24 @@ def _walk_captured(
             edges[name], _ = walk.visit(x)
         keyed = [x for x, _ in walk._statics.values() if _may_capture(x)]
         keyed += map(GlobalsOf, walk.functions)
+        factories = [x.default_factory for x in walk.objects if isinstance(x, collections.defaultdict)]
+        keyed += filter(_may_capture, factories)
     return edges, guards, shape
 
 
 def _may_capture(x: Any) -> bool:
     """Return whether a static value of a module is user code, which may capture modules or change in place."""
     cls = type(x)
-    if cls is types.MethodType:
+    if cls is types.MethodType or cls is functools.partial:
         return True
     if cls is types.FunctionType:
         return bool(x.__closure__) or not is_foreign(x.__module__)
+    if hasattr(cls, "_carried_functions"):
+        return any(map(_may_capture, x._carried_functions()))
+    if issubclass(cls, tuple):
+        return any(map(_may_capture, tuple.__iter__(x)))
+    if issubclass(cls, frozenset):
+        return any(map(_may_capture, frozenset.__iter__(x)))
     return not is_foreign(module_of(cls)) and not issubclass(cls, type)
 
 

@@ -7,17 +7,19 @@ import functools
 import gc
 import types
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 
 from liftnn import errors
-from liftnn._src.graph.merge import GraphDelta
-from liftnn._src.lifting.after import output_names, paths_after
-from liftnn._src.lifting.contract import Plan
+from liftnn._src.graph.description import NodeSpec
+from liftnn._src.graph.kinds import DICT
+from liftnn._src.lifting.after import names_after, output_names, paths_after
+from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.lifting.values import Encoded
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import an, format_path, is_tracer
+from liftnn._src.trees import an, format_path, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
@@ -35,34 +37,78 @@ _TRANSFORMATION = (
 )
 
 
-def check_static_values(plan: Plan, change: GraphDelta, frame: Any) -> None:
+def check_static_values(plan: Plan, result: Result, frame: Any) -> None:
     """Check that new static values hold no tracers and no objects of the frame that is about to close.
 
     Args:
       plan: The arguments.
-      change: The static description of what was returned, created and changed.
+      result: What was returned, created and changed.
       frame: The frame.
 
     Raises:
       StructureError: If a static value holds one; the message names its path.
     """
     tracers = frame.outer is frames.PLAIN  # in a nested frame, a tracer may belong to an outer trace
+    change = result.change
     specs = [*(spec for _, spec in change.changed), *change.new]
     values = [
         e.value for edges in (change.edges, *(s.edges for s in specs)) for e in edges if type(e) is Static
     ]
+    values += [spec.extra[0].value for spec in specs if _has_factory(spec)]
+    _check_values(plan, result, frame, tracers)
     held = {id(value): found for value in values if (found := find_held(value, frame, tracers)) is not None}
     if not held:
         return
     after = paths_after(plan, change)
     for number, spec in (*change.changed, *enumerate(change.new, change.known)):
         root, path = after[number]
+        if _has_factory(spec) and id(spec.extra[0].value) in held:
+            value = spec.extra[0].value
+            raise _error(format_path((*path, "default_factory"), root), value, held[id(value)], frame)
         for key, edge in zip(spec.keys, spec.edges, strict=True):
             if type(edge) is Static and id(edge.value) in held:
                 raise _error(format_path((*path, key), root), edge.value, held[id(edge.value)], frame)
     for name, edge in zip(output_names(change), change.edges, strict=True):
         if type(edge) is Static and id(edge.value) in held:
             raise _error(name, edge.value, held[id(edge.value)], frame)
+
+
+def _has_factory(spec: NodeSpec) -> bool:
+    """Return whether a node is a defaultdict, whose factory is static."""
+    return spec.kind is DICT and spec.extra[0] is not None
+
+
+def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None:
+    """Raise for a static leaf of the value of a Variable."""
+    for slot, value in result.by_slot.items():
+        if isinstance(value, Encoded):
+            for static in value.static[1]:
+                held = None if static is None else find_held(static.value, frame, tracers)
+                if static is not None and held is not None:
+                    name = names_after(plan, result.change)[slot]
+                    raise _error(f"the value of {name}", static.value, held, frame)
+
+
+def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
+    """Check that no key of a dict in the output is, or holds, an object of the frame that is about to close.
+
+    Args:
+      paths: The paths of the leaves, as JAX returns them.
+      frame: The frame.
+
+    Raises:
+      StructureError: If one does; the message names the path of the dict.
+    """
+    for path in paths:
+        for i, entry in enumerate(path):
+            key = key_of(entry)
+            held = None if isinstance(key, _ATOMS) else find_held(key, frame, True)
+            if held is not None:
+                raise errors.StructureError(
+                    f"{format_path(map(key_of, path[:i]), 'the output')}: A dict has {an(type(held))} as a key, but "
+                    "keys must be static.",
+                    "Return it as a value, under a string key.",
+                )
 
 
 def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
@@ -74,12 +120,6 @@ def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureErro
         )
     copy = frame.name_of(held)
     what = f"the copy of {copy} inside" if copy else f"{an(type(held))} created inside"
-    if hasattr(type(value), "_carried_functions"):
-        return errors.StructureError(
-            f"{path} is {value!r}, a transformed function that holds {what} liftnn.{frame.name}. That object would "
-            "leak, because liftnn treats a transformed closure or partial as static.",
-            "Transform a method instead, as in `self.step = liftnn.jit(self.update)`, or use a decorator in the class.",
-        )
     return errors.StructureError(
         f"{path} is {an(type(value))} that holds {what} liftnn.{frame.name}. That object would leak, because liftnn "
         f"treats this {type(value).__name__} as static.",
@@ -135,7 +175,7 @@ def _children(x: Any) -> Sequence[Any]:
     if isinstance(x, weakref.ref):
         return (x(),)
     if isinstance(x, functools.partial):
-        return (x.func, *x.args, *x.keywords.values())
+        return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
     if type(x).__module__ == "builtins" or isinstance(x, _CONTAINERS):  # also iterators and bound methods

@@ -138,14 +138,14 @@ def publish(offer: Offer) -> Generator[None]:
     Args:
       offer: The offer.
     """
-    before = _current.offer
-    frames.count_open(1)
-    _current.offer = offer
+    before, opening = _current.offer, frames.Opening()
     try:
+        opening.start()
+        _current.offer = offer
         yield
     finally:
         _current.offer = before
-        frames.count_open(-1)
+        opening.end()
 
 
 def may_be_fast() -> bool:

@@ -30,7 +30,7 @@ from liftnn._src.graph.slots import value_slots
 from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
-from liftnn._src.lifting.leaks import check_static_values
+from liftnn._src.lifting.leaks import check_keys, check_static_values
 from liftnn._src.lifting.offers import offer_for
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode
@@ -93,7 +93,7 @@ def purify(
                 hooks.after(result, variables, made)
                 result, _ = _make_result(called, out, plan, merged, frame, given_away, ended)
             if commit:
-                check_static_values(plan, result.change, frame)
+                check_static_values(plan, result, frame)
             return result
 
     return pure
@@ -149,6 +149,7 @@ def _make_result(
 
     walk = DiffWalk(merged, frame, returned, place, (function,))
     entries, treedef = jax.tree_util.tree_flatten_with_path(out, is_leaf=is_object)
+    check_keys((path for path, _ in entries), frame)
     edges: list[Any] = []
     leaves: list[Any] = []
     for path, leaf in entries:

@@ -69,7 +69,10 @@ def encode(value: Any, path: Any) -> Any:
                 "Variables.",
                 f"Store the {type(x).__name__} as an attribute of a Module instead.",
             )
-    statics = tuple([None if is_argument_array(x) else Static(x) for x in leaves])
+    try:
+        statics = tuple([None if is_argument_array(x) else Static(x) for x in leaves])
+    except errors.StructureError as error:
+        raise errors.StructureError(f"{path()}: {error.cause}", error.remedy) from error.__cause__
     return Encoded(treedef, statics, [x for x, static in zip(leaves, statics, strict=True) if static is None])
 
 

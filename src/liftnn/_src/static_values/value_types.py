@@ -148,6 +148,22 @@ def _partial(x: functools.partial[Any]) -> Opened:
     return names, (x.func, *x.args, *x.keywords.values(), *x.__dict__.values())
 
 
+def _method(x: types.MethodType) -> Opened:
+    """Flatten a bound method; an object other than a function is compared by identity."""
+    own = x.__self__
+    return None, (x.__func__, own if isinstance(own, _FUNCTIONS) else Identity(own))
+
+
+def _transformed(x: Any) -> Opened:
+    """Flatten a function that a transform of liftnn has returned into how it was made, and the functions."""
+    if x._recipe is None:
+        return Identity(x), ()
+    return x._recipe, (x.__wrapped__, *x._others)
+
+
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
+
+
 def _function(x: types.FunctionType) -> Opened:
     """Flatten a function into code, globals, defaults, attributes and closure."""
     defaults, named = x.__defaults__ or (), x.__kwdefaults__ or {}
@@ -201,7 +217,7 @@ _COMPOUND: dict[Any, Callable[..., Opened]] = {
     dt.timezone: lambda x: (None, x.__getinitargs__()),
     types.GenericAlias: lambda x: (x.__unpacked__, (x.__origin__, *x.__args__)),
     types.UnionType: lambda x: (None, x.__args__),
-    types.MethodType: lambda x: (None, (x.__func__, Identity(x.__self__))),
+    types.MethodType: _method,
     inspect.Signature: lambda x: (None, (*x.parameters.values(), x.return_annotation)),
     inspect.Parameter: _parameter,
     operator.itemgetter: lambda x: (None, x.__reduce__()[1:]),
@@ -230,6 +246,7 @@ _IDENTICAL = Parts(lambda x: (Identity(x), ()), is_leaf=True)
 _EQUAL = Parts(lambda x: (x, ()), is_leaf=True)
 _SCALAR = Parts(_array_scalar, is_leaf=True)
 _RECORD = Parts(_array_scalar, is_mutable=True)
+_TRANSFORMED = Parts(_transformed)
 _SEQUENCE_WITH_NAMES = Parts(lambda x: (None, x.__reduce__()[1:]))
 FROZEN_DATACLASS = Parts(_dataclass)
 MUTABLE_DATACLASS = Parts(_dataclass, is_mutable=True)
@@ -254,6 +271,8 @@ def find_parts(cls: type) -> Parts | None:
         return _IDENTICAL
     if issubclass(cls, _BY_EQUALITY):
         return _EQUAL
+    if hasattr(cls, "_recipe"):
+        return _TRANSFORMED
     if issubclass(cls, np.generic):
         return _RECORD if issubclass(cls, np.void) else _SCALAR
     if issubclass(cls, tuple) and hasattr(cls, "n_unnamed_fields"):  # time.struct_time

@@ -29,6 +29,7 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.tracebacks import OWN_FOLDER, Line, local_values, users_line
 from liftnn._src.trees import an
+from liftnn._src.variables.owners import COPIED as COPIED, VIEW as VIEW, RawTrace as RawTrace
 
 
 class Frame:
@@ -124,41 +125,6 @@ class RetryWithCaptures(RetryNeeded):
         self.line = line
 
 
-class RawTrace:
-    """The owner of objects created under a raw JAX transform.
-
-    Args:
-      frame: The innermost frame when they were created.
-      trace_state: JAX's trace.
-    """
-
-    __slots__ = ("frame", "trace_state")
-
-    def __init__(self, frame: Frame, trace_state: Any):
-        self.frame = frame
-        self.trace_state = trace_state
-
-
-class _Copied:
-    """The type of `COPIED`."""
-
-    __slots__ = ()
-
-
-COPIED = _Copied()
-"""The owner of Variables that a raw JAX transform has created from its arguments."""
-
-
-class _View:
-    """The type of `VIEW`."""
-
-    __slots__ = ()
-
-
-VIEW = _View()
-"""The owner of modules that show a part of another module: only values of Variables can be written through them."""
-
-
 class _Current(threading.local):
     """The innermost frame of each thread, and where to record writes."""
 
@@ -198,33 +164,54 @@ PLAIN = Frame("plain Python")
 """The frame of plain Python; its trace is known after the first call of `_trace_now`."""
 _Current.frame = PLAIN
 _current = _Current()
-_lock = threading.Lock()
+_lock = threading.RLock()  # the garbage collector may end an `Opening` while another one starts
 
 open_frames = 0
 """The number of open frames and of running calls on the slow path in all threads: while it is 0, reading a Variable and
 a call on the fast path need no check."""
 
 
-def count_open(change: int) -> None:
-    """Add to `open_frames`."""
-    global open_frames
-    with _lock:
-        open_frames += change
+_open: set[int] = set()
+"""The ids of what counts as open: a set, so that an update that a signal has interrupted is made good by the next."""
+
+
+class Opening:
+    """Counts in `open_frames` from `start` to `end`; to its own end if an exception from a signal prevents that."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        """Count from now on."""
+        global open_frames
+        with _lock:
+            _open.add(id(self))
+            open_frames = len(_open)
+
+    def end(self) -> None:
+        """Count no more."""
+        global open_frames
+        with _lock:
+            _open.discard(id(self))
+            open_frames = len(_open)
+
+    def __del__(self) -> None:
+        if id(self) in _open:
+            self.end()
 
 
 @contextmanager
 def open_frame(name: str) -> Generator[Frame]:
     """Push a new frame on the stack of this thread."""
-    outer = _current.frame
+    outer, opening = _current.frame, Opening()
     frame = Frame(name, outer, _trace_now())
-    count_open(1)
-    _current.frame = frame
     try:
+        opening.start()
+        _current.frame = frame
         yield frame
     finally:
         _current.frame = outer
         frame.close()
-        count_open(-1)
+        opening.end()
 
 
 @contextmanager
