@@ -59,6 +59,7 @@ TRANSFORMS = {
     "remat": liftnn.remat,
     "jit of remat": lambda f: liftnn.jit(liftnn.remat(f)),
     "lift": through_lift,
+    "trace_once": liftnn.trace_once,
     "vmap": functools.partial(liftnn.vmap, in_axes=None, axis_size=1, out_axes=None),
 }
 
@@ -227,6 +228,22 @@ def test_parameters_of_a_transformed_layer_are_trained():
     assert float(grads["second"]["w"].value) == 6.0
 
 
+def test_a_copy_repeats_its_own_step():
+    class Trainer(liftnn.Module):
+        def __init__(self):
+            self.n = liftnn.Variable(jnp.asarray(0.0))
+            self.run = liftnn.repeat(self.step, 3)
+
+        def step(self, x):
+            self.n.value = self.n.value + x
+            return self.n.value
+
+    model = Trainer()
+    other = liftnn.clone(model)
+    np.testing.assert_array_equal(other.run(jnp.arange(3.0)), [0.0, 1.0, 3.0])
+    assert (float(model.n.value), float(other.n.value)) == (0.0, 3.0)
+
+
 def test_a_layer_that_is_held_twice_is_one():
     class Net(liftnn.Module):
         def __init__(self):
@@ -391,16 +408,3 @@ class Scaled(liftnn.Module):
 
     def product(self, x):
         return self.scale(x)
-
-
-# --- names and messages
-
-
-def test_a_closure_with_a_rule_that_is_unknown_is_a_warning_in_a_copy():
-    class Opaque(liftnn.Module):
-        def __init__(self):
-            self.n = liftnn.Variable(jnp.zeros(()))
-            self.f = liftnn.trace_once(lambda x: self.n + x)
-
-    with pytest.warns(liftnn.StructureWarning, match="refers to the original"):
-        liftnn.clone(Opaque())

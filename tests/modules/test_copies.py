@@ -203,15 +203,7 @@ class Counting(liftnn.Module):
 
 
 @pytest.mark.parametrize("copy", [liftnn.clone, copy.deepcopy], ids=["clone", "deepcopy"])
-def test_a_function_that_stays_bound_to_the_original_is_a_warning(copy):
-    with pytest.warns(liftnn.StructureWarning, match="refers to the original"):
-        copy(Counting(liftnn.trace_once))
-
-
-@pytest.mark.parametrize("copy", [liftnn.clone, copy.deepcopy], ids=["clone", "deepcopy"])
-@pytest.mark.parametrize(
-    "transform", [lambda method: method, liftnn.jit, liftnn.remat], ids=["plain", "jit", "remat"]
-)
+@pytest.mark.parametrize("transform", [lambda method: method, liftnn.jit, liftnn.remat, liftnn.trace_once])
 def test_a_method_is_bound_to_the_copy(transform, copy):
     model = Counting(transform)
     made = copy(model)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, Options
 from liftnn._src.modules.layer_calls import wrap_call
@@ -62,7 +63,9 @@ def trace_once(f: C, /) -> C:
     if isinstance(f, type) and issubclass(f, Module):
         type.__setattr__(f, "__call__", wrap_call(TracedOnce(f.__call__)))
         return f  # pyright: ignore[reportReturnType]  # the same class
-    return TracedOnce(f)  # pyright: ignore[reportReturnType]  # a callable of the same signature
+    made: Any = TracedOnce(f)
+    made._recipe = Recipe(trace_once, (), {})
+    return made
 
 
 class TracedOnce(Lifted[P, R]):

@@ -15,6 +15,7 @@ from liftnn._src.compilation.jit import jit
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.control_flow.scan import scan
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.contract import name_argument
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary, warn
@@ -84,7 +85,9 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
             warn(f"liftnn.repeat compiles {count} steps one by one: {cause}", errors.StructureWarning)
         return _one_by_one(one, count, given)
 
-    return jit(steps, **options)
+    made = jit(steps, **options)
+    made._recipe, made.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
+    return made
 
 
 def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import types
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from liftnn import errors
 from liftnn._src.static_values.value_types import is_foreign
 from liftnn._src.tracebacks import warn
 from liftnn._src.trees import an
-from liftnn._src.variables.holding import leads_to
 
 _MOST = 256
 """The maximum number of objects to visit: a static value may refer to the whole program."""
@@ -68,19 +66,3 @@ def warn_of_hidden(value: Any, hidden: Any, path: str) -> None:
         "a list or a dict.",
         errors.StructureWarning,
     )
-
-
-def warn_of_original(function: Any, copied: Container[int]) -> None:
-    """Warn that a transformed function refers to the original of a module that is copied.
-
-    Args:
-      function: A transformed function that is static: of a closure, of a partial, or with a custom rule.
-      copied: The ids of the modules that are copied.
-    """
-    if leads_to(inspect.unwrap(function), lambda x: id(x) in copied):
-        warn(
-            f"A module that is copied holds {function!r}, which refers to the original, and acts on that in the copy "
-            "too. Transform a method instead, as in `self.step = liftnn.jit(self.update)`, or use a decorator in the "
-            "class.",
-            errors.StructureWarning,
-        )

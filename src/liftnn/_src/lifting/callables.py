@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.graph.hidden import warn_of_original
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.names import Named
@@ -120,7 +119,6 @@ class Bindable(Named, Generic[P, R]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if self._recipe is None:
-            warn_of_original(self, memo)
             return self
         functions = self.__wrapped__, *self._others
         copied = [copy.deepcopy(f, memo) for f in functions]

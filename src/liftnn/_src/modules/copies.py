@@ -13,12 +13,10 @@ from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, to_predicate
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
-from liftnn._src.graph.hidden import warn_of_original
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.parts import has_attribute
-from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
@@ -52,17 +50,7 @@ def clone(tree: T, /) -> T:
     leaves = list(map(unwrap_raw, leaves))
     if frames.is_plain():  # inside a trace there are no buffers
         leaves = jax.tree.map(_own_buffer, leaves)
-    _warn_of_originals(walked)
     return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
-
-
-def _warn_of_originals(walked: WalkedTree) -> None:
-    """Warn of transformed functions in the tree that refer to its modules: in the copy, they act on the original."""
-    known = set(map(id, walked.objects))
-    for spec in walked.graphdef.specs:
-        for edge in spec.edges:
-            if type(edge) is Static and hasattr(type(edge.value), "_carried_functions"):
-                warn_of_original(edge.value, known)
 
 
 def _own_buffer(x: Any) -> Any:
