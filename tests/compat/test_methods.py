@@ -1,6 +1,5 @@
 """States and Variables have the methods of Flax NNX."""
 
-import jax.numpy as jnp
 import pytest
 from tests.compat.oracle import assert_equal_in_both
 
@@ -98,13 +97,6 @@ def test_without_a_declared_sharding_its_names_act_as_in_flax():
         v.set_metadata(out_sharding=("embed", None))
         result += [v.sharding_names, v.out_sharding]
         """)
-
-
-def test_liftnn_keeps_the_name_that_a_sharding_was_declared_with():
-    v = liftnn.Param(jnp.ones((2, 2)), sharding=("embed", None))
-    v.out_sharding = ("mlp", None)
-    assert v.sharding == ("mlp", None)
-    assert v.get_metadata() == {"sharding": ("mlp", None)}
 
 
 def test_a_kind_of_variable_that_liftnn_lacks_is_an_error():

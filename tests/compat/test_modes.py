@@ -1,8 +1,11 @@
 """Arguments and settings that liftnn does not need are checked, and change nothing."""
 
+import concurrent.futures
+
 import jax
 import jax.numpy as jnp
 import pytest
+from tests.compat.oracle import assert_equal_in_both
 
 import liftnn
 from liftnn.compat import nnx
@@ -111,3 +114,43 @@ def test_rules_end_with_the_block():
         jax.sharding.PartitionSpec("model", None),
         jax.sharding.PartitionSpec("embed", None),
     )
+
+
+def assert_equal_in_a_new_thread(text):
+    """Compare a program under both libraries in a thread of its own, in which no setting was set."""
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        threads.submit(assert_equal_in_both, text).result()
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_eager_sharding_starts_from_the_setting_of_flax(value):
+    assert_equal_in_a_new_thread(f"""
+        import flax
+        before = flax.config.flax_always_shard_variable
+        seen = [nnx.using_eager_sharding()]
+        flax.config.update("flax_always_shard_variable", {value})
+        try:
+            seen.append(nnx.using_eager_sharding())
+            with nnx.use_eager_sharding(True):
+                seen.append(nnx.using_eager_sharding())
+            mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+            with jax.set_mesh(mesh):
+                v = nnx.Param(jnp.ones(2), out_sharding=("model",))
+            seen += [nnx.using_eager_sharding(), str(v[...].sharding.spec) if {value} else "anywhere"]
+        finally:
+            flax.config.update("flax_always_shard_variable", before)
+        result = seen
+        """)
+
+
+def test_names_of_no_mesh_axis_are_allowed_where_flax_does_not_shard():
+    assert_equal_in_a_new_thread("""
+        import flax
+        before = flax.config.flax_always_shard_variable
+        flax.config.update("flax_always_shard_variable", False)
+        try:
+            with jax.set_mesh(jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))):
+                result = nnx.Param(jnp.ones(2), out_sharding=("embed",)).out_sharding
+        finally:
+            flax.config.update("flax_always_shard_variable", before)
+        """)

@@ -1,5 +1,6 @@
 """Each public name of the installed Flax NNX is in liftnn.compat.nnx: the same, its own, or an error with a reason."""
 
+import fnmatch
 import importlib
 import pathlib
 import pkgutil
@@ -46,6 +47,71 @@ def test_what_is_not_replaced_is_liftnns_own():
 
 def test_what_only_the_stand_in_has_is_not_at_the_top():
     assert {"List", "Dict", "data", "static", "graphdef", "merge_state", "TrainState"}.isdisjoint(dir(liftnn))
+
+
+LEFT_OUT = {
+    "of the graphs and the transforms of Flax": (
+        "*Attr *Context *Elem *Impl *ImplBase *_ATTR *_CONTEXT ArrayRef* AttributeStatus Broadcasted CallableProxy "
+        "DelayedAccessor GRAPH_* GenericPytree GraphFlatState HashableMapping IndexMap IndexesPytreeDef LiftedModule "
+        "NO_UPDATE NoUpdate Node NodeDef NodeRef ObjectContext PYTREE_* PytreeDeque PytreeState PythonRefMap REPEATED "
+        "RefMap Repeated Static StaticCache StrInt TreeNodeDef UUIDManager UpdateContextManager ValueMetadata "
+        "VariableDef backup_keys current_update_context get_node_impl* graph_pop has_keyword_arg is_key_like "
+        "is_node_leaf is_node_module is_node_type is_pytree_node jax_to_nnx_path merge_context register_*_node_type "
+        "resolve_kwargs split_context static_cache tuple_init tuple_reduce update_context KeylessInitializer"
+    ),
+    "classes of what a transform of Flax returns or calls": (
+        "*Fn *CustomVjp *FnWrapper *Wrapped *Compiled *Lowered *Traced Stage *Caller"
+    ),
+    "only for type checkers": "AuxData Fargs HasTag Index Leaf Leaves *Apply PromoteDtypeFn RNNBase SplitBackups",
+    "sentinels, settings and deprecations of Flax": (
+        "MISSING Missing config deprecated labeled NotKey BaseConfigContext FrozenDict"
+    ),
+    "metaclasses": "*Meta",
+    "how Flax prints": "*Repr NoneDumper ObjectInfo SizeBytes render_object_constructor",
+    "Variables of hijax or JAX refs": (
+        "AbstractVariable GetVariable HijaxVariable NewVariable SetVariable VariableQDD *_variable_p is_array_ref "
+        "VariableEffect variable_effect"
+    ),
+}
+"""Patterns of the names in Flax's modules that the stand-in does not have, by the reason."""
+PATTERNS = [pattern for patterns in LEFT_OUT.values() for pattern in patterns.split()]
+FLAX_MODULES = sorted(m.name for m in pkgutil.walk_packages(flax.nnx.__path__, "flax.nnx."))
+OTHER_MODULES = {
+    "transforms.general",
+    *(f"bridge.{x}" for x in ("interop", "module", "variables", "wrappers")),
+}
+"""Modules of Flax that the stand-in does not have, beside those whose names are in `REASONS`."""
+
+
+def names_of_flax(module):
+    """The public names that a module of Flax defines, or imports from another one; not the variables of types."""
+    types_of_types = (typing.TypeVar, typing.ParamSpec, types.ModuleType)
+    return [
+        name
+        for name, x in vars(importlib.import_module(module)).items()
+        if not name.startswith("_")
+        and not isinstance(x, types_of_types)
+        and str(getattr(x, "__module__", "")).startswith("flax.")
+    ]
+
+
+@pytest.mark.parametrize("module", FLAX_MODULES)
+def test_a_module_has_the_names_of_the_one_in_flax_but_those_with_a_reason(module):
+    below = module.removeprefix("flax.nnx.")
+    if below in OTHER_MODULES or (below in REASONS and below != "bridge"):
+        return
+    ours = importlib.import_module(f"liftnn.compat.nnx.{below}")
+    missing = [name for name in names_of_flax(module) if not hasattr(ours, name)]
+    assert [x for x in missing if not any(fnmatch.fnmatchcase(x, pattern) for pattern in PATTERNS)] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["filterlib.PathParts", "statelib.PathParts", "module.PathParts", "graph.PathParts"]
+)
+def test_a_module_has_the_alias_of_paths(name):
+    module, name = name.split(".")
+    assert hasattr(getattr(flax.nnx, module), name)
+    assert hasattr(getattr(nnx, module), name)
 
 
 LAYERS = sorted(m.name for m in pkgutil.iter_modules(flax.nnx.nn.__path__))

@@ -11,8 +11,10 @@
 - `rngs.py`: `with_rngs`; `copies.py`: copies with other settings; `recurrent.py`: `flip_sequences`.
 - `prefixes.py`: the axis of each Variable; `axis_names.py`: names of mapped axes in metadata, by a decorator.
 - `training.py`: optimizers, `TrainState`; `metrics.py`: metrics; `rope.py`: rotary embedding; `sharding.py`: declared
-  shardings and abstract models.
+  shardings and abstract models; `sharding_metadata.py`: the one name of a declared sharding.
 - `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables; `identifiers.py`: ids.
-- `methods.py`: methods of States and Variables that only Flax has; `keywords.py`: its names of parameters.
+- `methods.py`: methods of States and Variables that only Flax has; `keywords.py`: its names of parameters;
+  `variable_metadata.py`: values with metadata; `abstract_methods.py`: abstract classes of modules; `defaults.py`: the
+  first value that is given.
 - `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.
 """

@@ -1,23 +1,24 @@
-"""`transform_metadata`: the names of a mapped axis in the metadata of Variables, as a decorator of its own."""
+"""The names of a mapped axis in the metadata of Variables: the decorator `transform_metadata`, and its two steps."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
+from liftnn import errors
 from liftnn._src.compat.modes import check_modes
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.configure import configurable
 from liftnn._src.mapping.axis_metadata import (
     PARTITION_NAME,
-    add_axis,
+    add_axis as add_axis_to,
     axis_entries,
     axis_position,
-    remove_axis,
+    remove_axis as remove_axis_from,
 )
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
@@ -89,7 +90,7 @@ def transform_metadata(
             for x in given.values():
                 if isinstance(x.axis, int):
                     index = axis_position(x.variable, x.axis)
-                    remove_axis(x.variable, index, name, entries, lambda x=x: x.path)
+                    remove_axis_from(x.variable, index, name, entries, lambda x=x: x.path)
             inside = {key: x.variable._metadata for key, x in given.items()}
             out = changed(*args, **kwargs)
             made = {
@@ -100,7 +101,7 @@ def transform_metadata(
                 if key in given and x.variable._metadata is inside[key]:
                     set_metadata_past_checks(x.variable, outside[key])
                 elif isinstance(x.axis, int):
-                    add_axis(x.variable, axis_position(x.variable, x.axis), name, entries)
+                    add_axis_to(x.variable, axis_position(x.variable, x.axis), name, entries)
         except BaseException:
             _restore(given, outside)
             raise
@@ -126,3 +127,67 @@ def _restore(given: dict[int, _Mapped], metadata: dict[int, Metadata]) -> None:
     for key, x in given.items():
         if x.variable._metadata is not metadata[key]:
             set_metadata_past_checks(x.variable, metadata[key])
+
+
+def add_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) -> Any:
+    """Add the name of a mapped axis to the metadata of Variables, in place; the inverse of `remove_axis`.
+
+    Args:
+      tree: A module, a State or a Variable, or a tree of them.
+      index: The position of the axis, not negative.
+      transform_metadata: The name of the axis under `PARTITION_NAME`, and its names in other metadata entries.
+
+    Returns:
+      The tree itself.
+
+    Raises:
+      ArgumentError: If there is no name of the axis.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> v = nnx.Param(jnp.ones((4, 2)), out_sharding=("in",))
+      >>> nnx.spmd.add_axis(v, 0, {nnx.PARTITION_NAME: "layers"}).out_sharding
+      ('layers', 'in')
+    """
+    name, entries = _axis_entries(transform_metadata)
+    for x in find_variables(tree, ...).values():
+        add_axis_to(x, index, name, entries)
+    return tree
+
+
+def remove_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) -> Any:
+    """Remove the name of a mapped axis from the metadata of Variables, in place; the inverse of `add_axis`.
+
+    Args:
+      tree: A module, a State or a Variable, or a tree of them.
+      index: The position of the axis, not negative.
+      transform_metadata: The name of the axis under `PARTITION_NAME`, and its names in other metadata entries.
+
+    Returns:
+      The tree itself.
+
+    Raises:
+      ArgumentError: If there is no name of the axis, or the metadata have another one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> v = nnx.Param(jnp.ones((4, 2)), out_sharding=("layers", "in"))
+      >>> nnx.spmd.remove_axis(v, 0, {nnx.PARTITION_NAME: "layers"}).out_sharding
+      ('in',)
+    """
+    name, entries = _axis_entries(transform_metadata)
+    for path, x in find_variables(tree, ...).items():
+        remove_axis_from(x, index, name, entries, lambda path=path: format_path(path))
+    return tree
+
+
+def _axis_entries(transform_metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the name of the axis, and its name in each entry of the metadata."""
+    if PARTITION_NAME not in transform_metadata:
+        raise errors.ArgumentError(
+            f"`transform_metadata` {transform_metadata!r} does not name the axis.",
+            "Pass the name in a dict: {nnx.PARTITION_NAME: 'layers'}.",
+        )
+    return axis_entries(transform_metadata)

@@ -10,26 +10,29 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from liftnn._src.compat.abstract_methods import mark_abstract
 from liftnn._src.compat.flat_state import FlatState, Leaves, to_flat_state
 from liftnn._src.compat.keywords import take_by_name
-from liftnn._src.compat.modes import check_variable_kinds
+from liftnn._src.compat.modes import check_variable_kinds, follow_flax
+from liftnn._src.compat.sharding_metadata import ShardingMethods
 from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
+from liftnn._src.compat.variable_metadata import AnnotatedMethods
 from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.tracebacks import boundary
-from liftnn._src.variables.metadata import SHARDING_NAMES
+from liftnn._src.variables.metadata import Annotated
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 if TYPE_CHECKING:
-    _State, _Variable = State, Variable[Any]
+    _Module, _State, _Variable = Module, State, Variable[Any]
 else:
-    _State = _Variable = object
+    _Module = _State = _Variable = object
 
 V = TypeVar("V", bound=Variable[Any])
 
-_get_metadata: Any = Variable.get_metadata
+_init_subclass: Any = vars(Module)["__init_subclass__"].__func__
 _replace: Any = Variable.replace
 _replace_by_pure_dict = State.replace_by_pure_dict
 _to_pure_dict = State.to_pure_dict
@@ -100,24 +103,6 @@ class StateMethods(_State):
 class VariableMethods(_Variable):
     """The methods of a Variable."""
 
-    @property
-    def sharding_names(self) -> Any:
-        """The declared sharding in the metadata; None if there is none."""
-        return self.get_metadata().get(_sharding_name(self))
-
-    @property
-    def out_sharding(self) -> Any:
-        """The declared sharding in the metadata, under whichever of its names; assigning to it declares another."""
-        if self.sharding_names is None:
-            raise AttributeError(
-                "out_sharding"
-            )  # the Variable looks it up elsewhere then, or says what it has
-        return self.sharding_names
-
-    @out_sharding.setter
-    def out_sharding(self, sharding: Any) -> None:
-        self.set_metadata(**{_sharding_name(self): sharding})
-
     def copy(self: V, value: Any = ABSENT, **metadata: Any) -> V:
         """Return a new Variable of the same type, with another value or metadata.
 
@@ -133,21 +118,6 @@ class VariableMethods(_Variable):
         return _replace(self, self.raw_value if value is ABSENT else value, **metadata)
 
     replace = to_state = copy
-
-    def get_metadata(
-        self, name: str | None = None, default: Any = None, *, exclude_required: bool | None = None
-    ) -> Any:
-        """Return the metadata, or one entry of it.
-
-        Args:
-          name: The name of the entry. The default, None, returns all entries that were set, as a new dict.
-          default: The result if the entry does not exist.
-          exclude_required: Accepted without effect: Flax requires entries that liftnn does not have.
-
-        Returns:
-          The entry, or a dict of all entries.
-        """
-        return _get_metadata(self, name, default)
 
     @classmethod
     def from_metadata(cls, value: Any, attributes: Mapping[str, Any]) -> Variable[Any]:
@@ -169,6 +139,24 @@ class VariableMethods(_Variable):
         return cls(value, **metadata)
 
 
+class ModuleMethods(_Module):
+    """The methods of a Module."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register a subclass, which may be abstract."""
+        _init_subclass(cls, **kwargs)
+        mark_abstract(cls)
+
+
+_METHODS: tuple[tuple[type, type], ...] = (
+    (Module, ModuleMethods),
+    (State, StateMethods),
+    (Variable, VariableMethods),
+    (Variable, ShardingMethods),
+    (Annotated, AnnotatedMethods),
+)
+"""Classes, and the methods that they get."""
+
 _PARAMETERS: tuple[tuple[type, str, str], ...] = (
     (Module, "sow", "variable_type"),
     (RngStream, "split", "k"),
@@ -177,17 +165,12 @@ _PARAMETERS: tuple[tuple[type, str, str], ...] = (
 """Methods, and what Flax calls their first parameter."""
 
 
-def _sharding_name(variable: Variable[Any]) -> str:
-    """Return the name of the metadata entry that declares the sharding; that of Flax if there is none."""
-    given = variable.get_metadata()
-    return next((name for name in SHARDING_NAMES if given.get(name) is not None), "out_sharding")
-
-
 def add_methods() -> None:
-    """Add the methods to the classes, and the names of parameters to their methods."""
-    for cls, methods in ((State, StateMethods), (Variable, VariableMethods)):
+    """Add the methods to the classes, and the names of parameters to their methods, and follow the settings of Flax."""
+    for cls, methods in _METHODS:
         for name, method in vars(methods).items():
             if isinstance(method, (types.FunctionType, classmethod, property)):
                 type.__setattr__(cls, name, method)
+    follow_flax()
     for cls, name, parameter in _PARAMETERS:
         type.__setattr__(cls, name, take_by_name(vars(cls)[name], parameter))

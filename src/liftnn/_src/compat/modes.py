@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from liftnn import errors
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
 from liftnn._src.variables.axis_rules import axis_rules
-from liftnn._src.variables.eager_sharding import Setting
+from liftnn._src.variables.eager_sharding import Setting, use_eager_sharding
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +87,19 @@ class set_graph_updates(Setting):  # noqa: N801  # a function in Flax NNX
       ...   nnx.set_graph_updates.current_value()
       False
     """
+
+
+class _DefaultOfFlax:
+    """A class attribute: the setting `flax_always_shard_variable` of Flax, if the program has imported it."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> bool:
+        config = getattr(sys.modules.get("flax"), "config", None)
+        return bool(getattr(config, "flax_always_shard_variable", True))
+
+
+def follow_flax() -> None:
+    """Let `use_eager_sharding` start from the setting of Flax: `flax.config.update` changes it."""
+    type.__setattr__(use_eager_sharding, "default", _DefaultOfFlax())
 
 
 class VarDefaults(dict[str, bool]):

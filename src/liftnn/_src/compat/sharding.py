@@ -10,7 +10,8 @@ import jax
 from liftnn._src.compat.graph import map
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compat.splitting import split
-from liftnn._src.compilation.shape import eval_shape
+from liftnn._src.compilation import shape
+from liftnn._src.modules.verbs import find_variables
 from liftnn._src.sharding import declared
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.annotated import annotate
@@ -62,6 +63,27 @@ def get_partition_spec(tree: Any) -> Any:
     return declared.get_partition_spec(tree)
 
 
+def get_var_pspec(v: Variable[Any]) -> jax.sharding.PartitionSpec | None:
+    """Return the declared `PartitionSpec` of a Variable, under the rules of `logical_axis_rules`.
+
+    Args:
+      v: The Variable.
+
+    Returns:
+      The spec, which is empty if nothing is declared; None if the value is not an array then.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> nnx.spmd.get_var_pspec(nnx.Param(jnp.ones((2, 3)), out_sharding=("model", None)))
+      P('model', None)
+    """
+    found = declared_of(v.get_metadata(), current_rules())
+    if found is not None:
+        return found.spec
+    return jax.sharding.PartitionSpec() if hasattr(v, "shape") else None
+
+
 def get_named_sharding(tree: Any, mesh: Any) -> Any:
     """Return the declared `NamedSharding` of each Variable on a mesh, under the rules of `logical_axis_rules`.
 
@@ -81,6 +103,44 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
       P('model', None)
     """
     return declared.get_named_sharding(tree, mesh)
+
+
+@accept_modes
+def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Return the shapes, dtypes and shardings of a function's output without computing it.
+
+    It is `liftnn.eval_shape`, and under `jax.set_mesh`, or with the metadata `mesh`, the abstract array of a Variable
+    has the declared sharding.
+
+    Args:
+      f: A function, a bound method or a module.
+      *args: Arguments: arrays, modules, trees of them, or `jax.ShapeDtypeStruct` in place of arrays.
+      **kwargs: Keyword arguments, likewise.
+
+    Returns:
+      The output with `jax.ShapeDtypeStruct` in place of arrays, also in the Variables of modules; its modules are new.
+
+    Raises:
+      ValueError: If a declared sharding has an axis that the mesh does not have.
+
+    Example:
+      >>> import jax
+      >>> from liftnn.compat import nnx
+      >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> init = nnx.with_partitioning(nnx.initializers.lecun_normal(), (None, "model"))
+      >>> with jax.set_mesh(mesh):
+      ...   model = nnx.eval_shape(lambda: nnx.Linear(2, 3, kernel_init=init, rngs=nnx.Rngs(0)))
+      >>> model.kernel.value.sharding.spec
+      P(None, 'model')
+    """
+    out = shape.eval_shape(f, *args, **kwargs)
+    current = jax.sharding.get_abstract_mesh()
+    for x in find_variables(out, ...).values():
+        value, mesh = x.raw_value, x.get_metadata("mesh") or (None if current.empty else current)
+        if mesh is not None and isinstance(value, jax.ShapeDtypeStruct) and value.sharding is None:
+            sharding = jax.sharding.NamedSharding(mesh, get_var_pspec(x) or jax.sharding.PartitionSpec())
+            x.raw_value = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+    return out
 
 
 @accept_modes
@@ -105,7 +165,7 @@ def get_abstract_model(init_fn: Callable[[], Any], mesh: Any) -> tuple[Any, Any]
       P(None, 'model')
     """
     with jax.set_mesh(mesh):
-        graphdef, state = split(eval_shape(init_fn))
+        graphdef, state = split(shape.eval_shape(init_fn))
         shardings = get_named_sharding(state, mesh)
         return graphdef, jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings

@@ -7,6 +7,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.compat.flat_state import Leaves, to_flat_state
+from liftnn._src.compat.path_filters import PathIn
 from liftnn._src.compat.traversals import flatten_mapping, unflatten_mapping
 from liftnn._src.filters import Filter
 from liftnn._src.tracebacks import boundary
@@ -246,3 +247,27 @@ def diff(state: Mapping[Any, Any], other: Mapping[Any, Any], /) -> State:
     """
     known = as_state("diff", other).flat()
     return State.from_flat([(path, x) for path, x in to_flat_state(state) if path not in known])
+
+
+@boundary
+def create_path_filters(state: Mapping[Any, Any]) -> dict[PathIn, Any]:
+    """Return the values of a State by filters that match the paths of each.
+
+    Args:
+      state: A State of hashable values, such as labels. Equal values have one filter.
+
+    Returns:
+      A dict from filters to values, which can be passed to `StateAxes` and the like.
+
+    Raises:
+      ArgumentTypeError: If it is not a State or a mapping.
+
+    Example:
+      >>> from liftnn.compat import nnx
+      >>> nnx.statelib.create_path_filters(nnx.State({"a": 0, "b": None}))
+      {PathIn(('a',)): 0, PathIn(('b',)): None}
+    """
+    paths: dict[Any, list[Path]] = {}
+    for path, x in to_flat_state(state):
+        paths.setdefault(x.value if isinstance(x, Variable) else x, []).append(path)
+    return {PathIn(*found): value for value, found in paths.items()}

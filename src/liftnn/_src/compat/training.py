@@ -17,7 +17,8 @@ from liftnn._src.filters import Filter
 from liftnn._src.optim import ema, optimizer as own
 from liftnn._src.trees import an
 from liftnn._src.variables.state import State
-from liftnn._src.variables.variable_types import Param
+from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.variable_types import OptState, Param
 
 
 class Optimizer(own.Optimizer):
@@ -234,3 +235,32 @@ class TrainState(Generic[M]):
 
 
 _make_pytree(TrainState)
+
+
+def to_opt_state(tree: Any) -> Any:
+    """Return a tree with an `OptState` in place of each Variable and array, as an optimizer holds them.
+
+    Args:
+      tree: A State, or any pytree of Variables and arrays.
+
+    Returns:
+      The tree. An `OptState` has the metadata of its Variable; the metadata `optimizer_sharding` become its sharding.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from liftnn.compat import nnx
+      >>> v = nnx.Param(jnp.ones(2), optimizer_sharding=("data",), note=1)
+      >>> state = nnx.optimizer.to_opt_state({"w": v})["w"]
+      >>> type(state).__name__, state.out_sharding, state.note
+      ('OptState', ('data',), 1)
+    """
+
+    def convert(x: Any) -> OptState[Any]:
+        if not isinstance(x, Variable):
+            return OptState(x)
+        metadata = x.get_metadata()
+        if "optimizer_sharding" in metadata:
+            metadata["out_sharding"] = metadata.pop("optimizer_sharding")
+        return OptState(x.value, **metadata)
+
+    return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, Variable))

@@ -10,7 +10,7 @@ from liftnn import errors
 from liftnn._src.autodiff import grad as own_grad, remat as own_remat
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import accept_modes
-from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit, shape
+from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit
 from liftnn._src.control_flow import branches, loops
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan as own_scan
@@ -66,7 +66,6 @@ def _ignore_split_transpose(scan: F) -> F:
 
 checkify = accept_modes(take_by_name(own_checkify.checkify, "f"))
 cond = accept_modes(branches.cond)
-eval_shape = accept_modes(shape.eval_shape)
 fori_loop = accept_modes(loops.fori_loop)
 grad = accept_modes(take_by_name(own_grad.grad, "f"))
 jit = accept_modes(take_by_name(own_jit.jit, "fun"))

@@ -18,10 +18,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "NodeStates": ("liftnn's transforms do not use it", _LIFT),
     "SplitContext": ("liftnn's transforms do not use it", _LIFT),
     "UpdateContext": ("liftnn's transforms do not use it", _LIFT),
-    "VariableMetadata": (
-        "initializers of liftnn carry metadata otherwise",
-        "Wrap the initializer with nnx.with_partitioning, or pass kernel_metadata={...} to the layer.",
-    ),
     "bridge": ("liftnn does not use Linen", _LINEN),
     "current_update_context": ("liftnn's transforms do not use it", _LIFT),
     "deprecations": _INTERNAL,

@@ -116,6 +116,7 @@ from liftnn.compat.nnx.transforms.iteration import fori_loop, pmap, scan, transf
 from liftnn.compat.nnx.transforms.transforms import checkify, cond, eval_shape, make_jaxpr, switch
 from liftnn.compat.nnx.variablelib import (
     Variable,
+    VariableMetadata,
     VariableState,
     register_variable_name,
     use_eager_sharding,
@@ -161,6 +162,7 @@ __all__ = [
     "Static",
     "TrainState",
     "Variable",
+    "VariableMetadata",
     "VariableState",
     "Welford",
     "abstract_with_sharding",

@@ -13,17 +13,22 @@ from liftnn._src.filters import (
     WithTag,
     to_predicate,
 )
+from liftnn._src.trees import Key, Path
+
+PathParts = Path
 
 __all__ = [
     "All",
     "Any",
     "Everything",
     "Filter",
+    "Key",
     "Not",
     "Nothing",
     "OfType",
     "PathContains",
     "PathIn",
+    "PathParts",
     "Predicate",
     "WithTag",
     "filters_to_predicates",

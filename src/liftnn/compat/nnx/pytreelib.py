@@ -12,6 +12,7 @@ from liftnn._src.compat.annotations import (
     static,
 )
 from liftnn._src.modules.module import Module
+from liftnn._src.variables.variable import Variable
 
 Pytree = Object = Module
 
@@ -20,6 +21,7 @@ __all__ = [
     "Object",
     "Pytree",
     "Static",
+    "Variable",
     "check_pytree",
     "data",
     "dataclass",

@@ -2,6 +2,7 @@
 
 from liftnn._src.compat.flat_state import FlatState, to_flat_state
 from liftnn._src.compat.states import (
+    create_path_filters,
     diff,
     filter_state,
     from_flat_state,
@@ -12,11 +13,17 @@ from liftnn._src.compat.states import (
     split_state,
     to_pure_dict,
 )
+from liftnn._src.trees import Key, Path
 from liftnn._src.variables.state import State
+
+PathParts = Path
 
 __all__ = [
     "FlatState",
+    "Key",
+    "PathParts",
     "State",
+    "create_path_filters",
     "diff",
     "filter_state",
     "from_flat_state",

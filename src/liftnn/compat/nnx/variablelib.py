@@ -1,6 +1,7 @@
 """Variables, as `flax.nnx.variablelib`."""
 
-from liftnn._src.compat.modes import var_defaults
+from liftnn._src.compat.modes import VarDefaults, VarDefaultsContext, var_defaults
+from liftnn._src.compat.variable_metadata import VariableMetadata
 from liftnn._src.compat.variable_names import (
     register_variable_name,
     variable_name_from_type,
@@ -19,7 +20,10 @@ __all__ = [
     "Intermediate",
     "Param",
     "Perturbation",
+    "VarDefaults",
+    "VarDefaultsContext",
     "Variable",
+    "VariableMetadata",
     "VariableState",
     "register_variable_name",
     "use_eager_sharding",

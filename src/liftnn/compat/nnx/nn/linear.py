@@ -1,5 +1,7 @@
 """Linear layers and convolutions, as `flax.nnx.nn.linear`."""
 
+from liftnn._src.compat.defaults import first_from
+from liftnn._src.modules.module import Module
 from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
 from liftnn._src.nn.einsum import Einsum
@@ -15,8 +17,10 @@ __all__ = [
     "Embed",
     "Linear",
     "LinearGeneral",
+    "Module",
     "canonicalize_padding",
     "default_bias_init",
     "default_embed_init",
     "default_kernel_init",
+    "first_from",
 ]

@@ -1,5 +1,7 @@
 """Normalization, as `flax.nnx.nn.normalization`."""
 
+from liftnn._src.compat.defaults import first_from
+from liftnn._src.modules.module import Module
 from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.nn.instance_norm import InstanceNorm
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
@@ -11,7 +13,9 @@ __all__ = [
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "Module",
     "RMSNorm",
     "SpectralNorm",
     "WeightNorm",
+    "first_from",
 ]

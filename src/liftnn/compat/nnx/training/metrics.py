@@ -2,7 +2,11 @@
 
 from liftnn._src.compat.metrics import Accuracy, Average, Metric, MultiMetric, Welford
 from liftnn._src.metrics import Statistics
+from liftnn._src.modules.module import Module
+from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import MetricState
+
+Pytree = Module
 
 __all__ = [
     "Accuracy",
@@ -10,6 +14,8 @@ __all__ = [
     "Metric",
     "MetricState",
     "MultiMetric",
+    "Pytree",
     "Statistics",
+    "Variable",
     "Welford",
 ]

@@ -1,0 +1,36 @@
+"""Abstract arrays have the shardings that their Variables declare, as in Flax NNX."""
+
+import pytest
+from tests.compat.oracle import assert_equal_in_both
+
+SETUP = """
+make_mesh = lambda kind: jax.make_mesh((1, 1), ("data", "model"), axis_types=(kind,) * 2)
+make = lambda: nnx.Linear(4, 8, rngs=nnx.Rngs(0), kernel_metadata={"out_sharding": (None, "model")})
+describe = lambda v: (str(v.sharding.spec), sorted(v.sharding.mesh.shape), v.shape, str(v.dtype))
+values = lambda m: [describe(m.kernel.get_value()), describe(m.bias.get_value())]
+"""
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize("eager", [True, False])
+def test_eval_shape_gives_the_declared_shardings_on_a_mesh(kind, eager):
+    assert_equal_in_both(f"""{SETUP}
+with jax.set_mesh(make_mesh(jax.sharding.AxisType.{kind})), nnx.use_eager_sharding({eager}):
+    result = [values(nnx.eval_shape(make)), values(nnx.eval_shape(lambda m: (m, 1.0), make())[0])]
+""")
+
+
+def test_eval_shape_without_a_mesh_gives_no_shardings():
+    assert_equal_in_both(f"""{SETUP}
+with nnx.use_eager_sharding(False):
+    result = [x.get_value().sharding for x in jax.tree.leaves(
+        nnx.state(nnx.eval_shape(make)), is_leaf=lambda x: isinstance(x, nnx.Variable))]
+""")
+
+
+def test_eval_shape_uses_the_rules_of_logical_axes():
+    assert_equal_in_both(f"""{SETUP}
+make = lambda: nnx.Param(jnp.ones((2, 2)), out_sharding=("embed", None))
+with jax.set_mesh(make_mesh(jax.sharding.AxisType.Auto)), nnx.logical_axis_rules([("embed", "data")]):
+    result = describe(nnx.eval_shape(make).get_value())
+""")
