@@ -385,3 +385,15 @@ def test_streams_can_be_added_and_replaced():
     assert data(rngs.noise()) == data(nnx.Rngs(noise=3).noise())
     del rngs.noise
     assert list(rngs) == ["default"]
+
+
+@pytest.mark.parametrize("make", [liftnn.Rngs, liftnn.RngStream, lambda rngs: liftnn.Rngs(default=rngs)])
+def test_an_rngs_is_no_seed(make):
+    name = "default"
+    with raises(
+        errors.ArgumentError,
+        f"The stream {name!r} of an Rngs needs an int or a PRNG key, not a module, Rngs.\n"
+        "Pass the Rngs itself where random keys are needed, `rngs.fork()` for independent streams of the same names, "
+        "or `liftnn.Rngs(rngs())` to seed others with its next key.",
+    ):
+        make(liftnn.Rngs(0))

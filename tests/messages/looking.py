@@ -20,6 +20,53 @@ def draw_as_a_picture():
     liftnn.draw(liftnn.Module(), "png")
 
 
+@message(
+    errors.ArgumentError,
+    "tabulate counts the operations of a call, but got no inputs for Linear.__call__().",
+    "Pass its inputs after the module: `liftnn.tabulate(model, x, flops=True)`, where x is an array or a "
+    "jax.ShapeDtypeStruct.",
+)
+def operations_without_inputs():
+    liftnn.tabulate(linear(), flops=True)
+
+
+@message(
+    errors.ArgumentError,
+    "tabulate counts the operations of a call, but got no inputs for Sequential.__call__().",
+    "Pass its inputs after the module: `liftnn.tabulate(model, x, grad_flops=True)`, where x is an array or a "
+    "jax.ShapeDtypeStruct.",
+)
+def operations_without_optional_inputs():
+    liftnn.tabulate(liftnn.Sequential(linear()), grad_flops=True)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "count_params takes a module or a tree of modules, not an int.",
+    "Pass the module itself.",
+)
+def count_of_a_number():
+    liftnn.count_params(3)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "count_params takes a module or a tree of modules, not the class Linear.",
+    "Create the module: `Linear(...)`.",
+)
+def count_of_a_class():
+    liftnn.count_params(liftnn.Linear)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "draw takes a module or a tree of modules, not an int.",
+    "Pass the module itself.",
+)
+def draw_of_a_number():
+    liftnn.draw(3)
+
+
 def linear():
     return liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
 

@@ -173,3 +173,12 @@ def stacked_layers_of_which_only_the_kernel_declares_an_axis():
     with jax.set_mesh(mesh):
         model = liftnn.make_sharded(lambda: make(jnp.arange(2)), mesh)
         liftnn.vmap(lambda model: model.kernel.sum())(model)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "device_put takes a device or a sharding, not 'cpu'.",
+    "Pass a device, such as `jax.devices('cpu')[0]`.",
+)
+def device_put_to_a_name():
+    liftnn.device_put(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), "cpu")

@@ -150,3 +150,52 @@ def test_the_default_product_compiles_to_what_dot_general_does(shape, dtype):
         return liftnn.jit(step).lower(layer, jnp.ones(shape, dtype)).as_text()
 
     assert lowered() == lowered(dot_general=lambda *args, **options: jax.lax.dot_general(*args, **options))
+
+
+@pytest.mark.parametrize(
+    "x, text",
+    [(None, "None"), ("a", "of type str"), (liftnn.Rngs(0), "of type Rngs")],
+    ids=["None", "str", "Rngs"],
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rngs: liftnn.Linear(3, 4, rngs=rngs),
+        lambda rngs: liftnn.LinearGeneral(3, 4, rngs=rngs),
+        lambda rngs: liftnn.Conv(3, 4, (2,), rngs=rngs),
+        lambda rngs: liftnn.LoRA(3, 2, 4, rngs=rngs),
+    ],
+)
+def test_an_input_that_is_not_an_array_is_refused(make, x, text):
+    layer = make(liftnn.Rngs(0))
+    with pytest.raises(errors.ArgumentTypeError) as info:
+        layer(x)
+    assert str(info.value) == (
+        f"This {type(layer).__name__} takes an array, but its input is {text}.\n"
+        "Pass an array. If the input is the result of a function, check that it returns one."
+    )
+
+
+def test_nested_lists_of_numbers_are_arrays():
+    layer = liftnn.Linear(3, 4, rngs=liftnn.Rngs(0))
+    x = [[1.0, 2.0, 3.0]]
+    np.testing.assert_array_equal(layer(x), layer(jnp.array(x)))
+
+
+@pytest.mark.parametrize("name", sorted(set(liftnn.initializers.__all__) - {"Initializer", "ones", "zeros"}))
+def test_a_function_that_makes_initializers_is_refused_before_a_key_is_drawn(name):
+    factory, rngs = getattr(liftnn.initializers, name), liftnn.Rngs(0)
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.Linear(3, 4, kernel_init=factory, rngs=rngs)
+    name = factory.__name__
+    assert str(info.value) == (
+        f"{name} makes an initializer; it is not one itself.\nCall it: `{name}()` in place of `{name}`."
+    )
+    assert int(rngs.default.count) == 0
+
+
+def test_ones_and_zeros_are_initializers_themselves():
+    layer = liftnn.Linear(
+        3, 4, kernel_init=liftnn.initializers.ones, bias_init=liftnn.initializers.zeros, rngs=liftnn.Rngs(0)
+    )
+    assert (float(layer.kernel.sum()), float(layer.bias.sum())) == (12.0, 0.0)

@@ -146,3 +146,25 @@ def test_a_base_module_that_cannot_be_called_is_refused():
 def test_a_seed_in_place_of_rngs_is_refused():
     with pytest.raises(errors.ArgumentError, match="rngs is of type int"):
         liftnn.LoRA(3, 2, 5, rngs=0)
+
+
+def test_in_a_stack_a_lora_is_put_into_each_layer():
+    rngs, x = liftnn.Rngs(0), jnp.ones((1, 8))
+    stack = liftnn.Stack(3, lambda rngs: liftnn.Linear(8, 8, rngs=rngs), rngs=rngs)
+
+    def change(layer):
+        return liftnn.LoRA(8, 2, 8, base_module=layer, rngs=rngs)
+
+    wrong = liftnn.clone(stack)
+    wrong.layers = change(wrong.layers)
+    with pytest.raises(errors.ArgumentError) as info:
+        wrong(x)
+    assert str(info.value) == (
+        "This Stack has 3 layers, but layers.lora_a has 8 along axis 0.\n"
+        "What is put into `stack.layers` needs one value for each layer, stacked along axis 0. Put it into each layer "
+        "and make a new Stack: `liftnn.Stack.from_list([change(layer) for layer in stack.to_list()])`."
+    )
+    expected = x
+    for layer in (layers := [change(layer) for layer in stack.to_list()]):
+        expected = layer(expected)
+    np.testing.assert_allclose(liftnn.Stack.from_list(layers)(x), expected, rtol=1e-6)

@@ -68,6 +68,22 @@ WRONG = {
         lambda rnn, x: liftnn.Bidirectional(rnn, rnn, rngs=0),
         f"Bidirectional needs a liftnn.Rngs or one of its streams, but rngs is of type int.\n{SEED}",
     ),
+    "a carry of another batch": (
+        lambda rnn, x: rnn(x, initial_carry=jnp.ones((3, 4))),
+        (
+            "The `initial_carry` of this RNN has the shape (3, 4), but for steps of shape (2, 3) the carry of its "
+            "cell, a GRUCell, has the shape (2, 4).\n"
+            "Pass a carry from `rnn.cell.initialize_carry((2, 3))`, or one that a call with return_carry=True returned."
+        ),
+    ),
+    "a carry of another cell": (
+        lambda rnn, x: liftnn.RNN(make_cell(liftnn, "LSTMCell"))(x, initial_carry=jnp.ones((3, 4))),
+        (
+            "The `initial_carry` of this RNN has the shape (3, 4), but for steps of shape (2, 3) the carry of its "
+            "cell, an LSTMCell, has the shape ((2, 4), (2, 4)).\n"
+            "Pass a carry from `rnn.cell.initialize_carry((2, 3))`, or one that a call with return_carry=True returned."
+        ),
+    ),
     "one carry for both directions": (
         lambda rnn, x: liftnn.Bidirectional(rnn, rnn)(x, initial_carry=jnp.zeros((2, 4))),
         (

@@ -187,3 +187,12 @@ def test_a_sequential_is_assigned_inside_a_transform():
     f(model)
     assert len(model) == 3
     assert (model[0].kernel.value == liftnn.Linear(3, 8, rngs=liftnn.Rngs(1)).kernel.value).all()
+
+
+def test_a_class_in_place_of_a_layer_is_refused():
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.Sequential(liftnn.relu, liftnn.Linear)
+    assert str(info.value) == (
+        "Entry 1 of a Sequential is the class Linear, not a layer.\n"
+        "Create the layer: `Linear(...)` in place of `Linear`."
+    )

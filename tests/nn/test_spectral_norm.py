@@ -154,3 +154,25 @@ def test_a_weight_that_was_added_later_is_an_error(name, rand):
 def test_rngs_of_another_type_are_an_error(name):
     with pytest.raises(errors.ArgumentError, match=r"but rngs is of type ArrayImpl\.\n"):
         getattr(liftnn, name)(liftnn.Linear(4, 4, rngs=liftnn.Rngs(0)), rngs=jax.random.PRNGKey(0))
+
+
+@pytest.mark.parametrize(
+    "layer, found",
+    [(3, "of type int"), (liftnn.relu, "the function relu"), (liftnn.Linear, "the class Linear")],
+    ids=["int", "function", "class"],
+)
+def test_what_is_not_a_layer_is_refused(layer, found):
+    with pytest.raises(errors.ArgumentTypeError) as info:
+        liftnn.SpectralNorm(layer, rngs=liftnn.Rngs(0))
+    assert str(info.value) == (
+        f"SpectralNorm normalizes the weights of a layer, but layer_instance is {found}.\n"
+        "Pass a layer, as in SpectralNorm(liftnn.Linear(2, 3, rngs=rngs), rngs=rngs)."
+    )
+
+
+def test_a_function_that_holds_a_layer_is_a_layer():
+    rngs, x = liftnn.Rngs(0), jnp.ones((1, 2))
+    layer = liftnn.Linear(2, 3, rngs=rngs)
+    plain, held = liftnn.clone(layer), lambda x: layer(x)
+    expected = liftnn.SpectralNorm(plain, rngs=liftnn.Rngs(1))(x)
+    np.testing.assert_array_equal(liftnn.SpectralNorm(held, rngs=liftnn.Rngs(1))(x), expected)

@@ -384,3 +384,10 @@ def test_wrong_arguments_are_refused():
         "Assign as many layers as the slice has, or make a new Stack with Stack.from_list.",
     ):
         stack[:] = [liftnn.PReLU()]
+
+
+def test_a_call_records_no_internal_methods():
+    stack, _ = pair()
+    _, found = liftnn.capture(stack, liftnn.Intermediate, method_outputs=liftnn.Intermediate)(X)
+    assert ("__call__",) in found.flat()
+    assert ("apply",) not in found.flat()

@@ -116,3 +116,25 @@ def test_arguments_of_the_call_reach_the_layer(rand):
 def test_feature_axes_that_a_weight_does_not_have_are_an_error():
     with pytest.raises(errors.ArgumentError, match=r"needs axes \(3,\), but its input has 3 axes"):
         pair({"feature_axes": 3})
+
+
+@pytest.mark.parametrize(
+    "layer, found",
+    [(3, "of type int"), (liftnn.relu, "the function relu"), (liftnn.Linear, "the class Linear")],
+    ids=["int", "function", "class"],
+)
+def test_what_is_not_a_layer_is_refused(layer, found):
+    with pytest.raises(errors.ArgumentTypeError) as info:
+        liftnn.WeightNorm(layer, rngs=liftnn.Rngs(0))
+    assert str(info.value) == (
+        f"WeightNorm normalizes the weights of a layer, but layer_instance is {found}.\n"
+        "Pass a layer, as in WeightNorm(liftnn.Linear(2, 3, rngs=rngs), rngs=rngs)."
+    )
+
+
+def test_a_function_that_holds_a_layer_is_a_layer():
+    rngs, x = liftnn.Rngs(0), jnp.ones((1, 2))
+    layer = liftnn.Linear(2, 3, rngs=rngs)
+    plain, held = liftnn.clone(layer), lambda x: layer(x)
+    expected = liftnn.WeightNorm(plain, rngs=liftnn.Rngs(1))(x)
+    np.testing.assert_array_equal(liftnn.WeightNorm(held, rngs=liftnn.Rngs(1))(x), expected)

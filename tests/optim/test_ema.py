@@ -196,10 +196,16 @@ def test_nothing_to_average_is_an_error():
     model = Node(n=liftnn.Param(jnp.array(1)))
     with raises(
         errors.FilterError,
-        "Nothing to average: no Variable with floating-point values matches ....\n"
-        "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
+        "Nothing to average: no Variable with floating-point values is in the model.\n"
+        "Pass a module with Variables, not a class or a function.",
     ):
         liftnn.EMA(model, 0.5)
+    with raises(
+        errors.FilterError,
+        "Nothing to average: no Variable with floating-point values matches OfType(Cache).\n"
+        "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
+    ):
+        liftnn.EMA(model, 0.5, only=liftnn.Cache)
 
 
 def test_an_array_that_is_no_variable_is_an_error():

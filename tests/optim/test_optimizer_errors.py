@@ -32,6 +32,38 @@ def test_nothing_to_optimize_is_an_error():
         "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
     ):
         liftnn.Optimizer(make_model(), optax.sgd(0.1), wrt=liftnn.Cache)
+    with raises(
+        errors.FilterError,
+        "Nothing to optimize: the model has no Variables.\nPass a module with Variables, not a class or a function.",
+    ):
+        liftnn.Optimizer(liftnn.Linear, optax.sgd(0.1), wrt=...)
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+@pytest.mark.parametrize("pack", [lambda x: x, lambda x: {"net": x}], ids=["module", "dict"])
+def test_the_pair_of_value_and_grad_is_an_error_and_changes_nothing(pack, has_aux):
+    model = pack(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+
+    def loss(model):
+        value = jax.tree.leaves(liftnn.state(model))[0].sum()
+        return (value, 2 * value) if has_aux else value
+
+    with raises(
+        errors.ArgumentTypeError,
+        "Optimizer.update got the pair that liftnn.value_and_grad returns: the value and the gradients.\n"
+        "Write `loss, grads = liftnn.value_and_grad(f)(model)`, then `optimizer.update(model, grads)`.",
+    ):
+        optimizer.update(model, liftnn.value_and_grad(loss, has_aux=has_aux)(model))
+    assert int(optimizer.step) == 0
+
+
+def test_a_pair_of_models_takes_the_pair_of_their_gradients():
+    pair = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), liftnn.Linear(2, 3, rngs=liftnn.Rngs(1))
+    optimizer = liftnn.Optimizer(pair, optax.sgd(0.5))
+    grads = liftnn.grad(lambda pair: sum(m.bias.sum() for m in pair))(pair)
+    optimizer.update(pair, grads)
+    assert [m.bias.value.tolist() for m in pair] == [[-0.5] * 3] * 2
 
 
 def test_gradients_of_other_variables_are_an_error_and_change_nothing():

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
+from tests.raising import raises
 from tests.user_modules import Affine, Holder, Pair
 
 import liftnn
+from liftnn import errors
 
 FIRST, SECOND = jax.devices()[:2]
 MESH = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -138,3 +140,29 @@ def test_it_works_inside_a_transform():
     model = Affine()
     liftnn.jit(lambda model: liftnn.device_put(model, FIRST) and None)(model)
     assert model.w.value.tolist() == [1.0, 1.0, 1.0]
+
+
+ONE_AXIS = jax.make_mesh((1,), ("data",))
+
+
+@pytest.mark.parametrize(
+    "place, found, remedy",
+    [
+        ("cpu", "'cpu'", "Pass a device, such as `jax.devices('cpu')[0]`."),
+        (0, "0", "Pass a device, such as `jax.devices()[0]`."),
+        (
+            PartitionSpec("data"),
+            repr(PartitionSpec("data")),
+            "Pass a sharding: `jax.sharding.NamedSharding(mesh, spec)`.",
+        ),
+        (
+            ONE_AXIS,
+            f"{ONE_AXIS!r:.80}",
+            "Pass a sharding on the mesh, such as `jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())`.",
+        ),
+    ],
+    ids=["name", "number", "spec", "mesh"],
+)
+def test_what_is_neither_a_device_nor_a_sharding_is_an_error(place, found, remedy):
+    with raises(errors.ArgumentTypeError, f"device_put takes a device or a sharding, not {found}.\n{remedy}"):
+        liftnn.device_put(Affine(), place)

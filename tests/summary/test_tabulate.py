@@ -289,3 +289,229 @@ def test_modules_that_functions_hold_are_tabulated():
 
     rows = liftnn.tabulate(Model(), jnp.ones((1, 2))).rows
     assert [(row.path, row.params) for row in rows] == [("", 6), ("f.layer", 6)]
+
+
+# --- the operations
+
+
+def gru():
+    return liftnn.RNN(liftnn.GRUCell(2, 3, rngs=liftnn.Rngs(0)))
+
+
+class Gate(liftnn.Module):
+    """A module whose argument is a flag, and whose output is not only arrays."""
+
+    def __init__(self):
+        self.layer = liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
+
+    def __call__(self, x, train, *, shape=(4,), mode="same", scale=lambda x: x):
+        y = scale(self.layer(x)) if train and mode == "same" else x
+        return y, mode, len(shape)
+
+
+class Gated(liftnn.Module):
+    """A module that calls another one with a flag, a text, a shape and a function that holds a module."""
+
+    def __init__(self):
+        self.gate, self.last = Gate(), liftnn.Linear(2, 2, rngs=liftnn.Rngs(1))
+
+    def __call__(self, x):
+        y, mode, n = self.gate(x, True, shape=(1, 1), mode="same", scale=lambda y: self.last(y))
+        return y.reshape((1,) * n + (-1,)) if mode == "same" else y
+
+
+def linears(n):
+    return liftnn.Stack(n, lambda rngs: liftnn.Linear(2, 2, rngs=rngs), rngs=liftnn.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    "make, args",
+    [
+        (gru, (jnp.ones((1, 7, 2)),)),
+        (lambda: liftnn.Bidirectional(gru(), gru()), (jnp.ones((1, 7, 2)),)),
+        (lambda: linears(3), (jnp.ones((1, 2)),)),
+        (Gated, (jnp.ones((1, 2)),)),
+        (Gate, (jnp.ones((1, 2)), True)),
+    ],
+    ids=["RNN", "Bidirectional", "Stack", "flag inside", "flag"],
+)
+@pytest.mark.parametrize("options", [{"flops": True}, {"grad_flops": True}], ids=str)
+def test_the_rows_are_the_same_when_operations_are_counted(make, args, options):
+    plain, counted = liftnn.tabulate(make(), *args), liftnn.tabulate(make(), *args, **options)
+    assert [row[:8] for row in counted.rows] == [row[:8] for row in plain.rows]
+    assert (counted.rows[0].flops or counted.rows[0].grad_flops) > 0
+
+
+class Layers(liftnn.Module):
+    """One layer, applied several times."""
+
+    def __init__(self, n):
+        self.layer = liftnn.Linear(16, 16, rngs=liftnn.Rngs(0))
+        self.n = n
+
+
+class PythonLoop(Layers):
+    def __call__(self, x):
+        for _ in range(self.n):
+            x = self.layer(x)
+        return x
+
+
+class ForiLoop(Layers):
+    def __call__(self, x):
+        return liftnn.fori_loop(0, self.n, lambda i, x: self.layer(x), x)
+
+
+class Scan(Layers):
+    unroll = 1
+
+    def __call__(self, x):
+        axes = {"in_axes": (liftnn.Carry, None), "out_axes": (liftnn.Carry, 0)}
+        scan = liftnn.scan(lambda x, m: (m(x), None), length=self.n, unroll=self.unroll, **axes)
+        return scan(x, self.layer)[0]
+
+
+class UnrolledScan(Scan):
+    unroll = 3
+
+
+class NestedScan(Layers):
+    def __call__(self, x):
+        def half(x):
+            return liftnn.fori_loop(0, self.n // 2, lambda i, x: self.layer(x), x)
+
+        return liftnn.fori_loop(0, 2, lambda i, x: half(x), x)
+
+
+class LoopInBranch(Layers):
+    def __call__(self, x):
+        def loop(x):
+            return liftnn.fori_loop(0, self.n, lambda i, x: self.layer(x), x)
+
+        return liftnn.cond(x.sum() > 0, loop, lambda x: x, x)
+
+
+class JitOfLoop(Layers):
+    def __call__(self, x):
+        return liftnn.jit(lambda m, x: liftnn.fori_loop(0, self.n, lambda i, x: m(x), x))(self.layer, x)
+
+
+@pytest.mark.parametrize("loop", [ForiLoop, Scan, UnrolledScan, NestedScan, LoopInBranch, JitOfLoop])
+@pytest.mark.parametrize("n", [2, 10, 100])
+def test_a_loop_has_the_operations_of_the_same_loop_in_python(loop, n):
+    x = jnp.ones((4, 16))
+    (expected, *_), (row, *_) = (liftnn.tabulate(c(n), x, flops=True).rows for c in (PythonLoop, loop))
+    assert row.flops == pytest.approx(expected.flops, rel=0.02)
+    assert not row.has_unknown_loops
+
+
+@pytest.mark.parametrize("loop", [ForiLoop, Scan])
+def test_the_gradient_of_a_loop_has_the_operations_of_the_same_loop_in_python(loop):
+    x = jnp.ones((4, 16))
+    (expected, *_), (row, *_) = (liftnn.tabulate(c(10), x, grad_flops=True).rows for c in (PythonLoop, loop))
+    assert row.grad_flops == pytest.approx(expected.grad_flops, rel=0.1)
+
+
+def test_a_stack_has_the_operations_of_a_list_of_layers():
+    x = jnp.ones((4, 2))
+    stack = liftnn.tabulate(linears(12), x, flops=True).rows
+    layers = liftnn.tabulate(liftnn.Sequential(*linears(12).to_list()), x, flops=True).rows
+    assert stack[0].flops == pytest.approx(layers[0].flops, rel=0.1)
+    assert stack[1].flops == layers[1].flops
+
+
+def test_a_loop_whose_result_is_not_used_does_not_count():
+    class Unused(Layers):
+        def __call__(self, x):
+            liftnn.fori_loop(0, self.n, lambda i, x: self.layer(x), x)
+            return self.layer(x)
+
+    used, unused = (
+        liftnn.tabulate(c(n), jnp.ones((4, 16)), flops=True).rows[0]
+        for c, n in ((PythonLoop, 1), (Unused, 9))
+    )
+    assert unused.flops == used.flops
+
+
+def test_in_a_loop_only_what_the_result_needs_counts():
+    class WithStatistics(liftnn.Module):
+        def __init__(self, rngs):
+            self.layer = liftnn.Linear(2, 2, rngs=rngs)
+            self.seen = liftnn.BatchStat(jnp.zeros((2, 2)))
+
+        def __call__(self, x):
+            self.seen.value = self.seen.value @ (x.T @ x)
+            return self.layer(x)
+
+    x = jnp.ones((4, 2))
+    stack = liftnn.Stack(12, WithStatistics, rngs=liftnn.Rngs(0))
+    found, expected = (liftnn.tabulate(m, x, flops=True).rows[0].flops for m in (stack, linears(12)))
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_a_loop_of_unknown_length_counts_once_and_the_table_says_so():
+    class Unknown(Layers):
+        def __call__(self, x):
+            return liftnn.while_loop(lambda x: x.sum() < 9, lambda x: self.layer(x), x)
+
+    table = liftnn.tabulate(Unknown(1), jnp.ones((4, 16)), flops=True)
+    once = liftnn.tabulate(PythonLoop(1), jnp.ones((4, 16)), flops=True)
+    assert [row.has_unknown_loops for row in table.rows] == [True, False]
+    assert once.rows[0].flops <= table.rows[0].flops < 1.1 * once.rows[0].flops
+    assert "a loop counted once" in str(table)
+    assert "a loop counted once" not in str(once)
+
+
+# --- without arguments
+
+
+class Optional(liftnn.Module):
+    """A module that fails without its optional argument."""
+
+    def __init__(self):
+        self.layer = liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
+
+    def __call__(self, x=None):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: liftnn.Sequential(liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)), liftnn.relu),
+        lambda: linears(2),
+        Optional,
+    ],
+    ids=["Sequential", "Stack", "Optional"],
+)
+def test_without_arguments_that_it_can_take_a_module_has_the_table_of_sizes(make):
+    table = liftnn.tabulate(make())
+    assert not table.has_calls
+    assert [row.params for row in table.rows] == [table.totals["Param"].elements] * 2
+
+
+def test_a_module_that_works_without_its_optional_arguments_is_called():
+    class Constant(liftnn.Module):
+        def __call__(self, n=3):
+            return jnp.ones(n)
+
+    assert [row.outputs for row in liftnn.tabulate(Constant()).rows] == [("f32[3]",)]
+
+
+def test_an_error_of_a_module_without_parameters_is_raised():
+    class Broken(liftnn.Module):
+        def __call__(self):
+            raise ZeroDivisionError("broken")
+
+    with pytest.raises(ZeroDivisionError, match=r"\Abroken"):
+        liftnn.tabulate(Broken())
+
+
+# --- internal calls
+
+
+def test_a_call_of_a_stack_has_one_row_and_apply_is_shown_when_it_is_called():
+    rows = liftnn.tabulate(linears(3), jnp.ones((2, 2))).rows
+    assert [row.path for row in rows] == ["", "layers"]
+    rows = liftnn.tabulate(linears(3), liftnn.Linear.__call__, jnp.ones((2, 2)), method="apply").rows
+    assert [row.path for row in rows] == ["apply()", "layers"]

@@ -33,6 +33,13 @@ Shapes = Shape | Mapping[Any, Shape | None] | None
 def as_key(seed: Any, name: str) -> Any:
     """Return a typed key from an int seed or a PRNG key."""
     seed = unwrap(seed)
+    if isinstance(seed, Module):
+        raise errors.ArgumentError(
+            f"The stream {name!r} of an Rngs needs an int or a PRNG key, not a module, "
+            f"{type(seed).__qualname__}.",
+            "Pass the Rngs itself where random keys are needed, `rngs.fork()` for independent streams of the same "
+            "names, or `liftnn.Rngs(rngs())` to seed others with its next key.",
+        )
     if jnp.issubdtype(getattr(seed, "dtype", int), jax.dtypes.prng_key):
         return seed
     if not is_argument_array(seed):

@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.nn import initializers
 from liftnn._src.nn.initializers import Initializer
 from liftnn._src.rngs import Rngs
+from liftnn._src.trees import is_argument_array, is_jax_array
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param
 
@@ -41,7 +44,7 @@ def new_param(
       The Param.
 
     Raises:
-      ArgumentError: If `rngs` is not an `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`, or if the initializer is a function that makes one.
     """
     return new_variable(Param, rngs, initializer, shape, dtype, metadata)
 
@@ -68,10 +71,21 @@ def new_variable(
       The Variable.
 
     Raises:
-      ArgumentError: If `rngs` is not an `Rngs`.
+      ArgumentError: If `rngs` is not an `Rngs`, or if the initializer is a function that makes one.
     """
     check_rngs(rngs)
+    check_initializer(initializer)
     return variable_type(initializer(rngs.params(), shape, dtype), **metadata)
+
+
+def check_initializer(initializer: Any) -> None:
+    """Raise ArgumentError if a function makes initializers and is not one itself."""
+    if any(initializer is each for each in initializers.FACTORIES):
+        name = initializer.__name__
+        raise errors.ArgumentError(
+            f"{name} makes an initializer; it is not one itself.",
+            f"Call it: `{name}()` in place of `{name}`.",
+        )
 
 
 def check_rngs(rngs: object) -> None:
@@ -119,6 +133,30 @@ def normalize_axes(ndim: int, axes: Axes) -> tuple[int, ...]:
             "Pass an input with more axes, or create the layer with other axes.",
         )
     return tuple(sorted({axis % ndim for axis in wanted}))
+
+
+def shape_of_input(layer: str, x: Any) -> tuple[int, ...]:
+    """Return the shape of an input.
+
+    Args:
+      layer: Name of the layer's class.
+      x: The input.
+
+    Returns:
+      The shape.
+
+    Raises:
+      ArgumentTypeError: If the input is not an array.
+    """
+    if is_jax_array(x):
+        return x.shape
+    if not is_argument_array(x) and not hasattr(x, "__array__") and not isinstance(x, (list, tuple)):
+        found = "None" if x is None else f"of type {type(x).__qualname__}"
+        raise errors.ArgumentTypeError(
+            f"This {layer} takes an array, but its input is {found}.",
+            "Pass an array. If the input is the result of a function, check that it returns one.",
+        )
+    return np.shape(x)  # that of JAX takes no lists
 
 
 def check_features(layer: str, shape: tuple[int, ...], axes: Axes, expected: int) -> None:

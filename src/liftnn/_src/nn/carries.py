@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.nn import initializers
+from liftnn._src.nn.arguments import check_initializer
 from liftnn._src.rngs import Rngs, RngStream
 
 
@@ -89,6 +90,7 @@ def draw_carry(
     layer = type(cell).__qualname__
     stream = carry_stream(layer, cell.rngs if rngs is None else rngs)
     init = carry_init or cell.carry_init or initializers.zeros
+    check_initializer(init)
     shape = (*input_shape[:-1], cell.hidden_features)
     if stream is None and init is initializers.zeros:
         return tuple(jnp.zeros(shape, cell.param_dtype) for _ in range(number))

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features
+from liftnn._src.nn.arguments import check_features, shape_of_input
 from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.orthogonal import orthogonal
@@ -201,7 +201,7 @@ class SimpleCell(_HiddenCell):
         Raises:
           ArgumentError: If the last axis of `inputs` or `carry` has another size.
         """
-        check_features("SimpleCell", jnp.shape(inputs), -1, self.in_features)
+        check_features("SimpleCell", shape_of_input("SimpleCell", inputs), -1, self.in_features)
         check_hidden("SimpleCell", carry, self.hidden_features)
         hidden = self.dense_i(inputs) + self.dense_h(carry)
         if self.residual:
@@ -325,7 +325,7 @@ class GRUCell(_HiddenCell):
         Raises:
           ArgumentError: If the last axis of `inputs` or `carry` has another size.
         """
-        check_features("GRUCell", jnp.shape(inputs), -1, self.in_features)
+        check_features("GRUCell", shape_of_input("GRUCell", inputs), -1, self.in_features)
         check_hidden("GRUCell", carry, self.hidden_features)
         x_reset, x_update, x_candidate = jnp.split(self.dense_i(inputs), 3, axis=-1)
         h_reset, h_update, h_candidate = jnp.split(self.dense_h(carry), 3, axis=-1)

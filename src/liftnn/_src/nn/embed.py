@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, given, new_param
+from liftnn._src.nn.arguments import check_features, given, new_param, shape_of_input
 from liftnn._src.nn.explicit_axes import automatic, distinct, entries_of, product_sharding
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -110,7 +110,7 @@ class Embed(Module):
         References:
           Press and Wolf, Using the Output Embedding to Improve Language Models, https://arxiv.org/abs/1608.05859
         """
-        check_features("Embed", jnp.shape(query), -1, self.embedding.value.shape[1])
+        check_features("Embed", shape_of_input("Embed", query), -1, self.embedding.value.shape[1])
         query, table = self.promote_dtype((query, self.embedding.value), dtype=self.dtype)
         if out_sharding is None:
             out_sharding = product_sharding(query, table, (((query.ndim - 1,), (1,)), ((), ())))

@@ -50,6 +50,22 @@ __all__ = [
     "zeros_init",
 ]
 
+_JAX_FACTORIES = (
+    constant,
+    delta_orthogonal,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    orthogonal,
+    truncated_normal,
+    uniform,
+    variance_scaling,
+)
+
 
 def zeros_init() -> Initializer:
     """Return the initializer `zeros`, by a call like other initializers.
@@ -79,3 +95,7 @@ def ones_init() -> Initializer:
       Array([1., 1.], dtype=float32)
     """
     return ones
+
+
+FACTORIES = (*_JAX_FACTORIES, zeros_init, ones_init)
+"""The functions that make initializers and are none themselves; `kaiming` and `xavier` are other names of some."""

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import add_bias, check_features, given, new_param
+from liftnn._src.nn.arguments import add_bias, check_features, given, new_param, shape_of_input
 from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -101,7 +101,7 @@ class Linear(Module):
         Raises:
           ArgumentError: If the last axis of the inputs does not have the size `in_features`.
         """
-        check_features("Linear", jnp.shape(inputs), -1, self.kernel.value.shape[0])
+        check_features("Linear", shape_of_input("Linear", inputs), -1, self.kernel.value.shape[0])
         inputs, kernel, bias = self.promote_dtype(
             (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
         )

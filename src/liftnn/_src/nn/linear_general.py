@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes
+from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes, shape_of_input
 from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.shaped_initializers import initializer_of_shape, initializer_of_vector
@@ -111,7 +111,7 @@ class LinearGeneral(Module):
         Raises:
           ArgumentError: If the inputs do not have the sizes `in_features` along `axis`.
         """
-        axis = _check_input(jnp.shape(inputs), self.axis, self.in_features)
+        axis = _check_input(shape_of_input("LinearGeneral", inputs), self.axis, self.in_features)
         inputs, kernel, bias = self.promote_dtype(
             (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
         )

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, new_variable
+from liftnn._src.nn.arguments import check_features, new_variable, shape_of_input
 from liftnn._src.nn.linear import Linear
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -108,7 +108,7 @@ class LoRA(Module):
         Raises:
           ArgumentError: If the last axis of the input does not have the size `in_features`.
         """
-        check_features("LoRA", jnp.shape(x), -1, self.in_features)
+        check_features("LoRA", shape_of_input("LoRA", x), -1, self.in_features)
         inputs, a, b = self.promote_dtype((x, self.lora_a.value, self.lora_b.value), dtype=self.dtype)
         y = inputs @ a @ b
         return y if self.base_module is None else y + self.base_module(inputs, **kwargs)

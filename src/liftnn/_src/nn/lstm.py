@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from liftnn import errors
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features
+from liftnn._src.nn.arguments import check_features, shape_of_input
 from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
@@ -49,7 +49,7 @@ class _MemoryCell(RNNCellBase):
     def _check(self, carry: Any, inputs: Any) -> Memory:
         """Return the memory and the hidden state; raise ArgumentError if a size is wrong."""
         name = type(self).__qualname__
-        check_features(name, jnp.shape(inputs), -1, self.in_features)
+        check_features(name, shape_of_input(name, inputs), -1, self.in_features)
         if not isinstance(carry, (tuple, list)) or len(carry) != 2:
             raise errors.ArgumentError(
                 f"The carry of this {name} is a pair of arrays, memory and hidden state, but the carry of the call is "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from liftnn import errors
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
-Padding = str | Sequence[tuple[int, int]]
+Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 @boundary
@@ -24,7 +25,7 @@ def pool(
     init: ArrayLike,
     reduce_fn: Callable[[Any, Any], Any],
     window_shape: Sequence[int],
-    strides: Sequence[int] | None,
+    strides: int | Sequence[int] | None,
     padding: Padding,
 ) -> jax.Array:
     """Reduce each window of the input with a function of two values.
@@ -36,8 +37,8 @@ def pool(
       init: The initial value of the reduction, such as 0 for a sum.
       reduce_fn: The function of two values, such as `jax.lax.add`.
       window_shape: Size of the window along each spatial dimension.
-      strides: The stride of the window along each spatial dimension. None means 1 for each.
-      padding: `"SAME"`, `"VALID"`, or a pair `(low, high)` for each spatial dimension.
+      strides: The stride of the window along each spatial dimension, or an int for all. None means 1 for each.
+      padding: `"SAME"`, `"VALID"`, an int for all sides, or for each spatial dimension an int or a pair `(low, high)`.
 
     Returns:
       Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
@@ -45,6 +46,7 @@ def pool(
     Raises:
       ArgumentError: If strides, padding and window do not have the same number of dimensions, if the padding is
         unknown, or if the inputs have too few axes.
+      ArgumentTypeError: If the window is an int: it does not tell the number of spatial dimensions.
 
     Example:
       >>> import jax
@@ -53,19 +55,22 @@ def pool(
       >>> liftnn.pool(jnp.arange(4.0).reshape(1, 4, 1), 0.0, jax.lax.add, (2,), (2,), "VALID").ravel()
       Array([1., 5.], dtype=float32)
     """
-    window, strides = tuple(window_shape), tuple(strides or (1,) * len(window_shape))
+    window = _as_window(window_shape)
+    strides = (int(strides),) * len(window) if isinstance(strides, (int, Integral)) else strides
+    strides = tuple(strides or (1,) * len(window))
+    pairs = _as_pairs(padding, len(window))
     batch = inputs.ndim - len(window) - 1
-    _check_window(inputs.shape, window, strides, padding)
+    _check_window(inputs.shape, window, strides, pairs)
     ones = (1,) * max(batch, 1)
-    if not isinstance(padding, str):
-        padding = [(0, 0) for _ in ones] + [(low, high) for low, high in padding] + [(0, 0)]
+    if not isinstance(pairs, str):
+        pairs = [(0, 0)] * len(ones) + [(int(low), int(high)) for low, high in pairs] + [(0, 0)]
     outputs = lax.reduce_window(
         inputs if batch else inputs[None],
         init,
         reduce_fn,
         (*ones, *window, 1),
         (*ones, *strides, 1),
-        padding,
+        pairs,
     )
     return outputs if batch else outputs.squeeze(0)
 
@@ -74,7 +79,7 @@ def pool(
 def avg_pool(
     inputs: jax.Array,
     window_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
+    strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> jax.Array:
@@ -83,8 +88,9 @@ def avg_pool(
     Args:
       inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       window_shape: Size of the window along each spatial dimension.
-      strides: The stride of the window along each spatial dimension. The default, None, means 1.
-      padding: `"SAME"`, `"VALID"` (the default), or a pair `(low, high)` for each spatial dimension.
+      strides: The stride of the window along each spatial dimension, or an int for all. The default, None, means 1.
+      padding: `"SAME"`, `"VALID"` (the default), an int for all sides, or for each spatial dimension an int or a pair
+        `(low, high)`.
       count_include_pad: Whether padded zeros are included in the average; True by default.
 
     Returns:
@@ -92,6 +98,7 @@ def avg_pool(
 
     Raises:
       ArgumentError: In the same cases as `pool`.
+      ArgumentTypeError: If the window is an int.
 
     Example:
       >>> import jax.numpy as jnp
@@ -112,7 +119,7 @@ def avg_pool(
 def max_pool(
     inputs: jax.Array,
     window_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
+    strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
     """Compute the maximum of each window.
@@ -120,14 +127,16 @@ def max_pool(
     Args:
       inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       window_shape: Size of the window along each spatial dimension.
-      strides: The stride of the window along each spatial dimension. The default, None, means 1.
-      padding: `"SAME"`, `"VALID"` (the default), or a pair `(low, high)` for each spatial dimension.
+      strides: The stride of the window along each spatial dimension, or an int for all. The default, None, means 1.
+      padding: `"SAME"`, `"VALID"` (the default), an int for all sides, or for each spatial dimension an int or a pair
+        `(low, high)`.
 
     Returns:
       Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
 
     Raises:
       ArgumentError: In the same cases as `pool`.
+      ArgumentTypeError: If the window is an int.
 
     Example:
       >>> import jax.numpy as jnp
@@ -142,7 +151,7 @@ def max_pool(
 def min_pool(
     inputs: jax.Array,
     window_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
+    strides: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
     """Compute the minimum of each window.
@@ -150,14 +159,16 @@ def min_pool(
     Args:
       inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
       window_shape: Size of the window along each spatial dimension.
-      strides: The stride of the window along each spatial dimension. The default, None, means 1.
-      padding: `"SAME"`, `"VALID"` (the default), or a pair `(low, high)` for each spatial dimension.
+      strides: The stride of the window along each spatial dimension, or an int for all. The default, None, means 1.
+      padding: `"SAME"`, `"VALID"` (the default), an int for all sides, or for each spatial dimension an int or a pair
+        `(low, high)`.
 
     Returns:
       Array of shape `(*batch, *space, features)`; window, strides and padding determine its spatial sizes.
 
     Raises:
       ArgumentError: In the same cases as `pool`.
+      ArgumentTypeError: If the window is an int.
 
     Example:
       >>> import jax.numpy as jnp
@@ -183,8 +194,27 @@ def _limits(inputs: jax.Array) -> tuple[Any, Any]:
     return number(limits.min), number(limits.max)
 
 
+def _as_window(window: Any) -> tuple[int, ...]:
+    """Return a window as a tuple; raise ArgumentTypeError if it is an int, as there are any number of batch axes."""
+    if isinstance(window, (int, Integral)):
+        raise errors.ArgumentTypeError(
+            f"The window of a pooling has one size for each spatial dimension, but window_shape is the int {window}.",
+            f"Pass a tuple, such as ({window}, {window}) for images; liftnn does not guess which axes are batch axes.",
+        )
+    return tuple(window)
+
+
+def _as_pairs(padding: Any, rank: int) -> Any:
+    """Return a padding with a pair in place of each int; a name stays."""
+    if isinstance(padding, (int, Integral)):
+        return ((padding, padding),) * rank
+    if isinstance(padding, str):
+        return padding
+    return tuple([(p, p) if isinstance(p, (int, Integral)) else p for p in padding])
+
+
 def _check_window(
-    shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padding: Padding
+    shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padding: Any
 ) -> None:
     """Raise ArgumentError if the arguments of a pooling are inconsistent."""
     if len(shape) <= len(window):
@@ -205,7 +235,7 @@ def _check_window(
     if not fits:
         raise errors.ArgumentError(
             f"padding={padding!r} is not a valid padding for a window of shape {window}.",
-            "Pass 'SAME', 'VALID', or a pair (low, high) for each dimension of the window.",
+            "Pass 'SAME', 'VALID', an int, or for each dimension of the window an int or a pair (low, high).",
         )
 
 

@@ -24,6 +24,7 @@ from liftnn._src.prefixes.prefix import StateAxes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.split_rngs import select_streams, split_rngs
+from liftnn._src.trees import an
 from liftnn._src.variables.variable_types import RngState
 
 
@@ -143,14 +144,30 @@ class RNN(Module):
             stream = fork(stream)  # also with `initial_carry`, as in Flax, so that later keys are the same
         if initial_carry is None:
             initial_carry = self.cell.initialize_carry(step_shape, stream)
-        carry, carries, outputs = self._scan(
-            inputs, initial_carry, time_axis, lengths is not None and return_carry
-        )
+        try:
+            carry, carries, outputs = self._scan(
+                inputs, initial_carry, time_axis, lengths is not None and return_carry
+            )
+        except (TypeError, ValueError):
+            self._check_carry(initial_carry, step_shape, stream)
+            raise
         if reverse and keep_order:
             outputs = jax.tree.map(lambda y: flip_sequences(y, lengths, time_axis), outputs)
         if not return_carry:
             return outputs
         return carry if lengths is None else jax.tree.map(lambda x: select_last(x, lengths), carries), outputs
+
+    def _check_carry(self, carry: Any, step_shape: tuple[int, ...], stream: RngStream | None) -> None:
+        """Raise ArgumentError if the first carry is not like that of the cell for inputs of this shape."""
+        expected = eval_shape(lambda cell: cell.initialize_carry(step_shape, stream), self.cell)
+        found, wanted = (jax.tree.map(jnp.shape, x) for x in (carry, expected))
+        if found != wanted:
+            raise errors.ArgumentError(
+                f"The `initial_carry` of this RNN has the shape {found}, but for steps of shape {step_shape} the carry "
+                f"of its cell, {an(type(self.cell))}, has the shape {wanted}.",
+                f"Pass a carry from `rnn.cell.initialize_carry({step_shape})`, or one that a call with "
+                "return_carry=True returned.",
+            ) from None
 
     def _scan(self, inputs: jax.Array, carry: Any, time_axis: int, stack: bool) -> tuple[Any, Any, Any]:
         """Return the last carry, the carries of all steps if `stack` is True, and the outputs."""

@@ -24,7 +24,7 @@ class Sequential(Module):
       *fns: Modules, functions or other callables.
 
     Raises:
-      ArgumentError: If one of them is not callable.
+      ArgumentError: If one of them is not callable, or is a class of modules.
 
     Example:
       >>> import jax.numpy as jnp
@@ -117,7 +117,13 @@ def _takes_rngs(function: Callable[..., Any]) -> bool:
 
 
 def _check_callable(position: int, function: Any) -> None:
-    """Raise ArgumentError if an entry of a Sequential is not callable."""
+    """Raise ArgumentError if an entry of a Sequential is not callable, or if it is a class of modules."""
+    if isinstance(function, type) and issubclass(function, Module):
+        name = function.__qualname__
+        raise errors.ArgumentError(
+            f"Entry {position} of a Sequential is the class {name}, not a layer.",
+            f"Create the layer: `{name}(...)` in place of `{name}`.",
+        )
     if not callable(function):
         raise errors.ArgumentError(
             f"Entry {position} of a Sequential is not a function or module, but of type {type(function).__qualname__}.",

@@ -15,7 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_rngs
 from liftnn._src.nn.explicit_axes import automatic, entries_of
-from liftnn._src.nn.wrapped_weights import divide_by_norm, new_weight_error, variables_by_path
+from liftnn._src.nn.wrapped_weights import check_layer, divide_by_norm, new_weight_error, variables_by_path
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.trees import Path, format_path
@@ -50,6 +50,7 @@ class SpectralNorm(Module):
     Raises:
       ArgumentError: If `error_on_non_matrix` is True and a weight has more than two axes, or if `rngs` is not an
         `Rngs`.
+      ArgumentTypeError: If `layer_instance` is not a layer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,6 +78,7 @@ class SpectralNorm(Module):
         rngs: Rngs,
     ):
         check_rngs(rngs)
+        check_layer("SpectralNorm", layer_instance)
         self.layer_instance: Any = layer_instance
         self.n_steps, self.epsilon = n_steps, epsilon
         self.dtype, self.param_dtype = dtype, param_dtype

@@ -196,7 +196,7 @@ class Stack(Module, Generic[L]):
                 "arguments only, which all layers share.",
                 "Pass the input by position: `stack(x)`.",
             )
-        return self.apply(type(self.layers).__call__, *args, **kwargs)
+        return self._apply(type(self.layers).__call__, args, kwargs)
 
     def apply(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Apply a function or another method of the layers to one layer after the other.
@@ -218,6 +218,10 @@ class Stack(Module, Generic[L]):
           >>> stack.apply(lambda layer: layer.var.sum()).tolist()
           [2.0, 2.0, 2.0]
         """
+        return self._apply(function, args, kwargs)
+
+    def _apply(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Apply a function of a layer; a call of the stack is no call of its method `apply`."""
         axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
         given = tuple([mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
         out_axes = self.out_axes if _has_carry(axes) else _without_carry(self.out_axes)
@@ -235,9 +239,7 @@ class Stack(Module, Generic[L]):
             if shape and shape[0] != self.n:
                 raise errors.ArgumentError(
                     f"This Stack has {self.n} layers, but {format_path(path, 'layers')} has {shape[0]} along axis 0.",
-                    "Inside shard_map, each device has the layers of its own shard; apply them with "
-                    "`liftnn.scan(lambda x, layer: layer(x), in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry)"
-                    "(x, stack.layers)`.",
+                    _OF_ONE_SHARD if jax.sharding.get_abstract_mesh().manual_axes else _NOT_STACKED,
                 ) from None
 
     def __len__(self) -> int:
@@ -357,6 +359,17 @@ class _Loop(NamedTuple):
             unroll=self.unroll,
             transform_metadata=self.transform_metadata,
         )
+
+
+_OF_ONE_SHARD = (
+    "Inside shard_map, each device has the layers of its own shard; apply them with `liftnn.scan(lambda x, layer: "
+    "layer(x), in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry)(x, stack.layers)`."
+)
+_NOT_STACKED = (
+    "What is put into `stack.layers` needs one value for each layer, stacked along axis 0. Put it into each layer and "
+    "make a new Stack: `liftnn.Stack.from_list([change(layer) for layer in stack.to_list()])`."
+)
+"""What to do about stacked values of a wrong size, inside shard_map and elsewhere."""
 
 
 _KEPT = "_stack_loops"

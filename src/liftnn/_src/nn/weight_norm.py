@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 from liftnn._src.filters import Filter, PathContains, to_predicate
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import Axes, check_rngs, normalize_axes
-from liftnn._src.nn.wrapped_weights import divide_by_norm, new_weight_error, variables_by_path
+from liftnn._src.nn.arguments import Axes, check_initializer, check_rngs, normalize_axes
+from liftnn._src.nn.wrapped_weights import check_layer, divide_by_norm, new_weight_error, variables_by_path
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.trees import Path
@@ -48,6 +48,7 @@ class WeightNorm(Module):
 
     Raises:
       ArgumentError: If a weight does not have the feature axes, or if `rngs` is not an `Rngs`.
+      ArgumentTypeError: If `layer_instance` is not a layer.
       FilterError: If `variable_filter` is not a filter.
 
     Example:
@@ -78,6 +79,7 @@ class WeightNorm(Module):
         rngs: Rngs,
     ):
         check_rngs(rngs)
+        check_layer("WeightNorm", layer_instance)
         self.layer_instance: Any = layer_instance
         self.feature_axes: Axes = () if feature_axes is None else feature_axes
         self.use_scale, self.scale_init, self.epsilon = use_scale, scale_init, epsilon
@@ -113,6 +115,7 @@ class WeightNorm(Module):
     def _new_scale(self, weight: jax.Array, rngs: Rngs) -> jax.Array:
         """Return the initial scale of a weight."""
         shape = tuple(weight.shape[axis] for axis in normalize_axes(weight.ndim, self.feature_axes))
+        check_initializer(self.scale_init)
         key: Any = None if self.scale_init in _WITHOUT_KEY else rngs.params()
         return self.scale_init(key, shape, jnp.float32)
 

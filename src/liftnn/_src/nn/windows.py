@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.nn.arguments import shape_of_input
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 
@@ -118,8 +119,9 @@ def fold_batch(layer: str, inputs: jax.Array, rank: int, features: int) -> tuple
 
     Raises:
       ArgumentError: If the inputs have too few axes, or not the number of features of the layer.
+      ArgumentTypeError: If the input is not an array.
     """
-    shape = jnp.shape(inputs)
+    shape = shape_of_input(layer, inputs)
     if len(shape) <= rank or shape[-1] != features:
         raise errors.ArgumentError(
             f"This {layer} expects inputs of {rank} spatial dimensions and {features} features (channels last), "

@@ -15,7 +15,7 @@ from liftnn._src.trees import Path, format_path
 from liftnn._src.variables.variable import Variable
 
 
-def variables_by_path(layer: Module, kind: type[Variable[Any]]) -> list[tuple[Path, Variable[Any]]]:
+def variables_by_path(layer: Any, kind: type[Variable[Any]]) -> list[tuple[Path, Variable[Any]]]:
     """Return the Variables of a type that a layer holds, in the order of their paths.
 
     Args:
@@ -27,6 +27,32 @@ def variables_by_path(layer: Module, kind: type[Variable[Any]]) -> list[tuple[Pa
     """
     found = [(path, x) for path, x in iter_graph(layer) if isinstance(x, kind)]
     return sorted(found, key=lambda pair: [(isinstance(key, str), key) for key in pair[0]])
+
+
+def check_layer(wrapper: str, layer: Any) -> None:
+    """Raise ArgumentTypeError if what a wrapper gets as its layer cannot be called or has no Variables.
+
+    Args:
+      wrapper: Name of the wrapper's class.
+      layer: The module, or a function that holds one.
+
+    Raises:
+      ArgumentTypeError: If it is neither.
+    """
+    if isinstance(layer, Module) or (
+        callable(layer) and not isinstance(layer, type) and variables_by_path(layer, Variable)
+    ):
+        return
+    kind = "class" if isinstance(layer, type) else "function"
+    found = (
+        f"the {kind} {layer.__name__}"
+        if hasattr(layer, "__name__")
+        else f"of type {type(layer).__qualname__}"
+    )
+    raise errors.ArgumentTypeError(
+        f"{wrapper} normalizes the weights of a layer, but layer_instance is {found}.",
+        f"Pass a layer, as in {wrapper}(liftnn.Linear(2, 3, rngs=rngs), rngs=rngs).",
+    )
 
 
 def divide_by_norm(x: jax.Array, axes: Sequence[int] | None, epsilon: float) -> jax.Array:

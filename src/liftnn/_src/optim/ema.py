@@ -70,9 +70,12 @@ class EMA(Module):
         self.filter = only
         variables = _find_averaged(params, only)
         if not variables:
+            where = "is in the model" if only is ... else f"matches {to_predicate(only)!r}"
             raise errors.FilterError(
-                f"Nothing to average: no Variable with floating-point values matches {to_predicate(only)!r}.",
-                "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
+                f"Nothing to average: no Variable with floating-point values {where}.",
+                "Pass a module with Variables, not a class or a function."
+                if only is ...
+                else "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
             )
         copies = [(path, x.replace(jax.tree.map(jnp.copy, x.raw_value))) for path, x in variables.items()]
         self.params = with_fixed_entries(State.from_flat(copies))

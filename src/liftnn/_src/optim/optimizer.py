@@ -84,9 +84,16 @@ class Optimizer(Module):
         self.wrt = wrt
         leaves = find_leaves(model, wrt)
         if not leaves:
+            what = (
+                "the model has no Variables"
+                if wrt is ...
+                else f"no Variable of the model matches {to_predicate(wrt)!r}"
+            )
             raise errors.FilterError(
-                f"Nothing to optimize: no Variable of the model matches {to_predicate(wrt)!r}.",
-                "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
+                f"Nothing to optimize: {what}.",
+                "Pass a module with Variables, not a class or a function."
+                if wrt is ...
+                else "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
         self._layout = Layout(leaves)
         opt_state = tx.init(self._layout.state(leaves))
@@ -123,14 +130,16 @@ class Optimizer(Module):
           The updates that were added to the parameters, as a State.
 
         Raises:
-          ArgumentTypeError: If the gradients come first.
+          ArgumentTypeError: If the gradients come first, or are the whole pair of `value_and_grad`.
           StructureError: If gradients, model and optimizer do not have the same Variables, in the same shapes; the
             message names the paths, and nothing is changed.
           TraceContextError: If the model belongs to another trace.
         """
         _check_order(model, grads)
         layout, leaves = self._layout, find_leaves(model, self.wrt)
-        gradients = _without_others(_flatten(grads), layout, model)
+        gradients = _flatten(grads)
+        _check_pair(grads, gradients, layout)
+        gradients = _without_others(gradients, layout, model)
         _check(layout, leaves, gradients)
         given = {name: self._convert(x) for name, x in extra.items()}
         packing = choose_packing(self.tx, layout, leaves, self.opt_state, given)
@@ -191,6 +200,18 @@ def _check_order(model: Any, grads: Any) -> None:
     if _holds_module(grads) and not _holds_module(model):
         raise errors.ArgumentTypeError(
             "Optimizer.update got the gradients first.", "Write optimizer.update(model, grads)."
+        )
+
+
+def _check_pair(grads: Any, gradients: Mapping[Path, Any], layout: Layout) -> None:
+    """Raise ArgumentTypeError if the gradients are the pair of value and gradients of `value_and_grad`."""
+    if type(grads) is not tuple or len(grads) != 2 or gradients.keys() >= layout.paths.keys():
+        return
+    entries = jax.tree.leaves(grads[1], is_leaf=_is_gradient)
+    if entries and all(map(_is_gradient, entries)) and _flatten(grads[1]).keys() >= layout.paths.keys():
+        raise errors.ArgumentTypeError(
+            "Optimizer.update got the pair that liftnn.value_and_grad returns: the value and the gradients.",
+            "Write `loss, grads = liftnn.value_and_grad(f)(model)`, then `optimizer.update(model, grads)`.",
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from liftnn import errors
 from liftnn._src.graph.graphdef import walk_tree
@@ -43,6 +43,7 @@ def device_put(x: T, device: Any) -> T:
 
     Raises:
       ArgumentError: If `device` is not a tree prefix of `x`.
+      ArgumentTypeError: If an entry is neither a device nor a sharding, such as a PartitionSpec or a Mesh.
       FilterError: If a Variable matches none of the filters of a `StateSharding`.
       ShardingError: If an array cannot have the sharding; the message lists all of them. Nothing is changed then.
       TraceContextError: If a module belongs to another trace. Nothing is changed then.
@@ -68,13 +69,32 @@ def device_put(x: T, device: Any) -> T:
         is_inside = len(path) > len(root) or isinstance(leaf, Variable)
         try:
             (inside if is_inside else outside)[path] = _move(leaf, place)
-        except ValueError:  # JAX's own says the same without the path
+        except (TypeError, ValueError):  # JAX's own says the same without the path
+            _check_place(place)
             problems.append(_describe_problem(format_path(path), leaf, place))
     if problems:
         raise errors.ShardingError(f"These arrays cannot be moved:\n{list_paths(problems)}")
     update(x, State.from_flat(inside))
     leaves = [outside.get(path, leaf) for path, leaf in root_leaves(x)]
     return jax.tree.unflatten(treedef, leaves)
+
+
+def _check_place(place: Any) -> None:
+    """Raise ArgumentTypeError if arrays cannot be moved there because it is neither a device nor a sharding."""
+    for cls, remedy in _REMEDIES.items():
+        if isinstance(place, cls):
+            raise errors.ArgumentTypeError(
+                f"device_put takes a device or a sharding, not {place!r:.80}.", remedy
+            ) from None
+
+
+_REMEDIES: dict[Any, str] = {
+    str: "Pass a device, such as `jax.devices('cpu')[0]`.",
+    int: "Pass a device, such as `jax.devices()[0]`.",
+    PartitionSpec: "Pass a sharding: `jax.sharding.NamedSharding(mesh, spec)`.",
+    Mesh: "Pass a sharding on the mesh, such as `jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())`.",
+}
+"""What to pass in place of something that is neither a device nor a sharding."""
 
 
 def _describe_problem(path: str, leaf: Any, place: Any) -> str:

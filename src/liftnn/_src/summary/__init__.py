@@ -7,7 +7,8 @@ as its class.
 - `outline.py`: the tree of what a module holds, each object once; all forms but the tables start from it.
 - `value_text.py`: arrays, static values and metadata on one line; `settings.py`: the static attributes worth showing.
 - `module_text.py`: the repr of a module.
-- `calls.py`: the calls of a model's modules, recorded in an abstract trace; `flops.py`: their operations.
+- `calls.py`: the calls of a model's modules, recorded in an abstract trace; `flops.py`: their operations;
+  `liveness.py`: the equations of a program that its outputs need.
 - `tabulate.py`: the rows of a table; `table.py`: the table; `table_text.py`: as text, by rich, and as HTML.
 - `treescope_parts.py`: forms for treescope; `notebook.py`: HTML for notebooks, and `display`.
 - `drawing.py`: the object graph as boxes and arrows; `boxes.py`: these; `mermaid.py` and `dot.py`: their text.

@@ -36,6 +36,7 @@ class CallInfo(NamedTuple):
       flops: The floating point operations of the call; None if they are not requested.
       vjp_flops: The same with the backward pass.
       module_path: The path of the module.
+      has_unknown_loops: Whether the call has a loop of unknown length, whose body counts once.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class CallInfo(NamedTuple):
     flops: float | None = None
     vjp_flops: float | None = None
     module_path: Path = ()
+    has_unknown_loops: bool = False
 
 
 class _Recorder(threading.local):
@@ -89,6 +91,7 @@ def _methods(cls: Any, method: str) -> list[str]:
 def _reporting(name: str, original: Any) -> Any:
     """Return a method that reports its call, unless nothing is recorded."""
 
+    @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _recorder.record is None:
             return original(self, *args, **kwargs)
@@ -166,28 +169,62 @@ class Records:
         self._started += 1
         state, _ = split(x)
         variables = {p: v for p, v in state.flat().items() if isinstance(v, Variable)}
-
-        def call(x: Any, *args: Any, **kwargs: Any) -> Any:
-            return original(x, *args, **kwargs)
-
-        call.__name__ = call.__qualname__ = f"{_NAME}{number}"
-        out = (jit(call) if self._flops or self._vjp_flops else call)(x, *args, **kwargs)
+        call = self._as_program if self._flops or self._vjp_flops else _call
+        out = call(number, x, original, args, kwargs)
         self._results[number] = sum(map(is_array, jax.tree.leaves(out, is_leaf=is_object)))
         self._calls[number] = CallInfo(
             path, type(x).__mro__[1], inputs, as_shapes(out), variables, module_path=x._recorded_path
         )
         return out
 
+    def _as_program(self, number: int, x: Any, original: Any, args: Any, kwargs: Any) -> Any:
+        """Call a method as a program with the number in its name; its inputs and outputs are arrays and modules."""
+        dynamic, rebuild = _split_dynamic((args, kwargs))
+        results: list[Callable[[list[Any]], Any]] = []
+
+        def call(x: Any, dynamic: list[Any]) -> list[Any]:
+            args, kwargs = rebuild(dynamic)
+            outputs, rebuild_output = _split_dynamic(original(x, *args, **kwargs))
+            results.append(rebuild_output)
+            return outputs
+
+        call.__name__ = call.__qualname__ = f"{_NAME}{number}"
+        outputs = jit(call)(x, dynamic)
+        return results[-1](outputs)
+
     def _count(self, jaxprs: Mapping[str, Any]) -> None:
         """Add the floating point operations to the calls, from the program of each."""
         counter = FlopCounter()
         for number, call in self._calls.items():
             closed = jaxprs[f"{_NAME}{number}"]
-            flops = counter.count(closed, self._results[number]) if self._flops else None
-            backward = (
-                counter.count(closed, self._results[number], backward=True) if self._vjp_flops else None
+            results = self._results[number]
+            forward = counter.count(closed, results) if self._flops else None
+            backward = counter.count(closed, results, backward=True) if self._vjp_flops else None
+            self._calls[number] = call._replace(
+                flops=forward and forward.flops,
+                vjp_flops=backward and backward.flops,
+                has_unknown_loops=any(x.has_unknown_loops for x in (forward, backward) if x),
             )
-            self._calls[number] = call._replace(flops=flops, vjp_flops=backward)
+
+
+def _call(number: int, x: Any, original: Any, args: Any, kwargs: Any) -> Any:
+    """Call a method; the number is that of `Records._as_program`."""
+    return original(x, *args, **kwargs)
+
+
+def _split_dynamic(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return the arrays and modules of a tree, and a function that puts others in their place.
+
+    A transform would trace numbers, which may be shapes or flags, and takes no text and no functions.
+    """
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
+    dynamic = [is_array(x) or is_object(x) for x in leaves]
+
+    def rebuild(new: list[Any]) -> Any:
+        rest = iter(new)
+        return treedef.unflatten([next(rest) if d else x for x, d in zip(leaves, dynamic, strict=True)])
+
+    return [x for x, d in zip(leaves, dynamic, strict=True) if d], rebuild
 
 
 _NAME = "recorded_call_"

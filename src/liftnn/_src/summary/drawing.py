@@ -20,7 +20,7 @@ from liftnn._src.summary.boxes import Arrow, Box
 from liftnn._src.summary.dot import dot_text
 from liftnn._src.summary.mermaid import mermaid_text
 from liftnn._src.summary.module_text import name_of, shown_entries, texts_of
-from liftnn._src.summary.outline import Entry, outline
+from liftnn._src.summary.outline import Entry, check_has_modules, outline
 from liftnn._src.summary.value_text import array_text, value_text, variable_text
 from liftnn._src.trees import Path, format_path
 
@@ -68,11 +68,13 @@ def make_drawing(tree: Any, format: str, depth: int | None) -> Drawing:
 
     Raises:
       ArgumentError: If the language is not known.
+      ArgumentTypeError: If `tree` is not a module and cannot hold one.
     """
     if format not in LANGUAGES:
         raise errors.ArgumentError(
             f"draw has no format {value_text(format)}.", f"Pass one of {', '.join(map(repr, LANGUAGES))}."
         )
+    check_has_modules("draw", tree)
     painter = _Painter(outline(tree), depth)
     return Drawing(LANGUAGES[format](painter.boxes, painter.arrows), format)
 

@@ -10,6 +10,9 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
+from liftnn import errors
 from liftnn._src.graph.kinds import (
     ARRAY,
     BUILTIN_METHOD,
@@ -23,11 +26,36 @@ from liftnn._src.graph.kinds import (
     VARIABLE,
     NodeKind,
     classify,
+    is_object,
     kind_by_type,
 )
-from liftnn._src.trees import Path
+from liftnn._src.modules.iterate import iter_graph
+from liftnn._src.modules.module import Module
+from liftnn._src.trees import Path, an
+from liftnn._src.variables.variable import Variable
 
 _LEAVES = (SIMPLE, FLOAT, STATIC)
+
+
+def check_has_modules(function: str, tree: Any) -> None:
+    """Raise ArgumentTypeError for something that is not a module and cannot hold one, such as a number or a class.
+
+    Args:
+      function: The name of the public function.
+      tree: Its argument.
+
+    Raises:
+      ArgumentTypeError: If it is a class, or a leaf that reaches neither modules nor Variables.
+    """
+    is_class = isinstance(tree, type)
+    if not is_class and (is_object(tree) or not jax.tree_util.all_leaves([tree])):
+        return
+    if is_class or not any(isinstance(x, (Module, Variable)) for _, x in iter_graph(tree)):
+        found = f"the class {tree.__qualname__}" if is_class else an(type(tree))
+        raise errors.ArgumentTypeError(
+            f"{function} takes a module or a tree of modules, not {found}.",
+            f"Create the module: `{tree.__qualname__}(...)`." if is_class else "Pass the module itself.",
+        )
 
 
 class Entry:

@@ -26,6 +26,7 @@ def count_params(tree: Any, /, *filters: Filter) -> int:
       The number of elements of the arrays in all these Variables.
 
     Raises:
+      ArgumentTypeError: If `tree` is not a module and cannot hold one, such as a class or a number.
       FilterError: If an argument is not a filter.
       StructureError: If something in the tree cannot be part of a module.
 
@@ -76,6 +77,7 @@ def draw(tree: Any, /, format: Literal["mermaid", "dot"] = "mermaid", *, depth: 
 
     Raises:
       ArgumentError: If the format is neither.
+      ArgumentTypeError: If `tree` is not a module and cannot hold one, such as a class or a number.
 
     Example:
       >>> import liftnn
@@ -113,7 +115,8 @@ def tabulate(
         shows all.
       method: The name of the method to call. The default is `"__call__"`.
       flops: Whether to count the floating point operations of each call, as XLA estimates them. False by default: it
-        takes a fraction of a second for each kind of layer.
+        takes a fraction of a second for each kind of layer. The body of a `scan`, or of a `fori_loop` with constant
+        bounds, counts once for each iteration; that of a loop of unknown length counts once, and the table says so.
       grad_flops: Whether to count those of each call with its backward pass. False by default.
       width: The width of the text. The default, None, is that of the terminal, and no limit outside of one.
       **kwargs: Keyword arguments of the call.
@@ -126,6 +129,7 @@ def tabulate(
 
     Raises:
       ArgumentTypeError: If `module` is not a module.
+      ArgumentError: If `flops` or `grad_flops` is set without the arguments that the call needs.
 
     Example:
       >>> import jax.numpy as jnp, liftnn

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from liftnn._src.filters import Filter
 from liftnn._src.modules.verbs import find_variables
+from liftnn._src.summary.outline import check_has_modules
 from liftnn._src.summary.value_text import leaves_of, raw_value
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, RngState
@@ -63,4 +64,5 @@ def sizes_by_type(variables: Iterable[Variable[Any]]) -> dict[str, Size]:
 
 def count_elements(tree: Any, filters: tuple[Filter, ...]) -> int:
     """Return the number of elements of all Variables of a tree of modules that match one of the filters."""
+    check_has_modules("count_params", tree)
     return size_of(find_variables(tree, filters or Param).values()).elements

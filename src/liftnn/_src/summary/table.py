@@ -27,6 +27,7 @@ class Row(NamedTuple):
       module_path: The path of the module.
       flops: The floating point operations of the call; None if they are not counted.
       grad_flops: The same of the call and its backward pass.
+      has_unknown_loops: Whether the call has a loop of unknown length, such as `while_loop`; its body counts once.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     module_path: Path = ()
     flops: float | None = None
     grad_flops: float | None = None
+    has_unknown_loops: bool = False
 
 
 class Column(NamedTuple):
@@ -98,7 +100,8 @@ class Table:
             (self.has_grad_flops, "with gradient", [row.grad_flops for row in rows]),
         ):
             if is_shown:
-                columns.append(Column(name, [*([_number(x)] for x in values), *ends], True))
+                counts = [_count(x, row) for x, row in zip(values, rows, strict=True)]
+                columns.append(Column(name, [*counts, *ends], True))
         return columns
 
     def __str__(self) -> str:
@@ -115,5 +118,8 @@ class Table:
         return load_summary("table_text").html_table(self)
 
 
-def _number(x: float | None) -> str:
-    return "" if x is None else f"{x:,.0f}"
+def _count(x: float | None, row: Row) -> list[str]:
+    """Return the lines of a number of operations."""
+    if x is None:
+        return [""]
+    return [f"{x:,.0f}", *(["a loop counted once"] if row.has_unknown_loops else [])]

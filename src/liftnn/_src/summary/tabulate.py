@@ -46,6 +46,7 @@ def make_table(
 
     Raises:
       ArgumentTypeError: If `model` is not a module.
+      ArgumentError: If operations are to be counted without the arguments of the call.
     """
     if not isinstance(model, Module):
         raise errors.ArgumentTypeError(
@@ -53,12 +54,12 @@ def make_table(
         )
     top = outline(model)
     modules = {entry.path: entry for entry in top.walk() if _has_row(entry)}
-    has_calls = bool(args or kwargs) or _needs_nothing(model, method)
-    calls = Records(count=flops).trace(model, method, args, kwargs) if has_calls else []
+    calls = _calls(model, method, args, kwargs, flops)
+    has_calls = calls is not None
     measure = _Measure(top)
     rows: list[Row] = []
     called: set[Path] = set()
-    for call in calls:
+    for call in calls or ():
         path = tuple([key for key in call.module_path if type(key) is not HiddenKey])
         called.add(path)
         size, shared = measure.of(modules.get(path))
@@ -79,16 +80,55 @@ def _has_row(entry: Entry) -> bool:
     return is_module and not isinstance(entry.value, (Rngs, RngStream))
 
 
-def _needs_nothing(model: Any, method: str) -> bool:
-    """Return whether a method can be called without arguments."""
-    function = getattr(model, method, None)
-    if function is None:
-        return False
+def _calls(
+    model: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], flops: tuple[bool, bool]
+) -> list[CallInfo] | None:
+    """Return the calls that one call of the model makes; None if it needs arguments, and there are none.
+
+    Raises:
+      ArgumentError: If there are none and the operations are to be counted.
+    """
+    cause: Exception | None = None
+    can_fail = False
+    if not args and not kwargs:
+        parameters = _parameters(model, method)
+        can_fail = bool(parameters)
+        if parameters is None or any(map(_is_required, parameters)):
+            return _no_calls(model, method, flops, cause)
     try:
-        inspect.signature(function).bind()
-    except (TypeError, ValueError):
-        return False
-    return True
+        return Records(count=flops).trace(model, method, args, kwargs)
+    except Exception as error:  # whatever the method raises without the arguments that it can take
+        if not can_fail:
+            raise
+        cause = error
+    return _no_calls(model, method, flops, cause)
+
+
+def _no_calls(model: Any, method: str, flops: tuple[bool, bool], cause: Exception | None) -> None:
+    """Return None, or raise ArgumentError if the operations of the calls are to be counted."""
+    if any(flops):
+        option = "flops" if flops[0] else "grad_flops"
+        raise errors.ArgumentError(
+            f"tabulate counts the operations of a call, but got no inputs for {type(model).__qualname__}.{method}().",
+            f"Pass its inputs after the module: `liftnn.tabulate(model, x, {option}=True)`, where x is an array or a "
+            "jax.ShapeDtypeStruct.",
+        ) from cause
+
+
+def _parameters(model: Any, method: str) -> list[inspect.Parameter] | None:
+    """Return the parameters of a method; None if they are unknown, or if the model has no such method."""
+    try:
+        return list(inspect.signature(getattr(model, method)).parameters.values())
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    """Return whether a call must have an argument for a parameter."""
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def _row_of_call(call: CallInfo, path: Path, size: Size, shared: int) -> Row:
@@ -99,7 +139,7 @@ def _row_of_call(call: CallInfo, path: Path, size: Size, shared: int) -> Row:
     is_tuple = type(call.outputs) is tuple and call.outputs
     outputs = tuple(map(value_text, call.outputs)) if is_tuple else (value_text(call.outputs),)
     where = (format_path(path) if path else "") + method
-    counts = call.flops, call.vjp_flops
+    counts = call.flops, call.vjp_flops, call.has_unknown_loops
     return Row(where, call.type, inputs, outputs, size.elements, size.bytes, shared, path, *counts)
 
 
