@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from tests.raising import raises
 from tests.user_modules import Affine, Holder, Pair
 
 import liftnn
@@ -455,3 +456,59 @@ def test_orbax_reads_the_arrays_of_a_checkpoint_without_liftnn(tmp_path):
         "modules[0].b": [0, 0, 0],
         "modules[0].calls": 0,
     }
+
+
+@pytest.mark.parametrize(
+    "make", [liftnn.Variable, jnp.array, np.array, np.int64, lambda n: liftnn.Variable(jnp.array(n))]
+)
+def test_a_step_that_has_an_index_is_that_int(tmp_path, make):
+    liftnn.save(tmp_path, make(3), Affine(2.0))
+    with liftnn.Checkpoints(tmp_path, max_to_keep=3, best="loss") as checkpoints:
+        checkpoints.save(make(4), Affine(2.0), metrics={"loss": 1.0})
+    assert liftnn.saved_steps(tmp_path) == [3, 4]
+    found = liftnn.restore(tmp_path, Affine(0.0), step=make(3))
+    assert (found.step, type(found.step)) == (3, int)
+
+
+@pytest.mark.parametrize(
+    "step, what", [(True, "a bool"), (np.array(True), "bool[]"), (np.arange(3), "int64[3]")]
+)
+def test_a_bool_or_several_numbers_are_not_a_step(tmp_path, step, what):
+    text = f"The step is {what}, not a number from 0 on.\nPass an int."
+    with raises(liftnn.errors.ArgumentError, text):
+        liftnn.save(tmp_path, step, Affine(0.0))
+    with raises(liftnn.errors.ArgumentError, text):
+        liftnn.restore(tmp_path, Affine(0.0), step=step)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{}, {"best": "loss"}])
+def test_a_save_below_the_latest_step_removes_nothing(tmp_path, options):
+    metrics = {"loss": 1.0}
+    with liftnn.Checkpoints(tmp_path, max_to_keep=2, **options) as checkpoints:
+        checkpoints.save(10, Affine(1.0), metrics=metrics)
+        checkpoints.save(20, Affine(2.0), metrics=metrics)
+        text = (
+            f"The folder {tmp_path} has checkpoints of later steps than 15: 20; with max_to_keep=2 the new one would "
+            "be removed before them.\nSave in another folder, remove the later checkpoints, or omit `max_to_keep`."
+        )
+        with raises(liftnn.errors.CheckpointError, text):
+            checkpoints.save(15, Affine(3.0), metrics=metrics)
+    assert liftnn.saved_steps(tmp_path) == [10, 20]
+    liftnn.save(tmp_path, 15, Affine(3.0))
+    assert liftnn.saved_steps(tmp_path) == [10, 15, 20]
+
+
+def test_a_folder_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    text = f"The folder {tmp_path}/file/runs cannot be written: Not a directory.\nCheck its path and its permissions."
+    with raises(liftnn.errors.CheckpointError, text):
+        liftnn.save(tmp_path / "file" / "runs", 1, Affine(0.0))
+
+
+@pytest.mark.parametrize("count, what", [(2.5, "a float"), ("2", "a str"), (True, "a bool")])
+def test_max_to_keep_must_be_an_int(tmp_path, count, what):
+    text = f"max_to_keep is {what}, not a number; at least one checkpoint must be kept.\n"
+    text += "Pass 1 or more, or None to keep all."
+    with raises(liftnn.errors.ArgumentError, text):
+        liftnn.Checkpoints(tmp_path, max_to_keep=count)

@@ -304,3 +304,35 @@ def test_a_closure_made_inside_cannot_be_written():
         liftnn.errors.StructureError, match="the static part of what the function returns or changes"
     ):
         exported.serialize()
+
+
+class Compiled(liftnn.Module):
+    """A module with a method that is compiled in its class."""
+
+    def __init__(self):
+        self.w = liftnn.Param(jnp.ones(()))
+
+    @liftnn.jit
+    def double(self, x):
+        self.w.value = self.w + x.sum()
+        return 2 * x
+
+
+def test_a_method_that_is_compiled_in_its_class_is_exported_with_its_module_as_argument_0():
+    module, other = Compiled(), Compiled()
+    exported = liftnn.export(module.double)(X)
+    np.testing.assert_array_equal(exported.call(module, X), other.double(X))
+    assert_same(module, other)
+
+
+@pytest.mark.parametrize("carry", CARRIES.values(), ids=CARRIES)
+def test_a_static_argument_may_be_passed_by_name_with_the_value_that_was_exported_only(carry):
+    exported = carry(liftnn.export(liftnn.jit(lambda x, n=2: x * n, static_argnames="n"))(X, n=3))
+    np.testing.assert_array_equal(exported.call(X, n=3), 3 * X)
+    for n, text in ((4, "4"), (3.0, "3.0")):
+        text = (
+            f"The argument 'n' is static: the function was exported with n=3, and the call has n={text}.\n"
+            "Leave 'n' out, or export the function again with the other value."
+        )
+        with raises(errors.ArgumentError, text):
+            exported.call(X, n=n)

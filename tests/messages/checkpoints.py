@@ -173,6 +173,70 @@ def step_below_zero():
     liftnn.save("runs", -1, Holder())
 
 
+@message(errors.ArgumentError, "The step is a str, not a number from 0 on.", "Pass an int.")
+def step_that_is_a_string():
+    liftnn.restore("runs", Holder(), step="0")
+
+
+@message(errors.ArgumentError, "The step is float32[], not a number from 0 on.", "Pass an int.")
+def step_that_is_a_float_array():
+    liftnn.save("runs", jnp.ones(()), Holder())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The step is a tracer: save was called inside a transform, where arrays have no values.",
+    "Call save outside of the compiled function.",
+)
+def step_that_is_a_tracer():
+    liftnn.jit(lambda step: liftnn.save("runs", step, Holder()))(jnp.array(1))
+
+
+@message(
+    errors.CheckpointError,
+    "The folder runs has checkpoints of later steps than 1: 10, 20; with max_to_keep=2 the new one would be removed "
+    "before them.",
+    "Save in another folder, remove the later checkpoints, or omit `max_to_keep`.",
+)
+def step_below_those_of_an_earlier_run():
+    with empty_folder():
+        liftnn.save("runs", 10, Holder())
+        liftnn.save("runs", 20, Holder())
+        liftnn.save("runs", 1, Holder(), max_to_keep=2)
+
+
+@message(
+    errors.CheckpointError,
+    "The folder runs cannot be written: Not a directory.",
+    "Check its path and its permissions.",
+)
+def saved_in_a_folder_that_is_a_file():
+    with empty_folder():
+        pathlib.Path("runs").touch()
+        liftnn.save("runs", 1, Holder())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "modules[0].w is a tracer: restore was called inside a transform, where arrays have no values.",
+    "Call restore outside of the compiled function.",
+)
+def restored_inside_a_transform():
+    with empty_folder():
+        module = Holder(w=liftnn.Param(jnp.ones(2)))
+        liftnn.save("runs", 1, module)
+        liftnn.jit(lambda module: liftnn.restore("runs", module).step)(module)
+
+
+@message(
+    errors.ArgumentError,
+    "max_to_keep is a str, not a number; at least one checkpoint must be kept.",
+    "Pass 1 or more, or None to keep all.",
+)
+def number_of_checkpoints_that_is_a_string():
+    liftnn.Checkpoints("runs", max_to_keep="2")
+
+
 @message(
     errors.ArgumentError,
     "max_to_keep is 0; at least one checkpoint must be kept.",

@@ -116,6 +116,41 @@ def other_bytes_read():
 
 
 @message(
+    errors.ArgumentTypeError,
+    "liftnn.deserialize takes bytes, not a str.",
+    "Pass the bytes that `Exported.serialize` returned; to read a file, `pathlib.Path(file).read_bytes()`.",
+)
+def name_of_a_file_read():
+    liftnn.deserialize("step.bin")
+
+
+def scale(x, n=2):
+    return x * n
+
+
+@message(
+    errors.ArgumentError,
+    "The argument 'n' is static: the function was exported with n=3, and the call has n=4.",
+    "Leave 'n' out, or export the function again with the other value.",
+)
+def exported_for_another_static_argument():
+    exported = liftnn.export(liftnn.jit(scale, static_argnames="n"))(1.0, n=3)
+    exported.call(1.0, n=4)
+
+
+@message(
+    errors.ArgumentError,
+    "The call has 2 positional arguments, and the exported function takes 1; these are static, with the values that "
+    "the function was exported with:",
+    "  args[1] = 3",
+    "Leave the static arguments out, or export the function again with other values.",
+)
+def exported_with_a_static_argument_by_position():
+    exported = liftnn.export(liftnn.jit(scale, static_argnums=1))(1.0, 3)
+    exported.call(1.0, 3)
+
+
+@message(
     errors.ArgumentError,
     "This exported function is damaged: some of its bytes are missing or were changed.",
     "Serialize it again, and read the whole file in binary mode.",

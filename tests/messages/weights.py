@@ -382,3 +382,52 @@ def part_of_random_keys():
     saved = Holder(k=liftnn.Variable(jax.random.split(jax.random.key(0), 4)))
     module = Holder(k=liftnn.Variable(jax.random.split(jax.random.key(0), 2)))
     load(lambda: liftnn.save_weights(FILE, saved), module, rules=[liftnn.Rule("k", "k", part=(0, 2))])
+
+
+@message(
+    errors.FilterError,
+    "Nothing to save: no Variable of the module matches OfType(LoRAParam).",
+    "Pass a filter that matches Variables of the module, such as liftnn.Param.",
+)
+def weights_saved_with_a_filter_that_matches_nothing():
+    with empty_folder():
+        liftnn.save_weights(FILE, holder(), liftnn.LoRAParam)
+
+
+@message(
+    errors.FilterError,
+    "Nothing to load: no Variable of the module matches PathContains(key='v').",
+    "Pass a filter as `only` that matches Variables of the module, such as liftnn.Param.",
+)
+def weights_loaded_with_a_filter_that_matches_nothing():
+    load(lambda: liftnn.save_weights(FILE, holder()), only=liftnn.PathContains("v"))
+
+
+@message(
+    errors.FilterError,
+    "Nothing to convert: no Variable of the module matches OfType(LoRAParam).",
+    "Pass a filter as `only` that matches Variables of the module, such as liftnn.Param.",
+)
+def weights_converted_with_a_filter_that_matches_nothing():
+    liftnn.from_torch(holder(), {}, only=liftnn.LoRAParam)
+
+
+@message(
+    errors.ArgumentError,
+    "The pattern 'kernl' of a Rule matches no Variable of the module; the most similar name is 'kernel'.",
+    "Write a pattern that matches the whole name of a Variable, or remove the Rule.",
+)
+def rule_for_no_variable():
+    module = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    load(lambda: liftnn.save_weights(FILE, module), module, rules=[liftnn.Rule("kernl", "kernel")])
+
+
+@message(
+    errors.CheckpointError,
+    "model.safetensors cannot be written: it exists and is not a regular file, but a device or a pipe.",
+    "Pass the path of a new file, or of one to replace.",
+)
+def weights_saved_to_a_pipe():
+    with empty_folder():
+        os.mkfifo(FILE)
+        liftnn.save_weights(FILE, holder())

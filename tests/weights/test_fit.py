@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import liftnn
+from tests.raising import raises
 from tests.user_modules import Affine, Holder
 
 Param, Rule = liftnn.Param, liftnn.Rule
@@ -156,7 +157,7 @@ def test_pairs_rename_and_skip(file):
 def test_pairs_that_match_nothing_change_nothing(file):
     liftnn.save_weights(file, Affine(2.0))
     module = Affine(0.0)
-    assert not liftnn.load_weights(file, module, [("x", "y"), ("x", None), Rule("x", "y")])
+    assert not liftnn.load_weights(file, module, [("x", "y"), ("x", None)])
     assert module.w.value.tolist() == [2, 2, 2]
 
 
@@ -267,3 +268,32 @@ def test_an_array_that_cannot_be_set_is_an_error_before_anything_is_changed(file
     with pytest.raises(liftnn.StructureError, match="cannot be set in place"):
         liftnn.load_weights(file, module)
     assert module["a"].w.value.tolist() == [0, 0, 0]
+
+
+READERS = {
+    "from_torch": lambda module, rules: liftnn.from_torch(module, {"w": X}, rules),
+    "from_flax": lambda module, rules: liftnn.from_flax(module, {"w": X}, rules),
+    "from_equinox": lambda module, rules: liftnn.from_equinox(module, {"w": X}, rules),
+    "to_torch": liftnn.to_torch,
+}
+
+
+@pytest.mark.parametrize("convert", READERS.values(), ids=READERS)
+def test_a_rule_that_matches_no_variable_raises_and_changes_nothing(convert):
+    module = Holder(weight=liftnn.Param(jnp.zeros((4, 6))))
+    text = (
+        r"The pattern 'wieght\\.0' of a Rule matches no Variable of the module; the most similar name is 'weight'."
+        "\nWrite a pattern that matches the whole name of a Variable, or remove the Rule."
+    )
+    with raises(liftnn.errors.ArgumentError, text):
+        convert(module, [Rule("weight", "w"), Rule(r"wieght\.0", "w")])
+    assert not module.weight.value.any()
+
+
+def test_a_rule_may_match_a_variable_that_is_not_selected_or_another_path_of_a_shared_one(file):
+    shared = liftnn.Param(jnp.zeros(3))
+    module = Holder(a=shared, b=shared, k=liftnn.BatchStat(jnp.zeros(2)))
+    save_file({"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)}, file)
+    rules = [Rule("b", "b"), Rule("k", None)]
+    assert not liftnn.load_weights(file, module, rules, only=liftnn.Param)
+    np.testing.assert_array_equal(shared.value, np.ones(3))

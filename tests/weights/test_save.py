@@ -15,6 +15,7 @@ import safetensors
 from safetensors.numpy import load_file
 
 import liftnn
+from tests.raising import raises
 from tests.user_modules import Affine, Holder, Pair
 
 Param = liftnn.Param
@@ -270,3 +271,25 @@ def test_a_full_disk_is_an_error_and_leaves_the_files_as_they_were(tmp_path, mon
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path, size):
     with pytest.raises(liftnn.CheckpointError, match="cannot be written: No such file or directory"):
         liftnn.save_weights(tmp_path / "no" / "model.safetensors", weights(3), max_shard_size=size)
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link, target = tmp_path / "latest.safetensors", tmp_path / "elsewhere" / "real.safetensors"
+    for value in (1.0, 2.0):  # the target is created, then replaced
+        link.unlink(missing_ok=True)
+        link.symlink_to("elsewhere/real.safetensors")
+        liftnn.save_weights(link, Affine(value))
+        assert link.is_symlink()
+        np.testing.assert_array_equal(load_file(target)["w"], Affine(value).w.value)
+    assert os.listdir(tmp_path / "elsewhere") == ["real.safetensors"]
+
+
+def test_a_filter_that_matches_nothing_writes_no_file(tmp_path):
+    text = (
+        "Nothing to save: no Variable of the module matches OfType(LoRAParam) or OfType(BatchStat).\n"
+        "Pass a filter that matches Variables of the module, such as liftnn.Param."
+    )
+    with raises(liftnn.errors.FilterError, text):
+        liftnn.save_weights(tmp_path / "w.safetensors", Affine(1.0), liftnn.LoRAParam, liftnn.BatchStat)
+    assert not os.listdir(tmp_path)

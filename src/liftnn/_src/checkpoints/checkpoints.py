@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from liftnn import errors
 from liftnn._src.checkpoints.restored import Restored
+from liftnn._src.checkpoints.steps import as_max_to_keep, as_step, check_next, find_steps, make_folder
 from liftnn._src.publish import publish
 from liftnn._src.sharding.agreement import agree, is_first_process
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import an
 
 if TYPE_CHECKING:
     from liftnn._src.checkpoints.orbax import Manager
@@ -53,16 +53,18 @@ def save(
 
     Args:
       folder: The folder for all checkpoints of the run; it is created.
-      step: The number of the checkpoint, from 0 on.
+      step: The number of the checkpoint, from 0 on: an int, or an array or Variable with one, such as `optimizer.step`.
       *modules: The model, Optimizer, Rngs, metrics: modules, Variables, States, or lists and dicts of them. What they
         share is saved once. Static attributes, such as a dropout rate, are not part of their state and not saved.
       values: Plain values by name, such as the epoch: numbers, strings, arrays, and lists, tuples and dicts of them.
       metrics: Numbers by name, which `Checkpoints(best=...)` compares.
-      max_to_keep: The number of the latest checkpoints to keep. The default, None, keeps all.
+      max_to_keep: The number of the latest checkpoints to keep; then the step must be above all steps in the folder.
+        The default, None, keeps all.
       compress: Whether to compress the files; see `Checkpoints`.
 
     Raises:
-      ArgumentError: If the step is not a number from 0 on, or is already there.
+      ArgumentError: If the step is not a number from 0 on, or is already there, or if `max_to_keep` is less than 1.
+      CheckpointError: If the folder cannot be written, or if `max_to_keep` is given and a later step is there.
       ArgumentTypeError: If something cannot be saved: it is abstract, a tracer, or of another type.
       DonatedError: If the buffer of a Variable was donated.
       StructureError: If another process saves another step or other modules.
@@ -95,7 +97,7 @@ def restore(folder: Folder, /, *modules: Any, step: int | None = None, strict: b
     Args:
       folder: The folder.
       *modules: Modules of the same structure as those that were saved, in the same order; `...` skips a module.
-      step: The step. The default, None, is the latest.
+      step: The step, as in `save`. The default, None, is the latest.
       strict: Whether to raise if something does not fit. If False, what fits is restored, and the result says what
         does not.
 
@@ -103,9 +105,10 @@ def restore(folder: Folder, /, *modules: Any, step: int | None = None, strict: b
       The step, the plain values, the metrics, and with `strict=False` what does not fit.
 
     Raises:
+      ArgumentError: If the step is not a number from 0 on.
       CheckpointError: If there is no such checkpoint, if it is damaged, or if paths are missing or unexpected, or have
         other shapes, dtypes or ties than in the modules; the message lists all. Nothing is changed then.
-      ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
+      ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them; or has a tracer.
       StructureError: If another process restores another step, or into other modules.
       MissingPackageError: If Orbax is not installed.
 
@@ -157,7 +160,8 @@ class Checkpoints:
 
     Args:
       folder: The folder; the first save creates it.
-      max_to_keep: The number of checkpoints to keep. The default, None, keeps all.
+      max_to_keep: The number of checkpoints to keep; then each step must be above all steps in the folder. The default,
+        None, keeps all.
       best: The name of a metric. Then the `max_to_keep` checkpoints with the best values are kept, and the latest. The
         default, None, keeps the latest ones.
       best_mode: `"max"` if higher values of the metric are better, which is the default, or `"min"`.
@@ -165,7 +169,7 @@ class Checkpoints:
         twice as fast; float32 weights would hardly become smaller. `restore` reads both.
 
     Raises:
-      ArgumentError: If `max_to_keep` is less than 1, or `best_mode` is another word.
+      ArgumentError: If `max_to_keep` is not a number from 1 on, or `best_mode` is another word.
 
     Example:
       >>> import liftnn, tempfile
@@ -186,16 +190,11 @@ class Checkpoints:
         best_mode: Literal["max", "min"] = "max",
         compress: bool = False,
     ):
-        if max_to_keep is not None and max_to_keep < 1:
-            raise errors.ArgumentError(
-                f"max_to_keep is {max_to_keep}; at least one checkpoint must be kept.",
-                "Pass 1 or more, or None to keep all.",
-            )
         if best_mode not in ("max", "min"):
             raise errors.ArgumentError(f"best_mode is {best_mode!r}.", 'Pass "max" or "min".')
         self._name = os.fspath(folder)
         self._folder = pathlib.Path(self._name).absolute()
-        self._max_to_keep = max_to_keep
+        self._max_to_keep = as_max_to_keep(max_to_keep)
         self._best = best
         self._compress = compress
         self._sign = 1 if best_mode == "max" else -1
@@ -214,7 +213,7 @@ class Checkpoints:
         """Save modules and plain values, within a `with` block in the background; see `liftnn.save`.
 
         Args:
-          step: The number of the checkpoint, from 0 on.
+          step: The number of the checkpoint, as in `liftnn.save`.
           *modules: The modules.
           values: Plain values by name.
           metrics: Numbers by name.
@@ -222,27 +221,27 @@ class Checkpoints:
         Raises:
           ArgumentError: If the step is not a number from 0 on, or is already there; if the metric that `best` names is
             missing.
+          CheckpointError: If the folder cannot be written, or if `max_to_keep` is given and a later step is there.
           ArgumentTypeError: If something cannot be saved.
           DonatedError: If the buffer of a Variable was donated.
         """
         saving = _load("saving")
 
         def prepare() -> Any:
-            self._check(step, metrics or {})
+            number = as_step(step, "save")
+            self._check_metric(metrics or {})
             prepared = saving.describe_state(modules, values, metrics)
             _load("orbax").load_orbax()
-            if step in self.steps():
-                raise errors.ArgumentError(
-                    f"The folder {self._name} already has a checkpoint of step {step}.",
-                    "Save another step, or in another folder.",
-                )
-            return prepared
+            check_next(number, self.steps(), self._max_to_keep, self._name)
+            return number, *prepared
 
-        arrays, index = agree("save", "save", prepare, lambda found: saving.describe_saved(step, *found))
-        manager = self._manager = self._manager or _load_manager(self._folder, self._compress)
-        manager.save(step, arrays, index)
+        number, arrays, index = agree("save", "save", prepare, lambda found: saving.describe_saved(*found))
+        if self._manager is None:
+            agree("save", "save", lambda: make_folder(self._folder, self._name), lambda _: {})
+            self._manager = _load_manager(self._folder, self._compress)
+        self._manager.save(number, arrays, index)
         if is_first_process():  # its metrics are saved; the others read them
-            self._metrics[step] = index.metrics
+            self._metrics[number] = index.metrics
         if not self._is_entered:
             self.close()
 
@@ -251,13 +250,14 @@ class Checkpoints:
 
         Args:
           *modules: The modules; `...` skips one.
-          step: The step. The default, None, is the latest.
+          step: The step, as in `liftnn.save`. The default, None, is the latest.
           strict: Whether to raise if something does not fit.
 
         Returns:
           What was read.
 
         Raises:
+          ArgumentError: If the step is not a number from 0 on.
           CheckpointError: If there is no such checkpoint, if it is damaged, or if it does not fit.
           ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
         """
@@ -267,19 +267,20 @@ class Checkpoints:
 
     def _choose(self, step: int | None) -> int:
         """Return the step to restore."""
+        number = None if step is None else as_step(step, "restore")
         steps = self.steps()
-        if step is None and not steps:
+        if number is None and not steps:
             raise errors.CheckpointError(
                 f"There is no checkpoint in the folder {self._name}.",
                 "Check the path; to start a new run if there is none, test `liftnn.saved_steps(folder)` first.",
             )
-        if step is not None and step not in steps:
+        if number is not None and number not in steps:
             raise errors.CheckpointError(
-                f"The folder {self._name} has no checkpoint of step {step}; it has: "
+                f"The folder {self._name} has no checkpoint of step {number}; it has: "
                 f"{', '.join(map(str, steps)) or 'none'}.",
                 "Pass one of these steps.",
             )
-        return steps[-1] if step is None else step
+        return steps[-1] if number is None else number
 
     def steps(self) -> list[int]:
         """Return the steps of the complete checkpoints, after waiting for one that is being saved.
@@ -293,7 +294,7 @@ class Checkpoints:
         for one in dict.fromkeys((self, *_open)):
             if one._manager is not None and one._folder == self._folder:
                 one.wait()
-        return _find_steps(self._folder)
+        return find_steps(self._folder)
 
     def best_step(self) -> int | None:
         """Return the step with the best value of the metric that `best` names.
@@ -346,11 +347,8 @@ class Checkpoints:
         self.close()
         _open.discard(self)
 
-    def _check(self, step: Any, metrics: Mapping[str, float]) -> None:
-        """Raise an error for a step that is not one, or if the metric to compare is missing."""
-        if isinstance(step, bool) or not hasattr(type(step), "__index__") or step < 0:
-            what = step if hasattr(type(step), "__index__") else an(type(step))
-            raise errors.ArgumentError(f"The step is {what}, not a number from 0 on.", "Pass an int.")
+    def _check_metric(self, metrics: Mapping[str, float]) -> None:
+        """Raise an error if the metric to compare is missing."""
         if self._best is not None and self._best not in metrics:
             raise errors.ArgumentError(
                 f"The checkpoint has no metric {self._best!r}, which decides which ones are kept.",
@@ -373,7 +371,7 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         """Remove the checkpoints that are not to be kept."""
-        steps = _find_steps(self._folder)
+        steps = find_steps(self._folder)
         if self._manager is None or self._max_to_keep is None or len(steps) <= self._max_to_keep:
             return
         if self._best is None:
@@ -381,13 +379,6 @@ class Checkpoints:
         else:
             kept = [*self._rank(steps)[-self._max_to_keep :], steps[-1]]
         self._manager.delete([step for step in steps if step not in kept])
-
-
-def _find_steps(folder: pathlib.Path) -> list[int]:
-    """Return the steps in a folder: the folders with a number as their name, which they get when they are complete."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(x.name) for x in folder.iterdir() if x.name.isdecimal() and x.is_dir())
 
 
 publish(Checkpoints, restore, save, saved_steps)

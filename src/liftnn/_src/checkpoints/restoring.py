@@ -19,7 +19,7 @@ from liftnn._src.checkpoints.differences import Comparison, compare, mismatch
 from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, Entry
 from liftnn._src.checkpoints.index import INDEX, Index, Leaves, damaged
 from liftnn._src.checkpoints.keys import encode_path, malformed
-from liftnn._src.checkpoints.leaves import ModuleLeaf, flatten_modules, flatten_value
+from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_modules, flatten_value
 from liftnn._src.checkpoints.orbax import ITEM, read_arrays
 from liftnn._src.checkpoints.plain_values import decode_value
 from liftnn._src.checkpoints.restored import Restored
@@ -28,7 +28,7 @@ from liftnn._src.checkpoints.targets import target_sharding, with_weak_type
 from liftnn._src.modules.verbs import update
 from liftnn._src.sharding.agreement import agree
 from liftnn._src.sharding.descriptions import describe_array
-from liftnn._src.trees import format_path, is_array
+from liftnn._src.trees import format_path, is_array, is_tracer
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
@@ -58,6 +58,7 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
 
     def fit() -> tuple[Index, Comparison]:
         flat = flatten_modules(wanted, "restore")
+        _check_traces(flat)
         with _named(name):
             index = read_index(folder)
             found = compare(index, flat, skipped)
@@ -74,6 +75,17 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
     update(wanted, states)
     report = map(tuple, (found.missing, found.unexpected, found.different))
     return Restored(step, values, index.metrics, *report)
+
+
+def _check_traces(flat: FlatModules) -> None:
+    """Raise ArgumentTypeError if a value is a tracer: a compiled function would not read the files when it runs."""
+    for leaf in flat.leaves.values():
+        if any(is_tracer(x) for _, x in flatten_value(leaf.value) or ()):
+            raise errors.ArgumentTypeError(
+                f"{format_path(leaf.path, 'modules')} is a tracer: restore was called inside a transform, where arrays "
+                "have no values.",
+                "Call restore outside of the compiled function.",
+            )
 
 
 def _describe_targets(found: Comparison) -> dict[str, str]:

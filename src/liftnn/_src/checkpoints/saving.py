@@ -95,7 +95,7 @@ def describe_saved(step: int, arrays: Mapping[str, Any], index: Index) -> dict[s
     Returns:
       Texts by path.
     """
-    texts = {"step": str(int(step))}
+    texts = {"step": str(step)}
     for path, leaves in index.leaves.items():
         texts[show_path(path)] = "Empty" if leaves is None else ", ".join(map(str, leaves.values()))
     return texts | {urllib.parse.unquote(name): describe_array(x) for name, x in arrays.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def export(
     export; the function may only read them. The exported function donates the same arguments as the original one.
 
     Args:
-      jitted: A function, bound method or module wrapped by `liftnn.jit`.
+      jitted: A function, bound method or module wrapped by `liftnn.jit`, or a method that has it as its decorator.
       platforms: The platforms to compile for: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. The default, None, means the
         backend in use.
       disabled_checks: Safety checks of JAX to skip. The default is none.
@@ -60,6 +61,9 @@ def export(
       >>> exported.call(v, jnp.ones(3)).tolist(), float(v.value)
       ([2.0, 2.0, 2.0], 3.0)
     """
+    leading: tuple[Any, ...] = ()
+    if isinstance(jitted, types.MethodType) and isinstance(jitted.__func__, Jitted):
+        jitted, leading = jitted.__func__, (jitted.__self__,)
     if not isinstance(jitted, Jitted):
         raise errors.ArgumentTypeError(
             f"liftnn.export takes the result of liftnn.jit, not {an(type(jitted))}.",
@@ -71,6 +75,7 @@ def export(
         def act(call: Call) -> Exported:
             return _export(jitted, call, platforms, disabled_checks)
 
+        args = (*leading, *args)
         call, exported = jitted._run(args, kwargs, act)
         again = jitted._lifted._flatten_call(args, kwargs)
         if (
@@ -144,6 +149,7 @@ def deserialize(blob: bytes | bytearray, *, plain: bool = False) -> Exported:
       The exported function.
 
     Raises:
+      ArgumentTypeError: If `blob` is not bytes.
       ArgumentError: If the bytes are not an exported function, or are damaged; with `plain`, if they need pickle.
       StructureError: If a class or function that the arguments or results need cannot be found.
 
@@ -153,6 +159,11 @@ def deserialize(blob: bytes | bytearray, *, plain: bool = False) -> Exported:
       ...   with open(path, "rb") as file:
       ...     return liftnn.deserialize(file.read(), plain=True)
     """
+    if not isinstance(blob, (bytes, bytearray, memoryview)):
+        raise errors.ArgumentTypeError(
+            f"liftnn.deserialize takes bytes, not {an(type(blob))}.",
+            "Pass the bytes that `Exported.serialize` returned; to read a file, `pathlib.Path(file).read_bytes()`.",
+        )
     blob = bytes(blob)
     if blob.startswith(PLAIN_MARK):
         data = _checked(blob.removeprefix(PLAIN_MARK))

@@ -98,7 +98,8 @@ class Exported:
           The function's output.
 
         Raises:
-          ArgumentError: If the shape or dtype of an array differs from that at the export.
+          ArgumentError: If the shape or dtype of an array differs from that at the export, or if a static argument is
+            passed with another value.
           StructureError: If the arguments have another structure; the message names the paths that differ.
         """
         return self._call(*args, **kwargs)
@@ -156,10 +157,30 @@ class _ExportedCall(Lifted[..., Any]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         positional, named = self._contents.static
+        self._check_static(args, kwargs)
         dynamic = iter(args)
         full = [next(dynamic, _exported) if x is None else StaticArgument(x[0]) for x in positional]
         marked = [x for x in full if x is not _exported]
         return (*marked, *dynamic), {**kwargs, **{k: StaticArgument(x) for k, x in named.items()}}
+
+    def _check_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ArgumentError if a call passes static arguments, except those with the same value by name."""
+        positional, named = self._contents.static
+        for name, x in named.items():
+            if name in kwargs and not _is_same(kwargs[name], x):
+                raise errors.ArgumentError(
+                    f"The argument {name!r} is static: the function was exported with {name}={x!r:.60}, and the call "
+                    f"has {name}={kwargs[name]!r:.60}.",
+                    f"Leave {name!r} out, or export the function again with the other value.",
+                )
+        static = [f"args[{i}] = {x[0]!r:.60}" for i, x in enumerate(positional) if x is not None]
+        expected = len(positional) - len(static)
+        if static and len(args) > expected:
+            raise errors.ArgumentError(
+                f"The call has {len(args)} positional arguments, and the exported function takes {expected}; these are "
+                f"static, with the values that the function was exported with:\n{list_paths(static)}",
+                "Leave the static arguments out, or export the function again with other values.",
+            )
 
 
 class _ExportedProgram:
@@ -232,6 +253,11 @@ def _find_unwritable(graph: GraphSpec) -> str:
             path = name_argument(find_all_paths(graph)[number][0])
             return f"{path} ({an(spec.type)}): its class or a static value in it is not picklable"
     return "the static part of what the function returns or changes"
+
+
+def _is_same(x: Any, static: Any) -> bool:
+    """Return whether an argument has the type and value of a static one."""
+    return x is static or (type(x) is type(static) and bool(x == static))
 
 
 def _fits(actual: Any, expected: Any) -> bool:

@@ -134,6 +134,48 @@ def find_entries(verb: str, tree: Any, *filters: Filter) -> list[Entry]:
     return entries
 
 
+def check_match(verb: str, parameter: str, tree: Any, *filters: Filter) -> None:
+    """Raise an error if no Variable matches one of the filters.
+
+    Args:
+      verb: What is done with those that match, for messages.
+      parameter: How the filters are passed, for messages, after a space; empty if they are arguments.
+      tree: A module, or any pytree with modules in it.
+      *filters: The filters; none, or `...`, always match.
+
+    Raises:
+      FilterError: If nothing matches.
+    """
+    if not filters or (len(filters) == 1 and filters[0] is ...):
+        return
+    predicates = to_predicates(filters)
+    if all(first_match(predicates, path, x) < 0 for path, x in walk_tree(tree).leaves()):
+        raise errors.FilterError(
+            f"Nothing to {verb}: no Variable of the module matches {' or '.join(map(repr, predicates))}.",
+            f"Pass a filter{parameter} that matches Variables of the module, such as liftnn.Param.",
+        )
+
+
+def find_names(tree: Any) -> list[str]:
+    """Return the names of all Variables and array leaves of a module, under each of their paths.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+
+    Returns:
+      The names.
+    """
+    walked = walk_tree(tree)
+    others = _other_paths(walked)
+    names: list[str] = []
+    for path, x in walked.leaves():
+        value = x.raw_value if isinstance(x, Variable) else x
+        for entries, _ in jax.tree_util.tree_flatten_with_path(value)[0]:
+            below = tuple(map(key_of, entries))
+            names += [name_of((*each, *below)) for each in (path, *_aliases(path, others))]
+    return names
+
+
 def _entries_of_variable(verb: str, path: Path, variable: Variable[Any], aliases: list[Path]) -> list[Entry]:
     """Return an entry for each array in the value of a Variable; none if it is empty."""
     found, _ = jax.tree_util.tree_flatten_with_path(variable.raw_value)

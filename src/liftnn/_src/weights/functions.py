@@ -46,7 +46,7 @@ def save_weights(
     the previous file. All dtypes of JAX but complex128 can be saved, and typed PRNG keys.
 
     Args:
-      file: The path of the file, such as `"model.safetensors"`.
+      file: The path of the file, such as `"model.safetensors"`. A symbolic link stays one: its target is replaced.
       module: A module, or any pytree with modules in it.
       *filters: The Variables to save: those that match one of the filters. Without filters, all are.
       max_shard_size: The size in bytes above which the tensors are divided into several files, beside an index
@@ -58,7 +58,7 @@ def save_weights(
         metadata are not texts, or `max_shard_size` is not a number of bytes.
       CheckpointError: If the file cannot be written. The previous file is as before then.
       DonatedError: If the buffer of a Variable was donated.
-      FilterError: If an argument is not a filter.
+      FilterError: If an argument is not a filter, or if no Variable matches the filters.
       TraceContextError: If a value is a tracer, since the call is inside a transform.
 
     Example:
@@ -114,12 +114,13 @@ def load_weights(
       What did not fit; with `strict`, an empty report with the metadata of the file.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, or a value of the module is not an array.
+      ArgumentError: If a rule is neither a Rule nor a pair, if the pattern of a Rule matches no Variable, or if a value
+        of the module is not an array.
       ArgumentTypeError: If the rules are not a sequence.
       CheckpointError: If the file cannot be read or is damaged, or if something does not fit: the message lists each
         path with both sides. Nothing is changed then. If the disk fails while values are set, the message lists the
         Variables that have not been loaded.
-      FilterError: If `only` is not a filter.
+      FilterError: If `only` is not a filter, or matches no Variable.
       MissingPackageError: If safetensors is not installed.
       StructureError: If something immutable holds an array, such as a tuple. Nothing is changed then.
       TraceContextError: If a value is a tracer, since the call is inside a transform, or if a Variable belongs to
@@ -176,11 +177,13 @@ def from_torch(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, if a value of the
-        module is not an array, or if the path has the name of a file of PyTorch, such as `model.pt`.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, if the pattern of
+        a Rule matches no Variable, if a value of the module is not an array, or if the path has the name of a file of
+        PyTorch, such as `model.pt`.
       ArgumentTypeError: If `state_dict` is neither a mapping from texts nor a path.
       CheckpointError: If a file cannot be read, or if something does not fit: the message lists each path with both
         sides. Nothing is changed then.
+      FilterError: If `only` is not a filter, or matches no Variable.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
     Example:
@@ -217,9 +220,11 @@ def to_torch(
       Numpy arrays by name, copies of the values. A sum of two biases is written to the first; the other is zero.
 
     Raises:
-      ArgumentError: If two Variables would be written to one tensor, if parts of a tensor are missing, or if a value is
-        not an array of numbers: it is abstract, a tracer or random keys.
+      ArgumentError: If two Variables would be written to one tensor, if parts of a tensor are missing, if the pattern
+        of a Rule matches no Variable, or if a value is not an array of numbers: it is abstract, a tracer or random
+        keys.
       DonatedError: If the buffer of a Variable was donated.
+      FilterError: If `only` is not a filter, or matches no Variable.
 
     Example:
       >>> import liftnn
@@ -257,10 +262,11 @@ def from_flax(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, or if a value of
-        the module is not an array.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, if the pattern of
+        a Rule matches no Variable, or if a value of the module is not an array.
       ArgumentTypeError: If `state` is not a mapping.
       CheckpointError: If something does not fit: the message lists each path with both sides. Nothing is changed then.
+      FilterError: If `only` is not a filter, or matches no Variable.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
     Example:
@@ -303,9 +309,10 @@ def from_equinox(
       What did not fit; with `strict`, an empty report.
 
     Raises:
-      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, or if a value of
-        the module is not an array.
+      ArgumentError: If a rule is neither a Rule nor a pair, if its template does not fit its pattern, if the pattern of
+        a Rule matches no Variable, or if a value of the module is not an array.
       CheckpointError: If something does not fit: the message lists each path with both sides. Nothing is changed then.
+      FilterError: If `only` is not a filter, or matches no Variable.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
     Example:

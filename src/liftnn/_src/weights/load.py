@@ -8,7 +8,7 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.trees import an, is_tracer
-from liftnn._src.weights.entries import Entry, find_entries, holds_arrays
+from liftnn._src.weights.entries import Entry, check_match, find_entries, holds_arrays
 from liftnn._src.weights.fill import Options, Source, Target, fill
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.origins import Origin, StackedOrigin
@@ -46,6 +46,8 @@ def load(
         )
     chosen, parsed = to_predicate(only), Rules.of(rules)
     entries = find_entries("load_weights", module, only)
+    if not entries:
+        check_match("load", " as `only`", module, only)
     others = find_entries("load_weights", module, lambda path, x: not chosen(path, x) and holds_arrays(x))
     names = {name for entry in others for o in _origins(entry, parsed, by_name) for name in o.names}
     _check_traces(entries)
@@ -88,9 +90,11 @@ def fill_by_rules(
       The report.
 
     Raises:
+      ArgumentError: If a Rule matches no Variable.
       CheckpointError: If something does not fit. Nothing is changed then.
     """
     parsed = Rules.of(rules)
+    parsed.check_match(entries, options.tree)
     targets = [Target(entry, _origins(entry, parsed, locate)) for entry in entries]
     skipped = [name for name in source.names() if parsed.skips(name) or skips(name)]
     return fill(source, targets, skipped, options)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from liftnn import errors
 from liftnn._src.trees import an
-from liftnn._src.weights.entries import Entry
+from liftnn._src.weights.entries import Entry, find_names, name_of
 from liftnn._src.weights.origins import Join, Origin, Part, Reshape, StackedOrigin, Step, Transpose
 from liftnn._src.weights.rule import Renaming, Rule, Template, checked_pattern
 
@@ -55,6 +56,30 @@ class Rules:
                 renamings.append((pattern, template))
         return Rules(tuple(conversions), tuple(renamings), tuple(skipped))
 
+    def check_match(self, entries: Sequence[Entry], tree: Any) -> None:
+        """Raise an error for a Rule that matches no Variable.
+
+        Args:
+          entries: The entries to convert.
+          tree: The module, whose other Variables count too.
+
+        Raises:
+          ArgumentError: If there is such a Rule.
+        """
+        names = [name_of(path) for entry in entries for path in (entry.path, *entry.aliases)]
+        unmatched = [rule for rule in self.conversions if not _matches(rule, names)]
+        if not unmatched:
+            return
+        names = find_names(tree)
+        for rule in unmatched:
+            if not _matches(rule, names):
+                similar = difflib.get_close_matches(rule.pattern.replace("\\", ""), names, 1)
+                raise errors.ArgumentError(
+                    f"The pattern {rule.pattern!r} of a Rule matches no Variable of the module"
+                    + (f"; the most similar name is {similar[0]!r}." if similar else "."),
+                    "Write a pattern that matches the whole name of a Variable, or remove the Rule.",
+                )
+
     def origin(self, entry: Entry, default: Origin | StackedOrigin) -> Origin | StackedOrigin:
         """Return where an entry comes from.
 
@@ -82,6 +107,11 @@ class Rules:
     def skips(self, name: str) -> bool:
         """Return whether a tensor need not have a Variable."""
         return any(re.fullmatch(pattern, name) for pattern in self.skipped)
+
+
+def _matches(rule: Rule, names: Sequence[str]) -> bool:
+    """Return whether the pattern of a rule matches one of some names."""
+    return any(re.fullmatch(rule.pattern, name) for name in names)
 
 
 def _expand(match: re.Match[str], template: Template) -> str:

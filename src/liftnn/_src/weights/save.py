@@ -20,7 +20,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.filters import Filter
 from liftnn._src.trees import is_deleted, is_tracer
-from liftnn._src.weights.entries import Entry, Spec, find_entries, name_of
+from liftnn._src.weights.entries import Entry, Spec, check_match, find_entries, name_of
 from liftnn._src.weights.header import BYTE_DTYPES, NOTES, Notes
 from liftnn._src.weights.index import SUFFIX, old_shards
 from liftnn._src.weights.write_file import Tensor, has_code, remove, replace, write_file
@@ -32,14 +32,17 @@ def save(
     """Write the arrays of a module; see `liftnn.save_weights`."""
     _check_options(max_shard_size, metadata)
     notes, tensors = Notes(), {}
-    for entry in find_entries("save_weights", module, *filters):
+    entries = find_entries("save_weights", module, *filters)
+    if not entries:
+        check_match("save", "", module, *filters)
+    for entry in entries:
         tensors[entry.name] = _as_tensor(entry, notes)
         notes.ties.update({name_of(path): entry.name for path in entry.aliases})
     shards = _divide(tensors, max_shard_size)
     if len(shards) > 1:
         _write_shards(file, shards, notes, metadata)
         return
-    write_file(file, tensors, notes, metadata)
+    write_file(os.path.realpath(file) if os.path.islink(file) else file, tensors, notes, metadata)
     if os.path.exists(file + SUFFIX):
         shards = old_shards(file)
         remove(file + SUFFIX)

@@ -15,7 +15,7 @@ from liftnn._src.filters import Filter
 from liftnn._src.trees import an, is_deleted, is_tracer
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Cache, Intermediate, MetricState, OptState, RngState
-from liftnn._src.weights.entries import Entry, find_entries
+from liftnn._src.weights.entries import Entry, check_match, find_entries
 from liftnn._src.weights.fill import ArraySource, Options, Source
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.layer_names import LayerNames
@@ -40,10 +40,14 @@ def find_weights(verb: str, module: Any, only: Filter) -> list[Entry]:
 
     Returns:
       The entries.
+
+    Raises:
+      FilterError: If `only` matches nothing.
     """
     weights = find_entries(verb, module, lambda path, x: not isinstance(x, NO_WEIGHTS))
     if only is ...:
         return weights
+    check_match("convert", " as `only`", module, only)
     selected = {entry.path for entry in find_entries(verb, module, only)}
     return [entry for entry in weights if entry.path in selected]
 
@@ -152,8 +156,10 @@ def _check_convertible(x: Any, path: str) -> None:
 def write_torch(module: Any, rules: Sequence[Rule | Renaming] | None, only: Filter) -> dict[str, np.ndarray]:
     """Return the tensors of the PyTorch module; see `liftnn.to_torch`."""
     names, parsed = LayerNames(module, TORCH, shorten=True), Rules.of(rules)
+    entries = find_weights("to_torch", module, only)
+    parsed.check_match(entries, module)
     written: list[Any] = []
-    for entry in find_weights("to_torch", module, only):
+    for entry in entries:
         if not isinstance(entry.holder, Variable):
             continue
         x = entry.value()

@@ -1,0 +1,121 @@
+"""The steps of a run and the folder that holds them: valid numbers, those that are there, and the next one."""
+
+from __future__ import annotations
+
+import errno
+import operator
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from liftnn import errors
+from liftnn._src.trees import an, is_tracer, type_of
+
+
+def as_step(step: Any, what: str) -> int:
+    """Return a step as an int.
+
+    Args:
+      step: An int, or an array or a Variable with one integer; a bool is none.
+      what: The function that received it, for messages.
+
+    Returns:
+      The int.
+
+    Raises:
+      ArgumentError: If it is not a number from 0 on.
+      ArgumentTypeError: If it is a tracer.
+    """
+    value = getattr(step, "raw_value", step)
+    if is_tracer(value):
+        raise errors.ArgumentTypeError(
+            f"The step is a tracer: {what} was called inside a transform, where arrays have no values.",
+            f"Call {what} outside of the compiled function.",
+        )
+    try:
+        is_bool = isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_
+        number = None if is_bool else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < 0:
+        kind = type_of(value) if hasattr(value, "dtype") else an(type(value))
+        found = kind if number is None else number
+        raise errors.ArgumentError(f"The step is {found}, not a number from 0 on.", "Pass an int.")
+    return number
+
+
+def as_max_to_keep(count: Any) -> int | None:
+    """Return the number of checkpoints to keep, or None; raise ArgumentError if it is not one."""
+    if count is None:
+        return None
+    try:
+        number = None if isinstance(count, bool) else operator.index(count)
+    except TypeError:
+        number = None
+    if number is None or number < 1:
+        what = f"is {an(type(count))}, not a number" if number is None else f"is {number}"
+        raise errors.ArgumentError(
+            f"max_to_keep {what}; at least one checkpoint must be kept.",
+            "Pass 1 or more, or None to keep all.",
+        )
+    return number
+
+
+def find_steps(folder: pathlib.Path) -> list[int]:
+    """Return the steps in a folder: the folders with a number as their name, which they get when they are complete."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(x.name) for x in folder.iterdir() if x.name.isdecimal() and x.is_dir())
+
+
+def check_next(step: int, steps: list[int], max_to_keep: int | None, name: str) -> None:
+    """Raise an error if a step cannot be saved beside others.
+
+    Args:
+      step: The step.
+      steps: Those that are in the folder, in order.
+      max_to_keep: The number of checkpoints to keep; None means all.
+      name: The name of the folder.
+
+    Raises:
+      ArgumentError: If the step is among them.
+      CheckpointError: If later ones are there and old ones are removed: then the new one would be the oldest.
+    """
+    if step in steps:
+        raise errors.ArgumentError(
+            f"The folder {name} already has a checkpoint of step {step}.",
+            "Save another step, or in another folder.",
+        )
+    later = [x for x in steps if x > step]
+    if later and max_to_keep is not None:
+        raise errors.CheckpointError(
+            f"The folder {name} has checkpoints of later steps than {step}: {', '.join(map(str, later))}; with "
+            f"max_to_keep={max_to_keep} the new one would be removed before them.",
+            "Save in another folder, remove the later checkpoints, or omit `max_to_keep`.",
+        )
+
+
+def make_folder(folder: pathlib.Path, name: str) -> None:
+    """Create the folder of a run, if it is not there.
+
+    Args:
+      folder: The folder.
+      name: Its name in messages.
+
+    Raises:
+      CheckpointError: If it cannot be created, or nothing can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        code = 0 if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
+    except FileExistsError:
+        code = errno.ENOTDIR
+    except OSError as error:
+        code = error.errno or errno.EIO
+    if code:
+        raise errors.CheckpointError(
+            f"The folder {name} cannot be written: {os.strerror(code)}.",
+            "Check its path and its permissions.",
+        )
