@@ -177,7 +177,7 @@ def _differentiated(
 
 
 class _Derivative(Lifted[P, R]):
-    """A derivative: in a call with modules, the differentiated arguments may be passed by keyword."""
+    """A transformed function; in a call with modules, the differentiated arguments may be passed by keyword."""
 
     def _in_place(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

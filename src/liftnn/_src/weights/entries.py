@@ -135,7 +135,7 @@ def find_entries(verb: str, tree: Any, *filters: Filter) -> list[Entry]:
 
 
 def check_match(verb: str, parameter: str, tree: Any, *filters: Filter) -> None:
-    """Raise an error if no Variable matches one of the filters.
+    """Raise an error if a module has Variables and none of them matches one of the filters.
 
     Args:
       verb: What is done with those that match, for messages.
@@ -149,7 +149,8 @@ def check_match(verb: str, parameter: str, tree: Any, *filters: Filter) -> None:
     if not filters or (len(filters) == 1 and filters[0] is ...):
         return
     predicates = to_predicates(filters)
-    if all(first_match(predicates, path, x) < 0 for path, x in walk_tree(tree).leaves()):
+    leaves = list(walk_tree(tree).leaves())
+    if leaves and all(first_match(predicates, path, x) < 0 for path, x in leaves):
         raise errors.FilterError(
             f"Nothing to {verb}: no Variable of the module matches {' or '.join(map(repr, predicates))}.",
             f"Pass a filter{parameter} that matches Variables of the module, such as liftnn.Param.",
