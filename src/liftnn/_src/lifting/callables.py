@@ -94,7 +94,6 @@ class Bindable(Named, Generic[P, R]):
     """How to transform other functions in the same way; None if that is unknown."""
     _others: tuple[Callable[..., Any], ...] = ()
     """The functions beside the first one: those of a custom rule, or further ones that `lift` got."""
-    _leading: tuple[Any, ...]
     __wrapped__: Callable[..., Any]
 
     @overload
