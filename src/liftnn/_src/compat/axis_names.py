@@ -141,7 +141,7 @@ def add_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) -> An
       The tree itself.
 
     Raises:
-      ArgumentError: If there is no name of the axis.
+      ArgumentError: If `transform_metadata` does not name the axis.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,7 +168,7 @@ def remove_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) ->
       The tree itself.
 
     Raises:
-      ArgumentError: If there is no name of the axis, or the metadata have another one.
+      ArgumentError: If `transform_metadata` does not name the axis, or names another one than the metadata.
 
     Example:
       >>> import jax.numpy as jnp

@@ -148,7 +148,7 @@ class ShardingMethods(_Variable):
           name: The name of the entry; `out_sharding` stands for the declared sharding under any of its names.
 
         Raises:
-          AttributeNameError: If there is no such entry.
+          AttributeNameError: If the entry does not exist.
           TraceContextError: If the Variable belongs to another trace.
         """
         _del_metadata(self, _stored_name(self._metadata) if name == NAME else name)

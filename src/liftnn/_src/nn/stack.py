@@ -221,7 +221,7 @@ class Stack(Module, Generic[L]):
         return self._apply(function, args, kwargs)
 
     def _apply(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply a function of a layer; a call of the stack is no call of its method `apply`."""
+        """Apply a function of a layer; a call of the stack does not count as a call of its method `apply`."""
         axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
         given = tuple([mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
         out_axes = self.out_axes if _has_carry(axes) else _without_carry(self.out_axes)
