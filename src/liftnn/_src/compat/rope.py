@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
+from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.dot_product_attention import dot_product_attention
 from liftnn._src.variables.variable import Variable
 
@@ -92,7 +93,7 @@ class RoPE(Module):
                 f"RoPE rotates pairs of features, but embedding_size is {features}.", "Use an even number."
             )
         frequencies = 1.0 / (self.theta ** (jnp.arange(0.0, features, 2) / features))
-        angles = positions[..., None] * frequencies
+        angles = positions[..., None] * with_axes(frequencies, positions.ndim + 1)
         return jnp.sin(angles), jnp.cos(angles)
 
 
@@ -100,7 +101,8 @@ def _rotate(x: jax.Array, sin: jax.Array, cos: jax.Array) -> jax.Array:
     """Rotate the two halves of the last axis against each other."""
     half = x.shape[-1] // 2
     turned = jnp.concatenate([-x[..., half:], x[..., :half]], axis=-1)
-    return x * jnp.concatenate([cos, cos], axis=-1) + turned * jnp.concatenate([sin, sin], axis=-1)
+    cos, sin = (with_axes(jnp.concatenate([part, part], axis=-1), x.ndim) for part in (cos, sin))
+    return x * cos + turned * sin
 
 
 def dot_product_attention_with_rope(

@@ -105,7 +105,12 @@ def given(**options: Any) -> dict[str, Any]:
 @functools.partial(jax.jit, inline=True)  # JAX traces and differentiates it once, not in each layer
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """Add a bias of shape `(features,)` along the last axis, unless it is None."""
-    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+    return y if bias is None else y + with_axes(bias, y.ndim)
+
+
+def with_axes(x: jax.Array, ndim: int) -> jax.Array:
+    """Return an array with leading axes of size 1, up to `ndim` axes; JAX can be set not to add them by itself."""
+    return x if x.ndim >= ndim else x.reshape((1,) * (ndim - x.ndim) + x.shape)
 
 
 def as_tuple(sizes: int | Iterable[int]) -> tuple[int, ...]:

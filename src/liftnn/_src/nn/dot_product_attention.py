@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
+from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.dropout import check_rate
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -161,9 +162,11 @@ def dot_product_attention_weights(
     check_weight_shape("mask", mask, query.shape, key.shape)
     logits = _logits(query / jnp.sqrt(query.shape[-1]).astype(dtype), key, precision)
     if bias is not None:
-        logits = logits + bias
+        logits = logits + with_axes(jnp.asarray(bias), logits.ndim)
+    if mask is not None:
+        mask = with_axes(jnp.asarray(mask), logits.ndim)
     if is_causal:
-        causal = jnp.tril(jnp.ones(logits.shape[-2:], bool))
+        causal = with_axes(jnp.tril(jnp.ones(logits.shape[-2:], bool)), logits.ndim)
         mask = causal if mask is None else jnp.logical_and(mask, causal)
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
@@ -181,10 +184,11 @@ def _fused_attention(
 ) -> jax.Array:
     """Compute attention by `jax.nn.dot_product_attention`, which takes at most one batch axis."""
     batch = query.shape[:-3]
+    bias, mask = (None if x is None else with_axes(jnp.asarray(x), query.ndim) for x in (bias, mask))
     if len(batch) > 1:
         query, key, value = (x.reshape((math.prod(batch), *x.shape[-3:])) for x in (query, key, value))
-        bias, mask = (None if x is None else _fold_batch(jnp.asarray(x), batch) for x in (bias, mask))
-    mask = None if mask is None else jnp.asarray(mask).astype(bool)
+        bias, mask = (None if x is None else _fold_batch(x, batch) for x in (bias, mask))
+    mask = None if mask is None else mask.astype(bool)
     y = jax.nn.dot_product_attention(query, key, value, bias, mask, is_causal=is_causal)
     return y.reshape((*batch, *y.shape[-3:])) if len(batch) > 1 else y
 
@@ -200,8 +204,6 @@ def _logits(query: jax.Array, key: jax.Array, precision: lax.PrecisionLike) -> j
 
 def _fold_batch(x: jax.Array, batch: tuple[int, ...]) -> jax.Array:
     """Reshape the batch axes of a bias or mask to one, which has size 1 if all of them have."""
-    if x.ndim < 4:
-        return x
     if math.prod(x.shape[:-3]) == 1:
         return x.reshape((1, *x.shape[-3:]))
     return jnp.broadcast_to(x, (*batch, *x.shape[-3:])).reshape((math.prod(batch), *x.shape[-3:]))

@@ -94,7 +94,7 @@ def append(
         for cached, x in ((cached_key, key), (cached_value, value))
     )
     *batch, length, _, _ = keys.shape
-    so_far = jnp.arange(length) <= positions_of(key, cache)[:, None]
+    so_far = jnp.arange(length)[None] <= positions_of(key, cache)[:, None]
     combined = combine_masks(mask, jnp.broadcast_to(so_far, (*batch, 1, *so_far.shape)))
     assert combined is not None
     return keys, values, combined

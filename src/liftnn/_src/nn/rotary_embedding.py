@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.nn.arguments import with_axes
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
@@ -52,7 +53,8 @@ def rotary_embedding(
     _check_input(x)
     half = x.shape[-1] // 2
     steps = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = _checked_positions(positions, x.shape)[..., None, None] * steps
+    positions = with_axes(_checked_positions(positions, x.shape), x.ndim - 2)
+    angles = positions[..., None, None] * with_axes(steps, x.ndim)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     if interleaved:
         first, second = x[..., 0::2], x[..., 1::2]
