@@ -3,6 +3,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -80,6 +81,18 @@ def test_a_filter_selects_the_weights(rand):
     assert set(ours.scales) == {("kernel",), ("bias",)}
 
 
+def test_scales_are_trained_as_the_paper_says(rand, close):
+    """The gradient of g in w = g * v / |v|, and a step of SGD."""
+    x, rngs = rand(6, 4), liftnn.Rngs(0)
+    layer = liftnn.WeightNorm(liftnn.Linear(4, 5, use_bias=False, rngs=rngs), rngs=rngs)
+    v = layer.layer_instance.kernel.value
+    expected = jax.grad(lambda g: ((x @ (v / jnp.linalg.norm(v, axis=0) * g)) ** 2).sum())(jnp.ones(5))
+    grads = liftnn.grad(lambda layer: (layer(x) ** 2).sum())(layer)
+    close(grads["scales"]["kernel",].value, expected)
+    liftnn.Optimizer(layer, optax.sgd(0.1)).update(layer, grads)
+    close(layer.scales["kernel",].value, 1 - 0.1 * expected)
+
+
 @pytest.mark.thorough
 def test_gradients_are_those_of_flax(rand, close):
     ours, theirs = pair({})
@@ -103,7 +116,7 @@ def test_random_scales_draw_keys():
     rngs = liftnn.Rngs(0)
     inner = liftnn.Linear(4, 5, rngs=rngs)
     layer = liftnn.WeightNorm(inner, scale_init=liftnn.initializers.normal(), rngs=rngs)
-    assert len(set(layer.scales[("kernel",)].tolist())) == 5
+    assert len(set(layer.scales[("kernel",)].value.tolist())) == 5
     assert int(rngs.default.count) == 3
 
 

@@ -29,8 +29,7 @@ class WeightNorm(Module):
     Each call writes the normalized weights into the layer. So a step of an optimizer moves the weights away from norm
     one, and the next call projects them back, with gradients through the normalization.
 
-    `scales` has the scales by path in the layer, such as `("kernel",)`, or is None without scales. They are arrays, not
-    Params, so an optimizer does not train them, as in Flax NNX.
+    `scales` has the scales, which are Params, by path in the layer, such as `("kernel",)`, or is None without scales.
 
     Args:
       layer_instance: The layer.
@@ -85,9 +84,9 @@ class WeightNorm(Module):
         self.use_scale, self.scale_init, self.epsilon = use_scale, scale_init, epsilon
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
         self.variable_filter = to_predicate(variable_filter)
-        self.scales: dict[Path, jax.Array] | None = None
+        self.scales: dict[Path, Param[jax.Array]] | None = None
         if use_scale:
-            self.scales = {p: self._new_scale(x.value, rngs) for p, x in self._selected(Param)}
+            self.scales = {p: Param(self._new_scale(x.value, rngs)) for p, x in self._selected(Param)}
 
     def __call__(self, x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
         """Normalize the weights of the layer and call it.
@@ -130,7 +129,7 @@ class WeightNorm(Module):
             if path not in self.scales:
                 raise new_weight_error("WeightNorm", path)
             shape = [size if axis in features else 1 for axis, size in enumerate(value.shape)]
-            scale = self.scales[path].reshape(shape)
+            scale = self.scales[path][...].reshape(shape)
             normalized = normalized * scale
         weight.value = jnp.asarray(normalized, dtypes.canonicalize_dtype(value, scale, dtype=self.dtype))
 
