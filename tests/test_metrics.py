@@ -56,6 +56,14 @@ def test_a_reset_forgets_all_and_keeps_the_variables():
     assert metric.total is total
 
 
+@pytest.mark.parametrize("make", [liftnn.Average, liftnn.Accuracy, liftnn.Welford])
+def test_a_reset_keeps_the_shapes_that_vmap_made(make):
+    metrics = liftnn.vmap(lambda _: liftnn.MultiMetric(loss=make()), in_axes=0, out_axes=0)(jnp.arange(3))
+    metrics.reset()
+    values = jax.tree.leaves(liftnn.state(metrics).to_pure_dict())
+    assert [x.tolist() for x in values] == [[0, 0, 0]] * len(values)
+
+
 def test_the_values_can_have_another_name_and_the_rest_is_ignored():
     metric = liftnn.Average("loss")
     metric.update(loss=jnp.array([1.0, 3.0]), logits=None, values="no number")

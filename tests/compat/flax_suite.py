@@ -98,6 +98,8 @@ def stand_in() -> StandIn:
 
 def main() -> int:
     """Runs pytest in the folder of the tests."""
+    if any(x.startswith(("-n", "--numprocesses")) for x in sys.argv[1:]):
+        sys.exit("Run it in one process, without -n: worker processes would test Flax itself.")
     tests = fetch_tests()
     os.chdir(tests)
     options = [

@@ -86,3 +86,11 @@ def test_weights_of_flax_and_of_torch_have_the_names_of_liftnns_sequential():
     liftnn.from_flax(model, flax.nnx.state(other))
     np.testing.assert_array_equal(model(x), other(x))
     assert list(liftnn.to_torch(model)) == list(liftnn.to_torch(make(liftnn)))
+
+
+def test_keyword_arguments_that_no_function_has_are_ignored():
+    """As in Flax NNX 0.12.12: a layer that takes them may be left out."""
+    model = nnx.Sequential(nnx.Linear(3, 3, rngs=nnx.Rngs(0)), nnx.Sequential(nnx.relu))
+    x = jnp.ones((2, 3))
+    y = model(x, deterministic=True, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(y, model(x))

@@ -40,7 +40,10 @@ def test_a_bias_and_a_mask_of_attention_may_have_fewer_axes(options, batch, rand
     query, key = rand(*batch, 5, 4, 8), rand(*batch, 6, 2, 8)
     bias, mask = rand(6), np.arange(6) % 3 > 0
     options = {**options, "dropout_rng": jax.random.key(0)}
-    whole = {"bias": jnp.broadcast_to(bias, (*batch, 4, 5, 6)), "mask": jnp.broadcast_to(mask, (*batch, 4, 5, 6))}
+    whole = {
+        "bias": jnp.broadcast_to(bias, (*batch, 4, 5, 6)),
+        "mask": jnp.broadcast_to(mask, (*batch, 4, 5, 6)),
+    }
     expected = liftnn.dot_product_attention(query, key, key, **whole, **options)
     with jax.numpy_rank_promotion("raise"):
         y = liftnn.dot_product_attention(query, key, key, bias=bias, mask=mask, **options)

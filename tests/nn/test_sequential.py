@@ -55,7 +55,65 @@ def test_rngs_goes_to_the_functions_that_take_it(rand, close):
 
 
 def test_rngs_is_not_given_to_functions_without_a_signature():
-    assert liftnn.Sequential(max, lambda x, **kwargs: (x, kwargs))(3, 4, rngs=liftnn.Rngs(0)) == (4, {})
+    rngs = liftnn.Rngs(0)
+    assert liftnn.Sequential(max, lambda x, **kwargs: (x, kwargs))(3, 4, rngs=rngs) == (4, {"rngs": rngs})
+
+
+class Scaled(liftnn.Module):
+    def __call__(self, x, mask=None, *, scale=1.0):
+        return scale * (x if mask is None else x * mask)
+
+
+def test_keyword_arguments_go_to_all_functions_that_have_such_a_parameter(rand, close):
+    """Oracle: the calls one after the other. An outer Sequential asks the functions of an inner one."""
+    layer, linear = Scaled(), liftnn.Linear(3, 3, rngs=liftnn.Rngs(0))
+    x, mask = rand(4, 3), jnp.arange(3) % 2
+    expected = layer(linear(layer(x, mask, scale=2.0)), mask, scale=2.0)
+    flat = liftnn.Sequential(layer, linear, jnp.array, layer)
+    nested = liftnn.Sequential(liftnn.Sequential(layer, linear), liftnn.Sequential(jnp.array, layer))
+    for model in (flat, nested):
+        close(model(x, mask=mask, scale=2.0), expected)
+        close(liftnn.jit(lambda m, x, mask: m(x, mask=mask, scale=2.0))(model, x, mask), expected)
+
+
+def test_a_parameter_that_has_a_positional_argument_gets_no_keyword_argument(rand, close):
+    linear = liftnn.Linear(3, 3, rngs=liftnn.Rngs(0))
+    close(liftnn.Sequential(linear, linear)(inputs=rand(2, 3)), linear(linear(rand(2, 3))))
+    with pytest.raises(TypeError, match="got multiple values for argument 'x'"):
+        liftnn.Sequential(lambda x: x, lambda y: y)(1, x=2)
+
+
+def test_functions_with_any_keyword_arguments_get_all_that_are_left():
+    seen = []
+
+    def consume(a, b, **others):
+        seen.append(others)
+        return a + b
+
+    model = liftnn.Sequential(lambda x, *, scale=1: {"a": x * scale, "b": 1}, consume)
+    assert model(3, scale=2, tag="t") == 7
+    assert seen == [{"scale": 2, "tag": "t"}]
+
+
+def test_a_keyword_argument_that_no_function_has_raises_before_any_is_called():
+    calls = []
+    model = liftnn.Sequential(liftnn.Linear(3, 3, rngs=liftnn.Rngs(0)), lambda x, mask=None: calls.append(x))
+    with pytest.raises(errors.ArgumentTypeError, match="unexpected keyword argument 'maks'"):
+        model(jnp.ones((1, 3)), maks=1)
+    with pytest.raises(errors.ArgumentTypeError, match="unexpected keyword argument 'deterministic'"):
+        liftnn.Sequential(model, liftnn.relu)(jnp.ones((1, 3)), deterministic=True)
+    assert not calls
+
+
+def test_an_argument_from_a_dict_and_from_the_call_is_refused():
+    model = liftnn.Sequential(lambda x: {"x": x, "scale": 3.0}, lambda x, scale=1.0: x * scale)
+    assert model(2) == 6
+    with pytest.raises(errors.ArgumentTypeError) as info:
+        model(2, scale=2.0)
+    assert str(info.value) == (
+        "Got multiple values for arguments ['scale'] in Sequential[1]: the output of the previous function has them, "
+        "and the call, too.\nPass one of the two under another name."
+    )
 
 
 def test_layers_is_a_list_that_can_be_changed():

@@ -93,9 +93,9 @@ class Average(Metric):
         self.count = MetricState(jnp.zeros((), jnp.int32))
 
     def reset(self) -> None:
-        """Reset the metric to its initial state, without values."""
-        self.total.value = jnp.zeros((), jnp.float32)
-        self.count.value = jnp.zeros((), jnp.int32)
+        """Reset the metric to its initial state, without values; axes that `vmap` has added stay."""
+        for state in (self.total, self.count):
+            state.value = jnp.zeros_like(state.value)
 
     def update(self, mask: jax.Array | None = None, **kwargs: Any) -> None:
         """Add values to the average.
@@ -173,10 +173,9 @@ class Welford(Metric):
         self.m2 = MetricState(jnp.zeros((), jnp.float32))
 
     def reset(self) -> None:
-        """Reset the metric to its initial state, without values."""
-        self.count.value = jnp.zeros((), jnp.int32)
-        self.mean.value = jnp.zeros((), jnp.float32)
-        self.m2.value = jnp.zeros((), jnp.float32)
+        """Reset the metric to its initial state, without values; axes that `vmap` has added stay."""
+        for state in (self.count, self.mean, self.m2):
+            state.value = jnp.zeros_like(state.value)
 
     def update(self, mask: jax.Array | None = None, **kwargs: Any) -> None:
         """Add values to the statistics.

@@ -14,6 +14,7 @@ from liftnn._src.compat.abstract_methods import mark_abstract
 from liftnn._src.compat.flat_state import FlatState, Leaves, to_flat_state
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import check_variable_kinds, follow_flax
+from liftnn._src.compat.recording import RecordingMethods
 from liftnn._src.compat.sharding_metadata import ShardingMethods
 from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
 from liftnn._src.compat.variable_metadata import AnnotatedMethods
@@ -150,6 +151,7 @@ class ModuleMethods(_Module):
 
 _METHODS: tuple[tuple[type, type], ...] = (
     (Module, ModuleMethods),
+    (Module, RecordingMethods),
     (State, StateMethods),
     (Variable, VariableMethods),
     (Variable, ShardingMethods),

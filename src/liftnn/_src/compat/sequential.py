@@ -13,6 +13,7 @@ class Sequential(own.Sequential):
     """Apply functions in sequence, each to the output of the previous one; see `liftnn.Sequential`.
 
     The functions are in the `List` `layers`, so that they can be replaced while iterating over the modules of a model.
+    Keyword arguments that no function has as a parameter are ignored.
 
     Args:
       *fns: Modules, functions or other callables.
@@ -33,3 +34,7 @@ class Sequential(own.Sequential):
 
     def __getitem__(self, index: Any) -> Any:
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    def _without_taker(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return no arguments for the first function: those that no function accepts are ignored."""
+        return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
@@ -16,7 +16,8 @@ class Sequential(Module):
     """Apply functions in sequence, each to the output of the previous one.
 
     A tuple is passed to the next function as positional arguments, a dict as keyword arguments, and any other output as
-    a single argument. The functions are in the list `layers`, which may be changed. A Sequential is also a sequence of
+    a single argument. Keyword arguments of the call, such as a mask, are passed to all functions that have a parameter
+    of that name. The functions are in the list `layers`, which may be changed. A Sequential is also a sequence of
     them: `len`, iteration, `model[0]`, and slices, which are new Sequentials of the same layers; entries and slices can
     be assigned and deleted.
 
@@ -72,8 +73,9 @@ class Sequential(Module):
 
         Args:
           *args: Positional arguments of the first function.
-          rngs: Passed to each function with a parameter `rngs`, unless it is None, the default.
-          **kwargs: Keyword arguments of the first function.
+          rngs: Passed as `kwargs` are, unless it is None, the default; may be an argument that no function has.
+          **kwargs: Passed to each function with a parameter of that name, or with `**kwargs`, unless a positional
+            argument is its value. The first function also gets those that no function has.
 
         Returns:
           The output of the last function. If `layers` is empty: the argument if there is one, else the tuple of
@@ -81,18 +83,34 @@ class Sequential(Module):
 
         Raises:
           ArgumentError: If an entry of `layers` is not callable.
+          ArgumentTypeError: If a function gets an argument twice: from a dict, and from the call.
         """
         if not self.layers:
             return args[0] if len(args) == 1 else args or kwargs or None
+        given = kwargs if rngs is None else {**kwargs, "rngs": rngs}
         output: Any = None
         for position, function in enumerate(self.layers):
             _check_callable(position, function)
+            received: dict[str, Any] = {}
             if position:
-                args, kwargs = _as_arguments(output)
-            if rngs is not None and _takes_rngs(function):
-                kwargs = {**kwargs, "rngs": rngs}
-            output = function(*args, **kwargs)
+                args, received = _as_arguments(output)
+            taken = _accepted(function, len(args), given) if given else {}
+            if kwargs and not position:
+                taken |= self._without_taker({k: v for k, v in kwargs.items() if k not in taken})
+            twice = sorted(received.keys() & taken.keys())
+            if twice:
+                raise errors.ArgumentTypeError(
+                    f"Got multiple values for arguments {twice} in Sequential[{position}]: the output of the previous "
+                    "function has them, and the call, too.",
+                    "Pass one of the two under another name.",
+                )
+            output = function(*args, **received, **taken)
         return output
+
+    def _without_taker(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments that no function after the first accepts: the first one gets them, and raises."""
+        rest = self.layers[1:]
+        return {k: v for k, v in kwargs.items() if not any(_accepted(f, 0, {k: v}) for f in rest)}
 
 
 def _as_arguments(output: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -104,16 +122,19 @@ def _as_arguments(output: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (output,), {}
 
 
-def _takes_rngs(function: Callable[..., Any]) -> bool:
-    """Check whether the function has a parameter `rngs` that can be passed by keyword."""
+def _accepted(function: Callable[..., Any], positional: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments that a function accepts beside a number of positional arguments."""
+    if getattr(type(function), "__call__", None) is Sequential.__call__:  # noqa: B004
+        layers = cast(Sequential, function).layers
+        return {k: v for k, v in kwargs.items() if any(_accepted(f, 0, {k: v}) for f in layers)}
     try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # some functions written in C have no signature
-        return False
-    return "rngs" in parameters and parameters["rngs"].kind in (
-        inspect.Parameter.KEYWORD_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    )
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        return {}
+    by_position = {p.name for p in parameters[:positional] if p.kind is p.POSITIONAL_OR_KEYWORD}
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    others = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return {k: v for k, v in kwargs.items() if k not in by_position and (others or k in named)}
 
 
 def _check_callable(position: int, function: Any) -> None:
