@@ -58,6 +58,30 @@ def test_keyword_arguments_are_mapped_over_axis_0():
         assert vmap(lambda a, *, k: (a * k).sum(), in_axes=(None,))(2.0, k=A).tolist() == [6.0, 24.0]
 
 
+def test_arguments_with_axes_may_be_left_to_their_defaults_as_in_flax():
+    """Oracle: the call with all arguments. A keyword argument before a default has its place, too."""
+    rows = jnp.arange(6.0).reshape(3, 2)
+
+    def scaled(weights, x, scale=2.0, shift=None):
+        return (weights.value * x * scale + (0 if shift is None else shift)).sum()
+
+    weights = liftnn.Variable(jnp.array([1.0, 3.0]))
+    mapped = liftnn.vmap(scaled, in_axes=(None, 0, None, 0))
+    assert mapped(weights, rows).tolist() == mapped(weights, x=rows).tolist()
+    assert mapped(weights, rows).tolist() == mapped(weights, rows, 2.0, None).tolist()
+    assert (
+        mapped(weights, x=rows, shift=jnp.ones(3)).tolist()
+        == mapped(weights, rows, 2.0, jnp.ones(3)).tolist()
+    )
+    assert liftnn.vmap(lambda x, s=2.0: x * s, in_axes=(0, None))(jnp.ones(2)).tolist() == [2, 2]
+
+    def step(weights, carry, x, scale=2.0):
+        return carry + weights.value * scale, x
+
+    looped = liftnn.scan(step, in_axes=(None, liftnn.Carry, 0, None))
+    assert [a.tolist() for a in looped(weights, jnp.zeros(2), jnp.arange(3))] == [[6, 18], [0, 1, 2]]
+
+
 def ensemble(n=3, **options):
     return liftnn.vmap(Affine, **options)(jnp.arange(1.0, n + 1))
 

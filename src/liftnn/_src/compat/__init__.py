@@ -14,7 +14,7 @@
   shardings and abstract models; `sharding_metadata.py`: the one name of a declared sharding.
 - `path_filters.py`: filters by part of a path; `variable_names.py`: names of types of Variables; `identifiers.py`: ids.
 - `methods.py`: methods of States and Variables that only Flax has; `keywords.py`: its names of parameters;
-  `variable_metadata.py`: values with metadata; `recording.py`: `sow` and `perturb`; `abstract_methods.py`: abstract classes of modules; `defaults.py`: the
-  first value that is given.
+  `variable_metadata.py`: values with metadata; `recording.py`: `sow` and `perturb`; `abstract_methods.py`: abstract
+  classes of modules; `defaults.py`: the first value that is given.
 - `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.
 """

@@ -285,9 +285,12 @@ class Lifted(Bindable[P, R]):
     def _in_place(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Move keyword arguments with axes or specs to their position."""
+        """Move keyword arguments with axes or specs to their position; take defaults for those that are missing.
+
+        For a bound method there are no defaults: the entry that has no argument may be that of the module.
+        """
         missing = self._options.n_positional + len(self._leading) - len(args)
-        if missing <= 0 or not kwargs:
+        if missing <= 0:
             return args, kwargs
         try:
             parameters = list(inspect.signature(self._functions[0]).parameters.values())
@@ -295,9 +298,16 @@ class Lifted(Bindable[P, R]):
             return args, kwargs
         kwargs = dict(kwargs)
         for parameter in parameters[len(args) :][:missing]:
-            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.name not in kwargs:
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name in kwargs:
+                args = (*args, kwargs.pop(parameter.name))
+            elif (
+                self._leading
+                or parameter.kind is parameter.KEYWORD_ONLY
+                or parameter.default is parameter.empty
+            ):
                 break
-            args = (*args, kwargs.pop(parameter.name))
+            else:
+                args = (*args, parameter.default)
         return args, kwargs
 
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
