@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import liftnn
 from liftnn import errors
@@ -127,6 +128,28 @@ def captured_model_that_leaked():
 )
 def write_to_a_leaked_variable():
     leaked(liftnn.jit).layers[0].kernel.value = jnp.ones((2, 2))
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0].names is a numpy array of text, objects or dates, so liftnn.jit cannot use it: arrays of JAX hold numbers.",
+    "Store a tuple, which is static, as in `tuple(x.tolist())`.",
+)
+def array_of_text():
+    model = linear()
+    model.names = np.array(["cat", "dog"])
+    liftnn.jit(lambda model, x: model(x))(model, jnp.ones((1, 2)))
+
+
+@message(
+    errors.ArgumentError,
+    "args[0].data is a masked array of numpy, so liftnn.jit cannot use it.",
+    "Store its data and its mask as two arrays, or `x.filled(value)`.",
+)
+def masked_array():
+    model = linear()
+    model.data = np.ma.masked_array([1.0, 2.0], [False, True])
+    liftnn.jit(lambda model, x: model(x))(model, jnp.ones((1, 2)))
 
 
 @message(

@@ -107,7 +107,7 @@ def check_arguments(error: TypeError, function: Callable[..., Any]) -> None:
         return
     found = _KEYWORD.search(text)
     keyword = found[1] if found else ""
-    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = [p.name for p in _parameters(function)]
     row = _find_argument(keyword, parameters, function.__name__)
     if row:
         our_name = "" if row.where in ("*", "tx") else f" for `{row.where}`"
@@ -137,7 +137,8 @@ def _remedy_for(text: str, keyword: str, parameters: list[str], function: Callab
         return f"The most similar parameter is `{similar}`."
     if text.endswith("'rngs'"):
         return _RNGS
-    return f"The parameters are: {_listed(function)}."
+    listed = _listed(function)
+    return f"The parameters are: {listed}." if listed else "Call it without arguments."
 
 
 def _most_similar(name: str, names: Iterable[str]) -> str:
@@ -147,14 +148,19 @@ def _most_similar(name: str, names: Iterable[str]) -> str:
     return plain[found[0]] if found else ""
 
 
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a function that a call can name, or fill: not `self`, and not `**_`."""
+    found = inspect.signature(function).parameters.values()
+    return [p for p in found if p.name != "self" and not (p.kind is p.VAR_KEYWORD and p.name.startswith("_"))]
+
+
 def _listed(function: Callable[..., Any]) -> str:
     """Return the parameters of a function as in its signature, without types and defaults."""
     parts: list[str] = []
-    for p in inspect.signature(function).parameters.values():
+    for p in _parameters(function):
         if p.kind is p.KEYWORD_ONLY and "*" not in parts and not any(x.startswith("*") for x in parts):
             parts.append("*")
         stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-        if p.name != "self":
-            parts.append(stars + p.name)
+        parts.append(stars + p.name)
     more = [f"and {len(parts) - _MOST} more"] if len(parts) > _MOST else []
     return ", ".join([*parts[:_MOST], *more])

@@ -1,4 +1,4 @@
-"""The errors of arguments without values: they are abstract, or arrays of a transform that has returned.
+"""The errors of arguments without values for JAX: abstract, arrays of a returned transform, or no arrays of numbers.
 
 JAX raises its own errors when it uses such an array; they are replaced by errors with the path.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.captures.search import find_captured
@@ -31,7 +32,9 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
       name: The name of the transform.
 
     Raises:
-      ArgumentTypeError: If an argument is abstract; it names the first one.
+      ArgumentTypeError: If an argument is abstract, or a numpy array of something other than numbers; it names the
+        first one.
+      ArgumentError: If an argument is a masked array of numpy; it names the first one.
       TraceContextError: If an argument is an array of a transform that has returned; it names the first one.
     """
     if isinstance(error, jax.errors.UnexpectedTracerError) and frames.is_plain():
@@ -49,6 +52,32 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
                 "Create the model without `eval_shape`, or set all its Variables first, for example by "
                 "`update(model, state)`. To compute shapes, use `eval_shape`.",
             ) from error
+
+
+    elif isinstance(error, (TypeError, ValueError)) and not isinstance(error, errors.LiftError):
+        _explain_numpy(error, plan, leaves, name)
+
+
+def _explain_numpy(error: Exception, plan: Plan, leaves: Sequence[Any], name: str) -> None:
+    """Raise an error for the first numpy array that JAX does not take, if there is one."""
+    masked = _find(plan, leaves, lambda x: isinstance(x, np.ma.MaskedArray))
+    if masked:
+        raise errors.ArgumentError(
+            f"{masked} is a masked array of numpy, so liftnn.{name} cannot use it.",
+            "Store its data and its mask as two arrays, or `x.filled(value)`.",
+        ) from error
+    other = _find(plan, leaves, _holds_no_numbers)
+    if other:
+        raise errors.ArgumentTypeError(
+            f"{other} is a numpy array of text, objects or dates, so liftnn.{name} cannot use it: arrays of JAX hold "
+            "numbers.",
+            "Store a tuple, which is static, as in `tuple(x.tolist())`.",
+        ) from error
+
+
+def _holds_no_numbers(x: Any) -> bool:
+    """Return whether a leaf is a numpy array of text, bytes, objects, dates or records."""
+    return isinstance(x, np.ndarray) and (x.dtype.kind in "OSUMm" or x.dtype.names is not None)
 
 
 def explain_leaked(error: BaseException, functions: Sequence[Any], name: str) -> None:
