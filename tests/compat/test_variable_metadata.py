@@ -28,6 +28,10 @@ TEXTS = {
         result = [isinstance(made, nnx.VariableMetadata), isinstance(jnp.ones(2), nnx.VariableMetadata),
                   made.raw_value, made.metadata["tag"]]
         """,
+    "a leaf of pytrees": """
+        value = nnx.VariableMetadata(jnp.ones(2), metadata={"tag": "a"})
+        result = jax.tree.map(lambda x: x.raw_value, [value, value])
+        """,
     "without metadata": """
         result = [nnx.Param(nnx.VariableMetadata(jnp.ones(2))), nnx.VariableMetadata(3).on_get_value]
         """,

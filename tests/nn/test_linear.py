@@ -199,3 +199,28 @@ def test_ones_and_zeros_are_initializers_themselves():
         3, 4, kernel_init=liftnn.initializers.ones, bias_init=liftnn.initializers.zeros, rngs=liftnn.Rngs(0)
     )
     assert (float(layer.kernel.sum()), float(layer.bias.sum())) == (12.0, 0.0)
+
+
+def test_a_library_may_replace_the_code_of_the_product(monkeypatch):
+    """As qwix does for quantization, which puts its own arrays into the parameters, too."""
+
+    def replaced(lhs, rhs, *args, **kwargs):
+        import jax.numpy
+
+        return jax.numpy.full((*lhs.shape[:-1], rhs.shape[-1]), 7.0)
+
+    class Quantized:
+        shape, ndim = (3, 4), 2
+
+    layer, x = (
+        liftnn.Linear(3, 4, use_bias=False, promote_dtype=lambda x, dtype: x, rngs=liftnn.Rngs(0)),
+        jnp.ones((2, 3)),
+    )
+    product = layer(x)
+    with monkeypatch.context() as patch:
+        patch.setattr(jax.lax.dot_general, "__code__", replaced.__code__)
+        assert (layer(x) == 7).all()
+        assert (liftnn.jit(lambda layer, x: layer(x))(layer, x) == 7).all()
+        layer.kernel.raw_value = Quantized()
+        assert (layer(x) == 7).all()
+    assert (product != 7).all()

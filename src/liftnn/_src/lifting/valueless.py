@@ -53,7 +53,6 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
                 "`update(model, state)`. To compute shapes, use `eval_shape`.",
             ) from error
 
-
     elif isinstance(error, (TypeError, ValueError)) and not isinstance(error, errors.LiftError):
         _explain_numpy(error, plan, leaves, name)
 

@@ -20,6 +20,7 @@ from liftnn._src.rngs import Rngs
 
 default_kernel_init = initializers.lecun_normal()
 default_bias_init = initializers.zeros_init()
+_CODE = getattr(lax.dot_general, "__code__", None)
 
 
 class Linear(Module):
@@ -109,12 +110,21 @@ class Linear(Module):
         if out_sharding is None and self.dot_general is lax.dot_general:
             out_sharding = product_sharding(inputs, kernel, contracted)
         options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
-        if self.dot_general is lax.dot_general and self.precision is None and not options:
-            return add_bias(
-                jnp.matmul(inputs, kernel), bias
-            )  # the same product; JAX caches its differentiation instead of repeating it in each layer
+        if (
+            self.dot_general is lax.dot_general
+            and not options
+            and self.precision is None
+            and not _is_replaced()
+        ):
+            # The same product; JAX caches its differentiation instead of repeating it in each layer.
+            return add_bias(jnp.matmul(inputs, kernel), bias)
         y = self.dot_general(inputs, kernel, contracted, precision=self.precision, **options)
         return add_bias(y, bias)
+
+
+def _is_replaced() -> bool:
+    """Return whether `jax.lax.dot_general` runs other code than JAX's, as libraries for quantization make it do."""
+    return getattr(lax.dot_general, "__code__", None) is not _CODE
 
 
 publish(Linear)

@@ -8,7 +8,7 @@ import functools
 import types
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,16 +22,22 @@ SHARDING_NAMES = ("sharding", "out_sharding", "sharding_names")
 """The metadata entries that declare how a Variable is sharded."""
 
 
-class Annotated(NamedTuple):
-    """A value with metadata for the Variable that will hold it; annotated initializers return it.
+class Annotated:
+    """A value with metadata for the Variable that will hold it; annotated initializers return it. A leaf of pytrees.
 
     Args:
       value: The value.
       metadata: The metadata by name.
     """
 
-    value: Any
-    metadata: Mapping[str, Any]
+    __slots__ = ("metadata", "value")
+
+    def __init__(self, value: Any, metadata: Mapping[str, Any]):
+        self.value = value
+        self.metadata = metadata
+
+    def __repr__(self) -> str:
+        return f"Annotated({self.value!r}, {dict(self.metadata)!r})"
 
 
 class Metadata(Mapping[str, Any]):
