@@ -132,7 +132,8 @@ def write_to_a_leaked_variable():
 
 @message(
     errors.ArgumentTypeError,
-    "args[0].names is a numpy array of text, objects or dates, so liftnn.jit cannot use it: arrays of JAX hold numbers.",
+    "args[0].names is a numpy array of text, objects or dates, so liftnn.jit cannot use it: arrays of JAX hold "
+    "numbers.",
     "Store a tuple, which is static, as in `tuple(x.tolist())`.",
 )
 def array_of_text():

@@ -205,9 +205,9 @@ def test_a_library_may_replace_the_code_of_the_product(monkeypatch):
     """As qwix does for quantization, which puts its own arrays into the parameters, too."""
 
     def replaced(lhs, rhs, *args, **kwargs):
-        import jax.numpy
+        import jax.numpy as jnp
 
-        return jax.numpy.full((*lhs.shape[:-1], rhs.shape[-1]), 7.0)
+        return jnp.full((*lhs.shape[:-1], rhs.shape[-1]), 7.0)
 
     class Quantized:
         shape, ndim = (3, 4), 2

@@ -19,7 +19,7 @@ Entries = tuple[Any, ...]
 def entries_of(x: Any) -> Entries | None:
     """Return the explicit mesh axes of each axis of an array: one, a tuple or None; None if the mesh has none.
 
-    None, too, for an operand that is no array of JAX, such as a quantized weight of another library.
+    None, too, for an operand that is not a JAX array, such as a quantized weight of another library.
     """
     sharding = getattr(jax.typeof(x), "sharding", None) if isinstance(x, jax.Array) else None
     if sharding is None or not sharding.mesh.explicit_axes:
