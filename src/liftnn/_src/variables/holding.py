@@ -161,12 +161,17 @@ def _parts_of_dataclass(x: Any) -> Sequence[Any]:
     return found
 
 
+def _parts_of_transformed(f: Any) -> Sequence[Any]:
+    """Return the functions that a transformed function has, if it can be made again from others."""
+    return f._carried_functions() if getattr(f, "_recipe", None) is not None else ()
+
+
 _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
     types.FunctionType: _parts_of_function,
     types.CellType: _parts_of_cell,
     types.MethodType: _parts_of_method,
     types.BuiltinFunctionType: _parts_of_method,
-    functools.partial: lambda x: (x.func, *x.args, *x.keywords.values()),
+    functools.partial: lambda x: (x.func, *x.args, *x.keywords.values(), *vars(x).values()),
     weakref.ref: _parts_of_reference,
     types.SimpleNamespace: lambda x: tuple(vars(x).values()),
     list: lambda x: tuple(list.__iter__(x)),
@@ -183,6 +188,8 @@ def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
     for base in cls.__mro__:
         if base in _PARTS:
             return _PARTS[base]
+    if hasattr(cls, "_carried_functions"):
+        return _parts_of_transformed
     return _parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()
 
 
