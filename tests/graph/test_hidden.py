@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 import optax
 import pytest
@@ -63,9 +65,28 @@ def test_each_verb_warns(call):
     assert len(caught) == 1
 
 
-def test_a_bound_method_of_such_an_object_is_warned_of():
-    with pytest.warns(liftnn.StructureWarning, match="^old is a method"):
-        liftnn.split(Node(old=Old(x=Node()).method))
+INSIDE = {
+    "method": lambda old: old.method,
+    "closure": lambda old: lambda: old,
+    "default": lambda old: lambda x=old: x,
+    "tuple in a closure": lambda old: (lambda held: lambda: held)((1, old)),
+    "function of a function": lambda old: (lambda f: lambda: f())(lambda: old),
+    "partial in a closure": lambda old: (lambda f: lambda: f())(functools.partial(print, old)),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_function_or_method_with_such_an_object_is_warned_of(name):
+    with pytest.warns(liftnn.StructureWarning) as caught:
+        liftnn.split(Node(old=INSIDE[name](Old(x=Node()))))
+    kind = "a method" if name == "method" else "a function"
+    text = TEXT.replace("holds a Node.", "holds a Node in an Old.").format("old", kind, "Old")
+    assert [str(w.message) for w in caught] == [text]
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_one_with_an_object_without_modules_is_not(name):
+    liftnn.split(Node(old=INSIDE[name](Old(x=1))))
 
 
 @pytest.mark.parametrize(

@@ -4,65 +4,85 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from liftnn import errors
 from liftnn._src.static_values.value_types import is_foreign
 from liftnn._src.tracebacks import warn
 from liftnn._src.trees import an
+from liftnn._src.variables.holding import parts_of
 
 _MOST = 256
 """The maximum number of objects to visit: a static value may refer to the whole program."""
 
 
-def find_hidden(value: Any) -> Any:
-    """Find a module or Variable in the attributes of a static object, or in containers and objects among them.
+class Hidden(NamedTuple):
+    """A module or Variable in a static value.
 
     Args:
-      value: The static value.
+      found: The module or Variable.
+      holder: The object of a user's class that holds it: the static value, or an object in it.
+    """
+
+    found: Any
+    holder: Any
+
+
+def find_hidden(value: Any) -> Hidden | None:
+    """Find a module or Variable in the attributes of an object that a static value is, or holds.
+
+    Args:
+      value: The static value: an object, or a function, method or container.
 
     Returns:
-      A module or Variable; None if there is none, or if the class of the object is of the standard library or of a
+      The module or Variable; None if there is none, or if the class of the object is of the standard library or of a
       package that liftnn knows.
     """
-    todo, seen = list(_parts(value)), {id(value)}
+    todo, seen = [(value, None)], set[int]()
     while todo and len(seen) < _MOST:
-        x = todo.pop()
+        x, holder = todo.pop()
         if id(x) in seen:
             continue
         seen.add(id(x))
         if hasattr(type(x), "__graph_node__"):
-            return x
-        todo += _parts(x)
+            if holder is not None:
+                return Hidden(x, holder)
+            continue
+        if _is_opaque(x):
+            holder = x if holder is None else holder
+            todo += [(y, holder) for y in list(getattr(x, "__dict__", {}).values())]
+        else:
+            todo += [(y, holder) for y in _parts(x)]
     return None
 
 
-def _parts(x: Any) -> Iterable[Any]:
-    """Return the elements of a built-in container, and the attributes of an object of a user's class."""
+def _is_opaque(x: Any) -> bool:
+    """Return whether an object is of a user's class that liftnn does not look into."""
     cls = type(x)
-    if cls in (list, tuple, set, frozenset):
+    return not isinstance(x, type) and not is_foreign(cls.__module__)
+
+
+def _parts(x: Any) -> Iterable[Any]:
+    """Return the elements of a built-in container, and what a function or method holds."""
+    if type(x) in (set, frozenset):
         return x
-    if cls is dict:
-        return x.values()
-    if cls is types.MethodType:
-        return (x.__self__,)
-    if isinstance(x, type) or is_foreign(cls.__module__):
-        return ()
-    return list(getattr(x, "__dict__", {}).values())
+    return x.values() if type(x) is types.MappingProxyType else parts_of(x)
 
 
-def warn_of_hidden(value: Any, hidden: Any, path: str) -> None:
-    """Warn that a static object holds a module or Variable.
+def warn_of_hidden(value: Any, hidden: Hidden, path: str) -> None:
+    """Warn that a static value holds a module or Variable.
 
     Args:
-      value: The object.
-      hidden: The module or Variable.
-      path: The path of the object.
+      value: The static value.
+      hidden: The module or Variable, and what holds it.
+      path: The path of the value.
     """
+    found, holder = (type(x) for x in hidden)
+    through = "" if hidden.holder is value else f" in {an(holder)}"
     warn(
-        f"{path} is {an(type(value))}, which liftnn treats as static, but it holds {an(type(hidden))}. Its state is "
+        f"{path} is {an(type(value))}, which liftnn treats as static, but it holds {an(found)}{through}. Its state is "
         "not part of the model: split, state, gradients and optimizers leave it out. Make the class "
-        f"{type(value).__name__} a liftnn.Module or a dataclass, or store the {type(hidden).__name__} in an attribute, "
-        "a list or a dict.",
+        f"{holder.__name__} a liftnn.Module or a dataclass, or store the {found.__name__} in an attribute, a list or a "
+        "dict.",
         errors.StructureWarning,
     )

@@ -89,7 +89,7 @@ def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
     stack, seen = [x], {id(x)}
     while stack:
         x = stack.pop()
-        for child in _parts_of(type(x))(x):
+        for child in parts_of(x):
             if type(child) in _ATOMS or id(child) in seen:
                 continue
             if wanted(child):
@@ -97,6 +97,18 @@ def leads_to(x: Any, wanted: Callable[[Any], bool]) -> bool:
             seen.add(id(child))
             stack.append(child)
     return False
+
+
+def parts_of(x: Any) -> Iterable[Any]:
+    """Return what a function, cell, method, partial, weak reference, container or dataclass holds; runs no user code.
+
+    Args:
+      x: The object.
+
+    Returns:
+      The parts; empty for an object of another class, and for the function of a library.
+    """
+    return _parts_of(type(x))(x)
 
 
 def find_cells(functions: Iterable[Any]) -> set[int]:
