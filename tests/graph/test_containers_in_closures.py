@@ -191,6 +191,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("hold", [by_closure, by_default, by_attribute, by_function, by_partial])
 @pytest.mark.parametrize("which", REFUSED)
+@pytest.mark.filterwarnings("ignore:.* which liftnn treats as static, but it holds:liftnn.StructureWarning")
 def test_a_function_may_hold_what_a_module_may_not(which, hold):
     def build():
         container, items = make(), []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import types
 
 import jax.numpy as jnp
 import optax
@@ -82,6 +84,32 @@ def test_a_function_or_method_with_such_an_object_is_warned_of(name):
     kind = "a method" if name == "method" else "a function"
     text = TEXT.replace("holds a Node.", "holds a Node in an Old.").format("old", kind, "Old")
     assert [str(w.message) for w in caught] == [text]
+
+
+class Slotted:
+    __slots__ = ("unset", "x")
+
+    def __init__(self, x):
+        self.x = x
+
+
+OTHERS = {
+    "slots": (Slotted, "a Slotted", "Make the class Slotted a liftnn.Module or a dataclass, or store"),
+    "set": (lambda x: lambda held={x}: held, "a function", "Store"),
+    "proxy": (lambda x: lambda held=types.MappingProxyType({"a": [x]}): held, "a function", "Store"),
+    "UserDict": (lambda x: lambda held=collections.UserDict(x=x): held, "a function", "Store"),
+    "cache": (lambda x: functools.lru_cache(lambda: x), "a _lru_cache_wrapper", "Store"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_holders_are_warned_of(name):
+    make, kind, remedy = OTHERS[name]
+    with pytest.warns(
+        liftnn.StructureWarning, match=f"^old is {kind}.*{remedy} the Node in an attribute"
+    ) as caught:
+        liftnn.split(Node(old=make(Node())))
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("name", INSIDE)

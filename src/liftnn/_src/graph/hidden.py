@@ -14,6 +14,8 @@ from liftnn._src.variables.holding import parts_of
 
 _MOST = 256
 """The maximum number of objects to visit: a static value may refer to the whole program."""
+_HOLDING = ("argparse", "collections", "functools")
+"""Modules of the standard library with classes that hold the user's objects."""
 
 
 class Hidden(NamedTuple):
@@ -21,7 +23,7 @@ class Hidden(NamedTuple):
 
     Args:
       found: The module or Variable.
-      holder: The object of a user's class that holds it: the static value, or an object in it.
+      holder: The object that holds it, and that liftnn does not look into: the static value, or an object in it.
     """
 
     found: Any
@@ -29,7 +31,7 @@ class Hidden(NamedTuple):
 
 
 def find_hidden(value: Any) -> Hidden | None:
-    """Find a module or Variable in the attributes of an object that a static value is, or holds.
+    """Find a module or Variable in an object that a static value is, or holds.
 
     Args:
       value: The static value: an object, or a function, method or container.
@@ -38,7 +40,8 @@ def find_hidden(value: Any) -> Hidden | None:
       The module or Variable; None if there is none, or if the class of the object is of the standard library or of a
       package that liftnn knows.
     """
-    todo, seen = [(value, None)], set[int]()
+    todo: list[tuple[Any, Any]] = [(value, None)]
+    seen = set[int]()
     while todo and len(seen) < _MOST:
         x, holder = todo.pop()
         if id(x) in seen:
@@ -48,25 +51,37 @@ def find_hidden(value: Any) -> Hidden | None:
             if holder is not None:
                 return Hidden(x, holder)
             continue
-        if _is_opaque(x):
-            holder = x if holder is None else holder
-            todo += [(y, holder) for y in list(getattr(x, "__dict__", {}).values())]
-        else:
-            todo += [(y, holder) for y in _parts(x)]
+        parts = parts_of(x)
+        if not parts:
+            parts, holder = _hidden_parts(x), x if holder is None else holder
+        todo += [(y, holder) for y in parts]
     return None
 
 
-def _is_opaque(x: Any) -> bool:
-    """Return whether an object is of a user's class that liftnn does not look into."""
+def _hidden_parts(x: Any) -> Iterable[Any]:
+    """Return the elements of a set or the like, and the attributes of an object."""
     cls = type(x)
-    return not isinstance(x, type) and not is_foreign(cls.__module__)
-
-
-def _parts(x: Any) -> Iterable[Any]:
-    """Return the elements of a built-in container, and what a function or method holds."""
-    if type(x) in (set, frozenset):
+    if cls in (set, frozenset):
         return x
-    return x.values() if type(x) is types.MappingProxyType else parts_of(x)
+    if cls is types.MappingProxyType:
+        return x.values()
+    if isinstance(x, type) or (is_foreign(cls.__module__) and cls.__module__ not in _HOLDING):
+        return ()
+    slots = [
+        member.__get__(x, cls) for base in cls.__mro__ for member in vars(base).values() if _is_set(member, x)
+    ]
+    return [*slots, *getattr(x, "__dict__", {}).values()]
+
+
+def _is_set(member: Any, x: Any) -> bool:
+    """Return whether an entry of a class is a slot that an object has set."""
+    if type(member) is not types.MemberDescriptorType:
+        return False
+    try:
+        member.__get__(x)
+    except AttributeError:
+        return False
+    return True
 
 
 def warn_of_hidden(value: Any, hidden: Hidden, path: str) -> None:
@@ -79,10 +94,15 @@ def warn_of_hidden(value: Any, hidden: Hidden, path: str) -> None:
     """
     found, holder = (type(x) for x in hidden)
     through = "" if hidden.holder is value else f" in {an(holder)}"
+    store = f"tore the {found.__name__} in an attribute, a list or a dict."
+    users = not is_foreign(holder.__module__)
     warn(
         f"{path} is {an(type(value))}, which liftnn treats as static, but it holds {an(found)}{through}. Its state is "
-        "not part of the model: split, state, gradients and optimizers leave it out. Make the class "
-        f"{holder.__name__} a liftnn.Module or a dataclass, or store the {found.__name__} in an attribute, a list or a "
-        "dict.",
+        "not part of the model: split, state, gradients and optimizers leave it out. "
+        + (
+            f"Make the class {holder.__name__} a liftnn.Module or a dataclass, or s{store}"
+            if users
+            else f"S{store}"
+        ),
         errors.StructureWarning,
     )
