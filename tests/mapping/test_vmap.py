@@ -305,3 +305,15 @@ def test_with_all_options_it_acts_like_the_plain_call(effect: Effect):
     model, reference, x = Model(), Model(), jnp.linspace(-1.0, 1.0, 3)
     assert_same((one_lane(model, x), model), (effect(reference, x), reference))
     assert not has_tracer(model)
+
+
+def test_a_model_may_hold_an_array_of_text_outside_of_jit_and_the_users_error_is_passed_on():
+    model = liftnn.Module()
+    model.names, model.w = np.array(["cat", "dog"]), liftnn.Param(jnp.ones(2))
+    assert liftnn.vmap(lambda m, x: m.w * x, in_axes=(None, 0))(model, jnp.ones(3)).shape == (3, 2)
+
+    def fail(m, x):
+        raise ValueError(f"{m.names[1]} is not valid")
+
+    with pytest.raises(ValueError, match="^dog is not valid"):
+        liftnn.vmap(fail, in_axes=(None, 0))(model, jnp.ones(3))

@@ -16,6 +16,7 @@ import liftnn
 from liftnn import errors
 
 X = jnp.ones((1, 2))
+OTHER_TREE = "pytree|^Mismatch custom node|^Custom node type mismatch"  # as JAX says it since, and in, 0.10.0
 
 
 def build(library):
@@ -204,7 +205,7 @@ def test_a_state_of_another_model_is_an_error(schedule, jitted):
     another.update(other, {"out": jnp.ones(2), "inp": -jnp.ones(2)})
     optimizer.opt_state = another.opt_state
     update = liftnn.jit(lambda m, o, g: o.update(m, g)) if jitted else lambda m, o, g: o.update(m, g)
-    with pytest.raises(ValueError, match="pytree"):
+    with pytest.raises(ValueError, match=OTHER_TREE):
         update(ours, optimizer, {"decoder": jnp.zeros(2), "encoder": jnp.zeros(2)})
     assert int(optimizer.step.value) == 0
 
@@ -213,7 +214,7 @@ def test_a_state_made_from_lists_is_an_error():
     model = encoder_and_decoder("a", "b")
     optimizer = liftnn.Optimizer(model, optax.adam(0.1))
     optimizer.opt_state = optax.adam(0.1).init([jnp.zeros(2), jnp.ones(2)])
-    with pytest.raises(ValueError, match="pytree"):
+    with pytest.raises(ValueError, match=OTHER_TREE):
         optimizer.update(model, {"a": jnp.zeros(2), "b": jnp.zeros(2)})
 
 

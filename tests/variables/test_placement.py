@@ -72,6 +72,8 @@ def test_numpy_arrays_and_the_arrays_of_a_pytree_are_placed(mesh):
 
 @each_mesh
 def test_under_vmap_each_element_is_placed_and_under_shard_map_each_shard_is_an_array_of_its_own(mesh):
+    if mesh is MESHES["mixed"] and jax.__version_info__ < (0, 10, 2):
+        pytest.skip("under jax.vmap this version of JAX loses the explicit axes of such a mesh")
     with jax.set_mesh(mesh):
         made = liftnn.vmap(lambda x: param(value=x))(jnp.ones((3, 8, 4)))
         assert_placed(made.value, mesh, None, "data", "model")

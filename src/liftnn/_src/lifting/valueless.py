@@ -18,8 +18,8 @@ from liftnn._src.modules.abstract import LEAKED
 from liftnn._src.trees import an, is_tracer
 from liftnn._src.variables import frames
 
-_NO_ARRAY = "is not a valid JAX type"
-"""Part of JAX's error for an argument that is not an array."""
+_NO_ARRAY = ("is not a valid JAX type", "as an abstract array", "masked arrays are not supported")
+"""Parts of JAX's errors for an argument that is not an array of numbers."""
 
 
 def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], name: str) -> None:
@@ -44,7 +44,7 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
                 f"{leaked} is an array of a transform that has returned (leaked), so liftnn.{name} cannot use it.",
                 LEAKED,
             ) from error
-    elif isinstance(error, TypeError) and not isinstance(error, errors.LiftError) and _NO_ARRAY in str(error):
+    elif not isinstance(error, errors.LiftError) and any(part in str(error) for part in _NO_ARRAY):
         abstract = _find(plan, leaves, lambda x: isinstance(x, jax.ShapeDtypeStruct))
         if abstract:
             raise errors.ArgumentTypeError(
@@ -52,12 +52,10 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
                 "Create the model without `eval_shape`, or set all its Variables first, for example by "
                 "`update(model, state)`. To compute shapes, use `eval_shape`.",
             ) from error
-
-    elif isinstance(error, (TypeError, ValueError)) and not isinstance(error, errors.LiftError):
         _explain_numpy(error, plan, leaves, name)
 
 
-def _explain_numpy(error: Exception, plan: Plan, leaves: Sequence[Any], name: str) -> None:
+def _explain_numpy(error: BaseException, plan: Plan, leaves: Sequence[Any], name: str) -> None:
     """Raise an error for the first numpy array that JAX does not take, if there is one."""
     masked = _find(plan, leaves, lambda x: isinstance(x, np.ma.MaskedArray))
     if masked:
