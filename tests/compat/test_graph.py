@@ -38,6 +38,21 @@ result = [[(key, type(c).__name__) for key, c in nnx.iter_children(model, graph=
           [(key, type(c).__name__) for key, c in nnx.compat.iter_children(model.second)],
           [(key, type(c).__name__) for key, c in nnx.iter_module_children(model)]]
 """,
+    "recursive_map visits the attributes by name, and a shared object by its first path": """
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.lin, self.conv = nnx.Linear(2, 3, rngs=rngs), nnx.Conv(1, 2, 2, rngs=rngs)
+        self.also, self.held = self.lin, nnx.List([self.conv, nnx.Dropout(0.5)])
+
+log = []
+def note(path, x):
+    if isinstance(x, (nnx.Module, nnx.Variable)) and "held" not in path:
+        log.append((path, type(x).__name__))
+    return x
+
+new = nnx.recursive_map(note, Net(nnx.Rngs(0)))
+result = [log, new.also is new.lin, new.held[0] is new.conv, sorted(vars(new).keys() & {"lin", "conv", "also", "held"})]
+""",
     "iter_graph has each object once, and each array for each path": """
 array = jnp.ones(2)
 root = nnx.Module()

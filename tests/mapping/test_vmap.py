@@ -315,5 +315,5 @@ def test_a_model_may_hold_an_array_of_text_outside_of_jit_and_the_users_error_is
     def fail(m, x):
         raise ValueError(f"{m.names[1]} is not valid")
 
-    with pytest.raises(ValueError, match="^dog is not valid"):
+    with pytest.raises(ValueError, match=r"^dog is not valid"):
         liftnn.vmap(fail, in_axes=(None, 0))(model, jnp.ones(3))

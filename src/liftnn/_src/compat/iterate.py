@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from liftnn._src.compat.flat_state import sort_key
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.graph.kinds import LIST, TUPLE, VARIABLE
+from liftnn._src.graph.kinds import LIST, TUPLE, VARIABLE, NodeKind
 from liftnn._src.metrics import Metric
 from liftnn._src.modules import iterate as own, recursive_map as own_map
 from liftnn._src.modules.module import Module
@@ -26,8 +26,13 @@ def _children(x: Any) -> list[tuple[Key, Any]]:
     if kind in own.LEAVES or kind is VARIABLE:
         return []
     _, keys, children = kind.flatten(x)
-    pairs = list(zip(keys, children, strict=True))
-    return pairs if kind in (LIST, TUPLE) else sorted(pairs, key=lambda pair: sort_key((pair[0],)))
+    return [(keys[i], children[i]) for i in _order(kind, keys)]
+
+
+def _order(kind: NodeKind, keys: Sequence[Key]) -> Sequence[int]:
+    """Return the positions of children by key: sorted, except those of a list or tuple."""
+    positions = range(len(keys))
+    return positions if kind in (LIST, TUPLE) else sorted(positions, key=lambda i: sort_key((keys[i],)))
 
 
 @accept_modes
@@ -138,6 +143,8 @@ def iter_module_children(node: Any, /) -> Iterator[tuple[Key, Any]]:
 def recursive_map(f: Callable[[Path, Any], Any], node: Any, /) -> Any:
     """Return a copy of a tree of modules in which a function has replaced what it wants to replace.
 
+    It visits everything in the order of `iter_graph`.
+
     Args:
       f: Called with the path tuple and a module, container, Variable, array or static value; returns what to put in its
         place.
@@ -157,4 +164,4 @@ def recursive_map(f: Callable[[Path, Any], Any], node: Any, /) -> Any:
       >>> without.layers[1] is nnx.identity
       True
     """
-    return own_map.recursive_map(f, node)
+    return own_map.map_recursively(f, node, _order)

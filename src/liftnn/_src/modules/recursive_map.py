@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from liftnn import errors
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.kinds import VARIABLE, NodeKind
 from liftnn._src.modules.copies import copy_modules
 from liftnn._src.modules.iterate import LEAVES, kind_of
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path
+from liftnn._src.trees import Key, Path, an, format_path
 
 T = TypeVar("T")
 
@@ -45,7 +45,25 @@ def recursive_map(f: Callable[[Path, Any], Any], tree: T, /) -> T:
       >>> without[1] is liftnn.identity, without[0].kernel is model[0].kernel
       (True, True)
     """
-    return RecursiveMap(f).map(copy_modules(walk_tree(tree)))
+    return map_recursively(f, tree, lambda kind, keys: range(len(keys)))
+
+
+Order = Callable[[NodeKind, Sequence[Key]], Sequence[int]]
+"""Returns the positions of the children of a node, given its kind and its keys, in the order to visit them."""
+
+
+def map_recursively(f: Callable[[Path, Any], Any], tree: T, order: Order) -> T:
+    """Do what `recursive_map` does, with the children of each object in an order.
+
+    Args:
+      f: The user's function.
+      tree: The tree.
+      order: The order.
+
+    Returns:
+      What the function returns for the whole.
+    """
+    return RecursiveMap(f, order).map(copy_modules(walk_tree(tree)))
 
 
 class RecursiveMap:
@@ -53,10 +71,12 @@ class RecursiveMap:
 
     Args:
       f: The user's function.
+      order: The order of the children.
     """
 
-    def __init__(self, f: Callable[[Path, Any], Any]):
+    def __init__(self, f: Callable[[Path, Any], Any], order: Order):
         self._f = f
+        self._order = order
         self._results: dict[int, tuple[Any, Any]] = {}
         """Each finished object and its replacement, by the id of the object."""
         self._late: list[tuple[Any, Path]] = []
@@ -64,7 +84,7 @@ class RecursiveMap:
 
     def map(self, tree: Any) -> Any:
         """Map a tree, and replace the references to objects that were not finished when they were met."""
-        top = _Open((), tree)
+        top = _Open((), tree, self._order)
         stack, opened = [top], {id(tree)}
         while True:
             node = stack[-1]
@@ -114,31 +134,33 @@ class _Open:
     Args:
       path: Its path.
       value: The value.
+      order: The order of children.
     """
 
-    __slots__ = ("children", "extra", "is_node", "keys", "kind", "path", "taken", "value")
+    __slots__ = ("_order", "_todo", "children", "extra", "is_node", "keys", "kind", "path", "taken", "value")
 
-    def __init__(self, path: Path, value: Any):
-        self.path, self.value, self.kind = path, value, kind_of(value)
+    def __init__(self, path: Path, value: Any, order: Order):
+        self.path, self.value, self.kind, self._order = path, value, kind_of(value), order
         self.is_node = self.kind not in LEAVES
         self.extra, self.keys, self.children = None, (), ()
         if self.is_node and self.kind is not VARIABLE:
             self.extra, self.keys, self.children = self.kind.flatten(value)
-        self.taken: list[Any] = []
+        self._todo = list(order(self.kind, self.keys))[::-1]
+        self.taken: list[Any] = [None] * len(self.children)
 
     def next(self, results: dict[int, tuple[Any, Any]]) -> _Open | None:
         """Return the next child, after taking those that are finished; None at the end."""
-        while len(self.taken) < len(self.children):
-            child = self.children[len(self.taken)]
+        while self._todo:
+            child = self.children[self._todo[-1]]
             found = results.get(id(child))
             if found is None or found[0] is not child:
-                return _Open((*self.path, self.keys[len(self.taken)]), child)
-            self.taken.append(found[1])
+                return _Open((*self.path, self.keys[self._todo[-1]]), child, self._order)
+            self.take(found[1])
         return None
 
     def take(self, new: Any) -> None:
         """Take what replaces the next child."""
-        self.taken.append(new)
+        self.taken[self._todo.pop()] = new
 
     def rebuild(self) -> Any:
         """Return the value with its new children: the same object if it is mutable."""
