@@ -78,10 +78,28 @@ class Model(liftnn.Module):
     def count_by(self, factor, x):
         return self.count(factor * x)
 
+    def count_by_metadata(self, x):
+        return self.held.get_metadata("count")(x)
+
 
 def of_a_module_in_a_closure(model, transform):
     scale = Scale()
     return transform(lambda x: scale(x) + model.n)
+
+
+def in_a_closure(model, transform):
+    count = transform(model.count)
+    return lambda x: count(x)
+
+
+def in_a_default(model, transform):
+    count = transform(model.count)
+    return lambda x, count=count: count(x)
+
+
+def in_metadata(model, transform):
+    model.held = liftnn.Variable(jnp.zeros(()), count=transform(model.count))
+    return model.count_by_metadata
 
 
 FORMS = {
@@ -90,6 +108,9 @@ FORMS = {
     "a partial": lambda model, transform: transform(functools.partial(model.count_by, 2.0)),
     "a partial of a module": lambda model, transform: transform(functools.partial(apply, Scale())),
     "a closure": of_a_module_in_a_closure,
+    "in a closure": in_a_closure,
+    "in a default": in_a_default,
+    "in metadata": in_metadata,
 }
 
 

@@ -24,8 +24,8 @@ def holds_objects(f: types.FunctionType) -> bool:
       f: The function.
 
     Returns:
-      True if it does, directly or through containers, dataclasses, partials, bound methods, weak references, and other
-      functions of the user.
+      True if it does, directly or through containers, dataclasses, partials, bound methods, weak references, other
+      functions of the user, and transformed functions.
     """
     return _may_hold(f) and leads_to(f, _is_dynamic)
 
@@ -163,6 +163,18 @@ def _parts_of_reference(x: weakref.ref[Any]) -> Sequence[Any]:
     return (x(),) if x.__callback__ is None else ()
 
 
+def parts_of_transformed(x: Any) -> Sequence[Any]:
+    """Return the functions that were transformed.
+
+    Args:
+      x: The transformed function.
+
+    Returns:
+      The functions; none if it is unknown how to transform others in the same way.
+    """
+    return () if x._recipe is None else (x.__wrapped__, *x._others)
+
+
 def _parts_of_dataclass(x: Any) -> Sequence[Any]:
     found: list[Any] = []
     for field in dataclasses.fields(x):
@@ -171,11 +183,6 @@ def _parts_of_dataclass(x: Any) -> Sequence[Any]:
         except AttributeError:
             continue
     return found
-
-
-def _parts_of_transformed(f: Any) -> Sequence[Any]:
-    """Return the functions that a transformed function has, if it can be made again from others."""
-    return f._carried_functions() if getattr(f, "_recipe", None) is not None else ()
 
 
 _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
@@ -200,8 +207,8 @@ def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
     for base in cls.__mro__:
         if base in _PARTS:
             return _PARTS[base]
-    if hasattr(cls, "_carried_functions"):
-        return _parts_of_transformed
+    if hasattr(cls, "_recipe"):
+        return parts_of_transformed
     return _parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()
 
 

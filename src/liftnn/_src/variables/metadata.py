@@ -15,7 +15,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.static_values.static import SIMPLE_TYPES, is_fixed_function, static_key
-from liftnn._src.variables.holding import holds_objects
+from liftnn._src.variables.holding import holds_objects, parts_of_transformed
 from liftnn._src.variables.hooks import HOOK_NAMES, HOOKS, as_hooks, normalize_hook
 
 SHARDING_NAMES = ("sharding", "out_sharding", "sharding_names")
@@ -146,6 +146,8 @@ def _is_fixed(value: Any) -> bool:
         return _is_fixed(value.__self__)
     if type(value) is functools.partial:
         return all(_is_fixed(x) for x in (value.func, *value.args, *value.keywords.values()))
+    if hasattr(type(value), "_recipe"):
+        return all(map(_is_fixed, parts_of_transformed(value)))
     try:
         hash(value)
     except TypeError:
@@ -205,6 +207,8 @@ def holds_nodes(value: Any) -> bool:
         return holds_nodes(value.__self__)
     if type(value) is functools.partial:
         return any(map(holds_nodes, (value.func, *value.args, *value.keywords.values())))
+    if hasattr(type(value), "_recipe"):
+        return any(map(holds_nodes, parts_of_transformed(value)))
     if isinstance(value, dict) or dataclasses.is_dataclass(value):
         value = tuple((value if isinstance(value, dict) else vars(value)).values())
     return isinstance(value, (list, tuple)) and any(map(holds_nodes, value))
