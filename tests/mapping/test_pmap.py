@@ -157,6 +157,27 @@ def test_keyword_arguments_are_mapped():
     assert int(model.calls.value) == 1
 
 
+def test_arguments_with_axes_may_be_left_to_their_defaults():
+    """Oracle: the call with all arguments."""
+    weights, rows = liftnn.Param(jnp.arange(1.0, 9.0)), jnp.arange(16.0).reshape(8, 2)
+
+    def scaled(weights, x, scale=2.0, shift=0.0):
+        weights.value = weights.value + 1.0
+        return (weights.value * x * scale + shift).sum()
+
+    mapped = liftnn.pmap(scaled, in_axes=(0, 0, None, None))
+    calls = [
+        lambda: mapped(weights, rows),
+        lambda: mapped(weights, x=rows),
+        lambda: mapped(weights, rows, shift=5.0),
+    ]
+    for call, shift in zip(calls, (0.0, 0.0, 5.0), strict=True):
+        for _ in range(3):
+            before = weights.value
+            assert call().tolist() == ((before[:, None] + 1) * rows * 2.0 + shift).sum(1).tolist()
+            assert weights.value.tolist() == (before + 1).tolist()
+
+
 def test_donated_slices_are_gone():
     call = liftnn.pmap(lambda v: setattr(v, "value", v + 1), donate_argnums=0)
     v = liftnn.Variable(jnp.zeros(8))

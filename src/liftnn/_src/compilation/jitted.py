@@ -242,7 +242,7 @@ class Jitted(Bindable[P, R]):
             args[len(self._leading) :], kwargs, lambda call: call.bound.run_placed(call)
         )
         path = None
-        if not (kwargs and self._n_positional):
+        if len(args) >= self._n_positional + len(self._leading):  # all are where the caller has put them
             path = self._fast_paths.add(call, args, kwargs, since, self._lifted._stored, self._traces.begin)
         if path is None:
             return self._lifted._commit(call, call.bound.result(returned))
