@@ -299,6 +299,46 @@ def test_what_is_written_counts_as_constant():
     assert found["w"].value.tolist() == [0.0] * 3
 
 
+def test_a_count_that_a_mapped_loop_writes_does_not_reach_the_rule():
+    """Oracle: the derivatives of the formula without a rule."""
+
+    def formula(w, x):
+        return jnp.sin(w) * x
+
+    @liftnn.custom_vjp
+    def f(holder, x):
+        holder.count.value = holder.count.value + 1.0
+        return formula(holder.w.value, x)
+
+    def forward(holder, x):
+        return f(holder, x), (holder.w.value, x)
+
+    def backward(residuals, ct):
+        w, x = residuals
+        return {"w": (ct * jnp.cos(w) * x).sum()}, ct * jnp.sin(w)
+
+    f.defvjp(forward, backward)
+    holder = liftnn.Module()
+    holder.w, holder.count = liftnn.Param(jnp.asarray(0.7)), liftnn.Variable(jnp.zeros(()))
+    rows = jnp.arange(6.0).reshape(2, 3)
+
+    def in_a_loop(holder, xs):
+        return liftnn.scan(lambda holder, x: (holder, f(holder, x)))(holder, xs)[1].sum()
+
+    def read_back(holder, xs):
+        return (f(holder, xs) + holder.count.value).sum()
+
+    for mapped in (in_a_loop, read_back):
+        run = liftnn.vmap(mapped, in_axes=(None, 0))
+        grads = liftnn.grad(lambda holder, rows, run=run: run(holder, rows).sum(), argnums=(0, 1))(
+            holder, rows
+        )
+        wanted = jax.grad(lambda w, rows: formula(w, rows).sum(), argnums=(0, 1))(0.7, rows)
+        np.testing.assert_allclose(grads[0]["w"].value, wanted[0], rtol=1e-6)
+        np.testing.assert_allclose(grads[1], wanted[1], rtol=1e-6)
+    assert float(holder.count.value) == 4
+
+
 def test_structure_changes_and_randomness_come_out_of_either():
     def call(model, x):
         noise = jax.random.normal(model.rngs(), x.shape)

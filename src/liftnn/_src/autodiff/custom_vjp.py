@@ -19,7 +19,7 @@ from liftnn._src.autodiff.custom_rule import (
 )
 from liftnn._src.autodiff.outputs import in_words
 from liftnn._src.autodiff.residuals import Perturbed, Residuals, keep
-from liftnn._src.autodiff.rule_signature import Signature, outputs_of
+from liftnn._src.autodiff.rule_signature import Signature, only_output_has_derivatives, outputs_of
 from liftnn._src.autodiff.tangents import read
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -176,7 +176,9 @@ class CustomVjp(CustomRule[P, R]):
 
             with_rule = jax.custom_vjp(primal)
             with_rule.defvjp(fwd, bwd, **options)
-            return with_rule(without_derivatives(plan, leaves, "custom_vjp"))
+            return only_output_has_derivatives(
+                plan, with_rule(without_derivatives(plan, leaves, "custom_vjp"))
+            )
 
         return call
 

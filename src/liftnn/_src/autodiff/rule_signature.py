@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.outputs import Outputs
 from liftnn._src.autodiff.selection import DiffState, Selection
 from liftnn._src.autodiff.tangents import Like, describe
 from liftnn._src.graph.merge import GraphDelta
-from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import list_paths
 
 
@@ -92,3 +94,20 @@ def outputs_of(plan: Plan, result: Result, leaves: Sequence[Any]) -> tuple[Outpu
     outputs = Outputs(plan, result.change)
     contents = outputs.contents(result, plan.by_slot(leaves))
     return outputs, outputs.pick(contents), contents
+
+
+def only_output_has_derivatives(plan: Plan, result: Result) -> Result:
+    """Stop the derivatives of what a call has written, which the rule does not give.
+
+    JAX would pass their zeros to the rule, which fails if they are mapped and the written values are not.
+
+    Args:
+      plan: The arguments.
+      result: The result.
+
+    Returns:
+      The result; what the function returns keeps its derivatives.
+    """
+    outputs, picked, contents = outputs_of(plan, result, [None] * len(plan.slots))
+    stopped = result_of(result.change, {k: jax.lax.stop_gradient(x) for k, x in result.by_slot.items()})
+    return outputs.scatter(picked, picked.take(contents), stopped)
