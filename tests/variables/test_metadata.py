@@ -234,3 +234,15 @@ def test_a_hook_that_is_a_method_of_a_module_is_the_clone_s_method_in_a_clone(wr
     clone = liftnn.clone(model)
     clone.scale = 5
     assert (model.w.value, clone.w.value) == (6.0, 15.0)
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_dataclass_is_taken_over_as_a_copy(slots):
+    options = dataclasses.make_dataclass("Options", ["gain"], slots=slots)
+    mine, other = liftnn.Module(), liftnn.Module()
+    mine.v = liftnn.Variable(jnp.zeros(()), options=options(1.0))
+    other.v = liftnn.Variable(jnp.ones(()), options=options(2.0))
+    liftnn.update(mine, liftnn.state(other))
+    assert (float(mine.v.value), mine.v.options.gain) == (1.0, 2.0)
+    other.v.options.gain = 3.0
+    assert mine.v.options.gain == 2.0

@@ -175,7 +175,15 @@ def parts_of_transformed(x: Any) -> Sequence[Any]:
     return () if x._recipe is None else (x.__wrapped__, *x._others)
 
 
-def _parts_of_dataclass(x: Any) -> Sequence[Any]:
+def parts_of_dataclass(x: Any) -> Sequence[Any]:
+    """Return the values of the fields that are set, past all hooks.
+
+    Args:
+      x: The dataclass instance.
+
+    Returns:
+      The values.
+    """
     found: list[Any] = []
     for field in dataclasses.fields(x):
         try:
@@ -209,7 +217,7 @@ def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
             return _PARTS[base]
     if hasattr(cls, "_recipe"):
         return parts_of_transformed
-    return _parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()
+    return parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()
 
 
 def checked_value(value: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.static_values.static import SIMPLE_TYPES, is_fixed_function, static_key
-from liftnn._src.variables.holding import holds_objects, parts_of_transformed
+from liftnn._src.variables.holding import holds_objects, parts_of_dataclass, parts_of_transformed
 from liftnn._src.variables.hooks import HOOK_NAMES, HOOKS, as_hooks, normalize_hook
 
 SHARDING_NAMES = ("sharding", "out_sharding", "sharding_names")
@@ -209,8 +209,10 @@ def holds_nodes(value: Any) -> bool:
         return any(map(holds_nodes, (value.func, *value.args, *value.keywords.values())))
     if hasattr(type(value), "_recipe"):
         return any(map(holds_nodes, parts_of_transformed(value)))
-    if isinstance(value, dict) or dataclasses.is_dataclass(value):
-        value = tuple((value if isinstance(value, dict) else vars(value)).values())
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = tuple(parts_of_dataclass(value))
     return isinstance(value, (list, tuple)) and any(map(holds_nodes, value))
 
 
