@@ -297,6 +297,25 @@ def test_a_closure_that_a_module_holds_is_exported_by_name():
         assert_same(exported.call(build(w), X), build(w).act(X))
 
 
+@pytest.mark.parametrize(
+    "transform", [liftnn.jit, functools.partial(liftnn.jit, donate_argnums=[]), liftnn.remat]
+)
+@pytest.mark.parametrize("carry", list(CARRIES.values())[:2], ids=list(CARRIES)[:2])
+def test_a_transformed_method_that_a_module_holds_is_the_method_of_the_module(carry, transform):
+    def build(w):
+        model = Affine(w)
+        model.act = transform(model.__call__)
+        return model
+
+    exported = carry(liftnn.export(liftnn.jit(lambda m, x: m.act(x)))(build(2.0), X))
+    for w in (2.0, 5.0):
+        assert_same(exported.call(build(w), X), Affine(w)(X))
+    other = Affine(2.0)
+    other.act = liftnn.jit(other.__call__, inline=True)
+    with pytest.raises(errors.StructureError, match=r"args\[0\]\.act: "):
+        exported.call(other, X)
+
+
 def test_a_closure_made_inside_cannot_be_written():
     exported = liftnn.export(liftnn.jit(lambda m, x: lambda: m.w * x))(Affine(2.0), X)
     assert_same(exported.call(Affine(2.0), X)(), 2.0 * X)

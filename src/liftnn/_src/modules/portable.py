@@ -133,7 +133,9 @@ def by_name(description: GraphSpec) -> GraphSpec:
         if type(extra) is Definition:
             return FunctionName(extra.module, extra.name, extra.sizes)
         if type(extra) is Recipe:
-            return _by_name(extra.parts)
+            transform, *options = extra.parts
+            name = FunctionName(transform.__module__, transform.__qualname__, ())
+            return Static((name, *map(_by_name, options)))
         return extra
 
     specs = [
