@@ -148,7 +148,7 @@ def find_readers(call: Call) -> list[Reader]:
     pairs = zip(call.plan.slots, call.leaves, strict=True)
     stored = [x for slot, x in pairs if slot.node == ROOT and paths[slot.key][0] == STORED]
     found = [Reader(None, None, fixed=x) for x in stored]
-    roots = call.plan.argument_roots
+    roots = call.plan.lent
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if ARRAY in spec.edges:
             _, keys, children = spec.kind.flatten(x)

@@ -112,7 +112,7 @@ class FastPaths:
             return None  # an encoded value: it has leaves that JAX does not accept
         try:
             patterns = make_patterns(call.plan, args, kwargs)
-            roots = {n: call.objects[n] for n in call.plan.argument_roots}
+            roots = {n: call.objects[n] for n in call.plan.lent}
             path = FastPath(call, patterns, roots, since, self.varying, stored, begin)
         except (Unseen, Unmatched):
             return None

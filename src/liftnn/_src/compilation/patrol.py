@@ -70,7 +70,7 @@ def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
       The beats of each round.
     """
     beats: list[Beat] = []
-    roots = call.plan.argument_roots
+    roots = call.plan.lent
     others = set(roots[1:])  # the first of them owns the fast path
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if spec.kind is not MODULE or is_exposed(x):
