@@ -243,6 +243,16 @@ def branches_that_change_structure_differently():
 
 @message(
     errors.StructureError,
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
+    "  the output.pair: (*, *) -> [*, *]",
+    AGREE,
+)
+def a_tuple_in_one_branch_and_a_list_in_the_other():
+    liftnn.cond(True, lambda m: {"pair": (m.w.value, 1)}, lambda m: {"pair": [m.w.value, 1]}, Affine())
+
+
+@message(
+    errors.StructureError,
     "branches[0] and branches[2] of liftnn.switch produce different shapes or dtypes (branches[0] -> branches[2]):",
     "  the output: float32[3] -> int32[]",
     "  branches[0].__self__.calls (a Variable): int32[] -> {'n': float32[2]}",

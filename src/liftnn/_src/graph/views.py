@@ -11,7 +11,7 @@ from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, TRANSFOR
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
 from liftnn._src.static_values.static import static_key
-from liftnn._src.trees import Path, format_path, same_tree
+from liftnn._src.trees import Path, format_path, same_tree, treedef_text
 from liftnn._src.variables.metadata import Metadata
 
 
@@ -113,7 +113,7 @@ def describe_difference(
 def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]) -> list[str]:
     """Describe the differences between two structures that agree at every path."""
     if not same_tree(old.treedef, new.treedef):
-        return [f"{old.treedef} -> {new.treedef}"]
+        return [_describe_trees(old.treedef, new.treedef, name)]
     after = {path: new.specs[number].keys for number, (path, *_) in find_all_paths(new).items()}
     pairs = [(path, old.specs[n].keys, after[path]) for n, (path, *_) in find_all_paths(old).items()]
     return [
@@ -121,6 +121,19 @@ def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]
         for path, a, b in pairs
         if a != b
     ]
+
+
+def _describe_trees(old: Any, new: Any, name: Callable[[Path], str], path: Path = ()) -> str:
+    """Describe the difference between two tree structures with the same paths, such as a tuple and a list."""
+    a, b = old.node_data(), new.node_data()
+    if a is not None and b is not None and a[0] is b[0]:
+        children = list(zip(old.children(), new.children(), strict=False))
+        keys = a[1] if a[0] is dict else range(len(children))
+        for key, (x, y) in zip(keys, children, strict=True):
+            if not same_tree(x, y):
+                return _describe_trees(x, y, name, (*path, key))
+    where = f"{name(path)}: " if path else ""
+    return f"{where}{treedef_text(old)} -> {treedef_text(new)}"
 
 
 def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
