@@ -159,7 +159,7 @@ def test_what_is_no_longer_shared_is_named_by_its_first_path():
 
 
 def test_trees_of_other_structure_differ():
-    assert liftnn.split((1, 2))[-1].diff(liftnn.split([1, 2])[-1]) == "PyTreeDef((*, *)) -> PyTreeDef([*, *])"
+    assert liftnn.split((1, 2))[-1].diff(liftnn.split([1, 2])[-1]) == "(*, *) -> [*, *]"
     assert liftnn.split((1, 2))[-1].diff(liftnn.split((1, 3))[-1]) == "[1]: 2 -> 3"
 
 

@@ -10,6 +10,7 @@ raised; then the call gets no fast path.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Container
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -20,10 +21,10 @@ from liftnn._src.compilation.patterns import same_static
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, Check, check_node
 from liftnn._src.graph.description import NodeSpec
-from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, VARIABLE, is_object
+from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, REFERENCE, VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.lifting.call import Call
-from liftnn._src.lifting.contract import STORED
+from liftnn._src.lifting.contract import STORED, Plan
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.trees import same_tree
 from liftnn._src.variables.watch import is_simple
@@ -93,8 +94,8 @@ class Reader(NamedTuple):
     """The location of an array leaf, from which it is read.
 
     Args:
-      holder: A mapping or list, or an object with a `__slots__` attribute; a weak reference to the module if it is an
-        argument; None if the array is `fixed`.
+      holder: A mapping or list, or an object with a `__slots__` attribute; a weak reference to the module if it must
+        not be kept alive; None if the array is `fixed`.
       key: The key in the mapping or list, or the name of the attribute.
       is_slot: Whether the key is the name of an attribute.
       fixed: The array itself, if its holder is immutable.
@@ -109,7 +110,7 @@ class Reader(NamedTuple):
         """Return the current array."""
         if self.holder is None:
             return self.fixed
-        if isinstance(self.holder, weakref.ref):  # a module that is an argument itself
+        if isinstance(self.holder, weakref.ref):
             return attributes_of(self.holder())[self.key]
         return getattr(self.holder, self.key) if self.is_slot else self.holder[self.key]
 
@@ -142,32 +143,63 @@ def find_checks(call: Call) -> list[Check]:
     return found
 
 
-def find_readers(call: Call) -> list[Reader]:
-    """Return readers of the array leaves of a partial and of nodes, in the order of the program's arguments."""
+def find_lent(plan: Plan) -> tuple[int, ...]:
+    """Find the nodes that a compiled function must not keep alive: the arguments, and what is only weakly referred to.
+
+    Args:
+      plan: The arguments.
+
+    Returns:
+      The nodes that are arguments themselves, then the Modules and Variables that only weak references reach, such as
+      the parent of a layer.
+    """
+    specs = plan.graph.specs
+    if not any(spec.kind is REFERENCE for spec in specs):
+        return plan.argument_roots
+    todo = [edge for edge in plan.graph.edges if type(edge) is int]
+    held = set(todo)
+    while todo:
+        spec = specs[todo.pop()]
+        found = () if spec.kind is REFERENCE else {e for e in spec.edges if type(e) is int} - held
+        held.update(found)
+        todo += found
+    weakly = [n for n, spec in enumerate(specs) if n not in held and spec.kind in (MODULE, VARIABLE)]
+    return (*plan.argument_roots, *weakly)
+
+
+def find_readers(call: Call, lent: Container[int]) -> list[Reader]:
+    """Return readers of the array leaves of a partial and of nodes, in the order of the program's arguments.
+
+    Args:
+      call: The call.
+      lent: The nodes that must not be kept alive.
+
+    Returns:
+      The readers.
+    """
     paths = call.plan.leaf_paths
     pairs = zip(call.plan.slots, call.leaves, strict=True)
     stored = [x for slot, x in pairs if slot.node == ROOT and paths[slot.key][0] == STORED]
     found = [Reader(None, None, fixed=x) for x in stored]
-    roots = call.plan.lent
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if ARRAY in spec.edges:
             _, keys, children = spec.kind.flatten(x)
             found += [
-                _reader(x, spec, key, child, number in roots)
+                _reader(x, spec, key, child, number in lent)
                 for key, edge, child in zip(keys, spec.edges, children, strict=True)
                 if edge is ARRAY
             ]
     return found
 
 
-def _reader(x: Any, spec: NodeSpec, key: Any, child: Any, is_argument: bool) -> Reader:
+def _reader(x: Any, spec: NodeSpec, key: Any, child: Any, is_lent: bool) -> Reader:
     """Return the reader of an array leaf."""
     if spec.kind in (LIST, DICT):
         return Reader(x, key)
     if spec.kind is CELL:
         return Reader(x, "cell_contents", is_slot=True)
     if spec.kind is MODULE and key in attributes_of(x):
-        return Reader(weakref.ref(x), key) if is_argument else Reader(attributes_of(x), key)
+        return Reader(weakref.ref(x), key) if is_lent else Reader(attributes_of(x), key)
     if spec.kind.frozen and spec.kind is not PYTREE:
         return Reader(None, key, fixed=child)
     raise Unseen

@@ -49,9 +49,10 @@ class FastPath:
     """The fast path of one combination of a compiled function and modules.
 
     Args:
-      call: The flattened call; only weak references to its arguments are kept.
+      call: The flattened call; only weak references to `roots` are kept.
       patterns: The patterns that match its arguments.
-      roots: The modules and Variables that are themselves arguments, by number.
+      roots: The modules and Variables that must not be kept alive, by number: the arguments themselves, and what only
+        weak references reach.
       since: The value of `changes.count` before the arguments were flattened.
       varying: The names of static attributes that vary between calls.
       stored: The arguments stored in a partial; None if there is no partial.
@@ -81,8 +82,8 @@ class FastPath:
         """The placement of the Variables, if there is one to keep."""
         moved = find_moves(self.writer.storages)
         self.checks: list[Check] = [*find_checks(call), *find_stored(stored), *moved]
-        self.readers: list[Reader] = find_readers(call)
-        self.rounds = plan_rounds(call, varying)
+        self.readers: list[Reader] = find_readers(call, roots)
+        self.rounds = plan_rounds(call, varying, roots)
         self.array_types: list[type | None] = [
             type(x) if isinstance(x, jax.Array) else None for x in call.leaves[: len(call.plan.variables)]
         ]

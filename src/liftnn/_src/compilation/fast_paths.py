@@ -8,7 +8,7 @@ from typing import Any
 
 from liftnn._src.captures.guards import Guards
 from liftnn._src.compilation.array_path import ArrayPath
-from liftnn._src.compilation.dependencies import Unseen
+from liftnn._src.compilation.dependencies import Unseen, find_lent
 from liftnn._src.compilation.fast_path import FastPath
 from liftnn._src.compilation.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn._src.compilation.source import MISS
@@ -112,7 +112,7 @@ class FastPaths:
             return None  # an encoded value: it has leaves that JAX does not accept
         try:
             patterns = make_patterns(call.plan, args, kwargs)
-            roots = {n: call.objects[n] for n in call.plan.lent}
+            roots = {n: call.objects[n] for n in find_lent(call.plan)}
             path = FastPath(call, patterns, roots, since, self.varying, stored, begin)
         except (Unseen, Unmatched):
             return None

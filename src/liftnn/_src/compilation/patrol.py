@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn import errors
@@ -59,19 +59,19 @@ class Beat(NamedTuple):
         return None if len(attributes) == self.size else _ANOTHER
 
 
-def plan_rounds(call: Call, varying: frozenset[str]) -> list[list[Beat]]:
+def plan_rounds(call: Call, varying: frozenset[str], lent: Iterable[int]) -> list[list[Beat]]:
     """Divide the attributes to compare into rounds.
 
     Args:
       call: The call.
       varying: The names of static attributes that every call compares anyway.
+      lent: The nodes that must not be kept alive; the first of them owns the fast path.
 
     Returns:
       The beats of each round.
     """
     beats: list[Beat] = []
-    roots = call.plan.lent
-    others = set(roots[1:])  # the first of them owns the fast path
+    others = set(itertools.islice(lent, 1, None))
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if spec.kind is not MODULE or is_exposed(x):
             continue

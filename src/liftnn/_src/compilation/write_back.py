@@ -71,8 +71,8 @@ class Writer:
     """The writer of a fast path: stores the results of a program in the modules of one combination of arguments.
 
     Args:
-      call: The flattened call; only weak references to its arguments are kept.
-      roots: The modules and Variables that are themselves arguments, by number.
+      call: The flattened call; only weak references to `roots` are kept.
+      roots: The modules and Variables that must not be kept alive, by number.
     """
 
     def __init__(self, call: Call, roots: Mapping[int, Any]):

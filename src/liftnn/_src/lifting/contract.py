@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from liftnn._src.graph.description import GraphSpec, find_all_paths, find_leaves, first_paths
-from liftnn._src.graph.kinds import MODULE, REFERENCE, VARIABLE, is_object
+from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import GraphDelta, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT, Slot
 from liftnn._src.trees import Path, an, format_path
@@ -231,25 +231,10 @@ class Plan:
         raise AssertionError
 
     @functools.cached_property
-    def lent(self) -> tuple[int, ...]:
-        """The nodes that a compiled function must not keep alive: first the arguments themselves, or in a partial.
-
-        The others are Modules and Variables that only a weak reference reaches, such as the parent of a layer.
-        """
-        edges = list(zip(self.leaf_paths, self.graph.edges, strict=True))
-        roots = [e for path, e in edges if type(e) is int and path[0] < CAPTURED]
-        specs = self.graph.specs
-        if not any(spec.kind is REFERENCE for spec in specs):
-            return tuple(dict.fromkeys(roots))
-        todo = [e for _, e in edges if type(e) is int]
-        held = set(todo)
-        while todo:
-            spec = specs[todo.pop()]
-            found = () if spec.kind is REFERENCE else {e for e in spec.edges if type(e) is int} - held
-            held.update(found)
-            todo += found
-        weakly = [n for n, spec in enumerate(specs) if n not in held and spec.kind in (MODULE, VARIABLE)]
-        return tuple(dict.fromkeys([*roots, *weakly]))
+    def argument_roots(self) -> tuple[int, ...]:
+        """The nodes that are themselves arguments, or stored in a partial."""
+        edges = zip(self.leaf_paths, self.graph.edges, strict=True)
+        return tuple(dict.fromkeys(e for path, e in edges if type(e) is int and path[0] < CAPTURED))
 
     def is_argument(self, number: int) -> bool:
         """Return whether an argument reaches a node, not only a captured module.
