@@ -68,7 +68,7 @@ def main() -> None:
         from liftnn.compat import nnx
 
         sys.modules["flax.nnx"] = flax.nnx = nnx  # pyright: ignore[reportAttributeAccessIssue]
-    print(json.dumps({test.name: run(test) for test in tests}))
+    sys.stdout.write(json.dumps({test.name: run(test) for test in tests}) + "\n")
 
 
 if __name__ == "__main__":
