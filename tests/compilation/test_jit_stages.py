@@ -272,7 +272,7 @@ def test_another_container_is_an_error_that_shows_it():
     with raises(
         errors.StructureError,
         "This program was compiled for arguments of another structure:\n"
-        "PyTreeDef(((*, [*]), {})) -> PyTreeDef(((*, (*,)), {}))\n"
+        "args[1]: [*] -> (*,)\n"
         "Lower and compile again for the new structure, or call the jitted function itself.",
     ):
         compiled(Affine(), (1.0,))
