@@ -89,12 +89,24 @@ class set_graph_updates(Setting):  # noqa: N801  # a function in Flax NNX
     """
 
 
+def setting_of_flax(name: str, default: bool) -> bool:
+    """Return a setting of Flax.
+
+    Args:
+      name: Its name in `flax.config`.
+      default: The result if the program has not imported Flax, or its version does not have the setting.
+
+    Returns:
+      Whether it is on.
+    """
+    return bool(getattr(getattr(sys.modules.get("flax"), "config", None), name, default))
+
+
 class _DefaultOfFlax:
     """A class attribute: the setting `flax_always_shard_variable` of Flax, if the program has imported it."""
 
     def __get__(self, instance: object, owner: type | None = None) -> bool:
-        config = getattr(sys.modules.get("flax"), "config", None)
-        return bool(getattr(config, "flax_always_shard_variable", True))
+        return setting_of_flax("flax_always_shard_variable", default=True)
 
 
 def follow_flax() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from liftnn._src.compat.modes import setting_of_flax
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recording import records_of
 from liftnn._src.tracebacks import boundary
@@ -85,7 +85,5 @@ class RecordingMethods(_Module):
 def _is_off(module: Module, capture_noop: bool | None) -> bool:
     """Return whether a module records nothing: it would only do so in a call of `capture`, and is in none."""
     if capture_noop is None:
-        capture_noop = bool(
-            getattr(getattr(sys.modules.get("flax"), "config", None), "nnx_sow_capture_noop", False)
-        )
+        capture_noop = setting_of_flax("nnx_sow_capture_noop", default=False)
     return capture_noop and records_of(module) is None

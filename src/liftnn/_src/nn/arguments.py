@@ -109,7 +109,7 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 
 def with_axes(x: jax.Array, ndim: int) -> jax.Array:
-    """Return an array with leading axes of size 1, up to `ndim` axes; JAX can be set not to add them by itself."""
+    """Return an array with leading axes of size 1, up to `ndim` axes, which JAX can be set not to add implicitly."""
     return x if x.ndim >= ndim else x.reshape((1,) * (ndim - x.ndim) + x.shape)
 
 
