@@ -21,7 +21,9 @@ from typing import Any
 import jax
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["jax.numpy", "liftnn", "orbax.checkpoint", "safetensors"])
+_CONTEXT.set_forkserver_preload(
+    ["jax.numpy", "liftnn", "orbax.checkpoint", "safetensors", "matplotlib.figure"]
+)
 
 
 def start(function: Callable[..., None], *args: Any, flags: str = "") -> tuple[BaseProcess, Connection]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -14,7 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
+
+from tests import forked
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_mnist" / "train.py"
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -77,43 +79,31 @@ def test_a_complete_run_reports_its_result_again_and_one_with_other_options_does
     assert (result.returncode, result.stderr) == (2, f"train.py: error: {message}\n")
 
 
-def train(options, output):
-    """Run the example in a process that has imported it already, with its output in a file."""
-    module = importlib.import_module("train")
+def train(reports, options, output, compiled):
+    """Run the example in a process that has imported JAX already, with its output in a file."""
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    sys.path.insert(0, str(EXAMPLE.parent))
     sys.argv[1:] = options
+    module = importlib.import_module("train")
     with open(output, "w") as file, contextlib.redirect_stdout(file):
         code = module.main()
-    sys.exit(code)
-
-
-@pytest.fixture
-def start(monkeypatch, tmp_path):
-    """Starts runs that neither import JAX nor compile anew, so that hundreds of them take minutes."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLE.parent), *sys.path]))
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # JAX warns of forks; these come before it has threads
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "orbax.checkpoint", "matplotlib.figure"])
-
-    def start_one(command, output):
-        process = context.Process(target=train, args=(command[2:], output))
-        process.start()
-        return process
-
-    return start_one
+    reports.send(code)
 
 
 @pytest.mark.thorough
-def test_runs_killed_at_random_moments_lose_nothing(start, tmp_path):
+def test_runs_killed_at_random_moments_lose_nothing(tmp_path):
     draw, kills, number = random.Random(0), int(os.environ.get("LIFTNN_KILLS", "3")), 0
     output = tmp_path / "output"
 
+    def start(command):
+        return forked.start(train, command[2:], output, tmp_path / "compiled")
+
     def last_line(command):
-        process = start(command, output)
+        process, reports = start(command)
+        code = reports.recv()
         process.join(300)
-        assert process.exitcode == 0
+        assert (code, process.exitcode) == (0, 0)
         return output.read_text().splitlines()[-1]
 
     last_line(command_of(tmp_path / "compiles", epochs=8))
@@ -124,7 +114,7 @@ def test_runs_killed_at_random_moments_lose_nothing(start, tmp_path):
         number += 1
         command = command_of(tmp_path / str(number), epochs=8)
         while kills > 0:
-            process = start(command, output)
+            process, _ = start(command)
             process.join(draw.uniform(0.1, 1.0) * length)
             if not process.is_alive():
                 break
