@@ -23,6 +23,7 @@ LAYERS = (
         "_src/type_variables.py",
         "_src/garbage_collection.py",
         "_src/stack_room.py",
+        "_src/instances.py",
         "_src/foreign_names/",
     ),
     ("_src/filters.py", "_src/static_values/"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import argparse
 import contextvars
 import functools
 import itertools
@@ -23,6 +24,45 @@ CONTEXT = contextvars.ContextVar("model", default=None)
 def context_variable():
     CONTEXT.set(k(2))
     return lambda x: x * both(CONTEXT.get()), [lambda: CONTEXT.set(k(9)), lambda: CONTEXT.set(k(3))]
+
+
+def _attribute_that_comes_later(holder):
+    def f(x):
+        return x * both(holder.model) if hasattr(holder, "model") else x
+
+    return f, [lambda: setattr(holder, "model", k(9)), lambda: delattr(holder, "model")]
+
+
+@case
+def later_attribute_of_an_object():
+    return _attribute_that_comes_later(type("T", (), {})())
+
+
+@case
+def later_attribute_of_a_namespace():
+    return _attribute_that_comes_later(types.SimpleNamespace())
+
+
+@case
+def later_attribute_of_parsed_arguments():
+    return _attribute_that_comes_later(argparse.Namespace())
+
+
+@case
+def later_attribute_of_a_thread():
+    return _attribute_that_comes_later(threading.local())
+
+
+LOCAL = threading.local()
+
+
+@case
+def attribute_of_a_thread():
+    LOCAL.model = k(2)
+    return lambda x: x * both(LOCAL.model), [
+        lambda: setattr(LOCAL, "model", k(9)),
+        lambda: setattr(LOCAL, "model", k(3)),
+    ]
 
 
 class Trainer:

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import gc
 import itertools
+import threading
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -36,6 +37,7 @@ from liftnn._src.captures.guards import (
 from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
 from liftnn._src.graph.containers import base_of
+from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 
@@ -90,23 +92,6 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     if wrapped is not None:
         return _unguarded("wrapper", (wrapped,))
     return _expand_holder(x, attributes, scope, exact and dataclasses.is_dataclass(cls))
-
-
-def instance_dict(x: Any) -> Mapping[str, Any]:
-    """Return the attributes of an object without running any code of its class."""
-    member = _dict_member(type(x))
-    found: Any = None if member is None else member.__get__(x)
-    return found if type(found) in (dict, types.MappingProxyType) else {}
-
-
-@functools.lru_cache(maxsize=4096)
-def _dict_member(cls: type) -> Any:
-    """Return the descriptor that reads `__dict__` of the instances of a class; None if there is none."""
-    for base in type.__getattribute__(cls, "__mro__"):
-        member = type.__getattribute__(base, "__dict__").get("__dict__")
-        if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):
-            return member
-    return None
 
 
 # --- functions
@@ -299,8 +284,8 @@ def _expand_python_module(x: Any, scope: Scope) -> Expansion:
         )
         for n in sorted(scope.names & held.keys())
     ]
-    guard = Guard(SIZE, held, None, len(held))
-    return Expansion("python module", steps, (), by_name=True)._replace(guards=(guard,) if steps else ())
+    guards = (Guard(SIZE, held, None, len(held)),) if steps else ()
+    return Expansion("python module", steps, guards, by_name=True)
 
 
 def _expand_class(cls: type, scope: Scope) -> Expansion:
@@ -309,9 +294,8 @@ def _expand_class(cls: type, scope: Scope) -> Expansion:
     if scope.is_closed(module_of(cls)):
         return Expansion("class", [])
     steps = []
-    special = [
-        n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType
-    ]  # called by operators and other syntax, not by name
+    # Special methods are called by operators and other syntax, not by name.
+    special = [n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType]
     for name in sorted({*special, *(scope.names & held.keys())}):
         x = _plain(held[name])
         guard = Guard(CLASS, (cls, held), name, held[name], is_atom(x))
@@ -344,30 +328,21 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     for n in chosen:
         guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
         steps.append(Step(attributes[n], f".{n}", n, guard, True))
-    for n, member in _slots(cls):
+    for n, member in slots_of(cls):
         if own or n in scope.names:
             held = SLOT.read(x, member)
             steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
     guard = Guard(SIZE, attributes, None, len(attributes))
     steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
-    guards = (guard,) if attributes or not own else ()
+    guards = () if attributes is NO_ATTRIBUTES else (guard,)
+    if issubclass(cls, threading.local):
+        guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
     whole = ObjectAttributes(x, _entries_of(attributes, True)) if type(attributes) is dict else None
     return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
 
 
-_HOLDING = ("types", "collections", "weakref", "argparse")
+_HOLDING = ("types", "collections", "weakref", "argparse", "_thread")
 """Python modules with classes that hold user objects in attributes of any name; all their attributes are followed."""
-
-
-@functools.lru_cache(maxsize=1024)
-def _slots(cls: type) -> tuple[tuple[str, Any], ...]:
-    """Return the slots of a class and its bases."""
-    return tuple(
-        (name, member)
-        for base in cls.__mro__
-        for name, member in vars(base).items()
-        if type(member) is types.MemberDescriptorType and not name.startswith("__")
-    )
 
 
 _CONTAINERS = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)

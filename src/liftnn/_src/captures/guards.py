@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
+from liftnn._src.instances import read_slot
 
 
 class GuardKind(NamedTuple):
@@ -73,13 +74,6 @@ CLASS = GuardKind("class attribute", _read_class, _write_class, "{h}[1][{k}]")
 ATTRIBUTE = GuardKind("attribute", getattr, _not_written, "{h}.{name}")
 
 
-def _read_slot(x: Any, member: Any) -> Any:
-    try:
-        return member.__get__(x)
-    except AttributeError:
-        return ABSENT
-
-
 def _write_slot(x: Any, member: Any, value: Any) -> None:
     if value is ABSENT:
         member.__delete__(x)
@@ -87,7 +81,7 @@ def _write_slot(x: Any, member: Any, value: Any) -> None:
         member.__set__(x, value)
 
 
-SLOT = GuardKind("slot", _read_slot, _write_slot, "{k}.__get__({h})")
+SLOT = GuardKind("slot", lambda x, member: read_slot(x, member, ABSENT), _write_slot, "{k}.__get__({h})")
 CONTEXT = GuardKind(
     "context variable", lambda v, _: v.get(ABSENT), lambda v, _, x: v.set(x), "{h}.get(ABSENT)"
 )

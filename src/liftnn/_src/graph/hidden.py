@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from liftnn import errors
+from liftnn._src.instances import held_by
 from liftnn._src.static_values.value_types import is_foreign
 from liftnn._src.tracebacks import warn
 from liftnn._src.trees import an
@@ -67,21 +68,7 @@ def _hidden_parts(x: Any) -> Iterable[Any]:
         return x.values()
     if isinstance(x, type) or (is_foreign(cls.__module__) and cls.__module__ not in _HOLDING):
         return ()
-    slots = [
-        member.__get__(x, cls) for base in cls.__mro__ for member in vars(base).values() if _is_set(member, x)
-    ]
-    return [*slots, *getattr(x, "__dict__", {}).values()]
-
-
-def _is_set(member: Any, x: Any) -> bool:
-    """Return whether an entry of a class is a slot that an object has set."""
-    if type(member) is not types.MemberDescriptorType:
-        return False
-    try:
-        member.__get__(x)
-    except AttributeError:
-        return False
-    return True
+    return held_by(x)
 
 
 def warn_of_hidden(value: Any, hidden: Hidden, path: str) -> None:

@@ -15,6 +15,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.description import NodeSpec
 from liftnn._src.graph.kinds import DICT
+from liftnn._src.instances import held_by
 from liftnn._src.lifting.after import names_after, output_names, paths_after
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.values import Encoded
@@ -25,7 +26,6 @@ from liftnn._src.variables.variable import Variable
 
 _ATOMS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
 _CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
-_SLOT = types.MemberDescriptorType
 _MOST = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
 
@@ -180,9 +180,7 @@ def _children(x: Any) -> Sequence[Any]:
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
     if type(x).__module__ == "builtins" or isinstance(x, _CONTAINERS):  # also iterators and bound methods
         return gc.get_referents(x)
-    slots = [name for cls in type(x).__mro__ for name in vars(cls).get("__slots__", ())]
-    held = [getattr(x, name, None) for name in slots if type(getattr(type(x), name, None)) is _SLOT]
-    return (*held, *getattr(x, "__dict__", {}).values())
+    return held_by(x)
 
 
 def _is_empty(cell: types.CellType) -> bool:

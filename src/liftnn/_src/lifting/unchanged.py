@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.captures.expand import instance_dict
 from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes, is_cached
 from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
+from liftnn._src.instances import instance_dict
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_held
 from liftnn._src.trees import an, at_start
