@@ -44,6 +44,7 @@ from liftnn.errors import (
     ArgumentTypeError,
     AttributeNameError,
     AttributeWarning,
+    CaptureWarning,
     CheckpointError,
     DonatedError,
     FilterError,
@@ -171,7 +172,7 @@ __version__ = "0.1.0"
 __all__ = [
     "EMA", "PARTITION_NAME", "RNN", "Accuracy", "AliasingError", "All", "Any", "ArgumentError",
     "ArgumentTypeError", "AttributeNameError", "AttributeWarning", "Average", "BatchNorm", "BatchStat", "Bidirectional",
-    "Cache", "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState",
+    "Cache", "CaptureWarning", "Carry", "CheckpointError", "Checkpoints", "Conv", "ConvTranspose", "DiffState",
     "DonatedError", "Dropout", "Einsum", "Embed", "Empty", "Exported", "FilterError", "FilterWarning",
     "GRUCell", "GraphDef", "GroupNorm", "InstanceNorm", "Intermediate", "LSTMCell", "LayerIndexError",
     "LayerNorm", "LiftError", "Linear", "LinearGeneral", "LoRA", "LoRALinear", "LoRAParam", "LoadReport",

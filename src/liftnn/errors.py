@@ -107,6 +107,14 @@ class RetraceError(LiftError, RuntimeError):
     """
 
 
+class CaptureWarning(UserWarning):
+    """A compiled function uses a module that it got in a way that liftnn cannot follow, such as from an iterator.
+
+    The module is an input of the program. If the function gets another module in a later call, this is not noticed.
+    Pass the module as an argument.
+    """
+
+
 class RetraceWarning(UserWarning):
     """A compiled function has been traced again for the fifth time; the text names the difference.
 

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 
 import liftnn
+import tests.captures.dynamic_captures
 import tests.captures.long_captures
 import tests.captures.object_captures  # noqa: F401
 from liftnn._src.lifting import arguments
 from tests.captures.captures import CASES, both
 from tests.user_modules import Affine, Holder
 
-pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::liftnn.RetraceWarning", "ignore::liftnn.StructureWarning", "ignore::liftnn.CaptureWarning"
+)
 
 
 @pytest.mark.sample(12)

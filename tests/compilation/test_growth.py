@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import liftnn
@@ -254,6 +256,33 @@ def test_a_captured_model_dies_with_the_function():
     del f
     gc.collect()
     assert alive() is None
+
+
+class Trainer:
+    """A plain object that holds a model."""
+
+
+WITH_CAPTURED = {
+    "alone": lambda trainer: liftnn.jit(lambda x: x * trainer.model.w),
+    "with a passed module": lambda trainer: functools.partial(
+        liftnn.jit(lambda m, x: x * m.w * trainer.model.w), Affine()
+    ),
+    "by a computed name": lambda trainer: liftnn.jit(lambda x: x * getattr(trainer, "mo" + "del").w),
+}
+
+
+@pytest.mark.parametrize("make", WITH_CAPTURED.values(), ids=WITH_CAPTURED)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_captured_models_that_were_replaced_die(make, shape):
+    trainer, alive = Trainer(), []
+    f = make(trainer)
+    for value in range(6):
+        trainer.model = shape(Affine(float(value)))
+        alive.append(weakref.ref(trainer.model))
+        for _ in range(3):
+            np.testing.assert_array_equal(f(X), X * value)
+    gc.collect()
+    assert [r() for r in alive] == [None] * 5 + [trainer.model]
 
 
 def test_train_and_eval_in_turn_remember_two_modes():

@@ -44,8 +44,8 @@ jax.tree_util.register_pytree_node(
 
 def keep(tree: tuple[tuple[Any, ...], dict[str, Any]]) -> Residuals:
     """Flatten residuals, given as a tree `(args, kwargs)`."""
-    graph, objects, arrays, _ = flatten_call(tree[0], tree[1], _static_leaf)
-    return Residuals(graph, [*values_of(Plan(graph), objects), *arrays])
+    flat = flatten_call(tree[0], tree[1], _static_leaf)
+    return Residuals(flat.graph, [*values_of(Plan(flat.graph), flat.objects), *flat.arrays])
 
 
 def _static_leaf(leaf: Any, path: Path, arrays: list[Any]) -> Static:

@@ -1,8 +1,9 @@
 """Captured modules: those that a function reaches without getting them as arguments.
 
 A captured module is treated as one more argument. `search.py` finds it before the call, through closures, globals
-that the code names, defaults, bound objects and containers, without running user code (`expand.py` and `steps.py`:
-what one object leads to; `libraries.py`: which libraries are left out). `guards.py` checks before the next call that
-each step of the search still leads to the same object. `pinned.py`: array leaves of captured modules are constants of
-the trace.
+that the code names, defaults, bound objects and containers, without running user code (`expand.py`,
+`expand_containers.py` and `steps.py`: what one object leads to; `libraries.py`: which libraries are left out).
+`guards.py` checks before the next call that each step of the search still leads to the same object. `missed.py`:
+modules that the search misses, and that are detected when they are used. `pinned.py`: array leaves of captured modules
+are constants of the trace.
 """

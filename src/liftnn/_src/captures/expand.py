@@ -13,40 +13,46 @@ import contextvars
 import dataclasses
 import functools
 import gc
-import itertools
+import importlib.util
+import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from liftnn._src.captures.expand_containers import entries_of, expand_dict, expand_elements
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
     CALLED,
     CELL,
     CLASS,
     CONTEXT,
-    ELEMENT,
     ITEM,
     SIZE,
     SLOT,
     Guard,
-    GuardKind,
     ObjectAttributes,
 )
 from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
-from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, is_atom, list_entries, size_of
-from liftnn._src.graph.containers import base_of
+from liftnn._src.graph.checks import ABSENT, is_atom
 from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 
-_MOST_LOOKED = 100_000
-"""The maximum number of elements of one container to look at."""
-_MOST_IN_ONE = 1_000
-"""The maximum number of elements of a long container to follow; atoms do not count."""
-_MOST_GUARDED = 64
-"""The maximum number of elements to guard one by one; of a longer container without modules the size is guarded."""
+
+class Names(NamedTuple):
+    """The names in a code object, and in those inside it.
+
+    Args:
+      loaded: The globals in order of use, including builtins.
+      attributes: The attributes, including all strings that are identifiers, since `getattr` may use them.
+      imports: The Python modules that it imports; a relative name starts with dots.
+    """
+
+    loaded: tuple[str, ...]
+    attributes: frozenset[str]
+    imports: tuple[str, ...]
 
 
 class Scope(NamedTuple):
@@ -54,13 +60,19 @@ class Scope(NamedTuple):
 
     Args:
       names: Attribute names in the code seen so far; `expand` adds those of a function.
-      names_in: Returns the global names and the attribute names in a code object.
+      names_in: Returns the names in a code object.
       is_closed: Returns whether the search skips the Python module of this name.
+      every: Whether to follow all globals and attributes, not only those that the code names. The default is False.
     """
 
     names: set[str]
-    names_in: Callable[[types.CodeType], tuple[tuple[str, ...], frozenset[str]]]
+    names_in: Callable[[types.CodeType], Names]
     is_closed: Callable[[str | None], bool]
+    every: bool = False
+
+    def chosen(self, held: Mapping[str, Any]) -> list[str]:
+        """Return the names of the attributes to follow, in order."""
+        return sorted(held) if self.every else sorted(self.names & held.keys())
 
 
 def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
@@ -78,9 +90,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     if cls is types.FunctionType:
         return _expand_function(x, scope, exact)
     if cls is GlobalsOf:
-        loaded, every = scope.names_in(x.function.__code__)
-        scope.names.update(every)
-        return Expansion("function", list(_global_steps(x.function.__globals__, loaded)))
+        return Expansion("function", list(_steps_by_name(x.function, scope)))
     carried = getattr(cls, "_carried_functions", None)
     if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))
@@ -104,9 +114,7 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
     steps = [_cell_step(i, name, cell, exact, not closed) for i, (name, cell) in enumerate(cells)]
     if closed:  # closures of a library do not change, but they may hold user functions
         return Expansion("function", [s for s in steps if s.child is not ABSENT])
-    loaded, every = scope.names_in(f.__code__)
-    scope.names.update(every)
-    steps += _global_steps(f.__globals__, loaded)
+    steps += _steps_by_name(f, scope)
     positional = f.__code__.co_varnames[: f.__code__.co_argcount]
     defaults = f.__defaults__ or ()
     for name, x in zip(positional[len(positional) - len(defaults) :], defaults, strict=False):
@@ -134,14 +142,24 @@ def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: boo
     return Step(held, FRESH + name, ("cell", i), guard, always)
 
 
-def _global_steps(scope: dict[str, Any], loaded: Iterable[str]) -> Iterator[Step]:
-    """Yield the steps to the globals that code names; a missing one is guarded, since it may be defined later."""
-    for name in loaded:
-        x = scope.get(name, ABSENT)
+def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
+    """Yield the steps to what code names: globals, and Python modules that it imports.
+
+    A missing global is guarded, since it may be defined later.
+    """
+    loaded, attributes, imports = scope.names_in(f.__code__)
+    scope.names.update(attributes)
+    held = f.__globals__
+    for name in held if scope.every else loaded:
+        x = held.get(name, ABSENT)
         if x is ABSENT and name in _BUILTINS:
             continue
-        guard = Guard(ITEM, scope, name, x, is_atom(x))
+        guard = Guard(ITEM, held, name, x, is_atom(x))
         yield Step(x, FRESH + name, ("global", name), guard, not _is_definition(x))
+    for name in imports:
+        full = importlib.util.resolve_name(name, held.get("__package__")) if held.get("__package__") else name
+        x = sys.modules.get(full)
+        yield Step(x, FRESH + full, ("import", full), Guard(ITEM, sys.modules, full, x))
 
 
 _BUILTINS = frozenset(vars(builtins))
@@ -159,82 +177,6 @@ def _is_definition(x: Any) -> bool:
     return is_foreign(module_of(cls)) and not (holds or is_atom(x) or x is ABSENT)
 
 
-# --- containers
-
-
-def _expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
-    """Expand a list, tuple, set or deque."""
-    size = size_of(x)
-    if size > _MOST_GUARDED:
-        kind = ELEMENT if type(x) in (list, collections.deque) else None
-        return _expand_long(tag, x, size, enumerate(iterate(x)), kind, iterate)
-    kept = tuple(iterate(x))
-    steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
-    if tag in ("tuple", "frozenset"):
-        return Expansion(tag, steps)
-    loose = tuple([is_atom(y) and not exact for y in kept])
-    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, size), always=True)
-
-
-def _expand_dict(x: Any, exact: bool) -> Expansion:
-    """Expand a dict."""
-    base = base_of(type(x))
-    size = size_of(x)
-    if size > _MOST_GUARDED:
-        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None, list_entries)
-    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(base.items(x))]
-    return Expansion("dict", steps, elements=_entries_of(x, exact), always=True)
-
-
-def _entries_of(x: dict[Any, Any], exact: bool) -> Elements:
-    """Return the guard of all keys and values of a dict."""
-    size, kept = size_of(x), tuple(list_entries(x))
-    loose = (*[False] * size, *[is_atom(value) and not exact for value in kept[size:]])
-    return Elements(x, list_entries, kept, loose, size)
-
-
-def _expand_long(
-    tag: str,
-    x: Any,
-    size: int,
-    entries: Iterable[tuple[Any, Any]],
-    kind: GuardKind | None,
-    iterate: Callable[[Any], Iterable[Any]],
-) -> Expansion:
-    """Expand a long container: follow only non-atoms; guard the size, and what leads to a module.
-
-    If an element leads to a module, all elements are guarded together, with their order. Of a very long list or dict,
-    only the elements that lead to a module are.
-    """
-    looked = itertools.islice(entries, _MOST_LOOKED)
-    others = ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y))
-    found = list(itertools.islice(others, _MOST_IN_ONE))
-    size_guard = (Guard(SIZE, x, None, size),)
-    one_by_one = size > _MOST_IN_ONE and kind is not None and all(_is_plain(key) for key, _ in found)
-    steps = [
-        Step(y, _label_of(key), _key_of(i, key), Guard(kind, x, key, y) if one_by_one and kind else None)
-        for i, (key, y) in enumerate(found)
-    ]
-    if one_by_one or not found or tag in ("tuple", "frozenset"):
-        return Expansion((tag, size), steps, size_guard, quiet=True)
-    kept = tuple(iterate(x))
-    elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)
-    return Expansion((tag, size), steps, size_guard, elements, quiet=True)
-
-
-def _is_plain(key: Any) -> bool:
-    return type(key) in (str, int, bool)
-
-
-def _label_of(key: Any) -> str:
-    """Return the label of a dict entry; `[...]` for keys with a `repr` that could run user code."""
-    return f"[{key!r}]" if _is_plain(key) else "[...]"
-
-
-def _key_of(position: int, key: Any) -> Hashable:
-    return (type(key), key) if _is_plain(key) else position
-
-
 # --- objects with a few known children
 
 
@@ -246,7 +188,7 @@ def _expand_partial(x: functools.partial[Any], exact: bool) -> Expansion:
         steps.append(Step(y, f".{name}", ("attribute", name), guard, True))
     size = Guard(SIZE, vars(x), None, len(vars(x)))
     return Expansion(
-        "partial", steps, (size,), _entries_of(x.keywords, exact), always=exact or bool(x.keywords)
+        "partial", steps, (size,), entries_of(x.keywords, exact), always=exact or bool(x.keywords)
     )
 
 
@@ -282,7 +224,7 @@ def _expand_python_module(x: Any, scope: Scope) -> Expansion:
         Step(
             held[n], f".{n}", n, Guard(ITEM, held, n, held[n], is_atom(held[n])), not _is_definition(held[n])
         )
-        for n in sorted(scope.names & held.keys())
+        for n in scope.chosen(held)
     ]
     guards = (Guard(SIZE, held, None, len(held)),) if steps else ()
     return Expansion("python module", steps, guards, by_name=True)
@@ -296,13 +238,13 @@ def _expand_class(cls: type, scope: Scope) -> Expansion:
     steps = []
     # Special methods are called by operators and other syntax, not by name.
     special = [n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType]
-    for name in sorted({*special, *(scope.names & held.keys())}):
+    for name in sorted({*special, *scope.chosen(held)}):
         x = _plain(held[name])
         guard = Guard(CLASS, (cls, held), name, held[name], is_atom(x))
         steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     bases = type.__getattribute__(cls, "__mro__")[1:]
     size = Guard(SIZE, held, None, len(held))  # a class may get an attribute later, and so hide one of a base
-    steps += [Step(base, "", i) for i, base in enumerate(bases)]
+    steps += [Step(base, "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
     return Expansion("class", steps, (size,), by_name=True)
 
 
@@ -320,10 +262,11 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         return _expand_python_module(x, scope)
     if issubclass(cls, type):
         return _expand_class(x, scope)
-    own = module_of(cls) in _HOLDING or is_content
+    own = is_content or scope.every or any(module_of(base) in _HOLDING for base in cls.__mro__)
     if is_foreign(module_of(cls)) and not own:
         return Expansion("object", [])
-    chosen = sorted(attributes) if own else sorted(scope.names & attributes.keys())
+    own = own or not scope.names.isdisjoint(_ALL_ATTRIBUTES)
+    chosen = sorted(attributes) if own else scope.chosen(attributes)
     steps = []
     for n in chosen:
         guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
@@ -337,23 +280,27 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     guards = () if attributes is NO_ATTRIBUTES else (guard,)
     if issubclass(cls, threading.local):
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
-    whole = ObjectAttributes(x, _entries_of(attributes, True)) if type(attributes) is dict else None
+    whole = ObjectAttributes(x, entries_of(attributes, True)) if type(attributes) is dict else None
     return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
 
 
 _HOLDING = ("types", "collections", "weakref", "argparse", "_thread")
-"""Python modules with classes that hold user objects in attributes of any name; all their attributes are followed."""
+"""Python modules with classes that hold user objects in attributes of any name; all attributes of their instances are
+followed, and of instances of subclasses."""
+
+_ALL_ATTRIBUTES = ("vars", "__dict__")
+"""Names in code that reads all attributes of an object."""
 
 
 _CONTAINERS = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
 
 _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
-    (list, lambda x, exact: _expand_elements("list", x, list.__iter__, exact)),
-    (tuple, lambda x, exact: _expand_elements("tuple", x, tuple.__iter__, exact)),
-    (dict, _expand_dict),
-    (set, lambda x, exact: _expand_elements("set", x, set.__iter__, exact)),
-    (frozenset, lambda x, exact: _expand_elements("frozenset", x, frozenset.__iter__, exact)),
-    (collections.deque, lambda x, exact: _expand_elements("deque", x, collections.deque.__iter__, exact)),
+    (list, lambda x, exact: expand_elements("list", x, list.__iter__, exact)),
+    (tuple, lambda x, exact: expand_elements("tuple", x, tuple.__iter__, exact)),
+    (dict, expand_dict),
+    (set, lambda x, exact: expand_elements("set", x, set.__iter__, exact)),
+    (frozenset, lambda x, exact: expand_elements("frozenset", x, frozenset.__iter__, exact)),
+    (collections.deque, lambda x, exact: expand_elements("deque", x, collections.deque.__iter__, exact)),
     (functools.partial, _expand_partial),
     (
         types.MethodType,
@@ -367,5 +314,10 @@ _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
     (staticmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
     (classmethod, lambda x, exact: _unguarded("function", (x.__func__,))),
     (functools.cached_property, lambda x, exact: _unguarded("property", (x.func,))),
+    (
+        functools.partialmethod,
+        lambda x, exact: _unguarded("partial", (x.func, *x.args, *x.keywords.values())),
+    ),
+    (functools.singledispatchmethod, lambda x, exact: _unguarded("function", (x.dispatcher, x.func))),
 )
 """The function that expands each kind of object; the first matching base class wins."""

@@ -168,6 +168,14 @@ class Guards:
         self.elements = elements
         self.leading = leading
 
+    def __add__(self, others: Guards) -> Guards:
+        """Return these and other guards."""
+        return Guards(
+            [*self.guards, *others.guards],
+            [*self.elements, *others.elements],
+            [*self.leading, *others.leading],
+        )
+
     def __bool__(self) -> bool:
         return bool(self.guards or self.elements)
 

@@ -3,8 +3,8 @@
 The search runs no user code. It starts with the closure cells of a function, the globals that its code names and its
 defaults, and continues through functions, containers and attributes. Of classes, Python modules and other objects it
 follows only the attributes that the code names. It skips libraries that do not use liftnn; see `libraries.py`. A
-captured module that the search misses is detected when it is used (see `frames.RetryWithCaptures`); then the search is
-repeated with all libraries.
+captured module that the search misses is detected when it is used (see `frames.RetryWithCaptures`). Then `find_missed`
+looks for it everywhere, so that the steps to it are guarded, too; see `missed.py`.
 
 The search is a depth-first walk with an explicit stack. It returns the modules, the guards (see `guards.py`), and the
 shape of the objects between function and modules: which element of which container, in which order, led to which
@@ -14,14 +14,15 @@ dict.
 
 from __future__ import annotations
 
+import collections
 import dis
 import functools
 import sys
 import types
-from collections.abc import Container, Hashable, Iterable, Sequence
+from collections.abc import Container, Hashable, Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.expand import Scope, expand
+from liftnn._src.captures.expand import Names, Scope, expand
 from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
 from liftnn._src.captures.steps import FRESH, Expansion
@@ -92,7 +93,6 @@ class _Node:
 def find_captured(
     functions: Iterable[Any],
     keyed: Iterable[Any] = (),
-    in_libraries: bool = False,
     passed: Container[int] = (),
 ) -> Captured:
     """Find the modules and Variables that functions capture.
@@ -100,7 +100,6 @@ def find_captured(
     Args:
       functions: The functions, or other callables.
       keyed: Functions that are part of the cache key by content: static values that modules hold.
-      in_libraries: Whether to search libraries that do not use liftnn.
       passed: The ids of the objects that are passed. A container among them is captured like a module: the captured
         name does not see what happens to its copy. The default is none.
 
@@ -111,7 +110,7 @@ def find_captured(
     names: set[str] = set()
     while True:
         known = len(names)
-        search = _Search(Scope(names, names_in, is_foreign if in_libraries else is_library), passed)
+        search = _Search(Scope(names, names_in, is_library), passed)
         try:
             for function in keyed:
                 search.visit(function, exact=True)
@@ -121,6 +120,27 @@ def find_captured(
                 return search.captured()
         finally:
             search.unlink()
+
+
+def find_missed(starts: Iterable[Any], missed: Sequence[Any]) -> Captured:
+    """Find the way to modules and Variables that `find_captured` misses: follow all globals and attributes.
+
+    The search visits what is near first, and ends as soon as it has reached all of them.
+
+    Args:
+      starts: The functions, and static values that modules hold.
+      missed: The modules and Variables.
+
+    Returns:
+      Those that were reached, with guards of the steps to them, and their shape.
+    """
+    search = _Search(Scope(set(), names_in, is_foreign, every=True), ())
+    try:
+        goals = set(map(id, missed))
+        search.reach(starts, goals)
+        return search.captured(goals)
+    finally:
+        search.unlink()
 
 
 def captures_nothing(function: Any) -> bool:
@@ -144,7 +164,7 @@ def captures_nothing(function: Any) -> bool:
             return False
         if f.__defaults__ or f.__kwdefaults__ or len(seen) > _MOST_OBVIOUS:
             return False
-        for name in names_in(f.__code__)[0]:
+        for name in names_in(f.__code__).loaded:
             x = f.__globals__.get(name)
             if type(x) is types.FunctionType:
                 stack.append(x)
@@ -179,21 +199,38 @@ class _Search:
         stack = [self._add(_Node(x, None, "", exact))]
         while stack:
             node = stack.pop()
-            if hasattr(type(node.x), "__graph_node__") or len(self._nodes) > _MOST:
-                continue
-            found = node.expansion = expand(node.x, self._scope, node.exact)
-            self.holds_attributes |= found.by_name
-            new: list[_Node] = []
-            for step in found.steps:
-                target = None if is_atom(step.child) else self._nodes.get(id(step.child))
-                if target is None and not is_atom(step.child):
-                    inherits = node.exact and found.inherits
-                    target = self._add(_Node(step.child, node, step.label, inherits))
-                    new.append(target)
-                if target is not None:
-                    target.parents.append(node)
-                node.targets.append(target)
-            stack.extend(reversed(new))
+            if len(self._nodes) <= _MOST:
+                stack.extend(reversed(self._children(node)))
+
+    def reach(self, starts: Iterable[Any], goals: Set[int]) -> None:
+        """Visit what objects lead to, the nearest first, until all goals, given by their ids, are reached."""
+        queue = collections.deque[_Node]()
+        for x in starts:
+            if not is_atom(x) and id(x) not in self._nodes:
+                queue.append(self._add(_Node(x, None, "", False)))
+        left = set(goals - self._nodes.keys())
+        while queue and left and len(self._nodes) <= _MOST:
+            new = self._children(queue.popleft())
+            left.difference_update(id(node.x) for node in new)
+            queue += new
+
+    def _children(self, node: _Node) -> list[_Node]:
+        """Visit the children of an object, and return those that are new; modules are followed only with `every`."""
+        if hasattr(type(node.x), "__graph_node__") and not (self._scope.every and _is_module(node.x)):
+            return []
+        found = node.expansion = expand(node.x, self._scope, node.exact)
+        self.holds_attributes |= found.by_name
+        new: list[_Node] = []
+        for step in found.steps:
+            target = None if is_atom(step.child) else self._nodes.get(id(step.child))
+            if target is None and not is_atom(step.child):
+                inherits = node.exact and found.inherits
+                target = self._add(_Node(step.child, node, step.label, inherits))
+                new.append(target)
+            if target is not None:
+                target.parents.append(node)
+            node.targets.append(target)
+        return new
 
     def _add(self, node: _Node) -> _Node:
         self._nodes[id(node.x)] = node
@@ -202,10 +239,18 @@ class _Search:
     def _is_passed(self, x: Any) -> bool:
         return id(x) in self._passed and is_container(x)
 
-    def captured(self) -> Captured:
-        """Return the modules found so far, with guards and shape."""
+    def captured(self, goals: Container[int] | None = None) -> Captured:
+        """Return the modules found so far, with guards and shape.
+
+        Args:
+          goals: The ids of the modules to return. Then only the steps to them are guarded. The default, None, returns
+            all.
+        """
         nodes = list(self._nodes.values())
-        roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__") or self._is_passed(n.x)]
+        if goals is None:
+            roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__") or self._is_passed(n.x)]
+        else:
+            roots = [n for n in nodes if id(n.x) in goals]
         stack = list(roots)
         while stack:
             node = stack.pop()
@@ -213,7 +258,9 @@ class _Search:
                 node.leads = True
                 stack += node.parents
         names_classes = any(_has_class(n.x, self._scope.names) for n in nodes)
-        return Captured(_by_name(roots), _collect(nodes), _shape(nodes, roots), names_classes)
+        return Captured(
+            _by_name(roots), _collect(nodes, goals is not None), _shape(nodes, roots), names_classes
+        )
 
     def unlink(self) -> None:
         """Break the cycles between the nodes, so that the visited objects live no longer than the search."""
@@ -227,6 +274,10 @@ def _has_class(x: Any, names: set[str]) -> bool:
     if issubclass(type(x), type):  # `isinstance` would ask the object
         return _is_graph_class(x)
     return type(x) is types.ModuleType and _is_own(x.__name__) and not names.isdisjoint(_public_classes())
+
+
+def _is_module(x: Any) -> bool:
+    return hasattr(type(x), "_module_parts")
 
 
 def _is_own(name: str) -> bool:
@@ -257,18 +308,18 @@ def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
     return named
 
 
-def _collect(nodes: Sequence[_Node]) -> Guards:
-    """Collect the guards of all steps that could lead elsewhere in a later search."""
+def _collect(nodes: Sequence[_Node], only_leading: bool) -> Guards:
+    """Collect the guards of steps: of all that could lead elsewhere in a later search, or only of those to a root."""
     guards: list[Guard] = []
     elements: list[Elements] = []
     leading: list[Guard | Elements | ObjectAttributes] = []
     for node in nodes:
         found = node.expansion
-        if found is None or (node.quiet and not node.leads):
+        if found is None or ((node.quiet or only_leading) and not node.leads):
             continue
         for step, target in zip(found.steps, node.targets, strict=True):
             leads = target is not None and target.leads
-            if step.guard is not None and (step.always or leads):
+            if step.guard is not None and (leads or (step.always and not only_leading)):
                 guards.append(step.guard)
                 if leads:
                     leading.append(step.guard)
@@ -302,26 +353,29 @@ def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
 
 
 @functools.lru_cache(maxsize=4096)
-def names_in(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return the global names and the attribute names that a code object uses.
+def names_in(code: types.CodeType) -> Names:
+    """Return the names that a code object uses.
 
     Args:
       code: The code object.
-
-    Returns:
-      The globals in order of use, including builtins; and the names of attributes, including all strings that are
-      identifiers, since `getattr` may use them.
     """
-    loaded = dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _LOADS)
+    instructions = list(dis.get_instructions(code))
+    loaded = dict.fromkeys(i.argval for i in instructions if i.opname in _LOADS)
+    imports = {
+        "." * instructions[k - 2].argval + i.argval: None  # the level is loaded first, then the names
+        for k, i in enumerate(instructions)
+        if i.opname == "IMPORT_NAME"
+    }
     every = set(code.co_names)
     for constant in code.co_consts:
         if type(constant) is str and constant.isidentifier():
             every.add(constant)
         if isinstance(constant, types.CodeType):
-            inner_loaded, inner_every = names_in(constant)
-            loaded |= dict.fromkeys(inner_loaded)
-            every |= inner_every
-    return tuple(loaded), frozenset(every)
+            inner = names_in(constant)
+            loaded |= dict.fromkeys(inner.loaded)
+            imports |= dict.fromkeys(inner.imports)
+            every |= inner.attributes
+    return Names(tuple(loaded), frozenset(every), tuple(imports))
 
 
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME")

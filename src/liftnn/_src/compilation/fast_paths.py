@@ -29,9 +29,10 @@ other modules."""
 class FastPaths:
     """The fast paths of one compiled function, by the identity of the first module among the arguments.
 
-    That module owns its fast paths; `FastPaths` refers to them weakly. `FastPaths` owns the fast paths of calls without
-    a module; they hold no user objects except captured ones, which the function holds too. When one of the modules
-    dies, its fast paths are dropped before another object can get the same id.
+    A module owns its fast paths, and `FastPaths` refers to them weakly: the first captured module, since a fast path
+    refers to what is captured, and both die when nothing else refers to the module; without one, the first module among
+    the arguments. `FastPaths` owns the fast paths of calls without a module. When one of the arguments dies, its fast
+    paths are dropped before another object can get the same id.
     """
 
     __slots__ = ("__weakref__", "_arguments", "_owned", "by_module", "last", "locations", "varying")
@@ -119,7 +120,10 @@ class FastPaths:
         where = patterns.first_object()
         if where is not None and where != (0, 0) and where not in self.locations:
             self.locations.append(where)
-        self._keep(path, self.key_of(args, kwargs), list(roots.values()))
+        captured = [
+            call.objects[n] for n in call.plan.captured if not call.plan.is_argument(n) and n not in roots
+        ]
+        self._keep(path, self.key_of(args, kwargs), list(roots.values()), captured)
         return path
 
     def add_arrays(
@@ -145,17 +149,24 @@ class FastPaths:
             path = ArrayPath(calls, make_patterns(plan, args, kwargs), guards, begin)
         except Unmatched:
             return
-        self._keep(path, 0, [])
+        self._keep(path, 0, [], [])
         self.last = path.reference
 
-    def _keep(self, path: Path, key: int, objects: list[Any]) -> None:
-        """Give a fast path to its owner, and drop it when one of the modules dies."""
+    def _keep(self, path: Path, key: int, objects: list[Any], captured: list[Any]) -> None:
+        """Give a fast path to its owner, and drop it when one of the modules dies.
+
+        Args:
+          path: The fast path.
+          key: The id of the first module; 0 without one.
+          objects: The objects that it must not keep alive.
+          captured: The captured objects. The fast path refers to them, so it must die with the one that owns it.
+        """
         own = weakref.ref(path)
         path.cache, path.key = weakref.ref(self), key
         for x in objects:
             reference, paths = self._arguments.get(id(x)) or (weakref.ref(x, _forgetter(self, id(x))), [])
             self._arguments[id(x)] = (reference, [*(r for r in paths if r() is not None), own])
-        owner = next((x for x in objects if isinstance(x, Module)), None)
+        owner = next((x for x in (*captured, *objects) if isinstance(x, Module)), None)
         if owner is None:
             self._owned.setdefault(key, []).append(path)
         else:

@@ -12,7 +12,7 @@ import jax
 
 from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.captures.pinned import pin
-from liftnn._src.captures.search import find_captured
+from liftnn._src.captures.search import find_captured, find_missed
 from liftnn._src.captures.steps import GlobalsOf
 from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import is_object
@@ -21,6 +21,7 @@ from liftnn._src.lifting.contract import CAPTURED, name_argument
 from liftnn._src.static_values.static import Static, is_foreign
 from liftnn._src.trees import LEAF, Path, is_array, key_of, module_of
 from liftnn._src.variables import frames
+from liftnn._src.variables.variable import Variable
 
 
 class StaticArgument:
@@ -44,12 +45,14 @@ class Flat(NamedTuple):
       objects: The live objects by number.
       arrays: The array leaves.
       guards: While they hold, the next call captures the same modules.
+      unreached: The objects to guard that no search has reached.
     """
 
     graph: GraphSpec
     objects: list[Any]
     arrays: list[Any]
     guards: Guards
+    unreached: Sequence[Any] = ()
 
 
 LeafEdge = Callable[[Any, Path, list[Any]], Any]
@@ -86,7 +89,7 @@ def flatten_call(
     stored: tuple[Any, ...] | None = None,
     functions: Iterable[Any] | None = None,
     used: Sequence[Any] = (),
-    in_libraries: bool = False,
+    to_guard: Sequence[Any] = (),
     names: Sequence[str] = (),
 ) -> Flat:
     """Flatten the arguments of a call and the modules that its functions capture.
@@ -100,11 +103,11 @@ def flatten_call(
       functions: The functions that may capture modules. The default, None, means that no function is called, so
         captured modules are not searched.
       used: Captured objects that the search missed and that were detected when they were used.
-      in_libraries: Whether to look for captured objects in all libraries.
+      to_guard: Those among them to look for everywhere, so that the way to them is guarded. The default is none.
       names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
 
     Returns:
-      The structure, the objects by number, the array leaves and the guards.
+      The structure, the objects by number, the array leaves, the guards, and the objects that cannot be guarded.
     """
     called = None if functions is None else list(functions)
 
@@ -112,14 +115,14 @@ def flatten_call(
         flat = _Flattening(leaf_edge, names, sharing)
         for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
             flat.add(tree)
-        guards = NO_GUARDS
-        if called is not None:
-            roots, guards, shape = _walk_captured(flat.walk, called[:], used, in_libraries)
-            if roots:
-                if stored is None:
-                    flat.add(((), {}))
-                flat.add_captured(roots, shape)
-        return Flat(*flat.finish(), guards)
+        if called is None:
+            return Flat(*flat.finish(), NO_GUARDS)
+        captured = _walk_captured(flat.walk, called[:], used, to_guard)
+        if captured.edges:
+            if stored is None:
+                flat.add(((), {}))
+            flat.add_captured(captured.edges, captured.shape)
+        return Flat(*flat.finish(), captured.guards, captured.unreached)
 
     return walk_again(flatten)
 
@@ -175,22 +178,30 @@ class _Flattening:
         return graph, walk.objects, self._arrays + [a for found in walk.arrays for a in found]
 
 
-def _walk_captured(
-    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any], in_libraries: bool
-) -> tuple[dict[str, Any], Guards, Any]:
-    """Find and walk captured modules, including those captured by functions that a module holds.
+class _Walked(NamedTuple):
+    """The captured modules of a call.
 
-    Returns:
-      The edge of each captured module by name, the guards, and the shape of the containers.
+    Args:
+      edges: The edge of each by its name.
+      guards: While they hold, another search finds the same.
+      shape: The shape of the containers that lead to them.
+      unreached: The objects to guard that no search has reached.
     """
+
+    edges: dict[str, Any]
+    guards: Guards
+    shape: Any
+    unreached: list[Any]
+
+
+def _walk_captured(
+    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any], to_guard: Sequence[Any]
+) -> _Walked:
+    """Find and walk captured modules, including those captured by functions that a module holds."""
     edges: dict[str, Any] = {}
     walked: dict[int, str] = {}
-    searched = -1
-    guards, shape, keyed = NO_GUARDS, (), []
-    while searched != len(keyed) or searched < 0:
-        searched = len(keyed)
-        roots, guards, shape, _ = find_captured(functions, keyed, in_libraries, walk.numbers)
-        roots = {**roots, **{f"captured[{len(roots) + i}]": x for i, x in enumerate(used)}}
+
+    def walk_roots(roots: dict[str, Any]) -> None:
         for name, x in roots.items():
             if id(x) in walked:
                 continue
@@ -201,11 +212,28 @@ def _walk_captured(
             walked[id(x)] = name
             walk.root = name_argument((CAPTURED, name))
             edges[name], _ = walk.visit(x)
+
+    searched, guards, shape, keyed = -1, NO_GUARDS, (), []
+    while searched != len(keyed) or searched < 0:
+        searched = len(keyed)
+        roots, guards, shape, _ = find_captured(functions, keyed, walk.numbers)
+        walk_roots(roots)
         keyed = [x for x, _ in walk._statics.values() if _may_capture(x)]
         keyed += map(GlobalsOf, walk.functions)
         factories = [x.default_factory for x in walk.objects if isinstance(x, collections.defaultdict)]
         keyed += filter(_may_capture, factories)
-    return edges, guards, shape
+    missed = [x for x in to_guard if id(x) not in walk.numbers]
+    if missed:
+        held = (x for x, _ in walk._statics.values())
+        roots, more, ways, _ = find_missed([*functions, *keyed, *held], missed)
+        guards, shape = guards + more, (shape, ways)
+        walk_roots(roots)
+    unreached: list[Any] = []
+    for x in sorted(used, key=lambda x: isinstance(x, Variable)):  # modules first: a Variable may be in one
+        if id(x) not in walk.numbers:
+            unreached.append(x)
+            walk_roots({f"captured[{len(edges)}]": x})
+    return _Walked(edges, guards, shape, unreached)
 
 
 def _may_capture(x: Any) -> bool:

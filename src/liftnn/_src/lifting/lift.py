@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.captures.missed import Missed
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.graph.slots import ARRAY, ROOT
@@ -160,8 +160,7 @@ class Lifted(Bindable[P, R]):
         self._options = options
         self._bound: dict[GraphSpec, tuple[Plan, Any]] = {}
         """The plan and the result of `bind`, by structure."""
-        self._found: list[weakref.ref[Any]] = []
-        self._in_libraries = False
+        self._missed = Missed()
         self._begin_trace: Begin | None = None
         """Records the traces of bound functions."""
         self._array_calls: ArrayCalls | None = None
@@ -249,29 +248,32 @@ class Lifted(Bindable[P, R]):
                 self._note(extra, error.objects)
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
-        """Record captured objects that the next attempt takes as inputs; it also searches libraries."""
-        self._in_libraries = True
+        """Record captured objects that the next attempt takes as inputs."""
         for x in objects:
             assert not any(x is y for y in extra)
             extra.append(x)
             if x._owner is frames.PLAIN:
-                self._found = [r for r in self._found if r() is not None]
-                self._found.append(weakref.ref(x))
+                self._missed.add(x)
 
     def _flatten_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
         """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
-        used = [x for x in (*(r() for r in self._found), *extra) if x is not None]
-        graph, objects, arrays, guards = flatten_call(
-            args,
-            kwargs,
-            self._leaf_edge,
-            stored=self._stored,
-            functions=self._functions_of(args, kwargs),
-            used=used,
-            in_libraries=self._in_libraries,
-            names=self._options.names,
-        )
+        while True:
+            graph, objects, arrays, guards, unreached = flatten_call(
+                args,
+                kwargs,
+                self._leaf_edge,
+                stored=self._stored,
+                functions=self._functions_of(args, kwargs),
+                used=[*self._missed.objects(), *extra],
+                to_guard=self._missed.to_guard() if self._options.weakly else (),
+                names=self._options.names,
+            )
+            is_kept = self._options.weakly and bool(self._missed)
+            if not is_kept or not self._missed.settle(
+                unreached, f"liftnn.{self._options.name} of {name_of(self)}"
+            ):
+                break
         plan, bound = self._bound.get(graph) or self._make(graph)
         leaves = [*values_of(plan, objects), *arrays]
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}

@@ -1,0 +1,94 @@
+"""The children of a list, tuple, set, deque or dict in the search for captured modules."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from liftnn._src.captures.guards import ELEMENT, ITEM, SIZE, Guard, GuardKind
+from liftnn._src.captures.steps import Expansion, Step
+from liftnn._src.graph.checks import ATOMS, Elements, is_atom, list_entries, size_of
+from liftnn._src.graph.containers import base_of
+
+_MOST_LOOKED = 100_000
+"""The maximum number of elements of one container to look at."""
+_MOST_IN_ONE = 1_000
+"""The maximum number of elements of a long container to follow; atoms do not count."""
+_MOST_GUARDED = 64
+"""The maximum number of elements to guard one by one; of a longer container without modules the size is guarded."""
+
+
+def expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
+    """Expand a list, tuple, set or deque."""
+    size = size_of(x)
+    if size > _MOST_GUARDED:
+        kind = ELEMENT if type(x) in (list, collections.deque) else None
+        return _expand_long(tag, x, size, enumerate(iterate(x)), kind, iterate)
+    kept = tuple(iterate(x))
+    steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
+    if tag in ("tuple", "frozenset"):
+        return Expansion(tag, steps)
+    loose = tuple([is_atom(y) and not exact for y in kept])
+    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, size), always=True)
+
+
+def expand_dict(x: Any, exact: bool) -> Expansion:
+    """Expand a dict."""
+    base = base_of(type(x))
+    size = size_of(x)
+    if size > _MOST_GUARDED:
+        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None, list_entries)
+    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(base.items(x))]
+    steps += [Step(k, "", ("key", i)) for i, k in enumerate(base.keys(x)) if not is_atom(k)]
+    return Expansion("dict", steps, elements=entries_of(x, exact), always=True)
+
+
+def entries_of(x: dict[Any, Any], exact: bool) -> Elements:
+    """Return the guard of all keys and values of a dict."""
+    size, kept = size_of(x), tuple(list_entries(x))
+    loose = (*[False] * size, *[is_atom(value) and not exact for value in kept[size:]])
+    return Elements(x, list_entries, kept, loose, size)
+
+
+def _expand_long(
+    tag: str,
+    x: Any,
+    size: int,
+    entries: Iterable[tuple[Any, Any]],
+    kind: GuardKind | None,
+    iterate: Callable[[Any], Iterable[Any]],
+) -> Expansion:
+    """Expand a long container: follow only non-atoms; guard the size, and what leads to a module.
+
+    If an element leads to a module, all elements are guarded together, with their order. Of a very long list or dict,
+    only the elements that lead to a module are.
+    """
+    looked = itertools.islice(entries, _MOST_LOOKED)
+    others = ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y))
+    found = list(itertools.islice(others, _MOST_IN_ONE))
+    size_guard = (Guard(SIZE, x, None, size),)
+    one_by_one = size > _MOST_IN_ONE and kind is not None and all(_is_plain(key) for key, _ in found)
+    steps = [
+        Step(y, _label_of(key), _key_of(i, key), Guard(kind, x, key, y) if one_by_one and kind else None)
+        for i, (key, y) in enumerate(found)
+    ]
+    if one_by_one or not found or tag in ("tuple", "frozenset"):
+        return Expansion((tag, size), steps, size_guard, quiet=True)
+    kept = tuple(iterate(x))
+    elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)
+    return Expansion((tag, size), steps, size_guard, elements, quiet=True)
+
+
+def _is_plain(key: Any) -> bool:
+    return type(key) in (str, int, bool)
+
+
+def _label_of(key: Any) -> str:
+    """Return the label of a dict entry; `[...]` for keys with a `repr` that could run user code."""
+    return f"[{key!r}]" if _is_plain(key) else "[...]"
+
+
+def _key_of(position: int, key: Any) -> Hashable:
+    return (type(key), key) if _is_plain(key) else position

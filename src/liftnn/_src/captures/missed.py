@@ -1,0 +1,92 @@
+"""Captured objects that the search misses: they are detected when a function uses them, and are inputs from then on.
+
+For a function that is compiled, another object may take the place of such an object later. So the way to it is found by
+a search that follows everything (`search.find_missed`), and guarded. If it is not found, or is no longer there, this is
+said or acted on here.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from liftnn import errors
+from liftnn._src.tracebacks import warn
+from liftnn._src.trees import an
+
+
+class _Entry:
+    """One object.
+
+    Args:
+      x: The object.
+    """
+
+    __slots__ = ("is_guarded", "reference")
+
+    def __init__(self, x: Any):
+        self.reference = weakref.ref(x)
+        self.is_guarded: bool | None = None
+        """Whether the way to it is guarded; None if it was not looked for."""
+
+
+class Missed:
+    """The captured objects that the search missed in the calls of one function."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def add(self, x: Any) -> None:
+        """Record an object."""
+        others = [entry for entry in self._entries if entry.reference() is not x]
+        self._entries = [*others, _Entry(x)]
+
+    def objects(self) -> list[Any]:
+        """Return the objects that still live."""
+        found = (entry.reference() for entry in self._entries)
+        return [x for x in found if x is not None]
+
+    def to_guard(self) -> list[Any]:
+        """Return the objects whose way a search may find."""
+        found = (entry.reference() for entry in self._entries if entry.is_guarded is not False)
+        return [x for x in found if x is not None]
+
+    def settle(self, unreached: Sequence[Any], name: str) -> bool:
+        """Note which of the objects to guard have been reached.
+
+        An object that was reached before, and is not now, has been replaced: it is forgotten. One that has never been
+        reached is warned of.
+
+        Args:
+          unreached: The objects that were not reached.
+          name: The name of the function in messages.
+
+        Returns:
+          Whether an object was forgotten, so that the call must be flattened again.
+        """
+        ids = set(map(id, unreached))
+        kept: list[_Entry] = []
+        for entry in self._entries:
+            x = entry.reference()
+            if id(x) in ids and entry.is_guarded:
+                continue
+            if entry.is_guarded is None:
+                entry.is_guarded = id(x) not in ids
+                if not entry.is_guarded:
+                    _warn(x, name)
+            kept.append(entry)
+        is_replaced = len(kept) < len(self._entries)
+        self._entries = kept
+        return is_replaced
+
+
+def _warn(x: Any, name: str) -> None:
+    warn(
+        f"{name} uses {an(type(x))} that it got in a way that liftnn cannot follow, such as from an iterator. If it "
+        "gets another one in a later call, this one is used all the same. Pass it as an argument.",
+        errors.CaptureWarning,
+    )

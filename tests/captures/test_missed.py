@@ -1,0 +1,107 @@
+"""Captured modules that the search misses, and those that cannot be found at all."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import warnings
+import weakref
+
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from tests.captures.captures import both, k
+from tests.user_modules import Affine
+
+
+def test_a_module_from_an_iterator_is_warned_of_once():
+    models = itertools.cycle([Affine(2.0, size=1)])
+
+    @liftnn.jit
+    def f(x):
+        return next(models)(x)
+
+    message = (
+        r"^liftnn.jit of .*f uses an Affine that it got in a way that liftnn cannot follow, such as from "
+    )
+    with pytest.warns(liftnn.CaptureWarning, match=message) as caught:
+        f(jnp.ones(3))
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for size in (3, 5):
+            f(jnp.ones(size))
+
+
+def test_a_module_with_its_variables_is_warned_of_as_one():
+    models = itertools.cycle([Affine(2.0)])
+
+    @liftnn.jit
+    def f(x):
+        m = next(models)
+        return x * m.w
+
+    with pytest.warns(liftnn.CaptureWarning, match="an Affine") as caught:
+        f(jnp.ones(3))
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("transform", [liftnn.vmap, liftnn.grad, liftnn.remat], ids=["vmap", "grad", "remat"])
+def test_an_eager_function_takes_what_the_iterator_gives_and_does_not_warn(transform):
+    first, second = Affine(2.0, size=()), Affine(3.0, size=())
+    current = [first]
+    models = iter(lambda: current[0], None)
+
+    def f(x):
+        return next(models)(x) * x
+
+    call = transform(f)
+    x = jnp.ones(2) if transform is liftnn.vmap else jnp.float32(1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one = call(x)
+        current[0] = second
+        two = call(x)
+    assert one.tolist() != two.tolist()
+
+
+def test_a_missed_module_that_was_replaced_is_no_longer_an_input():
+    part = type("Part", (), {})()
+    part.model = first = k(2)
+    call = liftnn.jit(lambda x: x * both(getattr(part, "mo" + "del")))
+    assert float(call(1.0)) == float(both(first))
+    part.model = k(5)
+    assert float(call(1.0)) == float(both(part.model))
+    alive = weakref.ref(first)
+    del first
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_missed_module_that_comes_back_is_seen():
+    part, one, two = type("Part", (), {})(), k(2), k(3)
+    call = liftnn.jit(lambda x: x * both(getattr(part, "mo" + "del")))
+    for model in (one, two, one, one, two, two, one):
+        part.model = model
+        model.v[...] += 1.0
+        assert float(call(1.0)) == float(both(model))
+
+
+def test_a_variable_of_a_missed_module_is_followed_through_the_module():
+    part = type("Part", (), {})()
+    part.model = Affine(2.0)
+    call = liftnn.jit(lambda x: x * vars(part)["mo" + "del"].w)
+    call_of_value = liftnn.jit(lambda x: x * value_of(part))
+    for model in (Affine(2.0), Affine(3.0), Affine(4.0)):
+        part.model = model
+        for _ in range(2):
+            expected = jnp.ones(3) * model.w[...]
+            assert call(jnp.ones(3)).tolist() == call_of_value(jnp.ones(3)).tolist() == expected.tolist()
+        model.w = liftnn.Param(jnp.full(3, 7.0))
+        assert call(jnp.ones(3)).tolist() == call_of_value(jnp.ones(3)).tolist() == [7.0] * 3
+
+
+def value_of(part):
+    """Reads a Variable without a variable that holds its module."""
+    return getattr(part, "mo" + "del").w
