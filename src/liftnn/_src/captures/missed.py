@@ -42,8 +42,8 @@ class Missed:
 
     def add(self, x: Any) -> None:
         """Record an object."""
-        others = [entry for entry in self._entries if entry.reference() is not x]
-        self._entries = [*others, _Entry(x)]
+        alive = [entry for entry in self._entries if entry.reference() is not None]
+        self._entries = [*(entry for entry in alive if entry.reference() is not x), _Entry(x)]
 
     def objects(self) -> list[Any]:
         """Return the objects that still live."""
