@@ -1,7 +1,10 @@
 """Abstract arrays have the shardings that their Variables declare, as in Flax NNX."""
 
+import jax
 import pytest
-from tests.compat.oracle import assert_equal_in_both
+from tests.compat.oracle import assert_equal_in_both, run
+
+from liftnn import errors
 
 SETUP = """
 make_mesh = lambda kind: jax.make_mesh((1, 1), ("data", "model"), axis_types=(kind,) * 2)
@@ -34,3 +37,27 @@ make = lambda: nnx.Param(jnp.ones((2, 2)), out_sharding=("embed", None))
 with jax.set_mesh(make_mesh(jax.sharding.AxisType.Auto)), nnx.logical_axis_rules([("embed", "data")]):
     result = describe(nnx.eval_shape(make).get_value())
 """)
+
+
+INDIVISIBLE = """
+class Net(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones((4, 3)), out_sharding=(None, "model"))
+
+with jax.set_mesh(jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))):
+    spec = make(Net)().w.get_value().sharding.spec
+"""
+
+
+def test_flax_leaves_an_axis_whole_that_a_declared_sharding_does_not_divide_in_jit_only():
+    assert run(f"make = nnx.jit\n{INDIVISIBLE}", "flax")["spec"] == jax.P()
+    with pytest.raises(ValueError, match="the dimension size is 3"):
+        run(f"make = lambda f: f\n{INDIVISIBLE}", "flax")
+
+
+@pytest.mark.parametrize("make", ["nnx.jit", "lambda f: f"])
+def test_a_declared_sharding_that_does_not_divide_an_axis_raises(make):
+    with pytest.raises(
+        errors.ShardingError, match=r"'model'\): axis 1 of size 3 cannot be divided into 2 equal"
+    ):
+        run(f"make = {make}\n{INDIVISIBLE}", "liftnn")

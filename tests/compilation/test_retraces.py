@@ -65,6 +65,27 @@ def test_another_shape_or_dtype_is_logged_with_both(log):
     ]
 
 
+def test_another_sharding_in_the_type_of_an_array_is_logged_with_both(log):
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("d"), jax.P()))
+    total = liftnn.Variable(jnp.zeros(()))  # not on the mesh; what the first step writes is
+
+    def add(total, x):
+        total.value += x.sum()
+
+    call = jitted(add)
+    with jax.set_mesh(mesh):
+        call(total, jax.device_put(jnp.ones(4), rows))
+        call(total, jax.device_put(jnp.ones(4), rows))
+        call(total, jax.device_put(jnp.ones(4), whole))
+    assert log == [
+        HEAD.format(2) + "args[0]: float32[] without a mesh -> float32[] with P() on the mesh ('d': 2)",
+        HEAD.format(3)
+        + "args[1]: float32[4] with P('d',) on the mesh ('d': 2) -> float32[4] with P() on the mesh "
+        "('d': 2)",
+    ]
+
+
 def test_another_value_of_a_variable_is_logged_with_its_path(log):
     model = Holder(layers=[Affine()])
     call = jitted(lambda model: model.layers[0].w * 1)

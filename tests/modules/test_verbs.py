@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from tests.strategies import Frozen, Node, Point, Record
 
 import liftnn
 from liftnn import errors
+from liftnn._src.modules import verbs
 
 
 def doubled(state):
@@ -63,6 +65,17 @@ def test_update_finds_a_shared_variable_under_each_of_its_paths():
     model = Node(a=Node(w=w), b=Node(w=w))
     liftnn.update(model, liftnn.State({"b": {"w": liftnn.Param(7.0)}}))
     assert w.value == 7.0
+
+
+def test_update_of_its_own_state_promotes_no_dtypes_and_looks_for_no_second_path():
+    model = Node(a=liftnn.Param(jnp.ones(2)), b=liftnn.Param(jnp.ones(3)))
+    state = jax.tree.map(lambda x: 2 * x, liftnn.state(model))
+    with (
+        mock.patch.object(verbs, "find_all_paths", side_effect=AssertionError),
+        mock.patch.object(jnp, "result_type", side_effect=AssertionError),
+    ):
+        liftnn.update(model, state)
+    assert [float(model.a.sum()), float(model.b.sum())] == [4.0, 6.0]
 
 
 HOLDERS = {

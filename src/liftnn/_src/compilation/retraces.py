@@ -17,6 +17,7 @@ from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.contract import Plan, name_argument
 from liftnn._src.tracebacks import warn
 from liftnn._src.trees import LEAF, describe_tree, is_jax_array
+from liftnn._src.variables.axis_rules import mesh_text
 
 logger = logging.getLogger("liftnn.retrace")
 """Logs every trace after the first with its cause, at level INFO."""
@@ -113,7 +114,7 @@ class Traces:
         earlier = [list(map(_shown_of, t.types)) for t in reversed(alike)]
         before = min(earlier, key=lambda types: sum(a != b for a, b in zip(types, now, strict=True)))
         lines = [
-            f"{trace.plan.name(trace.plan.slots[i])}: {_words(a)} -> {_words(b)}"
+            f"{trace.plan.name(trace.plan.slots[i])}: {_words(a, b)} -> {_words(b, a)}"
             for i, (a, b) in enumerate(zip(before, now, strict=True))
             if a != b
         ]
@@ -123,7 +124,7 @@ class Traces:
 
 
 _Shown = tuple[Any, list[tuple[Any, ...]]]
-"""What a message shows of a leaf: its tree, and shape, dtype and weak type of each array."""
+"""What a message shows of a leaf: its tree, and shape, dtype, weak type and sharding of each array."""
 
 
 def _type_of(x: Any) -> tuple[Any, list[Any]]:
@@ -137,13 +138,31 @@ def _type_of(x: Any) -> tuple[Any, list[Any]]:
 def _shown_of(kind: tuple[Any, list[Any]]) -> _Shown:
     """Return what a message shows of a type."""
     treedef, types = kind
-    return treedef, [tuple(getattr(t, name, None) for name in ("shape", "dtype", "weak_type")) for t in types]
+    return treedef, [(*(getattr(t, name, None) for name in _PARTS), _place_of(t)) for t in types]
 
 
-def _words(kind: _Shown) -> str:
-    """Format shapes and dtypes for a message."""
+_PARTS = ("shape", "dtype", "weak_type")
+
+
+def _place_of(kind: Any) -> str:
+    """Format the mesh in the type of an array, and over which of its explicit axes the array is sharded."""
+    sharding = getattr(kind, "sharding", None)
+    if sharding is None or sharding.mesh.empty:
+        return "without a mesh"
+    spec = list(sharding.spec)
+    while spec and spec[-1] is None:  # those of arrays with fewer axes are the same
+        spec.pop()
+    return f"with {jax.sharding.PartitionSpec(*spec)} on the mesh ({mesh_text(sharding.mesh)})"
+
+
+def _words(kind: _Shown, other: _Shown) -> str:
+    """Format shapes and dtypes for a message, and shardings if those of the other leaf differ."""
     treedef, types = kind
-    words = [f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}" for shape, dtype, weak in types]
+    moved = {t[-1] for t in types} != {t[-1] for t in other[1]}
+    words = [
+        f"{'weak ' * bool(weak)}{dtype}{list(shape or ())}{f' {place}' * moved}"
+        for shape, dtype, weak, place in types
+    ]
     if treedef == LEAF:
         return words[0]
     return describe_tree(treedef, words).replace("'", "")

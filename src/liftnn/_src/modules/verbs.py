@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import functools
 import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
+import jax
 import jax.numpy as jnp
 
 from liftnn import errors
@@ -54,7 +56,9 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
     found = [as_state("update", state).flat() for state in states]
     walked = walk_tree(tree)
     graphdef = walked.graphdef
-    alternatives = _variable_paths(walked)
+    alternatives = functools.cache(
+        lambda: _variable_paths(walked)
+    )  # few States have a path that is not the first
     writes: list[tuple[Variable[Any], Any]] = []
     misfits: list[str] = []
     set_arrays: dict[int, dict[Any, Any]] = {}
@@ -62,7 +66,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
     for leaves in found:
         for path, new in leaves.items():
             slot = graphdef.leaves.get(path)
-            old = alternatives.get(path) if slot is None else walked.leaf(slot)
+            old = alternatives().get(path) if slot is None else walked.leaf(slot)
             if slot is None and old is None:
                 unknown.append(path)
                 continue
@@ -98,6 +102,9 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
 
 def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:
     """Return a line that tells how an array differs from the one that it would replace, if it does."""
+    both_arrays = isinstance(old, jax.Array) and isinstance(new, jax.Array)
+    if both_arrays and old.shape == new.shape and old.dtype == new.dtype:
+        return []  # at once: `jnp.result_type` costs more than all the rest of the leaf
     if not (is_argument_array(old) and is_argument_array(new)):
         return []
     if jnp.shape(old) != jnp.shape(new):

@@ -13,6 +13,7 @@ import numpy as np
 
 from liftnn._src.tracebacks import hide_frames
 from liftnn._src.type_variables import T
+from liftnn._src.variables import frames
 from liftnn._src.variables.array_attributes import ArrayAttributes
 
 Box = TypeVar("Box")
@@ -239,5 +240,5 @@ def constant_or_value(variable: Any) -> Any:
     Returns:
       The value.
     """
-    value = variable._value
-    return value if isinstance(value, (bool, str)) else variable.raw_value
+    value = variable._cell.value
+    return value if not frames.open_frames or isinstance(value, (bool, str)) else variable.raw_value
