@@ -163,6 +163,40 @@ def test_an_abstract_mesh_serves_for_shapes():
     assert w.value.sharding.spec == P("data", "model")
 
 
+SIX = jnp.arange(12.0).reshape(6, 2)
+INDIVISIBLE = (
+    r"a Param of shape \(6, 2\)\), \('data', 'model'\): axis 0 of size 6 cannot be divided into 4 equal"
+)
+
+
+@pytest.mark.parametrize("around", [liftnn.jit, liftnn.eval_shape], ids=["jit", "eval_shape"])
+def test_in_a_trace_an_axis_that_cannot_be_divided_is_left_whole_with_a_warning(around):
+    """JAX accepts such a constraint in `jit`, too, and leaves the axis whole."""
+    mesh = MESHES["auto"]
+
+    def make():
+        return liftnn.Linear(6, 2, kernel_init=init, use_bias=False, rngs=liftnn.Rngs(0))
+
+    init = liftnn.with_partitioning(lambda *_: SIX, ("data", "model"))
+    with jax.set_mesh(mesh), pytest.warns(liftnn.ShardingWarning, match=INDIVISIBLE):
+        made = liftnn.jit(make)() if around is liftnn.jit else around(make)
+    assert made.kernel.shape == (6, 2)
+    if around is liftnn.jit:
+        assert_placed(made.kernel.value, mesh, None, "model")
+        np.testing.assert_array_equal(made.kernel.value, SIX)
+
+
+@pytest.mark.parametrize("case", ["outside of a trace", "explicit axes", "another problem"])
+def test_a_sharding_that_does_not_fit_is_an_error(case):
+    mesh = MESHES["explicit" if case == "explicit axes" else "auto"]
+    names = ("data", "nonsense") if case == "another problem" else ("data", "model")
+    make = (
+        liftnn.jit(lambda: param(names, SIX)) if case != "outside of a trace" else lambda: param(names, SIX)
+    )
+    with jax.set_mesh(mesh), pytest.raises(liftnn.ShardingError, match="Param of shape"):
+        make()
+
+
 def test_an_error_leaves_everything_as_it_was():
     model = liftnn.Linear(8, 4, rngs=liftnn.Rngs(0))
     before = liftnn.state(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,10 @@ class Declared(NamedTuple):
     def spec(self) -> PartitionSpec:
         """The spec."""
         return PartitionSpec(*self.entries)
+
+    def without(self, axes: Container[int]) -> Declared:
+        """Return the sharding that leaves some axes of the array whole."""
+        return self._replace(entries=tuple([None if i in axes else x for i, x in enumerate(self.entries)]))
 
 
 def declared_of(metadata: Mapping[str, Any], rules: Mapping[str, Any]) -> Declared | None:
@@ -115,9 +119,6 @@ def find_problem(declared: Declared, shape: Sequence[int], mesh: Any) -> str:
       A clause without a period.
     """
     sizes, entries = mesh.shape, declared.entries
-    manual = (
-        jax.sharding.get_abstract_mesh().manual_axes
-    )  # inside shard_map the array is one shard along these
     placed: dict[Any, int] = {}
     for axis, (name, entry) in enumerate(zip(declared.names, entries, strict=True)):
         for mesh_axis in axes_of(entry):
@@ -133,15 +134,33 @@ def find_problem(declared: Declared, shape: Sequence[int], mesh: Any) -> str:
     if len(entries) > len(shape):
         count = _count(len(entries), "entry", "entries")
         return f"it has {count}, and the array has {_count(len(shape), 'axis', 'axes')}"
-    for axis, (size, entry) in enumerate(zip(shape, entries, strict=False)):
+    return next(iter(find_indivisible(declared, shape, mesh).values()), "")
+
+
+def find_indivisible(declared: Declared, shape: Sequence[int], mesh: Any) -> dict[int, str]:
+    """Return the axes of an array that cannot be divided as declared.
+
+    Args:
+      declared: The declared sharding, over axes of the mesh.
+      shape: The shape of the array.
+      mesh: The mesh.
+
+    Returns:
+      The axes, each with the reason, a clause without a period.
+    """
+    manual = jax.sharding.get_abstract_mesh().manual_axes  # in shard_map the array is one shard along these
+    found: dict[int, str] = {}
+    for axis, (size, entry) in enumerate(zip(shape, declared.entries, strict=False)):
         names = [
             name for name in axes_of(entry) if name is not PartitionSpec.UNCONSTRAINED and name not in manual
         ]
-        shards = math.prod(sizes[name] for name in names)
+        shards = math.prod(mesh.shape.get(name, 1) for name in names)
         if size % shards:
             over = " and ".join(map(repr, names))
-            return f"axis {axis} of size {size} cannot be divided into {shards} equal shards over {over}"
-    return ""
+            found[axis] = (
+                f"axis {axis} of size {size} cannot be divided into {shards} equal shards over {over}"
+            )
+    return found
 
 
 def _unknown(name: Any, mesh_axis: Any) -> str:

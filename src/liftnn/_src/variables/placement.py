@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from liftnn import errors
+from liftnn._src.tracebacks import warn
 from liftnn._src.trees import is_tracer
 from liftnn._src.variables.axis_rules import current_rules
 from liftnn._src.variables.creation_path import path_of_creation
@@ -18,6 +20,7 @@ from liftnn._src.variables.declared import (
     axes_of,
     declared_of,
     describe,
+    find_indivisible,
     find_problem,
     misfit,
     named,
@@ -59,6 +62,9 @@ def place_new(variable: Any, value: Any, metadata: Mapping[str, Any]) -> Any:
 
     Raises:
       ShardingError: If the declared sharding does not fit the mesh or the array, or an array is committed elsewhere.
+
+    Warns:
+      ShardingWarning: If an axis cannot be divided as declared, in a trace on automatic axes; it is left whole.
     """
     if not metadata or metadata.keys().isdisjoint(SHARDING_NAMES):
         return value
@@ -72,11 +78,18 @@ def place_new(variable: Any, value: Any, metadata: Mapping[str, Any]) -> Any:
     def place_leaf(x: Any) -> Any:
         if not isinstance(x, (jax.Array, np.ndarray)):
             return x
-        problem = find_problem(declared, x.shape, mesh) or find_commitment(x, mesh)
+        used, problem = declared, find_problem(declared, x.shape, mesh) or find_commitment(x, mesh)
         if problem:
-            name = named(path_of_creation(), variable, x.shape)
-            raise misfit(mesh, [describe(name, declared, problem)])
-        return place(x, mesh, declared)
+            line = describe(named(path_of_creation(), variable, x.shape), declared, problem)
+            whole = find_indivisible(declared, x.shape, mesh)
+            used = declared.without(whole)
+            if mesh.explicit_axes or not is_tracing() or find_problem(used, x.shape, mesh):
+                raise misfit(mesh, [line])
+            warn(
+                f"A declared sharding does not fit the array; it is left whole.\n  {line}",
+                errors.ShardingWarning,
+            )
+        return place(x, mesh, used)
 
     return jax.tree.map(place_leaf, value)
 
