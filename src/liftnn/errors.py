@@ -141,7 +141,7 @@ class ShardingWarning(UserWarning):
     """A rule for the name of an axis has matched nothing, or an axis was left whole that cannot be divided as declared.
 
     Declare the name in the metadata of a Variable, correct or remove the rule, or pass rules that activations or other
-    models need too with `liftnn.axis_rules`, which does not warn. Declare a mesh axis that divides the axis of the array.
+    models need too with `liftnn.axis_rules`, which does not warn. Declare mesh axes that divide the axes of the array.
     """
 
 

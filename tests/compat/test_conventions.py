@@ -54,6 +54,15 @@ PROGRAMS = {
         made = nnx.merge(graphdef, pure)
         result = [nnx.state(made), type(made.heads.a.kernel).__name__, made(x)]
         """,
+    "merge of a list of leaves": """
+        graphdef, state = nnx.split(model)
+        variables = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+        shared, made = nnx.merge(graphdef, variables), nnx.merge(graphdef, jax.tree.leaves(state))
+        copied = nnx.merge(graphdef, nnx.to_flat_state(state).leaves, copy=True)
+        model.heads.a.bias[...] = 3.0
+        result = [nnx.state(shared), nnx.state(made), nnx.state(copied), made(x),
+                  shared.heads.a.bias is model.heads.a.bias, graphdef.apply(variables)(x)[0]]
+        """,
     "clone, with and without Variables of its own": """
         own, shared = nnx.clone(model), nnx.clone(model, variables=False)
         model.heads.a.bias[...] = 2.0

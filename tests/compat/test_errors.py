@@ -114,7 +114,14 @@ MESSAGES = {
         lambda: nnx.unflatten(nnx.graphdef(linear()), [1]),
         (
             "The structure has 2 Variables and arrays, and the list 1.\n"
-            "Compare the paths above with those of the module: both sides must have the same Variables."
+            "Pass all leaves of the State, in the order of `jax.tree.leaves`."
+        ),
+    ),
+    "a list of leaves and a State": (
+        lambda: nnx.merge(nnx.graphdef(linear()), [1, 2], nnx.State({})),
+        (
+            "nnx.merge got a list of leaves and other States.\n"
+            "A list has all Variables and arrays: write `nnx.merge(graphdef, leaves)`, or pass States."
         ),
     ),
     "a GraphState of a Variable": (

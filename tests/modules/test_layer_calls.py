@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -166,3 +167,29 @@ def test_scopes_change_no_trace():
 
     liftnn.jit(lambda a, b, x: a(x) + b(block(x)))(User(), liftnn.Sequential(User()), X)
     assert traces == 1
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.grad, liftnn.jit, liftnn.grad])
+def test_the_call_of_a_layer_works_on_an_object_with_its_attributes(transform):
+    """As bijx does, to call a convolution with a kernel that it has computed."""
+    layer = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    names = ("kernel", "bias", "dtype", "promote_dtype", "dot_general", "precision", "preferred_element_type")
+
+    def loss(kernel, call):
+        stand_in = types.SimpleNamespace(**{name: getattr(layer, name) for name in names})
+        stand_in.kernel = liftnn.Param(kernel)
+        return call(stand_in).sum()
+
+    def plain(kernel):
+        return (jnp.ones((1, 2)) @ kernel + layer.bias.value).sum()
+
+    def borrowed(kernel):
+        return loss(kernel, lambda x: liftnn.Linear.__call__(x, jnp.ones((1, 2))))
+
+    kernel = layer.kernel.value
+    assert (transform(borrowed)(kernel) == transform(plain)(kernel)).all()
+
+
+def test_an_error_of_a_borrowed_call_is_the_error_itself():
+    with pytest.raises(AttributeError, match="no attribute 'kernel'"):
+        jax.jit(lambda x: liftnn.Linear.__call__(types.SimpleNamespace(), x))(jnp.ones((1, 2)))

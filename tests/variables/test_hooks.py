@@ -282,6 +282,52 @@ def test_an_override_works_in_a_shared_module_and_a_cycle_under_jit():
     np.testing.assert_allclose(node.w.get_raw_value(), [4, 2, 3], rtol=1e-6)
 
 
+READS = {
+    "operators": lambda v: v + 1,
+    "reflected": lambda v: 1 - v,
+    "two": lambda v: v * v,
+    "equal": lambda v: v == 1,
+    "negative": lambda v: -v,
+    "whole": lambda v: v[...],
+    "index": lambda v: v[1],
+    "attribute": lambda v: v.sum(),
+    "jax.numpy": jnp.sum,
+    "numpy": np.asarray,
+    "iteration": lambda v: jnp.stack(list(v)),
+    "length": len,
+    "membership": lambda v: 1.0 in v,
+}
+
+
+def doubled(base):
+    """Returns a class with another `value`, which looks for an attribute that is not there, as wrappers do."""
+
+    class Doubled(base):
+        @property
+        def value(self):
+            return getattr(self, "scale", 2.0) * self.get_raw_value()
+
+    return Doubled
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_property_value_of_a_subclass_is_not_used_by_reads(read):
+    ours, theirs = doubled(liftnn.Variable)(X), doubled(nnx.Variable)(X)
+    assert ours.value.tolist() == theirs.value.tolist() == (2 * X).tolist()
+    assert np.asarray(READS[read](ours)).tolist() == np.asarray(READS[read](theirs)).tolist()
+
+
+def test_an_in_place_operator_does_not_use_a_property_value_of_a_subclass():
+    v = doubled(liftnn.Variable)(X)
+    v += 1
+    assert v.get_raw_value().tolist() == (X + 1).tolist()
+
+
+def test_a_missing_attribute_is_named_where_a_subclass_has_another_value():
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = doubled(liftnn.Variable)(X).nothing
+
+
 def test_a_mixin_can_override():
     class Absolute:
         def get_value(self, **options):

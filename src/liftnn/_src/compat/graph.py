@@ -13,7 +13,6 @@ from liftnn._src.compat.graph_state import GraphState
 from liftnn._src.compat.modes import accept_modes, check_modes, check_variable_kinds
 from liftnn._src.compat.splitting import GraphDef, as_states, graphdef_of, merge, split
 from liftnn._src.filters import Filter, to_predicate
-from liftnn._src.graph import graphdef as own
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.modules import copies, verbs
@@ -305,12 +304,4 @@ def unflatten(
       >>> type(nnx.unflatten(*nnx.flatten(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))).__name__
       'Linear'
     """
-    if isinstance(state, list) and isinstance(graphdef, own.GraphDef):
-        paths = [path for path, _ in sort_leaves(graphdef.leaves)]
-        leaves: list[Any] = state
-        if len(leaves) != len(paths):
-            raise errors.StructureError(
-                f"The structure has {len(paths)} Variables and arrays, and the list {len(leaves)}."
-            )
-        state = State.from_flat(zip(paths, leaves, strict=True))
     return merge(graphdef, state, copy=copy_variables, recreate_variables=recreate_variables)

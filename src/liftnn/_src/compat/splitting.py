@@ -244,13 +244,33 @@ def as_states(states: tuple[Any, ...]) -> list[Any]:
     return [convert(x) for x in states]
 
 
+def _with_paths(graphdef: own.GraphDef[Any], states: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return States; a single list has leaves in the order of `jax.tree.leaves` of a State, which get their paths."""
+    if not any(isinstance(x, list) for x in states):
+        return states
+    if len(states) != 1:
+        raise errors.ArgumentTypeError(
+            "nnx.merge got a list of leaves and other States.",
+            "A list has all Variables and arrays: write `nnx.merge(graphdef, leaves)`, or pass States.",
+        )
+    leaves: list[Any] = states[0]
+    paths = [path for path, _ in sort_leaves(graphdef.leaves)]
+    if len(leaves) != len(paths):
+        raise errors.StructureError(
+            f"The structure has {len(paths)} Variables and arrays, and the list {len(leaves)}.",
+            "Pass all leaves of the State, in the order of `jax.tree.leaves`.",
+        )
+    return (State.from_flat(zip(paths, leaves, strict=True)),)
+
+
 @boundary
 def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables: bool = True) -> Any:
     """Build new modules from a structure and States; the inverse of `split`.
 
     Args:
       graphdef: The structure, or the first of several values of `unpack`.
-      *states: Together they must hold every Variable and array leaf of the structure, and nothing else.
+      *states: Together they must hold every Variable and array leaf of the structure, and nothing else. A single list
+        holds them without paths, in the order of `jax.tree.leaves` of the State.
       copy: Whether the modules get copies of the Variables in the States. The default is False: the modules hold the
         Variables themselves.
       recreate_variables: Whether an array in place of a Variable becomes a Variable. The default is True; with False
@@ -260,7 +280,7 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
       The module, or tree of modules, that `split` was called with, as new objects.
 
     Raises:
-      ArgumentTypeError: If the first argument is not a GraphDef, or there is no State.
+      ArgumentTypeError: If the first argument is not a GraphDef, there is no State, or a list is not the only one.
       StructureError: If a Variable is missing, unexpected or given twice; the message lists the paths.
 
     Example:
@@ -283,7 +303,7 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
             "nnx.merge takes at least one State after the GraphDef.", "Write `nnx.merge(graphdef, state)`."
         )
     structure: own.GraphDef[Any] = graphdef
-    found = as_states(states)
+    found = as_states(_with_paths(structure, states))
     if copy:
         return own.GraphDef.merge(structure, *found)
     given = own._joined(structure, tuple(found))

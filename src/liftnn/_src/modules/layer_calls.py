@@ -45,7 +45,9 @@ def wrap_call(function: F) -> F:
     @functools.wraps(function)
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the name in tracebacks
         try:
-            if frames.is_plain():
+            if frames.is_plain() or not hasattr(
+                type(self), "__graph_node__"
+            ):  # another class borrows the method
                 return function(self, *args, **kwargs)
             frames.note_call(self)
             layers = _running.layers

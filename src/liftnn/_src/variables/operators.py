@@ -28,7 +28,7 @@ class InPlaceMethod(Protocol):
 
 def unwrap(x: Any) -> Any:
     """Return the value of a Variable; anything else unchanged."""
-    return x.value if isinstance(x, Operators) else x
+    return x.get_value() if isinstance(x, Operators) else x
 
 
 def unwrap_raw(x: Any) -> Any:
@@ -40,7 +40,7 @@ def _compare(function: Callable[[Any, Any], Any]) -> BinaryMethod:
     """Return the method for `variable op other`."""
 
     def method(self: Any, other: Any) -> Any:
-        return function(self.value, unwrap(other))
+        return function(self.get_value(), unwrap(other))
 
     return method
 
@@ -49,11 +49,11 @@ def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, Bina
     """Return the methods for `variable op other`, `other op variable` and `variable op= other`."""
 
     def reflected(self: Any, other: Any) -> Any:
-        return function(unwrap(other), self.value)
+        return function(unwrap(other), self.get_value())
 
     def in_place(self: Any, other: Any) -> Any:
         try:
-            self.value = function(self.value, unwrap(other))
+            self.set_value(function(self.get_value(), unwrap(other)))
         except Exception as error:
             hide_frames(error)
             raise
@@ -64,12 +64,11 @@ def _arithmetic(function: Callable[[Any, Any], Any]) -> tuple[BinaryMethod, Bina
 
 
 class Operators(ArrayAttributes, Generic[T]):
-    """Mixin: operators, indexing and conversions on `self.value`."""
+    """Mixin: operators, indexing and conversions on what `get_value` returns."""
 
     __slots__ = ()
     __array_priority__ = 100  # numpy leaves `ndarray op variable` to the reflected operator here
 
-    value: Any
     get_value: Callable[..., Any]
     set_value: Callable[..., Any]
     _reads_parts = True
@@ -99,58 +98,58 @@ class Operators(ArrayAttributes, Generic[T]):
 
     # Compares element by element, as arrays do.
     def __eq__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.value == unwrap(other)
+        return self.get_value() == unwrap(other)
 
     def __ne__(self, other: object) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.value != unwrap(other)
+        return self.get_value() != unwrap(other)
 
     def __divmod__(self, other: Any) -> tuple[jax.Array, jax.Array]:
-        return divmod(self.value, unwrap(other))
+        return divmod(self.get_value(), unwrap(other))
 
     def __rdivmod__(self, other: Any) -> tuple[jax.Array, jax.Array]:
-        return divmod(unwrap(other), self.value)
+        return divmod(unwrap(other), self.get_value())
 
     def __neg__(self) -> jax.Array:
-        return -self.value
+        return -self.get_value()
 
     def __pos__(self) -> jax.Array:
-        return +self.value
+        return +self.get_value()
 
     def __abs__(self) -> jax.Array:
-        return abs(self.value)
+        return abs(self.get_value())
 
     def __invert__(self) -> jax.Array:
-        return ~self.value
+        return ~self.get_value()
 
     def __round__(self, ndigits: int | None = None) -> jax.Array:
-        return round(self.value, ndigits) if ndigits is not None else round(self.value)
+        return round(self.get_value(), ndigits) if ndigits is not None else round(self.get_value())
 
     def __bool__(self) -> bool:
-        return bool(self.value)
+        return bool(self.get_value())
 
     def __int__(self) -> int:
-        return int(self.value)
+        return int(self.get_value())
 
     def __float__(self) -> float:
-        return float(self.value)
+        return float(self.get_value())
 
     def __complex__(self) -> complex:
-        return complex(self.value)
+        return complex(self.get_value())
 
     def __index__(self) -> int:
-        return operator.index(self.value)
+        return operator.index(self.get_value())
 
     def __format__(self, spec: str) -> str:
-        return format(self.value, spec) if spec else str(self)
+        return format(self.get_value(), spec) if spec else str(self)
 
     def __len__(self) -> int:
-        return len(self.value)
+        return len(self.get_value())
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.value)
+        return iter(self.get_value())
 
     def __contains__(self, item: Any) -> bool:
-        return item in self.value
+        return item in self.get_value()
 
     @overload
     def __getitem__(self, index: EllipsisType) -> T: ...
@@ -178,10 +177,10 @@ class Operators(ArrayAttributes, Generic[T]):
             raise
 
     def __jax_array__(self) -> jax.Array:
-        return self.value
+        return self.get_value()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = np.asarray(self.value, dtype)
+        array = np.asarray(self.get_value(), dtype)
         return array.copy() if copy else array
 
 

@@ -312,7 +312,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 return metadata[name]
             try:
                 try:
-                    return getattr(self.value, name)
+                    return getattr(self.get_value(), name)
                 except AttributeError:
                     kind = "array" if isinstance(self._value, jax.Array) else type(self._value).__name__
                     raise errors.AttributeNameError(
