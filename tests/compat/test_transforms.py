@@ -203,3 +203,16 @@ def test_a_rule_cannot_get_cotangents_of_what_is_written():
         "bwd of custom_vjp has a parameter `updates_g`, but liftnn does not differentiate what is written.\n"
         "Return every value that is to be differentiated, and leave `updates_g` out."
     )
+
+
+def test_the_number_of_compiled_programs_is_read_as_in_flax():
+    assert_equal_in_both(
+        WEIGHTS
+        + """
+step = nnx.jit(f)
+result = []
+for args in ((m, x), (m, x), (m, 2.0)):
+    step(*args)
+    result.append(step.jitted_fn._cache_size())
+"""
+    )

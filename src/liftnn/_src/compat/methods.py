@@ -18,6 +18,7 @@ from liftnn._src.compat.recording import RecordingMethods
 from liftnn._src.compat.sharding_metadata import ShardingMethods
 from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
 from liftnn._src.compat.variable_metadata import AnnotatedMethods
+from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
@@ -149,6 +150,15 @@ class ModuleMethods(_Module):
         mark_abstract(cls)
 
 
+class JittedMethods:
+    """The methods of a compiled function."""
+
+    @property
+    def jitted_fn(self) -> Any:
+        """The compiled function, with the methods of `jax.jit`; in Flax NNX, a function inside it."""
+        return self
+
+
 _METHODS: tuple[tuple[type, type], ...] = (
     (Module, ModuleMethods),
     (Module, RecordingMethods),
@@ -156,6 +166,7 @@ _METHODS: tuple[tuple[type, type], ...] = (
     (Variable, VariableMethods),
     (Variable, ShardingMethods),
     (Annotated, AnnotatedMethods),
+    (Jitted, JittedMethods),
 )
 """Classes, and the methods that they get."""
 
