@@ -346,3 +346,32 @@ def test_a_class_whose_module_is_a_descriptor_disturbs_no_search():
     odd, model = OfC(), Affine()
     f = lambda x: model(x) if odd else x  # noqa: E731
     assert liftnn.jit(f)(X).tolist() == f(X).tolist()
+
+
+class LazyModule(types.ModuleType):
+    """A Python module that loads its content when an attribute is read."""
+
+    def __getattribute__(self, name):
+        loaded.append(name)
+        return super().__getattribute__(name)
+
+
+loaded = []
+
+
+def test_a_lazy_python_module_is_searched_without_loading_it():
+    lazy, settings, model = LazyModule("user_lazy"), types.ModuleType("user_settings"), Affine(2.0)
+    vars(settings).update(lazy=lazy, part=types.SimpleNamespace())
+    settings.part.first = model
+    f = liftnn.jit(lambda x: getattr(settings.part, "fir" + "st")(x) if settings.lazy is not None else x)
+    loaded.clear()
+    assert f(X).tolist() == model(X).tolist()
+    assert loaded == []
+
+
+def test_an_attribute_that_a_python_module_gets_later_is_seen():
+    settings = types.ModuleType("user_settings")
+    f = liftnn.jit(lambda x: settings.model(x) if hasattr(settings, "model") else x)
+    assert f(X).tolist() == X.tolist()
+    settings.model = Affine(2.0)
+    assert f(X).tolist() == settings.model(X).tolist()

@@ -215,10 +215,9 @@ def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
     return _unguarded("method", () if isinstance(owner, (types.ModuleType, type)) else (owner,))
 
 
-def _expand_python_module(x: Any, scope: Scope) -> Expansion:
-    """Expand a Python module: the attributes that the code names."""
-    held = vars(x)
-    if scope.is_closed(x.__name__):
+def _expand_python_module(held: Mapping[str, Any], scope: Scope) -> Expansion:
+    """Expand a Python module, given its attributes: those that the code names."""
+    if scope.is_closed(held.get("__name__")):
         return Expansion("python module", [])
     steps = [
         Step(
@@ -226,8 +225,7 @@ def _expand_python_module(x: Any, scope: Scope) -> Expansion:
         )
         for n in scope.chosen(held)
     ]
-    guards = (Guard(SIZE, held, None, len(held)),) if steps else ()
-    return Expansion("python module", steps, guards, by_name=True)
+    return Expansion("python module", steps, (Guard(SIZE, held, None, len(held)),), by_name=True)
 
 
 def _expand_class(cls: type, scope: Scope) -> Expansion:
@@ -259,7 +257,7 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     """Expand an object of another class: the attributes that the code names; all if they are part of a cache key."""
     cls = type(x)
     if issubclass(cls, types.ModuleType):
-        return _expand_python_module(x, scope)
+        return _expand_python_module(attributes, scope)
     if issubclass(cls, type):
         return _expand_class(x, scope)
     own = is_content or scope.every or any(module_of(base) in _HOLDING for base in cls.__mro__)
