@@ -34,6 +34,18 @@ def test_a_module_from_an_iterator_is_warned_of_once():
             f(jnp.ones(size))
 
 
+MODELS = [Affine(2.0), Affine(3.0)]
+IN_TURN = itertools.cycle(MODELS)
+
+
+def test_a_module_that_a_global_holds_as_well_is_warned_of():
+    def f(x):
+        return next(IN_TURN)(x)
+
+    with pytest.warns(liftnn.CaptureWarning, match="an Affine"):
+        liftnn.jit(f)(jnp.ones(3))
+
+
 def test_a_module_with_its_variables_is_warned_of_as_one():
     models = itertools.cycle([Affine(2.0)])
 
@@ -45,6 +57,16 @@ def test_a_module_with_its_variables_is_warned_of_as_one():
     with pytest.warns(liftnn.CaptureWarning, match="an Affine") as caught:
         f(jnp.ones(3))
     assert len(caught) == 1
+
+
+def test_the_function_of_a_loop_is_named():
+    models = itertools.cycle([Affine(2.0)])
+
+    def step(i, x):
+        return next(models)(x)
+
+    with pytest.warns(liftnn.CaptureWarning, match=r"^liftnn.jit of \S*step uses an Affine"):
+        liftnn.fori_loop(0, 2, step, jnp.ones(3))
 
 
 @pytest.mark.parametrize("transform", [liftnn.vmap, liftnn.grad, liftnn.remat], ids=["vmap", "grad", "remat"])

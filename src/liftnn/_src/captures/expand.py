@@ -62,7 +62,8 @@ class Scope(NamedTuple):
       names: Attribute names in the code seen so far; `expand` adds those of a function.
       names_in: Returns the names in a code object.
       is_closed: Returns whether the search skips the Python module of this name.
-      every: Whether to follow all globals and attributes, not only those that the code names. The default is False.
+      every: Whether to follow all attributes, not only those that the code names, and all globals of code that may read
+        them by another name. The default is False.
     """
 
     names: set[str]
@@ -150,7 +151,7 @@ def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
     loaded, attributes, imports = scope.names_in(f.__code__)
     scope.names.update(attributes)
     held = f.__globals__
-    for name in held if scope.every else loaded:
+    for name in loaded if not scope.every or attributes.isdisjoint(_ALL_GLOBALS) else held:
         x = held.get(name, ABSENT)
         if x is ABSENT and name in _BUILTINS:
             continue
@@ -163,6 +164,8 @@ def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
 
 
 _BUILTINS = frozenset(vars(builtins))
+_ALL_GLOBALS = ("globals", "vars", "__dict__", "eval", "exec")
+"""Names in code that may read a global by another name."""
 
 
 def _is_definition(x: Any) -> bool:

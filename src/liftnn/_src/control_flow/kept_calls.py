@@ -156,6 +156,9 @@ class _Call:
         """Return the functions, which may capture modules; see `Lifted`."""
         return tuple([f.function for f in self._functions])
 
+    def __repr__(self) -> str:
+        return " and ".join([f.__qualname__ for f in self._carried_functions()])
+
 
 def _divide(function: Any) -> tuple[Callable[..., Any], Any] | None:
     """Return a function and the module that it is a method of, or None; None if its calls are not kept."""
