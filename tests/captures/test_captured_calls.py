@@ -14,7 +14,7 @@ import pytest
 import liftnn
 from tests.same import assert_same, has_tracer
 
-pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.CaptureWarning")
 
 
 class Meter(liftnn.Module):
