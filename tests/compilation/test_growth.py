@@ -262,11 +262,14 @@ class Trainer:
     """A plain object that holds a model."""
 
 
+STAYS = Affine()
+
 WITH_CAPTURED = {
     "alone": lambda trainer: liftnn.jit(lambda x: x * trainer.model.w),
     "with a passed module": lambda trainer: functools.partial(
         liftnn.jit(lambda m, x: x * m.w * trainer.model.w), Affine()
     ),
+    "with one that stays": lambda trainer: liftnn.jit(lambda x: x * STAYS.w * trainer.model.w),
     "by a computed name": lambda trainer: liftnn.jit(lambda x: x * getattr(trainer, "mo" + "del").w),
 }
 

@@ -35,6 +35,7 @@ class ArrayPath:
         self.key = 0
         self.cache: Any = None
         self.owner: Callable[[], Any] = lambda: None
+        self.captured: list[weakref.ref[Any]] = []
         self.watch = Watch()
         self._jitted = calls.transformed
         self.offer = FastOffer(calls.inside[0], guards, begin)

@@ -91,6 +91,7 @@ class FastPath:
         self.key = 0
         self.cache: Callable[[], Any] = _nothing
         self.owner: Callable[[], Any] = _nothing
+        self.captured: list[weakref.ref[Any]] = []
         self._set_function(_as_function(weakref.ref(self), FastPath.call))
         self.watch = start_watch(
             [x for x in call.objects if hasattr(type(x), "__graph_node__")], since, varying

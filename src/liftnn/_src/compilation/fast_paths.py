@@ -29,10 +29,11 @@ other modules."""
 class FastPaths:
     """The fast paths of one compiled function, by the identity of the first module among the arguments.
 
-    A module owns its fast paths, and `FastPaths` refers to them weakly: the first captured module, since a fast path
-    refers to what is captured, and both die when nothing else refers to the module; without one, the first module among
-    the arguments. `FastPaths` owns the fast paths of calls without a module. When one of the arguments dies, its fast
-    paths are dropped before another object can get the same id.
+    A module owns its fast paths, and `FastPaths` refers to them weakly: a captured module, since a fast path refers to
+    what is captured, and both die when nothing else refers to the module; the one that is replaced by another one, as
+    soon as this is known. Without a captured module, the first module among the arguments owns it. `FastPaths` owns the
+    fast paths of calls without a module. When one of the arguments dies, its fast paths are dropped before another
+    object can get the same id.
     """
 
     __slots__ = ("__weakref__", "_arguments", "_owned", "by_module", "last", "locations", "varying")
@@ -166,17 +167,50 @@ class FastPaths:
         for x in objects:
             reference, paths = self._arguments.get(id(x)) or (weakref.ref(x, _forgetter(self, id(x))), [])
             self._arguments[id(x)] = (reference, [*(r for r in paths if r() is not None), own])
-        owner = next((x for x in (*captured, *objects) if isinstance(x, Module)), None)
-        if owner is None:
-            self._owned.setdefault(key, []).append(path)
-        else:
-            alive = [p for p in owner._fast_paths if p.watch.valid and p.cache() is not None]
-            object.__setattr__(owner, "_fast_paths", (*alive, path))
-            path.owner = weakref.ref(owner)
+        modules = [x for x in captured if isinstance(x, Module)]
+        path.captured = [weakref.ref(x) for x in modules]
+        self._give(path, next((x for x in (*modules, *objects) if isinstance(x, Module)), None))
         known = [r for r in self.by_module.get(key, ()) if (p := r()) is not None and p.watch.valid]
         for reference in known[: len(known) + 1 - _MOST]:
             self._drop(reference())
+        for reference in known:
+            self._give_to_replaced(reference(), set(map(id, modules)))
         self.by_module[key] = [*known[-_MOST + 1 :], own]
+
+    def _give(self, path: Path, owner: Module | None) -> None:
+        """Let a module own a fast path; without one, the function owns it."""
+        if owner is None:
+            self._owned.setdefault(path.key, []).append(path)
+            return
+        alive = [p for p in owner._fast_paths if p.watch.valid and p.cache() is not None]
+        object.__setattr__(owner, "_fast_paths", (*alive, path))
+        path.owner = weakref.ref(owner)
+
+    def _take(self, path: Path) -> None:
+        """Take a fast path from its owner."""
+        owner = path.owner()
+        if owner is not None:
+            object.__setattr__(owner, "_fast_paths", tuple([p for p in owner._fast_paths if p is not path]))
+        self._owned[path.key] = [p for p in self._owned.get(path.key, ()) if p is not path]
+        if not self._owned[path.key]:
+            del self._owned[path.key]
+
+    def _give_to_replaced(self, path: Path | None, captured: set[int]) -> None:
+        """Let a captured module own a fast path if another one has taken its place, so that both can die.
+
+        Args:
+          path: A fast path.
+          captured: The ids of the modules that the latest call captures.
+        """
+        if path is None or not path.watch.valid:
+            return
+        replaced = (
+            x for reference in path.captured if (x := reference()) is not None and id(x) not in captured
+        )
+        first = next(replaced, None)
+        if first is not None and path.owner() is not first:
+            self._take(path)
+            self._give(path, first)
 
     def _drop(self, path: Path | None) -> None:
         """End a fast path and remove it from its owner."""
@@ -184,14 +218,10 @@ class FastPaths:
             return
         path.watch.valid = False
         path.watch.ended_by.clear()
-        owner = path.owner()
-        if owner is not None:
-            object.__setattr__(owner, "_fast_paths", tuple([p for p in owner._fast_paths if p is not path]))
-        self._owned[path.key] = [p for p in self._owned.get(path.key, ()) if p is not path]
+        self._take(path)
         self.by_module[path.key] = [r for r in self.by_module.get(path.key, ()) if r() is not path]
-        for found in (self._owned, self.by_module):
-            if not found[path.key]:
-                del found[path.key]
+        if not self.by_module[path.key]:
+            del self.by_module[path.key]
 
     def forget(self, address: int) -> None:
         """Drop the fast paths of a module that has died.
