@@ -127,3 +127,40 @@ def test_a_variable_of_a_missed_module_is_followed_through_the_module():
 def value_of(part):
     """Reads a Variable without a variable that holds its module."""
     return getattr(part, "mo" + "del").w
+
+
+class Inner(liftnn.Module):
+    """Its method uses a global object that holds a module."""
+
+    def scaled(self, x):
+        return x * both(GLOBAL.model)
+
+
+class Outer(liftnn.Module):
+    def __init__(self):
+        self.parts = [Inner()]
+
+    def __call__(self, x):
+        return self.parts[0].scaled(x)
+
+
+GLOBAL = type("Global", (), {})()
+
+
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+@pytest.mark.parametrize("is_passed", [True, False])
+def test_a_module_that_a_method_of_a_passed_module_uses_is_followed(is_passed):
+    model = Outer()
+    call = liftnn.jit(lambda m, x: m(x)) if is_passed else liftnn.jit(lambda x: model(x))
+    for value in (2, 3, 4, 2):
+        GLOBAL.model = k(value)
+        for _ in range(2):
+            assert float(call(model, 1.0) if is_passed else call(1.0)) == float(both(GLOBAL.model))
+
+
+def test_a_module_is_not_followed_through_the_fast_paths_of_another():
+    passed, models = Affine(1.0), itertools.cycle([Affine(2.0)])
+    for call in [liftnn.jit(lambda m, x: m(x) + next(models)(x)) for _ in range(3)]:
+        with pytest.warns(liftnn.CaptureWarning, match="an Affine"):
+            call(passed, jnp.ones(3))
+        call(passed, jnp.ones(3))

@@ -8,6 +8,8 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from liftnn._src.trees import module_of
+
 NO_ATTRIBUTES: Mapping[str, Any] = types.MappingProxyType({})
 """What `instance_dict` returns for an object without an attribute dictionary."""
 
@@ -33,10 +35,11 @@ def _dict_member(cls: type) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def slots_of(cls: type) -> tuple[tuple[str, types.MemberDescriptorType], ...]:
-    """Return the names and descriptors of the slots of a class and its bases."""
+    """Return the names and descriptors of the slots of a class and its bases, without those of liftnn."""
     return tuple(
         (name, member)
         for base in type.__getattribute__(cls, "__mro__")
+        if module_of(base).partition(".")[0] != "liftnn"
         for name, member in type.__getattribute__(base, "__dict__").items()
         if type(member) is types.MemberDescriptorType and not name.startswith("__")
     )

@@ -225,7 +225,8 @@ def _walk_captured(
     missed = [x for x in to_guard if id(x) not in walk.numbers]
     if missed:
         held = (x for x, _ in walk._statics.values())
-        roots, more, ways, _ = find_missed([*functions, *keyed, *held], missed)
+        classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
+        roots, more, ways, _ = find_missed([*functions, *keyed, *held, *classes], missed)
         guards, shape = guards + more, (shape, ways)
         walk_roots(roots)
     unreached: list[Any] = []
