@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import liftnn
+from liftnn import errors
 from liftnn._src.printing import array_summary, block, call, indent, mapping
 from tests.strategies import Node, Point, Sub
 
@@ -68,3 +69,54 @@ def test_cycles_are_cut_short():
 def test_the_same_module_prints_in_full_wherever_it_stands_side_by_side():
     shared = Sub(n=1)
     assert str(Node(a=shared, b=shared)) == "Node(\n  a=Sub(\n    n=1\n  ),\n  b=Sub(\n    n=1\n  )\n)"
+
+
+class Mute:
+    """A hashable object whose repr raises."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __eq__(self, other):
+        return type(other) is Mute and self.number == other.number
+
+    def __hash__(self):
+        return self.number
+
+    def __repr__(self):
+        raise KeyError("repr")
+
+
+def _mute(number):
+    return lambda m: setattr(m, "value", Mute(number))
+
+
+def _change_each_step(m):
+    def step(state):
+        state[1].value = Mute(1)
+        return state[0] + 1, state[1]
+
+    liftnn.while_loop(lambda state: state[0] < 1, step, (0, m))
+
+
+def _trace_twice(m):
+    f = liftnn.jit(lambda m: None, max_traces=1)
+    f(m)
+    m.value = Mute(1)
+    f(m)
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        _change_each_step,
+        _trace_twice,
+        lambda m: liftnn.cond(True, _mute(1), _mute(2), m),
+        lambda m: liftnn.jit(lambda m, x: None)(m, Mute(0)),
+    ],
+)
+def test_an_error_shows_the_class_of_a_value_whose_repr_raises(fail):
+    m = Node()
+    m.value = Mute(0)
+    with pytest.raises(errors.LiftError, match="<Mute>"):
+        fail(m)

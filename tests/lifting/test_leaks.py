@@ -6,6 +6,7 @@ A closure over a tracer is no static value, and comes out over the array.
 from __future__ import annotations
 
 import functools
+import itertools
 import types
 import typing
 
@@ -243,3 +244,78 @@ def test_what_a_variable_holds_does_not_leak_either(hold):
     with pytest.raises(liftnn.StructureError, match="would leak"):
         liftnn.jit(lambda m: setattr(m.slot, "value", hold(m)))(model)
     assert model.slot.value is None
+
+
+ITERATORS = {
+    "list_iterator": lambda: iter([1, 2]),
+    "generator": lambda: (x for x in (1, 2)),
+    "map": lambda: map(str, (1, 2)),
+    "zip": lambda: zip((1,), (2,), strict=True),
+    "enumerate": lambda: enumerate((1, 2)),
+    "range_iterator": lambda: iter(range(3)),
+    "count": itertools.count,
+    "cycle": lambda: itertools.cycle((1, 2)),
+}
+STORED = {
+    "args[0].act": lambda m, x: setattr(m, "act", x),
+    "args[0].act[0]": lambda m, x: setattr(m, "act", [x]),
+    "args[0].act.held": lambda m, x: setattr(m, "act", Holder(held=x)),
+    "args[0].w.note": lambda m, x: m.w.set_metadata("note", x),
+    "the output": lambda m, x: x,
+    "the output[0].a": lambda m, x: ({"a": x},),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Python iterable type")
+@pytest.mark.parametrize("place", STORED)
+@pytest.mark.parametrize("kind", ITERATORS)
+def test_a_new_iterator_raises_since_the_next_call_would_get_the_used_one(kind, place):
+    model, before = Affine(), Affine()
+    text = (
+        f"{place} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, which can be read only once, but a compiled "
+        "function makes one object for all of its calls.\nMake it a list or a tuple of its elements."
+    )
+    with raises(errors.StructureError, text):
+        liftnn.jit(lambda m: STORED[place](m, ITERATORS[kind]()))(model)
+    assert_same(model, before)
+
+
+@pytest.mark.filterwarnings("ignore:Python iterable type")
+def test_an_iterator_that_a_module_holds_already_may_be_moved_and_returned():
+    model = Affine()
+    model.items = iter([1, 2])
+    items = model.items
+
+    @liftnn.jit
+    def move(m):
+        m.again = m.items
+        return m.items
+
+    assert move(model) is items
+    assert model.again is items
+
+
+HIDDEN = {
+    "metadata": lambda m, x: m.w.set_metadata("note", Box(x)),
+    "metadata of a new Variable": lambda m, x: setattr(m, "act", liftnn.Param(jnp.ones(1), note=Box(x))),
+    "a key": lambda m, x: setattr(m, "act", {Box(x): 1}),
+    "a key beside others": lambda m, x: setattr(m, "act", {"a": {(1, Box(x)): m}}),
+}
+
+
+@pytest.mark.parametrize("what", ["module", "Variable", "tracer"])
+@pytest.mark.parametrize("place", HIDDEN)
+def test_nothing_leaks_in_metadata_and_keys(place, what):
+    model, before = Affine(), Affine()
+    parts = {"module": lambda m: m, "Variable": lambda m: m.w, "tracer": lambda m: m.w * 2}
+    with pytest.raises(errors.StructureError, match="would leak"):
+        liftnn.jit(lambda m: HIDDEN[place](m, parts[what](m)))(model)
+    assert_same(model, before)
+
+
+def test_no_module_leaks_in_the_static_part_of_a_pytree():
+    model = Affine()
+    with pytest.raises(errors.StructureError, match=r"the static part of args\[0\].act is a .* would leak"):
+        liftnn.jit(
+            lambda m: setattr(m, "act", jax.tree_util.Partial(functools.partial(max, Box(m)), jnp.ones(1)))
+        )(model)

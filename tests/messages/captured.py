@@ -137,6 +137,35 @@ def factory_with_an_argument_kept():
 
 @message(
     errors.StructureError,
+    "args[0].w.note is a Box that holds the copy of args[0] (an Affine) inside liftnn.jit. That object would leak, "
+    "because liftnn treats this Box as static.",
+    "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def metadata_with_an_argument_kept():
+    liftnn.jit(lambda m: m.w.set_metadata("note", Box(m)))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "a key of args[0].act is a Box that holds the copy of args[0] (an Affine) inside liftnn.jit. That object would "
+    "leak, because liftnn treats this Box as static.",
+    "Store the module in an attribute, a list, a dict, a bound method or a functools.partial.",
+)
+def key_with_an_argument_kept():
+    liftnn.jit(lambda m: setattr(m, "act", {Box(m): 1}))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "args[0].act is a map, which can be read only once, but a compiled function makes one object for all of its calls.",
+    "Make it a list or a tuple of its elements.",
+)
+def iterator_kept():
+    liftnn.jit(lambda m: setattr(m, "act", map(str, (1, 2))))(Affine())
+
+
+@message(
+    errors.StructureError,
     "the output.pair[1]: A dict has an Affine as a key, but keys must be static.",
     "Return it as a value, under a string key.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import typing
 
 import jax
@@ -123,6 +124,26 @@ def static_value_that_cannot_be_compared():
 )
 def value_of_a_variable_that_cannot_be_compared():
     liftnn.jit(lambda m: setattr(m.w, "value", Vague()))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "the output.a[1]: A static value of type Vague is not hashable, and comparing it with == does not return True or "
+    "False, so liftnn cannot detect changes of it.",
+    "Make it hashable, or store the arrays in it as attributes or Variables.",
+)
+def output_that_cannot_be_compared():
+    liftnn.jit(lambda m: {"a": (m.w * 2, Vague())})(Affine())
+
+
+@message(
+    errors.StructureError,
+    "partial[0][0]: A static value of type Vague is not hashable, and comparing it with == does not return True or "
+    "False, so liftnn cannot detect changes of it.",
+    "Make it hashable, or store the arrays in it as attributes or Variables.",
+)
+def argument_of_a_partial_that_cannot_be_compared():
+    liftnn.jit(functools.partial(lambda x, m: m.w * 2, Vague()))(Affine())
 
 
 @message(

@@ -87,9 +87,12 @@ def ordered_repr(x: Any) -> str:
       x: The value; sets are found in tuples and sets.
 
     Returns:
-      The text.
+      The text; the class of an object with a repr that raises.
     """
-    return repr(_ordered(x))
+    try:
+        return repr(_ordered(x))
+    except Exception:
+        return f"<{type(x).__name__}>"
 
 
 def _ordered(x: Any) -> Any:

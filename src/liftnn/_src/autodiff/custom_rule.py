@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.autodiff.residuals import Residuals, keep, merge_residuals
@@ -245,8 +246,24 @@ class TangentRule(LateRule):
         return primal, tangent
 
 
+def _as_immutable(leaves: Sequence[Any]) -> list[Any]:
+    """Convert numpy arrays to arrays of JAX, which cannot be changed in place.
+
+    JAX passes a custom rule's function numpy arrays that may be copies, so a change in place would be lost.
+
+    Args:
+      leaves: The dynamic leaves.
+
+    Returns:
+      The leaves.
+    """
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, list(leaves))
+
+
 def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[Any]:
     """Make differentiation of captured Variables raise, since the rule gives no derivatives for them.
+
+    Numpy arrays become arrays of JAX.
 
     Args:
       plan: The arguments.
@@ -256,7 +273,7 @@ def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[An
     Returns:
       The leaves.
     """
-    guarded = list(leaves)
+    guarded = _as_immutable(leaves)
     for i, number in enumerate(plan.variables):
         if number in plan.captured and not plan.is_argument(number):
             guard = functools.partial(_reject_derivatives, plan.path_of(number), name)

@@ -1,4 +1,7 @@
-"""Find leaks: tracers and copies of modules that would outlive their trace inside a static value, such as a closure."""
+"""Find leaks: tracers and copies of modules that would outlive their trace inside a static value, such as a closure.
+
+Iterators are static values that are used up, so a compiled function must not return one.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ import functools
 import gc
 import types
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
 from liftnn import errors
 from liftnn._src.graph.description import NodeSpec
-from liftnn._src.graph.kinds import DICT
+from liftnn._src.graph.kinds import DICT, PYTREE, VARIABLE
 from liftnn._src.instances import held_by
 from liftnn._src.lifting.after import names_after, output_names, paths_after
 from liftnn._src.lifting.contract import Plan, Result
@@ -38,7 +41,7 @@ _TRANSFORMATION = (
 
 
 def check_static_values(plan: Plan, result: Result, frame: Any) -> None:
-    """Check that new static values hold no tracers and no objects of the frame that is about to close.
+    """Check that new static values hold no tracers, no objects of the frame that is about to close, and no iterators.
 
     Args:
       plan: The arguments.
@@ -46,36 +49,64 @@ def check_static_values(plan: Plan, result: Result, frame: Any) -> None:
       frame: The frame.
 
     Raises:
-      StructureError: If a static value holds one; the message names its path.
+      StructureError: If a static value holds one, or is one; the message names its path.
     """
     tracers = frame.outer is frames.PLAIN  # in a nested frame, a tracer may belong to an outer trace
     change = result.change
-    specs = [*(spec for _, spec in change.changed), *change.new]
-    values = [
-        e.value for edges in (change.edges, *(s.edges for s in specs)) for e in edges if type(e) is Static
-    ]
-    values += [spec.extra[0].value for spec in specs if _has_factory(spec)]
     _check_values(plan, result, frame, tracers)
-    held = {id(value): found for value in values if (found := find_held(value, frame, tracers)) is not None}
+    nodes = [(n, _find_parts(spec)) for n, spec in (*change.changed, *enumerate(change.new, change.known))]
+    outputs = [edge.value for edge in change.edges if type(edge) is Static]
+    values = [*outputs, *(part.value for _, parts in nodes for part in parts)]
+    held = {
+        id(value): found for value in values if (found := _find_leak(value, plan, frame, tracers)) is not None
+    }
     if not held:
         return
     after = paths_after(plan, change)
-    for number, spec in (*change.changed, *enumerate(change.new, change.known)):
+    for number, parts in nodes:
         root, path = after[number]
-        if _has_factory(spec) and id(spec.extra[0].value) in held:
-            value = spec.extra[0].value
-            raise _error(format_path((*path, "default_factory"), root), value, held[id(value)], frame)
-        for key, edge in zip(spec.keys, spec.edges, strict=True):
-            if type(edge) is Static and id(edge.value) in held:
-                raise _error(format_path((*path, key), root), edge.value, held[id(edge.value)], frame)
+        for part in parts:
+            if id(part.value) in held:
+                name = part.what + format_path((*path, *part.keys), root)
+                raise _error(name, part.value, held[id(part.value)], frame)
     for name, edge in zip(output_names(change), change.edges, strict=True):
         if type(edge) is Static and id(edge.value) in held:
             raise _error(name, edge.value, held[id(edge.value)], frame)
 
 
-def _has_factory(spec: NodeSpec) -> bool:
-    """Return whether a node is a defaultdict, whose factory is static."""
-    return spec.kind is DICT and spec.extra[0] is not None
+class _Part(NamedTuple):
+    """A static value that a node holds.
+
+    Args:
+      value: The value.
+      keys: The key under which the node holds it, if there is one.
+      what: Else what it is, for messages.
+    """
+
+    value: Any
+    keys: tuple[Any, ...] = ()
+    what: str = ""
+
+
+def _find_parts(spec: NodeSpec) -> list[_Part]:
+    """Find the static values that a node holds: children, metadata, keys, and static parts of pytrees."""
+    pairs = zip(spec.keys, spec.edges, strict=True)
+    parts = [_Part(edge.value, (key,)) for key, edge in pairs if type(edge) is Static]
+    if spec.kind is VARIABLE:
+        parts += [_Part(value, (name,)) for name, value in spec.extra.given.items()]
+    elif spec.kind is DICT:
+        if spec.extra[0] is not None:  # a defaultdict, whose factory is static
+            parts.append(_Part(spec.extra[0].value, ("default_factory",)))
+        parts += [_Part(key, what="a key of ") for key in spec.keys if not isinstance(key, _ATOMS)]
+    elif spec.kind is PYTREE and isinstance(spec.extra, jax.tree_util.PyTreeDef):
+        parts.append(_Part((spec.extra.node_data() or (None, None))[1], what="the static part of "))
+    return parts
+
+
+def _find_leak(value: Any, plan: Plan, frame: Any, tracers: bool) -> Any:
+    """Return what must not outlive the trace in a new static value: the value itself if it is an iterator."""
+    held = find_held(value, frame, tracers)
+    return value if held is None and _is_new_iterator(value, plan) else held
 
 
 def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None:
@@ -83,8 +114,10 @@ def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None
     for slot, value in result.by_slot.items():
         if isinstance(value, Encoded):
             for static in value.static[1]:
-                held = None if static is None else find_held(static.value, frame, tracers)
-                if static is not None and held is not None:
+                if static is None:
+                    continue
+                held = _find_leak(static.value, plan, frame, tracers)
+                if held is not None:
                     name = names_after(plan, result.change)[slot]
                     raise _error(f"the value of {name}", static.value, held, frame)
 
@@ -111,7 +144,22 @@ def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
                 )
 
 
+def _is_new_iterator(value: Any, plan: Plan) -> bool:
+    """Return whether a value is an iterator of Python, and not one that the arguments hold."""
+    return (
+        isinstance(value, Iterator)
+        and type(value).__module__ in ("builtins", "itertools")
+        and not any(type(e) is Static and e.value is value for spec in plan.graph.specs for e in spec.edges)
+    )
+
+
 def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
+    if held is value:
+        return errors.StructureError(
+            f"{path} is {an(type(value))}, which can be read only once, but a compiled function makes one object for "
+            "all of its calls.",
+            "Make it a list or a tuple of its elements.",
+        )
     if not hasattr(type(held), "__graph_node__"):
         return errors.StructureError(
             f"{path} is {an(type(value))} that holds an array computed inside the function. The array would leak as a "

@@ -33,9 +33,8 @@ from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_keys, check_static_values
 from liftnn._src.lifting.offers import offer_for
 from liftnn._src.lifting.unchanged import captured_unchanged
-from liftnn._src.lifting.values import decode, encode
-from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Path, has_changed, is_argument_array, is_array, key_of
+from liftnn._src.lifting.values import decode, encode, static_leaf
+from liftnn._src.trees import Path, format_path, has_changed, is_argument_array, is_array, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.watch import Watch, set_watches
@@ -159,7 +158,7 @@ def _make_result(
             or is_argument_array(leaf)
             or classify(leaf) in (METHOD, BUILTIN_METHOD, PARTIAL, FUNCTION, TRANSFORMED)
         ):
-            edges.append(Static(leaf))
+            edges.append(static_leaf(leaf, lambda path=path: format_path(map(key_of, path), walk.root)))
             continue
         edge, found = walk.visit(_as_output(leaf), tuple(map(key_of, path)))
         edges.append(edge)

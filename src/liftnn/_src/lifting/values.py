@@ -69,11 +69,27 @@ def encode(value: Any, path: Any) -> Any:
                 "Variables.",
                 f"Store the {type(x).__name__} as an attribute of a Module instead.",
             )
+    statics = tuple([None if is_argument_array(x) else static_leaf(x, path) for x in leaves])
+    return Encoded(treedef, statics, [x for x, static in zip(leaves, statics, strict=True) if static is None])
+
+
+def static_leaf(leaf: Any, path: Callable[[], str]) -> Static:
+    """Return a leaf that is neither an object nor an array as a static value.
+
+    Args:
+      leaf: The leaf.
+      path: Gives its path, for messages.
+
+    Returns:
+      The static value.
+
+    Raises:
+      StructureError: If it can be neither hashed nor copied and compared.
+    """
     try:
-        statics = tuple([None if is_argument_array(x) else Static(x) for x in leaves])
+        return Static(leaf)
     except errors.StructureError as error:
         raise errors.StructureError(f"{path()}: {error.cause}", error.remedy) from error.__cause__
-    return Encoded(treedef, statics, [x for x, static in zip(leaves, statics, strict=True) if static is None])
 
 
 def decode(value: Any) -> Any:
