@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import liftnn
+from tests.user_modules import Holder
 
 
 class Model(liftnn.Module):
@@ -162,3 +166,34 @@ def test_the_program_aliases_exactly_the_written_buffers():
     donating = liftnn.jit(train, donate_written=True).lower(model, 2.0).compile().memory_analysis()
     assert plain.alias_size_in_bytes == 0
     assert donating.alias_size_in_bytes == model.w.value.nbytes + model.count.value.nbytes
+
+
+BIG = 2**40 + 1
+
+
+@pytest.mark.parametrize("options", [{"donate_argnums": 0}, {"donate_written": True}, {}], ids=str)
+def test_a_numpy_array_that_jax_would_truncate_is_kept(options):
+    """JAX computes with 32 bits of it; what the function does not write stays as it is, as in plain Python."""
+    held = [np.array([BIG]) for _ in range(3)]
+    model = Holder(w=liftnn.Param(jnp.ones(2)), ids=held[0], v=liftnn.Variable(held[1]), items=[held[2]])
+    step = liftnn.jit(lambda m: m.w.set_value(m.w * 2), **options)
+    for i in range(3):
+        step(model)
+        assert model.w.value.tolist() == [2.0 ** (i + 1)] * 2
+        assert [x is y for x, y in zip(held, [model.ids, model.v.value, model.items[0]], strict=True)] == [
+            True
+        ] * 3
+        assert [int(x[0]) for x in held] == [BIG] * 3
+
+
+def test_a_donated_numpy_array_that_is_written_gets_the_new_value():
+    model = Holder(v=liftnn.Variable(np.array([3, 4])), a=np.array([5, 6]))
+
+    @functools.partial(liftnn.jit, donate_argnums=0)
+    def step(m):
+        m.v.value = m.v.value + 1
+        m.a = m.a + 1
+
+    for i in range(3):
+        step(model)
+        assert (model.v.value.tolist(), jnp.asarray(model.a).tolist()) == ([4 + i, 5 + i], [6 + i, 7 + i])

@@ -13,7 +13,7 @@ from liftnn._src.compilation.fast_path import FastPath
 from liftnn._src.compilation.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn._src.compilation.source import MISS
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.call import Call
+from liftnn._src.lifting.call import Call, is_truncated
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.offers import Begin
 from liftnn._src.modules.module import Module
@@ -105,10 +105,12 @@ class FastPaths:
           begin: Called when a trace begins; returns the function to call at its end.
 
         Returns:
-          The fast path; None if the changes of an object in the arguments can be neither observed nor checked.
+          The fast path; None if a call needs more than one can do.
         """
         if any(isinstance(x, OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
             return None
+        if call.bound.donates and any(map(is_truncated, call.leaves)):
+            return None  # only the slow path keeps numpy arrays that JAX truncates
         pairs = zip(call.plan.variables, call.leaves, strict=False)
         if any(value is not call.objects[number]._value for number, value in pairs):
             return None  # an encoded value: it has leaves that JAX does not accept

@@ -221,6 +221,7 @@ class GraphDelta(NamedTuple):
       frozen: The order in which frozen nodes are built.
       paths: The path of each leaf of the output.
       written: The numbers of the known Variables that were written.
+      given: The numbers of the known nodes that are among them, or changed, only because they were donated.
     """
 
     treedef: Any
@@ -231,6 +232,7 @@ class GraphDelta(NamedTuple):
     frozen: tuple[int, ...]
     paths: LeafPaths
     written: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
 
     @property
     def slots(self) -> list[Slot]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.graph.merge import commit, merge_all
@@ -59,7 +60,27 @@ def commit_result(
     Returns:
       The caller's output.
     """
-    return commit(result.change, objects, list(map(decode, result.leaves)), frames.owner_now(), finish)
+    leaves = _keep_numpy(call, result, list(map(decode, result.leaves)))
+    return commit(result.change, objects, leaves, frames.owner_now(), finish)
+
+
+def _keep_numpy(call: Call, result: Result, leaves: list[Any]) -> list[Any]:
+    """Return the leaves of a result with those numpy arrays that were only donated, and that JAX would truncate.
+
+    JAX copies a numpy array to the device, so its own buffer is not donated, and cannot hold all of 64 bits.
+    """
+    given = set(result.change.given)
+    if given and any(map(is_truncated, call.leaves)):
+        old = call.plan.by_slot(call.leaves)
+        for i, slot in enumerate(result.slots):
+            if slot.node in given and is_truncated(old.get(slot)):
+                leaves[i] = old[slot]
+    return leaves
+
+
+def is_truncated(x: Any) -> bool:
+    """Return whether an argument is a numpy array with a dtype that JAX truncates, such as int64 without x64."""
+    return isinstance(x, np.ndarray) and jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype
 
 
 def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:

@@ -168,6 +168,11 @@ def _make_result(
         _check_captured(walk.altered | ended, plan, frame.name)
     specs = walk.finished_specs()
     written = [n for n in plan.variables if _is_written(n, merged, returned)]
+    given = (
+        {*(walk.changed - walk.altered), *(n for n in written if not merged.is_written(n))}
+        if returned
+        else ()
+    )
     change = GraphDelta(
         treedef,
         tuple(edges),
@@ -177,6 +182,7 @@ def _make_result(
         tuple(_frozen_order(walk)),
         LeafPaths(path for path, _ in entries),
         tuple(written),
+        tuple(sorted(given)),
     )
     made = {slot.node: walk.objects[slot.node] for slot in value_slots(enumerate(change.new, walk.known))}
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
