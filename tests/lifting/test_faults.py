@@ -31,7 +31,7 @@ from tests.effects import (
 from tests.same import assert_same, has_tracer
 from tests.transform_table import IN_PLACE, PAIRS, TRANSFORMS, WRITING, some
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.filterwarnings("ignore::liftnn.CaptureWarning")]
 
 X = jnp.linspace(-1.0, 1.0, 3)
 SAMPLE = some([pair for pair in PAIRS if {*pair} <= {*IN_PLACE}], "LIFTNN_FAULT_PAIRS", 16)
