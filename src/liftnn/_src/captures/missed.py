@@ -1,8 +1,8 @@
 """Captured objects that the search misses: they are detected when a function uses them, and are inputs from then on.
 
-For a function that is compiled, another object may take the place of such an object later. So the way to it is found by
-a search that follows everything (`search.find_missed`), and guarded. If it is not found, or is no longer there, this is
-said or acted on here.
+For a compiled function, another object may take the place of such an object later. So a wider search
+(`search.find_missed`) looks for the object, and its steps are guarded. An object that it does not find is warned of
+here; one that it finds no longer is forgotten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Entry:
     def __init__(self, x: Any):
         self.reference = weakref.ref(x)
         self.is_guarded: bool | None = None
-        """Whether the way to it is guarded; None if it was not looked for."""
+        """Whether the steps to it are guarded; None if no search has looked for it."""
 
 
 class Missed:
@@ -51,7 +51,7 @@ class Missed:
         return [x for x in found if x is not None]
 
     def to_guard(self) -> list[Any]:
-        """Return the objects whose way a search may find."""
+        """Return the objects that a search may find."""
         found = (entry.reference() for entry in self._entries if entry.is_guarded is not False)
         return [x for x in found if x is not None]
 

@@ -123,10 +123,10 @@ def find_captured(
 
 
 def find_missed(starts: Iterable[Any], missed: Sequence[Any]) -> Captured:
-    """Find the way to modules and Variables that `find_captured` misses: follow all attributes.
+    """Find modules and Variables that `find_captured` misses: follow all attributes.
 
     The search visits what is near first, and ends as soon as it has reached all of them. It follows only globals that
-    the code may read: another way to a module than that of the function would be guarded in vain.
+    the code may read: guards of other references to a module than that of the function would be in vain.
 
     Args:
       starts: The functions, and static values that modules hold.

@@ -105,7 +105,7 @@ class FastPaths:
           begin: Called when a trace begins; returns the function to call at its end.
 
         Returns:
-          The fast path; None if a call needs more than one can do.
+          The fast path; None if only the slow path can make the call.
         """
         if any(isinstance(x, OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
             return None
@@ -175,8 +175,9 @@ class FastPaths:
         known = [r for r in self.by_module.get(key, ()) if (p := r()) is not None and p.watch.valid]
         for reference in known[: len(known) + 1 - _MOST]:
             self._drop(reference())
+        ids = set(map(id, modules))
         for reference in known:
-            self._give_to_replaced(reference(), set(map(id, modules)))
+            self._give_to_replaced(reference(), ids)
         self.by_module[key] = [*known[-_MOST + 1 :], own]
 
     def _give(self, path: Path, owner: Module | None) -> None:

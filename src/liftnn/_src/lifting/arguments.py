@@ -103,7 +103,7 @@ def flatten_call(
       functions: The functions that may capture modules. The default, None, means that no function is called, so
         captured modules are not searched.
       used: Captured objects that the search missed and that were detected when they were used.
-      to_guard: Those among them to look for everywhere, so that the way to them is guarded. The default is none.
+      to_guard: Those among them to look for everywhere, so that the steps to them are guarded. The default is none.
       names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
 
     Returns:
@@ -226,8 +226,8 @@ def _walk_captured(
     if missed:
         held = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
-        roots, more, ways, _ = find_missed([*functions, *keyed, *held, *classes], missed)
-        guards, shape = guards + more, (shape, ways)
+        roots, more, between, _ = find_missed([*functions, *keyed, *held, *classes], missed)
+        guards, shape = guards + more, (shape, between)
         walk_roots(roots)
     unreached: list[Any] = []
     for x in sorted(used, key=lambda x: isinstance(x, Variable)):  # modules first: a Variable may be in one
