@@ -8,6 +8,7 @@ import warnings
 import weakref
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import liftnn
@@ -164,3 +165,68 @@ def test_a_module_is_not_followed_through_the_fast_paths_of_another():
         with pytest.warns(liftnn.CaptureWarning, match="an Affine"):
             call(passed, jnp.ones(3))
         call(passed, jnp.ones(3))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["layer", "variable", "in a list", "in a module"])
+def test_a_captured_view_of_a_layer_is_followed_to_the_stack(kind):
+    stacks = [
+        liftnn.Stack(2, lambda rngs: liftnn.Linear(3, 3, rngs=rngs), rngs=liftnn.Rngs(i)) for i in range(2)
+    ]
+    held = [None]
+
+    def scaled(x):
+        return x @ read(kind, held[0]).value
+
+    call = liftnn.jit(scaled)
+    for stack in (stacks[0], stacks[0], stacks[1], stacks[0]):
+        held[0] = view_of(kind, stack[1])
+        for _ in range(2):
+            expected = jnp.ones((1, 3)) @ stack.layers.kernel[1]
+            np.testing.assert_array_equal(call(jnp.ones((1, 3))), expected)
+            stack.layers.kernel[...] += 1.0
+
+
+def view_of(kind, layer):
+    """Returns what a function captures."""
+    match kind:
+        case "variable":
+            return layer.kernel
+        case "in a list":
+            return [layer]
+        case "in a module":
+            holder = liftnn.Module()
+            holder.layer = layer
+            return holder
+    return layer
+
+
+def read(kind, captured):
+    """Returns the kernel of a captured layer."""
+    match kind:
+        case "variable":
+            return captured
+        case "in a list":
+            return captured[0].kernel
+        case "in a module":
+            return captured.layer.kernel
+    return captured.kernel
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_captured_view_is_written_in_a_nest_of_transforms():
+    stack = liftnn.Stack(2, lambda rngs: liftnn.Linear(3, 3, rngs=rngs), rngs=liftnn.Rngs(0))
+    layer = stack[1]
+    before = np.asarray(stack.layers.bias.value)
+
+    @liftnn.jit
+    def step(x):
+        def loss(x):
+            layer.bias[...] += 1.0
+            return (layer(x) ** 2).sum()
+
+        return liftnn.grad(loss)(x)
+
+    for i in range(1, 4):
+        step(jnp.ones((1, 3)))
+        np.testing.assert_array_equal(stack.layers.bias.value, before + np.array([[0.0], [float(i)]]))

@@ -39,6 +39,8 @@ from liftnn._src.graph.checks import ABSENT, is_atom
 from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
+from liftnn._src.variables.storage import whole_of
+from liftnn._src.variables.variable import Variable
 
 
 class Names(NamedTuple):
@@ -80,7 +82,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     """Return the children of an object.
 
     Args:
-      x: The object, neither an atom nor a module.
+      x: The object, not an atom.
       scope: The limits of the search.
       exact: Whether atoms in the object are part of a cache key.
 
@@ -95,6 +97,8 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     carried = getattr(cls, "_carried_functions", None)
     if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))
+    if issubclass(cls, Variable):
+        return _unguarded("variable", (whole_of(x),))
     for base, expand_kind in _BY_BASE:
         if issubclass(cls, base):
             return expand_kind(x, exact)

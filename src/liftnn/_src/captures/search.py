@@ -216,8 +216,11 @@ class _Search:
             queue += new
 
     def _children(self, node: _Node) -> list[_Node]:
-        """Visit the children of an object, and return those that are new; modules are followed only with `every`."""
-        if hasattr(type(node.x), "__graph_node__") and not (self._scope.every and _is_module(node.x)):
+        """Visit the children of an object, and return those that are new.
+
+        Modules and Variables are followed only with `every`: a module may hold a view of another one.
+        """
+        if hasattr(type(node.x), "__graph_node__") and not self._scope.every:
             return []
         found = node.expansion = expand(node.x, self._scope, node.exact)
         self.holds_attributes |= found.by_name
@@ -275,10 +278,6 @@ def _has_class(x: Any, names: set[str]) -> bool:
     if issubclass(type(x), type):  # `isinstance` would ask the object
         return _is_graph_class(x)
     return type(x) is types.ModuleType and _is_own(x.__name__) and not names.isdisjoint(_public_classes())
-
-
-def _is_module(x: Any) -> bool:
-    return hasattr(type(x), "_module_parts")
 
 
 def _is_own(name: str) -> bool:

@@ -19,6 +19,11 @@ class Storage:
     value: Any
 
 
+def whole_of(variable: Any) -> Any:
+    """Return the Variable that holds the value of a view, such as that of one layer of a Stack; None if it is none."""
+    return getattr(variable._cell, "whole", None)
+
+
 class _Moves:
     """The number of times that a value of a Variable was replaced by one on other devices.
 
