@@ -18,7 +18,7 @@ import pytest
 from tests.user_modules import Holder
 
 import liftnn
-from liftnn._src.checkpoints.index import VERSION
+from liftnn._src.checkpoints.index import FORMAT_VERSION
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -96,4 +96,4 @@ def test_the_index_is_readable_without_liftnn(step):
 
 
 def test_each_format_has_a_golden_checkpoint():
-    assert VERSION == 1  # a new version: keep its checkpoint beside this one, and test both
+    assert FORMAT_VERSION == 1  # a new version: keep its checkpoint beside this one, and test both

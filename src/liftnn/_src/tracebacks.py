@@ -54,8 +54,8 @@ def boundary(function: F) -> F:
         for name, method in list(vars(function).items()):
             kind = type(method)
             is_bound = kind in (classmethod, staticmethod)
-            is_public = name[0] != "_" or name in _SPECIAL
-            if (is_bound or kind is types.FunctionType) and is_public and not hasattr(method, _MARK):
+            is_public = name[0] != "_" or name in _SPECIAL_METHODS
+            if (is_bound or kind is types.FunctionType) and is_public and not hasattr(method, _HIDES_FRAMES):
                 setattr(function, name, kind(boundary(method.__func__)) if is_bound else boundary(method))
         return function  # pyright: ignore[reportReturnType]  # the same class
 
@@ -91,14 +91,14 @@ def explain_arguments(error: Exception, function: Callable[..., object]) -> None
         importlib.import_module("liftnn._src.foreign_names.explain").check_arguments(error, function)
 
 
-_SPECIAL = ("__init__", "__call__", "__getitem__")
-_MARK = "_hides_frames"
+_SPECIAL_METHODS = ("__init__", "__call__", "__getitem__")
+_HIDES_FRAMES = "_hides_frames"
 """The attribute of functions that hide frames themselves."""
 
 
 def mark_boundary(function: F) -> F:
     """Mark a function that calls `hide_frames` itself, so that `boundary` leaves it as it is."""
-    setattr(function, _MARK, True)
+    setattr(function, _HIDES_FRAMES, True)
     return function
 
 

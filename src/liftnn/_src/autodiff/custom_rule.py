@@ -24,7 +24,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.array_calls import ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.lifting.offers import Offer, offer_for, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
@@ -57,7 +57,7 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnums: int | Sequence[int],
         nondiff_argnames: str | Iterable[str],
     ):
-        super().__init__((f,), type(self)._bind_call, Options(name))
+        super().__init__((f,), type(self)._bind_call, LiftOptions(name))
         by_name = select(self._functions[0], None, nondiff_argnames, "nondiff")
         by_number = select(self._functions[0], nondiff_argnums, None, "nondiff")
         self._nondiff = Selected(

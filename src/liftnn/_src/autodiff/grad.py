@@ -16,7 +16,7 @@ from liftnn._src.filters import Filter
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Finish, Lifted, Options
+from liftnn._src.lifting.lift import Finish, Lifted, LiftOptions
 from liftnn._src.trees import LEAF
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables.variable_types import Param
@@ -172,7 +172,7 @@ def _differentiated(
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     check = check_pair if has_aux else None
     n_positional = max((a.argnum + 1 for a in chosen.arguments), default=0)
-    lift_options = Options(name, finish, check=check, n_positional=n_positional, of_arrays=of_arrays)
+    lift_options = LiftOptions(name, finish, check=check, n_positional=n_positional, of_arrays=of_arrays)
     return _Derivative((f,), bind, lift_options)
 
 

@@ -15,7 +15,7 @@ from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Finish, Lifted, Options
+from liftnn._src.lifting.lift import Finish, Lifted, LiftOptions
 from liftnn._src.lifting.values import decode
 from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import Param
@@ -202,7 +202,7 @@ def _jacobian(
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     finish: Finish = (lambda out, found: (found, out[1])) if has_aux else (lambda out, found: found)
     check = check_pair if has_aux else None
-    return Lifted((f,), bind, Options(transform.__name__, finish, check=check, of_arrays=of_arrays))
+    return Lifted((f,), bind, LiftOptions(transform.__name__, finish, check=check, of_arrays=of_arrays))
 
 
 def _nest(picked: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) -> Any:

@@ -18,7 +18,7 @@ from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
@@ -121,7 +121,7 @@ def jvp(
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
     def of_modules() -> Any:
-        return Lifted((f,), bind, Options("jvp", finish, check=check_pair if has_aux else None))(*primals)
+        return Lifted((f,), bind, LiftOptions("jvp", finish, check=check_pair if has_aux else None))(*primals)
 
     return call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), (primals, tangents), of_modules)
 

@@ -20,7 +20,7 @@ from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.trees import Path, an, format_path, is_array
 
 
@@ -160,7 +160,7 @@ def differentiate(
     def finish(out: Any, made: Any) -> Any:
         return (out[0], made, out[1]) if has_aux else (out, made)
 
-    return Lifted((f,), bind, Options(name, finish, check=check_pair if has_aux else None))(*primals)
+    return Lifted((f,), bind, LiftOptions(name, finish, check=check_pair if has_aux else None))(*primals)
 
 
 def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError:

@@ -10,7 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction
-from liftnn._src.lifting.lift import Options
+from liftnn._src.lifting.lift import LiftOptions
 from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.lifting.signature import as_positions
 from liftnn._src.lifting.static_arguments import WithStatic
@@ -81,7 +81,7 @@ def checkpoint(
         names: Any = {"static_argnames": static_argnames} if static_argnames else {}
         return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, **names)
 
-    options = Options("remat", of_arrays=of_arrays)
+    options = LiftOptions("remat", of_arrays=of_arrays)
     return WithStatic(f, bind, options, static_argnums, static_argnames, hashable=False)
 
 

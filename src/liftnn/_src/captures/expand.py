@@ -25,7 +25,7 @@ from liftnn._src.captures.expand_containers import entries_of, expand_dict, expa
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
     CALLED,
-    CELL,
+    CELL_CONTENTS,
     CLASS,
     CONTEXT,
     ITEM,
@@ -143,7 +143,7 @@ def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: boo
         held = cell.cell_contents
     except ValueError:  # not filled yet
         held = ABSENT
-    guard = Guard(CELL, cell, None, held, is_atom(held) and not exact)
+    guard = Guard(CELL_CONTENTS, cell, None, held, is_atom(held) and not exact)
     return Step(held, FRESH + name, ("cell", i), guard, always)
 
 
@@ -180,7 +180,7 @@ def _is_definition(x: Any) -> bool:
     cls = type(x)
     if issubclass(cls, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
         return True
-    holds = issubclass(cls, _CONTAINERS) or module_of(cls) in _HOLDING
+    holds = issubclass(cls, _EXPANDED) or module_of(cls) in _HOLDER_LIBRARIES
     return is_foreign(module_of(cls)) and not (holds or is_atom(x) or x is ABSENT)
 
 
@@ -267,7 +267,7 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         return _expand_python_module(attributes, scope)
     if issubclass(cls, type):
         return _expand_class(x, scope)
-    own = is_content or scope.every or any(module_of(base) in _HOLDING for base in cls.__mro__)
+    own = is_content or scope.every or any(module_of(base) in _HOLDER_LIBRARIES for base in cls.__mro__)
     if is_foreign(module_of(cls)) and not own:
         return Expansion("object", [])
     own = own or not scope.names.isdisjoint(_ALL_ATTRIBUTES)
@@ -289,7 +289,7 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
 
 
-_HOLDING = ("types", "collections", "weakref", "argparse", "_thread")
+_HOLDER_LIBRARIES = ("types", "collections", "weakref", "argparse", "_thread")
 """Python modules with classes that hold user objects in attributes of any name; all attributes of their instances are
 followed, and of instances of subclasses."""
 
@@ -297,7 +297,7 @@ _ALL_ATTRIBUTES = ("vars", "__dict__")
 """Names in code that reads all attributes of an object."""
 
 
-_CONTAINERS = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
+_EXPANDED = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
 
 _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
     (list, lambda x, exact: expand_elements("list", x, list.__iter__, exact)),

@@ -68,7 +68,7 @@ def _not_written(holder: Any, key: Any, value: Any) -> None:
     """Do nothing: code cannot rebind this kind of reference."""
 
 
-CELL = GuardKind("cell", _read_cell, _write_cell, "{h}.cell_contents")
+CELL_CONTENTS = GuardKind("cell", _read_cell, _write_cell, "{h}.cell_contents")
 ITEM = GuardKind("item", lambda d, key: d.get(key, ABSENT), _write_item, "{h}[{k}]")
 CLASS = GuardKind("class attribute", _read_class, _write_class, "{h}[1][{k}]")
 ATTRIBUTE = GuardKind("attribute", getattr, _not_written, "{h}.{name}")

@@ -30,7 +30,7 @@ from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.variables.holding import is_container
 
-_MOST = 10_000
+_SEARCH_LIMIT = 10_000
 """The maximum number of objects to visit: a global may refer to the whole program."""
 _MOST_OBVIOUS = 8
 """The maximum number of functions in which `captures_nothing` looks."""
@@ -200,7 +200,7 @@ class _Search:
         stack = [self._add(_Node(x, None, "", exact))]
         while stack:
             node = stack.pop()
-            if len(self._nodes) <= _MOST:
+            if len(self._nodes) <= _SEARCH_LIMIT:
                 stack.extend(reversed(self._children(node)))
 
     def reach(self, starts: Iterable[Any], goals: Set[int]) -> None:
@@ -210,7 +210,7 @@ class _Search:
             if not is_atom(x) and id(x) not in self._nodes:
                 queue.append(self._add(_Node(x, None, "", False)))
         left = set(goals - self._nodes.keys())
-        while queue and left and len(self._nodes) <= _MOST:
+        while queue and left and len(self._nodes) <= _SEARCH_LIMIT:
             new = self._children(queue.popleft())
             left.difference_update(id(node.x) for node in new)
             queue += new

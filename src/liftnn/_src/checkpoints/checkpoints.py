@@ -147,7 +147,7 @@ def saved_steps(folder: Folder, /) -> list[int]:
     return Checkpoints(folder).steps()
 
 
-_open: weakref.WeakSet[Checkpoints] = weakref.WeakSet()
+_unclosed: weakref.WeakSet[Checkpoints] = weakref.WeakSet()
 """Those that may be saving in the background; whoever reads the same folder waits for them."""
 
 
@@ -291,7 +291,7 @@ class Checkpoints:
         Returns:
           The steps in order.
         """
-        for one in dict.fromkeys((self, *_open)):
+        for one in dict.fromkeys((self, *_unclosed)):
             if one._manager is not None and one._folder == self._folder:
                 one.wait()
         return find_steps(self._folder)
@@ -339,13 +339,13 @@ class Checkpoints:
 
     def __enter__(self) -> Checkpoints:
         self._is_entered = True
-        _open.add(self)
+        _unclosed.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_entered = False
         self.close()
-        _open.discard(self)
+        _unclosed.discard(self)
 
     def _check_metric(self, metrics: Mapping[str, float]) -> None:
         """Raise an error if the metric to compare is missing."""

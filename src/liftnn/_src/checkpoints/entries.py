@@ -128,10 +128,10 @@ class PlainEntry:
         return describe(self.value)
 
 
-Entry = ArrayEntry | PlainEntry
+CheckpointEntry = ArrayEntry | PlainEntry
 
 
-def entry_from_json(data: Any) -> Entry:
+def entry_from_json(data: Any) -> CheckpointEntry:
     """Return the entry that was read as JSON.
 
     Args:

@@ -8,16 +8,16 @@ import zlib
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.checkpoints.entries import Entry, entry_from_json
+from liftnn._src.checkpoints.entries import CheckpointEntry, entry_from_json
 from liftnn._src.checkpoints.keys import CodedPath, decode_path, malformed
 
 INDEX = "liftnn_index"
 """The name of the file."""
-_MARK = "liftnn checkpoint "
-VERSION = 1
+_MAGIC = "liftnn checkpoint "
+FORMAT_VERSION = 1
 """The version of the format."""
 
-Leaves = dict[CodedPath, Entry] | None
+Leaves = dict[CodedPath, CheckpointEntry] | None
 """The entries of the value of a Variable by path from it; None if it is `Empty`."""
 
 
@@ -49,7 +49,7 @@ class Index:
             "files": self.files,
         }
         text = json.dumps(content)
-        return f"{_MARK}{VERSION} {zlib.crc32(text.encode()):08x}\n{text}\n"
+        return f"{_MAGIC}{FORMAT_VERSION} {zlib.crc32(text.encode()):08x}\n{text}\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Index:
@@ -65,13 +65,13 @@ class Index:
           CheckpointError: If it is not an index of this version, or damaged.
         """
         first, _, text = data.partition(b"\n")
-        words = first.removeprefix(_MARK.encode()).split(b" ")
-        if not first.startswith(_MARK.encode()) or len(words) != 2:
+        words = first.removeprefix(_MAGIC.encode()).split(b" ")
+        if not first.startswith(_MAGIC.encode()) or len(words) != 2:
             raise damaged("its index does not start as one of liftnn")
-        if words[0] != str(VERSION).encode():
-            if words[0].isdigit() and int(words[0]) > VERSION:
+        if words[0] != str(FORMAT_VERSION).encode():
+            if words[0].isdigit() and int(words[0]) > FORMAT_VERSION:
                 raise errors.CheckpointError(
-                    f"The checkpoint has format {int(words[0])}; this version of liftnn reads format {VERSION}.",
+                    f"The checkpoint has format {int(words[0])}; this version of liftnn reads format {FORMAT_VERSION}.",
                     "Update liftnn.",
                 )
             raise damaged("its index has an unknown version")

@@ -17,11 +17,11 @@ from liftnn._src.checkpoints.failures import SharedOutcome, remove_marks
 from liftnn._src.checkpoints.index import INDEX, Index
 from liftnn._src.sharding.agreement import is_first_process
 
-ITEM = "state"
+STATE_ITEM = "state"
 """The name of the folder in each step that holds arrays and index."""
-_DELETED = ".deleted"
+_DELETED_FOLDER = ".deleted"
 """The folder to which steps are renamed before they are removed, so that a half removed one is never found."""
-_NOTHING = {"nothing": np.zeros(1, np.uint8)}
+_EMPTY_TREE = {"nothing": np.zeros(1, np.uint8)}
 """Written in place of arrays if there are none, since Orbax does not write empty trees."""
 
 
@@ -89,16 +89,16 @@ class Manager:
     def __init__(self, folder: str, compress: bool):
         ocp = load_orbax()
         self._folder = folder
-        self._deleted = os.path.join(folder, _DELETED)
+        self._deleted = os.path.join(folder, _DELETED_FOLDER)
         self._remove_deleted()
         if is_first_process():  # the constructor of Orbax's manager waits for all processes
             remove_marks(folder)
         self._handler = _handler_class()(use_compression=compress)
         self._handler.folder = folder
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-        registry.add(ITEM, ocp.args.PyTreeSave, self._handler)
+        registry.add(STATE_ITEM, ocp.args.PyTreeSave, self._handler)
         options = ocp.CheckpointManagerOptions(
-            create=True, cleanup_tmp_directories=True, todelete_subdir=_DELETED
+            create=True, cleanup_tmp_directories=True, todelete_subdir=_DELETED_FOLDER
         )
         self._manager = ocp.CheckpointManager(folder, options=options, handler_registry=registry)
 
@@ -115,7 +115,7 @@ class Manager:
             self._manager.reload()  # without the steps that process 0 has removed
         self._handler.index = index
         args = load_orbax().args
-        content = args.Composite(**{ITEM: args.PyTreeSave(arrays or _NOTHING)})
+        content = args.Composite(**{STATE_ITEM: args.PyTreeSave(arrays or _EMPTY_TREE)})
         self._manager.save(step, args=content, force=True)
 
     def wait(self) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.checkpoints.checksums import checksums
 from liftnn._src.checkpoints.differences import Comparison, compare, mismatch
-from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, Entry
+from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, CheckpointEntry
 from liftnn._src.checkpoints.index import INDEX, Index, Leaves, damaged
 from liftnn._src.checkpoints.keys import encode_path, malformed
 from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_modules, flatten_value
-from liftnn._src.checkpoints.orbax import ITEM, read_arrays
+from liftnn._src.checkpoints.orbax import STATE_ITEM, read_arrays
 from liftnn._src.checkpoints.plain_values import decode_value
 from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype
@@ -68,7 +68,7 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
 
     def read() -> tuple[dict[str, Any], State]:
         with _named(name):
-            return _read(folder / ITEM, index, found)
+            return _read(folder / STATE_ITEM, index, found)
 
     index, found = agree("restore", "restore", fit, lambda fitted: _describe_targets(fitted[1]))
     values, states = agree("restore", "restore", read, lambda _: {})
@@ -124,16 +124,17 @@ def read_index(folder: Any) -> Index:
       CheckpointError: If it does not exist or is damaged.
     """
     try:
-        data = (folder / ITEM / INDEX).read_bytes()
+        data = (folder / STATE_ITEM / INDEX).read_bytes()
     except OSError as error:
         raise errors.CheckpointError(
-            f"The checkpoint cannot be read: there is no readable file {ITEM}/{INDEX}, which `liftnn.save` writes.",
+            f"The checkpoint cannot be read: there is no readable file {STATE_ITEM}/{INDEX}, which `liftnn.save` "
+            "writes.",
             "Read a checkpoint of Orbax with Orbax, into a State, and pass it to `liftnn.update`.",
         ) from error
     return Index.from_bytes(data)
 
 
-_SMALL = 1 << 20
+_SMALL_FILE = 1 << 20
 """Files with fewer bytes hold descriptions: they are checked before Orbax reads them."""
 
 
@@ -141,10 +142,10 @@ def _check_sizes(folder: Any, index: Index) -> None:
     """Raise an error if a file is missing or has another length than when it was saved."""
     for name, (expected, _) in index.files.items():
         if not _is_inside(name) or not (folder / name).is_file():
-            raise damaged(f"the file {ITEM}/{name} is missing")
+            raise damaged(f"the file {STATE_ITEM}/{name} is missing")
         length = (folder / name).stat().st_size
         if length != expected:
-            raise damaged(f"the file {ITEM}/{name} has {length} bytes, not {expected}")
+            raise damaged(f"the file {STATE_ITEM}/{name} has {length} bytes, not {expected}")
 
 
 def _check_bytes(folder: Any, index: Index, names: list[str]) -> None:
@@ -152,7 +153,7 @@ def _check_bytes(folder: Any, index: Index, names: list[str]) -> None:
     actual = checksums(folder, names)
     for name in names:
         if actual[name] != index.files[name]:
-            raise damaged(f"the file {ITEM}/{name} has changed")
+            raise damaged(f"the file {STATE_ITEM}/{name} has changed")
 
 
 def _is_inside(name: str) -> bool:
@@ -163,7 +164,7 @@ def _read(folder: Any, index: Index, found: Comparison) -> tuple[dict[str, Any],
     """Return the plain values, and a State with the new value of each leaf that fits."""
     readings: dict[int, _Reading] = {}
 
-    def note(entry: Entry, target: Any) -> Entry:
+    def note(entry: CheckpointEntry, target: Any) -> CheckpointEntry:
         if isinstance(entry, ArrayEntry):
             readings[id(entry)] = (entry, target)
         return entry
@@ -193,7 +194,7 @@ def _read_all(folder: Any, index: Index, readings: dict[int, _Reading]) -> dict[
 def _read_checked(folder: Any, index: Index, shardings: dict[str, Any]) -> dict[str, Any]:
     """Return the stored arrays by name. Large files are checked while Orbax reads them; a bad one counts first."""
     _check_sizes(folder, index)
-    large = [name for name, (length, _) in index.files.items() if length >= _SMALL]
+    large = [name for name, (length, _) in index.files.items() if length >= _SMALL_FILE]
     _check_bytes(folder, index, [name for name in index.files if name not in set(large)])
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         check = pool.submit(_check_bytes, folder, index, large)
@@ -281,7 +282,7 @@ def _new_holder(leaf: ModuleLeaf, entries: Leaves, arrays: dict[int, Any]) -> An
     return leaf.holder.replace(value) if isinstance(leaf.holder, Variable) else value
 
 
-def _value_of(entry: Entry, arrays: dict[int, Any]) -> Any:
+def _value_of(entry: CheckpointEntry, arrays: dict[int, Any]) -> Any:
     return arrays[id(entry)] if isinstance(entry, ArrayEntry) else entry.value
 
 

@@ -23,14 +23,14 @@ Data = Annotated[T, "data"]
 Static = Annotated[T, "static"]
 """The annotation of a class attribute as static; without effect in liftnn."""
 
-_NOTHING: Any = object()
+_NO_VALUE: Any = object()
 _IS_DATA = "liftnn data"
 """The entry in the metadata of a field of a dataclass that `data` declares."""
 _data_types: set[type] = set()
 """The classes registered with `register_data_type`."""
 
 
-def data(value: Any = _NOTHING, /, **field: Any) -> Any:
+def data(value: Any = _NO_VALUE, /, **field: Any) -> Any:
     """Mark an attribute as data, or declare a field of a dataclass.
 
     Args:
@@ -51,12 +51,12 @@ def data(value: Any = _NOTHING, /, **field: Any) -> Any:
       >>> nnx.data(2).shape
       ()
     """
-    if value is _NOTHING:
+    if value is _NO_VALUE:
         field["metadata"] = {**(field.get("metadata") or {}), _IS_DATA: True}
     return _as_data(_value_or_field("data", value, field))
 
 
-def static(value: Any = _NOTHING, /, **field: Any) -> Any:
+def static(value: Any = _NO_VALUE, /, **field: Any) -> Any:
     """Mark an attribute as static, or declare a field of a dataclass.
 
     Args:
@@ -79,7 +79,7 @@ def static(value: Any = _NOTHING, /, **field: Any) -> Any:
 
 def _value_or_field(name: str, value: Any, field: dict[str, Any]) -> Any:
     """Return the value if there is one, else the field of a dataclass."""
-    if value is _NOTHING:
+    if value is _NO_VALUE:
         return dataclasses.field(**field)
     if field:
         raise errors.ArgumentTypeError(

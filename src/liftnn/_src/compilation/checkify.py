@@ -9,7 +9,7 @@ from typing import Any
 
 from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.publish import publish
 
@@ -56,7 +56,7 @@ def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[
         return call
 
     of_arrays = functools.partial(experimental.checkify, errors=chosen)
-    return Lifted((f,), bind, Options("checkify", lambda out, error: (error, out), of_arrays=of_arrays))
+    return Lifted((f,), bind, LiftOptions("checkify", lambda out, error: (error, out), of_arrays=of_arrays))
 
 
 publish(checkify)

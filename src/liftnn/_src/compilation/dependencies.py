@@ -34,7 +34,7 @@ class Unseen(Exception):  # noqa: N818  # not an error: such calls take the slow
     """Raised if liftnn can neither observe nor check the changes of an object in the arguments."""
 
 
-class Content(NamedTuple):
+class EarlierContent(NamedTuple):
     """A static value that can change in place, with a copy of its earlier content."""
 
     value: Any
@@ -139,7 +139,7 @@ def find_checks(call: Call) -> list[Check]:
             if edge is ARRAY and number in call.plan.captured:
                 found.append(Constant(_reader(x, spec, key, child, False), child, content_of(child)))
             elif type(edge) is Static and isinstance(edge.key, Snapshot):
-                found.append(Content(child, edge.key))
+                found.append(EarlierContent(child, edge.key))
     return found
 
 

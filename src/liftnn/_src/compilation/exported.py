@@ -16,7 +16,7 @@ from liftnn._src.compilation.stages import check_structure
 from liftnn._src.graph.description import GraphSpec, find_all_paths
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argument
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.modules.portable import by_name
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
@@ -151,7 +151,7 @@ class _ExportedCall(Lifted[..., Any]):
     def __init__(self, program: Any, contents: ExportedContents):
         self._contents = contents
         bind = _ExportedProgram(program, contents).bind
-        super().__init__((_exported,), bind, Options("export", static_leaves=False))
+        super().__init__((_exported,), bind, LiftOptions("export", static_leaves=False))
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -19,9 +19,9 @@ from liftnn._src.lifting.offers import Begin
 from liftnn._src.modules.module import Module
 from liftnn._src.variables import frames
 
-Path = FastPath | ArrayPath
+CallPath = FastPath | ArrayPath
 
-_MOST = 32
+_MOST_FAST_PATHS = 32
 """The maximum number of fast paths of one function for one first module; they differ in static arguments, modes and
 other modules."""
 
@@ -39,7 +39,7 @@ class FastPaths:
     __slots__ = ("__weakref__", "_arguments", "_owned", "by_module", "last", "locations", "varying")
 
     def __init__(self) -> None:
-        self.by_module: dict[int, list[weakref.ref[Path]]] = {}
+        self.by_module: dict[int, list[weakref.ref[CallPath]]] = {}
         """All fast paths, by the id of the first module, or 0 without a module."""
         self.last: Callable[[], Callable[..., Any] | None] = _nobody
         """A weak reference to the function of the most recently used fast path."""
@@ -47,8 +47,8 @@ class FastPaths:
         """The positions of the first module in earlier calls, other than the first positional argument."""
         self.varying: frozenset[str] = frozenset()
         """The names of static attributes that vary between calls."""
-        self._owned: dict[int, list[Path]] = {}
-        self._arguments: dict[int, tuple[Any, list[weakref.ref[Path]]]] = {}
+        self._owned: dict[int, list[CallPath]] = {}
+        self._arguments: dict[int, tuple[Any, list[weakref.ref[CallPath]]]] = {}
         """The modules among the arguments by id, each with its fast paths. The weak references are kept here: if a
         module dies in a reference cycle with its fast paths, references kept there would die without a callback."""
 
@@ -155,7 +155,7 @@ class FastPaths:
         self._keep(path, 0, [], [])
         self.last = path.reference
 
-    def _keep(self, path: Path, key: int, objects: list[Any], captured: list[Any]) -> None:
+    def _keep(self, path: CallPath, key: int, objects: list[Any], captured: list[Any]) -> None:
         """Give a fast path to its owner, and drop it when one of the modules dies.
 
         Args:
@@ -173,14 +173,14 @@ class FastPaths:
         path.captured = [weakref.ref(x) for x in modules]
         self._give(path, next((x for x in (*modules, *objects) if isinstance(x, Module)), None))
         known = [r for r in self.by_module.get(key, ()) if (p := r()) is not None and p.watch.valid]
-        for reference in known[: len(known) + 1 - _MOST]:
+        for reference in known[: len(known) + 1 - _MOST_FAST_PATHS]:
             self._drop(reference())
         ids = set(map(id, modules))
         for reference in known:
             self._give_to_replaced(reference(), ids)
-        self.by_module[key] = [*known[-_MOST + 1 :], own]
+        self.by_module[key] = [*known[-_MOST_FAST_PATHS + 1 :], own]
 
-    def _give(self, path: Path, owner: Module | None) -> None:
+    def _give(self, path: CallPath, owner: Module | None) -> None:
         """Let a module own a fast path; without one, the function owns it."""
         if owner is None:
             self._owned.setdefault(path.key, []).append(path)
@@ -189,7 +189,7 @@ class FastPaths:
         object.__setattr__(owner, "_fast_paths", (*alive, path))
         path.owner = weakref.ref(owner)
 
-    def _take(self, path: Path) -> None:
+    def _take(self, path: CallPath) -> None:
         """Take a fast path from its owner."""
         owner = path.owner()
         if owner is not None:
@@ -198,7 +198,7 @@ class FastPaths:
         if not self._owned[path.key]:
             del self._owned[path.key]
 
-    def _give_to_replaced(self, path: Path | None, captured: set[int]) -> None:
+    def _give_to_replaced(self, path: CallPath | None, captured: set[int]) -> None:
         """Let a captured module own a fast path if another one has taken its place, so that both can die.
 
         Args:
@@ -215,7 +215,7 @@ class FastPaths:
             self._take(path)
             self._give(path, first)
 
-    def _drop(self, path: Path | None) -> None:
+    def _drop(self, path: CallPath | None) -> None:
         """End a fast path and remove it from its owner."""
         if path is None:
             return

@@ -9,7 +9,7 @@ import jax
 
 from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Finish, Options
+from liftnn._src.lifting.lift import Finish, LiftOptions
 from liftnn._src.lifting.purify import untraced_copy
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.publish import publish
@@ -67,7 +67,7 @@ def make_jaxpr(
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.make_jaxpr(f, static_argnums, axis_env, return_shape)
 
-    options = Options("make_jaxpr", finish, commit=False, of_arrays=of_arrays, traces_like="jit")
+    options = LiftOptions("make_jaxpr", finish, commit=False, of_arrays=of_arrays, traces_like="jit")
     made: WithStatic[..., Any] = WithStatic(f, bind, options, static_argnums, None)
     made.__module__ = jax.__name__  # as in JAX
     return made

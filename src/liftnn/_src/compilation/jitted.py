@@ -22,7 +22,7 @@ from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, commit_to_copies
 from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.lifting.lift import Options, T
+from liftnn._src.lifting.lift import LiftOptions, T
 from liftnn._src.lifting.names import take_names
 from liftnn._src.lifting.offers import Offer, may_be_fast, publish
 from liftnn._src.lifting.signature import select
@@ -82,7 +82,7 @@ class Jitted(Bindable[P, R]):
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
         self._n_found = 0
         """The number of programs that had been traced by another wrapper of the same function."""
-        lift_options = Options(
+        lift_options = LiftOptions(
             transform,
             static_leaves=False,
             returned=compilation.returned,

@@ -24,9 +24,9 @@ from liftnn._src.lifting.call import Call
 from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.variables.variable import Variable
 
-_SMALL = 12
+_SMALL_MODEL = 12
 """A model with at most this many attributes and modules is compared as a whole in each call."""
-_MOST = 4
+_MOST_COMPARED = 4
 """The number of attributes and modules of a larger model to compare in one call."""
 
 
@@ -85,7 +85,7 @@ def plan_rounds(call: Call, varying: frozenset[str], lent: Iterable[int]) -> lis
         }
         where = weakref.ref(x) if number in others else attributes
         beats.append(Beat(number, where, len(attributes), kept))
-    is_small = sum(1 + len(beat.kept) for beat in beats) <= _SMALL
+    is_small = sum(1 + len(beat.kept) for beat in beats) <= _SMALL_MODEL
     return [beats] if is_small else _divide([part for beat in beats for part in _parts(beat)])
 
 
@@ -97,8 +97,8 @@ def _may_lead_back(x: Any) -> bool:
 def _parts(beat: Beat) -> list[Beat]:
     """Divide a module with many attributes into beats for one call each."""
     names = list(beat.kept)
-    starts = range(0, max(1, len(names)), _MOST - 1)
-    return [beat._replace(kept={n: beat.kept[n] for n in names[i : i + _MOST - 1]}) for i in starts]
+    starts = range(0, max(1, len(names)), _MOST_COMPARED - 1)
+    return [beat._replace(kept={n: beat.kept[n] for n in names[i : i + _MOST_COMPARED - 1]}) for i in starts]
 
 
 def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
@@ -109,7 +109,7 @@ def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
         cost = 1 + len(beat.kept)
         if not rounds or cost > room:
             rounds.append([])
-            room = _MOST
+            room = _MOST_COMPARED
         rounds[-1].append(beat)
         room -= cost
     return rounds

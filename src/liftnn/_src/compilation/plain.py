@@ -35,7 +35,7 @@ _MAKERS = frozenset(
 )  # fmt: skip
 """What may be called to restore an object. None of them calls what it gets."""
 _CONSTANTS = frozenset({"ARRAY", "KEEP", "Carry", "Empty"})
-_CONTAINERS: dict[str, type] = {
+_PLAIN_CONTAINERS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         type, list, tuple, dict, set, frozenset, bool, int, float, complex, str, bytes, types.NoneType,
@@ -124,7 +124,7 @@ def _encode_tree(tree: Any) -> Any:
 
 def _encode_class(cls: Any) -> Any:
     """Encode a class by name, after checking that it is found under it."""
-    if _CONTAINERS.get(cls.__name__) is cls:
+    if _PLAIN_CONTAINERS.get(cls.__name__) is cls:
         return {_KIND: "class", "name": cls.__name__}
     if _is_plain_class(cls) and _find(cls.__module__, cls.__qualname__) is cls:
         return {_KIND: "class", "module": cls.__module__, "name": cls.__qualname__}
@@ -174,7 +174,7 @@ def _decode_dict(data: Any) -> Any:
 def _decode_class(data: Any) -> Any:
     """Return a class by name, if it is loaded, and is one of those that are written."""
     if "module" not in data:
-        return _CONTAINERS[data["name"]]
+        return _PLAIN_CONTAINERS[data["name"]]
     found = _find(data["module"], data["name"])
     if not isinstance(found, type) or not _is_plain_class(found):
         raise errors.StructureError(

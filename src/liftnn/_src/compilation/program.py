@@ -239,7 +239,7 @@ class Program:
         Raises:
           DonatedError: If one of the buffers was donated earlier.
         """
-        if _DELETED in str(error):  # else a failed call may itself have donated them
+        if _DELETED_TEXT in str(error):  # else a failed call may itself have donated them
             deleted = deleted_error(self.plan, leaves)
             if deleted is not None:
                 raise deleted from error
@@ -275,7 +275,7 @@ class Program:
         def path(slot: re.Match[str]) -> str:
             return self.inputs.name(int(slot[1]))
 
-        error.args = tuple([_SLOT.sub(path, x) if isinstance(x, str) else x for x in error.args])
+        error.args = tuple([_INPUT_NAME.sub(path, x) if isinstance(x, str) else x for x in error.args])
 
     def result(self, returned: Any) -> Result:
         """Rebuild the result from the returned value of the compiled function."""
@@ -285,10 +285,10 @@ class Program:
 _TWICE = "donate the same buffer twice"
 """Part of the runtime's error for two arrays with one buffer; the runtime raises it before it deletes any buffer."""
 
-_DELETED = "deleted"
+_DELETED_TEXT = "deleted"
 """Part of JAX's errors for an array without a buffer."""
 
 _SIGNATURE = inspect.signature(lambda *liftnn_inputs: None)
 """The signature of compiled functions, with a name that does not occur in user code or messages."""
 
-_SLOT = re.compile(r"\bliftnn_inputs\[(\d+)\]")
+_INPUT_NAME = re.compile(r"\bliftnn_inputs\[(\d+)\]")

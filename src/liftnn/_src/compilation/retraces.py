@@ -138,10 +138,10 @@ def _type_of(x: Any) -> tuple[Any, list[Any]]:
 def _shown_of(kind: tuple[Any, list[Any]]) -> _Shown:
     """Return what a message shows of a type."""
     treedef, types = kind
-    return treedef, [(*(getattr(t, name, None) for name in _PARTS), _place_of(t)) for t in types]
+    return treedef, [(*(getattr(t, name, None) for name in _TYPE_PARTS), _place_of(t)) for t in types]
 
 
-_PARTS = ("shape", "dtype", "weak_type")
+_TYPE_PARTS = ("shape", "dtype", "weak_type")
 
 
 def _place_of(kind: Any) -> str:

@@ -11,7 +11,7 @@ import jax
 from liftnn._src.garbage_collection import no_full_collections
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.contract import Plan, PureFunction
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.modules.module import Module
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -63,7 +63,9 @@ def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(jax.eval_shape, f)
 
-    lifted = Lifted((f,), bind, Options("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit"))
+    lifted = Lifted(
+        (f,), bind, LiftOptions("eval_shape", commit=False, of_arrays=of_arrays, traces_like="jit")
+    )
     with no_full_collections:
         return lifted(*args, **kwargs)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.modules.layer_calls import wrap_call
 from liftnn._src.modules.module import Module
 from liftnn._src.publish import publish
@@ -76,7 +76,7 @@ class TracedOnce(Lifted[P, R]):
     """
 
     def __init__(self, function: Callable[P, R]):
-        super().__init__((function,), _bind, Options("trace_once"))
+        super().__init__((function,), _bind, LiftOptions("trace_once"))
         self._plain = function
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -14,7 +14,7 @@ from liftnn._src.graph.graphdef import GraphDef, merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.array_calls import call_of_arrays
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Lifted, Options, T
+from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import at_line, boundary
 from liftnn._src.trees import (
@@ -86,7 +86,7 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
         return merge(graphdef, jax.lax.associative_scan(combine, state, reverse, axis))
 
     def of_modules() -> Any:
-        return Lifted((scan,), _bind, Options("associative_scan"))(fn, elems)
+        return Lifted((scan,), _bind, LiftOptions("associative_scan"))(fn, elems)
 
     return call_of_arrays("associative_scan", (fn,), of_arrays, (elems,), of_modules)
 

@@ -22,15 +22,13 @@ from liftnn import errors
 from liftnn._src.control_flow.carry import CarryMatch
 from liftnn._src.control_flow.functions import renaming
 from liftnn._src.control_flow.loop_axes import LoopAxes
-from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
+from liftnn._src.graph.slots import OUTPUT, ROOT, BySlot, Slot
 from liftnn._src.lifting.after import differing_types, names_after
 from liftnn._src.lifting.contract import Result, result_of
 from liftnn._src.trees import is_jax_array, list_paths
 
-BySlot = Mapping[Slot, Any]
 
-
-class Step(Protocol):
+class StepFunction(Protocol):
     """A pure function that can be called, or evaluated abstractly, several times."""
 
     def __call__(self, leaves: Any) -> Result:
@@ -127,7 +125,7 @@ class Body:
 
     def naming(self) -> contextlib.AbstractContextManager[None]:
         """Name the leaves of carry and slices in JAX's errors by their attribute paths."""
-        return renaming(_SLOT, self._name)
+        return renaming(_CARRY_NAME, self._name)
 
     def _name(self, found: re.Match[str]) -> str:
         """Return the attribute path of a leaf of the carry or the slices."""
@@ -196,7 +194,7 @@ class TracedBody(Body):
 
     def __init__(
         self,
-        pure: Step,
+        pure: StepFunction,
         axes: LoopAxes,
         parts: BySlot,
         slices: BySlot,
@@ -237,7 +235,7 @@ class KnownCarryBody(Body):
         return self._hand_on(result)
 
 
-_SLOT = re.compile(
+_CARRY_NAME = re.compile(
     r"\bliftnn_(?:carry\[(?P<carry>\d+)\]|slices\[(?P<slice>\d+)\])"
     r"|(?<=component )(?:loop_)?carry\[[12]\]\[(?P<loop>\d+)\]"
 )

@@ -18,12 +18,12 @@ from liftnn._src.lifting.after import differing_types, full_specs, names_after
 from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import Path, format_path, list_paths
 
-_REMEDY = (
+_BRANCH_REMEDY = (
     "Structure, shapes and dtypes must not depend on the branch that runs. Make the same changes in all branches, or "
     "make them after the call."
 )
 
-_SLOT = re.compile(r"\bat path \[(\d+)\]")
+_OUTPUT_PATH = re.compile(r"\bat path \[(\d+)\]")
 """JAX's name for a leaf of the output."""
 
 
@@ -68,7 +68,7 @@ class BranchUnion:
 
     def naming(self) -> contextlib.AbstractContextManager[None]:
         """Name the leaves of the result in JAX's errors by their attribute paths."""
-        return renaming(_SLOT, self._name, TypeError)
+        return renaming(_OUTPUT_PATH, self._name, TypeError)
 
     def _name(self, found: re.Match[str]) -> str:
         """Return the attribute path of a leaf of the result."""
@@ -124,5 +124,5 @@ def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
 def _error(transform: str, one: str, other: str, what: str, lines: list[str]) -> errors.StructureError:
     return errors.StructureError(
         f"{one} and {other} of liftnn.{transform} produce different {what} ({one} -> {other}):\n{list_paths(lines)}",
-        _REMEDY,
+        _BRANCH_REMEDY,
     )

@@ -11,12 +11,12 @@ import jax
 
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
-from liftnn._src.control_flow.functions import TracedOnce, hold_functions
+from liftnn._src.control_flow.functions import InlinedJit, hold_functions
 from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.modules.module import Module
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -206,7 +206,7 @@ def _call_one(
     def bind(plan: Plan, *pures: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
             pairs = zip(pures, functions, strict=True)
-            branches = [TracedOnce(plan, pure, held) for pure, held in pairs]
+            branches = [InlinedJit(plan, pure, held) for pure, held in pairs]
             results = [branch.eval_shape(leaves) for branch in branches]
             common = BranchUnion(plan, results, leaves, names, name)
             run = [
@@ -219,7 +219,7 @@ def _call_one(
         return call
 
     arguments = ("", *(f"operands[{i}]" for i in range(len(operands))))
-    return Lifted(functions, bind, Options(name, names=arguments))(holder, *operands)
+    return Lifted(functions, bind, LiftOptions(name, names=arguments))(holder, *operands)
 
 
 def _named(branch: Callable[[], Any], held: Callable[..., Any]) -> Callable[[], Any]:

@@ -118,7 +118,7 @@ def renaming(
         raise
 
 
-class TracedOnce:
+class InlinedJit:
     """A pure function that JAX traces once for each type of its arguments, by an inlined `jax.jit`.
 
     The body of a loop is traced before the loop to find its carry. Without this class, each level of nested loops would
@@ -142,17 +142,17 @@ class TracedOnce:
 
     def __call__(self, leaves: Any) -> Any:
         """Return the result."""
-        with renaming(_SLOT, self._name):
+        with renaming(_ARGUMENT_NAME, self._name):
             return self._traced(leaves)
 
     def eval_shape(self, leaves: Any) -> Any:
         """Return the abstract result."""
-        with renaming(_SLOT, self._name):
+        with renaming(_ARGUMENT_NAME, self._name):
             return self._traced.eval_shape(leaves)
 
     def _name(self, found: re.Match[str]) -> str:
         return self._plan.name(self._plan.slots[int(found[1])])
 
 
-_SLOT = re.compile(r"\bliftnn_step_leaves\[(\d+)\]")
+_ARGUMENT_NAME = re.compile(r"\bliftnn_step_leaves\[(\d+)\]")
 """JAX's name for a flat argument; the prefix makes a clash with a user's text unlikely."""

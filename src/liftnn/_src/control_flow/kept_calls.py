@@ -23,12 +23,12 @@ from liftnn._src.modules.module import Module
 from liftnn._src.trees import is_argument_array
 from liftnn._src.variables import frames
 
-Apply = Callable[[Sequence[Callable[..., Any]], Sequence[Any]], Any]
+ApplyFunctions = Callable[[Sequence[Callable[..., Any]], Sequence[Any]], Any]
 
 
 def call_kept(
     key: Hashable,
-    apply: Apply,
+    apply: ApplyFunctions,
     functions: Sequence[Any],
     operands: Sequence[Any],
     otherwise: Callable[[], Any],
@@ -52,7 +52,7 @@ def call_kept(
     bare, owners = [f for f, _ in divided], [owner for _, owner in divided]
     first, *others = bare
     full_key = (key, tuple(map(weakref.ref, others)), tuple(owner is None for owner in owners))
-    kept = _kept.get(first, full_key, lambda: _Kept(apply, bare))
+    kept = _kept.get(first, full_key, lambda: _KeptCall(apply, bare))
     if kept.needs_values:
         return otherwise()
     try:
@@ -113,7 +113,7 @@ def _is_of_the_loop(error: Exception) -> bool:
     return "while tracing the function" in text and "for jit." not in text
 
 
-class _Kept:
+class _KeptCall:
     """A compiled call.
 
     Args:
@@ -121,7 +121,7 @@ class _Kept:
       functions: The user's functions, without the modules of bound methods.
     """
 
-    def __init__(self, apply: Apply, functions: Sequence[Callable[..., Any]]):
+    def __init__(self, apply: ApplyFunctions, functions: Sequence[Callable[..., Any]]):
         self.jitted = jit(_Call(apply, functions))
         self.jitted._traces.warns = False  # all calls of a layer may share one step, whatever their shapes
         self.needs_values = False
@@ -136,7 +136,7 @@ class _Call:
       functions: The user's functions, without the modules of bound methods.
     """
 
-    def __init__(self, apply: Apply, functions: Sequence[Callable[..., Any]]):
+    def __init__(self, apply: ApplyFunctions, functions: Sequence[Callable[..., Any]]):
         self._apply = apply
         self._functions = [WeakFunction(f) for f in functions]
 

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.body import Body, TracedBody, run_never, run_once
-from liftnn._src.control_flow.functions import TracedOnce, hold_functions
+from liftnn._src.control_flow.functions import InlinedJit, hold_functions
 from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
-from liftnn._src.lifting.lift import Lifted, Options, T
+from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -158,8 +158,8 @@ def _while_loop(
     def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
             axes = _axes(plan, (None, Carry), leaves)
-            loop = TracedBody(TracedOnce(plan, body, body_fun), axes, plan.by_slot(leaves), {}, "while_loop")
-            holds = _condition(plan, TracedOnce(plan, cond, cond_fun), loop)
+            loop = TracedBody(InlinedJit(plan, body, body_fun), axes, plan.by_slot(leaves), {}, "while_loop")
+            holds = _condition(plan, InlinedJit(plan, cond, cond_fun), loop)
             if max_steps is None:
                 run = jax.lax.while_loop
             else:
@@ -170,7 +170,7 @@ def _while_loop(
         return call
 
     holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
-    return Lifted(functions, bind, Options("while_loop", names=("", "init_val")))(holder, init_val)
+    return Lifted(functions, bind, LiftOptions("while_loop", names=("", "init_val")))(holder, init_val)
 
 
 def _fori_loop(
@@ -196,7 +196,7 @@ def _fori_loop(
         return call
 
     holder, functions = hold_functions("fori_loop", body_fun=body_fun)
-    options = Options("fori_loop", names=("", "i", "init_val"))
+    options = LiftOptions("fori_loop", names=("", "i", "init_val"))
     return Lifted(functions, bind, options)(holder, lower, init_val)
 
 
@@ -224,7 +224,7 @@ def _run_for(
     first: FirstStep | None = None,
 ) -> Result:
     """Run all steps of a `fori_loop`, or the steps after a peeled first one."""
-    body = TracedOnce(axes.plan, functools.partial(pure, resume_from=first and axes.plan), options.body_fun)
+    body = InlinedJit(axes.plan, functools.partial(pure, resume_from=first and axes.plan), options.body_fun)
     index = {p: parts[p] for p in axes.scanned}
     if steps == 0:
         return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
@@ -256,7 +256,7 @@ def _axes(plan: Plan, in_axes: tuple[Prefix, ...], leaves: Sequence[Any]) -> Loo
     return LoopAxes(plan, given, in_axes, Carry, leaves)
 
 
-def _condition(plan: Plan, cond: TracedOnce, loop: Body) -> Callable[[list[Any]], Any]:
+def _condition(plan: Plan, cond: InlinedJit, loop: Body) -> Callable[[list[Any]], Any]:
     """Return the condition as a function of the carry; raise an error if it writes or does not return a bool."""
     result = cond.eval_shape(loop.arguments(loop.start()))
     if result.written:

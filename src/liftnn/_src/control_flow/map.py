@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
-from liftnn._src.lifting.lift import Lifted, Options, T
+from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.lifting.values import describe
 from liftnn._src.mapping.axis_errors import find_bad_input
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
@@ -28,7 +28,10 @@ from liftnn._src.type_variables import R
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable_types import RngCount
 
-_REMEDY = "Stack the same number of elements along axis 0 of every array in `xs`; store shared arguments in a partial."
+_XS_REMEDY = (
+    "Stack the same number of elements along axis 0 of every array in `xs`; store shared "
+    "arguments in a partial."
+)
 
 
 @boundary
@@ -80,7 +83,7 @@ def _lift(
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(jax.lax.map, f, batch_size=batch_size)
 
-    options = Options("map", of_arrays=None if batch_size == 0 else of_arrays, in_plain=in_plain)
+    options = LiftOptions("map", of_arrays=None if batch_size == 0 else of_arrays, in_plain=in_plain)
     return Lifted((f,), bind, options)
 
 
@@ -120,7 +123,7 @@ class _Mapped:
 
     def __call__(self, leaves: Sequence[Any]) -> Result:
         axes = self.spread.of_all(self.plan.slots, leaves)
-        wrong = find_bad_input(self.plan, leaves, axes, None, "map", _REMEDY)
+        wrong = find_bad_input(self.plan, leaves, axes, None, "map", _XS_REMEDY)
         if wrong is not None:
             raise wrong
         size = axis_size_of(leaves, axes)

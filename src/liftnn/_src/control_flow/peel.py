@@ -9,7 +9,7 @@ the loop can be added. Scanned leaves are not carried: each step starts from the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -20,14 +20,12 @@ from liftnn._src.control_flow.loop_axes import LoopAxes
 from liftnn._src.graph.description import GraphSpec, NodeSpec, reach
 from liftnn._src.graph.kinds import LIST
 from liftnn._src.graph.merge import GraphDelta
-from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
+from liftnn._src.graph.slots import OUTPUT, ROOT, BySlot, Slot
 from liftnn._src.lifting.after import full_specs, write_out
 from liftnn._src.lifting.contract import Plan, Result, result_of
 from liftnn._src.trees import Path
 
-BySlot = Mapping[Slot, Any]
-
-_NOTHING = NodeSpec(LIST, list, None, (), ())
+_NOT_CARRIED = NodeSpec(LIST, list, None, (), ())
 """The placeholder of a node that the first step created and did not carry."""
 
 
@@ -77,7 +75,7 @@ class FirstStep:
             reach(self._after, [*(r.after for r in self._roots if r.shared), *kept]).keys() - self._own
         )
         specs = [
-            self._after[n] if n in self._kept else plan.graph.specs[n] if n < change.known else _NOTHING
+            self._after[n] if n in self._kept else plan.graph.specs[n] if n < change.known else _NOT_CARRIED
             for n in range(len(self._after))
         ]
         edges = [plan.graph.edges[r.leaf] if r.output is None else r.after for r in self._roots]

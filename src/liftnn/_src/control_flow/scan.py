@@ -19,14 +19,14 @@ from liftnn._src.control_flow.body import (
     run_never,
     run_once,
 )
-from liftnn._src.control_flow.functions import TracedOnce
+from liftnn._src.control_flow.functions import InlinedJit
 from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes, without_carry
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.mapping.axis_errors import check_axes, find_bad_input
 from liftnn._src.mapping.axis_metadata import adapt_metadata
 from liftnn._src.mapping.batch_keys import axis_size_of, element_keys
@@ -126,7 +126,7 @@ def scan(
         "transform_metadata": transform_metadata,
     }
     in_plain = KeptCalls("scan", f, functools.partial(scan, **options), (type(unroll), *options.values()))
-    return Vmapped((f,), bind, Options("scan", of_arrays=of_arrays, in_plain=in_plain), in_axes)
+    return Vmapped((f,), bind, LiftOptions("scan", of_arrays=of_arrays, in_plain=in_plain), in_axes)
 
 
 def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:
@@ -186,7 +186,7 @@ def _run(
             return _loop(KnownCarryBody(step, axes, parts, scanned, "scan"), scanned, own.steps, options)
         except (CarryMismatchError, errors.StructureError):
             pass  # trace the body before the loop instead; it may be peeled below
-    once = TracedOnce(plan, step, options.f)
+    once = InlinedJit(plan, step, options.f)
     if own.steps == 0:
         return run_never(once, axes, parts, scanned, "scan")
     if own.steps == 1:

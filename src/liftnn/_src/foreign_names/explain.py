@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.foreign_names.table import Row, by_name, rows
+from liftnn._src.foreign_names.table import ForeignName, by_name, rows
 
 _IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
-_MOST = 8
+_MOST_PARAMETERS = 8
 """The maximum number of parameters to list."""
 _RNGS = "Pass rngs=liftnn.Rngs(0), where 0 is the seed."
 _MISFIT = re.compile(
@@ -118,7 +118,7 @@ def check_arguments(error: TypeError, function: Callable[..., Any]) -> None:
         raise errors.ArgumentTypeError(f"{text}.", _remedy_for(text, keyword, parameters, function)) from None
 
 
-def _find_argument(keyword: str, parameters: list[str], function: str) -> Row | None:
+def _find_argument(keyword: str, parameters: list[str], function: str) -> ForeignName | None:
     """Return the row for the name of an argument; None if the table does not have it."""
     is_layer = function in ("__init__", "__call__")
     for row in rows():
@@ -162,5 +162,5 @@ def _listed(function: Callable[..., Any]) -> str:
             parts.append("*")
         stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
         parts.append(stars + p.name)
-    more = [f"and {len(parts) - _MOST} more"] if len(parts) > _MOST else []
-    return ", ".join([*parts[:_MOST], *more])
+    more = [f"and {len(parts) - _MOST_PARAMETERS} more"] if len(parts) > _MOST_PARAMETERS else []
+    return ", ".join([*parts[:_MOST_PARAMETERS], *more])

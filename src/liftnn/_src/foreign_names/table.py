@@ -30,7 +30,7 @@ _SENTENCES = {
 }
 """Sentences of several rows."""
 
-_FUNCTIONS = {
+_FUNCTION_NAMES = {
     "CELU": "celu", "ELU": "elu", "GELU": "gelu", "GLU": "glu", "Hardsigmoid": "hard_sigmoid",
     "Hardswish": "hard_swish", "Hardtanh": "hard_tanh", "Identity": "identity", "LeakyReLU": "leaky_relu",
     "LogSigmoid": "log_sigmoid", "LogSoftmax": "log_softmax", "ReLU": "relu", "ReLU6": "relu6", "SELU": "selu",
@@ -315,7 +315,7 @@ call: Module.train Module.eval (PyTorch)
 """
 
 
-class Row(NamedTuple):
+class ForeignName(NamedTuple):
     """One or several names with the same remedy.
 
     Args:
@@ -333,27 +333,27 @@ class Row(NamedTuple):
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
+def rows() -> tuple[ForeignName, ...]:
     """Return all rows. For an argument, the first one applies whose parameter the function has."""
-    found: list[Row] = []
+    found: list[ForeignName] = []
     for entry in re.split(r"\n(?=\S)", _TABLE.strip()):
         head, _, text = entry.partition("\n")
-        where, names, library = _HEAD.fullmatch(head).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        where, names, library = _ROW_HEAD.fullmatch(head).groups()  # pyright: ignore[reportOptionalMemberAccess]
         remedy = " ".join(text.split()).format_map(_SENTENCES)
-        found.append(Row(where, tuple(names.split()), library, remedy))
-    for name, function in _FUNCTIONS.items():
+        found.append(ForeignName(where, tuple(names.split()), library, remedy))
+    for name, function in _FUNCTION_NAMES.items():
         text = f"Activations are functions, also in a Sequential: `liftnn.{function}(x)`."
-        found.append(Row("liftnn", (name,), "PyTorch and Keras", text))
+        found.append(ForeignName("liftnn", (name,), "PyTorch and Keras", text))
     for name in _FILTERED:
         text = f"The transforms take modules as arguments: `liftnn.{name}`."
-        found.append(Row("liftnn", (f"filter_{name}",), "Equinox", text))
+        found.append(ForeignName("liftnn", (f"filter_{name}",), "Equinox", text))
     return tuple(found)
 
 
-_HEAD = re.compile(r"(\S+): (.+) \((.+)\)")
+_ROW_HEAD = re.compile(r"(\S+): (.+) \((.+)\)")
 
 
 @functools.cache
-def by_name() -> dict[tuple[str, str], Row]:
+def by_name() -> dict[tuple[str, str], ForeignName]:
     """Return the rows by what a name is looked up in, and name."""
     return {(row.where, name): row for row in reversed(rows()) for name in row.names}

@@ -14,7 +14,7 @@ import inspect
 import types
 from typing import Any, TypeVar
 
-from liftnn._src.graph.containers import Opened
+from liftnn._src.graph.containers import FlattenedNode
 from liftnn._src.static_values.value_types import mangle
 from liftnn._src.variables.watch import changes, end_watches
 
@@ -84,7 +84,7 @@ def slot_names(cls: type) -> tuple[str, ...]:
     return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
 
 
-def flatten_attributes(x: Any) -> Opened:
+def flatten_attributes(x: Any) -> FlattenedNode:
     """Return the attributes of an object, slots first, then in order of assignment."""
     attributes = attributes_of(x) if isinstance(x, Attributed) else getattr(x, "__dict__", {})
     slots = slot_names(type(x))

@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.graph.containers import Opened
+from liftnn._src.graph.containers import FlattenedNode
 from liftnn._src.static_values.value_types import SIMPLE_TYPES, Identity
 from liftnn._src.trees import HiddenKey
 
@@ -79,7 +79,7 @@ def _hashable(x: Any) -> Any:
     return x if type(x) in SIMPLE_TYPES else Identity(x)
 
 
-def flatten_function(f: types.FunctionType) -> Opened:
+def flatten_function(f: types.FunctionType) -> FlattenedNode:
     """Flatten a function into its cells under their variable names, its defaults, and its attribute dictionary."""
     code, defaults, named = f.__code__, f.__defaults__ or (), f.__kwdefaults__ or {}
     parameters = code.co_varnames[: code.co_argcount]
@@ -113,7 +113,7 @@ def unflatten_function(cls: type, extra: Definition, keys: tuple[Any, ...], chil
     return new
 
 
-def flatten_cell(x: types.CellType) -> Opened:
+def flatten_cell(x: types.CellType) -> FlattenedNode:
     """Flatten a cell into its contents; nothing if the cell is empty."""
     try:
         return None, (CONTENT,), (x.cell_contents,)

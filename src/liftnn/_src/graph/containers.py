@@ -16,7 +16,7 @@ from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.static_values.value_types import rank
 from liftnn._src.trees import an, at_start
 
-Opened = tuple[Any, tuple[Any, ...], Sequence[Any]]
+FlattenedNode = tuple[Any, tuple[Any, ...], Sequence[Any]]
 """The result of flattening a node: static extra, keys, children."""
 
 _Deque, _OrderedDict, _DefaultDict = collections.deque, collections.OrderedDict, collections.defaultdict
@@ -41,7 +41,7 @@ def _refuse_attributes(x: Any) -> None:
         )
 
 
-def flatten_list(x: Any) -> Opened:
+def flatten_list(x: Any) -> FlattenedNode:
     """Flatten a list, deque or set; a set in an order that depends on its content, as far as that determines one."""
     _refuse_attributes(x)
     base = base_of(type(x))
@@ -83,7 +83,7 @@ def _holds_object(x: Any) -> bool:
     return hasattr(type(x), "__graph_node__")
 
 
-def flatten_dict(x: Any) -> Opened:
+def flatten_dict(x: Any) -> FlattenedNode:
     """Flatten a dict. Its keys are compared with `==`, so their static keys are kept as well."""
     _refuse_attributes(x)
     base = base_of(type(x))
@@ -125,7 +125,7 @@ def fill_entries(x: Any, keys: Sequence[Any], children: Sequence[Any]) -> None:
         base.__setitem__(x, key, child)  # not `update`: that of a Counter counts
 
 
-def flatten_tuple(x: Any) -> Opened:
+def flatten_tuple(x: Any) -> FlattenedNode:
     """Flatten a tuple; a namedtuple by the names of its fields."""
     _refuse_attributes(x)
     children = tuple(tuple.__iter__(x))

@@ -13,9 +13,9 @@ from liftnn._src.tracebacks import warn
 from liftnn._src.trees import an
 from liftnn._src.variables.holding import parts_of
 
-_MOST = 256
+_MOST_VALUES = 256
 """The maximum number of objects to visit: a static value may refer to the whole program."""
-_HOLDING = ("argparse", "collections", "functools")
+_HIDING_LIBRARIES = ("argparse", "collections", "functools")
 """Modules of the standard library with classes that hold the user's objects."""
 
 
@@ -43,7 +43,7 @@ def find_hidden(value: Any) -> Hidden | None:
     """
     todo: list[tuple[Any, Any]] = [(value, None)]
     seen = set[int]()
-    while todo and len(seen) < _MOST:
+    while todo and len(seen) < _MOST_VALUES:
         x, holder = todo.pop()
         if id(x) in seen:
             continue
@@ -66,7 +66,7 @@ def _hidden_parts(x: Any) -> Iterable[Any]:
         return x
     if cls is types.MappingProxyType:
         return x.values()
-    if isinstance(x, type) or (is_foreign(cls.__module__) and cls.__module__ not in _HOLDING):
+    if isinstance(x, type) or (is_foreign(cls.__module__) and cls.__module__ not in _HIDING_LIBRARIES):
         return ()
     return held_by(x)
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from liftnn._src.graph.attributes import Opened, fill_attributes, flatten_attributes, make_shell
+from liftnn._src.graph.attributes import FlattenedNode, fill_attributes, flatten_attributes, make_shell
 from liftnn._src.graph.closures import (
     ATTRIBUTES,
     fill_cell,
@@ -71,7 +71,7 @@ class NodeKind:
     """
 
     name: str
-    flatten: Callable[[Any], Opened] = _never
+    flatten: Callable[[Any], FlattenedNode] = _never
     make: Callable[[type, Any, Any], Any] = _never
     fill: Callable[[Any, Any, tuple[Any, ...], list[Any]], None] = _never
     unflatten: Callable[[type, Any, tuple[Any, ...], list[Any]], Any] = _never
@@ -117,7 +117,7 @@ def _unflatten_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], child
 # --- Variables with mutable metadata
 
 
-def _flatten_variable(x: Variable[Any]) -> Opened:
+def _flatten_variable(x: Variable[Any]) -> FlattenedNode:
     given = x.get_metadata()
     return x._metadata.fixed, tuple(given), tuple(given.values())
 
@@ -146,7 +146,7 @@ class Incomparable:
         self.treedef = treedef
 
 
-def _flatten_pytree(x: Any) -> Opened:
+def _flatten_pytree(x: Any) -> FlattenedNode:
     found = flatten_state(x)
     if found is not None:
         return found
@@ -179,7 +179,7 @@ def _unflatten_pytree(cls: type, extra: Any, keys: tuple[Any, ...], children: li
     return jax.tree.unflatten(extra.treedef if isinstance(extra, Incomparable) else extra, children)
 
 
-def _flatten_method(x: types.MethodType) -> Opened:
+def _flatten_method(x: types.MethodType) -> FlattenedNode:
     return None, ("__func__", "__self__"), (x.__func__, x.__self__)
 
 
@@ -187,7 +187,7 @@ def _unflatten_method(cls: type, extra: Any, keys: tuple[Any, ...], children: li
     return types.MethodType(*children)
 
 
-def _flatten_builtin_method(x: types.BuiltinMethodType) -> Opened:
+def _flatten_builtin_method(x: types.BuiltinMethodType) -> FlattenedNode:
     return x.__name__, ("__self__",), (x.__self__,)
 
 
@@ -195,7 +195,7 @@ def _unflatten_builtin_method(cls: type, extra: str, keys: tuple[Any, ...], chil
     return getattr(base_of(type(children[0])), extra).__get__(children[0])
 
 
-def _flatten_partial(x: functools.partial[Any]) -> Opened:
+def _flatten_partial(x: functools.partial[Any]) -> FlattenedNode:
     """Flatten a partial; its attributes, if it has any, are a child, like those of a function."""
     keys: tuple[Any, ...] = ("func", *range(len(x.args)), *x.keywords)
     children: tuple[Any, ...] = (x.func, *x.args, *x.keywords.values())
@@ -215,7 +215,7 @@ def _unflatten_partial(cls: type, extra: Any, keys: tuple[Any, ...], children: l
     return new
 
 
-def _flatten_reference(x: weakref.ref[Any]) -> Opened:
+def _flatten_reference(x: weakref.ref[Any]) -> FlattenedNode:
     return None, ("referent",), (x(),)
 
 
@@ -223,7 +223,7 @@ def _unflatten_reference(cls: type, extra: Any, keys: tuple[Any, ...], children:
     return weakref.ref(children[0])
 
 
-def _flatten_transformed(x: Any) -> Opened:
+def _flatten_transformed(x: Any) -> FlattenedNode:
     others = x._others
     names = x._recipe.rules or range(1, 1 + len(others))
     return x._recipe, ("__wrapped__", *names), (x.__wrapped__, *others)
@@ -271,7 +271,7 @@ KINDS = {
 SIMPLE = NodeKind("simple")
 FLOAT = NodeKind("float")
 STATIC = NodeKind("static")
-ARRAY = NodeKind("array")
+ARRAY_NODE = NodeKind("array")
 
 _BY_TYPE: dict[type, NodeKind] = {
     **dict.fromkeys(SIMPLE_TYPES, SIMPLE),
@@ -309,7 +309,7 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     if hasattr(cls, "__graph_node__"):
         return (VARIABLE if isinstance(x, Variable) else MODULE), True
     if is_array(x):
-        return ARRAY, isinstance(x, ARRAY_TYPES[1:]) or module_of(type(x)).startswith("jax")
+        return ARRAY_NODE, isinstance(x, ARRAY_TYPES[1:]) or module_of(type(x)).startswith("jax")
     if is_state_class(cls):
         return PYTREE, True
     if cls is types.MethodType:
@@ -327,13 +327,13 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
     if dataclasses.is_dataclass(cls):
         return (FROZEN_DATACLASS if is_frozen_dataclass(cls) else DATACLASS), False
-    for base, kind in _BY_BASE.items():
+    for base, kind in _KIND_BY_BASE.items():
         if isinstance(x, base):
             return kind, False
     return STATIC, False
 
 
-_BY_BASE = {
+_KIND_BY_BASE = {
     list: LIST, dict: DICT, tuple: TUPLE, collections.deque: LIST, set: LIST, types.SimpleNamespace: DATACLASS
 }  # fmt: skip
 
@@ -343,7 +343,7 @@ _MUTABLE_CONTAINERS = (list, dict, set, collections.deque)
 
 def is_node(x: Any) -> bool:
     """Return whether a value is a node of a graph, not a leaf."""
-    return (kind_by_type(type(x)) or classify(x)) not in (SIMPLE, FLOAT, STATIC, ARRAY)
+    return (kind_by_type(type(x)) or classify(x)) not in (SIMPLE, FLOAT, STATIC, ARRAY_NODE)
 
 
 def _refers_to_node(x: weakref.ref[Any]) -> bool:

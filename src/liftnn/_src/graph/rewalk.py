@@ -17,7 +17,7 @@ from liftnn._src.graph.kinds import (
     Incomparable,
     NodeKind,
 )
-from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
+from liftnn._src.graph.slots import ARRAY
 from liftnn._src.graph.walk import OpenNode, Walk
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.static_values.value_types import Identity
@@ -218,12 +218,12 @@ class DiffWalk(Walk):
         kept = {} if must_return else _places(old, old_arrays)
         edges, arrays, at = [], [], iter(node.arrays)
         for key, edge in zip(spec.keys, spec.edges, strict=True):
-            array = next(at) if edge is ARRAY_EDGE else None
+            array = next(at) if edge is ARRAY else None
             if type(edge) is not int and key in kept and kept[key][0] == edge and kept[key][1] is array:
                 edges.append(KEEP)
                 continue
             edges.append(edge)
-            if edge is ARRAY_EDGE:
+            if edge is ARRAY:
                 arrays.append(array)
         self.specs[number] = spec._replace(edges=tuple(edges))
         self.arrays[number] = arrays
@@ -237,4 +237,4 @@ def _is_held(key: Any) -> bool:
 def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:
     """Return the edge, and the array if it is an array leaf, at each key of a node."""
     at = iter(arrays)
-    return {k: (e, next(at) if e is ARRAY_EDGE else None) for k, e in zip(spec.keys, spec.edges, strict=True)}
+    return {k: (e, next(at) if e is ARRAY else None) for k, e in zip(spec.keys, spec.edges, strict=True)}

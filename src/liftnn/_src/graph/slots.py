@@ -7,7 +7,7 @@ flat lists; the slots of a list say what each element is, and `dict(zip(slots, l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.graph.kinds import VARIABLE
@@ -36,6 +36,10 @@ class Slot(NamedTuple):
 
     node: int
     key: Any = None
+
+
+BySlot = Mapping[Slot, Any]
+"""Dynamic leaves by their slots."""
 
 
 class ArrayEdge:

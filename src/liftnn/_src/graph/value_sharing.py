@@ -15,8 +15,8 @@ from liftnn._src.static_values.value_types import is_frozen_dataclass
 from liftnn._src.trees import LEAF, Path, format_path, is_jax_array, key_of
 
 K = TypeVar("K")
-_ATOMS = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
-_CONTAINERS = (list, dict, set, collections.deque, bytearray, types.SimpleNamespace)
+_VALUE_ATOMS = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
+_SHARED_CONTAINERS = (list, dict, set, collections.deque, bytearray, types.SimpleNamespace)
 
 
 def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> None:
@@ -34,7 +34,7 @@ def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> N
     """
     first: dict[int, tuple[K, Path]] = {}
     for key, value in values.items():
-        if is_jax_array(value) or isinstance(value, _ATOMS):
+        if is_jax_array(value) or isinstance(value, _VALUE_ATOMS):
             continue
         for path, container in _containers(value):
             known = first.setdefault(id(container), (key, path))
@@ -49,7 +49,7 @@ def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
         path, x = stack.pop()
-        if is_jax_array(x) or isinstance(x, _ATOMS):
+        if is_jax_array(x) or isinstance(x, _VALUE_ATOMS):
             continue
         met = iter((False,))  # not by identity: a list may hold itself
         entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda _, met=met: next(met, True))
@@ -59,7 +59,7 @@ def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
             and not isinstance(x, tuple)
             and not is_frozen_dataclass(type(x))
         )
-        if opened or isinstance(x, _CONTAINERS):
+        if opened or isinstance(x, _SHARED_CONTAINERS):
             yield path, x
         if treedef == LEAF:
             continue

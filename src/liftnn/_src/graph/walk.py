@@ -14,7 +14,7 @@ from liftnn._src.graph.containers import refuse_objects
 from liftnn._src.graph.description import Edge, NodeSpec
 from liftnn._src.graph.hidden import find_hidden, warn_of_hidden
 from liftnn._src.graph.kinds import (
-    ARRAY,
+    ARRAY_NODE,
     BUILTIN_METHOD,
     CELL,
     FLOAT,
@@ -29,7 +29,7 @@ from liftnn._src.graph.kinds import (
     classify,
     kind_by_type,
 )
-from liftnn._src.graph.slots import ARRAY as ARRAY_EDGE
+from liftnn._src.graph.slots import ARRAY
 from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key, static_key
 from liftnn._src.trees import Key, Path, an, at_start, format_path
 from liftnn._src.variables import frames
@@ -179,8 +179,8 @@ class Walk:
                 edges.append((cls, child))
             elif kind is VARIABLE and child._owner is frame and child._metadata.key is not None:
                 edges.append(self._enter_variable(cls, child))
-            elif kind is ARRAY:
-                edges.append(ARRAY_EDGE)
+            elif kind is ARRAY_NODE:
+                edges.append(ARRAY)
                 node.arrays.append(child)
             elif kind is FLOAT:
                 # 0.0 == -0.0, but they differ; nan != nan, but they do not

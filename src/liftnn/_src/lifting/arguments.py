@@ -58,7 +58,7 @@ class Flat(NamedTuple):
 LeafEdge = Callable[[Any, Path, list[Any]], Any]
 
 
-class Shape:
+class CapturedShape:
     """The containers through which modules are captured, for the cache key.
 
     Args:
@@ -72,7 +72,7 @@ class Shape:
         self._hash = hash(shape)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Shape) and self.shape == other.shape
+        return isinstance(other, CapturedShape) and self.shape == other.shape
 
     def __hash__(self) -> int:
         return self._hash
@@ -165,7 +165,7 @@ class _Flattening:
     def add_captured(self, roots: dict[str, Any], shape: Any) -> None:
         """Add the edges of captured modules, their constants (array leaves), and their containers."""
         captured = list(roots.values())
-        self._edges += [*captured, Static(pin(self.walk, captured)), Static(Shape(shape))]
+        self._edges += [*captured, Static(pin(self.walk, captured)), Static(CapturedShape(shape))]
         self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
         held = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
         self._treedefs += [held, LEAF, LEAF]

@@ -27,9 +27,19 @@ from liftnn._src.trees import an, format_path, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
-_ATOMS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
-_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
-_MOST = 1000
+_WITHOUT_PARTS = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type,
+    type(None),
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
+_SEARCHED_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
+_MOST_OBJECTS = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
 
 
@@ -97,7 +107,7 @@ def _find_parts(spec: NodeSpec) -> list[_Part]:
     elif spec.kind is DICT:
         if spec.extra[0] is not None:  # a defaultdict, whose factory is static
             parts.append(_Part(spec.extra[0].value, ("default_factory",)))
-        parts += [_Part(key, what="a key of ") for key in spec.keys if not isinstance(key, _ATOMS)]
+        parts += [_Part(key, what="a key of ") for key in spec.keys if not isinstance(key, _WITHOUT_PARTS)]
     elif spec.kind is PYTREE and isinstance(spec.extra, jax.tree_util.PyTreeDef):
         parts.append(_Part((spec.extra.node_data() or (None, None))[1], what="the static part of "))
     return parts
@@ -135,7 +145,7 @@ def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
     for path in paths:
         for i, entry in enumerate(path):
             key = key_of(entry)
-            held = None if isinstance(key, _ATOMS) else find_held(key, frame, True)
+            held = None if isinstance(key, _WITHOUT_PARTS) else find_held(key, frame, True)
             if held is not None:
                 raise errors.StructureError(
                     f"{format_path(map(key_of, path[:i]), 'the output')}: A dict has {an(type(held))} as a key, but "
@@ -197,7 +207,7 @@ def find_held(value: Any, frame: Any, tracers: bool) -> Any:
       A tracer, or a Module or Variable that belongs to the frame; None if nothing is found.
     """
     stack, seen = [value], {id(value)}
-    while stack and len(seen) < _MOST:
+    while stack and len(seen) < _MOST_OBJECTS:
         x = stack.pop()
         if hasattr(type(x), "__graph_node__"):
             if frame is not None and x._owner is frame:
@@ -205,7 +215,7 @@ def find_held(value: Any, frame: Any, tracers: bool) -> Any:
         elif tracers and is_tracer(x):
             return x
         for y in _children(x):
-            if not isinstance(y, _ATOMS) and id(y) not in seen:
+            if not isinstance(y, _WITHOUT_PARTS) and id(y) not in seen:
                 seen.add(id(y))
                 stack.append(y)
     return None
@@ -226,7 +236,9 @@ def _children(x: Any) -> Sequence[Any]:
         return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
-    if type(x).__module__ == "builtins" or isinstance(x, _CONTAINERS):  # also iterators and bound methods
+    if type(x).__module__ == "builtins" or isinstance(
+        x, _SEARCHED_CONTAINERS
+    ):  # also iterators and bound methods
         return gc.get_referents(x)
     return held_by(x)
 

@@ -42,7 +42,7 @@ Finish = Callable[[Any, Any], Any]
 T = TypeVar("T")
 
 
-class Options(NamedTuple):
+class LiftOptions(NamedTuple):
     """The options of a transform that control how `Lifted` handles arguments, functions and results.
 
     Args:
@@ -129,7 +129,7 @@ def lift(
         caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
         name = caller if caller.isidentifier() else "lift"
     try:
-        made = Lifted(functions, bind, Options(name, finish, static_leaves))
+        made = Lifted(functions, bind, LiftOptions(name, finish, static_leaves))
     except Exception as error:
         hide_frames(error)
         raise
@@ -147,7 +147,7 @@ class Lifted(Bindable[P, R]):
       options: The options of the transform.
     """
 
-    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: Options):
+    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: LiftOptions):
         if not functions:
             raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "Pass a callable.")
         opened = [unwrap_callable(f, options.name) for f in functions]

@@ -97,14 +97,14 @@ class FastOffer(Offer):
             with publish(self), super().tracing(*traced):
                 yield
         except Exception:
-            _current.has_failed = True
+            _current_offer.has_failed = True
             raise
 
 
 _NONE = Offer(None)
 
 
-class _Current(threading.local):
+class _CurrentOffer(threading.local):
     """The state of each thread."""
 
     offer = _NONE
@@ -113,7 +113,7 @@ class _Current(threading.local):
     """Whether a trace that a fast path started has raised; `is_rejection` resets it."""
 
 
-_current = _Current()
+_current_offer = _CurrentOffer()
 
 
 def is_rejection(error: Exception) -> bool:
@@ -125,7 +125,7 @@ def is_rejection(error: Exception) -> bool:
     Args:
       error: The error.
     """
-    has_failed, _current.has_failed = _current.has_failed, False
+    has_failed, _current_offer.has_failed = _current_offer.has_failed, False
     return isinstance(error, frames.RetryNeeded) or (
         isinstance(error, (TypeError, ValueError)) and not has_failed
     )
@@ -138,24 +138,24 @@ def publish(offer: Offer) -> Generator[None]:
     Args:
       offer: The offer.
     """
-    before, opening = _current.offer, frames.Opening()
+    before, opening = _current_offer.offer, frames.Opening()
     try:
         opening.start()
-        _current.offer = offer
+        _current_offer.offer = offer
         yield
     finally:
-        _current.offer = before
+        _current_offer.offer = before
         opening.end()
 
 
 def may_be_fast() -> bool:
     """Return whether a call of this thread may take a fast path: it is in no frame and in no call on the slow path."""
-    return frames.current_frame() is frames.PLAIN and _current.offer is _NONE
+    return frames.current_frame() is frames.PLAIN and _current_offer.offer is _NONE
 
 
 def offer_for(subject: Any) -> Offer | None:
     """Return the offer published for a plan or a wrapper; None if its call is over, or was made by a fast path."""
-    offer = _current.offer
+    offer = _current_offer.offer
     return offer if offer.subject is subject else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.call import Call
-from liftnn._src.lifting.lift import Bind, Lifted, Options
+from liftnn._src.lifting.lift import Bind, Lifted, LiftOptions
 from liftnn._src.lifting.signature import select
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
@@ -33,7 +33,7 @@ class WithStatic(Lifted[P, R]):
         self,
         f: Callable[..., Any],
         bind: Bind,
-        options: Options,
+        options: LiftOptions,
         argnums: int | Sequence[int] | None,
         argnames: str | Iterable[str] | None,
         what: str = "static",

@@ -23,7 +23,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.watch import changes
 
 
-class _Kept(NamedTuple):
+class _Snapshot(NamedTuple):
     """One captured object as it was before the call.
 
     Args:
@@ -62,7 +62,7 @@ def captured_unchanged(
     numbers = [number for number in sorted(plan.captured) if number < len(originals)]
     since = changes.count - changes.exposed
     swaps: list[_Swap] = []
-    kept: list[_Kept] = []
+    kept: list[_Snapshot] = []
     changed: str | None = None
     try:
         for n in numbers:
@@ -130,14 +130,14 @@ def _find_numpy(x: Any, kind: NodeKind) -> list[_Swap]:
 def _get(x: Any, key: Any) -> Any:
     """Return a child of an object, None if it has none under this key."""
     try:
-        return x[key] if isinstance(x, _CONTAINERS) else object.__getattribute__(x, _attribute(x, key))
+        return x[key] if isinstance(x, _RESTORABLE) else object.__getattribute__(x, _attribute(x, key))
     except (LookupError, AttributeError, ValueError):
         return None
 
 
 def _put(x: Any, key: Any, value: Any) -> None:
     """Set a child of an object, without a method of the user's and without invalidating a watch."""
-    base: Any = next((base for base in _CONTAINERS if isinstance(x, base)), None)
+    base: Any = next((base for base in _RESTORABLE if isinstance(x, base)), None)
     if base is None:
         object.__setattr__(x, _attribute(x, key), value)
     else:
@@ -149,20 +149,20 @@ def _attribute(x: Any, key: Any) -> str:
     return "cell_contents" if type(x) is types.CellType else key
 
 
-_CONTAINERS = (list, dict, collections.deque)
+_RESTORABLE = (list, dict, collections.deque)
 
 
-def _keep(number: int, x: Any, plan: Plan) -> _Kept | None:
+def _keep(number: int, x: Any, plan: Plan) -> _Snapshot | None:
     """Record the current state of an object; None if it cannot be changed in place."""
     kind = plan.graph.specs[number].kind
     if kind is PYTREE and instance_dict(x):  # code can set attributes of a registered pytree
-        return _Kept(number, x, DATACLASS, DATACLASS.flatten(x))
+        return _Snapshot(number, x, DATACLASS, DATACLASS.flatten(x))
     if kind.frozen or kind is VARIABLE:
         return None
-    return _Kept(number, x, kind, kind.flatten(x))
+    return _Snapshot(number, x, kind, kind.flatten(x))
 
 
-def _restore(kept: _Kept) -> str | None:
+def _restore(kept: _Snapshot) -> str | None:
     """Restore an object; return the changed attribute, an empty string if unnamed, or None if nothing was changed."""
     extra, keys, children = kept.kind.flatten(kept.x)
     old_extra, old_keys, old_children = kept.flat
@@ -178,7 +178,7 @@ def _restore(kept: _Kept) -> str | None:
     return f".{names[0]}" if names else None
 
 
-def _holds_traced(kept: _Kept, frame: frames.Frame) -> bool:
+def _holds_traced(kept: _Snapshot, frame: frames.Frame) -> bool:
     """Return whether a module has a new attribute that only code in this frame can have set."""
     _, keys, children = kept.kind.flatten(kept.x)
     old = dict(zip(kept.flat[1], kept.flat[2], strict=True))

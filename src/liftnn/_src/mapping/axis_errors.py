@@ -19,7 +19,7 @@ from liftnn._src.trees import an, is_jax_array, list_paths
 from liftnn._src.variables import frames
 
 
-class Part(NamedTuple):
+class MappedLeaf(NamedTuple):
     """One input or output leaf of a `vmap`: an array, or the value of a Variable.
 
     Args:
@@ -35,8 +35,8 @@ class Part(NamedTuple):
     kind: str = "argument"
 
 
-def _part(name: str, axis: Prefix, value: Any, kind: str = "argument") -> Part:
-    return Part(name, axis, [np.shape(x) for x in jax.tree.leaves(value)], kind)
+def _part(name: str, axis: Prefix, value: Any, kind: str = "argument") -> MappedLeaf:
+    return MappedLeaf(name, axis, [np.shape(x) for x in jax.tree.leaves(value)], kind)
 
 
 def check_axes(option: str, axes: Any) -> None:
@@ -170,7 +170,7 @@ def find_bad_output(
     Returns:
       The error to raise, or None if the axes are valid.
     """
-    parts: list[Part] = []
+    parts: list[MappedLeaf] = []
 
     def note(result: Result, axes: Sequence[Prefix]) -> None:
         parts.extend(
@@ -237,7 +237,7 @@ def parts_of_result(
     return [(kind(slot), names[slot], prefix, x) for slot, prefix, x in pairs]
 
 
-def _no_room(part: Part) -> errors.LiftError | None:
+def _no_room(part: MappedLeaf) -> errors.LiftError | None:
     """Return the error for an array with too few axes to be stacked along its axis, or None."""
     if part.axis is None:
         return None
@@ -251,7 +251,7 @@ def _no_room(part: Part) -> errors.LiftError | None:
     return None
 
 
-def _not_shared(part: Part, transform: str) -> errors.LiftError:
+def _not_shared(part: MappedLeaf, transform: str) -> errors.LiftError:
     """Return the error for a leaf without an axis that differs between the batch elements."""
     if part.kind == "output":
         return errors.ArgumentError(

@@ -19,7 +19,7 @@ from liftnn._src.trees import Path, an
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import RngState
 
-_REMEDY = (
+_REDUCTION_REMEDY = (
     "Pass a function of an array and a keyword `axis` for each filter, such as {liftnn.BatchStat: jnp.mean}."
 )
 
@@ -80,12 +80,12 @@ def to_reductions(reduce_writes: Mapping[Any, Callable[..., Any]] | None) -> lis
     if not isinstance(reduce_writes, Mapping):
         raise errors.ArgumentTypeError(
             f"`reduce_writes` must be a mapping from filters to functions, not {an(type(reduce_writes))}.",
-            _REMEDY,
+            _REDUCTION_REMEDY,
         )
     for function in reduce_writes.values():
         if not callable(function):
             raise errors.ArgumentTypeError(
-                f"`reduce_writes` contains {function!r}, which is not a function.", _REMEDY
+                f"`reduce_writes` contains {function!r}, which is not a function.", _REDUCTION_REMEDY
             )
     return [(to_predicate(f), Reduction(function)) for f, function in reduce_writes.items()]
 

@@ -18,11 +18,11 @@ from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.mapping.batch_keys import element_keys, shared_keys
 from liftnn._src.mapping.mapped import MappedCall
 from liftnn._src.mapping.spec_errors import (
-    Axes,
+    SplitAxes,
     axes_of_spec,
     check_specs,
     find_bad_spec,
@@ -118,7 +118,7 @@ def shard_map(
             specs = leaf_prefixes(plan, in_specs, has_leading, _WHOLE, _WHOLE)
         return ShardMapCall(plan, pure, specs, out_specs, split_rngs, options)
 
-    lift_options = Options("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
+    lift_options = LiftOptions("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
     return ShardMapped(f, bind, lift_options, in_specs)
 
 
@@ -132,7 +132,7 @@ class ShardMapped(Lifted[P, R]):
       in_specs: The specs of the positional arguments; None infers them.
     """
 
-    def __init__(self, f: Callable[..., Any], bind: Any, options: Options, in_specs: Any):
+    def __init__(self, f: Callable[..., Any], bind: Any, options: LiftOptions, in_specs: Any):
         super().__init__((f,), bind, options)
         self._in_specs = tuple(in_specs) if isinstance(in_specs, list) else in_specs
         self._has_static = in_specs is not None and None in prefix_leaves(in_specs)
@@ -236,8 +236,8 @@ class ShardMapCall(MappedCall):
         in_specs = (list(map(_spec, given)),)
         return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, **self._options)
 
-    def _axes(self) -> Axes:
-        return Axes.of(self._options["mesh"], self._options["axis_names"])
+    def _axes(self) -> SplitAxes:
+        return SplitAxes.of(self._options["mesh"], self._options["axis_names"])
 
     def find_problem(
         self, leaves: Sequence[Any], given: list[Prefix], called: bool

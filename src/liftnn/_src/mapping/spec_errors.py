@@ -18,7 +18,7 @@ from liftnn._src.trees import format_path, key_of
 from liftnn._src.variables import frames
 
 
-class Axes(NamedTuple):
+class SplitAxes(NamedTuple):
     """The mesh axes that a `shard_map` splits over.
 
     Args:
@@ -30,11 +30,11 @@ class Axes(NamedTuple):
     sizes: dict[Any, int]
 
     @staticmethod
-    def of(mesh: Any, names: Collection[Any]) -> Axes:
+    def of(mesh: Any, names: Collection[Any]) -> SplitAxes:
         """Return the axes of a mesh (None: the mesh of `jax.set_mesh`) with some names, or all without names."""
         sizes = dict((jax.sharding.get_abstract_mesh() if mesh is None else mesh).shape)
         chosen = tuple([name for name in sizes if not names or name in names])
-        return Axes(chosen, {name: sizes[name] for name in chosen})
+        return SplitAxes(chosen, {name: sizes[name] for name in chosen})
 
 
 def entries_of_spec(spec: Any) -> tuple[Any, ...]:
@@ -69,7 +69,7 @@ def check_specs(option: str, specs: Any) -> None:
 
 
 def find_bad_spec(
-    plan: Plan, leaves: Sequence[Any], specs: Sequence[PartitionSpec], axes: Axes
+    plan: Plan, leaves: Sequence[Any], specs: Sequence[PartitionSpec], axes: SplitAxes
 ) -> errors.LiftError | None:
     """Find an argument with a spec that does not match the mesh or the array.
 
@@ -98,7 +98,7 @@ def find_bad_spec(
     return None
 
 
-def find_unknown_axis(out_specs: Any, axes: Axes) -> errors.LiftError | None:
+def find_unknown_axis(out_specs: Any, axes: SplitAxes) -> errors.LiftError | None:
     """Find an axis in the specs of the output that the mesh does not have.
 
     Args:
@@ -117,7 +117,7 @@ def find_unknown_axis(out_specs: Any, axes: Axes) -> errors.LiftError | None:
     return None
 
 
-def _unknown_axis(name: str, spec: PartitionSpec, axes: Axes) -> errors.LiftError | None:
+def _unknown_axis(name: str, spec: PartitionSpec, axes: SplitAxes) -> errors.LiftError | None:
     """Return the error for an axis in a spec that the mesh does not have; None if there is none."""
     for axis in axes_of_spec(spec):
         if axis not in axes.sizes:
@@ -129,7 +129,7 @@ def _unknown_axis(name: str, spec: PartitionSpec, axes: Axes) -> errors.LiftErro
     return None
 
 
-def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: Axes) -> str:
+def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: SplitAxes) -> str:
     """Return the reason why an array cannot be sharded; an empty string if it can."""
     if len(spec) > len(shape):
         return f"the spec has length {len(spec)}"
@@ -142,7 +142,7 @@ def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: Axes) -> str:
 
 
 def find_varying_output(
-    trace: Callable[[Callable[[Result, Sequence[Prefix]], Any], Any], Any], plan: Plan, axes: Axes
+    trace: Callable[[Callable[[Result, Sequence[Prefix]], Any], Any], Any], plan: Plan, axes: SplitAxes
 ) -> errors.LiftError | None:
     """Find the output of a `shard_map` that JAX rejects.
 
@@ -191,7 +191,7 @@ def find_varying_output(
     return at_line(error, lines.get(name))
 
 
-def _varies(kind: str, name: str, spec: PartitionSpec, axes: Axes) -> errors.LiftError:
+def _varies(kind: str, name: str, spec: PartitionSpec, axes: SplitAxes) -> errors.LiftError:
     """Return the error for a leaf that differs between shards although its spec is replicated."""
     along = " or ".join(repr(axis) for axis in axes.names if axis not in axes_of_spec(spec))
     if kind == "output":

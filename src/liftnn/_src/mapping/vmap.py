@@ -11,7 +11,7 @@ import jax
 from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
-from liftnn._src.lifting.lift import Lifted, Options
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.mapping.axis_errors import (
     check_axes,
     check_in_axes,
@@ -112,7 +112,7 @@ def vmap(
     of_arrays = None
     if transform_metadata is None:
         of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **given)
-    return Vmapped((f,), bind, Options("vmap", of_arrays=of_arrays), in_axes)
+    return Vmapped((f,), bind, LiftOptions("vmap", of_arrays=of_arrays), in_axes)
 
 
 class Vmapped(Lifted[P, R]):
@@ -125,7 +125,9 @@ class Vmapped(Lifted[P, R]):
       in_axes: The axes of the positional arguments.
     """
 
-    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: Options, in_axes: Any):
+    def __init__(
+        self, functions: Sequence[Callable[..., Any]], bind: Any, options: LiftOptions, in_axes: Any
+    ):
         super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
 

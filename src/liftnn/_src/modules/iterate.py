@@ -10,7 +10,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.graph.kinds import ARRAY, FLOAT, SIMPLE, STATIC, classify, is_object, kind_by_type
+from liftnn._src.graph.kinds import ARRAY_NODE, FLOAT, SIMPLE, STATIC, classify, is_object, kind_by_type
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, key_of
 
@@ -117,7 +117,7 @@ def iter_children(node: Any, /) -> Iterator[tuple[Key, Any]]:
     return ((k, x) for k, x in zip(keys, children, strict=True) if kind_of(x) not in LEAVES)
 
 
-LEAVES = (SIMPLE, FLOAT, STATIC, ARRAY)
+LEAVES = (SIMPLE, FLOAT, STATIC, ARRAY_NODE)
 """The kinds of values without children."""
 
 

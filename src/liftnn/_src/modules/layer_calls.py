@@ -50,7 +50,7 @@ def wrap_call(function: F) -> F:
             ):  # another class borrows the method
                 return function(self, *args, **kwargs)
             frames.note_call(self)
-            layers = _running.layers
+            layers = _running_layers.layers
             if not layers:
                 name = type(self).__name__
             elif layers[-1].module is self:  # `super().__call__`
@@ -80,19 +80,17 @@ def wrap_call(function: F) -> F:
     return mark_boundary(__call__)  # pyright: ignore[reportReturnType]  # the same signature
 
 
-class _Running(threading.local):
+class _RunningLayers(threading.local):
     """The layers that are being called in a trace, outermost first, in each thread."""
 
     def __init__(self) -> None:
         self.layers: list[_Layer] = []
 
     def __reduce__(self) -> str:
-        return (
-            "_running"  # cloudpickle takes the wrapper of a class of the main script along, with its globals
-        )
+        return "_running_layers"  # cloudpickle takes the wrapper of a user's class along, with its globals
 
 
-_running = _Running()
+_running_layers = _RunningLayers()
 
 
 class _Layer:

@@ -24,7 +24,7 @@ _MOST_VISITED = 20_000
 """The maximum number of objects to visit in the search for a layer."""
 _MOST_CALLERS = 16
 """The maximum number of methods without a note of their own to look through for the name of the outermost module."""
-_RECORD = "_failing_layer"
+_NOTE_ATTRIBUTE = "_failing_layer"
 """The attribute of an exception with the layer that raised it."""
 
 
@@ -71,9 +71,9 @@ def note_layer(error: Exception, module: Any, caller: types.FrameType | None) ->
       caller: The frame that called it.
     """
     try:
-        record = error.__dict__.get(_RECORD)
+        record = error.__dict__.get(_NOTE_ATTRIBUTE)
         if not isinstance(record, _Record):
-            record = error.__dict__[_RECORD] = _Record(module)
+            record = error.__dict__[_NOTE_ATTRIBUTE] = _Record(module)
         layers = record.layers()
         path = _find_path(module, layers)
         found = None if path is None else _name(module, path, layers, caller)

@@ -18,7 +18,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.watch import EVERY_NAME, changes, is_simple, note_static_change, start_watch
 
 
-class Parts:
+class ModuleParts:
     """A module and its submodules.
 
     Args:
@@ -71,11 +71,11 @@ class Parts:
         return found
 
 
-def parts_of(root: Any) -> Parts:
+def parts_of(root: Any) -> ModuleParts:
     """Return the modules that a module reaches; search them again only if something has changed."""
     parts = root._module_parts
     if parts is None or not parts.are_current():
-        parts = Parts(root)
+        parts = ModuleParts(root)
         if frames.is_plain():
             object.__setattr__(root, "_module_parts", parts)
     return parts

@@ -38,11 +38,11 @@ def _parts(module: Any) -> tuple[Any, None]:
     raise errors.ArgumentTypeError(
         f"{at_start(an(type(module)))} was passed to a JAX function, or returned from a function that JAX transforms. "
         "JAX handles arrays and pytrees of arrays; changes to a Module would be lost.",
-        _remedy_for_caller() or _REMEDY,
+        _remedy_for_caller() or _RAW_JAX_REMEDY,
     )
 
 
-_REMEDY = (
+_RAW_JAX_REMEDY = (
     "Use the liftnn transform of the same name (liftnn.jit for jax.jit, liftnn.grad for jax.grad ...), or pass the "
     "State from liftnn.split to JAX and merge it inside. Functions of jax.tree accept Modules as leaves with "
     "is_leaf=lambda x: isinstance(x, liftnn.Module)."
@@ -68,19 +68,19 @@ def _only_reads() -> bool:
     """Return whether the caller is `jax.tree.leaves`, and not on behalf of one of JAX's transforms."""
     frame = sys._getframe(1)
     for _ in range(4):
-        if frame is None or frame.f_code is _LEAVES[0]:
+        if frame is None or frame.f_code is _TREE_LEAVES[0]:
             break
         frame = frame.f_back
     else:
         return False
-    while frame is not None and frame.f_code in _LEAVES:
+    while frame is not None and frame.f_code in _TREE_LEAVES:
         frame = frame.f_back
     if frame is None:
         return False
     return frame.f_code is _WAIT or str(frame.f_globals.get("__name__")).partition(".")[0] != "jax"
 
 
-_LEAVES = jax.tree_util.tree_leaves.__code__, jax.tree.leaves.__code__
+_TREE_LEAVES = jax.tree_util.tree_leaves.__code__, jax.tree.leaves.__code__
 _DEVICE_PUT = inspect.unwrap(jax.device_put).__code__
 _WAIT = getattr(jax.block_until_ready, "__wrapped__", jax.block_until_ready).__code__
 

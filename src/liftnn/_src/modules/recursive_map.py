@@ -84,7 +84,7 @@ class RecursiveMap:
 
     def map(self, tree: Any) -> Any:
         """Map a tree, and replace the references to objects that were not finished when they were met."""
-        top = _Open((), tree, self._order)
+        top = _PendingValue((), tree, self._order)
         stack, opened = [top], {id(tree)}
         while True:
             node = stack[-1]
@@ -107,7 +107,7 @@ class RecursiveMap:
             self._fill_again(*self._results[id(x)], path)
         return self._results[id(tree)][1]
 
-    def _finish(self, node: _Open) -> None:
+    def _finish(self, node: _PendingValue) -> None:
         """Put the new children into an object, and call the function."""
         self._results[id(node.value)] = (node.value, self._f(node.path, node.rebuild()))
 
@@ -128,7 +128,7 @@ class RecursiveMap:
         kind.fill(x, extra, keys, replaced)
 
 
-class _Open:
+class _PendingValue:
     """A value whose children are being mapped.
 
     Args:
@@ -148,13 +148,13 @@ class _Open:
         self._todo = list(order(self.kind, self.keys))[::-1]
         self.taken: list[Any] = [None] * len(self.children)
 
-    def next(self, results: dict[int, tuple[Any, Any]]) -> _Open | None:
+    def next(self, results: dict[int, tuple[Any, Any]]) -> _PendingValue | None:
         """Return the next child, after taking those that are finished; None at the end."""
         while self._todo:
             child = self.children[self._todo[-1]]
             found = results.get(id(child))
             if found is None or found[0] is not child:
-                return _Open((*self.path, self.keys[self._todo[-1]]), child, self._order)
+                return _PendingValue((*self.path, self.keys[self._todo[-1]]), child, self._order)
             self.take(found[1])
         return None
 

@@ -23,7 +23,7 @@ from liftnn._src.nn.windows import Padding, canonicalize_padding, fold_batch, pe
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
-PADDINGS = ("SAME", "VALID", "CIRCULAR")
+TRANSPOSED_PADDINGS = ("SAME", "VALID", "CIRCULAR")
 """The named paddings of a transposed convolution."""
 
 
@@ -152,10 +152,10 @@ class ConvTranspose(Module):
 def _padding(padding: Padding, rank: int) -> Any:
     """Return the canonical padding; raise ArgumentError if a transposed convolution does not support it."""
     canonical = canonicalize_padding(padding, rank)
-    if isinstance(canonical, str) and canonical not in PADDINGS:
+    if isinstance(canonical, str) and canonical not in TRANSPOSED_PADDINGS:
         raise errors.ArgumentError(
             f"A transposed convolution does not support padding={padding!r}.",
-            f"Pass one of {', '.join(map(repr, PADDINGS))}, or numbers.",
+            f"Pass one of {', '.join(map(repr, TRANSPOSED_PADDINGS))}, or numbers.",
         )
     return canonical
 

@@ -13,10 +13,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.nn.windows import Padding
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
-
-Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 @boundary

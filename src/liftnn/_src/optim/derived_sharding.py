@@ -12,10 +12,12 @@ import optax
 
 from liftnn._src.variables.variable import Variable
 
-Shape = tuple[int, ...]
+ArrayShape = tuple[int, ...]
 
 
-def derive_sharding(entries: Sequence[Any], parameter: Shape, shape: Shape, rank: int | None) -> Any:
+def derive_sharding(
+    entries: Sequence[Any], parameter: ArrayShape, shape: ArrayShape, rank: int | None
+) -> Any:
     """Return what an array declares that an optimizer keeps for a parameter.
 
     Args:

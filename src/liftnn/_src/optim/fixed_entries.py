@@ -17,7 +17,7 @@ from liftnn._src.variables.state import State, make_state
 from liftnn._src.variables.state_pytree import register
 from liftnn._src.variables.variable import Variable
 
-_set = dict.__setitem__
+_set_item = dict.__setitem__
 
 
 @boundary
@@ -137,7 +137,7 @@ def assign(holder: dict[Key, Any], entries: Iterable[tuple[Key, Any]]) -> None:
     for variable, new in writes:
         variable.raw_value = new
     for key, new in arrays:
-        _set(holder, key, new)
+        _set_item(holder, key, new)
 
 
 def _is_bare_leaf(x: Any) -> bool:

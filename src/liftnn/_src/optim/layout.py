@@ -22,7 +22,7 @@ from liftnn._src.variables.state_pytree import keys_of
 from liftnn._src.variables.variable import Variable, make_variable
 
 
-class Layout:
+class ParameterLayout:
     """A static description of parameters; equal for models of the same structure.
 
     Args:
@@ -39,7 +39,7 @@ class Layout:
         self._listed: tuple[tuple[Path, ...], Any] | None = None
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Layout) and self._key == other._key)
+        return self is other or (isinstance(other, ParameterLayout) and self._key == other._key)
 
     def __hash__(self) -> int:
         return self._hash
@@ -88,9 +88,9 @@ def make_lists(entries: dict[Key, Any], aside: dict[Path, Any]) -> list[Any]:
     return [*keys_of(entries, aside).pick(entries), *aside.values()]
 
 
-def restore_layout(key: Any) -> Layout:
+def restore_layout(key: Any) -> ParameterLayout:
     """Return a layout, for unpickling."""
-    layout = Layout({})
+    layout = ParameterLayout({})
     layout.paths, layout._key = dict(key), key
     layout._hash = hash(key)
     return layout

@@ -14,7 +14,7 @@ import jax
 from liftnn import errors
 from liftnn._src.optim.derived_sharding import derive_sharding, find_factors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_states, convert, is_variable, like
-from liftnn._src.optim.layout import Layout, shapes, shapes_text
+from liftnn._src.optim.layout import ParameterLayout, shapes, shapes_text
 from liftnn._src.optim.packing import Packing
 from liftnn._src.trees import (
     Path,
@@ -31,7 +31,7 @@ from liftnn._src.variables.variable_types import OptState
 
 
 def to_variables(
-    tree: Any, layout: Layout, parameters: Mapping[Path, Any] = {}
+    tree: Any, layout: ParameterLayout, parameters: Mapping[Path, Any] = {}
 ) -> tuple[Any, tuple[bool, ...]]:
     """Store each leaf of a transformation's state in a Variable.
 

@@ -16,7 +16,7 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
-from liftnn._src.optim.layout import Layout, find_leaves, has_arrays, shapes, shapes_text
+from liftnn._src.optim.layout import ParameterLayout, find_leaves, has_arrays, shapes, shapes_text
 from liftnn._src.optim.opt_state import pair_values, set_changed, set_values, to_optax, to_variables
 from liftnn._src.optim.packing import InLists, InStates, Packing, choose_packing
 from liftnn._src.optim.transformations import call_update, check_transformation
@@ -95,7 +95,7 @@ class Optimizer(Module):
                 if wrt is ...
                 else "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
-        self._layout = Layout(leaves)
+        self._layout = ParameterLayout(leaves)
         opt_state = tx.init(self._layout.state(leaves))
         self.opt_state, self._alike = to_variables(opt_state, self._layout, leaves)
 
@@ -203,7 +203,7 @@ def _check_order(model: Any, grads: Any) -> None:
         )
 
 
-def _check_pair(grads: Any, gradients: Mapping[Path, Any], layout: Layout) -> None:
+def _check_pair(grads: Any, gradients: Mapping[Path, Any], layout: ParameterLayout) -> None:
     """Raise ArgumentTypeError if the gradients are the pair of value and gradients of `value_and_grad`."""
     if type(grads) is not tuple or len(grads) != 2 or gradients.keys() >= layout.paths.keys():
         return
@@ -234,7 +234,7 @@ def _flatten(grads: Any) -> dict[Path, Any]:
     return {path: x for path, x in flat.items() if has_arrays(x)}
 
 
-def _without_others(gradients: dict[Path, Any], layout: Layout, model: Any) -> dict[Path, Any]:
+def _without_others(gradients: dict[Path, Any], layout: ParameterLayout, model: Any) -> dict[Path, Any]:
     """Return gradients without those of Variables of the model that the optimizer does not update, if it has all."""
     if not gradients.keys() > layout.paths.keys():
         return gradients
@@ -246,7 +246,7 @@ def _is_gradient(x: Any) -> bool:
     return isinstance(x, (State, Variable))
 
 
-def _check(layout: Layout, leaves: Mapping[Path, Any], gradients: Mapping[Path, Any]) -> None:
+def _check(layout: ParameterLayout, leaves: Mapping[Path, Any], gradients: Mapping[Path, Any]) -> None:
     """Raise an error if model or gradients do not fit the optimizer, or the model cannot be written."""
     _check_paths(
         leaves,

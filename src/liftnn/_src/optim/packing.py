@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 
 from liftnn import errors
-from liftnn._src.optim.layout import Layout, make_lists
+from liftnn._src.optim.layout import ParameterLayout, make_lists
 from liftnn._src.optim.transformations import sees_leaves_only
 from liftnn._src.trees import Key, Path, an, is_jax_array
 from liftnn._src.variables import frames
@@ -54,7 +54,7 @@ class InStates:
       layout: The parameters.
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: ParameterLayout):
         self._layout = layout
         self._owner = frames.owner_now()
 
@@ -97,7 +97,7 @@ class InLists:
       layout: The parameters.
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: ParameterLayout):
         self._layout = layout
         self._order, self._structure = layout.listed()
 
@@ -123,7 +123,7 @@ class InLists:
 
 
 def choose_packing(
-    tx: Any, layout: Layout, parameters: Mapping[Path, Any], opt_state: Any, extra: Mapping[str, Any]
+    tx: Any, layout: ParameterLayout, parameters: Mapping[Path, Any], opt_state: Any, extra: Mapping[str, Any]
 ) -> Packing:
     """Return the packing for a call of a transformation.
 
@@ -141,7 +141,7 @@ def choose_packing(
     return InStates(layout)
 
 
-def _is_of(layout: Layout, opt_state: Any) -> bool:
+def _is_of(layout: ParameterLayout, opt_state: Any) -> bool:
     """Return whether all States in the state of a transformation have the paths of the parameters."""
     found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, (State, list)))
     return all(

@@ -109,13 +109,13 @@ def sees_leaves_only(tx: Any) -> bool:
 
 
 _LIBRARIES = frozenset(["jax", "jaxlib", "optax", "functools"])
-_NUMBERS = frozenset([type(None), bool, int, float, complex, str])
+_PLAIN_TYPES = frozenset([type(None), bool, int, float, complex, str])
 _ARRAYS = (jax.Array, np.ndarray, np.generic, np.dtype)
 
 
 def _parts(x: Any) -> Iterable[Any] | None:
     """Return what a part of a transformation refers to; None if it may look at trees."""
-    if type(x) in _NUMBERS or isinstance(x, _ARRAYS):
+    if type(x) in _PLAIN_TYPES or isinstance(x, _ARRAYS):
         return ()
     if isinstance(x, type):
         return () if _is_of_library(x.__module__) else None

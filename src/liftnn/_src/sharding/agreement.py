@@ -131,7 +131,10 @@ def _replicate(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     return replicate
 
 
-_REMEDY = "Create the modules in the same way in each process, with the same seeds; only the data differ by process."
+_PROCESS_REMEDY = (
+    "Create the modules in the same way in each process, with the same seeds; only the data differ "
+    "by process."
+)
 
 
 def _disagreement(reports: dict[int, Report], verb: str) -> errors.LiftError:
@@ -157,13 +160,13 @@ def _disagreement(reports: dict[int, Report], verb: str) -> errors.LiftError:
         return kind(
             f"{where} has not raised here, but in {'another process' if len(failures) == 1 else 'other processes'}:\n"
             f"{list_paths(lines, 2)}",
-            _REMEDY,
+            _PROCESS_REMEDY,
         )
     paths = dict.fromkeys(path for report in reports.values() for path in report.texts)
     found = {path: {i: report.texts.get(path, "missing") for i, report in reports.items()} for path in paths}
     lines = [f"{path}: {_differing(texts)}" for path, texts in found.items() if len(set(texts.values())) > 1]
     return errors.StructureError(
-        f"The processes do not {verb} the same modules:\n{list_paths(lines)}", _REMEDY
+        f"The processes do not {verb} the same modules:\n{list_paths(lines)}", _PROCESS_REMEDY
     )
 
 

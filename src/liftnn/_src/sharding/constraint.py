@@ -13,7 +13,7 @@ from liftnn import errors
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import format_path, is_argument_array, key_of
-from liftnn._src.variables.axis_rules import Rules, rules_or_current
+from liftnn._src.variables.axis_rules import AxisRules, rules_or_current
 from liftnn._src.variables.declared import declare, describe, find_problem, misfit
 from liftnn._src.variables.operators import unwrap
 from liftnn._src.variables.placement import current_mesh, find_commitment, place
@@ -22,7 +22,9 @@ T = TypeVar("T")
 
 
 @boundary
-def with_logical_constraint(x: T, names: Sequence[Any], rules: Rules | None = None, mesh: Any = None) -> T:
+def with_logical_constraint(
+    x: T, names: Sequence[Any], rules: AxisRules | None = None, mesh: Any = None
+) -> T:
     """Return an array, or a tree of arrays, with a sharding given by the names of its axes.
 
     Inside a transform this tells the compiler how to shard an intermediate result; elsewhere it moves the array. Axes

@@ -15,7 +15,7 @@ from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary, warn
 from liftnn._src.trees import Path, format_path, key_of
 from liftnn._src.variables.annotated import annotate
-from liftnn._src.variables.axis_rules import Rules, mesh_text, rules_or_current
+from liftnn._src.variables.axis_rules import AxisRules, mesh_text, rules_or_current
 from liftnn._src.variables.declared import (
     Declared,
     axes_of,
@@ -58,7 +58,7 @@ def with_partitioning(
 
 
 @boundary
-def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
+def get_partition_spec(tree: Any, rules: AxisRules | None = None) -> Any:
     """Return the declared `PartitionSpec` of each Variable in a tree of modules.
 
     Args:
@@ -89,7 +89,7 @@ def get_partition_spec(tree: Any, rules: Rules | None = None) -> Any:
 
 
 @boundary
-def get_named_sharding(tree: Any, mesh: Any, rules: Rules | None = None) -> Any:
+def get_named_sharding(tree: Any, mesh: Any, rules: AxisRules | None = None) -> Any:
     """Return the declared `NamedSharding` of each Variable in a tree of modules, on a mesh.
 
     Pass the result to `jit` as `in_shardings` or `out_shardings`, or to `jax.device_put` to place a State.
@@ -182,7 +182,7 @@ def map_declared(tree: Any, rules: Mapping[str, Any], f: Callable[[Path, Any, De
 
         def of(path: Path, x: Any) -> Any:
             declared = declared_of(x.get_metadata(), rules) if isinstance(x, Variable) else None
-            return f((*root, *path), x, _NOTHING if declared is None else declared)
+            return f((*root, *path), x, _UNDECLARED if declared is None else declared)
 
         if isinstance(x, Variable):
             return x.replace(of((), x))
@@ -195,7 +195,7 @@ def map_declared(tree: Any, rules: Mapping[str, Any], f: Callable[[Path, Any, De
     )
 
 
-_NOTHING = Declared((), ())
+_UNDECLARED = Declared((), ())
 
 
 def warn_of_unmatched_rules(tree: Any, rules: Mapping[str, Any]) -> None:

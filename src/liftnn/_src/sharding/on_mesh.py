@@ -21,7 +21,7 @@ from liftnn._src.sharding.declared import shardings_on, warn_of_unmatched_rules
 from liftnn._src.sharding.descriptions import describe_modules, describe_programs
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an
-from liftnn._src.variables.axis_rules import Rules, axis_rules, entered, rules_or_current
+from liftnn._src.variables.axis_rules import AxisRules, axis_rules, entered, rules_or_current
 from liftnn._src.variables.eager_sharding import use_eager_sharding
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.placement import current_mesh
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @boundary
-def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = None) -> T:
+def make_sharded(make: Callable[[], T], mesh: Any = None, rules: AxisRules | None = None) -> T:
     """Create modules directly on a mesh, each Variable with the sharding that it declares.
 
     The function runs under `jit`, so each device computes its own shards, and a whole array never exists. What declares
@@ -76,7 +76,7 @@ def make_sharded(make: Callable[[], T], mesh: Any = None, rules: Rules | None = 
 
 
 @boundary
-def abstract(make: Callable[[], T], mesh: Any = None, rules: Rules | None = None) -> T:
+def abstract(make: Callable[[], T], mesh: Any = None, rules: AxisRules | None = None) -> T:
     """Create the modules of `make_sharded` without computing: shapes, dtypes and shardings in place of arrays.
 
     Pass the result to `restore`, to `jit(...).lower` to compile ahead of time or to plan memory, or as the

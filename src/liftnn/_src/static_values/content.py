@@ -18,11 +18,11 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.static_values.value_types import (
-    FROZEN_DATACLASS,
-    MUTABLE_DATACLASS,
+    FROZEN_DATACLASS_VALUE,
+    MUTABLE_DATACLASS_VALUE,
     SIMPLE_TYPES,
     Identity,
-    Parts,
+    ValueKind,
     attributes_before,
     find_parts,
     is_users_function,
@@ -134,7 +134,7 @@ def content_of(value: Any, immutable: bool = False, inside: bool = False) -> Con
     return Content(key, f.is_mutable, f.closes_over_mutable, f.is_opaque, f.has_users_function)
 
 
-class _Open:
+class _PendingParts:
     """A compound value with parts that are being flattened.
 
     Args:
@@ -173,19 +173,19 @@ class _Flattener:
         self.is_mutable = self.closes_over_mutable = self.is_opaque = self.has_users_function = False
         self._immutable = immutable
         self._tokens: dict[Any, int] = {}
-        self._known: dict[tuple[int, bool], int | _Open] = {}
+        self._known: dict[tuple[int, bool], int | _PendingParts] = {}
         self._kept: list[Any] = []  # a visited value must not be freed, or another one could get its id
         self._opened = 0
 
     def flatten(self, value: Any, inside: bool) -> Any:
         """Return the key of a value."""
-        top = _Open(None, None, (value,), 0, inside, False)
+        top = _PendingParts(None, None, (value,), 0, inside, False)
         stack = [top]
         while True:
             node = stack[-1]
             if len(node.references) < len(node.children):
                 found = self._reference(node.children[len(node.references)], node.inside)
-                if isinstance(found, _Open):
+                if isinstance(found, _PendingParts):
                     stack.append(found)
                 else:
                     node.references.append(found)
@@ -203,7 +203,7 @@ class _Flattener:
             return (kind, x)
         inside = inside or kind is types.FunctionType
         known = self._known.get((id(x), inside))
-        if isinstance(known, _Open):
+        if isinstance(known, _PendingParts):
             known.bound = True
             return -known.index
         if known is not None:
@@ -211,8 +211,8 @@ class _Flattener:
         parts = find_parts(kind)
         if (
             parts is None
-            or (self._immutable and parts is FROZEN_DATACLASS)  # an object with identity
-            or (not inside and parts is MUTABLE_DATACLASS)  # which is a node, except in a function
+            or (self._immutable and parts is FROZEN_DATACLASS_VALUE)  # an object with identity
+            or (not inside and parts is MUTABLE_DATACLASS_VALUE)  # which is a node, except in a function
         ):
             return self._unknown(x, inside)
         if parts.is_mutable:
@@ -237,7 +237,9 @@ class _Flattener:
         else:
             self.is_mutable = True
 
-    def _open(self, x: Any, parts: Parts, extra: Any, children: Sequence[Any], inside: bool) -> _Open:
+    def _open(
+        self, x: Any, parts: ValueKind, extra: Any, children: Sequence[Any], inside: bool
+    ) -> _PendingParts:
         """Create the open value of a compound value."""
         if parts.is_mutable and inside:
             extra = (extra, Identity(x))  # closures over two equal lists can become different
@@ -247,11 +249,11 @@ class _Flattener:
         if parts.is_unordered and not all(type(y) in SIMPLE_TYPES for y in children):
             children = sorted(children, key=rank)
         place = (id(x), inside)
-        opened = _Open(place, (type(x), extra), children, self._opened, inside, parts.is_unordered)
+        opened = _PendingParts(place, (type(x), extra), children, self._opened, inside, parts.is_unordered)
         self._known[place] = opened
         return opened
 
-    def _close(self, node: _Open) -> int:
+    def _close(self, node: _PendingParts) -> int:
         """Return the number of a compound value after its parts have been flattened."""
         references: Any = tuple(node.references)
         if node.unordered and int not in map(type, references):

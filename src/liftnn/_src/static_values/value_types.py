@@ -78,11 +78,11 @@ class Identity:
         return id(self.value)
 
 
-Opened = tuple[Any, Sequence[Any]]
+DataAndParts = tuple[Any, Sequence[Any]]
 """The own data of a value (hashable, exact under `==`), and its parts."""
 
 
-class Parts(NamedTuple):
+class ValueKind(NamedTuple):
     """The flattening of values of a type and of its subclasses.
 
     Args:
@@ -93,7 +93,7 @@ class Parts(NamedTuple):
       is_unordered: Whether the order of the parts is arbitrary.
     """
 
-    flatten: Callable[[Any], Opened]
+    flatten: Callable[[Any], DataAndParts]
     base: type | None = None
     is_leaf: bool = False
     is_mutable: bool = False
@@ -114,7 +114,7 @@ _BY_EQUALITY: tuple[type, ...] = (
 
 _bits = struct.Struct("<d").pack  # distinguishes 0.0 from -0.0, but not nan from nan
 
-_LEAVES: dict[type, Callable[[Any], Any]] = {
+_LEAF_VALUES: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     bytes: lambda x: bytes.__getitem__(x, slice(None)),
     int: int.__int__,
@@ -128,33 +128,33 @@ _LEAVES: dict[type, Callable[[Any], Any]] = {
     struct.Struct: lambda x: x.format,
     re.Pattern: lambda x: (type(x.pattern), x.pattern, x.flags),
 }
-_MUTABLE_LEAVES: dict[type, Callable[[Any], Any]] = {
+_MUTABLE_LEAF_VALUES: dict[type, Callable[[Any], Any]] = {
     array.array: lambda x: (x.typecode, array.array.tobytes(x)),
     bytearray: lambda x: bytes(bytearray.__getitem__(x, slice(None))),
 }
 
 
-def _time(x: Any) -> Opened:
+def _time(x: Any) -> DataAndParts:
     return (x.hour, x.minute, x.second, x.microsecond, x.fold), (x.tzinfo,)
 
 
-def _datetime(x: Any) -> Opened:
+def _datetime(x: Any) -> DataAndParts:
     time, zone = _time(x)
     return (x.year, x.month, x.day, time), zone
 
 
-def _partial(x: functools.partial[Any]) -> Opened:
+def _partial(x: functools.partial[Any]) -> DataAndParts:
     names = (len(x.args), tuple(x.keywords), tuple(x.__dict__))
     return names, (x.func, *x.args, *x.keywords.values(), *x.__dict__.values())
 
 
-def _method(x: types.MethodType) -> Opened:
+def _method(x: types.MethodType) -> DataAndParts:
     """Flatten a bound method; an object other than a function is compared by identity."""
     own = x.__self__
     return None, (x.__func__, own if isinstance(own, _FUNCTIONS) else Identity(own))
 
 
-def _transformed(x: Any) -> Opened:
+def _transformed(x: Any) -> DataAndParts:
     """Flatten a function that a transform of liftnn has returned into how it was made, and the functions."""
     if x._recipe is None:
         return Identity(x), ()
@@ -164,7 +164,7 @@ def _transformed(x: Any) -> Opened:
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 
 
-def _function(x: types.FunctionType) -> Opened:
+def _function(x: types.FunctionType) -> DataAndParts:
     """Flatten a function into code, globals, defaults, attributes and closure."""
     defaults, named = x.__defaults__ or (), x.__kwdefaults__ or {}
     cells = [_cell_content(cell) for cell in x.__closure__ or ()]
@@ -179,35 +179,35 @@ def _cell_content(cell: types.CellType) -> Any:
         return Identity(cell)
 
 
-def _dict(x: Any) -> Opened:
+def _dict(x: Any) -> DataAndParts:
     base: Any = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
     return None, [y for pair in base.items(x) for y in pair]
 
 
-def _defaultdict(x: Any) -> Opened:
+def _defaultdict(x: Any) -> DataAndParts:
     return None, [x.default_factory, *_dict(x)[1]]
 
 
-def _parameter(x: inspect.Parameter) -> Opened:
+def _parameter(x: inspect.Parameter) -> DataAndParts:
     return (x.name, x.kind), (x.default, x.annotation)
 
 
-def _dtype(x: Any) -> Opened:
+def _dtype(x: Any) -> DataAndParts:
     return (x, x.isalignedstruct), tuple(x.metadata.items()) if x.metadata else ()
 
 
-def _array_scalar(x: Any) -> Opened:
+def _array_scalar(x: Any) -> DataAndParts:
     return (x.dtype, x.tobytes()), ()
 
 
-def _dataclass(x: Any) -> Opened:
+def _dataclass(x: Any) -> DataAndParts:
     """Flatten a dataclass into its fields, also those that its `==` ignores, and its other attributes."""
     held = {f.name: getattr(x, f.name) for f in dataclasses.fields(x) if hasattr(x, f.name)}
     held |= getattr(x, "__dict__", {})
     return tuple(held), tuple(held.values())
 
 
-_COMPOUND: dict[Any, Callable[..., Opened]] = {
+_COMPOUND: dict[Any, Callable[..., DataAndParts]] = {
     tuple: lambda x: (None, tuple(tuple.__iter__(x))),
     slice: lambda x: (None, (x.start, x.stop, x.step)),
     range: lambda x: (None, (x.start, x.stop, x.step)),
@@ -225,34 +225,34 @@ _COMPOUND: dict[Any, Callable[..., Opened]] = {
     operator.methodcaller: lambda x: (None, x.__reduce__()),
     np.dtype: _dtype,
 }
-_MUTABLE: dict[Any, Callable[..., Opened]] = {
+_MUTABLE: dict[Any, Callable[..., DataAndParts]] = {
     list: lambda x: (None, tuple(list.__iter__(x))),
     collections.deque: lambda x: (x.maxlen, tuple(collections.deque.__iter__(x))),
     dict: _dict,
     collections.defaultdict: _defaultdict,
     types.SimpleNamespace: lambda x: (tuple(vars(x)), tuple(vars(x).values())),
 }
-_TABLE: dict[type, Parts] = {
-    **{t: Parts(lambda x, f=f: (f(x), ()), t, is_leaf=True) for t, f in _LEAVES.items()},
-    **{t: Parts(lambda x, f=f: (f(x), ()), t, is_mutable=True) for t, f in _MUTABLE_LEAVES.items()},
-    **{t: Parts(f, t) for t, f in _COMPOUND.items()},
-    **{t: Parts(f, t, is_mutable=True) for t, f in _MUTABLE.items()},
-    types.FunctionType: Parts(_function),
-    frozenset: Parts(lambda x: (None, tuple(frozenset.__iter__(x))), frozenset, is_unordered=True),
-    set: Parts(lambda x: (None, tuple(set.__iter__(x))), set, is_mutable=True, is_unordered=True),
-    types.SimpleNamespace: Parts(_MUTABLE[types.SimpleNamespace], is_mutable=True),
+_KIND_BY_TYPE: dict[type, ValueKind] = {
+    **{t: ValueKind(lambda x, f=f: (f(x), ()), t, is_leaf=True) for t, f in _LEAF_VALUES.items()},
+    **{t: ValueKind(lambda x, f=f: (f(x), ()), t, is_mutable=True) for t, f in _MUTABLE_LEAF_VALUES.items()},
+    **{t: ValueKind(f, t) for t, f in _COMPOUND.items()},
+    **{t: ValueKind(f, t, is_mutable=True) for t, f in _MUTABLE.items()},
+    types.FunctionType: ValueKind(_function),
+    frozenset: ValueKind(lambda x: (None, tuple(frozenset.__iter__(x))), frozenset, is_unordered=True),
+    set: ValueKind(lambda x: (None, tuple(set.__iter__(x))), set, is_mutable=True, is_unordered=True),
+    types.SimpleNamespace: ValueKind(_MUTABLE[types.SimpleNamespace], is_mutable=True),
 }
-_IDENTICAL = Parts(lambda x: (Identity(x), ()), is_leaf=True)
-_EQUAL = Parts(lambda x: (x, ()), is_leaf=True)
-_SCALAR = Parts(_array_scalar, is_leaf=True)
-_RECORD = Parts(_array_scalar, is_mutable=True)
-_TRANSFORMED = Parts(_transformed)
-_SEQUENCE_WITH_NAMES = Parts(lambda x: (None, x.__reduce__()[1:]))
-FROZEN_DATACLASS = Parts(_dataclass)
-MUTABLE_DATACLASS = Parts(_dataclass, is_mutable=True)
-_BY_NAME: dict[tuple[str, str], Parts] = {
-    ("fractions", "Fraction"): Parts(lambda x: ((x.numerator, x.denominator), ()), is_leaf=True),
-    ("optax", "MultiSteps"): Parts(lambda x: (tuple(vars(x)), tuple(vars(x).values()))),
+_IDENTICAL = ValueKind(lambda x: (Identity(x), ()), is_leaf=True)
+_EQUAL = ValueKind(lambda x: (x, ()), is_leaf=True)
+_SCALAR = ValueKind(_array_scalar, is_leaf=True)
+_RECORD = ValueKind(_array_scalar, is_mutable=True)
+_TRANSFORMED = ValueKind(_transformed)
+_SEQUENCE_WITH_NAMES = ValueKind(lambda x: (None, x.__reduce__()[1:]))
+FROZEN_DATACLASS_VALUE = ValueKind(_dataclass)
+MUTABLE_DATACLASS_VALUE = ValueKind(_dataclass, is_mutable=True)
+_BY_NAME: dict[tuple[str, str], ValueKind] = {
+    ("fractions", "Fraction"): ValueKind(lambda x: ((x.numerator, x.denominator), ()), is_leaf=True),
+    ("optax", "MultiSteps"): ValueKind(lambda x: (tuple(vars(x)), tuple(vars(x).values()))),
     ("zoneinfo", "ZoneInfo"): _IDENTICAL,
 }
 """Types by the module that has them, and their name there: `import liftnn` does not load these modules."""
@@ -265,7 +265,7 @@ def is_frozen_dataclass(cls: type) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def find_parts(cls: type) -> Parts | None:
+def find_parts(cls: type) -> ValueKind | None:
     """Return how values of a class are flattened; None if their content is unknown."""
     if issubclass(cls, _BY_IDENTITY):
         return _IDENTICAL
@@ -278,16 +278,16 @@ def find_parts(cls: type) -> Parts | None:
     if issubclass(cls, tuple) and hasattr(cls, "n_unnamed_fields"):  # time.struct_time
         return _SEQUENCE_WITH_NAMES
     for base in cls.__mro__:
-        if base in _TABLE:
-            return _TABLE[base]
+        if base in _KIND_BY_TYPE:
+            return _KIND_BY_TYPE[base]
         for (module, name), parts in _BY_NAME.items():
             if getattr(sys.modules.get(module), name, None) is base:
                 return parts if parts is _IDENTICAL else parts._replace(base=base)
     if not dataclasses.is_dataclass(cls) or hasattr(cls, "__graph_node__"):
         return None
     if not is_frozen_dataclass(cls):
-        return MUTABLE_DATACLASS
-    return None if cls.__eq__ is object.__eq__ else FROZEN_DATACLASS
+        return MUTABLE_DATACLASS_VALUE
+    return None if cls.__eq__ is object.__eq__ else FROZEN_DATACLASS_VALUE
 
 
 def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple[Any, ...]]:

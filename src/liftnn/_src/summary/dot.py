@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from liftnn._src.summary.boxes import Arrow, Box
 
-_HEAD = """digraph {
+_DOT_HEAD = """digraph {
   bgcolor="transparent";
   node [shape=box, style="filled", color="#5c6bc0", fillcolor="#eef0fb", fontcolor="#202124", fontname="Helvetica", fontsize=11];
   edge [color="#808080", fontcolor="#808080", fontname="Helvetica", fontsize=10];"""  # noqa: E501
@@ -15,7 +15,7 @@ _HEAD = """digraph {
 
 def dot_text(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
     """Return a drawing as a directed graph: dashed arrows for what was reached before, rounded boxes for Variables."""
-    lines = [_HEAD]
+    lines = [_DOT_HEAD]
     for number, box in enumerate(boxes):
         rounded = ', style="filled,rounded", fillcolor="#fff7e0", color="#c9a227"' if box.is_variable else ""
         lines.append(f"  n{number} [label=<{_label(box)}>{rounded}];")

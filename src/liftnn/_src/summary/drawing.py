@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.graph.kinds import ARRAY, DICT, LIST, TUPLE, VARIABLE
+from liftnn._src.graph.kinds import ARRAY_NODE, DICT, LIST, TUPLE, VARIABLE
 from liftnn._src.printing import Verbatim
 from liftnn._src.summary.boxes import Arrow, Box
 from liftnn._src.summary.dot import dot_text
 from liftnn._src.summary.mermaid import mermaid_text
 from liftnn._src.summary.module_text import name_of, shown_entries, texts_of
-from liftnn._src.summary.outline import Entry, check_has_modules, outline
+from liftnn._src.summary.outline import OutlineEntry, check_has_modules, outline
 from liftnn._src.summary.value_text import array_text, value_text, variable_text
 from liftnn._src.trees import Path, format_path
 
@@ -87,20 +87,20 @@ class _Painter:
       depth: The largest number of objects around one that is drawn; None for any.
     """
 
-    def __init__(self, top: Entry, depth: int | None):
+    def __init__(self, top: OutlineEntry, depth: int | None):
         self.boxes: list[Box] = []
         self.arrows: list[Arrow] = []
         self._positions: dict[int, int] = {}
         """The box of each entry that has one, or that is drawn as another one."""
-        self._same: dict[int, Entry] = {}
+        self._same: dict[int, OutlineEntry] = {}
         """For each element of a list that is not drawn: the equal one that is."""
         self._texts = texts_of(top)
         self._shared = {id(entry.first) for entry in top.walk() if entry.first is not None}
         self._draw(top, depth)
 
-    def _draw(self, top: Entry, depth: int | None) -> None:
+    def _draw(self, top: OutlineEntry, depth: int | None) -> None:
         """Draw all boxes with their arrows, and then the arrows to boxes that were reached before."""
-        references: list[tuple[int, Entry, Path]] = []
+        references: list[tuple[int, OutlineEntry, Path]] = []
         todo = [(top, -1, (), 1, 0)]
         while todo:
             entry, holder, path, count, level = todo.pop()
@@ -126,7 +126,7 @@ class _Painter:
         for holder, entry, path in references:
             self.arrows.append(Arrow(holder, self._position(entry.first), format_path(path), True))
 
-    def _add_box(self, entry: Entry, count: int) -> int:
+    def _add_box(self, entry: OutlineEntry, count: int) -> int:
         """Add the box of an object, and return its position."""
         position = self._positions[id(entry)] = len(self.boxes)
         title = f"{count} x " if count > 1 else ""
@@ -137,15 +137,15 @@ class _Painter:
         self.boxes.append(Box(title + name_of(entry), tuple(map(_line, lines))))
         return position
 
-    def _has_box(self, entry: Entry) -> bool:
+    def _has_box(self, entry: OutlineEntry) -> bool:
         """Return whether an attribute is an arrow; others are lines of the box of the holder."""
         if entry.kind is VARIABLE:
             return entry.first is not None or id(entry) in self._shared
-        return entry.state and entry.kind is not ARRAY
+        return entry.state and entry.kind is not ARRAY_NODE
 
-    def _runs(self, entry: Entry) -> list[tuple[Entry, int]]:
+    def _runs(self, entry: OutlineEntry) -> list[tuple[OutlineEntry, int]]:
         """Return the elements of a container that are drawn, with counts: one for each run of equal ones."""
-        runs: list[tuple[Entry, int]] = []
+        runs: list[tuple[OutlineEntry, int]] = []
         for below in entry.below:
             if not below.state:
                 continue
@@ -159,24 +159,24 @@ class _Painter:
                 runs.append((below, 1))
         return runs
 
-    def _position(self, entry: Entry | None) -> int:
+    def _position(self, entry: OutlineEntry | None) -> int:
         """Return the position of the box of an object, or of the object that holds it if it has none."""
         while entry is not None and id(entry) not in self._positions:
             entry = self._same.get(id(entry), entry.above)
         return 0 if entry is None else self._positions[id(entry)]
 
 
-def _is_container(entry: Entry) -> bool:
+def _is_container(entry: OutlineEntry) -> bool:
     """Return whether an entry is part of the names of arrows instead of a box."""
     return entry.kind in (LIST, DICT, TUPLE) and not hasattr(entry.value, "_fields")
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: OutlineEntry) -> str:
     """Return an attribute as a line of a box."""
     if entry.kind is VARIABLE:
         return f"{entry.key}: {variable_text(entry.value)}"
     return (
         f"{entry.key}: {array_text(entry.value)}"
-        if entry.kind is ARRAY
+        if entry.kind is ARRAY_NODE
         else f"{entry.key}={value_text(entry.value)}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from liftnn._src.summary.boxes import Arrow, Box
 
-_SPECIAL = {"#": "&num;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "&": "&amp;", "`": "&grave;"}
+_ESCAPES = {"#": "&num;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "&": "&amp;", "`": "&grave;"}
 """What Mermaid would take as HTML, Markdown, an entity or the end of a text, by the names of HTML.
 
 Mermaid's own form, `#lt;`, is shown as it is in labels that wrap.
@@ -26,4 +26,4 @@ def mermaid_text(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_SPECIAL.get(c, c) for c in text)
+    return "".join(_ESCAPES.get(c, c) for c in text)

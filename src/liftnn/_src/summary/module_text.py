@@ -15,7 +15,7 @@ from typing import Any
 
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.kinds import (
-    ARRAY,
+    ARRAY_NODE,
     BUILTIN_METHOD,
     DATACLASS,
     DICT,
@@ -30,7 +30,7 @@ from liftnn._src.graph.kinds import (
     VARIABLE,
 )
 from liftnn._src.printing import MAX_DEPTH, indent
-from liftnn._src.summary.outline import Entry, outline
+from liftnn._src.summary.outline import OutlineEntry, outline
 from liftnn._src.summary.settings import is_setting
 from liftnn._src.summary.sizes import sizes_by_type
 from liftnn._src.summary.value_text import array_text, common_status, value_text, variable_text
@@ -69,7 +69,7 @@ def sizes_text(variables: Iterable[Variable[Any]]) -> str:
     )
 
 
-def texts_of(top: Entry, common: str = "") -> dict[int, str]:
+def texts_of(top: OutlineEntry, common: str = "") -> dict[int, str]:
     """Return the text of each entry of an outline, by id.
 
     Args:
@@ -80,7 +80,7 @@ def texts_of(top: Entry, common: str = "") -> dict[int, str]:
       The texts, without the keys of the entries.
     """
     texts: dict[int, str] = {}
-    order: list[tuple[Entry, int]] = []
+    order: list[tuple[OutlineEntry, int]] = []
     todo = [(top, 0)]
     while todo:
         entry, depth = todo.pop()
@@ -93,7 +93,7 @@ def texts_of(top: Entry, common: str = "") -> dict[int, str]:
     return texts
 
 
-def _text(entry: Entry, texts: dict[int, str], common: str) -> str:
+def _text(entry: OutlineEntry, texts: dict[int, str], common: str) -> str:
     """Return the text of an entry from those of the entries below it."""
     x, kind = entry.value, entry.kind
     if not entry.state and entry.above is not None:
@@ -102,7 +102,7 @@ def _text(entry: Entry, texts: dict[int, str], common: str) -> str:
         return _reference(entry, entry.first)
     if kind is VARIABLE:
         return variable_text(x, common)
-    if kind is ARRAY:
+    if kind is ARRAY_NODE:
         return array_text(x)
     if _is_opaque(entry):
         return _own_text(x)
@@ -111,7 +111,7 @@ def _text(entry: Entry, texts: dict[int, str], common: str) -> str:
     return _block(f"{name_of(entry)}(", (_named(below, texts) for below in shown_entries(entry)), ")")
 
 
-def name_of(entry: Entry) -> str:
+def name_of(entry: OutlineEntry) -> str:
     """Return the class of an object, or the name of a function."""
     return (
         str(entry.value.__name__)
@@ -122,7 +122,7 @@ def name_of(entry: Entry) -> str:
     )
 
 
-def _is_opaque(entry: Entry) -> bool:
+def _is_opaque(entry: OutlineEntry) -> bool:
     """Return whether an entry is a module inside another one that shows itself."""
     return entry.kind is MODULE and entry.above is not None and _has_own_repr(type(entry.value))
 
@@ -132,13 +132,13 @@ def _is_sequence(x: Any, kind: Any) -> bool:
     return kind is PYTREE and isinstance(x, (dict, list, tuple)) and not hasattr(x, "_fields")
 
 
-def _reference(entry: Entry, first: Entry) -> str:
+def _reference(entry: OutlineEntry, first: OutlineEntry) -> str:
     """Return the text of a later occurrence of an object: its class, and the path of the first."""
     relation = "cycle to" if entry.is_inside(first) else "shared with"
     return f"{type(entry.value).__name__} ({relation} {format_path(first.path)})"
 
 
-def shown_entries(entry: Entry) -> Iterable[Entry]:
+def shown_entries(entry: OutlineEntry) -> Iterable[OutlineEntry]:
     """Return the entries of a module, dataclass or other object that are shown: state, then settings."""
     if entry.kind not in (MODULE, DATACLASS, FROZEN_DATACLASS):
         return entry.below
@@ -146,12 +146,12 @@ def shown_entries(entry: Entry) -> Iterable[Entry]:
     return [*state, *(below for below in entry.below if not below.state and is_setting(below, entry))]
 
 
-def _named(entry: Entry, texts: dict[int, str]) -> str:
+def _named(entry: OutlineEntry, texts: dict[int, str]) -> str:
     """Return the text of an attribute with its name."""
     return f"{entry.key}{': ' if entry.state else '='}{texts[id(entry)]}"
 
 
-def _container_text(entry: Entry, texts: dict[int, str]) -> str:
+def _container_text(entry: OutlineEntry, texts: dict[int, str]) -> str:
     """Return the text of a list, dict or their like; equal neighbours in a list are collapsed."""
     is_dict = isinstance(entry.value, dict)
     if is_dict:
@@ -189,26 +189,26 @@ def _block(opening: str, entries: Iterable[str], closing: str) -> str:
     return "\n".join([opening, *map(indent, texts), closing])
 
 
-class _Running(threading.local):
+class _RunningReprs(threading.local):
     """The modules whose own `__repr__` runs, by id, in each thread."""
 
     def __init__(self) -> None:
         self.modules: set[int] = set()
 
 
-_running = _Running()
+_running_reprs = _RunningReprs()
 
 
 def _own_text(module: Any) -> str:
     """Return the repr that a class of modules defines itself, abbreviated if it raises or encloses itself."""
-    if id(module) not in _running.modules:
-        _running.modules.add(id(module))
+    if id(module) not in _running_reprs.modules:
+        _running_reprs.modules.add(id(module))
         try:
             return str(repr(module))
         except Exception:
             pass
         finally:
-            _running.modules.discard(id(module))
+            _running_reprs.modules.discard(id(module))
     return f"{type(module).__name__}(...)"
 
 

@@ -14,7 +14,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.kinds import (
-    ARRAY,
+    ARRAY_NODE,
     BUILTIN_METHOD,
     CELL,
     FLOAT,
@@ -34,7 +34,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.trees import Path, an
 from liftnn._src.variables.variable import Variable
 
-_LEAVES = (SIMPLE, FLOAT, STATIC)
+_LEAF_KINDS = (SIMPLE, FLOAT, STATIC)
 
 
 def check_has_modules(function: str, tree: Any) -> None:
@@ -58,25 +58,25 @@ def check_has_modules(function: str, tree: Any) -> None:
         )
 
 
-class Entry:
+class OutlineEntry:
     """One occurrence of a value in an outline.
 
     Args:
       key: The attribute, position or dict key under which the holder has it.
       value: The value.
-      kind: Its kind of node, or `ARRAY` or `STATIC`.
+      kind: Its kind of node, or `ARRAY_NODE` or `STATIC`.
       above: The entry of the holder; None at the root.
     """
 
     __slots__ = ("above", "below", "first", "key", "kind", "state", "value")
 
-    def __init__(self, key: Any, value: Any, kind: NodeKind, above: Entry | None):
+    def __init__(self, key: Any, value: Any, kind: NodeKind, above: OutlineEntry | None):
         self.key = key
         self.value = value
         self.kind = kind
         self.above = above
-        self.below: list[Entry] = []
-        self.first: Entry | None = None
+        self.below: list[OutlineEntry] = []
+        self.first: OutlineEntry | None = None
         """The first entry of the same object; None if this is the first."""
         self.state = False
         """Whether it is, or holds, a module, a Variable or an array."""
@@ -91,18 +91,18 @@ class Entry:
             entry = entry.above
         return tuple(keys[::-1])
 
-    def is_inside(self, other: Entry) -> bool:
+    def is_inside(self, other: OutlineEntry) -> bool:
         """Return whether another entry is this one or holds it, directly or not."""
         return any(entry is other for entry in self.ancestors())
 
-    def ancestors(self) -> Iterator[Entry]:
+    def ancestors(self) -> Iterator[OutlineEntry]:
         """Yield this entry, its holder, and so on up to the root."""
-        entry: Entry | None = self
+        entry: OutlineEntry | None = self
         while entry is not None:
             yield entry
             entry = entry.above
 
-    def walk(self) -> Iterator[Entry]:
+    def walk(self) -> Iterator[OutlineEntry]:
         """Yield this entry and all below it, depth first."""
         todo = [self]
         while todo:
@@ -111,7 +111,7 @@ class Entry:
             todo += entry.below[::-1]
 
 
-def outline(root: Any) -> Entry:
+def outline(root: Any) -> OutlineEntry:
     """Return the outline of an object.
 
     Args:
@@ -120,42 +120,42 @@ def outline(root: Any) -> Entry:
     Returns:
       The entry of the root.
     """
-    top = Entry(None, root, _kind(root), None)
-    seen: dict[int, Entry] = {}
-    order: list[Entry] = []
+    top = OutlineEntry(None, root, _kind(root), None)
+    seen: dict[int, OutlineEntry] = {}
+    order: list[OutlineEntry] = []
     todo = [top]
     while todo:
         entry = todo.pop()
         order.append(entry)
-        if entry.kind in _LEAVES or entry.kind is ARRAY:
-            entry.state = entry.kind is ARRAY
+        if entry.kind in _LEAF_KINDS or entry.kind is ARRAY_NODE:
+            entry.state = entry.kind is ARRAY_NODE
             continue
         first = seen.setdefault(id(entry.value), entry)
         if first is not entry:
             entry.first = first
             continue
         entry.state = entry.kind is VARIABLE or entry.kind is MODULE
-        entry.below = [Entry(key, x, _kind(x), entry) for key, x in _children(entry)]
+        entry.below = [OutlineEntry(key, x, _kind(x), entry) for key, x in _children(entry)]
         todo += entry.below[::-1]
     _spread_state(order)
     return top
 
 
-def shallow(x: Any) -> Entry:
+def shallow(x: Any) -> OutlineEntry:
     """Return the entry of an object with those of its attributes, and nothing below them."""
-    top = Entry(None, x, _kind(x), None)
-    top.below = [Entry(key, child, _kind(child), top) for key, child in _children(top)]
+    top = OutlineEntry(None, x, _kind(x), None)
+    top.below = [OutlineEntry(key, child, _kind(child), top) for key, child in _children(top)]
     return top
 
 
-def _spread_state(order: list[Entry]) -> None:
+def _spread_state(order: list[OutlineEntry]) -> None:
     """Mark the entries that hold something with state, directly or through others; also those of shared objects."""
     for entry in reversed(order):
         if entry.state and entry.above is not None:
             entry.above.state = True
     todo = [entry for entry in order if entry.first is not None and entry.first.state]
     while todo:
-        entry: Entry | None = todo.pop()
+        entry: OutlineEntry | None = todo.pop()
         while entry is not None and not entry.state:
             entry.state = True
             entry = entry.above
@@ -169,7 +169,7 @@ def _kind(x: Any) -> NodeKind:
         return STATIC
 
 
-def _children(entry: Entry) -> list[tuple[Any, Any]]:
+def _children(entry: OutlineEntry) -> list[tuple[Any, Any]]:
     """Return the keys and children of a node that may hold modules; nothing if it cannot be read."""
     x, kind = entry.value, entry.kind
     try:

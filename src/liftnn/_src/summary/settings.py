@@ -10,14 +10,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from liftnn._src.graph.kinds import ARRAY, VARIABLE
-from liftnn._src.summary.outline import Entry
+from liftnn._src.graph.kinds import ARRAY_NODE, VARIABLE
+from liftnn._src.summary.outline import OutlineEntry
 from liftnn._src.summary.value_text import leaves_of, raw_value
 
 _MISSING = object()
 
 
-def is_setting(entry: Entry, holder: Entry) -> bool:
+def is_setting(entry: OutlineEntry, holder: OutlineEntry) -> bool:
     """Return whether a static attribute is shown.
 
     Left out are private attributes, values at the default of the constructor's parameter of the same name, sizes and
@@ -82,12 +82,12 @@ def _is_size(x: Any) -> bool:
     return type(x) is int or (isinstance(x, (list, tuple)) and bool(x) and all(type(n) is int for n in x))
 
 
-def _is_shown(x: Any, holder: Entry) -> bool:
+def _is_shown(x: Any, holder: OutlineEntry) -> bool:
     """Return whether the Variables that a module holds show a size, sizes of axes next to each other, or a dtype."""
     arrays = [
         array
         for entry in holder.below
-        if entry.kind is VARIABLE or entry.kind is ARRAY
+        if entry.kind is VARIABLE or entry.kind is ARRAY_NODE
         for array in leaves_of(raw_value(entry.value) if entry.kind is VARIABLE else entry.value)
     ]
     if _is_size(x):

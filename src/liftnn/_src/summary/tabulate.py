@@ -11,7 +11,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.calls import CallInfo, Records
-from liftnn._src.summary.outline import Entry, outline
+from liftnn._src.summary.outline import OutlineEntry, outline
 from liftnn._src.summary.sizes import Size, size_of, sizes_by_type
 from liftnn._src.summary.table import Row, Table
 from liftnn._src.summary.value_text import value_text
@@ -74,7 +74,7 @@ def make_table(
     return Table(type(model).__name__, shown, totals, has_calls, *flops, width)
 
 
-def _has_row(entry: Entry) -> bool:
+def _has_row(entry: OutlineEntry) -> bool:
     """Return whether an entry is a module at its first path; streams of random numbers have no rows."""
     is_module = entry.first is None and isinstance(entry.value, Module)
     return is_module and not isinstance(entry.value, (Rngs, RngStream))
@@ -150,7 +150,7 @@ class _Measure:
       top: The entry of the root.
     """
 
-    def __init__(self, top: Entry):
+    def __init__(self, top: OutlineEntry):
         self._sizes: dict[int, Size] = collections.defaultdict(lambda: Size(0, 0))
         self._shared: dict[int, int] = collections.Counter()
         order = list(top.walk())
@@ -164,7 +164,7 @@ class _Measure:
             if entry.first is not None and not entry.is_inside(entry.first):
                 self._share(entry, entry.first)
 
-    def _share(self, entry: Entry, first: Entry) -> None:
+    def _share(self, entry: OutlineEntry, first: OutlineEntry) -> None:
         """Count the parameters of a shared object for those that hold it here, and do not hold its first entry."""
         elements = self._sizes[id(first)].elements
         holders = set(map(id, first.ancestors()))
@@ -173,12 +173,12 @@ class _Measure:
                 break
             self._shared[id(above)] += elements
 
-    def of(self, entry: Entry | None) -> tuple[Size, int]:
+    def of(self, entry: OutlineEntry | None) -> tuple[Size, int]:
         """Return the size of the parameters of a module, and the number of those that count at an earlier path."""
         return (Size(0, 0), 0) if entry is None else (self._sizes[id(entry)], self._shared[id(entry)])
 
 
-def _holds_variables(module: Entry) -> bool:
+def _holds_variables(module: OutlineEntry) -> bool:
     """Return whether a module holds Variables itself, perhaps in containers, other than random states."""
     todo = list(module.below)
     while todo:
@@ -190,7 +190,7 @@ def _holds_variables(module: Entry) -> bool:
     return False
 
 
-def _nesting(entry: Entry | None) -> int:
+def _nesting(entry: OutlineEntry | None) -> int:
     """Return the number of modules around one."""
     above = () if entry is None else entry.ancestors()
     return sum(isinstance(x.value, Module) for x in above if x is not entry)

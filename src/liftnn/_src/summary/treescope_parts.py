@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from liftnn._src.graph.attributes import Attributed
-from liftnn._src.graph.kinds import ARRAY, DICT, LIST, MODULE, TUPLE, VARIABLE
+from liftnn._src.graph.kinds import ARRAY_NODE, DICT, LIST, MODULE, TUPLE, VARIABLE
 from liftnn._src.summary.module_text import sizes_text
-from liftnn._src.summary.outline import Entry, outline, shallow
+from liftnn._src.summary.outline import OutlineEntry, outline, shallow
 from liftnn._src.summary.settings import is_setting
 from liftnn._src.summary.value_text import metadata_of, raw_value, sharding_text
 from liftnn._src.variables.state import State
@@ -35,7 +35,7 @@ def treescope_form(x: Any, path: str | None, render: Render) -> Any:
     Returns:
       An object of treescope.
     """
-    if _inside.depth >= _DEEPEST:
+    if _inside.depth >= _DEEPEST_OPENED:
         parts: Any = importlib.import_module("treescope.rendering_parts")
         return parts.text(f"{type(x).__name__}(...)")
     _inside.depth += 1
@@ -52,7 +52,7 @@ class _Inside(threading.local):
 
 
 _inside = _Inside()
-_DEEPEST = 24
+_DEEPEST_OPENED = 24
 """Objects nested deeper than this are not opened: treescope calls itself about 20 times for each."""
 
 
@@ -75,8 +75,8 @@ def _form(x: Any, path: str | None, render: Render) -> Any:
     return _constructor(x, shown, path, render, sizes_text(variables))
 
 
-def _is_shown(entry: Entry, holder: Entry) -> bool:
-    if entry.kind in (MODULE, VARIABLE, ARRAY) or is_setting(entry, holder):
+def _is_shown(entry: OutlineEntry, holder: OutlineEntry) -> bool:
+    if entry.kind in (MODULE, VARIABLE, ARRAY_NODE) or is_setting(entry, holder):
         return True
     return entry.kind in (LIST, DICT, TUPLE) and outline(entry.value).state
 

@@ -16,7 +16,7 @@ from liftnn._src.variables.variable import Variable
 
 _LONGEST = 60
 """The maximum length of the text of a static value."""
-_MOST = 8
+_MOST_ELEMENTS = 8
 """The maximum number of elements of a container that are shown."""
 _DEEPEST = 4
 """Containers nested deeper than this are shown as dots."""
@@ -87,7 +87,7 @@ def _items(xs: Iterable[Any], depth: int) -> str:
     """Format the first elements of a container."""
     texts: list[str] = []
     for x in xs:
-        if len(texts) == _MOST:
+        if len(texts) == _MOST_ELEMENTS:
             return ", ".join([*texts, "..."])
         texts.append(value_text(x, depth + 1))
     return ", ".join(texts)
@@ -97,7 +97,7 @@ def _pairs(pairs: Iterable[tuple[Any, Any]], between: str, depth: int) -> str:
     """Format the first entries of a mapping."""
     texts: list[str] = []
     for key, x in pairs:
-        if len(texts) == _MOST:
+        if len(texts) == _MOST_ELEMENTS:
             return ", ".join([*texts, "..."])
         name = key if between == "=" else value_text(key, depth + 1)
         texts.append(f"{name}{between}{value_text(x, depth + 1)}")

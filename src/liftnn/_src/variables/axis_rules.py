@@ -14,7 +14,7 @@ from liftnn._src.trees import an
 
 MeshAxes = str | Sequence[str] | None
 """A mesh axis, several, or None (not sharded)."""
-Rules = Mapping[str, MeshAxes] | Iterable[tuple[str, MeshAxes]]
+AxisRules = Mapping[str, MeshAxes] | Iterable[tuple[str, MeshAxes]]
 
 _rules = jax.make_user_context(default_value=())  # part of the cache key of `jax.jit`
 """The rules of the innermost `axis_rules`, as pairs."""
@@ -97,7 +97,7 @@ class axis_rules(contextlib.ContextDecorator):  # noqa: N801  # used like a func
       P(None, 'model')
     """
 
-    def __init__(self, rules: Rules, mesh: Any = None):
+    def __init__(self, rules: AxisRules, mesh: Any = None):
         self._pairs = tuple(normalize_rules(rules).items())
         self._mesh = mesh
         self._entered: list[contextlib.ExitStack] = []

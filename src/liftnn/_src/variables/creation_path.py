@@ -62,7 +62,7 @@ def _assigned_name(frame: types.FrameType) -> str | None:
         return None
     if target.value.id != code.co_varnames[0]:
         return None
-    return f"{target.attr}[...]" if isinstance(statement.value, _CONTAINERS) else target.attr
+    return f"{target.attr}[...]" if isinstance(statement.value, _CONTAINER_SYNTAX) else target.attr
 
 
-_CONTAINERS = (ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.DictComp)
+_CONTAINER_SYNTAX = (ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.DictComp)

@@ -164,14 +164,14 @@ PLAIN = Frame("plain Python")
 """The frame of plain Python; its trace is known after the first call of `_trace_now`."""
 _Current.frame = PLAIN
 _current = _Current()
-_lock = threading.RLock()  # the garbage collector may end an `Opening` while another one starts
+_opening_lock = threading.RLock()  # the garbage collector may end an `Opening` while another one starts
 
 open_frames = 0
 """The number of open frames and of running calls on the slow path in all threads: while it is 0, reading a Variable and
 a call on the fast path need no check."""
 
 
-_open: set[int] = set()
+_openings: set[int] = set()
 """The ids of what counts as open: a set, so that an update that a signal has interrupted is made good by the next."""
 
 
@@ -183,19 +183,19 @@ class Opening:
     def start(self) -> None:
         """Count from now on."""
         global open_frames
-        with _lock:
-            _open.add(id(self))
-            open_frames = len(_open)
+        with _opening_lock:
+            _openings.add(id(self))
+            open_frames = len(_openings)
 
     def end(self) -> None:
         """Count no more."""
         global open_frames
-        with _lock:
-            _open.discard(id(self))
-            open_frames = len(_open)
+        with _opening_lock:
+            _openings.discard(id(self))
+            open_frames = len(_openings)
 
     def __del__(self) -> None:
-        if id(self) in _open:
+        if id(self) in _openings:
             self.end()
 
 

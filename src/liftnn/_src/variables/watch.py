@@ -52,7 +52,7 @@ class _Changes:
 
 
 changes = _Changes()
-_lock = threading.Lock()
+_watch_lock = threading.Lock()
 
 _SIMPLE = frozenset([bool, int, str, type(None)])
 
@@ -121,7 +121,7 @@ def start_watch(objects: Iterable[Any], since: int, names: Container[str] = froz
       The watch.
     """
     watch = Watch(names)
-    with _lock:
+    with _watch_lock:
         for x in objects:
             set_watches(x, (*[w for w in x._watches if w.valid and w.watcher() is not None], watch))
     watch.valid = changes.count == since

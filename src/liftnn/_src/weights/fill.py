@@ -29,7 +29,7 @@ _NUMBERS = (bool, int, float, complex)
 Origins = Sequence[Origin | StackedOrigin]
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Tensors by name."""
 
     text: str
@@ -76,7 +76,9 @@ class Fit(NamedTuple):
     chosen: list[tuple[Entry, Origin | StackedOrigin]]
 
 
-def fill(source: Source, targets: Sequence[Target], skipped: Iterable[str], options: Options) -> LoadReport:
+def fill(
+    source: TensorSource, targets: Sequence[Target], skipped: Iterable[str], options: Options
+) -> LoadReport:
     """Fill the entries of a module with tensors.
 
     Args:
@@ -119,7 +121,7 @@ class Options(NamedTuple):
     remedy: str
 
 
-def compare(source: Source, targets: Sequence[Target], skipped: Iterable[str], cast: bool) -> Fit:
+def compare(source: TensorSource, targets: Sequence[Target], skipped: Iterable[str], cast: bool) -> Fit:
     """Compare the tensors with the entries, by name, shape and dtype.
 
     Args:
@@ -157,7 +159,7 @@ def compare(source: Source, targets: Sequence[Target], skipped: Iterable[str], c
     return Fit(LoadReport(tuple(missing), tuple(unexpected), tuple(mismatched), source.metadata), chosen)
 
 
-def _find_problem(source: Source, entry: Entry, origins: Origins, cast: bool) -> str | None:
+def _find_problem(source: TensorSource, entry: Entry, origins: Origins, cast: bool) -> str | None:
     """Return in which way a tensor does not fit an entry; None if it does."""
     origin = origins[0]
     named = " and ".join(repr(name) for name in dict.fromkeys(origin.names))
@@ -178,7 +180,7 @@ def _find_problem(source: Source, entry: Entry, origins: Origins, cast: bool) ->
     return None
 
 
-def _spec_from(source: Source, origin: Origin | StackedOrigin) -> Spec:
+def _spec_from(source: TensorSource, origin: Origin | StackedOrigin) -> Spec:
     """Return shape and dtype of what an origin reads; raise ValueError or IndexError if the tensors do not fit it."""
     specs = [source.spec(name) for name in origin.names]
     if any(jnp.issubdtype(spec.dtype, jax.dtypes.extended) for spec in specs):
@@ -195,7 +197,7 @@ def _stand_in(spec: Spec) -> Any:
     return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
 
 
-def _digest(source: Source, origin: Origin | StackedOrigin) -> tuple[Spec, bytes] | None:
+def _digest(source: TensorSource, origin: Origin | StackedOrigin) -> tuple[Spec, bytes] | None:
     """Return what is equal for equal arrays only, so that only one is in memory; None if the tensors do not fit."""
     try:
         spec = _spec_from(source, origin)
@@ -217,7 +219,7 @@ def _dtype_fits(dtype: Any, entry: Entry, cast: bool) -> bool:
     return same_kind and (cast or issubclass(entry.type, _NUMBERS))
 
 
-def _commit(source: Source, chosen: list[tuple[Entry, Origin | StackedOrigin]], tree: Any) -> None:
+def _commit(source: TensorSource, chosen: list[tuple[Entry, Origin | StackedOrigin]], tree: Any) -> None:
     """Set the values; if something raises in between, such as a signal handler, the rest is set before it goes on."""
     leaves = {e.path: place(o.read(source.read), e) for e, o in chosen if not isinstance(e.holder, Variable)}
     if leaves:
@@ -255,7 +257,7 @@ def _by_variable(
     return groups
 
 
-def _fill_variables(source: Source, todo: list[list[tuple[Entry, Origin | StackedOrigin]]]) -> None:
+def _fill_variables(source: TensorSource, todo: list[list[tuple[Entry, Origin | StackedOrigin]]]) -> None:
     """Set the values of Variables, from the end of a list; each is removed from the list when it is done."""
     while todo:
         variable: Variable[Any] = todo[-1][0][0].holder  # pyright: ignore[reportAssignmentType]  # not an array leaf

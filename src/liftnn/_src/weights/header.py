@@ -19,7 +19,7 @@ from liftnn._src.weights.entries import Spec
 
 NOTES = "liftnn"
 """The name of liftnn's text in the metadata."""
-VERSION = 1
+HEADER_VERSION = 1
 """The version of that text; a file with a higher one was written by a newer liftnn."""
 DTYPES: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64, "I32": np.int32,
@@ -53,7 +53,7 @@ class Notes:
     dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
     ties: dict[str, str] = dataclasses.field(default_factory=dict)
     header: str = ""
-    version: int = VERSION
+    version: int = HEADER_VERSION
 
     def of(self, names: Collection[str]) -> Notes:
         """Return the notes of some of the tensors."""

@@ -43,7 +43,7 @@ class Place:
 
 WHOLES = (MultiHeadAttention, RNNCellBase)
 """Layers that are one layer in other libraries too, though their parts are layers here: they are asked first."""
-Table = Mapping[type, Callable[[Place], Origin | None]]
+LayerTable = Mapping[type, Callable[[Place], Origin | None]]
 
 
 class LayerNames:
@@ -55,7 +55,7 @@ class LayerNames:
       shorten: Whether the `layers` of a Sequential are left out of names, as PyTorch does.
     """
 
-    def __init__(self, module: Any, table: Table, shorten: bool):
+    def __init__(self, module: Any, table: LayerTable, shorten: bool):
         self._objects = dict(iter_graph(module))
         self._first = {other: first for first, others in find_shared(module).items() for other in others}
         self._table = table

@@ -9,7 +9,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.trees import an, is_tracer
 from liftnn._src.weights.entries import Entry, check_match, find_entries, holds_arrays
-from liftnn._src.weights.fill import Options, Source, Target, fill
+from liftnn._src.weights.fill import Options, Target, TensorSource, fill
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.origins import Origin, StackedOrigin
 from liftnn._src.weights.report import LoadReport
@@ -69,7 +69,7 @@ def _check_traces(entries: Sequence[Entry]) -> None:
 
 
 def fill_by_rules(
-    source: Source,
+    source: TensorSource,
     entries: Sequence[Entry],
     rules: Sequence[Rule | Renaming] | None,
     locate: Locate,

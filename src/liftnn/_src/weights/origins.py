@@ -17,7 +17,7 @@ import numpy as np
 Read = Callable[[str], Any]
 
 
-class Step(Protocol):
+class LayoutStep(Protocol):
     """A change of the layout of an array that can be reversed."""
 
     def read(self, x: Any) -> Any:
@@ -182,7 +182,7 @@ class Origin:
     """
 
     names: tuple[str, ...]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[LayoutStep, ...] = ()
     part: Part | None = None
     combine: Join | Sum = JOIN
 

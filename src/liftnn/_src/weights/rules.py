@@ -11,7 +11,7 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.trees import an
 from liftnn._src.weights.entries import Entry, find_names, name_of
-from liftnn._src.weights.origins import Join, Origin, Part, Reshape, StackedOrigin, Step, Transpose
+from liftnn._src.weights.origins import Join, LayoutStep, Origin, Part, Reshape, StackedOrigin, Transpose
 from liftnn._src.weights.rule import Renaming, Rule, Template, checked_pattern
 
 
@@ -140,7 +140,7 @@ def _origin(rule: Rule, entry: Entry) -> Origin | None:
         return None
     names: Any = () if rule.names is None else rule.names
     names = names if isinstance(names, (list, tuple)) else (names,)
-    steps: list[Step] = []
+    steps: list[LayoutStep] = []
     if rule.transpose is not None:
         steps.append(Transpose(tuple(rule.transpose)))
     if rule.reshape is not None:

@@ -20,7 +20,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.weights.checksums import ROW_BYTES, add_to_checksum
 from liftnn._src.weights.entries import METADATA, Spec
-from liftnn._src.weights.header import DTYPES, NOTES, VERSION, Notes
+from liftnn._src.weights.header import DTYPES, HEADER_VERSION, NOTES, Notes
 
 _CHUNK = 4 * ROW_BYTES
 """The number of bytes that are read at once for a checksum."""
@@ -122,12 +122,13 @@ class TensorFile:
         try:
             fields = json.loads(self.metadata[NOTES])
             version = fields["version"]
-            notes = Notes.parse(fields, self._specs) if version == VERSION else None
+            notes = Notes.parse(fields, self._specs) if version == HEADER_VERSION else None
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise _damaged(self.path, "liftnn's part of its metadata cannot be read") from error
         if notes is None:
             raise errors.CheckpointError(
-                f"{self.path} has version {version!r:.20} of liftnn's files of weights; this liftnn reads {VERSION}.",
+                f"{self.path} has version {version!r:.20} of liftnn's files of weights; this liftnn reads "
+                f"{HEADER_VERSION}.",
                 "Update liftnn.",
             )
         if not notes.holds(self._specs, self.metadata):

@@ -16,7 +16,7 @@ from liftnn._src.trees import an, is_deleted, is_tracer
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Cache, Intermediate, MetricState, OptState, RngState
 from liftnn._src.weights.entries import Entry, check_match, find_entries
-from liftnn._src.weights.fill import ArraySource, Options, Source
+from liftnn._src.weights.fill import ArraySource, Options, TensorSource
 from liftnn._src.weights.index import Files
 from liftnn._src.weights.layer_names import LayerNames
 from liftnn._src.weights.load import Locate, fill_by_rules
@@ -53,7 +53,7 @@ def find_weights(verb: str, module: Any, only: Filter) -> list[Entry]:
 
 
 def fill_weights(
-    source: Source,
+    source: TensorSource,
     entries: Sequence[Entry],
     rules: Sequence[Rule | Renaming] | None,
     locate: Locate,

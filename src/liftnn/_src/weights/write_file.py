@@ -23,7 +23,7 @@ from liftnn._src.weights.header import DTYPES, NOTES, Notes
 
 _CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 _ZEROS = "00000000"
-_SMALL = 1 << 20
+_SMALL_WRITE = 1 << 20
 """The number of bytes below which another thread is not worth its start."""
 
 
@@ -93,7 +93,7 @@ def _header(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> bytes:
 def _write_tensor(file: IO[bytes], x: Any, pool: Executor) -> str:
     """Write the bytes of a numpy array, and return their checksum."""
     content = x.reshape(-1).view(np.uint8)
-    if len(content) < _SMALL:
+    if len(content) < _SMALL_WRITE:
         file.write(memoryview(content))
         return f"{add_to_checksum(content):08x}"
     crc = pool.submit(add_to_checksum, content)
