@@ -180,29 +180,29 @@ def _run_rule(
     purify_rule: PurifyRule, signature: Signature, rule: Callable[..., Any], leaves: Any, tangents: Any
 ) -> tuple[Result, Result]:
     """Run the rule; return its output and updates as a Result, and their tangents as another."""
-    given: list[Any] = []
-    found = signature.picked.take(tangents)
+    returned_tangents: list[Any] = []
+    found = signature.diff_leaves.take(tangents)
 
     def run(*args: Any) -> Any:
         nondiff = [args[i] for i in signature.nondiff]
         returned = rule(
-            *nondiff, tuple([args[i] for i in signature.diff]), tuple(signature.picked.trees(found))
+            *nondiff, tuple([args[i] for i in signature.diff]), tuple(signature.diff_leaves.trees(found))
         )
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise errors.ArgumentTypeError(
                 f"The rule of custom_jvp must return a pair (output, tangent), not {in_words(returned)}.",
                 "Return `(output, tangent)`; a tangent of None means zero.",
             )
-        given.append(returned[1])
+        returned_tangents.append(returned[1])
         return returned[0]
 
     result = signature.agreed("the rule", purify_rule(signature.plan, run, rule)(leaves))
-    outputs, picked, contents = outputs_of(signature.plan, result, leaves)
-    like = describe(picked.take(contents))
-    tangent = fill(read(picked, like, "tangent", [given[0]]), like)
+    outputs, diff_leaves, contents = outputs_of(signature.plan, result, leaves)
+    like = describe(diff_leaves.take(contents))
+    tangent = fill(read(diff_leaves, like, "tangent", [returned_tangents[0]]), like)
     flat, treedef = jax.tree.flatten(result)
     constant = treedef.unflatten(fill([None] * len(flat), describe(flat)))
-    return result, outputs.scatter(picked, tangent, constant)
+    return result, outputs.scatter(diff_leaves, tangent, constant)
 
 
 publish(custom_jvp)

@@ -143,8 +143,8 @@ class CustomVjp(CustomRule[P, R]):
             return rule
 
         self._take_rules(apply, (fwd, ForwardRule), (bwd, BackwardRule))
-        given = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat, **options}
-        self._note_rule("defvjp", {"fwd": fwd, "bwd": bwd}, **given)
+        rule_options = {"symbolic_zeros": symbolic_zeros, "optimize_remat": optimize_remat, **options}
+        self._note_rule("defvjp", {"fwd": fwd, "bwd": bwd}, **rule_options)
 
     def _bind_call(self, plan: Plan, pure: PureFunction) -> PureFunction:
         forward, backward = self.fwd, self.bwd
@@ -172,7 +172,7 @@ class CustomVjp(CustomRule[P, R]):
 
             def bwd(residuals: Residuals, cotangents: Result) -> tuple[list[Any]]:
                 found = _run_backward(signature, backward, residuals, cotangents)
-                return (signature.picked.put(found, [None] * len(plan.slots)),)
+                return (signature.diff_leaves.put(found, [None] * len(plan.slots)),)
 
             with_rule = jax.custom_vjp(primal)
             with_rule.defvjp(fwd, bwd, **options)
@@ -198,8 +198,8 @@ def _run_forward(
         leaves = jax.tree.map(lambda x: x.value, leaves)
 
     def run(*args: Any) -> Any:
-        given = args if perturbed is None else perturbed.mark(args, signature.diff)
-        returned = forward(*given)
+        primals = args if perturbed is None else perturbed.mark(args, signature.diff)
+        returned = forward(*primals)
         if perturbed is not None:
             perturbed.unmark()
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
@@ -221,16 +221,16 @@ def _run_backward(
 ) -> list[Any]:
     """Run the backward pass; return the cotangents of the arguments by position."""
     plan = signature.plan
-    _, picked, contents = outputs_of(plan, cotangents, [None] * len(plan.slots))
+    _, diff_leaves, contents = outputs_of(plan, cotangents, [None] * len(plan.slots))
 
     def run(*args: Any) -> Any:
-        returned = backward(*args, picked.trees(picked.take(contents))[0])
+        returned = backward(*args, diff_leaves.trees(diff_leaves.take(contents))[0])
         if not isinstance(returned, (tuple, list)) or len(returned) != len(signature.diff):
             raise errors.ArgumentTypeError(
                 f"bwd of custom_vjp must return a tuple of {len(signature.diff)} cotangents, not {in_words(returned)}.",
                 "Return one cotangent for each differentiated argument; None means zero.",
             )
-        return read(signature.picked, signature.like, "cotangent", returned, of_rule=True)
+        return read(signature.diff_leaves, signature.like, "cotangent", returned, of_rule=True)
 
     kept = Plan(residuals.graph)
     pure = purify(run, kept, "custom_vjp")

@@ -154,14 +154,14 @@ def _differentiated(
         selection = Selection(plan, chosen.arguments, chosen.matched)
 
         def call(leaves: Sequence[Any]) -> Result:
-            picked = selection.pick(leaves, "allowed" if options["allow_int"] else "rejected")
+            diff_leaves = selection.pick(leaves, "allowed" if options["allow_int"] else "rejected")
 
             def loss(diff: list[Any]) -> tuple[Any, Result]:
-                result = pure(picked.put(diff, leaves))
+                result = pure(diff_leaves.put(diff, leaves))
                 return _scalar(result, has_aux), result
 
-            (_, result), grads = jax.value_and_grad(loss, has_aux=True, **options)(picked.take(leaves))
-            trees = picked.trees(grads)
+            (_, result), grads = jax.value_and_grad(loss, has_aux=True, **options)(diff_leaves.take(leaves))
+            trees = diff_leaves.trees(grads)
             return result._replace(extra=trees[0] if chosen.is_single else tuple(trees))
 
         return call

@@ -177,8 +177,8 @@ def _jacobian(
         selection = Selection(plan, chosen.arguments, chosen.matched)
 
         def call(leaves: Sequence[Any]) -> Result:
-            picked = selection.pick(leaves, "allowed" if options.get("allow_int") else "rejected")
-            function = Differentiable(pure, picked, leaves, has_aux)
+            diff_leaves = selection.pick(leaves, "allowed" if options.get("allow_int") else "rejected")
+            function = Differentiable(pure, diff_leaves, leaves, has_aux)
             trees: list[Any] = []
 
             def flat(diff: list[Any]) -> tuple[list[Any], Result]:
@@ -191,7 +191,8 @@ def _jacobian(
             jacobians, result = transform(flat, has_aux=True, **options)(function.primals)
             treedef = jax.tree.structure(function.primals)
             rows = [
-                _nest(picked, treedef, x, depth, chosen.is_single) for x in jacobians[: trees[0].num_leaves]
+                _nest(diff_leaves, treedef, x, depth, chosen.is_single)
+                for x in jacobians[: trees[0].num_leaves]
             ]
             return result._replace(extra=_fill(function.outputs, trees[0].unflatten(rows))[0])
 
@@ -205,33 +206,33 @@ def _jacobian(
     return Lifted((f,), bind, LiftOptions(transform.__name__, finish, check=check, of_arrays=of_arrays))
 
 
-def _nest(picked: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) -> Any:
+def _nest(diff_leaves: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) -> Any:
     """Return the derivatives of one output array: the tree of the arguments, nested `depth` times.
 
     Args:
-      picked: The differentiated leaves.
+      diff_leaves: The differentiated leaves.
       treedef: The structure of their list.
       row: The derivatives from JAX: lists by position, nested `depth` times.
       depth: The nesting depth.
       single: Whether `argnums` selects a single argument instead of a tuple.
     """
     if depth == 1:
-        trees = picked.trees(row)
+        trees = diff_leaves.trees(row)
     else:
-        below = [_nest(picked, treedef, x, depth - 1, single) for x in treedef.flatten_up_to(row)]
-        trees = _fill(picked, treedef.unflatten(below))
+        below = [_nest(diff_leaves, treedef, x, depth - 1, single) for x in treedef.flatten_up_to(row)]
+        trees = _fill(diff_leaves, treedef.unflatten(below))
     return trees[0] if single else tuple(trees)
 
 
-def _fill(picked: DiffLeaves, parts: Sequence[Any]) -> list[Any]:
+def _fill(diff_leaves: DiffLeaves, parts: Sequence[Any]) -> list[Any]:
     """Return trees with whole trees of derivatives in place of the arrays, not wrapped in Variables.
 
     Args:
-      picked: The differentiated leaves.
+      diff_leaves: The differentiated leaves.
       parts: The tree for each position.
     """
-    leaves = picked.leaves(parts, lambda number, x: decode(x))
-    pairs = zip(picked.arguments, leaves, strict=True)
+    leaves = diff_leaves.leaves(parts, lambda number, x: decode(x))
+    pairs = zip(diff_leaves.arguments, leaves, strict=True)
     return [argument.treedef.unflatten(each) for (argument, _), each in pairs]
 
 

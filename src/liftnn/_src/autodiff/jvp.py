@@ -95,22 +95,22 @@ def jvp(
       >>> tangent.tolist()
       [[0.0, 1.0, 2.0]]
     """
-    for name, given in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(given, (tuple, list)):
+    for name, values in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(values, (tuple, list)):
             raise errors.ArgumentTypeError(
-                f"`{name}` of jvp must be a tuple or list with one entry for each argument, not {an(type(given))}.",
+                f"`{name}` of jvp must be a tuple or list with one entry for each argument, not {an(type(values))}.",
                 f"For a single argument pass `({name},)`.",
             )
     carried = len(unwrap_callable(f, "jvp")[1])
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
-        given = complete(tangents, len(primals) + carried, carried)
-        selection = Selection(plan, [DiffState(i, wrt) for i in range(len(given))], "none")
+        all_tangents = complete(tangents, len(primals) + carried, carried)
+        selection = Selection(plan, [DiffState(i, wrt) for i in range(len(all_tangents))], "none")
 
         def call(leaves: Sequence[Any]) -> Result:
-            picked = selection.pick(leaves)
-            function = Differentiable(pure, picked, leaves, has_aux)
-            found = read(picked, describe(function.primals), "tangent", given)
+            diff_leaves = selection.pick(leaves)
+            function = Differentiable(pure, diff_leaves, leaves, has_aux)
+            found = read(diff_leaves, describe(function.primals), "tangent", all_tangents)
             diff = [None if t is None else x for x, t in zip(function.primals, found, strict=True)]
             _, tangent, result = jax.jvp(function, (diff,), (found,), has_aux=True)
             return result._replace(extra=function.outputs.trees(tangent)[0])
@@ -242,8 +242,8 @@ class PushForward:
     def __call__(self, *tangents: Any) -> Any:
         """Return the tangent of the output."""
         arguments, outputs, like, carried = self._static
-        given = complete(tangents, len(arguments.arguments), carried)
-        return outputs.trees(self._push(fill(read(arguments, like, "tangent", given), like)))[0]
+        all_tangents = complete(tangents, len(arguments.arguments), carried)
+        return outputs.trees(self._push(fill(read(arguments, like, "tangent", all_tangents), like)))[0]
 
     def __repr__(self) -> str:
         return "<linear function of tangents, returned by liftnn.linearize>"

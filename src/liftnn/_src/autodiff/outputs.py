@@ -46,24 +46,24 @@ class Outputs(Plan):
         """Return a path as text, such as `the output.encoder.w`."""
         return format_path(path[1 if self.has_aux else 2 :], "the output")
 
-    def contents(self, result: Result, given: Mapping[Slot, Any]) -> list[Any]:
+    def contents(self, result: Result, inputs: Mapping[Slot, Any]) -> list[Any]:
         """Return the dynamic leaves of the output.
 
         Args:
           result: The result of the call.
-          given: The dynamic leaves of the arguments, by slot.
+          inputs: The dynamic leaves of the arguments, by slot.
 
         Returns:
           The leaves, in the order of `slots`.
         """
-        found = {**given, **result.by_slot}
+        found = {**inputs, **result.by_slot}
         return [found[_in_result(slot)] for slot in self.slots]
 
-    def scatter(self, picked: DiffLeaves, diff: Sequence[Any], result: Result) -> Result:
+    def scatter(self, diff_leaves: DiffLeaves, diff: Sequence[Any], result: Result) -> Result:
         """Return a result with new values for the selected leaves: the inverse of `contents`.
 
         Args:
-          picked: The selected leaves of this plan.
+          diff_leaves: The selected leaves of this plan.
           diff: The values by position; values of arguments that were returned unchanged are skipped.
           result: The result.
 
@@ -71,7 +71,7 @@ class Outputs(Plan):
           The new result.
         """
         by_slot = result.by_slot
-        placed = zip(map(_in_result, picked.positions), diff, strict=True)
+        placed = zip(map(_in_result, diff_leaves.positions), diff, strict=True)
         return result_of(result.change, {**by_slot, **{slot: x for slot, x in placed if slot in by_slot}})
 
     def pick(self, leaves: Sequence[Any]) -> DiffLeaves:
@@ -96,17 +96,17 @@ class Differentiable:
 
     Args:
       pure: The pure function.
-      picked: The differentiated leaves.
+      diff_leaves: The differentiated leaves.
       leaves: All dynamic leaves.
       has_aux: Whether the output is a pair, of which only the first element is differentiated.
     """
 
-    def __init__(self, pure: PureFunction, picked: DiffLeaves, leaves: Sequence[Any], has_aux: bool):
+    def __init__(self, pure: PureFunction, diff_leaves: DiffLeaves, leaves: Sequence[Any], has_aux: bool):
         self.pure = pure
-        self.arguments = picked
+        self.arguments = diff_leaves
         self.leaves = leaves
         self.has_aux = has_aux
-        self.outputs = DiffLeaves(picked.plan)
+        self.outputs = DiffLeaves(diff_leaves.plan)
         """The differentiated leaves of the output, known after the first call."""
 
     def __call__(self, diff: Sequence[Any]) -> tuple[list[Any], Result]:
@@ -152,13 +152,13 @@ def differentiate(
         selection = select_arguments(plan, argnums, wrt)
 
         def call(leaves: Sequence[Any]) -> Result:
-            made, result = run(Differentiable(pure, selection.pick(leaves), leaves, has_aux))
-            return result._replace(extra=made)
+            derivative, result = run(Differentiable(pure, selection.pick(leaves), leaves, has_aux))
+            return result._replace(extra=derivative)
 
         return call
 
-    def finish(out: Any, made: Any) -> Any:
-        return (out[0], made, out[1]) if has_aux else (out, made)
+    def finish(out: Any, derivative: Any) -> Any:
+        return (out[0], derivative, out[1]) if has_aux else (out, derivative)
 
     return Lifted((f,), bind, LiftOptions(name, finish, check=check_pair if has_aux else None))(*primals)
 

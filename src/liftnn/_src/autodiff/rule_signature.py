@@ -39,8 +39,8 @@ class Signature:
         self.nondiff = [i for i in range(count) if i in nondiff]
         self.diff = [i for i in range(count) if i not in nondiff]
         selection = Selection(plan, [DiffState(i, ...) for i in self.diff], "none")
-        self.picked: DiffLeaves = selection.pick(leaves)
-        self.like: Like = describe(self.picked.take(leaves))
+        self.diff_leaves: DiffLeaves = selection.pick(leaves)
+        self.like: Like = describe(self.diff_leaves.take(leaves))
         self.names = names
         self._changes: dict[str, GraphDelta] = {}
 
@@ -108,6 +108,6 @@ def only_output_has_derivatives(plan: Plan, result: Result) -> Result:
     Returns:
       The result; what the function returns keeps its derivatives.
     """
-    outputs, picked, contents = outputs_of(plan, result, [None] * len(plan.slots))
+    outputs, diff_leaves, contents = outputs_of(plan, result, [None] * len(plan.slots))
     stopped = result_of(result.change, {k: jax.lax.stop_gradient(x) for k, x in result.by_slot.items()})
-    return outputs.scatter(picked, picked.take(contents), stopped)
+    return outputs.scatter(diff_leaves, diff_leaves.take(contents), stopped)

@@ -173,7 +173,7 @@ class Selection:
           ArgumentTypeError: If a selected leaf has an integer or boolean dtype and `integers` is "rejected".
           FilterError: If a filter matches no Variable where `matched` requires one.
         """
-        picked = DiffLeaves(self.plan)
+        diff_leaves = DiffLeaves(self.plan)
         unmatched: list[errors.FilterError] = []
         only_floats = integers == "left out"
         by_slot = self.plan.by_slot(leaves)
@@ -182,7 +182,7 @@ class Selection:
             in_states = _find_in_states(argument.treedef)
             for position, leaf in enumerate(argument.leaves):
                 if type(self.plan.graph.edges[leaf]) is not int:
-                    entries.append(self._pick_array(leaf, picked))
+                    entries.append(self._pick_array(leaf, diff_leaves))
                     continue
                 below = self.plan.slots_below(leaf)
                 found = [
@@ -190,21 +190,23 @@ class Selection:
                     for p, s in below.items()
                     if position in in_states or self._matches(predicate, p, s, by_slot[s], only_floats)
                 ]
-                entries.append(tuple([(path, picked.add(below[path])) for path in found]))
+                entries.append(tuple([(path, diff_leaves.add(below[path])) for path in found]))
                 if not found and (self.matched in ("each", "one") or below):
                     unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
-            picked.arguments.append((argument, tuple(entries)))
-        parts = any(entry for _, entries in picked.arguments for entry in entries if isinstance(entry, tuple))
+            diff_leaves.arguments.append((argument, tuple(entries)))
+        parts = any(
+            entry for _, entries in diff_leaves.arguments for entry in entries if isinstance(entry, tuple)
+        )
         if unmatched and (self.matched == "each" or (self.matched != "none" and not parts)):
             raise unmatched[0]
         if integers == "rejected":
-            _check_dtypes(picked, leaves)
-        return picked
+            _check_dtypes(diff_leaves, leaves)
+        return diff_leaves
 
-    def _pick_array(self, leaf: int, picked: DiffLeaves) -> int | None:
+    def _pick_array(self, leaf: int, diff_leaves: DiffLeaves) -> int | None:
         """Return the position of an argument that is an array leaf; None for a static value, which has no gradient."""
         if Slot(ROOT, leaf) in self.plan.index:
-            return picked.add(Slot(ROOT, leaf))
+            return diff_leaves.add(Slot(ROOT, leaf))
         if self.matched in ("each", "one"):
             raise errors.ArgumentTypeError(
                 f"Cannot differentiate {self.plan.leaf_names[leaf]}: it is not an array.",
@@ -247,12 +249,12 @@ def _nothing_matches(name: str, predicate: Predicate, only_floats: bool) -> erro
     )
 
 
-def _check_dtypes(picked: DiffLeaves, leaves: Sequence[Any]) -> None:
+def _check_dtypes(diff_leaves: DiffLeaves, leaves: Sequence[Any]) -> None:
     """Raise ArgumentTypeError if a selected leaf is neither floating point nor complex."""
-    for position, value in enumerate(picked.take(leaves)):
+    for position, value in enumerate(diff_leaves.take(leaves)):
         for leaf in jax.tree.leaves(value):
             if not is_inexact(leaf):
                 raise errors.ArgumentTypeError(
-                    f"Cannot differentiate {picked.name_of(position)}: its dtype is {dtype_of(leaf)}.",
+                    f"Cannot differentiate {diff_leaves.name_of(position)}: its dtype is {dtype_of(leaf)}.",
                     "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
                 )

@@ -52,11 +52,13 @@ def zero(leaf: Any) -> Any:
     return (np if leaf.dtype == jax.dtypes.float0 else jnp).zeros(leaf.shape, leaf.dtype)
 
 
-def read(picked: DiffLeaves, like: Like, what: str, trees: Sequence[Any], of_rule: bool = False) -> list[Any]:
+def read(
+    diff_leaves: DiffLeaves, like: Like, what: str, trees: Sequence[Any], of_rule: bool = False
+) -> list[Any]:
     """Read the user's tangents or cotangents of the differentiated leaves.
 
     Args:
-      picked: The differentiated leaves.
+      diff_leaves: The differentiated leaves.
       like: The structure, shapes and dtypes for each position.
       what: `"tangent"` or `"cotangent"`. Two cotangents of one Variable are added; two tangents are an error.
       trees: One tree for each argument; None, for a whole tree or a part of it, means zero.
@@ -70,25 +72,25 @@ def read(picked: DiffLeaves, like: Like, what: str, trees: Sequence[Any], of_rul
       ArgumentError: If a tangent does not have the shape and dtype of its value.
       StructureError: If a tangent belongs to a leaf that is not differentiated, or a tree has another structure.
     """
-    return _Reader(picked, like, what, of_rule).read(trees)
+    return _Reader(diff_leaves, like, what, of_rule).read(trees)
 
 
 class _Reader:
     """A reader of tangents or cotangents; its errors name the attribute path."""
 
-    def __init__(self, picked: DiffLeaves, like: Like, what: str, of_rule: bool):
+    def __init__(self, diff_leaves: DiffLeaves, like: Like, what: str, of_rule: bool):
         self.of_rule = of_rule
-        self.picked = picked
-        self.plan = picked.plan
+        self.diff_leaves = diff_leaves
+        self.plan = diff_leaves.plan
         self.like = like
         self.what = what
         self.found: list[Any] = [None] * len(like)
 
     def read(self, trees: Sequence[Any]) -> list[Any]:
         """See the function `read`."""
-        for (argument, leaves), tree in zip(self.picked.arguments, trees, strict=True):
-            given = flatten_up_to(argument.treedef, tree)
-            if given is None:
+        for (argument, leaves), tree in zip(self.diff_leaves.arguments, trees, strict=True):
+            tangents = flatten_up_to(argument.treedef, tree)
+            if tangents is None:
                 name = self.plan.path_name((0, self.plan.arguments[0].index(argument)))
                 expected = treedef_text(argument.treedef)
                 raise errors.StructureError(
@@ -96,7 +98,7 @@ class _Reader:
                     f"Pass a {self.what} with the structure of the value and a State in place of each module; None "
                     "means zero.",
                 )
-            for leaf, part, x in zip(argument.leaves, leaves, given, strict=True):
+            for leaf, part, x in zip(argument.leaves, leaves, tangents, strict=True):
                 if isinstance(part, tuple):
                     self._read_module(leaf, x)
                 elif part is not None:
@@ -105,20 +107,22 @@ class _Reader:
                     self._refuse(leaf, [()])
         return self.found
 
-    def _read_module(self, leaf: int, given: Any) -> None:
+    def _read_module(self, leaf: int, tree: Any) -> None:
         """Read the tangents of a module or Variable."""
         edge = self.plan.graph.edges[leaf]
         unknown: list[Path] = []
         rejected: list[Path] = []
-        for path, x in self._entries(given, edge):
+        for path, x in self._entries(tree, edge):
             slot = self._resolve(edge, path)
             value = unwrap_raw(x)
             if slot is None:
                 if value is not None or self._follow(edge, path) is None:
                     unknown.append(path)
-            elif slot in self.picked.positions:
-                self._put(self.picked.positions[slot], value, format_path(path, self.plan.leaf_names[leaf]))
-            elif not _is_nothing(value) and (isinstance(given, Variable) or not is_object(given)):
+            elif slot in self.diff_leaves.positions:
+                self._put(
+                    self.diff_leaves.positions[slot], value, format_path(path, self.plan.leaf_names[leaf])
+                )
+            elif not _is_nothing(value) and (isinstance(tree, Variable) or not is_object(tree)):
                 rejected.append(path)
         if unknown:
             raise mismatch(
@@ -135,19 +139,19 @@ class _Reader:
             "Leave it out. Only floating point and complex Variables that `wrt` selects are differentiated.",
         )
 
-    def _entries(self, given: Any, edge: Any) -> Iterator[tuple[Path, Any]]:
+    def _entries(self, tree: Any, edge: Any) -> Iterator[tuple[Path, Any]]:
         """Yield the path and value of each tangent of a module."""
-        if given is None:
+        if tree is None:
             return
-        if isinstance(given, Variable) or not (isinstance(given, Mapping) or is_object(given)):
-            yield (), given
+        if isinstance(tree, Variable) or not (isinstance(tree, Mapping) or is_object(tree)):
+            yield (), tree
             return
-        if not isinstance(given, Mapping):
-            given = state(given)
-        if isinstance(given, State):
-            yield from given.flat().items()
+        if not isinstance(tree, Mapping):
+            tree = state(tree)
+        if isinstance(tree, State):
+            yield from tree.flat().items()
             return
-        stack: list[tuple[Path, Any]] = [((), given)]
+        stack: list[tuple[Path, Any]] = [((), tree)]
         while stack:
             path, x = stack.pop()
             if isinstance(x, Mapping) and self._resolve(edge, path) is None:
@@ -183,7 +187,7 @@ class _Reader:
             self.found[position] = jax.tree.map(_add, before, value)
         elif value is not before:
             raise errors.AliasingError(
-                f"{name} has two tangents: it is the same Variable as {self.picked.name_of(position)}.",
+                f"{name} has two tangents: it is the same Variable as {self.diff_leaves.name_of(position)}.",
                 "Pass one tangent for a shared Variable, at one of its paths.",
             )
 
@@ -247,8 +251,8 @@ def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
         return [None] * treedef.num_leaves
     if jax.tree_util.treedef_is_leaf(treedef) and treedef.num_leaves == 1:
         return [tree]
-    children, own = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
-    if not same_node(own, treedef) or len(children) != len(treedef.children()):
+    children, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
+    if not same_node(structure, treedef) or len(children) != len(treedef.children()):
         return None
     parts = [flatten_up_to(t, x) for t, x in zip(treedef.children(), children, strict=True)]
     if any(p is None for p in parts):
@@ -285,21 +289,21 @@ class LinearFunction:
     """
 
     def __init__(self, function: Callable[..., Any], count: int, like: Like):
-        self._given = function, count, like
+        self._definition = function, count, like
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
-        function, count, like = self._given
-        return function(*given[:count], *with_zeros(given[count:], like))
+        function, count, like = self._definition
+        return function(*arguments[:count], *with_zeros(arguments[count:], like))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LinearFunction) and self._given == other._given
+        return isinstance(other, LinearFunction) and self._definition == other._definition
 
     def __hash__(self) -> int:
-        return hash(self._given)
+        return hash(self._definition)
 
     def __repr__(self) -> str:
-        return repr(self._given[0])
+        return repr(self._definition[0])
 
 
 class ArrayMap:
@@ -314,9 +318,9 @@ class ArrayMap:
         self._function = function
         self._like = like
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
-        return self._function(*with_zeros(given, self._like))
+        return self._function(*with_zeros(arguments, self._like))
 
     def __dir__(self) -> list[str]:
         return dir(self._function)
@@ -337,19 +341,19 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def with_zeros(given: tuple[Any, ...], like: Like) -> tuple[Any, ...]:
+def with_zeros(trees: tuple[Any, ...], like: Like) -> tuple[Any, ...]:
     """Replace None by zeros in trees of tangents.
 
     Args:
-      given: The trees.
+      trees: The trees.
       like: Their structures, shapes and dtypes.
 
     Returns:
       The trees.
     """
-    if len(given) != len(like):
-        return given
-    return tuple([_fill(x, treedef, leaves) for x, (treedef, leaves) in zip(given, like, strict=True)])
+    if len(trees) != len(like):
+        return trees
+    return tuple([_fill(x, treedef, leaves) for x, (treedef, leaves) in zip(trees, like, strict=True)])
 
 
 def _fill(tree: Any, treedef: Any, like: tuple[Any, ...]) -> Any:

@@ -96,9 +96,9 @@ class Body:
 
     def arguments(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> list[Any]:
         """Return the dynamic leaves for a step, from the carry and its slices."""
-        handed = {p: x for (p, _), x in zip(self.carried, carry, strict=True) if p not in self._restarted}
-        own = dict(zip(self._slices, slices, strict=True))
-        return self._plan.in_order({**self._parts, **handed, **own})
+        carried = {p: x for (p, _), x in zip(self.carried, carry, strict=True) if p not in self._restarted}
+        scanned = dict(zip(self._slices, slices, strict=True))
+        return self._plan.in_order({**self._parts, **carried, **scanned})
 
     def step(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
         """Run one step.
@@ -110,7 +110,7 @@ class Body:
         Returns:
           The new carry, and the leaves to stack, in the order of `stacked`.
         """
-        return self._hand_on(self._pure(self.arguments(carry, slices)))
+        return self._outputs(self._pure(self.arguments(carry, slices)))
 
     def named_step(self, function: Any) -> Callable[..., Any]:
         """Return `step` for JAX's loops, with the name of the user's function."""
@@ -133,7 +133,7 @@ class Body:
             return self._plan.name([*self._slices][int(found["slice"])])
         return self._plan.name(self.carried[int(found["carry"] or found["loop"])][0])
 
-    def _hand_on(self, result: Result) -> tuple[list[Any], list[Any]]:
+    def _outputs(self, result: Result) -> tuple[list[Any], list[Any]]:
         """Return the carry and the leaves to stack from the result of a step."""
         returned = result.by_slot
         return [returned[q] for _, q in self.carried], [returned[q] for q in self.stacked]
@@ -148,8 +148,8 @@ class Body:
         Returns:
           The result.
         """
-        handed = zip([q for _, q in self.carried], carry, strict=True)
-        parts = dict([*handed, *zip(self.stacked, stacked, strict=True)])
+        carried = zip([q for _, q in self.carried], carry, strict=True)
+        parts = dict([*carried, *zip(self.stacked, stacked, strict=True)])
         return result_of(self._change, parts)
 
     def _match(self, result: Result, returned: BySlot, transform: str) -> tuple[dict[Slot, Slot], list[str]]:
@@ -224,7 +224,7 @@ class KnownCarryBody(Body):
         self, pure: Callable[..., Result], axes: LoopAxes, parts: BySlot, slices: BySlot, transform: str
     ):
         super().__init__(pure, axes, parts, slices, transform)
-        self.carried = [(place, place) for place in axes.handed_on]
+        self.carried = [(place, place) for place in axes.carried_arguments]
 
     def step(self, carry: Sequence[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
         """Run one step; see `Body`."""
@@ -232,7 +232,7 @@ class KnownCarryBody(Body):
         result = self._pure(self.arguments(carry, slices))
         if not self._settle(result) or [p for p, _ in self.carried] != places:
             raise CarryMismatchError
-        return self._hand_on(result)
+        return self._outputs(result)
 
 
 _CARRY_NAME = re.compile(
@@ -271,19 +271,19 @@ def run_never(
     """
     plan, results = axes.plan, []
 
-    def step(carry: None, given: list[Any]) -> tuple[None, list[Any]]:
-        result = pure(plan.in_order({**parts, **dict(zip(slices, given, strict=True))}))
+    def step(carry: None, sliced: list[Any]) -> tuple[None, list[Any]]:
+        result = pure(plan.in_order({**parts, **dict(zip(slices, sliced, strict=True))}))
         results.append(result)
-        return carry, [result.by_slot[slot] for slot in made(result)]
+        return carry, [result.by_slot[slot] for slot in new_slots(result)]
 
-    def made(result: Result) -> list[Slot]:
+    def new_slots(result: Result) -> list[Slot]:
         return [s for s in result.slots if s.node == OUTPUT or s.node >= result.change.known]
 
     _, stacked = jax.lax.scan(step, None, list(slices.values()), 0)
     change, along = results[-1].change, axes.of_result(results[-1])
     empty = {
         slot: jax.tree.map(lambda y, slot=slot: jnp.moveaxis(y, 0, along[slot] or 0), x)
-        for slot, x in zip(made(results[-1]), stacked, strict=True)
+        for slot, x in zip(new_slots(results[-1]), stacked, strict=True)
     }
     edges = list(change.edges)
     for root in axes.roots(change, transform):

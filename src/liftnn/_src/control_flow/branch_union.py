@@ -94,8 +94,8 @@ def _common_change(
         unchanged = keep_leaves(specs[number])
         edges = zip(*[c.get(number, unchanged).edges for c in by_number], strict=True)
         kept = [all(e is KEEP for e in several) for several in edges]
-        own = [KEEP if k else e for k, e in zip(kept, specs[number].edges, strict=True)]
-        changed.append((number, specs[number]._replace(edges=tuple(own))))
+        merged = [KEEP if k else e for k, e in zip(kept, specs[number].edges, strict=True)]
+        changed.append((number, specs[number]._replace(edges=tuple(merged))))
     written = sorted({number for change in changes for number in change.written})
     return first._replace(changed=tuple(changed), written=tuple(written))
 

@@ -11,7 +11,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
-from liftnn._src.control_flow.functions import InlinedJit, hold_functions
+from liftnn._src.control_flow.functions import InlinedJit, pack_functions
 from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
@@ -71,7 +71,7 @@ def cond(
     if not callable(true_fun) and callable(false_fun) and len(operands) == 2 and callable(operands[1]):
         return _cond_of_two(pred, true_fun, false_fun, *operands)
     pred = unwrap(pred)
-    given: Any = _given("cond", operands, operand)
+    passed: Any = _passed_operands("cond", operands, operand)
 
     def of_arrays(*f_and_x: Any) -> Any:
         return jax.lax.cond(pred, *f_and_x)
@@ -79,32 +79,32 @@ def cond(
     def of_modules() -> Any:
         if is_jit_disabled():
             chosen: Any = true_fun if pred else false_fun
-            return chosen(*given)
+            return chosen(*passed)
         return call_kept(
             "cond",
             _apply_cond,
             (true_fun, false_fun),
-            (pred, *given),
-            lambda: _cond(pred, true_fun, false_fun, given),
+            (pred, *passed),
+            lambda: _cond(pred, true_fun, false_fun, passed),
         )
 
-    return call_of_arrays("cond", (true_fun, false_fun), of_arrays, given, of_modules)
+    return call_of_arrays("cond", (true_fun, false_fun), of_arrays, passed, of_modules)
 
 
 def _apply_cond(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
     """Apply `cond` to its functions, and to the condition and the operands."""
-    (true_fun, false_fun), (pred, *given) = functions, operands
-    return _cond(pred, true_fun, false_fun, given)
+    (true_fun, false_fun), (pred, *passed) = functions, operands
+    return _cond(pred, true_fun, false_fun, passed)
 
 
-def _cond(pred: Any, true_fun: Any, false_fun: Any, given: Sequence[Any]) -> Any:
+def _cond(pred: Any, true_fun: Any, false_fun: Any, operands: Sequence[Any]) -> Any:
     """Apply one of two functions with modules."""
-    holder, functions = hold_functions("cond", true_fun=true_fun, false_fun=false_fun)
+    holder, functions = pack_functions("cond", true_fun=true_fun, false_fun=false_fun)
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.cond(pred, *branches)
 
-    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, given)
+    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, operands)
 
 
 def _cond_of_two(pred: Any, true_operand: Any, true_fun: Any, false_operand: Any, false_fun: Any) -> Any:
@@ -148,7 +148,7 @@ def switch(
             "The `branches` of liftnn.switch are empty.", "Pass at least one function."
         )
     index = unwrap(index)
-    given: Any = _given("switch", operands, operand)
+    passed: Any = _passed_operands("switch", operands, operand)
 
     def of_arrays(*f_and_x: Any) -> Any:
         return jax.lax.switch(index, f_and_x[: len(branches)], *f_and_x[len(branches) :])
@@ -156,32 +156,32 @@ def switch(
     def of_modules() -> Any:
         if is_jit_disabled():
             chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
-            return chosen(*given)
+            return chosen(*passed)
         return call_kept(
-            "switch", _apply_switch, branches, (index, *given), lambda: _switch(index, branches, given)
+            "switch", _apply_switch, branches, (index, *passed), lambda: _switch(index, branches, passed)
         )
 
-    return call_of_arrays("switch", branches, of_arrays, given, of_modules)
+    return call_of_arrays("switch", branches, of_arrays, passed, of_modules)
 
 
 def _apply_switch(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
     """Apply `switch` to its functions, and to the index and the operands."""
-    index, *given = operands
-    return _switch(index, functions, given)
+    index, *passed = operands
+    return _switch(index, functions, passed)
 
 
-def _switch(index: Any, branches: Sequence[Any], given: Sequence[Any]) -> Any:
+def _switch(index: Any, branches: Sequence[Any], operands: Sequence[Any]) -> Any:
     """Apply one of several functions with modules."""
-    holder, functions = hold_functions("switch", branches=list(branches))
+    holder, functions = pack_functions("switch", branches=list(branches))
     names = [f"branches[{i}]" for i in range(len(functions))]
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.switch(index, branches)
 
-    return _call_one("switch", holder, functions, names, choose, given)
+    return _call_one("switch", holder, functions, names, choose, operands)
 
 
-def _given(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
+def _passed_operands(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
     """Return the operands, from `*operands` or `operand`."""
     if operand is MISSING:
         return operands
@@ -206,12 +206,12 @@ def _call_one(
     def bind(plan: Plan, *pures: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
             pairs = zip(pures, functions, strict=True)
-            branches = [InlinedJit(plan, pure, held) for pure, held in pairs]
+            branches = [InlinedJit(plan, pure, function) for pure, function in pairs]
             results = [branch.eval_shape(leaves) for branch in branches]
             common = BranchUnion(plan, results, leaves, names, name)
             run = [
-                _named(lambda branch=branch: common.complete(branch(leaves)), held)
-                for branch, held in zip(branches, functions, strict=True)
+                _named(lambda branch=branch: common.complete(branch(leaves)), function)
+                for branch, function in zip(branches, functions, strict=True)
             ]
             with common.naming():
                 return common.result(choose(run))
@@ -222,14 +222,14 @@ def _call_one(
     return Lifted(functions, bind, LiftOptions(name, names=arguments))(holder, *operands)
 
 
-def _named(branch: Callable[[], Any], held: Callable[..., Any]) -> Callable[[], Any]:
+def _named(branch: Callable[[], Any], function: Callable[..., Any]) -> Callable[[], Any]:
     """Return a branch that JAX's messages call by the name and line of the user's function."""
 
     def call() -> Any:
         return branch()
 
     signature = inspect.signature(call)
-    functools.update_wrapper(call, getattr(held, "__wrapped__", held), updated=())
+    functools.update_wrapper(call, getattr(function, "__wrapped__", function), updated=())
     call.__signature__ = signature  # JAX binds the arguments to it
     return call
 

@@ -18,11 +18,11 @@ from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import function_key
 
 
-class Held:
-    """A callable that calls a function held by a module.
+class PackedFunction:
+    """A callable that calls a function stored in a module.
 
     Args:
-      name: The attribute that holds the function.
+      name: The attribute that stores the function.
       position: The position in that attribute if it is a list, else None.
       function: The function, to search for captured modules.
     """
@@ -34,9 +34,9 @@ class Held:
         self.__wrapped__ = function
 
     def __call__(self, holder: Module, *args: Any) -> Any:
-        """Call the function that the holder, or its copy, holds."""
-        held = getattr(holder, self._name)
-        return (held if self._position is None else held[self._position])(*args)
+        """Call the function that the holder, or its copy, stores."""
+        attribute = getattr(holder, self._name)
+        return (attribute if self._position is None else attribute[self._position])(*args)
 
     def _carried_functions(self) -> tuple[Any, ...]:
         """Return the functions to search for captured modules; see `Lifted`."""
@@ -76,7 +76,7 @@ def _as_static(function: Any) -> Any:
     return function
 
 
-def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]]:
+def pack_functions(transform: str, **functions: Any) -> tuple[Module, list[PackedFunction]]:
     """Make functions an argument of the call, so that bound methods and modules among them are lifted.
 
     Args:
@@ -84,20 +84,25 @@ def hold_functions(transform: str, **functions: Any) -> tuple[Module, list[Held]
       **functions: A function, or a list of functions, by name.
 
     Returns:
-      A module with the functions as attributes, and for each function a `Held` that takes the module and the arguments.
+      A module with the functions as attributes, and for each function a `PackedFunction`, which takes the module and
+      the arguments.
 
     Raises:
       ArgumentTypeError: If one of them is not callable.
     """
     holder = Module()
-    held: list[Held] = []
-    for name, given in functions.items():
+    packed: list[PackedFunction] = []
+    for name, attribute in functions.items():
         setattr(
-            holder, name, [_as_static(f) for f in given] if isinstance(given, list) else _as_static(given)
+            holder,
+            name,
+            [_as_static(f) for f in attribute] if isinstance(attribute, list) else _as_static(attribute),
         )
-        several = list(enumerate(given)) if isinstance(given, list) else [(None, given)]
-        held += [Held(name, position, unwrap_callable(f, transform)[0]) for position, f in several]
-    return holder, held
+        several = list(enumerate(attribute)) if isinstance(attribute, list) else [(None, attribute)]
+        packed += [
+            PackedFunction(name, position, unwrap_callable(f, transform)[0]) for position, f in several
+        ]
+    return holder, packed
 
 
 @contextlib.contextmanager

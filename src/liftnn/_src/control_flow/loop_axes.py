@@ -41,7 +41,7 @@ class LoopAxes:
 
     Args:
       plan: The arguments.
-      given: An axis, None, or Carry for each leaf of the arguments.
+      marks: An axis, None, or Carry for each leaf of the arguments.
       in_axes: The same, as a tree prefix of the positional arguments.
       out_axes: A tree prefix of the output.
       leaves: The dynamic leaves.
@@ -53,7 +53,7 @@ class LoopAxes:
     def __init__(
         self,
         plan: Plan,
-        given: Sequence[Prefix],
+        marks: Sequence[Prefix],
         in_axes: Any,
         out_axes: Any,
         leaves: Sequence[Any],
@@ -61,24 +61,24 @@ class LoopAxes:
         self.plan = plan
         self.in_axes = in_axes
         self.out_axes = out_axes
-        self._marks = given
-        self._leaves = list(map(without_carry, given))
+        self._marks = marks
+        self._leaves = list(map(without_carry, marks))
         self._spread = spread_arguments(plan, self._leaves)
         shared = Start(None, "", None, plan.graph.specs)
         for number in range(len(plan.graph.specs)):  # a node that an earlier step made unreachable was shared
             self._spread.starts.setdefault(number, shared)
-        self.given: list[Prefix] = self._spread.of_all(plan.slots, leaves)
+        self.of_leaves: list[Prefix] = self._spread.of_all(plan.slots, leaves)
         """The axis of each dynamic leaf."""
-        self.scanned = {slot: axis for slot, axis in plan.by_slot(self.given).items() if axis is not None}
+        self.scanned = {slot: axis for slot, axis in plan.by_slot(self.of_leaves).items() if axis is not None}
         """The axis of each scanned leaf."""
 
     @property
-    def is_foreseen(self) -> bool:
+    def is_carry_known(self) -> bool:
         """Whether the carry is known: the steps share no Variable and no array leaf of a node that they could write."""
         return all(slot in self.scanned for slot in self.plan.slots if slot.node != ROOT)
 
     @property
-    def handed_on(self) -> list[Slot]:
+    def carried_arguments(self) -> list[Slot]:
         """The slots of the array leaves among the arguments that are marked with Carry."""
         return [s for s in self.plan.slots if s.node == ROOT and self._marks[s.key] is Carry]
 
@@ -94,7 +94,7 @@ class LoopAxes:
           ArgumentError: If `out_axes` does not match the output, or if an array has too few axes to be stacked.
         """
         axes = result_prefixes(
-            self.plan, self._spread, self.given, result, self.out_axes, settled=True, adapt=without_carry
+            self.plan, self._spread, self.of_leaves, result, self.out_axes, settled=True, adapt=without_carry
         )
         for slot, x, axis in zip(result.slots, result.leaves, axes, strict=True):
             self._check_room(slot, x, axis, result.change)
@@ -137,10 +137,10 @@ class LoopAxes:
 
     def _check_trees(self, change: GraphDelta, transform: str) -> None:
         arguments = self.plan.graph.treedef.children()[0]
-        given = _carried_trees(self.in_axes, arguments)
+        passed = _carried_trees(self.in_axes, arguments)
         returned = _carried_trees(self.out_axes, change.treedef)
-        if given != returned and _as_tuple(given) != returned and given != _as_tuple(returned):
-            one, two = (", ".join([treedef_text(t) for t in trees]) or "()" for trees in (given, returned))
+        if passed != returned and _as_tuple(passed) != returned and passed != _as_tuple(returned):
+            one, two = (", ".join([treedef_text(t) for t in trees]) or "()" for trees in (passed, returned))
             raise errors.StructureError(
                 f"The carry of liftnn.{transform} has the structure {one} before a step, but {two} after it.",
                 "Return the carry with the same structure; in a scan, mark it with liftnn.Carry in both `in_axes` and "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.body import Body, TracedBody, run_never, run_once
-from liftnn._src.control_flow.functions import InlinedJit, hold_functions
+from liftnn._src.control_flow.functions import InlinedJit, pack_functions
 from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
@@ -169,7 +169,7 @@ def _while_loop(
 
         return call
 
-    holder, functions = hold_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
+    holder, functions = pack_functions("while_loop", cond_fun=cond_fun, body_fun=body_fun)
     return Lifted(functions, bind, LiftOptions("while_loop", names=("", "init_val")))(holder, init_val)
 
 
@@ -195,7 +195,7 @@ def _fori_loop(
 
         return call
 
-    holder, functions = hold_functions("fori_loop", body_fun=body_fun)
+    holder, functions = pack_functions("fori_loop", body_fun=body_fun)
     options = LiftOptions("fori_loop", names=("", "i", "init_val"))
     return Lifted(functions, bind, options)(holder, lower, init_val)
 
@@ -251,9 +251,9 @@ def _run_for(
 
 def _axes(plan: Plan, in_axes: tuple[Prefix, ...], leaves: Sequence[Any]) -> LoopAxes:
     """Return the axes of a loop that carries everything that its body returns and shares the captured modules."""
-    given = broadcast_over(in_axes, plan.graph.treedef.children()[0], "the arguments")
-    given += [None] * (len(plan.graph.edges) - len(given))
-    return LoopAxes(plan, given, in_axes, Carry, leaves)
+    marks = broadcast_over(in_axes, plan.graph.treedef.children()[0], "the arguments")
+    marks += [None] * (len(plan.graph.edges) - len(marks))
+    return LoopAxes(plan, marks, in_axes, Carry, leaves)
 
 
 def _condition(plan: Plan, cond: InlinedJit, loop: Body) -> Callable[[list[Any]], Any]:

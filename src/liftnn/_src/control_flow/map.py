@@ -138,20 +138,20 @@ class _Mapped:
 
     def _loop(self, leaves: Sequence[Any], axes: list[Prefix]) -> Result:
         """Process one element at a time; shared Variables that are written are carried."""
-        given = self.plan.by_slot(leaves)
+        by_slot = self.plan.by_slot(leaves)
         slices, rebuild = _take_mapped(self.plan, leaves, axes)
         element = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), slices)
         abstract = jax.eval_shape(lambda x: self._call(rebuild(x)), element)
         carried = [s for s in (Slot(n) for n in abstract.change.written) if axes[self.plan.index[s]] is None]
         for slot in carried:
-            self._check_carried(slot, given[slot], abstract.by_slot[slot])
+            self._check_carried(slot, by_slot[slot], abstract.by_slot[slot])
 
         def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
             result = self._call(rebuild(x, dict(zip(carried, carry, strict=True)))).by_slot
             return [result[slot] for slot in carried], [result[slot] for slot in stacked]
 
         stacked = [slot for slot in abstract.slots if slot not in carried]
-        last, rest = jax.lax.scan(step, [given[slot] for slot in carried], slices)
+        last, rest = jax.lax.scan(step, [by_slot[slot] for slot in carried], slices)
         leaves_of = dict(zip((*carried, *stacked), (*last, *rest), strict=True))
         return result_of(abstract.change, leaves_of)
 

@@ -69,10 +69,10 @@ class FirstStep:
         self._returned = result.by_slot
         self._roots = axes.roots(change, transform)
         self._after = full_specs(plan, change)
-        self._own = self._find_own()
-        kept = [n for n in range(change.known) if n not in self._own]
+        self._unshared = self._find_unshared()
+        kept = [n for n in range(change.known) if n not in self._unshared]
         self._kept = (
-            reach(self._after, [*(r.after for r in self._roots if r.shared), *kept]).keys() - self._own
+            reach(self._after, [*(r.after for r in self._roots if r.shared), *kept]).keys() - self._unshared
         )
         specs = [
             self._after[n] if n in self._kept else plan.graph.specs[n] if n < change.known else _NOT_CARRIED
@@ -81,15 +81,15 @@ class FirstStep:
         edges = [plan.graph.edges[r.leaf] if r.output is None else r.after for r in self._roots]
         renewed = [n for n in change.frozen if n in self._kept]
         same = [n for n in plan.graph.frozen if n not in renewed]
-        frozen = sorted(same, key=self._own.__contains__)
-        at = next((i for i, n in enumerate(frozen) if n in self._own), len(frozen))
+        frozen = sorted(same, key=self._unshared.__contains__)
+        at = next((i for i, n in enumerate(frozen) if n in self._unshared), len(frozen))
         order = (
             *frozen[:at],
             *renewed,
             *frozen[at:],
         )  # nodes of a single step may contain shared nodes, which must be built first
-        left = GraphSpec(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
-        self.plan = SpecAfterStep(plan, left)
+        graph = GraphSpec(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
+        self.plan = SpecAfterStep(plan, graph)
 
     def followed_by(
         self,
@@ -115,22 +115,22 @@ class FirstStep:
         Raises:
           StructureError: If the first step and the other steps stack different structures.
         """
-        handed = self._hand_on(parts, restarted)
-        axes = self._axes.on(self.plan, self.plan.in_order(handed))
-        result = self._result(run(axes, handed), axes, reverse)
+        next_parts = self._next_parts(parts, restarted)
+        axes = self._axes.on(self.plan, self.plan.in_order(next_parts))
+        result = self._result(run(axes, next_parts), axes, reverse)
         if result is None:
             raise unsettled
         return result
 
-    def _hand_on(self, parts: BySlot, restarted: Collection[Slot]) -> dict[Slot, Any]:
+    def _next_parts(self, parts: BySlot, restarted: Collection[Slot]) -> dict[Slot, Any]:
         """Return the dynamic leaves for the other steps, by slot."""
         outputs = {Slot(ROOT, r.leaf): Slot(OUTPUT, r.output) for r in self._roots if r.output is not None}
-        handed: dict[Slot, Any] = {}
+        next_parts: dict[Slot, Any] = {}
         for slot in self.plan.slots:
             after = outputs.get(slot, slot)
-            fixed = slot in restarted or slot.node in self._own
-            handed[slot] = parts[slot] if fixed or after not in self._returned else self._returned[after]
-        return handed
+            fixed = slot in restarted or slot.node in self._unshared
+            next_parts[slot] = parts[slot] if fixed or after not in self._returned else self._returned[after]
+        return next_parts
 
     def _result(self, rest: Result, axes: LoopAxes, reverse: bool) -> Result | None:
         """Return the result of all steps from the result of the other steps; None if the stacked structures differ."""
@@ -138,27 +138,27 @@ class FirstStep:
         if pairs is None:
             return None
         parts = {slot: x for slot, x in self._returned.items() if slot.node in self._kept}
-        own = self._returned.keys() - parts.keys()
-        own -= {Slot(OUTPUT, r.output) for r in self._roots}
+        unmatched = self._returned.keys() - parts.keys()
+        unmatched -= {Slot(OUTPUT, r.output) for r in self._roots}
         along = axes.of_result(rest)
         for slot, x in rest.by_slot.items():
             if along[slot] is not None:
                 first = slot._replace(node=pairs.get(slot.node, slot.node))
-                if first not in own:
+                if first not in unmatched:
                     return None
-                own.remove(first)
+                unmatched.remove(first)
                 x = _join(self._returned[first], x, along[slot], reverse)
             parts[slot] = x
-        return None if own else result_of(self._add(rest.change), parts)
+        return None if unmatched else result_of(self._add(rest.change), parts)
 
-    def _find_own(self) -> set[int]:
+    def _find_unshared(self) -> set[int]:
         """Return the nodes that belong to a single step."""
-        own = reach(
+        scanned = reach(
             self._plan.graph.specs, [self._plan.graph.edges[r.leaf] for r in self._roots if not r.shared]
         )
         shared = [r.after for r in self._roots if r.shared]
         shared += [n for n in self._plan.variables if Slot(n) not in self._axes.scanned]
-        return own.keys() - reach(self._after, shared).keys()
+        return scanned.keys() - reach(self._after, shared).keys()
 
     def _pair(self, change: GraphDelta) -> dict[int, int] | None:
         """Map the nodes of a single other step to those of the first step; None if their structures differ."""
@@ -166,8 +166,8 @@ class FirstStep:
             return None
         after = full_specs(self.plan, change)
         carried = {r.output for r in self._roots}
-        own = [self._plan.graph.edges[r.leaf] for r in self._roots if not r.shared]
-        stack = [(e, e) for e in own]
+        scanned = [self._plan.graph.edges[r.leaf] for r in self._roots if not r.shared]
+        stack = [(e, e) for e in scanned]
         outputs = enumerate(zip(self._change.edges, change.edges, strict=True))
         stack += [pair for i, pair in outputs if i not in carried]
         pairs: dict[int, int] = {}
@@ -194,7 +194,7 @@ class FirstStep:
             n: write_out(two[n], one[n]) if n in two and n in one else two.get(n) or one[n] for n in one | two
         }
         known = self._change.known
-        made = [
+        created = [
             write_out(two[n], spec) if n in two else spec
             for n, spec in enumerate(self.plan.graph.specs[known:], known)
         ]
@@ -203,7 +203,7 @@ class FirstStep:
         return change._replace(
             known=known,
             changed=tuple([(n, both[n]) for n in sorted(both) if n < known]),
-            new=(*made, *change.new),
+            new=(*created, *change.new),
             frozen=(*frozen, *change.frozen),
             written=tuple(sorted(n for n in written if n < known)),
         )

@@ -71,23 +71,23 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
 
     @functools.wraps(step)
     def steps(*args: Any, **kwargs: Any) -> Any:
-        given, n_args, names = (*args, *kwargs.values()), len(args), tuple(kwargs)
-        axes = jax.tree.map(_axis, given, is_leaf=is_object)
+        operands, n_args, names = (*args, *kwargs.values()), len(args), tuple(kwargs)
+        axes = jax.tree.map(_axis, operands, is_leaf=is_object)
         _check_sizes(args, kwargs, count)
 
-        def one(*given: Any) -> Any:
-            return step(*given[:n_args], **dict(zip(names, given[n_args:], strict=True)))
+        def one(*args: Any) -> Any:
+            return step(*args[:n_args], **dict(zip(names, args[n_args:], strict=True)))
 
         try:
-            return scan(one, length=count, unroll=unroll, in_axes=axes, out_axes=0)(*given)
+            return scan(one, length=count, unroll=unroll, in_axes=axes, out_axes=0)(*operands)
         except errors.StructureError as error:
             cause = error.cause.replace("liftnn.scan", "liftnn.repeat")
             warn(f"liftnn.repeat compiles {count} steps one by one: {cause}", errors.StructureWarning)
-        return _one_by_one(one, count, given)
+        return _one_by_one(one, count, operands)
 
-    made = jit(steps, **options)
-    made._recipe, made.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
-    return made
+    repeated = jit(steps, **options)
+    repeated._recipe, repeated.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
+    return repeated
 
 
 def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:
@@ -111,9 +111,9 @@ def _axis(x: Any) -> int | None:
     return 0 if is_jax_array(x) else None
 
 
-def _one_by_one(step: Callable[..., Any], n: int, given: Any) -> Any:
+def _one_by_one(step: Callable[..., Any], n: int, operands: Any) -> Any:
     """Run all steps in a Python loop; return their outputs, stacked."""
-    leaves, treedef = jax.tree.flatten(given, is_leaf=is_object)
+    leaves, treedef = jax.tree.flatten(operands, is_leaf=is_object)
     outputs = [step(*treedef.unflatten([x[i] if is_jax_array(x) else x for x in leaves])) for i in range(n)]
     return jax.tree.map(
         lambda *xs: xs[-1] if is_object(xs[-1]) else jnp.stack(xs), *outputs, is_leaf=is_object

@@ -100,16 +100,16 @@ def scan(
     check_axes("out_axes", [without_carry(x) for x in prefix_leaves(out_axes)])
 
     def bind(lifted: Vmapped[..., Any], plan: Plan, pure: Purified) -> PureFunction:
-        given, positional = lifted._axes_of(plan), lifted._axes_of_positional(plan)
+        marks, positional = lifted._axes_of(plan), lifted._axes_of_positional(plan)
         options = ScanOptions(f, reverse, unroll, transform_metadata)
 
         def call(leaves: Sequence[Any]) -> Result:
-            axes = LoopAxes(plan, given, positional, out_axes, leaves)
-            steps = _count_steps(plan, leaves, axes, length)
+            axes = LoopAxes(plan, marks, positional, out_axes, leaves)
+            count = _count_steps(plan, leaves, axes, length)
             parts = plan.by_slot(leaves)
-            keys = _split_keys(axes, parts, steps) if split_rngs else {}
+            keys = _split_keys(axes, parts, count) if split_rngs else {}
             restarted = _shared(axes, RngCount) if split_rngs else []
-            return _run(pure, axes, parts, _Scanned(steps, keys, restarted), options)
+            return _run(pure, axes, parts, _Steps(count, keys, restarted), options)
 
         return call
 
@@ -154,16 +154,16 @@ class ScanOptions(NamedTuple):
     transform_metadata: Mapping[str, Any] | None
 
 
-class _Scanned(NamedTuple):
+class _Steps(NamedTuple):
     """The number of steps of one call, and their random keys.
 
     Args:
-      steps: The number of steps.
+      length: The number of steps.
       keys: The stacked keys of all steps for each stream that is split, by slot.
       restarted: Slots with the same initial value in each step.
     """
 
-    steps: int
+    length: int
     keys: dict[Slot, Any]
     restarted: Sequence[Slot]
 
@@ -172,44 +172,44 @@ def _run(
     pure: Purified,
     axes: LoopAxes,
     parts: Mapping[Slot, Any],
-    own: _Scanned,
+    steps: _Steps,
     options: ScanOptions,
     first: FirstStep | None = None,
 ) -> Result:
     """Run all steps, or the steps after a peeled first one."""
     plan = axes.plan
-    hooks = adapt_metadata(plan, options.transform_metadata, axes.given, axes.of_result)
+    hooks = adapt_metadata(plan, options.transform_metadata, axes.of_leaves, axes.of_result)
     step = functools.partial(pure, hooks=hooks, resume_from=first and plan)
-    scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | own.keys
-    if own.steps > 1 and axes.is_foreseen and not own.keys:
+    scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | steps.keys
+    if steps.length > 1 and axes.is_carry_known and not steps.keys:
         try:
-            return _loop(KnownCarryBody(step, axes, parts, scanned, "scan"), scanned, own.steps, options)
+            return _loop(KnownCarryBody(step, axes, parts, scanned, "scan"), scanned, steps.length, options)
         except (CarryMismatchError, errors.StructureError):
             pass  # trace the body before the loop instead; it may be peeled below
     once = InlinedJit(plan, step, options.f)
-    if own.steps == 0:
+    if steps.length == 0:
         return run_never(once, axes, parts, scanned, "scan")
-    if own.steps == 1:
+    if steps.length == 1:
         return run_once(once, axes, {**parts, **_take(scanned, 0)})
     slices = {p: jax.tree.map(_slice_type, x) for p, x in scanned.items()}
     try:
-        body = TracedBody(once, axes, parts, slices, "scan", own.restarted)
+        body = TracedBody(once, axes, parts, slices, "scan", steps.restarted)
     except errors.StructureError as error:
         unsettled = error
     else:
-        return _loop(body, scanned, own.steps, options)
+        return _loop(body, scanned, steps.length, options)
     if first is not None:
         raise unsettled
-    at, others = (own.steps - 1, slice(own.steps - 1)) if options.reverse else (0, slice(1, None))
+    at, others = (steps.length - 1, slice(steps.length - 1)) if options.reverse else (0, slice(1, None))
     first = FirstStep(once, axes, {**parts, **_take(scanned, at)}, "scan")
     rest = _take(scanned, others)
     sliced = {p: _move(rest[p], 0, axis) for p, axis in axes.scanned.items()}
-    left = own._replace(steps=own.steps - 1, keys={p: rest[p] for p in own.keys})
+    remaining = steps._replace(length=steps.length - 1, keys={p: rest[p] for p in steps.keys})
     return first.followed_by(
-        lambda axes, parts: _run(pure, axes, parts, left, options, first),
+        lambda axes, parts: _run(pure, axes, parts, remaining, options, first),
         {**parts, **sliced},
         unsettled,
-        restarted=own.restarted,
+        restarted=steps.restarted,
         reverse=options.reverse,
     )
 
@@ -238,12 +238,12 @@ def _take(scanned: Mapping[Slot, Any], which: int | slice) -> dict[Slot, Any]:
 def _count_steps(plan: Plan, leaves: Sequence[Any], axes: LoopAxes, length: int | None) -> int:
     """Return the number of steps; raise ArgumentError if the sizes of the scanned arguments differ."""
     length = operator.index(length) if isinstance(length, jax.Array) else length  # raises for a tracer
-    wrong = find_bad_input(plan, leaves, axes.given, length, "scan")
+    wrong = find_bad_input(plan, leaves, axes.of_leaves, length, "scan")
     if wrong is not None:
         raise wrong
     found = length
     if found is None:
-        found = axis_size_of(leaves, axes.given)
+        found = axis_size_of(leaves, axes.of_leaves)
     if found is None:
         raise errors.ArgumentError(
             "scan has nothing to scan: no argument with an axis contains an array.",
@@ -260,7 +260,9 @@ def _split_keys(axes: LoopAxes, parts: Mapping[Slot, Any], steps: int) -> dict[S
 def _shared(axes: LoopAxes, cls: type) -> list[Slot]:
     """Return the slots of the Variables of a type that all steps share."""
     pairs = zip(axes.plan.slots, axes.plan.types, strict=True)
-    return [slot for slot, own in pairs if slot not in axes.scanned and issubclass(own, cls)]
+    return [
+        slot for slot, variable_type in pairs if slot not in axes.scanned and issubclass(variable_type, cls)
+    ]
 
 
 def _move(x: Any, source: int, destination: int) -> Any:

@@ -366,14 +366,14 @@ class VariableHooks(Protocol):
         """
 
     def after(
-        self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
+        self, result: Result, variables: Sequence[Variable[Any]], created: Mapping[int, Variable[Any]]
     ) -> None:
         """Run after the user's function; changes that it makes to the Variables are part of the result.
 
         Args:
           result: The preliminary result of the function.
           variables: As in `before`.
-          made: The Variables created by the function, by number.
+          created: The Variables created by the function, by number.
         """
 
 

@@ -74,29 +74,31 @@ class AxisMetadata:
         self._name, self._entries = axis_entries(transform_metadata)
         self._axes = axes[: len(plan.variables)]
         self._place = place
-        self._given: list[tuple[Metadata, Metadata]] = []
+        self._metadata_pairs: list[tuple[Metadata, Metadata]] = []
         """The metadata of each Variable outside and inside the function."""
 
     def before(self, variables: Sequence[Variable[Any]]) -> None:
         """Remove the axis from the metadata of the copies."""
-        self._given = []
+        self._metadata_pairs = []
         for number, variable, axis in zip(self._plan.variables, variables, self._axes, strict=True):
             outside = variable._metadata
             if isinstance(axis, int):
                 self._remove(number, variable, axis_position(variable, axis))
-            self._given.append((outside, variable._metadata))
+            self._metadata_pairs.append((outside, variable._metadata))
 
     def after(
-        self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
+        self, result: Result, variables: Sequence[Variable[Any]], created: Mapping[int, Variable[Any]]
     ) -> None:
         """Add the axis to the metadata that the function changed, and to Variables that it created."""
-        for variable, axis, (outside, inside) in zip(variables, self._axes, self._given, strict=True):
+        for variable, axis, (outside, inside) in zip(
+            variables, self._axes, self._metadata_pairs, strict=True
+        ):
             if variable._metadata is inside:
                 set_metadata_past_checks(variable, outside)
             elif isinstance(axis, int):
                 self._add(variable, axis_position(variable, axis))
         axes = self._place(result)
-        for number, variable in made.items():
+        for number, variable in created.items():
             axis = axes[Slot(number)]
             if isinstance(axis, int):
                 self._add(variable, axis_position(variable, axis))

@@ -36,23 +36,23 @@ class MappedCall:
 
     def __call__(self, leaves: Sequence[Any]) -> Result:
         """Map the function."""
-        given = self.prefixes_of(leaves)
-        choices = distinct([*self.prefixes, *given, *map(self.adapt, prefix_leaves(self.out_prefix))])
+        prefixes = self.prefixes_of(leaves)
+        choices = distinct([*self.prefixes, *prefixes, *map(self.adapt, prefix_leaves(self.out_prefix))])
         reached: list[str] = []  # tells errors of the user's function from errors of the axes
 
         def grouped(leaves: Sequence[Any]) -> Any:
             reached.append("function")
-            result = self.call(leaves, given)
-            groups = group(result, self.place(result, given), choices)
+            result = self.call(leaves, prefixes)
+            groups = group(result, self.place(result, prefixes), choices)
             reached.append("output")
             return groups
 
         try:
-            return ungroup(*self.run(grouped, leaves, given, choices))
+            return ungroup(*self.run(grouped, leaves, prefixes, choices))
         except (TypeError, ValueError) as error:
             if reached and reached[-1] == "function":  # raised by the user's function
                 raise
-            problem = self.find_problem(leaves, given, called=bool(reached))
+            problem = self.find_problem(leaves, prefixes, called=bool(reached))
             if problem is None:
                 raise
             raise problem from error
@@ -65,30 +65,34 @@ class MappedCall:
         """Return the prefix to use for an entry of `out_prefix`."""
         return prefix
 
-    def place(self, result: Result, given: list[Prefix]) -> list[Prefix]:
+    def place(self, result: Result, prefixes: list[Prefix]) -> list[Prefix]:
         """Return the prefix of each leaf of a result."""
         return result_prefixes(
-            self.plan, self.spread, given, result, self.out_prefix, settled=True, adapt=self.adapt
+            self.plan, self.spread, prefixes, result, self.out_prefix, settled=True, adapt=self.adapt
         )
 
-    def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
+    def call(self, leaves: Sequence[Any], prefixes: list[Prefix]) -> Result:
         """Call the function for one batch element or shard."""
         raise NotImplementedError
 
     def run(
-        self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
+        self,
+        function: Callable[..., Any],
+        leaves: Sequence[Any],
+        prefixes: list[Prefix],
+        choices: list[Prefix],
     ) -> Any:
         """Map a function of the leaves that returns one list for each of `choices`, and a layout."""
         raise NotImplementedError
 
     def find_problem(
-        self, leaves: Sequence[Any], given: list[Prefix], called: bool
+        self, leaves: Sequence[Any], prefixes: list[Prefix], called: bool
     ) -> errors.LiftError | None:
         """Return the error that names the path of a wrong axis or spec; None if there is none.
 
         Args:
           leaves: The dynamic leaves.
-          given: Their prefixes.
+          prefixes: Their prefixes.
           called: Whether the function was called.
         """
         raise NotImplementedError

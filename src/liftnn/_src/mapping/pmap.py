@@ -204,7 +204,7 @@ class PmapCall(VmapCall):
             groups, layout = function(_each(lambda x, _: jax.lax.squeeze(x, [0]), axes, leaves))
             return _each(lambda x, _: jax.lax.expand_dims(x, [0]), out_axes, groups), layout
 
-        specs = [[jax.P() if axis is None else over for axis in own] for own in (axes, out_axes)]
+        specs = [[jax.P() if axis is None else over for axis in prefixes] for prefixes in (axes, out_axes)]
         first = _each(lambda x, axis: jnp.moveaxis(x, axis, 0), axes, leaves)
         mapped = jax.shard_map(
             one, mesh=mesh, in_specs=(specs[0],), out_specs=(specs[1], jax.P()), check_vma=False
@@ -222,8 +222,8 @@ class PmapCall(VmapCall):
                 "liftnn.pmap was called where a mesh is already in use: inside a pmap, a shard_map or jax.set_mesh.",
                 "Use liftnn.shard_map with an axis of that mesh, or liftnn.vmap.",
             )
-        given, backend = self._where
-        devices = list(jax.devices(backend) if given is None else given)
+        devices, backend = self._where
+        devices = list(jax.devices(backend) if devices is None else devices)
         if len(devices) < size:
             raise errors.ArgumentError(
                 f"liftnn.pmap needs one device for each slice: the axis size is {size}, but there are {len(devices)} "

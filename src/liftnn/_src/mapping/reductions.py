@@ -48,8 +48,8 @@ class Reduced(ByFilter):
     def __init__(self, prefix: Prefix, reductions: Sequence[tuple[Any, Reduction]]):
         self.prefix = prefix
         self.reductions = reductions
-        own = prefix.pairs if isinstance(prefix, ByFilter) else ((None, prefix),)
-        self.pairs = (*own, *reductions)
+        axes = prefix.pairs if isinstance(prefix, ByFilter) else ((None, prefix),)
+        self.pairs = (*axes, *reductions)
 
     def of(self, path: Path, x: Any, root: str = "") -> Prefix:
         """Return the axis or reduction of a Variable, or the axis of an array leaf."""

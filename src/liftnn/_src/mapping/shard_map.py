@@ -102,9 +102,14 @@ def shard_map(
       >>> sharded(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), jnp.zeros((8, 2)))
       Array(0., dtype=float32)
     """
-    own = {"mesh": mesh, "out_specs": out_specs, "axis_names": frozenset(axis_names), "check_vma": check_vma}
+    jax_options = {
+        "mesh": mesh,
+        "out_specs": out_specs,
+        "axis_names": frozenset(axis_names),
+        "check_vma": check_vma,
+    }
     of_arrays = functools.partial(
-        jax.shard_map, **own, **({} if in_specs is None else {"in_specs": in_specs})
+        jax.shard_map, **jax_options, **({} if in_specs is None else {"in_specs": in_specs})
     )
     in_specs, out_specs = as_prefixes(in_specs), as_prefixes(out_specs)
     check_specs("in_specs", in_specs)
@@ -206,7 +211,7 @@ class ShardMapCall(MappedCall):
 
     def prefixes_of(self, leaves: Sequence[Any]) -> list[Prefix]:
         """Return the spec of each dynamic leaf."""
-        return list(map(_own_spec, leaves)) if self._inferred else super().prefixes_of(leaves)
+        return list(map(_spec_of, leaves)) if self._inferred else super().prefixes_of(leaves)
 
     def place_arguments(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Return the leaves of a call with the arrays of no chosen device where their specs want them."""
@@ -215,47 +220,53 @@ class ShardMapCall(MappedCall):
             return leaves
         return place(leaves, [_sharding(mesh, _spec(spec)) for spec in self.prefixes_of(leaves)])
 
-    def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
+    def call(self, leaves: Sequence[Any], prefixes: list[Prefix]) -> Result:
         """Call the function for one shard, with its own random keys in place of replicated ones."""
         axes, split = self._axes(), self._split_rngs
         chosen = axes.names if split is True else () if split is False else axes_of_spec(PartitionSpec(split))
         size = math.prod(axes.sizes.get(name, 1) for name in chosen)
         leaves = list(leaves)
-        split_over = [axes_of_spec(_spec(spec)) or None for spec in given]
+        split_over = [axes_of_spec(_spec(spec)) or None for spec in prefixes]
         for i in shared_keys(self.plan, leaves, split_over) if chosen else ():
             leaves[i] = element_keys(leaves[i], size)[jax.lax.axis_index(chosen)]
         return self.pure(leaves)
 
     def run(
-        self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
+        self,
+        function: Callable[..., Any],
+        leaves: Sequence[Any],
+        prefixes: list[Prefix],
+        choices: list[Prefix],
     ) -> Any:
         """Map a function of the leaves."""
-        return self._map(function, given, (list(map(_spec, choices)), _WHOLE))(list(leaves))
+        return self._map(function, prefixes, (list(map(_spec, choices)), _WHOLE))(list(leaves))
 
-    def _map(self, function: Callable[..., Any], given: list[Prefix], out_specs: Any) -> Callable[..., Any]:
-        in_specs = (list(map(_spec, given)),)
+    def _map(
+        self, function: Callable[..., Any], prefixes: list[Prefix], out_specs: Any
+    ) -> Callable[..., Any]:
+        in_specs = (list(map(_spec, prefixes)),)
         return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, **self._options)
 
     def _axes(self) -> SplitAxes:
         return SplitAxes.of(self._options["mesh"], self._options["axis_names"])
 
     def find_problem(
-        self, leaves: Sequence[Any], given: list[Prefix], called: bool
+        self, leaves: Sequence[Any], prefixes: list[Prefix], called: bool
     ) -> errors.LiftError | None:
         """Return the error that names the path of a wrong spec; None if there is none."""
         if not isinstance(self._options["mesh"], (Mesh, AbstractMesh, type(None))):
             return None  # JAX raises the error
-        problem = find_bad_spec(self.plan, leaves, list(map(_spec, given)), self._axes())
+        problem = find_bad_spec(self.plan, leaves, list(map(_spec, prefixes)), self._axes())
         problem = problem or find_unknown_axis(self.out_prefix, self._axes())
         if problem is not None or not called:
             return problem
 
         def trace(take: Callable[[Result, Sequence[Prefix]], Any], out_specs: Any) -> None:
             def once(leaves: Sequence[Any]) -> Any:
-                result = self.call(leaves, given)
-                return take(result, self.place(result, given))
+                result = self.call(leaves, prefixes)
+                return take(result, self.place(result, prefixes))
 
-            jax.eval_shape(self._map(once, given, out_specs), list(leaves))
+            jax.eval_shape(self._map(once, prefixes, out_specs), list(leaves))
 
         return find_varying_output(trace, self.plan, self._axes())
 
@@ -273,7 +284,7 @@ def _sharding(mesh: Mesh, spec: PartitionSpec) -> NamedSharding | None:
         return None
 
 
-def _own_spec(value: Any) -> PartitionSpec:
+def _spec_of(value: Any) -> PartitionSpec:
     """Return the common spec of the arrays of a value on a mesh with explicit axes; replicated if they differ."""
     found = {jax.typeof(x).sharding.spec for x in jax.tree.leaves(value)}
     return found.pop() if len(found) == 1 else _WHOLE

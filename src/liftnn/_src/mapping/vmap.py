@@ -102,16 +102,16 @@ def vmap(
     """
     check_in_axes(in_axes)
     check_axes("out_axes", out_axes)
-    given = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
-    given |= {"sum_match": True} if sum_match else {}
-    map_options = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, given)
+    options = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
+    options |= {"sum_match": True} if sum_match else {}
+    map_options = MapOptions(out_axes, split_rngs, to_reductions(reduce_writes), transform_metadata, options)
 
     def bind(lifted: Vmapped[..., Any], plan: Plan, pure: Purified) -> PureFunction:
         return VmapCall(plan, pure, lifted._axes_of(plan), map_options)
 
     of_arrays = None
     if transform_metadata is None:
-        of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **given)
+        of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **options)
     return Vmapped((f,), bind, LiftOptions("vmap", of_arrays=of_arrays), in_axes)
 
 
@@ -125,9 +125,7 @@ class Vmapped(Lifted[P, R]):
       in_axes: The axes of the positional arguments.
     """
 
-    def __init__(
-        self, functions: Sequence[Callable[..., Any]], bind: Any, options: LiftOptions, in_axes: Any
-    ):
+    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: LiftOptions, in_axes: Any):
         super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
 
@@ -181,19 +179,23 @@ class VmapCall(MappedCall):
         """Add the reductions of leaves without an axis to a prefix."""
         return with_reductions(prefix, self.options.reductions)
 
-    def call(self, leaves: Sequence[Any], given: list[Prefix]) -> Result:
+    def call(self, leaves: Sequence[Any], prefixes: list[Prefix]) -> Result:
         """Call the function for one batch element."""
 
         def place(result: Result) -> Mapping[Any, Prefix]:
-            return dict(zip(result.slots, self.place(result, given), strict=True))
+            return dict(zip(result.slots, self.place(result, prefixes), strict=True))
 
-        return self.pure(leaves, adapt_metadata(self.plan, self.options.transform_metadata, given, place))
+        return self.pure(leaves, adapt_metadata(self.plan, self.options.transform_metadata, prefixes, place))
 
     def run(
-        self, function: Callable[..., Any], leaves: Sequence[Any], given: list[Prefix], choices: list[Prefix]
+        self,
+        function: Callable[..., Any],
+        leaves: Sequence[Any],
+        prefixes: list[Prefix],
+        choices: list[Prefix],
     ) -> Any:
         """Map a function of the leaves."""
-        leaves, axes, size = self._split_keys(leaves, given)
+        leaves, axes, size = self._split_keys(leaves, prefixes)
         if all(axis is None for axis in axes) and self.options.options["axis_size"] is None:
             raise errors.ArgumentError(
                 f"{self.options.transform} has nothing to map: no argument with an axis contains an array.",
@@ -208,9 +210,11 @@ class VmapCall(MappedCall):
         """Map a function of the leaves with JAX; `size` is the size of the mapped axis, or None if it is unknown."""
         return jax.vmap(function, in_axes=(axes,), out_axes=(out_axes, None), **self.options.options)(leaves)
 
-    def _split_keys(self, leaves: Sequence[Any], given: list[Prefix]) -> tuple[list[Any], list[Prefix], Any]:
+    def _split_keys(
+        self, leaves: Sequence[Any], prefixes: list[Prefix]
+    ) -> tuple[list[Any], list[Prefix], Any]:
         """Return leaves and axes with random keys for each batch element, and the size of the mapped axis."""
-        axes = input_axes(given)
+        axes = input_axes(prefixes)
         size = self.options.options["axis_size"]
         size = axis_size_of(leaves, axes) if size is None else size
         if not self.options.split_rngs:
@@ -218,20 +222,20 @@ class VmapCall(MappedCall):
         return (*split_shared_keys(self.plan, leaves, axes, size), size)
 
     def find_problem(
-        self, leaves: Sequence[Any], given: list[Prefix], called: bool
+        self, leaves: Sequence[Any], prefixes: list[Prefix], called: bool
     ) -> errors.LiftError | None:
         """Return the error that names the path of a wrong axis; None if there is none."""
         size, transform = self.options.options["axis_size"], self.options.transform
-        wrong = find_bad_input(self.plan, leaves, input_axes(given), size, transform)
-        wrong = wrong or find_mixed_shardings(self.plan, leaves, input_axes(given))
+        wrong = find_bad_input(self.plan, leaves, input_axes(prefixes), size, transform)
+        wrong = wrong or find_mixed_shardings(self.plan, leaves, input_axes(prefixes))
         if wrong is not None or not called:
             return wrong
-        split, axes, _ = self._split_keys(leaves, given)
+        split, axes, _ = self._split_keys(leaves, prefixes)
 
         def trace(take: Callable[[Result, Sequence[Prefix]], Any]) -> None:
             def once(leaves: Sequence[Any]) -> Any:
-                result = self.call(leaves, given)
-                return take(result, output_axes(self.place(result, given)))
+                result = self.call(leaves, prefixes)
+                return take(result, output_axes(self.place(result, prefixes)))
 
             jax.eval_shape(jax.vmap(once, in_axes=(axes,), out_axes=None, **self.options.options), split)
 
