@@ -87,7 +87,7 @@ class AxisMetadata:
             self._given.append((outside, variable._metadata))
 
     def after(
-        self, result: Result, variables: Sequence[Variable[Any]], made: Mapping[int, Variable[Any]]
+        self, result: Result, variables: Sequence[Variable[Any]], created: Mapping[int, Variable[Any]]
     ) -> None:
         """Add the axis to the metadata that the function changed, and to Variables that it created."""
         for variable, axis, (outside, inside) in zip(variables, self._axes, self._given, strict=True):
@@ -96,7 +96,7 @@ class AxisMetadata:
             elif isinstance(axis, int):
                 self._add(variable, axis_position(variable, axis))
         axes = self._place(result)
-        for number, variable in made.items():
+        for number, variable in created.items():
             axis = axes[Slot(number)]
             if isinstance(axis, int):
                 self._add(variable, axis_position(variable, axis))
