@@ -12,7 +12,7 @@ from tests.user_modules import Affine
 
 
 def by_shape(model, x):
-    """Does something else for each shape of its argument, so that one structure has several outcomes."""
+    """Does something else for each shape of its argument, so that one structure has several results."""
     size = x.shape[0]
     if size == 1:
         return {1: x}
@@ -32,7 +32,7 @@ def by_shape(model, x):
 @pytest.mark.sample(3)
 @pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
 @pytest.mark.parametrize("options", [{}, {"donate_argnums": 0}, {"donate_written": True}])
-def test_each_trace_of_one_program_has_its_own_outcome(options):
+def test_each_trace_of_one_program_has_its_own_output_spec(options):
     call, model, reference = liftnn.jit(by_shape, **options), Affine(2.0), Affine(2.0)
     for size in (1, 2, 3, 4, 3, 2, 1, 2, 4, 4, 1, 3, 5, 1, 2, 3, 4, 5, 5, 1):
         ours, theirs = call(model, jnp.ones(size)), by_shape(reference, jnp.ones(size))
@@ -40,12 +40,12 @@ def test_each_trace_of_one_program_has_its_own_outcome(options):
         assert ours is model or size < 5
 
 
-def test_traces_that_do_the_same_have_one_outcome():
+def test_traces_that_do_the_same_have_one_output_spec():
     call, model = liftnn.jit(lambda m, x: m.w.sum() + x.sum()), Affine()
     for size in range(1, 5):
         call(model, jnp.ones(size, jnp.float32 if size % 2 else jnp.int32))
     [(_, program)] = call._lifted._bound.values()
-    assert len(program.outcomes._outcomes) == 1
+    assert len(program.output_specs._specs) == 1
 
 
 def test_a_key_of_the_output_keeps_its_type():
@@ -57,14 +57,14 @@ def test_a_key_of_the_output_keeps_its_type():
         assert list(map(type, ours(x))) == list(map(type, theirs(x)))
 
 
-def test_an_array_alone_is_not_taken_for_another_outcome():
+def test_an_array_alone_is_not_taken_for_the_result_of_another_trace():
     def f(model, x):
         if x.shape[0] == 4:
             model.w.value = model.w + 1
         return x * 2
 
     call = liftnn.jit(f)
-    call(Affine(), jnp.ones(3))  # the first outcome: nothing but an array
+    call(Affine(), jnp.ones(3))  # the first trace returns nothing but an array
     model, reference = Affine(), Affine()
     for size in (4, 4, 3, 4, 3, 3, 4):  # 3 is the length of the second result too
         ours, theirs = call(model, jnp.arange(size)), f(reference, jnp.arange(size))

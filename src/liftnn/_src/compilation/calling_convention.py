@@ -58,8 +58,8 @@ class Inputs:
         """Sort the arguments."""
         n = self.n_values
         spans = [*(range(i, i + 1) for i in range(n)), *self._spans]
-        donated = self.donated_leaves
-        given = {i for i, span in enumerate(spans) if donated.issuperset(span)} if donated else set[int]()
+        leaves = self.donated_leaves
+        donated = {i for i, span in enumerate(spans) if leaves.issuperset(span)} if leaves else set[int]()
         self.order: Sequence[int] = range(n + len(self._spans))
         """The index of each argument among the values and units."""
         self.is_sorted = self._ranks is None
@@ -67,10 +67,10 @@ class Inputs:
         if self._ranks is not None:
             ranks = [self._ranks[span.start] if span else 0 for span in spans]
             self.order = [
-                *sorted(given, key=lambda i: (ranks[i], i)),
-                *(i for i in self.order if i not in given),
+                *sorted(donated, key=lambda i: (ranks[i], i)),
+                *(i for i in self.order if i not in donated),
             ]
-        self.donated = tuple([at for at, i in enumerate(self.order) if i in given])
+        self.donated = tuple([at for at, i in enumerate(self.order) if i in donated])
         """The positions of the donated arguments."""
 
     def widen(self, donated: set[int]) -> None:
@@ -107,8 +107,9 @@ class Inputs:
         """
         trees = list[Any]()
         for tree, span in zip(self.tree.children(), self._spans, strict=True):
-            own = leaves[span.start : span.stop]
-            trees.append(own[0] if own and own.count(own[0]) == len(own) else tree.unflatten(own))
+            shardings = leaves[span.start : span.stop]
+            is_single = bool(shardings) and shardings.count(shardings[0]) == len(shardings)
+            trees.append(shardings[0] if is_single else tree.unflatten(shardings))
         return tuple(self.sort(leaves[: self.n_values], trees))
 
     def sort(self, values: Sequence[Any], units: Sequence[Any]) -> Sequence[Any]:
@@ -116,16 +117,16 @@ class Inputs:
         every = [*values, *units]
         return every if self.is_sorted else [every[i] for i in self.order]
 
-    def unpack(self, given: Sequence[Any]) -> list[Any]:
+    def unpack(self, arguments: Sequence[Any]) -> list[Any]:
         """Convert arguments to dynamic leaves: the inverse of `pack`.
 
         Raises:
           OtherTreeError: If a unit has another structure.
         """
-        if len(given) != len(self.order):
+        if len(arguments) != len(self.order):
             raise OtherTreeError
-        every: list[Any] = [None] * len(given)
-        for i, x in zip(self.order, given, strict=True):
+        every: list[Any] = [None] * len(arguments)
+        for i, x in zip(self.order, arguments, strict=True):
             every[i] = x
         arrays, tree = jax.tree.flatten(tuple(every[self.n_values :]))
         if not same_tree(tree, self.tree):

@@ -1,8 +1,8 @@
 """The compact form in which a compiled program returns a result: the output, and only the leaves that were written.
 
 A program can be traced several times, and each trace may return another structure. The static part of what one trace
-returns is an `OutputSpec`, also called an *outcome*; `OutputSpecs` numbers the outcomes of a program. `compact`
-converts a result to the returned form, and `expand` is its inverse.
+returns is an `OutputSpec`; `OutputSpecs` numbers those of a program. `compact` converts a result to the returned form,
+and `expand` is its inverse.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from liftnn._src.trees import is_leaf_tree, same_tree
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """The static part of what one trace returns (an outcome).
+    """The static part of what one trace returns.
 
     Args:
       change: The static description of what was returned, created and changed.
@@ -37,11 +37,11 @@ class OutputSpec:
 
 
 class OutputSpecs:
-    """The outcomes of the traces of one program, by number.
+    """The `OutputSpec` of each trace of one program, by number; equal ones have one number.
 
-    A program returns `(parts, out)`, followed by one None for each unit of the outcome's number. This encoding is the
+    A program returns `(parts, out)`, followed by as many None as the number of its `OutputSpec`. This encoding is the
     fastest: JAX rebuilds a None for almost no cost, while a dict costs 0.7 us and a static pytree node of our own a
-    call of Python. Nearly always there is only outcome 0. If the result of outcome 0 is a single array without parts,
+    call of Python. Nearly always there is only number 0. If the result with number 0 is a single array without parts,
     the program returns just that array.
 
     Written values come before the output, in the order of the inputs: JAX gives a donated buffer to the first result
@@ -49,7 +49,7 @@ class OutputSpecs:
     """
 
     def __init__(self) -> None:
-        self._outcomes: list[OutputSpec] = []
+        self._specs: list[OutputSpec] = []
         self._lock = threading.Lock()
 
     def compact(self, result: Result) -> Any:
@@ -60,8 +60,8 @@ class OutputSpecs:
 
         Returns:
           A tuple: the list of the leaves that are not part of the output, or None if there are none; the output if all
-          its leaves are arrays, else the list of its arrays; then as many None as the number of the outcome. Just the
-          output if it is a single array, there are no other leaves, and the outcome is number 0.
+          its leaves are arrays, else the list of its arrays; then as many None as the number of the `OutputSpec`. Just
+          the output if it is a single array, there are no other leaves, and the number is 0.
         """
         change, out = result.change, result.output
         parts, plain = result.leaves[len(out) :], _is_plain(result)
@@ -80,34 +80,34 @@ class OutputSpecs:
           result: The result.
 
         Returns:
-          The lists, and as many None as the number of the outcome.
+          The lists, and as many None as the number of the `OutputSpec`.
         """
         return groups, (None,) * self._add(OutputSpec(layout.change, _is_plain(result), layout))
 
-    def _add(self, outcome: OutputSpec) -> int:
-        """Return the number of an outcome; a new number if no equal one is known."""
+    def _add(self, spec: OutputSpec) -> int:
+        """Return the number of an `OutputSpec`; a new number if no equal one is known."""
         with self._lock:
-            for number, known in enumerate(self._outcomes):
+            for number, known in enumerate(self._specs):
                 # JAX considers {1: x} and {True: x} equal trees, but their texts differ
-                if same_tree(known, outcome) and str(known.change.treedef) == str(outcome.change.treedef):
+                if same_tree(known, spec) and str(known.change.treedef) == str(spec.change.treedef):
                     return number
-            self._outcomes.append(outcome)
-            return len(self._outcomes) - 1
+            self._specs.append(spec)
+            return len(self._specs) - 1
 
     def number_of(self, returned: Any, grouped: bool) -> int:
-        """Return the number of the outcome to which the returned value of a program belongs."""
+        """Return the number of the `OutputSpec` that describes the returned value of a program."""
         if grouped:
             return len(returned[1])
         return len(returned) - 2 if type(returned) is tuple else 0
 
     def __getitem__(self, number: int) -> OutputSpec:
-        return self._outcomes[number]
+        return self._specs[number]
 
     def expand(self, returned: Any) -> Result:
         """Rebuild the result from a returned value: the inverse of `compact`."""
-        outcome = self[self.number_of(returned, grouped=False)]
+        spec = self[self.number_of(returned, grouped=False)]
         out, parts = split_output(returned)
-        return Result([*(jax.tree.leaves(out) if outcome.plain else out), *parts], outcome.change)
+        return Result([*(jax.tree.leaves(out) if spec.plain else out), *parts], spec.change)
 
     def expand_groups(self, returned: tuple[Any, ...]) -> Result:
         """Rebuild the result from a returned value: the inverse of `compact_groups`."""

@@ -39,9 +39,11 @@ class ArgumentsOnly:
         by_slot = self.plan.by_slot(leaves)
         return [by_slot[slot] for slot in self.slots]
 
-    def put(self, own: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+    def put(self, argument_leaves: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
         """Replace the dynamic leaves of this part among those of the whole call."""
-        return self.plan.in_order({**self.plan.by_slot(leaves), **dict(zip(self.slots, own, strict=True))})
+        return self.plan.in_order(
+            {**self.plan.by_slot(leaves), **dict(zip(self.slots, argument_leaves, strict=True))}
+        )
 
     def cut(self, result: Result) -> Result:
         """Restrict the result of the whole call to this part.

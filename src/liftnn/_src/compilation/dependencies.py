@@ -157,13 +157,13 @@ def find_lent(plan: Plan) -> tuple[int, ...]:
     if not any(spec.kind is REFERENCE for spec in specs):
         return plan.argument_roots
     todo = [edge for edge in plan.graph.edges if type(edge) is int]
-    held = set(todo)
+    reached = set(todo)
     while todo:
         spec = specs[todo.pop()]
-        found = () if spec.kind is REFERENCE else {e for e in spec.edges if type(e) is int} - held
-        held.update(found)
+        found = () if spec.kind is REFERENCE else {e for e in spec.edges if type(e) is int} - reached
+        reached.update(found)
         todo += found
-    weakly = [n for n, spec in enumerate(specs) if n not in held and spec.kind in (MODULE, VARIABLE)]
+    weakly = [n for n, spec in enumerate(specs) if n not in reached and spec.kind in (MODULE, VARIABLE)]
     return (*plan.argument_roots, *weakly)
 
 

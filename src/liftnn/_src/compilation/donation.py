@@ -43,23 +43,23 @@ def buffer_of(x: Any) -> Any:
         return id(x)
 
 
-def unshare(given: Sequence[Any], donated: Sequence[int], key: Callable[[Any], Any] = id) -> list[Any]:
+def unshare(arguments: Sequence[Any], donated: Sequence[int], key: Callable[[Any], Any] = id) -> list[Any]:
     """Copy donated arrays that occur twice, or also occur in an argument that is not donated.
 
     XLA can reuse a buffer only once. If two Variables hold the same array, or it is also another argument, donating it
     would delete it for both.
 
     Args:
-      given: The arguments.
+      arguments: The arguments of a compiled function.
       donated: The positions of the donated arguments.
       key: Two arrays with equal keys are the same. The default is their identity.
 
     Returns:
       The arguments, with distinct donated arrays.
     """
-    unshared = list(given)
-    kept = set(range(len(given))).difference(donated)
-    seen = set(map(key, jax.tree.leaves([given[at] for at in kept])))
+    unshared = list(arguments)
+    kept = set(range(len(arguments))).difference(donated)
+    seen = set(map(key, jax.tree.leaves([arguments[at] for at in kept])))
 
     def keep_or_copy(x: Any) -> Any:
         is_known = key(x) in seen
@@ -67,7 +67,7 @@ def unshare(given: Sequence[Any], donated: Sequence[int], key: Callable[[Any], A
         return jnp.copy(x) if is_known else x
 
     for at in donated:
-        unshared[at] = jax.tree.map(keep_or_copy, given[at])
+        unshared[at] = jax.tree.map(keep_or_copy, arguments[at])
     return unshared
 
 

@@ -91,18 +91,18 @@ def _export(
     jitted: Jitted[..., Any], call: Call, platforms: Sequence[str] | None, disabled_checks: Sequence[Any]
 ) -> Exported:
     """Export the function of flat arrays with JAX, and collect the static contents."""
-    own = ArgumentsOnly(call.plan)
-    given = own.take(call.leaves)
-    leaves, treedef = jax.tree.flatten(given)
+    arguments = ArgumentsOnly(call.plan)
+    argument_leaves = arguments.take(call.leaves)
+    leaves, treedef = jax.tree.flatten(argument_leaves)
     kept = call.bound.placement(call.leaves[: call.bound.inputs.n_values])
     found: list[Any] = []
 
     def flat(*leaves: Any) -> list[Any]:
-        parts = own.put(treedef.unflatten(leaves), call.leaves)
+        parts = arguments.put(treedef.unflatten(leaves), call.leaves)
         result = call.bound(parts)
         for placement in kept:
-            result = placement.hold(call.plan, result, parts)
-        out, result = jax.tree.flatten(own.cut(result))
+            result = placement.constrain(call.plan, result, parts)
+        out, result = jax.tree.flatten(arguments.cut(result))
         found.append(result)
         return out
 
@@ -110,15 +110,17 @@ def _export(
     abstract = list(map(_anywhere, leaves))
     if call.bound.is_abstract:  # `donate_written` knows the donated leaves only after a trace
         jax.eval_shape(flat, *abstract)
-    marks = [call.plan.index[slot] in call.bound.inputs.donated_leaves for slot in own.slots]
-    each = [mark for mark, x in zip(marks, given, strict=True) for _ in jax.tree.leaves(x)]
+    marks = [call.plan.index[slot] in call.bound.inputs.donated_leaves for slot in arguments.slots]
+    each = [mark for mark, x in zip(marks, argument_leaves, strict=True) for _ in jax.tree.leaves(x)]
     positions = tuple([i for i, mark in enumerate(each) if mark])
     compiled = jax.jit(flat, donate_argnums=positions)
     program = jax_export.export(compiled, platforms=platforms, disabled_checks=disabled_checks)(*abstract)
     positional, named = call.static
     static = [None if x is None else (x.value,) for x in positional], named
-    trees = list(map(jax.tree.structure, given))
-    contents = ExportedContents(program.fun_name, by_name(own.graph), static, trees, found[-1], positions)
+    trees = list(map(jax.tree.structure, argument_leaves))
+    contents = ExportedContents(
+        program.fun_name, by_name(arguments.graph), static, trees, found[-1], positions
+    )
     return Exported(program, contents)
 
 

@@ -164,11 +164,11 @@ class FastPaths:
           objects: The objects that it must not keep alive.
           captured: The captured objects. The fast path refers to them, so it must die with the one that owns it.
         """
-        own = weakref.ref(path)
+        path_reference = weakref.ref(path)
         path.cache, path.key = weakref.ref(self), key
         for x in objects:
             reference, paths = self._arguments.get(id(x)) or (weakref.ref(x, _forgetter(self, id(x))), [])
-            self._arguments[id(x)] = (reference, [*(r for r in paths if r() is not None), own])
+            self._arguments[id(x)] = (reference, [*(r for r in paths if r() is not None), path_reference])
         modules = [x for x in captured if isinstance(x, Module)]
         path.captured = [weakref.ref(x) for x in modules]
         self._give(path, next((x for x in (*modules, *objects) if isinstance(x, Module)), None))
@@ -178,7 +178,7 @@ class FastPaths:
         ids = set(map(id, modules))
         for reference in known:
             self._give_to_replaced(reference(), ids)
-        self.by_module[key] = [*known[-_MOST_FAST_PATHS + 1 :], own]
+        self.by_module[key] = [*known[-_MOST_FAST_PATHS + 1 :], path_reference]
 
     def _give(self, path: CallPath, owner: Module | None) -> None:
         """Let a module own a fast path; without one, the function owns it."""

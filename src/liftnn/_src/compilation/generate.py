@@ -32,7 +32,7 @@ def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
     if len(path.writer.write_backs) != 1:
         return None
     ((number, write_back),) = path.writer.write_backs.items()
-    if write_back.rebind is not None and write_back.rebind.made:
+    if write_back.rebind is not None and write_back.rebind.new_variables:
         return None  # each call replaces Variables, so the storages change
     source = Source(path)
     units: list[str] = []
@@ -87,21 +87,21 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
     every, trees = f"[{', '.join(values)}]", f"[{', '.join(units)}]"
     inputs = [*values, *units]
     if program.inputs.is_sorted:
-        given = ", ".join(inputs)
+        arguments = ", ".join(inputs)
     elif len(inputs) == len(program.inputs.order):
-        given = ", ".join([inputs[i] for i in program.inputs.order])
+        arguments = ", ".join([inputs[i] for i in program.inputs.order])
     else:
-        given = f"*{source.name(program.inputs)}.sort({every}, {trees})"
-    given = ", ".join([given, *map(source.name, path.placement)])
+        arguments = f"*{source.name(program.inputs)}.sort({every}, {trees})"
+    arguments = ", ".join([arguments, *map(source.name, path.placement)])
     run, jitted = source.name(program), source.name(program.jitted)
     source.add("try:")
     if program.donates:
         source.add(
             f"  if shared and not are_distinct(({every}, {trees})): returned = {run}.run_units({every}, {trees})",
-            f"  else: returned = {jitted}({given})",
+            f"  else: returned = {jitted}({arguments})",
         )
     else:
-        source.add(f"  returned = {jitted}({given})")
+        source.add(f"  returned = {jitted}({arguments})")
     source.add(
         "except Exception as error:",
         "  if is_rejection(error): return MISS",
@@ -110,7 +110,7 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
 
 
 def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) -> None:
-    """Generate the write-back of values; `Writer.commit` handles other outcomes, and changes other than values."""
+    """Generate the write-back of values; `Writer.commit` handles other specs, and changes other than values."""
     path, grouped = source.path, source.path.writer.program.grouped
     commit = f"{source.name(path.writer)}.commit"
     if not write_back.simple or write_back.rebind is not None:
@@ -121,7 +121,7 @@ def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) 
         return
     if grouped:
         other = f"len(returned[1]) != {number}"
-    else:  # only outcome 0 can be a single array instead of a tuple
+    else:  # only with spec 0 can it be a single array instead of a tuple
         other = ("type(returned) is not tuple or " if number else "") + f"len(returned) != {number + 2}"
     source.add(f"if {other}: return {commit}(returned)")
     written = [path.writer.storages[i] for i in write_back.written]

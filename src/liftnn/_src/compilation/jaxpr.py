@@ -68,9 +68,9 @@ def make_jaxpr(
         return jax.make_jaxpr(f, static_argnums, axis_env, return_shape)
 
     options = LiftOptions("make_jaxpr", finish, commit=False, of_arrays=of_arrays, traces_like="jit")
-    made: WithStatic[..., Any] = WithStatic(f, bind, options, static_argnums, None)
-    made.__module__ = jax.__name__  # as in JAX
-    return made
+    transformed: WithStatic[..., Any] = WithStatic(f, bind, options, static_argnums, None)
+    transformed.__module__ = jax.__name__  # as in JAX
+    return transformed
 
 
 publish(make_jaxpr)

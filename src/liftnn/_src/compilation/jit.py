@@ -101,14 +101,14 @@ def jit(
     """
     shardings = in_shardings, out_shardings
     check_options(in_shardings, out_shardings, device, backend)
-    given = {
+    options = {
         "keep_unused": keep_unused or None,
         "device": device,
         "backend": backend,
         "inline": inline or None,
         "compiler_options": compiler_options,
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     static = (static_argnums, static_argnames)
     donate = (donate_argnums, donate_argnames)
     of_arrays = (
@@ -121,13 +121,13 @@ def jit_of_arrays(
     static: Any, donate: Any, shardings: Any, options: Mapping[str, Any], f: ArrayFunction
 ) -> Any:
     """Compile a function of arrays with `jax.jit`; cached with the function."""
-    given = {"in_shardings": shardings[0], "out_shardings": shardings[1], **options}
-    given = {name: value for name, value in given.items() if value is not None}
-    given |= select_for_jax(f, static[0], static[1], "static")
-    given |= select_for_jax(f, donate[0], donate[1], "donate")
+    jax_options = {"in_shardings": shardings[0], "out_shardings": shardings[1], **options}
+    jax_options = {name: value for name, value in jax_options.items() if value is not None}
+    jax_options |= select_for_jax(f, static[0], static[1], "static")
+    jax_options |= select_for_jax(f, donate[0], donate[1], "donate")
     if not f.is_shared:
-        return apply_jit(f, **given)
-    return _jitted.get(f.function, tuple(given.items()), lambda: apply_jit(f, **given))
+        return apply_jit(f, **jax_options)
+    return _jitted.get(f.function, tuple(jax_options.items()), lambda: apply_jit(f, **jax_options))
 
 
 _jitted = WeakCache(most=64)

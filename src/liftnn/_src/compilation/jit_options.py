@@ -29,13 +29,13 @@ def check_options(in_shardings: Any, out_shardings: Any, device: Any, backend: s
       Exception: Whatever `jax.jit` raises.
     """
     shardings = {"in_shardings": in_shardings, "out_shardings": out_shardings}
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         name: _entries(name, as_prefixes(tree)) for name, tree in shardings.items() if tree is not None
     }
     placement = {"device": device, "backend": backend}
-    given |= {name: x for name, x in placement.items() if x is not None}
-    if given:
-        call_at_users_line(jax.jit, lambda: None, **given)
+    options |= {name: x for name, x in placement.items() if x is not None}
+    if options:
+        call_at_users_line(jax.jit, lambda: None, **options)
 
 
 def _entries(option: str, prefix: Any) -> Any:

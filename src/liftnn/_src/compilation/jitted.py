@@ -69,14 +69,13 @@ class Jitted(Bindable[P, R]):
         of_arrays: Callable[..., Any] | None = None,
         n_positional: int = 0,
     ):
-        given = (static, donate, shardings, *(options or {}).items(), donate_written)
         function, leading, stored = unwrap_callable(f, transform)
         name = getattr(f, "__name__", "call")
         called = function if leading or stored else f
         make = functools.partial(Compilation, called, name, shardings, options, donate_written, wrap)
         shared = wrap is None and max_traces is None  # with `max_traces` all traces count, so none are shared
         carried = None if stored is None else (len(stored[0]), *stored[1])
-        key = (name, carried, *given)
+        key = (name, carried, static, donate, shardings, *(options or {}).items(), donate_written)
         compilation = shared_compilation(f, called, key, make) if shared else make()
         self._transform = transform
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
@@ -120,14 +119,14 @@ class Jitted(Bindable[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the compiled function."""
         try:  # free in Python 3.11 and later unless an exception is raised
-            given: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
+            positional: tuple[Any, ...] = (*self._leading, *args) if self._leading else args
             if not frames.open_frames or may_be_fast():
                 fast = self._last()
                 if fast is not None:
-                    out = fast(given, kwargs)
+                    out = fast(positional, kwargs)
                     if out is not MISS:
                         return out
-            return self._slow_call(given, kwargs)
+            return self._slow_call(positional, kwargs)
         except Exception as error:
             hide_frames(error)
             raise

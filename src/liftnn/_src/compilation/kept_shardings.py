@@ -42,7 +42,7 @@ class Placement:
     def __hash__(self) -> int:
         return self._hash
 
-    def hold(self, plan: Plan, result: Result, leaves: Sequence[Any]) -> Result:
+    def constrain(self, plan: Plan, result: Result, leaves: Sequence[Any]) -> Result:
         """Constrain the written values of a result to the shardings of the old values.
 
         Args:
@@ -51,16 +51,16 @@ class Placement:
           leaves: The dynamic leaves that the program got; a value of another shape keeps no sharding.
         """
         kept: dict[Slot, Any] = {}
-        held = {
+        to_constrain = {
             n: (s, x)
             for n, s, x in zip(plan.variables, self.shardings, leaves, strict=False)
             if s is not None
         }
         written = result.change.written
         for number, x in zip(written, result.leaves[len(result.leaves) - len(written) :], strict=True):
-            if number not in held or not isinstance(x, jax.Array):
+            if number not in to_constrain or not isinstance(x, jax.Array):
                 continue
-            sharding, old = held[number]
+            sharding, old = to_constrain[number]
             if x.shape == old.shape:
                 kept[Slot(number)] = jax.lax.with_sharding_constraint(x, sharding)
         return result.write(kept) if kept else result

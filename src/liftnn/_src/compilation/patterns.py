@@ -236,12 +236,12 @@ def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
         parts.append((child, range(start, start := start + child.num_leaves)))
     if type(x) in (tuple, list):
         return SequencePattern(
-            type(x), tuple([_make(plan, part, own, y) for (part, own), y in zip(parts, x, strict=True)])
+            type(x), tuple([_make(plan, part, span, y) for (part, span), y in zip(parts, x, strict=True)])
         )
     if type(x) is dict:
         keys = tuple(treedef.node_data()[1])
         return DictPattern(
-            keys, tuple([_make(plan, part, own, x[k]) for (part, own), k in zip(parts, keys, strict=True)])
+            keys, tuple([_make(plan, part, span, x[k]) for (part, span), k in zip(parts, keys, strict=True)])
         )
     return _make_flattened(plan, leaves, x)
 
@@ -253,9 +253,9 @@ def _make_flattened(plan: Plan, leaves: range, x: Any) -> PytreePattern:
     while stack:
         part, start = stack.pop()
         end = start + part.num_leaves
-        own = leaves[start:end]
-        if all(plan.graph.edges[i] is ARRAY for i in own) or jax.tree_util.treedef_is_leaf(part):
-            parts.append((part, start, end, _make(plan, part, own, part.unflatten(found[start:end]))))
+        span = leaves[start:end]
+        if all(plan.graph.edges[i] is ARRAY for i in span) or jax.tree_util.treedef_is_leaf(part):
+            parts.append((part, start, end, _make(plan, part, span, part.unflatten(found[start:end]))))
             continue
         below = []
         for child in part.children():

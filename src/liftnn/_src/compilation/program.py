@@ -50,7 +50,7 @@ class Program:
     ):
         self.plan = plan
         self.name = "jit"
-        self.outcomes = OutputSpecs()
+        self.output_specs = OutputSpecs()
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._is_settled = False
@@ -76,8 +76,8 @@ class Program:
         """Make the compiled functions, once the donated leaves are known."""
         options: dict[str, Any] = self._options
         if self.grouped:
-            given = self.inputs.pack_shardings(self._shardings)
-            options = {**options, "in_shardings": given, "out_shardings": (self._choices, None)}
+            in_shardings = self.inputs.pack_shardings(self._shardings)
+            options = {**options, "in_shardings": in_shardings, "out_shardings": (self._choices, None)}
         self.jitted = apply_jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
         # A separate function: JAX would reuse the trace of the other one, which returns all donated values.
         self._nested = apply_jit(self._make_call(False), **options) if self.donates else self.jitted
@@ -87,13 +87,13 @@ class Program:
         # A reference to this object would be a cycle, which keeps constants until the garbage collector runs.
         plan, inputs, pure, arrange = self.plan, self.inputs, self._pure, self._arrange()
 
-        def call(*given: Any) -> Any:
-            placement = given[-1] if given and type(given[-1]) is Placement else None
-            leaves = inputs.unpack(given if placement is None else given[:-1])
+        def call(*arguments: Any) -> Any:
+            placement = arguments[-1] if arguments and type(arguments[-1]) is Placement else None
+            leaves = inputs.unpack(arguments if placement is None else arguments[:-1])
             result = pure(leaves)
             if gives_away:
                 result = inputs.complete(result, leaves)
-            return arrange(result if placement is None else placement.hold(plan, result, leaves))
+            return arrange(result if placement is None else placement.constrain(plan, result, leaves))
 
         call.__name__ = call.__qualname__ = pure.__name__
         call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
@@ -133,15 +133,15 @@ class Program:
 
     def _arrange(self) -> Callable[[Result], Any]:
         """Return the function that converts a result to the returned value of the compiled function."""
-        outcomes = self.outcomes
+        output_specs = self.output_specs
         if not self.grouped:
-            return outcomes.compact
-        plan, spread, given, choices = self.plan, self._spread, self._shardings, self._choices
+            return output_specs.compact
+        plan, spread, input_shardings, choices = self.plan, self._spread, self._shardings, self._choices
         out_prefix = self._out_prefix
 
         def arrange(result: Result) -> Any:
-            shardings = result_prefixes(plan, spread, given, result, out_prefix)
-            return outcomes.compact_groups(*group(result, shardings, choices), result)
+            shardings = result_prefixes(plan, spread, input_shardings, result, out_prefix)
+            return output_specs.compact_groups(*group(result, shardings, choices), result)
 
         return arrange
 
@@ -161,17 +161,17 @@ class Program:
             self.is_abstract = False
             self._compile()
         self._is_settled = True
-        given = self._unshare(self.inputs.pack(leaves))
-        return [*given, *self.placement((placed or leaves)[: self.inputs.n_values])]
+        arguments = self._unshare(self.inputs.pack(leaves))
+        return [*arguments, *self.placement((placed or leaves)[: self.inputs.n_values])]
 
     def placement(self, values: Sequence[Any]) -> tuple[Placement] | tuple[()]:
         """Return the placement of values, as further arguments; none if the user has given shardings."""
         return () if self.grouped else find_placement(values)
 
-    def _unshare(self, given: Sequence[Any], key: Callable[[Any], Any] = id) -> Sequence[Any]:
-        if not self.donates or (key is id and are_distinct(given)):
-            return given
-        return unshare(given, self.inputs.donated, key)
+    def _unshare(self, arguments: Sequence[Any], key: Callable[[Any], Any] = id) -> Sequence[Any]:
+        if not self.donates or (key is id and are_distinct(arguments)):
+            return arguments
+        return unshare(arguments, self.inputs.donated, key)
 
     def clear_cache(self) -> None:
         """Drop the compiled code."""
@@ -206,8 +206,8 @@ class Program:
 
     def _run(self, pack: Callable[[], Sequence[Any]], leaves: Callable[[], Sequence[Any]]) -> Any:
         try:
-            given = pack()
-            return self.jitted(*given)
+            arguments = pack()
+            return self.jitted(*arguments)
         except Exception as error:
             return self.recover(error, leaves())
 
@@ -249,8 +249,8 @@ class Program:
     def trace(self, leaves: Sequence[Any]) -> Any:
         """Return JAX's traced stage."""
         try:
-            given = self.pack(leaves)
-            return self.jitted.trace(*given)
+            arguments = self.pack(leaves)
+            return self.jitted.trace(*arguments)
         except Exception as error:
             self.name_slots(error)
             raise
@@ -262,9 +262,9 @@ class Program:
         restore the modules after an exception.
         """
         try:
-            given = self.pack(leaves)
+            arguments = self.pack(leaves)
             program = self.jitted if frames.owner_now() is frames.PLAIN else self._nested
-            return self.result(program(*given))
+            return self.result(program(*arguments))
         except Exception as error:
             self.name_slots(error)
             raise
@@ -279,7 +279,9 @@ class Program:
 
     def result(self, returned: Any) -> Result:
         """Rebuild the result from the returned value of the compiled function."""
-        return self.outcomes.expand_groups(returned) if self.grouped else self.outcomes.expand(returned)
+        return (
+            self.output_specs.expand_groups(returned) if self.grouped else self.output_specs.expand(returned)
+        )
 
 
 _TWICE = "donate the same buffer twice"

@@ -77,7 +77,7 @@ class Compilation:
             pure = self._wrap(plan, pure, self.has_leading)
 
         def counted(leaves: Sequence[Any]) -> Result:
-            program, compilation = made(), of()
+            program, compilation = weak_program(), weak_compilation()
             if program is not None and program.is_abstract:
                 return pure(leaves)
             offer = find_offer(plan)
@@ -93,7 +93,7 @@ class Compilation:
         donated = self._donated_leaves(plan)
         program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written)
         # The program holds `counted`, so references back would keep constants until the garbage collector runs.
-        made, of = weakref.ref(program), weakref.ref(self)
+        weak_program, weak_compilation = weakref.ref(program), weakref.ref(self)
         return program
 
 

@@ -121,9 +121,9 @@ def _count_held_once() -> int:
 
     A debugger may hold one more reference now, so the result is limited to 3.
     """
-    made = Storage()
-    made.value = object()
-    value = made.value
+    storage = Storage()
+    storage.value = object()
+    value = storage.value
     return min(3, getrefcount(value))
 
 

@@ -121,20 +121,20 @@ class Compiled(Stage[R]):
         return self._jitted._commit(call, call.bound.result(returned))
 
 
-def check_structure(expected: GraphSpec, given: GraphSpec, what: str, remedy: str) -> None:
+def check_structure(expected: GraphSpec, actual: GraphSpec, what: str, remedy: str) -> None:
     """Check that arguments have the structure that a program was made for.
 
     Args:
       expected: The structure that the program was made for.
-      given: The structure of the arguments.
+      actual: The structure of the arguments.
       what: The word for how the program was made, such as `"compiled"`.
       remedy: The remedy of the error.
 
     Raises:
       StructureError: If the two differ; the message names the paths that differ.
     """
-    if given != expected:
-        difference = describe_difference(expected, given, name_argument)
+    if actual != expected:
+        difference = describe_difference(expected, actual, name_argument)
         raise errors.StructureError(
             f"This program was {what} for arguments of another structure:\n{difference}", remedy
         )

@@ -63,9 +63,9 @@ def trace_once(f: C, /) -> C:
     if isinstance(f, type) and issubclass(f, Module):
         type.__setattr__(f, "__call__", wrap_call(TracedOnce(f.__call__)))
         return f  # pyright: ignore[reportReturnType]  # the same class
-    made: Any = TracedOnce(f)
-    made._recipe = Recipe(trace_once, (), {})
-    return made
+    transformed: Any = TracedOnce(f)
+    transformed._recipe = Recipe(trace_once, (), {})
+    return transformed
 
 
 class TracedOnce(Lifted[P, R]):

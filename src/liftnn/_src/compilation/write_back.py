@@ -27,10 +27,10 @@ from liftnn._src.variables.watch import changes, set_watches
 
 
 class WriteBack:
-    """The write-back of the results of one trace; made once for each `OutputSpec` (outcome) of a program.
+    """The write-back of the results of one trace; created once for each `OutputSpec` of a program.
 
     Args:
-      outcome: The static part of the results of the trace.
+      output_spec: The static part of the results of the trace.
       plan: The arguments.
       parts: The leaves that the program returned in addition to the output. They must be concrete: under a raw JAX
         transform the first array would have another class.
@@ -39,26 +39,26 @@ class WriteBack:
 
     __slots__ = ("array_type", "bare", "layout", "rebind", "simple", "treedef", "written")
 
-    def __init__(self, outcome: OutputSpec, plan: Plan, parts: Sequence[Any], is_bare: bool):
-        change = outcome.change
+    def __init__(self, output_spec: OutputSpec, plan: Plan, parts: Sequence[Any], is_bare: bool):
+        change = output_spec.change
         self.array_type = type(parts[0]) if parts and isinstance(parts[0], jax.Array) else None
         """The class of the first part; None if it is a tree or there are no parts."""
         self.written = [plan.index[Slot(number)] for number in change.written]
         """The positions of the written Variables."""
-        self.layout = outcome.layout
+        self.layout = output_spec.layout
         self.treedef = change.treedef
-        self.rebind = find_rebind(change, plan.graph) if change.changed and outcome.layout is None else None
+        self.rebind = find_rebind(change, plan.graph) if change.changed and self.layout is None else None
         unchanged = not change.changed and not change.new
         self.bare = is_bare
         """Whether the program returns just an array."""
-        self.simple = outcome.plain and (unchanged or self.rebind is not None)
+        self.simple = output_spec.plain and (unchanged or self.rebind is not None)
         """Whether the general commit is not needed."""
 
     def unpack(self, returned: Any) -> tuple[Any, Sequence[Any]]:
         """Split the returned value of a program into the output and the other leaves.
 
         Args:
-          returned: The returned value; the outcome must be simple.
+          returned: The returned value; the write-back must be simple.
         """
         if self.layout is None:
             return split_output(returned)
@@ -82,7 +82,7 @@ class Writer:
         self.roots = {number: weakref.ref(x) for number, x in roots.items()}
         self.storages: list[Storage] = [call.objects[n]._cell for n in call.plan.variables]
         self.write_backs: dict[int, WriteBack] = {}
-        """The write-back of each outcome of the program, by number."""
+        """The write-back of each `OutputSpec` of the program, by number."""
 
     def commit(self, returned: Any) -> Any:
         """Write back the result of the program.
@@ -94,14 +94,14 @@ class Writer:
           The output.
         """
         grouped = self.program.grouped
-        number = self.program.outcomes.number_of(returned, grouped)
+        number = self.program.output_specs.number_of(returned, grouped)
         write_back = self.write_backs.get(number)
         if write_back is None:
             self.check_plain()
-            outcome = self.program.outcomes[number]
+            output_spec = self.program.output_specs[number]
             parts = [x for group in returned[0] for x in group] if grouped else split_output(returned)[1]
             write_back = self.write_backs[number] = WriteBack(
-                outcome, self.call.plan, parts, type(returned) is not tuple
+                output_spec, self.call.plan, parts, type(returned) is not tuple
             )
         if not write_back.simple:
             self.check_plain()
@@ -114,11 +114,11 @@ class Writer:
             write(written, parts)
             return out
         rebind, first_written = write_back.rebind, len(parts) - len(write_back.written)
-        made = self._make(rebind, parts[len(rebind.stored) : first_written])
+        replacements = self._make_variables(rebind, parts[len(rebind.stored) : first_written])
 
         def put() -> None:
             write(written, parts[first_written:])
-            self._rebind(rebind, parts[: len(rebind.stored)], made)
+            self._rebind(rebind, parts[: len(rebind.stored)], replacements)
 
         to_the_end(put)
         return out
@@ -136,16 +136,16 @@ class Writer:
             objects[number] = reference()
         return objects
 
-    def _make(self, rebind: Rebind, values: Sequence[Any]) -> list[tuple[Any, Any]]:
+    def _make_variables(self, rebind: Rebind, values: Sequence[Any]) -> list[tuple[Any, Any]]:
         """Make the new Variables; return pairs of the old and the new one."""
-        objects, made = self.objects(), []
-        for (cls, metadata, number), value in zip(rebind.made, values, strict=True):
+        objects, replacements = self.objects(), []
+        for (cls, metadata, number), value in zip(rebind.new_variables, values, strict=True):
             variable = make_variable(cls, value, metadata, frames.PLAIN)
             set_watches(variable, objects[number]._watches)
-            made.append((objects[number], variable))
-        return made
+            replacements.append((objects[number], variable))
+        return replacements
 
-    def _rebind(self, rebind: Rebind, arrays: Sequence[Any], made: Sequence[tuple[Any, Any]]) -> None:
+    def _rebind(self, rebind: Rebind, arrays: Sequence[Any], replacements: Sequence[tuple[Any, Any]]) -> None:
         """Store array leaves, and replace Variables in their modules and in this fast path."""
         objects, specs = self.objects(), self.call.plan.graph.specs
         for (number, key), x in zip(rebind.stored, arrays, strict=True):
@@ -155,10 +155,10 @@ class Writer:
             else:
                 holder[key] = x
         for number, name, which in rebind.placed:
-            object.__setattr__(objects[number], name, made[which][1])  # it may be in `__slots__`
-        changes.count += bool(made)
-        single = len(rebind.placed) == len(made)
-        for old, new in made:
+            object.__setattr__(objects[number], name, replacements[which][1])  # it may be in `__slots__`
+        changes.count += bool(replacements)
+        single = len(rebind.placed) == len(replacements)
+        for old, new in replacements:
             for watch in old._watches:
                 path = watch.watcher()  # watchers that are not fast paths cannot follow
                 can_follow = hasattr(path, "follow")
@@ -174,20 +174,20 @@ class Rebind:
     Args:
       stored: The node and key of each array leaf.
       placed: For each reference to a replaced Variable: the node, the attribute, and the index of the new Variable.
-      made: The class and metadata of each new Variable, and the number of the Variable that it replaces.
+      new_variables: The class and metadata of each new Variable, and the number of the Variable that it replaces.
     """
 
-    __slots__ = ("made", "placed", "stored")
+    __slots__ = ("new_variables", "placed", "stored")
 
     def __init__(
         self,
         stored: list[tuple[int, Any]],
         placed: list[tuple[int, Any, int]],
-        made: list[tuple[type, Any, int]],
+        new_variables: list[tuple[type, Any, int]],
     ):
         self.stored = stored
         self.placed = placed
-        self.made = made
+        self.new_variables = new_variables
 
 
 def find_rebind(change: GraphDelta, graph: GraphSpec) -> Rebind | None:
@@ -218,8 +218,10 @@ def find_rebind(change: GraphDelta, graph: GraphSpec) -> Rebind | None:
                     return None
     if not _alike(change, graph, old_of, len(placed)):
         return None
-    made = [(spec.type, spec.extra, old_of[number]) for number, spec in enumerate(change.new, change.known)]
-    return Rebind(stored, placed, made)
+    new_variables = [
+        (spec.type, spec.extra, old_of[number]) for number, spec in enumerate(change.new, change.known)
+    ]
+    return Rebind(stored, placed, new_variables)
 
 
 def _alike(change: GraphDelta, graph: GraphSpec, old_of: dict[int, int], places: int) -> bool:
@@ -233,8 +235,10 @@ def _alike(change: GraphDelta, graph: GraphSpec, old_of: dict[int, int], places:
         ):
             return False
     replaced = set(old_of.values())
-    held = [e for edges in (graph.edges, *(s.edges for s in graph.specs)) for e in edges if type(e) is int]
-    return len(replaced) == len(old_of) and sum(e in replaced for e in held) == places
+    references = [
+        e for edges in (graph.edges, *(s.edges for s in graph.specs)) for e in edges if type(e) is int
+    ]
+    return len(replaced) == len(old_of) and sum(e in replaced for e in references) == places
 
 
 def write(storages: Sequence[Storage], parts: Sequence[Any]) -> None:

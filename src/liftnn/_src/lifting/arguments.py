@@ -167,8 +167,8 @@ class _Flattening:
         captured = list(roots.values())
         self._edges += [*captured, Static(pin(self.walk, captured)), Static(CapturedShape(shape))]
         self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
-        held = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
-        self._treedefs += [held, LEAF, LEAF]
+        treedef = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
+        self._treedefs += [treedef, LEAF, LEAF]
 
     def finish(self) -> tuple[GraphSpec, list[Any], list[Any]]:
         """Return the structure, the objects by number, and the array leaves."""
@@ -224,9 +224,9 @@ def _walk_captured(
         keyed += filter(_may_capture, factories)
     missed = [x for x in to_guard if id(x) not in walk.numbers]
     if missed:
-        held = (x for x, _ in walk._statics.values())
+        static_values = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
-        roots, more, between, _ = find_missed([*functions, *keyed, *held, *classes], missed)
+        roots, more, between, _ = find_missed([*functions, *keyed, *static_values, *classes], missed)
         guards, shape = guards + more, (shape, between)
         walk_roots(roots)
     unreached: list[Any] = []
@@ -259,6 +259,6 @@ def _is_leaf(x: Any) -> bool:
 
 def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """Return the functions and the static values among the arguments, which may capture modules too."""
-    given = (*args, *kwargs.values())
-    static = [x.value for x in given if type(x) is StaticArgument]
-    return [*static, *(x for x in given if callable(x) and not is_object(x))]
+    arguments = (*args, *kwargs.values())
+    static = [x.value for x in arguments if type(x) is StaticArgument]
+    return [*static, *(x for x in arguments if callable(x) and not is_object(x))]

@@ -276,14 +276,14 @@ class ArrayCalls:
         Returns:
           The output of the call.
         """
-        given = static or (args, kwargs)
-        if self.accept(*given):
+        arguments = static or (args, kwargs)
+        if self.accept(*arguments):
             return self.run(lambda transformed: transformed(*args, **kwargs), otherwise)
         try:
             return otherwise()
         except errors.LiftError as error:
-            if not any(map(is_object, jax.tree.leaves(given, is_leaf=is_object))) and not has_arrays_only(
-                given
+            if not any(map(is_object, jax.tree.leaves(arguments, is_leaf=is_object))) and not has_arrays_only(
+                arguments
             ):
                 make_also(error, TypeError)  # JAX's error for a string, for example
             raise

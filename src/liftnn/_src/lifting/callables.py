@@ -80,8 +80,8 @@ def _check_computes(method: types.MethodType, name: str) -> None:
 
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
     """Return whether the arguments stored in a partial cannot change in place, so JAX may treat them as constants."""
-    given = () if stored is None else (*stored[0], *stored[1].values())
-    return jax.tree_util.all_leaves(given) and not any(isinstance(x, np.ndarray) for x in given)
+    arguments = () if stored is None else (*stored[0], *stored[1].values())
+    return jax.tree_util.all_leaves(arguments) and not any(isinstance(x, np.ndarray) for x in arguments)
 
 
 Q = ParamSpec("Q")

@@ -83,10 +83,10 @@ def configurable(transform: Callable[..., Any]) -> Any:
                 "which takes the arguments.",
                 f"Write `liftnn.{transform.__name__}(f)(*args)`. The options are {', '.join(names)}.",
             )
-        made = transform(f, *args, **options)
-        if isinstance(made, Bindable):
-            made._recipe = Recipe(wrapper, args, options)
-        return made
+        transformed = transform(f, *args, **options)
+        if isinstance(transformed, Bindable):
+            transformed._recipe = Recipe(wrapper, args, options)
+        return transformed
 
     return wrapper
 

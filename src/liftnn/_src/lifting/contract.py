@@ -325,8 +325,8 @@ class Plan:
         Returns:
           Their slots.
         """
-        reached, own = self.reach(leaves), set(leaves)
-        return [s for s in self.slots if s.node in reached or (s.node == ROOT and s.key in own)]
+        reached, positions = self.reach(leaves), set(leaves)
+        return [s for s in self.slots if s.node in reached or (s.node == ROOT and s.key in positions)]
 
     def metadata_of(self, number: int) -> Metadata:
         """Return the metadata of a Variable, without entries that contain an array, a Variable or a module.
@@ -341,14 +341,14 @@ class Plan:
             return self.graph.specs[number].extra
         hole = object()
         _, merged = merge_all(self.graph, [hole] * len(self.slots), None)
-        given = merged.objects[number].get_metadata()
-        leaves = {name: jax.tree.leaves(x, is_leaf=is_object) for name, x in given.items()}
+        metadata = merged.objects[number].get_metadata()
+        leaves = {name: jax.tree.leaves(x, is_leaf=is_object) for name, x in metadata.items()}
 
         def is_part(x: Any) -> bool:
             return x is hole or is_object(x)
 
-        static = [name for name in given if not any(is_part(x) or leads_to(x, is_part) for x in leaves[name])]
-        return Metadata.of({name: given[name] for name in static})
+        dynamic = {name for name in leaves if any(is_part(x) or leads_to(x, is_part) for x in leaves[name])}
+        return Metadata.of({name: x for name, x in metadata.items() if name not in dynamic})
 
 
 PureFunction = Callable[[Sequence[Any]], Result]

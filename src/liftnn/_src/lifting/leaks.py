@@ -27,17 +27,7 @@ from liftnn._src.trees import an, format_path, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
-_WITHOUT_PARTS = (
-    str,
-    bytes,
-    int,
-    float,
-    complex,
-    type,
-    type(None),
-    types.ModuleType,
-    types.BuiltinFunctionType,
-)
+_WITHOUT_PARTS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
 _SEARCHED_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
 _MOST_OBJECTS = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
@@ -67,21 +57,23 @@ def check_static_values(plan: Plan, result: Result, frame: Any) -> None:
     nodes = [(n, _find_parts(spec)) for n, spec in (*change.changed, *enumerate(change.new, change.known))]
     outputs = [edge.value for edge in change.edges if type(edge) is Static]
     values = [*outputs, *(part.value for _, parts in nodes for part in parts)]
-    held = {
-        id(value): found for value in values if (found := _find_leak(value, plan, frame, tracers)) is not None
+    leaks = {
+        id(value): found
+        for value in values
+        if (found := _find_leak_or_iterator(value, plan, frame, tracers)) is not None
     }
-    if not held:
+    if not leaks:
         return
     after = paths_after(plan, change)
     for number, parts in nodes:
         root, path = after[number]
         for part in parts:
-            if id(part.value) in held:
+            if id(part.value) in leaks:
                 name = part.what + format_path((*path, *part.keys), root)
-                raise _error(name, part.value, held[id(part.value)], frame)
+                raise _error(name, part.value, leaks[id(part.value)], frame)
     for name, edge in zip(output_names(change), change.edges, strict=True):
-        if type(edge) is Static and id(edge.value) in held:
-            raise _error(name, edge.value, held[id(edge.value)], frame)
+        if type(edge) is Static and id(edge.value) in leaks:
+            raise _error(name, edge.value, leaks[id(edge.value)], frame)
 
 
 class _Part(NamedTuple):
@@ -113,10 +105,10 @@ def _find_parts(spec: NodeSpec) -> list[_Part]:
     return parts
 
 
-def _find_leak(value: Any, plan: Plan, frame: Any, tracers: bool) -> Any:
+def _find_leak_or_iterator(value: Any, plan: Plan, frame: Any, tracers: bool) -> Any:
     """Return what must not outlive the trace in a new static value: the value itself if it is an iterator."""
-    held = find_held(value, frame, tracers)
-    return value if held is None and _is_new_iterator(value, plan) else held
+    leaked = find_leak(value, frame, tracers)
+    return value if leaked is None and _is_new_iterator(value, plan) else leaked
 
 
 def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None:
@@ -126,10 +118,10 @@ def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None
             for static in value.static[1]:
                 if static is None:
                     continue
-                held = _find_leak(static.value, plan, frame, tracers)
-                if held is not None:
+                leaked = _find_leak_or_iterator(static.value, plan, frame, tracers)
+                if leaked is not None:
                     name = names_after(plan, result.change)[slot]
-                    raise _error(f"the value of {name}", static.value, held, frame)
+                    raise _error(f"the value of {name}", static.value, leaked, frame)
 
 
 def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
@@ -145,10 +137,10 @@ def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
     for path in paths:
         for i, entry in enumerate(path):
             key = key_of(entry)
-            held = None if isinstance(key, _WITHOUT_PARTS) else find_held(key, frame, True)
-            if held is not None:
+            leaked = None if isinstance(key, _WITHOUT_PARTS) else find_leak(key, frame, True)
+            if leaked is not None:
                 raise errors.StructureError(
-                    f"{format_path(map(key_of, path[:i]), 'the output')}: A dict has {an(type(held))} as a key, but "
+                    f"{format_path(map(key_of, path[:i]), 'the output')}: A dict has {an(type(leaked))} as a key, but "
                     "keys must be static.",
                     "Return it as a value, under a string key.",
                 )
@@ -163,21 +155,21 @@ def _is_new_iterator(value: Any, plan: Plan) -> bool:
     )
 
 
-def _error(path: str, value: Any, held: Any, frame: Any) -> errors.StructureError:
-    if held is value:
+def _error(path: str, value: Any, leaked: Any, frame: Any) -> errors.StructureError:
+    if leaked is value:
         return errors.StructureError(
             f"{path} is {an(type(value))}, which can be read only once, but a compiled function makes one object for "
             "all of its calls.",
             "Make it a list or a tuple of its elements.",
         )
-    if not hasattr(type(held), "__graph_node__"):
+    if not hasattr(type(leaked), "__graph_node__"):
         return errors.StructureError(
             f"{path} is {an(type(value))} that holds an array computed inside the function. The array would leak as a "
             f"tracer, because liftnn treats this {type(value).__name__} as static.",
             _TRANSFORMATION if _is_of_optax(value) else _ELSEWHERE,
         )
-    copy = frame.name_of(held)
-    what = f"the copy of {copy} inside" if copy else f"{an(type(held))} created inside"
+    copy = frame.name_of(leaked)
+    what = f"the copy of {copy} inside" if copy else f"{an(type(leaked))} created inside"
     return errors.StructureError(
         f"{path} is {an(type(value))} that holds {what} liftnn.{frame.name}. That object would leak, because liftnn "
         f"treats this {type(value).__name__} as static.",
@@ -192,10 +184,10 @@ def _is_of_optax(value: Any) -> bool:
 
 def holds_tracer(value: Any) -> bool:
     """Return whether a static value holds a tracer in closures, attributes or containers."""
-    return find_held(value, None, True) is not None
+    return find_leak(value, None, True) is not None
 
 
-def find_held(value: Any, frame: Any, tracers: bool) -> Any:
+def find_leak(value: Any, frame: Any, tracers: bool) -> Any:
     """Find an object in a static value that must not outlive a trace.
 
     Args:
@@ -236,9 +228,7 @@ def _children(x: Any) -> Sequence[Any]:
         return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
-    if type(x).__module__ == "builtins" or isinstance(
-        x, _SEARCHED_CONTAINERS
-    ):  # also iterators and bound methods
+    if type(x).__module__ == "builtins" or isinstance(x, _SEARCHED_CONTAINERS):  # also iterators and bound methods
         return gc.get_referents(x)
     return held_by(x)
 

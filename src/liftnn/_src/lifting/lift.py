@@ -129,13 +129,13 @@ def lift(
         caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
         name = caller if caller.isidentifier() else "lift"
     try:
-        made = Lifted(functions, bind, LiftOptions(name, finish, static_leaves))
+        transformed = Lifted(functions, bind, LiftOptions(name, finish, static_leaves))
     except Exception as error:
         hide_frames(error)
         raise
     options = {"bind": bind, "name": name, "finish": finish, "static_leaves": static_leaves}
-    made._recipe, made._others = Recipe(lift, (), options), functions[1:]
-    return made
+    transformed._recipe, transformed._others = Recipe(lift, (), options), functions[1:]
+    return transformed
 
 
 class Lifted(Bindable[P, R]):
@@ -353,8 +353,8 @@ class Lifted(Bindable[P, R]):
 
 def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
     """Return the numpy arrays that modules hold, with copies to restore them: code can change them in place."""
-    held = [x for slot, x in zip(call.plan.slots, call.leaves, strict=True) if slot.node != ROOT]
-    return [(x, x.copy()) for x in held if type(x) is np.ndarray and x.flags.writeable]
+    node_leaves = [x for slot, x in zip(call.plan.slots, call.leaves, strict=True) if slot.node != ROOT]
+    return [(x, x.copy()) for x in node_leaves if type(x) is np.ndarray and x.flags.writeable]
 
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:

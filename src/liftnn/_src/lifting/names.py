@@ -98,15 +98,15 @@ def take_names(lifted: Named, function: Callable[..., Any]) -> None:
       lifted: The transformed function.
       function: The user's function.
     """
-    own = vars(lifted)
+    namespace = vars(lifted)
     attributes = {} if is_object(function) else getattr(function, "__dict__", {})
     if isinstance(function, Named):
         attributes = attributes["_attributes"]
-    taken = {name: x for name, x in attributes.items() if name not in own and not name.startswith("__")}
-    own.update(taken, _attributes=taken)
-    own["__wrapped__"] = function
-    own["__module__"] = getattr(function, "__module__", "<unknown module>")
-    own["__annotations__"] = getattr(function, "__annotations__", {})
+    taken = {name: x for name, x in attributes.items() if name not in namespace and not name.startswith("__")}
+    namespace.update(taken, _attributes=taken)
+    namespace["__wrapped__"] = function
+    namespace["__module__"] = getattr(function, "__module__", "<unknown module>")
+    namespace["__annotations__"] = getattr(function, "__annotations__", {})
 
 
 def innermost(function: Any) -> Any:

@@ -42,7 +42,7 @@ from liftnn._src.variables.watch import Watch, set_watches
 
 def purify(
     function: Callable[..., Any],
-    given: Plan,
+    initial_plan: Plan,
     name: str,
     returned: Sequence[bool] | None = None,
     check: Callable[[Any], Any] | None = None,
@@ -52,7 +52,7 @@ def purify(
 
     Args:
       function: The user's function.
-      given: The arguments' structure.
+      initial_plan: The arguments' structure; `resume_from` of the pure function replaces it.
       name: The name of the transform in messages.
       returned: For each node whether its arrays or value are returned even if unchanged, because they were donated.
         The default, None, means no node.
@@ -67,7 +67,7 @@ def purify(
         leaves: Sequence[Any], hooks: VariableHooks | None = None, resume_from: Plan | None = None
     ) -> Result:
         called = function.function if isinstance(function, WeakFunction) else function
-        offer, plan = offer_for(given), resume_from or given
+        offer, plan = offer_for(initial_plan), resume_from or initial_plan
         originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
         with frames.open_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
@@ -87,9 +87,9 @@ def purify(
             _check_arguments(tree[:CAPTURED], before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
-            result, made = _make_result(called, out, plan, merged, frame, given_away, ended)
+            result, created = _make_result(called, out, plan, merged, frame, given_away, ended)
             if hooks is not None:
-                hooks.after(result, variables, made)
+                hooks.after(result, variables, created)
                 result, _ = _make_result(called, out, plan, merged, frame, given_away, ended)
             if commit:
                 check_static_values(plan, result, frame)
@@ -168,7 +168,7 @@ def _make_result(
         _check_captured(walk.altered | ended, plan, frame.name)
     specs = walk.finished_specs()
     written = [n for n in plan.variables if _is_written(n, merged, returned)]
-    given = (
+    only_donated = (
         {*(walk.changed - walk.altered), *(n for n in written if not merged.is_written(n))}
         if returned
         else ()
@@ -182,14 +182,14 @@ def _make_result(
         tuple(_frozen_order(walk)),
         LeafPaths(path for path, _ in entries),
         tuple(written),
-        tuple(sorted(given)),
+        tuple(sorted(only_donated)),
     )
-    made = {slot.node: walk.objects[slot.node] for slot in value_slots(enumerate(change.new, walk.known))}
+    created = {slot.node: walk.objects[slot.node] for slot in value_slots(enumerate(change.new, walk.known))}
     order = [*sorted(walk.changed), *range(walk.known, len(walk.objects))]
     leaves += [a for number in order for a in walk.arrays[number]]
-    leaves += [encode(variable._value, lambda: "the output") for variable in made.values()]
+    leaves += [encode(variable._value, lambda: "the output") for variable in created.values()]
     leaves += [encode(merged.objects[n]._value, lambda n=n: plan.path_of(n)) for n in written]
-    return Result(leaves, change), made
+    return Result(leaves, change), created
 
 
 def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int, Watch]:

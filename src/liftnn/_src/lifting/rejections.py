@@ -52,10 +52,14 @@ def make_also(error: errors.LiftError, cls: type) -> None:
 
 
 @functools.cache
-def _both(own: type[errors.LiftError], other: type) -> type[errors.LiftError]:
+def _both(error_class: type[errors.LiftError], other: type) -> type[errors.LiftError]:
     """Return a class that derives from an error class of liftnn and another one, with the name of the former."""
-    names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
-    return type(own.__name__, (own, other), {**names, "__reduce__": _reduce})
+    names = {
+        "__module__": error_class.__module__,
+        "__qualname__": error_class.__qualname__,
+        "__doc__": error_class.__doc__,
+    }
+    return type(error_class.__name__, (error_class, other), {**names, "__reduce__": _reduce})
 
 
 def _reduce(error: errors.LiftError) -> Any:
@@ -63,6 +67,6 @@ def _reduce(error: errors.LiftError) -> Any:
     return _restore, (*type(error).__bases__, error.args)
 
 
-def _restore(own: type[errors.LiftError], other: type, args: tuple[Any, ...]) -> errors.LiftError:
+def _restore(error_class: type[errors.LiftError], other: type, args: tuple[Any, ...]) -> errors.LiftError:
     """Make an unpickled error."""
-    return _both(own, other)(*args)
+    return _both(error_class, other)(*args)

@@ -102,22 +102,22 @@ def select_for_jax(
     """
     selected = select(function, argnums, argnames, what)
     pairs = {"argnums": (argnums, selected.nums), "argnames": (argnames, selected.names)}
-    return {f"{what}_{key}": x for key, (given, x) in pairs.items() if x or given is not None}
+    return {f"{what}_{key}": x for key, (passed, x) in pairs.items() if x or passed is not None}
 
 
-def _one_or_several(given: Any, convert: Callable[[Any], T]) -> tuple[T, ...]:
+def _one_or_several(value: Any, convert: Callable[[Any], T]) -> tuple[T, ...]:
     """Convert one value, or an iterable of values, to a tuple, as in JAX; `convert` raises TypeError for others."""
     try:
-        return (convert(given),)
+        return (convert(value),)
     except TypeError:
-        return tuple(map(convert, given))
+        return tuple(map(convert, value))
 
 
-def as_positions(given: Any, option: str) -> tuple[int, ...]:
+def as_positions(argnums: Any, option: str) -> tuple[int, ...]:
     """Convert an option to a tuple of positions.
 
     Args:
-      given: An integer, or several; None means none.
+      argnums: An integer, or several; None means none.
       option: The name of the option.
 
     Returns:
@@ -127,21 +127,21 @@ def as_positions(given: Any, option: str) -> tuple[int, ...]:
       ArgumentTypeError: If a position is not an integer.
     """
     try:
-        return () if given is None else _one_or_several(given, operator.index)
+        return () if argnums is None else _one_or_several(argnums, operator.index)
     except TypeError:
         raise errors.ArgumentTypeError(
-            f"{option} must be an int or a sequence of ints, not {given!r}.",
+            f"{option} must be an int or a sequence of ints, not {argnums!r}.",
             f"Pass one position, such as `{option}=0`, or a tuple of positions.",
         ) from None
 
 
-def _names(given: Any, option: str) -> tuple[str, ...]:
+def _names(argnames: Any, option: str) -> tuple[str, ...]:
     """Convert an option to a tuple of names."""
     try:
-        return () if given is None else _one_or_several(given, _as_name)
+        return () if argnames is None else _one_or_several(argnames, _as_name)
     except TypeError:
         raise errors.ArgumentTypeError(
-            f"{option} must be a string or a sequence of strings, not {given!r}.",
+            f"{option} must be a string or a sequence of strings, not {argnames!r}.",
             f"Pass one name, such as `{option}='mode'`, or a tuple of names.",
         ) from None
 

@@ -72,9 +72,9 @@ class WithStatic(Lifted[P, R]):
 
 def _without_module(x: Any, name: str) -> StaticArgument:
     """Mark an argument as static; raise if it contains a module."""
-    held = _find_module(x)
-    if held is not None:
-        what = f"is {an(type(x))}" if held is x else f"contains {an(type(held))}"
+    module = _find_module(x)
+    if module is not None:
+        what = f"is {an(type(x))}" if module is x else f"contains {an(type(module))}"
         raise errors.ArgumentError(
             f"{name} {what}, so it cannot be static: later changes to the module would not be seen.",
             "Remove it from static_argnums and static_argnames; static attributes of modules are part of the cache key "

@@ -17,7 +17,7 @@ from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.instances import instance_dict
 from liftnn._src.lifting.contract import Plan
-from liftnn._src.lifting.leaks import find_held
+from liftnn._src.lifting.leaks import find_leak
 from liftnn._src.trees import an, at_start
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import changes
@@ -183,7 +183,7 @@ def _holds_traced(kept: _Snapshot, frame: frames.Frame) -> bool:
     _, keys, children = kept.kind.flatten(kept.x)
     old = dict(zip(kept.flat[1], kept.flat[2], strict=True))
     new = [x for key, x in zip(keys, children, strict=True) if old.get(key, ABSENT) is not x]
-    return any(find_held(x, frame, True) is not None for x in new)
+    return any(find_leak(x, frame, True) is not None for x in new)
 
 
 def _words(guard: Guard | Elements | ObjectAttributes) -> str:

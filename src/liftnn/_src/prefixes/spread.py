@@ -189,7 +189,7 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
 def result_prefixes(
     plan: Plan,
     before: Spread,
-    given: Sequence[Prefix],
+    input_prefixes: Sequence[Prefix],
     result: Result,
     out_prefix: Prefix,
     settled: bool = False,
@@ -203,7 +203,7 @@ def result_prefixes(
     Args:
       plan: The arguments.
       before: The prefixes of the known nodes.
-      given: The prefix of each input leaf of the function.
+      input_prefixes: The prefix of each input leaf of the function.
       result: The result.
       out_prefix: A tree prefix of the output.
       settled: Whether a known object in the output keeps its own prefix, regardless of `out_prefix`. The default
@@ -223,6 +223,6 @@ def result_prefixes(
     for i, (edge, prefix, name) in enumerate(zip(change.edges, prefixes, output_names(change), strict=True)):
         after.settled = change.known if settled or prefix is None else 0
         after.add_leaf(Slot(OUTPUT, i), edge, prefix, name)
-    written = {Slot(n): given[plan.index[Slot(n)]] for n in change.written}
+    written = {Slot(n): input_prefixes[plan.index[Slot(n)]] for n in change.written}
     pairs = zip(result.slots, result.leaves, strict=True)
     return [written[slot] if slot in written else after.of(slot, x) for slot, x in pairs]
