@@ -110,6 +110,6 @@ class Perturbed:
         for variable, before, marked in self.marked:
             now = variable._metadata
             if now is not marked:
-                given = {**now.given, "perturbed": before.get("perturbed")}
+                given = {**now.entries, "perturbed": before.get("perturbed")}
                 before = Metadata.of({k: x for k, x in given.items() if k != "perturbed" or k in before})
             set_metadata_past_checks(variable, before)

@@ -93,7 +93,7 @@ def _find_parts(spec: NodeSpec) -> list[_Part]:
     pairs = zip(spec.keys, spec.edges, strict=True)
     parts = [_Part(edge.value, (key,)) for key, edge in pairs if type(edge) is Static]
     if spec.kind is VARIABLE:
-        parts += [_Part(value, (name,)) for name, value in spec.extra.given.items()]
+        parts += [_Part(value, (name,)) for name, value in spec.extra.entries.items()]
     elif spec.kind is DICT:
         if spec.extra[0] is not None:  # a defaultdict, whose factory is static
             parts.append(_Part(spec.extra[0].value, ("default_factory",)))
