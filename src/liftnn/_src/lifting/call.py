@@ -69,11 +69,11 @@ def _keep_numpy(call: Call, result: Result, leaves: list[Any]) -> list[Any]:
 
     JAX copies a numpy array to the device, so its own buffer is not donated, and cannot hold all of 64 bits.
     """
-    given = set(result.change.given)
-    if given and any(map(is_truncated, call.leaves)):
+    donated = set(result.change.donated)
+    if donated and any(map(is_truncated, call.leaves)):
         old = call.plan.by_slot(call.leaves)
         for i, slot in enumerate(result.slots):
-            if slot.node in given and is_truncated(old.get(slot)):
+            if slot.node in donated and is_truncated(old.get(slot)):
                 leaves[i] = old[slot]
     return leaves
 
