@@ -65,7 +65,7 @@ def test_a_result_that_cannot_be_built_changes_nothing():
 def test_new_objects_belong_to_the_owner_that_is_given():
     model = make_model()
     walked = walk_tree(model)
-    with frames.open_frame("jit") as frame:
+    with frames.push_frame("jit") as frame:
         new, merged = merge_all(walked.graphdef, [model.w.value, *walked.by_slot.values()], frame)
         new.n = 2
         new.w.value = jnp.zeros(2)

@@ -29,13 +29,13 @@ def test_plain_python_is_the_innermost_frame():
 
 
 def test_an_open_frame_owns_what_is_made_in_it():
-    with frames.open_frame("scan") as frame:
+    with frames.push_frame("scan") as frame:
         assert frames.current_frame() is frame
         assert not frames.is_plain()
         assert frames.open_frames == 1
         v = liftnn.Param(1.0)
         v.value = 2.0
-        with frames.open_frame("grad") as inner:
+        with frames.push_frame("grad") as inner:
             assert frames.current_frame() is inner
             assert frames.may_write(frames.owner_now())
             assert not frames.may_write(v._owner)
@@ -47,8 +47,8 @@ def test_an_open_frame_owns_what_is_made_in_it():
 def test_an_exception_closes_the_frame():
     with (
         pytest.raises(ZeroDivisionError, match="division"),
-        frames.open_frame("scan"),
-        frames.open_frame("grad"),
+        frames.push_frame("scan"),
+        frames.push_frame("grad"),
     ):
         1 / 0  # noqa: B018
     assert frames.current_frame() is frames.PLAIN
@@ -57,8 +57,8 @@ def test_an_exception_closes_the_frame():
 
 def test_an_object_of_an_outer_frame_that_was_not_foreseen_has_a_stand_in_and_is_noted():
     v = liftnn.Param(1.0)
-    with frames.open_frame("vmap") as outer:
-        with frames.open_frame("grad") as inner:
+    with frames.push_frame("vmap") as outer:
+        with frames.push_frame("grad") as inner:
             assert v.value == 1.0
             v.value = 2.0
             assert (v.value, v.raw_value) == (2.0, 2.0)
@@ -70,10 +70,10 @@ def test_an_object_of_an_outer_frame_that_was_not_foreseen_has_a_stand_in_and_is
 
 def test_an_object_of_an_outer_frame_is_used_through_its_copy():
     v, copy, deeper = liftnn.Param(1.0), None, None
-    with frames.open_frame("vmap") as outer:
+    with frames.push_frame("vmap") as outer:
         copy = liftnn.Param(5.0)
         outer.admit([v], [copy], lambda number: "model.v")
-        with frames.open_frame("grad") as inner:
+        with frames.push_frame("grad") as inner:
             deeper = liftnn.Param(6.0)
             inner.admit([copy], [deeper], lambda number: "model.v")
             assert frames.resolve(v) is deeper
@@ -86,10 +86,10 @@ def test_an_object_of_an_outer_frame_is_used_through_its_copy():
 
 
 def test_the_structure_of_an_object_of_an_outer_frame_cannot_be_changed():
-    with frames.open_frame("jit"):
+    with frames.push_frame("jit"):
         model = Node()
         with (
-            frames.open_frame("grad"),
+            frames.push_frame("grad"),
             raises(
                 errors.TraceContextError,
                 "Cannot change the attribute 'n' of a Node here: it comes from liftnn.jit and reached liftnn.grad "
@@ -242,7 +242,7 @@ def run_in_threads(n, f):
 
 def test_another_thread_is_in_plain_python_while_this_one_is_in_a_frame():
     v = liftnn.Param(1.0)
-    with frames.open_frame("jit"):
+    with frames.push_frame("jit"):
 
         def write(i):
             v.value = 5.0
@@ -330,7 +330,7 @@ def test_a_frame_that_a_signal_interrupts_before_it_is_open_is_not_counted(monke
 
     with monkeypatch.context() as patched:
         patched.setattr(frames.Opening, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt), frames.open_frame("jit"):
+        with pytest.raises(KeyboardInterrupt), frames.push_frame("jit"):
             pass
     assert frames.current_frame() is frames.PLAIN
     assert frames.open_frames == 0

@@ -42,11 +42,11 @@ def test_a_name_that_was_not_given_is_a_key_error():
         Metadata({})["tag"]
 
 
-def test_given_leaves_out_empty_hooks_and_is_a_copy():
+def test_entries_leave_out_empty_hooks_and_are_a_copy():
     metadata = Metadata({"a": 1, "get_value_hooks": ()})
-    given = metadata.given
-    assert given == {"a": 1}
-    given["a"] = 2
+    entries = metadata.entries
+    assert entries == {"a": 1}
+    entries["a"] = 2
     assert metadata["a"] == 1
 
 

@@ -118,11 +118,11 @@ def _record(
       *args: The other arguments.
       **kwargs: The keyword arguments.
     """
-    given = _by_module(init)
+    initial = _by_module(init)
     marked = [(path, x, attributes_of(x).get(RECORDS)) for path, x in iter_modules(module)]
     classes = [type(x) for _, x, _ in marked]
     for path, x, outer in marked:
-        attributes_of(x)[RECORDS] = _records(var_types, given.get(path, {}), outer or ())
+        attributes_of(x)[RECORDS] = _records(var_types, initial.get(path, {}), outer or ())
         if method_outputs is not None:
             object.__setattr__(x, "__class__", _recording_class(type(x), method_outputs))
     if callable(fn):
@@ -150,20 +150,20 @@ def _by_module(init: State | None) -> dict[Path, dict[Any, Variable[Any]]]:
 
 def _records(
     var_types: tuple[type[Variable[Any]], ...],
-    given: dict[Any, Variable[Any]],
+    initial: dict[Any, Variable[Any]],
     outer: tuple[Variable[Any], ...],
 ) -> tuple[Variable[Any], ...]:
     """Return the records of one module: for captured types, for those of initial values, and of an outer call."""
-    every = dict.fromkeys((*var_types, *map(type, given.values())))
-    own = [cls({k: x.raw_value for k, x in given.items() if type(x) is cls}) for cls in every]
-    return (*own, *(x for x in outer if type(x) not in every))
+    every = dict.fromkeys((*var_types, *map(type, initial.values())))
+    records = [cls({k: x.raw_value for k, x in initial.items() if type(x) is cls}) for cls in every]
+    return (*records, *(x for x in outer if type(x) not in every))
 
 
 @functools.cache
 def _recording_class(cls: type, variable_type: type[Variable[Any]]) -> type:
     """Return a subclass of a class of modules with methods that record what they return; JAX keeps every such class."""
-    own = [c for c in cls.__mro__ if issubclass(c, Module) and c is not Module]
-    methods = {name: f for c in reversed(own) for name, f in vars(c).items()}
+    classes = [c for c in cls.__mro__ if issubclass(c, Module) and c is not Module]
+    methods = {name: f for c in reversed(classes) for name, f in vars(c).items()}
     recording = {
         name: _recording(f, name, variable_type)
         for name, f in methods.items()

@@ -311,8 +311,8 @@ class MultiMetric(Metric):
         """
         mask = updates.pop("mask", None)
         for name in self._metric_names:
-            own = mask.get(name) if isinstance(mask, Mapping) else mask
-            getattr(self, name).update(**updates, **({} if own is None else {"mask": own}))
+            metric_mask = mask.get(name) if isinstance(mask, Mapping) else mask
+            getattr(self, name).update(**updates, **({} if metric_mask is None else {"mask": metric_mask}))
 
     def compute(self) -> dict[str, Any]:
         """Compute the values of all metrics.
@@ -328,9 +328,9 @@ def _values(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Return the values of an update, with half precision promoted to float32, and the mask in their shape."""
     if name not in arguments:
-        given = ", ".join(map(repr, arguments)) or "none"
+        names = ", ".join(map(repr, arguments)) or "none"
         raise errors.ArgumentError(
-            f"The metric needs the keyword argument {name!r}, but it got: {given}.",
+            f"The metric needs the keyword argument {name!r}, but it got: {names}.",
             f"Pass {name}=..., or create the metric with another argname.",
         )
     values = jnp.asarray(arguments[name])

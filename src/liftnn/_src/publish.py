@@ -53,7 +53,7 @@ def _resolve_annotations(cls: type) -> None:
 
     `typing.get_type_hints` would look the names up in the published module, which lacks some and has another `Any`.
     """
-    own: dict[str, Any] = vars(cls).get("__annotations__", {})
-    if own:
+    annotations: dict[str, Any] = vars(cls).get("__annotations__", {})
+    if annotations:
         hints = typing.get_type_hints(cls, include_extras=True)
-        own.update({name: hints[name] for name in own})
+        annotations.update({name: hints[name] for name in annotations})

@@ -110,6 +110,6 @@ class Perturbed:
         for variable, before, marked in self.marked:
             now = variable._metadata
             if now is not marked:
-                entries = {**now.given, "perturbed": before.get("perturbed")}
+                entries = {**now.entries, "perturbed": before.get("perturbed")}
                 before = Metadata.of({k: x for k, x in entries.items() if k != "perturbed" or k in before})
             set_metadata_past_checks(variable, before)

@@ -73,9 +73,9 @@ class Scope(NamedTuple):
     is_closed: Callable[[str | None], bool]
     every: bool = False
 
-    def chosen(self, held: Mapping[str, Any]) -> list[str]:
+    def chosen(self, attributes: Mapping[str, Any]) -> list[str]:
         """Return the names of the attributes to follow, in order."""
-        return sorted(held) if self.every else sorted(self.names & held.keys())
+        return sorted(attributes) if self.every else sorted(self.names & attributes.keys())
 
 
 def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
@@ -140,11 +140,11 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
 def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: bool) -> Step:
     """Return the step to the content of a closure cell."""
     try:
-        held = cell.cell_contents
+        content = cell.cell_contents
     except ValueError:  # not filled yet
-        held = ABSENT
-    guard = Guard(CELL_CONTENTS, cell, None, held, is_atom(held) and not exact)
-    return Step(held, FRESH + name, ("cell", i), guard, always)
+        content = ABSENT
+    guard = Guard(CELL_CONTENTS, cell, None, content, is_atom(content) and not exact)
+    return Step(content, FRESH + name, ("cell", i), guard, always)
 
 
 def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
@@ -154,15 +154,19 @@ def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
     """
     loaded, attributes, imports = scope.names_in(f.__code__)
     scope.names.update(attributes)
-    held = f.__globals__
-    for name in loaded if not scope.every or attributes.isdisjoint(_ALL_GLOBALS) else held:
-        x = held.get(name, ABSENT)
+    namespace = f.__globals__
+    for name in loaded if not scope.every or attributes.isdisjoint(_ALL_GLOBALS) else namespace:
+        x = namespace.get(name, ABSENT)
         if x is ABSENT and name in _BUILTINS:
             continue
-        guard = Guard(ITEM, held, name, x, is_atom(x))
+        guard = Guard(ITEM, namespace, name, x, is_atom(x))
         yield Step(x, FRESH + name, ("global", name), guard, not _is_definition(x))
     for name in imports:
-        full = importlib.util.resolve_name(name, held.get("__package__")) if held.get("__package__") else name
+        full = (
+            importlib.util.resolve_name(name, namespace.get("__package__"))
+            if namespace.get("__package__")
+            else name
+        )
         x = sys.modules.get(full)
         yield Step(x, FRESH + full, ("import", full), Guard(ITEM, sys.modules, full, x))
 
@@ -212,8 +216,10 @@ def _expand_reference(x: Any, exact: bool) -> Expansion:
 
 def _expand_variable_of_context(x: Any, exact: bool) -> Expansion:
     """Expand a context variable."""
-    held = CONTEXT.read(x, None)
-    return Expansion("context", [Step(held, ".get()", 0, Guard(CONTEXT, x, None, held, is_atom(held)), True)])
+    value = CONTEXT.read(x, None)
+    return Expansion(
+        "context", [Step(value, ".get()", 0, Guard(CONTEXT, x, None, value, is_atom(value)), True)]
+    )
 
 
 def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
@@ -222,33 +228,39 @@ def _expand_bound_builtin(x: Any, exact: bool) -> Expansion:
     return _unguarded("method", () if isinstance(owner, (types.ModuleType, type)) else (owner,))
 
 
-def _expand_python_module(held: Mapping[str, Any], scope: Scope) -> Expansion:
+def _expand_python_module(attributes: Mapping[str, Any], scope: Scope) -> Expansion:
     """Expand a Python module, given its attributes: those that the code names."""
-    if scope.is_closed(held.get("__name__")):
+    if scope.is_closed(attributes.get("__name__")):
         return Expansion("python module", [])
     steps = [
         Step(
-            held[n], f".{n}", n, Guard(ITEM, held, n, held[n], is_atom(held[n])), not _is_definition(held[n])
+            attributes[n],
+            f".{n}",
+            n,
+            Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n])),
+            not _is_definition(attributes[n]),
         )
-        for n in scope.chosen(held)
+        for n in scope.chosen(attributes)
     ]
-    return Expansion("python module", steps, (Guard(SIZE, held, None, len(held)),), by_name=True)
+    return Expansion("python module", steps, (Guard(SIZE, attributes, None, len(attributes)),), by_name=True)
 
 
 def _expand_class(cls: type, scope: Scope) -> Expansion:
     """Expand a class: the attributes that the code names. A method is guarded only if it leads to a module."""
-    held = type.__getattribute__(cls, "__dict__")
+    attributes = type.__getattribute__(cls, "__dict__")
     if scope.is_closed(module_of(cls)):
         return Expansion("class", [])
     steps = []
     # Special methods are called by operators and other syntax, not by name.
-    special = [n for n, x in held.items() if n[:2] == "__" and type(x) is types.FunctionType]
-    for name in sorted({*special, *scope.chosen(held)}):
-        x = _plain(held[name])
-        guard = Guard(CLASS, (cls, held), name, held[name], is_atom(x))
+    special = [n for n, x in attributes.items() if n[:2] == "__" and type(x) is types.FunctionType]
+    for name in sorted({*special, *scope.chosen(attributes)}):
+        x = _plain(attributes[name])
+        guard = Guard(CLASS, (cls, attributes), name, attributes[name], is_atom(x))
         steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     bases = type.__getattribute__(cls, "__mro__")[1:]
-    size = Guard(SIZE, held, None, len(held))  # a class may get an attribute later, and so hide one of a base
+    size = Guard(
+        SIZE, attributes, None, len(attributes)
+    )  # a class may get an attribute later, and so hide one of a base
     steps += [Step(base, "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
     return Expansion("class", steps, (size,), by_name=True)
 
@@ -267,19 +279,21 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         return _expand_python_module(attributes, scope)
     if issubclass(cls, type):
         return _expand_class(x, scope)
-    own = is_content or scope.every or any(module_of(base) in _HOLDER_LIBRARIES for base in cls.__mro__)
-    if is_foreign(module_of(cls)) and not own:
+    follow_all = (
+        is_content or scope.every or any(module_of(base) in _HOLDER_LIBRARIES for base in cls.__mro__)
+    )
+    if is_foreign(module_of(cls)) and not follow_all:
         return Expansion("object", [])
-    own = own or not scope.names.isdisjoint(_ALL_ATTRIBUTES)
-    chosen = sorted(attributes) if own else scope.chosen(attributes)
+    follow_all = follow_all or not scope.names.isdisjoint(_ALL_ATTRIBUTES)
+    chosen = sorted(attributes) if follow_all else scope.chosen(attributes)
     steps = []
     for n in chosen:
         guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
         steps.append(Step(attributes[n], f".{n}", n, guard, True))
     for n, member in slots_of(cls):
-        if own or n in scope.names:
-            held = SLOT.read(x, member)
-            steps.append(Step(held, f".{n}", n, Guard(SLOT, x, member, held, is_atom(held)), True))
+        if follow_all or n in scope.names:
+            value = SLOT.read(x, member)
+            steps.append(Step(value, f".{n}", n, Guard(SLOT, x, member, value, is_atom(value)), True))
     guard = Guard(SIZE, attributes, None, len(attributes))
     steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     guards = () if attributes is NO_ATTRIBUTES else (guard,)

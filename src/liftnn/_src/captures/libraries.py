@@ -50,8 +50,8 @@ def _refers_to_liftnn(package: str, n_modules: int) -> bool:
       package: The name of the package.
       n_modules: The number of loaded Python modules: part of the cache key, since later imports may change the answer.
     """
-    own = [m for n, m in list(sys.modules.items()) if n == package or n.startswith(f"{package}.")]
-    return any(_is_of_liftnn(x) for module in own for x in list(getattr(module, "__dict__", {}).values()))
+    modules = [m for n, m in list(sys.modules.items()) if n == package or n.startswith(f"{package}.")]
+    return any(_is_of_liftnn(x) for module in modules for x in list(getattr(module, "__dict__", {}).values()))
 
 
 def _is_of_liftnn(x: Any) -> bool:

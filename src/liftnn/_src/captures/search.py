@@ -209,10 +209,10 @@ class _Search:
         for x in starts:
             if not is_atom(x) and id(x) not in self._nodes:
                 queue.append(self._add(_Node(x, None, "", False)))
-        left = set(goals - self._nodes.keys())
-        while queue and left and len(self._nodes) <= _SEARCH_LIMIT:
+        remaining = set(goals - self._nodes.keys())
+        while queue and remaining and len(self._nodes) <= _SEARCH_LIMIT:
             new = self._children(queue.popleft())
-            left.difference_update(id(node.x) for node in new)
+            remaining.difference_update(id(node.x) for node in new)
             queue += new
 
     def _children(self, node: _Node) -> list[_Node]:

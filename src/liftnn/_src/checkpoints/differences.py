@@ -84,8 +84,8 @@ def _compare_values(path: CodedPath, saved: Leaves, value: Any) -> list[str]:
     return lines
 
 
-def _line(path: CodedPath, saved: str, own: str) -> str:
-    return f"{show_path(path)}: {saved} in the checkpoint, {own} in the module"
+def _line(path: CodedPath, saved: str, present: str) -> str:
+    return f"{show_path(path)}: {saved} in the checkpoint, {present} in the module"
 
 
 def _describe_leaves(leaves: Leaves) -> str:

@@ -116,8 +116,8 @@ def dataclass(cls: Any = None, /, **options: Any) -> Any:
     options = {"repr": False, **options}
 
     def make(cls: Any) -> Any:
-        made: Any = dataclasses.dataclass(**options)(cls)
-        return _convert_numbers(made) if "__init__" in vars(made) else made
+        decorated: Any = dataclasses.dataclass(**options)(cls)
+        return _convert_numbers(decorated) if "__init__" in vars(decorated) else decorated
 
     return make if cls is None else make(cls)
 

@@ -83,27 +83,27 @@ def transform_metadata(
         if kwargs:
             bound = inspect.signature(f).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
-        given = _mapped(args, in_axes, "the positional arguments")
-        outside = {key: x.variable._metadata for key, x in given.items()}
+        inputs = _mapped(args, in_axes, "the positional arguments")
+        outside = {key: x.variable._metadata for key, x in inputs.items()}
         changed: Any = f
         try:
-            for x in given.values():
+            for x in inputs.values():
                 if isinstance(x.axis, int):
                     index = axis_position(x.variable, x.axis)
                     remove_axis_from(x.variable, index, name, entries, lambda x=x: x.path)
-            inside = {key: x.variable._metadata for key, x in given.items()}
+            inside = {key: x.variable._metadata for key, x in inputs.items()}
             out = changed(*args, **kwargs)
-            made = {
+            variables = {
                 **_mapped(out, out_axes, "the output"),
                 **_mapped(args, in_axes, "the positional arguments"),
             }
-            for key, x in made.items():
-                if key in given and x.variable._metadata is inside[key]:
+            for key, x in variables.items():
+                if key in inputs and x.variable._metadata is inside[key]:
                     set_metadata_past_checks(x.variable, outside[key])
                 elif isinstance(x.axis, int):
                     add_axis_to(x.variable, axis_position(x.variable, x.axis), name, entries)
         except BaseException:
-            _restore(given, outside)
+            _restore(inputs, outside)
             raise
         return out
 
@@ -117,14 +117,14 @@ def _mapped(tree: Any, axes: Prefix, what: str) -> dict[int, _Mapped]:
     for (path, leaf), axis in zip(entries, broadcast_over(axes, treedef, what), strict=True):
         root = format_path(tuple(map(key_of, path)), what)
         for below, x in find_variables(leaf, ...).items():
-            own = axis.of(below, x, root) if isinstance(axis, ByFilter) else axis
-            found.setdefault(id(x), _Mapped(x, format_path(below, root), own))
+            variable_axis = axis.of(below, x, root) if isinstance(axis, ByFilter) else axis
+            found.setdefault(id(x), _Mapped(x, format_path(below, root), variable_axis))
     return found
 
 
-def _restore(given: dict[int, _Mapped], metadata: dict[int, Metadata]) -> None:
+def _restore(variables: dict[int, _Mapped], metadata: dict[int, Metadata]) -> None:
     """Restore the metadata of Variables."""
-    for key, x in given.items():
+    for key, x in variables.items():
         if x.variable._metadata is not metadata[key]:
             set_metadata_past_checks(x.variable, metadata[key])
 

@@ -129,14 +129,14 @@ class _GraphRule(own_rule.CustomVjp[P, R]):
           **options: As for `liftnn.custom_vjp`.
         """
 
-        def forward(*given: Any) -> Any:
-            out, residuals = fwd(*given)
-            nondiff = set(self._nondiff.positions(len(given)))
-            zeros = [_zeros(x) for i, x in enumerate(given) if i not in nondiff]
+        def forward(*inputs: Any) -> Any:
+            out, residuals = fwd(*inputs)
+            nondiff = set(self._nondiff.positions(len(inputs)))
+            zeros = [_zeros(x) for i, x in enumerate(inputs) if i not in nondiff]
             return out, (residuals, zeros)
 
-        def backward(*given: Any) -> Any:
-            *nondiff, (residuals, zeros), out_g = given
+        def backward(*arguments: Any) -> Any:
+            *nondiff, (residuals, zeros), out_g = arguments
             inputs_g = tuple([x if x is None else jax.tree.map(jnp.zeros_like, x) for x in zeros])
             found = bwd(*nondiff, residuals, (inputs_g, out_g))
             return jax.tree.map(_without_integers, found, is_leaf=lambda x: x is None or isinstance(x, State))

@@ -10,8 +10,9 @@ from liftnn._src.compat.modes import accept_modes
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import LIST, TUPLE, VARIABLE, NodeKind
 from liftnn._src.metrics import Metric
-from liftnn._src.modules import iterate as own, recursive_map as own_map
+from liftnn._src.modules import iterate
 from liftnn._src.modules.module import Module
+from liftnn._src.modules.recursive_map import map_recursively
 from liftnn._src.optim.optimizer import Optimizer
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.trees import Key, Path
@@ -22,8 +23,8 @@ _NO_MODULES = (Metric, Optimizer, RngStream, Rngs)
 
 def _children(x: Any) -> list[tuple[Key, Any]]:
     """Return the children of a module or container by key: sorted, except those of a list or tuple."""
-    kind = own.kind_of(x)
-    if kind in own.LEAVES or kind is VARIABLE:
+    kind = iterate.kind_of(x)
+    if kind in iterate.LEAVES or kind is VARIABLE:
         return []
     _, keys, children = kind.flatten(x)
     return [(keys[i], children[i]) for i in _order(kind, keys)]
@@ -64,7 +65,7 @@ def _iter(node: Any) -> Iterator[tuple[Path, Any]]:
     stack: list[tuple[Path, Any, bool]] = [((), node, False)]
     while stack:
         path, x, finished = stack.pop()
-        if finished or own.kind_of(x) in own.LEAVES:
+        if finished or iterate.kind_of(x) in iterate.LEAVES:
             yield path, x
         elif id(x) not in seen:
             seen[id(x)] = x
@@ -114,7 +115,7 @@ def iter_children(node: Any, /) -> Iterator[tuple[Key, Any]]:
       >>> [key for key, x in nnx.iter_children(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))]
       ['bias', 'kernel']
     """
-    own.iter_children(node)  # raises for what cannot hold modules
+    iterate.iter_children(node)  # raises for what cannot hold modules
     return ((key, x) for key, x in _children(node) if hasattr(type(x), "__graph_node__"))
 
 
@@ -164,4 +165,4 @@ def recursive_map(f: Callable[[Path, Any], Any], node: Any, /) -> Any:
       >>> without.layers[1] is nnx.identity
       True
     """
-    return own_map.map_recursively(f, node, _order)
+    return map_recursively(f, node, _order)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from liftnn._src import metrics as own
+from liftnn._src import metrics
 from liftnn._src.compat.splitting import split
 from liftnn._src.filters import Filter
 
 
-class Metric(own.Metric):
+class Metric(metrics.Metric):
     """Base class of metrics; see `liftnn.Metric`.
 
     Example:
@@ -31,7 +31,7 @@ class Metric(own.Metric):
         return split(self, *filters)
 
 
-class Average(own.Average, Metric):
+class Average(metrics.Average, Metric):
     """The average of all values since the last reset; see `liftnn.Average`.
 
     Args:
@@ -46,7 +46,7 @@ class Average(own.Average, Metric):
     """
 
 
-class Accuracy(own.Accuracy, Average):  # pyright: ignore[reportIncompatibleMethodOverride]  # it names two arrays
+class Accuracy(metrics.Accuracy, Average):  # pyright: ignore[reportIncompatibleMethodOverride]  # it names two arrays
     """The fraction of correct predictions; see `liftnn.Accuracy`.
 
     Args:
@@ -63,7 +63,7 @@ class Accuracy(own.Accuracy, Average):  # pyright: ignore[reportIncompatibleMeth
     """
 
 
-class Welford(own.Welford, Metric):
+class Welford(metrics.Welford, Metric):
     """The mean and standard deviation of all values; see `liftnn.Welford`.
 
     Args:
@@ -79,7 +79,7 @@ class Welford(own.Welford, Metric):
     """
 
 
-class MultiMetric(own.MultiMetric, Metric):
+class MultiMetric(metrics.MultiMetric, Metric):
     """Several metrics that are updated together; see `liftnn.MultiMetric`.
 
     Args:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from liftnn._src.compat.containers import List
-from liftnn._src.nn import sequential as own
+from liftnn._src.nn import sequential
 
 
-class Sequential(own.Sequential):
+class Sequential(sequential.Sequential):
     """Apply functions in sequence, each to the output of the previous one; see `liftnn.Sequential`.
 
     The functions are in the `List` `layers`, so that they can be replaced while iterating over the modules of a model.

@@ -41,8 +41,8 @@ def with_partitioning(
       >>> nnx.Linear(2, 3, kernel_init=init, rngs=nnx.Rngs(0)).kernel.out_sharding
       (None, 'model')
     """
-    given = {"out_sharding": sharding, **({} if mesh is None else {"mesh": mesh}), **metadata}
-    return annotate(initializer, given)
+    entries = {"out_sharding": sharding, **({} if mesh is None else {"mesh": mesh}), **metadata}
+    return annotate(initializer, entries)
 
 
 def get_partition_spec(tree: Any) -> Any:

@@ -97,8 +97,8 @@ class ShardingMethods(_Variable):
         """
         stored = _stored_name(self._metadata)
         if name is None:
-            given = _get_metadata(self)
-            return given if stored == NAME else MetadataDict(given)
+            entries = _get_metadata(self)
+            return entries if stored == NAME else MetadataDict(entries)
         return _get_metadata(self, stored if name == NAME else name, default)
 
     def set_metadata(self, *entry: Any, **metadata: Any) -> None:
@@ -120,15 +120,15 @@ class ShardingMethods(_Variable):
         if entry or metadata.keys().isdisjoint(SHARDING_NAMES):
             _set_metadata(self, *entry, **metadata)
             return
-        given = self._metadata.given
+        entries = self._metadata.entries
         for name, value in metadata.items():
             if name == NAME:
-                given[_stored_name(given)] = value
+                entries[_stored_name(entries)] = value
                 continue
-            if name in SHARDING_NAMES and name not in given:
-                given = {key: x for key, x in given.items() if key not in SHARDING_NAMES}
-            given[name] = value
-        _set_metadata(self, given)
+            if name in SHARDING_NAMES and name not in entries:
+                entries = {key: x for key, x in entries.items() if key not in SHARDING_NAMES}
+            entries[name] = value
+        _set_metadata(self, entries)
 
     def has_metadata(self, name: str) -> bool:
         """Return whether the metadata entry was set.

@@ -14,7 +14,7 @@ from liftnn._src.compat.flat_state import FlatState, sort_leaves
 from liftnn._src.compat.graph_state import GraphState, common_graphdef
 from liftnn._src.compat.modes import accept_modes, check_modes
 from liftnn._src.filters import Filter, first_match, to_predicates
-from liftnn._src.graph import graphdef as own
+from liftnn._src.graph import graphdef as liftnn_graphdef
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import merge_all
@@ -29,7 +29,7 @@ from liftnn._src.variables.variable import Variable
 Tree = TypeVar("Tree")
 
 
-class GraphDef(own.GraphDef[Tree]):
+class GraphDef(liftnn_graphdef.GraphDef[Tree]):
     """The static part of a tree of modules; `apply` returns `(output, (graphdef, state))`.
 
     It is hashable, compared by content, and a JAX pytree without leaves. Use `split` to create one.
@@ -244,7 +244,7 @@ def as_states(states: tuple[Any, ...]) -> list[Any]:
     return [convert(x) for x in states]
 
 
-def _with_paths(graphdef: own.GraphDef[Any], states: tuple[Any, ...]) -> tuple[Any, ...]:
+def _with_paths(graphdef: liftnn_graphdef.GraphDef[Any], states: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return States; a single list has leaves in the order of `jax.tree.leaves` of a State, which get their paths."""
     if not any(isinstance(x, list) for x in states):
         return states
@@ -293,7 +293,7 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
     if isinstance(graphdef, GraphState):
         states = (graphdef, *states)
         graphdef = common_graphdef(states)
-    if not isinstance(graphdef, own.GraphDef):
+    if not isinstance(graphdef, liftnn_graphdef.GraphDef):
         raise errors.ArgumentTypeError(
             f"nnx.merge takes a GraphDef as its first argument and got {an(type(graphdef))}.",
             "Write `graphdef, *states = nnx.split(model)` and `nnx.merge(graphdef, *states)`.",
@@ -302,12 +302,12 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
         raise errors.ArgumentTypeError(
             "nnx.merge takes at least one State after the GraphDef.", "Write `nnx.merge(graphdef, state)`."
         )
-    structure: own.GraphDef[Any] = graphdef
+    structure: liftnn_graphdef.GraphDef[Any] = graphdef
     found = as_states(_with_paths(structure, states))
     if copy:
-        return own.GraphDef.merge(structure, *found)
-    given = own._joined(structure, tuple(found))
-    by_slot = {slot: given[path] for path, slot in structure.leaves.items()}
+        return liftnn_graphdef.GraphDef.merge(structure, *found)
+    by_path = liftnn_graphdef._joined(structure, tuple(found))
+    by_slot = {slot: by_path[path] for path, slot in structure.leaves.items()}
     shared = {
         slot.node: x
         for slot, x in by_slot.items()

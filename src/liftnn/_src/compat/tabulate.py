@@ -127,10 +127,10 @@ class _Variables:
             for path, x in self._all.items()
             if path[: len(module)] == module and group_of(x) == column
         }
-        held = {path: x for path, x in below.items() if self._holder(path) == module}
+        direct = {path: x for path, x in below.items() if self._holder(path) == module}
         lines = [
             line
-            for path, x in sorted(held.items(), key=lambda item: str(item[0]))
+            for path, x in sorted(direct.items(), key=lambda item: str(item[0]))
             for line in _describe("/".join(map(str, path[len(module) :])), x)
         ]
         size = _size(below.values())
@@ -211,8 +211,8 @@ def _lay_out(
         for x, w in zip(totals, widths, strict=True)
     ]
 
-    def rule(left: str, line: str, cross: str, right: str) -> str:
-        return left + cross.join(line * (w + 2) for w in widths) + right
+    def rule(start: str, line: str, cross: str, end: str) -> str:
+        return start + cross.join(line * (w + 2) for w in widths) + end
 
     def lines(row: list[list[str]]) -> list[str]:
         height = max(map(len, row))

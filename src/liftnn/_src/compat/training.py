@@ -14,14 +14,14 @@ from liftnn._src.compat.graph import as_pure
 from liftnn._src.compat.modes import check_modes
 from liftnn._src.compat.splitting import Call
 from liftnn._src.filters import Filter
-from liftnn._src.optim import ema, optimizer as own
+from liftnn._src.optim import ema, optimizer
 from liftnn._src.trees import an
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import OptState, Param
 
 
-class Optimizer(own.Optimizer):
+class Optimizer(optimizer.Optimizer):
     """An optax gradient transformation with its state; see `liftnn.Optimizer`.
 
     Args:
@@ -183,8 +183,8 @@ class TrainState(Generic[M]):
           The TrainState.
         """
         opt_state = tx.init(params)
-        made: Any = cls
-        return made(graphdef, params, opt_state, jnp.asarray(step), tx, **fields)
+        constructor: Any = cls
+        return constructor(graphdef, params, opt_state, jnp.asarray(step), tx, **fields)
 
     def apply(self, *states: Any) -> Call:
         """Return a proxy of the model: calls merge it, call it, and split it again.

@@ -63,9 +63,9 @@ class VariableMetadata(Generic[A], metaclass=_AnyAnnotated):
             "on_add_axis": on_add_axis,
             "on_remove_axis": on_remove_axis,
         }
-        given = dict(metadata or {})
-        check_variable_kinds(**{name: given.pop(name, False) for name in ("hijax", "ref")})
-        return Annotated(raw_value, {**given, **{name: hook for name, hook in hooks.items() if hook}})
+        entries = dict(metadata or {})
+        check_variable_kinds(**{name: entries.pop(name, False) for name in ("hijax", "ref")})
+        return Annotated(raw_value, {**entries, **{name: hook for name, hook in hooks.items() if hook}})
 
 
 class AnnotatedMethods(_Annotated):

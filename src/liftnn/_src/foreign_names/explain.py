@@ -60,8 +60,8 @@ def unknown_attribute(instance: Any, owner: type, name: str) -> AttributeError:
     Returns:
       The error; Python's own if the table has no row for the class.
     """
-    own = [cls.__name__ for cls in owner.__mro__ if cls.__module__.partition(".")[0] == "liftnn"]
-    found = [by_name()[cls, name] for cls in own if (cls, name) in by_name()]
+    class_names = [cls.__name__ for cls in owner.__mro__ if cls.__module__.partition(".")[0] == "liftnn"]
+    found = [by_name()[cls, name] for cls in class_names if (cls, name) in by_name()]
     if name == "__call__":
         method = next(n for n in ("forward", "call") if hasattr(owner, n))
         return errors.AttributeNameError(

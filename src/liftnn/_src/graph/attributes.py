@@ -61,12 +61,14 @@ def _writes_past(cls: type) -> bool:
     """Return whether a class of Modules has slots, or code that could bypass `Module.__setattr__`."""
     if slot_names(cls):
         return True
-    own = [
+    user_classes = [
         base
         for base in cls.__mro__
         if issubclass(base, Attributed) and base.__module__.split(".")[0] != "liftnn"
     ]
-    functions = [f for base in own for f in map(inspect.unwrap, vars(base).values()) if inspect.isfunction(f)]
+    functions = [
+        f for base in user_classes for f in map(inspect.unwrap, vars(base).values()) if inspect.isfunction(f)
+    ]
     return any(not _PAST.isdisjoint((*f.__code__.co_names, f.__name__)) for f in functions)
 
 

@@ -59,17 +59,17 @@ class GraphDef(GraphSpec, Generic[Tree]):
           ArgumentTypeError: If an argument is not a State.
           StructureError: If a Variable is missing, unexpected or given twice; the message lists the paths.
         """
-        given = _joined(self, states)
-        by_slot = {slot: given[path] for path, slot in self.leaves.items()}
+        by_path = _joined(self, states)
+        by_slot = {slot: by_path[path] for path, slot in self.leaves.items()}
         leaves = [unwrap_raw(x) for x in map(by_slot.__getitem__, self.slots)]
         tree, merged = merge_all(self, leaves, frames.owner_now())
         variables = {slot.node: x for slot, x in by_slot.items() if isinstance(x, Variable)}
         metadata = {n: x._metadata for n, x in variables.items() if self.specs[n].kind is VARIABLE}
-        for number, given in metadata.items():
-            made = merged.objects[number]
-            metadata_now = adopt(made._metadata, given)
-            if metadata_now is not made._metadata:
-                set_metadata_past_checks(made, metadata_now)
+        for number, new in metadata.items():
+            variable = merged.objects[number]
+            metadata_now = adopt(variable._metadata, new)
+            if metadata_now is not variable._metadata:
+                set_metadata_past_checks(variable, metadata_now)
         return tree
 
     def apply(self, *states: State) -> Apply:

@@ -118,8 +118,8 @@ def _unflatten_frozen_object(cls: type, extra: Any, keys: tuple[Any, ...], child
 
 
 def _flatten_variable(x: Variable[Any]) -> FlattenedNode:
-    given = x.get_metadata()
-    return x._metadata.fixed, tuple(given), tuple(given.values())
+    entries = x.get_metadata()
+    return x._metadata.fixed, tuple(entries), tuple(entries.values())
 
 
 def _make_variable(cls: type, extra: Any, owner: Any) -> Any:

@@ -221,7 +221,7 @@ class GraphDelta(NamedTuple):
       frozen: The order in which frozen nodes are built.
       paths: The path of each leaf of the output.
       written: The numbers of the known Variables that were written.
-      given: The numbers of the known nodes that are among them, or changed, only because they were donated.
+      donated: The numbers of the known nodes that are among them, or changed, only because they were donated.
     """
 
     treedef: Any
@@ -232,7 +232,7 @@ class GraphDelta(NamedTuple):
     frozen: tuple[int, ...]
     paths: LeafPaths
     written: tuple[int, ...] = ()
-    given: tuple[int, ...] = ()
+    donated: tuple[int, ...] = ()
 
     @property
     def slots(self) -> list[Slot]:
@@ -314,12 +314,12 @@ def _prepare(
     specs: dict[int, NodeSpec] = {**dict(change.changed), **dict(enumerate(change.new, change.known))}
     by_node = {number: _take(taken, spec.edges) for number, spec in specs.items()}
     for spec in change.new:
-        made: Any = None
+        created: Any = None
         if spec.kind is VARIABLE:
-            made = make_variable(spec.type, next(taken), spec.extra, owner)
+            created = make_variable(spec.type, next(taken), spec.extra, owner)
         elif not spec.kind.frozen:
-            made = spec.kind.make(spec.type, spec.extra, owner)
-        objects.append(made)
+            created = spec.kind.make(spec.type, spec.extra, owner)
+        objects.append(created)
     updates = {number: next(taken) for number in change.written}
     fills: _Fills = []
     for number in change.frozen:

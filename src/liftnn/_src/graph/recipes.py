@@ -49,9 +49,9 @@ class Recipe:
         """Transform functions; with a rule, the first one, and the others are the rule."""
         if not self.define:
             return self.transform(function, *others, *self.args, **self.options)
-        made = self.transform(function, *self.args, **self.options)
-        getattr(made, self.define)(*others, **self.rule_options)
-        return made
+        transformed = self.transform(function, *self.args, **self.options)
+        getattr(transformed, self.define)(*others, **self.rule_options)
+        return transformed
 
     def with_rule(self, define: str, rules: tuple[str, ...], **options: Any) -> Recipe:
         """Return a recipe that also sets a custom rule."""
@@ -80,8 +80,8 @@ class Recipe:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        given = [*map(repr, self.args), *(f"{name}={x!r}" for name, x in self.options.items())]
-        return f"{getattr(self.transform, '__name__', self.transform)}({', '.join(given)})"
+        arguments = [*map(repr, self.args), *(f"{name}={x!r}" for name, x in self.options.items())]
+        return f"{getattr(self.transform, '__name__', self.transform)}({', '.join(arguments)})"
 
     def __reduce__(self) -> Any:
         return Recipe, (self.transform, self.args, self.options, self.rules, self.define, self.rule_options)

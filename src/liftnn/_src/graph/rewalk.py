@@ -142,19 +142,19 @@ class DiffWalk(Walk):
                 self._pass_if_same(number, known[number], self.before.pytree_children[number])
         for number, spec in enumerate(known):
             if spec.kind is not VARIABLE:
-                given = self.before.children.get(number)
-                if given is not None:
-                    self._pass_if_same(number, spec, given)
+                children = self.before.children.get(number)
+                if children is not None:
+                    self._pass_if_same(number, spec, children)
             elif type(objects[number]) is spec.type and objects[number]._metadata is spec.extra:
                 specs[number] = spec
 
-    def _pass_if_same(self, number: int, spec: NodeSpec, given: Sequence[Any]) -> None:
-        """Skip a known object if it has the children that it was given, and no frozen one of them may be new."""
+    def _pass_if_same(self, number: int, spec: NodeSpec, children: Sequence[Any]) -> None:
+        """Skip a known object if it still has its children, those of the merge, and no frozen one may be new."""
         x = self.objects[number]
         if type(x) is not spec.type or (self.returned is not None and self.returned[number]):
             return
         extra, keys, now = spec.kind.flatten(x)
-        if keys != spec.keys or extra != spec.extra or not all(map(is_, now, given)):
+        if keys != spec.keys or extra != spec.extra or not all(map(is_, now, children)):
             return
         for edge, y in zip(spec.edges, now, strict=True):
             if type(edge) is int:
@@ -184,7 +184,7 @@ class DiffWalk(Walk):
                     "Return it from that transform, or store it in a module that was an argument of that transform.",
                 )
 
-    def _close_variable(self, number: int) -> None:
+    def _finish_variable(self, number: int) -> None:
         if number < self.known and self.specs[number] != self.before.specs[number]:
             self.changed.add(number)
             self.altered.add(number)

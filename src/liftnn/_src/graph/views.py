@@ -151,7 +151,7 @@ def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Pat
         for other in others:
             result[other] = (("same as", path), f"the same object as {name(path)}")
         if is_variable:
-            result |= {(*path, key): (static_key(x), _text_of(x)) for key, x in spec.extra.given.items()}
+            result |= {(*path, key): (static_key(x), _text_of(x)) for key, x in spec.extra.entries.items()}
         for key, edge in zip(spec.keys, spec.edges, strict=True):
             if type(edge) is not int:
                 result[(*path, key)] = _describe_leaf(edge)

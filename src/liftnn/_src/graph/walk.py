@@ -107,7 +107,7 @@ class Walk:
     def __init__(self, root: str = "", sharing: Sharing | None = None):
         self.root = root
         self._sharing = sharing
-        self._held: dict[int, Any] = {}
+        self._static_holders: dict[int, Any] = {}
         """The functions and weak references that are static so far, by the ids of the containers that they hold."""
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
@@ -208,7 +208,7 @@ class Walk:
         if kind is VARIABLE and child._metadata.key is not None:
             number = self._add(child) if number is None else number
             self.specs[number] = self._spec_of_variable(cls, child._metadata)
-            self._close_variable(number)
+            self._finish_variable(number)
             return number, None
         if kind is FUNCTION:
             self.functions.append(child)
@@ -257,9 +257,9 @@ class Walk:
         if self._sharing is None or id(holder) in self._statics:
             return False
         if id(holder) not in self._sharing:
-            held = list(map(id, held_containers(holder)))
-            if self.numbers.keys().isdisjoint(held):
-                self._held |= dict.fromkeys(held, holder)
+            container_ids = list(map(id, held_containers(holder)))
+            if self.numbers.keys().isdisjoint(container_ids):
+                self._static_holders |= dict.fromkeys(container_ids, holder)
                 return False
             self._sharing[id(holder)] = holder
         return True
@@ -279,8 +279,8 @@ class Walk:
 
     def _add(self, child: Any) -> int:
         """Assign the next number to a new object."""
-        if id(child) in self._held:
-            raise SharedContainer(self._held[id(child)])
+        if id(child) in self._static_holders:
+            raise SharedContainer(self._static_holders[id(child)])
         number = len(self.objects)
         self.objects.append(child)
         self.numbers[id(child)] = number
@@ -300,28 +300,28 @@ class Walk:
 
     def _order_frozen(self) -> None:
         """Order the frozen nodes again, each after its children: one was finished before a child that leads to it."""
-        left, opened, ordered = dict.fromkeys(self.frozen), set[int](), list[int]()
-        while left:
-            stack = [next(iter(left))]
+        remaining, opened, ordered = dict.fromkeys(self.frozen), set[int](), list[int]()
+        while remaining:
+            stack = [next(iter(remaining))]
             while stack:
                 number = stack[-1]
-                if number not in left:
+                if number not in remaining:
                     stack.pop()
                     continue
                 spec = self.specs[number]
                 opened.add(number)
-                children = [e for e in (spec.edges if spec else ()) if type(e) is int and e in left]
+                children = [e for e in (spec.edges if spec else ()) if type(e) is int and e in remaining]
                 if spec and not opened.isdisjoint(children):
                     raise _cycle_error(spec.type)
                 stack += children
                 if not children:
                     ordered.append(stack.pop())
                     opened.remove(number)
-                    del left[number]
+                    del remaining[number]
         self.frozen[:] = ordered
         self._is_out_of_order = False
 
-    def _close_variable(self, number: int) -> None:
+    def _finish_variable(self, number: int) -> None:
         """Called after a Variable without children has been visited."""
 
     def _finish_node(self, node: OpenNode) -> None:

@@ -77,7 +77,7 @@ class ArrayFunction(WeakFunction):
             return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with frames.open_frame(self._transform) as frame:
+        with frames.push_frame(self._transform) as frame:
             out = call_in_frame(frame, super().__call__, args, kwargs)
         if frame.missing:
             self.has_modules = True

@@ -69,7 +69,7 @@ def _keep_numpy(call: Call, result: Result, leaves: list[Any]) -> list[Any]:
 
     JAX copies a numpy array to the device, so its own buffer is not donated, and cannot hold all of 64 bits.
     """
-    only_donated = set(result.change.given)
+    only_donated = set(result.change.donated)
     if only_donated and any(map(is_truncated, call.leaves)):
         old = call.plan.by_slot(call.leaves)
         for i, slot in enumerate(result.slots):

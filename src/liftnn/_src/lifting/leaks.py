@@ -27,7 +27,17 @@ from liftnn._src.trees import an, format_path, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
-_WITHOUT_PARTS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
+_WITHOUT_PARTS = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type,
+    type(None),
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
 _SEARCHED_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
 _MOST_OBJECTS = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
@@ -95,7 +105,7 @@ def _find_parts(spec: NodeSpec) -> list[_Part]:
     pairs = zip(spec.keys, spec.edges, strict=True)
     parts = [_Part(edge.value, (key,)) for key, edge in pairs if type(edge) is Static]
     if spec.kind is VARIABLE:
-        parts += [_Part(value, (name,)) for name, value in spec.extra.given.items()]
+        parts += [_Part(value, (name,)) for name, value in spec.extra.entries.items()]
     elif spec.kind is DICT:
         if spec.extra[0] is not None:  # a defaultdict, whose factory is static
             parts.append(_Part(spec.extra[0].value, ("default_factory",)))
@@ -228,7 +238,9 @@ def _children(x: Any) -> Sequence[Any]:
         return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
-    if type(x).__module__ == "builtins" or isinstance(x, _SEARCHED_CONTAINERS):  # also iterators and bound methods
+    if type(x).__module__ == "builtins" or isinstance(
+        x, _SEARCHED_CONTAINERS
+    ):  # also iterators and bound methods
         return gc.get_referents(x)
     return held_by(x)
 

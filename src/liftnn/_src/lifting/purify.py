@@ -69,7 +69,7 @@ def purify(
         called = function.function if isinstance(function, WeakFunction) else function
         offer, plan = offer_for(initial_plan), resume_from or initial_plan
         originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
-        with frames.open_frame(name) as frame:
+        with frames.push_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
             frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
             before = _argument_leaves(tree[:CAPTURED])

@@ -125,7 +125,9 @@ class Vmapped(Lifted[P, R]):
       in_axes: The axes of the positional arguments.
     """
 
-    def __init__(self, functions: Sequence[Callable[..., Any]], bind: Any, options: LiftOptions, in_axes: Any):
+    def __init__(
+        self, functions: Sequence[Callable[..., Any]], bind: Any, options: LiftOptions, in_axes: Any
+    ):
         super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
 

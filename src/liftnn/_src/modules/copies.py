@@ -179,8 +179,8 @@ def _changed_copy(
     Returns:
       The copy.
     """
-    made = copy_modules(walk_tree(tree))
-    modules = [(path, x) for path, x in _own_modules(made) if chosen(path, x)]
+    copied = copy_modules(walk_tree(tree))
+    modules = [(path, x) for path, x in _own_modules(copied) if chosen(path, x)]
     missing = names.difference(*[set_on(x) for _, x in modules])
     if missing and raise_if_not_found:
         raise errors.ArgumentError(
@@ -188,7 +188,7 @@ def _changed_copy(
             "Check the spelling, or pass raise_if_not_found=False. liftnn.view_info lists what view can set; "
             "with_attributes sets any attribute.",
         )
-    return made
+    return copied
 
 
 def _own_modules(tree: Any) -> list[tuple[Path, Any]]:

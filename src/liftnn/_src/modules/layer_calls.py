@@ -100,19 +100,19 @@ class _Layer:
       module: The layer.
     """
 
-    __slots__ = ("_held", "module")
+    __slots__ = ("_entries", "module")
 
     def __init__(self, module: Any):
         self.module = module
-        self._held: dict[int, tuple[Any, ...]] = {}
+        self._entries: dict[int, tuple[Any, ...]] = {}
         """The modules that the layer holds by id, as `_modules_of` yields them; filled at the first call of one."""
 
     def name_of(self, module: Any) -> str:
         """Return the attribute that holds a module, or an entry of an attribute; else the class name."""
-        found = self._held.get(id(module))
+        found = self._entries.get(id(module))
         if found is None:  # the first one, or the layer has got it since
-            self._held = {id(x[0]): x for x in reversed([*_modules_of(self.module)])}
-            found = self._held.get(id(module), (module, type(module).__name__))
+            self._entries = {id(x[0]): x for x in reversed([*_modules_of(self.module)])}
+            found = self._entries.get(id(module), (module, type(module).__name__))
         _, name, *key = found
         return f"{name}[{key[0]!r}]" if key else name
 

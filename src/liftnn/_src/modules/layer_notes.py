@@ -149,9 +149,9 @@ def _is_method(frame: types.FrameType, module: Any) -> bool:
 
 def _name_in(frame: types.FrameType, module: Any, layers: set[int]) -> tuple[Any, _Found] | None:
     """Return a variable of a frame that holds a module, or from which the layer can be reached, with the path."""
-    held = [(name, x) for name, x in _variables(frame) if isinstance(x, Attributed)]
-    itself = [(name, x) for name, x in held if x is module]
-    others = [(name, x) for name, x in held if x is not module]
+    modules = [(name, x) for name, x in _variables(frame) if isinstance(x, Attributed)]
+    itself = [(name, x) for name, x in modules if x is module]
+    others = [(name, x) for name, x in modules if x is not module]
     found = [(x, _Found(name, path)) for name, x in itself if (path := _find_path(x, layers)) is not None]
     if not found or not found[0][1].path:  # the name of the layer itself says less than a path to it
         longer = [(x, _Found(name, path)) for name, x in others if (path := _find_path(x, layers))]

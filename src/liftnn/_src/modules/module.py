@@ -378,9 +378,11 @@ refuse_in_jax(Module)
 
 def _refuse_arguments(cls: type) -> NoReturn:
     """Raise ArgumentTypeError for arguments of a class without `__init__`; name a method that may be meant as one."""
-    own = [n for c in cls.__mro__ if issubclass(c, Module) and c is not Module for n in vars(c)]
-    similar = [n for n in difflib.get_close_matches("__init__", own, cutoff=0.7) if callable(getattr(cls, n))]
-    similar += [n for n in ("setup",) if n in own]  # of Flax Linen
+    names = [n for c in cls.__mro__ if issubclass(c, Module) and c is not Module for n in vars(c)]
+    similar = [
+        n for n in difflib.get_close_matches("__init__", names, cutoff=0.7) if callable(getattr(cls, n))
+    ]
+    similar += [n for n in ("setup",) if n in names]  # of Flax Linen
     if similar:
         remedy = f"Rename its method `{similar[0]}` to `__init__`."
     elif any(

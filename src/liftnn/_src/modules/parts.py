@@ -97,12 +97,12 @@ def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
         module, value = reference(), attributes[name]
         missing.discard(name)
         if plain and writable and module._owner is root._owner:
-            own = attributes_of(module)
-            old = own.get(name, ABSENT)
+            stored = attributes_of(module)
+            old = stored.get(name, ABSENT)
             if old is value:
                 continue
             if is_simple(old) and is_simple(value):
-                own[name] = value
+                stored[name] = value
                 note_static_change(module, name)
                 continue
         elif getattr(module, name) is value:

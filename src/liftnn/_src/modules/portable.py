@@ -91,10 +91,10 @@ def portable(value: Any) -> Any:
         return value
     cells = [cell.cell_contents for cell in value.__closure__]
     arguments = dict(zip(value.__code__.co_freevars, cells, strict=True))
-    made = FactoryCall(factory.__module__, name, arguments, value)
+    call = FactoryCall(factory.__module__, name, arguments, value)
     try:
-        again = factory(**made.arguments)
-        return made if static_key(again) == static_key(value) else value
+        again = factory(**call.arguments)
+        return call if static_key(again) == static_key(value) else value
     except Exception:  # not a factory of these arguments; pickle will raise its own error
         return value
 
@@ -105,12 +105,12 @@ class FunctionName(NamedTuple):
     Args:
       module: Name of its module.
       name: Its qualified name.
-      held: Its defaults and the contents of its closure.
+      bound: Its defaults and the contents of its closure.
     """
 
     module: str
     name: str
-    held: tuple[Any, ...]
+    bound: tuple[Any, ...]
 
     def __repr__(self) -> str:
         return f"<function {self.name}>"
@@ -152,13 +152,13 @@ def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
         return ("above", above.index(id(value)))
     above = (*above, id(value))
     if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, *_WRAPPED, np.ufunc)):
-        held: list[Any] = []
+        bound: list[Any] = []
         if isinstance(value, types.FunctionType):
             cells = [c.cell_contents for c in value.__closure__ or ()]
-            held = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            bound = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         name = getattr(value, "__qualname__", value.__name__)
         package = (value.__module__ or "").partition("._src.")[0]  # private modules may move between versions
-        return FunctionName(package, name, tuple([_by_name(_as_float(x), above) for x in held]))
+        return FunctionName(package, name, tuple([_by_name(_as_float(x), above) for x in bound]))
     if isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.items())
         return FunctionName("functools", "partial", tuple([_by_name(x, above) for x in parts]))

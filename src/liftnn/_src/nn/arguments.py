@@ -97,7 +97,7 @@ def check_rngs(rngs: object) -> None:
         )
 
 
-def given(**options: Any) -> dict[str, Any]:
+def without_none(**options: Any) -> dict[str, Any]:
     """Return the options that are not None, so that a user's function needs no parameters for the others."""
     return {name: value for name, value in options.items() if value is not None}
 

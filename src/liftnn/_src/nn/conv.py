@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, given, new_param
+from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param, without_none
 from liftnn._src.nn.explicit_axes import convolution_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.windows import (
@@ -149,7 +149,7 @@ class Conv(Module):
             dimension_numbers=_channels_last(rank),
             feature_group_count=groups,
             precision=self.precision,
-            **given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type),
+            **without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type),
         )
         return unfold_batch(add_bias(y, bias), batch)
 

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import given, new_param
+from liftnn._src.nn.arguments import new_param, without_none
 from liftnn._src.nn.explicit_axes import sharding_of_result
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.publish import publish
@@ -104,7 +104,7 @@ class Einsum(Module):
         )
         if out_sharding is None and self.einsum_op is jnp.einsum:
             out_sharding = sharding_of_result(inputs, kernel, _sources(equation, inputs.ndim, kernel.ndim))
-        options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
+        options = without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         y = self.einsum_op(equation, inputs, kernel, precision=self.precision, **options)
         return y if bias is None else y + bias.reshape(_bias_shape(equation, kernel.shape, y.ndim))
 

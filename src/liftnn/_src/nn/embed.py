@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, given, new_param, shape_of_input
+from liftnn._src.nn.arguments import check_features, new_param, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import automatic, distinct, entries_of, product_sharding
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -114,7 +114,7 @@ class Embed(Module):
         query, table = self.promote_dtype((query, self.embedding.value), dtype=self.dtype)
         if out_sharding is None:
             out_sharding = product_sharding(query, table, (((query.ndim - 1,), (1,)), ((), ())))
-        return jnp.dot(query, table.T, **given(out_sharding=out_sharding))
+        return jnp.dot(query, table.T, **without_none(out_sharding=out_sharding))
 
 
 def _take(table: jax.Array, rows: jax.Array) -> jax.Array:

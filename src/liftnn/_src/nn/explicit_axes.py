@@ -57,13 +57,13 @@ def product_sharding(lhs: jax.Array, rhs: jax.Array, dimensions: Any) -> NamedSh
     Returns:
       The sharding; None if the mesh has no explicit axes, or JAX derives it.
     """
-    (left, right), (left_batch, right_batch) = dimensions
+    (lhs_contracted, rhs_contracted), (lhs_batch, rhs_batch) = dimensions
     return sharding_of_result(
         lhs,
         rhs,
-        [(i, j) for i, j in zip(left_batch, right_batch, strict=True)]
-        + [(i, None) for i in range(lhs.ndim) if i not in (*left, *left_batch)]
-        + [(None, j) for j in range(rhs.ndim) if j not in (*right, *right_batch)],
+        [(i, j) for i, j in zip(lhs_batch, rhs_batch, strict=True)]
+        + [(i, None) for i in range(lhs.ndim) if i not in (*lhs_contracted, *lhs_batch)]
+        + [(None, j) for j in range(rhs.ndim) if j not in (*rhs_contracted, *rhs_batch)],
     )
 
 

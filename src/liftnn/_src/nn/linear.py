@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import add_bias, check_features, given, new_param, shape_of_input
+from liftnn._src.nn.arguments import add_bias, check_features, new_param, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -109,7 +109,7 @@ class Linear(Module):
         contracted = (((inputs.ndim - 1,), (0,)), ((), ()))
         if out_sharding is None and self.dot_general is lax.dot_general:
             out_sharding = product_sharding(inputs, kernel, contracted)
-        options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
+        options = without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         if (
             self.dot_general is lax.dot_general
             and not options

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import as_tuple, given, new_param, normalize_axes, shape_of_input
+from liftnn._src.nn.arguments import as_tuple, new_param, normalize_axes, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.shaped_initializers import initializer_of_shape, initializer_of_vector
@@ -121,7 +121,7 @@ class LinearGeneral(Module):
         contracted = ((axis, summed), (batch, batch))
         if out_sharding is None and product is lax.dot_general:
             out_sharding = product_sharding(inputs, kernel, contracted)
-        options = given(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
+        options = without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         y = product(inputs, kernel, contracted, precision=self.precision, **options)
         if bias is None:
             return y

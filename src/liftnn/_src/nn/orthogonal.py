@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn._src.nn import initializers
-from liftnn._src.nn.arguments import given
+from liftnn._src.nn.arguments import without_none
 
 _draw = initializers.orthogonal()
 
@@ -30,7 +30,7 @@ def orthogonal(
     """
     dtype = jnp.result_type(float if dtype is None else dtype)
     drawn = jnp.promote_types(dtype, jnp.float32)
-    return _draw(key, shape, drawn, **given(out_sharding=out_sharding)).astype(dtype)
+    return _draw(key, shape, drawn, **without_none(out_sharding=out_sharding)).astype(dtype)
 
 
 def orthogonal_then_cast(
@@ -49,5 +49,5 @@ def orthogonal_then_cast(
     Returns:
       The matrix.
     """
-    drawn = _draw(key, shape, **given(out_sharding=out_sharding))
+    drawn = _draw(key, shape, **without_none(out_sharding=out_sharding))
     return drawn if dtype is None else drawn.astype(dtype)

@@ -87,14 +87,14 @@ class Sequential(Module):
         """
         if not self.layers:
             return args[0] if len(args) == 1 else args or kwargs or None
-        given = kwargs if rngs is None else {**kwargs, "rngs": rngs}
+        keywords = kwargs if rngs is None else {**kwargs, "rngs": rngs}
         output: Any = None
         for position, function in enumerate(self.layers):
             _check_callable(position, function)
             received: dict[str, Any] = {}
             if position:
                 args, received = _as_arguments(output)
-            taken = _accepted(function, len(args), given) if given else {}
+            taken = _accepted(function, len(args), keywords) if keywords else {}
             if kwargs and not position:
                 taken |= self._without_taker({k: v for k, v in kwargs.items() if k not in taken})
             twice = sorted(received.keys() & taken.keys())

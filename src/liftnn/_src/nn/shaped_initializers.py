@@ -107,9 +107,9 @@ def _reshaped(initializer: Callable[..., Any], flat: Sizes) -> Callable[..., Any
     """Return an initializer that draws in a flat shape and reshapes."""
 
     def draw(key: jax.Array, shape: Sizes, dtype: Any) -> Any:
-        made = initializer(key, flat, dtype)
-        if type(made) is Annotated:
-            return Annotated(made.value.reshape(shape), made.metadata)
-        return made.reshape(shape)
+        drawn = initializer(key, flat, dtype)
+        if type(drawn) is Annotated:
+            return Annotated(drawn.value.reshape(shape), drawn.metadata)
+        return drawn.reshape(shape)
 
     return draw

@@ -128,10 +128,10 @@ class SpectralNorm(Module):
         stats = self.batch_stats.get((*path, "u")), self.batch_stats.get((*path, "sigma"))
         if stats[0] is None or stats[1] is None:
             raise new_weight_error("SpectralNorm", path)
-        whole = PartitionSpec()
-        own = PartitionSpec(*(entries_of(weight.value) or ()))
+        replicated = PartitionSpec()
+        weight_spec = PartitionSpec(*(entries_of(weight.value) or ()))
         u, v, sigma, normalized = automatic(
-            self._iterate, (whole, whole, whole, own), stats[0].value, weight.value
+            self._iterate, (replicated, replicated, replicated, weight_spec), stats[0].value, weight.value
         )
         if update:
             stats[0].value = u.astype(stats[0].value.dtype)

@@ -223,11 +223,11 @@ class Stack(Module, Generic[L]):
     def _apply(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply a function of a layer; a call of the stack does not count as a call of its method `apply`."""
         axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
-        given = tuple([mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
+        marked = tuple([mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
         out_axes = self.out_axes if _has_carry(axes) else _without_carry(self.out_axes)
         loop = _Loop(self.n, axes, out_axes, self.remat, self.unroll, self.transform_metadata)
         try:
-            return loop.of(function, type(self.layers))(self.layers, given, mark_static(kwargs))
+            return loop.of(function, type(self.layers))(self.layers, marked, mark_static(kwargs))
         except errors.ArgumentError:
             self._check_sizes()
             raise

@@ -128,8 +128,8 @@ class EMA(Module):
         memo: dict[int, Any] = {id(x): x for x in walked.by_slot.values()}
         for x, spec in zip(walked.objects, walked.graphdef.specs, strict=True):
             if spec.kind is VARIABLE:
-                own = frames.resolve(x)
-                memo[id(x)] = replacements.get(id(own), own)
+                variable = frames.resolve(x)
+                memo[id(x)] = replacements.get(id(variable), variable)
         return copy.deepcopy(model, memo)
 
 

@@ -73,12 +73,12 @@ class ParameterLayout:
     def shardings(self, path: Path) -> dict[str, Any]:
         """Return the metadata that declare the sharding of what an optimizer holds for a parameter."""
         model = self.paths[path]
-        given = {} if model is None else model[1].given
-        own = given.get("optimizer_sharding")
-        declared = {name: given[name] for name in SHARDING_NAMES if name in given}
-        declared = declared if own is None else {"out_sharding": own}
+        entries = {} if model is None else model[1].entries
+        optimizer_sharding = entries.get("optimizer_sharding")
+        declared = {name: entries[name] for name in SHARDING_NAMES if name in entries}
+        declared = declared if optimizer_sharding is None else {"out_sharding": optimizer_sharding}
         placing = {
-            name: given[name] for name in ("mesh", "sharding_rules", "eager_sharding") if name in given
+            name: entries[name] for name in ("mesh", "sharding_rules", "eager_sharding") if name in entries
         }
         return {**declared, **placing} if declared else {}
 
@@ -100,8 +100,8 @@ def _model(x: Any) -> tuple[type[Any], Metadata] | None:
     """Return the class of a Variable, and its metadata without what refers to modules or arrays of the model."""
     if not isinstance(x, Variable):
         return None
-    given = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
-    return type(x), Metadata.of(given)
+    entries = {name: copy.deepcopy(m) for name, m in x.get_metadata().items() if not holds_nodes(m)}
+    return type(x), Metadata.of(entries)
 
 
 def shapes(x: Any) -> list[tuple[int, ...]]:

@@ -49,7 +49,7 @@ def to_variables(
     def wrap(x: Any, path: Path | None) -> OptState[Any]:
         is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
         alike.append(is_alike)
-        return OptState(own(unwrap_raw(x)), **(declare(x, path) if path is not None else {}))
+        return OptState(copy_containers(unwrap_raw(x)), **(declare(x, path) if path is not None else {}))
 
     whole = {path: found[0] for path, x in parameters.items() if len(found := shapes(x)) == 1}
     factors = find_factors(tree)
@@ -141,11 +141,14 @@ def pair_values(tree: Any, before: Any, structure: Any, after: Any) -> list[tupl
     known, found = (jax.tree.structure(x, is_leaf=is_variable) for x in (before, after))
     if not all(map(is_variable, variables)) or not same_tree(found, known):
         return None
-    return [(v, own(unwrap_raw(x))) for v, x in zip(variables, structure.flatten_up_to(after), strict=True)]
+    return [
+        (v, copy_containers(unwrap_raw(x)))
+        for v, x in zip(variables, structure.flatten_up_to(after), strict=True)
+    ]
 
 
-def own(value: Any) -> Any:
-    """Return a value with containers of its own: optax may keep the very dict or list that is a parameter's value."""
+def copy_containers(value: Any) -> Any:
+    """Return a value in new containers: optax may keep the very dict or list that is a parameter's value."""
     return value if is_jax_array(value) else jax.tree.map(lambda x: x, value)
 
 

@@ -141,12 +141,12 @@ class Optimizer(Module):
         _check_pair(grads, gradients, layout)
         gradients = _without_others(gradients, layout, model)
         _check(layout, leaves, gradients)
-        given = {name: self._convert(x) for name, x in extra.items()}
-        packing = choose_packing(self.tx, layout, leaves, self.opt_state, given)
-        step = self._transform(packing, leaves, gradients, given)
+        extra_args = {name: self._convert(x) for name, x in extra.items()}
+        packing = choose_packing(self.tx, layout, leaves, self.opt_state, extra_args)
+        step = self._transform(packing, leaves, gradients, extra_args)
         if step.writes is None and isinstance(packing, InLists):  # users see the new state, with States in it
             packing = InStates(layout)
-            step = self._transform(packing, leaves, gradients, given)
+            step = self._transform(packing, leaves, gradients, extra_args)
         _write(model, leaves, packing.unpack(step.params))
         if step.writes is None:
             self._replace_state(step.opt_state)
@@ -278,13 +278,13 @@ def _fits_update(update: Any, x: Any) -> bool:
 
 
 def _check_shapes(
-    what: str, given: Mapping[Path, Any], leaves: Mapping[Path, Any], fits: Callable[[Any, Any], bool]
+    what: str, actual: Mapping[Path, Any], leaves: Mapping[Path, Any], fits: Callable[[Any, Any], bool]
 ) -> None:
     """Raise StructureError for gradients or updates with shapes that do not fit the model."""
     lines = [
-        f"{format_path(path)}: {shapes_text(given[path])} in the {what}, {shapes_text(x)} in the model"
+        f"{format_path(path)}: {shapes_text(actual[path])} in the {what}, {shapes_text(x)} in the model"
         for path, x in leaves.items()
-        if not fits(given[path], x)
+        if not fits(actual[path], x)
     ]
     if lines:
         raise errors.StructureError(
@@ -293,11 +293,11 @@ def _check_shapes(
         )
 
 
-def _check_paths(given: Mapping[Path, Any], expected: Sequence[Path], what: str, remedy: str | None) -> None:
+def _check_paths(actual: Mapping[Path, Any], expected: Sequence[Path], what: str, remedy: str | None) -> None:
     """Raise StructureError if gradients, or a model, do not have the expected Variables."""
-    if set(given) != set(expected):
-        missing = [path for path in expected if path not in given]
-        unknown = [path for path in given if path not in set(expected)]
+    if set(actual) != set(expected):
+        missing = [path for path in expected if path not in actual]
+        unknown = [path for path in actual if path not in set(expected)]
         raise mismatch(what, missing, unknown, remedy)
 
 

@@ -122,8 +122,8 @@ def _parts(x: Any) -> Iterable[Any] | None:
     if isinstance(x, types.FunctionType):
         if not _is_of_library(x.__globals__.get("__name__")):
             return None
-        held = (*(x.__closure__ or ()), *(x.__defaults__ or ()))
-        return (*held, *(x.__kwdefaults__ or {}).values(), *vars(x).values())
+        bound = (*(x.__closure__ or ()), *(x.__defaults__ or ()))
+        return (*bound, *(x.__kwdefaults__ or {}).values(), *vars(x).values())
     if isinstance(x, types.CellType):
         try:
             return (x.cell_contents,)

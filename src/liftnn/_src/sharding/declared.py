@@ -53,8 +53,8 @@ def with_partitioning(
     """
     declared = sharding if isinstance(sharding, str) else tuple(getattr(sharding, "spec", sharding))
     mesh = getattr(sharding, "mesh", None) if mesh is None else mesh
-    own = {} if mesh is None else {"mesh": mesh}
-    return annotate(initializer, {"sharding": declared, **own, **metadata})
+    placement = {} if mesh is None else {"mesh": mesh}
+    return annotate(initializer, {"sharding": declared, **placement, **metadata})
 
 
 @boundary
@@ -142,14 +142,14 @@ def shardings_on(tree: Any, mesh: Any, rules: Mapping[str, Any], root: str = "")
     lines: list[str] = []
 
     def place(path: Path, x: Any, declared: Declared) -> NamedSharding:
-        own = mesh if declared.mesh is None else declared.mesh
-        problem, shape = _first_problem(x, declared, own)
+        declared_mesh = mesh if declared.mesh is None else declared.mesh
+        problem, shape = _first_problem(x, declared, declared_mesh)
         if problem:
-            if own != mesh:
-                problem += f" of its own mesh ({mesh_text(own)})"
+            if declared_mesh != mesh:
+                problem += f" of its own mesh ({mesh_text(declared_mesh)})"
             lines.append(describe(named(format_path(path, root), x, shape), declared, problem))
-            return NamedSharding(own, PartitionSpec())
-        return NamedSharding(own, declared.spec)
+            return NamedSharding(declared_mesh, PartitionSpec())
+        return NamedSharding(declared_mesh, declared.spec)
 
     shardings = map_declared(tree, rules, place)
     if lines:

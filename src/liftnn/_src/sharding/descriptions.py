@@ -134,8 +134,8 @@ def _digest_outputs(closed: Any) -> list[str]:
     for equation in closed.jaxpr.eqns:
         params = _ADDRESS.sub("", " ".join(map(_param_text, equation.params.items())))
         inputs = " ".join(map(of, equation.invars))
-        own = _digest(f"{equation.primitive.name} {params} {inputs}".encode())
-        known.update((out, f"{own}.{i}") for i, out in enumerate(equation.outvars))
+        digest = _digest(f"{equation.primitive.name} {params} {inputs}".encode())
+        known.update((out, f"{digest}.{i}") for i, out in enumerate(equation.outvars))
     return [_digest(of(x).encode()) for x in closed.jaxpr.outvars]
 
 

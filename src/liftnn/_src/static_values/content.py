@@ -194,7 +194,7 @@ class _Flattener:
             if node is top:
                 only = node.references[0]
                 return tuple(self._tokens) if type(only) is int else only
-            stack[-1].references.append(self._close(node))
+            stack[-1].references.append(self._finish(node))
 
     def _reference(self, x: Any, inside: bool) -> Any:
         """Return the reference to a part: a token for a leaf, else a number; an open value at the first visit."""
@@ -227,7 +227,7 @@ class _Flattener:
                 extra, children = (extra, names), (*children, *values)
         if parts.is_leaf and not children:
             return (kind, extra)
-        return self._open(x, parts, extra, children, inside)
+        return self._enter(x, parts, extra, children, inside)
 
     def _note_mutable(self, inside: bool) -> None:
         if self._immutable:
@@ -237,7 +237,7 @@ class _Flattener:
         else:
             self.is_mutable = True
 
-    def _open(
+    def _enter(
         self, x: Any, parts: ValueKind, extra: Any, children: Sequence[Any], inside: bool
     ) -> _PendingParts:
         """Create the open value of a compound value."""
@@ -253,7 +253,7 @@ class _Flattener:
         self._known[place] = opened
         return opened
 
-    def _close(self, node: _PendingParts) -> int:
+    def _finish(self, node: _PendingParts) -> int:
         """Return the number of a compound value after its parts have been flattened."""
         references: Any = tuple(node.references)
         if node.unordered and int not in map(type, references):

@@ -119,13 +119,13 @@ def static_key(value: Any, inside: bool = False) -> Any:
 def _copy(value: Any, content: Content) -> Any:
     """Return a copy of a value with the same content."""
     try:
-        made = copy.deepcopy(value)
-        same = content_of(made).key == content.key
+        copied = copy.deepcopy(value)
+        same = content_of(copied).key == content.key
     except Exception as error:
         raise cannot_copy(value, error) from error
     if not same:
         raise copy_differs(value)
-    return made
+    return copied
 
 
 def function_key(function: types.FunctionType) -> Any:

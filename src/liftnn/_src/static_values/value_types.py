@@ -150,8 +150,8 @@ def _partial(x: functools.partial[Any]) -> DataAndParts:
 
 def _method(x: types.MethodType) -> DataAndParts:
     """Flatten a bound method; an object other than a function is compared by identity."""
-    own = x.__self__
-    return None, (x.__func__, own if isinstance(own, _FUNCTIONS) else Identity(own))
+    receiver = x.__self__
+    return None, (x.__func__, receiver if isinstance(receiver, _FUNCTIONS) else Identity(receiver))
 
 
 def _transformed(x: Any) -> DataAndParts:
@@ -202,9 +202,9 @@ def _array_scalar(x: Any) -> DataAndParts:
 
 def _dataclass(x: Any) -> DataAndParts:
     """Flatten a dataclass into its fields, also those that its `==` ignores, and its other attributes."""
-    held = {f.name: getattr(x, f.name) for f in dataclasses.fields(x) if hasattr(x, f.name)}
-    held |= getattr(x, "__dict__", {})
-    return tuple(held), tuple(held.values())
+    attributes = {f.name: getattr(x, f.name) for f in dataclasses.fields(x) if hasattr(x, f.name)}
+    attributes |= getattr(x, "__dict__", {})
+    return tuple(attributes), tuple(attributes.values())
 
 
 _COMPOUND: dict[Any, Callable[..., DataAndParts]] = {

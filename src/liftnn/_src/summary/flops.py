@@ -112,13 +112,13 @@ def _with_backward(forward: Callable[..., list[Any]]) -> Callable[..., Any]:
     """Return a function that runs another one and its backward pass."""
 
     def run(*leaves: Any) -> Any:
-        picked = {i: x for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)}
+        inexact = {i: x for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)}
 
-        def of(picked: dict[int, Any]) -> list[Any]:
-            out = forward(*[picked.get(i, x) for i, x in enumerate(leaves)])
+        def of(inexact: dict[int, Any]) -> list[Any]:
+            out = forward(*[inexact.get(i, x) for i, x in enumerate(leaves)])
             return [x for x in out if jnp.issubdtype(x.dtype, jnp.inexact)]
 
-        out, pull_back = jax.vjp(of, picked)
+        out, pull_back = jax.vjp(of, inexact)
         return out, pull_back(out)
 
     return run

@@ -122,9 +122,9 @@ def _function_text(x: Any, depth: int) -> str:
 
 
 def _partial_text(x: functools.partial[Any], depth: int) -> str:
-    given = [value_text(x.func, depth + 1), *([_items(x.args, depth)] if x.args else [])]
+    parts = [value_text(x.func, depth + 1), *([_items(x.args, depth)] if x.args else [])]
     return (
-        f"partial({', '.join([*given, *([_pairs(x.keywords.items(), '=', depth)] if x.keywords else [])])})"
+        f"partial({', '.join([*parts, *([_pairs(x.keywords.items(), '=', depth)] if x.keywords else [])])})"
     )
 
 
@@ -159,9 +159,9 @@ def raw_value(variable: Variable[Any]) -> Any:
 
 
 def metadata_of(variable: Variable[Any]) -> Mapping[str, Any]:
-    """Return the metadata that were given to a Variable; none for one that is not complete."""
+    """Return the metadata that were set on a Variable; none for one that is not complete."""
     try:
-        return variable._metadata.given
+        return variable._metadata.entries
     except AttributeError:
         return {}
 

@@ -41,8 +41,8 @@ def with_metadata(initializer: Callable[..., Any], **metadata: Any) -> Callable[
             f"with_metadata takes an initializer or a class of Variables and got {an(type(initializer))}.",
             "Pass a function (key, shape, dtype) that returns an array.",
         )
-    given = Metadata.of(metadata).given  # checks the hooks
-    return annotate(initializer, given)
+    entries = Metadata.of(metadata).entries  # checks the hooks
+    return annotate(initializer, entries)
 
 
 def annotate(initializer: Callable[..., Any], metadata: Mapping[str, Any]) -> Callable[..., Any]:
@@ -81,10 +81,10 @@ def _annotated(initializer: Callable[..., Any], items: tuple[tuple[str, Any], ..
     """Return an initializer whose values have metadata."""
 
     def annotated(*args: Any, **kwargs: Any) -> Annotated:
-        made = initializer(*args, **kwargs)
-        if type(made) is Annotated:
-            return Annotated(made.value, {**made.metadata, **dict(items)})
-        return Annotated(made, dict(items))
+        result = initializer(*args, **kwargs)
+        if type(result) is Annotated:
+            return Annotated(result.value, {**result.metadata, **dict(items)})
+        return Annotated(result, dict(items))
 
     return annotated
 

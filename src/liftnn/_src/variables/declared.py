@@ -56,8 +56,8 @@ def declared_of(metadata: Mapping[str, Any], rules: Mapping[str, Any]) -> Declar
     declared = next((metadata[name] for name in SHARDING_NAMES if metadata.get(name) is not None), None)
     if declared is None:
         return None
-    own = metadata.get("sharding_rules")
-    return declare(declared, joined_rules(rules, own) if own else rules, metadata.get("mesh"))
+    added_rules = metadata.get("sharding_rules")
+    return declare(declared, joined_rules(rules, added_rules) if added_rules else rules, metadata.get("mesh"))
 
 
 def declare(declared: Any, rules: Mapping[str, Any], mesh: Any = None) -> Declared:
@@ -79,9 +79,9 @@ def declare(declared: Any, rules: Mapping[str, Any], mesh: Any = None) -> Declar
     return Declared(names, entries, getattr(sharding, "mesh", None) if mesh is None else mesh, whole)
 
 
-def joined_rules(rules: Mapping[str, Any], own: Any) -> dict[str, Any]:
-    """Return the rules for a Variable that has rules of its own."""
-    added = normalize_rules(own)
+def joined_rules(rules: Mapping[str, Any], added_rules: Any) -> dict[str, Any]:
+    """Return the rules for a Variable that adds rules of its own."""
+    added = normalize_rules(added_rules)
     for name in rules.keys() & added.keys():
         if rules[name] != added[name]:
             raise errors.ArgumentError(

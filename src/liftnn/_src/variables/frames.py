@@ -79,8 +79,8 @@ class Frame:
 
     def _modules_at_hand(self) -> list[Any]:
         """Return the outer frame's modules in variables of running functions: a missed Variable belongs to one."""
-        held = local_values(self, __file__)
-        return [x for x in held if hasattr(type(x), "_module_parts") and x._owner is self.outer]
+        values = local_values(self, __file__)
+        return [x for x in values if hasattr(type(x), "_module_parts") and x._owner is self.outer]
 
     def copy_of(self, x: Any) -> Any:
         """Return the copy of an object in this frame; the object itself if there is none."""
@@ -91,7 +91,7 @@ class Frame:
         """Return the object of the outer frame that an object of this frame is a copy of; the object if it is none."""
         return next((x for x, c, _ in self._copies.values() if c is copy), copy)
 
-    def close(self) -> None:
+    def drop_copies(self) -> None:
         """Drop the map from originals to copies: the copies refer to their frame, which would be a reference cycle."""
         self._copies = {}
         self._path_of = None
@@ -200,7 +200,7 @@ class Opening:
 
 
 @contextmanager
-def open_frame(name: str) -> Generator[Frame]:
+def push_frame(name: str) -> Generator[Frame]:
     """Push a new frame on the stack of this thread."""
     outer, opening = _current.frame, Opening()
     frame = Frame(name, outer, _trace_now())
@@ -210,7 +210,7 @@ def open_frame(name: str) -> Generator[Frame]:
         yield frame
     finally:
         _current.frame = outer
-        frame.close()
+        frame.drop_copies()
         opening.end()
 
 

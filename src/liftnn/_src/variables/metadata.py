@@ -97,7 +97,7 @@ class Metadata(Mapping[str, Any]):
         return name in self._items
 
     @property
-    def given(self) -> dict[str, Any]:
+    def entries(self) -> dict[str, Any]:
         """A copy of the entries that were set, without empty hooks."""
         return dict(self._items)
 
@@ -175,23 +175,23 @@ def _are_alike(a: Any, b: Any) -> bool:
         return False
 
 
-def adopt(own: Metadata, new: Metadata) -> Metadata:
+def adopt(current: Metadata, new: Metadata) -> Metadata:
     """Return the metadata of a Variable that takes over those of another, perhaps from another model.
 
     Args:
-      own: The Variable's metadata.
+      current: The Variable's metadata.
       new: The metadata to take over. Mutable values are copied; the Variable keeps its own objects and arrays of the
         graph.
 
     Returns:
-      The metadata; `own` itself if nothing differs.
+      The metadata; `current` itself if nothing differs.
     """
-    if own == new:
-        return own
-    mine, items = own._items, {}
+    if current == new:
+        return current
+    kept, items = current._items, {}
     for name, value in new._items.items():
-        if name in mine and (_are_alike(mine[name], value) or holds_nodes(value)):
-            items[name] = mine[name]
+        if name in kept and (_are_alike(kept[name], value) or holds_nodes(value)):
+            items[name] = kept[name]
         else:
             items[name] = value if _is_fixed(value) or holds_nodes(value) else copy.deepcopy(value)
     return Metadata.of(items)

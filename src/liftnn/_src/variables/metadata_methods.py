@@ -34,7 +34,7 @@ class MetadataMethods:
           The entry, or a dict of all entries.
         """
         if name is None:
-            return self._metadata.given
+            return self._metadata.entries
         return self._metadata.get(name, default)
 
     @overload
@@ -59,7 +59,7 @@ class MetadataMethods:
           ArgumentTypeError: If there are other positional arguments, or both kinds of arguments.
           TraceContextError: If the Variable belongs to another trace.
         """
-        new = _changed(self._metadata.given, entry, metadata)
+        new = _changed(self._metadata.entries, entry, metadata)
         if not frames.may_write(self._owner):
             raise frames.write_error(self, "the metadata")
         set_metadata_past_checks(self, Metadata.of(new))
@@ -73,7 +73,7 @@ class MetadataMethods:
         Returns:
           True if it was set.
         """
-        return name in self._metadata.given
+        return name in self._metadata.entries
 
     @boundary
     def del_metadata(self, name: str) -> None:
@@ -86,13 +86,13 @@ class MetadataMethods:
           AttributeNameError: If there is no such entry.
           TraceContextError: If the Variable belongs to another trace.
         """
-        given = self._metadata.given
-        if name not in given:
+        entries = self._metadata.entries
+        if name not in entries:
             raise errors.AttributeNameError(f"{at_start(an(type(self)))} has no metadata {name!r}.")
         if not frames.may_write(self._owner):
             raise frames.write_error(self, "the metadata")
-        del given[name]
-        set_metadata_past_checks(self, Metadata.of(given))
+        del entries[name]
+        set_metadata_past_checks(self, Metadata.of(entries))
 
     def add_axis(self, axis_index: int, axis_name: str | None) -> None:
         """Run the hooks that adapt metadata to an axis that a transform adds.
@@ -122,17 +122,17 @@ class MetadataMethods:
     def _hooks(self, name: str) -> tuple[Any, ...]:
         """Return the hooks of one kind: the method of the class, unless the metadata replace it, and the metadata's."""
         method, metadata = getattr(type(self), name, None), self._metadata
-        own = () if method is None or metadata.has(name) else (method,)
-        return (*own, *metadata.hooks(name))
+        class_hooks = () if method is None or metadata.has(name) else (method,)
+        return (*class_hooks, *metadata.hooks(name))
 
 
-def _changed(given: dict[str, Any], entry: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
+def _changed(current: dict[str, Any], entry: tuple[Any, ...], metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata after a call of `set_metadata`."""
     match entry:
         case ():
-            return {**given, **metadata}
+            return {**current, **metadata}
         case (str() as name, value) if not metadata:
-            return {**given, name: value}
+            return {**current, name: value}
         case (Mapping() as new,) if not metadata:
             return dict(new)
         case _:

@@ -289,8 +289,8 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         Returns:
           The new Variable; this one is unchanged.
         """
-        given = Metadata.of({**self._metadata.given, **metadata}) if metadata else self._metadata
-        return make_variable(type(self), checked_value(unwrap(value)), given, frames.owner_now())
+        new_metadata = Metadata.of({**self._metadata.entries, **metadata}) if metadata else self._metadata
+        return make_variable(type(self), checked_value(unwrap(value)), new_metadata, frames.owner_now())
 
     def copy(self: V) -> V:
         """Return a new Variable of the same type, metadata and value."""
@@ -343,10 +343,10 @@ class Variable(Operators[T], MetadataMethods, Displayed):
             self.del_metadata(name)
 
     def __repr__(self) -> str:
-        given = self._metadata.given.items()
+        entries = self._metadata.entries.items()
         return call(
             type(self).__name__,
-            [("raw_value", value_repr(self._value)), *((k, value_repr(v)) for k, v in given)],
+            [("raw_value", value_repr(self._value)), *((k, value_repr(v)) for k, v in entries)],
         )
 
     def __copy__(self: V) -> V:
