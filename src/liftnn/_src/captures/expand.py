@@ -258,9 +258,8 @@ def _expand_class(cls: type, scope: Scope) -> Expansion:
         guard = Guard(CLASS, (cls, attributes), name, attributes[name], is_atom(x))
         steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     bases = type.__getattribute__(cls, "__mro__")[1:]
-    size = Guard(
-        SIZE, attributes, None, len(attributes)
-    )  # a class may get an attribute later, and so hide one of a base
+    # A class may get an attribute later, and so hide one of a base.
+    size = Guard(SIZE, attributes, None, len(attributes))
     steps += [Step(base, "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
     return Expansion("class", steps, (size,), by_name=True)
 
