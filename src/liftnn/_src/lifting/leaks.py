@@ -238,9 +238,8 @@ def _children(x: Any) -> Sequence[Any]:
         return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
-    if type(x).__module__ == "builtins" or isinstance(
-        x, _SEARCHED_CONTAINERS
-    ):  # also iterators and bound methods
+    # Built-in classes are also those of iterators and bound methods.
+    if type(x).__module__ == "builtins" or isinstance(x, _SEARCHED_CONTAINERS):
         return gc.get_referents(x)
     return held_by(x)
 
