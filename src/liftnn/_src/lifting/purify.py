@@ -167,12 +167,9 @@ def _make_result(
     if plan.captured:
         _check_captured(walk.altered | ended, plan, frame.name)
     specs = walk.finished_specs()
-    written = [n for n in plan.variables if _is_written(n, merged, returned)]
-    only_donated = (
-        {*(walk.changed - walk.altered), *(n for n in written if not merged.is_written(n))}
-        if returned
-        else ()
-    )
+    has_new_value = {n for n in plan.variables if merged.is_written(n)}
+    written = [n for n in plan.variables if n in has_new_value or (returned and returned[n])]
+    only_donated = (walk.changed - walk.altered) | (set(written) - has_new_value) if returned else ()
     change = GraphDelta(
         treedef,
         tuple(edges),
@@ -223,11 +220,6 @@ def _as_output(leaf: Any) -> Any:
         if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf))
         else leaf
     )
-
-
-def _is_written(number: int, merged: Merged, returned: Sequence[bool] | None) -> bool:
-    """Return whether the value of an input Variable is part of the result: it was written or donated."""
-    return bool(returned and returned[number]) or merged.is_written(number)
 
 
 def _frozen_order(walk: DiffWalk) -> list[int]:
