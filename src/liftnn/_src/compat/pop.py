@@ -45,9 +45,8 @@ def pop(node: Any, *filters: Filter) -> Any:
       >>> nnx.pop(model, nnx.Intermediate)["y"].value[0].shape, hasattr(model, "y")
       ((2,), False)
     """
-    walked = walk_tree(
-        types.SimpleNamespace(tree=node)
-    )  # so that plain lists and dicts are mutable nodes too
+    # In an object that holds them, plain lists and dicts are mutable nodes too.
+    walked = walk_tree(types.SimpleNamespace(tree=node))
     arrays = _find_arrays(walked, filters)
     popped = verbs.pop(node, *filters)
     states: tuple[State, ...] = (popped,) if isinstance(popped, State) else popped

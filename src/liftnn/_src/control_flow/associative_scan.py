@@ -144,9 +144,8 @@ def _check_axis(leaves: list[tuple[str, Any]], axis: int) -> None:
                 f"{path} is {an(type(leaf))}, which has no axis to scan over: {leaf!r:.60}.",
                 "Store it as a plain attribute of the module, where it is static, not in a Variable.",
             )
-        position = (
-            axis + leaves[0][1].ndim if axis < 0 else axis
-        )  # like JAX, count a negative axis from the end of the first array
+        # Like JAX, count a negative axis from the end of the first array.
+        position = axis + leaves[0][1].ndim if axis < 0 else axis
         if not 0 <= position < leaf.ndim:
             raise errors.ArgumentError(
                 f"{path} has no axis {axis}: its shape is {leaf.shape}.",

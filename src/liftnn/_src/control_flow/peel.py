@@ -83,11 +83,8 @@ class FirstStep:
         same = [n for n in plan.graph.frozen if n not in renewed]
         frozen = sorted(same, key=self._unshared.__contains__)
         at = next((i for i, n in enumerate(frozen) if n in self._unshared), len(frozen))
-        order = (
-            *frozen[:at],
-            *renewed,
-            *frozen[at:],
-        )  # nodes of a single step may contain shared nodes, which must be built first
+        # Nodes of a single step may contain shared nodes, which must be built first.
+        order = (*frozen[:at], *renewed, *frozen[at:])
         graph = GraphSpec(plan.graph.treedef, tuple(edges), tuple(specs), order, plan.graph.paths)
         self.plan = SpecAfterStep(plan, graph)
 

@@ -135,9 +135,7 @@ class DiffWalk(Walk):
     def _pass_unchanged(self) -> None:
         """Skip the known objects that are unchanged since the merge, which is cheaper than to flatten them again."""
         specs, objects, known = self.specs, self.objects, self.before.specs
-        for (
-            number
-        ) in self.before.frozen:  # before what holds them, which gets a new object if one has changed
+        for number in self.before.frozen:  # before their holders, which get a new object if one has changed
             if known[number].kind is PYTREE:
                 self._pass_if_same(number, known[number], self.before.pytree_children[number])
         for number, spec in enumerate(known):

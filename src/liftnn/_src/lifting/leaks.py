@@ -27,17 +27,8 @@ from liftnn._src.trees import an, format_path, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
-_WITHOUT_PARTS = (
-    str,
-    bytes,
-    int,
-    float,
-    complex,
-    type,
-    type(None),
-    types.ModuleType,
-    types.BuiltinFunctionType,
-)
+_NUMBERS_AND_TEXTS = (str, bytes, int, float, complex, type(None))
+_WITHOUT_PARTS = (*_NUMBERS_AND_TEXTS, type, types.ModuleType, types.BuiltinFunctionType)
 _SEARCHED_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
 _MOST_OBJECTS = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
@@ -230,23 +221,15 @@ def _children(x: Any) -> Sequence[Any]:
     if isinstance(x, Variable):
         return (x._value,)
     if isinstance(x, types.FunctionType):
-        cells = [c.cell_contents for c in x.__closure__ or () if not _is_empty(c)]
-        return (*cells, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *x.__dict__.values())
+        keyword_defaults = (x.__kwdefaults__ or {}).values()
+        return (*(x.__closure__ or ()), *(x.__defaults__ or ()), *keyword_defaults, *x.__dict__.values())
     if isinstance(x, weakref.ref):
         return (x(),)
     if isinstance(x, functools.partial):
         return (x.func, *x.args, *x.keywords.values(), *vars(x).values())
     if isinstance(x, types.GeneratorType):
         return tuple(x.gi_frame.f_locals.values()) if x.gi_frame is not None else ()
-    # Built-in classes are also those of iterators and bound methods.
+    # Built-in classes are also those of cells, iterators and bound methods.
     if type(x).__module__ == "builtins" or isinstance(x, _SEARCHED_CONTAINERS):
         return gc.get_referents(x)
     return held_by(x)
-
-
-def _is_empty(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return True
-    return False

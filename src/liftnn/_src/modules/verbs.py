@@ -56,9 +56,8 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
     found = [as_state("update", state).flat() for state in states]
     walked = walk_tree(tree)
     graphdef = walked.graphdef
-    alternatives = functools.cache(
-        lambda: _variable_paths(walked)
-    )  # few States have a path that is not the first
+    # Computed when first needed: few States have a path that is not the first.
+    alternatives = functools.cache(lambda: _variable_paths(walked))
     writes: list[tuple[Variable[Any], Any]] = []
     misfits: list[str] = []
     set_arrays: dict[int, dict[Any, Any]] = {}

@@ -56,9 +56,10 @@ def rich_text(table: Table, *, is_terminal: bool) -> str:
     console_type: Any = importlib.import_module("rich.console").Console
     width = table.width or (shutil.get_terminal_size().columns if is_terminal else _UNLIMITED)
     file = io.StringIO()
+    # In Jupyter, without `force_jupyter=False`, it would show the table itself and write nothing.
     console = console_type(
         file=file, width=width, force_terminal=is_terminal, force_jupyter=False, highlight=False
-    )  # in Jupyter it would show the table itself, and write nothing
+    )
     console.print(rich_table(table))
     return "\n".join(line.rstrip() for line in file.getvalue().rstrip("\n").split("\n"))
 

@@ -65,9 +65,8 @@ def _check_options(max_shard_size: Any, metadata: Any) -> None:
 
 
 def _is_text(x: Any) -> bool:
-    return (
-        isinstance(x, str) and x == x.encode(errors="ignore").decode()
-    )  # a lone surrogate cannot be written
+    """Return whether a value is a text that can be written: without a lone surrogate."""
+    return isinstance(x, str) and x == x.encode(errors="ignore").decode()
 
 
 def _check_value(entry: Entry, x: Any) -> None:

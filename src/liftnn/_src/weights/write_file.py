@@ -61,9 +61,8 @@ def write_file(path: str, tensors: Mapping[str, Tensor], notes: Notes, metadata:
     Raises:
       CheckpointError: If it cannot be written. A file that was there is as before then.
     """
-    tensors = dict(
-        sorted(tensors.items(), key=lambda item: -item[1].spec.dtype.itemsize)
-    )  # so all are aligned
+    # Those with the largest elements first, so that all are aligned.
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].spec.dtype.itemsize))
     specs = {name: tensor.spec for name, tensor in tensors.items()}
 
     def write(file: IO[bytes]) -> None:
