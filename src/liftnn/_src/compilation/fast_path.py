@@ -191,12 +191,12 @@ class FastPath:
             self.watch.valid = False
             return
         self.writer.call.objects[number] = new
-        self.writer.storages[self.writer.call.plan.index[Slot(number)]] = new._cell
+        self.writer.storages[self.writer.call.plan.index[Slot(number)]] = new._storage
         self._use_loops()  # the generated code has the old storages
 
     def _number_of(self, variable: Any) -> int | None:
         """Return the number of a Variable; None if the call does not have it (any more)."""
-        slot = next((i for i, x in enumerate(self.writer.storages) if x is variable._cell), None)
+        slot = next((i for i, x in enumerate(self.writer.storages) if x is variable._storage), None)
         return None if slot is None else self.writer.call.plan.variables[slot]
 
 

@@ -80,7 +80,7 @@ class Writer:
         self.call = call._replace(objects=objects, leaves=[])
         self.program = call.bound
         self.roots = {number: weakref.ref(x) for number, x in roots.items()}
-        self.storages: list[Storage] = [call.objects[n]._cell for n in call.plan.variables]
+        self.storages: list[Storage] = [call.objects[n]._storage for n in call.plan.variables]
         self.write_backs: dict[int, WriteBack] = {}
         """The write-back of each `OutputSpec` of the program, by number."""
 

@@ -43,7 +43,7 @@ class Former:
         self.cls = type(x)
         self.kind = kind_by_type(self.cls) or classify(x)
         if self.kind is VARIABLE:
-            self.metadata, self.value = x._metadata, x._cell.value
+            self.metadata, self.value = x._metadata, x._storage.value
         else:
             self.opened = self.kind.flatten(x)
 

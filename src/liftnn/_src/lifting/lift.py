@@ -359,7 +359,7 @@ def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
     """Return the values of the Variables among objects of the innermost frame, encoded for JAX."""
-    values = [objects[n]._cell.value for n in plan.variables]
+    values = [objects[n]._storage.value for n in plan.variables]
     if all(map(is_jax_array, values)):  # the common case
         return values
     check_unshared(dict(zip(plan.variables, values, strict=True)), plan.path_of)

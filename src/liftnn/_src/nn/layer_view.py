@@ -96,7 +96,7 @@ def view_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any] 
     layer, objects = _merge_slices(walked, position, transform_metadata)
     for x, stacked, spec in zip(objects, walked.objects, walked.graphdef.specs, strict=True):
         if isinstance(x, Variable):
-            object.__setattr__(x, "_cell", SliceStorage(stacked, position))
+            object.__setattr__(x, "_storage", SliceStorage(stacked, position))
         elif spec.kind is MODULE:
             object.__setattr__(x, "_owner", frames.VIEW)
     return layer

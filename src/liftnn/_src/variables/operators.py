@@ -16,14 +16,14 @@ from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.array_attributes import ArrayAttributes
 
-Box = TypeVar("Box")
+Written = TypeVar("Written")
 BinaryMethod = Callable[[Any, Any], jax.Array]
 
 
 class InPlaceMethod(Protocol):
     """The type of a method that returns the Variable itself."""
 
-    def __get__(self, box: Box, owner: type | None = None, /) -> Callable[[Any], Box]: ...
+    def __get__(self, variable: Written, owner: type | None = None, /) -> Callable[[Any], Written]: ...
 
 
 def unwrap(x: Any) -> Any:
@@ -239,5 +239,5 @@ def constant_or_value(variable: Any) -> Any:
     Returns:
       The value.
     """
-    value = variable._cell.value
+    value = variable._storage.value
     return value if not frames.open_frames or isinstance(value, (bool, str)) else variable.raw_value

@@ -21,7 +21,7 @@ class Storage:
 
 def whole_of(variable: Any) -> Any:
     """Return the Variable that holds the value of a view, such as that of one layer of a Stack; None if it is none."""
-    return getattr(variable._cell, "whole", None)
+    return getattr(variable._storage, "whole", None)
 
 
 class _Moves:
@@ -53,5 +53,5 @@ moves = _Moves()
 def store(variable: Any, value: Any) -> None:
     """Store a value in a Variable, and note if it is on other devices than the old one."""
     if moves.are_noted and variable._owner is frames.PLAIN:
-        moves.note(variable._cell.value, value)
-    variable._cell.value = value
+        moves.note(variable._storage.value, value)
+    variable._storage.value = value

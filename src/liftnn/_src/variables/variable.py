@@ -64,13 +64,13 @@ class Variable(Operators[T], MetadataMethods, Displayed):
       (('in', 'out'), (2, 3), 12.0)
     """
 
-    __slots__ = ("__weakref__", "_cell", "_metadata", "_owner", "_watches")
+    __slots__ = ("__weakref__", "_metadata", "_owner", "_storage", "_watches")
     __graph_node__ = True
 
     if TYPE_CHECKING:
-        _cell: Storage
         _metadata: Metadata
         _owner: Any
+        _storage: Storage
         _watches: tuple[Watch, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,12 +99,12 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         if type(value) is Annotated:
             value, metadata = value.value, {**value.metadata, **metadata}
         _set_metadata(self, Metadata.of(metadata))
-        _set_cell(self, Storage())
+        _set_storage(self, Storage())
         value = unwrap(value)
         for hook in self._hooks("on_create_value"):
             value = hook(self, value)
-        self._cell.value = value  # an override may read it
-        self._cell.value = place_new(self, checked_value(self.create_value(value)), metadata)
+        self._storage.value = value  # an override may read it
+        self._storage.value = place_new(self, checked_value(self.create_value(value)), metadata)
 
     @property
     def value(self) -> T:
@@ -122,7 +122,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
     @property
     def raw_value(self) -> T:
         """The value, without hooks."""
-        return (frames.resolve(self) if frames.open_frames else self)._cell.value
+        return (frames.resolve(self) if frames.open_frames else self)._storage.value
 
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
@@ -156,16 +156,16 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         Returns:
           What the hooks return for the whole or the part.
         """
-        box = frames.resolve(self) if frames.open_frames else self
-        value = box._cell.value
+        resolved = frames.resolve(self) if frames.open_frames else self
+        value = resolved._storage.value
         if index is not WHOLE:
             value = part_of(value, index)
-        metadata = box._metadata
+        metadata = resolved._metadata
         on_get = getattr(type(self), "on_get_value", None)
         if on_get is not None and not metadata.has("on_get_value"):
-            value = on_get(box, value)
+            value = on_get(resolved, value)
         for hook in metadata.reads:
-            value = hook(box, value)
+            value = hook(resolved, value)
         return value
 
     def set_value(self, value: Any, *, index: Any = WHOLE) -> None:
@@ -182,16 +182,16 @@ class Variable(Operators[T], MetadataMethods, Displayed):
           ArgumentError: If it is a Module.
           TraceContextError: If the Variable belongs to another trace.
         """
-        box = self._writable("the value")
-        value, metadata = unwrap(value), box._metadata
+        resolved = self._writable("the value")
+        value, metadata = unwrap(value), resolved._metadata
         on_set = getattr(type(self), "on_set_value", None)
         if on_set is not None and not metadata.has("on_set_value"):
-            value = on_set(box, value)
+            value = on_set(resolved, value)
         for hook in metadata.writes:
-            value = hook(box, value)
+            value = hook(resolved, value)
         if index is not WHOLE:
-            value = with_part(box._cell.value, index, value)
-        store(box, checked_value(value))
+            value = with_part(resolved._storage.value, index, value)
+        store(resolved, checked_value(value))
 
     def get_raw_value(self) -> T:
         """Return the value, without hooks, as `raw_value` does."""
@@ -243,11 +243,11 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 f"update_from_state takes a Variable and got {an(type(variable_state))}.",
                 "Assign to `value` to set the value only.",
             )
-        box, other = self._writable("the value"), frames.resolve(variable_state)
-        store(box, other._cell.value)
-        metadata = adopt(box._metadata, other._metadata)
-        if metadata is not box._metadata:
-            set_metadata_past_checks(box, metadata)
+        resolved, other = self._writable("the value"), frames.resolve(variable_state)
+        store(resolved, other._storage.value)
+        metadata = adopt(resolved._metadata, other._metadata)
+        if metadata is not resolved._metadata:
+            set_metadata_past_checks(resolved, metadata)
 
     @property
     def type(self) -> builtins.type[Any]:
@@ -257,15 +257,15 @@ class Variable(Operators[T], MetadataMethods, Displayed):
     @property
     def _value(self) -> Any:
         """The value, without hooks or checks."""
-        return self._cell.value
+        return self._storage.value
 
     def _writable(self: V, what: str) -> V:
         """Return the innermost frame's copy of this Variable, after checking that its value may be written here."""
-        box = frames.resolve(self) if frames.open_frames else self
-        if not frames.may_write(box._owner):
+        resolved = frames.resolve(self) if frames.open_frames else self
+        if not frames.may_write(resolved._owner):
             raise frames.write_error(self, what)
-        frames.note_write(box)
-        return box
+        frames.note_write(resolved)
+        return resolved
 
     def _placeholder(self: V, owner: Any) -> V:
         """Return the placeholder of a captured Variable that is not an input, until the function has returned.
@@ -353,17 +353,17 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         return self.copy()
 
     def __reduce__(self) -> Any:
-        box = frames.resolve(self) if frames.open_frames else self
-        return (new_variable, (type(box),), (box._cell.value, box._metadata))
+        resolved = frames.resolve(self) if frames.open_frames else self
+        return (new_variable, (type(resolved),), (resolved._storage.value, resolved._metadata))
 
     def __setstate__(self, contents: tuple[Any, Metadata]) -> None:
         value, metadata = contents
-        self._cell.value = value
+        self._storage.value = value
         _set_metadata(self, metadata)
 
 
 _slots = vars(Variable)
-_set_cell = _slots["_cell"].__set__  # bypasses __setattr__ with a C call
+_set_storage = _slots["_storage"].__set__  # bypasses __setattr__ with a C call
 _set_metadata = _slots["_metadata"].__set__
 set_owner = _slots["_owner"].__set__
 _set_watches = _slots["_watches"].__set__
@@ -379,9 +379,9 @@ def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V
     """Create a Variable without `__init__`: no hooks, no checks."""
     variable = cls.__new__(cls)
     _set_watches(variable, ())
-    cell = Storage()
-    cell.value = value
-    _set_cell(variable, cell)
+    storage = Storage()
+    storage.value = value
+    _set_storage(variable, storage)
     _set_metadata(variable, metadata)
     set_owner(variable, owner)
     return variable
