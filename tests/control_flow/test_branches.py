@@ -98,6 +98,15 @@ def test_each_branch_may_be_another_module():
     assert [int(e.calls.value) for e in experts] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_clone_in_each_branch_returns_the_values_of_the_chosen_module(first):
+    one, two = Affine(2.0), Affine(3.0)
+    chosen = liftnn.cond(first, lambda: liftnn.clone(one), lambda: liftnn.clone(two))
+    assert chosen.w.value.tolist() == (one if first else two).w.value.tolist()
+    assert chosen is not one
+    assert chosen is not two
+
+
 def test_a_module_that_both_branches_share_is_one_object():
     pair, reference = Pair(), Pair()
 

@@ -253,6 +253,17 @@ def a_tuple_in_one_branch_and_a_list_in_the_other():
 
 @message(
     errors.StructureError,
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
+    "  the output: the same object as operands[0] -> the same object as operands[1]",
+    "Which object is returned must not depend on the branch that runs. Return `liftnn.clone(x)` in each branch: a new "
+    "object with the values of the chosen one.",
+)
+def branches_that_return_two_modules():
+    liftnn.cond(True, lambda a, b: a, lambda a, b: b, Affine(), Affine())
+
+
+@message(
+    errors.StructureError,
     "branches[0] and branches[2] of liftnn.switch produce different shapes or dtypes (branches[0] -> branches[2]):",
     "  the output: float32[3] -> int32[]",
     "  branches[0].__self__.calls (a Variable): int32[] -> {'n': float32[2]}",

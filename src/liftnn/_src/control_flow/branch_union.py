@@ -22,6 +22,10 @@ _BRANCH_REMEDY = (
     "Structure, shapes and dtypes must not depend on the branch that runs. Make the same changes in all branches, or "
     "make them after the call."
 )
+_CLONE_REMEDY = (
+    "Which object is returned must not depend on the branch that runs. Return `liftnn.clone(x)` in each branch: a new "
+    "object with the values of the chosen one."
+)
 
 _OUTPUT_PATH = re.compile(r"\bat path \[(\d+)\]")
 """JAX's name for a leaf of the output."""
@@ -87,7 +91,8 @@ def _common_change(
     for name, other in zip(names[1:], changes[1:], strict=True):
         if (first.treedef, first.edges, specs) != (other.treedef, other.edges, full_specs(plan, other)):
             lines = _describe(plan, first, other)
-            raise _error(transform, names[0], name, "structures", lines)
+            remedy = _CLONE_REMEDY if _return_two_objects(first, other) else _BRANCH_REMEDY
+            raise _error(transform, names[0], name, "structures", lines, remedy)
     by_number = [dict(change.changed) for change in changes]
     changed: list[tuple[int, Any]] = []
     for number in sorted(set().union(*by_number)):
@@ -121,8 +126,16 @@ def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
     ]
 
 
-def _error(transform: str, one: str, other: str, what: str, lines: list[str]) -> errors.StructureError:
+def _return_two_objects(one: GraphDelta, other: GraphDelta) -> bool:
+    """Return whether an output is one known object after one branch, and another one after the other."""
+    pairs = [(a, b) for a, b in zip(one.edges, other.edges, strict=False) if type(a) is type(b) is int]
+    return any(a != b and max(a, b) < one.known for a, b in pairs)
+
+
+def _error(
+    transform: str, one: str, other: str, what: str, lines: list[str], remedy: str = _BRANCH_REMEDY
+) -> errors.StructureError:
     return errors.StructureError(
         f"{one} and {other} of liftnn.{transform} produce different {what} ({one} -> {other}):\n{list_paths(lines)}",
-        _BRANCH_REMEDY,
+        remedy,
     )
