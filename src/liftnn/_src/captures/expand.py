@@ -155,6 +155,7 @@ def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
     loaded, attributes, imports = scope.names_in(f.__code__)
     scope.names.update(attributes)
     namespace = f.__globals__
+    package = namespace.get("__package__")
     for name in loaded if not scope.every or attributes.isdisjoint(_ALL_GLOBALS) else namespace:
         x = namespace.get(name, ABSENT)
         if x is ABSENT and name in _BUILTINS:
@@ -162,11 +163,7 @@ def _steps_by_name(f: types.FunctionType, scope: Scope) -> Iterator[Step]:
         guard = Guard(ITEM, namespace, name, x, is_atom(x))
         yield Step(x, FRESH + name, ("global", name), guard, not _is_definition(x))
     for name in imports:
-        full = (
-            importlib.util.resolve_name(name, namespace.get("__package__"))
-            if namespace.get("__package__")
-            else name
-        )
+        full = importlib.util.resolve_name(name, package) if package else name
         x = sys.modules.get(full)
         yield Step(x, FRESH + full, ("import", full), Guard(ITEM, sys.modules, full, x))
 
@@ -232,16 +229,11 @@ def _expand_python_module(attributes: Mapping[str, Any], scope: Scope) -> Expans
     """Expand a Python module, given its attributes: those that the code names."""
     if scope.is_closed(attributes.get("__name__")):
         return Expansion("python module", [])
-    steps = [
-        Step(
-            attributes[n],
-            f".{n}",
-            n,
-            Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n])),
-            not _is_definition(attributes[n]),
-        )
-        for n in scope.chosen(attributes)
-    ]
+    steps = []
+    for name in scope.chosen(attributes):
+        x = attributes[name]
+        guard = Guard(ITEM, attributes, name, x, is_atom(x))
+        steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     return Expansion("python module", steps, (Guard(SIZE, attributes, None, len(attributes)),), by_name=True)
 
 

@@ -282,9 +282,8 @@ class ArrayCalls:
         try:
             return otherwise()
         except errors.LiftError as error:
-            if not any(map(is_object, jax.tree.leaves(arguments, is_leaf=is_object))) and not has_arrays_only(
-                arguments
-            ):
+            has_modules = any(map(is_object, jax.tree.leaves(arguments, is_leaf=is_object)))
+            if not has_modules and not has_arrays_only(arguments):
                 make_also(error, TypeError)  # JAX's error for a string, for example
             raise
 

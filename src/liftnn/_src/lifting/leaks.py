@@ -27,8 +27,7 @@ from liftnn._src.trees import an, format_path, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
-_NUMBERS_AND_TEXTS = (str, bytes, int, float, complex, type(None))
-_WITHOUT_PARTS = (*_NUMBERS_AND_TEXTS, type, types.ModuleType, types.BuiltinFunctionType)
+_PARTLESS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
 _SEARCHED_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
 _MOST_OBJECTS = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
@@ -100,7 +99,7 @@ def _find_parts(spec: NodeSpec) -> list[_Part]:
     elif spec.kind is DICT:
         if spec.extra[0] is not None:  # a defaultdict, whose factory is static
             parts.append(_Part(spec.extra[0].value, ("default_factory",)))
-        parts += [_Part(key, what="a key of ") for key in spec.keys if not isinstance(key, _WITHOUT_PARTS)]
+        parts += [_Part(key, what="a key of ") for key in spec.keys if not isinstance(key, _PARTLESS)]
     elif spec.kind is PYTREE and isinstance(spec.extra, jax.tree_util.PyTreeDef):
         parts.append(_Part((spec.extra.node_data() or (None, None))[1], what="the static part of "))
     return parts
@@ -138,7 +137,7 @@ def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
     for path in paths:
         for i, entry in enumerate(path):
             key = key_of(entry)
-            leaked = None if isinstance(key, _WITHOUT_PARTS) else find_leak(key, frame, True)
+            leaked = None if isinstance(key, _PARTLESS) else find_leak(key, frame, True)
             if leaked is not None:
                 raise errors.StructureError(
                     f"{format_path(map(key_of, path[:i]), 'the output')}: A dict has {an(type(leaked))} as a key, but "
@@ -208,7 +207,7 @@ def find_leak(value: Any, frame: Any, tracers: bool) -> Any:
         elif tracers and is_tracer(x):
             return x
         for y in _children(x):
-            if not isinstance(y, _WITHOUT_PARTS) and id(y) not in seen:
+            if not isinstance(y, _PARTLESS) and id(y) not in seen:
                 seen.add(id(y))
                 stack.append(y)
     return None
