@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from liftnn._src.captures.code_names import ALL_ATTRIBUTES, Names
 from liftnn._src.captures.expand_containers import entries_of, expand_dict, expand_elements
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
@@ -34,6 +35,7 @@ from liftnn._src.captures.guards import (
     Guard,
     ObjectAttributes,
 )
+from liftnn._src.captures.libraries import HOLDER_LIBRARIES
 from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, is_atom
 from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
@@ -41,20 +43,6 @@ from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 from liftnn._src.variables.storage import whole_of
 from liftnn._src.variables.variable import Variable
-
-
-class Names(NamedTuple):
-    """The names in a code object, and in those inside it.
-
-    Args:
-      loaded: The globals in order of use, including builtins.
-      attributes: The attributes, including all strings that are identifiers, since `getattr` may use them.
-      imports: The Python modules that it imports; a relative name starts with dots.
-    """
-
-    loaded: tuple[str, ...]
-    attributes: frozenset[str]
-    imports: tuple[str, ...]
 
 
 class Scope(NamedTuple):
@@ -181,7 +169,7 @@ def _is_definition(x: Any) -> bool:
     cls = type(x)
     if issubclass(cls, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
         return True
-    holds = issubclass(cls, _EXPANDED) or module_of(cls) in _HOLDER_LIBRARIES
+    holds = issubclass(cls, _EXPANDED) or module_of(cls) in HOLDER_LIBRARIES
     return is_foreign(module_of(cls)) and not (holds or is_atom(x) or x is ABSENT)
 
 
@@ -270,12 +258,10 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         return _expand_python_module(attributes, scope)
     if issubclass(cls, type):
         return _expand_class(x, scope)
-    follow_all = (
-        is_content or scope.every or any(module_of(base) in _HOLDER_LIBRARIES for base in cls.__mro__)
-    )
+    follow_all = is_content or scope.every or any(module_of(base) in HOLDER_LIBRARIES for base in cls.__mro__)
     if is_foreign(module_of(cls)) and not follow_all:
         return Expansion("object", [])
-    follow_all = follow_all or not scope.names.isdisjoint(_ALL_ATTRIBUTES)
+    follow_all = follow_all or not scope.names.isdisjoint(ALL_ATTRIBUTES)
     chosen = sorted(attributes) if follow_all else scope.chosen(attributes)
     steps = []
     for n in chosen:
@@ -292,14 +278,6 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
     whole = ObjectAttributes(x, entries_of(attributes, True)) if type(attributes) is dict else None
     return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
-
-
-_HOLDER_LIBRARIES = ("types", "collections", "weakref", "argparse", "_thread")
-"""Python modules with classes that hold user objects in attributes of any name; all attributes of their instances are
-followed, and of instances of subclasses."""
-
-_ALL_ATTRIBUTES = ("vars", "__dict__")
-"""Names in code that reads all attributes of an object."""
 
 
 _EXPANDED = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)

@@ -11,6 +11,9 @@ from typing import Any
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 
+HOLDER_LIBRARIES = ("types", "collections", "weakref", "argparse", "_thread")
+"""Python modules with classes that hold user objects in attributes of any name; all attributes of their instances are
+followed, and of instances of subclasses."""
 _INSTALLED = frozenset(["site-packages", "dist-packages"])
 """Folders into which packages are installed."""
 

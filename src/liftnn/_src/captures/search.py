@@ -15,14 +15,14 @@ dict.
 from __future__ import annotations
 
 import collections
-import dis
 import functools
 import sys
 import types
 from collections.abc import Container, Hashable, Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.expand import Names, Scope, expand
+from liftnn._src.captures.code_names import names_in, names_read_in
+from liftnn._src.captures.expand import Scope, expand
 from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
 from liftnn._src.captures.steps import FRESH, Expansion
@@ -142,6 +142,28 @@ def find_missed(starts: Iterable[Any], missed: Sequence[Any]) -> Captured:
         return search.captured(goals)
     finally:
         search.unlink()
+
+
+def names_read(starts: Iterable[Any]) -> frozenset[str]:
+    """Return the attributes that the code may read that functions and classes lead to.
+
+    Args:
+      starts: The functions and classes.
+
+    Returns:
+      The names, including all strings that are identifiers, since `getattr` may use them.
+    """
+    starts, names = list(starts), set[str]()
+    while True:
+        known = len(names)
+        search = _Search(Scope(names, names_read_in, is_library), ())
+        try:
+            for x in starts:
+                search.visit(x, exact=False)
+            if len(names) == known or not search.holds_attributes:
+                return frozenset(names)
+        finally:
+            search.unlink()
 
 
 def captures_nothing(function: Any) -> bool:
@@ -350,32 +372,3 @@ def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
         ]
         shape.append((node.expansion.tag, tuple(entries)))
     return tuple(shape)
-
-
-@functools.lru_cache(maxsize=4096)
-def names_in(code: types.CodeType) -> Names:
-    """Return the names that a code object uses.
-
-    Args:
-      code: The code object.
-    """
-    instructions = list(dis.get_instructions(code))
-    loaded = dict.fromkeys(i.argval for i in instructions if i.opname in _LOADS)
-    imports = {
-        "." * instructions[k - 2].argval + i.argval: None  # the level is loaded first, then the names
-        for k, i in enumerate(instructions)
-        if i.opname == "IMPORT_NAME"
-    }
-    every = set(code.co_names)
-    for constant in code.co_consts:
-        if type(constant) is str and constant.isidentifier():
-            every.add(constant)
-        if isinstance(constant, types.CodeType):
-            inner = names_in(constant)
-            loaded |= dict.fromkeys(inner.loaded)
-            imports |= dict.fromkeys(inner.imports)
-            every |= inner.attributes
-    return Names(tuple(loaded), frozenset(every), tuple(imports))
-
-
-_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")

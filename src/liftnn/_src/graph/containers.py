@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.instances import instance_dict
 from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.static_values.value_types import rank
 from liftnn._src.trees import an, at_start
@@ -33,9 +34,10 @@ def base_of(cls: type) -> Any:
 
 def _refuse_attributes(x: Any) -> None:
     """Raise StructureError for a container with extra attributes, which flattening would lose."""
-    if getattr(x, "__dict__", None):
+    attributes = instance_dict(x)
+    if attributes:
         raise errors.StructureError(
-            f"{at_start(an(type(x)))} is a container with extra attributes ({', '.join(vars(x))}), which "
+            f"{at_start(an(type(x)))} is a container with extra attributes ({', '.join(attributes)}), which "
             "would be lost.",
             "Use a plain list, dict or tuple, or a Module that holds the container and the attributes.",
         )

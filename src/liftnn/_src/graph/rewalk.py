@@ -87,7 +87,7 @@ class DiffWalk(Walk):
         """
         if self._known_statics is None:
             statics = [e for spec in self.before.specs for e in spec.edges if type(e) is Static]
-            self._known_statics = {id(e.value): e for e in statics if _is_held(e.key)}
+            self._known_statics = {id(e.value): e for e in statics if _is_held(e)}
         return self._known_statics.get(id(value)) or super()._static(value)
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
@@ -227,9 +227,11 @@ class DiffWalk(Walk):
         self.arrays[number] = arrays
 
 
-def _is_held(key: Any) -> bool:
-    """Return whether a static value with a key is held itself, although it can change."""
-    return type(key) is Identity or (type(key) is Snapshot and not key.is_copy)
+def _is_held(static: Static) -> bool:
+    """Return whether a static value is held itself, although it can change."""
+    key = static.key
+    changes = type(key) is Identity or static.content is not None
+    return changes or (type(key) is Snapshot and not key.is_copy)
 
 
 def _places(spec: NodeSpec, arrays: list[Any]) -> dict[Key, tuple[Edge, Any]]:

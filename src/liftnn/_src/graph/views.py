@@ -10,7 +10,8 @@ from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, s
 from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, TRANSFORMED, VARIABLE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
-from liftnn._src.static_values.static import static_key
+from liftnn._src.static_values.object_content import ObjectContent
+from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.trees import Path, format_path, same_tree, treedef_text
 from liftnn._src.variables.metadata import Metadata
 
@@ -155,7 +156,18 @@ def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Pat
         for key, edge in zip(spec.keys, spec.edges, strict=True):
             if type(edge) is not int:
                 result[(*path, key)] = _describe_leaf(edge)
+            if type(edge) is Static and edge.content is not None:
+                result |= _describe_content((*path, key), edge.content)
     return result
+
+
+def _describe_content(path: Path, content: ObjectContent) -> dict[Path, tuple[Any, str]]:
+    """Return, by path, a comparable value and the text of each attribute of plain objects."""
+    return {
+        (*path, *x.path, name): (value, x.texts[name])
+        for x in content.objects.values()
+        for name, value in x.values.items()
+    }
 
 
 def _describe_leaf(edge: Any) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import jax
 
 from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.captures.pinned import pin
+from liftnn._src.captures.plain_objects import note_content
 from liftnn._src.captures.search import find_captured, find_missed
 from liftnn._src.captures.steps import GlobalsOf
 from liftnn._src.graph.description import GraphSpec, LeafPaths
@@ -234,13 +236,15 @@ def _walk_captured(
         if id(x) not in walk.numbers:
             unreached.append(x)
             walk_roots({f"captured[{len(edges)}]": x})
+    objects = [static for x, static in walk._statics.values() if _may_capture(x)]
+    guards = guards + note_content(walk, objects, [*functions, *keyed])
     return _Walked(edges, guards, shape, unreached)
 
 
 def _may_capture(x: Any) -> bool:
     """Return whether a static value of a module is user code, which may capture modules or change in place."""
     cls = type(x)
-    if cls is types.MethodType or cls is functools.partial:
+    if cls is types.MethodType or cls is functools.partial or cls is weakref.ref:
         return True
     if cls is types.FunctionType:
         return bool(x.__closure__) or not is_foreign(x.__module__)

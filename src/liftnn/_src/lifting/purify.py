@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn._src.captures.plain_objects import note_written
 from liftnn._src.graph.description import LeafPaths
 from liftnn._src.graph.kinds import (
     BUILTIN_METHOD,
@@ -80,6 +81,7 @@ def purify(
             watches = _watch_captured(plan, merged, frame)
             with captured_unchanged(plan, originals, guards, frame):
                 out = call_in_frame(frame, called, (*stored_args, *args), {**stored_kwargs, **kwargs})
+            note_written(plan.graph)
             if frame.missing:
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if check is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import types
 import weakref
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -277,4 +277,13 @@ class _Flattener:
         except Exception:  # not always a TypeError: a memoryview raises a ValueError
             self.is_mutable = True
             return Copied(x)
-        return (type(x), x)
+        return self._copied_mapping(x) if issubclass(type(x), MutableMapping) else (type(x), x)
+
+    def _copied_mapping(self, x: MutableMapping[Any, Any]) -> Any:
+        """Return the token of a mapping that has a hash but can change, such as a DictConfig of OmegaConf."""
+        try:
+            copied = Copied(x)
+        except errors.StructureError:  # it is compared by identity, such as a file of h5py
+            return (type(x), x)
+        self.is_mutable = True
+        return copied

@@ -20,6 +20,7 @@ from liftnn._src.static_values.content import (
     content_of,
     copy_differs,
 )
+from liftnn._src.static_values.object_content import ObjectContent
 from liftnn._src.static_values.value_types import (
     FOREIGN_PACKAGES as FOREIGN_PACKAGES,
     SIMPLE_TYPES as SIMPLE_TYPES,
@@ -36,10 +37,12 @@ class Static:
       key: Its key, if known. The default, None, computes it.
     """
 
-    __slots__ = ("_value", "key")
+    __slots__ = ("_value", "content", "key")
 
     def __init__(self, value: Any, key: Any = None):
         self.key = static_key(value) if key is None else key
+        self.content: ObjectContent | None = None
+        """What the plain objects in the value hold; None if there are none, or if nobody has looked."""
         self._value = None if isinstance(self.key, Snapshot) and self.key.is_copy else value
 
     @property
@@ -49,7 +52,11 @@ class Static:
         return copy.deepcopy(key.copy) if isinstance(key, Snapshot) and key.is_copy else self._value
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Static) and self.key == other.key)
+        if self is other:
+            return True
+        if not isinstance(other, Static) or self.key != other.key:
+            return False
+        return self.content is None or other.content is None or self.content.agrees(other.content)
 
     def __hash__(self) -> int:
         return hash(self.key)
