@@ -39,6 +39,9 @@ READ = (
     "y = y + sum(q.k for q in {r}.items)",
     "y = y + sum(q.v.value for q in {r}.items[-3:])",
     "y = wrap(y * {r}.v.value)",
+    "y = y + {r}.options.rate",
+    "y = y + {r}.options.total_rate()",
+    "y = y + sum({r}.options.sizes)",
 )
 READ_CAPTURED = (
     "y = y + bound(y)",
@@ -116,7 +119,12 @@ CHANGE = (
     "{m}.eval()",
     "{m}.train()",
     "{m}.v = {o}.v",
-    "{m} = Node(arr({n}))",
+    "{m}.options.rate = {n}",
+    "{m}.options.sizes.append({n})",
+    "{m}.options.inner = Options({n})",
+    "{m}.options.inner = {o}.options",
+    "{m}.options = {o}.options",
+    "{m} = Node(arr({n})); {m}.options = Options(1)",
     "{m} = {o}",
     "{m} = copy.deepcopy({o})",
 )
@@ -189,6 +197,7 @@ class Generator:
     def graph(self) -> tuple[str, ...]:
         pick = self.random.choice
         lines = [f"{m} = Node(arr({i + 1}))" for i, m in enumerate(MODULES)]
+        lines += [f"{m}.options = Options({i}, Options(2))" for i, m in enumerate(MODULES)]
         lines += [f"{m}.sub = {pick(MODULES)}" for m in MODULES]
         lines += ["spare = Node(arr(5))", "spare.sub = Node(arr(6))"]
         lines += [f"{pick(MODULES)}.items.append({pick(MODULES)})" for _ in range(self.random.randint(0, 4))]

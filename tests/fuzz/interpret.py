@@ -40,6 +40,25 @@ class Trainer:
         return wrap(self.model.v.value + y * self.model.k)
 
 
+class Options:
+    """A plain object in a module; copies of the module share it, as static values."""
+
+    def __init__(self, rate: int, inner: Any = None):
+        self.rate = rate
+        self.sizes = [1]
+        self.inner = inner
+
+    def total_rate(self) -> int:
+        return self.rate + (0 if self.inner is None else self.inner.rate)
+
+    def __deepcopy__(self, memo: Any) -> Options:
+        return self
+
+
+DEFAULT = Options(1, Options(2))
+"""The options of modules that a function creates: branches must create equal modules. They do not change."""
+
+
 def arr(*numbers: float) -> jax.Array:
     return jnp.array(numbers[0] if len(numbers) == 1 else numbers, jnp.float32)
 
@@ -94,6 +113,7 @@ def node_class(module: type, param: type, stat: type, variable: type) -> type:
             self.size = make_size(self.items)
             self.peek = make_peek(self.d)
             self.training = True
+            self.options = DEFAULT
             self.sub = self
 
         def double(self, y: jax.Array) -> jax.Array:
@@ -115,7 +135,7 @@ def node_class(module: type, param: type, stat: type, variable: type) -> type:
 COMMON = {
     **{
         f.__name__: f
-        for f in (arr, total, wrap, twice, make_act, make_size, make_peek, helper, Boom, Trainer)
+        for f in (arr, total, wrap, twice, make_act, make_size, make_peek, helper, Boom, Trainer, Options)
     },
     **{module.__name__: module for module in (collections, copy, functools, types)},
     "np": np,
