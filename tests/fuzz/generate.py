@@ -39,6 +39,8 @@ READ = (
     "y = y + sum(q.k for q in {r}.items)",
     "y = y + sum(q.v.value for q in {r}.items[-3:])",
     "y = wrap(y * {r}.v.value)",
+)
+READ_OPTIONS = (
     "y = y + {r}.options.rate",
     "y = y + {r}.options.total_rate()",
     "y = y + sum({r}.options.sizes)",
@@ -119,14 +121,16 @@ CHANGE = (
     "{m}.eval()",
     "{m}.train()",
     "{m}.v = {o}.v",
-    "{m}.options.rate = {n}",
-    "{m}.options.sizes.append({n})",
-    "{m}.options.inner = Options({n})",
-    "{m}.options.inner = {o}.options",
-    "{m}.options = {o}.options",
     "{m} = Node(arr({n})); {m}.options = Options(1)",
     "{m} = {o}",
     "{m} = copy.deepcopy({o})",
+)
+CHANGE_OPTIONS = (
+    "{m}.options.rate = {n}",
+    "{m}.options.sizes.append({n})",
+    "{m}.options.inner = Options({n})",
+    "{m}.options = {o}.options",
+    "{m}.options.inner = {o}.options",
 )
 CHANGE_HELD = (
     "trainer.model = {m}",
@@ -175,6 +179,8 @@ class Generator:
         """Whether functions change lists and dicts that they capture."""
         self.shapes = self.random.choice((0.0, 0.0, 1.0))
         """How often structure changes: where it does, most calls at the top level are errors."""
+        self.options = self.random.random() < 0.25
+        """Whether functions read plain objects in modules, which change between calls."""
         self.callable: list[Function] = []
 
     def program(self) -> Program:
@@ -259,7 +265,7 @@ class Generator:
             return self.fill(READ_CAPTURED, scope, {"captured"})
         if draw < 0.86 and self.level > 1:
             return self.fill(("y = y + {r}.act(y)",), scope, {"captured"})
-        return self.fill(READ, scope, set())
+        return self.fill(READ_OPTIONS if self.options else READ, scope, set())
 
     def fill(self, texts: tuple[str, ...], scope: Scope, tags: set[str], captured: bool = True) -> Statement:
         """A statement of one of these kinds, about modules that the scope names."""
@@ -348,18 +354,27 @@ class Generator:
         pick = self.random.choice
         name = pick(transforms)[0]
         own = MODULES if self.level != 1 else ("spare", "spare.sub")
-        args = ", ".join([pick(own), pick(own)])
+        a, b = pick(own), pick(own)
         x = pick(("arr(1)", "arr(1)", "arr(2)", "arr(3)", "arr(2, 5)"))
-        found = [Step(f"{name}, {args}, {x}", name)] * self.random.choice((1, 1, 2))
+        found = [Step(f"{name}, {a}, {b}, {x}", name)] * self.random.choice((1, 1, 2))
         changes = [self.change() for _ in range(self.random.choice((0, 1, 1, 2)))]
-        return [*found, *changes, *found[: self.random.randint(0, 1)]]
+        if self.options:
+            m = pick((a, b)) if self.level != 1 else pick(MODULES)
+            changes.append(self.change_of(CHANGE_OPTIONS, m))
+        again = self.options or self.random.random() < 0.5
+        return [*found, *changes, *found[:again]]
 
     def change(self) -> Step:
         pick = self.random.choice
         pool = pick((CHANGE, CHANGE, *((CHANGE_HELD,) * (self.level > 0))))
         if self.level > 1 and self.random.random() < 0.15:
             pool = CHANGE_UNWATCHED
-        return Step(pick(pool).format(m=pick(MODULES), o=pick(MODULES), n=self.random.randint(0, 4)))
+        return self.change_of(pool, pick(MODULES))
+
+    def change_of(self, pool: tuple[str, ...], m: str) -> Step:
+        """A change of a module, of one of these kinds."""
+        pick = self.random.choice
+        return Step(pick(pool).format(m=m, o=pick(MODULES), n=self.random.randint(0, 4)))
 
 
 def _all_tags(f: Function) -> list[frozenset[str]]:
