@@ -475,6 +475,21 @@ def test_what_the_code_does_not_name_causes_no_retrace():
     assert f.n_traces == 1
 
 
+def test_a_trace_may_drop_the_object():
+    config = Config(rate=2.0)
+
+    def scale(x):
+        nonlocal config
+        rate = 1.0 if config is None else config.rate
+        config = None
+        return rate * x
+
+    model = Holder(scale=scale, w=liftnn.Param(jnp.float32(1.0)))
+    f = liftnn.jit(lambda m, x: m.scale(x) * m.w)
+    assert f(model, 1.0) == 2.0
+    assert [f(model, 1.0) for _ in range(3)] == [1.0, 1.0, 1.0]
+
+
 def test_an_object_that_the_code_does_not_read_causes_no_retrace():
     trainer = Config(rate=2.0, config=None)
     model = Model(Config(rate=2.0), lambda c, x: c.rate * x)

@@ -69,8 +69,7 @@ def note_content(walk: Walk, static_values: Iterable[Static], functions: Sequenc
       Guards that hold while the content is the same.
     """
     guards = NO_GUARDS
-    classes = dict.fromkeys(map(type, walk.objects))
-    find_names = functools.cache(lambda: names_read([*functions, *classes]))
+    find_names = functools.cache(lambda: names_read([*functions, *dict.fromkeys(map(type, walk.objects))]))
     for static in static_values:
         if isinstance(static.key, Snapshot) and static.key.is_copy:
             continue
@@ -91,8 +90,8 @@ def note_written(graph: GraphSpec) -> None:
         before = static.content
         if before is not None:
             now, _ = _examine(static.value, lambda names=before.names: names)
-            assert now is not None
-            before.note_written(now)
+            if now is not None:
+                before.note_written(now)
 
 
 def _is_read(walk: Walk, static: Static, names: Set[str]) -> bool:
@@ -177,8 +176,12 @@ class _Examination:
             or not names.isdisjoint(ALL_ATTRIBUTES)
             or any(module_of(base) in HOLDER_LIBRARIES for base in cls.__mro__)
         )
-        chosen = attributes.keys() if everything else names & attributes.keys()
-        found = [(n, attributes[n], Guard(ITEM, attributes, n, attributes[n])) for n in sorted(chosen)]
+        entries = dict(attributes)  # another thread may add to it
+        found = [
+            (n, value, Guard(ITEM, attributes, n, value))
+            for n, value in entries.items()
+            if everything or n in names
+        ]
         for n, member in slots_of(cls):
             if everything or n in names:
                 value = SLOT.read(x, member)
@@ -186,9 +189,9 @@ class _Examination:
         self.guards.append(Guard(CALLED, functools.partial(type, x), None, cls))
         if attributes is not NO_ATTRIBUTES:
             of_class = names & set[str]().union(*map(instance_dict, cls.__mro__))
-            absent = of_class - attributes.keys() - {n for n, _ in slots_of(cls)}
+            absent = of_class - entries.keys() - {n for n, _ in slots_of(cls)}
             self.guards += [Guard(ITEM, attributes, n, ABSENT) for n in sorted(absent)]
-            self.guards.append(Guard(SIZE, attributes, None, len(attributes)))
+            self.guards.append(Guard(SIZE, attributes, None, len(entries)))
             self.guards.append(Guard(CALLED, dict_reader(x), None, attributes))
         self._note(x, path, inside, found)
 
