@@ -659,6 +659,34 @@ def test_a_static_mutable_mapping_with_a_hash_is_compared_by_content():
         assert f(model, 1.0) == rate
 
 
+def test_an_object_that_is_compared_by_its_own_rule_is_not_copied_in_each_call():
+    n_copies = 0
+
+    class Options:
+        """Unhashable, since it defines `__eq__`, as argparse.Namespace and the configurations of many libraries."""
+
+        def __init__(self, rate):
+            self.rate = rate
+
+        def __eq__(self, other):
+            return isinstance(other, Options) and self.rate == other.rate
+
+        def __deepcopy__(self, memo):
+            nonlocal n_copies
+            n_copies += 1
+            return Options(self.rate)
+
+    options = Options(2.0)
+    model = Model(options, rate_times)
+    f = liftnn.jit(lambda m, x: m(x))
+    results = [f(model, 1.0) for _ in range(3)]
+    before = n_copies
+    results += [f(model, 1.0) for _ in range(3)]
+    assert n_copies == before
+    options.rate = 3.0
+    assert [*results, f(model, 1.0)] == [2.0] * 6 + [3.0]
+
+
 def test_a_holder_of_thousands_of_numbers_is_cheap_to_compare():
     config = Config(data=list(range(2_000_000)), rate=2.0)
     model = Holder(config=config, w=liftnn.Param(jnp.float32(1.0)))

@@ -42,7 +42,7 @@ class EarlierContent(NamedTuple):
 
     def holds(self) -> bool:
         """Return whether it still equals the copy."""
-        return Snapshot(self.value) == self.snapshot
+        return self.snapshot.matches(self.value)
 
 
 class Constant(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import types
 import weakref
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,9 +58,11 @@ class Copied:
             raise copy_differs(value)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Copied) or type(self.copy) is not type(other.copy):
-            return False
-        return bool(self.copy == other.copy)
+        return isinstance(other, Copied) and self.matches(other.copy)
+
+    def matches(self, value: Any) -> bool:
+        """Return whether a value equals the copy; no other copy is made."""
+        return type(self.copy) is type(value) and bool(self.copy == value)
 
     def __hash__(self) -> int:
         return hash(type(self.copy))
@@ -277,13 +279,4 @@ class _Flattener:
         except Exception:  # not always a TypeError: a memoryview raises a ValueError
             self.is_mutable = True
             return Copied(x)
-        return self._copied_mapping(x) if issubclass(type(x), MutableMapping) else (type(x), x)
-
-    def _copied_mapping(self, x: MutableMapping[Any, Any]) -> Any:
-        """Return the token of a mapping that has a hash but can change, such as a DictConfig of OmegaConf."""
-        try:
-            copied = Copied(x)
-        except errors.StructureError:  # it is compared by identity, such as a file of h5py
-            return (type(x), x)
-        self.is_mutable = True
-        return copied
+        return (type(x), x)

@@ -91,6 +91,12 @@ class Snapshot:
         elif content.is_mutable:
             self.copy = _copy(value, content)
 
+    def matches(self, value: Any) -> bool:
+        """Return whether a value has the content of the copy; no other copy is made."""
+        if isinstance(self.content, Copied):
+            return self.content.matches(value)
+        return content_of(value).key == self.content
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and self.content == other.content
 
