@@ -271,6 +271,23 @@ def test_a_filter_that_matches_nothing_is_an_error():
         liftnn.grad(lambda d: d["a"].loss(1.0), wrt=liftnn.BatchStat)({"a": Affine()})
 
 
+@pytest.mark.parametrize("pack", [tuple, list, lambda layers: dict(enumerate(layers))])
+def test_of_several_modules_in_an_argument_one_needs_a_match(pack):
+    layers = pack([Affine(), liftnn.Dropout(0.5, deterministic=True), jnp.float32(2.0)])
+
+    def chain(layers, x):
+        return layers[0].loss(layers[1](x) * layers[2])
+
+    affine, dropout, factor = (liftnn.grad(chain)(layers, 3.0)[i] for i in range(3))
+    alone, expected = liftnn.grad(lambda m, c, x: m.loss(x * c), argnums=(0, 1))(
+        layers[0], jnp.float32(2.0), 3.0
+    )
+    assert dropout.to_pure_dict() == {}
+    assert factor == expected
+    assert list(affine) == list(alone)
+    assert all((affine[name].value == x.value).all() for name, x in alone.items())
+
+
 def test_of_several_modules_one_needs_a_match():
     class Scale(liftnn.Module):
         def __call__(self, x):

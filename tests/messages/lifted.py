@@ -180,12 +180,12 @@ def gradient_of_text():
 
 @message(
     errors.FilterError,
-    "Nothing to differentiate: no Variable of args[0][1] matches OfType(BatchStat).",
+    "Nothing to differentiate: no Variable of args[0][0] matches OfType(BatchStat).",
     "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
     "of `argnums`.",
 )
 def gradient_of_nothing():
-    liftnn.grad(lambda pair: pair[0], wrt=liftnn.BatchStat)((1.0, Affine()))
+    liftnn.grad(lambda pair: pair[0], wrt=liftnn.BatchStat)((Affine(), Affine()))
 
 
 @message(

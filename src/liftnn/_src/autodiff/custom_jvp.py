@@ -14,9 +14,9 @@ from liftnn._src.autodiff.custom_rule import (
     TangentRule,
     without_derivatives,
 )
-from liftnn._src.autodiff.outputs import in_words
 from liftnn._src.autodiff.rule_signature import Signature, outputs_of
 from liftnn._src.autodiff.tangents import describe, fill, read
+from liftnn._src.lifting.auxiliary import in_words
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.publish import publish

@@ -17,10 +17,10 @@ from liftnn._src.autodiff.custom_rule import (
     without_captures,
     without_derivatives,
 )
-from liftnn._src.autodiff.outputs import in_words
 from liftnn._src.autodiff.residuals import Perturbed, Residuals, keep
 from liftnn._src.autodiff.rule_signature import Signature, only_output_has_derivatives, outputs_of
 from liftnn._src.autodiff.tangents import read
+from liftnn._src.lifting.auxiliary import in_words
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.purify import purify

@@ -10,7 +10,6 @@ import jax
 
 from liftnn import errors
 from liftnn._src.autodiff.gradient_types import gives_gradient, gives_value_and_gradient
-from liftnn._src.autodiff.outputs import check_pair
 from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.graph.kinds import is_object
@@ -59,7 +58,7 @@ def grad(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
-      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+      FilterError: When called, if the filter matches no Variable of the argument; with several positions in
         `argnums`, if it matches none in all of them.
 
     Example:
@@ -115,7 +114,7 @@ def value_and_grad(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
-      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+      FilterError: When called, if the filter matches no Variable of the argument; with several positions in
         `argnums`, if it matches none in all of them.
 
     Example:
@@ -170,9 +169,8 @@ def _differentiated(
     if chosen.argnums is not None:
         transform = jax.grad if name == "grad" else jax.value_and_grad
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
-    check = check_pair if has_aux else None
     n_positional = max((a.argnum + 1 for a in chosen.arguments), default=0)
-    lift_options = LiftOptions(name, finish, check=check, n_positional=n_positional, of_arrays=of_arrays)
+    lift_options = LiftOptions(name, finish, has_aux=has_aux, n_positional=n_positional, of_arrays=of_arrays)
     return _Derivative((f,), bind, lift_options)
 
 

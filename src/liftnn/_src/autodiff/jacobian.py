@@ -10,7 +10,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
-from liftnn._src.autodiff.outputs import Differentiable, check_pair
+from liftnn._src.autodiff.outputs import Differentiable
 from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.configure import keeps_arguments
@@ -56,7 +56,7 @@ def jacfwd(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
-      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+      FilterError: When called, if the filter matches no Variable of the argument; with several positions in
         `argnums`, if it matches none in all of them.
 
     Example:
@@ -102,7 +102,7 @@ def jacrev(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
-      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+      FilterError: When called, if the filter matches no Variable of the argument; with several positions in
         `argnums`, if it matches none in all of them.
 
     Example:
@@ -148,7 +148,7 @@ def hessian(
     Raises:
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated or is returned as a differentiated output.
-      FilterError: When called, if the filter matches no Variable of a differentiated module; with several positions in
+      FilterError: When called, if the filter matches no Variable of the argument; with several positions in
         `argnums`, if it matches none in all of them.
 
     Example:
@@ -202,8 +202,7 @@ def _jacobian(
     if chosen.argnums is not None:
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     finish: Finish = (lambda out, found: (found, out[1])) if has_aux else (lambda out, found: found)
-    check = check_pair if has_aux else None
-    return Lifted((f,), bind, LiftOptions(transform.__name__, finish, check=check, of_arrays=of_arrays))
+    return Lifted((f,), bind, LiftOptions(transform.__name__, finish, has_aux=has_aux, of_arrays=of_arrays))
 
 
 def _nest(diff_leaves: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) -> Any:

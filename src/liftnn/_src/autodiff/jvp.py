@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves
-from liftnn._src.autodiff.outputs import Differentiable, check_pair, differentiate, options_error
+from liftnn._src.autodiff.outputs import Differentiable, differentiate, options_error
 from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
 from liftnn._src.autodiff.tangents import Like, LinearFunction, describe, fill, read
 from liftnn._src.filters import Filter
@@ -121,7 +121,7 @@ def jvp(
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
     def of_modules() -> Any:
-        return Lifted((f,), bind, LiftOptions("jvp", finish, check=check_pair if has_aux else None))(*primals)
+        return Lifted((f,), bind, LiftOptions("jvp", finish, has_aux=has_aux))(*primals)
 
     return call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), (primals, tangents), of_modules)
 
@@ -189,7 +189,7 @@ def linearize(
         have the shape and dtype of its value.
       ArgumentTypeError: If `argnums` has another type, if one of its arguments was not passed by position, or if
         `has_aux` is True and `f` does not return a pair.
-      FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
+      FilterError: If `wrt` matches no Variable. With `argnums`, each selected argument must have a match; without, one
         match in all arguments is enough, and the default `wrt` needs none.
       StructureError: When `f_jvp` is called, if a tangent does not have the structure of its argument.
 

@@ -21,7 +21,7 @@ from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, LiftOptions
-from liftnn._src.trees import Path, an, format_path, is_array
+from liftnn._src.trees import Path, format_path
 
 
 class Outputs(Plan):
@@ -160,7 +160,7 @@ def differentiate(
     def finish(out: Any, derivative: Any) -> Any:
         return (out[0], derivative, out[1]) if has_aux else (out, derivative)
 
-    return Lifted((f,), bind, LiftOptions(name, finish, check=check_pair if has_aux else None))(*primals)
+    return Lifted((f,), bind, LiftOptions(name, finish, has_aux=has_aux))(*primals)
 
 
 def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError:
@@ -169,20 +169,3 @@ def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError
         f"liftnn.{name} does not support {', '.join(map(repr, options))} in calls with modules.",
         "Leave it out, or call the function with arrays only, where JAX's own options apply.",
     )
-
-
-def check_pair(out: Any) -> Any:
-    """Return the output; raise ArgumentTypeError if it is not a pair."""
-    if not isinstance(out, tuple) or len(out) != 2:
-        raise errors.ArgumentTypeError(
-            f"With has_aux=True the function must return a pair (output, auxiliary), not {in_words(out)}.",
-            "Return a tuple `(output, auxiliary)`, or leave has_aux out.",
-        )
-    return out
-
-
-def in_words(out: Any) -> str:
-    """Describe an output in a message about a missing tuple."""
-    if isinstance(out, tuple):
-        return f"a tuple of {len(out)}"
-    return "an array" if is_array(out) else f"{an(type(out))}"

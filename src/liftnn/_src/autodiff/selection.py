@@ -43,7 +43,7 @@ class DiffState:
 
 ArgNums = int | DiffState | Sequence[int | DiffState]
 Matched = Literal["each", "one", "one or no array", "none"]
-"""The modules that must have a matching Variable: each selected one, at least one of all, or none.
+"""The arguments that must have a matching Variable: each selected one, at least one of all, or none.
 
 With "each" and "one" an argument that is neither a module nor an array is an error.
 """
@@ -118,7 +118,7 @@ def select_arguments(plan: Plan, argnums: ArgNums | None, wrt: Filter) -> Select
       wrt: A filter that selects the differentiated Variables of a module.
 
     Returns:
-      The selection. With one position in `argnums`, or with filters, each selected module must have a matching
+      The selection. With one position in `argnums`, or with filters, each selected argument must have a matching
       Variable. With several positions, or without `argnums`, one match in all arguments is enough; without `argnums`
       the default filter needs none.
 
@@ -179,6 +179,7 @@ class Selection:
         by_slot = self.plan.by_slot(leaves)
         for argument, predicate in self.chosen:
             entries: list[Any] = []
+            nothing: list[errors.FilterError] = []
             in_states = _find_in_states(argument.treedef)
             for position, leaf in enumerate(argument.leaves):
                 if type(self.plan.graph.edges[leaf]) is not int:
@@ -192,7 +193,9 @@ class Selection:
                 ]
                 entries.append(tuple([(path, diff_leaves.add(below[path])) for path in found]))
                 if not found and (self.matched in ("each", "one") or below):
-                    unmatched.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
+                    nothing.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
+            if len(nothing) == len(entries):  # of several modules in an argument, one match is enough
+                unmatched += nothing
             diff_leaves.arguments.append((argument, tuple(entries)))
         parts = any(
             entry for _, entries in diff_leaves.arguments for entry in entries if isinstance(entry, tuple)

@@ -79,7 +79,7 @@ def vjp(
       ArgumentError: When `f_vjp` is called, if a cotangent does not have the shape and dtype of its output.
       ArgumentTypeError: If `argnums` has another type, if one of its arguments was not passed by position, or if
         `has_aux` is True and `f` does not return a pair.
-      FilterError: If `wrt` matches no Variable. With `argnums`, each selected module must have a match; without, one
+      FilterError: If `wrt` matches no Variable. With `argnums`, each selected argument must have a match; without, one
         match in all arguments is enough, and the default `wrt` needs none.
       StructureError: When `f_vjp` is called, if the cotangent does not have the structure of the output; the message
         names the path.

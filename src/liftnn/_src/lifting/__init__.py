@@ -8,7 +8,8 @@ dynamic leaves, and commits the result to the live objects. All transforms go th
   `signature.py` and `static_arguments.py`: options that name arguments.
 - `purify.py` makes a user's function a pure function: merge, call, find the changes. `leaks.py` and `unchanged.py`
   raise if it leaks a tracer, or changes a captured object in a way that cannot be propagated. `after.py`: structure
-  and names after the call. `values.py`: values of Variables with leaves that JAX cannot take.
+  and names after the call. `auxiliary.py`: the second output of `has_aux=True`. `values.py`: values of Variables with
+  leaves that JAX cannot take.
 - `lift.py`: `lift`, `Lifted`, the flatten-call-commit cycle. `call.py`: one call, and the commit of its result.
   `names.py`: name and docstring of a transformed function.
 - `offers.py`: what a call passes to the traces that it starts.

@@ -52,7 +52,7 @@ class LiftOptions(NamedTuple):
       static_leaves: Whether arguments may have leaves that are neither arrays nor modules; such leaves are static.
       commit: Whether changes are propagated to the caller's objects. If not, the output contains copies.
       returned: Maps a plan to one flag for each node: whether its arrays or value are returned even if unchanged.
-      check: Called with the function's output as soon as it has returned; raises if the output is invalid.
+      has_aux: Whether the output is a pair, whose second element is passed on as it is.
       names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
       n_positional: The number of arguments with axes or specs by position. Keyword arguments for these parameters are
         moved to their position.
@@ -69,7 +69,7 @@ class LiftOptions(NamedTuple):
     static_leaves: bool = True
     commit: bool = True
     returned: Callable[[Plan], Sequence[bool] | None] = lambda plan: None
-    check: Callable[[Any], Any] | None = None
+    has_aux: bool = False
     names: Sequence[str] = ()
     n_positional: int = 0
     weakly: bool = False
@@ -330,7 +330,7 @@ class Lifted(Bindable[P, R]):
         o = self._options
         plan = Plan(graph, o.names)
         called = map(WeakFunction, self._functions) if o.weakly else self._functions
-        pures = [purify(f, plan, o.name, o.returned(plan), o.check, o.commit) for f in called]
+        pures = [purify(f, plan, o.name, o.returned(plan), o.has_aux, o.commit) for f in called]
         entry = (plan, self._bind_to(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
             del self._bound[next(iter(self._bound))]

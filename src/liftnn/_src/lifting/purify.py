@@ -28,6 +28,7 @@ from liftnn._src.graph.kinds import (
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
+from liftnn._src.lifting.auxiliary import check_pair, is_auxiliary_number
 from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
@@ -46,7 +47,7 @@ def purify(
     initial_plan: Plan,
     name: str,
     returned: Sequence[bool] | None = None,
-    check: Callable[[Any], Any] | None = None,
+    has_aux: bool = False,
     commit: bool = True,
 ) -> Purified:
     """Return a pure function with the same effect as `function`.
@@ -57,7 +58,7 @@ def purify(
       name: The name of the transform in messages.
       returned: For each node whether its arrays or value are returned even if unchanged, because they were donated.
         The default, None, means no node.
-      check: Called with the output of the function; raises if it is invalid.
+      has_aux: Whether the output is a pair, whose second element is passed on as it is. The default is False.
       commit: Whether the result will be propagated to the caller's objects. The default is True.
 
     Returns:
@@ -84,15 +85,15 @@ def purify(
             note_written(plan.graph)
             if frame.missing:
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
-            if check is not None:
-                check(out)
+            if has_aux:
+                check_pair(out)
             _check_arguments(tree[:CAPTURED], before)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
-            result, created = _make_result(called, out, plan, merged, frame, given_away, ended)
+            result, created = _make_result(called, out, plan, merged, frame, given_away, ended, has_aux)
             if hooks is not None:
                 hooks.after(result, variables, created)
-                result, _ = _make_result(called, out, plan, merged, frame, given_away, ended)
+                result, _ = _make_result(called, out, plan, merged, frame, given_away, ended, has_aux)
             if commit:
                 check_static_values(plan, result, frame)
             return result
@@ -141,6 +142,7 @@ def _make_result(
     frame: frames.Frame,
     returned: Sequence[bool] | None,
     ended: set[int],
+    has_aux: bool,
 ) -> tuple[Result, dict[int, Variable[Any]]]:
     """Walk the output and the arguments; return the result, and the Variables created inside by number."""
 
@@ -155,7 +157,7 @@ def _make_result(
     leaves: list[Any] = []
     for path, leaf in entries:
         walk.root = "the output"
-        if not (
+        if (has_aux and is_auxiliary_number(path, leaf)) or not (
             is_object(leaf)
             or is_argument_array(leaf)
             or classify(leaf) in (METHOD, BUILTIN_METHOD, PARTIAL, FUNCTION, TRANSFORMED)

@@ -1,0 +1,39 @@
+"""The auxiliary output of functions with `has_aux=True`, which JAX's transforms pass on as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from liftnn import errors
+from liftnn._src.trees import an, is_array
+
+_NUMBERS = (bool, int, float, complex)
+
+
+def is_auxiliary_number(path: Any, leaf: Any) -> bool:
+    """Return whether a leaf of an output pair is a Python number in its second element: it stays one, as in JAX.
+
+    Args:
+      path: The path of the leaf as a JAX key path.
+      leaf: The leaf.
+    """
+    return type(leaf) in _NUMBERS and path[0] == jax.tree_util.SequenceKey(1)
+
+
+def check_pair(out: Any) -> Any:
+    """Return the output; raise ArgumentTypeError if it is not a pair."""
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise errors.ArgumentTypeError(
+            f"With has_aux=True the function must return a pair (output, auxiliary), not {in_words(out)}.",
+            "Return a tuple `(output, auxiliary)`, or leave has_aux out.",
+        )
+    return out
+
+
+def in_words(out: Any) -> str:
+    """Describe an output in a message about a missing tuple."""
+    if isinstance(out, tuple):
+        return f"a tuple of {len(out)}"
+    return "an array" if is_array(out) else f"{an(type(out))}"
