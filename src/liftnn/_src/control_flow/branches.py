@@ -13,7 +13,7 @@ from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import InlinedJit, pack_functions
 from liftnn._src.control_flow.kept_calls import call_kept
-from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
@@ -77,8 +77,8 @@ def cond(
         return jax.lax.cond(pred, *f_and_x)
 
     def of_modules() -> Any:
-        if is_jit_disabled():
-            chosen: Any = true_fun if pred else false_fun
+        if is_jit_disabled() and (is_true := as_concrete(bool, pred)) is not None:
+            chosen: Any = true_fun if is_true else false_fun
             return chosen(*passed)
         return call_kept(
             "cond",
@@ -154,8 +154,8 @@ def switch(
         return jax.lax.switch(index, f_and_x[: len(branches)], *f_and_x[len(branches) :])
 
     def of_modules() -> Any:
-        if is_jit_disabled():
-            chosen: Any = branches[min(max(int(index), 0), len(branches) - 1)]
+        if is_jit_disabled() and (at := as_concrete(int, index)) is not None:
+            chosen: Any = branches[min(max(at, 0), len(branches) - 1)]
             return chosen(*passed)
         return call_kept(
             "switch", _apply_switch, branches, (index, *passed), lambda: _switch(index, branches, passed)

@@ -18,7 +18,7 @@ from liftnn._src.control_flow.kept_calls import call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.lifting.array_calls import call_of_arrays, is_jit_disabled
+from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over
@@ -151,9 +151,10 @@ def _while_loop(
 ) -> Any:
     """Run a `while_loop` with modules."""
     if is_jit_disabled():
-        while cond_fun(init_val) and (max_steps is None or max_steps > 0):
+        while is_true := max_steps != 0 and as_concrete(bool, cond_fun(init_val)):
             init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
-        return init_val
+        if is_true is not None:
+            return init_val  # else the loop goes on as a primitive, since it is mapped or traced
 
     def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
@@ -178,9 +179,11 @@ def _fori_loop(
 ) -> T:
     """Run a `fori_loop` with modules."""
     if is_jit_disabled():
-        for i in range(int(lower), int(upper)):
-            init_val = body_fun(i, init_val)
-        return init_val
+        first, end = as_concrete(int, lower), as_concrete(int, upper)
+        if first is not None and end is not None:
+            for i in range(first, end):
+                init_val = body_fun(i, init_val)
+            return init_val
     try:
         steps: int | None = max(operator.index(upper) - operator.index(lower), 0)
     except TypeError:  # traced bounds; or not integers, for which JAX raises an error

@@ -29,6 +29,7 @@ from liftnn._src.lifting.kept import WeakCache, WeakFunction
 from liftnn._src.lifting.offers import find_offer
 from liftnn._src.lifting.rejections import after_rejection, make_also
 from liftnn._src.trees import is_argument_array, is_jax_array
+from liftnn._src.type_variables import R
 from liftnn._src.variables import frames
 
 Otherwise = Callable[[], Any]
@@ -317,3 +318,14 @@ def is_jit_disabled() -> bool:
     """Return whether loops and branches run in plain Python, as under `jax.disable_jit`."""
     config: Any = jax.config  # JAX adds its options at run time
     return bool(config.jax_disable_jit)
+
+
+def as_concrete(kind: Callable[[Any], R], x: Any) -> R | None:
+    """Return a number as a Python number of this kind; None if it is traced and has no value yet.
+
+    So under `jax.disable_jit` a loop or branch that is mapped or traced is a primitive, as in JAX.
+    """
+    try:
+        return kind(x)
+    except jax.errors.ConcretizationTypeError:
+        return None
