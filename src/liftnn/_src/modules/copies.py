@@ -18,7 +18,7 @@ from liftnn._src.graph.merge import merge_all
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.parts import has_attribute
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, format_path, is_deleted
 from liftnn._src.variables import frames
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.variable import Variable
@@ -37,6 +37,7 @@ def clone(tree: T, /) -> T:
       The copy. Its arrays have their own buffers, so donating one of the two trees leaves the other intact.
 
     Raises:
+      DonatedError: If the buffer of an array in the tree was donated.
       StructureError: If something in the tree cannot be part of a module.
 
     Example:
@@ -49,7 +50,16 @@ def clone(tree: T, /) -> T:
     leaves = list(map(walked.leaf, walked.graphdef.slots))
     leaves = list(map(unwrap_raw, leaves))
     if frames.is_plain():  # inside a trace there are no buffers
-        leaves = jax.tree.map(_own_buffer, leaves)
+        try:
+            leaves = jax.tree.map(_own_buffer, leaves)
+        except RuntimeError as error:
+            gone = (p for p, x in walked.leaves() if any(map(is_deleted, jax.tree.leaves(unwrap_raw(x)))))
+            path = next(gone, None)
+            if path is None:
+                raise
+            raise errors.DonatedError(
+                f"The buffer of {format_path(path)} was donated earlier and is gone."
+            ) from error
     return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
 
 

@@ -19,7 +19,7 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import set_frozen_arrays
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path, is_argument_array, list_paths, type_of
+from liftnn._src.trees import Path, an, format_path, is_argument_array, is_deleted, list_paths, type_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import adopt
 from liftnn._src.variables.nested import mismatch
@@ -42,6 +42,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
 
     Raises:
       ArgumentTypeError: If an argument is neither a State nor a mapping. Nothing is changed then.
+      DonatedError: If the buffer of an array in a State was donated. Nothing is changed then.
       StructureError: If a path is not in the tree, or an array has another shape or dtype than the one that it would
         replace; the message lists the paths. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
@@ -60,6 +61,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
     alternatives = functools.cache(lambda: _variable_paths(walked))
     writes: list[tuple[Variable[Any], Any]] = []
     misfits: list[str] = []
+    gone: list[Path] = []
     set_arrays: dict[int, dict[Any, Any]] = {}
     unknown: list[Path] = []
     for leaves in found:
@@ -70,6 +72,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
                 unknown.append(path)
                 continue
             misfits += _find_misfit(path, unwrap_raw(old), unwrap_raw(new))
+            gone += [path] * any(map(is_deleted, jax.tree.leaves(unwrap_raw(new))))
             if isinstance(old, Variable):
                 writes.append((old, new))
             elif slot is not None:
@@ -82,6 +85,12 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
             f"The State does not fit the module:\n{list_paths(misfits, most=32)}",
             "Pass arrays of the shapes and dtypes in the module. To give a Variable another shape, assign to its "
             "`value`.",
+        )
+    if gone:
+        raise errors.DonatedError(
+            f"The buffer of {format_path(gone[0])} in the State was donated earlier and is gone.",
+            "Keep the State of a copy, as in `liftnn.state(liftnn.clone(model))`: `state` shares its arrays with the "
+            "module.",
         )
     for variable, _ in writes:
         if not frames.may_write(variable._owner):
