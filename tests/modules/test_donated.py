@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 import pytest
 from tests.raising import raises
+from tests.user_modules import Holder
 
 import liftnn
 from liftnn import errors
-from tests.user_modules import Holder
 
 
 def trained():
@@ -28,7 +28,8 @@ def test_update_with_a_donated_array_changes_nothing():
     with raises(
         errors.DonatedError,
         "The buffer of inner.w in the State was donated earlier and is gone.\n"
-        "Keep the State of a copy, as in `liftnn.state(liftnn.clone(model))`: `state` shares its arrays with the module.",
+        "Keep the State of a copy, as in `liftnn.state(liftnn.clone(model))`: `state` shares its arrays with the "
+        "module.",
     ):
         liftnn.update(model, before)
     assert model.inner.w.value.tolist() == [2.0, 2.0]
@@ -38,7 +39,9 @@ def test_clone_names_a_donated_array():
     model, before = trained()
     _, graphdef = liftnn.split(model)
     old = liftnn.merge(graphdef, before)
-    with pytest.raises(errors.DonatedError, match=r"^The buffer of inner.w was donated earlier and is gone\."):
+    with pytest.raises(
+        errors.DonatedError, match=r"^The buffer of inner.w was donated earlier and is gone\."
+    ):
         liftnn.clone(old)
 
 

@@ -295,3 +295,29 @@ def test_a_typed_key_is_a_value():
     v = liftnn.RngKey(jax.random.key(0))
     assert jax.random.normal(v.value) == jax.random.normal(jax.random.key(0))
     assert jnp.issubdtype(v.dtype, jax.dtypes.prng_key)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [(slice(None), 1), (0, 1), 1, (..., 1), (None, 1), (1, slice(2, 4)), (jnp.array([0, 1]), 1)],
+    ids=str,
+)
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_variable_in_an_index_is_its_value(index, is_traced):
+    """The oracle is the array with a number in place of the Variable."""
+    array = jnp.arange(10.0).reshape(2, 5)
+    one = liftnn.Variable(jnp.array(1))
+    key = tuple(one if type(x) is int and x == 1 else x for x in index) if isinstance(index, tuple) else one
+
+    def run(cache):
+        read, updated, added = cache[key], cache.at[key].set(7.0), cache.at[key].add(1.0)
+        cache[key] = -1.0
+        return read, updated, added, cache.at[key].get()
+
+    cache = liftnn.Variable(array)
+    read, updated, added, last = (liftnn.jit(run) if is_traced else run)(cache)
+    np.testing.assert_array_equal(read, array[index])
+    np.testing.assert_array_equal(updated, array.at[index].set(7.0))
+    np.testing.assert_array_equal(added, array.at[index].add(1.0))
+    np.testing.assert_array_equal(cache.value, array.at[index].set(-1.0))
+    np.testing.assert_array_equal(last, cache.value[index])

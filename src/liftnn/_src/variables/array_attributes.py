@@ -30,7 +30,6 @@ class ArrayAttributes:
     committed: bool
     is_fully_addressable: bool
     is_fully_replicated: bool
-    at: Any
     sharding: Any
     device: Any
     addressable_shards: Sequence[Any]

@@ -31,6 +31,30 @@ def unwrap(x: Any) -> Any:
     return x.get_value() if isinstance(x, Operators) else x
 
 
+def unwrap_index(index: Any) -> Any:
+    """Return an index with the values of the Variables in it."""
+    return tuple(map(unwrap, index)) if type(index) is tuple else unwrap(index)
+
+
+class At:
+    """The `at` of a Variable's array.
+
+    Args:
+      at: That of the array.
+    """
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: Any):
+        self._at = at
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._at[unwrap_index(index)]
+
+    def __repr__(self) -> str:
+        return repr(self._at)
+
+
 def unwrap_raw(x: Any) -> Any:
     """Return the value of a Variable, without hooks; anything else unchanged."""
     return cast(Any, x).raw_value if isinstance(x, Operators) else x
@@ -162,12 +186,12 @@ class Operators(ArrayAttributes, Generic[T]):
 
     def __getitem__(self, index: Any) -> Any:
         if index is not ... and self._reads_parts:
-            return self.get_value(index=unwrap(index))
-        return part_of(self.get_value(), unwrap(index))
+            return self.get_value(index=unwrap_index(index))
+        return part_of(self.get_value(), unwrap_index(index))
 
     def __setitem__(self, index: Any, item: Any) -> None:
         try:
-            index, item = unwrap(index), unwrap(item)
+            index, item = unwrap_index(index), unwrap(item)
             if self._writes_parts:
                 self.set_value(item, index=index)
             else:
@@ -175,6 +199,11 @@ class Operators(ArrayAttributes, Generic[T]):
         except Exception as error:
             hide_frames(error)
             raise
+
+    @property
+    def at(self) -> At:
+        """The updates of the array at an index, as `at` of an array; an index may be a Variable."""
+        return At(self.get_value().at)
 
     def __jax_array__(self) -> jax.Array:
         return self.get_value()
