@@ -25,6 +25,18 @@ TEXTS = {
         result = [state.to_pure_dict(), state.to_pure_dict(lambda x: x.shape), state.to_pure_dict(extract_fn=type)]
         result[-1] = {name: cls.__name__ for name, cls in result[-1].items()}
         """,
+    "update with another dtype": """
+model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+nnx.update(model, jax.tree.map(lambda x: x.astype(jnp.bfloat16), nnx.state(model)))
+result = [nnx.state(model), model(jnp.ones(2, jnp.bfloat16)).dtype]
+""",
+    "replace_by_pure_dict with some of the paths": """
+state = nnx.state(nnx.Sequential(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 2, rngs=nnx.Rngs(1))))
+state.replace_by_pure_dict({'layers': {0: {'kernel': jnp.ones((2, 2))}}})
+result = [state]
+state.replace_by_pure_dict({'layers': {'1': {'bias': jnp.ones(2)}}})
+result.append(state)
+""",
     "replace_by_pure_dict": """
         state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
         values = {"bias": jnp.ones(3), "kernel": jnp.zeros((2, 3))}

@@ -29,6 +29,38 @@ m, x = Weights(), jnp.array([4.0, 5.0, 6.0])
 """
 
 PROGRAMS = {
+    "gradients are in the order of the parameters": """
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.inp, self.cls = nnx.Linear(2, 2, rngs=rngs), nnx.Linear(2, 2, rngs=rngs)
+    def __call__(self, x):
+        self.sow(nnx.Intermediate, 'z', x)
+        self.sow(nnx.Intermediate, 'a', x)
+        return self.cls(self.inp(x)).sum()
+model, x = Net(nnx.Rngs(0)), jnp.ones(2)
+grads = nnx.jit(nnx.grad(lambda m: m(x)))(model)
+by_position = nnx.grad(argnums=(1, 0))(lambda x, m: m(x))(x, model)[0]
+value, both = nnx.value_and_grad(lambda a, b: a(x) + b(x), argnums=(0, 1))(model, Net(nnx.Rngs(1)))
+orders = [[list(g), list(g['inp'])] for g in (nnx.state(model, nnx.Param), grads, by_position, *both)]
+result = [orders, list(nnx.pop(model, nnx.Intermediate)), value]
+""",
+    "numbers in the auxiliary output are numbers": """
+@nnx.jit
+def step(m, x):
+    def loss(m):
+        return m(x).sum(), {'n': x.shape[0], 'debug': False}
+    (value, aux), grads = nnx.value_and_grad(loss, has_aux=True)(m)
+    return value, jnp.zeros(aux['n']) if not aux['debug'] else None
+result = step(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), jnp.ones((3, 2)))
+""",
+    "a list of layers, some without parameters": """
+layers = [nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1))]
+def loss(layers, x):
+    for layer in layers:
+        x = layer(x)
+    return x.sum()
+result = nnx.grad(loss)(layers, jnp.ones(2))
+""",
     "prefix by filters, of an abstract model, for outputs and inputs": MODEL
     + """
 axes = nnx.prefix(nnx.eval_shape(lambda: Block(nnx.Rngs(0))), {(nnx.Param, nnx.RngState): 0, ...: None})

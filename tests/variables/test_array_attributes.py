@@ -10,6 +10,7 @@ from liftnn._src.variables.array_attributes import ArrayAttributes
 def test_every_attribute_of_an_array_is_declared():
     public = {name for name in dir(jax.Array) if not name.startswith("_")}
     assert public - ArrayAttributes.__annotations__.keys() == {
+        "at",
         "copy",
         "flat",
     }  # a Variable's own; not implemented

@@ -26,6 +26,15 @@ def sort_leaves(leaves: Leaves) -> list[tuple[Path, Any]]:
     return sorted(pairs, key=lambda pair: sort_key(pair[0]))
 
 
+def sort_states(tree: Any) -> Any:
+    """Return a tree with its States in the order of Flax NNX: sorted by path."""
+    return jax.tree.map(
+        lambda x: State.from_flat(sort_leaves(x.flat().items())) if isinstance(x, State) else x,
+        tree,
+        is_leaf=lambda x: isinstance(x, State),
+    )
+
+
 @boundary
 class FlatState(Sequence[tuple[Path, Any]]):
     """The Variables and array leaves of a State with their paths: a sequence of pairs, and a JAX pytree.

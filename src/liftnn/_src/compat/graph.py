@@ -57,7 +57,7 @@ def clone(node: Any, variables: bool = True, *, arrays: bool = False, graph: boo
 
 @boundary
 def update(node: Any, state: Any, /, *states: Any) -> None:
-    """Set values and metadata of Variables from States, in place; see `liftnn.update`.
+    """Set values and metadata of Variables from States, in place; see `liftnn.update`. A dtype may change.
 
     Args:
       node: A module, a Variable, or any pytree with modules in it.
@@ -65,8 +65,8 @@ def update(node: Any, state: Any, /, *states: Any) -> None:
       *states: More of them.
 
     Raises:
-      StructureError: If a path is not in the tree, or an array has another shape or dtype than the one that it would
-        replace; the message lists the paths. Nothing is changed then.
+      StructureError: If a path is not in the tree, or an array has another shape than the one that it would replace;
+        the message lists the paths. Nothing is changed then.
       TraceContextError: If a Variable belongs to another trace. Nothing is changed then.
 
     Example:
@@ -77,7 +77,7 @@ def update(node: Any, state: Any, /, *states: Any) -> None:
       >>> w.value.tolist()
       [1.0, 1.0]
     """
-    verbs.update(node, *as_states((state, *states)))
+    verbs.set_values(node, as_states((state, *states)), same_dtypes=False)
 
 
 @accept_modes

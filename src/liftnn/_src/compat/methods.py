@@ -24,6 +24,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.metadata import Annotated
+from liftnn._src.variables.nested import flatten_nested
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -80,14 +81,15 @@ class StateMethods(_State):
         Args:
           values: Nested dicts of values.
           replace_fn: Called with the Variable and the value; returns what to store, as for the function
-            `replace_by_pure_dict`. The default, None, sets the values; every path must be there then.
+            `replace_by_pure_dict`. The default, None, sets the values.
 
         Raises:
-          StructureError: If a path is missing or unknown. No value is changed then.
-          ArgumentError: If a Variable cannot hold its value, or, with `replace_fn`, if a path is unknown. No value is
-            changed then.
+          StructureError: If a path is unknown. No value is changed then.
+          ArgumentError: If a Variable cannot hold its value, or if a path is unknown. No value is changed then.
         """
-        if replace_fn is None:
+        leaves = {tuple(map(str, path)): path for path in self.flat()}
+        is_whole = len(list(flatten_nested(values, leaves))) == len(leaves)
+        if replace_fn is None and is_whole:
             _replace_by_pure_dict(self, values)
         else:
             replace_by_pure_dict(self, values, replace_fn)

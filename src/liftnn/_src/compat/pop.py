@@ -6,6 +6,7 @@ import types
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.compat.flat_state import sort_states
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
@@ -57,6 +58,7 @@ def pop(node: Any, *filters: Filter) -> Any:
     if any(arrays):
         leaves = [{path: walked.leaf(slot) for path, slot in found.items()} for found in arrays]
         states = tuple([x | State.from_flat(more) for x, more in zip(states, leaves, strict=True)])
+    states = sort_states(states)
     return states[0] if len(states) == 1 else states
 
 

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from liftnn import errors
 from liftnn._src.autodiff import grad as own_grad, remat as own_remat
+from liftnn._src.compat.flat_state import sort_states
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit
 from liftnn._src.control_flow import branches, loops
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan as own_scan
+from liftnn._src.lifting.lift import Lifted
 from liftnn._src.mapping.pmap import pmap as own_pmap
 from liftnn._src.mapping.shard_map import shard_map as own_shard_map
 from liftnn._src.mapping.vmap import vmap as own_vmap
@@ -64,10 +66,27 @@ def _ignore_split_transpose(scan: F) -> F:
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
+def _sort_gradients(derivative: F) -> F:
+    """Let `grad` or `value_and_grad` return States that are sorted, as `nnx.state` does."""
+
+    @functools.wraps(derivative)
+    def call(*args: Any, **options: Any) -> Any:
+        lifted = derivative(*args, **options)
+        if isinstance(lifted, Lifted):  # else it is a decorator
+            finish: Any = lifted._options.finish
+            lifted._options = lifted._options._replace(
+                finish=lambda out, grads: finish(out, sort_states(grads))
+            )
+            return lifted
+        return lambda f: call(f, *args, **options)
+
+    return call  # pyright: ignore[reportReturnType]  # the same signature
+
+
 checkify = accept_modes(take_by_name(own_checkify.checkify, "f"))
 cond = accept_modes(branches.cond)
 fori_loop = accept_modes(loops.fori_loop)
-grad = accept_modes(take_by_name(own_grad.grad, "f"))
+grad = accept_modes(take_by_name(_sort_gradients(own_grad.grad), "f"))
 jit = accept_modes(take_by_name(own_jit.jit, "fun"))
 make_jaxpr = accept_modes(take_by_name(jaxpr.make_jaxpr, "f"))
 pmap = accept_modes(take_by_name(_share_keys(own_pmap), "f"))
@@ -75,6 +94,6 @@ remat = accept_modes(take_by_name(own_remat.remat, "f"))
 scan = accept_modes(take_by_name(_ignore_split_transpose(_check_carry(own_scan)), "f"))
 shard_map = accept_modes(take_by_name(_share_keys(own_shard_map), "f"))
 switch = accept_modes(branches.switch)
-value_and_grad = accept_modes(take_by_name(own_grad.value_and_grad, "f"))
+value_and_grad = accept_modes(take_by_name(_sort_gradients(own_grad.value_and_grad), "f"))
 vmap = accept_modes(take_by_name(_share_keys(own_vmap), "f"))
 while_loop = accept_modes(loops.while_loop)

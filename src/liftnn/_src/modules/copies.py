@@ -50,16 +50,12 @@ def clone(tree: T, /) -> T:
     leaves = list(map(walked.leaf, walked.graphdef.slots))
     leaves = list(map(unwrap_raw, leaves))
     if frames.is_plain():  # inside a trace there are no buffers
-        try:
-            leaves = jax.tree.map(_own_buffer, leaves)
-        except RuntimeError as error:
-            gone = (p for p, x in walked.leaves() if any(map(is_deleted, jax.tree.leaves(unwrap_raw(x)))))
-            path = next(gone, None)
-            if path is None:
-                raise
+        if any(map(is_deleted, jax.tree.leaves(leaves))):
+            paths = (p for p, x in walked.leaves() if any(map(is_deleted, jax.tree.leaves(unwrap_raw(x)))))
             raise errors.DonatedError(
-                f"The buffer of {format_path(path)} was donated earlier and is gone."
-            ) from error
+                f"The buffer of {format_path(next(paths))} was donated earlier and is gone."
+            )
+        leaves = jax.tree.map(_own_buffer, leaves)
     return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import jax
@@ -54,6 +54,20 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
       >>> float(abs(model.kernel.value).max())
       0.0
     """
+    set_values(tree, states)
+
+
+def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool = True) -> None:
+    """Implement `update`.
+
+    Args:
+      tree: A module, or any pytree with modules in it.
+      states: The States.
+      same_dtypes: Whether an array of another dtype than that which it would replace is an error. The default is True.
+
+    Raises:
+      LiftError: See `update`. Nothing is changed then.
+    """
     found = [as_state("update", state).flat() for state in states]
     walked = walk_tree(tree)
     graphdef = walked.graphdef
@@ -71,7 +85,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
             if slot is None and old is None:
                 unknown.append(path)
                 continue
-            misfits += _find_misfit(path, unwrap_raw(old), unwrap_raw(new))
+            misfits += _find_misfit(path, unwrap_raw(old), unwrap_raw(new), same_dtypes)
             gone += [path] * any(map(is_deleted, jax.tree.leaves(unwrap_raw(new))))
             if isinstance(old, Variable):
                 writes.append((old, new))
@@ -108,7 +122,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
         set_frozen_arrays(graphdef, walked.objects, set_arrays, frames.owner_now())
 
 
-def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:
+def _find_misfit(path: Path, old: Any, new: Any, same_dtypes: bool) -> list[str]:
     """Return a line that tells how an array differs from the one that it would replace, if it does."""
     both_arrays = isinstance(old, jax.Array) and isinstance(new, jax.Array)
     if both_arrays and old.shape == new.shape and old.dtype == new.dtype:
@@ -117,7 +131,7 @@ def _find_misfit(path: Path, old: Any, new: Any) -> list[str]:
         return []
     if jnp.shape(old) != jnp.shape(new):
         return [f"{format_path(path)}: shape {jnp.shape(new)} in the State, {jnp.shape(old)} in the module"]
-    if jnp.result_type(old) != jnp.result_type(new):  # 64 bits may be 32
+    if same_dtypes and jnp.result_type(old) != jnp.result_type(new):  # 64 bits may be 32
         return [f"{format_path(path)}: {type_of(new)} in the State, {type_of(old)} in the module"]
     return []
 
