@@ -374,3 +374,12 @@ def write_that_fails_in_another_process():
         outcome._file.write_text("process 1: OSError: No space left on device")
         with unittest.mock.patch.object(orbax.Manager, "wait", side_effect=outcome.result):
             checkpoints.wait()
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The path comes first, and this one is a Linear.",
+    "Write `liftnn.save(folder, step, module)`.",
+)
+def module_in_place_of_a_folder():
+    liftnn.save(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), 1, "run")  # pyright: ignore[reportArgumentType]

@@ -229,9 +229,8 @@ def axes_that_are_a_dict():
 
 @message(
     errors.ArgumentError,
-    "(0, 0, 0) is not a tree prefix of the positional arguments: (*, *).",
-    "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
-    "(or StateSharding) to give its Variables different entries.",
+    "(0, 0, 0) has 3 entries, but the call has 2 positional arguments.",
+    "Pass an argument for each entry: None where there is nothing, such as the slices of a `scan` with `length`.",
 )
 def in_axes_for_too_many_arguments():
     liftnn.vmap(step, in_axes=(0, 0, 0))(mapped(), LANES)
@@ -338,3 +337,63 @@ def yields(x):
 )
 def generator_function():
     liftnn.jit(yields)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.jit got an async function, async_functions.<locals>.answer, which computes nothing when called.",
+    "Define it with `def`, and call it from an async function.",
+)
+def async_functions():
+    async def answer(model):
+        return model.w
+
+    liftnn.jit(answer)
+
+
+@message(
+    errors.StructureError,
+    "the output: A set holds modules or Variables. A set has no order, so its elements cannot be numbered.",
+    "Use a list or a dict.",
+)
+def returned_set_of_modules():
+    liftnn.jit(lambda model: {model})(Affine())
+
+
+@message(
+    errors.FilterError,
+    "An Affine is not a filter.",
+    "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters.",
+)
+def module_as_a_filter():
+    model = Affine()
+    liftnn.grad(step, wrt=model)(model, 1.0)
+
+
+@message(
+    errors.FilterError,
+    "No Variable has the tag 'w': a string selects Variables by their metadata `tag`, not by name.",
+    "Pass liftnn.PathContains('w') to select what is under the attribute of that name.",
+)
+def gradient_of_a_name():
+    liftnn.grad(lambda model: model.w, wrt="w")(Affine())
+
+
+@message(
+    errors.FilterError,
+    "No Variable has the tag 'w': a string selects Variables by their metadata `tag`, not by name.",
+    "Pass liftnn.PathContains('w') to select what is under the attribute of that name.",
+)
+def optimizer_of_a_name():
+    liftnn.Optimizer(Affine(), optax.sgd(0.1), wrt="w")
+
+
+@message(
+    errors.ArgumentError,
+    "The mask of attention has negative numbers, as a mask that is added to the logits. A query ignores keys with an "
+    "entry of False or zero, so it would ignore what such a mask keeps.",
+    "Pass `mask == 0`, or the mask as `bias` of dot_product_attention.",
+)
+def attention_with_a_mask_to_add():
+    mask = jnp.where(jnp.tril(jnp.ones((4, 4), bool)), 0.0, -jnp.inf)
+    liftnn.MultiHeadAttention(2, 8, rngs=liftnn.Rngs(0))(jnp.ones((2, 4, 8)), mask=mask)

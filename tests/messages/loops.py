@@ -344,3 +344,12 @@ def no_steps():
 )
 def steps_that_are_not_a_number():
     liftnn.repeat(lambda model: None, 1.5)  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentError,
+    "(Carry, 0) has 2 entries, but the call has 1 positional argument.",
+    "Pass an argument for each entry: None where there is nothing, such as the slices of a `scan` with `length`.",
+)
+def scan_without_slices():
+    liftnn.scan(lambda model, _: (model, None), length=3)(Affine())

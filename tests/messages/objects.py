@@ -623,3 +623,28 @@ def set_metadata_of_a_name_alone():
 )
 def an_rngs_as_a_seed():
     liftnn.Rngs(liftnn.Rngs(0))
+
+
+GONE = (
+    "Use the Variable of the module that the call has updated, make a `liftnn.clone` before the call, or do not donate "
+    "the argument."
+)
+
+
+@message(
+    errors.DonatedError,
+    "The buffer of w in the State was donated earlier and is gone.",
+    "Keep the State of a copy, as in `liftnn.state(liftnn.clone(model))`: `state` shares its arrays with the module.",
+)
+def update_with_a_donated_array():
+    model = Affine()
+    state = liftnn.state(model)
+    state["w"].value.delete()
+    liftnn.update(Affine(), state)
+
+
+@message(errors.DonatedError, "The buffer of w was donated earlier and is gone.", GONE)
+def clone_of_a_donated_array():
+    model = Affine()
+    model.w.value.delete()
+    liftnn.clone(model)

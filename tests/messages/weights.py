@@ -431,3 +431,12 @@ def weights_saved_to_a_pipe():
     with empty_folder():
         os.mkfifo(FILE)
         liftnn.save_weights(FILE, holder())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The path comes first, and this one is a Linear.",
+    "Write `liftnn.save_weights(file, module)`.",
+)
+def module_in_place_of_a_file():
+    liftnn.save_weights(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)), FILE)  # pyright: ignore[reportArgumentType]

@@ -157,3 +157,39 @@ def test_legal_programs_are_silent(program):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         program(Affine())
+
+
+def test_a_learning_rate_that_is_set_on_an_optimizer_is_warned_of():
+    optimizer = liftnn.Optimizer(Affine(), optax.sgd(0.1))
+    with pytest.warns(liftnn.AttributeWarning) as caught:
+        optimizer.lr = 0.01
+    (text,) = texts(caught)
+    assert text == (
+        "Setting 'lr' on an Optimizer adds an attribute and leaves the learning rate as it is. Make the optimizer with "
+        "`optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`, and write "
+        "`optimizer.opt_state.hyperparams['learning_rate'] = ...`; or pass a schedule."
+    )
+
+
+@pytest.mark.parametrize("name", ["trainable", "requires_grad"])
+def test_an_attribute_that_freezes_elsewhere_is_warned_of(name):
+    model = Holder(first=liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))
+    with pytest.warns(liftnn.AttributeWarning) as caught:
+        setattr(model.first, name, False)
+    (text,) = texts(caught)
+    assert text.startswith(
+        f"Setting {name!r} on a Linear adds an attribute and freezes nothing. The filter `wrt` "
+    )
+
+
+def test_such_attributes_of_a_users_class_are_silent():
+    class MyOptimizer(liftnn.Optimizer):
+        def __init__(self, model, tx):
+            super().__init__(model, tx)
+            self.lr = 0.1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MyOptimizer(Affine(), optax.sgd(0.1))
+        model = Holder(trainable=True)
+        model.trainable = False

@@ -9,7 +9,7 @@ from types import EllipsisType
 
 from liftnn import errors
 from liftnn._src.tracebacks import warn
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, an, at_start
 
 Predicate = Callable[[Path, typing.Any], bool]
 Filter: typing.TypeAlias = type | str | Predicate | EllipsisType | bool | Sequence[typing.Any] | None
@@ -203,11 +203,11 @@ def to_predicate(filter: Filter) -> Predicate:
         return WithTag(filter)
     if isinstance(filter, (list, tuple)):
         return Any(*filter)
-    if callable(filter):
+    if callable(filter) and not hasattr(type(filter), "__graph_node__"):
         predicate: typing.Any = filter
         return predicate
     raise errors.FilterError(
-        f"{filter!r} is not a filter.",
+        f"{at_start(an(type(filter))) if callable(filter) else repr(filter)} is not a filter.",
         "A filter is a type, a tag string, a predicate (path, variable), ..., None, or a list or tuple of filters.",
     )
 
@@ -252,20 +252,36 @@ def check_tags(predicates: Sequence[Predicate], leaves: Sequence[tuple[Path, typ
     Raises:
       FilterError: If no Variable has the tag, and an attribute or key has that name.
     """
-    wanted = {tag: None for p in predicates for tag in _tags_in(p)} if leaves else {}
-    for tag in wanted:
+    for tag in {tag: None for p in predicates for tag in _tags_in(p)} if leaves else {}:
         if any(WithTag(tag)(path, x) for path, x in leaves):
             continue
-        if any(tag == key for path, _ in leaves for key in path):
-            raise errors.FilterError(
-                f"No Variable has the tag {tag!r}: a string selects Variables by their metadata `tag`, not by name.",
-                f"Pass liftnn.PathContains({tag!r}) to select what is under the attribute of that name.",
-            )
+        error = tag_error(predicates, [path for path, _ in leaves])
+        if error is not None:
+            raise error
         warn(
             f"No Variable has the tag {tag!r}, so this filter selects nothing. A string selects the Variables with "
             f"that tag, as in Param(value, tag={tag!r}).",
             errors.FilterWarning,
         )
+
+
+def tag_error(predicates: Sequence[Predicate], paths: Sequence[Path]) -> errors.FilterError | None:
+    """Return the error for a string filter that matches nothing but is the name of an attribute or key.
+
+    Args:
+      predicates: The predicates of the filters.
+      paths: The paths of everything that could match.
+
+    Returns:
+      The error; None if no filter is such a string.
+    """
+    for tag in (tag for p in predicates for tag in _tags_in(p)):
+        if any(tag == key for path in paths for key in path):
+            return errors.FilterError(
+                f"No Variable has the tag {tag!r}: a string selects Variables by their metadata `tag`, not by name.",
+                f"Pass liftnn.PathContains({tag!r}) to select what is under the attribute of that name.",
+            )
+    return None
 
 
 def _tags_in(predicate: Predicate) -> list[str]:

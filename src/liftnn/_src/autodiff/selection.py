@@ -11,7 +11,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
-from liftnn._src.filters import Filter, Predicate, to_predicate
+from liftnn._src.filters import Filter, Predicate, tag_error, to_predicate
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.trees import Path
@@ -193,7 +193,9 @@ class Selection:
                 ]
                 entries.append(tuple([(path, diff_leaves.add(below[path])) for path in found]))
                 if not found and (self.matched in ("each", "one") or below):
-                    nothing.append(_nothing_matches(self.plan.leaf_names[leaf], predicate, only_floats))
+                    error = tag_error([predicate], list(below))
+                    name = self.plan.leaf_names[leaf]
+                    nothing.append(error or _nothing_matches(name, predicate, only_floats))
             if len(nothing) == len(entries):  # of several modules in an argument, one match is enough
                 unmatched += nothing
             diff_leaves.arguments.append((argument, tuple(entries)))

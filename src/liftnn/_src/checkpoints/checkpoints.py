@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from liftnn import errors
 from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.steps import as_max_to_keep, as_step, check_next, find_steps, make_folder
+from liftnn._src.files import as_file_name
 from liftnn._src.publish import publish
 from liftnn._src.sharding.agreement import agree, is_first_process
 from liftnn._src.tracebacks import boundary
@@ -192,7 +193,7 @@ class Checkpoints:
     ):
         if best_mode not in ("max", "min"):
             raise errors.ArgumentError(f"best_mode is {best_mode!r}.", 'Pass "max" or "min".')
-        self._name = os.fspath(folder)
+        self._name = as_file_name(folder, "liftnn.save(folder, step, module)")
         self._folder = pathlib.Path(self._name).absolute()
         self._max_to_keep = as_max_to_keep(max_to_keep)
         self._best = best

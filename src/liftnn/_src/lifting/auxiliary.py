@@ -9,7 +9,7 @@ import jax
 from liftnn import errors
 from liftnn._src.trees import an, is_array
 
-_NUMBERS = (bool, int, float, complex)
+_PYTHON_NUMBERS = (bool, int, float, complex)
 
 
 def is_auxiliary_number(path: Any, leaf: Any) -> bool:
@@ -19,7 +19,7 @@ def is_auxiliary_number(path: Any, leaf: Any) -> bool:
       path: The path of the leaf as a JAX key path.
       leaf: The leaf.
     """
-    return type(leaf) in _NUMBERS and path[0] == jax.tree_util.SequenceKey(1)
+    return type(leaf) in _PYTHON_NUMBERS and path[0] == jax.tree_util.SequenceKey(1)
 
 
 def check_pair(out: Any) -> Any:

@@ -50,6 +50,11 @@ def unwrap_callable(
     if isinstance(function, types.MethodType) and is_object(function.__self__):
         _check_computes(function, name)
         return function.__func__, (function.__self__,), None
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise errors.ArgumentTypeError(
+            f"liftnn.{name} got an async function, {function.__qualname__}, which computes nothing when called.",
+            "Define it with `def`, and call it from an async function.",
+        )
     if inspect.isgeneratorfunction(function):
         raise errors.ArgumentTypeError(
             f"liftnn.{name} got a generator function, {function.__qualname__}, which computes nothing when called.",

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from liftnn import errors
+from liftnn._src.graph.containers import refuse_objects
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import an, describe_tree, is_argument_array, is_jax_array
@@ -87,6 +88,8 @@ def static_leaf(leaf: Any, path: Callable[[], str]) -> Static:
       StructureError: If it can be neither hashed nor copied and compared.
     """
     try:
+        if isinstance(leaf, (set, frozenset)):
+            refuse_objects(leaf)
         return Static(leaf)
     except errors.StructureError as error:
         raise errors.StructureError(f"{path()}: {error.cause}", error.remedy) from error.__cause__

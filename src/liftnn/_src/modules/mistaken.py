@@ -48,3 +48,35 @@ def warn_of_metadata(variable: Variable[Any], name: str, is_foreign: bool) -> No
         f"write `{found or 'variable'}.set_metadata({name}=...)`.",
         errors.AttributeWarning,
     )
+
+
+def warn_of_rate(optimizer: Any, name: str) -> None:
+    """Warn that an attribute was set that looks like the learning rate of an optimizer.
+
+    Args:
+      optimizer: The optimizer.
+      name: The attribute.
+    """
+    target = name_in_code(optimizer, sys._getframe(1)) or "optimizer"
+    warn(
+        f"Setting {name!r} on an Optimizer adds an attribute and leaves the learning rate as it is. Make the optimizer "
+        "with `optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`, and write "
+        f"`{target}.opt_state.hyperparams['learning_rate'] = ...`; or pass a schedule.",
+        errors.AttributeWarning,
+    )
+
+
+def warn_of_freezing(layer: Any, name: str) -> None:
+    """Warn that an attribute was set that freezes a layer in Keras or PyTorch.
+
+    Args:
+      layer: The layer.
+      name: The attribute.
+    """
+    target = name_in_code(layer, sys._getframe(1)) or "layer"
+    warn(
+        f"Setting {name!r} on {an(type(layer))} adds an attribute and freezes nothing. The filter `wrt` of the "
+        "optimizer and of `grad` chooses what is trained, such as `wrt=liftnn.All(liftnn.Param, "
+        f"liftnn.Not(liftnn.PathContains({target.rpartition('.')[2]!r})))`.",
+        errors.AttributeWarning,
+    )

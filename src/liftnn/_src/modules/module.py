@@ -34,7 +34,7 @@ from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesAttribute
 from liftnn._src.printing import Displayed, load_summary
 from liftnn._src.tracebacks import boundary, hide_frames
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, module_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.state import State
@@ -45,6 +45,8 @@ from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple,
 M = TypeVar("M", bound="Module")
 
 _ABSENT = object()
+_FREEZING = frozenset(["trainable", "requires_grad"])
+"""Attributes that freeze a layer in Keras and PyTorch."""
 
 
 @boundary
@@ -118,6 +120,8 @@ class Module(Attributed, Displayed, ForeignAttributes):
                 raise
             if old is value or (self._owner is not frames.PLAIN and is_equal(old, value)):
                 return
+            if name in _FREEZING and old is _ABSENT and module_of(type(self)).partition(".")[0] == "liftnn":
+                load_warnings().warn_of_freezing(self, name)
             if is_simple(old) and is_simple(value):
                 note_static_change(self, name)
             elif not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):

@@ -17,6 +17,7 @@ from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.dropout import check_rate
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import is_tracer
 from liftnn._src.variables.variable_types import Intermediate
 
 
@@ -87,6 +88,7 @@ def dot_product_attention(
     _check_values(query.shape, key.shape, value.shape)
     check_weight_shape("bias", bias, query.shape, key.shape)
     check_weight_shape("mask", mask, query.shape, key.shape)
+    _check_mask(mask)
     if dropout_rate == 0.0 and module is None and key.shape == value.shape:
         return _fused_attention(query, key, value, bias, mask, is_causal)
     weights = dot_product_attention_weights(
@@ -160,6 +162,7 @@ def dot_product_attention_weights(
     _check_queries_and_keys(query.shape, key.shape)
     check_weight_shape("bias", bias, query.shape, key.shape)
     check_weight_shape("mask", mask, query.shape, key.shape)
+    _check_mask(mask)
     logits = _logits(query / jnp.sqrt(query.shape[-1]).astype(dtype), key, precision)
     if bias is not None:
         logits = logits + with_axes(jnp.asarray(bias), logits.ndim)
@@ -291,6 +294,18 @@ def check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int
             f"The {name} of attention has shape {shape}, which does not broadcast to {weights}, the shape of the "
             "weights (*batch, heads, query_length, key_length).",
             f"Pass a {name} with these sizes, or 1, along each axis.",
+        )
+
+
+def _check_mask(mask: Any) -> None:
+    """Raise ArgumentError for a mask with negative numbers, as PyTorch adds them to the logits; traced ones pass."""
+    if mask is None or is_tracer(mask) or not jnp.issubdtype(jnp.result_type(mask), jnp.floating):
+        return
+    if bool((jnp.asarray(mask) < 0).any()):
+        raise errors.ArgumentError(
+            "The mask of attention has negative numbers, as a mask that is added to the logits. A query ignores keys "
+            "with an entry of False or zero, so it would ignore what such a mask keeps.",
+            "Pass `mask == 0`, or the mask as `bias` of dot_product_attention.",
         )
 
 

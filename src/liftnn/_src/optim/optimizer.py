@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from liftnn import errors
-from liftnn._src.filters import Filter, to_predicate
+from liftnn._src.filters import Filter, tag_error, to_predicate
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
+from liftnn._src.modules.verbs import find_variables
 from liftnn._src.optim.layout import ParameterLayout, find_leaves, has_arrays, shapes, shapes_text
 from liftnn._src.optim.opt_state import pair_values, set_changed, set_values, to_optax, to_variables
 from liftnn._src.optim.packing import InLists, InStates, Packing, choose_packing
@@ -23,6 +24,7 @@ from liftnn._src.optim.transformations import call_update, check_transformation
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.variables import frames
+from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
@@ -89,7 +91,8 @@ class Optimizer(Module):
                 if wrt is ...
                 else f"no Variable of the model matches {to_predicate(wrt)!r}"
             )
-            raise errors.FilterError(
+            error = tag_error([to_predicate(wrt)], list(find_variables(model, ...)))
+            raise error or errors.FilterError(
                 f"Nothing to optimize: {what}.",
                 "Pass a module with Variables, not a class or a function."
                 if wrt is ...
@@ -103,6 +106,8 @@ class Optimizer(Module):
 
         def __setattr__(self, name: str, value: Any) -> None:
             if name != "opt_state" or name not in attributes_of(self):
+                if name in ("lr", "learning_rate") and type(self) is Optimizer:
+                    load_warnings().warn_of_rate(self, name)
                 super().__setattr__(name, value)
             elif value is not self.opt_state and not set_values(self.opt_state, value):
                 self._replace_state(value)

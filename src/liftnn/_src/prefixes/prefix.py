@@ -231,6 +231,14 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
     try:
         pairs = pair_prefix(prefix, treedef, is_prefix_leaf)
     except ValueError as error:
+        n_arguments = len(treedef.children())
+        if what == "the positional arguments" and isinstance(prefix, tuple) and len(prefix) > n_arguments:
+            raise errors.ArgumentError(
+                f"{prefix!r} has {len(prefix)} entries, but the call has {n_arguments} positional "
+                f"argument{'s' * (n_arguments != 1)}.",
+                "Pass an argument for each entry: None where there is nothing, such as the slices of a `scan` with "
+                "`length`.",
+            ) from error
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {treedef_text(treedef)}.",
             "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "

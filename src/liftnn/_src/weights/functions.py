@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from liftnn._src.files import as_file_name
 from liftnn._src.filters import Filter
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -74,7 +75,8 @@ def save_weights(
     References:
       The safetensors format, https://huggingface.co/docs/safetensors
     """
-    _load("save").save(os.fsdecode(file), module, filters, max_shard_size, metadata)
+    name = as_file_name(file, "liftnn.save_weights(file, module)")
+    _load("save").save(name, module, filters, max_shard_size, metadata)
 
 
 @boundary
@@ -135,7 +137,8 @@ def load_weights(
       '7'
     """
     options = _options(module, strict, cast)
-    return _load("load").load(os.fsdecode(file), module, rules, only, options, verify)
+    name = as_file_name(file, "liftnn.load_weights(file, module)")
+    return _load("load").load(name, module, rules, only, options, verify)
 
 
 @boundary
