@@ -24,6 +24,7 @@ LAYERS = (
         "_src/garbage_collection.py",
         "_src/stack_room.py",
         "_src/instances.py",
+        "_src/files.py",
         "_src/foreign_names/",
     ),
     ("_src/filters.py", "_src/static_values/"),

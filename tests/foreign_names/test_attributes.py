@@ -85,6 +85,7 @@ def test_hasattr_and_dir_do_not_see_it(where, name):
 
 
 @pytest.mark.parametrize("where, name", CASES)
+@pytest.mark.filterwarnings("ignore::liftnn.AttributeWarning")
 def test_it_can_be_set_read_and_deleted(where, name):
     x = make(where)
     setattr(x, name, 1)

@@ -229,7 +229,6 @@ def test_an_axis_in_state_axes_that_is_none_is_refused():
 
 
 PREFIXES = {
-    "too many": ({"in_axes": (0, 0, 0)}, ("(0, 0, 0)", "the positional arguments", "(*, *)")),
     "too few": ({"in_axes": (0,)}, ("(0,)", "the positional arguments", "(*, *)")),
     "into a module": ({"in_axes": ({"w": 0}, 0)}, ("({'w': 0}, 0)", "the positional arguments", "(*, *)")),
     "output": ({"out_axes": (0, 0), "in_axes": (None, 0)}, ("(0, 0)", "the output", "*")),
@@ -241,6 +240,15 @@ def test_axes_that_do_not_fit_are_refused(name):
     options, words = PREFIXES[name]
     with raises(errors.ArgumentError, PREFIX.format(*words)):
         liftnn.vmap(lambda m, x: m(x), **options)(Affine(), LANES)
+
+
+def test_axes_of_more_arguments_than_there_are_are_refused():
+    with raises(
+        errors.ArgumentError,
+        "(0, 0, 0) has 3 entries, but the call has 2 positional arguments.\n"
+        "Pass an argument for each entry: None where there is nothing, such as the slices of a `scan` with `length`.",
+    ):
+        liftnn.vmap(lambda m, x: m(x), in_axes=(0, 0, 0))(Affine(), LANES)
 
 
 @pytest.mark.parametrize("args", [(), (1.0,)])

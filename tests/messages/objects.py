@@ -526,8 +526,6 @@ def update_of_an_array_in_the_tree():
 @message(
     errors.StructureError,
     "The values do not fit the State:",
-    "missing:",
-    "  b",
     "unexpected:",
     "  bias",
     "Compare the paths above with those of the module: both sides must have the same Variables.",

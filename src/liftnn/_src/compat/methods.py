@@ -24,7 +24,6 @@ from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.metadata import Annotated
-from liftnn._src.variables.nested import flatten_nested
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -87,9 +86,7 @@ class StateMethods(_State):
           StructureError: If a path is unknown. No value is changed then.
           ArgumentError: If a Variable cannot hold its value, or if a path is unknown. No value is changed then.
         """
-        leaves = {tuple(map(str, path)): path for path in self.flat()}
-        is_whole = len(list(flatten_nested(values, leaves))) == len(leaves)
-        if replace_fn is None and is_whole:
+        if replace_fn is None:
             _replace_by_pure_dict(self, values)
         else:
             replace_by_pure_dict(self, values, replace_fn)

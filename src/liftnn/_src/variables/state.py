@@ -300,10 +300,10 @@ class State(dict[Key, Any], Displayed):
         Integer keys may be given as strings, as in JSON and most checkpoint formats.
 
         Args:
-          values: Nested dicts as returned by `to_pure_dict`, with exactly the paths of this State.
+          values: Nested dicts as returned by `to_pure_dict`, with all or some of the paths of this State.
 
         Raises:
-          StructureError: If a path is missing or unknown. No value is changed then.
+          StructureError: If a path is unknown. No value is changed then.
           ArgumentError: If a Variable cannot hold its value. No value is changed then.
         """
         leaves = dict(self._items(False))
@@ -316,9 +316,8 @@ class State(dict[Key, Any], Displayed):
                 unknown.append(path)
             else:
                 found[actual] = x
-        missing = [path for path in leaves if path not in found]
-        if unknown or missing:
-            raise mismatch("The values do not fit the State", missing, unknown)
+        if unknown:
+            raise mismatch("The values do not fit the State", (), unknown)
         for path, x in found.items():
             if isinstance(leaves[path], Variable):
                 leaves[path].replace(x)  # raises before the first write if a Variable cannot hold it
