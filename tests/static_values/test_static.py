@@ -486,3 +486,11 @@ def test_printing_shows_the_value():
 @pytest.mark.parametrize("value", [1, (1, "a"), math.sqrt, functools.partial(max, 1), {1, 2}, Color.RED])
 def test_a_static_value_is_pickled_by_value(value):
     assert pickle.loads(pickle.dumps(Static(value))) == Static(value)
+
+
+def test_a_pickle_from_before_plain_objects_were_compared_loads():
+    static = Static((1.5, "a"))
+    old = static.__reduce_ex__(2)
+    assert set(old[2][1]) == {"_value", "key"}  # as liftnn wrote it before
+    new = pickle.loads(pickle.dumps(static))
+    assert (new, new.value, new.content) == (static, (1.5, "a"), None)

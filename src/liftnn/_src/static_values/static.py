@@ -61,6 +61,14 @@ class Static:
     def __hash__(self) -> int:
         return hash(self.key)
 
+    def __getstate__(self) -> Any:
+        return None, {"_value": self._value, "key": self.key}
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        self.content = None  # it belongs to one process, and old pickles do not have it
+        for name, x in state[1].items():
+            setattr(self, name, x)
+
     def __repr__(self) -> str:
         key = self.key
         return repr(key.copy if isinstance(key, Snapshot) and key.is_copy else self._value)
