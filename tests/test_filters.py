@@ -13,6 +13,7 @@ import liftnn
 from liftnn import errors
 from liftnn._src import filters
 from tests.raising import raises
+from tests.user_modules import Holder
 
 PARAM = liftnn.Param(jnp.ones(2), tag="lora")
 STAT = liftnn.BatchStat(jnp.ones(2))
@@ -158,6 +159,12 @@ def test_a_name_is_not_a_tag(verb):
     ):
         SELECT[verb]("kernel")
     assert MODEL.kernel.value.shape == (2, 3)
+
+
+def test_a_tag_that_is_the_name_of_its_variable_is_a_tag_beside_one_that_no_variable_has():
+    model = Holder(kernel=liftnn.Param(1.0, tag="kernel"))
+    with pytest.warns(liftnn.FilterWarning, match="No Variable has the tag 'lora'"):
+        assert list(liftnn.state(model, ["kernel", "lora"])) == ["kernel"]
 
 
 @pytest.mark.parametrize("verb", SELECT)

@@ -255,7 +255,7 @@ def check_tags(predicates: Sequence[Predicate], leaves: Sequence[tuple[Path, typ
     for tag in {tag: None for p in predicates for tag in _tags_in(p)} if leaves else {}:
         if any(WithTag(tag)(path, x) for path, x in leaves):
             continue
-        error = tag_error(predicates, [path for path, _ in leaves])
+        error = tag_error(WithTag(tag), [path for path, _ in leaves])
         if error is not None:
             raise error
         warn(
@@ -265,17 +265,17 @@ def check_tags(predicates: Sequence[Predicate], leaves: Sequence[tuple[Path, typ
         )
 
 
-def tag_error(predicates: Sequence[Predicate], paths: Sequence[Path]) -> errors.FilterError | None:
-    """Return the error for a string filter that matches nothing but is the name of an attribute or key.
+def tag_error(predicate: Predicate, paths: Sequence[Path]) -> errors.FilterError | None:
+    """Return the error for a filter that matches nothing, if a string in it is the name of an attribute or key.
 
     Args:
-      predicates: The predicates of the filters.
+      predicate: The predicate of the filter.
       paths: The paths of everything that could match.
 
     Returns:
-      The error; None if no filter is such a string.
+      The error; None if there is no such string.
     """
-    for tag in (tag for p in predicates for tag in _tags_in(p)):
+    for tag in _tags_in(predicate):
         if any(tag == key for path in paths for key in path):
             return errors.FilterError(
                 f"No Variable has the tag {tag!r}: a string selects Variables by their metadata `tag`, not by name.",

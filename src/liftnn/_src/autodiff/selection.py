@@ -193,7 +193,7 @@ class Selection:
                 ]
                 entries.append(tuple([(path, diff_leaves.add(below[path])) for path in found]))
                 if not found and (self.matched in ("each", "one") or below):
-                    error = tag_error([predicate], list(below))
+                    error = tag_error(predicate, list(below))
                     name = self.plan.leaf_names[leaf]
                     nothing.append(error or _nothing_matches(name, predicate, only_floats))
             if len(nothing) == len(entries):  # of several modules in an argument, one match is enough

@@ -91,7 +91,7 @@ class Optimizer(Module):
                 if wrt is ...
                 else f"no Variable of the model matches {to_predicate(wrt)!r}"
             )
-            error = tag_error([to_predicate(wrt)], list(find_variables(model, ...)))
+            error = tag_error(to_predicate(wrt), list(find_variables(model, ...)))
             raise error or errors.FilterError(
                 f"Nothing to optimize: {what}.",
                 "Pass a module with Variables, not a class or a function."
