@@ -124,7 +124,7 @@ def test_what_is_no_prefix_is_an_error():
 ARTICLES = [
     "a Param", "an Affine", "an Embed", "an Intermediate", "an Optimizer", "a UNet", "a Unit", "a User", "an Updater",
     "an RMSNorm", "an MLP", "an LSTMCell", "an RNN", "a Rngs", "a Linear", "a GRUCell", "a list", "an int", "an array",
-    "a BatchNorm", "a Ünit",
+    "a BatchNorm", "a Ünit", "an M", "a T",
 ]  # fmt: skip
 
 

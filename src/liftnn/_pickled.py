@@ -33,7 +33,7 @@ from liftnn._src.modules.pickling import (
     nothing,
     third,
 )
-from liftnn._src.modules.portable import FactoryCall, FunctionName, call_factory, public_function
+from liftnn._src.modules.portable import FactoryCall, call_factory, public_function
 from liftnn._src.prefixes.prefix import ByFilter, OneOf
 from liftnn._src.publish import publish as publish, set_module
 from liftnn._src.static_values.static import Snapshot, Static
@@ -48,7 +48,7 @@ __all__ = ["ARRAY", "KEEP", "Empty"]
 
 _FOUND_HERE: tuple[Any, ...] = (
     Annotated, ArrayEdge, ByFilter, Contents, Definition, EmptyType, Everything,
-    FactoryCall, FunctionName, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
+    FactoryCall, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
     Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Recipe, Shell, Snapshot, StateKeys, Static, TypeByName,
     call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, public_function,
     third, type_named,
@@ -63,6 +63,8 @@ _FOUND_AT_FIRST_USE = {
     "ExportedContents": "liftnn._src.compilation.exported",
     "FixedDict": "liftnn._src.optim.fixed_entries",
     "FixedState": "liftnn._src.optim.fixed_entries",
+    "FunctionName": "liftnn._src.compilation.by_name",
+    "ObjectByClass": "liftnn._src.compilation.by_name",
     "promote_dtype": "liftnn._src.nn.dtypes",
     "restore_layout": "liftnn._src.optim.layout",
     "restore_transformation": "liftnn._src.optim.transformations",

@@ -173,6 +173,26 @@ def step_below_zero():
     liftnn.save("runs", -1, Holder())
 
 
+@message(
+    errors.ArgumentError,
+    "The step is a Holder, not a number from 0 on.",
+    "The step is the second argument: `save(folder, step, model)`.",
+)
+def save_without_a_step():
+    liftnn.save("runs", Holder())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "restore takes modules, Variables and States, and modules[0] is an int.",
+    "Pass the step by name, as in `restore(folder, model, step=3)`. What was saved as `values` is in the result.",
+)
+def step_of_restore_by_position():
+    with empty_folder():
+        liftnn.save("runs", 1, Holder())
+        liftnn.restore("runs", 1, Holder())
+
+
 @message(errors.ArgumentError, "The step is a str, not a number from 0 on.", "Pass an int.")
 def step_that_is_a_string():
     liftnn.restore("runs", Holder(), step="0")
@@ -272,7 +292,7 @@ def best_step_without_a_metric():
 @message(
     errors.ArgumentTypeError,
     "save takes modules, Variables and States, and modules[1].epoch is an int.",
-    "Pass numbers, strings and arrays by name in `values`; `restore` returns them.",
+    "Pass numbers, strings and arrays by name in `values` of `save`; `restore` returns them.",
 )
 def number_saved_as_a_module():
     save(Holder(), {"epoch": 3})

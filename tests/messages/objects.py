@@ -455,6 +455,15 @@ def update_with_a_graphdef():
     liftnn.update(Affine(), *liftnn.split(Affine()))
 
 
+@message(
+    errors.ArgumentTypeError,
+    "update takes States, or nested dicts, and got an Affine.",
+    "Pass its State, `liftnn.state(model)`.",
+)
+def update_with_a_module():
+    liftnn.update(Affine(), Affine())
+
+
 @message(errors.ArgumentTypeError, "State.merge takes States, or nested dicts, and got a GraphDef.", _STATES)
 def merge_of_a_state_and_a_graphdef():
     liftnn.State.merge(*liftnn.split(Affine()))

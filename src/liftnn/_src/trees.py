@@ -243,7 +243,7 @@ def an(x: type | str) -> str:
     first, second = name[:1], name[1:2]
     if first == "U":
         takes_an = not name.lower().startswith(("uni", "une", "us", "ut"))
-    elif first in "FHLMNRSX" and second.isupper():  # pronounced letter by letter
+    elif first in "FHLMNRSX" and (second.isupper() or not second):  # pronounced letter by letter
         takes_an = True
     else:
         takes_an = first.lower() in ("a", "e", "i", "o", "u")

@@ -162,7 +162,7 @@ class _Examination:
             kept[id(x)] = x
             if type(x) is types.FunctionType and within is not _Within.STATIC:
                 self._look_at_function(x, path)
-            elif _is_plain(x):
+            elif is_plain(x):
                 self._look_at_object(x, path, within)
             else:
                 self._queue += ((y, (*path, key), within) for key, y in _parts(x))
@@ -262,7 +262,7 @@ def _by_key(elements: Elements) -> Iterable[tuple[Any, Any]]:
     return enumerate(kept) if len(kept) == size else zip((*kept[:size],) * 2, kept, strict=True)
 
 
-def _is_plain(x: Any) -> bool:
+def is_plain(x: Any) -> bool:
     """Return whether a value is an instance of a user's class that liftnn does not look into otherwise."""
     cls = type(x)
     if hasattr(cls, "__graph_node__") or issubclass(cls, (type, enum.Enum, types.ModuleType, *_REFERRING)):

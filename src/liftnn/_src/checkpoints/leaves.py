@@ -64,7 +64,10 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
             raise errors.ArgumentTypeError(
                 f"{what} takes modules, Variables and States, and {format_path(path, 'modules')} is "
                 f"{an(type(_at(modules, path)))}.",
-                "Pass numbers, strings and arrays by name in `values`; `restore` returns them.",
+                "Pass numbers, strings and arrays by name in `values` of `save`; `restore` returns them."
+                if what == "save"
+                else "Pass the step by name, as in `restore(folder, model, step=3)`. What was saved as `values` is in "
+                "the result.",
             )
     leaves = {
         encode_path(path): ModuleLeaf(path, x, x.raw_value if isinstance(x, Variable) else x)

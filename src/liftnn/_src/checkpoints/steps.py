@@ -42,7 +42,12 @@ def as_step(step: Any, what: str) -> int:
     if number is None or number < 0:
         kind = type_of(value) if hasattr(value, "dtype") else an(type(value))
         found = kind if number is None else number
-        raise errors.ArgumentError(f"The step is {found}, not a number from 0 on.", "Pass an int.")
+        raise errors.ArgumentError(
+            f"The step is {found}, not a number from 0 on.",
+            "The step is the second argument: `save(folder, step, model)`."
+            if what == "save" and hasattr(type(step), "__graph_node__")
+            else "Pass an int.",
+        )
     return number
 
 

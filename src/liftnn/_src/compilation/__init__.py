@@ -13,6 +13,7 @@ without flattening them (`fast_path.py`; `fast_paths.py` finds it). Its code is 
 - `kept_shardings.py`: what a program writes keeps its sharding.
 - `array_path.py`: the fast path of a call without modules.
 - `retraces.py`: why a function is traced again, by attribute path.
-- `stages.py` (`trace`, `lower`, `compile`), `export.py`, `exported.py`, `plain.py`, `constants.py`, `jaxpr.py`,
-  `shape.py`, `checkify.py`.
+- `export.py`, `exported.py`: exported functions; `by_name.py` and `plain.py`: how their structure is compared
+  in another process, and written as data.
+- `stages.py` (`trace`, `lower`, `compile`), `constants.py`, `jaxpr.py`, `shape.py`, `checkify.py`.
 """

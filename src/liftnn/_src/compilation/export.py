@@ -12,12 +12,12 @@ import jax
 import jax.export as jax_export
 
 from liftnn import errors
+from liftnn._src.compilation.by_name import by_name
 from liftnn._src.compilation.constants import ArgumentsOnly
 from liftnn._src.compilation.exported import LENGTH, MARK, PLAIN_MARK, Exported, ExportedContents
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.compilation.plain import from_json
 from liftnn._src.lifting.call import Call
-from liftnn._src.modules.portable import by_name
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an

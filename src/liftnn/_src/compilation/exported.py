@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from liftnn import errors
+from liftnn._src.compilation.by_name import by_name
 from liftnn._src.compilation.donation import deleted_error, unshare
 from liftnn._src.compilation.plain import to_json
 from liftnn._src.compilation.stages import check_structure
@@ -17,7 +18,6 @@ from liftnn._src.graph.description import GraphSpec, find_all_paths
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.lift import Lifted, LiftOptions
-from liftnn._src.modules.portable import by_name
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an, list_paths, treedef_text
@@ -196,7 +196,7 @@ class _ExportedProgram:
         """Return the program as the bound function for a structure; raise if it was exported for another one."""
         check_structure(
             self._contents.graph,
-            by_name(plan.graph),
+            by_name(plan.graph, self._contents.graph),
             "exported",
             "Export the function for the new structure.",
         )

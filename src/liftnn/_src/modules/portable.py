@@ -8,21 +8,17 @@ wrapped (`jax.nn.relu`). The first kind is written as its factory and arguments,
 from __future__ import annotations
 
 import copyreg
-import functools
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
-from liftnn._src.graph.closures import Definition
-from liftnn._src.graph.description import GraphSpec
-from liftnn._src.graph.recipes import Recipe
 from liftnn._src.static_values.static import Static, static_key
 
-_WRAPPED: tuple[type, ...] = (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp)
+WRAPPED: tuple[type, ...] = (type(jax.jit(lambda: None)), jax.custom_jvp, jax.custom_vjp)
+"""The classes of functions that JAX has wrapped."""
 _MODULES = (jax.nn, jax.numpy, jax.lax, jax.nn.initializers, jax.random, jax.scipy.special)
 
 
@@ -99,81 +95,6 @@ def portable(value: Any) -> Any:
         return value
 
 
-class FunctionName(NamedTuple):
-    """The name of a function with its defaults and closure contents; comparable across processes.
-
-    Args:
-      module: Name of its module.
-      name: Its qualified name.
-      bound: Its defaults and the contents of its closure.
-    """
-
-    module: str
-    name: str
-    bound: tuple[Any, ...]
-
-    def __repr__(self) -> str:
-        return f"<function {self.name}>"
-
-
-def by_name(description: GraphSpec) -> GraphSpec:
-    """Replace the functions of a description by their names, to write it and to compare it in another process.
-
-    Args:
-      description: The description.
-
-    Returns:
-      The description with a `FunctionName` for every function among its static values.
-    """
-
-    def edge_by_name(edge: Any) -> Any:
-        return Static(_by_name(edge.value)) if isinstance(edge, Static) else edge
-
-    def extra_by_name(extra: Any) -> Any:
-        if type(extra) is Definition:
-            return FunctionName(extra.module, extra.name, extra.sizes)
-        if type(extra) is Recipe:
-            transform, *options = extra.parts
-            name = FunctionName(transform.__module__, transform.__qualname__, ())
-            return Static((name, *map(_by_name, options)))
-        return extra
-
-    specs = [
-        s._replace(extra=extra_by_name(s.extra), edges=tuple(map(edge_by_name, s.edges)))
-        for s in description.specs
-    ]
-    edges = tuple(map(edge_by_name, description.edges))
-    return type(description)(description.treedef, edges, tuple(specs), description.frozen, description.paths)
-
-
-def _by_name(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """Return a static value with a `FunctionName` for each function."""
-    if id(value) in above:
-        return ("above", above.index(id(value)))
-    above = (*above, id(value))
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, *_WRAPPED, np.ufunc)):
-        bound: list[Any] = []
-        if isinstance(value, types.FunctionType):
-            cells = [c.cell_contents for c in value.__closure__ or ()]
-            bound = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        name = getattr(value, "__qualname__", value.__name__)
-        package = (value.__module__ or "").partition("._src.")[0]  # private modules may move between versions
-        return FunctionName(package, name, tuple([_by_name(_as_float(x), above) for x in bound]))
-    if isinstance(value, functools.partial):
-        parts = (value.func, *value.args, *value.keywords.items())
-        return FunctionName("functools", "partial", tuple([_by_name(x, above) for x in parts]))
-    if isinstance(value, tuple):
-        return tuple.__new__(type(value), [_by_name(x, above) for x in value])
-    if isinstance(value, (jax.Array, np.ndarray)):
-        return ("array", str(value.dtype), value.shape, np.asarray(value).tobytes())
-    return value
-
-
-def _as_float(x: Any) -> Any:
-    """Return an int that a function holds as a float: optax schedules convert their ints when they first run."""
-    return float(x) if type(x) is int and abs(x) < 2**53 else x
-
-
 def _reduce_wrapped(function: Any) -> Any:
     """Reduce a function that JAX has wrapped to its public name."""
     name = getattr(function, "__name__", "")
@@ -195,5 +116,5 @@ def _reduce_static(static: Static) -> Any:
 
 
 copyreg.pickle(Static, _reduce_static)
-for _wrapped in _WRAPPED:
+for _wrapped in WRAPPED:
     copyreg.pickle(_wrapped, _reduce_wrapped)

@@ -1,4 +1,4 @@
-"""Nested dicts and leaves by path: from one to the other, and the errors for paths that do not fit."""
+"""Nested dicts and leaves by path: from one to the other, and the errors for what does not fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.printing import mapping, value_repr
-from liftnn._src.trees import Key, Path, format_path, is_array, list_paths
+from liftnn._src.trees import Key, Path, an, format_path, is_array, list_paths
+from liftnn._src.variables.variable import Variable
 
 
 def left_over(paths: Iterable[str]) -> errors.FilterError:
@@ -36,6 +37,26 @@ def mismatch(
     return errors.StructureError("\n".join(lines), remedy)
 
 
+def not_a_state(verb: str, x: Any) -> errors.ArgumentTypeError:
+    """Return the error for an argument of a function that takes States.
+
+    Args:
+      verb: The function.
+      x: The argument.
+
+    Returns:
+      The error.
+    """
+    is_module = hasattr(type(x), "__graph_node__") and not isinstance(x, Variable)
+    return errors.ArgumentTypeError(
+        f"{verb} takes States, or nested dicts, and got {an(type(x))}.",
+        "Pass its State, `liftnn.state(model)`."
+        if is_module
+        else "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
+        "*states)` takes it first. `State.from_flat` creates a State from values by path.",
+    )
+
+
 def flatten_nested(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> Iterator[tuple[Path, Any]]:
     """Yield path and leaf of a nested mapping, in order.
 
@@ -53,6 +74,33 @@ def flatten_nested(tree: Mapping[Key, Any], stop: Mapping[Path, Any] = {}) -> It
             stack += [((*path, key), child) for key, child in x.items()][::-1]
         else:
             yield path, x
+
+
+def pair_paths(leaves: Mapping[Path, Any], values: Mapping[Key, Any]) -> dict[Path, Any]:
+    """Return the entries of a nested mapping by the paths of the leaves that they stand for.
+
+    Args:
+      leaves: The leaves by path.
+      values: Nested mappings, with all or some of the paths; integer keys may be given as strings.
+
+    Returns:
+      The entries.
+
+    Raises:
+      StructureError: If a path is unknown, or there twice.
+    """
+    by_text = {tuple(map(str, path)): path for path in leaves}
+    found: dict[Path, Any] = {}
+    unknown: list[Path] = []
+    for path, x in flatten_nested(values, by_text):
+        actual = path if path in leaves else by_text.get(tuple(map(str, path)))
+        if actual is None or actual in found:
+            unknown.append(path)
+        else:
+            found[actual] = x
+    if unknown:
+        raise mismatch("The values do not fit the State", (), unknown)
+    return found
 
 
 def nest(leaves: Iterable[tuple[Path, Any]]) -> Any:

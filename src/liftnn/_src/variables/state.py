@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-from liftnn import errors
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.printing import Displayed
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Key, Path, an, format_path
-from liftnn._src.variables.nested import flatten_nested, left_over, mismatch, nest, render, with_aside
+from liftnn._src.trees import Key, Path, format_path
+from liftnn._src.variables.nested import (
+    left_over,
+    nest,
+    not_a_state,
+    pair_paths,
+    render,
+    with_aside,
+)
 from liftnn._src.variables.operators import constant_or_value
 from liftnn._src.variables.state_pytree import register
 from liftnn._src.variables.variable import Variable
@@ -307,17 +313,7 @@ class State(dict[Key, Any], Displayed):
           ArgumentError: If a Variable cannot hold its value. No value is changed then.
         """
         leaves = dict(self._items(False))
-        by_text = {tuple(map(str, path)): path for path in leaves}
-        found: dict[Path, Any] = {}
-        unknown: list[Path] = []
-        for path, x in flatten_nested(values, by_text):
-            actual = path if path in leaves else by_text.get(tuple(map(str, path)))
-            if actual is None or actual in found:
-                unknown.append(path)
-            else:
-                found[actual] = x
-        if unknown:
-            raise mismatch("The values do not fit the State", (), unknown)
+        found = pair_paths(leaves, values)
         for path, x in found.items():
             if isinstance(leaves[path], Variable):
                 leaves[path].replace(x)  # raises before the first write if a Variable cannot hold it
@@ -381,11 +377,7 @@ def as_state(verb: str, x: Any) -> State:
       ArgumentTypeError: If it is neither.
     """
     if not isinstance(x, Mapping):
-        raise errors.ArgumentTypeError(
-            f"{verb} takes States, or nested dicts, and got {an(type(x))}.",
-            "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
-            "*states)` takes it first. `State.from_flat` creates a State from values by path.",
-        )
+        raise not_a_state(verb, x)
     return x if isinstance(x, State) else State(x)
 
 
