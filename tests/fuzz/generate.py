@@ -343,11 +343,22 @@ class Generator:
             "fori",
             "repeat_while",
             "bounded_while",
+            "carry",
+            "each",
+            "checked",
+            "undone",
+            "vjp",
+            "linearize",
+            "jvp",
+            "jacfwd",
+            "hessian",
+            "vmap_new",
+            "scan_new",
         ]
         if self.level > 1:
             kinds.append("donating_jit")
         if not any("fails" in tags for tags in _all_tags(f)):
-            kinds.append("cond")
+            kinds += ["cond", "pick"]
         return [self.random.choice(kinds) for _ in range(self.random.choice((1, 1, 1, 2)))]
 
     def steps(self, transforms: list[tuple[str, str, str]]) -> list[Step]:

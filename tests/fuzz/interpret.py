@@ -169,6 +169,18 @@ def plain_namespace(world: plain.World) -> dict[str, Any]:
         "bounded_while",
         "cond",
         "either",
+        "pick",
+        "carry",
+        "each",
+        "checked",
+        "undone",
+        "vjp",
+        "linearize",
+        "jvp",
+        "jacfwd",
+        "hessian",
+        "vmap_new",
+        "scan_new",
     )
     return {
         **COMMON,

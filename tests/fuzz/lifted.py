@@ -109,6 +109,102 @@ def either(f: Function, g: Function) -> Function:
     return call
 
 
+def pick(f: Function) -> Function:
+    return lambda a, b, x: liftnn.switch(jnp.int32(jnp.sum(x)) % 3, [f, f, f], a, b, x)
+
+
+def carry(f: Function) -> Function:
+    def body(carry: Any, i: jax.Array) -> Any:
+        a, b, x = carry
+        return (a, b, f(a, b, x + i)[0]), None
+
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        (a, b, x), _ = liftnn.scan(body)((a, b, jnp.sum(x)), jnp.arange(2.0))
+        return x, [a, b]
+
+    return call
+
+
+def each(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        return jnp.sum(liftnn.map(lambda t: f(a, b, t)[0], jnp.sum(x) + jnp.arange(2.0))), []
+
+    return call
+
+
+def checked(f: Function) -> Function:
+    return lambda a, b, x: liftnn.checkify(f)(a, b, x)[1]
+
+
+def undone(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        with jax.disable_jit():
+            return liftnn.jit(f)(a, b, x)
+
+    return call
+
+
+def vjp(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        y, pull, outs = liftnn.vjp(f, a, b, jnp.sum(x), argnums=2, has_aux=True)
+        return y, [*outs, pull(jnp.float32(1))[-1]]
+
+    return call
+
+
+def linearize(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        y, push, outs = liftnn.linearize(f, a, b, jnp.sum(x), argnums=2, has_aux=True)
+        return y, [*outs, push(jnp.float32(1))]
+
+    return call
+
+
+def jvp(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        y, dy, outs = liftnn.jvp(lambda x: f(a, b, x), (jnp.sum(x),), (jnp.float32(1),), has_aux=True)
+        return y, [*outs, dy]
+
+    return call
+
+
+def jacfwd(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        dy, outs = liftnn.jacfwd(f, argnums=2, has_aux=True)(a, b, jnp.sum(x))
+        return dy, outs
+
+    return call
+
+
+def hessian(f: Function) -> Function:
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        dy, outs = liftnn.hessian(f, argnums=2, has_aux=True)(a, b, jnp.sum(x))
+        return dy, outs
+
+    return call
+
+
+def vmap_new(f: Function) -> Function:
+    return _over_new(f, liftnn.vmap)
+
+
+def scan_new(f: Function) -> Function:
+    return _over_new(f, liftnn.scan)
+
+
+def _over_new(f: Function, transform: Any) -> Function:
+    """Call a function with each of two new modules."""
+    each = transform(lambda e, b, x: f(e, b, x)[0], in_axes=(0, None, 0), out_axes=0)
+
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        xs = jnp.sum(x) + jnp.arange(2.0)
+        new = liftnn.vmap(type(a))(xs)
+        ys = each(new, b, xs)
+        return jnp.sum(ys), [jnp.sum(new.v.value), jnp.sum(new.w.value)]
+
+    return call
+
+
 def rebuild(module: Any) -> Any:
     return liftnn.merge(*reversed(liftnn.split(module)))
 
@@ -130,6 +226,18 @@ NAMESPACE: dict[str, Any] = {
     "bounded_while": bounded_while,
     "cond": cond,
     "either": either,
+    "pick": pick,
+    "carry": carry,
+    "each": each,
+    "checked": checked,
+    "undone": undone,
+    "vjp": vjp,
+    "linearize": linearize,
+    "jvp": jvp,
+    "jacfwd": jacfwd,
+    "hessian": hessian,
+    "vmap_new": vmap_new,
+    "scan_new": scan_new,
     "rebuild": rebuild,
     "pop": pop,
     "clone": liftnn.clone,

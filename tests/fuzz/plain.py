@@ -181,7 +181,7 @@ class Transforms:
     def jit(self, f: Function) -> Function:
         return self.guarded(f)
 
-    donating_jit = remat = jit
+    donating_jit = remat = checked = undone = jit
 
     def grad(self, f: Function, param: type) -> Function:
         """The function's result, and the derivatives by the first module's Params, as a replay finds them."""
@@ -235,8 +235,82 @@ class Transforms:
 
     repeat_while = bounded_while = fori
 
+    def carry(self, f: Function) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            x = jnp.sum(x)
+            for i in range(2):
+                x = f(a, b, x + i)[0]
+            return x, [a, b]
+
+        return self.guarded(call)
+
+    def each(self, f: Function) -> Function:
+        return self.scan(f, 2)
+
+    def vmap_new(self, f: Function) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            new, ys, values = [], [], []
+            put_back = self.world.save()
+            for i in range(2):
+                put_back()
+                new = type(a)(jnp.sum(x) + i)
+                ys.append(f(new, b, jnp.sum(x) + i)[0])
+                values.append((new.v.value, new.w.value))
+            return sum(ys), [sum(v) for v in zip(*values, strict=True)]
+
+        return self.guarded(call)
+
+    def scan_new(self, f: Function) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            new = [type(a)(jnp.sum(x) + i) for i in range(2)]
+            ys = [f(e, b, jnp.sum(x) + i)[0] for i, e in enumerate(new)]
+            return sum(ys), [sum(e.v.value for e in new), sum(e.w.value for e in new)]
+
+        return self.guarded(call)
+
+    def _derivative(self, f: Function, derive: Callable[..., Any], a: Any, b: Any, x: jax.Array) -> Any:
+        """The derivative of a function by its array, as a replay finds it."""
+        put_back = self.world.save()
+        try:
+            return derive(lambda x: f(a, b, x)[0])(jnp.sum(x))
+        finally:
+            put_back()
+
+    def vjp(self, f: Function) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            dy = self._derivative(f, jax.grad, a, b, x)
+            y, outs = f(a, b, jnp.sum(x))
+            return y, [*outs, dy]
+
+        return self.guarded(call)
+
+    linearize = vjp
+
+    def jvp(self, f: Function) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            dy = self._derivative(f, jax.jacfwd, a, b, x)
+            y, outs = f(a, b, jnp.sum(x))
+            return y, [*outs, dy]
+
+        return self.guarded(call)
+
+    def jacfwd(self, f: Function) -> Function:
+        return self._jacobian(f, jax.jacfwd)
+
+    def hessian(self, f: Function) -> Function:
+        return self._jacobian(f, jax.hessian)
+
+    def _jacobian(self, f: Function, derive: Callable[..., Any]) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            dy = self._derivative(f, derive, a, b, x)
+            return dy, f(a, b, jnp.sum(x))[1]
+
+        return self.guarded(call)
+
     def cond(self, f: Function) -> Function:
         return self.guarded(f)
+
+    pick = cond
 
     def either(self, f: Function, g: Function) -> Function:
         def call(a: Any, b: Any, x: jax.Array) -> Any:

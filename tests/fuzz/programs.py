@@ -143,6 +143,18 @@ TRANSFORMS: dict[str, frozenset[str]] = {
     "bounded_while": frozenset({"loop"}),
     "cond": frozenset({"branch"}),
     "either": frozenset({"branch"}),
+    "pick": frozenset({"branch"}),
+    "carry": frozenset({"loop"}),
+    "each": frozenset({"loop"}),
+    "checked": frozenset(),
+    "undone": frozenset(),
+    "vjp": frozenset(),
+    "linearize": frozenset(),
+    "jvp": frozenset({"closure"}),
+    "jacfwd": frozenset(),
+    "hessian": frozenset(),
+    "vmap_new": frozenset({"vmap"}),
+    "scan_new": frozenset({"loop"}),
 }
 """The transforms of a program, by the names they have in its source; and in what way they are strict."""
 
@@ -154,6 +166,7 @@ MAY_RAISE: dict[str, frozenset[str]] = {
     "structure of an object that may be captured and passed at once": frozenset({"structure", "captured"}),
     "structure in a loop": frozenset({"structure", "loop"}),
     "structure in a branch": frozenset({"structure", "branch"}),
+    "structure of what a closure captures": frozenset({"structure", "closure"}),
     "a shared write in each lane": frozenset({"write", "vmap"}),
     "structure in each lane": frozenset({"structure", "vmap"}),
     "a holder outside of the graph": frozenset({"holder"}),
