@@ -147,6 +147,32 @@ def gradients_of_a_subset():
     optimize(liftnn.grad(functools.partial(Affine.loss, x=1.0), wrt=liftnn.PathContains("b"))(Affine()))
 
 
+class Owner(liftnn.Module):
+    def __init__(self):
+        self.net = Affine()
+
+    def loss(self, net):
+        return (net.w * self.net.w).sum()
+
+
+@message(
+    errors.StructureError,
+    "The gradients do not cover the Variables that the optimizer updates:",
+    "missing:",
+    "  w",
+    "  b",
+    "unexpected:",
+    "  net.w",
+    "  net.b",
+    "These are the gradients of an object with the model at net. If it is the `self` of a bound method, it is "
+    "argument 0 of the derivative: pass `argnums=1` for the first of the call.",
+)
+def gradients_of_the_owner_of_a_method():
+    owner = Owner()
+    grads = liftnn.grad(owner.loss)(owner.net)
+    liftnn.Optimizer(owner.net, optax.sgd(0.1)).update(owner.net, grads)
+
+
 @message(
     errors.ArgumentTypeError,
     "Optimizer.update got the gradients first.",

@@ -170,7 +170,9 @@ def _differentiated(
         transform = jax.grad if name == "grad" else jax.value_and_grad
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     n_positional = max((a.argnum + 1 for a in chosen.arguments), default=0)
-    lift_options = LiftOptions(name, finish, has_aux=has_aux, n_positional=n_positional, of_arrays=of_arrays)
+    lift_options = LiftOptions(
+        name, finish, has_aux=has_aux, n_positional=n_positional, of_arrays=of_arrays, as_methods=True
+    )
     return _Derivative((f,), bind, lift_options)
 
 

@@ -202,7 +202,9 @@ def _jacobian(
     if chosen.argnums is not None:
         of_arrays = functools.partial(transform, argnums=chosen.argnums, has_aux=has_aux, **options)
     finish: Finish = (lambda out, found: (found, out[1])) if has_aux else (lambda out, found: found)
-    return Lifted((f,), bind, LiftOptions(transform.__name__, finish, has_aux=has_aux, of_arrays=of_arrays))
+    name = transform.__name__
+    lift_options = LiftOptions(name, finish, has_aux=has_aux, of_arrays=of_arrays, as_methods=True)
+    return Lifted((f,), bind, lift_options)
 
 
 def _nest(diff_leaves: DiffLeaves, treedef: Any, row: Any, depth: int, single: bool) -> Any:

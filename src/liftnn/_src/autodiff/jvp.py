@@ -16,7 +16,7 @@ from liftnn._src.autodiff.selection import ArgNums, DiffState, Selection
 from liftnn._src.autodiff.tangents import Like, LinearFunction, describe, fill, read
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.array_calls import call_of_arrays
-from liftnn._src.lifting.callables import unwrap_callable
+from liftnn._src.lifting.callables import as_method, unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.publish import publish
@@ -101,7 +101,7 @@ def jvp(
                 f"`{name}` of jvp must be a tuple or list with one entry for each argument, not {an(type(values))}.",
                 f"For a single argument pass `({name},)`.",
             )
-    carried = len(unwrap_callable(f, "jvp")[1])
+    carried = len(unwrap_callable(as_method(f), "jvp")[1])
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         all_tangents = complete(tangents, len(primals) + carried, carried)
@@ -121,7 +121,7 @@ def jvp(
         return (out[0], tangent, out[1]) if has_aux else (out, tangent)
 
     def of_modules() -> Any:
-        return Lifted((f,), bind, LiftOptions("jvp", finish, has_aux=has_aux))(*primals)
+        return Lifted((f,), bind, LiftOptions("jvp", finish, has_aux=has_aux, as_methods=True))(*primals)
 
     return call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), (primals, tangents), of_modules)
 
@@ -200,7 +200,7 @@ def linearize(
       >>> push({"bias": jnp.arange(3.0)}, None).tolist()
       [[0.0, 1.0, 2.0]]
     """
-    carried = len(unwrap_callable(f, "linearize")[1]) if argnums is None else 0
+    carried = len(unwrap_callable(as_method(f), "linearize")[1]) if argnums is None else 0
 
     def of_arrays(f: Callable[..., Any], *primals: Any) -> Any:
         linearized: Any = jax.linearize(f, *primals, has_aux=has_aux, **options)

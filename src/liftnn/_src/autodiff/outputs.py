@@ -160,7 +160,7 @@ def differentiate(
     def finish(out: Any, derivative: Any) -> Any:
         return (out[0], derivative, out[1]) if has_aux else (out, derivative)
 
-    return Lifted((f,), bind, LiftOptions(name, finish, has_aux=has_aux))(*primals)
+    return Lifted((f,), bind, LiftOptions(name, finish, has_aux=has_aux, as_methods=True))(*primals)
 
 
 def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError:

@@ -17,6 +17,7 @@ import jax
 from liftnn._src.compilation.jit import jit
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.array_calls import is_jit_disabled
+from liftnn._src.lifting.callables import call_method
 from liftnn._src.lifting.kept import WeakCache, WeakFunction
 from liftnn._src.lifting.lift import Lifted
 from liftnn._src.modules.module import Module
@@ -167,7 +168,7 @@ def _divide(function: Any) -> tuple[Callable[..., Any], Any] | None:
     if type(function) is types.MethodType and is_object(function.__self__):
         return _as_function(function.__func__, function.__self__)
     if isinstance(function, Module):
-        return _as_function(type(function).__call__, function)
+        return _as_function(call_method(type(function)), function)
     return None
 
 

@@ -46,7 +46,7 @@ def unwrap_callable(
         args, kwargs = stored or ((), {})
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
     if isinstance(function, Module) and callable(function):
-        return type(function).__call__, (function,), None
+        return call_method(type(function)), (function,), None
     if isinstance(function, types.MethodType) and is_object(function.__self__):
         _check_computes(function, name)
         return function.__func__, (function.__self__,), None
@@ -72,6 +72,21 @@ def unwrap_callable(
     return function, (), None
 
 
+def call_method(cls: type[Any]) -> Callable[..., Any]:
+    """Return the function that a call of a module runs, with the module as its first argument.
+
+    Args:
+      cls: The class of the module. Where its `__call__` does not bind like a function, as a static method, or one of
+        `functools.singledispatchmethod`, the function makes the call.
+    """
+    found = inspect.getattr_static(cls, "__call__")
+    return cls.__call__ if isinstance(found, (types.FunctionType, Bindable)) else _call_module
+
+
+def _call_module(module: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return module(*args, **kwargs)
+
+
 def _check_computes(method: types.MethodType, name: str) -> None:
     """Raise ArgumentError for a method that switches the mode of a module, and is easily taken for a step."""
     if method.__func__ in (Module.train, Module.eval):
@@ -81,6 +96,25 @@ def _check_computes(method: types.MethodType, name: str) -> None:
             "layers and computes nothing.",
             f"Call `model.{mode}()` outside, and pass the model, as in `liftnn.{name}(model)`, or a function of it.",
         )
+
+
+def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a transformed bound method as a method of its module, which derivatives then count as argument 0.
+
+    Args:
+      function: A function. One that is not a transformed bound method, or a transformed module, is returned as it is.
+    """
+    inner = function
+    while isinstance(inner, Bindable):
+        inner = inner.__wrapped__
+    module = inner.__self__ if isinstance(inner, types.MethodType) else inner
+    if inner is function or not is_object(module):
+        return function
+
+    def call(_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)  # it captures the module, which is resolved to the argument
+
+    return types.MethodType(call, module)
 
 
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:

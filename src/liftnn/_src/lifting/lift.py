@@ -23,7 +23,7 @@ from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, check_writable, commit_result, commit_to_copies
-from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, as_method, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
@@ -60,6 +60,7 @@ class LiftOptions(NamedTuple):
       of_arrays: JAX's transform of the same functions, for calls without modules. The default, None, means that such
         calls are handled like all others.
       traces_like: The name of the transform with which JAX shares traces of such calls. The default, empty, means none.
+      as_methods: Whether the module of a transformed bound method is argument 0, as for the method itself.
       in_plain: Makes calls with modules; called with the arguments and a function that makes the call as usual. The
         default, None, makes it as usual.
     """
@@ -75,6 +76,7 @@ class LiftOptions(NamedTuple):
     weakly: bool = False
     of_arrays: Callable[..., Callable[..., Any]] | None = None
     traces_like: str = ""
+    as_methods: bool = False
     in_plain: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any] | None = None
 
 
@@ -150,7 +152,7 @@ class Lifted(Bindable[P, R]):
     def __init__(self, functions: Sequence[Callable[..., Any]], bind: Bind, options: LiftOptions):
         if not functions:
             raise errors.ArgumentError(f"liftnn.{options.name} needs a function.", "Pass a callable.")
-        opened = [unwrap_callable(f, options.name) for f in functions]
+        opened = [unwrap_callable(as_method(f) if options.as_methods else f, options.name) for f in functions]
         self._functions = [function for function, _, _ in opened]
         self._leading: tuple[Any, ...] = opened[0][1]
         """The leading arguments, before those of the call: the module of a bound method."""

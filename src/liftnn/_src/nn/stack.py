@@ -15,6 +15,7 @@ from liftnn._src.autodiff.remat import checkpoint
 from liftnn._src.compilation.jit import jit
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
+from liftnn._src.lifting.callables import call_method
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
@@ -196,7 +197,7 @@ class Stack(Module, Generic[L]):
                 "arguments only, which all layers share.",
                 "Pass the input by position: `stack(x)`.",
             )
-        return self._apply(type(self.layers).__call__, args, kwargs)
+        return self._apply(call_method(type(self.layers)), args, kwargs)
 
     def apply(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Apply a function or another method of the layers to one layer after the other.

@@ -266,9 +266,22 @@ def _check(layout: ParameterLayout, leaves: Mapping[Path, Any], gradients: Mappi
         gradients,
         tuple(layout.paths),
         "The gradients do not cover the Variables that the optimizer updates",
-        None,
+        _remedy_for_owner(layout, gradients),
     )
     _check_shapes("gradients", gradients, leaves, _fits_gradient)
+
+
+def _remedy_for_owner(layout: ParameterLayout, gradients: Mapping[Path, Any]) -> str | None:
+    """Return the remedy for gradients of an object that has the model as an attribute; None for others."""
+    first = next(iter(layout.paths), ())
+    owners = [path[: -len(first)] for path in gradients if first and path[-len(first) :] == first]
+    for owner in filter(None, owners):
+        if all((*owner, *path) in gradients for path in layout.paths):
+            return (
+                f"These are the gradients of an object with the model at {format_path(owner)}. If it is the `self` "
+                "of a bound method, it is argument 0 of the derivative: pass `argnums=1` for the first of the call."
+            )
+    return None
 
 
 def _fits_gradient(gradient: Any, x: Any) -> bool:

@@ -1,0 +1,121 @@
+"""A module whose `__call__` is not a plain function is transformed as it is called."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from tests.same import assert_same
+
+X = jnp.arange(1.0, 4.0)
+
+
+class Weighted(liftnn.Module):
+    def __init__(self):
+        self.w = liftnn.Param(jnp.array(2.0))
+
+
+class Dispatched(Weighted):
+    """A method for each type of the argument."""
+
+    @functools.singledispatchmethod
+    def __call__(self, x):
+        return self.w * x
+
+    @__call__.register
+    def _(self, x: tuple):
+        return self.w * sum(x)
+
+
+class Static(Weighted):
+    @staticmethod
+    def __call__(x):
+        return 3.0 * x if not isinstance(x, tuple) else sum(x)
+
+
+class OfClass(Weighted):
+    @classmethod
+    def __call__(cls, x):
+        return cls.scale(x)
+
+    @staticmethod
+    def scale(x):
+        return 3.0 * x if not isinstance(x, tuple) else sum(x)
+
+
+class Partial(Weighted):
+    def call(self, factor, x):
+        return self.w * factor * (x if not isinstance(x, tuple) else sum(x))
+
+    __call__ = functools.partialmethod(call, 5.0)
+
+
+class Callable:
+    """An object that does not bind."""
+
+    def __call__(self, x):
+        return 4.0 * (x if not isinstance(x, tuple) else sum(x))
+
+
+class Unbound(Weighted):
+    __call__ = Callable()
+
+
+class Compiled(Weighted):
+    @liftnn.jit
+    def __call__(self, x):
+        return self.w * (x if not isinstance(x, tuple) else sum(x))
+
+
+class OfJax(Weighted):
+    @functools.partial(jax.named_call, name="call")
+    def __call__(self, x):
+        return self.w * (x if not isinstance(x, tuple) else sum(x))
+
+
+class Chosen(Weighted):
+    """A method that is chosen by the object."""
+
+    @property
+    def __call__(self):
+        return lambda x: self.w * (x if not isinstance(x, tuple) else sum(x))
+
+
+CLASSES = [Dispatched, Static, OfClass, Partial, Unbound, Compiled, OfJax, Chosen]
+TRANSFORMS = {
+    "jit": liftnn.jit,
+    "donating": lambda f: liftnn.jit(f, donate_argnums=()),
+    "remat": liftnn.remat,
+    "checkify": lambda f: lambda x: liftnn.checkify(f)(x)[1],
+    "vmap": lambda f: liftnn.vmap(f),
+    "map": lambda f: lambda x: liftnn.map(f, x),
+    "cond": lambda f: lambda x: liftnn.cond(True, f, f, x),
+    "switch": lambda f: lambda x: liftnn.switch(1, [f, f], x),
+    "jvp": lambda f: lambda x: liftnn.jvp(f, (x,), (jax.tree.map(jnp.zeros_like, x),))[0],
+    "vjp": lambda f: lambda x: liftnn.vjp(f, x)[0],
+    "make_jaxpr": lambda f: lambda x: (liftnn.make_jaxpr(f)(x), f(x))[1],
+    "partial": lambda f: liftnn.jit(functools.partial(f)),
+}
+
+
+@pytest.mark.parametrize("argument", [X, (X, X, X)], ids=["array", "tuple"])
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_transformed_module_gives_what_its_call_gives(cls, transform, argument):
+    model = cls()
+    assert_same(transform(model)(argument), model(argument))
+    model.w.value = jnp.array(7.0)
+    assert_same(transform(model)(argument), model(argument))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_stack_of_such_modules_is_applied_in_turn(cls):
+    stack = liftnn.Stack(3, cls)
+    expected = X
+    for _ in range(3):
+        expected = cls()(expected)
+    assert_same(stack(X), expected)
