@@ -186,15 +186,19 @@ class Selection:
                     entries.append(self._pick_array(leaf, diff_leaves))
                     continue
                 below = self.plan.slots_below(leaf)
+                root = self.plan.leaf_paths[leaf][
+                    2:
+                ]  # filters see paths from the argument, as those of `state`
                 found = [
                     p
                     for p, s in below.items()
-                    if position in in_states or self._matches(predicate, p, s, by_slot[s], only_floats)
+                    if position in in_states
+                    or self._matches(predicate, (*root, *p), s, by_slot[s], only_floats)
                 ]
                 entries.append(tuple([(path, diff_leaves.add(below[path])) for path in found]))
                 if not found and (self.matched in ("each", "one") or below):
-                    error = tag_error(predicate, list(below))
-                    name = self.plan.leaf_names[leaf]
+                    error = tag_error(predicate, [(*root, *path) for path in below])
+                    name = self.plan.leaf_names[leaf] if len(argument.leaves) == 1 else argument.name
                     nothing.append(error or _nothing_matches(name, predicate, only_floats))
             if len(nothing) == len(entries):  # of several modules in an argument, one match is enough
                 unmatched += nothing
