@@ -86,6 +86,30 @@ def module_in_the_value_of_a_variable():
     liftnn.jit(change)(model)
 
 
+class Trainer:
+    """An object that holds a module, with a compiled method."""
+
+    def __init__(self):
+        self.model = Affine()
+
+    def __repr__(self):
+        return "<a Trainer of an Affine, and of many things besides it, such as a plan>"
+
+    @liftnn.jit
+    def step(self, x):
+        return self.model(x)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0] of liftnn.jit is a Trainer, not an array or a module: <a Trainer of an Affine, and of many things besides...",
+    "Make Trainer, which has modules as attributes, a `liftnn.Module` or a dataclass. Or transform its bound method, "
+    "as in `liftnn.jit(object.method)`.",
+)
+def compiled_method_of_a_plain_object():
+    Trainer().step(1.0)
+
+
 class Box:
     """An object that liftnn does not know."""
 
@@ -180,7 +204,7 @@ def gradient_of_text():
 
 @message(
     errors.FilterError,
-    "Nothing to differentiate: no Variable of args[0][0] matches OfType(BatchStat).",
+    "Nothing to differentiate: no Variable of args[0] matches OfType(BatchStat).",
     "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
     "of `argnums`.",
 )

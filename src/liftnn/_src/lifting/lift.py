@@ -30,10 +30,9 @@ from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.offers import Begin, Offer, publish
 from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.valueless import explain_leaked, explain_valueless
-from liftnn._src.lifting.values import encode, static_leaf
-from liftnn._src.printing import ordered_repr
+from liftnn._src.lifting.values import encode, not_dynamic, static_leaf
 from liftnn._src.tracebacks import hide_frames
-from liftnn._src.trees import Path, an, is_argument_array, is_jax_array
+from liftnn._src.trees import Path, is_argument_array, is_jax_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 
@@ -321,10 +320,7 @@ class Lifted(Bindable[P, R]):
             return ARRAY
         if not self._options.static_leaves and keys[0] != STORED:
             name = name_argument(keys, self._options.names)
-            raise errors.ArgumentTypeError(
-                f"{name} of liftnn.{self._options.name} is {an(type(leaf))}, not an array or a module: "
-                f"{ordered_repr(leaf):.60}."
-            )
+            raise not_dynamic(leaf, name, self._options.name)
         return static_leaf(leaf, lambda: name_argument(keys, self._options.names))
 
     def _make(self, graph: GraphSpec) -> tuple[Plan, Any]:

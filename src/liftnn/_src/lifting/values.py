@@ -10,6 +10,8 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.containers import refuse_objects
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.instances import instance_dict
+from liftnn._src.printing import ordered_repr
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import an, describe_tree, is_argument_array, is_jax_array
 
@@ -93,6 +95,28 @@ def static_leaf(leaf: Any, path: Callable[[], str]) -> Static:
         return Static(leaf)
     except errors.StructureError as error:
         raise errors.StructureError(f"{path()}: {error.cause}", error.remedy) from error.__cause__
+
+
+def not_dynamic(leaf: Any, path: str, transform: str) -> errors.ArgumentTypeError:
+    """Return the error for a leaf that is neither an object nor an array, of a transform without static leaves.
+
+    Args:
+      leaf: The leaf.
+      path: Its path.
+      transform: The name of the transform.
+
+    Returns:
+      The error.
+    """
+    text = ordered_repr(leaf)
+    return errors.ArgumentTypeError(
+        f"{path} of liftnn.{transform} is {an(type(leaf))}, not an array or a module: "
+        f"{f'{text}.' if len(text) <= 60 else f'{text:.57}...'}",
+        f"Make {type(leaf).__name__}, which has modules as attributes, a `liftnn.Module` or a dataclass. Or transform "
+        f"its bound method, as in `liftnn.{transform}(object.method)`."
+        if any(map(is_object, instance_dict(leaf).values()))
+        else None,
+    )
 
 
 def decode(value: Any) -> Any:
