@@ -102,7 +102,8 @@ class Trainer:
 
 @message(
     errors.ArgumentTypeError,
-    "args[0] of liftnn.jit is a Trainer, not an array or a module: <a Trainer of an Affine, and of many things besides...",
+    "args[0] of liftnn.jit is a Trainer, not an array or a module: <a Trainer of an Affine, and of many things besides "
+    "it, s...",
     "Make Trainer, which has modules as attributes, a `liftnn.Module` or a dataclass. Or transform its bound method, "
     "as in `liftnn.jit(object.method)`.",
 )
