@@ -343,6 +343,17 @@ def one_module_with_two_axes():
 
 
 @message(
+    errors.AliasingError,
+    "pair[0].w was used through a captured object, but it is also args[0].w, with the prefix 0: here only the argument "
+    "has a value.",
+    "Use the argument instead, or read what you need in a local variable before the call.",
+)
+def mapped_variable_read_through_its_owner():
+    pair = [mapped(), Affine()]
+    liftnn.vmap(lambda model: model.w * pair[0].w * pair[1].w)(pair[0])
+
+
+@message(
     errors.FilterError,
     "args[0].calls (a Variable) matches none of the filters of the StateAxes.",
     EVERYTHING,

@@ -275,7 +275,7 @@ def without_derivatives(plan: Plan, leaves: Sequence[Any], name: str) -> list[An
     """
     guarded = _as_immutable(leaves)
     for i, number in enumerate(plan.variables):
-        if number in plan.captured and not plan.is_argument(number):
+        if number in plan.captured and number not in plan.passed:
             guard = functools.partial(_reject_derivatives, plan.path_of(number), name)
             guarded[i] = jax.tree.map(guard, guarded[i])
     return guarded

@@ -14,6 +14,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.trees import an
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import end_watches
+from liftnn._src.variables.write_errors import write_error
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class List(Module, MutableSequence[T]):
 
     def _check_writable(self) -> None:
         if not frames.may_write(self._owner):
-            raise frames.write_error(self, "the elements")
+            raise write_error(self, "the elements")
 
     def __len__(self) -> int:
         return sum(type(key) is int for key in attributes_of(self))

@@ -18,6 +18,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
+from liftnn._src.variables.write_errors import write_error
 
 
 @boundary
@@ -84,7 +85,7 @@ def _check_removable(walked: WalkedTree, path: Path, slot: Slot) -> None:
             "Hold it in a Module, list or dict, or pass a filter that does not match it.",
         )
     if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
-        raise frames.write_error(holder, f"the attribute {slot.key!r}")
+        raise write_error(holder, f"the attribute {slot.key!r}")
 
 
 def _remove_empty(walked: WalkedTree) -> None:

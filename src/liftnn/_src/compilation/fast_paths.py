@@ -124,7 +124,7 @@ class FastPaths:
         if where is not None and where != (0, 0) and where not in self.locations:
             self.locations.append(where)
         captured = [
-            call.objects[n] for n in call.plan.captured if not call.plan.is_argument(n) and n not in roots
+            call.objects[n] for n in call.plan.captured if n not in call.plan.passed and n not in roots
         ]
         self._keep(path, self.key_of(args, kwargs), list(roots.values()), captured)
         return path

@@ -24,6 +24,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.storage import Storage
 from liftnn._src.variables.variable import make_variable
 from liftnn._src.variables.watch import changes, set_watches
+from liftnn._src.variables.write_errors import write_error
 
 
 class WriteBack:
@@ -127,7 +128,7 @@ class Writer:
         """Raise under a raw JAX transform, where nothing may be written."""
         if not frames.is_plain():
             written = next(x for x in self.objects() if hasattr(type(x), "__graph_node__"))
-            raise frames.write_error(written, "the state", self.call.plan.path_of(0))
+            raise write_error(written, "the state", self.call.plan.path_of(0))
 
     def objects(self) -> list[Any]:
         """Return the live objects by number."""

@@ -9,7 +9,7 @@ the loop can be added. Scanned leaves are not carried: each step starts from the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from typing import Any
 
 import jax
@@ -71,9 +71,7 @@ class FirstStep:
         self._after = full_specs(plan, change)
         self._unshared = self._find_unshared()
         kept = [n for n in range(change.known) if n not in self._unshared]
-        self._kept = (
-            reach(self._after, [*(r.after for r in self._roots if r.shared), *kept]).keys() - self._unshared
-        )
+        self._kept = self._reach_shared([*(r.after for r in self._roots if r.shared), *kept]) - self._unshared
         specs = [
             self._after[n] if n in self._kept else plan.graph.specs[n] if n < change.known else _NOT_CARRIED
             for n in range(len(self._after))
@@ -155,7 +153,15 @@ class FirstStep:
         )
         shared = [r.after for r in self._roots if r.shared]
         shared += [n for n in self._plan.variables if Slot(n) not in self._axes.scanned]
-        return scanned.keys() - reach(self._after, shared).keys()
+        return scanned.keys() - self._reach_shared(shared)
+
+    def _reach_shared(self, edges: list[Any]) -> Set[int]:
+        """Return the nodes that all steps share, from their edges after the first step."""
+        of_slices = self._axes.of_slices
+        if not of_slices:
+            return reach(self._after, edges).keys()
+        specs = [_NOT_CARRIED if n in of_slices else spec for n, spec in enumerate(self._after)]
+        return reach(specs, edges).keys() - of_slices
 
     def _pair(self, change: GraphDelta) -> dict[int, int] | None:
         """Map the nodes of a single other step to those of the first step; None if their structures differ."""

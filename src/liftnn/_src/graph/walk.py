@@ -347,11 +347,12 @@ class ArgumentWalk(Walk):
         super().__init__(sharing=sharing)
         self._frame = frames.current_frame()
         self._is_plain = self._frame is frames.PLAIN
+        self.is_captured = False  # whether what is walked is captured, not passed
 
     def _enter(self, kind: NodeKind, cls: type, child: Any) -> tuple[int | Static, OpenNode | None]:
         is_object = kind is VARIABLE or kind is MODULE
         if (child._owner is not self._frame) if is_object else not self._is_plain:
-            known = frames.resolve_argument(child)
+            known = frames.resolve_argument(child, self.is_captured)
             if known is not child:
                 child, cls = known, type(known)
                 kind = kind_by_type(cls) or classify(child)

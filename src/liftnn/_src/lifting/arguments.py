@@ -215,6 +215,7 @@ def _walk_captured(
             walk.root = name_argument((CAPTURED, name))
             edges[name], _ = walk.visit(x)
 
+    walk.is_captured = True
     searched, guards, shape, keyed = -1, NO_GUARDS, (), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)

@@ -16,6 +16,7 @@ from liftnn._src.lifting.values import decode
 from liftnn._src.modules.module import Module
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.write_errors import write_error
 
 
 class Call(NamedTuple):
@@ -43,7 +44,7 @@ def check_writable(call: Call, result: Result) -> None:
     for number in result.written:
         x = call.objects[number]
         if isinstance(x, (Variable, Module)) and not frames.may_write(x._owner):
-            raise frames.write_error(x, "the state", call.plan.path_of(number))
+            raise write_error(x, "the state", call.plan.path_of(number))
 
 
 def commit_result(

@@ -134,6 +134,7 @@ class Plan:
         self.slots = graph.slots
         self.variables = graph.variables
         """The numbers of the Variables; their values come first among the leaves."""
+        self.withheld: Mapping[int, str] = {}  # see `Spread.withheld`
 
     @functools.cached_property
     def index(self) -> dict[Slot, int]:
@@ -236,16 +237,11 @@ class Plan:
         edges = zip(self.leaf_paths, self.graph.edges, strict=True)
         return tuple(dict.fromkeys(e for path, e in edges if type(e) is int and path[0] < CAPTURED))
 
-    def is_argument(self, number: int) -> bool:
-        """Return whether an argument reaches a node, not only a captured module.
-
-        Args:
-          number: The number of the node.
-
-        Returns:
-          True if an argument reaches it.
-        """
-        return any(path[0] != CAPTURED for path in self.node_paths[number])
+    @functools.cached_property
+    def passed(self) -> frozenset[int]:
+        """The nodes that arguments reach, by number, and not only captured modules."""
+        found = (n for n, paths in self.node_paths.items() if any(path[0] != CAPTURED for path in paths))
+        return frozenset(found)
 
     @functools.cached_property
     def leaf_names(self) -> list[str]:
@@ -258,9 +254,10 @@ class Plan:
         args, kwargs = self.graph.treedef.children()[:2]
         _, names = kwargs.node_data()
         start, positional, named = 0, [], {}
-        for position, treedef in enumerate(args.children()):
-            leaves = range(start, start := start + treedef.num_leaves)
-            positional.append(Argument(f"args[{position}]", treedef, leaves))
+        for i, treedef in enumerate(args.children()):
+            positional.append(
+                Argument(f"args[{i}]", treedef, range(start, start := start + treedef.num_leaves))
+            )
         for name, treedef in zip(names, kwargs.children(), strict=True):
             leaves = range(start, start := start + treedef.num_leaves)
             named[name] = Argument(f"kwargs[{name!r}]", treedef, leaves)

@@ -73,7 +73,8 @@ def purify(
         originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
         with frames.push_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
-            frame.admit(originals, merged.objects[: len(originals)], plan.path_of)
+            copies = merged.objects[: len(originals)]
+            frame.admit(originals, copies, plan.path_of, initial_plan.withheld)
             before = _argument_leaves(tree[:CAPTURED])
             variables = [merged.objects[number] for number in plan.variables]
             if hooks is not None:

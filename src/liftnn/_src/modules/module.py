@@ -41,6 +41,7 @@ from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, Perturbation
 from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
+from liftnn._src.variables.write_errors import write_error
 
 M = TypeVar("M", bound="Module")
 
@@ -112,7 +113,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
                     ):  # its setter checks its own writes
                         object.__setattr__(self, name, value)
                         return
-                    raise frames.write_error(self, f"the attribute {name!r}")
+                    raise write_error(self, f"the attribute {name!r}")
                 old = attributes_of(self).get(name, _ABSENT)
                 object.__setattr__(self, name, value)
             except Exception as error:
@@ -132,7 +133,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
         @boundary
         def __delattr__(self, name: str) -> None:
             if not frames.may_write(self._owner):
-                raise frames.write_error(self, f"the attribute {name!r}")
+                raise write_error(self, f"the attribute {name!r}")
             object.__delattr__(self, name)
             end_watches(self)
 

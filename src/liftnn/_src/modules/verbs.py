@@ -27,6 +27,7 @@ from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
 from liftnn._src.variables.variable_types import Empty
+from liftnn._src.variables.write_errors import write_error
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
         )
     for variable, _ in writes:
         if not frames.may_write(variable._owner):
-            raise frames.write_error(variable, "the value")
+            raise write_error(variable, "the value")
     for variable, new in writes:
         if isinstance(new, Variable):
             metadata = adopt(variable._metadata, new._metadata)
@@ -147,7 +148,7 @@ def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any
         )
     for holder in (objects[n] for n in changed):
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
-            raise frames.write_error(holder, f"the attribute {path[-1]!r}")
+            raise write_error(holder, f"the attribute {path[-1]!r}")
 
 
 def _set_child(holder: Any, key: Any, x: Any) -> None:
@@ -237,7 +238,7 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
         part = first_match(predicates, path, x)
         if part >= 0:
             if not frames.may_write(x._owner):
-                raise frames.write_error(x, "the value")
+                raise write_error(x, "the value")
             parts[part][path] = x.copy()
             emptied.append(x)
     for x in emptied:

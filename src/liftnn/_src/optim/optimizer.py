@@ -30,6 +30,7 @@ from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import OptState, Param
+from liftnn._src.variables.write_errors import write_error
 
 
 class _Step(NamedTuple):
@@ -261,7 +262,7 @@ def _check(layout: ParameterLayout, leaves: Mapping[Path, Any], gradients: Mappi
     )
     for x in leaves.values():
         if isinstance(x, Variable) and not frames.may_write(x._owner):
-            raise frames.write_error(x, "the value")
+            raise write_error(x, "the value")
     _check_paths(
         gradients,
         tuple(layout.paths),

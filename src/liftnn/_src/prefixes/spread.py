@@ -17,7 +17,7 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.after import output_names, specs_after
-from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.lifting.contract import CAPTURED, Plan, Result
 from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
 from liftnn._src.trees import Path, format_path
 from liftnn._src.variables import frames
@@ -33,11 +33,21 @@ class Start:
       edge: The edge of the leaf or child.
       specs: Node specs by number.
       path: The path of the child below the leaf.
+      captured: Whether the leaf is a captured module.
     """
 
-    __slots__ = ("_paths", "edge", "path", "prefix", "root", "specs")
+    __slots__ = ("_paths", "captured", "edge", "path", "prefix", "root", "specs")
 
-    def __init__(self, prefix: Prefix, root: str, edge: Any, specs: Sequence[NodeSpec], path: Path = ()):
+    def __init__(
+        self,
+        prefix: Prefix,
+        root: str,
+        edge: Any,
+        specs: Sequence[NodeSpec],
+        path: Path = (),
+        captured: bool = False,
+    ):
+        self.captured = captured
         self.prefix = prefix
         self.root = root
         self.edge = edge
@@ -72,8 +82,10 @@ class Spread:
         """The leaves of a tree, by slot."""
         self._seen: dict[Prefix, set[int]] = {}
         """The nodes that were reached with each prefix."""
+        self.withheld: dict[int, str] = {}
+        """The nodes that a captured module reaches with another prefix than an argument, with the cause of an error."""
 
-    def add_leaf(self, slot: Slot, edge: Any, prefix: Prefix, root: str) -> None:
+    def add_leaf(self, slot: Slot, edge: Any, prefix: Prefix, root: str, captured: bool = False) -> None:
         """Assign a prefix to a leaf of a tree, and to every node that it reaches.
 
         Args:
@@ -81,11 +93,12 @@ class Spread:
           edge: Its edge.
           prefix: The prefix.
           root: The name of the leaf in error messages.
+          captured: Whether the leaf is a captured module, of which another part may be used. The default is False.
 
         Raises:
           AliasingError: If a Variable or array leaf already has another prefix; the message names both paths.
         """
-        self._leaves[slot] = start = Start(prefix, root, edge, self.specs)
+        self._leaves[slot] = start = Start(prefix, root, edge, self.specs, captured=captured)
         self._add(start)
 
     def _add(self, start: Start) -> None:
@@ -142,6 +155,12 @@ class Spread:
         one, two = ([self._resolve(number, start, key) for key in keys] for start in (first, second))
         if one != two:
             a, b = (format_path(start.path_to(number), start.root) for start in (first, second))
+            if second.captured and not first.captured:
+                self.withheld[number] = (
+                    f"{b} was used through a captured object, but it is also {a}, with the prefix {_words(one)}: here "
+                    "only the argument has a value."
+                )
+                return
             raise errors.AliasingError(
                 f"{a} and {b} are the same {spec.type.__name__}, but they have different prefixes: {_words(one)} and "
                 f"{_words(two)}."
@@ -182,8 +201,26 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
     if none_yields:
         leaves.sort(key=lambda leaf: leaf[1][1] is None)
     for i, (edge, prefix, name) in leaves:
-        spread.add_leaf(Slot(ROOT, i), edge, prefix, name)
+        spread.add_leaf(Slot(ROOT, i), edge, prefix, name, plan.leaf_paths[i][0] >= CAPTURED)
+    plan.withheld = _with_owners(spread.withheld, plan.graph.specs)
     return spread
+
+
+def _with_owners(withheld: dict[int, str], specs: Sequence[NodeSpec]) -> dict[int, str]:
+    """Return nodes, and all nodes that lead to them, each with the text of the node that it leads to."""
+    found = dict(withheld)
+    todo = list(withheld)
+    owners: dict[int, list[int]] = {}
+    for number, spec in enumerate(specs if withheld else ()):
+        for edge in spec.edges:
+            if type(edge) is int:
+                owners.setdefault(edge, []).append(number)
+    while todo:
+        number = todo.pop()
+        new = [owner for owner in owners.get(number, ()) if owner not in found]
+        found |= dict.fromkeys(new, found[number])
+        todo += new
+    return found
 
 
 def result_prefixes(

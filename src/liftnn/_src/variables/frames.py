@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,9 @@ class Frame:
       trace_state: JAX's trace at the time the frame is opened.
     """
 
-    __slots__ = ("__weakref__", "_copies", "_path_of", "missed_at", "missing", "name", "outer", "trace_state")
+    __slots__ = (
+        "__weakref__", "_copies", "_path_of", "_withheld", "missed_at", "missing", "name", "outer", "trace_state",
+    )  # fmt: skip
 
     def __init__(self, name: str, outer: Frame | None = None, trace_state: Any = None):
         self.name = name
@@ -53,20 +55,37 @@ class Frame:
         """The line that used the first of them."""
         self._copies: dict[int, tuple[Any, Any, int]] = {}
         self._path_of: Callable[[int], str] | None = None
+        self._withheld: Mapping[int, str] = {}
 
-    def admit(self, originals: Sequence[Any], copies: Sequence[Any], path_of: Callable[[int], str]) -> None:
+    def admit(
+        self,
+        originals: Sequence[Any],
+        copies: Sequence[Any],
+        path_of: Callable[[int], str],
+        withheld: Mapping[int, str] = {},
+    ) -> None:
         """Map objects of outer frames to their copies.
 
         Args:
           originals: The objects.
           copies: The copy of each.
           path_of: Returns the path of an object as text, given its position.
+          withheld: The positions of objects whose copies only the arguments lead to, with the cause of the error for a
+            use of the objects themselves.
         """
+        self._withheld = {id(originals[i]): cause for i, cause in withheld.items()} if originals else {}
         self._copies = {id(x): (x, c, i) for i, (x, c) in enumerate(zip(originals, copies, strict=True))}
         self._path_of = path_of
 
-    def proxy_for(self, x: Any) -> Any:
-        """Return the copy of an object of an outer frame; a new placeholder if the object is not an input."""
+    def proxy_for(self, x: Any, is_root: bool = False) -> Any:
+        """Return the copy of an object of an outer frame; a new placeholder if the object is not an input.
+
+        Args:
+          x: The object.
+          is_root: Whether a nested transform captures it: not all of its parts are used.
+        """
+        if not is_root:
+            self._check(x)
         found = self._copies.get(id(x))
         if found is None:
             self.missed_at = self.missed_at or users_line()
@@ -77,13 +96,23 @@ class Frame:
             found = self._copies[id(x)]
         return found[1]
 
+    def _check(self, x: Any) -> None:
+        """Raise AliasingError for an object that is withheld."""
+        if id(x) in self._withheld:
+            raise errors.AliasingError(
+                self._withheld[id(x)],
+                "Use the argument instead, or read what you need in a local variable before the call.",
+            )
+
     def _modules_at_hand(self) -> list[Any]:
         """Return the outer frame's modules in variables of running functions: a missed Variable belongs to one."""
         values = local_values(self, __file__)
         return [x for x in values if hasattr(type(x), "_module_parts") and x._owner is self.outer]
 
-    def copy_of(self, x: Any) -> Any:
-        """Return the copy of an object in this frame; the object itself if there is none."""
+    def copy_of(self, x: Any, is_root: bool = False) -> Any:
+        """Return the copy of an object in this frame; the object itself if there is none. See `proxy_for`."""
+        if not is_root:
+            self._check(x)
         found = self._copies.get(id(x))
         return x if found is None else found[1]
 
@@ -93,7 +122,7 @@ class Frame:
 
     def drop_copies(self) -> None:
         """Drop the map from originals to copies: the copies refer to their frame, which would be a reference cycle."""
-        self._copies = {}
+        self._copies, self._withheld = {}, {}
         self._path_of = None
 
     def name_of(self, copy: Any) -> str:
@@ -271,11 +300,12 @@ def frames_up_to(x: Any) -> list[Frame] | None:
     return between
 
 
-def resolve(x: Any) -> Any:
+def resolve(x: Any, is_root: bool = False) -> Any:
     """Return the object that represents `x` in the innermost frame: `x` itself if it belongs there.
 
     Args:
       x: A Variable or Module.
+      is_root: See `Frame.proxy_for`.
 
     Returns:
       The copy of a captured object that is an input; a placeholder for one that is not.
@@ -283,7 +313,7 @@ def resolve(x: Any) -> Any:
     if _current.frame is PLAIN or x._owner is _current.frame:
         return x
     for frame in reversed(frames_up_to(x) or ()):
-        x = frame.proxy_for(x)
+        x = frame.proxy_for(x, is_root)
     return x
 
 
@@ -293,11 +323,12 @@ def note_call(module: Any) -> None:
         resolve(module)
 
 
-def resolve_argument(x: Any) -> Any:
+def resolve_argument(x: Any, is_root: bool = False) -> Any:
     """Return the innermost frame's copy of an argument that belongs to an outer frame.
 
     Args:
       x: A Variable, a Module or a container.
+      is_root: See `Frame.proxy_for`.
 
     Returns:
       The copy; the object itself if it belongs here, or if there is no copy.
@@ -306,7 +337,7 @@ def resolve_argument(x: Any) -> Any:
       StructureError: If it is a Variable or Module created in a transform that has returned.
     """
     if not hasattr(type(x), "__graph_node__"):
-        return lookup(x)
+        return lookup(x, is_root)
     if x._owner is _current.frame:
         return x
     if isinstance(x._owner, Frame) and frames_up_to(x) is None:
@@ -314,10 +345,10 @@ def resolve_argument(x: Any) -> Any:
             f"this {type(x).__name__} was created inside a transform that has returned (leaked).",
             "Return it from that transform, or store it in a module that was an argument of that transform.",
         )
-    return resolve(x)
+    return resolve(x, is_root)
 
 
-def lookup(x: Any) -> Any:
+def lookup(x: Any, is_root: bool = False) -> Any:
     """Return the innermost frame's copy of an object of any kind; the object itself if there is none."""
     chain: list[Frame] = []
     frame: Frame | None = _current.frame
@@ -325,63 +356,10 @@ def lookup(x: Any) -> Any:
         chain.append(frame)
         frame = frame.outer
     for frame in reversed(chain):
-        x = frame.copy_of(x)
+        x = frame.copy_of(x, is_root)
     return x
 
 
-def write_error(x: Any, what: str, path: str | None = None) -> errors.TraceContextError:
-    """Return the error for a write that `may_write` does not allow.
-
-    Args:
-      x: The object.
-      what: The part that was to be changed, such as `"the value"` or `"the attribute 'w'"`.
-      path: The path of the object. The default, None, asks the innermost frame.
-
-    Returns:
-      The error to raise.
-    """
-    frame, owner = _current.frame, x._owner
-    path = path or frame.path_to(x)
-    of = f"{path} ({an(type(x))})" if path else f"{an(type(x))}"
-    if owner is COPIED:
-        return errors.TraceContextError(
-            f"Cannot change {what} of {of} here: it is a copy that a raw JAX transform made of its argument, and the "
-            "change would be lost.",
-            "Use the liftnn transform of the same name instead.",
-        )
-    if owner is VIEW:
-        return errors.TraceContextError(
-            f"Cannot change {what} of {of} here: it is one layer of a Stack, and the layers of a Stack differ only in "
-            "the values of Variables and arrays.",
-            "Change `stack.layers`, the module that holds all layers, or assign a layer: `stack[i] = layer`.",
-        )
-    if _trace_now() != frame.trace_state:
-        return errors.TraceContextError(
-            f"Cannot change {what} of {of} here: it comes from {_origin(owner)}, and this code runs under a raw JAX "
-            "transform (jax.jit, jax.grad, jax.vmap, jax.lax.scan ...), which would lose the change or leak a tracer.",
-            "Use the liftnn transform of the same name instead.",
-        )
-    if type(owner) is RawTrace:
-        return errors.TraceContextError(
-            f"Cannot change {what} of {of} here: it was created under a raw JAX transform (jax.jit, jax.grad, "
-            "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.",
-            "Use the liftnn transform of the same name and return the object, or return its arrays.",
-        )
-    if frames_up_to(x) is None:
-        return errors.TraceContextError(
-            f"Cannot change {what} of {of} here: it was created inside a call of liftnn.{owner.name} that has returned "
-            "(leaked), and may hold tracers.",
-            "Return it from that call, or store it in a module that was an argument of that call.",
-        )
-    return errors.TraceContextError(
-        f"Cannot change {what} of {of} here: it comes from {_origin(owner)} and reached liftnn.{frame.name} through a "
-        "closure, where only values of Variables can be changed.",
-        f"Pass the object as an argument of the function given to liftnn.{frame.name}.",
-    )
-
-
-def _origin(owner: Any) -> str:
-    """Return the origin of an owner's objects as text."""
-    if isinstance(owner, RawTrace):
-        return "another trace"
-    return "plain Python" if owner is PLAIN else f"liftnn.{owner.name}"
+def is_raw_trace() -> bool:
+    """Return whether the code runs under a raw JAX transform that the innermost frame does not know of."""
+    return _trace_now() != _current.frame.trace_state

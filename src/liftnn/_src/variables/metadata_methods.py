@@ -12,6 +12,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.hooks import HOOKS
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.watch import end_watches
+from liftnn._src.variables.write_errors import write_error
 
 
 class MetadataMethods:
@@ -61,7 +62,7 @@ class MetadataMethods:
         """
         new = _changed(self._metadata.entries, entry, metadata)
         if not frames.may_write(self._owner):
-            raise frames.write_error(self, "the metadata")
+            raise write_error(self, "the metadata")
         set_metadata_past_checks(self, Metadata.of(new))
 
     def has_metadata(self, name: str) -> bool:
@@ -90,7 +91,7 @@ class MetadataMethods:
         if name not in entries:
             raise errors.AttributeNameError(f"{at_start(an(type(self)))} has no metadata {name!r}.")
         if not frames.may_write(self._owner):
-            raise frames.write_error(self, "the metadata")
+            raise write_error(self, "the metadata")
         del entries[name]
         set_metadata_past_checks(self, Metadata.of(entries))
 

@@ -28,6 +28,7 @@ from liftnn._src.variables.placement import place_new
 from liftnn._src.variables.storage import Storage, store
 from liftnn._src.variables.variable_pytree import register
 from liftnn._src.variables.watch import Watch, end_watches
+from liftnn._src.variables.write_errors import write_error
 
 V = TypeVar("V", bound="Variable[Any]")
 
@@ -263,7 +264,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         """Return the innermost frame's copy of this Variable, after checking that its value may be written here."""
         resolved = frames.resolve(self) if frames.open_frames else self
         if not frames.may_write(resolved._owner):
-            raise frames.write_error(self, what)
+            raise write_error(self, what)
         frames.note_write(resolved)
         return resolved
 
@@ -298,7 +299,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     def _set_class(self, cls: type) -> None:
         if not frames.may_write(self._owner):
-            raise frames.write_error(self, "the class")
+            raise write_error(self, "the class")
         object.__setattr__(self, "__class__", cls)
         end_watches(self)
 

@@ -21,6 +21,7 @@ from liftnn._src.trees import list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable, set_value_past_hooks
+from liftnn._src.variables.write_errors import write_error
 from liftnn._src.weights.entries import Entry, Spec
 from liftnn._src.weights.origins import Origin, StackedOrigin
 from liftnn._src.weights.report import LoadReport, misfit
@@ -100,7 +101,7 @@ def fill(
         raise misfit(source.text, fit.report, options.remedy)
     for entry, _ in fit.chosen:
         if isinstance(entry.holder, Variable) and not frames.may_write(entry.holder._owner):
-            raise frames.write_error(entry.holder, "the value")
+            raise write_error(entry.holder, "the value")
     _commit(source, fit.chosen, options.tree)
     return fit.report
 
