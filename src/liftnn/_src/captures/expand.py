@@ -36,7 +36,7 @@ from liftnn._src.captures.guards import (
     ObjectAttributes,
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES
-from liftnn._src.captures.steps import FRESH, Expansion, GlobalsOf, Step
+from liftnn._src.captures.steps import FRESH, ClassOf, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, is_atom
 from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
@@ -82,6 +82,8 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
         return _expand_function(x, scope, exact)
     if cls is GlobalsOf:
         return Expansion("function", list(_steps_by_name(x.function, scope)))
+    if cls is ClassOf:
+        return _expand_class(x.cls, scope, creates=False)
     carried = getattr(cls, "_carried_functions", None)
     if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))
@@ -225,22 +227,33 @@ def _expand_python_module(attributes: Mapping[str, Any], scope: Scope) -> Expans
     return Expansion("python module", steps, (Guard(SIZE, attributes, None, len(attributes)),), by_name=True)
 
 
-def _expand_class(cls: type, scope: Scope) -> Expansion:
-    """Expand a class: the attributes that the code names. A method is guarded only if it leads to a module."""
+_CREATING = frozenset(["__init__", "__new__", "__post_init__", "__init_subclass__", "__del__"])
+"""Special methods that run where an object is created or dies."""
+
+
+def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
+    """Expand a class: the attributes that the code names. A method is guarded only if it leads to a module.
+
+    Args:
+      cls: The class.
+      scope: The limits of the search.
+      creates: Whether the code names the class, and so may create objects.
+    """
     attributes = type.__getattribute__(cls, "__dict__")
     if scope.is_closed(module_of(cls)):
         return Expansion("class", [])
     steps = []
     # Special methods are called by operators and other syntax, not by name.
     special = [n for n, x in attributes.items() if n[:2] == "__" and type(x) is types.FunctionType]
-    for name in sorted({*special, *scope.chosen(attributes)}):
+    for name in sorted({*special, *scope.chosen(attributes)} - (set() if creates else _CREATING)):
         x = _plain(attributes[name])
         guard = Guard(CLASS, (cls, attributes), name, attributes[name], is_atom(x))
         steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     bases = type.__getattribute__(cls, "__mro__")[1:]
     # A class may get an attribute later, and so hide one of a base.
     size = Guard(SIZE, attributes, None, len(attributes))
-    steps += [Step(base, "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
+    wrap = (lambda base: base) if creates else ClassOf
+    steps += [Step(wrap(base), "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
     return Expansion("class", steps, (size,), by_name=True)
 
 
@@ -272,7 +285,8 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
             value = SLOT.read(x, member)
             steps.append(Step(value, f".{n}", n, Guard(SLOT, x, member, value, is_atom(value)), True))
     guard = Guard(SIZE, attributes, None, len(attributes))
-    steps.append(Step(cls, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
+    class_step = cls if scope.every else ClassOf(cls)
+    steps.append(Step(class_step, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     guards = () if attributes is NO_ATTRIBUTES else (guard,)
     if issubclass(cls, threading.local):
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)

@@ -25,7 +25,7 @@ from liftnn._src.captures.code_names import names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
 from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
-from liftnn._src.captures.steps import FRESH, Expansion
+from liftnn._src.captures.steps import FRESH, ClassOf, Expansion
 from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.variables.holding import is_container
@@ -248,7 +248,7 @@ class _Search:
         self.holds_attributes |= found.by_name
         new: list[_Node] = []
         for step in found.steps:
-            target = None if is_atom(step.child) else self._nodes.get(id(step.child))
+            target = None if is_atom(step.child) else self._nodes.get(_address(step.child))
             if target is None and not is_atom(step.child):
                 inherits = node.exact and found.inherits
                 target = self._add(_Node(step.child, node, step.label, inherits))
@@ -259,7 +259,7 @@ class _Search:
         return new
 
     def _add(self, node: _Node) -> _Node:
-        self._nodes[id(node.x)] = node
+        self._nodes[_address(node.x)] = node
         return node
 
     def _is_passed(self, x: Any) -> bool:
@@ -293,6 +293,11 @@ class _Search:
         for node in self._nodes.values():
             node.above = None
             node.targets, node.parents = [], []
+
+
+def _address(x: Any) -> int:
+    """Return the key of an object among the nodes; a class is another one than what is run of it for an object."""
+    return -id(x.cls) if type(x) is ClassOf else id(x)
 
 
 def _has_class(x: Any, names: set[str]) -> bool:

@@ -57,6 +57,16 @@ class Expansion(NamedTuple):
     attributes: ObjectAttributes | None = None
 
 
+class ClassOf(NamedTuple):
+    """The class of an object that the code has: its methods may run, but not those that create an object.
+
+    Args:
+      cls: The class.
+    """
+
+    cls: type
+
+
 class GlobalsOf(NamedTuple):
     """A function that is a node of the graph: its closure is flattened already, only its globals are searched.
 
