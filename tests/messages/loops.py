@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import optax
 
 import liftnn
 from liftnn import Carry, errors
@@ -297,6 +298,51 @@ def variable_replaced_in_one_branch():
         model.b = liftnn.Param(model.b + 1)
 
     liftnn.cond(True, replace, lambda model: None, Affine())
+
+
+RETURN_NOTHING = (
+    "One of the branches returns None, and the other does not. Where the output is not needed, return nothing in each "
+    "branch: write `def step(): optimizer.update(model, grads)`, since `lambda: optimizer.update(model, grads)` "
+    "returns the updates. Otherwise return outputs of the same structure."
+)
+
+
+@message(
+    errors.StructureError,
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
+    "  the output.b: removed, was Param",
+    "  the output.w: removed, was Param",
+    RETURN_NOTHING,
+)
+def updates_returned_by_one_branch():
+    model = Affine()
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1))
+    grads = liftnn.grad(lambda model: model(1.0).sum())(model)
+    liftnn.cond(True, lambda: optimizer.update(model, grads), lambda: None)
+
+
+@message(
+    errors.StructureError,
+    "branches[0] and branches[1] of liftnn.switch produce different structures (branches[0] -> branches[1]):",
+    "  the output: added, the same object as operands[0]",
+    RETURN_NOTHING,
+)
+def module_returned_by_the_second_branch():
+    liftnn.switch(1, [lambda model: None, lambda model: model], Affine())
+
+
+@message(
+    errors.StructureError,
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
+    "  the output: removed, was the same object as operands[0]",
+    "  operands[0].mode: 'train' -> 'eval'",
+    AGREE,
+)
+def branches_that_differ_in_the_output_and_elsewhere():
+    def no(model):
+        model.mode = "eval"
+
+    liftnn.cond(True, lambda model: model, no, Affine())
 
 
 @message(errors.ArgumentError, "The `branches` of liftnn.switch are empty.", "Pass at least one function.")

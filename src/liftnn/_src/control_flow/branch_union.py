@@ -27,6 +27,14 @@ _CLONE_REMEDY = (
     "object with the values of the chosen one."
 )
 
+_NONE_REMEDY = (
+    "One of the branches returns None, and the other does not. Where the output is not needed, return nothing in each "
+    "branch: write `def step(): optimizer.update(model, grads)`, since `lambda: optimizer.update(model, grads)` "
+    "returns the updates. Otherwise return outputs of the same structure."
+)
+
+_OUTPUT = "the output"
+"""What messages call the result of a branch."""
 _OUTPUT_PATH = re.compile(r"\bat path \[(\d+)\]")
 """JAX's name for a leaf of the output."""
 
@@ -91,8 +99,7 @@ def _common_change(
     for name, other in zip(names[1:], changes[1:], strict=True):
         if (first.treedef, first.edges, specs) != (other.treedef, other.edges, full_specs(plan, other)):
             lines = _describe(plan, first, other)
-            remedy = _CLONE_REMEDY if _return_two_objects(first, other) else _BRANCH_REMEDY
-            raise _error(transform, names[0], name, "structures", lines, remedy)
+            raise _error(transform, names[0], name, "structures", lines, _remedy_for(first, other, lines))
     by_number = [dict(change.changed) for change in changes]
     changed: list[tuple[int, Any]] = []
     for number in sorted(set().union(*by_number)):
@@ -119,11 +126,21 @@ def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
     )
 
     def name(path: Path) -> str:
-        return format_path(path[1:], "the output") if path[0] else plan.path_name(path[1:])
+        return format_path(path[1:], _OUTPUT) if path[0] else plan.path_name(path[1:])
 
     return describe_difference(before, after, name).splitlines() or [
         "only one of them replaces an object by a new one, or swaps two objects"
     ]
+
+
+def _remedy_for(one: GraphDelta, other: GraphDelta, lines: Sequence[str]) -> str:
+    """Return what to do about two branches whose structures differ in these lines."""
+    if _return_two_objects(one, other):
+        return _CLONE_REMEDY
+    nothing = jax.tree.structure(None)
+    if (one.treedef == nothing) != (other.treedef == nothing) and all(x.startswith(_OUTPUT) for x in lines):
+        return _NONE_REMEDY
+    return _BRANCH_REMEDY
 
 
 def _return_two_objects(one: GraphDelta, other: GraphDelta) -> bool:
