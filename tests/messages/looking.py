@@ -80,7 +80,9 @@ def leaked(jit):
 
 
 RETURN = (
-    "Return the module from that transform, or store it in a module that was an argument of that transform."
+    "Return the module from that transform, or store it in a module that was an argument of that transform. In a "
+    "callback, as of `jax.pure_callback`, pass its State as an operand: `state, graphdef = liftnn.split(model)`, then "
+    "`liftnn.merge(graphdef, state)` in the callback."
 )
 CREATE = (
     "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`. To "

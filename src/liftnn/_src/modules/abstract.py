@@ -15,7 +15,9 @@ from liftnn._src.variables.variable import Variable
 
 _ABSTRACT = jax.ShapeDtypeStruct.__name__
 LEAKED = (
-    "Return the module from that transform, or store it in a module that was an argument of that transform."
+    "Return the module from that transform, or store it in a module that was an argument of that transform. In a "
+    "callback, as of `jax.pure_callback`, pass its State as an operand: `state, graphdef = liftnn.split(model)`, then "
+    "`liftnn.merge(graphdef, state)` in the callback."
 )
 """The remedy for a module that has left a transform other than as its result."""
 
