@@ -1,9 +1,13 @@
 """Names of PyTorch, Keras, Flax, Haiku and Equinox that liftnn lacks: the errors for them say what to write instead.
 
 Nothing here changes which names exist: `hasattr` is False for a foreign name, `dir` leaves it out, and type checkers
-report it. The table is loaded when an error is raised, and not before.
+report it. The tables are loaded when an error is raised, and not before.
 
-- `table.py`: the names, and what to write in liftnn.
+- `pytorch.py`, `keras.py`, `flax.py`, `haiku.py`, `equinox.py`: names of packages, and what to write in liftnn. A name of
+  several libraries is in the table of the one that its row names first.
+- `objects.py`, `arguments.py`: the same for attributes of objects, and for arguments.
+- `sentences.py`: what several rows say.
+- `table.py`: all rows, and each by its name.
 - `explain.py`: the errors for unknown names and attributes, and for calls with unknown arguments.
 - `attributes.py`: the descriptors that make an absent attribute of a module such an error.
 """
