@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,6 +126,10 @@ LAYERS = {
         lambda r: Causal(liftnn.MultiHeadAttention(2, 4, decode=False, **kernel(None, "model"), rngs=r)),
         (x(8, 3, 4),),
     ),
+    "attention, masked": (
+        lambda r: MaskedAttention(liftnn.MultiHeadAttention(2, 4, decode=False, rngs=r)),
+        (x(8, 3, 4),),
+    ),
     "attention, grouped and normalized": (
         lambda r: liftnn.MultiHeadAttention(4, 64, num_kv_heads=2, normalize_qk=True, decode=False, rngs=r),
         (x(8, 3, 64),),
@@ -210,6 +216,11 @@ class Causal(Around):
         return self.layer(x, is_causal=True)
 
 
+class MaskedAttention(Around):
+    def __call__(self, x):
+        return self.layer(x, mask=jnp.arange(3) != 1)
+
+
 class Lengths(Around):
     def __call__(self, x):
         return self.layer(x, seq_lengths=jnp.arange(8) % 3 + 1)
@@ -279,7 +290,7 @@ def run(make, inputs):
 @pytest.mark.part(2)
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.sample(104)
+@pytest.mark.sample(106)
 def test_a_layer_on_a_mesh_computes_what_it_computes_without(name, mesh):
     make, inputs = LAYERS[name]
     expected = run(make, inputs)
@@ -287,6 +298,22 @@ def test_a_layer_on_a_mesh_computes_what_it_computes_without(name, mesh):
         placed = [jax.device_put(a, NamedSharding(mesh, P("data"))) for a in inputs]
         actual = run(make, placed)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("is_set", [False, True], ids=["without set_mesh", "set_mesh"])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.sample(7)
+def test_an_eager_call_of_a_layer_takes_an_array_of_an_explicit_mesh(name, is_set):
+    make, inputs = LAYERS[name]
+    expected = make(liftnn.Rngs(0, params=1, dropout=2))(*inputs)
+    mesh = MESHES["Explicit"]
+    for spec in (P("data"), P()):
+        placed = [jax.device_put(a, NamedSharding(mesh, spec)) for a in inputs]
+        with jax.set_mesh(mesh) if is_set else contextlib.nullcontext():
+            actual = make(liftnn.Rngs(0, params=1, dropout=2))(*placed)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+        assert jax.typeof(actual).sharding.spec[0] == (spec[0] if spec else None)
 
 
 LOSSES = {

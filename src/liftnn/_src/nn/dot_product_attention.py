@@ -15,6 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
 from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.dropout import check_rate
+from liftnn._src.nn.explicit_axes import mesh_of
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import is_tracer
@@ -192,8 +193,13 @@ def _fused_attention(
         query, key, value = (x.reshape((math.prod(batch), *x.shape[-3:])) for x in (query, key, value))
         bias, mask = (None if x is None else _fold_batch(x, batch) for x in (bias, mask))
     mask = None if mask is None else mask.astype(bool)
-    y = jax.nn.dot_product_attention(query, key, value, bias, mask, is_causal=is_causal)
+    attend = jax.nn.dot_product_attention if mesh_of(query, key, value) is None else _in_one_program
+    y = attend(query, key, value, bias, mask, is_causal=is_causal)
     return y.reshape((*batch, *y.shape[-3:])) if len(batch) > 1 else y
+
+
+_in_one_program = jax.jit(jax.nn.dot_product_attention, inline=True, static_argnames=("is_causal",))
+"""The function for an eager call on a mesh with explicit axes, where JAX cannot broadcast a mask on its own."""
 
 
 def _logits(query: jax.Array, key: jax.Array, precision: lax.PrecisionLike) -> jax.Array:

@@ -10,6 +10,7 @@ from jax import lax
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
+from liftnn._src.nn.explicit_axes import replicate_on_mesh_of
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
@@ -98,6 +99,7 @@ class Dropout(Module):
         for axis in self.broadcast_dims:
             shape[axis] = 1
         key = draw_key("Dropout", self.rngs if rngs is None else rngs, self.rng_collection)
+        key = replicate_on_mesh_of(scaled, key)
         mask = jax.random.bernoulli(key, kept, shape, out_sharding=jax.typeof(scaled).sharding)
         return lax.select(jnp.broadcast_to(mask, scaled.shape), scaled, jnp.zeros_like(scaled))
 

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from liftnn._src.trees import is_tracer
+
 Entries = tuple[Any, ...]
 
 
@@ -28,9 +30,15 @@ def entries_of(x: Any) -> Entries | None:
 
 
 def mesh_of(*arrays: Any) -> Any:
-    """Return the mesh with explicit axes on which one of some arrays is; None if there is none."""
-    found = [jax.typeof(x).sharding.mesh for x in arrays if entries_of(x) is not None]
-    return found[0] if found else None
+    """Return the mesh with explicit axes on which one of some arrays is; None if there is none.
+
+    The mesh of an array that has a value has devices. Outside of `jax.set_mesh` JAX needs them to place another array.
+    """
+    found = [x for x in arrays if entries_of(x) is not None]
+    if not found:
+        return None
+    concrete = [x for x in found if not is_tracer(x)]
+    return concrete[0].sharding.mesh if concrete else jax.typeof(found[0]).sharding.mesh
 
 
 def distinct(entries: Sequence[Any]) -> Entries:
@@ -141,13 +149,22 @@ def automatic(f: Callable[..., Any], out: Any, *arrays: Any) -> Any:
     return jax.sharding.auto_axes(f, out_sharding=shardings)(*arrays)
 
 
-def place_like(x: jax.Array, abstract: Any) -> jax.Array:
+def replicate_on_mesh_of(x: jax.Array, key: jax.Array) -> jax.Array:
+    """Return a key on the mesh with explicit axes on which an array is; unchanged without one, or in a trace.
+
+    JAX draws random numbers with a sharding only where the key is, unless `jax.set_mesh` names the mesh.
+    """
+    mesh = None if is_tracer(x) or is_tracer(key) else mesh_of(x)
+    return key if mesh is None else jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
+
+
+def place_like(x: jax.Array, abstract: Any, mesh: Any) -> jax.Array:
     """Return an array with the sharding of an abstract array, on a mesh with explicit axes."""
     sharding = getattr(abstract, "sharding", None)
     if sharding is None or not sharding.mesh.explicit_axes or len(sharding.spec) > x.ndim:
         return x
     entries = (*sharding.spec, *(None,) * (x.ndim - len(sharding.spec)))
-    return reshard_like(x, entries, sharding.mesh)
+    return reshard_like(x, entries, mesh)
 
 
 def reshard_like(x: jax.Array, entries: Entries | None, mesh: Any) -> jax.Array:

@@ -186,12 +186,13 @@ class RNN(Module):
 
     def _placed(self, carry: Any, inputs: jax.Array, time_axis: int) -> Any:
         """Return the first carry with the sharding that the steps give it, on a mesh with explicit axes."""
-        if mesh_of(inputs, *jax.tree.leaves(carry)) is None:
+        mesh = mesh_of(inputs, *jax.tree.leaves(carry))
+        if mesh is None:
             return carry
         for _ in range(3):  # what a step returns may depend on where its carry is
             step = jax.numpy.take(inputs, 0, axis=time_axis)
             after = eval_shape(lambda cell, carry, x: cell(carry, x)[0], self.cell, carry, step)
-            placed = jax.tree.map(place_like, carry, after)
+            placed = jax.tree.map(lambda x, to: place_like(x, to, mesh), carry, after)
             if jax.tree.map(entries_of, placed) == jax.tree.map(entries_of, carry):
                 return placed
             carry = placed
