@@ -45,6 +45,21 @@ CASES = [
 ]
 
 
+ZERO_D = {"kernel_size": (), "shape": (2, 4)}
+CASES += [
+    ZERO_D | options
+    for options in (
+        {},
+        {"shape": (4,)},
+        {"padding": "VALID"},
+        {"padding": "CIRCULAR"},
+        {"padding": "REFLECT"},
+        {"padding": ()},
+        {"strides": 2, "kernel_dilation": 2, "input_dilation": 2},
+    )
+]
+
+
 @pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "case", CASES, ids=lambda case: ",".join(f"{k}={v}" for k, v in case.items() if k != "mask")

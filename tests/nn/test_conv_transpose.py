@@ -27,6 +27,7 @@ CASES = [
     ONE_D | {"kernel_size": 6, "strides": 3, "padding": "CIRCULAR"},
     ONE_D | {"kernel_size": 20, "strides": 2, "padding": "CIRCULAR", "transpose_kernel": True},
     TWO_D | {"transpose_kernel": True, "strides": 2},
+    {"kernel_size": (), "shape": (2, 4)},
     TWO_D | {"mask": np.tril(np.ones((3, 2, 4, 8), np.float32))},
     TWO_D | {"dtype": jnp.bfloat16},
     TWO_D | {"param_dtype": jnp.bfloat16, "preferred_element_type": jnp.float32},

@@ -173,7 +173,9 @@ def _check_groups(in_features: int, out_features: int, groups: int) -> None:
 def _check_padding(padding: Padding, input_dilation: int | Sequence[int] | None, rank: int) -> None:
     """Raise ArgumentError if the padding is unknown, or named while the inputs are dilated."""
     canonical = canonicalize_padding(padding, rank)
-    if isinstance(canonical, str) and set(per_dimension("input_dilation", input_dilation, rank)) != {1}:
+    if isinstance(canonical, str) and any(
+        dilation != 1 for dilation in per_dimension("input_dilation", input_dilation, rank)
+    ):
         raise errors.ArgumentError(
             f"A Conv with input_dilation={input_dilation!r} cannot have padding={padding!r}: named paddings are only "
             "defined for inputs without dilation.",
