@@ -168,9 +168,18 @@ def step_saved_twice():
         liftnn.save("runs", 1, Holder())
 
 
-@message(errors.ArgumentError, "The step is -1, not a number from 0 on.", "Pass an int.")
+@message(errors.ArgumentError, "The step is -1, not a number from 0 on.", "Pass 0 or more.")
 def step_below_zero():
     liftnn.save("runs", -1, Holder())
+
+
+@message(
+    errors.ArgumentError,
+    "The step is -1, not a number from 0 on.",
+    "Pass 0 or more, or None for the latest step.",
+)
+def step_to_restore_below_zero():
+    liftnn.restore("runs", Holder(), step=-1)
 
 
 @message(

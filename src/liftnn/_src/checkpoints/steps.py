@@ -43,12 +43,19 @@ def as_step(step: Any, what: str) -> int:
         kind = type_of(value) if hasattr(value, "dtype") else an(type(value))
         found = kind if number is None else number
         raise errors.ArgumentError(
-            f"The step is {found}, not a number from 0 on.",
-            "The step is the second argument: `save(folder, step, model)`."
-            if what == "save" and hasattr(type(step), "__graph_node__")
-            else "Pass an int.",
+            f"The step is {found}, not a number from 0 on.", _remedy(step, number, what)
         )
     return number
+
+
+def _remedy(step: Any, number: int | None, what: str) -> str:
+    """Return what to pass in place of a step that is none, or that is a number below 0."""
+    if number is not None:
+        latest = ", or None for the latest step" if what == "restore" else ""
+        return f"Pass 0 or more{latest}."
+    if what == "save" and hasattr(type(step), "__graph_node__"):
+        return "The step is the second argument: `save(folder, step, model)`."
+    return "Pass an int."
 
 
 def as_max_to_keep(count: Any) -> int | None:
