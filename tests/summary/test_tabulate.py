@@ -186,6 +186,16 @@ def test_without_arguments_the_table_has_all_modules_and_no_shapes():
     assert [row.path for row in liftnn.tabulate(Node(a=liftnn.Module(), r=liftnn.Rngs(0))).rows] == ["", "a"]
 
 
+@pytest.mark.parametrize(
+    "rngs", [liftnn.Rngs(), liftnn.Rngs(0), liftnn.Rngs(params=0), liftnn.Rngs(0).default]
+)
+def test_random_keys_have_sizes_and_no_calls(rngs):
+    table = liftnn.tabulate(rngs)
+    assert (table.rows, "inputs" in str(table)) == ([], False)
+    expected = sum(x.size for x in jax.tree.leaves(liftnn.state(rngs).to_pure_dict()))
+    assert sum(size.elements for size in table.totals.values()) == expected
+
+
 def test_a_model_that_needs_no_arguments_is_called():
     class Constant(liftnn.Module):
         def __call__(self):

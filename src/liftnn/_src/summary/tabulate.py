@@ -93,7 +93,10 @@ def _calls(
     if not args and not kwargs:
         parameters = _parameters(model, method)
         can_fail = bool(parameters)
-        if parameters is None or any(map(_is_required, parameters)):
+        draws = isinstance(
+            model, (Rngs, RngStream)
+        )  # a call would draw a key of a stream that it may not have
+        if draws or parameters is None or any(map(_is_required, parameters)):
             return _no_calls(model, method, flops, cause)
     try:
         return Records(count=flops).trace(model, method, args, kwargs)
