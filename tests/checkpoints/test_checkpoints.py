@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -311,6 +312,28 @@ def test_without_strict_what_fits_is_restored_and_the_rest_reported(tmp_path):
     assert found.unexpected == ("modules[0].c: float32[1] in the checkpoint",)
     assert found.different == ("modules[0].b: float32[3] in the checkpoint, float32[4] in the module",)
     assert (other.a.value.tolist(), other.b.value.tolist(), other.d.value.tolist()) == ([1, 1], [0] * 4, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint64", "complex128"])
+def test_arrays_of_64_bits_need_x64_but_for_numpy_arrays(tmp_path, dtype):
+    with jax.enable_x64(True):
+        model = Holder(w=liftnn.Param(jnp.arange(3).astype(dtype)), b=liftnn.Param(jnp.ones(2, jnp.float32)))
+        liftnn.save(tmp_path, 0, model)
+        wanted = jax.ShapeDtypeStruct((3,), dtype)
+    abstract = Holder(w=liftnn.Param(wanted), b=liftnn.Param(jax.ShapeDtypeStruct((2,), jnp.float32)))
+    line = f"modules[0].w: {dtype}[3] in the checkpoint, but jax_enable_x64 is off"
+    for target in (abstract, liftnn.clone(model)):
+        with pytest.raises(liftnn.CheckpointError, match=re.escape(line)):
+            liftnn.restore(tmp_path, target)
+    assert liftnn.restore(tmp_path, abstract, strict=False).different == (line,)
+    assert abstract.w.raw_value is wanted
+    np.testing.assert_array_equal(abstract.b.value, np.ones(2, np.float32))
+    plain = Holder(w=liftnn.Param(np.zeros(3, dtype)), b=liftnn.Param(jnp.zeros(2)))
+    liftnn.restore(tmp_path, plain)
+    np.testing.assert_array_equal(plain.w.raw_value, np.arange(3).astype(dtype), strict=True)
+    with jax.enable_x64(True):
+        liftnn.restore(tmp_path, abstract)
+    assert abstract.w.value.dtype == dtype
 
 
 def test_an_ellipsis_skips_a_module(tmp_path):

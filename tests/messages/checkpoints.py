@@ -9,6 +9,7 @@ import tempfile
 import unittest.mock
 import zlib
 
+import jax
 import jax.numpy as jnp
 
 import liftnn
@@ -49,6 +50,20 @@ def edit_index(path, edit):
     """Change the content of an index, and give it the checksum that it should have then."""
     text = json.dumps(edit(json.loads(path.read_text().partition("\n")[2])))
     path.write_text(f"liftnn checkpoint 1 {zlib.crc32(text.encode()):08x}\n{text}\n")
+
+
+@message(
+    errors.CheckpointError,
+    "The checkpoint runs/1 does not fit the modules:",
+    "different:",
+    "  modules[0].a: float64[2] in the checkpoint, but jax_enable_x64 is off",
+    'For arrays of 64 bits call `jax.config.update("jax_enable_x64", True)` first. Change the modules to fit what was '
+    "saved, pass `...` in place of modules to skip, or pass `strict=False` to restore only what fits.",
+)
+def arrays_of_64_bits_while_jax_has_none():
+    with jax.enable_x64(True):
+        saved = Holder(a=liftnn.Param(jnp.ones(2, jnp.float64)))
+    restore([saved], [liftnn.eval_shape(lambda: saved)])
 
 
 @message(

@@ -9,6 +9,7 @@ from liftnn._src.checkpoints.entries import describe
 from liftnn._src.checkpoints.index import Index, Leaves
 from liftnn._src.checkpoints.keys import CodedPath, encode_path, first_paths, resolve, show_path
 from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_value
+from liftnn._src.checkpoints.targets import is_too_wide
 
 
 class Comparison(NamedTuple):
@@ -19,12 +20,19 @@ class Comparison(NamedTuple):
       missing: Lines for what the checkpoint does not have.
       unexpected: Lines for what only the checkpoint has.
       different: Lines for what differs in dtype, shape or kind, or in what is shared.
+      too_wide: Lines for arrays of 64 bits while JAX has none.
     """
 
     fitting: list[tuple[ModuleLeaf, Leaves]]
     missing: list[str]
     unexpected: list[str]
     different: list[str]
+    too_wide: list[str]
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether something does not fit."""
+        return any((self.missing, self.unexpected, self.different, self.too_wide))
 
 
 def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison:
@@ -38,7 +46,7 @@ def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison
     Returns:
       What fits and what does not.
     """
-    found = Comparison([], [], [], [])
+    found = Comparison([], [], [], [], [])
     matched: set[CodedPath] = set()
     saved_first, own_first = first_paths(index.shared), first_paths(modules.shared)
     for path, leaf in modules.leaves.items():
@@ -50,8 +58,10 @@ def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison
         ):
             matched.add(saved)  # the same path, or another one of an object that is shared on both sides
             lines = _compare_values(path, index.leaves[saved], leaf.value)
+            too_wide = [] if lines else _find_too_wide(path, index.leaves[saved], leaf.value)
             found.different.extend(lines)
-            if not lines:
+            found.too_wide.extend(too_wide)
+            if not lines and not too_wide:
                 found.fitting.append((leaf, index.leaves[saved]))
         else:
             found.different.append(_line(path, f"shared with {show_path(saved)}", "separate"))
@@ -82,6 +92,17 @@ def _compare_values(path: CodedPath, saved: Leaves, value: Any) -> list[str]:
         elif not saved[at].fits(present[at]):
             lines.append(_line(path + at, str(saved[at]), describe(present[at])))
     return lines
+
+
+def _find_too_wide(path: CodedPath, saved: Leaves, value: Any) -> list[str]:
+    """Return a line for each array of 64 bits that JAX does not have now, of one Variable or array leaf that fits."""
+    leaves = [] if saved is None else flatten_value(value) or []
+    entries = [(encode_path(at), target) for at, target in leaves]
+    return [
+        f"{show_path(path + at)}: {saved[at]} in the checkpoint, but jax_enable_x64 is off"
+        for at, target in entries
+        if saved is not None and is_too_wide(saved[at], target)
+    ]
 
 
 def _line(path: CodedPath, saved: str, present: str) -> str:
@@ -117,11 +138,14 @@ def mismatch(checkpoint: str, found: Comparison) -> errors.CheckpointError:
     """
     lines = [f"The checkpoint {checkpoint} does not fit the modules:"]
     titles = ("missing in the checkpoint", "unexpected in the checkpoint", "different")
-    for title, part in zip(titles, (found.missing, found.unexpected, found.different), strict=True):
+    different = [*found.different, *found.too_wide]
+    for title, part in zip(titles, (found.missing, found.unexpected, different), strict=True):
         if part:
             lines += [f"{title}:", *(f"  {line}" for line in part)]
-    return errors.CheckpointError(
-        "\n".join(lines),
+    remedy = (
         "Change the modules to fit what was saved, pass `...` in place of modules to skip, or pass `strict=False` to "
-        "restore only what fits.",
+        "restore only what fits."
     )
+    if found.too_wide:
+        remedy = f'For arrays of 64 bits call `jax.config.update("jax_enable_x64", True)` first. {remedy}'
+    return errors.CheckpointError("\n".join(lines), remedy)

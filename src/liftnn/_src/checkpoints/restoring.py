@@ -16,7 +16,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.checkpoints.checksums import checksums
 from liftnn._src.checkpoints.differences import Comparison, compare, mismatch
-from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, CheckpointEntry
+from liftnn._src.checkpoints.entries import JAX, SCALAR, ArrayEntry, CheckpointEntry
 from liftnn._src.checkpoints.index import INDEX, Index, Leaves, damaged
 from liftnn._src.checkpoints.keys import encode_path, malformed
 from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_modules, flatten_value
@@ -24,7 +24,7 @@ from liftnn._src.checkpoints.orbax import STATE_ITEM, read_arrays
 from liftnn._src.checkpoints.plain_values import decode_value
 from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype
-from liftnn._src.checkpoints.targets import target_sharding, with_weak_type
+from liftnn._src.checkpoints.targets import target_kind, target_sharding, with_weak_type
 from liftnn._src.modules.verbs import update
 from liftnn._src.sharding.agreement import agree
 from liftnn._src.sharding.descriptions import describe_array
@@ -62,7 +62,7 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
         with _named(name):
             index = read_index(folder)
             found = compare(index, flat, skipped)
-            if strict and (found.missing or found.unexpected or found.different):
+            if strict and found.has_differences:
                 raise mismatch(name, found)
             return index, found
 
@@ -73,7 +73,7 @@ def restore_step(folder: Any, step: int, name: str, modules: tuple[Any, ...], st
     index, found = agree("restore", "restore", fit, lambda fitted: _describe_targets(fitted[1]))
     values, states = agree("restore", "restore", read, lambda _: {})
     update(wanted, states)
-    report = map(tuple, (found.missing, found.unexpected, found.different))
+    report = map(tuple, (found.missing, found.unexpected, [*found.different, *found.too_wide]))
     return Restored(step, values, index.metrics, *report)
 
 
@@ -211,7 +211,7 @@ def _read_checked(folder: Any, index: Index, shardings: dict[str, Any]) -> dict[
 
 def _reading_sharding(entry: ArrayEntry, target: Any) -> Any:
     """Return the sharding to read with; None to read a numpy array."""
-    if _target_kind(entry, target) != JAX:
+    if target_kind(entry, target) != JAX:
         return None
     sharding = target_sharding(target)
     if sharding is None:  # Orbax reads a jax.Array faster, but a committed one
@@ -237,7 +237,7 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
         x = stored.pop(entry.name)
         if not is_array(x) or x.dtype != stored_dtype(dtype) or tuple(x.shape) != shape:
             raise damaged(f"the array {entry.name} is not the one of the index")
-    kind, sharding = _target_kind(entry, target), target_sharding(target)
+    kind, sharding = target_kind(entry, target), target_sharding(target)
     if kind == JAX and sharding is None:
         x = _uncommitted(x)
     x = from_stored(x, dtype, entry.impl)
@@ -246,20 +246,6 @@ def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
     if sharding is not None and (not isinstance(x, jax.Array) or x.sharding != sharding):
         x = jax.device_put(x, sharding)
     return with_weak_type(x) if entry.weak else x
-
-
-def _target_kind(entry: ArrayEntry, target: Any) -> str:
-    """Return the kind of the array to restore: that of the array that it replaces, else the one that was saved."""
-    if entry.impl is not None:
-        return JAX
-    if isinstance(target, np.ndarray):
-        return NUMPY
-    if isinstance(target, np.generic):
-        return SCALAR
-    if is_array(target):
-        return JAX
-    is_wide = jax.dtypes.canonicalize_dtype(entry.numpy_dtype) != entry.numpy_dtype
-    return NUMPY if entry.kind == JAX and is_wide else entry.kind  # 64 bits, which JAX may not use now
 
 
 def _known(impl: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What an array takes over from the array of a module that it replaces: sharding and weak type."""
+"""What an array takes over from the array of a module that it replaces: kind, sharding and weak type."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, CheckpointEntry
+from liftnn._src.trees import is_array
 
 
 def target_sharding(target: Any) -> Any:
@@ -27,3 +31,26 @@ def with_weak_type(x: jax.Array) -> jax.Array:
     if scalar.dtype != x.dtype:
         return x
     return jnp.broadcast_to(scalar, x.shape).at[...].set(x)
+
+
+def target_kind(entry: ArrayEntry, target: Any) -> str:
+    """Return the kind of the array to restore: that of the array that it replaces, else the one that was saved."""
+    if entry.impl is not None:
+        return JAX
+    if isinstance(target, np.ndarray):
+        return NUMPY
+    if isinstance(target, np.generic):
+        return SCALAR
+    if is_array(target):
+        return JAX
+    return NUMPY if entry.kind == JAX and _is_too_wide(entry) else entry.kind
+
+
+def is_too_wide(entry: CheckpointEntry, target: Any) -> bool:
+    """Return whether a jax.Array of 64 bits is to be restored while JAX has none: `jax_enable_x64` is off."""
+    return isinstance(entry, ArrayEntry) and target_kind(entry, target) == JAX and _is_too_wide(entry)
+
+
+def _is_too_wide(entry: ArrayEntry) -> bool:
+    """Return whether JAX does not have the dtype of an entry now."""
+    return entry.impl is None and jax.dtypes.canonicalize_dtype(entry.numpy_dtype) != entry.numpy_dtype
