@@ -297,3 +297,18 @@ def test_a_rule_may_match_a_variable_that_is_not_selected_or_another_path_of_a_s
     rules = [Rule("b", "b"), Rule("k", None)]
     assert not liftnn.load_weights(file, module, rules, only=liftnn.Param)
     np.testing.assert_array_equal(shared.value, np.ones(3))
+
+
+@pytest.mark.parametrize("cast", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_arrays_of_64_bits_lose_no_bits_while_jax_has_none(file, dtype, cast):
+    with jax.enable_x64(True):
+        saved = Holder(w=Param(jnp.full(2, 3, dtype)))
+        wanted = jax.ShapeDtypeStruct((2,), dtype)
+        liftnn.save_weights(file, saved)
+    line = f"w: {dtype}[2] in the module, but jax_enable_x64 is off; turn it on first"
+    for target in (Holder(w=Param(wanted)), liftnn.clone(saved)):
+        assert liftnn.load_weights(file, target, strict=False, cast=cast).mismatched == (line,)
+    plain = Holder(w=Param(np.zeros(2, dtype)))
+    liftnn.load_weights(file, plain)
+    np.testing.assert_array_equal(plain.w.raw_value, np.full(2, 3, dtype), strict=True)

@@ -173,6 +173,8 @@ def _find_problem(source: TensorSource, entry: Entry, origins: Origins, cast: bo
         return f"{entry.spec} in the module, {spec} from {named}" + (
             f": {tensors}" if str(spec) != tensors else ""
         )
+    if _is_too_wide(entry):
+        return f"{entry.spec} in the module, but jax_enable_x64 is off; turn it on first"
     digest = _digest(source, origin) if len(origins) > 1 else None
     for other in origins[1:]:
         if _digest(source, other) != digest:
@@ -218,6 +220,14 @@ def _dtype_fits(dtype: Any, entry: Entry, cast: bool) -> bool:
     kinds = (jnp.floating, jnp.integer, jnp.complexfloating)
     same_kind = any(jnp.issubdtype(dtype, k) and jnp.issubdtype(entry.spec.dtype, k) for k in kinds)
     return same_kind and (cast or issubclass(entry.type, _NUMBERS))
+
+
+def _is_too_wide(entry: Entry) -> bool:
+    """Return whether a jax.Array of 64 bits is to be filled while JAX has none and would drop half of the bits."""
+    if issubclass(entry.type, (*_NUMBERS, np.ndarray, np.generic)):
+        return False
+    dtype = entry.spec.dtype
+    return not jnp.issubdtype(dtype, jax.dtypes.extended) and jax.dtypes.canonicalize_dtype(dtype) != dtype
 
 
 def _commit(source: TensorSource, chosen: list[tuple[Entry, Origin | StackedOrigin]], tree: Any) -> None:
