@@ -316,6 +316,33 @@ def test_an_eager_call_of_a_layer_takes_an_array_of_an_explicit_mesh(name, is_se
         assert jax.typeof(actual).sharding.spec[0] == (spec[0] if spec else None)
 
 
+STATISTICS = {
+    "BatchNorm": lambda r: liftnn.BatchNorm(8, rngs=r),
+    "SpectralNorm": lambda r: liftnn.SpectralNorm(liftnn.Linear(8, 8, **kernel(None, "model"), rngs=r), rngs=r),
+    "WeightNorm": lambda r: liftnn.WeightNorm(liftnn.Linear(8, 8, **kernel(None, "model"), rngs=r), rngs=r),
+}
+
+
+@pytest.mark.parametrize("axis", [None, "data", "model"])
+@pytest.mark.parametrize("name", STATISTICS)
+def test_statistics_stay_where_they_are_so_a_step_is_traced_once(name, axis):
+    def place(path, stat):
+        return jax.device_put(stat, NamedSharding(MESHES["Explicit"], P(*[None] * (stat.ndim - 1), axis)))
+
+    def shardings():
+        return {path: jax.typeof(x.value) for path, x in liftnn.state(layer).flat().items()}
+
+    with jax.set_mesh(MESHES["Explicit"]):
+        first = liftnn.Linear(8, 8, **kernel(None, "model"), rngs=liftnn.Rngs(0))
+        layer = liftnn.Sequential(first, STATISTICS[name](liftnn.Rngs(0)))
+        stats = liftnn.state(layer, liftnn.BatchStat)
+        liftnn.update(layer, stats.map(lambda path, x: place(path, x.value) if x.ndim else x.value))
+        before, step = shardings(), liftnn.jit(lambda layer, x: layer(x))
+        for _ in range(2):
+            step(layer, jnp.ones((8, 8)))
+        assert (shardings(), step.n_traces) == (before, 1)
+
+
 LOSSES = {
     "integer labels": lambda y: optax.softmax_cross_entropy_with_integer_labels(y, jnp.arange(8) % 4),
     "one hot": lambda y: optax.softmax_cross_entropy(y, liftnn.one_hot(jnp.arange(8) % 4, 4)),

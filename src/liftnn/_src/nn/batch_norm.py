@@ -15,6 +15,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, new_param, normalize_axes
+from liftnn._src.nn.explicit_axes import in_place_of
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -156,7 +157,8 @@ class BatchNorm(Module):
         )  # fmt: skip
         for average, statistic in zip((self.mean, self.var), statistics, strict=True):
             # The averages are not part of the loss, so no gradient flows through them to earlier batches.
-            new = lax.stop_gradient(self.momentum * average.value + (1 - self.momentum) * statistic)
+            placed = in_place_of(average.value, statistic)
+            new = lax.stop_gradient(self.momentum * average.value + (1 - self.momentum) * placed)
             average.value = new if jnp.iscomplexobj(new) else new.astype(average.value.dtype)
         return statistics
 

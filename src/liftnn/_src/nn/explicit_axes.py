@@ -167,6 +167,14 @@ def place_like(x: jax.Array, abstract: Any, mesh: Any) -> jax.Array:
     return reshard_like(x, entries, mesh)
 
 
+def in_place_of(old: Any, new: jax.Array) -> jax.Array:
+    """Return an array with the sharding of the value that it replaces, on a mesh with explicit axes.
+
+    There the sharding is part of the type: a step whose statistics change it is traced again, and a loop refuses it.
+    """
+    return reshard_like(new, entries_of(old), mesh_of(old))
+
+
 def reshard_like(x: jax.Array, entries: Entries | None, mesh: Any) -> jax.Array:
     """Return an array with the sharding of these entries; unchanged without explicit axes or with this sharding."""
     if entries is None or entries_of(x) == entries:

@@ -14,7 +14,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_rngs
-from liftnn._src.nn.explicit_axes import automatic, entries_of
+from liftnn._src.nn.explicit_axes import automatic, entries_of, in_place_of
 from liftnn._src.nn.wrapped_weights import check_layer, divide_by_norm, new_weight_error, variables_by_path
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -134,8 +134,8 @@ class SpectralNorm(Module):
             self._iterate, (replicated, replicated, replicated, weight_spec), stats[0].value, weight.value
         )
         if update:
-            stats[0].value = u.astype(stats[0].value.dtype)
-            stats[1].value = sigma.astype(stats[1].value.dtype)
+            for stat, new in zip(stats, (u, sigma), strict=True):
+                stat.value = in_place_of(stat.value, new.astype(stat.value.dtype))
         dtype = dtypes.canonicalize_dtype(normalized, u, v, sigma, dtype=self.dtype)
         weight.value = normalized.astype(dtype).astype(weight.value.dtype)
 
