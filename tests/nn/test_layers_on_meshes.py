@@ -318,7 +318,9 @@ def test_an_eager_call_of_a_layer_takes_an_array_of_an_explicit_mesh(name, is_se
 
 STATISTICS = {
     "BatchNorm": lambda r: liftnn.BatchNorm(8, rngs=r),
-    "SpectralNorm": lambda r: liftnn.SpectralNorm(liftnn.Linear(8, 8, **kernel(None, "model"), rngs=r), rngs=r),
+    "SpectralNorm": lambda r: liftnn.SpectralNorm(
+        liftnn.Linear(8, 8, **kernel(None, "model"), rngs=r), rngs=r
+    ),
     "WeightNorm": lambda r: liftnn.WeightNorm(liftnn.Linear(8, 8, **kernel(None, "model"), rngs=r), rngs=r),
 }
 
@@ -341,6 +343,36 @@ def test_statistics_stay_where_they_are_so_a_step_is_traced_once(name, axis):
         for _ in range(2):
             step(layer, jnp.ones((8, 8)))
         assert (shardings(), step.n_traces) == (before, 1)
+
+
+@pytest.mark.parametrize(
+    "spec", [P(), P("data"), P("model"), P(None, "data"), P(None, None, "model")], ids=str
+)
+def test_a_cache_stays_where_it_is_also_in_a_loop(spec):
+    def decode(layer, xs):
+        return liftnn.scan(
+            lambda layer, x: (layer, layer(x)), in_axes=(liftnn.Carry, 0), out_axes=(liftnn.Carry, 0)
+        )(layer, xs)[1]
+
+    def make():
+        layer = liftnn.MultiHeadAttention(2, 4, decode=True, **kernel(None, "model"), rngs=liftnn.Rngs(0))
+        layer.init_cache((8, 4, 4))
+        return layer
+
+    xs = x(3, 8, 1, 4)
+    expected = liftnn.jit(decode)(make(), xs)
+    with jax.set_mesh(MESHES["Explicit"]):
+        layer = make()
+        for cached in (layer.cached_key, layer.cached_value):
+            cached.value = jax.device_put(cached.value, NamedSharding(MESHES["Explicit"], spec))
+        before = jax.typeof(layer.cached_key.value)
+        step = liftnn.jit(decode)
+        actual = step(layer, jax.device_put(xs, NamedSharding(MESHES["Explicit"], P(None, "data"))))
+        assert jax.typeof(layer.cached_key.value) == before
+        layer.cache_index.value = jnp.zeros_like(layer.cache_index.value)
+        step(layer, jax.device_put(xs, NamedSharding(MESHES["Explicit"], P(None, "data"))))
+        assert step.n_traces == 1
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 LOSSES = {

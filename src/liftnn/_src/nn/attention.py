@@ -267,9 +267,10 @@ class MultiHeadAttention(Module):
                 positions_of(x, cache) if input_positions is None else input_positions for x in (query, key)
             ]
             query, key = map(self.rotary_embedding, (query, key), at)
+        stored = key, value
         if cache is not None:
             check_weight_shape("mask", mask, query.shape, cache[0].value.shape)
-            key, value, mask = append(cache, key, value, mask)
+            stored, (key, value), mask = append(cache, key, value, mask)
         x = self.attention_fn(
             query,
             key,
@@ -285,13 +286,14 @@ class MultiHeadAttention(Module):
             **positions,
         )
         if cache is not None:  # only now, so that a failing call leaves the cache as it was
-            x = write(cache, key, value, x)
+            x = write(cache, stored, x)
         return self.out(x, out_sharding=out_sharding)
 
     def init_cache(self, input_shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> None:
         """Create an empty cache for decoding, or empty the present one.
 
         If the weights are stacked along leading axes, as in a `Stack` or in models made under `vmap`, so is the cache.
+        On a mesh with explicit axes a cache stays as it is sharded: to divide it, place it by `liftnn.device_put`.
 
         Args:
           input_shape: Shape `(*batch, length, features)` of the inputs of all calls together: `length` is the largest

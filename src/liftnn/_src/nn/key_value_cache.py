@@ -11,12 +11,14 @@ from jax import lax
 
 from liftnn import errors
 from liftnn._src.nn.attention_masks import combine_masks
-from liftnn._src.nn.explicit_axes import entries_of, mesh_of, reshard_like
+from liftnn._src.nn.explicit_axes import Entries, entries_of, in_place_of, mesh_of, reshard_like
 from liftnn._src.trees import is_tracer
 from liftnn._src.variables.variable_types import Cache
 
 KeyValueCache = tuple[Cache[jax.Array], Cache[jax.Array], Cache[jax.Array]]
 """Keys and values of shape `(*batch, length, heads, depth)`, and the number of positions so far."""
+Arrays = tuple[jax.Array, jax.Array]
+"""All keys and all values, of the shape of the cache."""
 
 
 def fitting(cache: tuple[Any, Any, Any], query: jax.Array, key: jax.Array, value: jax.Array) -> KeyValueCache:
@@ -76,7 +78,7 @@ def _check_arrays(cached: jax.Array, query: jax.Array, key: jax.Array, value: ja
 
 def append(
     cache: KeyValueCache, key: jax.Array, value: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Arrays, Arrays, jax.Array]:
     """Append positions to the keys and values of a cache, without writing to it.
 
     Args:
@@ -86,7 +88,8 @@ def append(
       mask: A mask for `n` queries, or one, and all positions of the cache, or None.
 
     Returns:
-      All keys, all values, and the mask: each new position attends to those so far and to itself.
+      All keys and values, with the sharding of the cache; the same with that of `key` and `value`; and the mask: each
+      new position attends to those so far and to itself.
     """
     cached_key, cached_value, index = (variable.value for variable in cache)
     keys, values = (
@@ -97,38 +100,42 @@ def append(
     so_far = jnp.arange(length)[None] <= positions_of(key, cache)[:, None]
     combined = combine_masks(mask, jnp.broadcast_to(so_far, (*batch, 1, *so_far.shape)))
     assert combined is not None
-    return keys, values, combined
+    attended = reshard_like(keys, _without_length(key), mesh_of(key))
+    return (keys, values), (attended, reshard_like(values, _without_length(value), mesh_of(value))), combined
 
 
 def _placed_alike(cached: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the cache and new positions with the sharding of the latter, on a mesh with explicit axes.
+    """Return the cache and new positions with the sharding of the cache, on a mesh with explicit axes.
 
-    The positions are not sharded: where they go in the cache is not known before the call.
+    The positions are not sharded: where they go in the cache is not known before the call. A cache that is not on the
+    mesh is moved there, with the sharding of the new positions.
     """
-    entries = entries_of(x)
-    if entries is None:
-        return cached, x
-    length = x.ndim - 3
-    entries, mesh = (*entries[:length], None, *entries[length + 1 :]), mesh_of(x)
+    of_cache = _without_length(cached)
+    entries, mesh = (_without_length(x), mesh_of(x)) if of_cache is None else (of_cache, mesh_of(cached))
     return reshard_like(cached, entries, mesh), reshard_like(x, entries, mesh)
 
 
-def write(cache: KeyValueCache, keys: jax.Array, values: jax.Array, x: jax.Array) -> jax.Array:
+def _without_length(x: jax.Array) -> Entries | None:
+    """Return the explicit mesh axes of each axis of keys or values, with none for that of the positions."""
+    entries, length = entries_of(x), x.ndim - 3
+    return None if entries is None else (*entries[:length], None, *entries[length + 1 :])
+
+
+def write(cache: KeyValueCache, arrays: Arrays, x: jax.Array) -> jax.Array:
     """Write all keys and values into a cache, and advance its number of positions.
 
     Args:
       cache: The cache.
-      keys: All keys.
-      values: All values.
+      arrays: All keys and all values.
       x: The averages for the new positions, of shape `(*batch, n, heads, depth)`.
 
     Returns:
       The averages, or NaN if the cache was too short, which is not known before the call under a transform.
     """
-    end = cache[2].value + x.shape[-3]
-    for variable, new in zip(cache, (keys, values, end), strict=True):
-        variable.value = new
-    return jnp.where(end <= keys.shape[-3], x, jnp.nan) if is_tracer(end) else x
+    end, length = cache[2].value + x.shape[-3], arrays[0].shape[-3]
+    for variable, new in zip(cache, (*arrays, end), strict=True):
+        variable.value = in_place_of(variable.value, new)
+    return jnp.where(end <= length, x, jnp.nan) if is_tracer(end) else x
 
 
 def positions_of(x: jax.Array, cache: KeyValueCache | None) -> jax.Array:
