@@ -93,9 +93,8 @@ def _calls(
     if not args and not kwargs:
         parameters = _parameters(model, method)
         can_fail = bool(parameters)
-        draws = isinstance(
-            model, (Rngs, RngStream)
-        )  # a call would draw a key of a stream that it may not have
+        # a call of an Rngs would draw a key of a stream that it may not have
+        draws = isinstance(model, (Rngs, RngStream))
         if draws or parameters is None or any(map(_is_required, parameters)):
             return _no_calls(model, method, flops, cause)
     try:

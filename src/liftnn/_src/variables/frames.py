@@ -84,7 +84,7 @@ class Frame:
           x: The object.
           is_root: Whether a nested transform captures it: not all of its parts are used.
         """
-        if not is_root:
+        if self._withheld and not is_root:
             self._check(x)
         found = self._copies.get(id(x))
         if found is None:
@@ -111,7 +111,7 @@ class Frame:
 
     def copy_of(self, x: Any, is_root: bool = False) -> Any:
         """Return the copy of an object in this frame; the object itself if there is none. See `proxy_for`."""
-        if not is_root:
+        if self._withheld and not is_root:
             self._check(x)
         found = self._copies.get(id(x))
         return x if found is None else found[1]
