@@ -3,6 +3,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.raising import raises
 
 import liftnn
 from liftnn import errors
@@ -91,6 +92,19 @@ def test_a_mask_gives_the_numbers_of_flax_bit_for_bit(name, arguments, shape, ag
     mask = (jnp.arange(np.prod(shape)) % 4 < 3).reshape(shape)
     ours, theirs = agrees_with_flax(name, *arguments, x=rand(3, 4, 6), call={"mask": mask})
     np.testing.assert_array_equal(ours(rand(3, 4, 6), mask=mask), theirs(rand(3, 4, 6), mask=mask))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (1, 3, 4), (3,)])
+@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm", "InstanceNorm"])
+def test_a_mask_that_does_not_broadcast_to_the_input_is_an_error_with_both_shapes(name, shape):
+    options = {"num_groups": 2} if name == "GroupNorm" else {}
+    layer = getattr(liftnn, name)(4, **options, rngs=liftnn.Rngs(0))
+    with raises(
+        errors.ArgumentError,
+        f"The mask of this {name} must broadcast to the shape of its input, (3, 4), but it has the shape {shape}.\n"
+        "Pass a mask of the input's shape, or one with axes of size 1, such as `mask[..., None]`, that repeats.",
+    ):
+        layer(jnp.ones((3, 4)), mask=jnp.ones(shape, bool))
 
 
 def test_a_mask_of_group_norm_broadcasts(rand, close):

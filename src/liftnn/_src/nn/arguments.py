@@ -115,7 +115,9 @@ def with_axes(x: jax.Array, ndim: int) -> jax.Array:
 
 def as_tuple(sizes: int | Iterable[int]) -> tuple[int, ...]:
     """Convert a size or a sequence of sizes to a tuple."""
-    return tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
+    if not isinstance(sizes, Iterable) or np.ndim(sizes) == 0:  # pyright: ignore[reportArgumentType]  # as of an array
+        return (sizes,)  # pyright: ignore[reportReturnType]  # an array that is an index
+    return tuple(sizes)
 
 
 def normalize_axes(ndim: int, axes: Axes) -> tuple[int, ...]:
@@ -201,6 +203,29 @@ def check_mask(mask: Any, kernel_shape: tuple[int, ...]) -> None:
         raise errors.ArgumentError(
             f"The mask of a convolution has shape {jnp.shape(mask)}, but its kernel has shape {kernel_shape}.",
             "Pass a mask of the kernel's shape.",
+        )
+
+
+def check_broadcasts(layer: str, mask: Any, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError if a mask does not broadcast to the shape of the input.
+
+    Args:
+      layer: Name of the layer's class.
+      mask: An array, or None.
+      shape: Shape of the input.
+
+    Raises:
+      ArgumentError: If an axis of the mask has neither the size of the input's nor 1, or the mask has more axes.
+    """
+    found = () if mask is None else tuple(np.shape(mask))
+    last = shape[len(shape) - len(found) :] if len(found) <= len(shape) else ()
+    if len(found) != len(last) or any(
+        size not in (1, wanted) for size, wanted in zip(found, last, strict=True)
+    ):
+        raise errors.ArgumentError(
+            f"The mask of this {layer} must broadcast to the shape of its input, {tuple(shape)}, but it has the shape "
+            f"{found}.",
+            "Pass a mask of the input's shape, or one with axes of size 1, such as `mask[..., None]`, that repeats.",
         )
 
 

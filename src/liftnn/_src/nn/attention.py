@@ -22,6 +22,7 @@ from liftnn._src.nn.key_value_cache import append, fitting, input_shape_of, posi
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
 from liftnn._src.nn.normalization import LayerNorm
+from liftnn._src.nn.sizes import check_size_tuples, check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.variables.variable_types import Cache
@@ -161,6 +162,10 @@ class MultiHeadAttention(Module):
         self.out_features = in_features if out_features is None else out_features
         self.in_kv_features = in_features if in_kv_features is None else in_kv_features
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        check_sizes(self, num_heads=num_heads, num_kv_heads=self.num_kv_heads, qkv_features=self.qkv_features)
+        check_size_tuples(
+            self, in_features=in_features, out_features=self.out_features, in_kv_features=self.in_kv_features
+        )
         check_divides(self, "num_heads", num_heads, "num_kv_heads", self.num_kv_heads)
         check_divides(self, "qkv_features", self.qkv_features, "num_heads", num_heads)
         check_rate("The dropout_rate of a MultiHeadAttention", dropout_rate)

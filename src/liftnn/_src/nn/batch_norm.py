@@ -14,9 +14,10 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, new_param, normalize_axes
+from liftnn._src.nn.arguments import check_broadcasts, check_features, new_param, normalize_axes
 from liftnn._src.nn.explicit_axes import in_place_of
 from liftnn._src.nn.moments import moments, normalize
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.variables.variable_types import BatchStat
@@ -90,6 +91,7 @@ class BatchNorm(Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, num_features=num_features)
         shape = (num_features,)
         self.mean = BatchStat(jnp.zeros(shape, jnp.float32))
         self.var = BatchStat(jnp.ones(shape, jnp.float32))
@@ -135,6 +137,7 @@ class BatchNorm(Module):
         if running is None:
             raise _no_use_running_average()
         check_features("BatchNorm", x.shape, self.axis, self.num_features)
+        check_broadcasts("BatchNorm", mask, x.shape)
         batch_axes = tuple(set(range(x.ndim)).difference(normalize_axes(x.ndim, self.axis)))
         weights = (dtypes.value_of(self.scale), dtypes.value_of(self.bias))
         x, mean, var, scale, bias = self.promote_dtype(

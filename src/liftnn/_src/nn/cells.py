@@ -16,6 +16,7 @@ from liftnn._src.nn.arguments import check_features, shape_of_input
 from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.orthogonal import orthogonal
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
@@ -162,6 +163,7 @@ class SimpleCell(_HiddenCell):
         recurrent_kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
         self.residual, self.activation_fn = residual, activation_fn
@@ -284,6 +286,7 @@ class GRUCell(_HiddenCell):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         use_hidden_bias: bool = False,
     ):
+        check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype

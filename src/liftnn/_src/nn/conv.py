@@ -17,6 +17,7 @@ from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param, without_none
 from liftnn._src.nn.explicit_axes import convolution_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.nn.sizes import check_size_tuples, check_sizes
 from liftnn._src.nn.windows import (
     Padding,
     canonicalize_padding,
@@ -100,9 +101,13 @@ class Conv(Module):
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(
+            self, in_features=in_features, out_features=out_features, feature_group_count=feature_group_count
+        )
+        check_size_tuples(self, kernel_size=kernel_size)
         self.kernel_size = as_tuple(kernel_size)
-        self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
         _check_groups(in_features, out_features, feature_group_count)
+        self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
         check_mask(mask, self.kernel_shape)
         _check_padding(padding, input_dilation, len(self.kernel_size))
         self.kernel = new_param(rngs, kernel_init, self.kernel_shape, param_dtype, kernel_metadata)
@@ -162,7 +167,7 @@ def masked(kernel: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 def _check_groups(in_features: int, out_features: int, groups: int) -> None:
     """Raise ArgumentError if the number of groups does not divide both numbers of features."""
-    if in_features % groups or out_features % groups:
+    if not groups or in_features % groups or out_features % groups:
         raise errors.ArgumentError(
             f"A Conv from {in_features} to {out_features} features cannot be split into feature_group_count={groups} "
             "groups.",

@@ -19,6 +19,7 @@ from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param
 from liftnn._src.nn.conv import masked
 from liftnn._src.nn.explicit_axes import automatic, convolution_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.nn.sizes import check_size_tuples, check_sizes
 from liftnn._src.nn.windows import Padding, canonicalize_padding, fold_batch, per_dimension, unfold_batch
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -94,6 +95,8 @@ class ConvTranspose(Module):
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, in_features=in_features, out_features=out_features)
+        check_size_tuples(self, kernel_size=kernel_size)
         self.kernel_size = as_tuple(kernel_size)
         features = (out_features, in_features) if transpose_kernel else (in_features, out_features)
         self.kernel_shape = (*self.kernel_size, *features)

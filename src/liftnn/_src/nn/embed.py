@@ -16,6 +16,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, new_param, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import automatic, distinct, entries_of, product_sharding
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -60,6 +61,7 @@ class Embed(Module):
         rngs: Rngs,
         embedding_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, num_embeddings=num_embeddings, features=features)
         shape = (num_embeddings, features)
         self.embedding = new_param(rngs, embedding_init, shape, param_dtype, embedding_metadata)
         self.num_embeddings, self.features = num_embeddings, features

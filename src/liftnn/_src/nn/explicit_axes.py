@@ -170,7 +170,7 @@ def place_like(x: jax.Array, abstract: Any, mesh: Any) -> jax.Array:
 def in_place_of(old: Any, new: jax.Array) -> jax.Array:
     """Return an array with the sharding of the value that it replaces, on a mesh with explicit axes.
 
-    There the sharding is part of the type: a step whose statistics change it is traced again, and a loop refuses it.
+    There the sharding is part of the type: a step whose statistics change it is traced again, and a loop raises.
     """
     return reshard_like(new, entries_of(old), mesh_of(old))
 

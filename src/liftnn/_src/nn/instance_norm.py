@@ -13,8 +13,9 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import Axes, check_features, new_param, normalize_axes
+from liftnn._src.nn.arguments import Axes, check_broadcasts, check_features, new_param, normalize_axes
 from liftnn._src.nn.moments import moments, normalize
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -79,6 +80,7 @@ class InstanceNorm(Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, num_features=num_features)
         shape = (num_features,)
         self.scale = new_param(rngs, scale_init, shape, param_dtype, scale_metadata) if use_scale else None
         self.bias = new_param(rngs, bias_init, shape, param_dtype, bias_metadata) if use_bias else None
@@ -111,6 +113,7 @@ class InstanceNorm(Module):
                 "Pass an input of shape (batch, ..., num_features), or other feature axes.",
             )
         check_features("InstanceNorm", x.shape, features, self.num_features)
+        check_broadcasts("InstanceNorm", mask, x.shape)
         space = tuple(axis for axis in range(1, x.ndim) if axis not in features)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype

@@ -17,7 +17,7 @@ from liftnn._src.variables.variable_types import Cache
 
 KeyValueCache = tuple[Cache[jax.Array], Cache[jax.Array], Cache[jax.Array]]
 """Keys and values of shape `(*batch, length, heads, depth)`, and the number of positions so far."""
-Arrays = tuple[jax.Array, jax.Array]
+KeysAndValues = tuple[jax.Array, jax.Array]
 """All keys and all values, of the shape of the cache."""
 
 
@@ -78,7 +78,7 @@ def _check_arrays(cached: jax.Array, query: jax.Array, key: jax.Array, value: ja
 
 def append(
     cache: KeyValueCache, key: jax.Array, value: jax.Array, mask: jax.Array | None
-) -> tuple[Arrays, Arrays, jax.Array]:
+) -> tuple[KeysAndValues, KeysAndValues, jax.Array]:
     """Append positions to the keys and values of a cache, without writing to it.
 
     Args:
@@ -121,7 +121,7 @@ def _without_length(x: jax.Array) -> Entries | None:
     return None if entries is None else (*entries[:length], None, *entries[length + 1 :])
 
 
-def write(cache: KeyValueCache, arrays: Arrays, x: jax.Array) -> jax.Array:
+def write(cache: KeyValueCache, arrays: KeysAndValues, x: jax.Array) -> jax.Array:
     """Write all keys and values into a cache, and advance its number of positions.
 
     Args:

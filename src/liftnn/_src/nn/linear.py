@@ -15,6 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, check_features, new_param, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import product_sharding
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -77,6 +78,7 @@ class Linear(Module):
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, in_features=in_features, out_features=out_features)
         kernel, bias = (in_features, out_features), (out_features,)
         self.kernel = new_param(rngs, kernel_init, kernel, param_dtype, kernel_metadata)
         self.bias = new_param(rngs, bias_init, bias, param_dtype, bias_metadata) if use_bias else None

@@ -18,6 +18,7 @@ from liftnn._src.nn.arguments import as_tuple, new_param, normalize_axes, shape_
 from liftnn._src.nn.explicit_axes import product_sharding
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.shaped_initializers import initializer_of_shape, initializer_of_vector
+from liftnn._src.nn.sizes import check_size_tuples
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -82,6 +83,7 @@ class LinearGeneral(Module):
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_size_tuples(self, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = as_tuple(in_features), as_tuple(out_features)
         self.axis, self.batch_axis = as_tuple(axis), dict(sorted(batch_axis.items()))
         _check_axes(self.in_features, self.axis, self.batch_axis)

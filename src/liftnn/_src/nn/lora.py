@@ -15,6 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, new_variable, shape_of_input
 from liftnn._src.nn.linear import Linear
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.variables.variable import Variable
@@ -84,6 +85,7 @@ class LoRA(Module):
                 f"{type(base_module).__qualname__}.",
                 "Pass a module with a method __call__.",
             )
+        check_sizes(self, in_features=in_features, lora_rank=lora_rank, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.dtype, self.param_dtype = dtype, param_dtype
         self.lora_param_type, self.base_module, self.promote_dtype = (
@@ -169,6 +171,7 @@ class LoRALinear(Linear):
         b_metadata: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ):
+        check_sizes(self, lora_rank=lora_rank)
         super().__init__(in_features, out_features, rngs=rngs, **kwargs)
         self.lora = LoRA(
             in_features,

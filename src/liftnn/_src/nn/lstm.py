@@ -17,6 +17,7 @@ from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.orthogonal import orthogonal, orthogonal_then_cast
+from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
@@ -144,6 +145,7 @@ class LSTMCell(_MemoryCell):
         recurrent_kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
@@ -250,6 +252,7 @@ class OptimizedLSTMCell(_MemoryCell):
         recurrent_kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype

@@ -13,8 +13,9 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import Axes, check_features, new_param, normalize_axes
+from liftnn._src.nn.arguments import Axes, check_broadcasts, check_features, new_param, normalize_axes
 from liftnn._src.nn.moments import moments, normalize
+from liftnn._src.nn.sizes import check_sizes, is_size
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -79,6 +80,7 @@ class LayerNorm(Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, num_features=num_features)
         shape = (num_features,)
         self.scale = new_param(rngs, scale_init, shape, param_dtype, scale_metadata) if use_scale else None
         self.bias = new_param(rngs, bias_init, shape, param_dtype, bias_metadata) if use_bias else None
@@ -104,6 +106,7 @@ class LayerNorm(Module):
           ArgumentError: If the number of input features is not that of the layer.
         """
         check_features("LayerNorm", x.shape, self.feature_axes, self.num_features)
+        check_broadcasts("LayerNorm", mask, x.shape)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype
         )
@@ -171,6 +174,7 @@ class RMSNorm(Module):
         rngs: Rngs,
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, num_features=num_features)
         shape = (num_features,)
         self.scale = new_param(rngs, scale_init, shape, param_dtype, scale_metadata) if use_scale else None
         self.num_features, self.epsilon = num_features, epsilon
@@ -194,6 +198,7 @@ class RMSNorm(Module):
           ArgumentError: If the number of input features is not that of the layer.
         """
         check_features("RMSNorm", x.shape, self.feature_axes, self.num_features)
+        check_broadcasts("RMSNorm", mask, x.shape)
         x, scale = self.promote_dtype((x, dtypes.value_of(self.scale)), dtype=self.dtype)
         mean, var = moments(
             x, self.reduction_axes, dtype=self.dtype, axis_name=self.axis_name,
@@ -269,6 +274,7 @@ class GroupNorm(Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        check_sizes(self, num_features=num_features)
         self.num_groups, self.group_size = _groups(num_features, num_groups, group_size)
         shape = (num_features,)
         self.scale = new_param(rngs, scale_init, shape, param_dtype, scale_metadata) if use_scale else None
@@ -296,6 +302,7 @@ class GroupNorm(Module):
             the last axis, or if the input has one axis and the layer no reduction axes.
         """
         check_features("GroupNorm", x.shape, -1, self.num_features)
+        check_broadcasts("GroupNorm", mask, x.shape)
         space = _space(x.ndim, self.reduction_axes)
         grouped = (*x.shape[:-1], self.num_groups, self.group_size)
         mask = None if mask is None else _grouped_mask(mask, x.shape, grouped)
@@ -321,7 +328,7 @@ def _groups(num_features: int, num_groups: int | None, group_size: int | None) -
             "Pass one of them; with group_size, also pass num_groups=None.",
         )
     name, divisor = ("num_groups", num_groups) if group_size is None else ("group_size", group_size)
-    if not isinstance(divisor, int) or divisor <= 0 or num_features % divisor:
+    if not is_size(divisor) or not divisor or num_features % divisor:
         raise errors.ArgumentError(
             f"GroupNorm cannot split {num_features} features evenly with {name}={divisor!r}.",
             f"Pass a {name} that divides the number of features.",

@@ -134,7 +134,7 @@ class SpectralNorm(Module):
             self._iterate, (replicated, replicated, replicated, weight_spec), stats[0].value, weight.value
         )
         if update:
-            for stat, new in zip(stats, (u, sigma), strict=True):
+            for stat, new in ((stats[0], u), (stats[1], sigma)):
                 stat.value = in_place_of(stat.value, new.astype(stat.value.dtype))
         dtype = dtypes.canonicalize_dtype(normalized, u, v, sigma, dtype=self.dtype)
         weight.value = normalized.astype(dtype).astype(weight.value.dtype)
