@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,9 +15,10 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import new_param, without_none
+from liftnn._src.nn.arguments import as_tuple, new_param, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import sharding_of_result
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
+from liftnn._src.nn.sizes import check_size_tuples
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
 
@@ -44,7 +46,8 @@ class Einsum(Module):
       bias_metadata: Metadata of the bias's Param; none by default.
 
     Raises:
-      ArgumentError: If the equation does not have two operands and a `->`, or if `rngs` is not an `Rngs`.
+      ArgumentError: If the equation does not have two operands and a `->`, if the kernel does not have one axis for
+        each of its letters, or if `rngs` is not an `Rngs`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,6 +76,10 @@ class Einsum(Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
         self.einsum_str = _checked(einsum_str)
+        check_size_tuples(
+            self, kernel_shape=kernel_shape, bias_shape=() if bias_shape is None else bias_shape
+        )
+        _check_axes(self.einsum_str, as_tuple(kernel_shape))
         self.kernel = new_param(rngs, kernel_init, kernel_shape, param_dtype, kernel_metadata)
         self.bias = None
         if bias_shape is not None:
@@ -96,9 +103,11 @@ class Einsum(Module):
           Array with the axes of the result, of the dtype of the computation.
 
         Raises:
-          ArgumentError: If the equation does not have two operands and a `->`.
+          ArgumentError: If the equation does not have two operands and a `->`, or if the shape of the inputs or that of
+            the bias does not fit it.
         """
         equation = self.einsum_str if einsum_str is None else _checked(einsum_str)
+        _check_input(equation, shape_of_input("Einsum", inputs), self.kernel.value.shape)
         inputs, kernel, bias = self.promote_dtype(
             (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
         )
@@ -106,7 +115,7 @@ class Einsum(Module):
             out_sharding = sharding_of_result(inputs, kernel, _sources(equation, inputs.ndim, kernel.ndim))
         options = without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         y = self.einsum_op(equation, inputs, kernel, precision=self.precision, **options)
-        return y if bias is None else y + bias.reshape(_bias_shape(equation, kernel.shape, y.ndim))
+        return y if bias is None else y + _spread_bias(bias, equation, kernel.shape, y.ndim)
 
 
 def _checked(equation: str) -> str:
@@ -117,21 +126,80 @@ def _checked(equation: str) -> str:
             f"An Einsum layer needs two operands and an explicit result, but its equation is {equation!r}.",
             'Write it as "input,kernel->result", for example "nta,hab->nthb".',
         )
+    operands, result = equation.split("->")
+    unknown = sorted(set(result) - set(operands) - {"."})
+    if unknown:
+        raise errors.ArgumentError(
+            f"The result of the equation {equation!r} has {unknown[0]!r}, which neither the input nor the kernel has.",
+            "Use letters of the input and of the kernel in the result.",
+        )
     return equation
+
+
+def _check_axes(equation: str, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError if a kernel does not have one axis for each letter."""
+    operand = equation.split("->")[0].split(",")[1]
+    if not _has_axes(operand, shape):
+        raise errors.ArgumentError(
+            f"The kernel of an Einsum of {equation!r} has the axes {operand!r}, but its shape is {shape}.",
+            "Pass a kernel_shape with one size for each letter; `...` in the equation stands for any further axes.",
+        )
+
+
+def _check_input(equation: str, shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError if an input does not have the axes of the equation, or other sizes than the kernel."""
+    operand, kernel = equation.split("->")[0].split(",")
+    if not _has_axes(operand, shape):
+        raise errors.ArgumentError(
+            f"This Einsum of {equation!r} expects an input with the axes {operand!r}, but its shape is {tuple(shape)}.",
+            "Pass an input with one axis for each letter; `...` in the equation stands for any further axes.",
+        )
+    _check_axes(equation, kernel_shape)
+    sizes = dict(zip(_labels(kernel, len(kernel_shape)), kernel_shape, strict=True))
+    for axis, label in enumerate(_labels(operand, len(shape))):
+        wanted = sizes.get(label, 1)
+        if shape[axis] != wanted and 1 not in (shape[axis], wanted):
+            named = f"{label!r}" if isinstance(label, str) else "one of `...`"
+            raise errors.ArgumentError(
+                f"This Einsum of {equation!r} expects the size {wanted} of its kernel along axis {axis}, {named}, but "
+                f"its input of shape {tuple(shape)} has {shape[axis]}.",
+                "Make the layer with the input's sizes, or change the input.",
+            )
+
+
+def _has_axes(operand: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a shape has one axis for each letter of an operand, and any number for `...`."""
+    letters = len(operand.replace("...", ""))
+    return len(shape) == letters or ("..." in operand and len(shape) > letters)
+
+
+def _labels(operand: str, rank: int) -> list[str | int]:
+    """Return the label of each axis of an operand: a letter, or for `...` numbers from the last axis, as they match."""
+    before, dots, after = operand.partition("...")
+    n_dots = rank - len(before) - len(after) if dots else 0
+    return [*before, *range(-n_dots, 0), *after]
 
 
 def _sources(equation: str, *ranks: int) -> list[Any]:
     """Return the axis of each operand, or None, that each axis of the result comes from."""
     operands, result = equation.split("->")
-    labels: list[list[Any]] = []
-    for operand, rank in zip(operands.split(","), ranks, strict=True):
-        before, dots, after = operand.partition("...")
-        n_dots = rank - len(before) - len(after) if dots else 0
-        labels.append([*before, *range(-n_dots, 0), *after])  # numbered from the last, as they are broadcast
+    labels = [_labels(operand, rank) for operand, rank in zip(operands.split(","), ranks, strict=True)]
     before, dots, after = result.partition("...")
     n_dots = max(sum(isinstance(label, int) for label in each) for each in labels) if dots else 0
     wanted = [*before, *range(-n_dots, 0), *after]
     return [tuple([each.index(label) if label in each else None for each in labels]) for label in wanted]
+
+
+def _spread_bias(bias: jax.Array, equation: str, kernel_shape: tuple[int, ...], ndim: int) -> jax.Array:
+    """Return the bias in the shape in which it is added; raise ArgumentError if it does not have the kernel's sizes."""
+    wanted = _bias_shape(equation, kernel_shape, ndim)
+    if math.prod(wanted) != math.prod(bias.shape):
+        raise errors.ArgumentError(
+            f"The bias of this Einsum of {equation!r} has the shape {bias.shape}, but it is added to a result with the "
+            f"kernel's sizes {wanted}.",
+            "Pass as bias_shape the sizes of the kernel's axes that are in the result, in the order of the result.",
+        )
+    return bias.reshape(wanted)
 
 
 def _bias_shape(equation: str, kernel_shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
