@@ -3,8 +3,8 @@
 Nothing here changes which names exist: `hasattr` is False for a foreign name, `dir` leaves it out, and type checkers
 report it. The tables are loaded when an error is raised, and not before.
 
-- `pytorch.py`, `keras.py`, `flax.py`, `haiku.py`, `equinox.py`: names of packages, and what to write in liftnn. A name of
-  several libraries is in the table of the one that its row names first.
+- `pytorch.py`, `keras.py`, `flax.py`, `haiku.py`, `equinox.py`: names of packages, and what to write in liftnn. A name
+  of several libraries is in the table of the one that its row names first.
 - `objects.py`, `arguments.py`: the same for attributes of objects, and for arguments.
 - `sentences.py`: what several rows say.
 - `table.py`: all rows, and each by its name.

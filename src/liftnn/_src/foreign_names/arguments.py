@@ -1,6 +1,6 @@
 """Arguments of layers and functions in other libraries, and what to write in liftnn."""
 
-ARGUMENTS = """
+FOREIGN_ARGUMENTS = """
 use_bias: bias with_bias (PyTorch and Haiku)
     Write `liftnn.Linear(2, 3, use_bias=False, rngs=liftnn.Rngs(0))`.
 rngs: key rng seed (Equinox and JAX)

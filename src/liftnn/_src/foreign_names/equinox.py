@@ -6,7 +6,7 @@ FILTERED = (
 )  # fmt: skip
 """Transforms that have the prefix `filter_` in Equinox."""
 
-EQUINOX = """
+EQUINOX_NAMES = """
 liftnn: filter_shard (Equinox)
     {place}
 liftnn: partition filter is_array is_inexact_array is_array_like (Equinox)

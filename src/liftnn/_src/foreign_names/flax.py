@@ -1,6 +1,6 @@
 """Names of Flax, NNX and Linen, and what to write in liftnn."""
 
-FLAX = """
+FLAX_NAMES = """
 liftnn: DenseGeneral (Flax Linen)
     Write `liftnn.LinearGeneral(2, (3, 4), rngs=liftnn.Rngs(0))`, with the number of input features.
 liftnn: MultiHeadDotProductAttention SelfAttention (Flax Linen)

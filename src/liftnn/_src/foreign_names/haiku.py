@@ -1,6 +1,6 @@
 """Names of Haiku, and what to write in liftnn."""
 
-HAIKU = """
+HAIKU_NAMES = """
 liftnn: transform transform_with_state without_apply_rng multi_transform (Haiku)
     Modules hold their weights, so nothing is transformed before `liftnn.jit(model)`. {call}
 liftnn: get_parameter get_state set_state (Haiku)

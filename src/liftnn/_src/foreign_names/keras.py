@@ -1,6 +1,6 @@
 """Names of Keras, also those that Haiku, Flax or Equinox has too, and what to write in liftnn."""
 
-KERAS = """
+KERAS_NAMES = """
 liftnn: Conv1D Conv2D Conv3D (Keras and Haiku)
     Write `liftnn.Conv(3, 8, (3, 3), rngs=liftnn.Rngs(0))`, with one kernel size per axis. {channels}
 liftnn: Conv1DTranspose Conv2DTranspose Conv3DTranspose (Keras and Haiku)

@@ -1,6 +1,6 @@
 """Attributes that modules, optimizers and variables of other libraries have, and what to write in liftnn."""
 
-OBJECTS = """
+FOREIGN_ATTRIBUTES = """
 Module: parameters named_parameters (PyTorch)
     {parameters}
 Module: trainable_variables trainable_weights get_weights weights non_trainable_variables (Keras)

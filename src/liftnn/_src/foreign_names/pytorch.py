@@ -9,7 +9,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 """Activations: a class in PyTorch or Keras, a function in liftnn."""
 
-PYTORCH = """
+PYTORCH_NAMES = """
 liftnn: Conv1d Conv2d Conv3d (PyTorch)
     Write `liftnn.Conv(3, 8, (3, 3), rngs=liftnn.Rngs(0))`, with one kernel size per axis. {channels}
 liftnn: ConvTranspose1d ConvTranspose2d ConvTranspose3d (PyTorch)

@@ -12,16 +12,24 @@ import functools
 import re
 from typing import NamedTuple
 
-from liftnn._src.foreign_names.arguments import ARGUMENTS
-from liftnn._src.foreign_names.equinox import EQUINOX, FILTERED
-from liftnn._src.foreign_names.flax import FLAX
-from liftnn._src.foreign_names.haiku import HAIKU
-from liftnn._src.foreign_names.keras import KERAS
-from liftnn._src.foreign_names.objects import OBJECTS
-from liftnn._src.foreign_names.pytorch import ACTIVATIONS, PYTORCH
+from liftnn._src.foreign_names.arguments import FOREIGN_ARGUMENTS
+from liftnn._src.foreign_names.equinox import EQUINOX_NAMES, FILTERED
+from liftnn._src.foreign_names.flax import FLAX_NAMES
+from liftnn._src.foreign_names.haiku import HAIKU_NAMES
+from liftnn._src.foreign_names.keras import KERAS_NAMES
+from liftnn._src.foreign_names.objects import FOREIGN_ATTRIBUTES
+from liftnn._src.foreign_names.pytorch import ACTIVATIONS, PYTORCH_NAMES
 from liftnn._src.foreign_names.sentences import SENTENCES
 
-_TABLES = (PYTORCH, KERAS, FLAX, HAIKU, EQUINOX, OBJECTS, ARGUMENTS)
+_TABLES = (
+    PYTORCH_NAMES,
+    KERAS_NAMES,
+    FLAX_NAMES,
+    HAIKU_NAMES,
+    EQUINOX_NAMES,
+    FOREIGN_ATTRIBUTES,
+    FOREIGN_ARGUMENTS,
+)
 
 
 class ForeignName(NamedTuple):
