@@ -79,10 +79,9 @@ def call_method(cls: type[Any]) -> Callable[..., Any]:
       cls: The class of the module. Where its `__call__` does not bind like a function, as a static method, or one of
         `functools.singledispatchmethod`, the function makes the call.
     """
-    found = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
-    if found is None or isinstance(found, (types.FunctionType, Bindable)):
-        return cls.__call__  # which names the missing method
-    return _call_module
+    method = cls.__call__  # an error where a class has `forward` in its place
+    found = inspect.getattr_static(cls, "__call__")
+    return method if isinstance(found, (types.FunctionType, Bindable)) else _call_module
 
 
 def _call_module(module: Any, /, *args: Any, **kwargs: Any) -> Any:
