@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import re
 import subprocess
@@ -19,7 +21,9 @@ from liftnn._src.foreign_names.table import by_name, rows
 from liftnn.compat import nnx
 
 ROWS = {f"{row.where}: {row.names[0]}": row for row in rows()}
-EXAMPLES = {"param_dtype", "flat()", "__init__", "__call__"}
+EXAMPLES = {
+    "param_dtype", "flat()", "__init__", "__call__", "(batch, length, heads, features)", "checkify.check",
+}  # fmt: skip
 """What stands in backticks and is a part of a name, not a program."""
 CLASSES = {"Module": liftnn.Module, "Optimizer": liftnn.Optimizer, "Variable": liftnn.Variable}
 PARAMETERS = {
@@ -62,6 +66,8 @@ def namespace(folder):
     image, logits = jnp.ones((2, 4, 4, 3)), jnp.zeros((4, 3))
     labels, targets = jnp.zeros(4, int), jnp.zeros((4, 3))
     modules = {"liftnn": liftnn, "jax": jax, "jnp": jnp, "np": np, "optax": optax}
+    modules |= {"dataclasses": dataclasses, "functools": functools}
+    arrays = {"sequence": jnp.ones((2, 5, 2)), "heads": jnp.ones((2, 5, 4, 8))}
     own = {
         "make": make,
         "loss_fn": loss_fn,
@@ -75,6 +81,7 @@ def namespace(folder):
     return (
         modules
         | own
+        | arrays
         | {"grads": grads, "image": image, "logits": logits, "labels": labels, "targets": targets}
     )
 

@@ -17,5 +17,11 @@ SENTENCES = {
     "freeze": "Select what is trained: `liftnn.Optimizer(model, optax.adam(1e-3), wrt=liftnn.PathContains('first'))`.",
     "call": "The model is an object that holds its weights, so call it: `model(x)`.",
     "mode": "`model.train()` and `model.eval()` switch the mode of all layers.",
+    "padded": "Write `jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))`. Inputs are channels last.",
+    "schedule": "Pass a schedule of optax: `tx = optax.adam(optax.cosine_decay_schedule(1e-3, 1000))` and "
+    "`liftnn.Optimizer(model, tx)`.",
+    "draws": "An Rngs makes random keys: `jax.random.normal(liftnn.Rngs(0)(), (3,))`.",
+    "callback": "A callback of JAX takes arrays, `jax.pure_callback(np.sin, x, x)`, and a State as an operand, where "
+    "it merges the model: `state, graphdef = liftnn.split(model)` and `liftnn.merge(graphdef, state)`.",
     "rngs": "Random keys come from an Rngs: `rngs = liftnn.Rngs(0)` and `key = rngs.params()`.",
 }

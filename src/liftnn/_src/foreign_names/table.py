@@ -16,9 +16,10 @@ from liftnn._src.foreign_names.arguments import FOREIGN_ARGUMENTS
 from liftnn._src.foreign_names.equinox import EQUINOX_NAMES, FILTERED
 from liftnn._src.foreign_names.flax import FLAX_NAMES
 from liftnn._src.foreign_names.haiku import HAIKU_NAMES
+from liftnn._src.foreign_names.jax import JAX_NAMES
 from liftnn._src.foreign_names.keras import KERAS_NAMES
 from liftnn._src.foreign_names.objects import FOREIGN_ATTRIBUTES
-from liftnn._src.foreign_names.pytorch import ACTIVATIONS, PYTORCH_NAMES
+from liftnn._src.foreign_names.pytorch import ACTIVATIONS, OPTIMIZERS, PYTORCH_NAMES
 from liftnn._src.foreign_names.sentences import SENTENCES
 
 _TABLES = (
@@ -27,6 +28,7 @@ _TABLES = (
     FLAX_NAMES,
     HAIKU_NAMES,
     EQUINOX_NAMES,
+    JAX_NAMES,
     FOREIGN_ATTRIBUTES,
     FOREIGN_ARGUMENTS,
 )
@@ -60,6 +62,9 @@ def rows() -> tuple[ForeignName, ...]:
         found.append(ForeignName(where, tuple(names.split()), library, remedy))
     for name, function in ACTIVATIONS.items():
         text = f"Activations are functions, also in a Sequential: `liftnn.{function}(x)`."
+        found.append(ForeignName("liftnn", (name,), "PyTorch and Keras", text))
+    for name, function in OPTIMIZERS.items():
+        text = f"Pass a transformation of optax: `liftnn.Optimizer(model, optax.{function}(1e-3))`."
         found.append(ForeignName("liftnn", (name,), "PyTorch and Keras", text))
     for name in FILTERED:
         text = f"The transforms take modules as arguments: `liftnn.{name}`."
