@@ -84,6 +84,42 @@ def layer_in_nn():
     nn.Linear  # noqa: B018
 
 
+@message(
+    errors.AttributeNameError,
+    "module 'liftnn.nn' has no attribute 'Mish', which is a name of PyTorch and Keras.",
+    "Activations are functions, also in a Sequential: `jax.nn.mish(x)`.",
+)
+def layer_of_pytorch_in_nn():
+    nn.Mish  # noqa: B018
+
+
+@message(
+    errors.NameImportError,
+    "cannot import name 'Upsample' from 'liftnn.nn', which is a name of PyTorch.",
+    "Write `jax.image.resize(image, (2, 8, 8, 3), 'nearest')`, or with `'bilinear'`. Inputs are channels last.",
+)
+def import_of_a_layer_of_pytorch_from_nn():
+    from liftnn.nn import Upsample  # noqa: F401
+
+
+@message(
+    errors.AttributeNameError,
+    "module 'liftnn' has no attribute 'stop_gradient', which is a name of JAX.",
+    "Write `jax.lax.stop_gradient`.",
+)
+def function_of_jax():
+    liftnn.stop_gradient  # noqa: B018
+
+
+@message(
+    errors.AttributeNameError,
+    "module 'liftnn' has no attribute 'lecun_normal'.",
+    "Write `liftnn.initializers.lecun_normal`.",
+)
+def initializer_in_the_package():
+    liftnn.lecun_normal  # noqa: B018
+
+
 # --- attributes
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.foreign_names.elsewhere import find_elsewhere
 from liftnn._src.foreign_names.table import ForeignName, by_name, rows
 
 _IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
@@ -24,8 +25,10 @@ _MISFIT = re.compile(
 _KEYWORD = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
-def unknown_name(name: str, public: Iterable[str], frame: types.FrameType) -> Exception:
-    """Return the error for a name that the package lacks.
+def unknown_name(
+    name: str, public: Iterable[str], frame: types.FrameType, module: str = "liftnn"
+) -> Exception:
+    """Return the error for a name that a module lacks.
 
     Args:
       name: The name.
@@ -33,20 +36,35 @@ def unknown_name(name: str, public: Iterable[str], frame: types.FrameType) -> Ex
       frame: The code that reads the name. In `from liftnn import name` Python replaces an AttributeError by an
         ImportError without its text, so that code gets an ImportError with the remedy.
 
+      module: The module, `liftnn` or `liftnn.nn`.
+
     Returns:
       The error.
     """
-    row = by_name().get(("liftnn", name))
-    similar = _most_similar(name, public)
-    whose = f", which is a name of {row.library}" if row else ""
-    remedy = row.remedy if row else f"The most similar public name is `liftnn.{similar}`." if similar else ""
+    library, remedy = _answer(name, public)
+    whose = f", which is a name of {library}" if library else ""
     is_import = frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM
-    if remedy and is_import and f"liftnn.{name}" not in sys.modules:
-        return errors.NameImportError(f"cannot import name {name!r} from 'liftnn'{whose}.", remedy)
+    if remedy and is_import and f"{module}.{name}" not in sys.modules:
+        return errors.NameImportError(f"cannot import name {name!r} from {module!r}{whose}.", remedy)
     return errors.AttributeNameError(
-        f"module 'liftnn' has no attribute {name!r}{whose}.",
+        f"module {module!r} has no attribute {name!r}{whose}.",
         remedy or "`dir(liftnn)` lists the public names.",
     )
+
+
+def _answer(name: str, public: Iterable[str]) -> tuple[str, str]:
+    """Return whose name it is, and what to write instead; empty texts if that is not known."""
+    row = by_name().get(("liftnn", name))
+    if row:
+        return row.library, row.remedy
+    if name in public:
+        return "", f"Write `liftnn.{name}`."
+    found = find_elsewhere(name)
+    if found:
+        library, place = found
+        return library, f"Write `{place}`."
+    similar = _most_similar(name, public)
+    return "", f"The most similar public name is `liftnn.{similar}`." if similar else ""
 
 
 def unknown_attribute(instance: Any, owner: type, name: str) -> AttributeError:
