@@ -230,6 +230,11 @@ def treedef_text(treedef: Any) -> str:
     return str(treedef).removeprefix("PyTreeDef(")[:-1]
 
 
+def is_truncated_dtype(dtype: Any) -> bool:
+    """Return whether JAX has only half of the bits of a dtype now, such as those of int64 without x64."""
+    return not jnp.issubdtype(dtype, jax.dtypes.extended) and jax.dtypes.canonicalize_dtype(dtype) != dtype
+
+
 def type_of(x: Any) -> str:
     """Format the dtype and shape of an array or number, such as `float32[2,3]`."""
     dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, CheckpointEntry
-from liftnn._src.trees import is_array
+from liftnn._src.trees import is_array, is_truncated_dtype
 
 
 def target_sharding(target: Any) -> Any:
@@ -53,4 +53,4 @@ def is_too_wide(entry: CheckpointEntry, target: Any) -> bool:
 
 def _is_too_wide(entry: ArrayEntry) -> bool:
     """Return whether JAX does not have the dtype of an entry now."""
-    return entry.impl is None and jax.dtypes.canonicalize_dtype(entry.numpy_dtype) != entry.numpy_dtype
+    return entry.impl is None and is_truncated_dtype(entry.numpy_dtype)

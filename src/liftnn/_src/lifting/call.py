@@ -14,6 +14,7 @@ from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.values import decode
 from liftnn._src.modules.module import Module
+from liftnn._src.trees import is_truncated_dtype
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.write_errors import write_error
@@ -81,7 +82,7 @@ def _keep_numpy(call: Call, result: Result, leaves: list[Any]) -> list[Any]:
 
 def is_truncated(x: Any) -> bool:
     """Return whether an argument is a numpy array with a dtype that JAX truncates, such as int64 without x64."""
-    return isinstance(x, np.ndarray) and jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype
+    return isinstance(x, np.ndarray) and is_truncated_dtype(x.dtype)
 
 
 def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.checkpoints.targets import with_weak_type
 from liftnn._src.modules.verbs import update
-from liftnn._src.trees import list_paths
+from liftnn._src.trees import is_truncated_dtype, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable, set_value_past_hooks
@@ -226,8 +226,7 @@ def _is_too_wide(entry: Entry) -> bool:
     """Return whether a jax.Array of 64 bits is to be filled while JAX has none and would drop half of the bits."""
     if issubclass(entry.type, (*_NUMBERS, np.ndarray, np.generic)):
         return False
-    dtype = entry.spec.dtype
-    return not jnp.issubdtype(dtype, jax.dtypes.extended) and jax.dtypes.canonicalize_dtype(dtype) != dtype
+    return is_truncated_dtype(entry.spec.dtype)
 
 
 def _commit(source: TensorSource, chosen: list[tuple[Entry, Origin | StackedOrigin]], tree: Any) -> None:
