@@ -17,7 +17,7 @@ import numpy as np
 import liftnn
 from tests.alike import find_difference
 from tests.fuzz import lifted, plain
-from tests.fuzz.programs import Program, may_raise, tags_of, write
+from tests.fuzz.programs import TRANSFORMS, Program, may_raise, tags_of, write
 
 
 class Boom(Exception):  # noqa: N818
@@ -157,34 +157,9 @@ def plain_namespace(world: plain.World) -> dict[str, Any]:
     param, stat, seen = (type(name, (variable,), {}) for name in ("Param", "BatchStat", "Intermediate"))
     node = node_class(module, param, stat, variable)
     transforms = plain.Transforms(world)
-    names = (
-        "jit",
-        "donating_jit",
-        "remat",
-        "vmap",
-        "scan",
-        "scan_one",
-        "fori",
-        "repeat_while",
-        "bounded_while",
-        "cond",
-        "either",
-        "pick",
-        "carry",
-        "each",
-        "checked",
-        "undone",
-        "vjp",
-        "linearize",
-        "jvp",
-        "jacfwd",
-        "hessian",
-        "vmap_new",
-        "scan_new",
-    )
     return {
         **COMMON,
-        **{name: getattr(transforms, name) for name in names},
+        **{name: getattr(transforms, name) for name in TRANSFORMS if name != "grad"},
         "grad": lambda f: transforms.grad(f, param),
         "rebuild": plain.clone,
         "clone": plain.clone,

@@ -277,18 +277,16 @@ class Transforms:
             put_back()
 
     def vjp(self, f: Function) -> Function:
-        def call(a: Any, b: Any, x: jax.Array) -> Any:
-            dy = self._derivative(f, jax.grad, a, b, x)
-            y, outs = f(a, b, jnp.sum(x))
-            return y, [*outs, dy]
-
-        return self.guarded(call)
+        return self._with_derivative(f, jax.grad)
 
     linearize = vjp
 
     def jvp(self, f: Function) -> Function:
+        return self._with_derivative(f, jax.jacfwd)
+
+    def _with_derivative(self, f: Function, derive: Callable[..., Any]) -> Function:
         def call(a: Any, b: Any, x: jax.Array) -> Any:
-            dy = self._derivative(f, jax.jacfwd, a, b, x)
+            dy = self._derivative(f, derive, a, b, x)
             y, outs = f(a, b, jnp.sum(x))
             return y, [*outs, dy]
 

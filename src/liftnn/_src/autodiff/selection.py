@@ -186,9 +186,8 @@ class Selection:
                     entries.append(self._pick_array(leaf, diff_leaves))
                     continue
                 below = self.plan.slots_below(leaf)
-                root = self.plan.leaf_paths[leaf][
-                    2:
-                ]  # filters see paths from the argument, as those of `state`
+                # filters see paths from the argument, as those of `state`
+                root = self.plan.leaf_paths[leaf][2:]
                 found = [
                     p
                     for p, s in below.items()

@@ -23,9 +23,8 @@ def find_elsewhere(name: str) -> tuple[str, str] | None:
       The library, and the name with that of its package; None if no package has it.
     """
     for package, library in _PACKAGES.items():
-        found = vars(importlib.import_module(package)).get(
-            name
-        )  # no deprecated names, which a lookup would warn of
+        # no deprecated names, which a lookup would warn of
+        found = vars(importlib.import_module(package)).get(name)
         if found is not None and not isinstance(found, types.ModuleType):
             return library, f"{package}.{name}"
     return None

@@ -35,7 +35,6 @@ def unknown_name(
       public: All public names.
       frame: The code that reads the name. In `from liftnn import name` Python replaces an AttributeError by an
         ImportError without its text, so that code gets an ImportError with the remedy.
-
       module: The module, `liftnn` or `liftnn.nn`.
 
     Returns:

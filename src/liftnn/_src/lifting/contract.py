@@ -254,10 +254,9 @@ class Plan:
         args, kwargs = self.graph.treedef.children()[:2]
         _, names = kwargs.node_data()
         start, positional, named = 0, [], {}
-        for i, treedef in enumerate(args.children()):
-            positional.append(
-                Argument(f"args[{i}]", treedef, range(start, start := start + treedef.num_leaves))
-            )
+        for position, treedef in enumerate(args.children()):
+            leaves = range(start, start := start + treedef.num_leaves)
+            positional.append(Argument(f"args[{position}]", treedef, leaves))
         for name, treedef in zip(names, kwargs.children(), strict=True):
             leaves = range(start, start := start + treedef.num_leaves)
             named[name] = Argument(f"kwargs[{name!r}]", treedef, leaves)
