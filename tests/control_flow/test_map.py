@@ -198,14 +198,15 @@ def test_gradients_and_nesting():
     assert int(model.calls.value) == 8
 
 
-def test_a_variable_in_xs_that_is_shared_too_is_an_error_that_names_both_paths():
+def test_a_variable_in_xs_that_is_shared_too_can_only_be_used_as_an_element():
     v = liftnn.Param(X)
     with raises(
         errors.AliasingError,
-        "args[0].v and args[1] are the same Param, but they have different prefixes: None and 0.\n"
-        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
+        "self.v was used through a captured object, but it is also args[0], with the prefix 0: here only the argument "
+        "has a value.\nUse the argument instead, or read what you need in a local variable before the call.",
     ):
-        liftnn.map(Reads(v).read, v)
+        liftnn.map(Reads(v).scale, v)
+    np.testing.assert_array_equal(liftnn.map(Reads(v).read, v), X)
 
 
 class Reads(liftnn.Module):
@@ -214,6 +215,9 @@ class Reads(liftnn.Module):
 
     def read(self, x):
         return x.value
+
+    def scale(self, x):
+        return x.value * self.v.value.sum()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, errors.StructureError])

@@ -44,6 +44,9 @@ class Net(liftnn.Module):
     def helper(self, x):
         return x * self.gain
 
+    def __call__(self, b, x):
+        return self.helper(b(x))
+
 
 def static(net, b, x):
     return net.scale * b(x)
@@ -59,6 +62,10 @@ def read(net, b, x):
 
 def method(net, b, x):
     return net.helper(b(x))
+
+
+def called(net, b, x):
+    return net(b, x)
 
 
 def submodule(net, b, x):
@@ -86,7 +93,19 @@ def in_gradient(net, b, x):
     return b(x) * liftnn.grad(lambda t: net.gain * t**2 * b.w)(1.0)
 
 
-BODIES = [static, function, read, method, submodule, written, in_remat, in_jit, in_branch, in_gradient]
+BODIES = [
+    static,
+    function,
+    read,
+    method,
+    called,
+    submodule,
+    written,
+    in_remat,
+    in_jit,
+    in_branch,
+    in_gradient,
+]
 
 
 def scanned(net, body, x):

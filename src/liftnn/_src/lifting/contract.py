@@ -7,7 +7,7 @@ transform and returns a function of the same kind. A `Result` is a list of leave
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -135,6 +135,7 @@ class Plan:
         self.variables = graph.variables
         """The numbers of the Variables; their values come first among the leaves."""
         self.withheld: Mapping[int, str] = {}  # see `Spread.withheld`
+        self.carried: Collection[int] = ()  # see `carried_leaves`
 
     @functools.cached_property
     def index(self) -> dict[Slot, int]:

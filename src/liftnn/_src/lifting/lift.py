@@ -23,7 +23,7 @@ from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, check_writable, commit_result, commit_to_copies
-from liftnn._src.lifting.callables import Bindable, as_method, is_fixed, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, as_capture, as_method, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
@@ -165,6 +165,7 @@ class Lifted(Bindable[P, R]):
         self._begin_trace: Begin | None = None
         """Records the traces of bound functions."""
         self._array_calls: ArrayCalls | None = None
+        self._as_capture: Self | None = None
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
             name = options.traces_like or options.name
             self._array_calls = ArrayCalls(functions, name, options.of_arrays)
@@ -189,8 +190,25 @@ class Lifted(Bindable[P, R]):
 
     def _call_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call with modules; JAX traces the functions."""
+        try:
+            return self._attempt(args, kwargs)
+        except frames.RetryAsCapture:
+            return self._capturing()._attempt(args, kwargs)
+
+    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call; a RetryAsCapture tells that what the function carries must be captured."""
         call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
         return self._commit(call, result)
+
+    def _capturing(self) -> Self:
+        """Return the same function with what it carries captured, so that other parts of a module can be arguments."""
+        if self._as_capture is None:
+            self._as_capture = other = object.__new__(type(self))
+            vars(other).update(
+                vars(self), _functions=[as_capture(self.__wrapped__)], _leading=(), _stored=None
+            )
+            vars(other).update(_bound={}, _missed=Missed(), _array_calls=None, _as_capture=None)
+        return self._as_capture
 
     def _clear(self, action: Callable[[Any], None]) -> None:
         """Forget all bound functions.

@@ -15,7 +15,6 @@ from liftnn._src.compilation.kept_shardings import place
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.call import Call
-from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
@@ -32,6 +31,7 @@ from liftnn._src.mapping.spec_errors import (
 from liftnn._src.prefixes.prefix import (
     Prefix,
     as_prefixes,
+    carried_leaves,
     count_positional,
     is_prefix_leaf,
     leaf_prefixes,
@@ -115,9 +115,8 @@ def shard_map(
     check_specs("in_specs", in_specs)
     check_specs("out_specs", out_specs)
     options = {"mesh": mesh, "axis_names": frozenset(axis_names), "check_vma": check_vma}
-    has_leading = bool(unwrap_callable(f, "shard_map")[1])
 
-    def bind(plan: Plan, pure: Purified) -> PureFunction:
+    def bind(has_leading: bool, plan: Plan, pure: Purified) -> PureFunction:
         specs = None
         if in_specs is not None:
             specs = leaf_prefixes(plan, in_specs, has_leading, _WHOLE, _WHOLE)
@@ -132,7 +131,7 @@ class ShardMapped(Lifted[P, R]):
 
     Args:
       f: The user's function.
-      bind: Applies the transform.
+      bind: Applies the transform; called before the plan with whether argument 0 is the module of a bound method.
       options: The options of the transform.
       in_specs: The specs of the positional arguments; None infers them.
     """
@@ -141,6 +140,11 @@ class ShardMapped(Lifted[P, R]):
         super().__init__((f,), bind, options)
         self._in_specs = tuple(in_specs) if isinstance(in_specs, list) else in_specs
         self._has_static = in_specs is not None and None in prefix_leaves(in_specs)
+
+    def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
+        has_leading = bool(self._leading)
+        plan.carried = carried_leaves(plan, self._in_specs, has_leading)
+        return self._bind(has_leading, plan, *pures)
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -156,10 +160,10 @@ class ShardMapped(Lifted[P, R]):
             return args, kwargs
         return marked, kwargs
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call with modules; what it had to place is there afterwards, also if it is only read."""
+    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call; what it had to place is there afterwards, also if it is only read."""
         if not frames.is_plain():
-            return super()._call(args, kwargs)
+            return super()._attempt(args, kwargs)
         placed: list[Any] = []
 
         def act(call: Call) -> Result:

@@ -29,7 +29,13 @@ from liftnn._src.mapping.reductions import (
     to_reductions,
     with_reductions,
 )
-from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes, positional_prefix
+from liftnn._src.prefixes.prefix import (
+    Prefix,
+    carried_leaves,
+    count_positional,
+    leaf_prefixes,
+    positional_prefix,
+)
 from liftnn._src.publish import publish
 from liftnn._src.type_variables import P, R
 
@@ -132,6 +138,7 @@ class Vmapped(Lifted[P, R]):
         self._in_axes = in_axes
 
     def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
+        plan.carried = carried_leaves(plan, self._in_axes, bool(self._leading))
         return self._bind(self, plan, *pures)
 
     def _axes_of_positional(self, plan: Plan) -> Any:

@@ -34,9 +34,10 @@ class Start:
       specs: Node specs by number.
       path: The path of the child below the leaf.
       captured: Whether the leaf is a captured module.
+      carried: Whether the function carries the leaf; see `Plan.carried`.
     """
 
-    __slots__ = ("_paths", "captured", "edge", "path", "prefix", "root", "specs")
+    __slots__ = ("_paths", "captured", "carried", "edge", "path", "prefix", "root", "specs")
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class Start:
         specs: Sequence[NodeSpec],
         path: Path = (),
         captured: bool = False,
+        carried: bool = False,
     ):
         self.captured = captured
+        self.carried = carried
         self.prefix = prefix
         self.root = root
         self.edge = edge
@@ -85,20 +88,17 @@ class Spread:
         self.withheld: dict[int, str] = {}
         """The nodes that a captured module reaches with another prefix than an argument, with the cause of an error."""
 
-    def add_leaf(self, slot: Slot, edge: Any, prefix: Prefix, root: str, captured: bool = False) -> None:
-        """Assign a prefix to a leaf of a tree, and to every node that it reaches.
+    def add_leaf(self, slot: Slot, start: Start) -> None:
+        """Assign the prefix of a leaf of a tree to every node that it reaches.
 
         Args:
           slot: The slot of the leaf.
-          edge: Its edge.
-          prefix: The prefix.
-          root: The name of the leaf in error messages.
-          captured: Whether the leaf is a captured module, of which another part may be used. The default is False.
+          start: The leaf.
 
         Raises:
           AliasingError: If a Variable or array leaf already has another prefix; the message names both paths.
         """
-        self._leaves[slot] = start = Start(prefix, root, edge, self.specs, captured=captured)
+        self._leaves[slot] = start
         self._add(start)
 
     def _add(self, start: Start) -> None:
@@ -154,6 +154,8 @@ class Spread:
         keys = [None] if spec.kind is VARIABLE else array_keys(spec)
         one, two = ([self._resolve(number, start, key) for key in keys] for start in (first, second))
         if one != two:
+            if first.carried or second.carried:
+                raise frames.RetryAsCapture
             a, b = (format_path(start.path_to(number), start.root) for start in (first, second))
             if second.captured and not first.captured:
                 self.withheld[number] = (
@@ -195,13 +197,16 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
 
     Raises:
       AliasingError: If one Variable is reached with two prefixes.
+      RetryAsCapture: If one of them is that of a leaf in `Plan.carried`.
     """
     spread = Spread(plan.graph.specs, none_yields)
     leaves = list(enumerate(zip(plan.graph.edges, leaf_prefixes, plan.leaf_names, strict=True)))
     if none_yields:
         leaves.sort(key=lambda leaf: leaf[1][1] is None)
     for i, (edge, prefix, name) in leaves:
-        spread.add_leaf(Slot(ROOT, i), edge, prefix, name, plan.leaf_paths[i][0] >= CAPTURED)
+        captured, carried = plan.leaf_paths[i][0] >= CAPTURED, i in plan.carried
+        start = Start(prefix, name, edge, plan.graph.specs, captured=captured, carried=carried)
+        spread.add_leaf(Slot(ROOT, i), start)
     plan.withheld = _with_owners(spread.withheld, plan.graph.specs)
     return spread
 
@@ -259,7 +264,7 @@ def result_prefixes(
     after = before.after(plan, change)
     for i, (edge, prefix, name) in enumerate(zip(change.edges, prefixes, output_names(change), strict=True)):
         after.settled = change.known if settled or prefix is None else 0
-        after.add_leaf(Slot(OUTPUT, i), edge, prefix, name)
+        after.add_leaf(Slot(OUTPUT, i), Start(prefix, name, edge, after.specs))
     written = {Slot(n): input_prefixes[plan.index[Slot(n)]] for n in change.written}
     pairs = zip(result.slots, result.leaves, strict=True)
     return [written[slot] if slot in written else after.of(slot, x) for slot, x in pairs]

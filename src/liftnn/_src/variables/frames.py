@@ -154,6 +154,10 @@ class RetryWithCaptures(RetryNeeded):
         self.line = line
 
 
+class RetryAsCapture(RetryNeeded):
+    """Raised where a mapped function carries a module with another axis than an argument; it can capture the module."""
+
+
 class _Current(threading.local):
     """The innermost frame of each thread, and where to record writes."""
 
@@ -320,7 +324,7 @@ def resolve(x: Any, is_root: bool = False) -> Any:
 def note_call(module: Any) -> None:
     """Record that a module is called: if it is a captured one that is not an input, it has been missed."""
     if module._owner is not _current.frame:
-        resolve(module)
+        resolve(module, is_root=True)
 
 
 def resolve_argument(x: Any, is_root: bool = False) -> Any:
