@@ -202,8 +202,8 @@ def test_a_variable_in_xs_that_is_shared_too_can_only_be_used_as_an_element():
     v = liftnn.Param(X)
     with raises(
         errors.AliasingError,
-        "self.v was used through a captured object, but it is also args[0], with the prefix 0: here only the argument "
-        "has a value.\nUse the argument instead, or read what you need in a local variable before the call.",
+        "args[0].v was used, but it is also args[1], with the prefix 0: here only args[1] has a value.\n"
+        "Use the argument instead, or read what you need in a local variable before the call.",
     ):
         liftnn.map(Reads(v).scale, v)
     np.testing.assert_array_equal(liftnn.map(Reads(v).read, v), X)

@@ -207,7 +207,7 @@ def test_several_axes_and_filters():
     out = liftnn.vmap(lambda b, x: net.gain * b.w * x, in_axes=(axes, None))(net.blocks, X)
     np.testing.assert_allclose(out, 3 * net.blocks.w.value[:, None, None] * X, rtol=1e-6)
     with pytest.raises(
-        errors.AliasingError, match=r"net\.inside\.blocks\.w was used .* it is also args\[0\]\.w"
+        errors.AliasingError, match=r"net\.inside\.blocks\.w was used, but it is also args\[0\]\.w"
     ):
         liftnn.vmap(lambda b, x: b.w * x + net.blocks.w.value.sum(), in_axes=(axes, None))(net.blocks, X)
     out = liftnn.vmap(lambda b, x: b.w * x + net.blocks.mean, in_axes=(axes, None))(net.blocks, X)
@@ -222,7 +222,7 @@ def test_sharded_parts():
     wrong = liftnn.shard_map(
         lambda b: net.blocks.w.value.sum() * b.w, mesh=mesh, in_specs=P("x"), out_specs=P("x")
     )
-    with pytest.raises(errors.AliasingError, match="here only the argument has a value"):
+    with pytest.raises(errors.AliasingError, match=r"here only args\[0\]\.w has a value"):
         wrong(net.blocks)
 
 
@@ -271,10 +271,6 @@ def as_argument(net, b, x):
     return liftnn.remat(lambda blocks: b(x) * blocks.w.sum())(net.blocks)
 
 
-def owner_as_argument(net, b, x):
-    return liftnn.remat(lambda net: b(x) * net.gain)(net)
-
-
 def in_nested(net, b, x):
     return liftnn.remat(lambda x: net.gain * b(x) * net.blocks.w.sum())(x)
 
@@ -294,13 +290,11 @@ def split_inside(net, b, x):
 
 
 @pytest.mark.parametrize("over", [scanned, mapped, looped])
-@pytest.mark.parametrize(
-    "body", [whole, in_nested, as_argument, owner_as_argument, stored, returned, split_inside]
-)
+@pytest.mark.parametrize("body", [whole, in_nested, as_argument, stored, returned, split_inside])
 def test_using_what_is_mapped_through_its_owner_is_an_error_and_changes_nothing(body, over):
     net = Net()
     before = jax.tree.map(np.asarray, liftnn.state(net).to_pure_dict())
-    with pytest.raises(errors.AliasingError, match="captured"):
+    with pytest.raises(errors.AliasingError, match="was used, but it is also"):
         over(net, body, X)
     jax.tree.map(np.testing.assert_array_equal, before, liftnn.state(net).to_pure_dict())
     np.testing.assert_allclose(over(net, static, X), plain(as_list(net), static, X, over), rtol=1e-5)

@@ -344,13 +344,38 @@ def one_module_with_two_axes():
 
 @message(
     errors.AliasingError,
-    "pair[0].w was used through a captured object, but it is also args[0].w, with the prefix 0: here only the argument "
-    "has a value.",
+    "pair[0].w was used, but it is also args[0].w, with the prefix 0: here only args[0].w has a value.",
     "Use the argument instead, or read what you need in a local variable before the call.",
 )
 def mapped_variable_read_through_its_owner():
     pair = [mapped(), Affine()]
     liftnn.vmap(lambda model: model.w * pair[0].w * pair[1].w)(pair[0])
+
+
+class Pair(liftnn.Module):
+    def __init__(self):
+        self.model = mapped()
+        self.gain = liftnn.Param(jnp.float32(2))
+
+
+@message(
+    errors.AliasingError,
+    "args[0] cannot have the prefix 0 here: a part of it is an argument of an enclosing map.",
+    "Pass the part that you need, or pass the object without an axis.",
+)
+def owner_of_what_is_mapped_with_an_axis():
+    pair = Pair()
+    liftnn.vmap(lambda model: liftnn.vmap(lambda pair: pair.gain * 1)(pair))(pair.model)
+
+
+@message(
+    errors.AliasingError,
+    "Cannot differentiate args[0] here: a part of it is an argument of an enclosing map.",
+    "Select other arguments, or call the method in a lambda, which captures the object.",
+)
+def gradient_of_the_owner_of_what_is_mapped():
+    pair = Pair()
+    liftnn.vmap(lambda model: liftnn.grad(lambda pair: pair.gain * model.w.sum())(pair))(pair.model)
 
 
 @message(

@@ -57,7 +57,7 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnums: int | Sequence[int],
         nondiff_argnames: str | Iterable[str],
     ):
-        super().__init__((f,), type(self)._bind_call, LiftOptions(name))
+        super().__init__((f,), type(self)._bind_call, LiftOptions(name, needs_values=True))
         by_name = select(self._functions[0], None, nondiff_argnames, "nondiff")
         by_number = select(self._functions[0], nondiff_argnums, None, "nondiff")
         self._nondiff = Selected(

@@ -13,6 +13,7 @@ from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
 from liftnn._src.filters import Filter, Predicate, tag_error, to_predicate
 from liftnn._src.graph.slots import ROOT, Slot
+from liftnn._src.lifting.arguments import Held
 from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
@@ -178,6 +179,7 @@ class Selection:
         only_floats = integers == "left out"
         by_slot = self.plan.by_slot(leaves)
         for argument, predicate in self.chosen:
+            self._check_passed(argument)
             entries: list[Any] = []
             nothing: list[errors.FilterError] = []
             in_states = _find_in_states(argument.treedef)
@@ -210,6 +212,16 @@ class Selection:
         if integers == "rejected":
             _check_dtypes(diff_leaves, leaves)
         return diff_leaves
+
+    def _check_passed(self, argument: Argument) -> None:
+        """Raise AliasingError for an argument that the function gets as it is, without its values."""
+        for leaf in argument.leaves:
+            if type(self.plan.graph.edges[leaf]) is Held:
+                raise errors.AliasingError(
+                    f"Cannot differentiate {self.plan.leaf_names[leaf]} here: a part of it is an argument of an "
+                    "enclosing map.",
+                    "Select other arguments, or call the method in a lambda, which captures the object.",
+                )
 
     def _pick_array(self, leaf: int, diff_leaves: DiffLeaves) -> int | None:
         """Return the position of an argument that is an array leaf; None for a static value, which has no gradient."""

@@ -151,7 +151,7 @@ class _ExportedCall(Lifted[..., Any]):
     def __init__(self, program: Any, contents: ExportedContents):
         self._contents = contents
         bind = _ExportedProgram(program, contents).bind
-        super().__init__((_exported,), bind, LiftOptions("export", static_leaves=False))
+        super().__init__((_exported,), bind, LiftOptions("export", static_leaves=False, needs_values=True))
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

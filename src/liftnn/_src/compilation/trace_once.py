@@ -76,7 +76,7 @@ class TracedOnce(Lifted[P, R]):
     """
 
     def __init__(self, function: Callable[P, R]):
-        super().__init__((function,), _bind, LiftOptions("trace_once"))
+        super().__init__((function,), _bind, LiftOptions("trace_once", needs_values=True))
         self._plain = function
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:

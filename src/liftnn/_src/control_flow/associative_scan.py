@@ -86,7 +86,7 @@ def associative_scan(fn: Callable[[T, T], T], elems: T, reverse: bool = False, a
         return merge(graphdef, jax.lax.associative_scan(combine, state, reverse, axis))
 
     def of_modules() -> Any:
-        return Lifted((scan,), _bind, LiftOptions("associative_scan"))(fn, elems)
+        return Lifted((scan,), _bind, LiftOptions("associative_scan", needs_values=True))(fn, elems)
 
     return call_of_arrays("associative_scan", (fn,), of_arrays, (elems,), of_modules)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import jax
 
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import function_key
+from liftnn._src.variables import frames
 
 
 class PackedFunction:
@@ -68,9 +70,17 @@ class Closure:
 
 
 def _as_static(function: Any) -> Any:
-    """Wrap plain functions so that they are not flattened; partials and bound methods are still flattened."""
+    """Wrap functions that capture what they need, so that they are not flattened.
+
+    Partials and bound methods are flattened, unless an enclosing map withholds a part of what they carry.
+    """
     if type(function) is types.FunctionType:
         return Closure(function)
+    _, carried, stored = unwrap_callable(function, "")
+    if any(
+        frames.is_withheld(x) for x in jax.tree.leaves((carried, stored), is_leaf=is_object) if is_object(x)
+    ):
+        return Closure(lambda *args, **kwargs: function(*args, **kwargs))
     if type(function) is functools.partial:
         return functools.partial(_as_static(function.func), *function.args, **function.keywords)
     return function
@@ -93,15 +103,12 @@ def pack_functions(transform: str, **functions: Any) -> tuple[Module, list[Packe
     holder = Module()
     packed: list[PackedFunction] = []
     for name, attribute in functions.items():
-        setattr(
-            holder,
-            name,
-            [_as_static(f) for f in attribute] if isinstance(attribute, list) else _as_static(attribute),
-        )
         several = list(enumerate(attribute)) if isinstance(attribute, list) else [(None, attribute)]
         packed += [
             PackedFunction(name, position, unwrap_callable(f, transform)[0]) for position, f in several
         ]
+        static = [_as_static(f) for _, f in several]
+        setattr(holder, name, static if isinstance(attribute, list) else static[0])
     return holder, packed
 
 

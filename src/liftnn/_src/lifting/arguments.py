@@ -39,6 +39,28 @@ class StaticArgument:
         self.value = value
 
 
+class Held(Static):
+    """The edge of an argument that the function gets as it is, as if it captured it.
+
+    The other parts of a module can be arguments with another axis then, here or in an enclosing call: each part is
+    resolved when it is used, and only those that are arguments raise an error.
+
+    Args:
+      position: Its position among such arguments of the call.
+    """
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: int):
+        super().__init__(position, (Held, position))
+        self.position = position
+
+    @property
+    def value(self) -> Held:
+        """What stands for the argument in the tree of arguments."""
+        return self
+
+
 class Flat(NamedTuple):
     """The flattened arguments and captured modules of a call.
 
@@ -48,6 +70,7 @@ class Flat(NamedTuple):
       arrays: The array leaves.
       guards: While they hold, the next call captures the same modules.
       unreached: The objects to guard that no search has reached.
+      held: The arguments that the function gets as they are; see `Held`.
     """
 
     graph: GraphSpec
@@ -55,6 +78,7 @@ class Flat(NamedTuple):
     arrays: list[Any]
     guards: Guards
     unreached: Sequence[Any] = ()
+    held: Sequence[Any] = ()
 
 
 LeafEdge = Callable[[Any, Path, list[Any]], Any]
@@ -93,6 +117,7 @@ def flatten_call(
     used: Sequence[Any] = (),
     to_guard: Sequence[Any] = (),
     names: Sequence[str] = (),
+    holds: Callable[[Any, Path], bool] | None = None,
 ) -> Flat:
     """Flatten the arguments of a call and the modules that its functions capture.
 
@@ -107,24 +132,26 @@ def flatten_call(
       used: Captured objects that the search missed and that were detected when they were used.
       to_guard: Those among them to look for everywhere, so that the steps to them are guarded. The default is none.
       names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
+      holds: Called with an object among the arguments, and its path; returns whether the function gets it as it is, see
+        `Held`. The default, None, means never.
 
     Returns:
-      The structure, the objects by number, the array leaves, the guards, and the objects that cannot be guarded.
+      The flattened arguments.
     """
     called = None if functions is None else list(functions)
 
     def flatten(sharing: Sharing) -> Flat:
-        flat = _Flattening(leaf_edge, names, sharing)
+        flat = _Flattening(leaf_edge, names, sharing, holds)
         for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
             flat.add(tree)
         if called is None:
             return Flat(*flat.finish(), NO_GUARDS)
-        captured = _walk_captured(flat.walk, called[:], used, to_guard)
+        captured = _walk_captured(flat.walk, called[:], used, to_guard, flat.held)
         if captured.edges:
             if stored is None:
                 flat.add(((), {}))
             flat.add_captured(captured.edges, captured.shape)
-        return Flat(*flat.finish(), captured.guards, captured.unreached)
+        return Flat(*flat.finish(), captured.guards, captured.unreached, list(flat.held.values()))
 
     return walk_again(flatten)
 
@@ -136,10 +163,20 @@ class _Flattening:
       leaf_edge: See `flatten_call`.
       names: See `flatten_call`.
       sharing: The functions and weak references that are nodes; see `walk_again`.
+      holds: See `flatten_call`.
     """
 
-    def __init__(self, leaf_edge: LeafEdge, names: Sequence[str], sharing: Sharing):
+    def __init__(
+        self,
+        leaf_edge: LeafEdge,
+        names: Sequence[str],
+        sharing: Sharing,
+        holds: Callable[[Any, Path], bool] | None,
+    ):
         self.walk = ArgumentWalk(sharing)
+        self.held: dict[str, Any] = {}
+        """The arguments that the function gets as they are, by name."""
+        self._holds = holds
         self._leaf_edge = leaf_edge
         self._names = names
         self._edges: list[Any] = []
@@ -154,6 +191,9 @@ class _Flattening:
         for path, leaf in entries:
             if type(leaf) is StaticArgument:
                 self._edges.append(Static(leaf.value))
+            elif is_object(leaf) and self._holds and self._holds(leaf, (position, *map(key_of, path))):
+                self._edges.append(Held(len(self.held)))
+                self.held[name_argument((position, *map(key_of, path)), self._names)] = leaf
             elif is_object(leaf) or is_array(leaf):
                 self.walk.root = name_argument((position, *map(key_of, path[:1])), self._names)
                 edge, found = self.walk.visit(leaf, tuple(map(key_of, path[1:])))
@@ -197,7 +237,11 @@ class _Walked(NamedTuple):
 
 
 def _walk_captured(
-    walk: ArgumentWalk, functions: list[Any], used: Sequence[Any], to_guard: Sequence[Any]
+    walk: ArgumentWalk,
+    functions: list[Any],
+    used: Sequence[Any],
+    to_guard: Sequence[Any],
+    held: dict[str, Any],
 ) -> _Walked:
     """Find and walk captured modules, including those captured by functions that a module holds."""
     edges: dict[str, Any] = {}
@@ -216,6 +260,7 @@ def _walk_captured(
             edges[name], _ = walk.visit(x)
 
     walk.is_captured = True
+    walk_roots(held)
     searched, guards, shape, keyed = -1, NO_GUARDS, (), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)

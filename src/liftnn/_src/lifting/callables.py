@@ -118,19 +118,6 @@ def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
     return types.MethodType(call, module)
 
 
-def as_capture(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that captures what a callable carries: a module, or the arguments stored in a partial.
-
-    Args:
-      function: A bound method, module or partial.
-    """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    return functools.update_wrapper(call, function, updated=())
-
-
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
     """Return whether the arguments stored in a partial cannot change in place, so JAX may treat them as constants."""
     arguments = () if stored is None else (*stored[0], *stored[1].values())

@@ -23,7 +23,7 @@ from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, check_writable, commit_result, commit_to_copies
-from liftnn._src.lifting.callables import Bindable, as_capture, as_method, is_fixed, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, as_method, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
@@ -60,6 +60,8 @@ class LiftOptions(NamedTuple):
         calls are handled like all others.
       traces_like: The name of the transform with which JAX shares traces of such calls. The default, empty, means none.
       as_methods: Whether the module of a transformed bound method is argument 0, as for the method itself.
+      needs_values: Whether all parts of the arguments must have values. If not, an argument of which an enclosing map
+        withholds a part is passed as it is, and captured.
       in_plain: Makes calls with modules; called with the arguments and a function that makes the call as usual. The
         default, None, makes it as usual.
     """
@@ -76,6 +78,7 @@ class LiftOptions(NamedTuple):
     of_arrays: Callable[..., Callable[..., Any]] | None = None
     traces_like: str = ""
     as_methods: bool = False
+    needs_values: bool = False
     in_plain: Callable[[tuple[Any, ...], dict[str, Any], Callable[[], Any]], Any] | None = None
 
 
@@ -130,7 +133,7 @@ def lift(
         caller = frame.f_back.f_code.co_name if frame is not None and frame.f_back is not None else ""
         name = caller if caller.isidentifier() else "lift"
     try:
-        transformed = Lifted(functions, bind, LiftOptions(name, finish, static_leaves))
+        transformed = Lifted(functions, bind, LiftOptions(name, finish, static_leaves, needs_values=True))
     except Exception as error:
         hide_frames(error)
         raise
@@ -165,7 +168,6 @@ class Lifted(Bindable[P, R]):
         self._begin_trace: Begin | None = None
         """Records the traces of bound functions."""
         self._array_calls: ArrayCalls | None = None
-        self._as_capture: Self | None = None
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
             name = options.traces_like or options.name
             self._array_calls = ArrayCalls(functions, name, options.of_arrays)
@@ -190,25 +192,8 @@ class Lifted(Bindable[P, R]):
 
     def _call_here(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call with modules; JAX traces the functions."""
-        try:
-            return self._attempt(args, kwargs)
-        except frames.RetryAsCapture:
-            return self._capturing()._attempt(args, kwargs)
-
-    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call; a RetryAsCapture tells that what the function carries must be captured."""
         call, result = self._run(args, kwargs, lambda call: call.bound(call.leaves))
         return self._commit(call, result)
-
-    def _capturing(self) -> Self:
-        """Return the same function with what it carries captured, so that other parts of a module can be arguments."""
-        if self._as_capture is None:
-            self._as_capture = other = object.__new__(type(self))
-            vars(other).update(
-                vars(self), _functions=[as_capture(self.__wrapped__)], _leading=(), _stored=None
-            )
-            vars(other).update(_bound={}, _missed=Missed(), _array_calls=None, _as_capture=None)
-        return self._as_capture
 
     def _clear(self, action: Callable[[Any], None]) -> None:
         """Forget all bound functions.
@@ -249,22 +234,34 @@ class Lifted(Bindable[P, R]):
         return args, kwargs
 
     def _run(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
-        """Flatten the arguments and act on the call; repeat if the function uses captured objects that were missed."""
+        """Flatten the arguments and act on the call.
+
+        It is repeated if the function uses captured objects that were missed, or if what it carries, such as the module
+        of a bound method, also leads to arguments with another axis: it is then captured, too.
+        """
         extra: list[Any] = []
+        hold = False
         while True:
-            call = self._flatten_call(args, kwargs, extra)
+            try:
+                call = self._flatten_call(args, kwargs, extra, hold)
+            except frames.RetryAsCapture:
+                hold = True
+                continue
             numpy = _copy_numpy(call)
             try:
-                with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace)):
+                with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace, call.held)):
                     return call, action(call)
             except BaseException as error:
                 for x, copy in numpy:
                     x[...] = copy
-                if not isinstance(error, frames.RetryWithCaptures):
+                if isinstance(error, frames.RetryAsCapture):
+                    hold = True
+                elif isinstance(error, frames.RetryWithCaptures):
+                    self._note(extra, error.objects)
+                else:
                     explain_valueless(error, call.plan, call.leaves, self._options.name)
                     explain_leaked(error, self._functions_of(args, kwargs), self._options.name)
                     raise
-                self._note(extra, error.objects)
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
         """Record captured objects that the next attempt takes as inputs."""
@@ -274,11 +271,23 @@ class Lifted(Bindable[P, R]):
             if x._owner is frames.PLAIN:
                 self._missed.add(x)
 
-    def _flatten_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], extra: Sequence[Any] = ()) -> Call:
+    def _flatten_call(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extra: Sequence[Any] = (),
+        hold_carried: bool = False,
+    ) -> Call:
         """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
+
+        def holds(x: Any, path: Path) -> bool:
+            if hold_carried and (path[0] == STORED or (path[0] == 0 and path[1] < len(self._leading))):
+                return True
+            return not self._options.needs_values and frames.is_withheld(x)
+
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
         while True:
-            graph, objects, arrays, guards, unreached = flatten_call(
+            flat = flatten_call(
                 args,
                 kwargs,
                 self._leaf_edge,
@@ -287,17 +296,18 @@ class Lifted(Bindable[P, R]):
                 used=[*self._missed.objects(), *extra],
                 to_guard=self._missed.to_guard() if self._options.weakly else (),
                 names=self._options.names,
+                holds=holds if hold_carried or not frames.is_plain() else None,
             )
             is_kept = self._options.weakly and bool(self._missed)
             if not is_kept or not self._missed.settle(
-                unreached, f"liftnn.{self._options.name} of {name_of(self)}"
+                flat.unreached, f"liftnn.{self._options.name} of {name_of(self)}"
             ):
                 break
-        plan, bound = self._bound.get(graph) or self._make(graph)
-        leaves = [*values_of(plan, objects), *arrays]
+        plan, bound = self._bound.get(flat.graph) or self._make(flat.graph)
+        leaves = [*values_of(plan, flat.objects), *flat.arrays]
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
-        return Call(bound, plan, objects, leaves, static, guards)
+        return Call(bound, plan, flat.objects, leaves, static, flat.guards, flat.held)
 
     def _functions_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Return the functions of a call, which may capture modules."""

@@ -32,9 +32,10 @@ class Offer:
       guards: The guards of the captured objects.
       begin: Called with what is traced when a trace begins; returns the function to call at its end. The default, None,
         means that nobody counts the traces.
+      held: The arguments that the function gets as they are; see `Held`.
     """
 
-    __slots__ = ("begin", "guards", "objects", "subject")
+    __slots__ = ("begin", "guards", "held", "objects", "subject")
 
     def __init__(
         self,
@@ -42,11 +43,13 @@ class Offer:
         objects: Sequence[Any] = (),
         guards: Any = None,
         begin: Begin | None = None,
+        held: Sequence[Any] = (),
     ):
         self.subject = subject
         self.objects = objects
         self.guards = guards
         self.begin = begin
+        self.held = held
 
     @contextmanager
     def tracing(self, *traced: Any) -> Generator[None]:
@@ -83,6 +86,7 @@ class FastOffer(Offer):
         self.subject = subject
         self.guards = guards
         self.begin = begin
+        self.held = ()
         self._find_objects = find_objects
 
     @property

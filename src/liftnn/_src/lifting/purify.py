@@ -28,12 +28,13 @@ from liftnn._src.graph.kinds import (
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import value_slots
+from liftnn._src.lifting.arguments import Held
 from liftnn._src.lifting.auxiliary import check_pair, is_auxiliary_number
 from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified, Result, VariableHooks
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_keys, check_static_values
-from liftnn._src.lifting.offers import offer_for
+from liftnn._src.lifting.offers import Offer, offer_for
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode, static_leaf
 from liftnn._src.trees import Path, format_path, has_changed, is_argument_array, is_array, key_of
@@ -73,6 +74,7 @@ def purify(
         originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
         with frames.push_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
+            tree = _with_held(tree, plan, offer)
             copies = merged.objects[: len(originals)]
             frame.admit(originals, copies, plan.path_of, initial_plan.withheld)
             before = _argument_leaves(tree[:CAPTURED])
@@ -100,6 +102,16 @@ def purify(
             return result
 
     return pure
+
+
+def _with_held(tree: Any, plan: Plan, offer: Offer | None) -> Any:
+    """Return the tree of arguments with those that the function gets as they are."""
+    if not any(type(edge) is Held for edge in plan.graph.edges):
+        return tree
+    if offer is None:
+        raise frames.RetryNeeded
+    held = offer.held
+    return jax.tree.map(lambda x: held[x.position] if type(x) is Held else x, tree, is_leaf=is_object)
 
 
 def untraced_copy(pure: PureFunction) -> PureFunction:

@@ -160,10 +160,10 @@ class ShardMapped(Lifted[P, R]):
             return args, kwargs
         return marked, kwargs
 
-    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call; what it had to place is there afterwards, also if it is only read."""
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call with modules; what it had to place is there afterwards, also if it is only read."""
         if not frames.is_plain():
-            return super()._attempt(args, kwargs)
+            return super()._call(args, kwargs)
         placed: list[Any] = []
 
         def act(call: Call) -> Result:

@@ -17,6 +17,7 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.after import output_names, specs_after
+from liftnn._src.lifting.arguments import Held
 from liftnn._src.lifting.contract import CAPTURED, Plan, Result
 from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
 from liftnn._src.trees import Path, format_path
@@ -159,8 +160,7 @@ class Spread:
             a, b = (format_path(start.path_to(number), start.root) for start in (first, second))
             if second.captured and not first.captured:
                 self.withheld[number] = (
-                    f"{b} was used through a captured object, but it is also {a}, with the prefix {_words(one)}: here "
-                    "only the argument has a value."
+                    f"{b} was used, but it is also {a}, with the prefix {_words(one)}: here only {a} has a value."
                 )
                 return
             raise errors.AliasingError(
@@ -204,6 +204,11 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
     if none_yields:
         leaves.sort(key=lambda leaf: leaf[1][1] is None)
     for i, (edge, prefix, name) in leaves:
+        if type(edge) is Held and prefix != leaf_prefixes[-1]:
+            raise errors.AliasingError(
+                f"{name} cannot have the prefix {prefix!r} here: a part of it is an argument of an enclosing map.",
+                "Pass the part that you need, or pass the object without an axis.",
+            )
         captured, carried = plan.leaf_paths[i][0] >= CAPTURED, i in plan.carried
         start = Start(prefix, name, edge, plan.graph.specs, captured=captured, carried=carried)
         spread.add_leaf(Slot(ROOT, i), start)

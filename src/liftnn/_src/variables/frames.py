@@ -352,14 +352,28 @@ def resolve_argument(x: Any, is_root: bool = False) -> Any:
     return resolve(x, is_root)
 
 
-def lookup(x: Any, is_root: bool = False) -> Any:
-    """Return the innermost frame's copy of an object of any kind; the object itself if there is none."""
+def _enclosing_frames() -> list[Frame]:
+    """Return the frames that are open here, from the outermost to the innermost."""
     chain: list[Frame] = []
     frame: Frame | None = _current.frame
     while frame is not None:
         chain.append(frame)
         frame = frame.outer
-    for frame in reversed(chain):
+    return chain[::-1]
+
+
+def is_withheld(x: Any) -> bool:
+    """Return whether an enclosing map withholds an object, or a part of it; see `Frame.admit`."""
+    for frame in _enclosing_frames():
+        if id(x) in frame._withheld:
+            return True
+        x = frame.copy_of(x, True)
+    return False
+
+
+def lookup(x: Any, is_root: bool = False) -> Any:
+    """Return the innermost frame's copy of an object of any kind; the object itself if there is none."""
+    for frame in _enclosing_frames():
         x = frame.copy_of(x, is_root)
     return x
 
