@@ -6,12 +6,14 @@ import functools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.mapping import test_captured_owner as captured
 from tests.mapping.test_captured_owner import (
     BODIES,
     OUTER,
+    Block,
     Net,
     X,
     as_list,
@@ -174,3 +176,17 @@ def test_sharded_parts(how):
     f = HOW[how](lambda net, b: net.gain * b.w, net)
     out = liftnn.shard_map(f, mesh=mesh, in_specs=P("x"), out_specs=P("x"))(net.blocks)
     np.testing.assert_allclose(out, 3 * net.blocks.w.value, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*pmap")
+def test_parts_on_devices_in_warm_calls_and_other_shapes():
+    net = Net(liftnn.vmap(Block)(jnp.arange(1)))
+    f = liftnn.pmap(
+        types.MethodType(lambda net, b, x: net.gain * net.scale * b.w * x, net), in_axes=(0, None)
+    )
+    for x in (X, X, X, X[:1], X, X[:, :2]):
+        net.gain.value = net.gain + 1
+        net.scale += 1.0
+        for _ in range(2):
+            expected = float(net.gain.value) * net.scale * net.blocks.w.value[0] * x
+            np.testing.assert_allclose(f(net.blocks, x)[0], expected, rtol=1e-6)

@@ -53,7 +53,7 @@ def map(f: Callable[[T], R], xs: T, *, batch_size: int | None = None) -> R:  # n
       The outputs, stacked along axis 0, including the Variables of modules.
 
     Raises:
-      AliasingError: If a Variable is both in `xs` and shared.
+      AliasingError: If a Variable in `xs` is used through a module that is shared.
       ArgumentError: If the arrays in `xs` differ in size along axis 0 or have no such axis, or if `batch_size` is
         negative.
       ArgumentTypeError: If `batch_size` is not an int.

@@ -81,7 +81,8 @@ def scan(
       step and the stacked outputs of all steps.
 
     Raises:
-      AliasingError: When called, if a Variable is reached with two different axes.
+      AliasingError: When called, if a Variable is passed with two different axes, or if one with an axis is used
+        through a module without one.
       ArgumentError: When called, if `in_axes`, `out_axes` or `length` does not match the arguments or the output.
       ArgumentTypeError: If `in_axes` or `out_axes` contains an object that is not an axis; when called, if
         `transform_metadata` is not a mapping.

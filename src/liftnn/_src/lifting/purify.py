@@ -108,9 +108,9 @@ def _with_held(tree: Any, plan: Plan, offer: Offer | None) -> Any:
     """Return the tree of arguments with those that the function gets as they are."""
     if not any(type(edge) is Held for edge in plan.graph.edges):
         return tree
-    if offer is None:
-        raise frames.RetryNeeded
-    held = offer.held
+    held = () if offer is None else offer.held
+    if not held:
+        raise frames.RetryNeeded  # this is a trace on the fast path; the call is made again
     return jax.tree.map(lambda x: held[x.position] if type(x) is Held else x, tree, is_leaf=is_object)
 
 

@@ -87,7 +87,8 @@ def shard_map(
       A function of global arrays that runs `f` on the shards.
 
     Raises:
-      AliasingError: When called, if a Variable is reached with two different specs.
+      AliasingError: When called, if a Variable is passed with two different specs, or if a sharded one is used through
+        a module that is whole.
       ArgumentError: When called, if a spec does not match the mesh or an array, or if an output with a replicated spec
         differs between shards.
       ArgumentTypeError: If `in_specs` or `out_specs` contains an object that is not a spec.

@@ -91,7 +91,8 @@ def vmap(
       The mapped function, with the signature of `f`.
 
     Raises:
-      AliasingError: When called, if a Variable is reached with two different axes.
+      AliasingError: When called, if a Variable is passed with two different axes, or if one with an axis is used
+        through a module without one.
       ArgumentError: When called, if `in_axes`, `out_axes` or `transform_metadata` does not match the arguments or the
         output.
       ArgumentTypeError: If `in_axes` or `out_axes` contains an object that is not an axis, or `reduce_writes` one that
