@@ -156,36 +156,86 @@ def test_the_other_parts_are_read_and_written(body, over, outer):
         assert int(net.calls) == int(reference.calls)
 
 
-def caching(net, b, x):
-    """A body that creates an attribute of a slice in its first step."""
-    if not hasattr(b, "seen"):
-        b.seen = liftnn.Intermediate(jnp.float32(0))
-    b.seen.value = b.seen + net.scale
+def sowing(net, b, x):
+    """A body that creates a Variable of a slice in its first step."""
+    b.sow(liftnn.Intermediate, "seen", x.sum())
     return net.gain * b(x)
 
 
-@pytest.mark.parametrize("over", [scanned, looped])
-def test_a_change_of_structure_would_not_be_seen_through_the_owner(over):
+def sowing_below(net, b, x):
+    b.inner.sow(liftnn.Intermediate, "seen", x.sum())
+    return net.gain * b(x)
+
+
+def remembering(net, b, x):
+    if not hasattr(b, "count"):
+        b.count = liftnn.Variable(jnp.float32(0))
+    b.count.value = b.count + net.scale
+    return net.gain * b(x) * b.count
+
+
+def marking(net, b, x):
+    b.mark = "seen"
+    return net.gain * b(x)
+
+
+def growing(net, b, x):
+    if not hasattr(b, "more"):
+        b.more = Block(3)
+    return net.gain * b(x) * b.more.w
+
+
+@pytest.mark.parametrize("outer", OUTER)
+@pytest.mark.parametrize("over", [scanned, mapped, looped])
+@pytest.mark.parametrize("body", [sowing, sowing_below, remembering, marking, growing])
+def test_a_slice_gets_new_attributes(body, over, outer):
+    def with_inner(block):
+        block.inner = liftnn.Module()
+        return block
+
+    net = Net(with_inner(liftnn.vmap(Block)(jnp.arange(N))))
+    reference = Net([with_inner(Block(i)) for i in range(N)])
+    for _ in range(3):
+        out = OUTER[outer](lambda net: over(net, body, X))(net)
+        np.testing.assert_allclose(out, plain(reference, body, X, over), rtol=1e-5)
+        stacked = liftnn.state(net.blocks).flat()
+        for path, found in stacked.items():
+            expected = [liftnn.state(b).flat()[path].value for b in reference.blocks]
+            jax.tree.map(lambda x, *y: np.testing.assert_allclose(x, y, rtol=1e-5), found.value, *expected)
+        assert stacked.keys() == liftnn.state(reference.blocks[0]).flat().keys()
+        assert vars(net.blocks).keys() == vars(reference.blocks[0]).keys()
+
+
+def remarking(net, b, x):
+    b.mark = (getattr(b, "mark", 0) + 1) % 2
+    return net.gain * b(x)
+
+
+def unmarking(net, b, x):
+    del b.mark
+    return net.gain * b(x)
+
+
+def replacing(net, b, x):
+    b.mean = liftnn.BatchStat(x.mean())
+    return net.gain * x * b.w
+
+
+def relabelling(net, b, x):
+    b.w.set_metadata(label=1)
+    return net.gain * b(x)
+
+
+@pytest.mark.parametrize("over", [scanned, mapped, looped])
+@pytest.mark.parametrize("body", [remarking, unmarking, replacing, relabelling])
+def test_other_changes_of_a_slice_would_not_be_seen(body, over):
     net = Net()
+    net.blocks.mark = 0
+    before = liftnn.split(net)[-1]
     with pytest.raises(errors.TraceContextError, match="where the change would not be seen"):
-        over(net, caching, X)
-    assert not hasattr(net.blocks, "seen")
-    gain, scale, blocks = net.gain, net.scale, as_list(net).blocks
-    out = liftnn.scan(
-        lambda x, b: gain * caching(Scaled(scale), b, x) / 3, in_axes=(liftnn.Carry, 0), out_axes=liftnn.Carry
-    )(X, net.blocks)
-    expected = X
-    for b in blocks:
-        expected = 3 * b(expected)
-    np.testing.assert_allclose(out, expected, rtol=1e-5)
-
-
-class Scaled:
-    """What `caching` reads of a net."""
-
-    def __init__(self, scale):
-        self.scale = scale
-        self.gain = 3.0
+        over(net, body, X)
+    assert liftnn.split(net)[-1] == before
+    np.testing.assert_allclose(over(net, read, X), plain(as_list(net), read, X, over), rtol=1e-5)
 
 
 def test_a_scan_in_reverse():

@@ -158,7 +158,7 @@ class Body:
         scanned = {slot.node for slot in self._axes.scanned if slot.key is None}
         shared = {n: n not in scanned for n in plan.variables}
         self._roots = self._axes.roots(result.change, transform)
-        match = CarryMatch(plan, result.change, self._roots, shared, self._axes.of_slices)
+        match = CarryMatch(plan, result.change, self._roots, shared)
         self.stacked = {q: axes[q] for q in returned if axes[q] is not None}
         reached = {*match.slots.values()}
         lost = [q for q in returned if axes[q] is None and q not in reached]

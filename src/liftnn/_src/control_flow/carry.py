@@ -10,7 +10,7 @@ Scanned leaves are exempt: each step starts from the same structure of its slice
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +49,6 @@ class CarryMatch:
       change: The change of the graph that a step makes.
       roots: The roots of the traversal.
       shared: Whether all steps share a Variable, by its number.
-      of_slices: Nodes of a single step that shared roots reach too.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class CarryMatch:
         change: GraphDelta,
         roots: Sequence[Root],
         shared: Mapping[int, bool],
-        of_slices: Collection[int],
     ):
         self.plan = plan
         self.before: Sequence[NodeSpec] = plan.graph.specs
@@ -66,7 +64,6 @@ class CarryMatch:
         self.known = change.known
         self.roots = roots
         self.shared = shared
-        self._of_slices = of_slices
         self.slots: dict[Slot, Slot] = {}
         """The slot after a step of each shared slot before it."""
         self.conflicts: list[str] = []
@@ -106,7 +103,7 @@ class CarryMatch:
                 if shared and old != new:
                     self._note(root, path, "different after a step")
                 continue
-            if root.shared and old in self._of_slices:
+            if root.shared and old in self.plan.sliced:  # it belongs to a single step
                 continue
             one, two = self.before[old], self.after[new]
             # a step that replaces a shared Variable below a scanned object changes only its own slice

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from liftnn import errors
 from liftnn._src.compilation.jit import jit
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.array_calls import is_jit_disabled
@@ -62,6 +63,10 @@ def call_kept(
         if _is_of_the_loop(error):
             raise
         kept.needs_values = True  # a function reads the value of something that it shares with the caller
+    except (
+        errors.TraceContextError
+    ):  # it changes what it also captures, which only the loop knows to be a slice
+        pass
     return otherwise()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.carry import Root
-from liftnn._src.graph.description import reach
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.after import names_after
@@ -65,8 +64,6 @@ class LoopAxes:
         self._marks = marks
         self._leaves = list(map(without_carry, marks))
         self._spread = spread_arguments(plan, self._leaves)
-        self.of_slices: Collection[int] = self._find_below_slices()
-        """The nodes below scanned arguments that captured modules reach too: they belong to a single step."""
         shared = Start(None, "", None, plan.graph.specs)
         for number in range(len(plan.graph.specs)):  # a node that an earlier step made unreachable was shared
             self._spread.starts.setdefault(number, shared)
@@ -74,12 +71,6 @@ class LoopAxes:
         """The axis of each dynamic leaf."""
         self.scanned = {slot: axis for slot, axis in plan.by_slot(self.of_leaves).items() if axis is not None}
         """The axis of each scanned leaf."""
-
-    def _find_below_slices(self) -> Collection[int]:
-        if not self.plan.withheld:
-            return ()
-        edges = zip(self.plan.graph.edges, self._leaves, strict=True)
-        return reach(self.plan.graph.specs, [edge for edge, axis in edges if _has_axis(axis)])
 
     @property
     def is_carry_known(self) -> bool:

@@ -157,11 +157,11 @@ class FirstStep:
 
     def _reach_shared(self, edges: list[Any]) -> Set[int]:
         """Return the nodes that all steps share, from their edges after the first step."""
-        of_slices = self._axes.of_slices
-        if not of_slices:
+        sliced = self._axes.plan.sliced
+        if not sliced:
             return reach(self._after, edges).keys()
-        specs = [_NOT_CARRIED if n in of_slices else spec for n, spec in enumerate(self._after)]
-        return reach(specs, edges).keys() - of_slices
+        specs = [_NOT_CARRIED if n in sliced else spec for n, spec in enumerate(self._after)]
+        return reach(specs, edges).keys() - sliced
 
     def _pair(self, change: GraphDelta) -> dict[int, int] | None:
         """Map the nodes of a single other step to those of the first step; None if their structures differ."""

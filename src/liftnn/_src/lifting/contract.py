@@ -135,6 +135,9 @@ class Plan:
         self.variables = graph.variables
         """The numbers of the Variables; their values come first among the leaves."""
         self.withheld: Mapping[int, str] = {}  # see `Spread.withheld`
+        self.sliced: Collection[
+            int
+        ] = ()  # where something is withheld, the nodes below arguments with an axis
         self.carried: Collection[int] = ()  # see `carried_leaves`
 
     @functools.cached_property

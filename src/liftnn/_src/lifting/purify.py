@@ -14,7 +14,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.captures.plain_objects import note_written
-from liftnn._src.graph.description import LeafPaths
+from liftnn._src.graph.description import LeafPaths, NodeSpec
 from liftnn._src.graph.kinds import (
     BUILTIN_METHOD,
     FUNCTION,
@@ -27,7 +27,7 @@ from liftnn._src.graph.kinds import (
 )
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
-from liftnn._src.graph.slots import value_slots
+from liftnn._src.graph.slots import ARRAY, value_slots
 from liftnn._src.lifting.arguments import Held
 from liftnn._src.lifting.auxiliary import check_pair, is_auxiliary_number
 from liftnn._src.lifting.callables import call_in_frame
@@ -181,9 +181,9 @@ def _make_result(
         edges.append(edge)
         leaves += found
     walk.visit_known()
-    if plan.captured:
-        _check_captured(walk.altered | ended, plan, frame.name)
     specs = walk.finished_specs()
+    if plan.captured:
+        _check_captured(walk.altered | ended, specs, plan, frame.name)
     has_new_value = {n for n in plan.variables if merged.is_written(n)}
     written = [n for n in plan.variables if n in has_new_value or (returned and returned[n])]
     only_donated = (walk.changed - walk.altered) | (set(written) - has_new_value) if returned else ()
@@ -206,6 +206,13 @@ def _make_result(
     return Result(leaves, change), created
 
 
+def _only_adds(old: NodeSpec, new: NodeSpec) -> bool:
+    """Return whether a node has its old children and perhaps others, and no array leaf, which could have changed."""
+    children = dict(zip(new.keys, new.edges, strict=True))
+    pairs = zip(old.keys, old.edges, strict=True)
+    return old.extra == new.extra and all(e is not ARRAY and children.get(k) == e for k, e in pairs)
+
+
 def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int, Watch]:
     """Watch the copy of each captured module, by number: the function may change it and change it back."""
     watches: dict[int, Watch] = {}
@@ -217,9 +224,13 @@ def _watch_captured(plan: Plan, merged: Merged, frame: frames.Frame) -> dict[int
     return watches
 
 
-def _check_captured(altered: set[int], plan: Plan, name: str) -> None:
-    """Raise if the structure of an argument that is also captured has changed: the captured name has the old one."""
+def _check_captured(altered: set[int], specs: Sequence[NodeSpec], plan: Plan, name: str) -> None:
+    """Raise if the structure of an argument that is also captured has changed: the captured name has the old one.
+
+    A slice may get new attributes: its values cannot be used through the captured name anyway.
+    """
     changed = sorted(altered & plan.captured.keys())
+    changed = [n for n in changed if n not in plan.sliced or not _only_adds(plan.graph.specs[n], specs[n])]
     if changed:
         number, captured = changed[0], plan.captured_name(changed[0])
         what = plan.typed_path(number)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.graph.description import NodeSpec, first_paths
+from liftnn._src.graph.description import NodeSpec, first_paths, reach
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
@@ -212,7 +212,10 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
         captured, carried = plan.leaf_paths[i][0] >= CAPTURED, i in plan.carried
         start = Start(prefix, name, edge, plan.graph.specs, captured=captured, carried=carried)
         spread.add_leaf(Slot(ROOT, i), start)
-    plan.withheld = _with_owners(spread.withheld, plan.graph.specs)
+    if spread.withheld:
+        plan.withheld = _with_owners(spread.withheld, plan.graph.specs)
+        edges = zip(plan.graph.edges, leaf_prefixes, strict=True)
+        plan.sliced = reach(plan.graph.specs, [edge for edge, prefix in edges if prefix != leaf_prefixes[-1]])
     return spread
 
 
