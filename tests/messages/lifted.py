@@ -361,7 +361,7 @@ class Pair(liftnn.Module):
 @message(
     errors.AliasingError,
     "args[0] cannot have the prefix 0 here: a part of it is an argument of an enclosing map.",
-    "Pass the part that you need, or pass the object without an axis.",
+    "Pass the part that you need, the object without an axis, or a `liftnn.clone` of it, made before the map.",
 )
 def owner_of_what_is_mapped_with_an_axis():
     pair = Pair()

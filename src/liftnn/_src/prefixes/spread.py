@@ -207,7 +207,8 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
         if type(edge) is Held and prefix != leaf_prefixes[-1]:
             raise errors.AliasingError(
                 f"{name} cannot have the prefix {prefix!r} here: a part of it is an argument of an enclosing map.",
-                "Pass the part that you need, or pass the object without an axis.",
+                "Pass the part that you need, the object without an axis, or a `liftnn.clone` of it, made before the "
+                "map.",
             )
         captured, carried = plan.leaf_paths[i][0] >= CAPTURED, i in plan.carried
         start = Start(prefix, name, edge, plan.graph.specs, captured=captured, carried=carried)
