@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import types
@@ -59,6 +60,15 @@ TRANSFORMS = {
 }
 
 
+def changed(name, transform):
+    return (
+        f"A {name} that holds captured modules was changed in liftnn.{transform}. The function captures it, and only "
+        "the values of captured Variables can be changed.\n"
+        "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given "
+        f"to liftnn.{transform}."
+    )
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("change", [keep, count, add, remove])
 @pytest.mark.parametrize("name", HOLDERS)
@@ -71,13 +81,7 @@ def test_a_change_is_undone_and_an_error(name, change, transform):
         change(holder, y)
         return y
 
-    with raises(
-        liftnn.TraceContextError,
-        f"A {name} that holds captured modules was changed in liftnn.{transform}. The function captures it, and only "
-        "the values of captured Variables can be changed.\n"
-        "Make it an attribute of a module if it is not one, and pass that module as an argument to the function given "
-        f"to liftnn.{transform}.",
-    ):
+    with raises(liftnn.TraceContextError, changed(name, transform)):
         TRANSFORMS[transform](f)
     assert vars(holder) == before
     assert list(vars(holder)) == list(before)
@@ -105,3 +109,64 @@ def test_a_holder_that_is_not_changed_may_be_written_between_the_calls():
         holder.count += 1
     assert call.n_traces == 1
     assert holder.count == 4
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_what_is_written_between_the_calls_stays_in_a_retrace(name):
+    holder = HOLDERS[name](Affine(2.0))
+    call = liftnn.jit(lambda x: holder.model(x))
+    for x in (2.0, jnp.float32(2.0), jnp.ones(()), jnp.ones(3), jnp.ones((2, 3))):
+        holder.last = call(x)
+        holder.count += 1
+    assert call.n_traces == 4
+    assert holder.count == 5
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_a_change_in_a_retrace_leaves_what_was_written_between_the_calls(name):
+    holder = HOLDERS[name](Affine(2.0))
+
+    @liftnn.jit
+    def call(x):
+        if x.ndim == 2:
+            holder.last = x
+        return holder.model(x)
+
+    call(jnp.ones(3))
+    holder.count = 5
+    before = dict(vars(holder))
+    with raises(liftnn.TraceContextError, changed(name, "jit")):
+        call(jnp.ones((2, 3)))
+    assert vars(holder) == before
+
+
+CONTAINERS = {
+    "list": (lambda model: [model, 0], 1),
+    "dict": (lambda model: {"model": model, "count": 0}, "count"),
+    "deque": (lambda model: collections.deque([model, 0]), 1),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_number_beside_a_module_is_not_changed(name, transform):
+    make, key = CONTAINERS[name]
+    holder = make(model := Affine(2.0))
+
+    def f(x):
+        holder[key] += 1
+        return holder["model" if name == "dict" else 0](x)
+
+    with raises(liftnn.TraceContextError, changed(name, transform)):
+        TRANSFORMS[transform](f)
+    assert holder == make(model)
+
+
+def test_a_number_beside_a_module_that_is_written_between_the_calls_stays_in_a_retrace():
+    holder = {"model": Affine(2.0), "count": 0}
+    call = liftnn.jit(lambda x: holder["model"](x))
+    for x in (2.0, jnp.ones(3), jnp.ones((2, 3))):
+        call(x)
+        holder["count"] += 1
+    assert call.n_traces == 3
+    assert holder["count"] == 3

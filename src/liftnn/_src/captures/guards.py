@@ -133,6 +133,10 @@ class ObjectAttributes(NamedTuple):
             if is_cached(self.x, name):
                 del attributes[name]
 
+    def at_present(self) -> ObjectAttributes:
+        """Return the object with the attributes that it has now."""
+        return self._replace(elements=self.elements.at_present())
+
     def holds(self) -> bool:
         """Return whether the object has the same attributes."""
         return self.elements.holds()
@@ -191,6 +195,13 @@ class Guards:
         except Exception:  # another thread is changing a container; an object has lost an attribute
             return False
         return True
+
+    def at_present(self) -> Guards:
+        """Return what leads to captured modules as it is now.
+
+        Since the search, everything in it that leads to no module may have changed.
+        """
+        return Guards(leading=[g if isinstance(g, Guard) else g.at_present() for g in self.leading])
 
     def restore(self) -> list[Guard | Elements | ObjectAttributes]:
         """Write back the values that lead to captured modules, and the other attributes of objects that do.

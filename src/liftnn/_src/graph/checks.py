@@ -87,6 +87,11 @@ class Elements(NamedTuple):
         pairs = zip(self.iterate(self.container), self.kept, self.loose)  # noqa: B905  # only the first were examined
         return all(x is y or (loose and type(x) in ATOMS) for x, y, loose in pairs)
 
+    def at_present(self) -> Elements:
+        """Return the container with the elements that it has now, all of which must stay."""
+        kept = tuple(self.iterate(self.container))
+        return self._replace(kept=kept, loose=(False,) * len(kept), size=size_of(self.container))
+
     def restore(self) -> None:
         """Restore the elements, if all of them were examined, without running user code."""
         x, kept, size = self.container, self.kept, self.size

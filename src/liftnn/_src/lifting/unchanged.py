@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes, is_cached
+from liftnn._src.captures.guards import NO_GUARDS, Guard, Guards, ObjectAttributes, is_cached
 from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.instances import instance_dict
@@ -61,6 +61,7 @@ def captured_unchanged(
     """
     numbers = [number for number in sorted(plan.captured) if number < len(originals)]
     since = changes.count - changes.exposed
+    leading = NO_GUARDS if guards is None else guards.at_present()
     swaps: list[_Swap] = []
     kept: list[_Snapshot] = []
     changed: str | None = None
@@ -81,7 +82,7 @@ def captured_unchanged(
         for swap in swaps:
             if swap.put_back():
                 changed = changed or "A numpy array that a captured module holds"
-        broken = guards.restore() if guards is not None else []
+        broken = leading.restore()
         if broken and changed is None:
             changed = _words(broken[0])
     if changed is not None:
