@@ -280,17 +280,18 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     for n in chosen:
         guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
         steps.append(Step(attributes[n], f".{n}", n, guard, True))
-    for n, member in slots_of(cls):
+    slots = [(n, Guard(SLOT, x, member, SLOT.read(x, member))) for n, member in slots_of(cls)]
+    for n, slot in slots:
         if follow_all or n in scope.names:
-            value = SLOT.read(x, member)
-            steps.append(Step(value, f".{n}", n, Guard(SLOT, x, member, value, is_atom(value)), True))
+            steps.append(Step(slot.value, f".{n}", n, slot._replace(loose=is_atom(slot.value)), True))
     guard = Guard(SIZE, attributes, None, len(attributes))
     class_step = cls if scope.every else ClassOf(cls)
     steps.append(Step(class_step, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
     guards = () if attributes is NO_ATTRIBUTES else (guard,)
     if issubclass(cls, threading.local):
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
-    whole = ObjectAttributes(x, entries_of(attributes, True)) if type(attributes) is dict else None
+    entries = entries_of(attributes, True) if type(attributes) is dict else None
+    whole = ObjectAttributes(x, entries, tuple([slot for _, slot in slots]))
     return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
 
 

@@ -114,20 +114,32 @@ class Guard(NamedTuple):
             return now == self.value
         return now is self.value or (self.loose and type(now) in ATOMS)
 
+    def at_present(self) -> Guard:
+        """Return the location with the value that it holds now, which must stay."""
+        return self._replace(value=self.kind.read(self.holder, self.key), loose=False)
+
+    def restore(self) -> None:
+        """Write the value back."""
+        self.kind.write(self.holder, self.key, self.value)
+
 
 class ObjectAttributes(NamedTuple):
     """All attributes of a plain object at the time of the search.
 
     Args:
       x: The object.
-      elements: The names and values in its attribute dictionary.
+      elements: The names and values in its attribute dictionary; None if it has no such dictionary.
+      slots: The guards of its slots.
     """
 
     x: Any
-    elements: Elements
+    elements: Elements | None
+    slots: tuple[Guard, ...]
 
     def forget_cached(self) -> None:
         """Remove new values of cached properties: they are computed again."""
+        if self.elements is None:
+            return
         attributes = self.elements.container
         for name in attributes.keys() - set(self.elements.kept[: self.elements.size]):
             if is_cached(self.x, name):
@@ -135,15 +147,20 @@ class ObjectAttributes(NamedTuple):
 
     def at_present(self) -> ObjectAttributes:
         """Return the object with the attributes that it has now."""
-        return self._replace(elements=self.elements.at_present())
+        elements = None if self.elements is None else self.elements.at_present()
+        return ObjectAttributes(self.x, elements, tuple([slot.at_present() for slot in self.slots]))
 
     def holds(self) -> bool:
         """Return whether the object has the same attributes."""
-        return self.elements.holds()
+        return (self.elements is None or self.elements.holds()) and all(slot.holds() for slot in self.slots)
 
     def restore(self) -> None:
         """Restore the attributes."""
-        self.elements.restore()
+        if self.elements is not None:
+            self.elements.restore()
+        for slot in self.slots:
+            if not slot.holds():
+                slot.restore()
 
 
 def is_cached(x: Any, name: str) -> bool:
@@ -201,7 +218,7 @@ class Guards:
 
         Since the search, everything in it that leads to no module may have changed.
         """
-        return Guards(leading=[g if isinstance(g, Guard) else g.at_present() for g in self.leading])
+        return Guards(leading=[guard.at_present() for guard in self.leading])
 
     def restore(self) -> list[Guard | Elements | ObjectAttributes]:
         """Write back the values that lead to captured modules, and the other attributes of objects that do.
@@ -214,10 +231,7 @@ class Guards:
                 guard.forget_cached()
         broken = [guard for guard in self.leading if not guard.holds()]
         for guard in broken:
-            if isinstance(guard, Guard):
-                guard.kind.write(guard.holder, guard.key, guard.value)
-            else:
-                guard.restore()
+            guard.restore()
         return broken
 
 
