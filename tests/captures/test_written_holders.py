@@ -197,3 +197,28 @@ def test_a_number_beside_a_module_that_is_written_between_the_calls_stays_in_a_r
         holder["count"] += 1
     assert call.n_traces == 3
     assert holder["count"] == 3
+
+
+def test_a_function_chosen_by_type_may_keep_which_one_it_was():
+    one, other = Affine(2.0, size=()), Affine(3.0, size=())
+
+    @functools.singledispatch
+    def apply(x):
+        return one(x)
+
+    @apply.register
+    def of_dict(x: dict):
+        return {name: other(y) for name, y in x.items()}
+
+    call = liftnn.jit(lambda x: apply(x))
+    for value in (2.0, 4.0):
+        one.w.value = other.w.value = jnp.float32(value)
+        assert float(call(1.0)) == value
+        assert float(call({"a": 1.0})["a"]) == value
+    assert (int(one.calls.value), int(other.calls.value)) == (2, 2)
+
+    @apply.register
+    def of_dict_again(x: dict):
+        return one(2.0)
+
+    assert float(call({"a": 1.0})) == 8.0

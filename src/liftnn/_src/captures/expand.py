@@ -108,7 +108,7 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
     closed = scope.is_closed(f.__globals__.get("__name__", "exec"))
     steps = [_cell_step(i, name, cell, exact, not closed) for i, (name, cell) in enumerate(cells)]
     if closed:  # closures of a library do not change, but they may hold user functions
-        return Expansion("function", [s for s in steps if s.child is not ABSENT])
+        return Expansion("function", [s for s in steps if s.child is not ABSENT and s.label not in _CACHES])
     steps += _steps_by_name(f, scope)
     positional = f.__code__.co_varnames[: f.__code__.co_argcount]
     defaults = f.__defaults__ or ()
@@ -125,6 +125,10 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
     if exact:
         guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
     return Expansion("function", [s for s in steps if s.child is not ABSENT or s.always], tuple(guards))
+
+
+_CACHES = frozenset([FRESH + "dispatch_cache"])
+"""Variables of libraries that are filled in calls: `functools.singledispatch` keeps the function of each class."""
 
 
 def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: bool) -> Step:
