@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import types
+import warnings
 
 import jax.numpy as jnp
 import optax
@@ -122,3 +123,60 @@ def test_one_with_an_object_without_modules_is_not(name):
 )
 def test_other_static_objects_are_not(value):
     liftnn.split(Node(value=value))
+
+
+class Trainer:
+    """A plain object whose methods are functions of loops and branches: its model is captured."""
+
+    def __init__(self):
+        self.model = Node(w=liftnn.Param(2.0))
+
+    def scaled(self, x):
+        return x * self.model.w
+
+    def scaled_in_step(self, i, x):
+        return self.scaled(x)
+
+    def is_small(self, x):
+        return x < self.model.w
+
+    __call__ = scaled
+
+
+LOOPS = {
+    "cond": lambda t, f: liftnn.cond(True, f, f, 1.0),
+    "switch": lambda t, f: liftnn.switch(0, [f, f], 1.0),
+    "while_loop": lambda t, f: liftnn.while_loop(t.is_small, f, 1.0),
+    "fori_loop": lambda t, f: liftnn.fori_loop(0, 1, t.scaled_in_step, 1.0),
+    "fori_loop of a partial": lambda t, f: liftnn.fori_loop(
+        0, 1, functools.partial(Trainer.scaled_in_step, t), 1.0
+    ),
+}
+FUNCTIONS = {
+    "method": lambda t: t.scaled,
+    "object": lambda t: t,
+    "partial": lambda t: functools.partial(Trainer.scaled, t),
+    "partial of a method": lambda t: functools.partial(t.scaled),
+}
+
+
+@pytest.mark.parametrize("outer", [lambda f: f, liftnn.jit], ids=["plain", "jit"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_a_function_of_a_loop_or_branch_captures_is_not_hidden(loop, function, outer):
+    trainer = Trainer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call = outer(lambda: LOOPS[loop](trainer, FUNCTIONS[function](trainer)))
+        assert float(call()) == 2.0
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_the_model_of_such_a_function_hides_is(loop):
+    class Hiding(Trainer, liftnn.Module):
+        pass
+
+    model = Hiding()
+    model.old = Old(x=Node())
+    with pytest.warns(liftnn.StructureWarning, match="old is an Old"):
+        LOOPS[loop](model, model.scaled)

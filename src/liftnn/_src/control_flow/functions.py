@@ -20,6 +20,12 @@ from liftnn._src.static_values.static import function_key
 from liftnn._src.variables import frames
 
 
+class _Functions(Module):
+    """The functions of one call, as attributes."""
+
+    __holds_functions__ = True
+
+
 class PackedFunction:
     """A callable that calls a function stored in a module.
 
@@ -100,7 +106,7 @@ def pack_functions(transform: str, **functions: Any) -> tuple[Module, list[Packe
     Raises:
       ArgumentTypeError: If one of them is not callable.
     """
-    holder = Module()
+    holder = _Functions()
     packed: list[PackedFunction] = []
     for name, attribute in functions.items():
         several = list(enumerate(attribute)) if isinstance(attribute, list) else [(None, attribute)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from liftnn import errors
@@ -19,7 +19,7 @@ _HIDING_LIBRARIES = ("argparse", "collections", "functools")
 """Modules of the standard library with classes that hold the user's objects."""
 
 
-class Hidden(NamedTuple):
+class _Hidden(NamedTuple):
     """A module or Variable in a static value.
 
     Args:
@@ -31,7 +31,7 @@ class Hidden(NamedTuple):
     holder: Any
 
 
-def find_hidden(value: Any) -> Hidden | None:
+def _find_hidden(value: Any) -> _Hidden | None:
     """Find a module or Variable in an object that a static value is, or holds.
 
     Args:
@@ -50,13 +50,23 @@ def find_hidden(value: Any) -> Hidden | None:
         seen.add(id(x))
         if hasattr(type(x), "__graph_node__"):
             if holder is not None:
-                return Hidden(x, holder)
+                return _Hidden(x, holder)
             continue
         parts = parts_of(x)
         if not parts:
             parts, holder = _hidden_parts(x), x if holder is None else holder
         todo += [(y, holder) for y in parts]
     return None
+
+
+def is_called(above: Iterable[type]) -> bool:
+    """Return whether a static value is a function of a loop or branch, or is stored in one: what it holds is captured.
+
+    Args:
+      above: The classes of the objects that hold the value, the innermost first.
+    """
+    owner = next((cls for cls in above if hasattr(cls, "__graph_node__")), None)
+    return hasattr(owner, "__holds_functions__")
 
 
 def _hidden_parts(x: Any) -> Iterable[Any]:
@@ -71,21 +81,23 @@ def _hidden_parts(x: Any) -> Iterable[Any]:
     return held_by(x)
 
 
-def warn_of_hidden(value: Any, hidden: Hidden, path: str) -> None:
-    """Warn that a static value holds a module or Variable.
+def warn_if_hidden(value: Any, path: Callable[[], str]) -> None:
+    """Warn if a static value holds a module or Variable.
 
     Args:
       value: The static value.
-      hidden: The module or Variable, and what holds it.
-      path: The path of the value.
+      path: Returns the path of the value.
     """
+    hidden = _find_hidden(value)
+    if hidden is None:
+        return
     found, holder = (type(x) for x in hidden)
     through = "" if hidden.holder is value else f" in {an(holder)}"
     store = f"tore the {found.__name__} in an attribute, a list or a dict."
     users = not is_foreign(holder.__module__)
     warn(
-        f"{path} is {an(type(value))}, which liftnn treats as static, but it holds {an(found)}{through}. Its state is "
-        "not part of the model: split, state, gradients and optimizers leave it out. "
+        f"{path()} is {an(type(value))}, which liftnn treats as static, but it holds {an(found)}{through}. Its state "
+        "is not part of the model: split, state, gradients and optimizers leave it out. "
         + (
             f"Make the class {holder.__name__} a liftnn.Module or a dataclass, or s{store}"
             if users

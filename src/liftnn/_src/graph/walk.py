@@ -12,7 +12,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.containers import refuse_objects
 from liftnn._src.graph.description import Edge, NodeSpec
-from liftnn._src.graph.hidden import find_hidden, warn_of_hidden
+from liftnn._src.graph.hidden import is_called, warn_if_hidden
 from liftnn._src.graph.kinds import (
     ARRAY_NODE,
     BUILTIN_METHOD,
@@ -247,9 +247,8 @@ class Walk:
             except errors.StructureError:
                 static = self._held_by_function(value)
             found = self._statics[id(value)] = (value, static)
-            hidden = find_hidden(value) if self.warns else None
-            if hidden is not None:
-                warn_of_hidden(value, hidden, self._where((*self._path, *_keys(self._stack))))
+            if self.warns and not is_called(node.type for node in reversed(self._stack)):
+                warn_if_hidden(value, lambda: self._where((*self._path, *_keys(self._stack))))
         return found[1]
 
     def _is_sharing(self, holder: Any) -> bool:
