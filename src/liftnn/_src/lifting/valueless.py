@@ -80,6 +80,8 @@ def _holds_no_numbers(x: Any) -> bool:
 def explain_leaked(error: BaseException, functions: Sequence[Any], name: str) -> None:
     """Raise an error with a name in place of JAX's if a call failed because the function captures a leaked module.
 
+    If no captured module has leaked, a note says that JAX keeps traces of functions, which may capture modules.
+
     Args:
       error: What the call raised.
       functions: The functions of the call.
@@ -90,13 +92,23 @@ def explain_leaked(error: BaseException, functions: Sequence[Any], name: str) ->
     """
     if not isinstance(error, jax.errors.UnexpectedTracerError) or not frames.is_plain():
         return
-    for where, x in find_captured(functions).roots.items():
+    captured = find_captured(functions).roots
+    for where, x in captured.items():
         if frames.frames_up_to(x) is None:
             raise errors.TraceContextError(
                 f"{where} ({an(type(x))}), which the function captures, was created in a transform that has returned "
                 f"(leaked), so liftnn.{name} cannot use it.",
                 LEAKED,
             ) from error
+    if captured:
+        error.add_note(_KEPT_TRACE)
+
+
+_KEPT_TRACE = (
+    "If a function that captures a module was passed to a transform of JAX, such as jax.jit, jax.checkpoint or "
+    "jax.lax.scan, JAX has kept its trace, with the arrays that the module had there. Use the liftnn transform of the "
+    "same name."
+)
 
 
 def _find(plan: Plan, leaves: Sequence[Any], is_valueless: Any) -> str:
