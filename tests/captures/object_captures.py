@@ -135,6 +135,33 @@ def instance_that_shadows_its_class():
 
 
 @case
+def instance_that_hides_the_module_of_its_class():
+    class T:
+        model = k(2)
+
+    t = T()
+    return (
+        lambda x: x * (7 if t.model is None else both(t.model)),
+        [lambda: setattr(t, "model", None), lambda: delattr(t, "model")],
+    )
+
+
+@case
+def subclass_that_hides_the_module_of_its_base():
+    class T:
+        model = k(2)
+
+    class Sub(T):
+        pass
+
+    t = Sub()
+    return (
+        lambda x: x * (7 if t.model is None else both(t.model)),
+        [lambda: setattr(Sub, "model", None), lambda: delattr(Sub, "model")],
+    )
+
+
+@case
 def class_of_an_instance():
     class T:
         model = k(2)

@@ -258,7 +258,8 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
     size = Guard(SIZE, attributes, None, len(attributes))
     wrap = (lambda base: base) if creates else ClassOf
     steps += [Step(wrap(base), "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
-    return Expansion("class", steps, (size,), by_name=True)
+    tag = ("class", _hidden_modules(bases, scope.chosen(attributes)))
+    return Expansion(tag, steps, (size,), by_name=True)
 
 
 def _plain(x: Any) -> Any:
@@ -296,7 +297,14 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
     entries = entries_of(attributes, True) if type(attributes) is dict else None
     whole = ObjectAttributes(x, entries, tuple([slot for _, slot in slots]))
-    return Expansion("object", steps, guards, by_name=True, inherits=is_content, attributes=whole)
+    tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
+    return Expansion(tag, steps, guards, by_name=True, inherits=is_content, attributes=whole)
+
+
+def _hidden_modules(classes: Iterable[type], names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of modules of classes that attributes of an object or subclass hide: code does not read them."""
+    attributes = [type.__getattribute__(cls, "__dict__") for cls in classes]
+    return tuple([n for n in names if any(hasattr(type(x.get(n)), "__graph_node__") for x in attributes)])
 
 
 _EXPANDED = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
