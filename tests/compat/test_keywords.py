@@ -27,6 +27,11 @@ CALLS = {
     "scan with a split transpose": "nnx.grad(lambda x: nnx.scan(lambda c, x: (c * x, c), _split_transpose=True)"
     "(jnp.ones(2), x)[0].sum())(x)",
     "remat": "nnx.remat(f=loss)(model, x)",
+    "vjp": "nnx.vjp(f=lambda x: 2 * x, graph_updates=False)(x)[1](x)",
+    "jvp": "nnx.jvp(f=lambda x: 2 * x, primals=(x,), tangents=(x,), graph_updates=False)",
+    "eval_shape": "nnx.eval_shape(f=lambda: x).shape",
+    "cached_partial": "nnx.cached_partial(f=nnx.jit(lambda: x))()",
+    "transform_metadata": "nnx.transform_metadata(f=lambda x: 2 * x, partition='layers')(x)",
     "checkify": "nnx.checkify(f=loss)(model, x)[1]",
     "split": "nnx.split(node=model)[1]",
     "state": "nnx.state(node=model)",
@@ -36,6 +41,13 @@ CALLS = {
     "to_pure_dict": "nnx.to_pure_dict(state=state)",
     "restore_int_paths": "nnx.restore_int_paths(pure_dict={'0': 1})",
     "replace_by_pure_dict": "[nnx.replace_by_pure_dict(state=state, pure_dict={'bias': jnp.ones(3)}), state]",
+    "State.replace_by_pure_dict": "[state.replace_by_pure_dict(pure_dict={'bias': jnp.ones(3)}), state]",
+    "diff": "nnx.statelib.diff(state=state, other=nnx.filter_state(state, nnx.PathContains('bias')))",
+    "filters_to_predicates": "len(nnx.filterlib.filters_to_predicates(filters=[nnx.Param, ...]))",
+    "check_pytree": "nnx.check_pytree(pytree=model)",
+    "GraphDef.apply": "nnx.graphdef(model).apply(state=state)(x)[0]",
+    "TrainState.apply": "nnx.TrainState.create(nnx.graphdef(model), params=state, tx=optax.sgd(0.1)).apply("
+    "state='params')(x)[0]",
     "map_state": "nnx.map_state(f=lambda path, x: x.get_value() + 1, state=state)",
     "Rngs.split": "nnx.state(nnx.Rngs(0, dropout=1).split(k=3))",
     "Rngs.split of some": "nnx.state(nnx.Rngs(0, dropout=1).split(k={'dropout': 3, ...: 2}))",
@@ -56,4 +68,14 @@ def test_shard_map_takes_its_function_by_name():
         spec = jax.sharding.PartitionSpec("data")
         run = nnx.shard_map(f=lambda x: 2 * x, mesh=mesh, in_specs=(spec,), out_specs=spec)
         result = run(jnp.arange(4.0))
+        """)
+
+
+def test_jit_partial_takes_its_function_by_name():
+    assert_equal_in_both("""
+        nnx.set_graph_updates(False)
+        try:
+            result = nnx.jit_partial(fun=lambda: jnp.ones(2))()
+        finally:
+            nnx.set_graph_updates(True)
         """)

@@ -132,6 +132,13 @@ result = [out, m_g.w[...], x_g]
 g = nnx.jvp(graph=True, graph_updates=False)(lambda x, y: (x * y).sum())
 result = g((x, 2 * x), (jnp.ones(3), x))
 """,
+    "vjp and jvp in steps": """
+x = jnp.arange(3.0)
+modes = {'graph_updates': False}
+pull = nnx.vjp(lambda x: (x ** 2, x), has_aux=True, **modes)
+result = [nnx.vjp(**modes)(jnp.sin, x)[1](x), pull(x)[1](x), nnx.jvp(**modes)(jnp.sin, (x,), (x,)),
+          nnx.jvp(jnp.sin, **modes)((x,), (x,)), nnx.jvp(jnp.sin, **modes)(primals=(x,), tangents=(x,))]
+""",
     "custom_vjp returns cotangents of integers too": WEIGHTS
     + """
 g = nnx.custom_vjp(f)

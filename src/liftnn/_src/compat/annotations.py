@@ -218,11 +218,11 @@ def has_data(value: Any, /) -> list[Any]:
     return [x for x in jax.tree.leaves(value, is_leaf=is_data) if is_data(x)]
 
 
-def check_pytree(value: Any, /) -> None:
+def check_pytree(pytree: Any) -> None:
     """Check that a value is a Module; liftnn has nothing else to check, since it sees which attributes are data.
 
     Args:
-      value: The Module.
+      pytree: The Module.
 
     Raises:
       ArgumentTypeError: If it is not a Module.
@@ -231,7 +231,7 @@ def check_pytree(value: Any, /) -> None:
       >>> from liftnn.compat import nnx
       >>> nnx.check_pytree(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
     """
-    if not is_object(value):
+    if not is_object(pytree):
         raise errors.ArgumentTypeError(
-            f"check_pytree takes a Module, and got {an(type(value))}.", "Pass the Module itself."
+            f"check_pytree takes a Module, and got {an(type(pytree))}.", "Pass the Module itself."
         )

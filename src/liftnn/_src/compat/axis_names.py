@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn import errors
+from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import check_modes
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.configure import configurable
@@ -37,6 +38,7 @@ class _Mapped(NamedTuple):
     axis: Any
 
 
+@functools.partial(take_by_name, name="f")
 @configurable
 def transform_metadata(
     f: Callable[P, R],

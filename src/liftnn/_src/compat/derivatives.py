@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.autodiff import custom_vjp as own_rule, jvp as own_jvp, vjp as own_vjp
 from liftnn._src.autodiff.selection import DiffState
+from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import accept_modes, check_modes, set_graph_mode, set_graph_updates
 from liftnn._src.compat.splitting import state
 from liftnn._src.graph.kinds import is_object
@@ -26,19 +27,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _or_decorator(derivative: F) -> F:
-    """Let a derivative be called with options only; then it returns a decorator."""
+    """Let a derivative be called without values, or with options only; then it returns a function of the rest."""
 
     @functools.wraps(derivative)
     def call(f: Any = MISSING, /, *primals: Any, **options: Any) -> Any:
-        if f is not MISSING:
+        if f is MISSING:
+            return functools.partial(call, **options)
+        if primals or "primals" in options:
             return derivative(f, *primals, **options)
-        return lambda f: functools.wraps(f, updated=())(functools.partial(derivative, f, **options))
+        return functools.wraps(f, updated=())(functools.partial(derivative, f, **options))
 
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
-vjp = accept_modes(_or_decorator(own_vjp.vjp))
-jvp = accept_modes(_or_decorator(own_jvp.jvp))
+vjp = accept_modes(take_by_name(_or_decorator(own_vjp.vjp), "f"))
+jvp = accept_modes(take_by_name(_or_decorator(own_jvp.jvp), "f"))
 
 
 @configurable

@@ -16,7 +16,9 @@ from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import check_variable_kinds, follow_flax
 from liftnn._src.compat.recording import RecordingMethods
 from liftnn._src.compat.sharding_metadata import ShardingMethods
+from liftnn._src.compat.splitting import GraphDef
 from liftnn._src.compat.states import diff, from_flat_state, replace_by_pure_dict, to_pure_dict
+from liftnn._src.compat.training import TrainState
 from liftnn._src.compat.variable_metadata import AnnotatedMethods
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.graph.checks import ABSENT
@@ -170,9 +172,12 @@ _METHODS: tuple[tuple[type, type], ...] = (
 """Classes, and the methods that they get."""
 
 _PARAMETERS: tuple[tuple[type, str, str], ...] = (
+    (GraphDef, "apply", "state"),
     (Module, "sow", "variable_type"),
     (RngStream, "split", "k"),
     (Rngs, "split", "k"),
+    (State, "replace_by_pure_dict", "pure_dict"),
+    (TrainState, "apply", "state"),
 )
 """Methods, and what Flax calls their first parameter."""
 

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 @accept_modes
-def cached_partial(f: Callable[..., R], /, *cached_args: Any) -> Callable[..., R]:
+def cached_partial(f: Callable[..., R], *cached_args: Any) -> Callable[..., R]:
     """Return `functools.partial(f, *cached_args)`: a repeated call of a jitted function flattens nothing anyway.
 
     Args:
@@ -33,7 +33,7 @@ def cached_partial(f: Callable[..., R], /, *cached_args: Any) -> Callable[..., R
     return functools.partial(f, *cached_args)
 
 
-def jit_partial(fun: Callable[..., R], /, *partial_args: Any, **options: Any) -> JittedPartial[R]:
+def jit_partial(fun: Callable[..., R], *partial_args: Any, **options: Any) -> JittedPartial[R]:
     """Compile a function and store its first arguments.
 
     Args:

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from liftnn._src import filters
+from liftnn._src.filters import Filter, PathContains as OwnPathContains, Predicate, to_predicates
 from liftnn._src.trees import Path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PathContains(filters.PathContains):
+class PathContains(OwnPathContains):
     """Filter for Variables with a given key, or part of a key, anywhere in their path.
 
     Args:
@@ -70,11 +70,11 @@ class PathIn:
         return f"PathIn({', '.join(sorted(map(repr, self.paths)))})"
 
 
-def filters_to_predicates(filters_: Sequence[filters.Filter], /) -> tuple[filters.Predicate, ...]:
+def filters_to_predicates(filters: Sequence[Filter]) -> tuple[Predicate, ...]:
     """Return the predicates of several filters; the first match wins.
 
     Args:
-      filters_: The filters; only the last one may be `...` or True.
+      filters: The filters; only the last one may be `...` or True.
 
     Returns:
       The predicates.
@@ -87,4 +87,4 @@ def filters_to_predicates(filters_: Sequence[filters.Filter], /) -> tuple[filter
       >>> nnx.filterlib.filters_to_predicates((nnx.Param, ...))
       (OfType(Param), ...)
     """
-    return tuple(filters.to_predicates(filters_))
+    return tuple(to_predicates(filters))

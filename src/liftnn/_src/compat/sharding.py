@@ -106,7 +106,7 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
 
 
 @accept_modes
-def eval_shape(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Return the shapes, dtypes and shardings of a function's output without computing it.
 
     It is `liftnn.eval_shape`, and under `jax.set_mesh`, or with the metadata `mesh`, the abstract array of a Variable

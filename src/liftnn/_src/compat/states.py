@@ -226,7 +226,7 @@ def map_state(f: Callable[[Path, Any], Any], state: Mapping[Any, Any]) -> State:
     return State.from_flat([(path, f(path, x)) for path, x in to_flat_state(state)])
 
 
-def diff(state: Mapping[Any, Any], other: Mapping[Any, Any], /) -> State:
+def diff(state: Mapping[Any, Any], other: Mapping[Any, Any]) -> State:
     """Return what a State has at paths that another State does not have.
 
     Args:
