@@ -94,6 +94,16 @@ def test_a_state_is_made_from_nested_mappings():
     assert list(state.flat().items()) == [(("a", "b", 0), w), (("x",), x), (("s", "y"), x)]
 
 
+@pytest.mark.parametrize(
+    "pairs", [list, iter, lambda pairs: dict(pairs).items()], ids=["list", "iterator", "items"]
+)
+def test_a_state_is_made_from_pairs_as_a_dict_is(pairs):
+    w, x = liftnn.Param(1.0), jnp.ones(1)
+    state = liftnn.State(pairs([("a", {"b": w}), ("x", x)]))
+    assert list(state.flat().items()) == [(("a", "b"), w), (("x",), x)]
+    assert liftnn.State(liftnn.State({"a": {"b": w}}).items()).a.b is w
+
+
 def test_flat_and_from_flat_are_inverse():
     state = make_state()
     assert liftnn.State.from_flat(state.flat()).flat() == state.flat()

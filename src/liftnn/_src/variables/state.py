@@ -35,7 +35,7 @@ class State(dict[Key, Any], Displayed):
     with `is_leaf=lambda x: isinstance(x, liftnn.Variable)` it maps over the Variables.
 
     Args:
-      tree: A nested mapping of Variables or arrays.
+      tree: A nested mapping of Variables or arrays, or pairs of key and entry, as for a dict.
 
     Example:
       >>> import jax, jax.numpy as jnp, liftnn
@@ -50,9 +50,9 @@ class State(dict[Key, Any], Displayed):
         _aside: dict[Path, Any]
         """Leaves that no key leads to: at the empty path, and those in a Variable's metadata, by path from here."""
 
-    def __init__(self, tree: Mapping[Key, Any] = {}):
+    def __init__(self, tree: Mapping[Key, Any] | Iterable[tuple[Key, Any]] = {}):
         _set_aside(self, dict(tree._aside) if isinstance(tree, State) else {})
-        for key, x in tree.items():
+        for key, x in (tree if isinstance(tree, Mapping) else dict(tree)).items():
             _set(self, key, State(x) if isinstance(x, Mapping) else x)
 
     @classmethod
