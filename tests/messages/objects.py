@@ -364,6 +364,15 @@ def sow_over_a_param():
     Affine().sow(liftnn.Intermediate, "w", 1.0)
 
 
+@message(
+    errors.ArgumentError,
+    "sow appends to a tuple, but the attribute 'w' of an Affine holds something else.",
+    "Pass a name that no other attribute has, or a reduce_fn that combines the old value with the new one.",
+)
+def sow_into_an_array():
+    Affine().sow(liftnn.Param, "w", 1.0)
+
+
 # --- filters
 
 

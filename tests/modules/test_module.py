@@ -106,6 +106,27 @@ def test_sow_into_something_else_is_an_error(attribute):
         model.sow(liftnn.Intermediate, "y", 1.0)
 
 
+@pytest.mark.parametrize("call", [lambda model: model(), lambda model: liftnn.capture(model, liftnn.Param)()])
+def test_sow_does_not_take_an_array_for_a_tuple(call):
+    class Sowing(liftnn.Module):
+        def __init__(self):
+            self.w = liftnn.Param(jnp.ones(2))
+
+        def __call__(self):
+            self.sow(liftnn.Param, "x", jnp.ones(2), lambda old, new: new)
+            self.sow(liftnn.Param, "x", jnp.ones(2))
+
+    model, text = (
+        Sowing(),
+        r"^sow appends to a tuple, but the attribute '{}' of a Sowing holds something else\.",
+    )
+    with pytest.raises(errors.ArgumentError, match=text.format("x")):
+        call(model)
+    with pytest.raises(errors.ArgumentError, match=text.format("w")):
+        model.sow(liftnn.Param, "w", 1.0)
+    assert model.w.value.tolist() == [1, 1]
+
+
 # --- perturb
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from liftnn._src.compat.modes import setting_of_flax
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.recording import records_of
+from liftnn._src.modules.recording import append, records_of
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Perturbation
@@ -26,7 +26,7 @@ class RecordingMethods(_Module):
         type: type[Variable[Any]] | str,
         name: str,
         value: Any,
-        reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
+        reduce_fn: Callable[[Any, Any], Any] = append,
         init_fn: Callable[[], Any] = lambda: (),
         capture_noop: bool | None = None,
     ) -> bool:
@@ -48,7 +48,7 @@ class RecordingMethods(_Module):
           True; False if nothing is recorded.
 
         Raises:
-          ArgumentError: If the attribute exists and is not a Variable of that type.
+          ArgumentError: If the attribute is not a Variable of that type, or does not hold a tuple to append to.
           TraceContextError: If the module belongs to another trace.
         """
         return not _is_off(self, capture_noop) and _sow(self, type, name, value, reduce_fn, init_fn)

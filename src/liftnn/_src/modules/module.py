@@ -29,7 +29,7 @@ from liftnn._src.modules.iterate import iter_children, iter_modules
 from liftnn._src.modules.layer_calls import is_layer, wrap_call
 from liftnn._src.modules.parts import has_attribute, set_everywhere
 from liftnn._src.modules.raw_jax import refuse_in_jax
-from liftnn._src.modules.recording import perturb, sow
+from liftnn._src.modules.recording import append, perturb, sow
 from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesAttribute
 from liftnn._src.printing import Displayed, load_summary
@@ -239,7 +239,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
         type: type[Variable[Any]] | str,
         name: str,
         value: Any,
-        reduce_fn: Callable[[Any, Any], Any] = lambda old, new: (*old, new),
+        reduce_fn: Callable[[Any, Any], Any] = append,
         init_fn: Callable[[], Any] = lambda: (),
     ) -> bool:
         """Record a value in a Variable of the module, which is created when first needed.
@@ -258,7 +258,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
           True; False in a call of `liftnn.capture` that does not capture the type, so nothing is recorded.
 
         Raises:
-          ArgumentError: If the attribute exists and is not a Variable of that type.
+          ArgumentError: If the attribute is not a Variable of that type, or does not hold a tuple to append to.
           TraceContextError: If the module belongs to another trace.
         """
         return sow(self, type, name, value, reduce_fn, init_fn)

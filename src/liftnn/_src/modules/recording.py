@@ -31,6 +31,11 @@ def _record_of(records: tuple[Variable[Any], ...], cls: type[Variable[Any]]) -> 
     return next((x for x in records if type(x) is cls), None)
 
 
+def append(old: Any, new: Any) -> tuple[Any, ...]:
+    """Append a value to a recorded tuple: the default `reduce_fn` of `Module.sow`."""
+    return (*old, new)
+
+
 def sow(
     module: Any,
     cls: type[Variable[Any]] | str,
@@ -48,16 +53,26 @@ def sow(
             return False
         known = record.raw_value
         old = known[name] if name in known else init_fn()
-        record.raw_value = {**known, name: reduce_fn(old, value)}
+        record.raw_value = {**known, name: _reduce(module, name, reduce_fn, old, value)}
         return True
     variable = getattr(module, name, None)
     if variable is None:
-        setattr(module, name, cls(reduce_fn(init_fn(), value)))
+        setattr(module, name, cls(_reduce(module, name, reduce_fn, init_fn(), value)))
         return True
     _check_type(module, name, variable, cls)
     old = variable.value
-    variable.value = reduce_fn(init_fn() if old is Empty else old, value)
+    variable.value = _reduce(module, name, reduce_fn, init_fn() if old is Empty else old, value)
     return True
+
+
+def _reduce(module: Any, name: str, reduce_fn: Callable[[Any, Any], Any], old: Any, new: Any) -> Any:
+    """Return the value to store; raise ArgumentError if it would be appended to something else than a tuple."""
+    if reduce_fn is append and not isinstance(old, (tuple, list)):
+        raise errors.ArgumentError(
+            f"sow appends to a tuple, but the attribute {name!r} of {an(type(module))} holds something else.",
+            "Pass a name that no other attribute has, or a reduce_fn that combines the old value with the new one.",
+        )
+    return reduce_fn(old, new)
 
 
 def perturb(module: Any, name: str, value: Any, cls: type[Variable[Any]] | str) -> Any:
