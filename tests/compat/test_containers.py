@@ -125,3 +125,17 @@ def test_merge_inside_jit_shares_the_variables():
 def test_empty_ones():
     for empty in (nnx.List(), nnx.Dict()):
         assert len(nnx.merge(*nnx.split(empty))) == len(nnx.state(empty)) == len(empty) == 0
+
+
+def test_the_repr_shows_each_element():
+    class Block(nnx.Module):
+        def __init__(self):
+            self.parts = nnx.List([nnx.relu, nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0)), None])
+
+    assert repr(nnx.Dict(size=3, _name="x", w=nnx.Param(jnp.ones(2)))) == (
+        "Dict(w: Param f32[2], size=3, _name='x')  2 params, 8 B"
+    )
+    assert repr(nnx.List([1, "a"])) == "List(0=1, 1='a')"
+    assert repr(Block()) == (
+        "Block(parts: List(1: Linear(kernel: Param f32[2,2], use_bias=False), 0=relu, 2=None))  4 params, 16 B"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, MutableSequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,9 +20,10 @@ _MISSING = object()
 def is_setting(entry: OutlineEntry, holder: OutlineEntry) -> bool:
     """Return whether a static attribute is shown.
 
-    Left out are private attributes, values at the default of the constructor's parameter of the same name, sizes and
-    dtypes that the constructor requires or derives and that a Variable of the module shows, what layers of liftnn
-    derive from their arguments, and None for an attribute that has no default.
+    All elements of a sequence or mapping that is a module are shown. Left out of other modules are private attributes,
+    values at the default of the constructor's parameter of the same name, sizes and dtypes that the constructor
+    requires or derives and that a Variable of the module shows, what layers of liftnn derive from their arguments, and
+    None for an attribute that has no default.
 
     Args:
       entry: The static attribute.
@@ -32,6 +33,8 @@ def is_setting(entry: OutlineEntry, holder: OutlineEntry) -> bool:
       True if it is shown.
     """
     x, cls = entry.value, type(holder.value)
+    if isinstance(holder.value, (MutableSequence, MutableMapping)):
+        return True
     if str(entry.key).startswith("_"):
         return False
     default = _defaults(cls).get(entry.key, _MISSING)
