@@ -7,6 +7,12 @@ import liftnn
 from liftnn.compat import nnx
 
 TEXTS = {
+    "settings of a Variable": """
+        variables = [nnx.Param(1.0), nnx.Param(1.0, eager_sharding=False), nnx.Param(1.0, hijax=False, ref=False)]
+        result = [[x.hijax, x.ref, x.eager_sharding] for x in [*variables, *map(nnx.clone, variables)]]
+        variables[0].set_metadata(eager_sharding=False)
+        result.append(variables[0].eager_sharding)
+        """,
     "flat_state": """
         state = nnx.state(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1))))
         flat = state.flat_state()

@@ -102,9 +102,22 @@ class StateMethods(_State):
         return self
 
 
+def _setting(name: str, default: bool) -> property:
+    """Return a property of Variables: the metadata entry, or the value that Flax stores where it was not set."""
+    return property(
+        lambda self: self._metadata.get(name, default),
+        lambda self, value: self.set_metadata(name, value),
+        doc=f"Whether the Variable has `{name}`, a setting of Flax NNX; {default} unless the metadata say otherwise.",
+    )
+
+
 @boundary
 class VariableMethods(_Variable):
-    """The methods of a Variable."""
+    """The methods and settings of a Variable."""
+
+    hijax = _setting("hijax", False)
+    ref = _setting("ref", False)
+    eager_sharding = _setting("eager_sharding", True)
 
     def copy(self: V, value: Any = ABSENT, **metadata: Any) -> V:
         """Return a new Variable of the same type, with another value or metadata.
