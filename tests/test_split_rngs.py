@@ -209,5 +209,26 @@ def test_without_updates_the_result_is_a_copy_as_in_flax(name, options, mode):
     assert look(ours) == look_flax(theirs)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The 'split' argument of 'fork' is deprecated:DeprecationWarning"
+)  # in Flax
+@pytest.mark.parametrize("name, options", [("split_rngs", {"only": "dropout"}), ("fork_rngs", {})])
+def test_the_copy_has_the_other_variables_of_the_original_as_in_flax(name, options):
+    def shared(library):
+        class Net(library.Module):
+            def __init__(self, rngs):
+                self.norm, self.rngs, self.again = library.BatchNorm(2, rngs=rngs), rngs, rngs
+
+        net = Net(library.Rngs(0, dropout=1))
+        sizes = {"splits": 3} if name == "split_rngs" else {"split": {"dropout": 3}}
+        copy = getattr(library, name)(net, **options, **sizes, graph_updates=False)
+        pairs = [(copy, net), (copy.norm, net.norm), (copy.norm.mean, net.norm.mean), (copy.rngs, copy.again)]
+        streams = [("key", "default"), ("count", "default"), ("key", "dropout"), ("count", "dropout")]
+        pairs += [(getattr(copy.rngs[s], x), getattr(net.rngs[s], x)) for x, s in streams]
+        return [a is b for a, b in pairs]
+
+    assert shared(liftnn) == shared(nnx)
+
+
 def test_without_streams_there_is_nothing_to_split():
     assert liftnn.split_rngs(splits=2)(lambda x, note: x)(1.0, "text") == 1.0

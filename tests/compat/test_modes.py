@@ -56,6 +56,23 @@ def test_a_setting_holds_within_a_block_and_nested_blocks():
     assert [*seen, nnx.set_graph_mode.current_value()] == [False, True, False, True]
 
 
+@pytest.mark.parametrize("setting", ["set_graph_mode", "set_graph_updates"])
+def test_streams_are_split_in_copies_by_the_settings(setting):
+    assert_equal_in_both(f"""
+        rngs = nnx.Rngs(0, dropout=1)
+        @nnx.{setting}(False)
+        def run():
+            split, forked = nnx.split_rngs(rngs, splits=2, only='dropout'), nnx.fork_rngs(rngs, split=3)
+            inside = nnx.fork_rngs(split=2)(lambda rngs: [nnx.as_pure(nnx.state(rngs)), rngs.dropout.key.shape])(rngs)
+            return [nnx.state(split), nnx.state(forked), nnx.state(rngs), inside]
+        result = run()
+        with nnx.split_rngs(rngs, splits=2):
+            result.append(nnx.state(rngs))
+        with nnx.{setting}(False), nnx.split_rngs(rngs, splits=2, graph=True, graph_updates=True):
+            result.append(nnx.state(rngs))
+        """)
+
+
 def test_a_setting_ends_with_an_exception():
     with pytest.raises(KeyError), nnx.use_eager_sharding(False):
         raise KeyError

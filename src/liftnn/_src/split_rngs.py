@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 import jax
@@ -14,9 +14,11 @@ from liftnn._src.filters import Filter, first_match, to_predicate, to_predicates
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.modules.copies import clone
 from liftnn._src.modules.iterate import iter_graph
+from liftnn._src.modules.recursive_map import recursive_map
 from liftnn._src.publish import publish
 from liftnn._src.rngs import RngStream, Shape, Shapes, check_shape, selects
 from liftnn._src.tracebacks import boundary
+from liftnn._src.variables.variable import Variable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +32,11 @@ class SplitStreams:
 
     def __init__(self, streams: list[RngStream]):
         self._kept = [(stream, stream.key.value, stream.count.value) for stream in streams]
+
+    def variables(self) -> Iterator[Variable[Any]]:
+        """Yield the Variables of the streams."""
+        for stream, _, _ in self._kept:
+            yield from (stream.key, stream.count)
 
     def restore(self) -> None:
         """Restore the keys and counts from before the split. A second call does nothing, so that no key repeats."""
@@ -91,8 +98,9 @@ def split_rngs(
       only: A filter that selects the streams by the Variables of their keys, such as the name of a stream, or
         `liftnn.RngKey` for all. The default, `...`, means all. Other streams are left as they are.
       squeeze: Whether each stream gets a single new key of shape `()`; `splits` must be 1. The default is False.
-      graph: With False, the result is a copy of `node` whose streams are split; those of `node` keep their keys. The
-        default, None, and True mean in place. It has no effect on a decorator.
+      graph: With False, the result is a copy of `node` with the same Variables, except for those of the streams that
+        are split; the streams of `node` keep their keys. The default, None, and True mean in place. It has no effect
+        on a decorator.
       graph_updates: The same.
 
     Returns:
@@ -157,8 +165,9 @@ def fork_rngs(
         streams in the arguments of a function during each call.
       split: The number of keys per stream, or their shape; None means one key of shape `()`. Or a mapping of them by
         filter, of which the first match counts; streams without a match are left as they are. The default is None.
-      graph: With False, the result is a copy of `node` whose streams are forked; those of `node` keep their keys. The
-        default, None, and True mean in place. It has no effect on a decorator.
+      graph: With False, the result is a copy of `node` with the same Variables, except for those of the streams that
+        are forked; the streams of `node` keep their keys. The default, None, and True mean in place. It has no effect
+        on a decorator.
       graph_updates: The same.
 
     Returns:
@@ -210,8 +219,9 @@ def restore_rngs(backups: SplitStreams, /) -> None:
 def _apply(change: Callable[[Any], SplitStreams], node: Any, copy: bool) -> Any:
     """Change the streams of a tree or of its copy; without a tree, return a decorator for those in the arguments."""
     if node is not MISSING and copy:
-        with change(node):
-            return clone(node)
+        with change(node) as streams:
+            changed = {id(x) for x in streams.variables()}
+            return recursive_map(lambda _, x: clone(x) if id(x) in changed else x, node)
     return _decorator(change) if node is MISSING else change(node)
 
 

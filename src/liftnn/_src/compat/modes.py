@@ -1,4 +1,4 @@
-"""The settings of Flax NNX that change nothing in liftnn, and the arguments that every function takes for them."""
+"""The modes of Flax NNX, which change little or nothing in liftnn: settings, and the arguments of every function."""
 
 from __future__ import annotations
 
@@ -55,8 +55,30 @@ def accept_modes(f: F) -> F:
     return boundary(call)  # pyright: ignore[reportReturnType]  # the same signature
 
 
+def resolve_modes(f: F) -> F:
+    """Let the settings be the defaults of `graph` and `graph_updates` of a function that acts differently.
+
+    Args:
+      f: The function, which has both arguments.
+
+    Returns:
+      A function with the same signature.
+    """
+
+    @functools.wraps(f)
+    def call(*args: Any, graph: Any = None, graph_updates: Any = None, **kwargs: Any) -> Any:
+        check_modes(graph=graph, graph_updates=graph_updates)
+        graph = set_graph_mode.current_value() if graph is None else graph
+        graph_updates = set_graph_updates.current_value() if graph_updates is None else graph_updates
+        return f(*args, graph=graph, graph_updates=graph_updates, **kwargs)
+
+    return boundary(call)  # pyright: ignore[reportReturnType]  # the same signature
+
+
 class set_graph_mode(Setting):  # noqa: N801  # a function in Flax NNX
-    """Accepted without effect: liftnn has one mode, in which sharing and cycles always work.
+    """Set the default of `graph`. liftnn has one mode, in which sharing and cycles always work.
+
+    With False, `split_rngs` and `fork_rngs` return copies, and `custom_vjp` has JAX's signature. All else is the same.
 
     Args:
       value: True or False.
@@ -73,7 +95,9 @@ class set_graph_mode(Setting):  # noqa: N801  # a function in Flax NNX
 
 
 class set_graph_updates(Setting):  # noqa: N801  # a function in Flax NNX
-    """Accepted without effect: changes of structure are always propagated.
+    """Set the default of `graph_updates`. Changes of structure are always propagated.
+
+    With False, `split_rngs` and `fork_rngs` return copies, and `custom_vjp` has JAX's signature. All else is the same.
 
     Args:
       value: True or False.

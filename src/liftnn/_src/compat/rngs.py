@@ -1,4 +1,4 @@
-"""`with_rngs`: a copy of a tree of modules with other streams of random keys."""
+"""`with_rngs`, a copy of a tree of modules with other streams of random keys; `split_rngs` and `fork_rngs` by mode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.compat.modes import accept_modes
+from liftnn._src import split_rngs as own
+from liftnn._src.compat.modes import accept_modes, resolve_modes
 from liftnn._src.filters import Filter, Predicate, to_predicate
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.modules.recursive_map import recursive_map
@@ -18,6 +19,9 @@ from liftnn._src.trees import Path, format_path
 Shapes = Shape | Mapping[Any, Shape] | None
 Rule = tuple[str, Filter, Predicate, Callable[[RngStream], RngStream]]
 """The name of what is done to a stream, the filter of the streams, its predicate, and the function that does it."""
+
+split_rngs = resolve_modes(own.split_rngs)
+fork_rngs = resolve_modes(own.fork_rngs)
 
 
 @accept_modes

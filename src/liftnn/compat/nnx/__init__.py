@@ -82,7 +82,7 @@ from liftnn.compat.nnx.pytreelib import (
     register_data_type,
     static,
 )
-from liftnn.compat.nnx.rnglib import with_rngs
+from liftnn.compat.nnx.rnglib import fork_rngs, split_rngs, with_rngs
 from liftnn.compat.nnx.spmd import (
     abstract_with_sharding,
     as_abstract,
@@ -189,6 +189,7 @@ __all__ = [
     "find_duplicates",
     "flatten",
     "fori_loop",
+    "fork_rngs",
     "from_flat_state",
     "get_abstract_model",
     "get_named_sharding",
@@ -237,6 +238,7 @@ __all__ = [
     "set_metadata",
     "shard_map",
     "split",
+    "split_rngs",
     "split_state",
     "spmd",
     "state",
