@@ -90,6 +90,13 @@ graphdef, state = nnx.split(model)
 plain = nnx.merge(graphdef, nnx.as_pure(state), recreate_variables=False)
 result = [plain.first.bias, isinstance(plain.norm.mean, jax.Array), plain.tied is plain.first]
 """,
+    "as_pure of modules": """
+linear, rngs = nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Rngs(1)
+pure, [same, value] = nnx.as_pure(linear), nnx.pure([linear, nnx.Param(nnx.Param(jnp.ones(1)))])
+module = nnx.merge(nnx.graphdef(linear), nnx.pure(nnx.state(linear)), recreate_variables=False)
+result = [pure.kernel, pure(jnp.ones(2)), same(jnp.ones(2)), value, isinstance(linear.kernel, nnx.Param),
+          nnx.state(pure), module(jnp.ones(2)), nnx.pure(rngs).default.key, pure is linear]
+""",
     "a GraphState has the key paths of a State": """
 flat, _ = jax.tree_util.tree_flatten_with_path(nnx.state(model, nnx.BatchStat))
 unpacked = nnx.unpack(model, nnx.BatchStat, ...)[0]

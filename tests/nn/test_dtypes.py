@@ -160,6 +160,20 @@ def test_options_of_the_computation_are_used_as_in_flax(case, rand, identical):
         identical(mine, flax)
 
 
+@pytest.mark.filterwarnings("ignore:An array has replaced a:liftnn.AttributeWarning")
+@pytest.mark.parametrize("name", LAYERS)
+def test_arrays_in_place_of_weights_are_used_as_the_weights(name, rand, identical):
+    layer = both(name)[0]
+    expected = run(name, layer, rand, jnp.float32)
+    for _, module in list(layer.iter_modules()):
+        for attribute, x in list(vars(module).items()):
+            if isinstance(x, liftnn.Param):
+                setattr(module, attribute, x.value)
+    assert not liftnn.state(layer, liftnn.Param)
+    for mine, plain in zip(run(name, layer, rand, jnp.float32), expected, strict=True):
+        identical(mine, plain)
+
+
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("name", LAYERS)
 def test_metadata_reach_the_same_variables_as_in_flax(name):

@@ -16,6 +16,8 @@ from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.modules import copies, verbs
+from liftnn._src.modules.module import Module
+from liftnn._src.modules.recursive_map import recursive_map
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path
 from liftnn._src.variables.state import State
@@ -145,10 +147,10 @@ def as_pure(tree: Any) -> Any:
     """Return a pytree with the values of Variables in their place.
 
     Args:
-      tree: A State, or any pytree with Variables in it.
+      tree: A State, a module, or any pytree with them or Variables in it.
 
     Returns:
-      The pytree; hooks do not run.
+      The pytree, in which modules are copies; hooks do not run.
 
     Example:
       >>> from liftnn.compat import nnx
@@ -157,9 +159,11 @@ def as_pure(tree: Any) -> Any:
     """
 
     def pure(x: Any) -> Any:
+        if isinstance(x, Module):
+            return recursive_map(lambda _, y: as_pure(y) if isinstance(y, Variable) else y, x)
         return as_pure(x.raw_value) if isinstance(x, Variable) else x
 
-    return jax.tree.map(pure, tree, is_leaf=lambda x: isinstance(x, Variable))
+    return jax.tree.map(pure, tree, is_leaf=lambda x: isinstance(x, (Variable, Module)))
 
 
 @boundary

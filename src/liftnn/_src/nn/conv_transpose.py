@@ -125,11 +125,12 @@ class ConvTranspose(Module):
           ArgumentError: If the inputs have too few axes or not the number of features of the layer.
         """
         rank = len(self.kernel_size)
-        features = self.kernel.value.shape[-1 if self.transpose_kernel else -2]
+        features = dtypes.value_of(self.kernel).shape[-1 if self.transpose_kernel else -2]
         inputs, batch = fold_batch("ConvTranspose", inputs, rank, features)
         strides, padding = per_dimension("strides", self.strides, rank), _padding(self.padding, rank)
         inputs, kernel, bias = self.promote_dtype(
-            (inputs, masked(self.kernel.value, self.mask), dtypes.value_of(self.bias)), dtype=self.dtype
+            (inputs, masked(dtypes.value_of(self.kernel), self.mask), dtypes.value_of(self.bias)),
+            dtype=self.dtype,
         )
         convolve = functools.partial(
             lax.conv_transpose,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from liftnn import errors
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.trees import is_jax_array
+from liftnn._src.variables.variable import Variable
 
 PromoteDtype = Callable[..., tuple[Any, ...]]
 """A function `(arrays, *, dtype) -> arrays`, such as `promote_dtype`, that casts a layer's operands to one dtype."""
@@ -101,9 +102,17 @@ def _common_dtype(args: tuple[Any, ...]) -> Any:
     return found
 
 
-def value_of(variable: Any) -> jax.Array | None:
-    """Return the array of a Variable, or None for a weight that the layer does not have."""
-    return None if variable is None else variable.value
+@overload
+def value_of(weight: Variable[Any]) -> jax.Array: ...
+
+
+@overload
+def value_of(weight: Any) -> jax.Array | None: ...
+
+
+def value_of(weight: Any) -> Any:
+    """Return the array of a weight, a Variable or an array in its place; None if the layer does not have it."""
+    return weight.value if isinstance(weight, Variable) else weight
 
 
 publish(promote_dtype, module=PICKLED)

@@ -107,9 +107,9 @@ class Einsum(Module):
             the bias does not fit it.
         """
         equation = self.einsum_str if einsum_str is None else _checked(einsum_str)
-        _check_input(equation, shape_of_input("Einsum", inputs), self.kernel.value.shape)
+        _check_input(equation, shape_of_input("Einsum", inputs), dtypes.value_of(self.kernel).shape)
         inputs, kernel, bias = self.promote_dtype(
-            (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
+            (inputs, dtypes.value_of(self.kernel), dtypes.value_of(self.bias)), dtype=self.dtype
         )
         if out_sharding is None and self.einsum_op is jnp.einsum:
             out_sharding = sharding_of_result(inputs, kernel, _sources(equation, inputs.ndim, kernel.ndim))

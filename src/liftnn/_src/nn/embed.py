@@ -88,7 +88,7 @@ class Embed(Module):
                 f"Embed looks up integers, but its inputs have dtype {inputs.dtype.name}.",
                 "Convert them with inputs.astype(int).",
             )
-        (table,) = self.promote_dtype((self.embedding.value,), dtype=self.dtype, inexact=False)
+        (table,) = self.promote_dtype((dtypes.value_of(self.embedding),), dtype=self.dtype, inexact=False)
         if self.num_embeddings == 1:
             return jnp.broadcast_to(table, (*inputs.shape, self.features))
         if out_sharding is not None:
@@ -112,8 +112,8 @@ class Embed(Module):
         References:
           Press and Wolf, Using the Output Embedding to Improve Language Models, https://arxiv.org/abs/1608.05859
         """
-        check_features("Embed", shape_of_input("Embed", query), -1, self.embedding.value.shape[1])
-        query, table = self.promote_dtype((query, self.embedding.value), dtype=self.dtype)
+        check_features("Embed", shape_of_input("Embed", query), -1, dtypes.value_of(self.embedding).shape[1])
+        query, table = self.promote_dtype((query, dtypes.value_of(self.embedding)), dtype=self.dtype)
         if out_sharding is None:
             out_sharding = product_sharding(query, table, (((query.ndim - 1,), (1,)), ((), ())))
         return jnp.dot(query, table.T, **without_none(out_sharding=out_sharding))

@@ -104,9 +104,9 @@ class Linear(Module):
         Raises:
           ArgumentError: If the last axis of the inputs does not have the size `in_features`.
         """
-        check_features("Linear", shape_of_input("Linear", inputs), -1, self.kernel.value.shape[0])
+        check_features("Linear", shape_of_input("Linear", inputs), -1, dtypes.value_of(self.kernel).shape[0])
         inputs, kernel, bias = self.promote_dtype(
-            (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
+            (inputs, dtypes.value_of(self.kernel), dtypes.value_of(self.bias)), dtype=self.dtype
         )
         contracted = (((inputs.ndim - 1,), (0,)), ((), ()))
         if out_sharding is None and self.dot_general is lax.dot_general:

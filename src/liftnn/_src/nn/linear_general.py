@@ -115,7 +115,7 @@ class LinearGeneral(Module):
         """
         axis = _check_input(shape_of_input("LinearGeneral", inputs), self.axis, self.in_features)
         inputs, kernel, bias = self.promote_dtype(
-            (inputs, self.kernel.value, dtypes.value_of(self.bias)), dtype=self.dtype
+            (inputs, dtypes.value_of(self.kernel), dtypes.value_of(self.bias)), dtype=self.dtype
         )
         batch = tuple(self.batch_axis)
         summed = tuple(range(len(batch), len(batch) + len(axis)))

@@ -111,7 +111,9 @@ class LoRA(Module):
           ArgumentError: If the last axis of the input does not have the size `in_features`.
         """
         check_features("LoRA", shape_of_input("LoRA", x), -1, self.in_features)
-        inputs, a, b = self.promote_dtype((x, self.lora_a.value, self.lora_b.value), dtype=self.dtype)
+        inputs, a, b = self.promote_dtype(
+            (x, dtypes.value_of(self.lora_a), dtypes.value_of(self.lora_b)), dtype=self.dtype
+        )
         y = inputs @ a @ b
         return y if self.base_module is None else y + self.base_module(inputs, **kwargs)
 

@@ -58,7 +58,7 @@ class PReLU(Module):
         Returns:
           Array of the shape of the inputs.
         """
-        slope = self.negative_slope.value
+        slope = dtypes.value_of(self.negative_slope)
         if self.dtype is None:
             slope = jnp.asarray(slope, inputs.dtype)
         else:
