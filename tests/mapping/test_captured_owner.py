@@ -226,11 +226,17 @@ def relabelling(net, b, x):
     return net.gain * b(x)
 
 
+def marking_shared(net, b, x):
+    b.shared.mark = "seen"
+    return net.gain * b(x)
+
+
 @pytest.mark.parametrize("over", [scanned, mapped, looped])
-@pytest.mark.parametrize("body", [remarking, unmarking, replacing, relabelling])
+@pytest.mark.parametrize("body", [remarking, unmarking, replacing, relabelling, marking_shared])
 def test_other_changes_of_a_slice_would_not_be_seen(body, over):
     net = Net()
     net.blocks.mark = 0
+    net.shared = net.blocks.shared = liftnn.Module()
     before = liftnn.split(net)[-1]
     with pytest.raises(errors.TraceContextError, match="where the change would not be seen"):
         over(net, body, X)

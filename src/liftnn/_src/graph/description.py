@@ -12,7 +12,7 @@ Nodes are numbered in depth-first order. A node's spec lists its children as *ed
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple, TypeVar, overload
 
 from liftnn._src.graph.kinds import VARIABLE, NodeKind
@@ -309,7 +309,10 @@ def first_paths(specs: Sequence[NodeSpec], starts: Iterable[tuple[Edge, T]]) -> 
 
 
 def reach(
-    specs: Sequence[NodeSpec], edges: Iterable[Edge], enter: Callable[[NodeSpec], bool] = lambda spec: True
+    specs: Sequence[NodeSpec],
+    edges: Iterable[Edge],
+    enter: Callable[[NodeSpec], bool] = lambda spec: True,
+    without: Collection[int] = (),
 ) -> dict[int, None]:
     """Return the nodes reachable from some edges.
 
@@ -317,6 +320,7 @@ def reach(
       specs: Node specs by number.
       edges: The edges.
       enter: A predicate: whether to include a node and to follow its edges. The default includes all.
+      without: Nodes that are neither included nor followed. The default is none.
 
     Returns:
       Their numbers, an ordered set.
@@ -325,7 +329,7 @@ def reach(
     stack = list(edges)
     while stack:
         number = stack.pop()
-        if type(number) is int and number not in found and enter(specs[number]):
+        if type(number) is int and number not in found and number not in without and enter(specs[number]):
             found[number] = None
             stack += specs[number].edges
     return found

@@ -14,7 +14,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.captures.plain_objects import note_written
-from liftnn._src.graph.description import LeafPaths, NodeSpec
+from liftnn._src.graph.description import LeafPaths, NodeSpec, reach
 from liftnn._src.graph.kinds import (
     BUILTIN_METHOD,
     FUNCTION,
@@ -206,6 +206,14 @@ def _make_result(
     return Result(leaves, change), created
 
 
+def _only_in_slices(plan: Plan) -> list[int]:
+    """Return the nodes below mapped arguments that captured modules lead to through the mapped part only."""
+    roots = {*plan.argument_roots}.intersection(plan.sliced)
+    pairs = zip(plan.leaf_paths, plan.graph.edges, strict=True)
+    others = reach(plan.graph.specs, [edge for path, edge in pairs if path[0] == CAPTURED], without=roots)
+    return [n for n in plan.sliced if n not in others]
+
+
 def _only_adds(old: NodeSpec, new: NodeSpec) -> bool:
     """Return whether a node has its old children and perhaps others, and no array leaf, which could have changed."""
     children = dict(zip(new.keys, new.edges, strict=True))
@@ -230,7 +238,9 @@ def _check_captured(altered: set[int], specs: Sequence[NodeSpec], plan: Plan, na
     A slice may get new attributes: its values cannot be used through the captured name anyway.
     """
     changed = sorted(altered & plan.captured.keys())
-    changed = [n for n in changed if n not in plan.sliced or not _only_adds(plan.graph.specs[n], specs[n])]
+    if plan.sliced and changed:
+        added = [n for n in _only_in_slices(plan) if _only_adds(plan.graph.specs[n], specs[n])]
+        changed = [n for n in changed if n not in added]
     if changed:
         number, captured = changed[0], plan.captured_name(changed[0])
         what = plan.typed_path(number)
