@@ -354,6 +354,8 @@ class Generator:
             "hessian",
             "vmap_new",
             "scan_new",
+            "vmap_part",
+            "scan_part",
         ]
         if self.level > 1:
             kinds.append("donating_jit")

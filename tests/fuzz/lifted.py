@@ -205,6 +205,30 @@ def _over_new(f: Function, transform: Any) -> Function:
     return call
 
 
+def vmap_part(f: Function) -> Function:
+    return _over_part(f, liftnn.vmap)
+
+
+def scan_part(f: Function) -> Function:
+    return _over_part(f, liftnn.scan)
+
+
+def _over_part(f: Function, transform: Any) -> Function:
+    """Call a function with each slice of a part of its second module, which it captures."""
+
+    def call(a: Any, b: Any, x: jax.Array) -> Any:
+        xs = jnp.sum(x) + jnp.arange(2.0)
+        b.part = liftnn.vmap(type(a))(xs)
+        try:
+            ys = transform(lambda e, x: f(e, b, x)[0], in_axes=(0, 0), out_axes=0)(b.part, xs)
+            values = b.part.v.value, b.part.w.value
+        finally:
+            del b.part
+        return jnp.sum(ys), [*map(jnp.sum, values)]
+
+    return call
+
+
 def rebuild(module: Any) -> Any:
     return liftnn.merge(*reversed(liftnn.split(module)))
 
@@ -238,6 +262,8 @@ NAMESPACE: dict[str, Any] = {
     "hessian": hessian,
     "vmap_new": vmap_new,
     "scan_new": scan_new,
+    "vmap_part": vmap_part,
+    "scan_part": scan_part,
     "rebuild": rebuild,
     "pop": pop,
     "clone": liftnn.clone,

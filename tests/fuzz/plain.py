@@ -268,6 +268,30 @@ class Transforms:
 
         return self.guarded(call)
 
+    def vmap_part(self, f: Function) -> Function:
+        return self._over_part(f, alone=True)
+
+    def scan_part(self, f: Function) -> Function:
+        return self._over_part(f, alone=False)
+
+    def _over_part(self, f: Function, alone: bool) -> Function:
+        def call(a: Any, b: Any, x: jax.Array) -> Any:
+            xs = [jnp.sum(x) + i for i in range(2)]
+            b.part = [type(a)(x) for x in xs]
+            try:
+                part, ys, values = b.part, [], []
+                put_back = self.world.save()
+                for e, x in zip(part, xs, strict=True):
+                    if alone:
+                        put_back()
+                    ys.append(f(e, b, x)[0])
+                    values.append((e.v.value, e.w.value))
+            finally:
+                del b.part
+            return sum(ys), [sum(v) for v in zip(*values, strict=True)]
+
+        return self.guarded(call)
+
     def _derivative(self, f: Function, derive: Callable[..., Any], a: Any, b: Any, x: jax.Array) -> Any:
         """The derivative of a function by its array, as a replay finds it."""
         put_back = self.world.save()

@@ -155,6 +155,8 @@ TRANSFORMS: dict[str, frozenset[str]] = {
     "hessian": frozenset(),
     "vmap_new": frozenset({"vmap"}),
     "scan_new": frozenset({"loop"}),
+    "vmap_part": frozenset({"vmap", "owner"}),
+    "scan_part": frozenset({"loop", "owner"}),
 }
 """The transforms of a program, by the names they have in its source; and in what way they are strict."""
 
@@ -170,6 +172,7 @@ MAY_RAISE: dict[str, frozenset[str]] = {
     "a shared write in each lane": frozenset({"write", "vmap"}),
     "structure in each lane": frozenset({"structure", "vmap"}),
     "a holder outside of the graph": frozenset({"holder"}),
+    "a change or a copy of the owner of what is mapped": frozenset({"owner"}),
 }
 """What a LiftError is an answer to (see docs/limits.md): the tags that a call must have."""
 
