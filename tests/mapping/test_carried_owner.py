@@ -1,4 +1,4 @@
-"""A mapped function may carry the module that owns what is mapped: in a bound method, a partial, or as itself."""
+"""A mapped function may get the module that owns what is mapped: as argument, itself, in a bound method or partial."""
 
 from __future__ import annotations
 
@@ -113,15 +113,57 @@ def test_what_is_mapped_cannot_be_used_through_its_owner(over, how):
     np.testing.assert_allclose(over(net, static, X, how), oracle(as_list(net), static, X, over), rtol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["method", "partial"])
-def test_an_axis_for_the_module_makes_it_an_argument(how):
+def by_argument(over, net, body, x):
+    """The map with the net as an argument without an axis."""
+    if over is looped:
+        pytest.skip("map has one argument")
+    if over is mapped:
+        return liftnn.vmap(body, in_axes=(None, 0, None))(net, net.blocks, x).sum(0)
+
+    def step(net, x, b):
+        return body(net, b, x)
+
+    options = {"in_axes": (None, liftnn.Carry, 0), "out_axes": liftnn.Carry}
+    return liftnn.scan(step, reverse=over is scanned_in_reverse, **options)(net, x, net.blocks)
+
+
+@pytest.mark.parametrize("outer", OUTER)
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("body", [read, written, method])
+def test_the_module_can_be_an_argument_without_an_axis(body, over, outer):
+    if over is mapped and body is written:
+        pytest.skip("batch elements cannot write what they share")
+    net, reference = Net(), as_list(Net())
+    for _ in range(2):
+        out = OUTER[outer](lambda net: by_argument(over, net, body, X))(net)
+        np.testing.assert_allclose(out, oracle(reference, body, X, over), rtol=1e-5)
+        np.testing.assert_allclose(net.blocks.mean.value, [b.mean.value for b in reference.blocks], rtol=1e-5)
+        assert int(net.calls) == int(reference.calls)
+
+
+def test_a_variable_of_the_module_can_be_mapped():
     net = Net()
-    f = {"method": types.MethodType(static, net), "partial": static}[how]
-    args = () if how == "method" else (net,)
-    with pytest.raises(
-        errors.AliasingError, match=r"args\[0\]\.inside\.blocks\.w and args\[1\]\.w are the same Param"
-    ):
-        liftnn.vmap(f, in_axes=(None, 0, None))(*args, net.blocks, X)
+    f = liftnn.vmap(lambda net, w: net.gain * w, in_axes=(None, 0))
+    np.testing.assert_allclose(f(net, net.blocks.w), net.gain * net.blocks.w.value, rtol=1e-6)
+
+
+def test_a_decorated_method_maps_over_a_part():
+    class Decorated(Net):
+        @liftnn.vmap(in_axes=(None, 0, None))
+        def one(self, b, x):
+            return self.gain * b(x)
+
+    net = Decorated()
+    expected = [net.gain * b(X) for b in as_list(net).blocks]
+    np.testing.assert_allclose(net.one(net.blocks, X), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("outer", OUTER)
+def test_the_owner_cannot_be_carried(outer):
+    net = Net()
+    loop = liftnn.scan(lambda c, b: ((c[0], c[0].gain * b(c[1])), None))
+    with pytest.raises(errors.AliasingError, match="was used, but it is also"):
+        OUTER[outer](lambda net: loop((net, X), net.blocks)[0][1])(net)
 
 
 def test_one_mapped_method_for_parts_and_for_other_modules():

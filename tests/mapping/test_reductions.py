@@ -158,10 +158,12 @@ def test_one_variable_reduced_and_mapped_is_an_error_that_names_both_paths():
     v = liftnn.Param(LANES)
     with raises(
         errors.AliasingError,
-        "args[0].a and args[1] are the same Param, but they have different prefixes: None, reduced by mean and 0.\n"
+        "args[0].a and args[1].b are the same Param, but they have different prefixes: None, reduced by mean and 0.\n"
         "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them.",
     ):
-        liftnn.vmap(lambda m, v: v, in_axes=(None, 0), reduce_writes={...: jnp.mean})(Holder(a=v), v)
+        liftnn.vmap(lambda a, b: 0.0, in_axes=(None, 0), reduce_writes={...: jnp.mean})(
+            Holder(a=v), Holder(b=v)
+        )
 
 
 def test_an_error_in_the_reduction_is_the_functions_own():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.graph.slots import Slot
-from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Result, result_of
+from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.lifting.values import describe
 from liftnn._src.mapping.axis_errors import find_bad_input
@@ -119,7 +119,6 @@ class _Mapped:
         self.batch_size = batch_size
         mapped = plan.arguments[0][-1].leaves
         self.leaf_axes = [0 if i in mapped else None for i in range(len(plan.graph.edges))]
-        plan.carried = [i for i, path in enumerate(plan.leaf_paths) if i not in mapped and path[0] < CAPTURED]
         self.spread = spread_arguments(plan, self.leaf_axes)
 
     def __call__(self, leaves: Sequence[Any]) -> Result:

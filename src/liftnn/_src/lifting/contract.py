@@ -138,7 +138,6 @@ class Plan:
         self.sliced: Collection[
             int
         ] = ()  # where something is withheld, the nodes below arguments with an axis
-        self.carried: Collection[int] = ()  # see `carried_leaves`
 
     @functools.cached_property
     def index(self) -> dict[Slot, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -236,16 +236,16 @@ class Lifted(Bindable[P, R]):
     def _run(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
         """Flatten the arguments and act on the call.
 
-        It is repeated if the function uses captured objects that were missed, or if what it carries, such as the module
-        of a bound method, also leads to arguments with another axis: it is then captured, too.
+        It is repeated if the function uses captured objects that were missed, or if an argument leads to another one
+        with another axis, and is captured instead.
         """
         extra: list[Any] = []
-        hold = False
+        owners: set[Path] = set()
         while True:
             try:
-                call = self._flatten_call(args, kwargs, extra, hold)
-            except frames.RetryAsCapture:
-                hold = True
+                call = self._flatten_call(args, kwargs, extra, owners)
+            except frames.RetryAsCapture as error:
+                owners.add(error.leaf)
                 continue
             numpy = _copy_numpy(call)
             try:
@@ -255,7 +255,7 @@ class Lifted(Bindable[P, R]):
                 for x, copy in numpy:
                     x[...] = copy
                 if isinstance(error, frames.RetryAsCapture):
-                    hold = True
+                    owners.add(error.leaf)
                 elif isinstance(error, frames.RetryWithCaptures):
                     self._note(extra, error.objects)
                 else:
@@ -276,14 +276,12 @@ class Lifted(Bindable[P, R]):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         extra: Sequence[Any] = (),
-        hold_carried: bool = False,
+        owners: Collection[Path] = (),
     ) -> Call:
         """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
 
         def holds(x: Any, path: Path) -> bool:
-            if hold_carried and (path[0] == STORED or (path[0] == 0 and path[1] < len(self._leading))):
-                return True
-            return not self._options.needs_values and frames.is_withheld(x)
+            return path in owners or (not self._options.needs_values and frames.is_withheld(x))
 
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
         while True:
@@ -296,7 +294,7 @@ class Lifted(Bindable[P, R]):
                 used=[*self._missed.objects(), *extra],
                 to_guard=self._missed.to_guard() if self._options.weakly else (),
                 names=self._options.names,
-                holds=holds if hold_carried or not frames.is_plain() else None,
+                holds=holds if owners or not frames.is_plain() else None,
             )
             is_kept = self._options.weakly and bool(self._missed)
             if not is_kept or not self._missed.settle(

@@ -25,14 +25,15 @@ class MappedCall:
       pure: The pure function.
       prefixes: The prefix of each leaf of the arguments.
       out_prefix: A tree prefix of the output.
+      unmapped: The prefix of what is not mapped.
     """
 
-    def __init__(self, plan: Plan, pure: Purified, prefixes: list[Prefix], out_prefix: Any):
+    def __init__(self, plan: Plan, pure: Purified, prefixes: list[Prefix], out_prefix: Any, unmapped: Prefix):
         self.plan = plan
         self.pure = pure
         self.prefixes = prefixes
         self.out_prefix = out_prefix
-        self.spread = spread_arguments(plan, prefixes)
+        self.spread = spread_arguments(plan, prefixes, unmapped)
 
     def __call__(self, leaves: Sequence[Any]) -> Result:
         """Map the function."""

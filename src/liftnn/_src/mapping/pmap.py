@@ -19,7 +19,7 @@ from liftnn._src.lifting.signature import as_positions
 from liftnn._src.mapping.axis_errors import check_axes
 from liftnn._src.mapping.reductions import to_reductions
 from liftnn._src.mapping.vmap import MapOptions, VmapCall
-from liftnn._src.prefixes.prefix import Prefix, carried_leaves, count_positional, leaf_prefixes
+from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes
 from liftnn._src.publish import publish
 
 
@@ -102,7 +102,6 @@ def pmap(
 
     def wrap(plan: Plan, pure: Any, has_leading: bool) -> PureFunction:
         axes = leaf_prefixes(plan, in_axes, has_leading, 0, None)
-        plan.carried = carried_leaves(plan, in_axes, has_leading)
         return PmapCall(plan, pure, axes, map_options, (devices, backend))
 
     static = (static_broadcasted_argnums, None, "static_broadcasted")

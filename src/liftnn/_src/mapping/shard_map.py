@@ -31,7 +31,6 @@ from liftnn._src.mapping.spec_errors import (
 from liftnn._src.prefixes.prefix import (
     Prefix,
     as_prefixes,
-    carried_leaves,
     count_positional,
     is_prefix_leaf,
     leaf_prefixes,
@@ -143,9 +142,7 @@ class ShardMapped(Lifted[P, R]):
         self._has_static = in_specs is not None and None in prefix_leaves(in_specs)
 
     def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
-        has_leading = bool(self._leading)
-        plan.carried = carried_leaves(plan, self._in_specs, has_leading)
-        return self._bind(has_leading, plan, *pures)
+        return self._bind(bool(self._leading), plan, *pures)
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -212,7 +209,7 @@ class ShardMapCall(MappedCall):
         self._split_rngs = split_rngs
         self._options = options
         whole = [_WHOLE] * len(plan.graph.edges)
-        super().__init__(plan, pure, whole if specs is None else specs, out_specs)
+        super().__init__(plan, pure, whole if specs is None else specs, out_specs, _WHOLE)
 
     def prefixes_of(self, leaves: Sequence[Any]) -> list[Prefix]:
         """Return the spec of each dynamic leaf."""

@@ -31,7 +31,6 @@ from liftnn._src.mapping.reductions import (
 )
 from liftnn._src.prefixes.prefix import (
     Prefix,
-    carried_leaves,
     count_positional,
     leaf_prefixes,
     positional_prefix,
@@ -139,7 +138,6 @@ class Vmapped(Lifted[P, R]):
         self._in_axes = in_axes
 
     def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:
-        plan.carried = carried_leaves(plan, self._in_axes, bool(self._leading))
         return self._bind(self, plan, *pures)
 
     def _axes_of_positional(self, plan: Plan) -> Any:
@@ -183,7 +181,7 @@ class VmapCall(MappedCall):
 
     def __init__(self, plan: Plan, pure: Purified, axes: list[Prefix], options: MapOptions):
         self.options = options
-        super().__init__(plan, pure, list(map(self.adapt, axes)), options.out_axes)
+        super().__init__(plan, pure, list(map(self.adapt, axes)), options.out_axes, self.adapt(None))
 
     def adapt(self, prefix: Prefix) -> Prefix:
         """Add the reductions of leaves without an axis to a prefix."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec, Sharding
 from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, to_predicate
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.lifting.contract import STORED, Plan
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_leaf_tree, key_of, pair_prefix, treedef_text
 from liftnn._src.variables.operators import unwrap_raw
@@ -193,18 +193,6 @@ def leaf_prefixes(plan: Plan, prefix: Prefix, bound: bool, named: Prefix, unmapp
     leaves = broadcast_over(prefix, args_treedef, "the positional arguments")
     leaves += [named] * sum(len(a.leaves) for a in plan.arguments[1].values())
     return leaves + [unmapped] * (len(plan.graph.edges) - len(leaves))
-
-
-def carried_leaves(plan: Plan, prefix: Prefix, bound: bool) -> Collection[int]:
-    """Return the leaves for which a tree prefix has no entry: a bound method's module, and what a partial stores.
-
-    Args:
-      plan: The arguments.
-      prefix: The tree prefix of the positional arguments.
-      bound: Whether argument 0 is the module of a bound method.
-    """
-    stored = {i for i, path in enumerate(plan.leaf_paths) if path[0] == STORED}
-    return stored | {0} if bound and positional_prefix(plan, prefix, bound, None) != prefix else stored
 
 
 def count_positional(prefix: Prefix) -> int:

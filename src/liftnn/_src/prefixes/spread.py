@@ -34,11 +34,10 @@ class Start:
       edge: The edge of the leaf or child.
       specs: Node specs by number.
       path: The path of the child below the leaf.
-      captured: Whether the leaf is a captured module.
-      carried: Whether the function carries the leaf; see `Plan.carried`.
+      leaf: The path of the leaf among the arguments and captured modules; empty for another leaf.
     """
 
-    __slots__ = ("_paths", "captured", "carried", "edge", "path", "prefix", "root", "specs")
+    __slots__ = ("_paths", "edge", "leaf", "path", "prefix", "root", "specs")
 
     def __init__(
         self,
@@ -47,17 +46,20 @@ class Start:
         edge: Any,
         specs: Sequence[NodeSpec],
         path: Path = (),
-        captured: bool = False,
-        carried: bool = False,
+        leaf: Path = (),
     ):
-        self.captured = captured
-        self.carried = carried
+        self.leaf = leaf
         self.prefix = prefix
         self.root = root
         self.edge = edge
         self.specs = specs
         self.path = path
         self._paths: dict[int, tuple[None, Path]] | None = None
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the leaf is a captured module."""
+        return bool(self.leaf) and self.leaf[0] >= CAPTURED
 
     def path_to(self, number: int) -> Path:
         """Return the path of a node below the leaf; only filters and error messages need it."""
@@ -71,12 +73,14 @@ class Spread:
 
     Args:
       specs: Node specs by number.
+      unmapped: The prefix of what is not mapped. The default is None.
       none_yields: Whether the prefix None says nothing, so that another one of the same node holds. The default is
         False: the two differ.
     """
 
-    def __init__(self, specs: Sequence[NodeSpec], none_yields: bool = False):
+    def __init__(self, specs: Sequence[NodeSpec], unmapped: Prefix = None, none_yields: bool = False):
         self.specs = specs
+        self.unmapped = unmapped
         self.none_yields = none_yields
         self.settled = 0
         """Nodes with a number below this one keep their prefix."""
@@ -121,7 +125,7 @@ class Spread:
 
     def after(self, plan: Plan, change: GraphDelta) -> Spread:
         """Return the prefixes after a call: known nodes keep theirs and pass them on to the new nodes below them."""
-        spread = Spread(specs_after(plan, change), self.none_yields)
+        spread = Spread(specs_after(plan, change), self.unmapped, self.none_yields)
         spread.starts = dict(self.starts)
         spread._seen = {prefix: set(numbers) for prefix, numbers in self._seen.items()}
         for number, spec in change.changed:
@@ -155,10 +159,11 @@ class Spread:
         keys = [None] if spec.kind is VARIABLE else array_keys(spec)
         one, two = ([self._resolve(number, start, key) for key in keys] for start in (first, second))
         if one != two:
-            if first.carried or second.carried:
-                raise frames.RetryAsCapture
+            for owner, part in ((first, second), (second, first)):
+                if self._owns(owner, part):
+                    raise frames.RetryAsCapture(owner.leaf)
             a, b = (format_path(start.path_to(number), start.root) for start in (first, second))
-            if second.captured and not first.captured:
+            if second.is_captured and not first.is_captured:
                 self.withheld[number] = (
                     f"{b} was used, but it is also {a}, with the prefix {_words(one)}: here only {a} has a value."
                 )
@@ -167,6 +172,12 @@ class Spread:
                 f"{a} and {b} are the same {spec.type.__name__}, but they have different prefixes: {_words(one)} and "
                 f"{_words(two)}."
             )
+
+    def _owns(self, owner: Start, part: Start) -> bool:
+        """Return whether an argument that is not mapped leads to another argument, or captured module."""
+        if not owner.leaf or owner.is_captured or owner.prefix != self.unmapped or owner.edge == part.edge:
+            return False
+        return part.edge in reach(self.specs, [owner.edge])
 
     def _resolve(self, number: int, start: Start, key: Any, x: Any = None) -> Prefix:
         """Return the prefix of a Variable that holds `x`, or of an array leaf `x` that a node holds under a key."""
@@ -184,12 +195,15 @@ def _words(prefixes: Sequence[Prefix]) -> str:
     return repr(prefixes[0] if len({*prefixes}) == 1 else tuple(prefixes))
 
 
-def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: bool = False) -> Spread:
+def spread_arguments(
+    plan: Plan, leaf_prefixes: Sequence[Prefix], unmapped: Prefix = None, none_yields: bool = False
+) -> Spread:
     """Return the prefixes of all nodes that the arguments reach.
 
     Args:
       plan: The arguments.
       leaf_prefixes: The prefix of each leaf of the arguments.
+      unmapped: The prefix of what is not mapped, such as captured modules. The default is None.
       none_yields: Whether the prefix None yields to another one of the same Variable. The default is False.
 
     Returns:
@@ -197,26 +211,25 @@ def spread_arguments(plan: Plan, leaf_prefixes: Sequence[Prefix], none_yields: b
 
     Raises:
       AliasingError: If one Variable is reached with two prefixes.
-      RetryAsCapture: If one of them is that of a leaf in `Plan.carried`.
+      RetryAsCapture: If one of them is that of an unmapped argument, and the other that of a part of it.
     """
-    spread = Spread(plan.graph.specs, none_yields)
+    spread = Spread(plan.graph.specs, unmapped, none_yields)
     leaves = list(enumerate(zip(plan.graph.edges, leaf_prefixes, plan.leaf_names, strict=True)))
     if none_yields:
         leaves.sort(key=lambda leaf: leaf[1][1] is None)
     for i, (edge, prefix, name) in leaves:
-        if type(edge) is Held and prefix != leaf_prefixes[-1]:
+        if type(edge) is Held and prefix != unmapped:
             raise errors.AliasingError(
                 f"{name} cannot have the prefix {prefix!r} here: a part of it is an argument of an enclosing map.",
                 "Pass the part that you need, the object without an axis, or a `liftnn.clone` of it, made before the "
                 "map.",
             )
-        captured, carried = plan.leaf_paths[i][0] >= CAPTURED, i in plan.carried
-        start = Start(prefix, name, edge, plan.graph.specs, captured=captured, carried=carried)
+        start = Start(prefix, name, edge, plan.graph.specs, leaf=plan.leaf_paths[i])
         spread.add_leaf(Slot(ROOT, i), start)
     if spread.withheld:
         plan.withheld = _with_owners(spread.withheld, plan.graph.specs)
         edges = zip(plan.graph.edges, leaf_prefixes, strict=True)
-        plan.sliced = reach(plan.graph.specs, [edge for edge, prefix in edges if prefix != leaf_prefixes[-1]])
+        plan.sliced = reach(plan.graph.specs, [edge for edge, prefix in edges if prefix != unmapped])
     return spread
 
 

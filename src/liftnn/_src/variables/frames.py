@@ -155,7 +155,15 @@ class RetryWithCaptures(RetryNeeded):
 
 
 class RetryAsCapture(RetryNeeded):
-    """Raised where a mapped function carries a module with another axis than an argument; it can capture the module."""
+    """Raised where an argument of a map leads to another one with another axis; the function can capture it instead.
+
+    Args:
+      leaf: The path of the argument.
+    """
+
+    def __init__(self, leaf: tuple[Any, ...]):
+        super().__init__()
+        self.leaf = leaf
 
 
 class _Current(threading.local):
