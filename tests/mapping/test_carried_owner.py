@@ -211,6 +211,14 @@ def test_gradients_reach_both():
     np.testing.assert_allclose(grads["gain"].value, of_gain, rtol=1e-5)
 
 
+@pytest.mark.parametrize("spec", [jax.sharding.PartitionSpec(), None])
+def test_sharded_parts_of_an_argument_that_is_whole(spec):
+    net, mesh = Net(), jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    P = jax.sharding.PartitionSpec
+    f = liftnn.shard_map(lambda net, b: net.gain * b.w, mesh=mesh, in_specs=(spec, P("x")), out_specs=P("x"))
+    np.testing.assert_allclose(f(net, net.blocks), 3 * net.blocks.w.value, rtol=1e-6)
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_sharded_parts(how):
     net, mesh = Net(), jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -120,6 +120,7 @@ def shard_map(
         specs = None
         if in_specs is not None:
             specs = leaf_prefixes(plan, in_specs, has_leading, _WHOLE, _WHOLE)
+            specs = [_WHOLE if spec is None else spec for spec in specs]
         return ShardMapCall(plan, pure, specs, out_specs, split_rngs, options)
 
     lift_options = LiftOptions("shard_map", n_positional=count_positional(in_specs), of_arrays=of_arrays)
