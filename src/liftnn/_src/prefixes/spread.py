@@ -174,8 +174,10 @@ class Spread:
             )
 
     def _owns(self, owner: Start, part: Start) -> bool:
-        """Return whether an argument that is not mapped leads to another argument, or captured module."""
-        if not owner.leaf or owner.is_captured or owner.prefix != self.unmapped or owner.edge == part.edge:
+        """Return whether an argument that is not mapped leads to another argument."""
+        if not owner.leaf or not part.leaf or owner.is_captured or part.is_captured:
+            return False
+        if owner.prefix != self.unmapped or owner.edge == part.edge:
             return False
         return part.edge in reach(self.specs, [owner.edge])
 
