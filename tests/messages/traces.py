@@ -128,6 +128,16 @@ def optimize(grads):
 
 
 @message(
+    errors.ArgumentTypeError,
+    "The transformation of optax has a dict, such as a mask or labels, where the parameters are a State.",
+    "Pass liftnn.State(...) of the dict, or a function of the parameters, as in "
+    "`mask=lambda params: params.map(lambda path, x: path[-1] == 'kernel')`.",
+)
+def dict_as_mask():
+    liftnn.Optimizer(Affine(), optax.adamw(0.1, mask={"w": True, "b": False}))
+
+
+@message(
     errors.StructureError,
     "The gradients must be a State, not a float.",
     "Pass the gradient that liftnn.grad returns for the model.",

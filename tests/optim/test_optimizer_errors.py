@@ -210,3 +210,39 @@ def test_updates_that_are_no_state_are_an_error(returned, name):
         optimizer.update(model, {"w": jnp.ones(2)})
     assert model.w.value.tolist() == [1, 1]
     assert int(optimizer.step.value) == 0
+
+
+MASKED = {
+    "masked": lambda mask: optax.masked(optax.sgd(0.5), mask(True, False)),
+    "weight decay": lambda mask: optax.adamw(0.5, mask=mask(True, False)),
+    "labels": lambda mask: optax.multi_transform(
+        {"a": optax.sgd(0.5), "b": optax.set_to_zero()}, mask("a", "b")
+    ),
+    "a function": lambda mask: optax.masked(optax.sgd(0.5), lambda params: mask(True, False)),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_mask_is_a_state_and_not_a_dict(name):
+    def grads(model):
+        return liftnn.grad(lambda m: m(jnp.ones(2)).sum())(model)
+
+    model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    with pytest.raises(errors.ArgumentTypeError, match=r"has a dict, such as a mask or labels"):
+        liftnn.Optimizer(model, MASKED[name](lambda kernel, bias: {"kernel": kernel, "bias": bias}))
+    tx = MASKED[name](lambda kernel, bias: liftnn.State({"kernel": kernel, "bias": bias}))
+    liftnn.Optimizer(model, tx).update(model, grads(model))
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}
+    by_hand = MASKED[name](lambda kernel, bias: {"kernel": kernel, "bias": bias})
+    updates, _ = by_hand.update(
+        {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, by_hand.init(params), params
+    )
+    assert bool((model.bias != 0).any()) == bool((updates["bias"] != 0).any())
+
+
+def test_other_errors_of_init_are_the_users_own():
+    def fails(params):
+        raise ValueError("my own")
+
+    with pytest.raises(ValueError, match=r"^my own$"):
+        liftnn.Optimizer(make_model(), optax.GradientTransformation(fails, optax.sgd(0.1).update))

@@ -20,7 +20,7 @@ from liftnn._src.modules.verbs import find_variables
 from liftnn._src.optim.layout import ParameterLayout, find_leaves, has_arrays, shapes, shapes_text
 from liftnn._src.optim.opt_state import pair_values, set_changed, set_values, to_optax, to_variables
 from liftnn._src.optim.packing import InLists, InStates, Packing, choose_packing
-from liftnn._src.optim.transformations import call_update, check_transformation
+from liftnn._src.optim.transformations import call_update, check_transformation, init_state
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.variables import frames
@@ -65,7 +65,7 @@ class Optimizer(Module):
         `Param`.
 
     Raises:
-      ArgumentTypeError: If `tx` is not a transformation.
+      ArgumentTypeError: If `tx` is not a transformation, or if its mask or labels are a dict.
       FilterError: If nothing in the model matches `wrt`.
 
     Example:
@@ -100,7 +100,7 @@ class Optimizer(Module):
                 else "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
         self._layout = ParameterLayout(leaves)
-        opt_state = tx.init(self._layout.state(leaves))
+        opt_state = init_state(tx, self._layout.state(leaves))
         self.opt_state, self._alike = to_variables(opt_state, self._layout, leaves)
 
     if not TYPE_CHECKING:  # hidden, so that type checkers infer attributes from `__init__` alone

@@ -67,6 +67,32 @@ def _first_argument(factory: Any) -> str:
     return "1e-3" if names[:1] == ["learning_rate"] else "..." if names else ""
 
 
+def init_state(tx: Any, params: Any) -> Any:
+    """Call the `init` of a transformation.
+
+    Args:
+      tx: The transformation.
+      params: The parameters, a State.
+
+    Returns:
+      The state of the transformation.
+
+    Raises:
+      ArgumentTypeError: If it has a dict in the place of a State, such as a mask or labels.
+    """
+    try:
+        return tx.init(params)
+    except ValueError as error:
+        text = str(error)
+        if not ("State" in text and ("Expected dict, got" in text or "<class 'dict'>" in text)):
+            raise
+        raise errors.ArgumentTypeError(
+            "The transformation of optax has a dict, such as a mask or labels, where the parameters are a State.",
+            "Pass liftnn.State(...) of the dict, or a function of the parameters, as in "
+            "`mask=lambda params: params.map(lambda path, x: path[-1] == 'kernel')`.",
+        ) from error
+
+
 def call_update(tx: Any, grads: Any, state: Any, params: Any, extra: dict[str, Any]) -> Any:
     """Call the `update` of a transformation; one that takes no extra arguments does not get them.
 
