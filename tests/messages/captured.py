@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import pickle
+import queue
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,7 @@ def captured_name_rebound():
 
     def f(x):
         nonlocal model
-        model = liftnn.clone(model)
+        model = None
         return x
 
     liftnn.grad(f)(1.0)
@@ -93,6 +94,26 @@ def attribute_of_a_captured_plain_object_rebound():
 def captured_numpy_array_changed_in_place():
     model = Holder(table=np.zeros(3))
     liftnn.jit(lambda x: model.table.fill(1))(1.0)
+
+
+# --- modules of the trace stored in captured objects
+
+
+@message(
+    errors.TraceContextError,
+    "pool['a'], which the function captures, was set to an Affine created inside liftnn.jit. It would leak: its arrays "
+    "exist only in that trace.",
+    "Create the module before the call, or make it an attribute of a module, and pass that module as an argument to "
+    "the function given to liftnn.jit.",
+)
+def new_module_stored_in_a_captured_dict():
+    pool = {}
+
+    def f(x):
+        pool["a"] = Affine()
+        return pool["a"](x)
+
+    liftnn.jit(f)(jnp.ones(3))
 
 
 # --- static values that hold a copy
@@ -220,9 +241,9 @@ def attribute_of_a_large_module_written_past_setattr():
     "Return it from that transform, or store it in a module that was an argument of that transform.",
 )
 def leaked_copy_passed_to_jit():
-    leaked = []
-    liftnn.jit(leaked.append)(Affine())
-    liftnn.jit(lambda model: model.mode)(leaked[0])
+    leaked = queue.SimpleQueue()  # liftnn does not look into it
+    liftnn.jit(leaked.put)(Affine())
+    liftnn.jit(lambda model: model.mode)(leaked.get())
 
 
 @message(

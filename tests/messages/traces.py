@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import queue
 
 import jax
 import jax.numpy as jnp
@@ -344,9 +345,9 @@ def captured_list_grown_in_jit():
     "Return it from that transform, or store it in a module that was an argument of that transform.",
 )
 def module_of_a_call_that_is_over_attached():
-    leaked = []
-    liftnn.jit(lambda x: leaked.append(Affine()) or x)(1.0)
-    liftnn.jit(lambda model: setattr(model, "kept", leaked[0]))(Affine())
+    leaked = queue.SimpleQueue()  # liftnn does not look into it
+    liftnn.jit(lambda x: leaked.put(Affine()) or x)(1.0)
+    liftnn.jit(lambda model: setattr(model, "kept", leaked.get()))(Affine())
 
 
 @message(

@@ -19,7 +19,7 @@ class Names(NamedTuple):
     """The names in a code object, and in those inside it.
 
     Args:
-      loaded: The globals in order of use, including builtins.
+      loaded: The globals that it reads or sets, in order of use, including builtins.
       attributes: The attributes, including all strings that are identifiers, since `getattr` may use them.
       imports: The Python modules that it imports; a relative name starts with dots.
     """
@@ -93,7 +93,7 @@ def _attributes_read(code: types.CodeType) -> Iterator[str]:
                 yield from filter(str.isidentifier, text.split("."))
 
 
-_LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")
 _READS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_GLOBAL", "LOAD_NAME")
 _OF_OBJECTS = frozenset(
     f"__{name}__"

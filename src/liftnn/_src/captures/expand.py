@@ -255,7 +255,7 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
         steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))
     bases = type.__getattribute__(cls, "__mro__")[1:]
     # A class may get an attribute later, and so hide one of a base.
-    size = Guard(SIZE, attributes, None, len(attributes))
+    size = Guard(SIZE, attributes, cls, len(attributes))
     wrap = (lambda base: base) if creates else ClassOf
     steps += [Step(wrap(base), "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
     tag = ("class", _hidden_modules(bases, scope.chosen(attributes)))

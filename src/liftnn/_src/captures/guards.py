@@ -61,7 +61,10 @@ def _read_class(proxy: Any, key: Any) -> Any:
 
 
 def _write_class(proxy: Any, key: Any, value: Any) -> None:
-    type.__setattr__(proxy[0], key, value)
+    if value is not ABSENT:
+        type.__setattr__(proxy[0], key, value)
+    elif key in proxy[1]:
+        type.__delattr__(proxy[0], key)
 
 
 def _not_written(holder: Any, key: Any, value: Any) -> None:

@@ -10,7 +10,7 @@ import functools
 import gc
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -187,34 +187,12 @@ def holds_tracer(value: Any) -> bool:
     return find_leak(value, None, True) is not None
 
 
-def find_leak(value: Any, frame: Any, tracers: bool) -> Any:
-    """Find an object in a static value that must not outlive a trace.
+def children_of(x: Any) -> Sequence[Any]:
+    """Return the objects that an object refers to.
 
     Args:
-      value: The static value.
-      frame: Modules and Variables of this frame must not outlive it.
-      tracers: Whether to look for tracers too.
-
-    Returns:
-      A tracer, or a Module or Variable that belongs to the frame; None if nothing is found.
+      x: The object.
     """
-    stack, seen = [value], {id(value)}
-    while stack and len(seen) < _MOST_OBJECTS:
-        x = stack.pop()
-        if hasattr(type(x), "__graph_node__"):
-            if frame is not None and x._owner is frame:
-                return x
-        elif tracers and is_tracer(x):
-            return x
-        for y in _children(x):
-            if not isinstance(y, _PARTLESS) and id(y) not in seen:
-                seen.add(id(y))
-                stack.append(y)
-    return None
-
-
-def _children(x: Any) -> Sequence[Any]:
-    """Return the objects that an object refers to."""
     if isinstance(x, jax.Array):
         return ()
     if isinstance(x, Variable):
@@ -232,3 +210,37 @@ def _children(x: Any) -> Sequence[Any]:
     if type(x).__module__ == "builtins" or isinstance(x, _SEARCHED_CONTAINERS):
         return gc.get_referents(x)
     return held_by(x)
+
+
+def find_leak(
+    value: Any, frame: Any, tracers: bool, children: Callable[[Any], Sequence[Any]] = children_of
+) -> Any:
+    """Find an object in a static value that must not outlive a trace.
+
+    Args:
+      value: The static value.
+      frame: Modules and Variables of this frame must not outlive it.
+      tracers: Whether to look for tracers too.
+      children: Returns the objects in an object in which to look. The default is all that it refers to.
+
+    Returns:
+      A tracer, or a Module or Variable that belongs to the frame; None if nothing is found.
+    """
+    stack, seen = [value], {id(value)}
+    while stack and len(seen) < _MOST_OBJECTS:
+        x = stack.pop()
+        if hasattr(type(x), "__graph_node__"):
+            if frame is not None and _owner_of(x) is frame:
+                return x
+        elif tracers and is_tracer(x):
+            return x
+        for y in children(x):
+            if not isinstance(y, _PARTLESS) and id(y) not in seen:
+                seen.add(id(y))
+                stack.append(y)
+    return None
+
+
+def _owner_of(x: Any) -> Any:
+    """Return the frame in which a Module or Variable was created, maybe under a raw JAX transform in it."""
+    return x._owner.frame if type(x._owner) is frames.RawTrace else x._owner

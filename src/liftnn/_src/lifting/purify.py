@@ -28,7 +28,7 @@ from liftnn._src.graph.kinds import (
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import ARRAY, value_slots
-from liftnn._src.lifting.arguments import Held
+from liftnn._src.lifting.arguments import Held, functions_in
 from liftnn._src.lifting.auxiliary import check_pair, is_auxiliary_number
 from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified, Result, VariableHooks
@@ -83,7 +83,8 @@ def purify(
                 hooks.before(variables)
             args, kwargs, (stored_args, stored_kwargs), *_ = (*tree, ((), {}))
             watches = _watch_captured(plan, merged, frame)
-            with captured_unchanged(plan, originals, guards, frame):
+            functions = (called, *functions_in((*stored_args, *args), {**stored_kwargs, **kwargs}))
+            with captured_unchanged(plan, originals, guards, frame, functions):
                 out = call_in_frame(frame, called, (*stored_args, *args), {**stored_kwargs, **kwargs})
             note_written(plan.graph)
             if frame.missing:

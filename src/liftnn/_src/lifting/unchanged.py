@@ -18,6 +18,7 @@ from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE,
 from liftnn._src.instances import instance_dict
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_leak
+from liftnn._src.lifting.stored import Places
 from liftnn._src.trees import an, at_start
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import changes
@@ -41,7 +42,11 @@ class _Snapshot(NamedTuple):
 
 @contextmanager
 def captured_unchanged(
-    plan: Plan, originals: Sequence[Any], guards: Guards | None, frame: frames.Frame
+    plan: Plan,
+    originals: Sequence[Any],
+    guards: Guards | None,
+    frame: frames.Frame,
+    functions: Sequence[Any],
 ) -> Generator[None]:
     """Undo changes of captured objects that cannot be propagated, and raise.
 
@@ -54,6 +59,7 @@ def captured_unchanged(
       originals: The live objects by number.
       guards: The guards of the captured modules.
       frame: The frame in which the code runs.
+      functions: The functions that run.
 
     Raises:
       TraceContextError: If a captured object was changed; it is restored first. A new value of a
@@ -61,7 +67,8 @@ def captured_unchanged(
     """
     numbers = [number for number in sorted(plan.captured) if number < len(originals)]
     since = changes.count - changes.exposed
-    leading = NO_GUARDS if guards is None else guards.at_present()
+    guards = NO_GUARDS if guards is None else guards
+    leading, places = guards.at_present(), Places(guards)
     swaps: list[_Swap] = []
     kept: list[_Snapshot] = []
     changed: str | None = None
@@ -73,6 +80,7 @@ def captured_unchanged(
         kept += [k for k in (_keep(n, originals[n], plan) for n in numbers) if k is not None]
         yield
     finally:
+        stored = places.undo(frame, functions)
         for k in kept:
             if k.kind is MODULE and changes.count - changes.exposed != since and not _holds_traced(k, frame):
                 continue  # another thread has changed a module, perhaps this one
@@ -85,6 +93,8 @@ def captured_unchanged(
         broken = leading.restore()
         if broken and changed is None:
             changed = _words(broken[0])
+    if stored is not None:
+        raise stored
     if changed is not None:
         raise errors.TraceContextError(
             f"{changed} was changed in liftnn.{frame.name}. The function captures it, and only the values of captured "
