@@ -130,8 +130,7 @@ def test_what_a_function_captures_is_logged_by_the_name_in_its_code(log):
     call(1.0)
     assert log == [
         HEAD.format(2) + "model.layers[0].mode: 'train' -> 1",
-        HEAD.format(3)
-        + "the array leaves of captured modules: constants -> constants with different content",
+        HEAD.format(3) + "model.scale: an array -> an array with different content",
     ]
 
 
@@ -202,6 +201,80 @@ def test_a_captured_object_that_is_found_late_counts_as_one_trace(log):
     call(1.0)
     assert call.n_traces == 1
     assert log == []
+
+
+class Trainer:
+    """A plain object."""
+
+    def __init__(self, model):
+        self.model = model
+
+
+def call_first(held, x):
+    """Call the module that a container or a plain object holds."""
+    while not isinstance(held, liftnn.Module):
+        held = (
+            held.model
+            if isinstance(held, Trainer)
+            else next(iter(held.values() if hasattr(held, "values") else held))
+        )
+    return held(x)
+
+
+@pytest.mark.parametrize(
+    "make, change, logged",
+    [
+        (
+            lambda m: {"m": m},
+            lambda held: held.update(rate=0.5),
+            "held: a dict with 'm' -> a dict with 'm', 'rate'",
+        ),
+        (lambda m: [m], lambda held: held.append(0.5), "held: a list of 1 -> a list of 2"),
+        (
+            lambda m: [{"ms": (m, [m])}],
+            lambda held: held[0]["ms"][1].append(0),
+            "held[0]['ms'][1]: a list of 1 -> a list of 2",
+        ),
+        (lambda m: [m, m], lambda held: held.insert(0, held.pop()), None),
+        (
+            lambda m: {"a": m, "b": Affine()},
+            lambda held: held.update(a=held.pop("a")),
+            "held: a dict with 'a', 'b' -> a dict with 'b', 'a'",
+        ),
+        (lambda m: Trainer([m]), lambda held: held.model.append(1), "held.model: a list of 1 -> a list of 2"),
+        (lambda m: [*[m] * 20], lambda held: held.append(1), "held: a list of 20 -> a list of 21"),
+        (
+            lambda m: dict.fromkeys("abcdefghij", m),
+            lambda held: held.pop("j"),
+            (
+                "held: a dict with 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', and 2 more -> "
+                "a dict with 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', and 1 more"
+            ),
+        ),
+    ],
+)
+def test_a_container_that_holds_a_captured_module_is_named(log, make, change, logged):
+    held = make(Affine())
+    call = jitted(lambda x: call_first(held, x))
+    call(1.0)
+    change(held)
+    call(1.0)
+    causes = "\n".join(log).removeprefix(HEAD.format(2)).splitlines()
+    assert causes[:1] == ([] if logged is None else [logged])
+
+
+def test_an_array_of_a_captured_module_is_named(log):
+    model = Holder(parts=[Holder(scale=jnp.ones(3), other=np.ones(3))])
+    call = jitted(lambda x: model.parts[0].scale * model.parts[0].other * x)
+    call(1.0)
+    model.parts[0].scale = jnp.zeros(3)
+    call(1.0)
+    model.parts[0].other[0] = 2
+    call(1.0)
+    assert log == [
+        HEAD.format(2) + "model.parts[0].scale: an array -> an array with different content",
+        HEAD.format(3) + "model.parts[0].other: an array -> an array with different content",
+    ]
 
 
 def test_a_trace_that_another_thread_ends_in_the_middle_of_an_explanation_does_no_harm():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from liftnn._src.graph.description import reach
+from liftnn._src.graph.slots import Slot, array_slots
 from liftnn._src.graph.walk import Walk
+from liftnn._src.trees import Path
 
 
 class Pinned:
@@ -17,11 +19,13 @@ class Pinned:
 
     Args:
       arrays: The arrays.
+      slots: Their slots.
     """
 
-    __slots__ = ("_content", "_hash", "_references")
+    __slots__ = ("_content", "_hash", "_references", "_slots")
 
-    def __init__(self, arrays: Sequence[Any]):
+    def __init__(self, arrays: Sequence[Any], slots: Sequence[Slot]):
+        self._slots = slots
         self._references = [_reference(x) for x in arrays]
         self._content = [content_of(x) for x in arrays]
         self._hash = hash(tuple(map(id, arrays)))
@@ -37,6 +41,20 @@ class Pinned:
 
     def __repr__(self) -> str:
         return "constants"
+
+    def describe_parts(
+        self, path: Path, paths: Mapping[int, tuple[Path, ...]]
+    ) -> Iterator[tuple[Path, tuple[Any, str]]]:
+        """Yield the path of each array with a comparable value and its text.
+
+        Args:
+          path: The path of this value, which is not needed.
+          paths: The paths of the nodes of the graph.
+        """
+        for slot, content, reference in zip(self._slots, self._content, self._references, strict=True):
+            array = reference()
+            comparable = (content, object() if array is None else id(array))
+            yield (*paths[slot.node][0], slot.key), (comparable, "an array")
 
 
 def content_of(x: Any) -> Any:
@@ -64,5 +82,7 @@ def pin(walk: Walk, edges: Sequence[Any]) -> Pinned | None:
     Returns:
       The array leaves; None if there are none.
     """
-    arrays = [x for number in reach(walk.finished_specs(), edges) for x in walk.arrays[number]]
-    return Pinned(arrays) if arrays else None
+    specs = walk.finished_specs()
+    numbers = reach(specs, edges)
+    arrays = [x for number in numbers for x in walk.arrays[number]]
+    return Pinned(arrays, array_slots((n, specs[n]) for n in numbers)) if arrays else None

@@ -18,14 +18,15 @@ import collections
 import functools
 import sys
 import types
-from collections.abc import Container, Hashable, Iterable, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.code_names import names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
 from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
-from liftnn._src.captures.steps import FRESH, ClassOf, Expansion
+from liftnn._src.captures.shape import CapturedShape, Holder, Link
+from liftnn._src.captures.steps import ClassOf, Expansion, name_from
 from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.variables.holding import is_container
@@ -48,7 +49,7 @@ class Captured(NamedTuple):
 
     roots: dict[str, Any]
     guards: Guards
-    shape: Hashable
+    shape: CapturedShape
     names_classes: bool
 
 
@@ -81,13 +82,14 @@ class _Node:
     @property
     def name(self) -> str:
         """Its name in the code."""
-        name, node = "", self
-        while node is not None:
-            name = node.label + name
-            if node.label.startswith(FRESH):
-                return name.removeprefix(FRESH)
-            node = node.above
-        return name.lstrip(".")
+
+        def labels() -> Iterator[str]:
+            node = self
+            while node is not None:
+                yield node.label
+                node = node.above
+
+        return name_from(labels())
 
 
 def find_captured(
@@ -360,12 +362,14 @@ def _collect(nodes: Sequence[_Node], only_leading: bool) -> Guards:
     return Guards(guards, elements, leading)
 
 
-def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
+def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> CapturedShape:
     """Return the shape: for each object that leads to a module, the target of each of its steps."""
-    numbers = {id(n.x): ("module", i) for i, n in enumerate(roots)}
+    numbered: dict[int, _Node] = {id(n.x): n for n in roots}
+    numbers = {address: ("module", i) for i, address in enumerate(numbered)}
     between = [n for n in nodes if n.leads and n.expansion is not None]
     numbers |= {id(n.x): ("holder", i) for i, n in enumerate(between)}
-    shape: list[Hashable] = []
+    numbered |= {id(n.x): n for n in between}
+    holders: list[Holder] = []
     for node in between:
         assert node.expansion is not None
         steps = zip(node.expansion.steps, node.targets, strict=True)
@@ -375,5 +379,9 @@ def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> Hashable:
             for step, target in steps
             if whole or (target is not None and target.leads)
         ]
-        shape.append((node.expansion.tag, tuple(entries)))
-    return tuple(shape)
+        holders.append(Holder(node.expansion.tag, tuple(entries)))
+    links = {
+        numbers[address]: Link(node.label, None if node.above is None else numbers[id(node.above.x)])
+        for address, node in numbered.items()
+    }
+    return CapturedShape((tuple(holders),), (links,))

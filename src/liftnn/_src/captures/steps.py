@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.guards import Guard, ObjectAttributes
@@ -11,6 +11,23 @@ from liftnn._src.graph.checks import Elements
 
 FRESH = "\0"
 """First character of a label that starts a new name, instead of continuing the name of the parent."""
+
+
+def name_from(labels: Iterable[str]) -> str:
+    """Return the name of an object in the code.
+
+    Args:
+      labels: The labels of the steps to it, the last one first.
+
+    Returns:
+      The name, such as `trainer.models[0]`.
+    """
+    name = ""
+    for label in labels:
+        name = label + name
+        if label.startswith(FRESH):
+            return name.removeprefix(FRESH)
+    return name.lstrip(".")
 
 
 class Step(NamedTuple):

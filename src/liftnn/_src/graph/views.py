@@ -139,12 +139,13 @@ def _describe_trees(old: Any, new: Any, name: Callable[[Path], str], path: Path 
 
 def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Path, tuple[Any, str]]:
     """Return, by path, a comparable value and its text."""
-    result = {
-        path: _describe_leaf(edge)
-        for path, edge in zip(graphdef.paths, graphdef.edges, strict=True)
-        if type(edge) is not int
-    }
-    for number, (path, *others) in find_all_paths(graphdef).items():
+    leaves = [(p, e) for p, e in zip(graphdef.paths, graphdef.edges, strict=True) if type(e) is not int]
+    divided = [
+        (p, e.value) for p, e in leaves if type(e) is Static and hasattr(type(e.value), "describe_parts")
+    ]
+    result = {p: _describe_leaf(e) for p, e in leaves}
+    paths = find_all_paths(graphdef)
+    for number, (path, *others) in paths.items():
         spec = graphdef.specs[number]
         is_variable = spec.kind is VARIABLE
         text = f"the function {spec.extra.name}" if spec.kind is FUNCTION else spec.type.__name__
@@ -158,6 +159,9 @@ def describe_paths(graphdef: GraphSpec, name: Callable[[Path], str]) -> dict[Pat
                 result[(*path, key)] = _describe_leaf(edge)
             if type(edge) is Static and edge.content is not None:
                 result |= _describe_content((*path, key), edge.content)
+    for path, value in divided:  # what is captured, which has parts with paths of their own
+        del result[path]
+        result |= value.describe_parts(path, paths)
     return result
 
 

@@ -15,6 +15,7 @@ from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.captures.pinned import pin
 from liftnn._src.captures.plain_objects import note_content
 from liftnn._src.captures.search import find_captured, find_missed
+from liftnn._src.captures.shape import CapturedShape
 from liftnn._src.captures.steps import GlobalsOf
 from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import is_object
@@ -82,29 +83,6 @@ class Flat(NamedTuple):
 
 
 LeafEdge = Callable[[Any, Path, list[Any]], Any]
-
-
-class CapturedShape:
-    """The containers through which modules are captured, for the cache key.
-
-    Args:
-      shape: The shape that the search has returned.
-    """
-
-    __slots__ = ("_hash", "shape")
-
-    def __init__(self, shape: Any):
-        self.shape = shape
-        self._hash = hash(shape)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CapturedShape) and self.shape == other.shape
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __repr__(self) -> str:
-        return "captured containers"
 
 
 def flatten_call(
@@ -204,10 +182,10 @@ class _Flattening:
         self._paths += [(position, *path) for path, _ in entries]
         self._treedefs.append(treedef)
 
-    def add_captured(self, roots: dict[str, Any], shape: Any) -> None:
+    def add_captured(self, roots: dict[str, Any], shape: CapturedShape) -> None:
         """Add the edges of captured modules, their constants (array leaves), and their containers."""
         captured = list(roots.values())
-        self._edges += [*captured, Static(pin(self.walk, captured)), Static(CapturedShape(shape))]
+        self._edges += [*captured, Static(pin(self.walk, captured)), Static(shape)]
         self._paths += [*((CAPTURED, name) for name in roots), (CAPTURED + 1,), (CAPTURED + 2,)]
         treedef = jax.tree.structure(collections.OrderedDict(dict.fromkeys(roots, 0)))
         self._treedefs += [treedef, LEAF, LEAF]
@@ -232,7 +210,7 @@ class _Walked(NamedTuple):
 
     edges: dict[str, Any]
     guards: Guards
-    shape: Any
+    shape: CapturedShape
     unreached: list[Any]
 
 
@@ -261,7 +239,7 @@ def _walk_captured(
 
     walk.is_captured = True
     walk_roots(held)
-    searched, guards, shape, keyed = -1, NO_GUARDS, (), []
+    searched, guards, shape, keyed = -1, NO_GUARDS, CapturedShape(), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)
         roots, guards, shape, _ = find_captured(functions, keyed, walk.numbers)
@@ -275,7 +253,7 @@ def _walk_captured(
         static_values = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
         roots, more, between, _ = find_missed([*functions, *keyed, *static_values, *classes], missed)
-        guards, shape = guards + more, (shape, between)
+        guards, shape = guards + more, shape + between
         walk_roots(roots)
     unreached: list[Any] = []
     for x in sorted(used, key=lambda x: isinstance(x, Variable)):  # modules first: a Variable may be in one

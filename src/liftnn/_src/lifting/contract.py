@@ -389,7 +389,7 @@ class Purified(Protocol):
 def name_argument(path: Path, names: Sequence[str] = ()) -> str:
     """Format a path that starts at the top of the flattened tree; `names` are those of the positional arguments."""
     position, *rest = path
-    if position == CAPTURED and rest:
+    if position in (CAPTURED, CAPTURED + 2) and rest:
         return format_path(rest[1:], str(rest[0]))
     if position == 0 and names and rest:
         return format_path(rest[1:], str(names[rest[0]]))
