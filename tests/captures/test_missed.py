@@ -66,7 +66,7 @@ def test_the_function_of_a_loop_is_named():
     def step(i, x):
         return next(models)(x)
 
-    with pytest.warns(liftnn.CaptureWarning, match=r"^liftnn.jit of \S*step uses an Affine"):
+    with pytest.warns(liftnn.CaptureWarning, match=r"^liftnn.fori_loop of \S*step uses an Affine"):
         liftnn.fori_loop(0, 2, step, jnp.ones(3))
 
 

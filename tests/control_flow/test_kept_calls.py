@@ -253,3 +253,50 @@ def test_a_body_that_branches_on_its_carry_is_run_once_before_the_error(call):
         call(body)
 
     assert len(runs) == 1
+
+
+class WithSet(liftnn.Module):
+    """A module that no transform takes."""
+
+    def __init__(self):
+        self.parts = {liftnn.Module()}
+
+    def __call__(self, x):
+        return x
+
+    def scanned(self, carry, x):
+        return carry, x
+
+    def body(self, i, x):
+        return x
+
+
+NAMED = {
+    "cond": (lambda m: liftnn.cond(True, add, add, m, 1.0), "operands[0]"),
+    "cond of a method": (lambda m: liftnn.cond(True, abs_of, m.__call__, 1.0), "false_fun.__self__"),
+    "cond of a module": (lambda m: liftnn.cond(True, m, abs_of, 1.0), "true_fun"),
+    "switch": (lambda m: liftnn.switch(0, [add], 1.0, m), "operands[1]"),
+    "switch of a method": (lambda m: liftnn.switch(0, [abs_of, m.__call__], 1.0), "branches[1].__self__"),
+    "fori_loop": (lambda m: liftnn.fori_loop(0, 3, add_index, m), "init_val"),
+    "fori_loop of a method": (lambda m: liftnn.fori_loop(0, 3, m.body, 1.0), "body_fun.__self__"),
+    "while_loop": (lambda m: liftnn.while_loop(is_small, leave, (1.0, m)), "init_val[1]"),
+    "while_loop of a method": (lambda m: liftnn.while_loop(is_small, m.__call__, 1.0), "body_fun.__self__"),
+    "scan": (lambda m: liftnn.scan(add)(m, XS), "args[0]"),
+    "scan, by keyword": (lambda m: liftnn.scan(add)(1.0, XS, m=m), "kwargs['m']"),
+    "scan of a method": (lambda m: liftnn.scan(m.scanned)(1.0, XS), "args[0]"),
+    "argument of a scan of a method": (lambda m: liftnn.scan(Counter().add)(m, XS), "args[1]"),
+    "map": (lambda m: liftnn.map(leave, {"m": m}), "args[0].m"),
+    "map of a module": (lambda m: liftnn.map(m, XS), "args[0]"),
+}
+
+
+def abs_of(x):
+    return abs(x)
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_messages_name_the_arguments_of_the_loop_or_branch(case):
+    call, name = NAMED[case]
+    with pytest.raises(liftnn.StructureError) as caught:
+        call(WithSet())
+    assert str(caught.value).partition(":")[0] == f"{name}.parts"

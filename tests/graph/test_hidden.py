@@ -180,3 +180,41 @@ def test_what_the_model_of_such_a_function_hides_is(loop):
     model.old = Old(x=Node())
     with pytest.warns(liftnn.StructureWarning, match="old is an Old"):
         LOOPS[loop](model, model.scaled)
+
+
+@pytest.mark.parametrize(
+    "call, path",
+    [
+        (lambda m: liftnn.jit(lambda m: liftnn.grad(lambda m: m.w * 1.0)(m))(m), "args[0]"),
+        (lambda m: liftnn.jit(liftnn.remat(lambda m: liftnn.cond(True, one, one, m)))(m), "args[0]"),
+        (lambda m: liftnn.cond(True, one, one, m), "operands[0]"),
+        (lambda m: liftnn.cond(True, m.method, m.method), "true_fun.__self__"),
+        (lambda m: liftnn.jit(lambda x: liftnn.cond(True, m.method, m.method))(1.0), "m"),
+    ],
+    ids=["grad in a jit", "cond in a remat in a jit", "cond", "methods", "methods in a jit"],
+)
+def test_one_object_is_warned_of_once_in_a_call(call, path):
+    model = WithMethod(w=liftnn.Param(1.0), old=Old(x=Node()))
+    for _ in range(2):
+        model.old = Old(x=Node())
+        with pytest.warns(liftnn.StructureWarning) as caught:
+            call(model)
+        assert [str(w.message) for w in caught] == [TEXT.format(f"{path}.old", "an Old", "Old")]
+
+
+def test_one_that_only_an_inner_transform_gets_is_warned_of():
+    def f(x):
+        model = Node(w=liftnn.Param(x), old=Old(x=Node()))
+        return liftnn.grad(lambda m: m.w * 1.0)(model)["w"]
+
+    with pytest.warns(liftnn.StructureWarning, match=r"^args\[0\].old is an Old"):
+        liftnn.jit(f)(1.0)
+
+
+class WithMethod(Node):
+    def method(self):
+        return self.w.value
+
+
+def one(model):
+    return model.w.value

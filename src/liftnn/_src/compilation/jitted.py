@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -115,6 +115,11 @@ class Jitted(Bindable[P, R]):
         self._last: Callable[[], Any] = self._fast_paths.last
         """A weak reference to the function of the most recently used fast path."""
         self._leading = self._lifted._leading
+
+    def _rename(self, transform: str, names: Sequence[str]) -> None:
+        """Name another transform, and its positional arguments, in messages."""
+        self._lifted._options = self._lifted._options._replace(name=transform, names=names)
+        self._traces.name = f"liftnn.{transform} of {self._lifted._functions[0]!r}"
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the compiled function."""

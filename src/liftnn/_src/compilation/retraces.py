@@ -53,10 +53,10 @@ class Traces:
       most: The maximum number of traces; None for no limit.
     """
 
-    __slots__ = ("_explained", "_lock", "_most", "_name", "_recent", "count", "met", "warns")
+    __slots__ = ("_explained", "_lock", "_most", "_recent", "count", "met", "name", "warns")
 
     def __init__(self, name: str, most: int | None):
-        self._name = name
+        self.name = name
         self._most = most
         self.count = 0
         self.warns = True
@@ -84,7 +84,7 @@ class Traces:
         trace = Trace(plan, tuple(map(_type_of, leaves)))
         if self._most is not None and self.count >= self._most:
             head = (
-                f"{self._name} would be traced again (trace {self.count + 1}), but max_traces is {self._most}"
+                f"{self.name} would be traced again (trace {self.count + 1}), but max_traces is {self._most}"
             )
             raise errors.RetraceError(f"{head}:\n{self._cause(trace) or _UNEXPLAINED}")
         self.met.add(program)
@@ -95,7 +95,7 @@ class Traces:
         with self._lock:
             self.count += 1
         if self.count > 1:
-            head, cause = f"{self._name} is traced again (trace {self.count})", self._cause(trace)
+            head, cause = f"{self.name} is traced again (trace {self.count})", self._cause(trace)
             logger.info("%s:\n%s", head, cause or _UNEXPLAINED)
             self._explained += bool(cause)
             if cause and self._explained == _MANY and self.warns:

@@ -12,7 +12,7 @@ import jax
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import InlinedJit, pack_functions
-from liftnn._src.control_flow.kept_calls import call_kept
+from liftnn._src.control_flow.kept_calls import CallNames, call_kept
 from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
@@ -86,6 +86,7 @@ def cond(
             (true_fun, false_fun),
             (pred, *passed),
             lambda: _cond(pred, true_fun, false_fun, passed),
+            lambda: CallNames("cond", ("true_fun", "false_fun"), ("pred", *_operand_names(passed))),
         )
 
     return call_of_arrays("cond", (true_fun, false_fun), of_arrays, passed, of_modules)
@@ -158,7 +159,12 @@ def switch(
             chosen: Any = branches[min(max(at, 0), len(branches) - 1)]
             return chosen(*passed)
         return call_kept(
-            "switch", _apply_switch, branches, (index, *passed), lambda: _switch(index, branches, passed)
+            "switch",
+            _apply_switch,
+            branches,
+            (index, *passed),
+            lambda: _switch(index, branches, passed),
+            lambda: CallNames("switch", _branch_names(branches), ("index", *_operand_names(passed))),
         )
 
     return call_of_arrays("switch", branches, of_arrays, passed, of_modules)
@@ -173,7 +179,7 @@ def _apply_switch(functions: Sequence[Callable[..., Any]], operands: Sequence[An
 def _switch(index: Any, branches: Sequence[Any], operands: Sequence[Any]) -> Any:
     """Apply one of several functions with modules."""
     holder, functions = pack_functions("switch", branches=list(branches))
-    names = [f"branches[{i}]" for i in range(len(functions))]
+    names = _branch_names(functions)
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.switch(index, branches)
@@ -218,8 +224,18 @@ def _call_one(
 
         return call
 
-    arguments = ("", *(f"operands[{i}]" for i in range(len(operands))))
+    arguments = ("", *_operand_names(operands))
     return Lifted(functions, bind, LiftOptions(name, names=arguments))(holder, *operands)
+
+
+def _operand_names(operands: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of operands in messages."""
+    return tuple([f"operands[{i}]" for i in range(len(operands))])
+
+
+def _branch_names(branches: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of the branches of a `switch` in messages."""
+    return tuple([f"branches[{i}]" for i in range(len(branches))])
 
 
 def _named(branch: Callable[[], Any], function: Callable[..., Any]) -> Callable[[], Any]:

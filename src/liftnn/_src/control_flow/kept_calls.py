@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,12 +28,27 @@ from liftnn._src.variables import frames
 ApplyFunctions = Callable[[Sequence[Callable[..., Any]], Sequence[Any]], Any]
 
 
+class CallNames(NamedTuple):
+    """The names of a call in messages.
+
+    Args:
+      transform: The name of the transform.
+      functions: The names of the functions.
+      operands: The names of the operands.
+    """
+
+    transform: str
+    functions: Sequence[str]
+    operands: Sequence[str]
+
+
 def call_kept(
     key: Hashable,
     apply: ApplyFunctions,
     functions: Sequence[Any],
     operands: Sequence[Any],
     otherwise: Callable[[], Any],
+    names: Callable[[], CallNames],
 ) -> Any:
     """Make a call of a loop or branch; in plain Python, compile it once.
 
@@ -43,6 +58,7 @@ def call_kept(
       functions: The user's functions.
       operands: The arguments.
       otherwise: Makes the call without compiling it.
+      names: Returns the names of all of them in messages.
 
     Returns:
       The output of the call.
@@ -53,12 +69,15 @@ def call_kept(
     divided = [part for part in parts if part is not None]
     bare, owners = [f for f, _ in divided], [owner for _, owner in divided]
     first, *others = bare
-    full_key = (key, tuple(map(weakref.ref, others)), tuple(owner is None for owner in owners))
-    kept = _kept.get(first, full_key, lambda: _KeptCall(apply, bare))
+    kinds = tuple([(owner is None, owner is f) for f, owner in zip(functions, owners, strict=True)])
+    full_key = (key, len(operands), tuple(map(weakref.ref, others)), kinds)
+    kept = _kept.get(
+        first, full_key, lambda: _KeptCall(apply, bare, _name_owners(names(), functions, owners))
+    )
     if kept.needs_values:
         return otherwise()
     try:
-        return kept.jitted(owners, *operands)
+        return kept.jitted(*owners, *operands)
     except _NEEDS_VALUES as error:
         if _is_of_the_loop(error):
             raise
@@ -96,14 +115,20 @@ class KeptCalls:
         Returns:
           The output of the call.
         """
-        transform, n, names = self._transform, len(args), tuple(kwargs)
+        transform, n, keywords = self._transform, len(args), tuple(kwargs)
 
         def apply(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
             lifted: Lifted[..., Any] = transform(*functions)
-            return lifted._call_here(tuple(operands[:n]), dict(zip(names, operands[n:], strict=True)))
+            return lifted._call_here(tuple(operands[:n]), dict(zip(keywords, operands[n:], strict=True)))
 
         operands = (*args, *kwargs.values())
-        return call_kept((self._key, n, names), apply, (self._f,), operands, otherwise)
+
+        def names() -> CallNames:
+            start = 0 if type(self._f) is types.FunctionType else 1
+            positional = [f"args[{i}]" for i in range(start, n + start)]
+            return CallNames(self._key[0], (_FIRST,), [*positional, *(f"kwargs[{k!r}]" for k in keywords)])
+
+        return call_kept((self._key, n, keywords), apply, (self._f,), operands, otherwise, names)
 
 
 _NEEDS_VALUES = (
@@ -125,10 +150,12 @@ class _KeptCall:
     Args:
       apply: Makes the call.
       functions: The user's functions, without the modules of bound methods.
+      names: The names of the call in messages.
     """
 
-    def __init__(self, apply: ApplyFunctions, functions: Sequence[Callable[..., Any]]):
+    def __init__(self, apply: ApplyFunctions, functions: Sequence[Callable[..., Any]], names: CallNames):
         self.jitted = jit(_Call(apply, functions))
+        self.jitted._rename(names.transform, (*names.functions, *names.operands))
         self.jitted._traces.warns = False  # all calls of a layer may share one step, whatever their shapes
         self.needs_values = False
         """Whether the call cannot be compiled."""
@@ -146,16 +173,17 @@ class _Call:
         self._apply = apply
         self._functions = [WeakFunction(f) for f in functions]
 
-    def __call__(self, owners: list[Any], /, *operands: Any) -> Any:
+    def __call__(self, /, *arguments: Any) -> Any:
         """Make the call.
 
         Args:
-          owners: The module of each bound method; None for a function.
-          *operands: The arguments.
+          *arguments: The module of each bound method, None for a function; then the operands.
         """
-        pairs = zip(self._carried_functions(), owners, strict=True)
+        functions = self._carried_functions()
+        n = len(functions)
+        pairs = zip(functions, arguments[:n], strict=True)
         return self._apply(
-            [f if owner is None else types.MethodType(f, owner) for f, owner in pairs], operands
+            [f if owner is None else types.MethodType(f, owner) for f, owner in pairs], arguments[n:]
         )
 
     def _carried_functions(self) -> tuple[Any, ...]:
@@ -175,6 +203,17 @@ def _divide(function: Any) -> tuple[Callable[..., Any], Any] | None:
     if isinstance(function, Module):
         return _as_function(call_method(type(function)), function)
     return None
+
+
+def _name_owners(names: CallNames, functions: Sequence[Any], owners: Sequence[Any]) -> CallNames:
+    """Return the names of a call with those of the modules of bound methods in place of the functions."""
+    named = zip(names.functions, functions, owners, strict=True)
+    of_owners = [n if owner is f or n == _FIRST else f"{n}.__self__" for n, f, owner in named]
+    return names._replace(functions=of_owners)
+
+
+_FIRST = "args[0]"
+"""The name of the module of a transformed method: the first argument."""
 
 
 def _as_function(function: Any, owner: Any) -> tuple[Callable[..., Any], Any] | None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.control_flow.body import Body, TracedBody, run_never, run_once
 from liftnn._src.control_flow.functions import InlinedJit, pack_functions
-from liftnn._src.control_flow.kept_calls import call_kept
+from liftnn._src.control_flow.kept_calls import CallNames, call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.graph.slots import ARRAY
@@ -82,7 +82,12 @@ def while_loop(
     def of_modules() -> Any:
         functions, operands = (cond_fun, body_fun), (init_val,)
         return call_kept(
-            ("while_loop", max_steps), apply, functions, operands, lambda: apply(functions, operands)
+            ("while_loop", max_steps),
+            apply,
+            functions,
+            operands,
+            lambda: apply(functions, operands),
+            lambda: CallNames("while_loop", ("cond_fun", "body_fun"), ("init_val",)),
         )
 
     if max_steps is not None:
@@ -141,7 +146,15 @@ def fori_loop(
     def of_modules() -> T:
         bounds = type(lower), type(upper), lower, upper
         key = ("fori_loop", *bounds, type(unroll), unroll)  # not hashable if a bound is an array
-        return call_kept(key, apply, (body_fun,), (init_val,), lambda: apply((body_fun,), (init_val,)))
+        functions, operands = (body_fun,), (init_val,)
+        return call_kept(
+            key,
+            apply,
+            functions,
+            operands,
+            lambda: apply(functions, operands),
+            lambda: CallNames("fori_loop", ("body_fun",), ("init_val",)),
+        )
 
     return call_of_arrays("fori_loop", (body_fun,), of_arrays, (init_val,), of_modules)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import threading
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from liftnn._src.instances import held_by
 from liftnn._src.static_values.value_types import is_foreign
 from liftnn._src.tracebacks import warn
 from liftnn._src.trees import an
+from liftnn._src.variables import frames
 from liftnn._src.variables.holding import parts_of
 
 _MOST_VALUES = 256
@@ -81,6 +84,24 @@ def _hidden_parts(x: Any) -> Iterable[Any]:
     return held_by(x)
 
 
+class _Warned(threading.local):
+    """The ids of the latest hidden objects that the thread was warned of."""
+
+    def __init__(self) -> None:
+        self.ids = collections.deque[int](maxlen=64)
+
+
+_warned = _Warned()
+
+
+def _has_warned_of(hidden: _Hidden) -> bool:
+    """Return whether an enclosing transform has warned of a hidden object, maybe by another path; note that it has."""
+    is_known = id(hidden.found) in _warned.ids
+    if not is_known:
+        _warned.ids.append(id(hidden.found))
+    return is_known and frames.current_frame() is not frames.PLAIN
+
+
 def warn_if_hidden(value: Any, path: Callable[[], str]) -> None:
     """Warn if a static value holds a module or Variable.
 
@@ -89,7 +110,7 @@ def warn_if_hidden(value: Any, path: Callable[[], str]) -> None:
       path: Returns the path of the value.
     """
     hidden = _find_hidden(value)
-    if hidden is None:
+    if hidden is None or _has_warned_of(hidden):
         return
     found, holder = (type(x) for x in hidden)
     through = "" if hidden.holder is value else f" in {an(holder)}"

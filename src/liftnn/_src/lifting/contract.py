@@ -135,9 +135,7 @@ class Plan:
         self.variables = graph.variables
         """The numbers of the Variables; their values come first among the leaves."""
         self.withheld: Mapping[int, str] = {}  # see `Spread.withheld`
-        self.sliced: Collection[
-            int
-        ] = ()  # where something is withheld, the nodes below arguments with an axis
+        self.sliced: Collection[int] = ()  # if something is withheld, the nodes below arguments with an axis
 
     @functools.cached_property
     def index(self) -> dict[Slot, int]:
@@ -392,7 +390,8 @@ def name_argument(path: Path, names: Sequence[str] = ()) -> str:
     if position in (CAPTURED, CAPTURED + 2) and rest:
         return format_path(rest[1:], str(rest[0]))
     if position == 0 and names and rest:
-        return format_path(rest[1:], str(names[rest[0]]))
+        name = str(names[rest[0]])  # empty for the module that packs functions
+        return format_path(rest[1:], name) if name or rest[1:] else ""
     which = (
         "args", "kwargs", "partial", "captured", "the array leaves of captured modules", "the captured containers",
     )[position]  # fmt: skip
