@@ -281,3 +281,68 @@ def test_its_attributes_are_those_of_jit_but_for_the_size_of_the_cache():
 def test_wrong_options_are_refused_when_jax_refuses_them(options):
     theirs, ours = (caught(lambda of=of: of.pmap(lambda x: x, **options)) for of in (jax, liftnn))
     assert isinstance(ours, type(theirs))
+
+
+def on_other_devices():
+    """Places that are not the first four devices in their order."""
+
+    def spread(devices):
+        mesh = jax.sharding.Mesh(devices, ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+        return jax.sharding.NamedSharding(mesh, jax.P())
+
+    return {
+        "one": DEVICES[5],
+        "the first": DEVICES[0],
+        "others": spread(DEVICES[6:]),
+        "more": spread(DEVICES),
+        "another order": spread(DEVICES[3::-1]),
+    }
+
+
+def scale(model, x):
+    model.calls.value = model.calls + 1
+    model.b.value = model.b * 2
+    return x * model.w + model.b
+
+
+@pytest.mark.parametrize("place", on_other_devices().values(), ids=on_other_devices())
+@pytest.mark.parametrize("donate", [(), (0,)], ids=["kept", "donated"])
+def test_arguments_on_other_devices_are_moved_in_each_call_and_what_is_only_read_stays(place, donate):
+    """Oracle: `vmap`. `jax.pmap` moves arrays that all devices share, too."""
+    model, expected, x = Affine(2.0), Affine(2.0), X[:4]
+    model.w.value = jax.device_put(model.w + 0, place)
+    model.b.value = jax.device_put(model.b.value, DEVICES[5])
+    before = model.w.value.sharding
+    call = liftnn.pmap(scale, in_axes=(None, 0), devices=DEVICES[:4], donate_argnums=donate)
+    for _ in range(3):
+        y = call(model, x)
+        assert_same((y, model), (liftnn.vmap(scale, in_axes=(None, 0))(expected, x), expected))
+        assert shards(y).keys() == shards(model.b.value).keys() == {0, 1, 2, 3}
+    assert call.n_traces <= 3  # JAX traces again for values on the mesh
+    if not donate:
+        assert model.w.value.sharding == before
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_on_another_device_are_moved_to_theirs(axis):
+    values, x = jnp.arange(16.0).reshape(4, 4), jnp.arange(4.0)
+    model = liftnn.Param(jax.device_put({"a": values, "b": values[..., None]}, DEVICES[5]))
+
+    def total(v, x):
+        return v["a"] * x + v["b"].sum()
+
+    call = liftnn.pmap(total, in_axes=(axis, 0))
+    expected = liftnn.vmap(total, in_axes=(axis, 0))(liftnn.Param({"a": values, "b": values[..., None]}), x)
+    for _ in range(2):
+        assert call(model, x).tolist() == expected.tolist()
+    assert call.lower(model, x).out_info.shape == (4, 4)
+    assert shards(model["a"]).keys() == {5}
+
+
+def test_a_captured_model_on_another_device_is_moved():
+    model = Affine(2.0)
+    liftnn.update(model, jax.device_put(liftnn.state(model), DEVICES[5]))
+    call = liftnn.pmap(lambda x: x * model.w)
+    for _ in range(3):
+        assert call(X).tolist() == (X * 2).tolist()
+    assert shards(model.w.value).keys() == {5}

@@ -10,7 +10,7 @@ without flattening them (`fast_path.py`; `fast_paths.py` finds it). Its code is 
 - `jit_options.py`: options that JAX checks when a function is wrapped.
 - `patterns.py`, `dependencies.py`, `patrol.py`: how a fast path recognizes its arguments, and what it depends on.
 - `write_back.py`: how a fast path writes the results into the modules.
-- `kept_shardings.py`: what a program writes keeps its sharding.
+- `kept_shardings.py`: what a program writes keeps its sharding; `moved.py`: arguments that `pmap` moves.
 - `array_path.py`: the fast path of a call without modules.
 - `retraces.py`: why a function is traced again, by attribute path.
 - `export.py`, `exported.py`: exported functions; `by_name.py` and `plain.py`: how their structure is compared

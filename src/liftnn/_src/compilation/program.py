@@ -15,6 +15,7 @@ from liftnn._src.compilation.compact import OutputSpecs
 from liftnn._src.compilation.donation import buffer_of, deleted_error, find_kept, find_written, unshare
 from liftnn._src.compilation.jit_options import apply_jit
 from liftnn._src.compilation.kept_shardings import Placement, find_placement, place, place_beside
+from liftnn._src.compilation.moved import Move, Moved
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
 from liftnn._src.lifting.valueless import explain_valueless
@@ -37,6 +38,7 @@ class Program:
       shardings: `in_shardings` and `out_shardings`.
       options: Options of `jax.jit`.
       donate_written: Whether to donate also the Variables that the call overwrites.
+      move: Takes the dynamic leaves, and returns them on the devices of the program. The default, None, moves none.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Program:
         shardings: Any,
         options: dict[str, Any],
         donate_written: bool = False,
+        move: Move | None = None,
     ):
         self.plan = plan
         self.name = "jit"
@@ -66,7 +69,10 @@ class Program:
             kept = find_kept(plan)
             positions = {plan.index[s] for s in plan.slots_of(donated) if s.node not in kept}
         self.inputs = Inputs(plan, positions, ranks)
+        self.is_placed = self.grouped or move is not None
+        """Whether the shardings of what is written are those of the transform, or of the user."""
         self._options = options
+        self._move = move
         self.jitted: Any = None
         self._nested: Any = None
         if not self.is_abstract:
@@ -81,6 +87,13 @@ class Program:
         self.jitted = apply_jit(self._make_call(True), donate_argnums=self.inputs.donated, **options)
         # A separate function: JAX would reuse the trace of the other one, which returns all donated values.
         self._nested = apply_jit(self._make_call(False), **options) if self.donates else self.jitted
+        if self._move is not None:
+            self.jitted = Moved(self.jitted, self._make_move(self._move))
+
+    def _make_move(self, move: Move) -> Move:
+        """Make the function that moves the arguments of the compiled function."""
+        inputs = self.inputs
+        return lambda arguments: inputs.pack(move(inputs.unpack(arguments)))
 
     def _make_call(self, gives_away: bool) -> Callable[..., Any]:
         """Make the function to compile; if `gives_away`, buffers are donated, so it returns all donated values."""
@@ -165,8 +178,8 @@ class Program:
         return [*arguments, *self.placement((placed or leaves)[: self.inputs.n_values])]
 
     def placement(self, values: Sequence[Any]) -> tuple[Placement] | tuple[()]:
-        """Return the placement of values, as further arguments; none if the user has given shardings."""
-        return () if self.grouped else find_placement(values)
+        """Return the placement of values, as further arguments; none if the transform or the user places them."""
+        return () if self.is_placed else find_placement(values)
 
     def _unshare(self, arguments: Sequence[Any], key: Callable[[Any], Any] = id) -> Sequence[Any]:
         if not self.donates or (key is id and are_distinct(arguments)):
@@ -187,6 +200,8 @@ class Program:
         """Run the program on a call; afterwards what the call had to place is there, also if it is only read."""
         if self.grouped:
             leaves = place(call.leaves, self._shardings)
+        elif self.is_placed:
+            leaves = call.leaves
         else:
             n = self.inputs.n_values
             leaves = [*place_beside(call.leaves[:n]), *call.leaves[n:]]

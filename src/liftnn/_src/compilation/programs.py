@@ -75,6 +75,7 @@ class Compilation:
         """Make the program for a structure of the arguments."""
         if self._wrap is not None:
             pure = self._wrap(plan, pure, self.has_leading)
+        move = getattr(pure, "move", None) if hasattr(type(pure), "move") else None
 
         def counted(leaves: Sequence[Any]) -> Result:
             program, compilation = weak_program(), weak_compilation()
@@ -91,7 +92,7 @@ class Compilation:
         counted.__wrapped__ = self._function  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
         counted.__name__ = counted.__qualname__ = self._name
         donated = self._donated_leaves(plan)
-        program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written)
+        program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written, move)
         # The program holds `counted`, so references back would keep constants until the garbage collector runs.
         weak_program, weak_compilation = weakref.ref(program), weakref.ref(self)
         return program

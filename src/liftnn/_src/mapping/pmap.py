@@ -17,10 +17,12 @@ from liftnn._src.filters import Filter
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified
 from liftnn._src.lifting.signature import as_positions
 from liftnn._src.mapping.axis_errors import check_axes
-from liftnn._src.mapping.reductions import to_reductions
+from liftnn._src.mapping.batch_keys import axis_size_of
+from liftnn._src.mapping.reductions import input_axes, to_reductions
 from liftnn._src.mapping.vmap import MapOptions, VmapCall
 from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes
 from liftnn._src.publish import publish
+from liftnn._src.trees import is_tracer
 
 
 @gives_jitted
@@ -215,6 +217,26 @@ class PmapCall(VmapCall):
             jax.eval_shape(again, leaves)
         return _each(lambda x, axis: jnp.moveaxis(x, 0, axis), out_axes, groups), layout
 
+    def move(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """Move arrays that were put on other devices, or there in another order, to the devices of the map."""
+        axes, size = input_axes(self.prefixes_of(leaves)), self.options.options["axis_size"]
+        size = axis_size_of(leaves, axes) if size is None else size
+        if size is None:  # an argument does not have its axis; the trace raises the error
+            return leaves
+        mesh = self._mesh(size)
+
+        def move_array(x: Any, axis: int | None) -> Any:
+            if not isinstance(x, jax.Array) or is_tracer(x) or not x.committed or _is_on(mesh, x):
+                return x
+            over = self.options.options["axis_name"]
+            spec = jax.P() if axis is None else jax.P(*[None] * (axis % x.ndim), over)
+            return jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+
+        return [
+            jax.tree.map(lambda x, axis=axis: move_array(x, axis), leaf)
+            for leaf, axis in zip(leaves, axes, strict=True)
+        ]
+
     def _mesh(self, size: int) -> jax.sharding.Mesh:
         """Return a mesh with one device for each slice."""
         if not jax.sharding.get_abstract_mesh().empty:
@@ -234,6 +256,11 @@ class PmapCall(VmapCall):
         return jax.sharding.Mesh(
             np.array(devices[:size]), (self.options.options["axis_name"],), axis_types=kinds
         )
+
+
+def _is_on(mesh: jax.sharding.Mesh, x: jax.Array) -> bool:
+    """Return whether an array is on the devices of a mesh, in their order."""
+    return isinstance(x.sharding, jax.sharding.NamedSharding) and x.sharding.mesh == mesh
 
 
 def _each(change: Callable[[Any, int], Any], axes: Sequence[Prefix], trees: Sequence[Any]) -> list[Any]:
