@@ -286,8 +286,8 @@ def test_wrong_options_are_refused_when_jax_refuses_them(options):
 def on_other_devices():
     """Places that are not the first four devices in their order."""
 
-    def spread(devices):
-        mesh = jax.sharding.Mesh(devices, ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    def spread(devices, kind=jax.sharding.AxisType.Auto):
+        mesh = jax.sharding.Mesh(devices, ("x",), axis_types=(kind,))
         return jax.sharding.NamedSharding(mesh, jax.P())
 
     return {
@@ -296,6 +296,8 @@ def on_other_devices():
         "others": spread(DEVICES[6:]),
         "more": spread(DEVICES),
         "another order": spread(DEVICES[3::-1]),
+        "explicit axes": spread(DEVICES, jax.sharding.AxisType.Explicit),
+        "the first with explicit axes": spread(DEVICES[:4], jax.sharding.AxisType.Explicit),
     }
 
 
@@ -337,6 +339,21 @@ def test_slices_on_another_device_are_moved_to_theirs(axis):
         assert call(model, x).tolist() == expected.tolist()
     assert call.lower(model, x).out_info.shape == (4, 4)
     assert shards(model["a"]).keys() == {5}
+
+
+def test_an_error_of_the_function_is_raised_though_arguments_are_elsewhere():
+    def fail(model, x):
+        model.w.value = model.w + 1
+        raise ValueError("half way")
+
+    model = Affine(2.0)
+    model.w.value = jax.device_put(model.w.value, DEVICES[5])
+    call = liftnn.pmap(fail, in_axes=(None, 0))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="half way"):
+            call(model, X)
+    assert_same(model, Affine(2.0))
+    assert shards(model.w.value).keys() == {5}
 
 
 def test_a_captured_model_on_another_device_is_moved():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 Move = Callable[[Sequence[Any]], Sequence[Any]]
 """Takes the dynamic leaves of a call, and returns them on the devices of the program."""
 
@@ -26,19 +28,17 @@ class Moved:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
-        if not self._is_needed:  # JAX itself places arrays of no chosen device, in a fifth of the time
-            try:
-                return self._jitted(*arguments)
-            except ValueError as error:
-                if _INCOMPATIBLE not in str(error):
-                    raise
-            self._is_needed = True
-        return self._jitted(*self._move(arguments))
+        if self._is_needed:
+            return self._jitted(*self._move(arguments))
+        try:  # JAX itself places arrays of no chosen device, in a fifth of the time
+            return self._jitted(*arguments)
+        except ValueError:  # JAX has no class for arguments on incompatible devices; nothing is donated yet
+            moved = self._move(arguments)
+            if all(x is y for x, y in zip(*map(jax.tree.leaves, (moved, arguments)), strict=True)):
+                raise
+        self._is_needed = True
+        return self._jitted(*moved)
 
     def trace(self, *arguments: Any) -> Any:
         """Return JAX's traced stage."""
         return self._jitted.trace(*self._move(arguments))
-
-
-_INCOMPATIBLE = "incompatible devices"
-"""Part of JAX's error for arguments on other devices; it is raised before any buffer is donated."""
