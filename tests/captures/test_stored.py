@@ -402,3 +402,15 @@ def test_one_that_is_made_before_the_call_is_captured():
     assert f(X).tolist() == [2.0, 2.0]
     holder["a"].w.value = jnp.full(2, 3.0)
     assert f(X).tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("make_holder", [list, collections.deque, set])
+def test_an_argument_may_be_collected_and_its_use_is_an_error(make_holder):
+    holder = make_holder()
+    collect = liftnn.jit(lambda model: holder.add(model) if make_holder is set else holder.append(model))
+    collect(make())
+    (kept,) = holder
+    with pytest.raises(liftnn.TraceContextError, match="leaked"):
+        kept.w.value = 0.0
+    with pytest.raises(liftnn.StructureError, match="leaked"):
+        liftnn.jit(lambda model: model.w.value)(kept)

@@ -114,6 +114,11 @@ class _Contents(NamedTuple):
                 yield _Change(key, value, functools.partial(self._restore, key, old))
 
     @property
+    def is_collection(self) -> bool:
+        """Whether it is a list, deque or set."""
+        return self.cls is None and not self._is_mapping
+
+    @property
     def _is_mapping(self) -> bool:
         return issubclass(type(self.container), (dict, types.MappingProxyType))
 
@@ -187,8 +192,11 @@ class Places:
         for place in (*self._contents.values(), *self._locations):
             for change in place.changes():
                 leaked = find_leak(change.value, frame, False, _parts_of)
-                if leaked is not None and not self._is_computed_again(place, change.key, leaked, frame):
-                    yield change, leaked
+                if leaked is None or self._is_computed_again(place, change.key, leaked, frame):
+                    continue
+                if isinstance(place, _Contents) and place.is_collection and frame.name_of(leaked):
+                    continue  # kept to be looked at, perhaps; any use raises
+                yield change, leaked
 
     def _is_computed_again(self, place: _Place, key: Any, leaked: Any, frame: frames.Frame) -> bool:
         """Return whether a value of a cached property, such as the state of a captured module, will be removed."""
