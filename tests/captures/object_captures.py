@@ -346,6 +346,54 @@ def keyword_of_a_partial():
     return lambda x: act(x), [lambda: act.keywords.update(m=k(9)), lambda: act.keywords.update(m=k(3))]
 
 
+class Carrier:
+    """An object without `__call__` that holds a module."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def apply(self, x):
+        return x * both(self.model)
+
+
+def stored_in_a_partial(arrange, apply):
+    """A partial that stores plain objects, and changes of what they hold and of the containers between."""
+    carrier, other = Carrier(k(2)), Carrier(k(5))
+    stored = arrange(carrier)
+    changes = [
+        lambda: setattr(carrier.model, "k", 9),
+        lambda: setattr(carrier, "model", k(3)),
+        lambda: stored.__setitem__(0, other) if isinstance(stored, list) else None,
+        lambda: setattr(other.model, "k", 7),
+    ]
+    return functools.partial(apply, stored), changes
+
+
+@case
+def object_in_a_partial():
+    return stored_in_a_partial(lambda c: c, lambda c, x: c.apply(x))
+
+
+@case
+def object_in_a_list_in_a_partial():
+    return stored_in_a_partial(lambda c: [c], lambda cs, x: cs[0].apply(x))
+
+
+@case
+def object_in_containers_in_a_partial():
+    return stored_in_a_partial(lambda c: [{"a": (1, [c])}], lambda cs, x: apply_first(cs, x))
+
+
+@case
+def method_of_an_object_in_a_list_in_a_partial():
+    return stored_in_a_partial(lambda c: [c.apply], lambda fs, x: apply_first(fs, x))
+
+
+def apply_first(stored, x):
+    first = stored[0]["a"][1][0] if isinstance(stored[0], dict) else stored[0]
+    return first.apply(x) if isinstance(first, Carrier) else first(x)
+
+
 # --- modules that no search finds
 
 

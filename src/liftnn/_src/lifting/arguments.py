@@ -17,6 +17,7 @@ from liftnn._src.captures.plain_objects import note_content
 from liftnn._src.captures.search import find_captured, find_missed
 from liftnn._src.captures.shape import CapturedShape
 from liftnn._src.captures.steps import GlobalsOf
+from liftnn._src.graph.checks import is_atom
 from liftnn._src.graph.description import GraphSpec, LeafPaths
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.walk import ArgumentWalk, Sharing, walk_again
@@ -290,3 +291,9 @@ def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     arguments = (*args, *kwargs.values())
     static = [x.value for x in arguments if type(x) is StaticArgument]
     return [*static, *(x for x in arguments if callable(x) and not is_object(x))]
+
+
+def functions_stored(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> list[Any]:
+    """Return the functions and plain objects in the arguments stored in a partial, which may capture modules too."""
+    leaves = jax.tree.leaves(stored, is_leaf=is_object)
+    return [x for x in leaves if not is_object(x) and not is_atom(x)]

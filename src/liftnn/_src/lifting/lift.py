@@ -20,7 +20,7 @@ from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared
-from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in
+from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in, functions_stored
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, check_writable, commit_result, commit_to_copies
 from liftnn._src.lifting.callables import Bindable, as_method, is_fixed, unwrap_callable
@@ -309,7 +309,7 @@ class Lifted(Bindable[P, R]):
 
     def _functions_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Return the functions of a call, which may capture modules."""
-        return [*self._functions, *functions_in(*(self._stored or ((), {}))), *functions_in(args, kwargs)]
+        return [*self._functions, *functions_stored(self._stored), *functions_in(args, kwargs)]
 
     def _in_place(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
