@@ -7,6 +7,7 @@ import argparse
 import contextvars
 import functools
 import itertools
+import math
 import sys
 import threading
 import types
@@ -392,6 +393,79 @@ def method_of_an_object_in_a_list_in_a_partial():
 def apply_first(stored, x):
     first = stored[0]["a"][1][0] if isinstance(stored[0], dict) else stored[0]
     return first.apply(x) if isinstance(first, Carrier) else first(x)
+
+
+# --- other objects with the same modules
+
+
+class Reverse(Carrier):
+    """Another class with the same attributes."""
+
+    def apply(self, x):
+        return -x * both(self.model)
+
+
+@case
+def object_of_another_class():
+    m = k(2)
+    carriers = [Carrier(m)]
+    changes = [lambda: carriers.__setitem__(0, Reverse(m)), lambda: carriers.__setitem__(0, Carrier(m))]
+    return lambda x: carriers[0].apply(x), changes
+
+
+@case
+def container_of_another_class():
+    class Sum(list):
+        def apply(self, x):
+            return x * sum(map(both, self))
+
+    class Product(list):
+        def apply(self, x):
+            return x * math.prod(map(both, self))
+
+    held = {"models": Sum([k(2), k(3)])}
+    return lambda x: held["models"].apply(x), [lambda: held.update(models=Product(held["models"]))]
+
+
+@case
+def function_with_other_code():
+    m = k(2)
+    callbacks = [lambda x: x * both(m)]
+    changes = [
+        lambda: callbacks.__setitem__(0, lambda x: -x * both(m)),
+        lambda: callbacks.__setitem__(0, functools.partial(lambda x: 3 * x * both(m))),
+    ]
+    return lambda x: callbacks[0](x), changes
+
+
+@case
+def another_method_of_an_object():
+    carrier = Reverse(k(2))
+    carrier.act = carrier.apply
+    changes = [lambda: setattr(carrier, "act", super(Reverse, carrier).apply)]
+    return lambda x: carrier.act(x), changes
+
+
+@case
+def another_class_that_holds_a_module():
+    m = k(2)
+
+    class One:
+        model = m
+
+        @classmethod
+        def apply(cls, x):
+            return x * both(cls.model)
+
+    class Two:
+        model = m
+
+        @classmethod
+        def apply(cls, x):
+            return -x * both(cls.model)
+
+    classes = {"chosen": One}
+    return lambda x: classes["chosen"].apply(x), [lambda: classes.update(chosen=Two)]
 
 
 # --- modules that no search finds

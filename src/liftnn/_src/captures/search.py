@@ -25,7 +25,7 @@ from liftnn._src.captures.code_names import names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
 from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
-from liftnn._src.captures.shape import CapturedShape, Holder, Link
+from liftnn._src.captures.shape import CapturedShape, Holder, Link, identity_of
 from liftnn._src.captures.steps import ClassOf, Expansion, name_from
 from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
@@ -379,7 +379,7 @@ def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> CapturedShape:
             for step, target in steps
             if whole or (target is not None and target.leads)
         ]
-        holders.append(Holder(node.expansion.tag, tuple(entries)))
+        holders.append(Holder(identity_of(node.x), node.expansion.tag, tuple(entries)))
     links = {
         numbers[address]: Link(node.label, None if node.above is None else numbers[id(node.above.x)])
         for address, node in numbered.items()

@@ -6,10 +6,11 @@ Which element of which container, in which order, led to which module: code can 
 
 from __future__ import annotations
 
+import types
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.steps import name_from
+from liftnn._src.captures.steps import ClassOf, name_from
 from liftnn._src.trees import Path, an
 
 Number = tuple[str, int]
@@ -21,10 +22,12 @@ class Holder(NamedTuple):
     """An object that leads to a module.
 
     Args:
+      identity: What code runs in it: its class; a class itself; the code of a function.
       tag: Its kind.
       entries: The key of each step to another object, and the number of that object; None if it leads to no module.
     """
 
+    identity: Hashable
     tag: Hashable
     entries: tuple[tuple[Hashable, Number | None], ...]
 
@@ -38,7 +41,8 @@ class Holder(NamedTuple):
         keys = list(dict.fromkeys(filter(None, [_text_of(key) for key, _ in self.entries])))
         if len(keys) > _MOST_SHOWN:
             keys[_MOST_SHOWN:] = [f"and {len(keys) - _MOST_SHOWN} more"]
-        return f"{an(str(kind))} with {', '.join(keys)}" if keys else an(str(kind))
+        name = self.identity.__name__ if kind == "object" and isinstance(self.identity, type) else str(kind)
+        return f"{an(name)} with {', '.join(keys)}" if keys else an(name)
 
 
 def _text_of(key: Any) -> str:
@@ -48,6 +52,16 @@ def _text_of(key: Any) -> str:
     if isinstance(key, tuple) and len(key) == 2:
         return repr(key[1]) if isinstance(key[0], type) else key[1] if isinstance(key[1], str) else ""
     return ""
+
+
+def identity_of(x: Any) -> Hashable:
+    """Return what code runs in an object that leads to a module: another object in its place may run other code."""
+    cls = type(x)
+    if cls is types.MethodType:
+        return getattr(x.__func__, "__code__", None)
+    if cls is types.FunctionType:
+        return x.__code__
+    return x.cls if cls is ClassOf else x if issubclass(cls, type) else cls
 
 
 class Link(NamedTuple):
@@ -105,7 +119,7 @@ class CapturedShape:
             for i, holder in enumerate(holders):
                 targets = [(key, None if n is None else _name(n, links)) for key, n in holder.entries]
                 name = _name(("holder", i), links)  # empty for the function where the search began
-                yield (*path, name) if name else path, ((holder.tag, tuple(targets)), holder.describe())
+                yield (*path, name) if name else path, ((*holder[:2], tuple(targets)), holder.describe())
 
 
 def _name(number: Number, links: Mapping[Number, Link]) -> str:
