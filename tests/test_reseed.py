@@ -10,6 +10,7 @@ from flax import nnx
 
 import liftnn
 from liftnn import errors
+from tests.interrupted import interruptions
 from tests.raising import raises
 from tests.strategies import Node
 
@@ -134,3 +135,26 @@ def test_keys_that_cannot_be_sorted_keep_their_order():
     liftnn.reseed(mixed, x=3)
     expected = liftnn.Rngs(3)
     assert [data(s.key.value) for s in mixed.a.values()] == [data(expected()), data(expected())]
+
+
+def test_an_interrupted_call_has_reseeded_all_streams_or_none():
+    models = []
+
+    def make():
+        models.append(liftnn.Rngs(0, dropout=1))
+        return lambda rngs=models[-1]: liftnn.reseed(rngs, default=3, dropout=4)
+
+    make()
+    make()()
+    expected = [look(model, liftnn) for model in models]
+    for at in interruptions(make, "_src/reseed.py"):
+        assert look(models[-1], liftnn) in expected, f"line event {at}"
+
+
+def test_a_policy_without_keys_for_one_stream_changes_nothing():
+    model = model_of(liftnn)
+    before = look(model, liftnn)
+    keys = iter([jax.random.key(7)])
+    with pytest.raises(errors.ArgumentError, match="needs an int or a PRNG key, not 'none'"):
+        liftnn.reseed(model, dropout=4, policy=lambda path, key, shape: next(keys, "none"))
+    assert look(model, liftnn) == before

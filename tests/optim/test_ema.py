@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.alike import find_difference
+from tests.interrupted import interruptions
 from tests.raising import raises
 from tests.strategies import Node
 
@@ -243,3 +245,19 @@ def test_another_model_is_an_error_by_path_and_changes_nothing(method):
     ):
         getattr(ema, method)(Node(w=liftnn.Param(jnp.zeros(2)), b=liftnn.Param(jnp.ones(1))))
     assert ema.params.w.value.tolist() == [1, 1]
+
+
+def test_an_interrupted_update_has_moved_all_averages_or_none():
+    averages = []
+
+    def make():
+        model = build(liftnn)
+        averages.append(liftnn.EMA(model, 0.5))
+        liftnn.update(model, jax.tree.map(lambda x: x + 1, liftnn.state(model)))
+        return lambda ema=averages[-1]: ema.update(model)
+
+    make()
+    make()()
+    old, new = averages
+    for at in interruptions(make, "optim/ema.py", "variables/variable.py", "graph/undo.py"):
+        assert any(find_difference(averages[-1], x) is None for x in (old, new)), f"line event {at}"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.graph.description import NodeSpec, walk_edges
 from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.undo import to_the_end
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream, as_key
 from liftnn._src.tracebacks import boundary
@@ -73,10 +74,15 @@ def reseed(
             "Pass the names of existing streams.",
         )
     found = [(path, stream) for path, stream in every if stream.tag in streams]
-    keys = [fit(path, source[x.tag](), x.key.value.shape) for path, x in found]
-    for (_, stream), key in zip(found, keys, strict=True):
-        stream.key.value = as_key(key, stream.tag)
-        stream.count.value = jnp.zeros(stream.key.value.shape, jnp.uint32)
+    keys = [as_key(fit(path, source[x.tag](), x.key.value.shape), x.tag) for path, x in found]
+    counts = [jnp.zeros(key.shape, jnp.uint32) for key in keys]
+
+    def write() -> None:
+        for (_, stream), key, count in zip(found, keys, counts, strict=True):
+            stream.key.value = key
+            stream.count.value = count
+
+    to_the_end(write)
 
 
 def _scalars_only(path: Path, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from liftnn._src.graph.kinds import VARIABLE, classify, kind_by_type
@@ -57,3 +57,18 @@ class Former:
         else:
             extra, keys, children = self.opened
             self.kind.fill(self.x, extra, keys, list(children))
+
+
+def restore(former: Iterable[Former]) -> None:
+    """Restore all objects, despite exceptions.
+
+    Args:
+      former: The states of the objects.
+    """
+    states = list(former)
+
+    def undo() -> None:
+        for state in states:
+            state.restore()
+
+    to_the_end(undo)

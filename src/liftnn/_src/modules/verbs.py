@@ -17,6 +17,7 @@ from liftnn._src.graph.description import find_all_paths, find_holders
 from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import set_frozen_arrays
+from liftnn._src.graph.undo import Former, restore, to_the_end
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_argument_array, is_deleted, list_paths, type_of
@@ -110,17 +111,43 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
     for variable, _ in writes:
         if not frames.may_write(variable._owner):
             raise write_error(variable, "the value")
-    for variable, new in writes:
-        if isinstance(new, Variable):
-            metadata = adopt(variable._metadata, new._metadata)
-            if metadata is not variable._metadata:
-                set_metadata_past_checks(variable, metadata)
-        set_value_past_hooks(variable, unwrap_raw(new))
-    for node in [n for n in set_arrays if not graphdef.specs[n].kind.frozen]:
-        for key, x in set_arrays.pop(node).items():
-            _set_child(walked.objects[node], key, x)
-    if set_arrays:
-        set_frozen_arrays(graphdef, walked.objects, set_arrays, frames.owner_now())
+    _write_all(walked, writes, set_arrays)
+
+
+def _write_all(
+    walked: WalkedTree, writes: list[tuple[Variable[Any], Any]], set_arrays: dict[int, dict[Any, Any]]
+) -> None:
+    """Set Variables, and array leaves by node and key: all or nothing."""
+    frozen = {n: arrays for n, arrays in set_arrays.items() if walked.graphdef.specs[n].kind.frozen}
+    holders = {n: walked.objects[n] for n in set_arrays if n not in frozen}
+    former = [Former(x) for x in (*(x for x, _ in writes), *holders.values())]
+    done: list[bool] = []
+
+    def write() -> None:
+        for variable, new in writes:
+            _write(variable, new)
+        for node, holder in holders.items():
+            for key, x in set_arrays[node].items():
+                _set_child(holder, key, x)
+        if frozen:
+            set_frozen_arrays(walked.graphdef, walked.objects, frozen, frames.owner_now())
+        done.append(True)
+
+    try:
+        to_the_end(write)
+    except BaseException:
+        if not done:  # for example, because a user's `__setattr__` raises
+            restore(former)
+        raise
+
+
+def _write(variable: Variable[Any], new: Any) -> None:
+    """Set the value of a Variable, and its metadata if `new` is a Variable."""
+    if isinstance(new, Variable):
+        metadata = adopt(variable._metadata, new._metadata)
+        if metadata is not variable._metadata:
+            set_metadata_past_checks(variable, metadata)
+    set_value_past_hooks(variable, unwrap_raw(new))
 
 
 def _find_misfit(path: Path, old: Any, new: Any, same_dtypes: bool) -> list[str]:
@@ -241,10 +268,15 @@ def pop(tree: Any, /, *filters: Filter) -> State | tuple[State, ...]:
                 raise write_error(x, "the value")
             parts[part][path] = x.copy()
             emptied.append(x)
-    for x in emptied:
-        set_value_past_hooks(x, Empty)
     states = tuple(State.from_flat(p) for p in parts)
-    return states[0] if len(states) == 1 else states
+    former = list(map(Former, emptied))
+    try:
+        for x in emptied:
+            set_value_past_hooks(x, Empty)
+        return states[0] if len(states) == 1 else states
+    except BaseException:  # from a signal handler: the States would be lost
+        restore(former)
+        raise
 
 
 @boundary

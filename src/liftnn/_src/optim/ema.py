@@ -14,6 +14,7 @@ from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.undo import to_the_end
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
 from liftnn._src.optim.layout import find_leaves, shapes, shapes_text
@@ -101,8 +102,12 @@ class EMA(Module):
             return (decay * old + (1.0 - decay) * new).astype(old.dtype)
 
         moved = {p: jax.tree.map(move, x.raw_value, values[p].raw_value) for p, x in averages.items()}
-        for path, average in averages.items():
-            average.raw_value = moved[path]
+
+        def write() -> None:
+            for path, average in averages.items():
+                average.raw_value = moved[path]
+
+        to_the_end(write)
 
     def apply_to(self, model: T) -> T:
         """Return a model with the averages in place of its Variables.

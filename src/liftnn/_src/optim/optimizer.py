@@ -14,6 +14,7 @@ from liftnn._src.filters import Filter, tag_error, to_predicate
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.undo import to_the_end
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
@@ -153,13 +154,22 @@ class Optimizer(Module):
         if step.writes is None and isinstance(packing, InLists):  # users see the new state, with States in it
             packing = InStates(layout)
             step = self._transform(packing, leaves, gradients, extra_args)
-        _write(model, leaves, packing.unpack(step.params))
-        if step.writes is None:
-            self._replace_state(step.opt_state)
-        else:
-            set_changed(step.writes)
-        self.step.value = self.step.value + 1
-        return packing.state(step.updates)
+        params, count, returned = (
+            packing.unpack(step.params),
+            self.step.value + 1,
+            packing.state(step.updates),
+        )
+
+        def write() -> None:
+            _write(model, leaves, params)
+            if step.writes is None:
+                self._replace_state(step.opt_state)
+            else:
+                set_changed(step.writes)
+            self.step.value = count
+
+        to_the_end(write)
+        return returned
 
     def optax_state(self) -> Any:
         """Return the state of the transformation as optax has it, for functions of optax that read it.
