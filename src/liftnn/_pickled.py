@@ -29,6 +29,7 @@ from liftnn._src.modules.pickling import (
     Contents,
     PickleMark,
     Shell,
+    keep_state,
     new_shell,
     nothing,
     third,
@@ -50,7 +51,7 @@ _FOUND_HERE: tuple[Any, ...] = (
     Annotated, ArrayEdge, ByFilter, Contents, Definition, EmptyType, Everything,
     FactoryCall, GraphDelta, GraphSpec, Identity, Jitted, KeepEdge, LeafPaths,
     Metadata, NodeSpec, Nothing, OneOf, PathKey, PickleMark, Recipe, Shell, Snapshot, StateKeys, Static, TypeByName,
-    call_factory, jit_of_arrays, keys_of, kind_named, new_shell, new_variable, nothing, public_function,
+    call_factory, jit_of_arrays, keep_state, keys_of, kind_named, new_shell, new_variable, nothing, public_function,
     third, type_named,
 )  # fmt: skip
 

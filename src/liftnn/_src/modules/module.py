@@ -18,9 +18,7 @@ from liftnn._src.graph.attributes import (
     Attributed,
     attributes_of,
     expose,
-    flatten_attributes,
     make_shell,
-    put_attribute,
     replace_exposed,
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
@@ -362,20 +360,14 @@ class Module(Attributed, Displayed, ForeignAttributes):
         return render_module(self, []) if type(self).__repr__ is Module.__repr__ else repr(self)
 
     def __copy__(self: M) -> M:
-        new = make_shell(type(self), frames.owner_now())
-        _, names, children = flatten_attributes(self)
-        for name, child in zip(names, children, strict=True):
-            put_attribute(new, name, child)
-        return new
-
-    def __reduce__(self) -> Any:
-        return pickling.reduce_module(self)
+        return pickling.copy_module(self)
 
     def __deepcopy__(self: M, memo: dict[int, Any]) -> M:
         return pickling.deepcopy_module(self, memo, Module.__deepcopy__)
 
-    def __setstate__(self, contents: Any) -> None:
-        """Do nothing: reading `contents` has already filled the module."""
+    __getstate__ = pickling.get_state  # pyright: ignore[reportAssignmentType]  # the parameter is called "self"
+    __setstate__ = pickling.set_state
+    __reduce__ = pickling.reduce_module  # pyright: ignore[reportAssignmentType]  # likewise
 
 
 refuse_in_jax(Module)

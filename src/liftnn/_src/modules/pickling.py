@@ -2,6 +2,9 @@
 
 Pickling submodules recursively would overflow the stack for a chain of thousands of modules. So every module that is
 reached is first written as an empty shell, and then the attributes of all of them.
+
+A class with a `__getstate__`, `__setstate__` or `__reduce__` of its own is copied and pickled as these say; only what
+it names is written.
 """
 
 from __future__ import annotations
@@ -21,12 +24,67 @@ from liftnn._src.variables import frames
 T = TypeVar("T")
 
 
-def find_modules(module: Any) -> list[Any]:
-    """Return every module that a module reaches, itself first, except those held only by functions (not copied)."""
+def find_modules(module: Any, is_separate: Callable[[type], bool]) -> list[Any]:
+    """Return every module that a module reaches, itself first, except those held only by functions (not copied).
+
+    Args:
+      module: The module.
+      is_separate: A predicate of classes, whose modules are copied or pickled by themselves: they are left out, with
+        what only they reach.
+    """
+    if is_separate(type(module)):
+        return [module]
     graphdef, objects, _ = walk_tree(module)
     specs = graphdef.specs
-    reached = reach(specs, graphdef.edges, lambda spec: spec.kind is not FUNCTION)
+    reached = reach(
+        specs,
+        graphdef.edges,
+        lambda spec: spec.kind is not FUNCTION and not (spec.kind is MODULE and is_separate(spec.type)),
+    )
     return [objects[number] for number in sorted(reached) if specs[number].kind is MODULE]
+
+
+def get_state(module: Any) -> Any:
+    """Return the attributes of a module by name: `Module.__getstate__`."""
+    return read_attributes(module)
+
+
+def set_state(module: Any, state: Any) -> None:
+    """Set attributes by name: `Module.__setstate__`. The `Contents` of a pickle have already set them."""
+    if not isinstance(state, Contents):
+        set_attributes(module, state)
+
+
+def _has_own_state(cls: Any) -> bool:
+    """Return whether a class says itself what its state is."""
+    return _is_own(cls.__getstate__, get_state) or _is_own(cls.__setstate__, set_state)
+
+
+def _is_own(method: Any, default: Any) -> bool:
+    """Return whether a user has written a method; one of a dataclass with slots would leave out other attributes."""
+    return method is not default and getattr(method, "__module__", None) != "dataclasses"
+
+
+def _state_of(module: Any) -> Any:
+    """Return the state of a module: that of its class's own `__getstate__`, or its attributes."""
+    return module.__getstate__() if _is_own(type(module).__getstate__, get_state) else get_state(module)
+
+
+def _set_state_of(module: Any, state: Any) -> None:
+    """Set the state of a module by its class's own `__setstate__`, or its attributes."""
+    if _is_own(type(module).__setstate__, set_state):
+        module.__setstate__(state)
+    else:
+        set_state(module, state)
+
+
+def _is_pickled_separately(cls: Any) -> bool:
+    """Return whether a class says itself how it is pickled."""
+    return (
+        _has_own_state(cls)
+        or cls.__reduce__ is not reduce_module
+        or cls.__reduce_ex__ is not object.__reduce_ex__
+    )
 
 
 def read_attributes(module: Any) -> dict[str, Any]:
@@ -46,6 +104,13 @@ def new_shell(cls: type[T]) -> T:
     return make_shell(cls, frames.owner_now())
 
 
+def copy_module(module: T) -> T:
+    """Return a module with the same attributes: `Module.__copy__`."""
+    new = new_shell(type(module))
+    _set_state_of(new, _state_of(module))
+    return new
+
+
 def deepcopy_module(module: T, memo: dict[int, Any], default: Callable[..., Any]) -> T:
     """Copy a module and all that it reaches.
 
@@ -57,14 +122,19 @@ def deepcopy_module(module: T, memo: dict[int, Any], default: Callable[..., Any]
     Returns:
       The copy.
     """
-    copied = [m for m in find_modules(module) if id(m) not in memo and type(m).__deepcopy__ is default]
+    every: list[Any] = find_modules(module, _has_own_state)
+    copied = [m for m in every if id(m) not in memo and type(m).__deepcopy__ is default]
     if not any(m is module for m in copied):
         copied.append(module)
     for m in copied:
         memo[id(m)] = new_shell(type(m))
     for m in copied:
-        attributes = read_attributes(m)
-        set_attributes(memo[id(m)], {name: copy.deepcopy(child, memo) for name, child in attributes.items()})
+        state = _state_of(m)
+        if type(state) is dict:  # a dict that is copied itself would be kept in the memo
+            state = {name: copy.deepcopy(child, memo) for name, child in state.items()}
+        else:
+            state = copy.deepcopy(state, memo)
+        _set_state_of(memo[id(m)], state)
     return memo[id(module)]
 
 
@@ -85,7 +155,13 @@ def reduce_module(module: Any) -> Any:
     """Reduce a module to a shell and the contents of everything it reaches."""
     if id(module) in _shells.ids:
         return (new_shell, (type(module),))
+    if type(module).__setstate__ is not set_state:
+        return (new_shell, (type(module),), Contents(module), None, None, keep_state)
     return (new_shell, (type(module),), Contents(module))
+
+
+def keep_state(module: Any, contents: Contents) -> None:
+    """Do nothing: reading the `Contents` of a pickle has set the state of the module."""
 
 
 class Contents:
@@ -103,16 +179,18 @@ class Contents:
 
     def items(self) -> Iterator[Any]:
         """Yield the shells, then pairs of module and attributes."""
-        modules = find_modules(self.module)
+        modules = find_modules(self.module, _is_pickled_separately)
         yield from map(Shell, modules)
         for module in modules:
-            attributes = read_attributes(module)
-            yield (module, {name: portable(child) for name, child in attributes.items()})
+            state = _state_of(module)
+            if type(state) is dict:
+                state = {name: portable(child) for name, child in state.items()}
+            yield (module, state)
 
     def append(self, item: Any) -> None:
         """Unpickle one item."""
         if isinstance(item, tuple):
-            set_attributes(*item)
+            _set_state_of(*item)
 
     def extend(self, items: Any) -> None:
         """Unpickle several items."""
