@@ -65,7 +65,16 @@ class SlottedRecord(Record):
     new: object = dataclasses.field(init=False)
 
 
+def function(model):
+    def f():
+        pass
+
+    vars(f).update(model=model, last=None, count=0)
+    return f
+
+
 HOLDERS = {
+    "function": function,
     "Trainer": Trainer,
     "Record": Record,
     "SimpleNamespace": namespace,
@@ -112,6 +121,69 @@ def test_a_change_is_undone_and_an_error(name, change, transform):
         TRANSFORMS[transform](f)
     assert attributes(holder) == before
     assert list(attributes(holder)) == list(before)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("change", [keep, count, add, remove])
+def test_a_change_of_a_class_is_undone_and_an_error(change, transform):
+    class Settings:
+        model = Affine(2.0)
+        last = None
+        count = 0
+
+    before = dict(vars(Settings))
+
+    def f(x):
+        y = Settings.model(x)
+        change(Settings, y)
+        return y
+
+    text = changed("Trainer", transform).replace(
+        "A Trainer that holds captured modules was", "The class Settings, which holds captured modules, was"
+    )
+    with raises(liftnn.TraceContextError, text):
+        TRANSFORMS[transform](f)
+    assert dict(vars(Settings)) == before
+
+
+MODEL = Affine(2.0)
+
+
+def apply(x):
+    return MODEL(x)
+
+
+def test_what_only_runs_code_that_names_a_module_may_be_written():
+    class Helper:
+        def __init__(self):
+            self.count = 0
+
+        def call(self, x):
+            self.count += 1
+            return MODEL(x)
+
+    class Caller:
+        count = 0
+
+        def __init__(self):
+            self.helper = Helper()
+            self.apply = apply
+            self.count = 0
+
+        def call(self, x):
+            Caller.count += 1
+            self.count += 1
+            step.count += 1
+            return self.helper.call(x) + self.apply(x)
+
+    caller = Caller()
+
+    def step(x):
+        return caller.call(x)
+
+    step.count = 0
+    assert liftnn.jit(step)(1.0).tolist() == [4.0, 4.0, 4.0]
+    assert (caller.count, caller.helper.count, Caller.count, step.count) == (1, 1, 1, 1)
 
 
 def test_a_cached_property_is_computed_again():
@@ -172,6 +244,24 @@ CONTAINERS = {
     "dict": (lambda model: {"model": model, "count": 0}, "count"),
     "deque": (lambda model: collections.deque([model, 0]), 1),
 }
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize(
+    "change", [list.pop, list.reverse, lambda x: x.append(1), lambda x: x.__delitem__(0)]
+)
+def test_a_very_long_list_is_not_changed(change, transform):
+    holder = [Affine(2.0), *[0.0] * 2000]
+    before = holder.copy()
+
+    def f(x):
+        y = holder[0](x)
+        change(holder)
+        return y
+
+    with raises(liftnn.TraceContextError, changed("list", transform)):
+        TRANSFORMS[transform](f)
+    assert holder == before
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -32,6 +32,7 @@ from liftnn._src.captures.guards import (
     ITEM,
     SIZE,
     SLOT,
+    ClassAttributes,
     Guard,
     ObjectAttributes,
 )
@@ -119,12 +120,14 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
         steps.append(Step(x, FRESH + name, ("default", name), guard, True))
     for name, x in f.__dict__.items():
         guard = Guard(ITEM, f.__dict__, name, x, is_atom(x) and not exact)
-        steps.append(Step(x, FRESH + name, ("attribute", name), guard, True))
+        steps.append(Step(x, f".{name}", ("attribute", name), guard, True))
     guards = [Guard(SIZE, f.__dict__, None, len(f.__dict__))]
     guards += [Guard(ATTRIBUTE, f, "__defaults__", f.__defaults__)] if defaults or exact else []
     if exact:
         guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
-    return Expansion("function", [s for s in steps if s.child is not ABSENT or s.always], tuple(guards))
+    steps = [s for s in steps if s.child is not ABSENT or s.always]
+    whole = ObjectAttributes(f, entries_of(f.__dict__, True), ()) if f.__dict__ else None
+    return Expansion("function", steps, tuple(guards), whole=whole)
 
 
 _CACHES = frozenset([FRESH + "dispatch_cache"])
@@ -259,7 +262,7 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
     wrap = (lambda base: base) if creates else ClassOf
     steps += [Step(wrap(base), "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
     tag = ("class", _hidden_modules(bases, scope.chosen(attributes)))
-    return Expansion(tag, steps, (size,), by_name=True)
+    return Expansion(tag, steps, (size,), by_name=True, whole=ClassAttributes(cls, {}))
 
 
 def _plain(x: Any) -> Any:
@@ -298,7 +301,7 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     entries = entries_of(attributes, True) if type(attributes) is dict else None
     whole = ObjectAttributes(x, entries, tuple([slot for _, slot in slots]))
     tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
-    return Expansion(tag, steps, guards, by_name=True, inherits=is_content, attributes=whole)
+    return Expansion(tag, steps, guards, by_name=True, inherits=is_content, whole=whole)
 
 
 def _hidden_modules(classes: Iterable[type], names: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
@@ -166,6 +166,43 @@ class ObjectAttributes(NamedTuple):
                 slot.restore()
 
 
+class ClassAttributes(NamedTuple):
+    """The attributes of a class, without special ones, which Python itself may set.
+
+    Args:
+      cls: The class.
+      kept: The attributes that must stay.
+    """
+
+    cls: type
+    kept: Mapping[str, Any]
+
+    def at_present(self) -> ClassAttributes:
+        """Return the class with the attributes that it has now."""
+        attributes = dict(type.__getattribute__(self.cls, "__dict__"))
+        return self._replace(kept={name: x for name, x in attributes.items() if not name.startswith("__")})
+
+    def _changed(self) -> list[str]:
+        """Return the names of the attributes that are new, missing or have another value."""
+        now = self.at_present().kept
+        names = dict.fromkeys((*self.kept, *now))
+        return [n for n in names if self.kept.get(n, ABSENT) is not now.get(n, ABSENT)]
+
+    def holds(self) -> bool:
+        """Return whether the class has the same attributes."""
+        return not self._changed()
+
+    def restore(self) -> None:
+        """Restore the attributes."""
+        for name in self._changed():
+            value = self.kept.get(name, ABSENT)
+            CLASS.write((self.cls, type.__getattribute__(self.cls, "__dict__")), name, value)
+
+
+Leading = Guard | Elements | ObjectAttributes | ClassAttributes
+"""What leads to a captured module, so that code under a transform must not change it."""
+
+
 def is_cached(x: Any, name: str) -> bool:
     """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
     return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)
@@ -186,7 +223,7 @@ class Guards:
         self,
         guards: Sequence[Guard] = (),
         elements: Sequence[Elements] = (),
-        leading: Sequence[Guard | Elements | ObjectAttributes] = (),
+        leading: Sequence[Leading] = (),
     ):
         self.guards = guards
         self.elements = elements
@@ -223,7 +260,7 @@ class Guards:
         """
         return Guards(leading=[guard.at_present() for guard in self.leading])
 
-    def restore(self) -> list[Guard | Elements | ObjectAttributes]:
+    def restore(self) -> list[Leading]:
         """Write back the values that lead to captured modules, and the other attributes of objects that do.
 
         Returns:

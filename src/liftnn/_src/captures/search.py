@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 from liftnn._src.captures.code_names import names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
-from liftnn._src.captures.guards import Guard, Guards, ObjectAttributes
+from liftnn._src.captures.guards import Guard, Guards, Leading
 from liftnn._src.captures.libraries import is_library
 from liftnn._src.captures.shape import CapturedShape, Holder, Link, identity_of
-from liftnn._src.captures.steps import ClassOf, Expansion, name_from
+from liftnn._src.captures.steps import ClassOf, Expansion, Step, name_from
 from liftnn._src.graph.checks import Elements, is_atom
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.variables.holding import is_container
@@ -63,7 +63,7 @@ class _Node:
       exact: Whether it is part of a cache key; then its atoms are guarded by identity.
     """
 
-    __slots__ = ("above", "exact", "expansion", "label", "leads", "parents", "quiet", "targets", "x")
+    __slots__ = ("above", "exact", "expansion", "holds", "label", "leads", "parents", "quiet", "targets", "x")
 
     def __init__(self, x: Any, above: _Node | None, label: str, exact: bool):
         self.x = x
@@ -75,9 +75,11 @@ class _Node:
             above.quiet or (above.expansion is not None and above.expansion.quiet)
         )
         self.targets: list[_Node | None] = []
-        self.parents: list[_Node] = []
+        self.parents: list[tuple[_Node, Step]] = []
         self.leads = False
         """Whether it is, or leads to, a module."""
+        self.holds = False
+        """Whether it is, or holds, a module: not only by what code names."""
 
     @property
     def name(self) -> str:
@@ -256,7 +258,7 @@ class _Search:
                 target = self._add(_Node(step.child, node, step.label, inherits))
                 new.append(target)
             if target is not None:
-                target.parents.append(node)
+                target.parents.append((node, step))
             node.targets.append(target)
         return new
 
@@ -279,12 +281,12 @@ class _Search:
             roots = [n for n in nodes if hasattr(type(n.x), "__graph_node__") or self._is_passed(n.x)]
         else:
             roots = [n for n in nodes if id(n.x) in goals]
-        stack = list(roots)
+        stack = [(node, True) for node in roots]
         while stack:
-            node = stack.pop()
-            if not node.leads:
-                node.leads = True
-                stack += node.parents
+            node, holds = stack.pop()
+            if not node.leads or (holds and not node.holds):
+                node.leads, node.holds = True, node.holds or holds
+                stack += [(parent, holds and step.is_held) for parent, step in node.parents]
         names_classes = any(_has_class(n.x, self._scope.names) for n in nodes)
         return Captured(
             _by_name(roots), _collect(nodes, goals is not None), _shape(nodes, roots), names_classes
@@ -341,7 +343,7 @@ def _collect(nodes: Sequence[_Node], only_leading: bool) -> Guards:
     """Collect the guards of steps: of all that could lead elsewhere in a later search, or only of those to a root."""
     guards: list[Guard] = []
     elements: list[Elements] = []
-    leading: list[Guard | Elements | ObjectAttributes] = []
+    leading: list[Leading] = []
     for node in nodes:
         found = node.expansion
         if found is None or ((node.quiet or only_leading) and not node.leads):
@@ -352,14 +354,23 @@ def _collect(nodes: Sequence[_Node], only_leading: bool) -> Guards:
                 guards.append(step.guard)
                 if leads:
                     leading.append(step.guard)
-        if found.attributes is not None and node.leads:
-            leading.append(found.attributes)
+        if found.whole is not None and _holds_part(node):
+            leading.append(found.whole)
         guards += found.guards
         if found.elements is not None and (found.always or node.leads):
             elements.append(found.elements._replace(ordered=node.leads))
             if node.leads:
                 leading.append(elements[-1])
     return Guards(guards, elements, leading)
+
+
+def _holds_part(node: _Node) -> bool:
+    """Return whether an attribute of an object, or an element of a container, holds a module."""
+    assert node.expansion is not None
+    if isinstance(node.expansion.whole, Elements):
+        return node.leads
+    pairs = zip(node.expansion.steps, node.targets, strict=True)
+    return any(step.is_attribute and target is not None and target.holds for step, target in pairs)
 
 
 def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> CapturedShape:

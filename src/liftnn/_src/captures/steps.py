@@ -6,7 +6,7 @@ import types
 from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.guards import Guard, ObjectAttributes
+from liftnn._src.captures.guards import ClassAttributes, Guard, ObjectAttributes
 from liftnn._src.graph.checks import Elements
 
 FRESH = "\0"
@@ -47,6 +47,17 @@ class Step(NamedTuple):
     guard: Guard | None = None
     always: bool = False
 
+    @property
+    def is_attribute(self) -> bool:
+        """Whether it leads to the value of an attribute, not to code."""
+        return self.always and self.label.startswith(".")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the parent holds the child: it is not what its code names, nor its class."""
+        named = isinstance(self.key, tuple) and len(self.key) == 2 and self.key[0] in ("global", "import")
+        return not named and type(self.child) is not ClassOf and self.key != "__class__"
+
 
 class Expansion(NamedTuple):
     """The steps from one object to others.
@@ -60,7 +71,8 @@ class Expansion(NamedTuple):
       by_name: Whether only attributes that the code names were followed.
       inherits: Whether the children are part of a cache key if the object is.
       quiet: Whether objects below are guarded only where they lead to a module.
-      attributes: All attributes of the object; code under a transform must not change them if it leads to a module.
+      whole: What code under a transform must not change: all attributes, if one of them holds a module; all elements
+        of a very long container that leads to a module.
     """
 
     tag: Hashable
@@ -71,7 +83,7 @@ class Expansion(NamedTuple):
     by_name: bool = False
     inherits: bool = True
     quiet: bool = False
-    attributes: ObjectAttributes | None = None
+    whole: ObjectAttributes | ClassAttributes | Elements | None = None
 
 
 class ClassOf(NamedTuple):

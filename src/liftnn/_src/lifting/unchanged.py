@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.captures.guards import NO_GUARDS, Guard, Guards, ObjectAttributes, is_cached
+from liftnn._src.captures.guards import (
+    ELEMENT,
+    NO_GUARDS,
+    ClassAttributes,
+    Guards,
+    Leading,
+    ObjectAttributes,
+    is_cached,
+)
 from liftnn._src.graph.checks import ABSENT, Elements
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.instances import instance_dict
@@ -197,12 +205,15 @@ def _holds_traced(kept: _Snapshot, frame: frames.Frame) -> bool:
     return any(find_leak(x, frame, True) is not None for x in new)
 
 
-def _words(guard: Guard | Elements | ObjectAttributes) -> str:
+def _words(guard: Leading) -> str:
     """Describe the object that a guard protects."""
+    if isinstance(guard, ClassAttributes):
+        return f"The class {guard.cls.__name__}, which holds captured modules,"
     if isinstance(guard, ObjectAttributes):
         return f"{at_start(an(type(guard.x)))} that holds captured modules"
-    if isinstance(guard, Elements):
-        return f"{at_start(an(type(guard.container)))} that holds captured modules"
+    if isinstance(guard, Elements) or guard.kind is ELEMENT:
+        container = guard.container if isinstance(guard, Elements) else guard.holder
+        return f"{at_start(an(type(container)))} that holds captured modules"
     if guard.kind.name == "cell":
         return "A variable that holds captured modules"
     name = getattr(guard.key, "__name__", guard.key)
