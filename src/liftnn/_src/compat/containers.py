@@ -47,8 +47,12 @@ class List(Module, MutableSequence[T]):
         self._check_writable()
         names = {key: x for key, x in attributes_of(self).items() if type(key) is not int}
         everything: dict[Any, Any] = {**names, **dict(enumerate(elements))}
-        fill_attributes(self, None, tuple(everything), list(everything.values()))
-        end_watches(self)
+        try:
+            fill_attributes(self, None, tuple(everything), list(everything.values()))
+            end_watches(self)
+        except BaseException:  # from a signal handler, perhaps after the write
+            end_watches(self)
+            raise
 
     def _check_writable(self) -> None:
         if not frames.may_write(self._owner):
@@ -84,9 +88,14 @@ class List(Module, MutableSequence[T]):
         key = range(len(elements))[index]
         self._check_writable()
         attributes: dict[Any, Any] = attributes_of(self)
-        old, attributes[key] = attributes[key], value
-        if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+        old = attributes[key]
+        try:
+            attributes[key] = value
+            if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+                end_watches(self)
+        except BaseException:  # from a signal handler, perhaps after the write
             end_watches(self)
+            raise
 
     def __delitem__(self, index: Any, /) -> None:
         elements = self._elements()

@@ -37,18 +37,27 @@ _replace_attributes = vars(Attributed)["__dict__"].__set__
 def expose(x: Any) -> dict[str, Any]:
     """Return the attribute dictionary of a Module; from now on it may be written without notice."""
     if not x._exposed:
-        object.__setattr__(x, "_exposed", True)
         before = changes.count
-        end_watches(x)
+        try:
+            object.__setattr__(x, "_exposed", True)
+            end_watches(x)
+        except BaseException:  # from a signal handler: the next call would find it exposed
+            end_watches(x)
+            raise
         changes.exposed += changes.count - before
     return attributes_of(x)
 
 
 def replace_exposed(x: Any, attributes: dict[str, Any]) -> None:
     """Replace the attribute dictionary of a Module."""
-    _replace_attributes(x, attributes)
-    object.__setattr__(x, "_exposed", True)
-    end_watches(x)
+    try:
+        _replace_attributes(x, attributes)
+        object.__setattr__(x, "_exposed", True)
+        end_watches(x)
+    except BaseException:  # from a signal handler, perhaps after the write
+        object.__setattr__(x, "_exposed", True)
+        end_watches(x)
+        raise
 
 
 def is_exposed(x: Any) -> bool:

@@ -38,7 +38,7 @@ from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, Perturbation
-from liftnn._src.variables.watch import Watch, end_watches, is_equal, is_simple, note_static_change
+from liftnn._src.variables.watch import Watch, end_watches, note_change
 from liftnn._src.variables.write_errors import write_error
 
 M = TypeVar("M", bound="Module")
@@ -113,27 +113,28 @@ class Module(Attributed, Displayed, ForeignAttributes):
                         return
                     raise write_error(self, f"the attribute {name!r}")
                 old = attributes_of(self).get(name, _ABSENT)
-                object.__setattr__(self, name, value)
+                if isinstance(old, Param) or name in _FREEZING:
+                    _warn_of_mistake(self, name, old, value)  # before the write: warnings may be errors
+                try:
+                    object.__setattr__(self, name, value)
+                    note_change(self, name, old, value)
+                except BaseException:  # perhaps from a signal handler, after the write
+                    end_watches(self)
+                    raise
             except Exception as error:
                 hide_frames(error)
                 raise
-            if old is value or (self._owner is not frames.PLAIN and is_equal(old, value)):
-                return
-            if name in _FREEZING and old is _ABSENT and module_of(type(self)).partition(".")[0] == "liftnn":
-                load_warnings().warn_of_freezing(self, name)
-            if is_simple(old) and is_simple(value):
-                note_static_change(self, name)
-            elif not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
-                if isinstance(old, Param) and isinstance(value, (jax.Array, np.ndarray)):
-                    load_warnings().warn_of_array(self, name, old)
-                end_watches(self)
 
         @boundary
         def __delattr__(self, name: str) -> None:
             if not frames.may_write(self._owner):
                 raise write_error(self, f"the attribute {name!r}")
-            object.__delattr__(self, name)
-            end_watches(self)
+            try:
+                object.__delattr__(self, name)
+                end_watches(self)
+            except BaseException:
+                end_watches(self)
+                raise
 
         @property
         def __dict__(
@@ -371,6 +372,14 @@ class Module(Attributed, Displayed, ForeignAttributes):
 
 
 refuse_in_jax(Module)
+
+
+def _warn_of_mistake(module: Any, name: str, old: Any, value: Any) -> None:
+    """Warn of an assignment that has another effect than it seems to have."""
+    if name in _FREEZING and old is _ABSENT and module_of(type(module)).partition(".")[0] == "liftnn":
+        load_warnings().warn_of_freezing(module, name)
+    if isinstance(old, Param) and isinstance(value, (jax.Array, np.ndarray)):
+        load_warnings().warn_of_array(module, name, old)
 
 
 def _refuse_arguments(cls: type) -> NoReturn:

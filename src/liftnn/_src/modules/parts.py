@@ -15,7 +15,14 @@ from liftnn._src.graph.checks import ABSENT, Check, check_node
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import MODULE, VARIABLE
 from liftnn._src.variables import frames
-from liftnn._src.variables.watch import EVERY_NAME, changes, is_simple, note_static_change, start_watch
+from liftnn._src.variables.watch import (
+    EVERY_NAME,
+    changes,
+    end_watches,
+    is_simple,
+    note_static_change,
+    start_watch,
+)
 
 
 class ModuleParts:
@@ -102,8 +109,12 @@ def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
             if old is value:
                 continue
             if is_simple(old) and is_simple(value):
-                stored[name] = value
-                note_static_change(module, name)
+                try:
+                    stored[name] = value
+                    note_static_change(module, name)
+                except BaseException:  # from a signal handler, perhaps after the write
+                    end_watches(module)
+                    raise
                 continue
         elif getattr(module, name) is value:
             continue

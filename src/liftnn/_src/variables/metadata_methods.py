@@ -146,5 +146,9 @@ def _changed(current: dict[str, Any], entry: tuple[Any, ...], metadata: dict[str
 
 def set_metadata_past_checks(variable: MetadataMethods, metadata: Metadata) -> None:
     """Store metadata in a Variable without checks."""
-    object.__setattr__(variable, "_metadata", metadata)
-    end_watches(variable)
+    try:
+        object.__setattr__(variable, "_metadata", metadata)
+        end_watches(variable)
+    except BaseException:  # from a signal handler, perhaps after the write
+        end_watches(variable)
+        raise

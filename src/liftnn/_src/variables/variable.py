@@ -300,8 +300,12 @@ class Variable(Operators[T], MetadataMethods, Displayed):
     def _set_class(self, cls: type) -> None:
         if not frames.may_write(self._owner):
             raise write_error(self, "the class")
-        object.__setattr__(self, "__class__", cls)
-        end_watches(self)
+        try:
+            object.__setattr__(self, "__class__", cls)
+            end_watches(self)
+        except BaseException:  # from a signal handler, perhaps after the write
+            end_watches(self)
+            raise
 
     if not TYPE_CHECKING:  # hidden, so that type checkers report unknown names
 

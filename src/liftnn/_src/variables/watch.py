@@ -7,6 +7,9 @@ its watcher, so it keeps nothing alive.
 A static attribute such as `deterministic` may change often, back and forth. Its first change ends the watch, and the
 watch records the name. A watch created with that name stays valid when the attribute changes: its watcher compares the
 values itself.
+
+A signal handler may raise between a write and the end of the watches. Then the writer ends them before the exception
+continues, so that no fast path misses the write.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container, Iterable
 from typing import Any
+
+import jax
 
 from liftnn._src.variables import frames
 
@@ -90,6 +95,23 @@ def end_watches(x: Any) -> None:
     for watch in x._watches:
         watch.valid = False
         watch.ended_by.clear()
+
+
+def note_change(x: Any, name: str, old: Any, new: Any) -> None:
+    """End watches after an attribute of a Module has been set, if that has changed the structure.
+
+    Args:
+      x: The Module.
+      name: The attribute.
+      old: Its old value; an object that is no attribute if there was none.
+      new: Its new value.
+    """
+    if old is new or (x._owner is not frames.PLAIN and is_equal(old, new)):
+        return
+    if is_simple(old) and is_simple(new):
+        note_static_change(x, name)
+    elif not (isinstance(old, jax.Array) and isinstance(new, jax.Array)):
+        end_watches(x)
 
 
 def note_static_change(x: Any, name: str) -> None:
