@@ -13,7 +13,7 @@ from liftnn import errors
 from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
 from liftnn._src.filters import Filter, Predicate, tag_error, to_predicate
 from liftnn._src.graph.slots import ROOT, Slot
-from liftnn._src.lifting.arguments import Held
+from liftnn._src.lifting.arguments import Uncopied
 from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.trees import Path
 from liftnn._src.variables import frames
@@ -216,7 +216,7 @@ class Selection:
     def _check_passed(self, argument: Argument) -> None:
         """Raise AliasingError for an argument that the function gets as it is, without its values."""
         for leaf in argument.leaves:
-            if type(self.plan.graph.edges[leaf]) is Held:
+            if type(self.plan.graph.edges[leaf]) is Uncopied:
                 raise errors.AliasingError(
                     f"Cannot differentiate {self.plan.leaf_names[leaf]} here: a part of it is an argument of an "
                     "enclosing map.",

@@ -41,7 +41,7 @@ class StaticArgument:
         self.value = value
 
 
-class Held(Static):
+class Uncopied(Static):
     """The edge of an argument that the function gets as it is, as if it captured it.
 
     The other parts of a module can be arguments with another axis then, here or in an enclosing call: each part is
@@ -54,11 +54,11 @@ class Held(Static):
     __slots__ = ("position",)
 
     def __init__(self, position: int):
-        super().__init__(position, (Held, position))
+        super().__init__(position, (Uncopied, position))
         self.position = position
 
     @property
-    def value(self) -> Held:
+    def value(self) -> Uncopied:
         """What stands for the argument in the tree of arguments."""
         return self
 
@@ -72,7 +72,7 @@ class Flat(NamedTuple):
       arrays: The array leaves.
       guards: While they hold, the next call captures the same modules.
       unreached: The objects to guard that no search has reached.
-      held: The arguments that the function gets as they are; see `Held`.
+      uncopied: The arguments that the function gets as they are; see `Uncopied`.
     """
 
     graph: GraphSpec
@@ -80,7 +80,7 @@ class Flat(NamedTuple):
     arrays: list[Any]
     guards: Guards
     unreached: Sequence[Any] = ()
-    held: Sequence[Any] = ()
+    uncopied: Sequence[Any] = ()
 
 
 LeafEdge = Callable[[Any, Path, list[Any]], Any]
@@ -96,7 +96,7 @@ def flatten_call(
     used: Sequence[Any] = (),
     to_guard: Sequence[Any] = (),
     names: Sequence[str] = (),
-    holds: Callable[[Any, Path], bool] | None = None,
+    is_uncopied: Callable[[Any, Path], bool] | None = None,
 ) -> Flat:
     """Flatten the arguments of a call and the modules that its functions capture.
 
@@ -111,8 +111,8 @@ def flatten_call(
       used: Captured objects that the search missed and that were detected when they were used.
       to_guard: Those among them to look for everywhere, so that the steps to them are guarded. The default is none.
       names: Names of the positional arguments for messages. The default, none, is `args[0]` and so on.
-      holds: Called with an object among the arguments, and its path; returns whether the function gets it as it is, see
-        `Held`. The default, None, means never.
+      is_uncopied: Called with an object among the arguments, and its path; returns whether the function gets it as it
+        is, see `Uncopied`. The default, None, means never.
 
     Returns:
       The flattened arguments.
@@ -120,17 +120,17 @@ def flatten_call(
     called = None if functions is None else list(functions)
 
     def flatten(sharing: Sharing) -> Flat:
-        flat = _Flattening(leaf_edge, names, sharing, holds)
+        flat = _Flattening(leaf_edge, names, sharing, is_uncopied)
         for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
             flat.add(tree)
         if called is None:
             return Flat(*flat.finish(), NO_GUARDS)
-        captured = _walk_captured(flat.walk, called[:], used, to_guard, flat.held)
+        captured = _walk_captured(flat.walk, called[:], used, to_guard, flat.uncopied)
         if captured.edges:
             if stored is None:
                 flat.add(((), {}))
             flat.add_captured(captured.edges, captured.shape)
-        return Flat(*flat.finish(), captured.guards, captured.unreached, list(flat.held.values()))
+        return Flat(*flat.finish(), captured.guards, captured.unreached, list(flat.uncopied.values()))
 
     return walk_again(flatten)
 
@@ -142,7 +142,7 @@ class _Flattening:
       leaf_edge: See `flatten_call`.
       names: See `flatten_call`.
       sharing: The functions and weak references that are nodes; see `walk_again`.
-      holds: See `flatten_call`.
+      is_uncopied: See `flatten_call`.
     """
 
     def __init__(
@@ -150,12 +150,12 @@ class _Flattening:
         leaf_edge: LeafEdge,
         names: Sequence[str],
         sharing: Sharing,
-        holds: Callable[[Any, Path], bool] | None,
+        is_uncopied: Callable[[Any, Path], bool] | None,
     ):
         self.walk = ArgumentWalk(sharing)
-        self.held: dict[str, Any] = {}
+        self.uncopied: dict[str, Any] = {}
         """The arguments that the function gets as they are, by name."""
-        self._holds = holds
+        self._is_uncopied = is_uncopied
         self._leaf_edge = leaf_edge
         self._names = names
         self._edges: list[Any] = []
@@ -170,9 +170,13 @@ class _Flattening:
         for path, leaf in entries:
             if type(leaf) is StaticArgument:
                 self._edges.append(Static(leaf.value))
-            elif is_object(leaf) and self._holds and self._holds(leaf, (position, *map(key_of, path))):
-                self._edges.append(Held(len(self.held)))
-                self.held[name_argument((position, *map(key_of, path)), self._names)] = leaf
+            elif (
+                is_object(leaf)
+                and self._is_uncopied
+                and self._is_uncopied(leaf, (position, *map(key_of, path)))
+            ):
+                self._edges.append(Uncopied(len(self.uncopied)))
+                self.uncopied[name_argument((position, *map(key_of, path)), self._names)] = leaf
             elif is_object(leaf) or is_array(leaf):
                 self.walk.root = name_argument((position, *map(key_of, path[:1])), self._names)
                 edge, found = self.walk.visit(leaf, tuple(map(key_of, path[1:])))
@@ -220,7 +224,7 @@ def _walk_captured(
     functions: list[Any],
     used: Sequence[Any],
     to_guard: Sequence[Any],
-    held: dict[str, Any],
+    uncopied: dict[str, Any],
 ) -> _Walked:
     """Find and walk captured modules, including those captured by functions that a module holds."""
     edges: dict[str, Any] = {}
@@ -239,7 +243,7 @@ def _walk_captured(
             edges[name], _ = walk.visit(x)
 
     walk.is_captured = True
-    walk_roots(held)
+    walk_roots(uncopied)
     searched, guards, shape, keyed = -1, NO_GUARDS, CapturedShape(), []
     while searched != len(keyed) or searched < 0:
         searched = len(keyed)

@@ -30,7 +30,7 @@ class Call(NamedTuple):
       leaves: The dynamic leaves, in the order of `Plan.slots`.
       static: The static arguments by position (None for a dynamic one) and by name.
       guards: While they hold, the next call captures the same modules.
-      held: The arguments that the function gets as they are; see `Held`.
+      uncopied: The arguments that the function gets as they are; see `Uncopied`.
     """
 
     bound: Any
@@ -39,7 +39,7 @@ class Call(NamedTuple):
     leaves: list[Any]
     static: tuple[list[StaticArgument | None], dict[str, Any]]
     guards: Guards = NO_GUARDS
-    held: Sequence[Any] = ()
+    uncopied: Sequence[Any] = ()
 
 
 def check_writable(call: Call, result: Result) -> None:

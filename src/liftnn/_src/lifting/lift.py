@@ -249,7 +249,7 @@ class Lifted(Bindable[P, R]):
                 continue
             numpy = _copy_numpy(call)
             try:
-                with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace, call.held)):
+                with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace, call.uncopied)):
                     return call, action(call)
             except BaseException as error:
                 for x, copy in numpy:
@@ -280,7 +280,7 @@ class Lifted(Bindable[P, R]):
     ) -> Call:
         """Flatten the arguments and captured modules, and look up or make the bound function for their structure."""
 
-        def holds(x: Any, path: Path) -> bool:
+        def is_uncopied(x: Any, path: Path) -> bool:
             return path in owners or (not self._options.needs_values and frames.is_withheld(x))
 
         args, kwargs = self._arguments(*self._in_place((*self._leading, *args), kwargs))
@@ -294,7 +294,7 @@ class Lifted(Bindable[P, R]):
                 used=[*self._missed.objects(), *extra],
                 to_guard=self._missed.to_guard() if self._options.weakly else (),
                 names=self._options.names,
-                holds=holds if owners or not frames.is_plain() else None,
+                is_uncopied=is_uncopied if owners or not frames.is_plain() else None,
             )
             is_kept = self._options.weakly and bool(self._missed)
             if not is_kept or not self._missed.settle(
@@ -305,7 +305,7 @@ class Lifted(Bindable[P, R]):
         leaves = [*values_of(plan, flat.objects), *flat.arrays]
         by_name = {k: x.value for k, x in kwargs.items() if type(x) is StaticArgument}
         static = [x if type(x) is StaticArgument else None for x in args], by_name
-        return Call(bound, plan, flat.objects, leaves, static, flat.guards, flat.held)
+        return Call(bound, plan, flat.objects, leaves, static, flat.guards, flat.uncopied)
 
     def _functions_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Return the functions of a call, which may capture modules."""

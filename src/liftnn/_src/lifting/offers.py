@@ -32,10 +32,10 @@ class Offer:
       guards: The guards of the captured objects.
       begin: Called with what is traced when a trace begins; returns the function to call at its end. The default, None,
         means that nobody counts the traces.
-      held: The arguments that the function gets as they are; see `Held`.
+      uncopied: The arguments that the function gets as they are; see `Uncopied`.
     """
 
-    __slots__ = ("begin", "guards", "held", "objects", "subject")
+    __slots__ = ("begin", "guards", "objects", "subject", "uncopied")
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class Offer:
         objects: Sequence[Any] = (),
         guards: Any = None,
         begin: Begin | None = None,
-        held: Sequence[Any] = (),
+        uncopied: Sequence[Any] = (),
     ):
         self.subject = subject
         self.objects = objects
         self.guards = guards
         self.begin = begin
-        self.held = held
+        self.uncopied = uncopied
 
     @contextmanager
     def tracing(self, *traced: Any) -> Generator[None]:
@@ -86,7 +86,7 @@ class FastOffer(Offer):
         self.subject = subject
         self.guards = guards
         self.begin = begin
-        self.held = ()
+        self.uncopied = ()
         self._find_objects = find_objects
 
     @property

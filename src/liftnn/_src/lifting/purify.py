@@ -28,7 +28,7 @@ from liftnn._src.graph.kinds import (
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import ARRAY, value_slots
-from liftnn._src.lifting.arguments import Held, functions_in
+from liftnn._src.lifting.arguments import Uncopied, functions_in
 from liftnn._src.lifting.auxiliary import check_pair, is_auxiliary_number
 from liftnn._src.lifting.callables import call_in_frame
 from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified, Result, VariableHooks
@@ -74,7 +74,7 @@ def purify(
         originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
         with frames.push_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
-            tree = _with_held(tree, plan, offer)
+            tree = _with_uncopied(tree, plan, offer)
             copies = merged.objects[: len(originals)]
             frame.admit(originals, copies, plan.path_of, initial_plan.withheld)
             before = _argument_leaves(tree[:CAPTURED])
@@ -105,14 +105,14 @@ def purify(
     return pure
 
 
-def _with_held(tree: Any, plan: Plan, offer: Offer | None) -> Any:
+def _with_uncopied(tree: Any, plan: Plan, offer: Offer | None) -> Any:
     """Return the tree of arguments with those that the function gets as they are."""
-    if not any(type(edge) is Held for edge in plan.graph.edges):
+    if not any(type(edge) is Uncopied for edge in plan.graph.edges):
         return tree
-    held = () if offer is None else offer.held
-    if not held:
+    uncopied = () if offer is None else offer.uncopied
+    if not uncopied:
         raise frames.RetryNeeded  # this is a trace on the fast path; the call is made again
-    return jax.tree.map(lambda x: held[x.position] if type(x) is Held else x, tree, is_leaf=is_object)
+    return jax.tree.map(lambda x: uncopied[x.position] if type(x) is Uncopied else x, tree, is_leaf=is_object)
 
 
 def untraced_copy(pure: PureFunction) -> PureFunction:

@@ -17,7 +17,7 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot, array_keys
 from liftnn._src.lifting.after import output_names, specs_after
-from liftnn._src.lifting.arguments import Held
+from liftnn._src.lifting.arguments import Uncopied
 from liftnn._src.lifting.contract import CAPTURED, Plan, Result
 from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
 from liftnn._src.trees import Path, format_path
@@ -220,7 +220,7 @@ def spread_arguments(
     if none_yields:
         leaves.sort(key=lambda leaf: leaf[1][1] is None)
     for i, (edge, prefix, name) in leaves:
-        if type(edge) is Held and prefix != unmapped:
+        if type(edge) is Uncopied and prefix != unmapped:
             raise errors.AliasingError(
                 f"{name} cannot have the prefix {prefix!r} here: a part of it is an argument of an enclosing map.",
                 "Pass the part that you need, the object without an axis, or a `liftnn.clone` of it, made before the "
