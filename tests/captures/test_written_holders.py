@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import gc
 import types
+import weakref
 
 import jax.numpy as jnp
 import pytest
@@ -144,6 +146,20 @@ def test_a_change_of_a_class_is_undone_and_an_error(change, transform):
     with raises(liftnn.TraceContextError, text):
         TRANSFORMS[transform](f)
     assert dict(vars(Settings)) == before
+
+
+@pytest.mark.parametrize(
+    "name", sorted(HOLDERS.keys() - {"function"})
+)  # all attributes of a function are captured
+def test_what_an_attribute_held_is_not_kept_alive(name):
+    holder = HOLDERS[name](Affine(2.0))
+    holder.last = Affine(3.0)
+    call = liftnn.jit(lambda x: holder.model(x))
+    call(1.0)
+    reference = weakref.ref(holder.last)
+    holder.last = None
+    gc.collect()
+    assert reference() is None
 
 
 MODEL = Affine(2.0)

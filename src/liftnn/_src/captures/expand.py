@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.code_names import ALL_ATTRIBUTES, Names
-from liftnn._src.captures.expand_containers import entries_of, expand_dict, expand_elements
+from liftnn._src.captures.expand_containers import entries_of, expand_dict, expand_elements, unread
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
     CALLED,
@@ -126,7 +126,7 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
     if exact:
         guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
     steps = [s for s in steps if s.child is not ABSENT or s.always]
-    whole = ObjectAttributes(f, entries_of(f.__dict__, True), ()) if f.__dict__ else None
+    whole = ObjectAttributes(f, unread(f.__dict__), ()) if f.__dict__ else None
     return Expansion("function", steps, tuple(guards), whole=whole)
 
 
@@ -298,8 +298,8 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     guards = () if attributes is NO_ATTRIBUTES else (guard,)
     if issubclass(cls, threading.local):
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
-    entries = entries_of(attributes, True) if type(attributes) is dict else None
-    whole = ObjectAttributes(x, entries, tuple([slot for _, slot in slots]))
+    entries = unread(attributes) if type(attributes) is dict else None
+    whole = ObjectAttributes(x, entries, tuple([slot._replace(value=ABSENT) for _, slot in slots]))
     tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
     return Expansion(tag, steps, guards, by_name=True, inherits=is_content, whole=whole)
 

@@ -52,6 +52,16 @@ def entries_of(x: dict[Any, Any], exact: bool) -> Elements:
     return Elements(x, list_entries, kept, loose, size)
 
 
+def unread(x: Any, iterate: Callable[[Any], Iterable[Any]] = list_entries) -> Elements:
+    """Return a container whose elements are read when a trace begins: until then, they are not kept alive.
+
+    Args:
+      x: The container.
+      iterate: Iterates over its elements. The default is for a dict.
+    """
+    return Elements(x, iterate, (), (), 0)
+
+
 def _expand_long(
     tag: str,
     x: Any,

@@ -127,7 +127,7 @@ class Guard(NamedTuple):
 
 
 class ObjectAttributes(NamedTuple):
-    """All attributes of a plain object at the time of the search.
+    """All attributes of a plain object; `at_present` reads them.
 
     Args:
       x: The object.
