@@ -129,7 +129,7 @@ def optimize(grads):
 
 
 @message(
-    errors.ArgumentTypeError,
+    errors.ArgumentError,
     "The transformation of optax has a dict, such as a mask or labels, where the parameters are a State.",
     "Pass liftnn.State(...) of the dict, or a function of the parameters, as in "
     "`mask=lambda params: params.map(lambda path, x: path[-1] == 'kernel')`.",

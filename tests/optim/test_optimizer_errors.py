@@ -228,7 +228,7 @@ def test_a_mask_is_a_state_and_not_a_dict(name):
         return liftnn.grad(lambda m: m(jnp.ones(2)).sum())(model)
 
     model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
-    with pytest.raises(errors.ArgumentTypeError, match=r"has a dict, such as a mask or labels"):
+    with pytest.raises(errors.ArgumentError, match=r"has a dict, such as a mask or labels"):
         liftnn.Optimizer(model, MASKED[name](lambda kernel, bias: {"kernel": kernel, "bias": bias}))
     tx = MASKED[name](lambda kernel, bias: liftnn.State({"kernel": kernel, "bias": bias}))
     liftnn.Optimizer(model, tx).update(model, grads(model))

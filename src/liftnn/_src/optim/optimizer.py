@@ -66,7 +66,8 @@ class Optimizer(Module):
         `Param`.
 
     Raises:
-      ArgumentTypeError: If `tx` is not a transformation, or if its mask or labels are a dict.
+      ArgumentError: If the mask or labels of `tx` are a dict.
+      ArgumentTypeError: If `tx` is not a transformation.
       FilterError: If nothing in the model matches `wrt`.
 
     Example:

@@ -78,7 +78,7 @@ def init_state(tx: Any, params: Any) -> Any:
       The state of the transformation.
 
     Raises:
-      ArgumentTypeError: If it has a dict in the place of a State, such as a mask or labels.
+      ArgumentError: If it has a dict in the place of a State, such as a mask or labels.
     """
     try:
         return tx.init(params)
@@ -86,7 +86,7 @@ def init_state(tx: Any, params: Any) -> Any:
         text = str(error)
         if not ("State" in text and ("Expected dict, got" in text or "<class 'dict'>" in text)):
             raise
-        raise errors.ArgumentTypeError(
+        raise errors.ArgumentError(
             "The transformation of optax has a dict, such as a mask or labels, where the parameters are a State.",
             "Pass liftnn.State(...) of the dict, or a function of the parameters, as in "
             "`mask=lambda params: params.map(lambda path, x: path[-1] == 'kernel')`.",
