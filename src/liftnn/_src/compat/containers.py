@@ -13,7 +13,7 @@ from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.trees import an
 from liftnn._src.variables import frames
-from liftnn._src.variables.watch import end_watches
+from liftnn._src.variables.watch import Changing, end_watches
 from liftnn._src.variables.write_errors import write_error
 
 T = TypeVar("T")
@@ -47,12 +47,9 @@ class List(Module, MutableSequence[T]):
         self._check_writable()
         names = {key: x for key, x in attributes_of(self).items() if type(key) is not int}
         everything: dict[Any, Any] = {**names, **dict(enumerate(elements))}
-        try:
+        with Changing(self):
             fill_attributes(self, None, tuple(everything), list(everything.values()))
             end_watches(self)
-        except BaseException:  # from a signal handler, perhaps after the write
-            end_watches(self)
-            raise
 
     def _check_writable(self) -> None:
         if not frames.may_write(self._owner):
@@ -89,13 +86,10 @@ class List(Module, MutableSequence[T]):
         self._check_writable()
         attributes: dict[Any, Any] = attributes_of(self)
         old = attributes[key]
-        try:
+        with Changing(self):
             attributes[key] = value
             if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
                 end_watches(self)
-        except BaseException:  # from a signal handler, perhaps after the write
-            end_watches(self)
-            raise
 
     def __delitem__(self, index: Any, /) -> None:
         elements = self._elements()

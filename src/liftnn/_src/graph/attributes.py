@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from liftnn._src.graph.containers import FlattenedNode
 from liftnn._src.static_values.value_types import mangle
-from liftnn._src.variables.watch import changes, end_watches
+from liftnn._src.variables.watch import Changing, changes, end_watches
 
 T = TypeVar("T")
 
@@ -38,26 +38,19 @@ def expose(x: Any) -> dict[str, Any]:
     """Return the attribute dictionary of a Module; from now on it may be written without notice."""
     if not x._exposed:
         before = changes.count
-        try:
+        with Changing(x):  # else the next call would find it exposed
             object.__setattr__(x, "_exposed", True)
             end_watches(x)
-        except BaseException:  # from a signal handler: the next call would find it exposed
-            end_watches(x)
-            raise
         changes.exposed += changes.count - before
     return attributes_of(x)
 
 
 def replace_exposed(x: Any, attributes: dict[str, Any]) -> None:
     """Replace the attribute dictionary of a Module."""
-    try:
+    with Changing(x):
+        object.__setattr__(x, "_exposed", True)
         _replace_attributes(x, attributes)
-        object.__setattr__(x, "_exposed", True)
         end_watches(x)
-    except BaseException:  # from a signal handler, perhaps after the write
-        object.__setattr__(x, "_exposed", True)
-        end_watches(x)
-        raise
 
 
 def is_exposed(x: Any) -> bool:

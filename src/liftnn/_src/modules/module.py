@@ -38,7 +38,7 @@ from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, Perturbation
-from liftnn._src.variables.watch import Watch, end_watches, note_change
+from liftnn._src.variables.watch import Changing, Watch, end_watches, note_change
 from liftnn._src.variables.write_errors import write_error
 
 M = TypeVar("M", bound="Module")
@@ -118,7 +118,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
                 try:
                     object.__setattr__(self, name, value)
                     note_change(self, name, old, value)
-                except BaseException:  # perhaps from a signal handler, after the write
+                except BaseException:  # as with `Changing`, which is slower: this runs at each assignment
                     end_watches(self)
                     raise
             except Exception as error:
@@ -129,12 +129,9 @@ class Module(Attributed, Displayed, ForeignAttributes):
         def __delattr__(self, name: str) -> None:
             if not frames.may_write(self._owner):
                 raise write_error(self, f"the attribute {name!r}")
-            try:
+            with Changing(self):
                 object.__delattr__(self, name)
                 end_watches(self)
-            except BaseException:
-                end_watches(self)
-                raise
 
         @property
         def __dict__(

@@ -17,8 +17,8 @@ from liftnn._src.graph.kinds import MODULE, VARIABLE
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import (
     EVERY_NAME,
+    Changing,
     changes,
-    end_watches,
     is_simple,
     note_static_change,
     start_watch,
@@ -109,12 +109,9 @@ def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
             if old is value:
                 continue
             if is_simple(old) and is_simple(value):
-                try:
+                with Changing(module):
                     stored[name] = value
                     note_static_change(module, name)
-                except BaseException:  # from a signal handler, perhaps after the write
-                    end_watches(module)
-                    raise
                 continue
         elif getattr(module, name) is value:
             continue

@@ -11,7 +11,7 @@ from liftnn._src.trees import an, at_start
 from liftnn._src.variables import frames
 from liftnn._src.variables.hooks import HOOKS
 from liftnn._src.variables.metadata import Metadata
-from liftnn._src.variables.watch import end_watches
+from liftnn._src.variables.watch import Changing, end_watches
 from liftnn._src.variables.write_errors import write_error
 
 
@@ -146,9 +146,6 @@ def _changed(current: dict[str, Any], entry: tuple[Any, ...], metadata: dict[str
 
 def set_metadata_past_checks(variable: MetadataMethods, metadata: Metadata) -> None:
     """Store metadata in a Variable without checks."""
-    try:
+    with Changing(variable):
         object.__setattr__(variable, "_metadata", metadata)
         end_watches(variable)
-    except BaseException:  # from a signal handler, perhaps after the write
-        end_watches(variable)
-        raise

@@ -27,7 +27,7 @@ from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_ind
 from liftnn._src.variables.placement import place_new
 from liftnn._src.variables.storage import Storage, store
 from liftnn._src.variables.variable_pytree import register
-from liftnn._src.variables.watch import Watch, end_watches
+from liftnn._src.variables.watch import Changing, Watch, end_watches
 from liftnn._src.variables.write_errors import write_error
 
 V = TypeVar("V", bound="Variable[Any]")
@@ -300,12 +300,9 @@ class Variable(Operators[T], MetadataMethods, Displayed):
     def _set_class(self, cls: type) -> None:
         if not frames.may_write(self._owner):
             raise write_error(self, "the class")
-        try:
+        with Changing(self):
             object.__setattr__(self, "__class__", cls)
             end_watches(self)
-        except BaseException:  # from a signal handler, perhaps after the write
-            end_watches(self)
-            raise
 
     if not TYPE_CHECKING:  # hidden, so that type checkers report unknown names
 

@@ -8,7 +8,7 @@ A static attribute such as `deterministic` may change often, back and forth. Its
 watch records the name. A watch created with that name stays valid when the attribute changes: its watcher compares the
 values itself.
 
-A signal handler may raise between a write and the end of the watches. Then the writer ends them before the exception
+A signal handler may raise between a write and the end of the watches. Then `Changing` ends them before the exception
 continues, so that no fast path misses the write.
 """
 
@@ -97,13 +97,34 @@ def end_watches(x: Any) -> None:
         watch.ended_by.clear()
 
 
+class Changing:
+    """A context in which code changes an object: an exception ends the watches, since it may come after the write.
+
+    Args:
+      x: The Module or Variable.
+    """
+
+    __slots__ = ("_x",)
+
+    def __init__(self, x: Any):
+        self._x = x
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: Any) -> None:
+        """End the watches if there is an exception, such as one from a signal handler."""
+        if kind is not None:
+            end_watches(self._x)
+
+
 def note_change(x: Any, name: str, old: Any, new: Any) -> None:
     """End watches after an attribute of a Module has been set, if that has changed the structure.
 
     Args:
       x: The Module.
       name: The attribute.
-      old: Its old value; an object that is no attribute if there was none.
+      old: Its old value; an object that cannot be an attribute if it is new.
       new: Its new value.
     """
     if old is new or (x._owner is not frames.PLAIN and is_equal(old, new)):
