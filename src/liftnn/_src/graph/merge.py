@@ -19,7 +19,7 @@ from liftnn._src.graph.description import (
 )
 from liftnn._src.graph.kinds import DICT, LIST, PYTREE, VARIABLE, children_of_pytree
 from liftnn._src.graph.slots import ARRAY, OUTPUT, Slot, array_slots, tree_slots, value_slots
-from liftnn._src.graph.undo import Former, to_the_end
+from liftnn._src.graph.undo import all_or_nothing
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import Key, has_changed, is_jax_array
 from liftnn._src.variables.variable import make_variable, set_value_past_hooks
@@ -270,36 +270,13 @@ def commit(
     """
     specs, fills, updates, out = _prepare(change, objects, leaves, owner)
     known = {n for n, spec in change.changed if not spec.kind.frozen} | updates.keys()
-    former = [Former(objects[number]) for number in known]
-    done: list[bool] = []
-
-    def write() -> None:
-        _write(specs, objects, fills, updates)
-        done.append(True)
-
-    def undo() -> None:
-        for x in former:
-            x.restore()
-
-    try:
-        to_the_end(write)
-        return out if finish is None else _finished(finish, out, done)
-    except BaseException:
-        if not done:
-            try:
-                undo()
-            except BaseException:  # a second exception, for example from a signal handler
-                to_the_end(undo)
-                raise
-        raise
-
-
-def _finished(finish: Callable[[Any], Any], out: Any, done: list[bool]) -> Any:
-    """Return the result of `finish`; while it runs, the commit does not count as done."""
-    done.clear()
-    result = finish(out)
-    done.append(True)
-    return result
+    written = [objects[number] for number in known]
+    finished = all_or_nothing(
+        written,
+        lambda: _write(specs, objects, fills, updates),
+        None if finish is None else lambda: finish(out),
+    )
+    return out if finish is None else finished
 
 
 _Fills = list[tuple[int, list[Any]]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from liftnn._src.graph.kinds import VARIABLE, classify, kind_by_type
 from liftnn._src.variables.variable import set_metadata_past_checks, set_value_past_hooks
+
+T = TypeVar("T")
 
 
 def to_the_end(action: Callable[[], Any]) -> None:
@@ -59,16 +61,59 @@ class Former:
             self.kind.fill(self.x, extra, keys, list(children))
 
 
-def restore(former: Iterable[Former]) -> None:
+def restore(former: Sequence[Former]) -> None:
     """Restore all objects, despite exceptions.
 
     Args:
       former: The states of the objects.
     """
-    states = list(former)
 
     def undo() -> None:
-        for state in states:
+        for state in former:
             state.restore()
 
-    to_the_end(undo)
+    try:
+        undo()
+    except BaseException:  # a second exception, for example from a signal handler
+        to_the_end(undo)
+        raise
+
+
+def all_or_nothing(
+    objects: Iterable[Any], write: Callable[[], Any], finish: Callable[[], T] | None = None
+) -> T | None:
+    """Write to objects completely, or not at all.
+
+    If an exception arrives meanwhile, for example from a signal handler, all is written before it is raised again. If
+    it cannot be written, the objects are restored.
+
+    Args:
+      objects: The objects.
+      write: Writes to them; repeatable.
+      finish: Called after the write; if it raises, the objects are restored. The default, None, is nothing.
+
+    Returns:
+      The result of `finish`.
+    """
+    former = list(map(Former, objects))
+    done: list[bool] = []
+
+    def complete() -> None:
+        write()
+        done.append(True)
+
+    try:
+        to_the_end(complete)
+        return None if finish is None else _finished(finish, done)
+    except BaseException:
+        if not done:
+            restore(former)
+        raise
+
+
+def _finished(finish: Callable[[], T], done: list[bool]) -> T:
+    """Return the result of `finish`; while it runs, the write does not count as done."""
+    done.clear()
+    result = finish()
+    done.append(True)
+    return result

@@ -17,7 +17,7 @@ from liftnn._src.graph.description import find_all_paths, find_holders
 from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import set_frozen_arrays
-from liftnn._src.graph.undo import Former, restore, to_the_end
+from liftnn._src.graph.undo import Former, all_or_nothing, restore
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_argument_array, is_deleted, list_paths, type_of
@@ -120,8 +120,6 @@ def _write_all(
     """Set Variables, and array leaves by node and key: all or nothing."""
     frozen = {n: arrays for n, arrays in set_arrays.items() if walked.graphdef.specs[n].kind.frozen}
     holders = {n: walked.objects[n] for n in set_arrays if n not in frozen}
-    former = [Former(x) for x in (*(x for x, _ in writes), *holders.values())]
-    done: list[bool] = []
 
     def write() -> None:
         for variable, new in writes:
@@ -131,14 +129,8 @@ def _write_all(
                 _set_child(holder, key, x)
         if frozen:
             set_frozen_arrays(walked.graphdef, walked.objects, frozen, frames.owner_now())
-        done.append(True)
 
-    try:
-        to_the_end(write)
-    except BaseException:
-        if not done:  # for example, because a user's `__setattr__` raises
-            restore(former)
-        raise
+    all_or_nothing((*(x for x, _ in writes), *holders.values()), write)
 
 
 def _write(variable: Variable[Any], new: Any) -> None:
