@@ -85,9 +85,7 @@ def _expand_long(
         for i, (key, y) in enumerate(found)
     ]
     if one_by_one or not found or tag in ("tuple", "frozenset"):
-        whole = (
-            Elements(x, iterate, (), (), 0) if one_by_one else None
-        )  # what it holds is read when a trace begins
+        whole = unread(x, iterate) if one_by_one else None
         return Expansion((tag, size), steps, size_guard, quiet=True, whole=whole)
     kept = tuple(iterate(x))
     elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)

@@ -75,7 +75,7 @@ class Compilation:
         """Make the program for a structure of the arguments."""
         if self._wrap is not None:
             pure = self._wrap(plan, pure, self.has_leading)
-        move = getattr(pure, "move", None) if hasattr(type(pure), "move") else None
+        move = getattr(pure, "move", None)
 
         def counted(leaves: Sequence[Any]) -> Result:
             program, compilation = weak_program(), weak_compilation()

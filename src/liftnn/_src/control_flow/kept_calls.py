@@ -82,10 +82,8 @@ def call_kept(
         if _is_of_the_loop(error):
             raise
         kept.needs_values = True  # a function reads the value of something that it shares with the caller
-    except (
-        errors.TraceContextError
-    ):  # it changes what it also captures, which only the loop knows to be a slice
-        pass
+    except errors.TraceContextError:
+        pass  # perhaps it changes what it also captures, and only the loop knows that this is a slice
     return otherwise()
 
 

@@ -244,24 +244,25 @@ class Lifted(Bindable[P, R]):
         while True:
             try:
                 call = self._flatten_call(args, kwargs, extra, owners)
-            except frames.RetryAsCapture as error:
-                owners.add(error.leaf)
-                continue
-            numpy = _copy_numpy(call)
-            try:
-                with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace, call.uncopied)):
-                    return call, action(call)
-            except BaseException as error:
-                for x, copy in numpy:
-                    x[...] = copy
-                if isinstance(error, frames.RetryAsCapture):
-                    owners.add(error.leaf)
-                elif isinstance(error, frames.RetryWithCaptures):
-                    self._note(extra, error.objects)
-                else:
-                    explain_valueless(error, call.plan, call.leaves, self._options.name)
-                    explain_leaked(error, self._functions_of(args, kwargs), self._options.name)
-                    raise
+                return call, self._act(call, action, args, kwargs)
+            except frames.RetryAsCapture as retry:
+                owners.add(retry.leaf)
+            except frames.RetryWithCaptures as retry:
+                self._note(extra, retry.objects)
+
+    def _act(self, call: Call, action: Callable[[Call], T], args: Any, kwargs: Any) -> T:
+        """Act on a call; if it raises, the numpy arrays of modules are restored."""
+        numpy = _copy_numpy(call)
+        try:
+            with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace, call.uncopied)):
+                return action(call)
+        except BaseException as error:
+            for x, copy in numpy:
+                x[...] = copy
+            if not isinstance(error, (frames.RetryAsCapture, frames.RetryWithCaptures)):
+                explain_valueless(error, call.plan, call.leaves, self._options.name)
+                explain_leaked(error, self._functions_of(args, kwargs), self._options.name)
+            raise
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:
         """Record captured objects that the next attempt takes as inputs."""

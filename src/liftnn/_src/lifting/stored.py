@@ -105,10 +105,8 @@ class _Contents(NamedTuple):
             return
         identify: Callable[[Any], int] = id if self._is_mapping else int  # no code of a key runs
         before = dict(zip(map(identify, self.keys), self.values, strict=True))
-        now = list(
-            itertools.islice(_entries(x), 0 if self.keys else size, None)
-        )  # another thread may add to it
-        for key, value in now:
+        # a list, since another thread may add to it
+        for key, value in list(itertools.islice(_entries(x), 0 if self.keys else size, None)):
             old = before.get(identify(key), ABSENT)
             if value is not old:
                 yield _Change(key, value, functools.partial(self._restore, key, old))

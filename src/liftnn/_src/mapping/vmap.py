@@ -29,12 +29,7 @@ from liftnn._src.mapping.reductions import (
     to_reductions,
     with_reductions,
 )
-from liftnn._src.prefixes.prefix import (
-    Prefix,
-    count_positional,
-    leaf_prefixes,
-    positional_prefix,
-)
+from liftnn._src.prefixes.prefix import Prefix, count_positional, leaf_prefixes, positional_prefix
 from liftnn._src.publish import publish
 from liftnn._src.type_variables import P, R
 

@@ -155,11 +155,8 @@ class Optimizer(Module):
         if step.writes is None and isinstance(packing, InLists):  # users see the new state, with States in it
             packing = InStates(layout)
             step = self._transform(packing, leaves, gradients, extra_args)
-        params, count, returned = (
-            packing.unpack(step.params),
-            self.step.value + 1,
-            packing.state(step.updates),
-        )
+        params, returned = packing.unpack(step.params), packing.state(step.updates)
+        count = self.step.value + 1
 
         def write() -> None:
             _write(model, leaves, params)
