@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.alike import find_difference
-from tests.interrupted import interruptions
 from tests.optim_models import (
     TRANSFORMATIONS,
     X,
@@ -396,25 +394,3 @@ def test_an_exception_in_the_transformation_changes_nothing():
     assert int(optimizer.step) == 0
     assert int(optimizer.opt_state[0][0].count) == 0
     assert_same_params(model, make_dict())
-
-
-def test_an_interrupted_step_has_been_made_whole_or_not_at_all():
-    pairs = []
-
-    def make():
-        model = Node(w=liftnn.Param(jnp.ones(2)), b=liftnn.Param(jnp.zeros(())))
-        optimizer = liftnn.Optimizer(model, optax.adam(0.1))
-        grads = liftnn.state(model)
-        pairs.append((model, optimizer))
-        return lambda: optimizer.update(model, grads)
-
-    make()
-    make()()
-    old, new = pairs
-    files = ("optim/optimizer.py", "optim/opt_state.py", "graph/undo.py")
-    found = set()
-    for at in interruptions(make, *files):
-        is_old, is_new = (find_difference(pairs[-1], x) is None for x in (old, new))
-        assert is_old or is_new, f"line event {at}"
-        found.add(is_new)
-    assert found == {False, True}
