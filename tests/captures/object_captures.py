@@ -11,6 +11,7 @@ import math
 import sys
 import threading
 import types
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -393,6 +394,77 @@ def method_of_an_object_in_a_list_in_a_partial():
 def apply_first(stored, x):
     first = stored[0]["a"][1][0] if isinstance(stored[0], dict) else stored[0]
     return first.apply(x) if isinstance(first, Carrier) else first(x)
+
+
+# --- attribute dictionaries, containers with attributes, classes that create
+
+
+@case
+def attribute_dictionary_that_is_replaced():
+    carrier, other = Carrier(k(2)), Carrier(k(5))
+    held = Carrier(carrier)
+    changes = [
+        lambda: setattr(carrier, "__dict__", {"model": k(9)}),
+        lambda: setattr(carrier, "__dict__", vars(other)),
+        lambda: setattr(other, "model", k(7)),
+        lambda: setattr(held, "__dict__", {"model": other}),
+        lambda: setattr(other.model, "k", 3),
+    ]
+    return lambda x: held.model.apply(x), changes
+
+
+class ModelList(list):
+    factor = None
+
+    def apply(self, x):
+        y = x * both(self.head) + sum(both(m) * x for m in self)
+        return y if self.factor is None else y * both(self.factor)
+
+
+@case
+def list_with_attributes():
+    models = ModelList([k(2)])
+    models.head = k(3)
+    changes = [
+        lambda: setattr(models, "head", k(9)),
+        lambda: setattr(models.head, "k", 4),
+        lambda: models.append(models.head),
+        lambda: setattr(models, "factor", k(2)),
+        lambda: delattr(models, "factor"),
+        lambda: setattr(ModelList, "factor", k(5)),
+        lambda: setattr(ModelList, "factor", None),
+    ]
+    return lambda x: models.apply(x), changes
+
+
+@case
+def dict_with_attributes():
+    class Models(dict):
+        pass
+
+    models = Models()
+    models.head = k(3)
+    changes = [lambda: setattr(models, "head", k(9)), lambda: setattr(models, "head", k(2))]
+    return lambda x: x * both(models.head), changes
+
+
+@case
+def metaclass_that_keeps_the_instances():
+    class Kept(type):
+        instances: ClassVar = {}
+
+        def __call__(cls):
+            if cls not in Kept.instances:
+                Kept.instances[cls] = super().__call__()
+            return Kept.instances[cls]
+
+    class Single(metaclass=Kept):
+        def __init__(self):
+            self.model = k(2)
+
+    Single()
+    changes = [lambda: setattr(Single(), "model", k(9)), lambda: Kept.instances.clear() or Single()]
+    return lambda x: x * both(Single().model), changes
 
 
 # --- other objects with the same modules

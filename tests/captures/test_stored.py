@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import types
 import weakref
+from typing import ClassVar
 
 import jax.numpy as jnp
 import pytest
@@ -138,7 +139,45 @@ def set_method(holder):
     return holder["a"]
 
 
+class WithMissing(dict):
+    def __missing__(self, key):
+        self[key] = make()
+        return self[key]
+
+
+class Single:
+    kept = None
+
+    def __new__(cls):
+        if cls.kept is None:
+            cls.kept = super().__new__(cls)
+            cls.kept.model = make()
+        return cls.kept
+
+
+class Kept(type):
+    instances: ClassVar = {}
+
+    def __call__(cls):
+        if cls not in Kept.instances:
+            Kept.instances[cls] = super().__call__()
+        return Kept.instances[cls]
+
+
+class SingleByMetaclass(metaclass=Kept):
+    def __init__(self):
+        self.model = make()
+
+
 HOLDERS = {
+    "defaultdict that creates": (
+        lambda: collections.defaultdict(make),
+        lambda holder: holder["a"],
+        "holder['a']",
+    ),
+    "dict that creates": (WithMissing, lambda holder: holder["a"], "holder['a']"),
+    "class that keeps its instance": (lambda: Single, lambda holder: holder().model, "holder.kept.model"),
+    "metaclass that keeps instances": (lambda: SingleByMetaclass, lambda holder: holder().model, None),
     "dict": (dict, set_item, "holder['a']"),
     "ordered dict": (collections.OrderedDict, set_item, "holder['a']"),
     "dict in a dict": (lambda: {"inner": {}}, set_inner, "holder['inner']['a']"),
@@ -343,6 +382,14 @@ def test_one_that_is_removed_again_does_no_harm():
 
     assert f(X).tolist() == [4.0, 4.0]
     assert (holder, vars(trainer)) == ({}, {"model": None})
+
+
+def test_a_metaclass_that_keeps_instances_is_undone():
+    with pytest.raises(
+        liftnn.TraceContextError, match=r"instances\[\.\.\.\]\.model, .* an Affine created inside"
+    ):
+        liftnn.jit(lambda x: SingleByMetaclass().model(x))(X)
+    assert Kept.instances == {}
 
 
 def test_what_else_is_written_there_stays():

@@ -126,6 +126,21 @@ def test_a_change_is_undone_and_an_error(name, change, transform):
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
+def test_an_attribute_dictionary_that_is_replaced_is_restored(transform):
+    holder = Trainer(Affine(2.0))
+    before = vars(holder)
+
+    def f(x):
+        y = holder.model(x)
+        holder.__dict__ = {**before, "last": y}
+        return y
+
+    with raises(liftnn.TraceContextError, changed("Trainer", transform)):
+        TRANSFORMS[transform](f)
+    assert vars(holder) is before
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("change", [keep, count, add, remove])
 def test_a_change_of_a_class_is_undone_and_an_error(change, transform):
     class Settings:

@@ -18,7 +18,7 @@ def instance_dict(x: Any) -> Mapping[str, Any]:
     """Return the attribute dictionary of an object; of a `threading.local`, that of this thread."""
     if issubclass(type(x), threading.local):
         return threading.local.__getattribute__(x, "__dict__")
-    member = _dict_member(type(x))
+    member = dict_member(type(x))
     found: Any = None if member is None else member.__get__(x)
     return found if type(found) in (dict, types.MappingProxyType) else NO_ATTRIBUTES
 
@@ -27,12 +27,12 @@ def dict_reader(x: Any) -> Callable[[], Any]:
     """Return a function that returns the attribute dictionary that an object with one has at the time of its call."""
     if issubclass(type(x), threading.local):
         return functools.partial(instance_dict, x)
-    return functools.partial(_dict_member(type(x)).__get__, x)  # without a Python frame in each call
+    return functools.partial(dict_member(type(x)).__get__, x)  # without a Python frame in each call
 
 
 @functools.lru_cache(maxsize=4096)
-def _dict_member(cls: type) -> Any:
-    """Return the descriptor that reads `__dict__` of the instances of a class; None if there is none."""
+def dict_member(cls: type) -> Any:
+    """Return the descriptor that reads and sets `__dict__` of the instances of a class; None if there is none."""
     for base in type.__getattribute__(cls, "__mro__"):
         member = type.__getattribute__(base, "__dict__").get("__dict__")
         if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):

@@ -7,5 +7,5 @@ that the code names, defaults, bound objects and containers, without running use
 `guards.py` checks before the next call that each step of the search still leads to the same object. `missed.py`:
 modules that the search misses, and that are detected when they are used. `pinned.py`: array leaves of captured modules
 are constants of the trace. `plain_objects.py`: what plain objects in modules hold is compared in each call.
-`code_names.py`: the names in code.
+`code_names.py`: the names in code. `module_classes.py`: whether it may create a module.
 """

@@ -29,6 +29,7 @@ from liftnn._src.captures.guards import (
     CELL_CONTENTS,
     CLASS,
     CONTEXT,
+    DICTIONARY,
     ITEM,
     SIZE,
     SLOT,
@@ -39,7 +40,7 @@ from liftnn._src.captures.guards import (
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES
 from liftnn._src.captures.steps import FRESH, ClassOf, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, is_atom
-from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
+from liftnn._src.instances import NO_ATTRIBUTES, dict_member, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 from liftnn._src.variables.storage import whole_of
@@ -90,10 +91,12 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
         return _unguarded("transformed", carried(x))
     if issubclass(cls, Variable):
         return _unguarded("variable", (whole_of(x),))
+    attributes = instance_dict(x)
     for base, expand_kind in _BY_BASE:
         if issubclass(cls, base):
-            return expand_kind(x, exact)
-    attributes = instance_dict(x)
+            found = expand_kind(x, exact)
+            is_users = base in _USERS_BASES and not is_foreign(module_of(cls))
+            return _with_attributes(found, _expand_holder(x, attributes, scope, False)) if is_users else found
     wrapped = attributes.get("__wrapped__")
     if wrapped is not None:
         return _unguarded("wrapper", (wrapped,))
@@ -251,7 +254,7 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
         return Expansion("class", [])
     steps = []
     # Special methods are called by operators and other syntax, not by name.
-    special = [n for n, x in attributes.items() if n[:2] == "__" and type(x) is types.FunctionType]
+    special = [n for n, x in attributes.items() if n[:2] == "__" and type(_plain(x)) is types.FunctionType]
     for name in sorted({*special, *scope.chosen(attributes)} - (set() if creates else _CREATING)):
         x = _plain(attributes[name])
         guard = Guard(CLASS, (cls, attributes), name, attributes[name], is_atom(x))
@@ -260,7 +263,9 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
     # A class may get an attribute later, and so hide one of a base.
     size = Guard(SIZE, attributes, cls, len(attributes))
     wrap = (lambda base: base) if creates else ClassOf
-    steps += [Step(wrap(base), "", i) for i, base in enumerate((*bases, *[type(cls)] * scope.every))]
+    if creates and (scope.every or not is_foreign(module_of(type(cls)))):
+        bases += (type(cls),)
+    steps += [Step(wrap(base), "", i) for i, base in enumerate(bases)]
     tag = ("class", _hidden_modules(bases, scope.chosen(attributes)))
     return Expansion(tag, steps, (size,), by_name=True, whole=ClassAttributes(cls, {}))
 
@@ -298,10 +303,31 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     guards = () if attributes is NO_ATTRIBUTES else (guard,)
     if issubclass(cls, threading.local):
         guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
-    entries = unread(attributes) if type(attributes) is dict else None
-    whole = ObjectAttributes(x, entries, tuple([slot._replace(value=ABSENT) for _, slot in slots]))
+    empty = tuple([slot._replace(value=ABSENT) for _, slot in slots])
+    whole = ObjectAttributes(x, None, empty)
+    if type(attributes) is dict:
+        member = dict_member(cls)
+        is_fixed = type(member) is types.MemberDescriptorType or issubclass(cls, threading.local)
+        dictionary = None if is_fixed else Guard(DICTIONARY, x, member, attributes)
+        whole = ObjectAttributes(x, unread(attributes), empty, dictionary)
     tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
     return Expansion(tag, steps, guards, by_name=True, inherits=is_content, whole=whole)
+
+
+def _with_attributes(container: Expansion, holder: Expansion) -> Expansion:
+    """Expand a container of the user's class: its elements, its attributes, and its class.
+
+    Args:
+      container: What it leads to as a container.
+      holder: What it leads to as an object.
+    """
+    return container._replace(
+        tag=(container.tag, holder.tag),
+        steps=[*container.steps, *holder.steps],
+        guards=(*container.guards, *holder.guards),
+        by_name=True,
+        whole=container.whole or holder.whole,
+    )
 
 
 def _hidden_modules(classes: Iterable[type], names: Iterable[str]) -> tuple[str, ...]:
@@ -311,6 +337,9 @@ def _hidden_modules(classes: Iterable[type], names: Iterable[str]) -> tuple[str,
 
 
 _EXPANDED = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
+
+_USERS_BASES = (list, tuple, dict, set, frozenset, collections.deque)
+"""Classes from which a user's class may derive that has attributes and methods of its own."""
 
 _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
     (list, lambda x, exact: expand_elements("list", x, list.__iter__, exact)),

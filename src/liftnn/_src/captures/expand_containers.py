@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from liftnn._src.captures.guards import ELEMENT, ITEM, SIZE, Guard, GuardKind
+from liftnn._src.captures.guards import ATTRIBUTE, ELEMENT, ITEM, SIZE, Guard, GuardKind
 from liftnn._src.captures.steps import Expansion, Step
 from liftnn._src.graph.checks import ATOMS, Elements, is_atom, list_entries, size_of
 from liftnn._src.graph.containers import base_of
@@ -42,6 +42,10 @@ def expand_dict(x: Any, exact: bool) -> Expansion:
         return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None, list_entries)
     steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(base.items(x))]
     steps += [Step(k, "", ("key", i)) for i, k in enumerate(base.keys(x)) if not is_atom(k)]
+    if issubclass(type(x), collections.defaultdict):
+        factory = x.default_factory
+        guard = Guard(ATTRIBUTE, x, "default_factory", factory)
+        steps.append(Step(factory, ".default_factory", "default_factory", guard))
     return Expansion("dict", steps, elements=entries_of(x, exact), always=True)
 
 

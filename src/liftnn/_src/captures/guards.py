@@ -85,6 +85,12 @@ def _write_slot(x: Any, member: Any, value: Any) -> None:
 
 
 SLOT = GuardKind("slot", lambda x, member: read_slot(x, member, ABSENT), _write_slot, "{k}.__get__({h})")
+DICTIONARY = GuardKind(
+    "attribute dictionary",
+    lambda x, member: member.__get__(x),
+    lambda x, member, value: member.__set__(x, value),
+    "{k}.__get__({h})",
+)
 CONTEXT = GuardKind(
     "context variable", lambda v, _: v.get(ABSENT), lambda v, _, x: v.set(x), "{h}.get(ABSENT)"
 )
@@ -133,11 +139,13 @@ class ObjectAttributes(NamedTuple):
       x: The object.
       elements: The names and values in its attribute dictionary; None if it has no such dictionary.
       slots: The guards of its slots.
+      dictionary: The guard of the attribute dictionary itself; None, the default, if it cannot be replaced.
     """
 
     x: Any
     elements: Elements | None
     slots: tuple[Guard, ...]
+    dictionary: Guard | None = None
 
     def forget_cached(self) -> None:
         """Remove new values of cached properties: they are computed again."""
@@ -151,14 +159,19 @@ class ObjectAttributes(NamedTuple):
     def at_present(self) -> ObjectAttributes:
         """Return the object with the attributes that it has now."""
         elements = None if self.elements is None else self.elements.at_present()
-        return ObjectAttributes(self.x, elements, tuple([slot.at_present() for slot in self.slots]))
+        dictionary = None if self.dictionary is None else self.dictionary.at_present()
+        slots = tuple([slot.at_present() for slot in self.slots])
+        return ObjectAttributes(self.x, elements, slots, dictionary)
 
     def holds(self) -> bool:
         """Return whether the object has the same attributes."""
-        return (self.elements is None or self.elements.holds()) and all(slot.holds() for slot in self.slots)
+        guards = self.slots if self.dictionary is None else (*self.slots, self.dictionary)
+        return (self.elements is None or self.elements.holds()) and all(guard.holds() for guard in guards)
 
     def restore(self) -> None:
         """Restore the attributes."""
+        if self.dictionary is not None and not self.dictionary.holds():
+            self.dictionary.restore()
         if self.elements is not None:
             self.elements.restore()
         for slot in self.slots:

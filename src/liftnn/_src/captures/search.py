@@ -15,16 +15,15 @@ dict.
 from __future__ import annotations
 
 import collections
-import functools
-import sys
 import types
 from collections.abc import Container, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.code_names import names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
-from liftnn._src.captures.guards import Guard, Guards, Leading
+from liftnn._src.captures.guards import Guard, Guards, Leading, ObjectAttributes
 from liftnn._src.captures.libraries import is_library
+from liftnn._src.captures.module_classes import has_class, is_own
 from liftnn._src.captures.shape import CapturedShape, Holder, Link, identity_of
 from liftnn._src.captures.steps import ClassOf, Expansion, Step, name_from
 from liftnn._src.graph.checks import Elements, is_atom
@@ -202,7 +201,7 @@ def captures_nothing(function: Any) -> bool:
 
 def _is_library(x: Any) -> bool:
     """Return whether an object is a library other than liftnn, whose classes create modules."""
-    return type(x) is types.ModuleType and not _is_own(x.__name__) and is_library(x.__name__)
+    return type(x) is types.ModuleType and not is_own(x.__name__) and is_library(x.__name__)
 
 
 class _Search:
@@ -287,7 +286,7 @@ class _Search:
             if not node.leads or (holds and not node.holds):
                 node.leads, node.holds = True, node.holds or holds
                 stack += [(parent, holds and step.is_held) for parent, step in node.parents]
-        names_classes = any(_has_class(n.x, self._scope.names) for n in nodes)
+        names_classes = any(has_class(n.x, self._scope.names) for n in nodes)
         return Captured(
             _by_name(roots), _collect(nodes, goals is not None), _shape(nodes, roots), names_classes
         )
@@ -302,30 +301,6 @@ class _Search:
 def _address(x: Any) -> int:
     """Return the key of an object among the nodes; a class is another one than what is run of it for an object."""
     return -id(x.cls) if type(x) is ClassOf else id(x)
-
-
-def _has_class(x: Any, names: set[str]) -> bool:
-    """Return whether an object is a class of modules, or is liftnn and the code names one of its classes."""
-    if issubclass(type(x), type):  # `isinstance` would ask the object
-        return _is_graph_class(x)
-    return type(x) is types.ModuleType and _is_own(x.__name__) and not names.isdisjoint(_public_classes())
-
-
-def _is_own(name: str) -> bool:
-    return name.partition(".")[0] == "liftnn"
-
-
-@functools.cache
-def _public_classes() -> frozenset[str]:
-    """Return the names of liftnn's own classes of modules."""
-    return frozenset([n for n, x in vars(sys.modules["liftnn"]).items() if _is_graph_class(x)])
-
-
-def _is_graph_class(x: Any) -> bool:
-    """Return whether an object is a class of Modules or Variables."""
-    return issubclass(type(x), type) and any(
-        "__graph_node__" in type.__getattribute__(b, "__dict__") for b in type.__getattribute__(x, "__mro__")
-    )
 
 
 def _by_name(roots: Sequence[_Node]) -> dict[str, Any]:
@@ -356,6 +331,8 @@ def _collect(nodes: Sequence[_Node], only_leading: bool) -> Guards:
                     leading.append(step.guard)
         if found.whole is not None and _holds_part(node):
             leading.append(found.whole)
+        if node.leads and isinstance(found.whole, ObjectAttributes) and found.whole.dictionary is not None:
+            guards.append(found.whole.dictionary)
         guards += found.guards
         if found.elements is not None and (found.always or node.leads):
             elements.append(found.elements._replace(ordered=node.leads))

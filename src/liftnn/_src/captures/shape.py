@@ -33,7 +33,10 @@ class Holder(NamedTuple):
 
     def describe(self) -> str:
         """Return its kind with its keys, or with the number of its elements."""
-        kind, size = self.tag if isinstance(self.tag, tuple) else (self.tag, len(self.entries))
+        tag = self.tag
+        if isinstance(tag, tuple) and isinstance(tag[1], tuple) and tag[0] != "object":
+            tag = tag[0]  # a container with attributes
+        kind, size = tag if isinstance(tag, tuple) else (tag, len(self.entries))
         if kind in ("tuple", "frozenset"):  # only the elements that lead to a module are known
             return f"a {kind}"
         if kind in ("list", "set", "deque"):

@@ -270,7 +270,8 @@ class Walk:
         """
         if not any(node.kind is CELL or node.kind is FUNCTION for node in self._stack):
             raise
-        return Static(value, static_key(value, inside=True))
+        self._statics[id(value)] = (value, Static(value, static_key(value, inside=True)))
+        return self._statics[id(value)][1]
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
         """Return the static edge of a value of a node kind if it need not be a node, else None."""
