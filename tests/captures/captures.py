@@ -243,6 +243,28 @@ def simple_namespace():
     )
 
 
+def of_a_view(cls, view, model_of):
+    models = cls(a=k(2))
+    entries = view(models)
+    changes = [
+        lambda: models.update(a=k(9)),
+        lambda: models.update(b=k(3)),
+        lambda: models.pop("a"),
+        lambda: setattr(models["b"], "k", 4),
+    ]
+    return lambda x: sum(x * both(model_of(entry)) for entry in entries), changes
+
+
+@case
+def values_of_a_dict():
+    return of_a_view(dict, dict.values, lambda model: model)
+
+
+@case
+def items_of_a_dict():
+    return of_a_view(collections.OrderedDict, collections.OrderedDict.items, lambda item: item[1])
+
+
 @case
 def partial_over_a_list():
     ms = [k(2)]

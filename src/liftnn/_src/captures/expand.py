@@ -338,6 +338,12 @@ def _hidden_modules(classes: Iterable[type], names: Iterable[str]) -> tuple[str,
 
 _EXPANDED = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
 
+_VIEWS = [
+    type(view)
+    for entries in (dict[Any, Any](), collections.OrderedDict[Any, Any]())
+    for view in (entries.keys(), entries.values(), entries.items())
+]
+"""The classes of what `keys()`, `values()` and `items()` return."""
 _USERS_BASES = (list, tuple, dict, set, frozenset, collections.deque)
 """Classes from which a user's class may derive that has attributes and methods of its own."""
 
@@ -355,6 +361,7 @@ _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
     ),
     (types.BuiltinFunctionType, _expand_bound_builtin),
     (types.MappingProxyType, lambda x, exact: _unguarded("proxy", gc.get_referents(x))),
+    *[(view, lambda x, exact: _unguarded("view", gc.get_referents(x))) for view in _VIEWS],
     (weakref.ref, _expand_reference),
     (contextvars.ContextVar, _expand_variable_of_context),
     (property, lambda x, exact: _unguarded("property", (x.fget,))),
