@@ -413,6 +413,54 @@ def attribute_dictionary_that_is_replaced():
     return lambda x: held.model.apply(x), changes
 
 
+@case
+def attribute_dictionary_that_held_no_module():
+    carrier = Carrier(None)
+    changes = [
+        lambda: setattr(carrier, "__dict__", {"model": k(9)}),
+        lambda: setattr(carrier, "__dict__", {"model": None}),
+    ]
+    return lambda x: x if carrier.model is None else carrier.apply(x), changes
+
+
+class Negative(Carrier):
+    def apply(self, x):
+        return -super().apply(x)
+
+
+class Twice(Carrier):
+    def apply(self, x):
+        return 2 * super().apply(x)
+
+
+@case
+def class_of_an_object_that_is_assigned():
+    carriers = [Carrier(k(2))]
+    changes = [
+        lambda: setattr(carriers[0], "__class__", Negative),
+        lambda: setattr(carriers[0], "__class__", Twice),
+        lambda: setattr(carriers[0], "__class__", Carrier),
+    ]
+    return lambda x: carriers[0].apply(x), changes
+
+
+@case
+def class_of_an_object_without_modules_that_is_assigned():
+    model = k(2)
+
+    class Sign:
+        def apply(self, x):
+            return x
+
+    class Opposite:
+        def apply(self, x):
+            return -x
+
+    sign = Sign()
+    changes = [lambda: setattr(sign, "__class__", Opposite), lambda: setattr(sign, "__class__", Sign)]
+    return lambda x: sign.apply(x * both(model)), changes
+
+
 class ModelList(list):
     factor = None
 

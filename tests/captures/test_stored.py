@@ -392,6 +392,20 @@ def test_a_metaclass_that_keeps_instances_is_undone():
     assert Kept.instances == {}
 
 
+def test_an_attribute_dictionary_that_is_replaced_is_undone():
+    trainer = Trainer(count=0)
+    before = vars(trainer)
+
+    def f(x):
+        trainer.__dict__ = {"model": make()}
+        return trainer.model(x)
+
+    with raises(liftnn.TraceContextError, stored("trainer.model")):
+        liftnn.jit(f)(X)
+    assert vars(trainer) is before
+    assert before == {"count": 0}
+
+
 def test_what_else_is_written_there_stays():
     holder, trainer = {}, Trainer()
 

@@ -207,14 +207,19 @@ def test_what_only_runs_code_that_names_a_module_may_be_written():
             step.count += 1
             return self.helper.call(x) + self.apply(x)
 
-    caller = Caller()
+    caller, steps, calls = Caller(), [apply], collections.deque([apply])
+    entries = {"apply": apply, "count": 0}
 
     def step(x):
-        return caller.call(x)
+        entries["count"] += 1
+        steps.append(None)
+        calls.append(None)
+        return caller.call(x) + entries["apply"](x) + steps[0](x) + calls[0](x)
 
     step.count = 0
-    assert liftnn.jit(step)(1.0).tolist() == [4.0, 4.0, 4.0]
+    assert liftnn.jit(step)(1.0).tolist() == [10.0, 10.0, 10.0]
     assert (caller.count, caller.helper.count, Caller.count, step.count) == (1, 1, 1, 1)
+    assert (entries["count"], len(steps), len(calls)) == (1, 2, 2)
 
 
 def test_a_cached_property_is_computed_again():

@@ -22,25 +22,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.code_names import ALL_ATTRIBUTES, Names
-from liftnn._src.captures.expand_containers import entries_of, expand_dict, expand_elements, unread
+from liftnn._src.captures.expand_containers import entries_of, expand_dict, expand_elements
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
     CALLED,
     CELL_CONTENTS,
     CLASS,
     CONTEXT,
-    DICTIONARY,
     ITEM,
     SIZE,
     SLOT,
-    ClassAttributes,
     Guard,
-    ObjectAttributes,
+    dictionary_guard,
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES
 from liftnn._src.captures.steps import FRESH, ClassOf, Expansion, GlobalsOf, Step
 from liftnn._src.graph.checks import ABSENT, is_atom
-from liftnn._src.instances import NO_ATTRIBUTES, dict_member, instance_dict, slots_of
+from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
 from liftnn._src.variables.storage import whole_of
@@ -129,8 +127,7 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
     if exact:
         guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
     steps = [s for s in steps if s.child is not ABSENT or s.always]
-    whole = ObjectAttributes(f, unread(f.__dict__), ()) if f.__dict__ else None
-    return Expansion("function", steps, tuple(guards), whole=whole)
+    return Expansion("function", steps, tuple(guards), whole=f)
 
 
 _CACHES = frozenset([FRESH + "dispatch_cache"])
@@ -267,7 +264,7 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
         bases += (type(cls),)
     steps += [Step(wrap(base), "", i) for i, base in enumerate(bases)]
     tag = ("class", _hidden_modules(bases, scope.chosen(attributes)))
-    return Expansion(tag, steps, (size,), by_name=True, whole=ClassAttributes(cls, {}))
+    return Expansion(tag, steps, (size,), by_name=True, whole=cls)
 
 
 def _plain(x: Any) -> Any:
@@ -293,25 +290,22 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     for n in chosen:
         guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
         steps.append(Step(attributes[n], f".{n}", n, guard, True))
-    slots = [(n, Guard(SLOT, x, member, SLOT.read(x, member))) for n, member in slots_of(cls)]
-    for n, slot in slots:
+    for n, member in slots_of(cls):
         if follow_all or n in scope.names:
-            steps.append(Step(slot.value, f".{n}", n, slot._replace(loose=is_atom(slot.value)), True))
-    guard = Guard(SIZE, attributes, None, len(attributes))
+            value = SLOT.read(x, member)
+            steps.append(Step(value, f".{n}", n, Guard(SLOT, x, member, value, is_atom(value)), True))
     class_step = cls if scope.every else ClassOf(cls)
-    steps.append(Step(class_step, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls)))
-    guards = () if attributes is NO_ATTRIBUTES else (guard,)
+    steps.append(
+        Step(class_step, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls), True)
+    )
+    guards: list[Guard | None] = []
+    if attributes is not NO_ATTRIBUTES:
+        guards += [Guard(SIZE, attributes, None, len(attributes)), dictionary_guard(x, attributes)]
     if issubclass(cls, threading.local):
-        guards += (Guard(CALLED, functools.partial(instance_dict, x), None, attributes),)
-    empty = tuple([slot._replace(value=ABSENT) for _, slot in slots])
-    whole = ObjectAttributes(x, None, empty)
-    if type(attributes) is dict:
-        member = dict_member(cls)
-        is_fixed = type(member) is types.MemberDescriptorType or issubclass(cls, threading.local)
-        dictionary = None if is_fixed else Guard(DICTIONARY, x, member, attributes)
-        whole = ObjectAttributes(x, unread(attributes), empty, dictionary)
+        guards.append(Guard(CALLED, functools.partial(instance_dict, x), None, attributes))
+    used = tuple([guard for guard in guards if guard is not None])
     tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
-    return Expansion(tag, steps, guards, by_name=True, inherits=is_content, whole=whole)
+    return Expansion(tag, steps, used, by_name=True, inherits=is_content, whole=x)
 
 
 def _with_attributes(container: Expansion, holder: Expansion) -> Expansion:

@@ -56,16 +56,6 @@ def entries_of(x: dict[Any, Any], exact: bool) -> Elements:
     return Elements(x, list_entries, kept, loose, size)
 
 
-def unread(x: Any, iterate: Callable[[Any], Iterable[Any]] = list_entries) -> Elements:
-    """Return a container whose elements are read when a trace begins: until then, they are not kept alive.
-
-    Args:
-      x: The container.
-      iterate: Iterates over its elements. The default is for a dict.
-    """
-    return Elements(x, iterate, (), (), 0)
-
-
 def _expand_long(
     tag: str,
     x: Any,
@@ -89,8 +79,7 @@ def _expand_long(
         for i, (key, y) in enumerate(found)
     ]
     if one_by_one or not found or tag in ("tuple", "frozenset"):
-        whole = unread(x, iterate) if one_by_one else None
-        return Expansion((tag, size), steps, size_guard, quiet=True, whole=whole)
+        return Expansion((tag, size), steps, size_guard, quiet=True, whole=x if one_by_one else None)
     kept = tuple(iterate(x))
     elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)
     return Expansion((tag, size), steps, size_guard, elements, quiet=True)

@@ -7,19 +7,19 @@ example an empty list or a name bound to None, because a module may be stored th
 found an atom (a number, a string, None): it also holds for any other atom.
 
 `Guards.hold` checks all guards in a loop; the generated fast path contains the same checks as straight-line code (see
-`compilation/generate.py`). `Guards.restore` writes back the objects that lead to captured modules, since code that runs
-under a transform must not change them.
+`compilation/generate.py`). Code that runs under a transform must not change what leads to captured modules; see
+`snapshots.py`.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import types
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
-from liftnn._src.instances import read_slot
+from liftnn._src.instances import dict_member, read_slot
 
 
 class GuardKind(NamedTuple):
@@ -123,102 +123,32 @@ class Guard(NamedTuple):
             return now == self.value
         return now is self.value or (self.loose and type(now) in ATOMS)
 
-    def at_present(self) -> Guard:
-        """Return the location with the value that it holds now, which must stay."""
-        return self._replace(value=self.kind.read(self.holder, self.key), loose=False)
 
-    def restore(self) -> None:
-        """Write the value back."""
-        self.kind.write(self.holder, self.key, self.value)
-
-
-class ObjectAttributes(NamedTuple):
-    """All attributes of a plain object; `at_present` reads them.
+class LeadingObject(NamedTuple):
+    """An object of which nothing may change, because part of it leads to a captured module.
 
     Args:
-      x: The object.
-      elements: The names and values in its attribute dictionary; None if it has no such dictionary.
-      slots: The guards of its slots.
-      dictionary: The guard of the attribute dictionary itself; None, the default, if it cannot be replaced.
+      x: A container, a class, or another object.
     """
 
     x: Any
-    elements: Elements | None
-    slots: tuple[Guard, ...]
-    dictionary: Guard | None = None
-
-    def forget_cached(self) -> None:
-        """Remove new values of cached properties: they are computed again."""
-        if self.elements is None:
-            return
-        attributes = self.elements.container
-        for name in attributes.keys() - set(self.elements.kept[: self.elements.size]):
-            if is_cached(self.x, name):
-                del attributes[name]
-
-    def at_present(self) -> ObjectAttributes:
-        """Return the object with the attributes that it has now."""
-        elements = None if self.elements is None else self.elements.at_present()
-        dictionary = None if self.dictionary is None else self.dictionary.at_present()
-        slots = tuple([slot.at_present() for slot in self.slots])
-        return ObjectAttributes(self.x, elements, slots, dictionary)
-
-    def holds(self) -> bool:
-        """Return whether the object has the same attributes."""
-        guards = self.slots if self.dictionary is None else (*self.slots, self.dictionary)
-        return (self.elements is None or self.elements.holds()) and all(guard.holds() for guard in guards)
-
-    def restore(self) -> None:
-        """Restore the attributes."""
-        if self.dictionary is not None and not self.dictionary.holds():
-            self.dictionary.restore()
-        if self.elements is not None:
-            self.elements.restore()
-        for slot in self.slots:
-            if not slot.holds():
-                slot.restore()
 
 
-class ClassAttributes(NamedTuple):
-    """The attributes of a class, without special ones, which Python itself may set.
-
-    Args:
-      cls: The class.
-      kept: The attributes that must stay.
-    """
-
-    cls: type
-    kept: Mapping[str, Any]
-
-    def at_present(self) -> ClassAttributes:
-        """Return the class with the attributes that it has now."""
-        attributes = dict(type.__getattribute__(self.cls, "__dict__"))
-        return self._replace(kept={name: x for name, x in attributes.items() if not name.startswith("__")})
-
-    def _changed(self) -> list[str]:
-        """Return the names of the attributes that are new, missing or have another value."""
-        now = self.at_present().kept
-        names = dict.fromkeys((*self.kept, *now))
-        return [n for n in names if self.kept.get(n, ABSENT) is not now.get(n, ABSENT)]
-
-    def holds(self) -> bool:
-        """Return whether the class has the same attributes."""
-        return not self._changed()
-
-    def restore(self) -> None:
-        """Restore the attributes."""
-        for name in self._changed():
-            value = self.kept.get(name, ABSENT)
-            CLASS.write((self.cls, type.__getattribute__(self.cls, "__dict__")), name, value)
-
-
-Leading = Guard | Elements | ObjectAttributes | ClassAttributes
+Leading = Guard | LeadingObject
 """What leads to a captured module, so that code under a transform must not change it."""
 
 
-def is_cached(x: Any, name: str) -> bool:
-    """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
-    return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)
+def dictionary_guard(x: Any, attributes: Any) -> Guard | None:
+    """Return the guard of the attribute dictionary of an object; None if code cannot replace it.
+
+    Args:
+      x: The object.
+      attributes: Its attribute dictionary.
+    """
+    member = dict_member(type(x))
+    if type(member) is not types.GetSetDescriptorType or issubclass(type(x), threading.local):
+        return None
+    return Guard(DICTIONARY, x, member, attributes)
 
 
 class Guards:
@@ -227,7 +157,7 @@ class Guards:
     Args:
       guards: Guards of single locations.
       elements: Guards of all elements of a container.
-      leading: The guards of either kind that lead to a captured module, which code under a transform must not change.
+      leading: What leads to a captured module.
     """
 
     __slots__ = ("elements", "guards", "leading")
@@ -265,27 +195,6 @@ class Guards:
         except Exception:  # another thread is changing a container; an object has lost an attribute
             return False
         return True
-
-    def at_present(self) -> Guards:
-        """Return what leads to captured modules as it is now.
-
-        Since the search, everything in it that leads to no module may have changed.
-        """
-        return Guards(leading=[guard.at_present() for guard in self.leading])
-
-    def restore(self) -> list[Leading]:
-        """Write back the values that lead to captured modules, and the other attributes of objects that do.
-
-        Returns:
-          The guards of the locations that had been changed.
-        """
-        for guard in self.leading:
-            if isinstance(guard, ObjectAttributes):
-                guard.forget_cached()
-        broken = [guard for guard in self.leading if not guard.holds()]
-        for guard in broken:
-            guard.restore()
-        return broken
 
 
 NO_GUARDS = Guards()

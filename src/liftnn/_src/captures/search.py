@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from liftnn._src.captures.code_names import names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
-from liftnn._src.captures.guards import Guard, Guards, Leading, ObjectAttributes
+from liftnn._src.captures.guards import Guard, Guards, Leading, LeadingObject
 from liftnn._src.captures.libraries import is_library
 from liftnn._src.captures.module_classes import has_class, is_own
 from liftnn._src.captures.shape import CapturedShape, Holder, Link, identity_of
@@ -330,24 +330,24 @@ def _collect(nodes: Sequence[_Node], only_leading: bool) -> Guards:
                 if leads:
                     leading.append(step.guard)
         if found.whole is not None and _holds_part(node):
-            leading.append(found.whole)
-        if node.leads and isinstance(found.whole, ObjectAttributes) and found.whole.dictionary is not None:
-            guards.append(found.whole.dictionary)
+            leading.append(LeadingObject(found.whole))
         guards += found.guards
         if found.elements is not None and (found.always or node.leads):
             elements.append(found.elements._replace(ordered=node.leads))
-            if node.leads:
-                leading.append(elements[-1])
+            if node.holds:
+                leading.append(LeadingObject(found.elements.container))
     return Guards(guards, elements, leading)
 
 
 def _holds_part(node: _Node) -> bool:
     """Return whether an attribute of an object, or an element of a container, holds a module."""
     assert node.expansion is not None
-    if isinstance(node.expansion.whole, Elements):
-        return node.leads
     pairs = zip(node.expansion.steps, node.targets, strict=True)
-    return any(step.is_attribute and target is not None and target.holds for step, target in pairs)
+    is_container = issubclass(type(node.x), (list, dict, collections.deque))  # `isinstance` would ask it
+    return any(
+        (is_container or step.is_attribute) and step.is_held and target is not None and target.holds
+        for step, target in pairs
+    )
 
 
 def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> CapturedShape:

@@ -6,7 +6,7 @@ import types
 from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.guards import ClassAttributes, Guard, ObjectAttributes
+from liftnn._src.captures.guards import Guard
 from liftnn._src.graph.checks import Elements
 
 FRESH = "\0"
@@ -71,8 +71,8 @@ class Expansion(NamedTuple):
       by_name: Whether only attributes that the code names were followed.
       inherits: Whether the children are part of a cache key if the object is.
       quiet: Whether objects below are guarded only where they lead to a module.
-      whole: What code under a transform must not change: all attributes, if one of them holds a module; all elements
-        of a very long container that leads to a module.
+      whole: The object of which code under a transform must not change anything if an attribute or element of it holds
+        a module; None, the default, if there is none.
     """
 
     tag: Hashable
@@ -83,7 +83,7 @@ class Expansion(NamedTuple):
     by_name: bool = False
     inherits: bool = True
     quiet: bool = False
-    whole: ObjectAttributes | ClassAttributes | Elements | None = None
+    whole: Any = None
 
 
 class ClassOf(NamedTuple):

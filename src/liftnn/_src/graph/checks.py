@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from liftnn._src.graph.attributes import attributes_of, flatten_attributes, is_exposed
-from liftnn._src.graph.containers import base_of, fill_entries, fill_list
+from liftnn._src.graph.containers import base_of
 from liftnn._src.graph.description import NodeSpec
 from liftnn._src.graph.kinds import FUNCTION, MODULE, PARTIAL, PYTREE, VARIABLE
 from liftnn._src.graph.slots import ARRAY
@@ -86,20 +86,6 @@ class Elements(NamedTuple):
             return True
         pairs = zip(self.iterate(self.container), self.kept, self.loose)  # noqa: B905  # only the first were examined
         return all(x is y or (loose and type(x) in ATOMS) for x, y, loose in pairs)
-
-    def at_present(self) -> Elements:
-        """Return the container with the elements that it has now, all of which must stay."""
-        kept = tuple(self.iterate(self.container))
-        return self._replace(kept=kept, loose=(False,) * len(kept), size=size_of(self.container))
-
-    def restore(self) -> None:
-        """Restore the elements, if all of them were examined, without running user code."""
-        x, kept, size = self.container, self.kept, self.size
-        if issubclass(type(x), dict):
-            if len(kept) == 2 * size:
-                fill_entries(x, kept[:size], kept[size:])
-        elif len(kept) == size:
-            fill_list(x, None, (), kept)
 
 
 def size_of(container: Any) -> int:

@@ -12,27 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.captures.guards import (
-    ELEMENT,
-    NO_GUARDS,
-    ClassAttributes,
-    Guards,
-    Leading,
-    ObjectAttributes,
-    is_cached,
-)
-from liftnn._src.graph.checks import ABSENT, Elements
+from liftnn._src.captures.guards import NO_GUARDS, Guards
+from liftnn._src.captures.snapshots import forget_cached, is_cached, take_snapshots
+from liftnn._src.graph.checks import ABSENT
 from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
 from liftnn._src.instances import instance_dict
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_leak
-from liftnn._src.lifting.stored import Places
-from liftnn._src.trees import an, at_start
+from liftnn._src.lifting.stored import undo_stored
+from liftnn._src.trees import an
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import changes
 
 
-class _Snapshot(NamedTuple):
+class _NodeSnapshot(NamedTuple):
     """One captured object as it was before the call.
 
     Args:
@@ -75,10 +68,9 @@ def captured_unchanged(
     """
     numbers = [number for number in sorted(plan.captured) if number < len(originals)]
     since = changes.count - changes.exposed
-    guards = NO_GUARDS if guards is None else guards
-    leading, places = guards.at_present(), Places(guards)
+    snapshots = take_snapshots(NO_GUARDS if guards is None else guards)
     swaps: list[_Swap] = []
-    kept: list[_Snapshot] = []
+    kept: list[_NodeSnapshot] = []
     changed: str | None = None
     try:
         for n in numbers:
@@ -88,7 +80,7 @@ def captured_unchanged(
         kept += [k for k in (_keep(n, originals[n], plan) for n in numbers) if k is not None]
         yield
     finally:
-        stored = places.undo(frame, functions)
+        stored = undo_stored(snapshots, frame, functions)
         for k in kept:
             if k.kind is MODULE and changes.count - changes.exposed != since and not _holds_traced(k, frame):
                 continue  # another thread has changed a module, perhaps this one
@@ -98,9 +90,12 @@ def captured_unchanged(
         for swap in swaps:
             if swap.put_back():
                 changed = changed or "A numpy array that a captured module holds"
-        broken = leading.restore()
+        forget_cached(snapshots)
+        broken = [snapshot for snapshot in snapshots if snapshot.leads and any(snapshot.changes())]
+        for snapshot in broken:
+            snapshot.restore()
         if broken and changed is None:
-            changed = _words(broken[0])
+            changed = broken[0].describe()
     if stored is not None:
         raise stored
     if changed is not None:
@@ -171,17 +166,17 @@ def _attribute(x: Any, key: Any) -> str:
 _RESTORABLE = (list, dict, collections.deque)
 
 
-def _keep(number: int, x: Any, plan: Plan) -> _Snapshot | None:
+def _keep(number: int, x: Any, plan: Plan) -> _NodeSnapshot | None:
     """Record the current state of an object; None if it cannot be changed in place."""
     kind = plan.graph.specs[number].kind
     if kind is PYTREE and instance_dict(x):  # code can set attributes of a registered pytree
-        return _Snapshot(number, x, DATACLASS, DATACLASS.flatten(x))
+        return _NodeSnapshot(number, x, DATACLASS, DATACLASS.flatten(x))
     if kind.frozen or kind is VARIABLE:
         return None
-    return _Snapshot(number, x, kind, kind.flatten(x))
+    return _NodeSnapshot(number, x, kind, kind.flatten(x))
 
 
-def _restore(kept: _Snapshot) -> str | None:
+def _restore(kept: _NodeSnapshot) -> str | None:
     """Restore an object; return the changed attribute, an empty string if unnamed, or None if nothing was changed."""
     extra, keys, children = kept.kind.flatten(kept.x)
     old_extra, old_keys, old_children = kept.flat
@@ -197,26 +192,9 @@ def _restore(kept: _Snapshot) -> str | None:
     return f".{names[0]}" if names else None
 
 
-def _holds_traced(kept: _Snapshot, frame: frames.Frame) -> bool:
+def _holds_traced(kept: _NodeSnapshot, frame: frames.Frame) -> bool:
     """Return whether a module has a new attribute that only code in this frame can have set."""
     _, keys, children = kept.kind.flatten(kept.x)
     old = dict(zip(kept.flat[1], kept.flat[2], strict=True))
     new = [x for key, x in zip(keys, children, strict=True) if old.get(key, ABSENT) is not x]
     return any(find_leak(x, frame, True) is not None for x in new)
-
-
-def _words(guard: Leading) -> str:
-    """Describe the object that a guard protects."""
-    if isinstance(guard, ClassAttributes):
-        return f"The class {guard.cls.__name__}, which holds captured modules,"
-    if isinstance(guard, ObjectAttributes):
-        return f"{at_start(an(type(guard.x)))} that holds captured modules"
-    if isinstance(guard, Elements) or guard.kind is ELEMENT:
-        container = guard.container if isinstance(guard, Elements) else guard.holder
-        return f"{at_start(an(type(container)))} that holds captured modules"
-    if guard.kind.name == "cell":
-        return "A variable that holds captured modules"
-    name = getattr(guard.key, "__name__", guard.key)
-    if name is not None:
-        return f"{name!r}, which holds captured modules,"
-    return f"A {guard.kind.name} that holds captured modules"
