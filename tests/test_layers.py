@@ -44,6 +44,7 @@ LAYERS = (
         "_src/reseed.py",
         "_src/optim/",
         "_src/metrics.py",
+        "_src/multi_metric.py",
         "_src/sharding/",
         "_src/intermediates.py",
         "_src/nn/",

@@ -37,7 +37,7 @@ from tests.messages.registry import MESSAGES
 
 SOURCE = pathlib.Path(liftnn.__file__).parent
 TESTS = pathlib.Path(__file__).parent
-ELSEWHERE = ("_src/nn/", "_src/metrics.py", "_src/optim/", "_src/compat/")
+ELSEWHERE = ("_src/nn/", "_src/metrics.py", "_src/multi_metric.py", "_src/optim/", "_src/compat/")
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.LiftError)]
 INTERNAL = re.compile(r"liftnn\._|jax\._src|0x[0-9a-f]{4}|object at|Tracer|[^\w.]_[a-z]")
 

@@ -226,6 +226,34 @@ def test_multi_metric_resets_all_and_keeps_the_names():
     assert isinstance(metrics.loss, liftnn.Average)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_update_that_fails_updates_no_metric(compiled):
+    metrics = liftnn.MultiMetric(loss=liftnn.Average("loss"), accuracy=liftnn.Accuracy())
+
+    def step(metrics, loss, logits, labels):
+        metrics.update(loss=loss, logits=logits, labels=labels)
+
+    step = liftnn.jit(step) if compiled else step
+    step(metrics, jnp.float32(2.0), jnp.eye(2), jnp.array([0, 1]))
+    with pytest.raises(errors.ArgumentError, match="labels of an Accuracy must be class indices"):
+        step(metrics, jnp.float32(4.0), jnp.eye(2), jnp.array([0.0, 1.0]))
+    assert metrics.compute() == {"loss": 2.0, "accuracy": 1.0}
+
+
+def test_an_update_that_fails_in_a_trace_updates_no_metric():
+    metrics = liftnn.MultiMetric(loss=liftnn.Average("loss"), accuracy=liftnn.Accuracy())
+
+    @liftnn.jit
+    def step(loss):
+        try:
+            metrics.update(loss=loss, logits=jnp.eye(2), labels=jnp.array([0.0, 1.0]))
+        except errors.ArgumentError:
+            metrics.loss.update(loss=2 * loss)
+
+    step(1.0)
+    assert metrics.loss.compute() == 2.0
+
+
 def test_the_state_is_in_metric_states():
     metrics, _ = make_both()
     state, graphdef = metrics.split(liftnn.MetricState)

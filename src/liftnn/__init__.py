@@ -92,8 +92,9 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn._src.mapping.pmap import pmap
     from liftnn._src.mapping.shard_map import shard_map
     from liftnn._src.mapping.vmap import vmap
-    from liftnn._src.metrics import Accuracy, Average, Metric, MultiMetric, Statistics, Welford
+    from liftnn._src.metrics import Accuracy, Average, Metric, Statistics, Welford
     from liftnn._src.modules.recursive_map import recursive_map
+    from liftnn._src.multi_metric import MultiMetric
     from liftnn._src.nn.activations import (
         celu,
         elu,
@@ -228,7 +229,8 @@ _LOADED_AT_FIRST_USE = {
     "mapping.pmap": ("pmap",),
     "mapping.shard_map": ("shard_map",),
     "mapping.vmap": ("vmap",),
-    "metrics": ("Accuracy", "Average", "Metric", "MultiMetric", "Statistics", "Welford"),
+    "metrics": ("Accuracy", "Average", "Metric", "Statistics", "Welford"),
+    "multi_metric": ("MultiMetric",),
     "modules.recursive_map": ("recursive_map",),
     "nn.activations": (
         "celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "identity",

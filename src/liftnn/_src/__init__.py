@@ -13,7 +13,7 @@ From the bottom up, each folder imports only from those before it:
     compilation, autodiff                           jit and its kin; grad and its kin
     mapping                                         vmap, pmap, shard_map
     control_flow                                    scan, while_loop, cond
-    rngs, optim, metrics, sharding, nn              what models are made of
+    rngs, optim, metrics, multi_metric, sharding, nn  what models are made of
     intermediates                                   values that a model records
     compat                                          the conventions of Flax NNX
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -268,61 +268,6 @@ class Accuracy(Average):
         super().update(mask, values=right)
 
 
-class MultiMetric(Metric):
-    """A collection of metrics that are updated by the same call.
-
-    Args:
-      **metrics: The metrics by name. Each is an attribute of that name.
-
-    Raises:
-      ArgumentError: If a value is not a `Metric`, or if a name is that of a method or attribute of `Metric`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import liftnn
-      >>> metrics = liftnn.MultiMetric(accuracy=liftnn.Accuracy(), loss=liftnn.Average("loss"))
-      >>> metrics.update(logits=jnp.array([[0.1, 0.9]]), labels=jnp.array([1]), loss=0.25)
-      >>> metrics.compute()
-      {'accuracy': Array(1., dtype=float32), 'loss': Array(0.25, dtype=float32)}
-    """
-
-    def __init__(self, **metrics: Metric):
-        for name, metric in metrics.items():
-            _check_metric(name, metric)
-        self._metric_names = tuple(metrics)
-        for name, metric in metrics.items():
-            setattr(self, name, metric)
-
-    if TYPE_CHECKING:  # attribute names are chosen by the user
-
-        def __getattr__(self, name: str) -> Metric: ...
-
-    def reset(self) -> None:
-        """Reset all metrics."""
-        for name in self._metric_names:
-            getattr(self, name).reset()
-
-    def update(self, **updates: Any) -> None:
-        """Update all metrics.
-
-        Args:
-          **updates: Keyword arguments for the `update` of each metric, which ignores those that it does not need. A
-            `mask` is passed to all metrics; a dict of masks by name, to the metrics that it names.
-        """
-        mask = updates.pop("mask", None)
-        for name in self._metric_names:
-            metric_mask = mask.get(name) if isinstance(mask, Mapping) else mask
-            getattr(self, name).update(**updates, **({} if metric_mask is None else {"mask": metric_mask}))
-
-    def compute(self) -> dict[str, Any]:
-        """Compute the values of all metrics.
-
-        Returns:
-          A dict of values by name.
-        """
-        return {name: getattr(self, name).compute() for name in self._metric_names}
-
-
 def _values(
     arguments: Mapping[str, Any], name: str, mask: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array | None]:
@@ -381,18 +326,4 @@ def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None)
         )
 
 
-def _check_metric(name: str, metric: Any) -> None:
-    """Raise ArgumentError if a MultiMetric cannot have this metric under this name."""
-    if not isinstance(metric, Metric):
-        raise errors.ArgumentError(
-            f"The arguments of MultiMetric must be metrics, but {name!r} is of type {type(metric).__qualname__}.",
-            "Pass an instance of Average, Accuracy, Welford or another subclass of Metric.",
-        )
-    if hasattr(Metric, name) or name in ("mask", "_metric_names"):
-        raise errors.ArgumentError(
-            f"A metric cannot be named {name!r}: every metric has a method, attribute or argument of that name.",
-            "Use another name.",
-        )
-
-
-publish(Accuracy, Average, Metric, MultiMetric, Statistics, Welford)
+publish(Accuracy, Average, Metric, Statistics, Welford)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from liftnn._src import metrics
+from liftnn._src import metrics, multi_metric
 from liftnn._src.compat.splitting import split
 from liftnn._src.filters import Filter
 
@@ -79,7 +79,7 @@ class Welford(metrics.Welford, Metric):
     """
 
 
-class MultiMetric(metrics.MultiMetric, Metric):
+class MultiMetric(multi_metric.MultiMetric, Metric):
     """Several metrics that are updated together; see `liftnn.MultiMetric`.
 
     Args:
