@@ -141,6 +141,22 @@ def test_an_attribute_dictionary_that_is_replaced_is_restored(transform):
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_class_that_is_assigned_is_restored(transform):
+    class Other(Trainer):
+        pass
+
+    holder = Trainer(Affine(2.0))
+
+    def f(x):
+        holder.__class__ = Other
+        return holder.model(x)
+
+    with raises(liftnn.TraceContextError, changed("Trainer", transform)):
+        TRANSFORMS[transform](f)
+    assert type(holder) is Trainer
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("change", [keep, count, add, remove])
 def test_a_change_of_a_class_is_undone_and_an_error(change, transform):
     class Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from liftnn._src.trees import module_of
@@ -21,13 +21,6 @@ def instance_dict(x: Any) -> Mapping[str, Any]:
     member = dict_member(type(x))
     found: Any = None if member is None else member.__get__(x)
     return found if type(found) in (dict, types.MappingProxyType) else NO_ATTRIBUTES
-
-
-def dict_reader(x: Any) -> Callable[[], Any]:
-    """Return a function that returns the attribute dictionary that an object with one has at the time of its call."""
-    if issubclass(type(x), threading.local):
-        return functools.partial(instance_dict, x)
-    return functools.partial(dict_member(type(x)).__get__, x)  # without a Python frame in each call
 
 
 @functools.lru_cache(maxsize=4096)

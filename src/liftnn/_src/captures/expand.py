@@ -15,7 +15,6 @@ import functools
 import gc
 import importlib.util
 import sys
-import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,7 +32,7 @@ from liftnn._src.captures.guards import (
     SIZE,
     SLOT,
     Guard,
-    dictionary_guard,
+    assigned_guards,
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES
 from liftnn._src.captures.steps import FRESH, ClassOf, Expansion, GlobalsOf, Step
@@ -294,18 +293,14 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         if follow_all or n in scope.names:
             value = SLOT.read(x, member)
             steps.append(Step(value, f".{n}", n, Guard(SLOT, x, member, value, is_atom(value)), True))
+    assigned = assigned_guards(x, attributes)
     class_step = cls if scope.every else ClassOf(cls)
-    steps.append(
-        Step(class_step, "", "__class__", Guard(CALLED, functools.partial(type, x), None, cls), True)
-    )
-    guards: list[Guard | None] = []
+    steps.append(Step(class_step, "", "__class__", assigned[0], True))
+    guards = assigned[1:]
     if attributes is not NO_ATTRIBUTES:
-        guards += [Guard(SIZE, attributes, None, len(attributes)), dictionary_guard(x, attributes)]
-    if issubclass(cls, threading.local):
-        guards.append(Guard(CALLED, functools.partial(instance_dict, x), None, attributes))
-    used = tuple([guard for guard in guards if guard is not None])
+        guards.append(Guard(SIZE, attributes, None, len(attributes)))
     tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
-    return Expansion(tag, steps, used, by_name=True, inherits=is_content, whole=x)
+    return Expansion(tag, steps, tuple(guards), by_name=True, inherits=is_content, whole=x)
 
 
 def _with_attributes(container: Expansion, holder: Expansion) -> Expansion:

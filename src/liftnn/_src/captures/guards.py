@@ -13,13 +13,14 @@ found an atom (a number, a string, None): it also holds for any other atom.
 
 from __future__ import annotations
 
+import functools
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from liftnn._src.graph.checks import ABSENT, ATOMS, Elements, size_of
-from liftnn._src.instances import dict_member, read_slot
+from liftnn._src.instances import dict_member, instance_dict, read_slot
 
 
 class GuardKind(NamedTuple):
@@ -85,12 +86,20 @@ def _write_slot(x: Any, member: Any, value: Any) -> None:
 
 
 SLOT = GuardKind("slot", lambda x, member: read_slot(x, member, ABSENT), _write_slot, "{k}.__get__({h})")
+OBJECT_CLASS = GuardKind(
+    "class",
+    lambda x, _: type(x),
+    lambda x, _, cls: object.__setattr__(x, "__class__", cls),
+    "type({h})",
+)
 DICTIONARY = GuardKind(
     "attribute dictionary",
     lambda x, member: member.__get__(x),
     lambda x, member, value: member.__set__(x, value),
     "{k}.__get__({h})",
 )
+PLAIN_DICTIONARY = DICTIONARY._replace(source="{h}.__dict__")
+"""The same for an object of a class that does not define how its attributes are read, which is faster."""
 CONTEXT = GuardKind(
     "context variable", lambda v, _: v.get(ABSENT), lambda v, _, x: v.set(x), "{h}.get(ABSENT)"
 )
@@ -138,17 +147,30 @@ Leading = Guard | LeadingObject
 """What leads to a captured module, so that code under a transform must not change it."""
 
 
-def dictionary_guard(x: Any, attributes: Any) -> Guard | None:
-    """Return the guard of the attribute dictionary of an object; None if code cannot replace it.
+def assigned_guards(x: Any, attributes: Mapping[str, Any]) -> list[Guard]:
+    """Return the guards of what can be assigned to any object: its class, and its attribute dictionary if it has one.
 
     Args:
       x: The object.
       attributes: Its attribute dictionary.
     """
-    member = dict_member(type(x))
-    if type(member) is not types.GetSetDescriptorType or issubclass(type(x), threading.local):
-        return None
-    return Guard(DICTIONARY, x, member, attributes)
+    cls = type(x)
+    guards = [Guard(OBJECT_CLASS, x, None, cls)]
+    if issubclass(cls, threading.local):  # it has a dictionary for each thread
+        guards.append(Guard(CALLED, functools.partial(instance_dict, x), None, attributes))
+    elif type(attributes) is dict and type(dict_member(cls)) is types.GetSetDescriptorType:
+        guards.append(Guard(_dictionary_kind(cls), x, dict_member(cls), attributes))
+    return guards
+
+
+@functools.lru_cache(maxsize=4096)
+def _dictionary_kind(cls: type) -> GuardKind:
+    """Return the kind of guard of the attribute dictionaries of a class."""
+    defined = [type.__getattribute__(base, "__dict__") for base in type.__getattribute__(cls, "__mro__")[:-1]]
+    is_plain = sum("__dict__" in x for x in defined) == 1 and not any(
+        "__getattribute__" in x for x in defined
+    )
+    return PLAIN_DICTIONARY if is_plain else DICTIONARY
 
 
 class Guards:

@@ -20,7 +20,6 @@ from typing import Any
 from liftnn._src.captures.code_names import ALL_ATTRIBUTES, names_of_library
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
-    CALLED,
     CELL_CONTENTS,
     ITEM,
     NO_GUARDS,
@@ -28,6 +27,7 @@ from liftnn._src.captures.guards import (
     SLOT,
     Guard,
     Guards,
+    assigned_guards,
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES, is_library
 from liftnn._src.captures.search import names_read
@@ -35,7 +35,7 @@ from liftnn._src.graph.checks import ABSENT, Elements, is_atom, list_entries, si
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.walk import Walk
-from liftnn._src.instances import NO_ATTRIBUTES, dict_reader, instance_dict, slots_of
+from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.content import content_of
 from liftnn._src.static_values.object_content import Held, ObjectContent, SameObject, refer_to
 from liftnn._src.static_values.static import SIMPLE_TYPES, Snapshot, Static, is_foreign
@@ -186,13 +186,12 @@ class _Examination:
             if everything or n in names:
                 value = SLOT.read(x, member)
                 found.append((n, value, Guard(SLOT, x, member, value)))
-        self.guards.append(Guard(CALLED, functools.partial(type, x), None, cls))
+        self.guards += assigned_guards(x, attributes)
         if attributes is not NO_ATTRIBUTES:
             of_class = names & set[str]().union(*map(instance_dict, cls.__mro__))
             absent = of_class - entries.keys() - {n for n, _ in slots_of(cls)}
             self.guards += [Guard(ITEM, attributes, n, ABSENT) for n in sorted(absent)]
             self.guards.append(Guard(SIZE, attributes, None, len(entries)))
-            self.guards.append(Guard(CALLED, dict_reader(x), None, attributes))
         self._note(x, path, inside, found)
 
     def _look_at_function(self, f: types.FunctionType, path: Path) -> None:

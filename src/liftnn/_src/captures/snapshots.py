@@ -22,12 +22,14 @@ from liftnn._src.captures.guards import (
     DICTIONARY,
     ELEMENT,
     ITEM,
+    OBJECT_CLASS,
+    PLAIN_DICTIONARY,
     SIZE,
     SLOT,
     Guard,
     Guards,
     LeadingObject,
-    dictionary_guard,
+    assigned_guards,
 )
 from liftnn._src.graph.checks import ABSENT, size_of
 from liftnn._src.graph.containers import base_of, fill_entries, fill_list
@@ -38,7 +40,7 @@ _MOST_RECORDED = 1_000
 """The maximum number of elements of a container to record if it leads to no module; what is added to a longer one is
 seen."""
 _CHANGEABLE = (list, set, dict, collections.deque)
-_WRITTEN = (CELL_CONTENTS, ITEM, CLASS, SLOT, CONTEXT, ELEMENT, DICTIONARY)
+_WRITTEN = (CELL_CONTENTS, ITEM, CLASS, SLOT, CONTEXT, ELEMENT, DICTIONARY, PLAIN_DICTIONARY)
 """The kinds of guards of what code can rebind."""
 
 
@@ -64,7 +66,7 @@ class LocationSnapshot(NamedTuple):
     Args:
       guard: The guard that reads and writes it; its value is what the location held.
       leads: Whether it leads to a captured module, so that it must not change.
-      owner: The object whose attributes must not change as a whole; None, the default, if only this location must not.
+      owner: The object of which nothing may change; None, the default, if only this location may not.
     """
 
     guard: Guard
@@ -92,8 +94,8 @@ class LocationSnapshot(NamedTuple):
     def describe(self) -> str:
         """Return the subject of a message about it."""
         kind, holder, key, _, _ = self.guard
-        if self.owner is not None or kind is ELEMENT:
-            return _describe(holder)
+        if self.owner is not None or kind is ELEMENT or kind is OBJECT_CLASS:
+            return _describe(holder if self.owner is None else self.owner)
         if kind is CELL_CONTENTS:
             return "A variable that holds captured modules"
         name = getattr(key, "__name__", key)
@@ -222,10 +224,9 @@ def _whole(x: Any) -> Iterator[CapturedSnapshot]:
     if issubclass(cls, _CHANGEABLE):
         yield EntriesSnapshot.of(x, None, True)
     attributes = instance_dict(x)
+    for guard in assigned_guards(x, attributes):
+        yield LocationSnapshot.of(guard, True, x)
     if type(attributes) is dict:
-        dictionary = dictionary_guard(x, attributes)
-        if dictionary is not None:
-            yield LocationSnapshot.of(dictionary, True, x)
         yield EntriesSnapshot.of(attributes, x, True)
     for _, member in slots_of(cls):
         yield LocationSnapshot.of(Guard(SLOT, x, member, ABSENT), True, x)
