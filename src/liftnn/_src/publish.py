@@ -5,6 +5,7 @@ rarer transforms are loaded when one of their names is first used (see `liftnn/_
 own names, whoever loads it.
 """
 
+import inspect
 import types
 import typing
 from typing import Any
@@ -53,7 +54,7 @@ def _resolve_annotations(cls: type) -> None:
 
     `typing.get_type_hints` would look the names up in the published module, which lacks some and has another `Any`.
     """
-    annotations: dict[str, Any] = vars(cls).get("__annotations__", {})
+    annotations = inspect.get_annotations(cls)
     if annotations:
         hints = typing.get_type_hints(cls, include_extras=True)
-        annotations.update({name: hints[name] for name in annotations})
+        cls.__annotations__ = {name: hints[name] for name in annotations}
