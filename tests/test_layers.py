@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "src" / "liftnn"
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py"))
 
 LAYERS = (
-    ("errors.py", "_src/__init__.py", "_src/publish.py"),
+    ("errors.py", "_src/__init__.py", "_src/annotations.py", "_src/publish.py"),
     (
         "_src/trees.py",
         "_src/tracebacks.py",

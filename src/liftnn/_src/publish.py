@@ -5,10 +5,11 @@ rarer transforms are loaded when one of their names is first used (see `liftnn/_
 own names, whoever loads it.
 """
 
-import inspect
 import types
 import typing
 from typing import Any
+
+from liftnn._src.annotations import annotations_of
 
 PICKLED = "liftnn._pickled"
 """The module in which pickle finds what is not public."""
@@ -54,7 +55,7 @@ def _resolve_annotations(cls: type) -> None:
 
     `typing.get_type_hints` would look the names up in the published module, which lacks some and has another `Any`.
     """
-    annotations = inspect.get_annotations(cls)
+    annotations = annotations_of(cls)
     if annotations:
         hints = typing.get_type_hints(cls, include_extras=True)
         cls.__annotations__ = {name: hints[name] for name in annotations}

@@ -8,7 +8,6 @@ on the user's function directly; `LateRule` and its subclasses wrap the rules of
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.autodiff.residuals import Residuals, keep, merge_residuals
 from liftnn._src.autodiff.tangents import describe, with_zeros
 from liftnn._src.captures.search import find_captured
@@ -90,7 +90,7 @@ class CustomRule(Lifted[P, R]):
         """Return all arguments by position, as JAX does."""
         if self._stored is None:
             try:
-                bound = inspect.signature(self._functions[0]).bind(*args, **kwargs)
+                bound = signature_of(self._functions[0]).bind(*args, **kwargs)
             except ValueError:  # a builtin has no signature
                 pass
             else:

@@ -233,6 +233,8 @@ def _expand_python_module(attributes: Mapping[str, Any], scope: Scope) -> Expans
     return Expansion("python module", steps, (Guard(SIZE, attributes, None, len(attributes)),), by_name=True)
 
 
+_NOT_RUN = frozenset(["__annotate__", "__annotate_func__"])
+"""Functions that return the annotations of a class."""
 _CREATING = frozenset(["__init__", "__new__", "__post_init__", "__init_subclass__", "__del__"])
 """Special methods that run where an object is created or dies."""
 
@@ -251,7 +253,9 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
     steps = []
     # Special methods are called by operators and other syntax, not by name.
     special = [n for n, x in attributes.items() if n[:2] == "__" and type(_plain(x)) is types.FunctionType]
-    for name in sorted({*special, *scope.chosen(attributes)} - (set() if creates else _CREATING)):
+    for name in sorted(
+        {*special, *scope.chosen(attributes)} - (_NOT_RUN if creates else _NOT_RUN | _CREATING)
+    ):
         x = _plain(attributes[name])
         guard = Guard(CLASS, (cls, attributes), name, attributes[name], is_atom(x))
         steps.append(Step(x, f".{name}", name, guard, not _is_definition(x)))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.annotations import annotations_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.trees import an, is_array
 
@@ -154,7 +155,7 @@ def _is_annotated(cls: type, field: dataclasses.Field[Any]) -> bool:
     """Return whether a field of a dataclass has the annotation `Data`, which may be a string."""
     found: Any = field.type
     if isinstance(found, str):
-        owner = next((c for c in cls.__mro__ if field.name in vars(c).get("__annotations__", ())), cls)
+        owner = next((c for c in cls.__mro__ if field.name in annotations_of(c)), cls)
         try:
             found = eval(found, vars(sys.modules[owner.__module__]))
         except Exception:  # it names what does not exist at run time

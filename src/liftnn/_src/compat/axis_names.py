@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import check_modes
 from liftnn._src.graph.kinds import is_object
@@ -83,7 +83,7 @@ def transform_metadata(
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            bound = inspect.signature(f).bind(*args, **kwargs)
+            bound = signature_of(f).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
         inputs = _mapped(args, in_axes, "the positional arguments")
         outside = {key: x.variable._metadata for key, x in inputs.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.autodiff import custom_vjp as own_rule, jvp as own_jvp, vjp as own_vjp
 from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.compat.keywords import take_by_name
@@ -110,7 +110,7 @@ class _TreeRule(own_rule.CustomVjp[P, R]):
         Raises:
           ArgumentTypeError: If `bwd` has a parameter `updates_g`.
         """
-        if "updates_g" in inspect.signature(bwd).parameters:
+        if "updates_g" in signature_of(bwd).parameters:
             raise errors.ArgumentTypeError(
                 "bwd of custom_vjp has a parameter `updates_g`, but liftnn does not differentiate what is written.",
                 "Return every value that is to be differentiated, and leave `updates_g` out.",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.control_flow.carry import CarryMatch
 from liftnn._src.control_flow.functions import renaming
 from liftnn._src.control_flow.loop_axes import LoopAxes
@@ -118,7 +118,7 @@ class Body:
         def step(liftnn_carry: Any, liftnn_slices: Any) -> Any:
             return self.step(liftnn_carry, liftnn_slices)
 
-        signature = inspect.signature(step)
+        signature = signature_of(step)
         functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
         step.__signature__ = signature
         return step

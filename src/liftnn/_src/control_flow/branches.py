@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVarTuple
 
 import jax
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.control_flow.branch_union import BranchUnion
 from liftnn._src.control_flow.functions import InlinedJit, pack_functions
 from liftnn._src.control_flow.kept_calls import CallNames, call_kept
@@ -244,7 +244,7 @@ def _named(branch: Callable[[], Any], function: Callable[..., Any]) -> Callable[
     def call() -> Any:
         return branch()
 
-    signature = inspect.signature(call)
+    signature = signature_of(call)
     functools.update_wrapper(call, getattr(function, "__wrapped__", function), updated=())
     call.__signature__ = signature  # JAX binds the arguments to it
     return call

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import re
 import types
 from collections.abc import Callable, Generator
@@ -12,6 +11,7 @@ from typing import Any
 
 import jax
 
+from liftnn._src.annotations import signature_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
@@ -152,7 +152,7 @@ class InlinedJit:
         def step(liftnn_step_leaves: Any) -> Any:
             return pure(liftnn_step_leaves)
 
-        signature = inspect.signature(step)
+        signature = signature_of(step)
         functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
         step.__signature__ = signature
         self._plan = plan

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.foreign_names.elsewhere import find_elsewhere
 from liftnn._src.foreign_names.table import ForeignName, by_name, rows
 
@@ -167,7 +168,7 @@ def _most_similar(name: str, names: Iterable[str]) -> str:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return the parameters of a function that a call can name, or fill: not `self`, and not `**_`."""
-    found = inspect.signature(function).parameters.values()
+    found = signature_of(function).parameters.values()
     return [p for p in found if p.name != "self" and not (p.kind is p.VAR_KEYWORD and p.name.startswith("_"))]
 
 

@@ -6,12 +6,12 @@ objects made for the first one. When the function is dropped, its cache is dropp
 
 from __future__ import annotations
 
-import inspect
 import types
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from liftnn._src.annotations import signature_of
 from liftnn._src.lifting.names import innermost
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class WeakFunction:
             return getattr(innermost(function), name)
         if name == "__signature__":  # cached: slow to compute, and read in each call of an eager transform
             try:
-                self.__signature__ = inspect.signature(function)
+                self.__signature__ = signature_of(function)
             except (TypeError, ValueError):
                 raise AttributeError(name) from None
             return self.__signature__

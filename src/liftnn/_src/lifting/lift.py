@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.captures.missed import Missed
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.recipes import Recipe
@@ -323,7 +324,7 @@ class Lifted(Bindable[P, R]):
         if missing <= 0:
             return args, kwargs
         try:
-            parameters = list(inspect.signature(self._functions[0]).parameters.values())
+            parameters = list(signature_of(self._functions[0]).parameters.values())
         except (TypeError, ValueError):  # the function has no signature
             return args, kwargs
         kwargs = dict(kwargs)

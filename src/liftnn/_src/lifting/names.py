@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from liftnn._src.annotations import annotations_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.trees import an
 
@@ -106,7 +107,7 @@ def take_names(lifted: Named, function: Callable[..., Any]) -> None:
     namespace.update(taken, _attributes=taken)
     namespace["__wrapped__"] = function
     namespace["__module__"] = getattr(function, "__module__", "<unknown module>")
-    namespace["__annotations__"] = getattr(function, "__annotations__", {})
+    namespace["__annotations__"] = annotations_of(function)
 
 
 def innermost(function: Any) -> Any:

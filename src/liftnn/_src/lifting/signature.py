@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ def select(
     if not nums and not names:
         return Selected((), ())
     try:
-        parameters = inspect.signature(function).parameters
+        parameters = signature_of(function).parameters
     except (TypeError, ValueError):
         if what == "donate" and argnames is not None:  # as in JAX: their positions are unknown
             raise errors.ArgumentError(

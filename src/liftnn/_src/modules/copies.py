@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.filters import Filter, Predicate, to_predicate
 from liftnn._src.graph.attributes import Attributed
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
@@ -155,7 +156,7 @@ def view(tree: T, /, *, only: Filter = ..., raise_if_not_found: bool = True, **s
     def set_on(module: Any) -> set[str]:
         if not hasattr(type(module), "set_view"):
             return set()
-        parameters = inspect.signature(module.set_view).parameters.values()
+        parameters = signature_of(module.set_view).parameters.values()
         takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
         names = set(settings) if takes_all else {p.name for p in parameters} & settings.keys()
         module.set_view(**{name: x for name, x in settings.items() if name in names})
@@ -237,7 +238,7 @@ def view_info(tree: Any, /, *, only: Filter = ...) -> str:
 
 def _describe(method: Callable[..., Any]) -> list[str]:
     """Return the lines that describe a `set_view`: its signature, and its parameters if it has a docstring."""
-    signature, documentation = inspect.signature(method), inspect.getdoc(method)
+    signature, documentation = signature_of(method), inspect.getdoc(method)
     if not documentation:
         return [f"  set_view{signature}"]
     described = _described_parameters(documentation)

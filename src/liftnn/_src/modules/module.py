@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.annotations import annotations_of
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.foreign_names.attributes import ForeignAttributes, answer_calls
 from liftnn._src.graph.attributes import (
@@ -79,7 +80,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
         """Register a subclass; `pytree` has no effect, and is accepted because Flax NNX has it."""
         super().__init_subclass__(**kwargs)
         refuse_in_jax(cls)
-        for name in vars(cls).get("__annotations__", ()):
+        for name in annotations_of(cls):
             if name in vars(Module) and name not in vars(cls):  # not the default of a field of a dataclass
                 setattr(cls, name, dataclasses.field())
         call = vars(cls).get("__call__")
@@ -388,9 +389,7 @@ def _refuse_arguments(cls: type) -> NoReturn:
     similar += [n for n in ("setup",) if n in names]  # of Flax Linen
     if similar:
         remedy = f"Rename its method `{similar[0]}` to `__init__`."
-    elif any(
-        vars(c).get("__annotations__") for c in cls.__mro__ if issubclass(c, Module) and c is not Module
-    ):
+    elif any(annotations_of(c) for c in cls.__mro__ if issubclass(c, Module) and c is not Module):
         remedy = "Define `__init__`, or decorate the class with `@dataclasses.dataclass`."
     else:
         remedy = "Define `__init__`, or pass no arguments."

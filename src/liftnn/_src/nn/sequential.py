@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, cast, overload
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.modules.module import Module
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs
@@ -128,7 +128,7 @@ def _accepted(function: Callable[..., Any], positional: int, kwargs: dict[str, A
         layers = cast(Sequential, function).layers
         return {k: v for k, v in kwargs.items() if any(_accepted(f, 0, {k: v}) for f in layers)}
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(signature_of(function).parameters.values())
     except (TypeError, ValueError):  # some functions written in C have no signature
         return {}
     by_position = {p.name for p in parameters[:positional] if p.kind is p.POSITIONAL_OR_KEYWORD}

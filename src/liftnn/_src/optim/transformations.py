@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import pickle
 import sys
 import types
@@ -15,6 +14,7 @@ import numpy as np
 import optax
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.modules.portable import register_portable
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.trees import an
@@ -61,7 +61,7 @@ def _is_transformation(x: Any) -> bool:
 def _first_argument(factory: Any) -> str:
     """Return the example of a first argument for a factory of transformations."""
     try:
-        names = list(inspect.signature(factory).parameters)
+        names = list(signature_of(factory).parameters)
     except (TypeError, ValueError):
         return "..."
     return "1e-3" if names[:1] == ["learning_rate"] else "..." if names else ""

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from liftnn._src.annotations import signature_of
 from liftnn._src.graph.kinds import ARRAY_NODE, VARIABLE
 from liftnn._src.summary.outline import OutlineEntry
 from liftnn._src.summary.value_text import leaves_of, raw_value
@@ -59,7 +60,7 @@ def _is_own(cls: type) -> bool:
 def _defaults(cls: type) -> Mapping[str, Any]:
     """Return the defaults of the parameters of a constructor, and `inspect.Parameter.empty` for required ones."""
     try:
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        parameters = signature_of(cls.__init__).parameters.values()
     except (TypeError, ValueError):
         return {}
     return {x.name: x.default for x in parameters if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)}

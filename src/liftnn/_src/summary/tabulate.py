@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.annotations import signature_of
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.rngs import Rngs, RngStream
@@ -120,7 +121,7 @@ def _no_calls(model: Any, method: str, flops: tuple[bool, bool], cause: Exceptio
 def _parameters(model: Any, method: str) -> list[inspect.Parameter] | None:
     """Return the parameters of a method; None if they are unknown, or if the model has no such method."""
     try:
-        return list(inspect.signature(getattr(model, method)).parameters.values())
+        return list(signature_of(getattr(model, method)).parameters.values())
     except (AttributeError, TypeError, ValueError):
         return None
 
