@@ -121,12 +121,20 @@ def reached(x: Any, kind: type) -> list[Any]:
 def clone(module: Module) -> Any:
     """A copy of a module and of all that it reaches; also of what the closures of its functions hold."""
     table: dict[type, Any] = copy._deepcopy_dispatch  # type: ignore[attr-defined]
-    before = table[types.FunctionType]
+    atomic: set[type] = getattr(
+        copy, "_atomic_types", set()
+    )  # from Python 3.14 on, functions are in this set
+    before, was_atomic = table.get(types.FunctionType), types.FunctionType in atomic
     table[types.FunctionType] = copy_function
+    atomic.discard(types.FunctionType)
     try:
         return copy.deepcopy(module)
     finally:
-        table[types.FunctionType] = before
+        if was_atomic:
+            atomic.add(types.FunctionType)
+            del table[types.FunctionType]
+        else:
+            table[types.FunctionType] = before
 
 
 def copy_function(f: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:

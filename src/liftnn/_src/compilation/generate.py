@@ -74,15 +74,16 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
         if len(storages) <= MOST:
             source.add(
                 *[
-                    f"if type({v}) is not {source.name(kind)} or getrefcount({v}) > HELD_ONCE: shared = True"
-                    for v, kind in zip(values, path.array_types, strict=True)
+                    f"if type({v}) is not {source.name(kind)} or getrefcount({source.name(x)}.value) > HELD_ONCE: "
+                    "shared = True"
+                    for v, kind, x in zip(values, path.array_types, storages, strict=True)
                 ]
             )
         else:
             kinds = source.name(tuple(set(path.array_types) - {None}))
             source.add(
-                "for v in values:",
-                f"  if type(v) not in {kinds} or getrefcount(v) > (HELD_ONCE + 1): shared = True",
+                f"for x in {source.name(storages)}:",  # the list of values holds one reference, and no variable does
+                f"  if type(x.value) not in {kinds} or getrefcount(x.value) > HELD_ONCE: shared = True",
             )
     every, trees = f"[{', '.join(values)}]", f"[{', '.join(units)}]"
     inputs = [*values, *units]
