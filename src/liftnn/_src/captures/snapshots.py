@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import inspect
 import itertools
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +30,7 @@ from liftnn._src.captures.guards import (
     LeadingObject,
     assigned_guards,
 )
+from liftnn._src.graph.attributes import is_cached
 from liftnn._src.graph.checks import ABSENT, size_of
 from liftnn._src.graph.containers import base_of, fill_entries, fill_list
 from liftnn._src.instances import instance_dict, slots_of
@@ -266,8 +266,3 @@ def is_new_cached(snapshot: CapturedSnapshot, change: Change) -> bool:
     """Return whether a change is a new value of a cached property of an object that leads to a captured module."""
     is_attribute = isinstance(snapshot, EntriesSnapshot) and snapshot.leads and snapshot.owner is not None
     return is_attribute and change.old is ABSENT and is_cached(snapshot.owner, change.key)
-
-
-def is_cached(x: Any, name: str) -> bool:
-    """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
-    return isinstance(inspect.getattr_static(type(x), name, None), functools.cached_property)

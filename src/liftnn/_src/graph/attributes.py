@@ -114,6 +114,20 @@ def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[An
         object.__setattr__(x, "__dict__", new)
 
 
+def is_cached(x: Any, name: Any) -> bool:
+    """Return whether an attribute is the value of a cached property, which is computed again when it is removed."""
+    return isinstance(name, str) and isinstance(
+        inspect.getattr_static(type(x), name, None), functools.cached_property
+    )
+
+
+def remove_cached(x: Any, kept: tuple[Any, ...]) -> None:
+    """Remove the values of cached properties from an object, except those with one of the `kept` names."""
+    attributes = getattr(x, "__dict__", {})
+    for name in [n for n in attributes if n not in kept and is_cached(x, n)]:
+        del attributes[name]
+
+
 def put_attribute(x: Any, name: Any, child: Any) -> None:
     """Set one attribute of a Module without calling its `__setattr__`.
 

@@ -7,9 +7,11 @@ from operator import is_
 from typing import Any
 
 from liftnn import errors
+from liftnn._src.graph.attributes import remove_cached
 from liftnn._src.graph.description import KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn._src.graph.kinds import (
     CELL,
+    FROZEN_DATACLASS,
     FUNCTION,
     MODULE,
     PYTREE,
@@ -136,7 +138,10 @@ class DiffWalk(Walk):
         """Skip the known objects that are unchanged since the merge, which is cheaper than to flatten them again."""
         specs, objects, known = self.specs, self.objects, self.before.specs
         for number in self.before.frozen:  # before their holders, which get a new object if one has changed
-            if known[number].kind is PYTREE:
+            if known[number].kind is FROZEN_DATACLASS:
+                # the caller's object cannot be filled: its properties are computed again
+                remove_cached(objects[number], known[number].keys)
+            elif known[number].kind is PYTREE:
                 self._pass_if_same(number, known[number], self.before.pytree_children[number])
         for number, spec in enumerate(known):
             if spec.kind is not VARIABLE:

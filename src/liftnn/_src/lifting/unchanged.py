@@ -13,9 +13,20 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.captures.guards import NO_GUARDS, Guards
-from liftnn._src.captures.snapshots import forget_cached, is_cached, take_snapshots
+from liftnn._src.captures.snapshots import forget_cached, take_snapshots
+from liftnn._src.graph.attributes import is_cached
 from liftnn._src.graph.checks import ABSENT
-from liftnn._src.graph.kinds import CELL, DATACLASS, DICT, LIST, MODULE, PYTREE, VARIABLE, NodeKind
+from liftnn._src.graph.kinds import (
+    CELL,
+    DATACLASS,
+    DICT,
+    FROZEN_DATACLASS,
+    LIST,
+    MODULE,
+    PYTREE,
+    VARIABLE,
+    NodeKind,
+)
 from liftnn._src.instances import instance_dict
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import find_leak
@@ -169,7 +180,8 @@ _RESTORABLE = (list, dict, collections.deque)
 def _keep(number: int, x: Any, plan: Plan) -> _NodeSnapshot | None:
     """Record the current state of an object; None if it cannot be changed in place."""
     kind = plan.graph.specs[number].kind
-    if kind is PYTREE and instance_dict(x):  # code can set attributes of a registered pytree
+    # code can set attributes of a registered pytree, and a cached property those of a frozen dataclass
+    if kind is FROZEN_DATACLASS or (kind is PYTREE and instance_dict(x)):
         return _NodeSnapshot(number, x, DATACLASS, DATACLASS.flatten(x))
     if kind.frozen or kind is VARIABLE:
         return None
@@ -184,12 +196,14 @@ def _restore(kept: _NodeSnapshot) -> str | None:
     if same and extra == old_extra:
         return None
     kept.kind.fill(kept.x, old_extra, old_keys, list(old_children))
-    if kept.kind is not MODULE:
+    if kept.kind is not MODULE and kept.kind is not DATACLASS:
         return ""
     old, new = dict(zip(old_keys, old_children, strict=True)), dict(zip(keys, children, strict=True))
     names = [n for n in {**old, **new} if old.get(n, ABSENT) is not new.get(n, ABSENT)]
     names = [n for n in names if not (n not in old and is_cached(kept.x, n))]
-    return f".{names[0]}" if names else None
+    if not names:
+        return None
+    return f".{names[0]}" if kept.kind is MODULE else ""
 
 
 def _holds_traced(kept: _NodeSnapshot, frame: frames.Frame) -> bool:
