@@ -19,6 +19,7 @@ from liftnn._src.autodiff.tangents import describe, fill, read
 from liftnn._src.lifting.auxiliary import in_words
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import P, R
@@ -163,13 +164,13 @@ class CustomJvp(CustomRule[P, R]):
         def call(leaves: Sequence[Any]) -> Result:
             signature = Signature(plan, nondiff, leaves, ("the function", "the rule"))
 
-            @jax.custom_jvp
-            def with_rule(leaves: Sequence[Any]) -> Result:
+            def primal(leaves: Sequence[Any]) -> Result:
                 return signature.agreed("the function", pure(leaves))
 
             def jvp(primals: Any, tangents: Any) -> tuple[Result, Result]:
                 return _run_rule(purify_rule, signature, rule, *primals, *tangents)
 
+            with_rule = jax.custom_jvp(show_as(primal, pure))
             with_rule.defjvp(jvp, symbolic_zeros=symbolic_zeros)
             return with_rule(without_derivatives(plan, leaves, "custom_jvp"))
 

@@ -24,6 +24,7 @@ from liftnn._src.lifting.auxiliary import in_words
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.purify import purify
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import list_paths
@@ -174,8 +175,8 @@ class CustomVjp(CustomRule[P, R]):
                 found = _run_backward(signature, backward, residuals, cotangents)
                 return (signature.diff_leaves.put(found, [None] * len(plan.slots)),)
 
-            with_rule = jax.custom_vjp(primal)
-            with_rule.defvjp(fwd, bwd, **options)
+            with_rule = jax.custom_vjp(show_as(primal, pure))
+            with_rule.defvjp(show_as(fwd, forward), bwd, **options)
             return only_output_has_derivatives(
                 plan, with_rule(without_derivatives(plan, leaves, "custom_vjp"))
             )

@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 
-from liftnn._src.annotations import signature_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
+from liftnn._src.lifting.shown import LEAF_NAME, show_as
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import function_key
 from liftnn._src.variables import frames
@@ -149,28 +149,18 @@ class InlinedJit:
     """
 
     def __init__(self, plan: Plan, pure: PureFunction, function: Any):
-        def step(liftnn_step_leaves: Any) -> Any:
-            return pure(liftnn_step_leaves)
-
-        signature = signature_of(step)
-        functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
-        step.__signature__ = signature
         self._plan = plan
-        self._traced = jax.jit(step, inline=True)
+        self._traced = jax.jit(show_as(lambda leaves: pure(leaves), function), inline=True)
 
     def __call__(self, leaves: Any) -> Any:
         """Return the result."""
-        with renaming(_ARGUMENT_NAME, self._name):
+        with renaming(LEAF_NAME, self._name):
             return self._traced(leaves)
 
     def eval_shape(self, leaves: Any) -> Any:
         """Return the abstract result."""
-        with renaming(_ARGUMENT_NAME, self._name):
+        with renaming(LEAF_NAME, self._name):
             return self._traced.eval_shape(leaves)
 
     def _name(self, found: re.Match[str]) -> str:
         return self._plan.name(self._plan.slots[int(found[1])])
-
-
-_ARGUMENT_NAME = re.compile(r"\bliftnn_step_leaves\[(\d+)\]")
-"""JAX's name for a flat argument; the prefix makes a clash with a user's text unlikely."""

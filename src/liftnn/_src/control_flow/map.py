@@ -16,6 +16,7 @@ from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, LiftOptions, T
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.lifting.values import describe
 from liftnn._src.mapping.axis_errors import find_bad_input
 from liftnn._src.mapping.batch_keys import axis_size_of, split_shared_keys
@@ -140,8 +141,11 @@ class _Mapped:
         """Process one element at a time; shared Variables that are written are carried."""
         by_slot = self.plan.by_slot(leaves)
         slices, rebuild = _take_mapped(self.plan, leaves, axes)
-        element = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), slices)
-        abstract = jax.eval_shape(lambda x: self._call(rebuild(x)), element)
+        mapped = [i for i, axis in enumerate(axes) if axis == 0]
+        # JAX's messages name the leaves by these numbers
+        numbered = dict(zip(mapped, slices, strict=True))
+        element = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), numbered)
+        abstract = jax.eval_shape(show_as(lambda x: self._call(rebuild(x.values())), self.pure), element)
         carried = [s for s in (Slot(n) for n in abstract.change.written) if axes[self.plan.index[s]] is None]
         for slot in carried:
             self._check_carried(slot, by_slot[slot], abstract.by_slot[slot])

@@ -11,7 +11,7 @@ dynamic leaves, and commits the result to the live objects. All transforms go th
   a module there. `after.py`: structure and names after the call. `auxiliary.py`: the second output of `has_aux=True`.
   `values.py`: values of Variables with leaves that JAX cannot take.
 - `lift.py`: `lift`, `Lifted`, the flatten-call-commit cycle. `call.py`: one call, and the commit of its result.
-  `names.py`: name and docstring of a transformed function.
+  `names.py`: name and docstring of a transformed function; `shown.py`: those of a pure function in JAX's messages.
 - `offers.py`: what a call passes to the traces that it starts.
 - `array_calls.py` and `kept.py`: calls without modules use JAX's transform on the user's function, and share its
   caches. `rejections.py` and `valueless.py`: the errors of calls that JAX rejects.

@@ -35,6 +35,7 @@ from liftnn._src.lifting.contract import CAPTURED, Plan, PureFunction, Purified,
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.leaks import check_keys, check_static_values
 from liftnn._src.lifting.offers import Offer, offer_for
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode, static_leaf
 from liftnn._src.trees import Path, format_path, has_changed, is_argument_array, is_array, key_of
@@ -102,7 +103,7 @@ def purify(
                 check_static_values(plan, result, frame)
             return result
 
-    return pure
+    return show_as(pure, function)
 
 
 def _with_uncopied(tree: Any, plan: Plan, offer: Offer | None) -> Any:
@@ -126,7 +127,7 @@ def untraced_copy(pure: PureFunction) -> PureFunction:
     Returns:
       A new function that calls it.
     """
-    return lambda leaves: pure(leaves)
+    return show_as(lambda leaves: pure(leaves), pure)
 
 
 def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.lifting.contract import Plan, Purified, Result
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.prefixes.groups import distinct, group, ungroup
 from liftnn._src.prefixes.prefix import Prefix, prefix_leaves
 from liftnn._src.prefixes.spread import result_prefixes, spread_arguments
@@ -49,7 +50,7 @@ class MappedCall:
             return groups
 
         try:
-            return ungroup(*self.run(grouped, leaves, prefixes, choices))
+            return ungroup(*self.run(show_as(grouped, self.pure), leaves, prefixes, choices))
         except (TypeError, ValueError) as error:
             if reached and reached[-1] == "function":  # raised by the user's function
                 raise

@@ -15,6 +15,7 @@ from liftnn._src.compilation.jit import gives_jitted
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.filters import Filter
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.lifting.signature import as_positions
 from liftnn._src.mapping.axis_errors import check_axes
 from liftnn._src.mapping.batch_keys import axis_size_of
@@ -209,7 +210,11 @@ class PmapCall(VmapCall):
         specs = [[jax.P() if axis is None else over for axis in prefixes] for prefixes in (axes, out_axes)]
         first = _each(lambda x, axis: jnp.moveaxis(x, axis, 0), axes, leaves)
         mapped = jax.shard_map(
-            one, mesh=mesh, in_specs=(specs[0],), out_specs=(specs[1], jax.P()), check_vma=False
+            show_as(one, self.pure),
+            mesh=mesh,
+            in_specs=(specs[0],),
+            out_specs=(specs[1], jax.P()),
+            check_vma=False,
         )
         groups, layout = mapped(first)
         if jax.tree.leaves(groups[-1]):  # for unmapped outputs, JAX would take the value of one device

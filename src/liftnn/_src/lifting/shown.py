@@ -1,0 +1,51 @@
+"""What JAX's messages show of a pure function: the user's function, and attribute paths in place of flat leaves."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from liftnn._src.lifting.contract import Plan
+from liftnn._src.lifting.names import innermost
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OF_LEAVES = inspect.signature(lambda liftnn_leaves: None)
+LEAF_NAME = re.compile(r"\bliftnn_leaves\[(\d+)\]")
+"""JAX's name for a dynamic leaf; the prefix makes a clash with a user's text unlikely."""
+
+
+def show_as(pure: F, function: Any) -> F:
+    """Give a function of dynamic leaves the name and the line of another function in JAX's messages.
+
+    Args:
+      pure: A function with the dynamic leaves as its argument, which is changed.
+      function: The user's function, or a pure function that shows it.
+
+    Returns:
+      `pure`.
+    """
+    functools.update_wrapper(pure, innermost(function), updated=())
+    pure.__signature__ = _OF_LEAVES
+    return pure
+
+
+def name_leaves(error: BaseException, plan: Plan) -> None:
+    """Replace JAX's names of dynamic leaves by attribute paths in the text of an error.
+
+    Args:
+      error: The error, which is changed.
+      plan: The arguments.
+    """
+    if any(isinstance(x, str) and "liftnn_leaves[" in x for x in error.args):
+        error.args = tuple(
+            [
+                LEAF_NAME.sub(lambda found: plan.name(plan.slots[int(found[1])]), x)
+                if isinstance(x, str)
+                else x
+                for x in error.args
+            ]
+        )
