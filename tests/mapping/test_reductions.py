@@ -202,7 +202,7 @@ def test_what_is_attached_to_a_shared_module_may_be_returned_too():
 
 def test_a_prefix_that_does_not_fit_is_shown_as_it_was_given():
     f = liftnn.vmap(lambda m, x: [x], in_axes=(None, 0), out_axes=(None, 0), reduce_writes={...: jnp.mean})
-    with pytest.raises(errors.ArgumentError, match=r"^\(None, 0\) is not a tree prefix of the output"):
+    with pytest.raises(errors.ArgumentError, match=r"^\(None, 0\) has 2 entries, but the function returned"):
         f(Affine(), LANES)
 
 

@@ -231,7 +231,7 @@ def test_an_axis_in_state_axes_that_is_none_is_refused():
 PREFIXES = {
     "too few": ({"in_axes": (0,)}, ("(0,)", "the positional arguments", "(*, *)")),
     "into a module": ({"in_axes": ({"w": 0}, 0)}, ("({'w': 0}, 0)", "the positional arguments", "(*, *)")),
-    "output": ({"out_axes": (0, 0), "in_axes": (None, 0)}, ("(0, 0)", "the output", "*")),
+    "output": ({"out_axes": {"y": 0}, "in_axes": (None, 0)}, ("{'y': 0}", "the output", "*")),
 }
 
 

@@ -399,3 +399,23 @@ def steps_that_are_not_a_number():
 )
 def scan_without_slices():
     liftnn.scan(lambda model, _: (model, None), length=3)(Affine())
+
+
+@message(
+    errors.ArgumentError,
+    "(Carry, 0) has 2 entries, but the function returned one value: *.",
+    "Return a tuple with a value for each entry, such as None where there is nothing: a step of `scan` returns "
+    "`(carry, output)`.",
+)
+def step_that_returns_no_pair():
+    liftnn.scan(lambda model, x: model)(Affine(), jnp.ones(3))
+
+
+@message(
+    errors.ArgumentError,
+    "(Carry, 0) has 2 entries, but the function returned a tuple of 3: (*, *, *).",
+    "Return a tuple with a value for each entry, such as None where there is nothing: a step of `scan` returns "
+    "`(carry, output)`.",
+)
+def step_that_returns_three_values():
+    liftnn.scan(lambda model, x: (model, x, x))(Affine(), jnp.ones(3))

@@ -239,12 +239,27 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
                 "Pass an argument for each entry: None where there is nothing, such as the slices of a `scan` with "
                 "`length`.",
             ) from error
+        if what == "the output" and type(prefix) is tuple and _count_parts(treedef) != len(prefix):
+            n_parts = _count_parts(treedef)
+            returned = "one value" if n_parts is None else f"a tuple of {n_parts}"
+            raise errors.ArgumentError(
+                f"{prefix!r} has {len(prefix)} entries, but the function returned {returned}: "
+                f"{treedef_text(treedef)}.",
+                "Return a tuple with a value for each entry, such as None where there is nothing: a step of `scan` "
+                "returns `(carry, output)`.",
+            ) from error
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {treedef_text(treedef)}.",
             "Give one entry for the whole tree, or one for each subtree. A module counts as one leaf; use StateAxes "
             "(or StateSharding) to give its Variables different entries.",
         ) from error
     return [each for entry, part in pairs for each in _broadcast(entry, part)]
+
+
+def _count_parts(treedef: Any) -> int | None:
+    """Return the number of elements of a tuple; None for the structure of another value."""
+    data = treedef.node_data()
+    return len(treedef.children()) if data is not None and data[0] is tuple else None
 
 
 def _broadcast(entry: Prefix, treedef: Any) -> list[Prefix]:
