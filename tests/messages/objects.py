@@ -341,6 +341,18 @@ def call_of_an_abstract_module():
     liftnn.eval_shape(lambda: liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)))(jnp.ones((1, 2)))
 
 
+@message(
+    errors.ArgumentTypeError,
+    "A Linear was called, but a value in it was popped: kernel is a Param without a value.",
+    "Set the value again with `update(model, state)`, where `state` is what `pop` returned, or pop other Variables, "
+    "such as `pop(model, liftnn.Intermediate)`.",
+)
+def call_of_a_module_with_popped_weights():
+    layer = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    liftnn.pop(layer, liftnn.Param)
+    layer(jnp.ones((1, 2)))
+
+
 @message(errors.AttributeNameError, "An Affine has no Variable 'kernel'.", "Its Variables: w, b, calls.")
 def unknown_variable_of_a_module():
     Affine().variables.kernel  # noqa: B018
