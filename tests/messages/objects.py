@@ -343,6 +343,51 @@ def call_of_an_abstract_module():
 
 @message(
     errors.ArgumentTypeError,
+    "An initializer must be a function `(key, shape, dtype) -> array`, and this one is a str: 'zeros'.",
+    "Pass one of `liftnn.initializers`, such as `zeros_init()` or `constant(0.5)`.",
+)
+def initializer_by_name():
+    liftnn.Linear(2, 3, kernel_init="zeros", rngs=liftnn.Rngs(0))  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentTypeError,
+    "activation_fn of GRUCell must be a function, and it is a str: 'tanh'.",
+    "Pass a function of arrays, such as `liftnn.tanh`.",
+)
+def activation_by_name():
+    liftnn.GRUCell(2, 3, activation_fn="tanh", rngs=liftnn.Rngs(0))  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentError,
+    "RNN applies a recurrent cell, but cell is the class GRUCell.",
+    "Create the cell: `GRUCell(...)` in place of `GRUCell`.",
+)
+def class_of_a_cell():
+    liftnn.RNN(liftnn.GRUCell)  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentError,
+    "Bidirectional applies recurrent layers, but forward_rnn is the class RNN.",
+    "Create the layer: `RNN(...)` in place of `RNN`.",
+)
+def class_of_a_recurrent_layer():
+    liftnn.Bidirectional(liftnn.RNN, liftnn.RNN)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[0] of liftnn.jit is the class Affine, not an array or a module.",
+    "Create the module: `Affine(...)`.",
+)
+def class_passed_to_jit():
+    liftnn.jit(lambda model: model.w)(Affine)
+
+
+@message(
+    errors.ArgumentTypeError,
     "A Linear was called, but a value in it was popped: kernel is a Param without a value.",
     "Set the value again with `update(model, state)`, where `state` is what `pop` returned, or pop other Variables, "
     "such as `pop(model, liftnn.Intermediate)`.",

@@ -108,6 +108,11 @@ def not_dynamic(leaf: Any, path: str, transform: str) -> errors.ArgumentTypeErro
     Returns:
       The error.
     """
+    if isinstance(leaf, type) and hasattr(leaf, "__graph_node__"):
+        return errors.ArgumentTypeError(
+            f"{path} of liftnn.{transform} is the class {leaf.__qualname__}, not an array or a module.",
+            f"Create the module: `{leaf.__qualname__}(...)`.",
+        )
     text = ordered_repr(leaf)
     return errors.ArgumentTypeError(
         f"{path} of liftnn.{transform} is {an(type(leaf))}, not an array or a module: "

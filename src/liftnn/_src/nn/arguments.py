@@ -16,7 +16,7 @@ from liftnn import errors
 from liftnn._src.nn import initializers
 from liftnn._src.nn.initializers import Initializer
 from liftnn._src.rngs import Rngs
-from liftnn._src.trees import is_argument_array, is_jax_array
+from liftnn._src.trees import an, is_argument_array, is_jax_array
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param
 
@@ -45,6 +45,7 @@ def new_param(
 
     Raises:
       ArgumentError: If `rngs` is not an `Rngs`, or if the initializer is a function that makes one.
+      ArgumentTypeError: If the initializer is not a function.
     """
     return new_variable(Param, rngs, initializer, shape, dtype, metadata)
 
@@ -72,6 +73,7 @@ def new_variable(
 
     Raises:
       ArgumentError: If `rngs` is not an `Rngs`, or if the initializer is a function that makes one.
+      ArgumentTypeError: If the initializer is not a function.
     """
     check_rngs(rngs)
     check_initializer(initializer)
@@ -79,13 +81,30 @@ def new_variable(
 
 
 def check_initializer(initializer: Any) -> None:
-    """Raise ArgumentError if a function makes initializers and is not one itself."""
+    """Raise an error if an object is not an initializer: not a function, or a function that makes initializers."""
+    if not callable(initializer):
+        raise errors.ArgumentTypeError(
+            "An initializer must be a function `(key, shape, dtype) -> array`, and this one is "
+            f"{an(type(initializer))}: {initializer!r:.80}.",
+            "Pass one of `liftnn.initializers`, such as `zeros_init()` or `constant(0.5)`.",
+        )
     if any(initializer is each for each in initializers.FACTORIES):
         name = initializer.__name__
         raise errors.ArgumentError(
             f"{name} makes an initializer; it is not one itself.",
             f"Call it: `{name}()` in place of `{name}`.",
         )
+
+
+def check_functions(layer: Any, /, **functions: Any) -> None:
+    """Raise ArgumentTypeError unless each argument of a layer, given by name, can be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise errors.ArgumentTypeError(
+                f"{name} of {type(layer).__name__} must be a function, and it is {an(type(function))}: "
+                f"{function!r:.80}.",
+                "Pass a function of arrays, such as `liftnn.tanh`.",
+            )
 
 
 def check_rngs(rngs: object) -> None:

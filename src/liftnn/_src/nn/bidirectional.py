@@ -125,7 +125,12 @@ class Bidirectional(Module):
 
 
 def _check_layer(name: str, layer: Any) -> None:
-    """Raise ArgumentError if a layer of a Bidirectional is a cell, or cannot be called."""
+    """Raise ArgumentError if a layer of a Bidirectional is a cell, is a class, or cannot be called."""
+    if isinstance(layer, type):
+        raise errors.ArgumentError(
+            f"Bidirectional applies recurrent layers, but {name} is the class {layer.__qualname__}.",
+            f"Create the layer: `{layer.__qualname__}(...)` in place of `{layer.__qualname__}`.",
+        )
     if not callable(layer) or hasattr(layer, "num_feature_axes"):
         raise errors.ArgumentError(
             f"Bidirectional applies recurrent layers, but {name} is of type {type(layer).__qualname__}.",

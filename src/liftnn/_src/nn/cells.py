@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, shape_of_input
+from liftnn._src.nn.arguments import check_features, check_functions, shape_of_input
 from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
 from liftnn._src.nn.orthogonal import orthogonal
@@ -166,6 +166,7 @@ class SimpleCell(_HiddenCell):
         check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
+        check_functions(self, activation_fn=activation_fn)
         self.residual, self.activation_fn = residual, activation_fn
         self.rngs = stream_of_layer("SimpleCell", rngs if keep_rngs else False)
         shared: dict[str, Any] = {
@@ -288,6 +289,7 @@ class GRUCell(_HiddenCell):
     ):
         check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
+        check_functions(self, gate_fn=gate_fn, activation_fn=activation_fn)
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
         self.rngs = stream_of_layer("GRUCell", rngs if keep_rngs else False)

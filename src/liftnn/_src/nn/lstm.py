@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from liftnn import errors
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, shape_of_input
+from liftnn._src.nn.arguments import check_features, check_functions, shape_of_input
 from liftnn._src.nn.carries import check_hidden, draw_carry, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init
@@ -147,6 +147,7 @@ class LSTMCell(_MemoryCell):
     ):
         check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
+        check_functions(self, gate_fn=gate_fn, activation_fn=activation_fn)
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
         self.rngs = stream_of_layer("LSTMCell", rngs if keep_rngs else False)
@@ -254,6 +255,7 @@ class OptimizedLSTMCell(_MemoryCell):
     ):
         check_sizes(self, in_features=in_features, hidden_features=hidden_features)
         self.in_features, self.hidden_features = in_features, hidden_features
+        check_functions(self, gate_fn=gate_fn, activation_fn=activation_fn)
         self.gate_fn, self.activation_fn = gate_fn, activation_fn
         self.dtype, self.param_dtype, self.promote_dtype = dtype, param_dtype, promote_dtype
         self.rngs = stream_of_layer("OptimizedLSTMCell", rngs if keep_rngs else False)

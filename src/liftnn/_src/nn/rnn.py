@@ -76,6 +76,11 @@ class RNN(Module):
         broadcast_rngs: Filter = None,
         rngs: Rngs | RngStream | bool = True,
     ):
+        if isinstance(cell, type):
+            raise errors.ArgumentError(
+                f"RNN applies a recurrent cell, but cell is the class {cell.__qualname__}.",
+                f"Create the cell: `{cell.__qualname__}(...)` in place of `{cell.__qualname__}`.",
+            )
         if not hasattr(cell, "num_feature_axes") or not hasattr(cell, "initialize_carry"):
             raise errors.ArgumentError(
                 f"RNN applies a recurrent cell, but cell is of type {type(cell).__qualname__}.",

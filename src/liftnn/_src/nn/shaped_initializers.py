@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from liftnn._src.nn import initializers
+from liftnn._src.nn.arguments import check_initializer
 from liftnn._src.variables.annotated import annotate, annotation_of
 from liftnn._src.variables.metadata import Annotated
 
@@ -38,6 +39,10 @@ def initializer_of_shape(initializer: Callable[..., Any], rows: Sizes, columns: 
     Returns:
       An initializer to be called with the shape `(*rows, *columns)`. It draws in this shape if it is known to draw the
       same values; otherwise it draws the matrix and reshapes it.
+
+    Raises:
+      ArgumentError: If the initializer is a function that makes one.
+      ArgumentTypeError: If it is not a function.
     """
     flat = (math.prod(rows), math.prod(columns))
     return _with_metadata_of(
@@ -54,6 +59,10 @@ def initializer_of_vector(initializer: Callable[..., Any], sizes: Sizes) -> Call
 
     Returns:
       An initializer to be called with this shape.
+
+    Raises:
+      ArgumentError: If the initializer is a function that makes one.
+      ArgumentTypeError: If it is not a function.
     """
     flat = (math.prod(sizes),)
     return _with_metadata_of(
@@ -65,6 +74,7 @@ def _with_metadata_of(
     initializer: Callable[..., Any], change: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Callable[..., Any]:
     """Return a changed initializer with the metadata that the initializer gives its Variables."""
+    check_initializer(initializer)
     annotation = annotation_of(initializer)
     if annotation is None:
         return change(initializer)
