@@ -343,6 +343,24 @@ def call_of_an_abstract_module():
 
 @message(
     errors.ArgumentTypeError,
+    "Stack got the class or function that makes a layer first.",
+    "Write `Stack(n, make, rngs=rngs)`: the number of layers comes first.",
+)
+def stack_with_the_number_last():
+    liftnn.Stack(Affine, 3)  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The number of layers of a Stack must be an int, and it is a list.",
+    "Write `Stack.from_list(layers)` to stack layers that there are.",
+)
+def stack_of_a_list():
+    liftnn.Stack([Affine(), Affine()], Affine)  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentTypeError,
     "An initializer must be a function `(key, shape, dtype) -> array`, and this one is a str: 'zeros'.",
     "Pass one of `liftnn.initializers`, such as `zeros_init()` or `constant(0.5)`.",
 )

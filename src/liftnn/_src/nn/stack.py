@@ -24,7 +24,7 @@ from liftnn._src.nn.layer_view import copy_layer, stack_layers, view_layer, writ
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import format_path, is_jax_array
+from liftnn._src.trees import an, format_path, is_jax_array
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
@@ -66,6 +66,7 @@ class Stack(Module, Generic[L]):
 
     Raises:
       ArgumentError: If `n` is not a positive int, or if `rngs` is neither an `Rngs` nor a stream.
+      ArgumentTypeError: If `n` is a class, a function, a list or a tuple.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -285,7 +286,17 @@ class Stack(Module, Generic[L]):
 
 
 def _checked_count(n: Any) -> int:
-    """Return the number of layers as an int; raise ArgumentError if it is not positive."""
+    """Return the number of layers as an int; raise an error if it is not positive, or something else."""
+    if callable(n):
+        raise errors.ArgumentTypeError(
+            "Stack got the class or function that makes a layer first.",
+            "Write `Stack(n, make, rngs=rngs)`: the number of layers comes first.",
+        )
+    if isinstance(n, (list, tuple)):
+        raise errors.ArgumentTypeError(
+            f"The number of layers of a Stack must be an int, and it is {an(type(n))}.",
+            "Write `Stack.from_list(layers)` to stack layers that there are.",
+        )
     count = n if isinstance(n, int) and not isinstance(n, bool) else getattr(n, "__index__", lambda: 0)()
     if isinstance(n, bool) or count < 1:
         raise errors.ArgumentError(
