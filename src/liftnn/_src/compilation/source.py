@@ -119,8 +119,8 @@ def compile_text(text: str) -> types.CodeType:
 def _count_held_once() -> int:
     """Return the reference count of a value held by one storage and one local variable: 3, or less in later Pythons.
 
-    It is read from the storage: a later Python may count no reference for a local variable that is an argument of a call,
-    depending on the code around it. A debugger may hold one more reference now, so the result is limited to 3.
+    It is read from the storage: a later Python may count no reference for a local variable that is an argument of a
+    call, depending on the code around it. A debugger may hold one more reference now, so the result is limited to 3.
     """
     storage = Storage()
     storage.value = object()
