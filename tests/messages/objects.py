@@ -397,6 +397,15 @@ def class_of_a_recurrent_layer():
 
 @message(
     errors.ArgumentTypeError,
+    "Affine is a class, not a module.",
+    "Create the module: `Affine(...)`.",
+)
+def state_of_a_class():
+    liftnn.state(Affine)
+
+
+@message(
+    errors.ArgumentTypeError,
     "args[0] of liftnn.jit is the class Affine, not an array or a module.",
     "Create the module: `Affine(...)`.",
 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.raising import raises
 from tests.user_modules import Affine, Holder
 
 import liftnn
@@ -193,3 +194,22 @@ def test_such_attributes_of_a_users_class_are_silent():
         MyOptimizer(Affine(), optax.sgd(0.1))
         model = Holder(trainable=True)
         model.trainable = False
+
+
+VERBS = {
+    "state": liftnn.state,
+    "split": liftnn.split,
+    "clone": liftnn.clone,
+    "pop": lambda x: liftnn.pop(x, liftnn.Param),
+    "update": lambda x: liftnn.update(x, liftnn.State({})),
+    "iter_graph": lambda x: list(liftnn.iter_graph(x)),
+    "find_shared": liftnn.find_shared,
+}
+
+
+@pytest.mark.parametrize("cls", [liftnn.Linear, liftnn.Param])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_class_in_place_of_a_module_is_an_error(verb, cls):
+    text = f"{cls.__name__} is a class, not a module.\nCreate the module: `{cls.__name__}(...)`."
+    with raises(liftnn.ArgumentTypeError, text):
+        VERBS[verb](cls)

@@ -220,8 +220,14 @@ def walk_tree(tree: Any) -> WalkedTree:
       Its static part, its objects and its array leaves.
 
     Raises:
+      ArgumentTypeError: If it is a class of modules or Variables.
       StructureError: If something in it cannot be part of a module.
     """
+    if issubclass(type(tree), type) and hasattr(tree, "__graph_node__"):
+        raise errors.ArgumentTypeError(
+            f"{tree.__qualname__} is a class, not a module.",
+            f"Create the module: `{tree.__qualname__}(...)`.",
+        )
     return walk_again(lambda sharing: _walk(tree, Walk(sharing=sharing)))
 
 
