@@ -183,6 +183,8 @@ def _purify_rule(
 class LateRule(ArrayFunction):
     """A wrapper of a rule, which JAX may run after the function's call has finished.
 
+    It keeps the rule alive, since the function with the rule may be gone by then, if it was defined for one call.
+
     Args:
       rule: The rule.
       transform: The name of the transform in messages.
@@ -191,6 +193,7 @@ class LateRule(ArrayFunction):
 
     def __init__(self, rule: Callable[..., Any], transform: str, running: object):
         super().__init__(rule, transform)
+        self._refer = lambda: rule
         self._running = running
 
     def __call__(self, *args: Any) -> Any:
