@@ -29,6 +29,16 @@ def by_jvp(library, f, scale):
     return local
 
 
+def by_optimized_vjp(library, f, scale):
+    local = library.custom_vjp(lambda *args: f(*args))
+    rule = (lambda *args: (f(*args), args), lambda args, ct: (*[None] * (len(args) - 1), scale * ct))
+    local.defvjp(*rule, optimize_remat=True)
+    return local
+
+
+DEFINE = [by_vjp, by_optimized_vjp, by_jvp]
+
+
 def scanned(library, f, x):
     def step(total, row):
         return total + f(row * x), None
@@ -69,7 +79,7 @@ REACHES = {
 
 
 @pytest.mark.parametrize("name", REACHES)
-@pytest.mark.parametrize("define", [by_vjp, by_jvp])
+@pytest.mark.parametrize("define", DEFINE)
 def test_a_rule_of_a_function_of_arrays_outlives_the_call(define, name):
     def found(library):
         return REACHES[name](library, lambda x: define(library, jnp.sin, 3.0)(x).sum())
@@ -78,7 +88,7 @@ def test_a_rule_of_a_function_of_arrays_outlives_the_call(define, name):
 
 
 @pytest.mark.parametrize("name", REACHES)
-@pytest.mark.parametrize("define", [by_vjp, by_jvp])
+@pytest.mark.parametrize("define", DEFINE)
 def test_a_rule_of_a_function_of_a_module_outlives_the_call(define, name):
     model = Affine(2.0)
 

@@ -119,7 +119,8 @@ class CustomRule(Lifted[P, R]):
         if self._leading or self._stored is not None or not all(rule for rule, _ in rules):
             return
         self._running = object()
-        late = [kind(rule, self._options.name, self._running) for rule, kind in rules]
+        alive = (*self._functions, *[rule for rule, _ in rules])
+        late = [kind(rule, self._options.name, self._running, alive) for rule, kind in rules]
         self._array_calls = ArrayCalls(
             self._functions,
             self._options.name,
@@ -183,18 +184,25 @@ def _purify_rule(
 class LateRule(ArrayFunction):
     """A wrapper of a rule, which JAX may run after the function's call has finished.
 
-    It keeps the rule alive, since the function with the rule may be gone by then, if it was defined for one call.
+    It keeps the functions alive, which may have been defined for one call, and be in no variable any more.
 
     Args:
       rule: The rule.
       transform: The name of the transform in messages.
       running: The mark that a call of the function publishes while it runs.
+      alive: The function and its rules: with `optimize_remat`, JAX also runs the function later.
     """
 
-    def __init__(self, rule: Callable[..., Any], transform: str, running: object):
+    def __init__(
+        self,
+        rule: Callable[..., Any],
+        transform: str,
+        running: object,
+        alive: tuple[Callable[..., Any], ...],
+    ):
         super().__init__(rule, transform)
-        self._refer = lambda: rule
         self._running = running
+        self._alive = alive
 
     def __call__(self, *args: Any) -> Any:
         """Call the rule."""
