@@ -22,6 +22,10 @@ MARK = (
     "Return the carry with the same structure; in a scan, mark it with liftnn.Carry in both `in_axes` and "
     "`out_axes`."
 )
+PAIR = (
+    "Return `(carry, None)` if a step has no output; for other forms, set `out_axes`, such as "
+    "`out_axes=liftnn.Carry` for the carry alone."
+)
 XS = jnp.ones((2, 3))
 
 
@@ -36,6 +40,33 @@ XS = jnp.ones((2, 3))
 )
 def scan_in_the_form_of_jax():
     liftnn.scan(lambda c, x: (c, x), 0, XS)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The function of liftnn.scan must return a pair (carry, output), but it returns one value.",
+    PAIR,
+)
+def step_that_returns_the_carry_alone():
+    liftnn.scan(lambda model, x: model)(Affine(), XS)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The function of liftnn.scan must return a pair (carry, output), but it returns None.",
+    PAIR,
+)
+def step_that_returns_nothing():
+    liftnn.scan(lambda model, x: None)(Affine(), XS)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The function of liftnn.scan must return a pair (carry, output), but it returns (*, {'a': *}, *).",
+    PAIR,
+)
+def step_that_returns_three_values():
+    liftnn.scan(lambda model, x: (model, {"a": x}, x))(Affine(), XS)
 
 
 @message(

@@ -17,7 +17,7 @@ from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.prefixes.prefix import Prefix, StateAxes, broadcast_over, is_prefix_leaf
 from liftnn._src.prefixes.spread import Start, result_prefixes, spread_arguments
 from liftnn._src.publish import PICKLED, publish
-from liftnn._src.trees import pair_prefix, treedef_text
+from liftnn._src.trees import is_leaf_tree, pair_prefix, treedef_text
 
 
 class CarryType:
@@ -92,13 +92,28 @@ class LoopAxes:
         Raises:
           AliasingError: If a Variable is returned or attached with two different axes.
           ArgumentError: If `out_axes` does not match the output, or if an array has too few axes to be stacked.
+          ArgumentTypeError: If the output is not a pair, but `out_axes` is a pair of Carry and an axis.
         """
+        self._check_pair(result.change.treedef)
         axes = result_prefixes(
             self.plan, self._spread, self.of_leaves, result, self.out_axes, settled=True, adapt=without_carry
         )
         for slot, x, axis in zip(result.slots, result.leaves, axes, strict=True):
             self._check_room(slot, x, axis, result.change)
         return dict(zip(result.slots, axes, strict=True))
+
+    def _check_pair(self, output: Any) -> None:
+        """Raise ArgumentTypeError if a step does not return the carry and an output, as in `jax.lax.scan`."""
+        axes = self.out_axes
+        if not isinstance(axes, tuple) or len(axes) != 2 or axes[0] is not Carry:
+            return
+        if len(output.children()) != 2:
+            returned = "one value" if is_leaf_tree(output) else treedef_text(output)
+            raise errors.ArgumentTypeError(
+                f"The function of liftnn.scan must return a pair (carry, output), but it returns {returned}.",
+                "Return `(carry, None)` if a step has no output; for other forms, set `out_axes`, such as "
+                "`out_axes=liftnn.Carry` for the carry alone.",
+            )
 
     def _check_room(self, slot: Slot, x: Any, axis: Prefix, change: GraphDelta) -> None:
         """Raise ArgumentError if an array has too few axes to be stacked along its axis."""
