@@ -240,6 +240,46 @@ def test_a_mask_is_a_state_and_not_a_dict(name):
     assert bool((model.bias != 0).any()) == bool((updates["bias"] != 0).any())
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tx: tx,
+        lambda tx: optax.chain(optax.clip(1.0), tx),
+        lambda tx: optax.MultiSteps(tx, 2),
+        lambda tx: optax.masked(tx, lambda params: jax.tree.map(lambda _: True, params)),
+    ],
+    ids=["alone", "chain", "MultiSteps", "masked"],
+)
+def test_lookahead_is_an_error_that_says_what_to_use(wrap):
+    with raises(
+        errors.ArgumentError,
+        "optax.lookahead updates two sets of parameters, fast and slow ones, but a model has one.\n"
+        "Pass the fast transformation to the Optimizer, and average the weights with liftnn.EMA; or keep "
+        "`optax.LookaheadParams.init_synced(liftnn.state(model, liftnn.Param))` without an Optimizer.",
+    ):
+        liftnn.Optimizer(make_model(), wrap(optax.lookahead(optax.sgd(0.1), 2, 0.5)))
+
+
+def test_lookahead_by_hand_trains_the_fast_and_the_slow_parameters():
+    tx = optax.lookahead(optax.sgd(0.1), sync_period=2, slow_step_size=0.5)
+    model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    params = optax.LookaheadParams.init_synced(liftnn.state(model, liftnn.Param))
+    oracle = jax.tree.map(jnp.copy, params.fast.to_pure_dict())
+    oracle = optax.LookaheadParams.init_synced(oracle)
+    state, oracle_state = tx.init(params), tx.init(oracle)
+    for _ in range(3):
+        liftnn.update(model, params.fast)
+        grads = liftnn.grad(lambda m: (m(jnp.ones(2)) ** 2).sum())(model)
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        by_hand = jax.grad(lambda p: ((jnp.ones(2) @ p["kernel"] + p["bias"]) ** 2).sum())(oracle.fast)
+        updates, oracle_state = tx.update(by_hand, oracle_state, oracle)
+        oracle = optax.apply_updates(oracle, updates)
+    for found, expected in zip(params, oracle, strict=True):
+        for name in ("kernel", "bias"):
+            assert jnp.allclose(found[name].value, expected[name])
+
+
 def test_other_errors_of_init_are_the_users_own():
     def fails(params):
         raise ValueError("my own")

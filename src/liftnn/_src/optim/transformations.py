@@ -78,10 +78,11 @@ def init_state(tx: Any, params: Any) -> Any:
       The state of the transformation.
 
     Raises:
-      ArgumentError: If it has a dict in the place of a State, such as a mask or labels.
+      ArgumentError: If it has a dict in the place of a State, such as a mask or labels, or if it is
+        `optax.lookahead`.
     """
     try:
-        return tx.init(params)
+        state = tx.init(params)
     except ValueError as error:
         text = str(error)
         if not ("State" in text and ("Expected dict, got" in text or "<class 'dict'>" in text)):
@@ -91,6 +92,17 @@ def init_state(tx: Any, params: Any) -> Any:
             "Pass liftnn.State(...) of the dict, or a function of the parameters, as in "
             "`mask=lambda params: params.map(lambda path, x: path[-1] == 'kernel')`.",
         ) from error
+    if any(map(_is_lookahead, jax.tree.leaves(state, is_leaf=_is_lookahead))):
+        raise errors.ArgumentError(
+            "optax.lookahead updates two sets of parameters, fast and slow ones, but a model has one.",
+            "Pass the fast transformation to the Optimizer, and average the weights with liftnn.EMA; or keep "
+            "`optax.LookaheadParams.init_synced(liftnn.state(model, liftnn.Param))` without an Optimizer.",
+        )
+    return state
+
+
+def _is_lookahead(state: Any) -> bool:
+    return isinstance(state, optax.LookaheadState)
 
 
 def call_update(tx: Any, grads: Any, state: Any, params: Any, extra: dict[str, Any]) -> Any:
