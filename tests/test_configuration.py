@@ -90,6 +90,17 @@ def test_debug_nans_in_a_fast_call_leaves_the_model_as_it_was():
     assert divide(model, jnp.ones(2)) == 2.0
 
 
+def test_nothing_is_donated_if_debug_nans_is_set_before_the_first_call():
+    model = Holder(w=liftnn.Param(jnp.ones(2)))
+    log = liftnn.jit(lambda model, x: jnp.log(model.w * x), donate_argnums=0)
+    with jax.debug_nans(True):
+        log(model, 1.0)
+        log(model, 2.0)
+        with pytest.raises(FloatingPointError, match="invalid value"):
+            log(model, -1.0)
+    assert model.w.value.tolist() == [1.0, 1.0]
+
+
 def test_disable_jit_runs_a_function_with_a_fast_path_in_python():
     model = Holder(w=liftnn.Param(jnp.float32(3)))
     seen = []

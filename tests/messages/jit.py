@@ -139,6 +139,21 @@ def donated_array_used_again():
 
 
 @message(
+    errors.DonatedError,
+    "The buffer of args[0].w (a Param) is gone. Either it was donated earlier, or this call has computed a NaN or an "
+    "infinity: then JAX runs the function again to find its place, but the buffer was donated.",
+    "Set jax_debug_nans or jax_debug_infs before the function is first called, so that JAX does not donate its "
+    "arguments.",
+)
+def nan_of_donated_arguments():
+    call = liftnn.jit(lambda model, x: jnp.log(model.w * x), donate_argnums=0)
+    model = Affine()
+    call(model, 1.0)
+    with jax.debug_nans(True):
+        call(model, -1.0)
+
+
+@message(
     errors.StructureError,
     "This program was compiled for arguments of another structure:",
     "args[0].mode: 'train' -> 'eval'",

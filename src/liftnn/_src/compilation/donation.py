@@ -83,7 +83,19 @@ def deleted_error(plan: Plan, leaves: Sequence[Any]) -> errors.DonatedError | No
     """
     for slot, x in zip(plan.slots, leaves, strict=True):
         if any(map(is_deleted, jax.tree.leaves(x))):
-            return errors.DonatedError(
-                f"The buffer of {plan.typed_name(slot)} was donated earlier and is gone."
-            )
+            name = plan.typed_name(slot)
+            if _looks_for_nans():
+                return errors.DonatedError(
+                    f"The buffer of {name} is gone. Either it was donated earlier, or this call has computed a NaN or "
+                    "an infinity: then JAX runs the function again to find its place, but the buffer was donated.",
+                    "Set jax_debug_nans or jax_debug_infs before the function is first called, so that JAX does not "
+                    "donate its arguments.",
+                )
+            return errors.DonatedError(f"The buffer of {name} was donated earlier and is gone.")
     return None
+
+
+def _looks_for_nans() -> bool:
+    """Return whether JAX runs a function again if it has computed a NaN or an infinity."""
+    config: Any = jax.config  # JAX adds its options at run time
+    return bool(config.jax_debug_nans or config.jax_debug_infs)
