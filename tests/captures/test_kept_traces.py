@@ -10,8 +10,9 @@ import liftnn
 
 TEXT = (
     "If a function that captures a module was passed to a transform of JAX, such as jax.jit, jax.checkpoint or "
-    "jax.lax.scan, JAX has kept its trace, with the arrays that the module had there. Use the liftnn transform of the "
-    "same name."
+    "jax.lax.scan, JAX has kept its trace, with the arrays that the module had there. If the function has a rule of "
+    "jax.custom_vjp or jax.custom_jvp, it cannot be differentiated by what it captures. Use the liftnn transform of "
+    "the same name, or pass the arrays as arguments."
 )
 
 
@@ -82,6 +83,31 @@ def test_so_is_one_that_was_traced_for_another_structure(transform):
     with pytest.raises(jax.errors.UnexpectedTracerError) as caught:
         call(1.0)
     assert notes(caught.value).count(TEXT) == 1
+
+
+def by_vjp(library, f):
+    function = library.custom_vjp(f)
+    function.defvjp(lambda *args: (f(*args), args), lambda args, ct: (*[None] * (len(args) - 1), 5 * ct))
+    return function
+
+
+def by_jvp(library, f):
+    function = library.custom_jvp(f)
+    function.defjvp(lambda args, tangents: (f(*args), 5 * tangents[-1]))
+    return function
+
+
+@pytest.mark.parametrize("define", [by_vjp, by_jvp])
+def test_so_is_a_rule_of_jax_whose_function_captures_what_is_differentiated(define):
+    scale = Scale()
+    scaled = define(jax, lambda x: x * scale.factor)
+    with pytest.raises(jax.errors.UnexpectedTracerError) as caught:
+        liftnn.grad(lambda scale, x: scaled(x))(scale, 1.0)
+    assert notes(caught.value).count(TEXT) == 1
+    with_arrays = define(jax, lambda factor, x: x * factor)
+    assert float(liftnn.grad(lambda scale, x: with_arrays(scale.factor.value, x), argnums=1)(scale, 1.0)) == 5
+    with_module = define(liftnn, lambda scale, x: x * scale.factor)
+    assert float(liftnn.grad(with_module, argnums=1)(scale, 1.0)) == 5
 
 
 @pytest.mark.parametrize("transform", LIFTED.values(), ids=LIFTED)

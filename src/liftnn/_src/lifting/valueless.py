@@ -106,8 +106,9 @@ def explain_leaked(error: BaseException, functions: Sequence[Any], name: str) ->
 
 _KEPT_TRACE = (
     "If a function that captures a module was passed to a transform of JAX, such as jax.jit, jax.checkpoint or "
-    "jax.lax.scan, JAX has kept its trace, with the arrays that the module had there. Use the liftnn transform of the "
-    "same name."
+    "jax.lax.scan, JAX has kept its trace, with the arrays that the module had there. If the function has a rule of "
+    "jax.custom_vjp or jax.custom_jvp, it cannot be differentiated by what it captures. Use the liftnn transform of "
+    "the same name, or pass the arrays as arguments."
 )
 
 
