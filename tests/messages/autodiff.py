@@ -299,6 +299,28 @@ def defjvps_with_arguments_without_derivatives():
 
 @message(
     errors.ArgumentError,
+    "`defjvps` has defined 1 rule, but the function has 2 arguments.",
+    "Pass one rule for each argument; None means that it contributes nothing.",
+)
+def defjvps_with_too_few_rules():
+    function = liftnn.custom_jvp(step)
+    function.defjvps(lambda tangent, out, model, x: tangent["w"])
+    total(function)
+
+
+@message(
+    errors.ArgumentError,
+    "`defjvps` has defined 3 rules, but the function has 1 argument.",
+    "Pass one rule for each argument; None means that it contributes nothing.",
+)
+def defjvps_of_arrays_with_too_many_rules():
+    function = liftnn.custom_jvp(jnp.sin)
+    function.defjvps(lambda tangent, out, x: tangent, None, None)
+    liftnn.grad(function)(1.0)
+
+
+@message(
+    errors.ArgumentError,
     "liftnn.vjp does not support 'saveable' in calls with modules.",
     "Leave it out, or call the function with arrays only, where JAX's own options apply.",
 )

@@ -134,6 +134,7 @@ class CustomJvp(CustomRule[P, R]):
             tangent of the output, or None if the contribution is zero.
 
         Raises:
+          ArgumentError: When the function is differentiated, if the number of rules is not that of the arguments.
           ArgumentTypeError: If the function has arguments that are not differentiated.
         """
         if self._nondiff:
@@ -143,6 +144,12 @@ class CustomJvp(CustomRule[P, R]):
             )
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            if len(jvps) != len(primals):
+                raise errors.ArgumentError(
+                    f"`defjvps` has defined {len(jvps)} rule{'s' * (len(jvps) != 1)}, but the function has "
+                    f"{len(primals)} argument{'s' * (len(primals) != 1)}.",
+                    "Pass one rule for each argument; None means that it contributes nothing.",
+                )
             out = cast("Callable[..., Any]", self)(*primals)
             terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f]
             return out, jax.tree.map(lambda *x: sum(x[1:], x[0]), *terms) if terms else None
