@@ -17,7 +17,16 @@ from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, Slot
 from liftnn._src.lifting.values import decode, encoded_parts
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Path, an, format_path, is_argument_array, same_node, treedef_text, type_of
+from liftnn._src.trees import (
+    Path,
+    an,
+    format_path,
+    is_argument_array,
+    is_tracer,
+    same_node,
+    treedef_text,
+    type_of,
+)
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
@@ -32,11 +41,18 @@ def describe(values: Sequence[Any]) -> Like:
 
     def one(value: Any) -> Any:
         leaves, treedef = jax.tree.flatten(value)
-        dtypes = [dtype_of(x) if is_inexact(x) else jax.dtypes.float0 for x in leaves]
-        shapes = map(np.shape, leaves)
-        return treedef, tuple([jax.ShapeDtypeStruct(s, d) for s, d in zip(shapes, dtypes, strict=True)])
+        return treedef, tuple(map(_type_of_tangent, leaves))
 
     return tuple(map(one, values))
+
+
+def _type_of_tangent(x: Any) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of the tangent of a leaf; within `shard_map`, also the axes along which it varies."""
+    if not is_inexact(x):
+        return jax.ShapeDtypeStruct(np.shape(x), jax.dtypes.float0)
+    if is_tracer(x) and getattr(getattr(jax.typeof(x), "manual_axis_type", None), "varying", None):
+        return jax.eval_shape(lambda x: x, x)
+    return jax.ShapeDtypeStruct(np.shape(x), dtype_of(x))
 
 
 def fill(found: Sequence[Any], like: Like) -> list[Any]:
@@ -49,7 +65,7 @@ def fill(found: Sequence[Any], like: Like) -> list[Any]:
 
 def zero(leaf: Any) -> Any:
     """Return zeros of the shape and dtype of a leaf; for `float0` a numpy array, as in JAX."""
-    return (np if leaf.dtype == jax.dtypes.float0 else jnp).zeros(leaf.shape, leaf.dtype)
+    return np.zeros(leaf.shape, leaf.dtype) if leaf.dtype == jax.dtypes.float0 else jnp.zeros_like(leaf)
 
 
 def read(
