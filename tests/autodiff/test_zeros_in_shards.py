@@ -1,4 +1,4 @@
-"""Zeros in place of None vary over the shards of a `shard_map` as their values do."""
+"""Zeros in place of None vary over the shards of a `shard_map` as their values do, or have their sharding."""
 
 from __future__ import annotations
 
@@ -81,3 +81,31 @@ def test_a_derivative_in_shards_is_that_of_the_whole(compute):
     expected = compute(whole, X)
     jax.tree.map(np.testing.assert_allclose, found, expected)
     jax.tree.map(np.testing.assert_allclose, liftnn.state(models), liftnn.state(whole))
+
+
+@pytest.mark.parametrize("compile", [lambda f: f, liftnn.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("compute", COMPUTE.values(), ids=COMPUTE)
+def test_a_derivative_on_explicit_axes_is_that_on_one_device(compute, compile):
+    models, whole = [liftnn.vmap(Affine)(jnp.array([2.0, 3.0])) for _ in range(2)]
+    expected = compute(whole, X)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        for variable in (models.w, models.b, models.calls):
+            variable.value = jax.device_put(variable.value, P("data"))
+        found = compile(compute)(models, jax.device_put(X, P("data")))
+    jax.tree.map(np.testing.assert_allclose, found, expected)
+    jax.tree.map(np.testing.assert_allclose, liftnn.state(models), liftnn.state(whole))
+
+
+def test_a_pull_back_may_be_called_outside_of_the_mesh():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    model = liftnn.Module()
+    with jax.set_mesh(mesh):
+        model.w = liftnn.Param(jax.device_put(jnp.ones(2), P("data")))
+        x = jax.device_put(jnp.arange(2.0), P("data"))
+        pull_back = liftnn.jit(lambda model, x: liftnn.vjp(lambda m, x: (m.w * x, 3 * x), model, x)[1])(
+            model, x
+        )
+    gradients, gradient_of_x = pull_back((None, jnp.ones(2)))
+    np.testing.assert_allclose(gradients.w, jnp.zeros(2))
+    np.testing.assert_allclose(gradient_of_x, 3 * jnp.ones(2))

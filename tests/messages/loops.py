@@ -434,19 +434,17 @@ def scan_without_slices():
 
 @message(
     errors.ArgumentError,
-    "(Carry, 0) has 2 entries, but the function returned one value: *.",
-    "Return a tuple with a value for each entry, such as None where there is nothing: a step of `scan` returns "
-    "`(carry, output)`.",
+    "(0, Carry, None) has 3 entries, but the function returned one value: *.",
+    "Return a tuple with a value for each entry, such as None where there is nothing.",
 )
-def step_that_returns_no_pair():
-    liftnn.scan(lambda model, x: model)(Affine(), jnp.ones(3))
+def step_that_returns_one_of_three_outputs():
+    liftnn.scan(lambda model, x: model, out_axes=(0, liftnn.Carry, None))(Affine(), jnp.ones(3))
 
 
 @message(
     errors.ArgumentError,
-    "(Carry, 0) has 2 entries, but the function returned a tuple of 3: (*, *, *).",
-    "Return a tuple with a value for each entry, such as None where there is nothing: a step of `scan` returns "
-    "`(carry, output)`.",
+    "(0, None) has 2 entries, but the function returned a tuple of 3: (*, *, *).",
+    "Return a tuple with a value for each entry, such as None where there is nothing.",
 )
-def step_that_returns_three_values():
-    liftnn.scan(lambda model, x: (model, x, x))(Affine(), jnp.ones(3))
+def mapped_function_that_returns_three_of_two_outputs():
+    liftnn.vmap(lambda model, x: (x, x, x), in_axes=(None, 0), out_axes=(0, None))(Affine(), jnp.ones(3))

@@ -47,11 +47,17 @@ def describe(values: Sequence[Any]) -> Like:
 
 
 def _type_of_tangent(x: Any) -> jax.ShapeDtypeStruct:
-    """Return the shape and dtype of the tangent of a leaf; within `shard_map`, also the axes along which it varies."""
+    """Return the shape and dtype of the tangent of a leaf.
+
+    Within `shard_map`, also the axes along which it varies; on a mesh with explicit axes, also its sharding.
+    """
     if not is_inexact(x):
         return jax.ShapeDtypeStruct(np.shape(x), jax.dtypes.float0)
-    if is_tracer(x) and getattr(getattr(jax.typeof(x), "manual_axis_type", None), "varying", None):
-        return jax.eval_shape(lambda x: x, x)
+    if isinstance(x, jax.Array):
+        aval = jax.typeof(x)
+        varies = is_tracer(x) and getattr(getattr(aval, "manual_axis_type", None), "varying", None)
+        if varies or any(getattr(getattr(aval, "sharding", None), "spec", ())):
+            return jax.eval_shape(lambda x: x, x)
     return jax.ShapeDtypeStruct(np.shape(x), dtype_of(x))
 
 
@@ -65,7 +71,10 @@ def fill(found: Sequence[Any], like: Like) -> list[Any]:
 
 def zero(leaf: Any) -> Any:
     """Return zeros of the shape and dtype of a leaf; for `float0` a numpy array, as in JAX."""
-    return np.zeros(leaf.shape, leaf.dtype) if leaf.dtype == jax.dtypes.float0 else jnp.zeros_like(leaf)
+    if leaf.dtype == jax.dtypes.float0:
+        return np.zeros(leaf.shape, leaf.dtype)
+    is_outside = leaf.sharding is not None and jax.sharding.get_abstract_mesh().empty
+    return jnp.zeros(leaf.shape, leaf.dtype) if is_outside else jnp.zeros_like(leaf)
 
 
 def read(

@@ -245,8 +245,7 @@ def broadcast_over(prefix: Prefix, treedef: Any, what: str) -> list[Prefix]:
             raise errors.ArgumentError(
                 f"{prefix!r} has {len(prefix)} entries, but the function returned {returned}: "
                 f"{treedef_text(treedef)}.",
-                "Return a tuple with a value for each entry, such as None where there is nothing: a step of `scan` "
-                "returns `(carry, output)`.",
+                "Return a tuple with a value for each entry, such as None where there is nothing.",
             ) from error
         raise errors.ArgumentError(
             f"{prefix!r} is not a tree prefix of {what}: {treedef_text(treedef)}.",
