@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
+import jax
 import numpy as np
 
 from liftnn import errors
@@ -345,7 +346,10 @@ class Lifted(Bindable[P, R]):
 
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
         """Return the edge of a leaf of the arguments that is neither an object nor an array."""
-        if is_argument_array(leaf) and keys[0] != STORED:
+        is_dynamic = is_argument_array(leaf) or (
+            isinstance(leaf, jax.Ref) and not self._options.static_leaves
+        )
+        if is_dynamic and keys[0] != STORED:
             arrays.append(leaf)
             return ARRAY
         if not self._options.static_leaves and keys[0] != STORED:

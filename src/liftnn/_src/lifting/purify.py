@@ -257,7 +257,7 @@ def _as_output(leaf: Any) -> Any:
     """Return a leaf of the output; a number becomes an array, as in JAX."""
     return (
         jax.numpy.asarray(leaf)
-        if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf))
+        if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf) or isinstance(leaf, jax.Ref))
         else leaf
     )
 
