@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from liftnn._src.compat.containers import List
 from liftnn._src.nn import sequential
 
 
-class Sequential(sequential.Sequential):
+class Sequential(sequential.Sequential, Iterable[Any]):
     """Apply functions in sequence, each to the output of the previous one; see `liftnn.Sequential`.
 
     The functions are in the `List` `layers`, so that they can be replaced while iterating over the modules of a model.

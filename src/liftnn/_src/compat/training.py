@@ -20,9 +20,13 @@ from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import OptState, Param
 
+M = TypeVar("M")
 
-class Optimizer(optimizer.Optimizer):
+
+class Optimizer(optimizer.Optimizer, Generic[M]):
     """An optax gradient transformation with its state; see `liftnn.Optimizer`.
+
+    `Optimizer[Model]` names the class of the model for type checkers.
 
     Args:
       model: The module, or tree of modules, to optimize.
@@ -58,7 +62,7 @@ class Optimizer(optimizer.Optimizer):
         return as_pure(super().update(model, grads, **extra))
 
 
-class ModelAndOptimizer(Optimizer):
+class ModelAndOptimizer(Optimizer[M]):
     """An Optimizer that holds its model, so that `update` takes the gradients alone.
 
     Args:
@@ -124,9 +128,6 @@ def _make_pytree(cls: Any) -> None:
     names = {f.name: f.metadata.get(_STATIC, True) for f in dataclasses.fields(cls)}
     data = [name for name, is_data in names.items() if is_data]
     jax.tree_util.register_dataclass(cls, data, [name for name in names if name not in data])
-
-
-M = TypeVar("M")
 
 
 @dataclass_transform(frozen_default=True)
