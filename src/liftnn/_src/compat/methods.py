@@ -77,16 +77,16 @@ class StateMethods(_State):
     def replace_by_pure_dict(
         self, values: Mapping[Any, Any], replace_fn: Callable[[Any, Any], Any] | None = None
     ) -> None:
-        """Set the values of the Variables from plain nested dicts, in place, or replace the Variables.
+        """Replace the Variables, in this State, by Variables with values from plain nested dicts.
 
         Args:
           values: Nested dicts of values.
           replace_fn: Called with the Variable and the value; returns what to store, as for the function
-            `replace_by_pure_dict`. The default, None, sets the values.
+            `replace_by_pure_dict`. The default, None, returns a Variable of the same type and metadata.
 
         Raises:
-          StructureError: If a path is unknown. No value is changed then.
-          ArgumentError: If a Variable cannot hold its value, or if a path is unknown. No value is changed then.
+          StructureError: If a path is unknown. Nothing is replaced then.
+          ArgumentError: If a Variable cannot hold its value, or if a path is unknown. Nothing is replaced then.
         """
         if replace_fn is None:
             _replace_by_pure_dict(self, values)

@@ -301,27 +301,25 @@ class State(dict[Key, Any], Displayed):
         )
 
     def replace_by_pure_dict(self, values: Mapping[Key, Any]) -> None:
-        """Set the values of the Variables from plain nested dicts, in place.
+        """Replace the Variables, in this State, by Variables with values from plain nested dicts.
 
-        Integer keys may be given as strings, as in JSON and most checkpoint formats.
+        Types and metadata are kept. A module that has one of the replaced Variables keeps it, with its value. Integer
+        keys may be given as strings, as in JSON and most checkpoint formats.
 
         Args:
           values: Nested dicts as returned by `to_pure_dict`, with all or some of the paths of this State.
 
         Raises:
-          StructureError: If a path is unknown. No value is changed then.
-          ArgumentError: If a Variable cannot hold its value. No value is changed then.
+          StructureError: If a path is unknown. Nothing is replaced then.
+          ArgumentError: If a Variable cannot hold its value. Nothing is replaced then.
         """
         leaves = dict(self._items(False))
-        found = pair_paths(leaves, values)
-        for path, x in found.items():
-            if isinstance(leaves[path], Variable):
-                leaves[path].replace(x)  # raises before the first write if a Variable cannot hold it
-        for path, x in found.items():
-            if isinstance(leaves[path], Variable):
-                leaves[path].raw_value = x
-            else:
-                _put(self, path, x)
+        found = [
+            (path, leaves[path].replace(x) if isinstance(leaves[path], Variable) else x)
+            for path, x in pair_paths(leaves, values).items()
+        ]
+        for path, x in found:
+            _put(self, path, x)
 
     def __repr__(self) -> str:
         return f"State({render(self._aside.get((), self))})"
