@@ -138,6 +138,40 @@ def test_it_is_a_pytree_with_the_paths_of_a_dict(made):
     assert list(jax.tree.map(lambda x: 2 * x, tree)) == list(tree)
 
 
+def test_values_from_plain_dicts_are_set_in_the_variables():
+    tree = make()
+    variables = tree.flat()
+    tree.replace_by_pure_dict({"a": jnp.ones(2), "b": {"c": np.full(1, 7.0)}})
+    assert tree.to_pure_dict()["a"].tolist() == [1, 1]
+    assert {path: x is variables[path] for path, x in tree.flat().items()} == dict.fromkeys(variables, True)
+    assert [x.tolist() for x in tree.to_pure_dict()["b"].values()] == [[7]]
+    with pytest.raises(errors.StructureError, match="cannot be set to"):
+        tree.replace_by_pure_dict({"a": jnp.zeros(2), "n": jnp.zeros(3)})
+    assert tree.a.value.tolist() == [1, 1]
+    arrays = jax.tree.map(lambda v: v.value, tree, is_leaf=lambda x: isinstance(x, liftnn.Variable))
+    arrays.replace_by_pure_dict({"a": jnp.zeros(2), "b": {"c": jnp.ones(1)}})
+    assert (arrays["a"].tolist(), arrays["b"]["c"].tolist()) == ([0, 0], [1])
+
+
+def test_values_from_plain_dicts_are_seen_by_a_compiled_step():
+    def trained(transform):
+        model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+        optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+
+        @transform
+        def step(model, optimizer):
+            optimizer.update(model, liftnn.grad(lambda m: (m(jnp.ones((4, 2))) ** 2).mean())(model))
+
+        for _ in range(3):
+            step(model, optimizer)
+        optimizer.opt_state[0].mu.replace_by_pure_dict({"kernel": jnp.full((2, 3), 10.0)})
+        for _ in range(3):
+            step(model, optimizer)
+        return model.kernel.value
+
+    np.testing.assert_allclose(trained(liftnn.jit), trained(lambda f: f), rtol=1e-5)
+
+
 def test_an_assignment_is_seen_by_a_compiled_function():
     model = liftnn.Module()
     model.tree = {"x": make()}

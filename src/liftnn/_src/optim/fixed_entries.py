@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -12,6 +13,7 @@ from liftnn import errors
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
+from liftnn._src.variables.nested import pair_paths
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, make_state
 from liftnn._src.variables.state_pytree import register
@@ -71,6 +73,26 @@ class FixedState(_FixedEntries, State):
         super().__init__()
         dict.update(self, tree)
         self._aside.update(aside)
+
+    def replace_by_pure_dict(self, values: Mapping[Key, Any]) -> None:
+        """Set the values of the Variables from plain nested dicts; nothing is set if one of them does not fit.
+
+        Args:
+          values: Nested dicts of values, with all or some of the paths of this State.
+
+        Raises:
+          StructureError: If a path is unknown, or if a value does not fit.
+        """
+        leaves = self.flat()
+        found = pair_paths(leaves, values)
+        arrays = {path: x for path, x in found.items() if not isinstance(leaves[path], Variable)}
+        writes = [
+            pair for path, x in found.items() if path not in arrays for pair in _pair(path, leaves[path], x)
+        ]
+        for variable, x in writes:
+            variable.raw_value = x
+        for path, x in arrays.items():  # in a tree that jax.tree.map has made
+            _set_item(functools.reduce(dict.__getitem__, path[:-1], self), path[-1], x)
 
     def __reduce__(self) -> Any:
         return FixedState, (dict(self), dict(self._aside))
