@@ -34,9 +34,9 @@ def test_nothing_to_optimize_is_an_error():
         liftnn.Optimizer(make_model(), optax.sgd(0.1), wrt=liftnn.Cache)
     with raises(
         errors.FilterError,
-        "Nothing to optimize: the model has no Variables.\nPass a module with Variables, not a class or a function.",
+        "Nothing to optimize: the model has no Variables.\nPass a module with Variables, not a function.",
     ):
-        liftnn.Optimizer(liftnn.Linear, optax.sgd(0.1), wrt=...)
+        liftnn.Optimizer(jnp.sin, optax.sgd(0.1), wrt=...)
 
 
 @pytest.mark.parametrize("has_aux", [False, True])

@@ -97,7 +97,7 @@ class Optimizer(Module):
             error = tag_error(to_predicate(wrt), list(find_variables(model, ...)))
             raise error or errors.FilterError(
                 f"Nothing to optimize: {what}.",
-                "Pass a module with Variables, not a class or a function."
+                "Pass a module with Variables, not a function."
                 if wrt is ...
                 else "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
