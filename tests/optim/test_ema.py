@@ -199,7 +199,7 @@ def test_nothing_to_average_is_an_error():
     with raises(
         errors.FilterError,
         "Nothing to average: no Variable with floating-point values is in the model.\n"
-        "Pass a module with Variables, not a class or a function.",
+        "Pass a module with Variables, not a function.",
     ):
         liftnn.EMA(model, 0.5)
     with raises(

@@ -74,7 +74,7 @@ class EMA(Module):
             where = "is in the model" if only is ... else f"matches {to_predicate(only)!r}"
             raise errors.FilterError(
                 f"Nothing to average: no Variable with floating-point values {where}.",
-                "Pass a module with Variables, not a class or a function."
+                "Pass a module with Variables, not a function."
                 if only is ...
                 else "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
             )
