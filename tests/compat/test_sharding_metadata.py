@@ -111,3 +111,14 @@ def f(v):
     return nnx.Param(v[...], {name}=v.out_sharding)
 result = [f(v).out_sharding, v.out_sharding, seen]
 """)
+
+
+@pytest.mark.parametrize("mesh", ["", ", mesh=None", ", mesh=jax.make_mesh((1,), ('embed',))"])
+def test_with_partitioning_leaves_an_entry_for_the_mesh(mesh):
+    source = f"""
+nnx.use_eager_sharding(False)
+init = nnx.with_partitioning(nnx.initializers.ones, ("embed", None){mesh})
+v = nnx.Linear(2, 2, kernel_init=init, rngs=nnx.Rngs(0)).kernel
+result = [v.mesh is None, v.has_metadata("mesh"), sorted(set(v.get_metadata()) & {{"mesh", "out_sharding"}})]
+"""
+    assert_equal_in_both(source)

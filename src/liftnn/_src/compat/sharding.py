@@ -41,7 +41,7 @@ def with_partitioning(
       >>> nnx.Linear(2, 3, kernel_init=init, rngs=nnx.Rngs(0)).kernel.out_sharding
       (None, 'model')
     """
-    entries = {"out_sharding": sharding, **({} if mesh is None else {"mesh": mesh}), **metadata}
+    entries = {"out_sharding": sharding, "mesh": mesh, **metadata}
     return annotate(initializer, entries)
 
 
