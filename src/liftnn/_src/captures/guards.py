@@ -180,19 +180,22 @@ class Guards:
       guards: Guards of single locations.
       elements: Guards of all elements of a container.
       leading: What leads to a captured module.
+      weak: The ids of captured modules to which only weak references lead.
     """
 
-    __slots__ = ("elements", "guards", "leading")
+    __slots__ = ("elements", "guards", "leading", "weak")
 
     def __init__(
         self,
         guards: Sequence[Guard] = (),
         elements: Sequence[Elements] = (),
         leading: Sequence[Leading] = (),
+        weak: frozenset[int] = frozenset(),
     ):
         self.guards = guards
         self.elements = elements
         self.leading = leading
+        self.weak = weak
 
     def __add__(self, others: Guards) -> Guards:
         """Return these and other guards."""
@@ -200,6 +203,7 @@ class Guards:
             [*self.guards, *others.guards],
             [*self.elements, *others.elements],
             [*self.leading, *others.leading],
+            self.weak | others.weak,
         )
 
     def __bool__(self) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import types
+import weakref
 from collections.abc import Container, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
@@ -287,15 +288,30 @@ class _Search:
                 node.leads, node.holds = True, node.holds or holds
                 stack += [(parent, holds and step.is_held) for parent, step in node.parents]
         names_classes = any(has_class(n.x, self._scope.names) for n in nodes)
-        return Captured(
-            _by_name(roots), _collect(nodes, goals is not None), _shape(nodes, roots), names_classes
-        )
+        guards = _collect(nodes, goals is not None)
+        if any(issubclass(type(n.x), weakref.ref) for n in nodes if n.leads):
+            guards.weak = frozenset([id(n.x) for n in roots if not _is_held(n)])
+        return Captured(_by_name(roots), guards, _shape(nodes, roots), names_classes)
 
     def unlink(self) -> None:
         """Break the cycles between the nodes, so that the visited objects live no longer than the search."""
         for node in self._nodes.values():
             node.above = None
             node.targets, node.parents = [], []
+
+
+def _is_held(root: _Node) -> bool:
+    """Return whether other than weak references lead to a module."""
+    stack, seen = [root], {id(root)}
+    while stack:
+        node = stack.pop()
+        if node.above is None:
+            return True
+        parents = (parent for parent, _ in node.parents if not issubclass(type(parent.x), weakref.ref))
+        new = [parent for parent in parents if id(parent) not in seen]
+        seen.update(map(id, new))
+        stack += new
+    return False
 
 
 def _address(x: Any) -> int:

@@ -109,6 +109,8 @@ class FastPaths:
         """
         if any(isinstance(x, OBJECTS) and x._owner is not frames.PLAIN for x in call.objects):
             return None
+        if len(call.guards.weak) > 1:
+            return None  # it would keep all of them alive but its owner
         if call.bound.donates and any(map(is_truncated, call.leaves)):
             return None  # only the slow path keeps numpy arrays that JAX truncates
         pairs = zip(call.plan.variables, call.leaves, strict=False)
@@ -126,6 +128,7 @@ class FastPaths:
         captured = [
             call.objects[n] for n in call.plan.captured if n not in call.plan.passed and n not in roots
         ]
+        captured.sort(key=lambda x: id(x) not in call.guards.weak)  # the owner may die
         self._keep(path, self.key_of(args, kwargs), list(roots.values()), captured)
         return path
 
