@@ -445,20 +445,24 @@ def class_of_an_object_that_is_assigned():
 
 
 @case
-def class_of_an_object_without_modules_that_is_assigned():
-    model = k(2)
+def class_that_leads_to_a_module_and_is_assigned():
+    model, other = k(2), k(3)
 
-    class Sign:
+    class Same:
         def apply(self, x):
             return x
 
-    class Opposite:
+    class Scaled:
         def apply(self, x):
-            return -x
+            return x * both(other)
 
-    sign = Sign()
-    changes = [lambda: setattr(sign, "__class__", Opposite), lambda: setattr(sign, "__class__", Sign)]
-    return lambda x: sign.apply(x * both(model)), changes
+    scale = Same()
+    changes = [
+        lambda: setattr(scale, "__class__", Scaled),
+        lambda: setattr(other, "k", 5),
+        lambda: setattr(scale, "__class__", Same),
+    ]
+    return lambda x: scale.apply(x * both(model)), changes
 
 
 class ModelList(list):
