@@ -207,8 +207,9 @@ def test_one_that_only_an_inner_transform_gets_is_warned_of():
         model = Node(w=liftnn.Param(x), old=Old(x=Node()))
         return liftnn.grad(lambda m: m.w * 1.0)(model)["w"]
 
-    with pytest.warns(liftnn.StructureWarning, match=r"^args\[0\].old is an Old"):
-        liftnn.jit(f)(1.0)
+    for _ in range(20):  # a new object may have the id of one that has been freed
+        with pytest.warns(liftnn.StructureWarning, match=r"^args\[0\].old is an Old"):
+            liftnn.jit(lambda x: f(x))(1.0)
 
 
 class WithMethod(Node):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -85,10 +86,10 @@ def _hidden_parts(x: Any) -> Iterable[Any]:
 
 
 class _Warned(threading.local):
-    """The ids of the latest hidden objects that the thread was warned of."""
+    """The latest hidden objects that the thread was warned of, as weak references."""
 
     def __init__(self) -> None:
-        self.ids = collections.deque[int](maxlen=64)
+        self.latest = collections.deque[weakref.ref[Any]](maxlen=64)
 
 
 _warned = _Warned()
@@ -96,9 +97,9 @@ _warned = _Warned()
 
 def _has_warned_of(hidden: _Hidden) -> bool:
     """Return whether an enclosing transform has warned of a hidden object, maybe by another path; note that it has."""
-    is_known = id(hidden.found) in _warned.ids
+    is_known = any(reference() is hidden.found for reference in _warned.latest)
     if not is_known:
-        _warned.ids.append(id(hidden.found))
+        _warned.latest.append(weakref.ref(hidden.found))
     return is_known and frames.current_frame() is not frames.PLAIN
 
 
