@@ -199,20 +199,20 @@ def take_snapshots(guards: Guards) -> list[CapturedSnapshot]:
         snapshots += (
             _whole(leading.x) if isinstance(leading, LeadingObject) else [LocationSnapshot.of(leading, True)]
         )
-    recorded = {_address(snapshot) for snapshot in snapshots if isinstance(snapshot, EntriesSnapshot)}
-    for x, cls in _containers(guards):
-        contents = EntriesSnapshot.of(x, cls)
-        if _address(contents) not in recorded:
-            recorded.add(_address(contents))
-            snapshots.append(contents)
+    recorded = {_address(x.container, x.owner) for x in snapshots if isinstance(x, EntriesSnapshot)}
+    for container, cls in _containers(guards):
+        address = _address(container, cls)
+        if address not in recorded:
+            recorded.add(address)
+            snapshots.append(EntriesSnapshot.of(container, cls))
     single = (g for g in guards.guards if g.kind in _WRITTEN and id(g.holder) not in recorded)
     snapshots += map(LocationSnapshot.of, single)
     return snapshots
 
 
-def _address(contents: EntriesSnapshot) -> int:
+def _address(container: Any, owner: Any) -> int:
     """Return the id of the container, or of the class, whose dictionary is a new object whenever it is read."""
-    return id(contents.owner if issubclass(type(contents.owner), type) else contents.container)
+    return id(owner if issubclass(type(owner), type) else container)
 
 
 def _whole(x: Any) -> Iterator[CapturedSnapshot]:

@@ -18,7 +18,7 @@ from liftnn._src.control_flow.scan import scan
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.contract import name_argument
-from liftnn._src.lifting.names import innermost
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary, warn
 from liftnn._src.trees import an, is_jax_array, key_of, list_paths, type_of
@@ -80,9 +80,7 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
         def one(*args: Any) -> Any:
             return step(*args[:n_args], **dict(zip(names, args[n_args:], strict=True)))
 
-        signature = inspect.signature(one)
-        functools.update_wrapper(one, innermost(step), updated=())  # JAX's messages name the user's function
-        one.__signature__ = signature
+        show_as(one, step, inspect.signature(one))
         try:
             return scan(one, length=count, unroll=unroll, in_axes=axes, out_axes=0)(*operands)
         except errors.StructureError as error:

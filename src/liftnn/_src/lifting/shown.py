@@ -18,18 +18,19 @@ LEAF_NAME = re.compile(r"\bliftnn_leaves\[(\d+)\]")
 """JAX's name for a dynamic leaf; the prefix makes a clash with a user's text unlikely."""
 
 
-def show_as(pure: F, function: Any) -> F:
-    """Give a function of dynamic leaves the name and the line of another function in JAX's messages.
+def show_as(pure: F, function: Any, signature: inspect.Signature = _OF_LEAVES) -> F:
+    """Give a function the name and the line of another function in JAX's messages.
 
     Args:
-      pure: A function with the dynamic leaves as its argument, which is changed.
+      pure: The function, which is changed.
       function: The user's function, or a pure function that shows it.
+      signature: The signature to which JAX binds the arguments. The default has one argument, the dynamic leaves.
 
     Returns:
       `pure`.
     """
     functools.update_wrapper(pure, innermost(function), updated=())
-    pure.__signature__ = _OF_LEAVES
+    pure.__signature__ = signature
     return pure
 
 
