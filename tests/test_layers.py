@@ -34,7 +34,8 @@ LAYERS = (
     ("_src/captures/",),
     ("_src/lifting/",),
     ("_src/prefixes/",),
-    ("_src/compilation/", "_src/autodiff/"),
+    ("_src/compilation/",),
+    ("_src/autodiff/",),
     ("_src/mapping/",),
     ("_src/control_flow/",),
     (

@@ -18,6 +18,8 @@ import pytest
 from jax.experimental import checkify
 
 import liftnn
+from liftnn._src.autodiff.custom_jvp import CustomJvp
+from liftnn._src.autodiff.custom_vjp import CustomVjp
 from tests.alike import find_difference
 
 X = jnp.arange(1.0, 5.0)
@@ -149,6 +151,15 @@ CASES: dict[str, dict[str, list[Case]]] = {
         "saveable_args": [lambda t, c: t(c(double), X, saveable_args=True)[1](X)],
         "in_nzs": [lambda t, c: t(c(double), X, in_nzs=None)[1](X)],
     },
+    "fwd_and_bwd": {
+        "fun": [lambda t, c: (lambda fwd, bwd: bwd(fwd(X)[1], X))(*t(c(double), 0))],
+        "argnums": [
+            lambda t, c: (lambda fwd, bwd: bwd(fwd(X, W[0])[1], X))(*t(c(add), argnums=(1, 0))),
+            lambda t, c: (lambda fwd, bwd: bwd(fwd(X, W[0])[1], X))(*t(c(add), -1)),
+        ],
+        "has_aux": [lambda t, c: t(c(pair), 0, True)[0](X)[2]],
+        "jitted": [lambda t, c: (lambda fwd, bwd: bwd(fwd(X)[1], X))(*t(c(double), 0, jitted=False))],
+    },
     "linearize": {
         "fun": [lambda t, c: t(c(add), X, X)[1](X, X)],
         "has_aux": [lambda t, c: (lambda out, push, aux: (out, push(X), aux))(*t(c(pair), X, has_aux=True))],
@@ -267,8 +278,8 @@ CASES["jacrev"] = {**CASES["jacfwd"], "allow_int": [lambda t, c: t(c(halve), all
 CASES["hessian"] = CASES["jacfwd"]
 
 RULES = {
-    "custom_vjp": (jax.custom_vjp.defvjp, liftnn._src.autodiff.custom_vjp.CustomVjp.defvjp),
-    "custom_jvp": (jax.custom_jvp.defjvp, liftnn._src.autodiff.custom_jvp.CustomJvp.defjvp),
+    "custom_vjp": (jax.custom_vjp.defvjp, CustomVjp.defvjp),
+    "custom_jvp": (jax.custom_jvp.defjvp, CustomJvp.defjvp),
 }
 
 LAX = ("map", "associative_scan", "cond", "switch", "while_loop", "fori_loop")

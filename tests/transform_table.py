@@ -49,6 +49,17 @@ def _vjp(f: Function) -> Function:
     return call
 
 
+def _fwd_and_bwd(f: Function) -> Function:
+    fwd, bwd = liftnn.fwd_and_bwd(_scalar(f), argnums=(0, 1), has_aux=True)
+
+    def call(model: Any, x: jax.Array) -> Any:
+        _, residuals, out = fwd(model, x)
+        bwd(residuals, jnp.ones(()))
+        return out
+
+    return call
+
+
 def _jvp(f: Function) -> Function:
     def call(model: Any, x: jax.Array) -> Any:
         tangents = ({"first": {"w": jnp.ones((3, 3))}}, jnp.ones(3))
@@ -223,6 +234,7 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "grad": _grad,
     "value_and_grad": _value_and_grad,
     "vjp": _vjp,
+    "fwd_and_bwd": _fwd_and_bwd,
     "jvp": _jvp,
     "linearize": _linearize,
     "jacfwd": _jacfwd,

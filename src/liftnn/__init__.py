@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # loaded at first use; see __getattr__
     from liftnn import initializers
     from liftnn._src.autodiff.custom_jvp import custom_jvp
     from liftnn._src.autodiff.custom_vjp import custom_vjp
+    from liftnn._src.autodiff.fwd_and_bwd import fwd_and_bwd
     from liftnn._src.autodiff.jacobian import hessian, jacfwd, jacrev
     from liftnn._src.autodiff.jvp import jvp, linearize
     from liftnn._src.autodiff.remat import checkpoint, remat
@@ -188,7 +189,7 @@ __all__ = [
     "checkpoint", "clone", "combine_masks", "cond", "count_params", "custom_jvp", "custom_vjp",
     "deserialize", "device_put", "display", "dot_product_attention", "dot_product_attention_weights", "draw", "elu",
     "errors", "eval_shape", "export", "find_shared", "fori_loop", "fork_rngs", "from_equinox",
-    "from_flax", "from_torch", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
+    "from_flax", "from_torch", "fwd_and_bwd", "gelu", "get_named_sharding", "get_partition_spec", "glu", "grad",
     "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hessian", "identity", "initializers",
     "iter_children", "iter_graph", "iter_modules", "jacfwd", "jacrev", "jit", "jvp", "leaky_relu", "lift",
     "linearize", "load_weights", "log_sigmoid", "log_softmax", "logsumexp", "make_attention_mask",
@@ -205,6 +206,7 @@ __all__ = [
 _LOADED_AT_FIRST_USE = {
     "autodiff.custom_jvp": ("custom_jvp",),
     "autodiff.custom_vjp": ("custom_vjp",),
+    "autodiff.fwd_and_bwd": ("fwd_and_bwd",),
     "autodiff.jacobian": ("hessian", "jacfwd", "jacrev"),
     "autodiff.jvp": ("jvp", "linearize"),
     "autodiff.remat": ("checkpoint", "remat"),

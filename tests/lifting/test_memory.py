@@ -66,6 +66,11 @@ def vjp(lib: Any, f: Any, x: Any) -> None:
     lib.vjp(f, x)[1](x)
 
 
+def fwd_and_bwd(lib: Any, f: Any, x: Any) -> None:
+    fwd, bwd = lib.fwd_and_bwd(f, 0)
+    bwd(fwd(x)[1], x)
+
+
 def shard_map(lib: Any, f: Any, x: Any) -> None:
     lib.shard_map(f, mesh=DEVICE, in_specs=jax.P(), out_specs=jax.P())(x)
 
@@ -82,6 +87,7 @@ USES: dict[str, Callable[[Any, Any, Any], Any]] = {
     "grad": lambda lib, f, x: lib.grad(total(f))(x),
     "value_and_grad": lambda lib, f, x: lib.value_and_grad(total(f))(x),
     "vjp": vjp,
+    "fwd_and_bwd": fwd_and_bwd,
     "jvp": lambda lib, f, x: lib.jvp(f, (x,), (x,)),
     "linearize": linearize,
     "jacfwd": lambda lib, f, x: lib.jacfwd(f)(x),

@@ -216,7 +216,7 @@ def linearize(
         return PushForward(push, function.arguments, function.outputs, like, carried), result
 
     def of_modules() -> Any:
-        return differentiate(f, "linearize", primals, has_aux, argnums, wrt, run)
+        return differentiate(f, "linearize", has_aux, argnums, wrt, run)(*primals)
 
     if argnums is not None:
         return of_modules()

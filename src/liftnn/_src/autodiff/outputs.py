@@ -127,25 +127,23 @@ class Differentiable:
 def differentiate(
     f: Callable[..., Any],
     name: str,
-    primals: Sequence[Any],
     has_aux: bool,
     argnums: ArgNums | None,
     wrt: Filter,
     run: Callable[[Differentiable], tuple[Any, Result]],
-) -> Any:
-    """Implement `vjp` and `linearize`: return the output, the derivative function, and the auxiliary output if any.
+) -> Lifted[..., Any]:
+    """Implement `vjp` and `linearize`: the function returns output, derivative function, and auxiliary output if any.
 
     Args:
       f: The user's function.
       name: The name of the transform, for messages.
-      primals: The arguments.
       has_aux: Whether the output is a pair, of which only the first element is differentiated.
       argnums: The differentiated arguments; None for all.
       wrt: A filter that selects the differentiated Variables of a module.
       run: Returns the derivative function and the result of the call.
 
     Returns:
-      The pair or triple.
+      A function with the arguments of `f` that returns the pair or triple.
     """
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
@@ -160,7 +158,7 @@ def differentiate(
     def finish(out: Any, derivative: Any) -> Any:
         return (out[0], derivative, out[1]) if has_aux else (out, derivative)
 
-    return Lifted((f,), bind, LiftOptions(name, finish, has_aux=has_aux, as_methods=True))(*primals)
+    return Lifted((f,), bind, LiftOptions(name, finish, has_aux=has_aux, as_methods=True))
 
 
 def options_error(name: str, options: Mapping[str, Any]) -> errors.ArgumentError:

@@ -100,15 +100,20 @@ def vjp(
     def run(function: Differentiable) -> tuple[PullBack, Result]:
         if options:
             raise options_error("vjp", options)
-        out, pull, result = jax.vjp(function, function.primals, has_aux=True)
-        return PullBack(pull, function.arguments, function.outputs, describe(out)), result
+        return pull_back(function)
 
     def of_modules() -> Any:
-        return differentiate(f, "vjp", primals, has_aux, argnums, wrt, run)
+        return differentiate(f, "vjp", has_aux, argnums, wrt, run)(*primals)
 
     if argnums is not None:
         return of_modules()
     return call_of_arrays("vjp", (f,), of_arrays, primals, of_modules)
+
+
+def pull_back(function: Differentiable) -> tuple[PullBack, Result]:
+    """Return the VJP function of a pure function, and the result of its call."""
+    out, pull, result = jax.vjp(function, function.primals, has_aux=True)
+    return PullBack(pull, function.arguments, function.outputs, describe(out)), result
 
 
 @boundary

@@ -33,8 +33,6 @@ liftnn: custom_gradient (JAX and Keras)
     Write `liftnn.custom_vjp(loss_fn)`.
 liftnn: jacobian (JAX)
     Write `liftnn.jacrev(loss_fn)`.
-liftnn: fwd_and_bwd (JAX)
-    Write `y, pull_back = liftnn.vjp(loss_fn, model, x)`.
 liftnn: vectorize (JAX and Keras)
     Write `liftnn.vmap(model)(x)`.
 liftnn: named_call (JAX and Flax Linen)
