@@ -178,11 +178,15 @@ class FastPath:
             raise
         return self.writer.commit(returned)
 
-    def is_single(self, variable: Any) -> bool:
-        """Return whether a Variable is referred to only once."""
-        number, graph = self._number_of(variable), self.writer.call.plan.graph
-        edges = (graph.edges, *(spec.edges for spec in graph.specs))
-        return number is not None and sum(type(e) is int and e == number for es in edges for e in es) == 1
+    def has_only_at(self, variable: Any, holder: Any, name: str) -> bool:
+        """Return whether a Variable occurs only once in the call: as an attribute of a module."""
+        number, graph, objects = self._number_of(variable), self.writer.call.plan.graph, self.writer.objects()
+        if number is None or any(type(e) is int and e == number for e in graph.edges):
+            return False
+        holders = zip(objects, graph.specs, strict=True)
+        entries = [(x, key, e) for x, spec in holders for key, e in zip(spec.keys, spec.edges, strict=True)]
+        places = [(x, key) for x, key, e in entries if type(e) is int and e == number]
+        return len(places) == 1 and places[0][0] is holder and places[0][1] == name
 
     def follow(self, old: Any, new: Any) -> None:
         """Replace a Variable by a new one of the same class and metadata."""

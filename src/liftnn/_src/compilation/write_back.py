@@ -158,12 +158,14 @@ class Writer:
         for number, name, which in rebind.placed:
             object.__setattr__(objects[number], name, replacements[which][1])  # it may be in `__slots__`
         changes.count += bool(replacements)
+        places = {which: (objects[number], name) for number, name, which in rebind.placed}
         single = len(rebind.placed) == len(replacements)
-        for old, new in replacements:
+        for which, (old, new) in enumerate(replacements):
             for watch in old._watches:
                 path = watch.watcher()  # watchers that are not fast paths cannot follow
                 can_follow = hasattr(path, "follow")
-                if can_follow and (path.writer is self or (single and path.is_single(old))):
+                # another object may still hold the old one
+                if can_follow and (path.writer is self or (single and path.has_only_at(old, *places[which]))):
                     path.follow(old, new)
                 else:
                     watch.valid = False

@@ -1,0 +1,101 @@
+"""A compiled function replaces a Variable that other objects hold as well: each of them is read as in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import liftnn
+from tests.user_modules import Holder
+
+
+def tied() -> Any:
+    """Two modules with one Variable, one that holds the first, and a module beside them."""
+    one, other = Holder(w=liftnn.Param(jnp.ones(2))), Holder(w=liftnn.Param(jnp.ones(2)))
+    return Holder(one=one, other=other, around=Holder(inner=one, w=liftnn.Param(jnp.ones(2))))
+
+
+def replace(model: Any) -> Any:
+    model.w = liftnn.Param(model.w * 2)
+    return model.w.value
+
+
+def replace_inner(model: Any) -> Any:
+    model.inner.w = liftnn.Param(model.inner.w * 3)
+
+
+def replace_both(one: Any, other: Any) -> None:
+    one.w, other.w = liftnn.Param(one.w + 1), liftnn.Param(other.w + 5)
+
+
+REPLACE: dict[str, tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]]]] = {
+    "one": (replace, lambda world: (world.one,)),
+    "other": (replace, lambda world: (world.other,)),
+    "one, through another module": (replace_inner, lambda world: (world.around,)),
+    "both": (replace_both, lambda world: (world.one, world.other)),
+}
+"""Functions that replace a Variable, and their arguments."""
+
+
+def total(tree: Any) -> Any:
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, (liftnn.Module, liftnn.Variable)))
+    found = [x for leaf in leaves for _, x in liftnn.iter_graph(leaf) if isinstance(x, liftnn.Variable)]
+    return sum((i + 1) * x.value.sum() for i, x in enumerate(found))
+
+
+READ: dict[str, Callable[[Any], Any]] = {
+    "the module": lambda world: world.one,
+    "another module with the Variable": lambda world: world.other,
+    "a module that holds the module": lambda world: world.around,
+    "modules in a list": lambda world: [world.other, world.one],
+    "the Variable": lambda world: world.other.w,
+    "everything": lambda world: world,
+}
+"""What another compiled function reads."""
+
+
+def tie(world: Any) -> None:
+    world.one.w = world.other.w
+
+
+def tie_back(world: Any) -> None:
+    world.other.w = world.one.w
+
+
+def tie_around(world: Any) -> None:
+    world.around.w = world.one.w
+
+
+def values_of(
+    compiled: bool, name: str, read: str, change: Callable[[Any], None], captures: bool
+) -> list[Any]:
+    """What a program reads that replaces Variables in every second step, and holds them in other places in between."""
+    wrap: Any = liftnn.jit if compiled else lambda f: f
+    function, chosen = REPLACE[name]
+    world = tied()
+    replacing = wrap(function)
+    reading = wrap(lambda: total(READ[read](world))) if captures else wrap(total)
+    values: list[Any] = []
+    for step in range(12):
+        values.append(float(reading() if captures else reading(READ[read](world))))
+        if step in (3, 7):
+            change(world)
+        if step % 2:
+            replacing(*chosen(world))
+        values += [x.value.tolist() for _, x in liftnn.iter_graph(world) if isinstance(x, liftnn.Variable)]
+    return values
+
+
+@pytest.mark.parametrize("captures", [False, True])
+@pytest.mark.parametrize("change", [tie, tie_back, tie_around])
+@pytest.mark.parametrize("read", READ)
+@pytest.mark.parametrize("name", REPLACE)
+def test_a_replaced_variable_stays_where_it_was_not_replaced(
+    name: str, read: str, change: Callable[[Any], None], captures: bool
+) -> None:
+    expected = values_of(False, name, read, change, captures)
+    assert values_of(True, name, read, change, captures) == expected
