@@ -10,8 +10,8 @@ was used although the structure had changed, or a commit that missed something.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import hypothesis
 import hypothesis.stateful as stateful
@@ -119,14 +119,93 @@ def exchange(one: Any, other: Any) -> Any:
     return total(one, other)
 
 
-FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], int]] = {
-    "total": (total, liftnn.jit(total), 1),
-    "total of both": (total, liftnn.jit(total), 2),
-    "bump": (bump, liftnn.jit(bump), 1),
-    "donating bump": (bump, liftnn.jit(bump, donate_argnums=0), 1),
-    "rebuild": (rebuild, liftnn.jit(rebuild), 1),
-    "grow": (grow, liftnn.jit(grow), 1),
-    "exchange": (exchange, liftnn.jit(exchange), 2),
+class Current:
+    """What the functions without arguments capture."""
+
+    world: Any = None
+
+
+def total_of_current() -> jax.Array:
+    """Reads a captured world."""
+    return total(Current.world)
+
+
+def bump_current(model: Any) -> Any:
+    """Writes values to a captured module, which may be passed as well."""
+    captured = Current.world.b
+    captured.w.value = captured.w + model.w.sum()
+    model.w.value = model.w * 2
+    return captured.w.value, total(captured)
+
+
+def step_of_current() -> Any:
+    """Differentiates a captured module, and descends."""
+    model = Current.world.a
+    grads = liftnn.grad(lambda model: (model.w**2).sum() * (1 + model.training))(model)
+    model.w.value = model.w - 0.1 * grads["w"].value
+    return grads["w"].value
+
+
+class Trainer:
+    """A plain object with a method, and a module in an attribute that is set before each call."""
+
+    def __init__(self):
+        self.model: Any = None
+
+    def total(self, factor: Any) -> jax.Array:
+        return total([self.model]) * factor
+
+
+trainer = Trainer()
+
+
+def total_of_trainer() -> jax.Array:
+    """Reads a module through a method of a plain object."""
+    return trainer.total(2.0)
+
+
+class Use(NamedTuple):
+    """A use of a function, compiled and plain.
+
+    Args:
+      plain: The function.
+      compiled: The same, compiled.
+      count: The number of modules that it gets.
+      call: Calls one of both with the modules.
+    """
+
+    plain: Callable[..., Any]
+    compiled: Any
+    count: int
+    call: Callable[..., Any]
+
+
+def use(
+    f: Callable[..., Any],
+    count: int,
+    call: Callable[..., Any] = lambda f, *models: f(*models),
+    **options: Any,
+) -> Use:
+    """A use of a function with `count` modules."""
+    return Use(f, liftnn.jit(f, **options), count, call)
+
+
+USES = {
+    "total": use(total, 1),
+    "total of both": use(total, 2),
+    "total of a dict": use(
+        lambda models: total(models), 2, lambda f, one, other: f({"one": one, "other": other})
+    ),
+    "total by keyword": use(lambda *, model: total(model), 1, lambda f, model: f(model=model)),
+    "total of current": use(total_of_current, 0),
+    "total of trainer": use(total_of_trainer, 0),
+    "bump": use(bump, 1),
+    "donating bump": use(bump, 1, donate_argnums=0),
+    "bump current": use(bump_current, 1),
+    "step of current": use(step_of_current, 0),
+    "rebuild": use(rebuild, 1),
+    "grow": use(grow, 1),
+    "exchange": use(exchange, 2),
 }
 
 
@@ -274,31 +353,33 @@ class Machine(stateful.RuleBasedStateMachine):
         change(self.jitted, i, j, k)
         change(self.plain, i, j, k)
 
-    @stateful.rule(name=st.sampled_from(list(FUNCTIONS)), times=st.integers(1, 3), order=st.booleans())
+    @stateful.rule(name=st.sampled_from(list(USES)), times=st.integers(1, 3), order=st.booleans())
     def call(self, name: str, times: int, order: bool) -> None:
-        plain, jitted, n_models = FUNCTIONS[name]
+        chosen = USES[name]
         for _ in range(times):
-            expected = plain(*_models(self.plain, n_models, order))
-            actual = jitted(*_models(self.jitted, n_models, order))
+            expected = called_with(self.plain, chosen, chosen.plain, order)
+            actual = called_with(self.jitted, chosen, chosen.compiled, order)
             assert_same((actual, self.jitted), (expected, self.plain))
 
     def teardown(self) -> None:
         assert_same(self.jitted, self.plain)
 
 
-def _models(world: World, count: int, order: bool) -> Iterator[Any]:
+def called_with(world: World, chosen: Use, f: Callable[..., Any], order: bool) -> Any:
+    """The output of a function of modules of a world, which it may capture, too."""
     models = (world.a, world.b) if order else (world.b, world.a)
-    return iter(models[:count])
+    Current.world, trainer.model = world, models[0]
+    return chosen.call(f, *models[: chosen.count])
 
 
 PARTS = [pytest.param(i, marks=pytest.mark.thorough if i else ()) for i in range(SEQUENCES // PART)]
 
 
-@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning", "ignore::liftnn.AttributeWarning")
 @pytest.mark.parametrize("part", PARTS)
 def test_between_any_changes_a_jitted_function_acts_like_the_plain_one(part: int):
-    for _, jitted, _ in FUNCTIONS.values():
-        jitted.clear_cache()
+    for chosen in USES.values():
+        chosen.compiled.clear_cache()
     jax.clear_caches()
     machine = hypothesis.seed(part)(type("Machine", (Machine,), {}))
     settings = hypothesis.settings(
