@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import pytest
+from jax.experimental import serialize_executable
 
 import liftnn
 from liftnn import errors
@@ -322,3 +324,33 @@ def test_what_a_stage_declares_for_type_checkers_is_what_jaxs_stage_has(stages, 
         undocumented = {"call", "lojax", "effects", "closure_convert", "physicalize", "with_consts_as_arg"}
         assert public - declared - {*dir(type(ours))} <= undocumented
         assert [name for name in declared if not hasattr(ours, name)] == []
+
+
+def test_jax_exports_and_serializes_a_program_without_modules():
+    double = liftnn.jit(lambda x: 2 * x)
+    exported = jax.export.export(double)(jax.ShapeDtypeStruct((3,), jnp.float32))
+    assert exported.call(jnp.ones(3)).tolist() == [2.0, 2.0, 2.0]
+    compiled = double.lower(jnp.ones(3)).compile()
+    serialized = serialize_executable.serialize(compiled)
+    loaded = serialize_executable.deserialize_and_load(*serialized, execution_devices=jax.devices()[:1])
+    assert loaded(jnp.ones(3)).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_jax_does_not_export_or_serialize_a_program_with_modules():
+    model = Affine(2.0)
+    text = (
+        "JAX cannot export or serialize a program of liftnn.jit with modules, which takes their arrays one by one.\n"
+        "Use `liftnn.export(liftnn.jit(f))`, whose result is called with modules, and has `serialize()`."
+    )
+    with raises(errors.ArgumentTypeError, text):
+        jax.export.export(liftnn.jit(lambda x: x * model.w))(jax.ShapeDtypeStruct((3,), jnp.float32))
+    with raises(errors.AttributeNameError, text):
+        serialize_executable.serialize(liftnn.jit(step).lower(model, 1.0).compile())
+
+
+@pytest.mark.parametrize("f", [jax.make_jaxpr, jax.jit, lambda f: lambda x: jax.eval_shape(f, x)])
+def test_other_functions_of_jax_see_what_a_compiled_function_captures(f):
+    model = Affine(2.0)
+    of_modules = f(liftnn.jit(lambda x: x * model.w))(3.0)
+    of_arrays = f(jax.jit(lambda x: x * model.w.value))(3.0)
+    assert jax.tree.structure(of_modules) == jax.tree.structure(of_arrays)

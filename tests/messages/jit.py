@@ -194,3 +194,12 @@ def module_as_sharding():
 def in_shardings_for_too_few_arguments():
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     liftnn.jit(step, in_shardings=(None,), out_shardings=sharding)(Affine(), 1.0)
+
+
+@message(
+    errors.AttributeNameError,
+    "JAX cannot export or serialize a program of liftnn.jit with modules, which takes their arrays one by one.",
+    "Use `liftnn.export(liftnn.jit(f))`, whose result is called with modules, and has `serialize()`.",
+)
+def program_read_by_a_function_of_jax():
+    liftnn.jit(step).lower(Affine(), 1.0)._lowering  # noqa: B018

@@ -36,10 +36,20 @@ class Stage(Generic[R]):
 
     if not TYPE_CHECKING:  # type checkers use the declared names only
 
+        @boundary
         def __getattr__(self, name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)
+            if name.startswith("_"):
+                raise self._error_for_jax(errors.AttributeNameError)
             return getattr(self._stage, name)
+
+    def _error_for_jax(self, cls: type[errors.LiftError]) -> errors.LiftError:
+        """Return the error for a function of JAX that exports or serializes the program without its modules."""
+        return cls(
+            "JAX cannot export or serialize a program of liftnn.jit with modules, which takes their arrays one by one.",
+            "Use `liftnn.export(liftnn.jit(f))`, whose result is called with modules, and has `serialize()`.",
+        )
 
     def __repr__(self) -> str:
         return f"<liftnn {type(self).__name__} of {getattr(self._jitted, '__qualname__', 'a function')}>"
@@ -66,7 +76,12 @@ class Traced(Stage[R]):
 
         Returns:
           The lowered stage.
+
+        Raises:
+          ArgumentTypeError: If `jax.export.export` calls it; `liftnn.export` returns a function that takes modules.
         """
+        if any(name.startswith("_") for name in options):
+            raise self._error_for_jax(errors.ArgumentTypeError)
         return Lowered(self._jitted, self._call, self._stage.lower(**options))
 
 
