@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -448,3 +449,13 @@ def step_that_returns_one_of_three_outputs():
 )
 def mapped_function_that_returns_three_of_two_outputs():
     liftnn.vmap(lambda model, x: (x, x, x), in_axes=(None, 0), out_axes=(0, None))(Affine(), jnp.ones(3))
+
+
+@message(
+    errors.ArgumentError,
+    "scan takes the slices of a mutable array (jax.Ref) along axis 0 only, as jax.lax.scan, but its axis is 1.",
+    "Create the mutable array with the scanned axis in front, and pass axis 0 in `in_axes`.",
+)
+def mutable_array_scanned_along_another_axis():
+    step = liftnn.scan(lambda model, ref: None, in_axes=(None, 1), out_axes=None)
+    step(Affine(), jax.new_ref(jnp.ones((3, 4))))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.kept_calls import KeptCalls
+from liftnn._src.control_flow.slices import slice_type
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, LiftOptions, T
@@ -144,7 +145,7 @@ class _Mapped:
         mapped = [i for i, axis in enumerate(axes) if axis == 0]
         # JAX's messages name the leaves by these numbers
         numbered = dict(zip(mapped, slices, strict=True))
-        element = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), numbered)
+        element = jax.tree.map(slice_type, numbered)
         abstract = jax.eval_shape(show_as(lambda x: self._call(rebuild(x.values())), self.pure), element)
         carried = [s for s in (Slot(n) for n in abstract.change.written) if axes[self.plan.index[s]] is None]
         for slot in carried:
@@ -230,7 +231,7 @@ def _take_mapped(
         return [next(taken) if axis == 0 else shared.get(slot, x) for slot, x, axis in pairs]
 
     mapped = [x for x, axis in zip(leaves, axes, strict=True) if axis == 0]
-    return jax.tree.map(jnp.asarray, mapped), rebuild
+    return jax.tree.map(lambda x: x if isinstance(x, jax.Ref) else jnp.asarray(x), mapped), rebuild
 
 
 publish(map)

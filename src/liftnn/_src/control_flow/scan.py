@@ -23,6 +23,7 @@ from liftnn._src.control_flow.functions import InlinedJit
 from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes, without_carry
 from liftnn._src.control_flow.peel import FirstStep
+from liftnn._src.control_flow.slices import slice_type, slices_of
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
@@ -191,8 +192,9 @@ def _run(
     if steps.length == 0:
         return run_never(once, axes, parts, scanned, "scan")
     if steps.length == 1:
-        return run_once(once, axes, {**parts, **_take(scanned, 0)})
-    slices = {p: jax.tree.map(_slice_type, x) for p, x in scanned.items()}
+        with slices_of(scanned, 0) as only:
+            return run_once(once, axes, {**parts, **only})
+    slices = {p: jax.tree.map(slice_type, x) for p, x in scanned.items()}
     try:
         body = TracedBody(once, axes, parts, slices, "scan", steps.restarted)
     except errors.StructureError as error:
@@ -202,17 +204,18 @@ def _run(
     if first is not None:
         raise unsettled
     at, others = (steps.length - 1, slice(steps.length - 1)) if options.reverse else (0, slice(1, None))
-    first = FirstStep(once, axes, {**parts, **_take(scanned, at)}, "scan")
-    rest = _take(scanned, others)
-    sliced = {p: _move(rest[p], 0, axis) for p, axis in axes.scanned.items()}
-    remaining = steps._replace(length=steps.length - 1, keys={p: rest[p] for p in steps.keys})
-    return first.followed_by(
-        lambda axes, parts: _run(pure, axes, parts, remaining, options, first),
-        {**parts, **sliced},
-        unsettled,
-        restarted=steps.restarted,
-        reverse=options.reverse,
-    )
+    with slices_of(scanned, at) as one:
+        first = FirstStep(once, axes, {**parts, **one}, "scan")
+    with slices_of(scanned, others) as rest:
+        sliced = {p: _move(rest[p], 0, axis) for p, axis in axes.scanned.items()}
+        remaining = steps._replace(length=steps.length - 1, keys={p: rest[p] for p in steps.keys})
+        return first.followed_by(
+            lambda axes, parts: _run(pure, axes, parts, remaining, options, first),
+            {**parts, **sliced},
+            unsettled,
+            restarted=steps.restarted,
+            reverse=options.reverse,
+        )
 
 
 def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, options: ScanOptions) -> Result:
@@ -229,11 +232,6 @@ def _loop(body: Body, scanned: Mapping[Slot, Any], steps: int, options: ScanOpti
     return body.result(
         carry, [_move(x, 0, axis) for x, axis in zip(stacked, body.stacked.values(), strict=True)]
     )
-
-
-def _take(scanned: Mapping[Slot, Any], which: int | slice) -> dict[Slot, Any]:
-    """Return one or several slices of the scanned leaves."""
-    return {p: jax.tree.map(lambda y: y[which], x) for p, x in scanned.items()}
 
 
 def _count_steps(plan: Plan, leaves: Sequence[Any], axes: LoopAxes, length: int | None) -> int:
@@ -270,13 +268,13 @@ def _move(x: Any, source: int, destination: int) -> Any:
     """Move an axis of every array in a tree."""
     if source == destination:  # the usual case; tracing `moveaxis` would take as long as tracing a layer
         return x
+    if isinstance(x, jax.Ref):
+        raise errors.ArgumentError(
+            f"scan takes the slices of a mutable array (jax.Ref) along axis 0 only, as jax.lax.scan, but its axis is "
+            f"{source}.",
+            "Create the mutable array with the scanned axis in front, and pass axis 0 in `in_axes`.",
+        )
     return jax.tree.map(lambda y: jnp.moveaxis(y, source, destination), x)
-
-
-def _slice_type(x: Any) -> jax.ShapeDtypeStruct:
-    """Return the shape and dtype of one slice of a scanned array, which may have size 0."""
-    weak = getattr(jax.typeof(x), "weak_type", False)
-    return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, weak_type=weak)
 
 
 publish(scan)

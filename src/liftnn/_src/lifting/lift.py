@@ -346,9 +346,7 @@ class Lifted(Bindable[P, R]):
 
     def _leaf_edge(self, leaf: Any, keys: Path, arrays: list[Any]) -> Any:
         """Return the edge of a leaf of the arguments that is neither an object nor an array."""
-        is_dynamic = is_argument_array(leaf) or (
-            isinstance(leaf, jax.Ref) and not self._options.static_leaves
-        )
+        is_dynamic = is_argument_array(leaf) or isinstance(leaf, jax.Ref)
         if is_dynamic and keys[0] != STORED:
             arrays.append(leaf)
             return ARRAY
