@@ -8,8 +8,6 @@ from tests.compat.oracle import assert_equal_in_both
 
 from liftnn.compat import nnx
 
-MAPPINGS = {"StateAxes"}  # in Flax only its base class Mapping takes them
-
 
 def subscript(cls):
     """Return a class with one type argument, or with two; None if it takes neither."""
@@ -22,7 +20,7 @@ def subscript(cls):
 GENERIC = sorted(
     name
     for name, x in vars(flax.nnx).items()
-    if not name.startswith("_") and isinstance(x, type) and subscript(x) is not None and name not in MAPPINGS
+    if not name.startswith("_") and isinstance(x, type) and subscript(x) is not None
 )
 
 

@@ -90,6 +90,18 @@ def draw(rngs):
     return rngs.params.uniform((2,)), rngs.dropout.uniform((2,))
 result = [draw(rngs), nnx.state(rngs)]
 """,
+    "StateAxes is a mapping of filter to axis": """
+axes = nnx.StateAxes({nnx.Param: 0, 'cache': 1, ...: None})
+names = [f.__name__ if isinstance(f, type) else f for f in axes]
+copies = nnx.StateAxes(axes) == nnx.StateAxes(dict(axes)) == nnx.StateAxes(axes.items()) == axes
+sharding = nnx.StateSharding({'cache': jax.P('x'), ...: None})
+result = [
+    names, len(axes), bool(nnx.StateAxes({})), axes.filters == tuple(axes), axes.axes, list(axes.values()),
+    axes[nnx.Param], axes[...], nnx.Param in axes, 3 in axes, copies,
+    {**axes} == dict(axes), list(axes) == list(axes.keys()),
+    sharding.filters, sharding.shardings,
+]
+""",
     "a shared stream in a mapped constructor": """
 axes = nnx.StateAxes({nnx.BatchStat: 0, ...: None})
 class Block(nnx.Module):

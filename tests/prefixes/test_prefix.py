@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -52,6 +54,15 @@ def test_each_argument_and_each_part_of_a_tree_has_its_own():
     axes = (0, {"a": None, "b": (1, 2)})
     found = prefixes(axes, Holder(w=liftnn.Param(1.0)), {"a": Holder(v=liftnn.Param(1.0)), "b": (1.0, 2.0)})
     assert found == {"args[0].w": 0, "args[1].a.v": None, "args[1].b[0]": 1, "args[1].b[1]": 2}
+
+
+def test_state_axes_are_a_mapping_of_filter_to_axis():
+    filters = [liftnn.Param, liftnn.BatchStat]
+    axes = StateAxes([(filters, 1), (..., None)])
+    assert isinstance(axes, Mapping)
+    assert (axes[filters], axes[...], len(axes), axes.get(liftnn.Param)) == (1, None, 2, None)
+    with pytest.raises(KeyError):
+        axes[liftnn.Param]
 
 
 def test_state_axes_decide_by_the_first_filter_that_matches():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -42,7 +42,9 @@ class ByFilter:
 
     def __init__(self, prefixes: Any):
         prefixes = _by_path(prefixes) if isinstance(prefixes, State) else prefixes
-        pairs = prefixes.items() if hasattr(prefixes, "items") else prefixes
+        pairs = tuple(prefixes.items() if hasattr(prefixes, "items") else prefixes)
+        self.filters: tuple[Filter, ...] = tuple([f for f, _ in pairs])
+        """The filters as they were passed, in their order."""
         self.pairs = tuple([(to_predicate(f), prefix) for f, prefix in pairs])
 
     def of(self, path: Path, x: Any, root: str = "") -> Prefix:
@@ -89,8 +91,8 @@ class Below:
 
 
 @boundary
-class StateAxes(ByFilter):
-    """The mapped axis of each Variable of a module, by filter.
+class StateAxes(ByFilter, Mapping[Any, Any]):
+    """The mapped axis of each Variable of a module, by filter: a mapping of filter to axis.
 
     Args:
       axes: A mapping of filter to axis: an int, or None for Variables that all batch elements share. The first match
@@ -108,8 +110,26 @@ class StateAxes(ByFilter):
       (5, 1, 3)
     """
 
-    def __init__(self, axes: State | dict[Any, int | None] | Iterable[tuple[Filter, int | None]]):
+    def __init__(self, axes: State | Mapping[Any, int | None] | Iterable[tuple[Filter, int | None]]):
         super().__init__(axes)
+
+    @property
+    def axes(self) -> tuple[Any, ...]:
+        """The axes, in the order of the filters."""
+        return tuple([axis for _, axis in self.pairs])
+
+    def __getitem__(self, key: Filter) -> Any:
+        """Return the axis of a filter, as it was passed."""
+        for f, axis in zip(self.filters, self.axes, strict=True):  # a filter need not be hashable
+            if f == key:
+                return axis
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.filters)
+
+    def __len__(self) -> int:
+        return len(self.filters)
 
 
 @boundary
@@ -136,6 +156,11 @@ class StateSharding(ByFilter):
 
     def __init__(self, shardings: Any):
         super().__init__(shardings)
+
+    @property
+    def shardings(self) -> tuple[Any, ...]:
+        """The shardings or specs, in the order of the filters."""
+        return tuple([sharding for _, sharding in self.pairs])
 
 
 @dataclasses.dataclass(frozen=True)
