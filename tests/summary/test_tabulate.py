@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx as flax_nnx
 from tests.strategies import Node
@@ -209,6 +210,25 @@ def test_nothing_is_computed_and_the_model_may_be_abstract():
     abstract = liftnn.eval_shape(lambda: liftnn.Linear(10**6, 10**6, rngs=liftnn.Rngs(0)))
     (row,) = liftnn.tabulate(abstract, jax.ShapeDtypeStruct((10**6, 10**6), jnp.float32)).rows
     assert (row.outputs, row.params) == (("f32[1000000,1000000]",), 10**12 + 10**6)
+
+
+@pytest.mark.parametrize("x", [["a", "b"], [b"a"], [None, {}], ["2020-01-01"], [(1, 2.0)]], ids=str)
+def test_arrays_of_text_and_objects_are_there_as_in_the_plain_call(x):
+    dtype = "M8[D]" if x == ["2020-01-01"] else "i4,f4" if type(x[0]) is tuple else None
+    names = np.array(x, dtype)
+
+    class Named(liftnn.Module):
+        def __init__(self):
+            self.linear = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+            self.names, self.variable = names, liftnn.Variable(names)
+
+        def __call__(self, x):
+            assert self.names.tolist() == names.tolist()
+            assert self.variable.value.tolist() == names.tolist()
+            return self.linear(x)
+
+    rows = [[row.path, row.outputs] for row in liftnn.tabulate(Named(), jnp.ones(2)).rows]
+    assert rows == [["", ("f32[3]",)], ["linear", ("f32[3]",)]]
 
 
 def test_cycles_lists_of_lists_and_stacks_are_tabulated():

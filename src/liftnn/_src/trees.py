@@ -77,6 +77,11 @@ def is_argument_array(x: Any) -> bool:
     return isinstance(x, (*NUMBER_TYPES, *ARRAY_TYPES)) or hasattr(type(x), "__jax_array__")
 
 
+def holds_no_numbers(x: Any) -> bool:
+    """Return whether a leaf is a numpy array of text, bytes, objects, dates or records, which JAX does not take."""
+    return isinstance(x, np.ndarray) and (x.dtype.kind in "OSTUMm" or x.dtype.names is not None)
+
+
 class HiddenKey(str):
     """A key that is part of a path but not of its text: the key of the contents of a closure cell."""
 

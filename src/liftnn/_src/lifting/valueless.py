@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn._src.captures.search import find_captured
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.modules.abstract import LEAKED
-from liftnn._src.trees import an, is_tracer
+from liftnn._src.trees import an, holds_no_numbers, is_tracer
 from liftnn._src.variables import frames
 
 _NO_ARRAY = ("is not a valid JAX type", "as an abstract array", "masked arrays are not supported")
@@ -63,18 +63,13 @@ def _explain_numpy(error: BaseException, plan: Plan, leaves: Sequence[Any], name
             f"{masked} is a masked array of numpy, so liftnn.{name} cannot use it.",
             "Store its data and its mask as two arrays, or `x.filled(value)`.",
         ) from error
-    other = _find(plan, leaves, _holds_no_numbers)
+    other = _find(plan, leaves, holds_no_numbers)
     if other:
         raise errors.ArgumentTypeError(
             f"{other} is a numpy array of text, objects or dates, so liftnn.{name} cannot use it: arrays of JAX hold "
             "numbers.",
             "Store a tuple, which is static, as in `tuple(x.tolist())`.",
         ) from error
-
-
-def _holds_no_numbers(x: Any) -> bool:
-    """Return whether a leaf is a numpy array of text, bytes, objects, dates or records."""
-    return isinstance(x, np.ndarray) and (x.dtype.kind in "OSUMm" or x.dtype.names is not None)
 
 
 def explain_leaked(error: BaseException, functions: Sequence[Any], name: str) -> None:

@@ -19,7 +19,7 @@ from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.flops import FlopCounter
-from liftnn._src.trees import Path, is_array
+from liftnn._src.trees import Path, holds_no_numbers, is_array
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -140,9 +140,10 @@ class Records:
         dynamic = {i: x for i, x in enumerate(leaves) if is_array(x)}
 
         flat = state.flat()  # a State is as deep as the model, and JAX flattens recursively
+        traced = {path: x for path, x in flat.items() if not any(map(holds_no_numbers, jax.tree.leaves(x)))}
 
         def run(variables: list[Any], dynamic: dict[int, Any]) -> None:
-            copy = merge(graphdef, State.from_flat(zip(flat, variables, strict=True)))
+            copy = merge(graphdef, State.from_flat({**flat, **dict(zip(traced, variables, strict=True))}))
             for path, x in [(p, x) for p, x in iter_graph(copy) if isinstance(x, Module)]:
                 if not isinstance(x, (Rngs, RngStream)):
                     object.__setattr__(
@@ -152,7 +153,7 @@ class Records:
             with _recorded_by(self._record):
                 getattr(copy, method)(*args, **kwargs)
 
-        jaxpr = jax.make_jaxpr(run)(list(flat.values()), dynamic)
+        jaxpr = jax.make_jaxpr(run)(list(traced.values()), dynamic)
         if self._flops or self._vjp_flops:
             self._count(dict(_named_jaxprs(jaxpr.jaxpr)))
         return [self._calls[number] for number in sorted(self._calls)]
