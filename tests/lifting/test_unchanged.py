@@ -227,6 +227,20 @@ def plain_ordered_dict(net):
 
 
 @leads
+def factory_of_a_defaultdict(net):
+    CURRENT["net"] = net
+    nets = collections.defaultdict(lambda: CURRENT["net"])
+    return (
+        lambda: setattr(nets, "default_factory", None),
+        lambda: nets.default_factory,
+        "'default_factory', which holds captured modules,",
+    )
+
+
+CURRENT = {}
+
+
+@leads
 def plain_object(net):
     class Trainer:
         pass

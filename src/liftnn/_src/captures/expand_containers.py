@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from liftnn._src.captures.guards import ATTRIBUTE, ELEMENT, ITEM, SIZE, Guard, GuardKind
+from liftnn._src.captures.guards import ELEMENT, ITEM, SIZE, SLOT, Guard, GuardKind
 from liftnn._src.captures.steps import Expansion, Step
 from liftnn._src.graph.checks import ATOMS, Elements, is_atom, list_entries, size_of
-from liftnn._src.graph.containers import base_of
+from liftnn._src.graph.containers import base_of, default_factory
 
 _MOST_LOOKED = 100_000
 """The maximum number of elements of one container to look at."""
@@ -44,7 +44,7 @@ def expand_dict(x: Any, exact: bool) -> Expansion:
     steps += [Step(k, "", ("key", i)) for i, k in enumerate(base.keys(x)) if not is_atom(k)]
     if issubclass(type(x), collections.defaultdict):
         factory = x.default_factory
-        guard = Guard(ATTRIBUTE, x, "default_factory", factory)
+        guard = Guard(SLOT, x, default_factory, factory)
         steps.append(Step(factory, ".default_factory", "default_factory", guard))
     return Expansion("dict", steps, elements=entries_of(x, exact), always=True)
 

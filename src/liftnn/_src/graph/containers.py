@@ -23,7 +23,7 @@ FlattenedNode = tuple[Any, tuple[Any, ...], Sequence[Any]]
 _Deque, _OrderedDict, _DefaultDict = collections.deque, collections.OrderedDict, collections.defaultdict
 _BASES = (list, _Deque, set, _OrderedDict, _DefaultDict, dict)  # a class precedes its base
 _maxlen: Any = vars(_Deque)["maxlen"]
-_default_factory: Any = vars(_DefaultDict)["default_factory"]
+default_factory: Any = vars(_DefaultDict)["default_factory"]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -100,7 +100,7 @@ def flatten_dict(x: Any) -> FlattenedNode:
                     "Store it as a value, under a string key.",
                 )
         exact = tuple([static_key(k) for k in keys])
-    factory = Static(_default_factory.__get__(x)) if base is _DefaultDict else None
+    factory = Static(default_factory.__get__(x)) if base is _DefaultDict else None
     return (factory, exact), keys, tuple([child for _, child in items])
 
 
@@ -115,7 +115,7 @@ def make_dict(cls: Any, extra: Any, owner: Any) -> Any:
 def fill_dict(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
     """Replace the entries and the default factory of a dict."""
     if extra[0] is not None:
-        _default_factory.__set__(x, extra[0].value)
+        default_factory.__set__(x, extra[0].value)
     fill_entries(x, keys, children)
 
 
