@@ -8,7 +8,6 @@ The carry consists of the shared leaves that a step writes. `TracedBody` finds i
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from liftnn._src.control_flow.loop_axes import LoopAxes
 from liftnn._src.graph.slots import OUTPUT, ROOT, BySlot, Slot
 from liftnn._src.lifting.after import differing_types, names_after
 from liftnn._src.lifting.contract import Result, result_of
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.trees import is_jax_array, list_paths
 
 
@@ -118,10 +118,7 @@ class Body:
         def step(liftnn_carry: Any, liftnn_slices: Any) -> Any:
             return self.step(liftnn_carry, liftnn_slices)
 
-        signature = signature_of(step)
-        functools.update_wrapper(step, getattr(function, "__wrapped__", function), updated=())
-        step.__signature__ = signature
-        return step
+        return show_as(step, getattr(function, "__wrapped__", function), signature_of(step))
 
     def naming(self) -> contextlib.AbstractContextManager[None]:
         """Name the leaves of carry and slices in JAX's errors by their attribute paths."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVarTuple
 
@@ -17,6 +16,7 @@ from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
+from liftnn._src.lifting.shown import show_as
 from liftnn._src.modules.module import Module
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -244,10 +244,7 @@ def _named(branch: Callable[[], Any], function: Callable[..., Any]) -> Callable[
     def call() -> Any:
         return branch()
 
-    signature = signature_of(call)
-    functools.update_wrapper(call, getattr(function, "__wrapped__", function), updated=())
-    call.__signature__ = signature  # JAX binds the arguments to it
-    return call
+    return show_as(call, getattr(function, "__wrapped__", function), signature_of(call))
 
 
 publish(cond, switch)
