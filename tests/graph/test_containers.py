@@ -320,10 +320,14 @@ def test_a_key_that_is_replaced_by_an_equal_one_comes_out():
     ids=["bytes", "proxy", "array"],
 )
 def test_what_can_neither_be_hashed_nor_copied_is_an_error_with_its_path(value, kind):
+    remedy = (
+        "Store a copy of it: `dict(x)`."
+        if kind == "mappingproxy"
+        else "Make it hashable, or store it outside the module."
+    )
     with raises(
         errors.StructureError,
         f"args[0].deep[0]: A static value of type {kind} is not hashable and cannot be copied and compared "
-        f"(TypeError), so liftnn cannot detect changes of it.\nMake it hashable, or store it outside the "
-        f"module.",
+        f"(TypeError), so liftnn cannot detect changes of it.\n{remedy}",
     ):
         liftnn.jit(lambda m: m)(Node(deep=[value]))

@@ -12,6 +12,7 @@ from tests.strategies import Frozen, Node, Point
 
 import liftnn
 from liftnn import errors
+from liftnn._src.trees import an
 
 
 class Names(list):
@@ -77,10 +78,28 @@ def test_a_static_value_that_cannot_be_copied_is_an_error_with_its_path():
     with raises(
         errors.StructureError,
         "a[1].k: A static value of type mappingproxy is not hashable and cannot be copied and compared "
-        "(TypeError), so liftnn cannot detect changes of it.\nMake it hashable, or store it outside the "
-        "module.",
+        "(TypeError), so liftnn cannot detect changes of it.\nStore a copy of it: `dict(x)`.",
     ):
         liftnn.split(Node(a=[0, {"k": types.MappingProxyType({})}]))
+
+
+@pytest.mark.parametrize("base", [dict, collections.OrderedDict])
+@pytest.mark.parametrize("view", ["keys", "values", "items"])
+def test_a_view_of_a_dict_is_an_error_since_the_dict_can_change(view, base):
+    x = getattr(base(a=1), view)()
+    text = (
+        "{}: A static value of type {} is not hashable and cannot be copied and compared (TypeError), so liftnn cannot "
+        "detect changes of it.\nStore a copy of it: `tuple(x)`."
+    )
+    for node, path in ((Node(x=[x]), "args[0].x[0]"), (Node(v=liftnn.Variable(1.0, x=x)), "args[0].v.x")):
+        with raises(errors.StructureError, text.format(path, type(x).__name__)):
+            liftnn.jit(lambda node: node)(node)
+    with raises(
+        errors.ArgumentError,
+        f"args[1] is static and must be hashable, but is {an(type(x))}: {x!r:.60}.\n"
+        "Pass a hashable value, such as a tuple instead of a list or a frozen dataclass instead of a dict.",
+    ):
+        liftnn.jit(lambda node, x: node, static_argnums=1)(Node(), x)
 
 
 def test_a_module_hidden_in_an_unhashable_static_object_is_an_error():

@@ -12,6 +12,7 @@ from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.lift import Bind, Lifted, LiftOptions
 from liftnn._src.lifting.signature import select
+from liftnn._src.static_values.value_types import is_hashable
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
 
@@ -86,13 +87,11 @@ def _without_module(x: Any, name: str) -> StaticArgument:
 def _static(x: Any, name: str) -> StaticArgument:
     """Mark an argument as static; raise if it contains a module or is not hashable."""
     marked = _without_module(x, name)
-    try:
-        hash(x)
-    except TypeError:
+    if not is_hashable(x):
         raise errors.ArgumentError(
             f"{name} is static and must be hashable, but is {an(type(x))}: {x!r:.60}.",
             "Pass a hashable value, such as a tuple instead of a list or a frozen dataclass instead of a dict.",
-        ) from None
+        )
     return marked
 
 

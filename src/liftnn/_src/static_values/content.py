@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import types
 import weakref
-from collections.abc import Sequence
+from collections.abc import MappingView, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from liftnn._src.static_values.value_types import (
     ValueKind,
     attributes_before,
     find_parts,
+    is_hashable,
     is_users_function,
     rank,
 )
@@ -70,11 +71,18 @@ class Copied:
 
 def cannot_copy(value: Any, error: Exception) -> errors.StructureError:
     """Return the error for a value that is not hashable and cannot be copied."""
+    copied = [code for cls, code in _COPIES.items() if isinstance(value, cls)]
     return errors.StructureError(
         f"A static value of type {type(value).__qualname__} is not hashable and cannot be copied and "
         f"compared ({type(error).__name__}), so liftnn cannot detect changes of it.",
-        "Make it hashable, or store it outside the module.",
+        f"Store a copy of it: `{copied[0]}`."
+        if copied
+        else "Make it hashable, or store it outside the module.",
     )
+
+
+_COPIES = {types.MappingProxyType: "dict(x)", MappingView: "tuple(x)"}
+"""Views of dicts, which show the changes of the dict, and the code that copies what they show."""
 
 
 def copy_differs(value: Any) -> errors.StructureError:
@@ -274,9 +282,7 @@ class _Flattener:
             return x
         if inside or isinstance(x, weakref.ref):  # two references to equal objects are not interchangeable
             return Identity(x)
-        try:
-            hash(x)
-        except Exception:  # not always a TypeError: a memoryview raises a ValueError
-            self.is_mutable = True
-            return Copied(x)
-        return (type(x), x)
+        if is_hashable(x):
+            return (type(x), x)
+        self.is_mutable = True
+        return Copied(x)

@@ -18,7 +18,7 @@ import struct
 import sys
 import types
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, ValuesView
 from typing import Any, NamedTuple
 
 import jax
@@ -288,6 +288,18 @@ def find_parts(cls: type) -> ValueKind | None:
     if not is_frozen_dataclass(cls):
         return MUTABLE_DATACLASS_VALUE
     return None if cls.__eq__ is object.__eq__ else FROZEN_DATACLASS_VALUE
+
+
+def is_hashable(x: Any) -> bool:
+    """Return whether a value has a hash that stays right.
+
+    The values of a dict have that of their identity, but show the changes of the dict.
+    """
+    try:
+        hash(x)
+    except Exception:  # not always a TypeError: a memoryview raises a ValueError
+        return False
+    return not isinstance(x, ValuesView)
 
 
 def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple[Any, ...]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.static_values.static import SIMPLE_TYPES, is_fixed_function, static_key
+from liftnn._src.static_values.value_types import is_hashable
 from liftnn._src.variables.holding import holds_objects, parts_of_dataclass, parts_of_transformed
 from liftnn._src.variables.hooks import HOOK_NAMES, HOOKS, as_hooks, normalize_hook
 
@@ -148,11 +149,7 @@ def _is_fixed(value: Any) -> bool:
         return all(_is_fixed(x) for x in (value.func, *value.args, *value.keywords.values()))
     if hasattr(type(value), "_recipe"):
         return all(map(_is_fixed, parts_of_transformed(value)))
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+    return is_hashable(value)
 
 
 def _are_alike(a: Any, b: Any) -> bool:
