@@ -136,6 +136,20 @@ def write_to_a_leaked_variable():
 
 @message(
     errors.ArgumentTypeError,
+    "liftnn.eval_shape cannot return the output.names (a Variable), which is a numpy array of text, objects or dates: "
+    "arrays of JAX hold numbers.",
+    "Store a tuple, which is static, as in `tuple(x.tolist())`.",
+)
+def array_of_text_returned():
+    class Labels(liftnn.Module):
+        def __init__(self):
+            self.names = liftnn.Variable(np.array(["cat", "dog"]))
+
+    liftnn.eval_shape(Labels)
+
+
+@message(
+    errors.ArgumentTypeError,
     "args[0].names is a numpy array of text, objects or dates, so liftnn.jit cannot use it: arrays of JAX hold "
     "numbers.",
     "Store a tuple, which is static, as in `tuple(x.tolist())`.",

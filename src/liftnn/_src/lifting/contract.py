@@ -136,6 +136,7 @@ class Plan:
         """The numbers of the Variables; their values come first among the leaves."""
         self.withheld: Mapping[int, str] = {}  # see `Spread.withheld`
         self.sliced: Collection[int] = ()  # if something is withheld, the nodes below arguments with an axis
+        self.unreturnable = ""  # a returned leaf that JAX does not take, see `explain_valueless`
 
     @functools.cached_property
     def index(self) -> dict[Slot, int]:

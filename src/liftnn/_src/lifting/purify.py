@@ -28,6 +28,7 @@ from liftnn._src.graph.kinds import (
 from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import ARRAY, value_slots
+from liftnn._src.lifting.after import names_after
 from liftnn._src.lifting.arguments import Uncopied, functions_in
 from liftnn._src.lifting.auxiliary import check_pair, is_auxiliary_number
 from liftnn._src.lifting.callables import call_in_frame
@@ -38,7 +39,15 @@ from liftnn._src.lifting.offers import Offer, offer_for
 from liftnn._src.lifting.shown import show_as
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode, static_leaf
-from liftnn._src.trees import Path, format_path, has_changed, is_argument_array, is_array, key_of
+from liftnn._src.trees import (
+    Path,
+    format_path,
+    has_changed,
+    holds_no_numbers,
+    is_argument_array,
+    is_array,
+    key_of,
+)
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.watch import Watch, set_watches
@@ -101,6 +110,7 @@ def purify(
                 result, _ = _make_result(called, out, plan, merged, frame, given_away, ended, has_aux)
             if commit:
                 check_static_values(plan, result, frame)
+            initial_plan.unreturnable = _find_unreturnable(plan, result)
             return result
 
     return show_as(pure, function)
@@ -206,6 +216,12 @@ def _make_result(
     leaves += [encode(variable._value, lambda: "the output") for variable in created.values()]
     leaves += [encode(merged.objects[n]._value, lambda n=n: plan.path_of(n)) for n in written]
     return Result(leaves, change), created
+
+
+def _find_unreturnable(plan: Plan, result: Result) -> str:
+    """Return the name of the first returned leaf that JAX does not take; an empty text if there is none."""
+    at = next((i for i, x in enumerate(result.leaves) if holds_no_numbers(x)), None)
+    return "" if at is None else names_after(plan, result.change)[result.slots[at]]
 
 
 def _only_in_slices(plan: Plan) -> list[int]:

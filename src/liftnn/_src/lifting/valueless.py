@@ -33,7 +33,7 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
 
     Raises:
       ArgumentTypeError: If an argument is abstract, or a numpy array of something other than numbers; it names the
-        first one.
+        first one. Also if such an array is returned.
       ArgumentError: If an argument is a masked array of numpy; it names the first one.
       TraceContextError: If an argument is an array of a transform that has returned; it names the first one.
     """
@@ -63,11 +63,13 @@ def _explain_numpy(error: BaseException, plan: Plan, leaves: Sequence[Any], name
             f"{masked} is a masked array of numpy, so liftnn.{name} cannot use it.",
             "Store its data and its mask as two arrays, or `x.filled(value)`.",
         ) from error
+    kind = "a numpy array of text, objects or dates"
     other = _find(plan, leaves, holds_no_numbers)
-    if other:
+    if other or plan.unreturnable:
         raise errors.ArgumentTypeError(
-            f"{other} is a numpy array of text, objects or dates, so liftnn.{name} cannot use it: arrays of JAX hold "
-            "numbers.",
+            f"{other} is {kind}, so liftnn.{name} cannot use it: arrays of JAX hold numbers."
+            if other
+            else f"liftnn.{name} cannot return {plan.unreturnable}, which is {kind}: arrays of JAX hold numbers.",
             "Store a tuple, which is static, as in `tuple(x.tolist())`.",
         ) from error
 
