@@ -35,7 +35,7 @@ from liftnn._src.compilation.dependencies import (
 )
 from liftnn._src.compilation.generate import generate
 from liftnn._src.compilation.kept_shardings import find_moves
-from liftnn._src.compilation.patrol import Beat, late_error, plan_rounds
+from liftnn._src.compilation.patrol import Beat, has_changed, late_error, plan_rounds
 from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS
 from liftnn._src.compilation.write_back import Writer
@@ -116,6 +116,8 @@ class FastPath:
             units = self.patterns.match(args, kwargs)
         except Unmatched:
             return MISS
+        if len(self.rounds) > 1 and any(map(has_changed, self.rounds)):
+            self.report()
         return self.run(units)
 
     def generate_later(self) -> None:
@@ -136,7 +138,6 @@ class FastPath:
 
     def _use_loops(self) -> None:
         """Make the next calls with `call`."""
-        self.rounds = []
         self._set_function(_as_function(weakref.ref(self), FastPath.call))
 
     def _set_function(self, function: Callable[[Any, Any], Any]) -> None:
@@ -151,7 +152,7 @@ class FastPath:
         try:
             return (
                 all(attribute.holds() for attribute in self.varying)
-                and (len(self.rounds) != 1 or all(beat.changed() is None for beat in self.rounds[0]))
+                and not (len(self.rounds) == 1 and has_changed(self.rounds[0]))
                 and all(check.holds() for check in self.checks)
                 and self.guards.hold()
             )
@@ -196,6 +197,9 @@ class FastPath:
             return
         self.writer.call.objects[number] = new
         self.writer.storages[self.writer.call.plan.index[Slot(number)]] = new._storage
+        for beats in self.rounds:
+            for beat in beats:
+                beat.follow(old, new)
         self._use_loops()  # the generated code has the old storages
 
     def _number_of(self, variable: Any) -> int | None:

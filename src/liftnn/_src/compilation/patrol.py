@@ -58,6 +58,12 @@ class Beat(NamedTuple):
                 return name
         return None if len(attributes) == self.size else _ANOTHER
 
+    def follow(self, old: Any, new: Any) -> None:
+        """Expect a new object in place of an old one from now on."""
+        for name, x in self.kept.items():
+            if x is old:
+                self.kept[name] = new
+
 
 def plan_rounds(call: Call, varying: frozenset[str], lent: Iterable[int]) -> list[list[Beat]]:
     """Divide the attributes to compare into rounds.
@@ -113,6 +119,11 @@ def _divide(beats: Sequence[Beat]) -> list[list[Beat]]:
         rounds[-1].append(beat)
         room -= cost
     return rounds
+
+
+def has_changed(beats: Iterable[Beat]) -> bool:
+    """Return whether an attribute of some beats was written."""
+    return any(beat.changed() is not None for beat in beats)
 
 
 def take_turns(checks: Sequence[Callable[[], bool]]) -> Callable[[], Callable[[], bool]]:
