@@ -167,10 +167,11 @@ class Rngs(Samplers, Module):
     Args:
       default: An int seed or a PRNG key for the default stream, or a mapping of seeds and keys by stream name. The
         default, None, creates no default stream.
-      **streams: Int seeds or PRNG keys by stream name.
+      **streams: Int seeds or PRNG keys by stream name. An RngStream is shared: both Rngs draw from it, and no key is
+        drawn twice.
 
     Raises:
-      ArgumentError: If a value is neither an int nor a PRNG key.
+      ArgumentError: If a value is neither an int, a PRNG key nor an RngStream.
 
     Example:
       >>> import jax, liftnn

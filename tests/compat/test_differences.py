@@ -1,0 +1,57 @@
+"""Deliberate differences from Flax NNX: rows of the table in `docs/coming_from/flax_nnx.md`, each in both libraries."""
+
+import pytest
+from tests.compat.oracle import find_difference, run, to_plain
+
+DIFFERENCES = {
+    "a stream given to another Rngs": (
+        """
+        rngs = nnx.Rngs(params=1)
+        other = nnx.Rngs(noise=rngs.params)
+        keys = [jax.random.key_data(key).tolist() for key in (other.noise(), rngs.params())]
+        result = keys[0] == keys[1], other.noise.tag
+        """,
+        (True, "noise"),
+        (False, "params"),
+    ),
+    "the position of the default stream": (
+        "result = list(nnx.Rngs(0, params=1))",
+        ["params", "default"],
+        ["default", "params"],
+    ),
+    "Pytrees among modules": (
+        """
+        class Scale(nnx.Pytree):
+            def __init__(self):
+                self.value = nnx.Param(jnp.ones(2))
+        class Model(nnx.Module):
+            def __init__(self):
+                self.scale = Scale()
+        result = [path for path, _ in nnx.iter_modules(Model())], isinstance(Scale(), nnx.Module)
+        """,
+        ([()], False),
+        ([("scale",), ()], True),
+    ),
+    "the name of the value in the repr of a Variable": (
+        "result = [name for name in ('raw_value=', ' value=') if name in repr(nnx.Param(jnp.ones(2)))]",
+        [" value="],
+        ["raw_value="],
+    ),
+}
+
+
+@pytest.mark.parametrize("text, in_flax, in_liftnn", DIFFERENCES.values(), ids=DIFFERENCES.keys())
+def test_a_program_has_another_result(text, in_flax, in_liftnn):
+    assert run(text, "flax")["result"] == in_flax
+    assert run(text, "liftnn")["result"] == in_liftnn
+
+
+def test_the_key_of_a_stream_starts_the_same_stream_in_both():
+    text = """
+        rngs = nnx.Rngs(params=1)
+        other = nnx.Rngs(noise=rngs.params.key[...])
+        result = [other.noise(), rngs.params(), other.noise.tag]
+        """
+    flax, ours = (to_plain(run(text, library)["result"]) for library in ("flax", "liftnn"))
+    assert find_difference(flax, ours) is None
+    assert (flax[0] == flax[1]).all()
