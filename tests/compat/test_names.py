@@ -144,6 +144,20 @@ def test_an_unsupported_name_raises_when_it_is_used(name):
         assert str(error.value) == text
 
 
+def test_to_tree_names_the_leaves_of_a_state():
+    with pytest.raises(liftnn.LiftError) as error:
+        nnx.to_tree(nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+    assert str(error.value) == (
+        "nnx.to_tree of Flax is not in liftnn.compat.nnx: liftnn's transforms do not use it.\n"
+        "To read arrays, leave it out: a State is a pytree, as in `jax.tree.leaves(nnx.state(model))`. For a "
+        "transform, use `liftnn.lift`; see docs/guides/custom_transforms.md."
+    )
+    model, flax_model = (library.Linear(2, 3, rngs=library.Rngs(0)) for library in (nnx, flax.nnx))
+    expected = jax.tree.leaves(flax.nnx.to_tree(flax.nnx.state(flax_model)))
+    for x, y in zip(jax.tree.leaves(nnx.state(model)), expected, strict=True):
+        assert (x == y).all()
+
+
 def test_the_bridge_raises_when_it_is_used():
     from liftnn.compat.nnx.bridge import ToNNX
 
