@@ -11,7 +11,9 @@ import typing
 
 import flax.nnx
 import jax
+import numpy as np
 import pytest
+from tests.raising import raises
 
 import liftnn
 import liftnn.compat
@@ -144,18 +146,31 @@ def test_an_unsupported_name_raises_when_it_is_used(name):
         assert str(error.value) == text
 
 
-def test_to_tree_names_the_leaves_of_a_state():
-    with pytest.raises(liftnn.LiftError) as error:
-        nnx.to_tree(nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
-    assert str(error.value) == (
-        "nnx.to_tree of Flax is not in liftnn.compat.nnx: liftnn's transforms do not use it.\n"
-        "To read arrays, leave it out: a State is a pytree, as in `jax.tree.leaves(nnx.state(model))`. For a "
-        "transform, use `liftnn.lift`; see docs/guides/custom_transforms.md."
-    )
+def test_to_tree_of_a_state_has_the_leaves_of_flax():
     model, flax_model = (library.Linear(2, 3, rngs=library.Rngs(0)) for library in (nnx, flax.nnx))
-    expected = jax.tree.leaves(flax.nnx.to_tree(flax.nnx.state(flax_model)))
-    for x, y in zip(jax.tree.leaves(nnx.state(model)), expected, strict=True):
-        assert (x == y).all()
+    for wrap in (lambda x: x, lambda x: {"model": x, "scale": np.float32(2)}):
+        expected = jax.tree.leaves(flax.nnx.to_tree(wrap(flax.nnx.state(flax_model))))
+        found = jax.tree.leaves(nnx.to_tree(wrap(nnx.state(model))))
+        for x, y in zip(found, expected, strict=True):
+            assert (x == y).all()
+
+
+@pytest.mark.parametrize(
+    "tree, options, what",
+    [
+        ([1, nnx.Linear(2, 3, rngs=nnx.Rngs(0))], {}, "a Linear in its tree"),
+        ({"a": nnx.Param(1.0)}, {}, "a Param in its tree"),
+        ([1, 2], {"prefix": 0}, "the option 'prefix'"),
+    ],
+)
+def test_to_tree_of_modules_is_an_error(tree, options, what):
+    with raises(
+        liftnn.errors.ArgumentTypeError,
+        f"nnx.to_tree of liftnn.compat.nnx takes trees of arrays and States, not {what}: liftnn's transforms do not "
+        "use it.\nTo read arrays, pass `nnx.state(model)`. Write a transform with `liftnn.lift`; see "
+        "docs/guides/custom_transforms.md.",
+    ):
+        nnx.to_tree(tree, **options)
 
 
 def test_the_bridge_raises_when_it_is_used():

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from liftnn import errors
 from liftnn._src.compat.flat_state import Leaves, to_flat_state
 from liftnn._src.compat.path_filters import PathIn
 from liftnn._src.compat.traversals import flatten_mapping, unflatten_mapping
 from liftnn._src.filters import Filter
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, format_path, list_paths
+from liftnn._src.trees import Path, an, format_path, list_paths
 from liftnn._src.variables.nested import flatten_nested
 from liftnn._src.variables.state import State, _put, as_state
 from liftnn._src.variables.variable import Variable
@@ -35,6 +38,40 @@ def from_flat_state(flat_state: Leaves, *, cls: type[State] = State) -> State:
       (2,)
     """
     return cls.from_flat(flat_state)
+
+
+@boundary
+def to_tree(tree: Any, /, **options: Any) -> Any:
+    """Return a tree without modules, such as a State, as it is: it is a pytree already.
+
+    Args:
+      tree: The tree.
+      **options: Options of Flax's function, which serve transforms and are errors here.
+
+    Returns:
+      The tree.
+
+    Raises:
+      ArgumentTypeError: If the tree contains a module or a Variable outside of a State, or if there are options.
+
+    Example:
+      >>> import jax
+      >>> from liftnn.compat import nnx
+      >>> state = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+      >>> [x.shape for x in jax.tree.leaves(nnx.to_tree(state))]
+      [(3,), (2, 3)]
+    """
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, State) or is_object(x))
+    found = next((x for x in leaves if is_object(x)), None)
+    if found is None and not options:
+        return tree
+    what = f"{an(type(found))} in its tree" if found is not None else f"the option {next(iter(options))!r}"
+    raise errors.ArgumentTypeError(
+        f"nnx.to_tree of liftnn.compat.nnx takes trees of arrays and States, not {what}: liftnn's transforms do not "
+        "use it.",
+        "To read arrays, pass `nnx.state(model)`. Write a transform with `liftnn.lift`; see "
+        "docs/guides/custom_transforms.md.",
+    )
 
 
 @boundary

@@ -10,10 +10,6 @@ _LIFT = (
     "Write the transform with `liftnn.lift`, which gives a pure function of flat arrays; see "
     "docs/guides/custom_transforms.md."
 )
-_TREE = (
-    "To read arrays, leave it out: a State is a pytree, as in `jax.tree.leaves(nnx.state(model))`. For a transform, "
-    "use `liftnn.lift`; see docs/guides/custom_transforms.md."
-)
 _LINEN = "Keep the Linen model in Flax, and pass its variables as arrays; or write its layers with liftnn."
 _INTERNAL = ("it is internal to Flax", _LIFT)
 
@@ -31,7 +27,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "proxy_caller": _INTERNAL,
     "reprlib": _INTERNAL,
     "split_context": ("liftnn's transforms do not use it", _LIFT),
-    "to_tree": ("liftnn's transforms do not use it", _TREE),
     "tracers": _INTERNAL,
     "update_context": ("liftnn's transforms do not use it", _LIFT),
     "wrappers": ("liftnn does not use Linen", _LINEN),

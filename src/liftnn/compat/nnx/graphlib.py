@@ -19,7 +19,7 @@ from liftnn._src.compat.modes import set_graph_mode, set_graph_updates
 from liftnn._src.compat.partials import cached_partial
 from liftnn._src.compat.pop import pop
 from liftnn._src.compat.splitting import GraphDef, call, graphdef, merge, split, state, variables
-from liftnn._src.compat.states import map_state
+from liftnn._src.compat.states import map_state, to_tree
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.trees import Key, Path
 from liftnn._src.variables.state import State
@@ -61,6 +61,7 @@ __all__ = [
     "set_metadata",
     "split",
     "state",
+    "to_tree",
     "unflatten",
     "unpack",
     "update",
