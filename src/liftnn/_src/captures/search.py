@@ -17,10 +17,10 @@ from __future__ import annotations
 import collections
 import types
 import weakref
-from collections.abc import Container, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
-from liftnn._src.captures.code_names import names_in, names_read_in
+from liftnn._src.captures.code_names import Names, names_in, names_read_in
 from liftnn._src.captures.expand import Scope, expand
 from liftnn._src.captures.guards import Guard, Guards, Leading, LeadingObject
 from liftnn._src.captures.libraries import is_library
@@ -110,20 +110,8 @@ def find_captured(
     Returns:
       The captured modules and Variables, with guards and shape.
     """
-    functions, keyed = list(functions), list(keyed)
-    names: set[str] = set()
-    while True:
-        known = len(names)
-        search = _Search(Scope(names, names_in, is_library), passed)
-        try:
-            for function in keyed:
-                search.visit(function, exact=True)
-            for function in functions:
-                search.visit(function, exact=False)
-            if len(names) == known or not search.holds_attributes:
-                return search.captured()
-        finally:
-            search.unlink()
+    starts = [*((f, True) for f in keyed), *((f, False) for f in functions)]
+    return _search_again(names_in, starts, passed, _Search.captured)
 
 
 def find_missed(starts: Iterable[Any], missed: Sequence[Any]) -> Captured:
@@ -157,15 +145,26 @@ def names_read(starts: Iterable[Any]) -> frozenset[str]:
     Returns:
       The names, including all strings that are identifiers, since `getattr` may use them.
     """
-    starts, names = list(starts), set[str]()
+    pairs = [(x, False) for x in starts]
+    return _search_again(names_read_in, pairs, (), lambda search: frozenset(search.scope.names))
+
+
+def _search_again(
+    names_in: Callable[[types.CodeType], Names],
+    starts: Sequence[tuple[Any, bool]],
+    passed: Container[int],
+    result: Callable[[_Search], Any],
+) -> Any:
+    """Search until no more names are found: code that is found late may name attributes of what was found early."""
+    names: set[str] = set()
     while True:
         known = len(names)
-        search = _Search(Scope(names, names_read_in, is_library), ())
+        search = _Search(Scope(names, names_in, is_library), passed)
         try:
-            for x in starts:
-                search.visit(x, exact=False)
+            for x, exact in starts:
+                search.visit(x, exact)
             if len(names) == known or not search.holds_attributes:
-                return frozenset(names)
+                return result(search)
         finally:
             search.unlink()
 
@@ -216,7 +215,7 @@ class _Search:
     def __init__(self, scope: Scope, passed: Container[int]):
         self.holds_attributes = False
         self._passed = passed
-        self._scope = scope
+        self.scope = scope
         self._nodes: dict[int, _Node] = {}
 
     def visit(self, x: Any, exact: bool) -> None:
@@ -246,9 +245,9 @@ class _Search:
 
         Modules and Variables are followed only with `every`: a module may hold a view of another one.
         """
-        if hasattr(type(node.x), "__graph_node__") and not self._scope.every:
+        if hasattr(type(node.x), "__graph_node__") and not self.scope.every:
             return []
-        found = node.expansion = expand(node.x, self._scope, node.exact)
+        found = node.expansion = expand(node.x, self.scope, node.exact)
         self.holds_attributes |= found.by_name
         new: list[_Node] = []
         for step in found.steps:
@@ -287,7 +286,7 @@ class _Search:
             if not node.leads or (holds and not node.holds):
                 node.leads, node.holds = True, node.holds or holds
                 stack += [(parent, holds and step.is_held) for parent, step in node.parents]
-        names_classes = any(has_class(n.x, self._scope.names) for n in nodes)
+        names_classes = any(has_class(n.x, self.scope.names) for n in nodes)
         guards = _collect(nodes, goals is not None)
         if any(issubclass(type(n.x), weakref.ref) for n in nodes if n.leads):
             guards.weak = frozenset([id(n.x) for n in roots if not _is_held(n)])

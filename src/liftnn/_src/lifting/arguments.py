@@ -245,7 +245,7 @@ def _walk_captured(
     walk.is_captured = True
     walk_roots(uncopied)
     searched, guards, shape, keyed = -1, NO_GUARDS, CapturedShape(), []
-    while searched != len(keyed) or searched < 0:
+    while searched != len(keyed):
         searched = len(keyed)
         roots, guards, shape, _ = find_captured(functions, keyed, walk.numbers)
         walk_roots(roots)
