@@ -101,12 +101,12 @@ def merge_all(
         if number in variables:
             continue
         spec = specs[number]
-        merged.children[number] = children = resolve(spec, objects, merged.arrays[number])
+        merged.children[number] = children = resolve(spec.edges, objects, merged.arrays[number])
         spec.kind.fill(objects[number], spec.extra, spec.keys, children)
     for number in frozen:
         if specs[number].kind is PYTREE:
             merged.pytree_children[number] = children_of_pytree(objects[number])
-    root = resolve_edges(description.edges, objects, root_arrays)
+    root = resolve(description.edges, objects, root_arrays)
     return unflatten_root(description.treedef, root), merged
 
 
@@ -133,7 +133,7 @@ def build_frozen(
         spec = specs[number]
         if spec.kind is PYTREE:
             _fill_containers(spec, specs, objects, arrays)
-        children = resolve(spec, objects, arrays[number])
+        children = resolve(spec.edges, objects, arrays[number])
         objects[number] = spec.kind.unflatten(spec.type, spec.extra, spec.keys, children)
 
 
@@ -157,46 +157,27 @@ def _fill_containers(spec: NodeSpec, specs: Any, objects: Sequence[Any], arrays:
         child = specs[number]
         inner = [e for e in child.edges if type(e) is int]
         if all(objects[e] is not None for e in inner):
-            filled = resolve(child, objects, arrays[number])
+            filled = resolve(child.edges, objects, arrays[number])
             child.kind.fill(objects[number], child.extra, child.keys, filled)
         stack += inner
 
 
-def resolve(
-    spec: NodeSpec, objects: Sequence[Any], arrays: Sequence[Any], keep: Callable[[Any], Any] | None = None
-) -> list[Any]:
-    """Return the children that the edges of a node denote.
+def resolve(edges: Sequence[Any], objects: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """Return the children that edges denote; KEEP for a child that the object already has.
 
     Args:
-      spec: The node.
+      edges: The edges of a node, or of a tree.
       objects: Objects by number.
-      arrays: The node's array leaves.
-      keep: Returns the child that the object already has at a key; needed only for the description of a change.
+      arrays: The array leaves among the children.
 
     Returns:
       The children.
     """
-    return resolve_edges(spec.edges, objects, arrays, spec.keys, keep)
-
-
-def resolve_edges(
-    edges: Sequence[Any],
-    objects: Sequence[Any],
-    arrays: Sequence[Any],
-    keys: Sequence[Any] = (),
-    keep: Callable[[Any], Any] | None = None,
-) -> list[Any]:
-    """Return the children that edges denote; see `resolve`."""
     taken = iter(arrays)
-    children = [
+    return [
         objects[e] if type(e) is int else next(taken) if e is ARRAY else e if e is KEEP else static_of(e)
         for e in edges
     ]
-    return (
-        children
-        if keep is None
-        else [keep(k) if x is KEEP else x for k, x in zip(keys, children, strict=True)]
-    )
 
 
 def unflatten_root(treedef: Any, leaves: list[Any]) -> Any:
@@ -303,13 +284,14 @@ def _prepare(
         spec = specs[number]
         if spec.kind is PYTREE:
             _fill_containers(spec, specs, objects, by_node, change.known)
-        children = resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))
+        children = _with_kept(spec, objects[number], resolve(spec.edges, objects, by_node[number]))
         objects[number] = spec.kind.unflatten(spec.type, spec.extra, spec.keys, children)
     for number, spec in specs.items():
         if spec.kind.frozen or (spec.kind is VARIABLE and not spec.keys):
             continue
-        fills.append((number, resolve(spec, objects, by_node[number], _keeper(spec, objects[number]))))
-    out = unflatten_root(change.treedef, resolve_edges(change.edges, objects, root_arrays))
+        children = resolve(spec.edges, objects, by_node[number])
+        fills.append((number, _with_kept(spec, objects[number], children)))
+    out = unflatten_root(change.treedef, resolve(change.edges, objects, root_arrays))
     return specs, fills, updates, out
 
 
@@ -358,14 +340,10 @@ def set_frozen_arrays(
     commit(change, list(objects), taken, owner)
 
 
-def _keeper(spec: NodeSpec, x: Any) -> Callable[[Any], Any]:
-    """Return a function that looks up an object's child by key; it flattens the object once, when first called."""
-    found: dict[Any, Any] = {}
-
-    def keep(key: Any) -> Any:
-        if not found:
-            _, keys, children = spec.kind.flatten(x)
-            found.update(zip(keys, children, strict=True))
-        return found[key]
-
-    return keep
+def _with_kept(spec: NodeSpec, x: Any, children: list[Any]) -> list[Any]:
+    """Return the children of a changed node, with those that the object already has in place of KEEP."""
+    if KEEP not in spec.edges:
+        return children
+    _, keys, now = spec.kind.flatten(x)
+    kept = dict(zip(keys, now, strict=True))
+    return [kept[key] if child is KEEP else child for key, child in zip(spec.keys, children, strict=True)]
