@@ -18,6 +18,7 @@ from liftnn._src.compilation.kept_shardings import Placement, find_placement, pl
 from liftnn._src.compilation.moved import Move, Moved
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
+from liftnn._src.lifting.shown import rename
 from liftnn._src.lifting.valueless import explain_valueless
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves
@@ -286,11 +287,7 @@ class Program:
 
     def name_slots(self, error: Exception) -> None:
         """Replace JAX's names of the flat arguments by attribute paths in the text of a JAX error."""
-
-        def path(slot: re.Match[str]) -> str:
-            return self.inputs.name(int(slot[1]))
-
-        error.args = tuple([_INPUT_NAME.sub(path, x) if isinstance(x, str) else x for x in error.args])
+        rename(error, _INPUT_NAME, lambda found: self.inputs.name(int(found[1])))
 
     def result(self, returned: Any) -> Result:
         """Rebuild the result from the returned value of the compiled function."""

@@ -14,7 +14,7 @@ import jax
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
-from liftnn._src.lifting.shown import LEAF_NAME, show_as
+from liftnn._src.lifting.shown import LEAF_NAME, leaf_names, rename, show_as
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import function_key
 from liftnn._src.variables import frames
@@ -132,7 +132,7 @@ def renaming(
     try:
         yield
     except kind as error:
-        error.args = tuple([pattern.sub(name, x) if isinstance(x, str) else x for x in error.args])
+        rename(error, pattern, name)
         raise
 
 
@@ -149,18 +149,15 @@ class InlinedJit:
     """
 
     def __init__(self, plan: Plan, pure: PureFunction, function: Any):
-        self._plan = plan
+        self._names = leaf_names(plan)
         self._traced = jax.jit(show_as(lambda leaves: pure(leaves), function), inline=True)
 
     def __call__(self, leaves: Any) -> Any:
         """Return the result."""
-        with renaming(LEAF_NAME, self._name):
+        with renaming(LEAF_NAME, self._names):
             return self._traced(leaves)
 
     def eval_shape(self, leaves: Any) -> Any:
         """Return the abstract result."""
-        with renaming(LEAF_NAME, self._name):
+        with renaming(LEAF_NAME, self._names):
             return self._traced.eval_shape(leaves)
-
-    def _name(self, found: re.Match[str]) -> str:
-        return self._plan.name(self._plan.slots[int(found[1])])

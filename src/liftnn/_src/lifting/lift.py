@@ -31,7 +31,7 @@ from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
 from liftnn._src.lifting.offers import Begin, Offer, publish
 from liftnn._src.lifting.purify import purify
-from liftnn._src.lifting.shown import name_leaves
+from liftnn._src.lifting.shown import LEAF_NAME, leaf_names, rename
 from liftnn._src.lifting.valueless import explain_leaked, explain_valueless
 from liftnn._src.lifting.values import encode, not_dynamic, static_leaf
 from liftnn._src.tracebacks import hide_frames
@@ -265,7 +265,7 @@ class Lifted(Bindable[P, R]):
             if not isinstance(error, (frames.RetryAsCapture, frames.RetryWithCaptures)):
                 explain_valueless(error, call.plan, call.leaves, self._options.name)
                 explain_leaked(error, self._functions_of(args, kwargs), self._options.name)
-                name_leaves(error, call.plan)
+                rename(error, LEAF_NAME, leaf_names(call.plan))
             raise
 
     def _note(self, extra: list[Any], objects: Sequence[Any]) -> None:

@@ -34,19 +34,22 @@ def show_as(pure: F, function: Any, signature: inspect.Signature = _OF_LEAVES) -
     return pure
 
 
-def name_leaves(error: BaseException, plan: Plan) -> None:
-    """Replace JAX's names of dynamic leaves by attribute paths in the text of an error.
+def leaf_names(plan: Plan) -> Callable[[re.Match[str]], str]:
+    """Return a function that gives the attribute path for what `LEAF_NAME` has found.
+
+    Args:
+      plan: The arguments.
+    """
+    return lambda found: plan.name(plan.slots[int(found[1])])
+
+
+def rename(error: BaseException, pattern: re.Pattern[str], name: Callable[[re.Match[str]], str]) -> None:
+    """Replace JAX's names of flat leaves by attribute paths in the text of an error.
 
     Args:
       error: The error, which is changed.
-      plan: The arguments.
+      pattern: Finds JAX's names.
+      name: Returns the attribute path for what was found.
     """
-    if any(isinstance(x, str) and "liftnn_leaves[" in x for x in error.args):
-        error.args = tuple(
-            [
-                LEAF_NAME.sub(lambda found: plan.name(plan.slots[int(found[1])]), x)
-                if isinstance(x, str)
-                else x
-                for x in error.args
-            ]
-        )
+    if any(isinstance(x, str) and pattern.search(x) for x in error.args):
+        error.args = tuple([pattern.sub(name, x) if isinstance(x, str) else x for x in error.args])
