@@ -18,7 +18,7 @@ from liftnn._src.compilation.kept_shardings import Placement, find_placement, pl
 from liftnn._src.compilation.moved import Move, Moved
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import Argument, Plan, PureFunction, Result
-from liftnn._src.lifting.shown import rename
+from liftnn._src.lifting.shown import rename, show_as
 from liftnn._src.lifting.valueless import explain_valueless
 from liftnn._src.prefixes.groups import distinct, group
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over, prefix_leaves
@@ -109,10 +109,7 @@ class Program:
                 result = inputs.complete(result, leaves)
             return arrange(result if placement is None else placement.constrain(plan, result, leaves))
 
-        call.__name__ = call.__qualname__ = pure.__name__
-        call.__wrapped__ = getattr(pure, "__wrapped__", pure)  # pyright: ignore[reportFunctionMemberAccess]  # for JAX's messages
-        call.__signature__ = _SIGNATURE
-        return call
+        return show_as(call, pure, _SIGNATURE)
 
     def _resolve(self, in_shardings: Any, out_shardings: Any) -> list[Prefix]:
         """Return the sharding of each dynamic leaf; record the shardings that the results can have."""

@@ -8,6 +8,7 @@ The carry consists of the shared leaves that a step writes. `TracedBody` finds i
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
-from liftnn._src.annotations import signature_of
 from liftnn._src.control_flow.carry import CarryMatch
 from liftnn._src.control_flow.functions import renaming
 from liftnn._src.control_flow.loop_axes import LoopAxes
@@ -118,7 +118,7 @@ class Body:
         def step(liftnn_carry: Any, liftnn_slices: Any) -> Any:
             return self.step(liftnn_carry, liftnn_slices)
 
-        return show_as(step, getattr(function, "__wrapped__", function), signature_of(step))
+        return show_as(step, getattr(function, "__wrapped__", function), inspect.signature(step))
 
     def naming(self) -> contextlib.AbstractContextManager[None]:
         """Name the leaves of carry and slices in JAX's errors by their attribute paths."""

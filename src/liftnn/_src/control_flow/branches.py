@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVarTuple
 
 import jax
 
 from liftnn import errors
-from liftnn._src.annotations import signature_of
 from liftnn._src.control_flow.branch_union import BranchUnion
-from liftnn._src.control_flow.functions import InlinedJit, pack_functions
+from liftnn._src.control_flow.functions import InlinedJit, PackedFunction, pack_functions
 from liftnn._src.control_flow.kept_calls import CallNames, call_kept
 from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
@@ -24,6 +24,7 @@ from liftnn._src.type_variables import R
 from liftnn._src.variables.operators import unwrap
 
 Operands = TypeVarTuple("Operands")
+_NO_ARGUMENTS = inspect.Signature()
 
 
 @boundary
@@ -202,7 +203,7 @@ def _passed_operands(name: str, operands: tuple[Any, ...], operand: Any) -> Any:
 def _call_one(
     name: str,
     holder: Module,
-    functions: Sequence[Callable[..., Any]],
+    functions: Sequence[PackedFunction],
     names: Sequence[str],
     choose: Callable[[Sequence[Callable[[], Any]]], Any],
     operands: Sequence[Any],
@@ -216,8 +217,8 @@ def _call_one(
             results = [branch.eval_shape(leaves) for branch in branches]
             common = BranchUnion(plan, results, leaves, names, name)
             run = [
-                _named(lambda branch=branch: common.complete(branch(leaves)), function)
-                for branch, function in zip(branches, functions, strict=True)
+                show_as(lambda branch=branch: common.complete(branch(leaves)), f.__wrapped__, _NO_ARGUMENTS)
+                for branch, f in zip(branches, functions, strict=True)
             ]
             with common.naming():
                 return common.result(choose(run))
@@ -236,15 +237,6 @@ def _operand_names(operands: Sequence[Any]) -> tuple[str, ...]:
 def _branch_names(branches: Sequence[Any]) -> tuple[str, ...]:
     """Return the names of the branches of a `switch` in messages."""
     return tuple([f"branches[{i}]" for i in range(len(branches))])
-
-
-def _named(branch: Callable[[], Any], function: Callable[..., Any]) -> Callable[[], Any]:
-    """Return a branch that JAX's messages call by the name and line of the user's function."""
-
-    def call() -> Any:
-        return branch()
-
-    return show_as(call, getattr(function, "__wrapped__", function), signature_of(call))
 
 
 publish(cond, switch)
