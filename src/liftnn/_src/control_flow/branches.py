@@ -83,30 +83,24 @@ def cond(
             return chosen(*passed)
         return call_kept(
             "cond",
-            _apply_cond,
+            _cond,
             (true_fun, false_fun),
             (pred, *passed),
-            lambda: _cond(pred, true_fun, false_fun, passed),
             lambda: CallNames("cond", ("true_fun", "false_fun"), ("pred", *_operand_names(passed))),
         )
 
     return call_of_arrays("cond", (true_fun, false_fun), of_arrays, passed, of_modules)
 
 
-def _apply_cond(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
-    """Apply `cond` to its functions, and to the condition and the operands."""
+def _cond(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+    """Apply one of two functions with modules to the operands, after the condition."""
     (true_fun, false_fun), (pred, *passed) = functions, operands
-    return _cond(pred, true_fun, false_fun, passed)
-
-
-def _cond(pred: Any, true_fun: Any, false_fun: Any, operands: Sequence[Any]) -> Any:
-    """Apply one of two functions with modules."""
-    holder, functions = pack_functions("cond", true_fun=true_fun, false_fun=false_fun)
+    holder, packed = pack_functions("cond", true_fun=true_fun, false_fun=false_fun)
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.cond(pred, *branches)
 
-    return _call_one("cond", holder, functions, ["true_fun", "false_fun"], choose, operands)
+    return _call_one("cond", holder, packed, ["true_fun", "false_fun"], choose, passed)
 
 
 def _cond_of_two(pred: Any, true_operand: Any, true_fun: Any, false_operand: Any, false_fun: Any) -> Any:
@@ -161,31 +155,24 @@ def switch(
             return chosen(*passed)
         return call_kept(
             "switch",
-            _apply_switch,
+            _switch,
             branches,
             (index, *passed),
-            lambda: _switch(index, branches, passed),
             lambda: CallNames("switch", _branch_names(branches), ("index", *_operand_names(passed))),
         )
 
     return call_of_arrays("switch", branches, of_arrays, passed, of_modules)
 
 
-def _apply_switch(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
-    """Apply `switch` to its functions, and to the index and the operands."""
+def _switch(functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+    """Apply one of several functions with modules to the operands, after the index."""
     index, *passed = operands
-    return _switch(index, functions, passed)
-
-
-def _switch(index: Any, branches: Sequence[Any], operands: Sequence[Any]) -> Any:
-    """Apply one of several functions with modules."""
-    holder, functions = pack_functions("switch", branches=list(branches))
-    names = _branch_names(functions)
+    holder, packed = pack_functions("switch", branches=list(functions))
 
     def choose(branches: Sequence[Callable[[], Any]]) -> Any:
         return jax.lax.switch(index, branches)
 
-    return _call_one("switch", holder, functions, names, choose, operands)
+    return _call_one("switch", holder, packed, _branch_names(functions), choose, passed)
 
 
 def _passed_operands(name: str, operands: tuple[Any, ...], operand: Any) -> Any:

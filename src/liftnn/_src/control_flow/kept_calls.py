@@ -7,6 +7,7 @@ depends on, and is dropped together with the user's functions.
 
 from __future__ import annotations
 
+import functools
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -47,8 +48,8 @@ def call_kept(
     apply: ApplyFunctions,
     functions: Sequence[Any],
     operands: Sequence[Any],
-    otherwise: Callable[[], Any],
     names: Callable[[], CallNames],
+    otherwise: Callable[[], Any] | None = None,
 ) -> Any:
     """Make a call of a loop or branch; in plain Python, compile it once.
 
@@ -57,12 +58,13 @@ def call_kept(
       apply: Called with the functions and the operands; makes the call. It must not refer to either.
       functions: The user's functions.
       operands: The arguments.
-      otherwise: Makes the call without compiling it.
       names: Returns the names of all of them in messages.
+      otherwise: Makes the call without compiling it. The default, None, means that `apply` does.
 
     Returns:
       The output of the call.
     """
+    otherwise = otherwise or functools.partial(apply, functions, operands)
     parts = [_divide(f) for f in functions]
     if None in parts or not frames.is_plain() or is_jit_disabled() or not _takes_arrays(operands):
         return otherwise()
@@ -126,7 +128,7 @@ class KeptCalls:
             positional = [f"args[{i}]" for i in range(start, n + start)]
             return CallNames(self._key[0], (_FIRST,), [*positional, *(f"kwargs[{k!r}]" for k in keywords)])
 
-        return call_kept((self._key, n, keywords), apply, (self._f,), operands, otherwise, names)
+        return call_kept((self._key, n, keywords), apply, (self._f,), operands, names, otherwise)
 
 
 _NEEDS_VALUES = (

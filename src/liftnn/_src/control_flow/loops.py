@@ -80,13 +80,11 @@ def while_loop(
         return _while_loop(*functions, *operands, max_steps=max_steps)
 
     def of_modules() -> Any:
-        functions, operands = (cond_fun, body_fun), (init_val,)
         return call_kept(
             ("while_loop", max_steps),
             apply,
-            functions,
-            operands,
-            lambda: apply(functions, operands),
+            (cond_fun, body_fun),
+            (init_val,),
             lambda: CallNames("while_loop", ("cond_fun", "body_fun"), ("init_val",)),
         )
 
@@ -146,13 +144,11 @@ def fori_loop(
     def of_modules() -> T:
         bounds = type(lower), type(upper), lower, upper
         key = ("fori_loop", *bounds, type(unroll), unroll)  # not hashable if a bound is an array
-        functions, operands = (body_fun,), (init_val,)
         return call_kept(
             key,
             apply,
-            functions,
-            operands,
-            lambda: apply(functions, operands),
+            (body_fun,),
+            (init_val,),
             lambda: CallNames("fori_loop", ("body_fun",), ("init_val",)),
         )
 
