@@ -19,9 +19,9 @@ from liftnn._src.compilation.stages import Lowered, Traced
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.call import Call, commit_to_copies
+from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
-from liftnn._src.lifting.contract import Plan, Result
+from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.lift import LiftOptions, T
 from liftnn._src.lifting.names import take_names
 from liftnn._src.lifting.offers import Offer, may_be_fast, publish
@@ -349,14 +349,6 @@ class Jitted(Bindable[P, R]):
 
     def __repr__(self) -> str:
         return repr(self._lifted)
-
-    def _commit(self, call: Call, result: Result) -> Any:
-        """Write the result of a call to the objects and return the output."""
-        return self._lifted._commit(call, result)
-
-    def _output_of(self, call: Call, result: Result) -> Any:
-        """Return the output of an abstract result without changing the arguments."""
-        return commit_to_copies(call, result)
 
     @property
     def n_traces(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.views import describe_difference
-from liftnn._src.lifting.call import Call
+from liftnn._src.lifting.call import Call, commit_to_copies
 from liftnn._src.lifting.contract import name_argument
 from liftnn._src.tracebacks import boundary
 from liftnn._src.type_variables import R
@@ -57,7 +57,7 @@ class Stage(Generic[R]):
     @property
     def out_info(self) -> Any:
         """The output with `jax.ShapeDtypeStruct` in place of arrays."""
-        return self._jitted._output_of(self._call, self._call.bound.result(self._stage.out_info))
+        return commit_to_copies(self._call, self._call.bound.result(self._stage.out_info))
 
 
 @boundary
@@ -133,7 +133,7 @@ class Compiled(Stage[R]):
         except (TypeError, ValueError) as error:
             call.bound.name_slots(error)
             raise
-        return self._jitted._commit(call, call.bound.result(returned))
+        return self._jitted._lifted._commit(call, call.bound.result(returned))
 
 
 def check_structure(expected: GraphSpec, actual: GraphSpec, what: str, remedy: str) -> None:

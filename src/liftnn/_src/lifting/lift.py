@@ -7,7 +7,6 @@ calls the bound function with the dynamic leaves, and commits the `Result` to th
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
@@ -368,17 +367,12 @@ class Lifted(Bindable[P, R]):
 
     def _commit(self, call: Call, result: Result) -> Any:
         """Write the result to the objects and return the caller's output."""
-        if self._options.commit:
-            check_writable(call, result)
-        finish = None if self._options.finish is None else functools.partial(self._finish, result.extra)
-        if self._options.commit:
-            return commit_result(call, result, list(call.objects), finish)
-        return commit_to_copies(call, result, finish)
-
-    def _finish(self, extra: Any, out: Any) -> Any:
-        """Return the value for the caller."""
-        assert self._options.finish is not None
-        return self._options.finish(out, extra)
+        of_output = self._options.finish
+        finish = None if of_output is None else lambda out: of_output(out, result.extra)
+        if not self._options.commit:
+            return commit_to_copies(call, result, finish)
+        check_writable(call, result)
+        return commit_result(call, result, list(call.objects), finish)
 
 
 def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
