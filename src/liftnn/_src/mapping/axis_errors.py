@@ -20,23 +20,19 @@ from liftnn._src.variables import frames
 
 
 class MappedLeaf(NamedTuple):
-    """One input or output leaf of a `vmap`: an array, or the value of a Variable.
+    """One leaf of a mapped function's result: an array, or the value of a Variable.
 
     Args:
+      kind: `"output"`, `"update"` of a Variable, or `"attached"` to an argument.
       name: The attribute path as text.
-      axis: The axis.
+      prefix: The axis or spec.
       shapes: The shapes of the arrays in it.
-      kind: `"argument"`, `"output"`, `"update"` of a Variable, or `"attached"` to an argument.
     """
 
+    kind: str
     name: str
-    axis: Any
+    prefix: Prefix
     shapes: list[tuple[int, ...]]
-    kind: str = "argument"
-
-
-def _part(name: str, axis: Prefix, value: Any, kind: str = "argument") -> MappedLeaf:
-    return MappedLeaf(name, axis, [np.shape(x) for x in jax.tree.leaves(value)], kind)
 
 
 def check_axes(option: str, axes: Any) -> None:
@@ -173,9 +169,7 @@ def find_bad_output(
     parts: list[MappedLeaf] = []
 
     def note(result: Result, axes: Sequence[Prefix]) -> None:
-        parts.extend(
-            _part(name, axis, x, kind) for kind, name, axis, x in parts_of_result(plan, result, axes)
-        )
+        parts.extend(parts_of_result(plan, result, axes))
 
     with frames.noting_writes() as lines:
         trace(note)
@@ -183,7 +177,7 @@ def find_bad_output(
         error = _no_room(part)
         if error is not None:
             return error
-    shared = [i for i, part in enumerate(parts) if part.axis is None]
+    shared = [i for i, part in enumerate(parts) if part.prefix is None]
 
     def differ(chosen: list[int]) -> bool:
         def take(result: Result, axes: Sequence[Prefix]) -> Any:
@@ -212,19 +206,16 @@ def find_culprit(suspects: list[int], fails: Callable[[list[int]], bool]) -> int
     return suspects[0]
 
 
-def parts_of_result(
-    plan: Plan, result: Result, prefixes: Sequence[Prefix]
-) -> list[tuple[str, str, Prefix, Any]]:
+def parts_of_result(plan: Plan, result: Result, prefixes: Sequence[Prefix]) -> list[MappedLeaf]:
     """Describe each leaf of a result.
 
     Args:
       plan: The arguments.
       result: The result.
-      prefixes: The axis of each leaf.
+      prefixes: The axis or spec of each leaf.
 
     Returns:
-      For each leaf its kind (`"output"`, `"attached"` to an argument, or `"update"` of a Variable), attribute path,
-      axis and value.
+      The leaves.
     """
     names, updates = names_after(plan, result.change), set(map(Slot, result.change.written))
 
@@ -234,17 +225,20 @@ def parts_of_result(
         return "output" if names[slot].startswith("the output") else "attached"
 
     pairs = zip(result.slots, prefixes, result.leaves, strict=True)
-    return [(kind(slot), names[slot], prefix, x) for slot, prefix, x in pairs]
+    return [
+        MappedLeaf(kind(slot), names[slot], prefix, [np.shape(y) for y in jax.tree.leaves(x)])
+        for slot, prefix, x in pairs
+    ]
 
 
 def _no_room(part: MappedLeaf) -> errors.LiftError | None:
     """Return the error for an array with too few axes to be stacked along its axis, or None."""
-    if part.axis is None:
+    if part.prefix is None:
         return None
     for shape in part.shapes:
-        if not -len(shape) - 1 <= part.axis <= len(shape):
+        if not -len(shape) - 1 <= part.prefix <= len(shape):
             return errors.ArgumentError(
-                f"Cannot stack {part.name} along axis {part.axis}: its shape in each batch element is {shape}.",
+                f"Cannot stack {part.name} along axis {part.prefix}: its shape in each batch element is {shape}.",
                 f"Use an axis from {-len(shape) - 1} to {len(shape)} in `out_axes` or, for a part of an argument, in "
                 "`in_axes`.",
             )

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from liftnn import errors
 from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.mapping.axis_errors import find_culprit, parts_of_result
+from liftnn._src.mapping.axis_errors import MappedLeaf, find_culprit, parts_of_result
 from liftnn._src.prefixes.prefix import Prefix, StateSharding
 from liftnn._src.tracebacks import at_line
 from liftnn._src.trees import format_path, key_of
@@ -155,11 +155,10 @@ def find_varying_output(
     Returns:
       The error to raise, or None if the specs are valid.
     """
-    parts: list[tuple[str, str, Any, list[tuple[int, ...]]]] = []
+    parts: list[MappedLeaf] = []
 
     def note(result: Result, specs: Sequence[Prefix]) -> None:
-        for kind, name, spec, value in parts_of_result(plan, result, specs):
-            parts.append((kind, name, spec, [np.shape(x) for x in jax.tree.leaves(value)]))
+        parts.extend(parts_of_result(plan, result, specs))
 
     with frames.noting_writes() as lines:
         trace(note, PartitionSpec())
@@ -176,7 +175,7 @@ def find_varying_output(
         def take(result: Result, specs: Sequence[Prefix]) -> Any:
             return [result.leaves[i] for i in chosen]
 
-        specs = [PartitionSpec() if parts[i][2] is None else parts[i][2] for i in chosen]
+        specs = [PartitionSpec() if parts[i].prefix is None else parts[i].prefix for i in chosen]
         try:
             trace(take, specs)
         except ValueError:
