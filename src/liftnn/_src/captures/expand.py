@@ -36,7 +36,7 @@ from liftnn._src.captures.guards import (
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES
 from liftnn._src.captures.steps import FRESH, ClassOf, Expansion, GlobalsOf, Step
-from liftnn._src.graph.checks import ABSENT, is_atom
+from liftnn._src.graph.checks import ABSENT, ITERATORS, is_atom
 from liftnn._src.instances import NO_ATTRIBUTES, instance_dict, slots_of
 from liftnn._src.static_values.static import is_foreign
 from liftnn._src.trees import module_of
@@ -92,7 +92,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
     for base, expand_kind in _BY_BASE:
         if issubclass(cls, base):
             found = expand_kind(x, exact)
-            is_users = base in _USERS_BASES and not is_foreign(module_of(cls))
+            is_users = base in ITERATORS and not is_foreign(module_of(cls))
             return _with_attributes(found, _expand_holder(x, attributes, scope, False)) if is_users else found
     wrapped = attributes.get("__wrapped__")
     if wrapped is not None:
@@ -329,7 +329,7 @@ def _hidden_modules(classes: Iterable[type], names: Iterable[str]) -> tuple[str,
     return tuple([n for n in names if any(hasattr(type(x.get(n)), "__graph_node__") for x in attributes)])
 
 
-_EXPANDED = (list, tuple, set, frozenset, dict, collections.deque, weakref.ref, contextvars.ContextVar)
+_EXPANDED = (*ITERATORS, weakref.ref, contextvars.ContextVar)
 
 _VIEWS = [
     type(view)
@@ -337,16 +337,10 @@ _VIEWS = [
     for view in (entries.keys(), entries.values(), entries.items())
 ]
 """The classes of what `keys()`, `values()` and `items()` return."""
-_USERS_BASES = (list, tuple, dict, set, frozenset, collections.deque)
-"""Classes from which a user's class may derive that has attributes and methods of its own."""
 
 _BY_BASE: tuple[tuple[type, Callable[[Any, bool], Expansion]], ...] = (
-    (list, lambda x, exact: expand_elements("list", x, list.__iter__, exact)),
-    (tuple, lambda x, exact: expand_elements("tuple", x, tuple.__iter__, exact)),
     (dict, expand_dict),
-    (set, lambda x, exact: expand_elements("set", x, set.__iter__, exact)),
-    (frozenset, lambda x, exact: expand_elements("frozenset", x, frozenset.__iter__, exact)),
-    (collections.deque, lambda x, exact: expand_elements("deque", x, collections.deque.__iter__, exact)),
+    *[(base, functools.partial(expand_elements, base)) for base in ITERATORS],
     (functools.partial, _expand_partial),
     (
         types.MethodType,

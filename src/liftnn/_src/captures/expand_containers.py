@@ -9,7 +9,7 @@ from typing import Any
 
 from liftnn._src.captures.guards import ELEMENT, ITEM, SIZE, SLOT, Guard, GuardKind
 from liftnn._src.captures.steps import Expansion, Step
-from liftnn._src.graph.checks import ATOMS, Elements, is_atom, list_entries, size_of
+from liftnn._src.graph.checks import ATOMS, ITERATORS, Elements, is_atom, list_entries, size_of
 from liftnn._src.graph.containers import base_of, default_factory
 
 _MOST_LOOKED = 100_000
@@ -20,9 +20,9 @@ _MOST_GUARDED = 64
 """The maximum number of elements to guard one by one; of a longer container without modules the size is guarded."""
 
 
-def expand_elements(tag: str, x: Any, iterate: Callable[[Any], Iterable[Any]], exact: bool) -> Expansion:
-    """Expand a list, tuple, set or deque."""
-    size = size_of(x)
+def expand_elements(base: type, x: Any, exact: bool) -> Expansion:
+    """Expand a list, tuple, set, frozenset or deque, or an object of a class that derives from it."""
+    size, tag, iterate = size_of(x), base.__name__, ITERATORS[base]
     if size > _MOST_GUARDED:
         kind = ELEMENT if type(x) in (list, collections.deque) else None
         return _expand_long(tag, x, size, enumerate(iterate(x)), kind, iterate)

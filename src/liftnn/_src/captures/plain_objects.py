@@ -31,7 +31,7 @@ from liftnn._src.captures.guards import (
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES, is_library
 from liftnn._src.captures.search import names_read
-from liftnn._src.graph.checks import ABSENT, Elements, is_atom, list_entries, size_of
+from liftnn._src.graph.checks import ABSENT, ITERATORS, Elements, is_atom, size_of
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.walk import Walk
@@ -48,13 +48,6 @@ _LARGEST = 1_000
 """The maximum number of elements of a container to compare; of a longer one, the number is compared."""
 _MOST_NESTED = 16
 """The maximum depth of containers in containers; deeper ones, such as those in a cycle, are compared by identity."""
-_ITERATORS: dict[type, Callable[[Any], Iterable[Any]]] = {
-    list: list.__iter__,
-    tuple: tuple.__iter__,
-    set: set.__iter__,
-    frozenset: frozenset.__iter__,
-    collections.deque: collections.deque.__iter__,
-}
 
 
 def note_content(walk: Walk, static_values: Iterable[Static], functions: Sequence[Any]) -> Guards:
@@ -244,10 +237,7 @@ _REFERRING = (types.FunctionType, types.MethodType, functools.partial, weakref.r
 
 def _elements_of(x: Any) -> Elements | None:
     """Return the elements of a container, none of a large one; None for another object."""
-    iterate = list_entries if issubclass(type(x), dict) else None
-    for base, each in _ITERATORS.items() if iterate is None else ():
-        if issubclass(type(x), base):
-            iterate = each
+    iterate = next((each for base, each in ITERATORS.items() if issubclass(type(x), base)), None)
     if iterate is None:
         return None
     size = size_of(x)
@@ -266,7 +256,7 @@ def is_plain(x: Any) -> bool:
     cls = type(x)
     if hasattr(cls, "__graph_node__") or issubclass(cls, (type, enum.Enum, types.ModuleType, *_REFERRING)):
         return False
-    if issubclass(cls, (dict, *_ITERATORS)):
+    if issubclass(cls, tuple(ITERATORS)):
         return False
     return not is_foreign(module_of(cls)) or module_of(cls) in HOLDER_LIBRARIES
 

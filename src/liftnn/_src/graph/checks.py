@@ -90,19 +90,23 @@ class Elements(NamedTuple):
 
 def size_of(container: Any) -> int:
     """Return the number of elements of a container, without calling an overridden `__len__`."""
-    for base in _SIZED:
+    for base in ITERATORS:
         if issubclass(type(container), base):
             return base.__len__(container)
     return len(container)
-
-
-_SIZED: tuple[Any, ...] = (list, dict, set, collections.deque, tuple, frozenset)
 
 
 def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
     """Return the keys of a dict, then its values."""
     base = base_of(type(mapping))
     return itertools.chain(base.keys(mapping), base.values(mapping))
+
+
+ITERATORS: dict[Any, Callable[[Any], Iterable[Any]]] = {
+    base: list_entries if base is dict else base.__iter__
+    for base in (list, dict, set, collections.deque, tuple, frozenset)
+}
+"""The built-in containers, with how to iterate over their elements without running user code."""
 
 
 class Node(NamedTuple):

@@ -5,7 +5,6 @@ Iterators are static values that are used up, so a compiled function must not re
 
 from __future__ import annotations
 
-import collections
 import functools
 import gc
 import types
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn import errors
+from liftnn._src.graph.checks import ITERATORS
 from liftnn._src.graph.description import NodeSpec
 from liftnn._src.graph.kinds import DICT, PYTREE, VARIABLE
 from liftnn._src.instances import held_by
@@ -28,7 +28,7 @@ from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
 _PARTLESS = (str, bytes, int, float, complex, type, type(None), types.ModuleType, types.BuiltinFunctionType)
-_SEARCHED_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque)
+_SEARCHED_CONTAINERS = tuple(ITERATORS)
 _MOST_OBJECTS = 1000
 """The maximum number of objects to visit: a static value may refer to the whole program."""
 
