@@ -266,8 +266,8 @@ def _expand_class(cls: type, scope: Scope, creates: bool = True) -> Expansion:
     if creates and (scope.every or not is_foreign(module_of(type(cls)))):
         bases += (type(cls),)
     steps += [Step(wrap(base), "", i) for i, base in enumerate(bases)]
-    tag = ("class", _hidden_modules(bases, scope.chosen(attributes)))
-    return Expansion(tag, steps, (size,), by_name=True, whole=cls)
+    hidden = _hidden_modules(bases, scope.chosen(attributes))
+    return Expansion("class", steps, (size,), by_name=True, whole=cls, hidden=hidden)
 
 
 def _plain(x: Any) -> Any:
@@ -303,8 +303,10 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     guards = assigned[1:]
     if attributes is not NO_ATTRIBUTES:
         guards.append(Guard(SIZE, attributes, None, len(attributes)))
-    tag = ("object", _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen))
-    return Expansion(tag, steps, tuple(guards), by_name=True, inherits=is_content, whole=x)
+    hidden = _hidden_modules(type.__getattribute__(cls, "__mro__"), chosen)
+    return Expansion(
+        "object", steps, tuple(guards), by_name=True, inherits=is_content, whole=x, hidden=hidden
+    )
 
 
 def _with_attributes(container: Expansion, holder: Expansion) -> Expansion:
@@ -315,11 +317,11 @@ def _with_attributes(container: Expansion, holder: Expansion) -> Expansion:
       holder: What it leads to as an object.
     """
     return container._replace(
-        tag=(container.tag, holder.tag),
         steps=[*container.steps, *holder.steps],
         guards=(*container.guards, *holder.guards),
         by_name=True,
-        whole=container.whole or holder.whole,
+        whole=holder.whole,
+        hidden=holder.hidden,
     )
 
 

@@ -79,10 +79,10 @@ def _expand_long(
         for i, (key, y) in enumerate(found)
     ]
     if one_by_one or not found or tag in ("tuple", "frozenset"):
-        return Expansion((tag, size), steps, size_guard, quiet=True, whole=x if one_by_one else None)
+        return Expansion(tag, steps, size_guard, quiet=True, whole=x if one_by_one else None, size=size)
     kept = tuple(iterate(x))
     elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)
-    return Expansion((tag, size), steps, size_guard, elements, quiet=True)
+    return Expansion(tag, steps, size_guard, elements, quiet=True, size=size)
 
 
 def _is_plain(key: Any) -> bool:

@@ -374,15 +374,16 @@ def _shape(nodes: Sequence[_Node], roots: Sequence[_Node]) -> CapturedShape:
     numbered |= {id(n.x): n for n in between}
     holders: list[Holder] = []
     for node in between:
-        assert node.expansion is not None
-        steps = zip(node.expansion.steps, node.targets, strict=True)
-        whole = node.expansion.elements is not None
+        found = node.expansion
+        assert found is not None
+        steps = zip(found.steps, node.targets, strict=True)
+        whole = found.elements is not None
         entries = [
             (step.key, numbers.get(id(target.x)) if target is not None and target.leads else None)
             for step, target in steps
             if whole or (target is not None and target.leads)
         ]
-        holders.append(Holder(identity_of(node.x), node.expansion.tag, tuple(entries)))
+        holders.append(Holder(identity_of(node.x), found.tag, found.size, found.hidden, tuple(entries)))
     links = {
         numbers[address]: Link(node.label, None if node.above is None else numbers[id(node.above.x)])
         for address, node in numbered.items()

@@ -23,28 +23,29 @@ class Holder(NamedTuple):
 
     Args:
       identity: What code runs in it: its class; a class itself; the code of a function.
-      tag: Its kind.
+      tag: Its kind, such as `list`.
+      size: The number of elements of a long container.
+      hidden: The names of modules of its class that its attributes hide.
       entries: The key of each step to another object, and the number of that object; None if it leads to no module.
     """
 
     identity: Hashable
-    tag: Hashable
+    tag: str
+    size: int | None
+    hidden: tuple[str, ...]
     entries: tuple[tuple[Hashable, Number | None], ...]
 
     def describe(self) -> str:
         """Return its kind with its keys, or with the number of its elements."""
         tag = self.tag
-        if isinstance(tag, tuple) and isinstance(tag[1], tuple) and tag[0] != "object":
-            tag = tag[0]  # a container with attributes
-        kind, size = tag if isinstance(tag, tuple) else (tag, len(self.entries))
-        if kind in ("tuple", "frozenset"):  # only the elements that lead to a module are known
-            return f"a {kind}"
-        if kind in ("list", "set", "deque"):
-            return f"a {kind} of {size}"
+        if tag in ("tuple", "frozenset"):  # only the elements that lead to a module are known
+            return f"a {tag}"
+        if tag in ("list", "set", "deque"):
+            return f"a {tag} of {len(self.entries) if self.size is None else self.size}"
         keys = list(dict.fromkeys(filter(None, [_text_of(key) for key, _ in self.entries])))
         if len(keys) > _MOST_SHOWN:
             keys[_MOST_SHOWN:] = [f"and {len(keys) - _MOST_SHOWN} more"]
-        name = self.identity.__name__ if kind == "object" and isinstance(self.identity, type) else str(kind)
+        name = self.identity.__name__ if tag == "object" and isinstance(self.identity, type) else tag
         return f"{an(name)} with {', '.join(keys)}" if keys else an(name)
 
 
@@ -122,7 +123,7 @@ class CapturedShape:
             for i, holder in enumerate(holders):
                 targets = [(key, None if n is None else _name(n, links)) for key, n in holder.entries]
                 name = _name(("holder", i), links)  # empty for the function where the search began
-                yield (*path, name) if name else path, ((*holder[:2], tuple(targets)), holder.describe())
+                yield (*path, name) if name else path, ((*holder[:-1], tuple(targets)), holder.describe())
 
 
 def _name(number: Number, links: Mapping[Number, Link]) -> str:

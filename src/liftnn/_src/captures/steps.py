@@ -73,9 +73,11 @@ class Expansion(NamedTuple):
       quiet: Whether objects below are guarded only where they lead to a module.
       whole: The object of which code under a transform must not change anything if an attribute or element of it holds
         a module; None, the default, if there is none.
+      size: The number of elements of a long container, for the shape.
+      hidden: The names of modules of the object's class that its attributes hide, for the shape.
     """
 
-    tag: Hashable
+    tag: str
     steps: list[Step]
     guards: tuple[Guard, ...] = ()
     elements: Elements | None = None
@@ -84,6 +86,8 @@ class Expansion(NamedTuple):
     inherits: bool = True
     quiet: bool = False
     whole: Any = None
+    size: int | None = None
+    hidden: tuple[str, ...] = ()
 
 
 class ClassOf(NamedTuple):
