@@ -20,7 +20,7 @@ from liftnn._src.captures.pinned import content_of
 from liftnn._src.compilation.patterns import same_static
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, Check, check_node
-from liftnn._src.graph.description import NodeSpec
+from liftnn._src.graph.description import NodeSpec, reach
 from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, REFERENCE, VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.lifting.call import Call
@@ -156,13 +156,7 @@ def find_lent(plan: Plan) -> tuple[int, ...]:
     specs = plan.graph.specs
     if not any(spec.kind is REFERENCE for spec in specs):
         return plan.argument_roots
-    todo = [edge for edge in plan.graph.edges if type(edge) is int]
-    reached = set(todo)
-    while todo:
-        spec = specs[todo.pop()]
-        found = () if spec.kind is REFERENCE else {e for e in spec.edges if type(e) is int} - reached
-        reached.update(found)
-        todo += found
+    reached = reach(specs, plan.graph.edges, lambda spec: spec.kind is not REFERENCE)
     weakly = [n for n, spec in enumerate(specs) if n not in reached and spec.kind in (MODULE, VARIABLE)]
     return (*plan.argument_roots, *weakly)
 

@@ -157,11 +157,7 @@ class FirstStep:
 
     def _reach_shared(self, edges: list[Any]) -> Set[int]:
         """Return the nodes that all steps share, from their edges after the first step."""
-        sliced = self._axes.plan.sliced
-        if not sliced:
-            return reach(self._after, edges).keys()
-        specs = [_NOT_CARRIED if n in sliced else spec for n, spec in enumerate(self._after)]
-        return reach(specs, edges).keys() - sliced
+        return reach(self._after, edges, without=self._axes.plan.sliced).keys()
 
     def _pair(self, change: GraphDelta) -> dict[int, int] | None:
         """Map the nodes of a single other step to those of the first step; None if their structures differ."""
