@@ -96,7 +96,7 @@ class RngStream(Samplers, Module):
                 "vmap.",
                 "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
             )
-        self.count._writable("the value")  # where the count cannot advance, the key would be drawn twice
+        self.count._writable()  # where the count cannot advance, the key would be drawn twice
         key = jax.random.fold_in(self.key.value, self.count.value)
         self.count.value = self.count.value + 1
         return key

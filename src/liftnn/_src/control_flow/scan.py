@@ -128,7 +128,7 @@ def scan(
         "transform_metadata": transform_metadata,
     }
     in_plain = KeptCalls("scan", f, functools.partial(scan, **options), (type(unroll), *options.values()))
-    return Vmapped((f,), bind, LiftOptions("scan", of_arrays=of_arrays, in_plain=in_plain), in_axes)
+    return Vmapped(f, bind, LiftOptions("scan", of_arrays=of_arrays, in_plain=in_plain), in_axes)
 
 
 def _scan_arrays(length: int | None, reverse: bool, unroll: int | bool) -> Callable[..., Any]:

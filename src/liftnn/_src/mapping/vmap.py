@@ -113,23 +113,21 @@ def vmap(
     of_arrays = None
     if transform_metadata is None:
         of_arrays = functools.partial(jax.vmap, in_axes=in_axes, out_axes=out_axes, **options)
-    return Vmapped((f,), bind, LiftOptions("vmap", of_arrays=of_arrays), in_axes)
+    return Vmapped(f, bind, LiftOptions("vmap", of_arrays=of_arrays), in_axes)
 
 
 class Vmapped(Lifted[P, R]):
     """A function mapped by `vmap`.
 
     Args:
-      functions: The user's function.
+      f: The user's function.
       bind: Applies the transform; called with this object before the plan.
       options: The options of the transform.
       in_axes: The axes of the positional arguments.
     """
 
-    def __init__(
-        self, functions: Sequence[Callable[..., Any]], bind: Any, options: LiftOptions, in_axes: Any
-    ):
-        super().__init__(functions, bind, options._replace(n_positional=count_positional(in_axes)))
+    def __init__(self, f: Callable[..., Any], bind: Any, options: LiftOptions, in_axes: Any):
+        super().__init__((f,), bind, options._replace(n_positional=count_positional(in_axes)))
         self._in_axes = in_axes
 
     def _bind_to(self, plan: Plan, *pures: PureFunction) -> Any:

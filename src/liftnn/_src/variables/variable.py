@@ -127,7 +127,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     @raw_value.setter
     def raw_value(self, value: T | ArrayLike | Variable[Any]) -> None:
-        store(self._writable("the value"), checked_value(unwrap(value)))
+        store(self._writable(), checked_value(unwrap(value)))
 
     def create_value(self, value: Any) -> Any:
         """Return the value to store at first; a subclass may override this.
@@ -183,7 +183,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
           ArgumentError: If it is a Module.
           TraceContextError: If the Variable belongs to another trace.
         """
-        resolved = self._writable("the value")
+        resolved = self._writable()
         value, metadata = unwrap(value), resolved._metadata
         on_set = getattr(type(self), "on_set_value", None)
         if on_set is not None and not metadata.has("on_set_value"):
@@ -244,7 +244,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 f"update_from_state takes a Variable and got {an(type(variable_state))}.",
                 "Assign to `value` to set the value only.",
             )
-        resolved, other = self._writable("the value"), frames.resolve(variable_state)
+        resolved, other = self._writable(), frames.resolve(variable_state)
         store(resolved, other._storage.value)
         metadata = adopt(resolved._metadata, other._metadata)
         if metadata is not resolved._metadata:
@@ -260,11 +260,11 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         """The value, without hooks or checks."""
         return self._storage.value
 
-    def _writable(self: V, what: str) -> V:
+    def _writable(self: V) -> V:
         """Return the innermost frame's copy of this Variable, after checking that its value may be written here."""
         resolved = frames.resolve(self) if frames.open_frames else self
         if not frames.may_write(resolved._owner):
-            raise write_error(self, what)
+            raise write_error(self, "the value")
         frames.note_write(resolved)
         return resolved
 
