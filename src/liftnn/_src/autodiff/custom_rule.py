@@ -114,7 +114,8 @@ class CustomRule(Lifted[P, R]):
           *rules: Each rule, with the subclass of `LateRule` that wraps it.
         """
         self._bound.clear()
-        apply(self._functions[0], self._nondiff.nums, *[rule for rule, _ in rules])  # JAX checks the options
+        nums = self._nondiff.nums
+        apply(self._functions[0], nums, *[rule for rule, _ in rules])  # JAX checks the options
         self._array_calls = None
         if self._leading or self._stored is not None or not all(rule for rule, _ in rules):
             return
@@ -124,7 +125,7 @@ class CustomRule(Lifted[P, R]):
         self._array_calls = ArrayCalls(
             self._functions,
             self._options.name,
-            functools.partial(_apply_late, apply, self._nondiff.nums, late),
+            lambda f: apply(f, nums, *late),
             *[rule for rule, _ in rules],
             rules=late,
         )
@@ -160,11 +161,6 @@ class CustomRule(Lifted[P, R]):
 
 PurifyRule = Callable[[Plan, Callable[..., Any], Callable[..., Any]], PureFunction]
 """Takes the arguments of a call, a function that runs a rule, and the user's rule."""
-
-
-def _apply_late(apply: Callable[..., Any], nums: tuple[int, ...], rules: Sequence[LateRule], f: Any) -> Any:
-    """Apply JAX's transform to the wrappers of a function and its rules."""
-    return apply(f, nums, *rules)
 
 
 def _purify_rule(

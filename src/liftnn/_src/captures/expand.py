@@ -135,10 +135,7 @@ _CACHES = frozenset([FRESH + "dispatch_cache"])
 
 def _cell_step(i: int, name: str, cell: types.CellType, exact: bool, always: bool) -> Step:
     """Return the step to the content of a closure cell."""
-    try:
-        content = cell.cell_contents
-    except ValueError:  # not filled yet
-        content = ABSENT
+    content = CELL_CONTENTS.read(cell, None)
     guard = Guard(CELL_CONTENTS, cell, None, content, is_atom(content) and not exact)
     return Step(content, FRESH + name, ("cell", i), guard, always)
 

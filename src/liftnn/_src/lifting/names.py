@@ -39,13 +39,10 @@ class Named:
         """Apply JAX's transform, which gives the names. The default is one that keeps the function's own names."""
         return jax.checkpoint(function)
 
-    @property
+    @functools.cached_property
     def _names(self) -> dict[str, Any]:
         """The names that JAX gives to its transform of the function."""
-        found = vars(self).get("_found_names")
-        if found is None:
-            found = self._found_names = names_of(vars(self).get("__wrapped__"), self._transform_by_jax)
-        return found
+        return names_of(vars(self).get("__wrapped__"), self._transform_by_jax)
 
     if not TYPE_CHECKING:  # other attributes are unknown to a type checker
 
