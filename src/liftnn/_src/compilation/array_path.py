@@ -38,7 +38,7 @@ class ArrayPath:
         self.captured: list[weakref.ref[Any]] = []
         self.watch = Watch()
         self._jitted = calls.transformed
-        self.offer = FastOffer(calls.inside[0], guards, begin)
+        self.offer = FastOffer(calls.inside[0], begin=begin)
         self.generate()
 
     def generate(self) -> None:

@@ -73,7 +73,7 @@ class FastPath:
         begin: Begin,
     ):
         self.writer = Writer(call, roots)
-        self.offer = FastOffer(call.plan, call.guards, begin, self.writer.objects)
+        self.offer = FastOffer(call.plan, self.writer.objects, call.guards, begin)
         self.patterns = patterns
         self.guards = call.guards
         self.varying = find_varying(call, varying)

@@ -256,7 +256,9 @@ class Lifted(Bindable[P, R]):
         """Act on a call; if it raises, the numpy arrays of modules are restored."""
         numpy = _copy_numpy(call)
         try:
-            with publish(Offer(call.plan, call.objects, call.guards, self._begin_trace, call.uncopied)):
+            with publish(
+                Offer(call.plan, lambda: call.objects, call.guards, self._begin_trace, call.uncopied)
+            ):
                 return action(call)
         except BaseException as error:
             for x, copy in numpy:

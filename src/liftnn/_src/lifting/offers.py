@@ -28,25 +28,26 @@ class Offer:
 
     Args:
       subject: The plan, or the wrapper of the function, that the call may trace.
-      objects: The live objects in the arguments by number, which the trace maps to their copies.
+      find_objects: Returns the live objects in the arguments by number, which the trace maps to their copies. The
+        default returns none.
       guards: The guards of the captured objects.
       begin: Called with what is traced when a trace begins; returns the function to call at its end. The default, None,
         means that nobody counts the traces.
       uncopied: The arguments that the function gets as they are; see `Uncopied`.
     """
 
-    __slots__ = ("begin", "guards", "objects", "subject", "uncopied")
+    __slots__ = ("begin", "find_objects", "guards", "subject", "uncopied")
 
     def __init__(
         self,
         subject: Any,
-        objects: Sequence[Any] = (),
+        find_objects: Callable[[], Sequence[Any]] = tuple,
         guards: Any = None,
         begin: Begin | None = None,
         uncopied: Sequence[Any] = (),
     ):
         self.subject = subject
-        self.objects = objects
+        self.find_objects = find_objects
         self.guards = guards
         self.begin = begin
         self.uncopied = uncopied
@@ -65,34 +66,9 @@ class Offer:
 
 
 class FastOffer(Offer):
-    """The offer of a fast path, which must be told if a trace that it started has raised.
+    """The offer of a fast path, which must be told if a trace that it started has raised."""
 
-    Args:
-      subject: The plan, or the wrapper of the function, that the calls may trace.
-      guards: The guards of the captured objects.
-      begin: Called with what is traced when a trace begins; returns the function to call at its end.
-      find_objects: Returns the live objects in the arguments by number.
-    """
-
-    __slots__ = ("_find_objects",)
-
-    def __init__(
-        self,
-        subject: Any,
-        guards: Any,
-        begin: Begin,
-        find_objects: Callable[[], Sequence[Any]] = tuple,
-    ):
-        self.subject = subject
-        self.guards = guards
-        self.begin = begin
-        self.uncopied = ()
-        self._find_objects = find_objects
-
-    @property
-    def objects(self) -> Sequence[Any]:
-        """The live objects in the arguments by number."""
-        return self._find_objects()
+    __slots__ = ()
 
     @contextmanager
     def tracing(self, *traced: Any) -> Generator[None]:

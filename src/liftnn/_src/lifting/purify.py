@@ -81,7 +81,7 @@ def purify(
     ) -> Result:
         called = function.function if isinstance(function, WeakFunction) else function
         offer, plan = offer_for(initial_plan), resume_from or initial_plan
-        originals, guards = ((), None) if offer is None else (offer.objects, offer.guards)
+        originals, guards = ((), None) if offer is None else (offer.find_objects(), offer.guards)
         with frames.push_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
             tree = _with_uncopied(tree, plan, offer)
