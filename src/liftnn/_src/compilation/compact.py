@@ -46,9 +46,13 @@ class OutputSpecs:
 
     Written values come before the output, in the order of the inputs: JAX gives a donated buffer to the first result
     with its shape and dtype, and a value is best computed in the buffer of the one that it replaces.
+
+    Args:
+      grouped: Whether results are grouped into one list for each sharding.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grouped: bool) -> None:
+        self._grouped = grouped
         self._specs: list[OutputSpec] = []
         self._lock = threading.Lock()
 
@@ -94,9 +98,9 @@ class OutputSpecs:
             self._specs.append(spec)
             return len(self._specs) - 1
 
-    def number_of(self, returned: Any, grouped: bool) -> int:
+    def number_of(self, returned: Any) -> int:
         """Return the number of the `OutputSpec` that describes the returned value of a program."""
-        if grouped:
+        if self._grouped:
             return len(returned[1])
         return len(returned) - 2 if type(returned) is tuple else 0
 
@@ -104,16 +108,12 @@ class OutputSpecs:
         return self._specs[number]
 
     def expand(self, returned: Any) -> Result:
-        """Rebuild the result from a returned value: the inverse of `compact`."""
-        spec = self[self.number_of(returned, grouped=False)]
+        """Rebuild the result from a returned value: the inverse of `compact` and `compact_groups`."""
+        spec = self[self.number_of(returned)]
+        if spec.layout is not None:
+            return ungroup(returned[0], spec.layout)
         out, parts = split_output(returned)
         return Result([*(jax.tree.leaves(out) if spec.plain else out), *parts], spec.change)
-
-    def expand_groups(self, returned: tuple[Any, ...]) -> Result:
-        """Rebuild the result from a returned value: the inverse of `compact_groups`."""
-        layout = self[self.number_of(returned, grouped=True)].layout
-        assert layout is not None
-        return ungroup(returned[0], layout)
 
 
 def _is_plain(result: Result) -> bool:

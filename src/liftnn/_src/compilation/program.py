@@ -54,13 +54,13 @@ class Program:
     ):
         self.plan = plan
         self.name = "jit"
-        self.output_specs = OutputSpecs()
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._is_settled = False
         self._pure = pure
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
+        self.output_specs = OutputSpecs(self.grouped)
         ranks: list[int] | None = None
         if self.grouped:
             self._shardings = self._resolve(*shardings)
@@ -288,9 +288,7 @@ class Program:
 
     def result(self, returned: Any) -> Result:
         """Rebuild the result from the returned value of the compiled function."""
-        return (
-            self.output_specs.expand_groups(returned) if self.grouped else self.output_specs.expand(returned)
-        )
+        return self.output_specs.expand(returned)
 
 
 _TWICE = "donate the same buffer twice"

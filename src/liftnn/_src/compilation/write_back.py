@@ -94,12 +94,12 @@ class Writer:
         Returns:
           The output.
         """
-        grouped = self.program.grouped
-        number = self.program.output_specs.number_of(returned, grouped)
+        number = self.program.output_specs.number_of(returned)
         write_back = self.write_backs.get(number)
         if write_back is None:
             self.check_plain()
             output_spec = self.program.output_specs[number]
+            grouped = self.program.grouped
             parts = [x for group in returned[0] for x in group] if grouped else split_output(returned)[1]
             write_back = self.write_backs[number] = WriteBack(
                 output_spec, self.call.plan, parts, type(returned) is not tuple
