@@ -53,7 +53,6 @@ class Program:
         move: Move | None = None,
     ):
         self.plan = plan
-        self.name = "jit"
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._is_settled = False
