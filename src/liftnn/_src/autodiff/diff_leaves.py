@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from liftnn import errors
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Argument, Plan
 from liftnn._src.lifting.values import decode
@@ -59,6 +60,21 @@ class DiffLeaves:
     def name_of(self, position: int) -> str:
         """Return the attribute path of a leaf."""
         return self.plan.name(list(self.positions)[position])
+
+    def check_inexact(self, values: Sequence[Any], remedy: str) -> None:
+        """Raise ArgumentTypeError if a value is neither floating point nor complex.
+
+        Args:
+          values: The values by position.
+          remedy: The remedy of the error.
+        """
+        for position, value in enumerate(values):
+            for leaf in jax.tree.leaves(value):
+                if not is_inexact(leaf):
+                    raise errors.ArgumentTypeError(
+                        f"Cannot differentiate {self.name_of(position)}: its dtype is {dtype_of(leaf)}.",
+                        remedy,
+                    )
 
     def leaves(self, diff: Sequence[Any], box: Callable[[int, Any], Any]) -> list[list[Any]]:
         """Replace each leaf of each argument: an array by its entry of `diff`, a module by a State.

@@ -8,8 +8,7 @@ from typing import Any
 
 import jax
 
-from liftnn import errors
-from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
+from liftnn._src.autodiff.diff_leaves import DiffLeaves
 from liftnn._src.autodiff.outputs import Differentiable
 from liftnn._src.autodiff.selection import ArgNums, Selection, parse_argnums
 from liftnn._src.filters import Filter
@@ -161,6 +160,9 @@ def hessian(
     return _jacobian(f, jax.hessian, 2, argnums, wrt, has_aux, {"holomorphic": holomorphic})
 
 
+_OUTPUT_REMEDY = "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True."
+
+
 def _jacobian(
     f: Callable[..., Any],
     transform: Callable[..., Any],
@@ -183,7 +185,7 @@ def _jacobian(
 
             def flat(diff: list[Any]) -> tuple[list[Any], Result]:
                 out, result = function(diff)
-                _check_dtypes(function.outputs, out)
+                function.outputs.check_inexact(out, _OUTPUT_REMEDY)
                 flattened, treedef = jax.tree.flatten(out)
                 trees.append(treedef)
                 return flattened or diff, result  # JAX has no Jacobian of an empty output
@@ -235,17 +237,6 @@ def _fill(diff_leaves: DiffLeaves, parts: Sequence[Any]) -> list[Any]:
     leaves = diff_leaves.leaves(parts, lambda number, x: decode(x))
     pairs = zip(diff_leaves.arguments, leaves, strict=True)
     return [argument.treedef.unflatten(each) for (argument, _), each in pairs]
-
-
-def _check_dtypes(outputs: DiffLeaves, out: Sequence[Any]) -> None:
-    """Raise ArgumentTypeError if an output is neither floating point nor complex."""
-    for position, value in enumerate(out):
-        for leaf in jax.tree.leaves(value):
-            if not is_inexact(leaf):
-                raise errors.ArgumentTypeError(
-                    f"Cannot differentiate {outputs.name_of(position)}: its dtype is {dtype_of(leaf)}.",
-                    "Convert it to a floating point dtype, or return it as auxiliary output with has_aux=True.",
-                )
 
 
 publish(hessian, jacfwd, jacrev)

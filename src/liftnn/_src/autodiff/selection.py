@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from liftnn import errors
-from liftnn._src.autodiff.diff_leaves import DiffLeaves, dtype_of, is_inexact
+from liftnn._src.autodiff.diff_leaves import DiffLeaves, is_inexact
 from liftnn._src.filters import Filter, Predicate, tag_error, to_predicate
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.arguments import Uncopied
@@ -42,6 +42,9 @@ class DiffState:
     filter: Filter = Param
 
 
+_INEXACT_REMEDY = (
+    "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True."
+)
 ArgNums = int | DiffState | Sequence[int | DiffState]
 Matched = Literal["each", "one", "one or no array", "none"]
 """The arguments that must have a matching Variable: each selected one, at least one of all, or none.
@@ -210,7 +213,7 @@ class Selection:
         if unmatched and (self.matched == "each" or (self.matched != "none" and not parts)):
             raise unmatched[0]
         if integers == "rejected":
-            _check_dtypes(diff_leaves, leaves)
+            diff_leaves.check_inexact(diff_leaves.take(leaves), _INEXACT_REMEDY)
         return diff_leaves
 
     def _check_passed(self, argument: Argument) -> None:
@@ -267,14 +270,3 @@ def _nothing_matches(name: str, predicate: Predicate, only_floats: bool) -> erro
         "Pass a filter as `wrt` that matches Variables of the module, such as liftnn.Param, or leave the argument out "
         "of `argnums`.",
     )
-
-
-def _check_dtypes(diff_leaves: DiffLeaves, leaves: Sequence[Any]) -> None:
-    """Raise ArgumentTypeError if a selected leaf is neither floating point nor complex."""
-    for position, value in enumerate(diff_leaves.take(leaves)):
-        for leaf in jax.tree.leaves(value):
-            if not is_inexact(leaf):
-                raise errors.ArgumentTypeError(
-                    f"Cannot differentiate {diff_leaves.name_of(position)}: its dtype is {dtype_of(leaf)}.",
-                    "Exclude it with `wrt` or `argnums`, convert it to a floating point dtype, or pass allow_int=True.",
-                )
