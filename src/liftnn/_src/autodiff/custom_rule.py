@@ -21,7 +21,7 @@ from liftnn._src.autodiff.residuals import Residuals, keep, merge_residuals
 from liftnn._src.autodiff.tangents import describe, with_zeros
 from liftnn._src.captures.search import find_captured
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.arguments import mark_static
 from liftnn._src.lifting.array_calls import ArrayCalls, ArrayFunction, has_arrays_only
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
@@ -30,7 +30,7 @@ from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.signature import Selected, select
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.tracebacks import at_line
-from liftnn._src.trees import an, format_path, is_array
+from liftnn._src.trees import an, format_path
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 
@@ -84,7 +84,7 @@ class CustomRule(Lifted[P, R]):
         """Return all arguments by position, with the non-array leaves of nondiff arguments marked as static."""
         args = self._by_position(args, kwargs)
         nondiff = self._nondiff.positions(len(args))
-        return tuple([_mark(x) if i in nondiff else x for i, x in enumerate(args)]), {}
+        return tuple([mark_static(x) if i in nondiff else x for i, x in enumerate(args)]), {}
 
     def _by_position(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Return all arguments by position, as JAX does."""
@@ -306,15 +306,6 @@ def _reject_derivatives(path: str, name: str, x: Any) -> Any:
         )
 
     return same(x)
-
-
-def _mark(argument: Any) -> Any:
-    """Mark the leaves of a nondiff argument as static that are neither graph objects nor arrays."""
-    leaves, treedef = jax.tree.flatten(argument, is_leaf=is_object)
-    kept = [is_object(x) or is_array(x) for x in leaves]
-    if all(kept):
-        return argument
-    return treedef.unflatten([x if k else StaticArgument(x) for x, k in zip(leaves, kept, strict=True)])
 
 
 def without_captures(

@@ -7,6 +7,7 @@ import functools
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +40,13 @@ class StaticArgument:
 
     def __init__(self, value: Any):
         self.value = value
+
+
+def mark_static(tree: Any) -> Any:
+    """Mark the leaves of an argument as static that are neither arrays nor objects."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
+    marked = [x if is_object(x) or is_array(x) else StaticArgument(x) for x in leaves]
+    return tree if all(map(is_, marked, leaves)) else treedef.unflatten(marked)
 
 
 class Uncopied(Static):

@@ -12,8 +12,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from liftnn import errors
 from liftnn._src.compilation.kept_shardings import place
-from liftnn._src.graph.kinds import is_object
-from liftnn._src.lifting.arguments import StaticArgument
+from liftnn._src.lifting.arguments import mark_static
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
@@ -37,7 +36,6 @@ from liftnn._src.prefixes.prefix import (
     prefix_leaves,
 )
 from liftnn._src.publish import publish
-from liftnn._src.trees import is_array
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 from liftnn._src.variables.placement import current_mesh
@@ -154,7 +152,12 @@ class ShardMapped(Lifted[P, R]):
         if isinstance(specs, tuple) and len(specs) < len(args):
             specs = (_WHOLE,) * len(self._leading) + specs
         try:
-            marked = jax.tree.map(_mark_static, specs, args, is_leaf=lambda x: x is None or is_prefix_leaf(x))
+            marked = jax.tree.map(
+                lambda spec, x: mark_static(x) if spec is None else x,
+                specs,
+                args,
+                is_leaf=lambda x: x is None or is_prefix_leaf(x),
+            )
         except ValueError:  # not a tree prefix; the error is raised later, with the path
             return args, kwargs
         return marked, kwargs
@@ -174,15 +177,6 @@ class ShardMapped(Lifted[P, R]):
             if new is not old:
                 set_value_past_hooks(call.objects[number], new)
         return self._commit(call, result)
-
-
-def _mark_static(spec: Any, x: Any) -> Any:
-    """Mark the leaves of an argument with the spec None as static that are neither arrays nor objects."""
-    if spec is not None:
-        return x
-    return jax.tree.map(
-        lambda leaf: leaf if is_array(leaf) or is_object(leaf) else StaticArgument(leaf), x, is_leaf=is_object
-    )
 
 
 class ShardMapCall(MappedCall):
