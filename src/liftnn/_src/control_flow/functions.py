@@ -16,7 +16,7 @@ from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.shown import LEAF_NAME, leaf_names, rename, show_as
 from liftnn._src.modules.module import Module
-from liftnn._src.static_values.static import function_key
+from liftnn._src.static_values.static import static_key
 from liftnn._src.variables import frames
 
 
@@ -62,7 +62,7 @@ class Closure:
 
     def __init__(self, function: types.FunctionType):
         self.function = function
-        self.key = function_key(function)
+        self.key = static_key(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""

@@ -149,18 +149,12 @@ def _copy(value: Any, content: Content) -> Any:
     return copied
 
 
-def function_key(function: types.FunctionType) -> Any:
-    """Return a key that two functions share if they run the same code over the same variables."""
-    return static_key(function)
-
-
 def is_fixed_function(function: types.FunctionType) -> bool:
     """Return whether the key of a function never changes.
 
     A user's function can get other code, defaults and attributes at any time, and its closure can be rebound.
     """
-    content = content_of(function)
-    return not content.has_users_function
+    return not content_of(function).has_users_function
 
 
 def immutable_key(value: Any) -> Any:
