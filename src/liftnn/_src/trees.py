@@ -160,6 +160,14 @@ def is_leaf_tree(treedef: Any) -> bool:
     return treedef.num_nodes == 1 and treedef.num_leaves == 1
 
 
+def children_with_leaves(treedef: Any, start: int = 0) -> list[tuple[Any, range]]:
+    """Return the children of a tree, each with the positions of its leaves, of which `start` is the first."""
+    found: list[tuple[Any, range]] = []
+    for child in treedef.children():
+        found.append((child, range(start, start := start + child.num_leaves)))
+    return found
+
+
 def pair_prefix(prefix: Any, treedef: Any, is_prefix_leaf: Callable[[Any], bool]) -> list[tuple[Any, Any]]:
     """Return each leaf of a tree prefix, with the structure of the subtree that it applies to.
 

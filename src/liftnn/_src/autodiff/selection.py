@@ -15,7 +15,7 @@ from liftnn._src.filters import Filter, Predicate, tag_error, to_predicate
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.lifting.arguments import Uncopied
 from liftnn._src.lifting.contract import Argument, Plan
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, children_with_leaves
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import make_variable
@@ -250,16 +250,14 @@ class Selection:
 def _find_in_states(treedef: Any) -> frozenset[int]:
     """Return the positions of the leaves of a tree that are in a State: as in JAX, all of them are differentiated."""
     found: set[int] = set()
-    todo = [(treedef, 0)]
+    todo = [(treedef, range(treedef.num_leaves))]
     while todo:
-        tree, start = todo.pop()
+        tree, leaves = todo.pop()
         node = tree.node_data()
         if node is not None and node[0] is State:
-            found.update(range(start, start + tree.num_leaves))
-            continue
-        for child in tree.children():
-            todo.append((child, start))
-            start += child.num_leaves
+            found.update(leaves)
+        else:
+            todo += children_with_leaves(tree, leaves.start)
     return frozenset(found)
 
 

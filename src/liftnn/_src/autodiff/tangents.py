@@ -22,6 +22,7 @@ from liftnn._src.trees import (
     an,
     format_path,
     is_argument_array,
+    is_leaf_tree,
     is_tracer,
     same_node,
     treedef_text,
@@ -274,7 +275,7 @@ def flatten_up_to(treedef: Any, tree: Any) -> list[Any] | None:
     """
     if tree is None:
         return [None] * treedef.num_leaves
-    if jax.tree_util.treedef_is_leaf(treedef) and treedef.num_leaves == 1:
+    if is_leaf_tree(treedef):
         return [tree]
     children, structure = jax.tree.flatten(tree, is_leaf=lambda x: x is not tree)
     if not same_node(structure, treedef) or len(children) != len(treedef.children()):

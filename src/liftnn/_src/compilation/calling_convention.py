@@ -10,7 +10,7 @@ import jax
 from liftnn._src.compilation.patterns import units_of
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.trees import LEAF, same_tree
+from liftnn._src.trees import LEAF, children_with_leaves, same_tree
 
 
 class OtherTreeError(TypeError):
@@ -48,10 +48,7 @@ class Inputs:
         """Record the structure of each unit, and its name (or the slot of an array leaf)."""
         self.tree = jax.tree_util.treedef_tuple(trees)
         self._names = names
-        self._spans: list[range] = []
-        start = self.n_values
-        for tree in trees:
-            self._spans.append(range(start, start := start + tree.num_leaves))
+        self._spans = [leaves for _, leaves in children_with_leaves(self.tree, self.n_values)]
         self._arrange()
 
     def _arrange(self) -> None:

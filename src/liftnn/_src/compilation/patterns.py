@@ -18,7 +18,7 @@ from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import SIMPLE_TYPES, Static
-from liftnn._src.trees import format_path
+from liftnn._src.trees import children_with_leaves, format_path
 from liftnn._src.variables.variable import Variable
 
 OBJECTS = (Module, Variable)
@@ -230,10 +230,7 @@ def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
         return (
             ObjectPattern(id(x)) if type(edges[0]) is int and isinstance(x, OBJECTS) else _static(edges[0], x)
         )
-    children, start = treedef.children(), leaves.start
-    parts: list[tuple[Any, range]] = []
-    for child in children:
-        parts.append((child, range(start, start := start + child.num_leaves)))
+    parts = children_with_leaves(treedef, leaves.start)
     if type(x) in (tuple, list):
         return SequencePattern(
             type(x), tuple([_make(plan, part, span, y) for (part, span), y in zip(parts, x, strict=True)])
@@ -249,19 +246,15 @@ def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
 def _make_flattened(plan: Plan, leaves: range, x: Any) -> PytreePattern:
     """Make the pattern of a container that is flattened."""
     found, treedef = jax.tree.flatten(x, is_leaf=is_object)
-    parts, stack = [], [(treedef, 0)]
+    parts, stack = [], [(treedef, range(treedef.num_leaves))]
     while stack:
-        part, start = stack.pop()
-        end = start + part.num_leaves
-        span = leaves[start:end]
+        part, at = stack.pop()
+        span = leaves[at.start : at.stop]
         if all(plan.graph.edges[i] is ARRAY for i in span) or jax.tree_util.treedef_is_leaf(part):
-            parts.append((part, start, end, _make(plan, part, span, part.unflatten(found[start:end]))))
-            continue
-        below = []
-        for child in part.children():
-            below.append((child, start))
-            start += child.num_leaves
-        stack += below[::-1]
+            y = part.unflatten(found[at.start : at.stop])
+            parts.append((part, at.start, at.stop, _make(plan, part, span, y)))
+        else:
+            stack += children_with_leaves(part, at.start)[::-1]
     return PytreePattern(treedef, tuple(parts))
 
 
@@ -301,10 +294,7 @@ def units_of(plan: Plan) -> list[tuple[Any, str]]:
         if all(plan.graph.edges[i] is ARRAY for i in leaves):
             found.append((treedef, format_path(path, name)))
             continue
-        children, start, parts = treedef.children(), leaves.start, []
-        data = treedef.node_data()
-        keys = data[1] if data is not None and data[0] is dict else range(len(children))
-        for key, child in zip(keys, children, strict=True):
-            parts.append((child, range(start, start := start + child.num_leaves), (*path, key), name))
-        stack += parts[::-1]
+        parts, data = children_with_leaves(treedef, leaves.start), treedef.node_data()
+        keys = data[1] if data is not None and data[0] is dict else range(len(parts))
+        stack += [(*part, (*path, key), name) for part, key in zip(parts, keys, strict=True)][::-1]
     return found

@@ -16,7 +16,7 @@ from liftnn._src.graph.description import GraphSpec, find_all_paths, find_leaves
 from liftnn._src.graph.kinds import VARIABLE, is_object
 from liftnn._src.graph.merge import GraphDelta, merge_all
 from liftnn._src.graph.slots import ARRAY, ROOT, Slot
-from liftnn._src.trees import Path, an, format_path
+from liftnn._src.trees import Path, an, children_with_leaves, format_path
 from liftnn._src.variables.holding import leads_to
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable
@@ -255,14 +255,11 @@ class Plan:
         """The positional and the keyword arguments."""
         args, kwargs = self.graph.treedef.children()[:2]
         _, names = kwargs.node_data()
-        start, positional, named = 0, [], {}
-        for position, treedef in enumerate(args.children()):
-            leaves = range(start, start := start + treedef.num_leaves)
-            positional.append(Argument(f"args[{position}]", treedef, leaves))
-        for name, treedef in zip(names, kwargs.children(), strict=True):
-            leaves = range(start, start := start + treedef.num_leaves)
-            named[name] = Argument(f"kwargs[{name!r}]", treedef, leaves)
-        return positional, named
+        pairs = zip(names, children_with_leaves(kwargs, args.num_leaves), strict=True)
+        return (
+            [Argument(f"args[{i}]", *part) for i, part in enumerate(children_with_leaves(args))],
+            {name: Argument(f"kwargs[{name!r}]", *part) for name, part in pairs},
+        )
 
     @functools.cached_property
     def node_paths(self) -> dict[int, tuple[Path, ...]]:
