@@ -15,7 +15,7 @@ import types
 from typing import Any, TypeVar
 
 from liftnn._src.graph.containers import FlattenedNode
-from liftnn._src.static_values.value_types import mangle
+from liftnn._src.static_values.value_types import own_slots
 from liftnn._src.variables.watch import Changing, changes, end_watches
 
 T = TypeVar("T")
@@ -80,12 +80,8 @@ _PAST = frozenset(["__setattr__", "__delattr__"])
 @functools.cache
 def slot_names(cls: type) -> tuple[str, ...]:
     """Return the slots that hold attributes: those of the class and its bases, without Module's own."""
-    names: list[str] = []
-    for base in reversed(cls.__mro__):
-        slots = base.__dict__.get("__slots__", ())
-        if "__graph_node__" not in base.__dict__:
-            names += [mangle(n, base) for n in ([slots] if isinstance(slots, str) else slots)]
-    return tuple([n for n in names if n not in ("__dict__", "__weakref__")])
+    bases = [base for base in reversed(cls.__mro__) if "__graph_node__" not in base.__dict__]
+    return tuple([name for base in bases for name in own_slots(base)])
 
 
 def flatten_attributes(x: Any) -> FlattenedNode:

@@ -317,19 +317,20 @@ def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple
         return (), ()
     found: dict[str, Any] = {}
     for above in cls.__mro__[: cls.__mro__.index(base)]:
-        slots = above.__dict__.get("__slots__", ())
-        for name in [slots] if isinstance(slots, str) else slots:
-            slot = mangle(name, above)
-            if name not in ("__dict__", "__weakref__") and hasattr(x, slot):
-                found[slot] = getattr(x, slot)
+        found |= {name: getattr(x, name) for name in own_slots(above) if hasattr(x, name)}
     found |= getattr(x, "__dict__", {})
     return tuple(found), tuple(found.values())
 
 
-def mangle(name: str, cls: type) -> str:
-    """Return the mangled name of a private slot."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{cls.__name__.lstrip('_')}{name}" if private else name
+def own_slots(cls: type) -> list[str]:
+    """Return the names of the slots that a class adds to those of its bases, as they are mangled."""
+    slots = cls.__dict__.get("__slots__", ())
+    names = [name for name in ([slots] if isinstance(slots, str) else slots) if name not in _NO_SLOTS]
+    prefix = f"_{cls.__name__.lstrip('_')}"
+    return [prefix + n if n.startswith("__") and not n.endswith("__") else n for n in names]
+
+
+_NO_SLOTS = ("__dict__", "__weakref__")
 
 
 def rank(x: Any, depth: int = 3) -> str:
