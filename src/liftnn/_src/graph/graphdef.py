@@ -21,11 +21,11 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.type_variables import Tree
 from liftnn._src.variables import frames
-from liftnn._src.variables.metadata import adopt
+from liftnn._src.variables.metadata_methods import adopt_metadata
 from liftnn._src.variables.nested import left_over, mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, as_state
-from liftnn._src.variables.variable import Variable, set_metadata_past_checks
+from liftnn._src.variables.variable import Variable
 
 X = TypeVar("X")
 
@@ -63,13 +63,9 @@ class GraphDef(GraphSpec, Generic[Tree]):
         by_slot = {slot: by_path[path] for path, slot in self.leaves.items()}
         leaves = [unwrap_raw(x) for x in map(by_slot.__getitem__, self.slots)]
         tree, merged = merge_all(self, leaves, frames.owner_now())
-        variables = {slot.node: x for slot, x in by_slot.items() if isinstance(x, Variable)}
-        metadata = {n: x._metadata for n, x in variables.items() if self.specs[n].kind is VARIABLE}
-        for number, new in metadata.items():
-            variable = merged.objects[number]
-            metadata_now = adopt(variable._metadata, new)
-            if metadata_now is not variable._metadata:
-                set_metadata_past_checks(variable, metadata_now)
+        for slot, x in by_slot.items():
+            if isinstance(x, Variable) and self.specs[slot.node].kind is VARIABLE:
+                adopt_metadata(merged.objects[slot.node], x)
         return tree
 
     def apply(self, *states: State) -> Apply:

@@ -22,11 +22,11 @@ from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_argument_array, is_deleted, list_paths, type_of
 from liftnn._src.variables import frames
-from liftnn._src.variables.metadata import adopt
+from liftnn._src.variables.metadata_methods import adopt_metadata
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, as_state
-from liftnn._src.variables.variable import Variable, set_metadata_past_checks, set_value_past_hooks
+from liftnn._src.variables.variable import Variable, set_value_past_hooks
 from liftnn._src.variables.variable_types import Empty
 from liftnn._src.variables.write_errors import write_error
 
@@ -136,9 +136,7 @@ def _write_all(
 def _write(variable: Variable[Any], new: Any) -> None:
     """Set the value of a Variable, and its metadata if `new` is a Variable."""
     if isinstance(new, Variable):
-        metadata = adopt(variable._metadata, new._metadata)
-        if metadata is not variable._metadata:
-            set_metadata_past_checks(variable, metadata)
+        adopt_metadata(variable, new)
     set_value_past_hooks(variable, unwrap_raw(new))
 
 

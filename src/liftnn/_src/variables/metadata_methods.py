@@ -10,7 +10,7 @@ from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import an, at_start
 from liftnn._src.variables import frames
 from liftnn._src.variables.hooks import HOOKS
-from liftnn._src.variables.metadata import Metadata
+from liftnn._src.variables.metadata import Metadata, adopt
 from liftnn._src.variables.watch import Changing, end_watches
 from liftnn._src.variables.write_errors import write_error
 
@@ -149,3 +149,10 @@ def set_metadata_past_checks(variable: MetadataMethods, metadata: Metadata) -> N
     with Changing(variable):
         object.__setattr__(variable, "_metadata", metadata)
         end_watches(variable)
+
+
+def adopt_metadata(variable: MetadataMethods, other: MetadataMethods) -> None:
+    """Let a Variable take over the metadata of another one; see `adopt`."""
+    metadata = adopt(variable._metadata, other._metadata)
+    if metadata is not variable._metadata:
+        set_metadata_past_checks(variable, metadata)

@@ -17,9 +17,10 @@ from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.holding import checked_value
-from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata, adopt
+from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata
 from liftnn._src.variables.metadata_methods import (
     MetadataMethods,
+    adopt_metadata,
     set_metadata_past_checks as set_metadata_past_checks,
 )
 from liftnn._src.variables.mistaken_metadata import warn_if_mistaken
@@ -246,9 +247,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
             )
         resolved, other = self._writable(), frames.resolve(variable_state)
         store(resolved, other._storage.value)
-        metadata = adopt(resolved._metadata, other._metadata)
-        if metadata is not resolved._metadata:
-            set_metadata_past_checks(resolved, metadata)
+        adopt_metadata(resolved, other)
 
     @property
     def type(self) -> builtins.type[Any]:
