@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +34,13 @@ class MappedLeaf(NamedTuple):
     name: str
     prefix: Prefix
     shapes: list[tuple[int, ...]]
+
+
+TraceAgain = Callable[[Callable[[Result, Sequence[Prefix]], list[Any]], Sequence[Prefix]], None]
+"""Traces a mapped function with another output: the list that a callable returns for its result and the prefixes.
+
+The second argument has the prefix of each element of that list. A ValueError is raised if one of them does not fit.
+"""
 
 
 def check_axes(option: str, axes: Any) -> None:
@@ -152,48 +160,62 @@ def find_mixed_shardings(
 _WORDS = {"vmap": ("mapped", "axis_size", "batch elements"), "scan": ("scanned", "length", "steps")}
 
 
-def find_bad_output(
-    trace: Callable[[Callable[[Result, Sequence[Prefix]], Any]], Any], plan: Plan, transform: str
-) -> errors.LiftError | None:
+def find_bad_output(trace: TraceAgain, plan: Plan, transform: str) -> errors.LiftError | None:
     """Find the output of a `vmap` or `pmap` that JAX rejects.
 
     Args:
-      trace: Maps the function again, with the return value of a callable `(result, axes)` as its output. The output is
-        not mapped, so a ValueError is raised if it differs between batch elements.
+      trace: Maps the function again; an output without an axis must not differ between the batch elements.
       plan: The arguments.
       transform: The name of the transform, for messages.
 
     Returns:
       The error to raise, or None if the axes are valid.
     """
+    return find_rejected(
+        trace, plan, _no_room, lambda part: part.prefix is None, lambda part: _not_shared(part, transform)
+    )
+
+
+def find_rejected(
+    trace: TraceAgain,
+    plan: Plan,
+    no_room: Callable[[MappedLeaf], errors.LiftError | None],
+    is_suspect: Callable[[MappedLeaf], bool],
+    explain: Callable[[MappedLeaf], errors.LiftError],
+) -> errors.LiftError | None:
+    """Find the output of a mapped function that JAX rejects.
+
+    Args:
+      trace: Maps the function again.
+      plan: The arguments.
+      no_room: Returns the error for a leaf with too few axes; None if it has enough.
+      is_suspect: Returns whether a leaf may be the one that JAX rejects.
+      explain: Returns the error for that leaf.
+
+    Returns:
+      The error to raise; None if JAX rejects none.
+    """
     parts: list[MappedLeaf] = []
 
-    def note(result: Result, axes: Sequence[Prefix]) -> None:
-        parts.extend(parts_of_result(plan, result, axes))
+    def take(chosen: Sequence[int], result: Result, prefixes: Sequence[Prefix]) -> list[Any]:
+        parts[:] = parts or parts_of_result(plan, result, prefixes)
+        return [result.leaves[i] for i in chosen]
 
-    with frames.noting_writes() as lines:
-        trace(note)
-    for part in parts:
-        error = _no_room(part)
-        if error is not None:
-            return error
-    shared = [i for i, part in enumerate(parts) if part.prefix is None]
-
-    def differ(chosen: list[int]) -> bool:
-        def take(result: Result, axes: Sequence[Prefix]) -> Any:
-            return [result.leaves[i] for i in chosen]
-
+    def fails(chosen: Sequence[int]) -> bool:
         try:
-            trace(take)
+            trace(functools.partial(take, chosen), [parts[i].prefix for i in chosen])
         except ValueError:
             return True
         return False
 
-    culprit = find_culprit(shared, differ)
-    if culprit is None:
-        return None
-    part = parts[culprit]
-    return at_line(_not_shared(part, transform), lines.get(part.name))
+    with frames.noting_writes() as lines:
+        trace(functools.partial(take, ()), [])
+    for part in parts:
+        error = no_room(part)
+        if error is not None:
+            return error
+    culprit = find_culprit([i for i, part in enumerate(parts) if is_suspect(part)], fails)
+    return None if culprit is None else at_line(explain(parts[culprit]), lines.get(parts[culprit].name))
 
 
 def find_culprit(suspects: list[int], fails: Callable[[list[int]], bool]) -> int | None:

@@ -258,12 +258,12 @@ class ShardMapCall(MappedCall):
         if problem is not None or not called:
             return problem
 
-        def trace(take: Callable[[Result, Sequence[Prefix]], Any], out_specs: Any) -> None:
+        def trace(take: Callable[[Result, Sequence[Prefix]], Any], out: Sequence[Prefix]) -> None:
             def once(leaves: Sequence[Any]) -> Any:
                 result = self.call(leaves, prefixes)
                 return take(result, self.place(result, prefixes))
 
-            jax.eval_shape(self._map(once, prefixes, out_specs), list(leaves))
+            jax.eval_shape(self._map(once, prefixes, list(map(_spec, out))), list(leaves))
 
         return find_varying_output(trace, self.plan, self._axes())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +10,10 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from liftnn import errors
-from liftnn._src.lifting.contract import Plan, Result
-from liftnn._src.mapping.axis_errors import MappedLeaf, find_culprit, parts_of_result
-from liftnn._src.prefixes.prefix import Prefix, StateSharding
-from liftnn._src.tracebacks import at_line
+from liftnn._src.lifting.contract import Plan
+from liftnn._src.mapping.axis_errors import MappedLeaf, TraceAgain, find_rejected
+from liftnn._src.prefixes.prefix import StateSharding
 from liftnn._src.trees import format_path, key_of
-from liftnn._src.variables import frames
 
 
 class SplitAxes(NamedTuple):
@@ -141,57 +139,36 @@ def _misfit(shape: tuple[int, ...], spec: PartitionSpec, axes: SplitAxes) -> str
     return ""
 
 
-def find_varying_output(
-    trace: Callable[[Callable[[Result, Sequence[Prefix]], Any], Any], Any], plan: Plan, axes: SplitAxes
-) -> errors.LiftError | None:
+def find_varying_output(trace: TraceAgain, plan: Plan, axes: SplitAxes) -> errors.LiftError | None:
     """Find the output of a `shard_map` that JAX rejects.
 
     Args:
-      trace: Maps the function again, with the return value of a callable `(result, specs)` as its output, under the
-        given output specs. It raises a ValueError if the output does not match them.
+      trace: Maps the function again.
       plan: The arguments.
       axes: The mesh axes.
 
     Returns:
       The error to raise, or None if the specs are valid.
     """
-    parts: list[MappedLeaf] = []
-
-    def note(result: Result, specs: Sequence[Prefix]) -> None:
-        parts.extend(parts_of_result(plan, result, specs))
-
-    with frames.noting_writes() as lines:
-        trace(note, PartitionSpec())
-    for _, name, spec, shapes in parts:
-        for shape in shapes:
-            if spec is not None and len(spec) > len(shape):
-                return errors.ArgumentError(
-                    f"Cannot apply the spec {spec} to {name}: its shape in each shard is {shape}.",
-                    f"Use a spec of at most length {len(shape)} in `out_specs` or, for a part of an argument, in "
-                    "`in_specs`.",
-                )
-
-    def fails(chosen: list[int]) -> bool:
-        def take(result: Result, specs: Sequence[Prefix]) -> Any:
-            return [result.leaves[i] for i in chosen]
-
-        specs = [PartitionSpec() if parts[i].prefix is None else parts[i].prefix for i in chosen]
-        try:
-            trace(take, specs)
-        except ValueError:
-            return True
-        return False
-
-    culprit = find_culprit(list(range(len(parts))), fails)
-    if culprit is None:
-        return None
-    kind, name, spec, _ = parts[culprit]
-    error = _varies(kind, name, PartitionSpec() if spec is None else spec, axes)
-    return at_line(error, lines.get(name))
+    return find_rejected(trace, plan, _no_room_for_spec, lambda part: True, lambda part: _varies(part, axes))
 
 
-def _varies(kind: str, name: str, spec: PartitionSpec, axes: SplitAxes) -> errors.LiftError:
+def _no_room_for_spec(part: MappedLeaf) -> errors.LiftError | None:
+    """Return the error for an array with fewer axes than its spec, or None."""
+    for shape in part.shapes:
+        if part.prefix is not None and len(part.prefix) > len(shape):
+            return errors.ArgumentError(
+                f"Cannot apply the spec {part.prefix} to {part.name}: its shape in each shard is {shape}.",
+                f"Use a spec of at most length {len(shape)} in `out_specs` or, for a part of an argument, in "
+                "`in_specs`.",
+            )
+    return None
+
+
+def _varies(part: MappedLeaf, axes: SplitAxes) -> errors.LiftError:
     """Return the error for a leaf that differs between shards although its spec is replicated."""
+    kind, name = part.kind, part.name
+    spec = PartitionSpec() if part.prefix is None else part.prefix
     along = " or ".join(repr(axis) for axis in axes.names if axis not in axes_of_spec(spec))
     if kind == "output":
         return errors.ArgumentError(

@@ -233,7 +233,7 @@ class VmapCall(MappedCall):
             return wrong
         split, axes, _ = self._split_keys(leaves, prefixes)
 
-        def trace(take: Callable[[Result, Sequence[Prefix]], Any]) -> None:
+        def trace(take: Callable[[Result, Sequence[Prefix]], Any], _: Any) -> None:
             def once(leaves: Sequence[Any]) -> Any:
                 result = self.call(leaves, prefixes)
                 return take(result, output_axes(self.place(result, prefixes)))
