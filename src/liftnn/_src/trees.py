@@ -117,12 +117,12 @@ def key_of(entry: Any) -> Key:
     return entry
 
 
-def list_paths(paths: Iterable[str], most: int = 8) -> str:
-    """List paths indented, one per line; paths beyond `most` are only counted."""
+def list_paths(paths: Iterable[str], most: int = 8, indent: str = "  ") -> str:
+    """List paths, one per line; paths beyond `most` are only counted."""
     paths = list(paths)
-    lines = [f"  {p}" for p in paths[:most]]
+    lines = [indent + p for p in paths[:most]]
     if len(paths) > most:
-        lines.append(f"  ... and {len(paths) - most} more")
+        lines.append(f"{indent}... and {len(paths) - most} more")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from liftnn import errors
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.contract import Plan, name_argument
 from liftnn._src.tracebacks import warn
-from liftnn._src.trees import LEAF, describe_tree, is_jax_array
+from liftnn._src.trees import LEAF, describe_tree, is_jax_array, list_paths
 from liftnn._src.variables.axis_rules import mesh_text
 
 logger = logging.getLogger("liftnn.retrace")
@@ -26,7 +26,6 @@ _MANY = 5
 """The number of the explained retrace that warns."""
 _REMEMBERED = 16
 """The number of recent traces to remember; a new trace is compared with the most similar of them."""
-_SHOWN = 8
 _UNEXPLAINED = (
     "the arguments are unchanged: a function in them wrote to its closure while it was traced, a cache was cleared, "
     "JAX's configuration changed, or threads trace at the same time"
@@ -113,14 +112,12 @@ class Traces:
         now = list(map(_shown_of, trace.types))
         earlier = [list(map(_shown_of, t.types)) for t in reversed(alike)]
         before = min(earlier, key=lambda types: sum(a != b for a, b in zip(types, now, strict=True)))
-        lines = [
+        lines = (
             f"{trace.plan.name(trace.plan.slots[i])}: {_words(a, b)} -> {_words(b, a)}"
             for i, (a, b) in enumerate(zip(before, now, strict=True))
             if a != b
-        ]
-        if len(lines) > _SHOWN:
-            lines[_SHOWN:] = [f"... and {len(lines) - _SHOWN} more"]
-        return "\n".join(lines)
+        )
+        return list_paths(lines, indent="")
 
 
 _Shown = tuple[Any, list[tuple[Any, ...]]]

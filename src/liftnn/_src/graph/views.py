@@ -12,7 +12,7 @@ from liftnn._src.graph.slots import ARRAY
 from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
 from liftnn._src.static_values.object_content import ObjectContent
 from liftnn._src.static_values.static import Static, static_key
-from liftnn._src.trees import Path, format_path, same_tree, treedef_text
+from liftnn._src.trees import Path, format_path, list_paths, same_tree, treedef_text
 from liftnn._src.variables.metadata import Metadata
 
 
@@ -106,9 +106,7 @@ def describe_difference(
         else:
             lines.append(f"{where}: {was} -> {now}{' with different content' if was == now else ''}")
     lines = lines or _describe_orders(old, new, name)
-    if len(lines) > most:
-        lines[most:] = [f"... and {len(lines) - most} more"]
-    return "\n".join(lines)
+    return list_paths(lines, most, indent="")
 
 
 def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]) -> list[str]:
