@@ -206,9 +206,6 @@ class Guards:
             self.weak | others.weak,
         )
 
-    def __bool__(self) -> bool:
-        return bool(self.guards or self.elements)
-
     def hold(self) -> bool:
         """Return whether all guards hold."""
         try:

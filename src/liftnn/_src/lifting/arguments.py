@@ -6,7 +6,7 @@ import collections
 import functools
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -100,7 +100,7 @@ def flatten_call(
     leaf_edge: LeafEdge,
     *,
     stored: tuple[Any, ...] | None = None,
-    functions: Iterable[Any] | None = None,
+    functions: Sequence[Any] | None = None,
     used: Sequence[Any] = (),
     to_guard: Sequence[Any] = (),
     names: Sequence[str] = (),
@@ -125,15 +125,14 @@ def flatten_call(
     Returns:
       The flattened arguments.
     """
-    called = None if functions is None else list(functions)
 
     def flatten(sharing: Sharing) -> Flat:
         flat = _Flattening(leaf_edge, names, sharing, is_uncopied)
         for tree in (args, kwargs) if stored is None else (args, kwargs, stored):
             flat.add(tree)
-        if called is None:
+        if functions is None:
             return Flat(*flat.finish(), NO_GUARDS)
-        captured = _walk_captured(flat.walk, called[:], used, to_guard, flat.uncopied)
+        captured = _walk_captured(flat.walk, functions, used, to_guard, flat.uncopied)
         if captured.edges:
             if stored is None:
                 flat.add(((), {}))
@@ -229,7 +228,7 @@ class _Walked(NamedTuple):
 
 def _walk_captured(
     walk: ArgumentWalk,
-    functions: list[Any],
+    functions: Sequence[Any],
     used: Sequence[Any],
     to_guard: Sequence[Any],
     uncopied: dict[str, Any],

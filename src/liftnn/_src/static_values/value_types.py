@@ -302,21 +302,18 @@ def is_hashable(x: Any) -> bool:
     return not isinstance(x, ValuesView)
 
 
-def attributes_before(x: Any, base: type | None) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+def attributes_before(x: Any, base: type) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """Return the attributes of an instance that its class adds to a base.
 
     Args:
-      x: The instance.
-      base: The base; its own slots are excluded. None excludes all attributes.
+      x: The instance; its class derives from the base.
+      base: The base; its own slots are excluded.
 
     Returns:
       Their names and values.
     """
-    cls = type(x)
-    if base is None or cls is base:
-        return (), ()
-    found: dict[str, Any] = {}
-    for above in cls.__mro__[: cls.__mro__.index(base)]:
+    bases, found = type(x).__mro__, dict[str, Any]()
+    for above in bases[: bases.index(base)]:
         found |= {name: getattr(x, name) for name in own_slots(above) if hasattr(x, name)}
     found |= getattr(x, "__dict__", {})
     return tuple(found), tuple(found.values())
