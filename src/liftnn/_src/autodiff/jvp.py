@@ -123,12 +123,8 @@ def jvp(
     def of_modules() -> Any:
         return Lifted((f,), bind, LiftOptions("jvp", finish, has_aux=has_aux, as_methods=True))(*primals)
 
-    return call_of_arrays("jvp", (f,), functools.partial(_jvp, has_aux), (primals, tangents), of_modules)
-
-
-def _jvp(has_aux: bool, f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """Call `jax.jvp`."""
-    return jax.jvp(f, primals, tangents, has_aux)
+    of_arrays = functools.partial(jax.jvp, has_aux=has_aux)
+    return call_of_arrays("jvp", (f,), of_arrays, (primals, tangents), of_modules)
 
 
 @overload
