@@ -243,7 +243,9 @@ class Walk:
         found = self._statics.get(id(value))
         if found is None:
             try:
-                static = _static(value)
+                if isinstance(value, frozenset):
+                    refuse_objects(value)
+                static = Static(value)
             except errors.StructureError:
                 static = self._held_by_function(value)
             found = self._statics[id(value)] = (value, static)
@@ -274,8 +276,17 @@ class Walk:
         return self._statics[id(value)][1]
 
     def _as_static(self, kind: NodeKind, child: Any) -> Static | None:
-        """Return the static edge of a value of a node kind if it need not be a node, else None."""
-        return _static_if_immutable(kind, child) if kind.frozen else None
+        """Return the static edge of a frozen node that holds only immutable values, else None."""
+        if kind is PYTREE or kind is FUNCTION or kind is BUILTIN_METHOD or kind is CELL:
+            return None
+        if isinstance(child, tuple) and any(
+            isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(child)
+        ):
+            return None  # the common case, faster than the exception below
+        try:
+            return Static(child, immutable_key(child))
+        except NotImmutableError:
+            return None
 
     def _add(self, child: Any) -> int:
         """Assign the next number to a new object."""
@@ -377,24 +388,3 @@ def _cycle_error(cls: type) -> errors.StructureError:
         f"{at_start(an(cls))} is part of a cycle of immutable objects, which a transform cannot rebuild.",
         "Put a list, a dict or a Module into the cycle.",
     )
-
-
-def _static(value: Any) -> Static:
-    """Return the edge of a static value that is not of a simple type."""
-    if isinstance(value, frozenset):
-        refuse_objects(value)
-    return Static(value)
-
-
-def _static_if_immutable(kind: NodeKind, value: Any) -> Static | None:
-    """Return the static edge of a frozen node that holds only immutable values, else None."""
-    if kind is PYTREE or kind is FUNCTION or kind is BUILTIN_METHOD:
-        return None
-    if isinstance(value, tuple) and any(
-        isinstance(x, jax.Array) or hasattr(type(x), "__graph_node__") for x in tuple.__iter__(value)
-    ):
-        return None  # the common case, faster than the exception below
-    try:
-        return Static(value, immutable_key(value))
-    except NotImmutableError:
-        return None
