@@ -170,7 +170,10 @@ def deserialize(blob: bytes | bytearray, *, plain: bool = False) -> Exported:
     if blob.startswith(PLAIN_MARK):
         data = _checked(blob.removeprefix(PLAIN_MARK))
         size = LENGTH + int.from_bytes(data[:LENGTH], "little")
-        return _load(data[size:], _as_contents(from_json(data[LENGTH:size])))
+        contents = from_json(data[LENGTH:size])
+        if not isinstance(contents, ExportedContents):
+            raise _damaged()
+        return _load(data[size:], contents)
     if not blob.startswith(MARK):
         raise errors.ArgumentError(
             "These bytes are not a function exported by liftnn.",
@@ -195,13 +198,6 @@ def deserialize(blob: bytes | bytearray, *, plain: bool = False) -> Exported:
 
 def _load(program: bytes, contents: ExportedContents) -> Exported:
     return Exported(jax_export.deserialize(bytearray(program)), contents)
-
-
-def _as_contents(x: Any) -> ExportedContents:
-    """Return what was read as JSON, after checking that it is the contents of an exported function."""
-    if not isinstance(x, ExportedContents):
-        raise _damaged()
-    return x
 
 
 def _checked(data: bytes) -> bytes:
