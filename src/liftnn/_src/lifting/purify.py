@@ -199,13 +199,14 @@ def _make_result(
     has_new_value = {n for n in plan.variables if merged.is_written(n)}
     written = [n for n in plan.variables if n in has_new_value or (returned and returned[n])]
     only_donated = (walk.changed - walk.altered) | (set(written) - has_new_value) if returned else ()
+    renewed = [n for n in merged.frozen if n in walk.changed]  # they may be children of new ones
     change = GraphDelta(
         treedef,
         tuple(edges),
         walk.known,
         tuple([(number, specs[number]) for number in sorted(walk.changed)]),
         specs[walk.known :],
-        tuple(_frozen_order(walk)),
+        (*renewed, *walk.frozen),
         LeafPaths(path for path, _ in entries),
         tuple(written),
         tuple(sorted(only_donated)),
@@ -276,9 +277,3 @@ def _as_output(leaf: Any) -> Any:
         if is_argument_array(leaf) and not (is_object(leaf) or is_array(leaf) or isinstance(leaf, jax.Ref))
         else leaf
     )
-
-
-def _frozen_order(walk: DiffWalk) -> list[int]:
-    """List the frozen nodes to build, children first: changed known ones, then new ones in the order of the walk."""
-    renewed = [i for i in walk.before.frozen if i in walk.changed]
-    return [*renewed, *walk.frozen]
