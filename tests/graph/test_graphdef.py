@@ -359,3 +359,15 @@ def test_type_and_attributes_are_those_of_the_module():
     tree = (make_model(),)
     assert liftnn.split(tree)[-1].type == jax.tree.structure((0,))
     assert liftnn.split(tree)[-1].attributes == ()
+
+
+@pytest.mark.parametrize("other", [(0, (2, 1)), (1, (0, 2)), (2, (0, 1))])
+def test_a_variable_in_the_place_of_an_array_passes_on_its_value_alone(other):
+    position, beside = other
+    tree = [liftnn.Param(jnp.zeros(2), tag=str(i)) for i in range(3)]
+    tree[position] = jnp.zeros(2)
+    state, graphdef = liftnn.split(tuple(tree))
+    flat = {**state.flat(), (position,): liftnn.BatchStat(jnp.full(2, 5.0), tag="another")}
+    merged = liftnn.merge(graphdef, liftnn.State.from_flat(flat))
+    assert merged[position].tolist() == [5.0, 5.0]
+    assert [(type(merged[i]), merged[i].tag) for i in beside] == [(liftnn.Param, str(i)) for i in beside]

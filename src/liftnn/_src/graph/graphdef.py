@@ -11,7 +11,7 @@ import jax
 from liftnn import errors
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.graph.description import GraphSpec, LeafPaths
-from liftnn._src.graph.kinds import VARIABLE, is_object
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.graph.slots import Slot
 from liftnn._src.graph.views import describe_difference, render_edge
@@ -64,7 +64,7 @@ class GraphDef(GraphSpec, Generic[Tree]):
         leaves = [unwrap_raw(x) for x in map(by_slot.__getitem__, self.slots)]
         tree, merged = merge_all(self, leaves, frames.owner_now())
         for slot, x in by_slot.items():
-            if isinstance(x, Variable) and self.specs[slot.node].kind is VARIABLE:
+            if isinstance(x, Variable) and slot.key is None:
                 adopt_metadata(merged.objects[slot.node], x)
         return tree
 
