@@ -164,6 +164,41 @@ def total_of_trainer() -> jax.Array:
     return trainer.total(2.0)
 
 
+def double(_: Any, model: Any) -> Any:
+    """A step of a loop, which writes values."""
+    model.w.value = model.w * (1 + model.training)
+    return model
+
+
+def plain_loop(model: Any) -> Any:
+    """Two steps in Python."""
+    for i in range(2):
+        model = double(i, model)
+    return model.w.value
+
+
+def kept_loop(model: Any) -> Any:
+    """Two steps in a loop that is compiled once, outside of other transforms."""
+    return liftnn.fori_loop(0, 2, double, model).w.value
+
+
+def scaled_by_current(x: jax.Array) -> jax.Array:
+    """A branch that captures a module."""
+    model = Current.world.b
+    model.w.value = model.w + 1
+    return x * model.w.sum()
+
+
+def plain_branch(model: Any) -> Any:
+    """A branch in Python."""
+    return scaled_by_current(model.w.value) if model.training else jnp.negative(model.w.value)
+
+
+def kept_branch(model: Any) -> Any:
+    """A branch that is compiled once."""
+    return liftnn.cond(model.training, scaled_by_current, jnp.negative, model.w.value)
+
+
 class Use(NamedTuple):
     """A use of a function, compiled and plain.
 
@@ -180,12 +215,12 @@ class Use(NamedTuple):
     call: Callable[..., Any]
 
 
-def use(
-    f: Callable[..., Any],
-    count: int,
-    call: Callable[..., Any] = lambda f, *models: f(*models),
-    **options: Any,
-) -> Use:
+def call_plainly(f: Callable[..., Any], *models: Any) -> Any:
+    """Call a function with modules by position."""
+    return f(*models)
+
+
+def use(f: Callable[..., Any], count: int, call: Callable[..., Any] = call_plainly, **options: Any) -> Use:
     """A use of a function with `count` modules."""
     return Use(f, liftnn.jit(f, **options), count, call)
 
@@ -203,6 +238,8 @@ USES = {
     "donating bump": use(bump, 1, donate_argnums=0),
     "bump current": use(bump_current, 1),
     "step of current": use(step_of_current, 0),
+    "loop": Use(plain_loop, kept_loop, 1, call_plainly),
+    "branch": Use(plain_branch, kept_branch, 1, call_plainly),
     "rebuild": use(rebuild, 1),
     "grow": use(grow, 1),
     "exchange": use(exchange, 2),
@@ -379,7 +416,7 @@ PARTS = [pytest.param(i, marks=pytest.mark.thorough if i else ()) for i in range
 @pytest.mark.parametrize("part", PARTS)
 def test_between_any_changes_a_jitted_function_acts_like_the_plain_one(part: int):
     for chosen in USES.values():
-        chosen.compiled.clear_cache()
+        getattr(chosen.compiled, "clear_cache", int)()
     jax.clear_caches()
     machine = hypothesis.seed(part)(type("Machine", (Machine,), {}))
     settings = hypothesis.settings(
