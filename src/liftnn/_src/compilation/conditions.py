@@ -20,6 +20,7 @@ from liftnn._src.compilation.patterns import (
 )
 from liftnn._src.compilation.source import MOST, Remembered, Source, build
 from liftnn._src.graph.checks import ABSENT, Elements
+from liftnn._src.graph.containers import base_of
 
 
 def match(source: Source[Any], units: list[str]) -> bool:
@@ -200,4 +201,11 @@ def read(source: Source[Any], reader: Any) -> str:
     holder = source.name(reader.holder)
     if isinstance(reader.holder, weakref.ref):
         return f"attributes_of({holder}())[{source.name(reader.key)}]"
-    return f"{holder}.{reader.key}" if reader.is_slot else f"{holder}[{source.name(reader.key)}]"
+    if reader.is_slot:
+        return f"{holder}.{reader.key}"
+    base = base_of(type(reader.holder))
+    if type(reader.holder) is base:
+        return f"{holder}[{source.name(reader.key)}]"
+    return (
+        f"{source.name(base.__getitem__)}({holder}, {source.name(reader.key)})"  # past the code of a subclass
+    )

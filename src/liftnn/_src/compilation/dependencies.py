@@ -20,6 +20,7 @@ from liftnn._src.captures.pinned import content_of
 from liftnn._src.compilation.patterns import same_static
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.checks import ABSENT, Check, check_node
+from liftnn._src.graph.containers import base_of
 from liftnn._src.graph.description import NodeSpec, reach
 from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, REFERENCE, VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, ROOT
@@ -112,7 +113,9 @@ class Reader(NamedTuple):
             return self.fixed
         if isinstance(self.holder, weakref.ref):
             return attributes_of(self.holder())[self.key]
-        return getattr(self.holder, self.key) if self.is_slot else self.holder[self.key]
+        if self.is_slot:
+            return getattr(self.holder, self.key)
+        return base_of(type(self.holder)).__getitem__(self.holder, self.key)  # past the code of a subclass
 
 
 def find_checks(call: Call) -> list[Check]:

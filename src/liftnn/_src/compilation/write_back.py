@@ -13,6 +13,8 @@ from typing import Any
 import jax
 
 from liftnn._src.compilation.compact import OutputSpec, split_output
+from liftnn._src.graph.attributes import put_attribute
+from liftnn._src.graph.containers import base_of
 from liftnn._src.graph.description import KEEP, GraphSpec
 from liftnn._src.graph.kinds import DICT, LIST, MODULE, VARIABLE
 from liftnn._src.graph.merge import GraphDelta
@@ -152,11 +154,11 @@ class Writer:
         for (number, key), x in zip(rebind.stored, arrays, strict=True):
             holder = objects[number]
             if specs[number].kind is MODULE:
-                object.__setattr__(holder, key, x)
+                put_attribute(holder, key, x)
             else:
-                holder[key] = x
+                base_of(type(holder)).__setitem__(holder, key, x)  # past the code of a subclass
         for number, name, which in rebind.placed:
-            object.__setattr__(objects[number], name, replacements[which][1])  # it may be in `__slots__`
+            put_attribute(objects[number], name, replacements[which][1])
         changes.count += bool(replacements)
         places = {which: (objects[number], name) for number, name, which in rebind.placed}
         single = len(rebind.placed) == len(replacements)
