@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from liftnn import errors
@@ -21,8 +21,7 @@ from liftnn._src.graph.checks import ABSENT
 from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.call import Call
-from liftnn._src.static_values.static import SIMPLE_TYPES
-from liftnn._src.variables.variable import Variable
+from liftnn._src.variables.watch import is_simple
 
 _SMALL_MODEL = 12
 """A model with at most this many attributes and modules is compared as a whole in each call."""
@@ -65,19 +64,19 @@ class Beat(NamedTuple):
                 self.kept[name] = new
 
 
-def plan_rounds(call: Call, varying: frozenset[str], lent: Iterable[int]) -> list[list[Beat]]:
+def plan_rounds(call: Call, varying: frozenset[str], lent: Mapping[int, Any]) -> list[list[Beat]]:
     """Divide the attributes to compare into rounds.
 
     Args:
       call: The call.
       varying: The names of static attributes that every call compares anyway.
-      lent: The nodes that must not be kept alive; the first of them owns the fast path.
+      lent: The objects that must not be kept alive, by number; the first of them owns the fast path.
 
     Returns:
       The beats of each round.
     """
     beats: list[Beat] = []
-    others = set(itertools.islice(lent, 1, None))
+    others, weak = set(itertools.islice(lent, 1, None)), set(map(id, lent.values()))
     for number, (x, spec) in enumerate(zip(call.objects, call.plan.graph.specs, strict=True)):
         if spec.kind is not MODULE or is_exposed(x):
             continue
@@ -85,19 +84,14 @@ def plan_rounds(call: Call, varying: frozenset[str], lent: Iterable[int]) -> lis
         kept = {
             name: value
             for name, value in attributes.items()
-            if name not in varying
+            if not (name in varying and is_simple(value))
             and edges.get(name, ARRAY) is not ARRAY
-            and not (number in others and _may_lead_back(value))
+            and not (number in others and id(value) in weak)
         }
         where = weakref.ref(x) if number in others else attributes
         beats.append(Beat(number, where, len(attributes), kept))
     is_small = sum(1 + len(beat.kept) for beat in beats) <= _SMALL_MODEL
     return [beats] if is_small else _divide([part for beat in beats for part in _parts(beat)])
-
-
-def _may_lead_back(x: Any) -> bool:
-    """Return whether an attribute's value may refer to the module itself, and so keep it alive."""
-    return not (isinstance(x, Variable) or type(x) in SIMPLE_TYPES or type(x) is float)
 
 
 def _parts(beat: Beat) -> list[Beat]:
