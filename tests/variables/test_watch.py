@@ -7,9 +7,11 @@ import weakref
 
 import jax.numpy as jnp
 import pytest
+from tests.same import assert_same
 from tests.strategies import Node, Slotted
 
 import liftnn
+from liftnn._src.compilation import fast_path
 from liftnn._src.variables.watch import changes, start_watch
 
 
@@ -21,9 +23,7 @@ class OtherSlotted(Slotted):
 
 def make_model():
     model = Node(w=liftnn.Param(jnp.ones(2), tag="a"), n=1, x=jnp.ones(2), sub=Slotted(a=1, c=2))
-    watch = start_watch([model, model.w, model.sub], changes.count)
-    watch.watcher = lambda: "a plan"  # a watch without one is taken away by the next
-    return model, watch
+    return model, start_watch(model, [model, model.w, model.sub], changes.count)
 
 
 STRUCTURAL = {
@@ -83,7 +83,21 @@ def test_a_change_since_the_walk_ends_the_watch_at_once():
     model, _ = make_model()
     since = changes.count
     model.n = 5
-    assert not start_watch([model], since).valid
+    assert not start_watch(model, [model], since).valid
+
+
+def test_a_watch_stays_when_another_thread_starts_one_before_the_first_is_used(monkeypatch):
+    def start_two(*args):
+        watch = start_watch(*args)
+        start_watch(*args)
+        return watch
+
+    monkeypatch.setattr(fast_path, "start_watch", start_two)
+    model = Node(w=liftnn.Param(jnp.ones(2), scale=1))
+    f = liftnn.jit(lambda model: model.w * model.w.scale)
+    for scale in (1, 2, 3):
+        model.w.scale = scale
+        assert_same([f(model), f(model)], [jnp.ones(2) * scale] * 2)
 
 
 def test_copies_are_not_watched():

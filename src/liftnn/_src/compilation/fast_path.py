@@ -94,9 +94,8 @@ class FastPath:
         self.captured: list[weakref.ref[Any]] = []
         self._set_function(_as_function(weakref.ref(self), FastPath.call))
         self.watch = start_watch(
-            [x for x in call.objects if hasattr(type(x), "__graph_node__")], since, varying
+            self, [x for x in call.objects if hasattr(type(x), "__graph_node__")], since, varying
         )
-        self.watch.watcher = weakref.ref(self)
         self.report = functools.partial(_report, self.watch, self.writer.call, self.rounds)
         """Raises the error for an attribute that was set without `Module.__setattr__`, and ends the fast path."""
 

@@ -46,9 +46,8 @@ class ModuleParts:
                 self._checks += check_node(x, spec, tuple(spec.kind.flatten(x)[2]))
         self._holders: dict[tuple[str, ...], list[tuple[Any, str, bool]]] = {}
         self._watch = start_watch(
-            [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
+            self, [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
         )
-        self._watch.watcher = weakref.ref(self)
 
     def are_current(self) -> bool:
         """Return whether the root still reaches the same modules."""

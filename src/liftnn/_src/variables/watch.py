@@ -15,6 +15,7 @@ continues, so that no fast path misses the write.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Container, Iterable
 from typing import Any
 
@@ -151,10 +152,13 @@ def note_static_change(x: Any, name: str) -> None:
             watch.valid = False
 
 
-def start_watch(objects: Iterable[Any], since: int, names: Container[str] = frozenset()) -> Watch:
+def start_watch(
+    watcher: Any, objects: Iterable[Any], since: int, names: Container[str] = frozenset()
+) -> Watch:
     """Watch objects that have just been flattened.
 
     Args:
+      watcher: The watcher; while it lives, the watch stays on the objects.
       objects: Modules and Variables.
       since: `changes.count` from before the objects were flattened. If the count has changed since, perhaps by another
         thread, the watch is invalid from the start.
@@ -164,6 +168,7 @@ def start_watch(objects: Iterable[Any], since: int, names: Container[str] = froz
       The watch.
     """
     watch = Watch(names)
+    watch.watcher = weakref.ref(watcher)  # before another thread can meet the watch
     with _watch_lock:
         for x in objects:
             set_watches(x, (*[w for w in x._watches if w.valid and w.watcher() is not None], watch))
