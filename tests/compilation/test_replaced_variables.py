@@ -99,3 +99,42 @@ def test_a_replaced_variable_stays_where_it_was_not_replaced(
 ) -> None:
     expected = values_of(False, name, read, change, captures)
     assert values_of(True, name, read, change, captures) == expected
+
+
+def keep_error(reading: Callable[..., Any], world: Any) -> Exception:
+    try:
+        reading(world, jnp.ones((2, 2)))
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+def read_with(world: Any, x: Any) -> Any:
+    if x.ndim > 1:
+        raise ValueError
+    return (total(world) * x).sum()
+
+
+@pytest.mark.parametrize("more", [0, 60])
+@pytest.mark.parametrize("name", REPLACE)
+def test_a_function_whose_error_is_kept_reads_the_new_variable(name: str, more: int) -> None:
+    """Notebooks keep the last error, and with it the frames of the call that raised it."""
+
+    def values(wrap: Callable[..., Any]) -> list[float]:
+        function, chosen = REPLACE[name]
+        world = tied()
+        for i in range(more):
+            setattr(world.one, f"a{i}", i)
+        replacing, reading = wrap(function), wrap(read_with)
+        for _ in range(3):  # from the second call on, it replaces on the fast path
+            replacing(*chosen(world))
+        before = [float(reading(world, jnp.ones(1))) for _ in range(3)]
+        error = keep_error(reading, world)
+        after: list[float] = []
+        for _ in range(3):
+            replacing(*chosen(world))
+            after.append(float(reading(world, jnp.ones(1))))
+        assert error.__traceback__ is not None
+        return before + after
+
+    assert values(liftnn.jit) == values(lambda f: f)

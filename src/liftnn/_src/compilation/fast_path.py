@@ -19,6 +19,7 @@ weakly, and the fast path refers to the arguments weakly. So a dead model frees 
 from __future__ import annotations
 
 import functools
+import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -37,7 +38,7 @@ from liftnn._src.compilation.generate import generate
 from liftnn._src.compilation.kept_shardings import find_moves
 from liftnn._src.compilation.patrol import Beat, has_changed, late_error, plan_rounds
 from liftnn._src.compilation.patterns import Patterns, Unmatched
-from liftnn._src.compilation.source import MISS
+from liftnn._src.compilation.source import MISS, end
 from liftnn._src.compilation.write_back import Writer
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.call import Call
@@ -89,6 +90,7 @@ class FastPath:
         ]
         """For each storage the class of its value: arrays or typed keys, as opposed to tracers; None for a tree."""
         self.key = 0
+        self._generated: types.FunctionType | None = None
         self.cache: Callable[[], Any] = _nothing
         self.owner: Callable[[], Any] = _nothing
         self.captured: list[weakref.ref[Any]] = []
@@ -129,14 +131,15 @@ class FastPath:
 
     def generate(self) -> None:
         """Generate the code of the call; the first call has shown which result the program returns."""
-        function = generate(self)
-        if function is None:
+        self._generated = generate(self)
+        if self._generated is None:
             self._use_loops()
         else:
-            self._set_function(function)
+            self._set_function(self._generated)
 
     def _use_loops(self) -> None:
         """Make the next calls with `call`."""
+        self._generated = None
         self._set_function(_as_function(weakref.ref(self), FastPath.call))
 
     def _set_function(self, function: Callable[[Any, Any], Any]) -> None:
@@ -199,7 +202,9 @@ class FastPath:
         for beats in self.rounds:
             for beat in beats:
                 beat.follow(old, new)
-        self._use_loops()  # the generated code has the old storages
+        if self._generated is not None:
+            end(self._generated)  # it has the old storages
+        self._use_loops()
 
     def _number_of(self, variable: Any) -> int | None:
         """Return the number of a Variable; None if the call does not have it (any more)."""

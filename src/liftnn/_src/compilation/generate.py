@@ -11,8 +11,7 @@ see a partial update.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import types
 
 from liftnn._src.compilation.conditions import check, match, patrol, read
 from liftnn._src.compilation.source import MOST, Remembered, Source, build
@@ -20,7 +19,7 @@ from liftnn._src.compilation.write_back import WriteBack
 from liftnn._src.trees import LEAF
 
 
-def generate(path: Remembered) -> Callable[[Any, Any], Any] | None:
+def generate(path: Remembered) -> types.FunctionType | None:
     """Generate the function that makes the calls of a fast path.
 
     Args:

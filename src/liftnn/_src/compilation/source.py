@@ -89,7 +89,7 @@ class Source(Generic[Path]):
         self.add(f"if {condition}: return MISS")
 
 
-def build(parameters: str, lines: Sequence[str], constants: Mapping[str, Any]) -> Callable[..., Any]:
+def build(parameters: str, lines: Sequence[str], constants: Mapping[str, Any]) -> types.FunctionType:
     """Compile a function.
 
     The constants are globals of the function, and each function has its own dictionary of globals: a free variable
@@ -107,6 +107,11 @@ def build(parameters: str, lines: Sequence[str], constants: Mapping[str, Any]) -
     body = "\n".join(f"  {line}" for line in lines)
     code = compile_text(f"def call({parameters}):\n{body}\n")
     return types.FunctionType(code.replace(), {**_GLOBALS, **constants})
+
+
+def end(function: types.FunctionType) -> None:
+    """Let a generated function miss each call from now on; the traceback of an error may keep it alive."""
+    function.__code__ = compile_text("def call(args, kwargs):\n  return MISS\n")
 
 
 @functools.lru_cache(maxsize=256)
