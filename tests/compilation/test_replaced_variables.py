@@ -138,3 +138,36 @@ def test_a_function_whose_error_is_kept_reads_the_new_variable(name: str, more: 
         return before + after
 
     assert values(liftnn.jit) == values(lambda f: f)
+
+
+PUT_BACK: dict[str, Callable[[Any, Any], None]] = {
+    "vars": lambda module, w: vars(module).update(w=w),
+    "setattr": lambda module, w: setattr(module, "w", w),
+    "object.__setattr__": lambda module, w: object.__setattr__(module, "w", w),
+}
+
+
+@pytest.mark.parametrize("put_back", PUT_BACK)
+@pytest.mark.parametrize("exposed", [False, True])
+@pytest.mark.parametrize("name", REPLACE)
+def test_the_first_variable_is_put_back_after_it_was_replaced(
+    name: str, exposed: bool, put_back: str
+) -> None:
+    def values(wrap: Callable[..., Any]) -> list[float]:
+        function, chosen = REPLACE[name]
+        world = tied()
+        modules = world.one, world.other
+        if exposed:
+            [vars(module) for module in modules]
+        first = [module.w for module in modules]
+        replacing, reading = wrap(function), wrap(total)
+        found: list[float] = []
+        for _ in range(2):
+            for _ in range(4):
+                replacing(*chosen(world))
+                found.append(float(reading(world)))
+            for module, w in zip(modules, first, strict=True):
+                PUT_BACK[put_back](module, w)
+        return found
+
+    assert values(liftnn.jit) == values(lambda f: f)

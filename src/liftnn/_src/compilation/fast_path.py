@@ -40,6 +40,7 @@ from liftnn._src.compilation.patrol import Beat, has_changed, late_error, plan_r
 from liftnn._src.compilation.patterns import Patterns, Unmatched
 from liftnn._src.compilation.source import MISS, end
 from liftnn._src.compilation.write_back import Writer
+from liftnn._src.graph.checks import Attributes
 from liftnn._src.graph.slots import Slot
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.offers import Begin, FastOffer, is_rejection, publish
@@ -202,6 +203,7 @@ class FastPath:
         for beats in self.rounds:
             for beat in beats:
                 beat.follow(old, new)
+        self.checks = [x.follow(old, new) if isinstance(x, Attributes) else x for x in self.checks]
         if self._generated is not None:
             end(self._generated)  # it has the old storages
         self._use_loops()

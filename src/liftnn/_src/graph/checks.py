@@ -172,6 +172,10 @@ class Attributes(NamedTuple):
         _, keys, children = flatten_attributes(x)
         return keys == self.spec.keys and all(map(_same, children, self.kept, self.spec.edges))
 
+    def follow(self, old: Any, new: Any) -> Attributes:
+        """Return the check that expects a new object in place of an old one."""
+        return self._replace(kept=tuple([new if x is old else x for x in self.kept]))
+
 
 def check_node(x: Any, spec: NodeSpec, children: tuple[Any, ...]) -> list[Check]:
     """Create the check of one node.
