@@ -10,12 +10,13 @@ raised; then the call gets no fast path.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from operator import is_
 from typing import Any, NamedTuple
 
 import jax
 
+from liftnn import errors
 from liftnn._src.captures.pinned import content_of
 from liftnn._src.compilation.patterns import same_static
 from liftnn._src.graph.attributes import attributes_of
@@ -24,10 +25,12 @@ from liftnn._src.graph.containers import base_of
 from liftnn._src.graph.description import NodeSpec, reach
 from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, REFERENCE, VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, ROOT
+from liftnn._src.graph.value_sharing import check_unshared, has_containers
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import STORED, Plan
 from liftnn._src.static_values.static import Snapshot, Static
 from liftnn._src.trees import same_tree
+from liftnn._src.variables.storage import Storage
 from liftnn._src.variables.watch import is_simple
 
 
@@ -82,6 +85,32 @@ class Stored(NamedTuple):
         """Return whether they still have the same structure and leaves."""
         leaves, structure = jax.tree.flatten(self.trees, is_leaf=is_object)
         return same_tree(structure, self.structure) and all(map(is_, leaves, self.leaves))
+
+
+class UnsharedValues(NamedTuple):
+    """The values of Variables that are lists, dicts or other containers; no two Variables may hold the same one.
+
+    Args:
+      storages: The storages of all Variables, which change if a Variable is replaced.
+      positions: The positions of those with containers.
+    """
+
+    storages: Sequence[Storage]
+    positions: Sequence[int]
+
+    def holds(self) -> bool:
+        """Return whether no container is reached twice; else the slow path raises the error."""
+        try:
+            check_unshared({i: self.storages[i].value for i in self.positions})
+        except errors.StructureError:
+            return False
+        return True
+
+
+def find_containers(storages: Sequence[Storage]) -> list[Check]:
+    """Return the check that no two Variables hold the same container; none if all of them hold arrays."""
+    positions = [i for i, storage in enumerate(storages) if has_containers(storage.value)]
+    return [UnsharedValues(storages, positions)] if positions else []
 
 
 def find_stored(stored: Any) -> list[Check]:

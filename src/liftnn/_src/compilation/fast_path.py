@@ -30,6 +30,7 @@ from liftnn._src.compilation.dependencies import (
     Check,
     Reader,
     find_checks,
+    find_containers,
     find_readers,
     find_stored,
     find_varying,
@@ -82,8 +83,8 @@ class FastPath:
         values = [storage.value for storage in self.writer.storages]
         self.placement = self.writer.program.placement(values)
         """The placement of the Variables, if there is one to keep."""
-        moved = find_moves(self.writer.storages)
-        self.checks: list[Check] = [*find_checks(call), *find_stored(stored), *moved]
+        others = [*find_containers(self.writer.storages), *find_moves(self.writer.storages)]
+        self.checks: list[Check] = [*find_checks(call), *find_stored(stored), *others]
         self.readers: list[Reader] = find_readers(call, roots)
         self.rounds = plan_rounds(call, varying, roots)
         self.array_types: list[type | None] = [

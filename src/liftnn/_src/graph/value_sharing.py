@@ -44,6 +44,11 @@ def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> N
                 )
 
 
+def has_containers(value: Any) -> bool:
+    """Return whether the value of a Variable holds a container that can change in place."""
+    return next(_containers(value), None) is not None
+
+
 def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
     """Yield the mutable containers in a value with their paths, each before its contents."""
     stack: list[tuple[Path, Any]] = [((), value)]

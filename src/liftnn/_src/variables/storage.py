@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from liftnn._src.variables import frames
+from liftnn._src.variables.holding import is_container
+from liftnn._src.variables.watch import end_watches
 
 
 class Storage:
@@ -51,7 +53,14 @@ moves = _Moves()
 
 
 def store(variable: Any, value: Any) -> None:
-    """Store a value in a Variable, and note if it is on other devices than the old one."""
+    """Store a value in a Variable; note if it is on other devices than the old one.
+
+    A container in place of an array ends the watches, as if the structure had changed: two Variables must not hold one
+    container, which is only looked for where Variables hold containers.
+    """
+    old = variable._storage.value
     if moves.are_noted and variable._owner is frames.PLAIN:
-        moves.note(variable._storage.value, value)
+        moves.note(old, value)
     variable._storage.value = value
+    if type(value) is not type(old) and is_container(value) and variable._owner is frames.PLAIN:
+        end_watches(variable)
