@@ -287,7 +287,8 @@ def run_never(
         if root.output is not None:
             edges[root.output] = plan.graph.edges[root.leaf]
             empty[Slot(OUTPUT, root.output)] = jax.tree.map(jnp.asarray, parts.get(Slot(ROOT, root.leaf)))
-    return result_of(change._replace(changed=(), written=(), edges=tuple(edges)), empty)
+    frozen = tuple([n for n in change.frozen if n >= change.known])
+    return result_of(change._replace(changed=(), written=(), frozen=frozen, edges=tuple(edges)), empty)
 
 
 def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: BySlot) -> Result:

@@ -11,6 +11,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.control_flow.functions import renaming
+from liftnn._src.graph.build_order import in_build_order
 from liftnn._src.graph.description import KEEP, GraphSpec, LeafPaths, keep_leaves
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.views import describe_difference
@@ -109,7 +110,8 @@ def _common_change(
         merged = [KEEP if k else e for k, e in zip(kept, specs[number].edges, strict=True)]
         changed.append((number, specs[number]._replace(edges=tuple(merged))))
     written = sorted({number for change in changes for number in change.written})
-    return first._replace(changed=tuple(changed), written=tuple(written))
+    frozen = in_build_order(specs, dict.fromkeys(n for change in changes for n in change.frozen))
+    return first._replace(changed=tuple(changed), frozen=tuple(frozen), written=tuple(written))
 
 
 def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:

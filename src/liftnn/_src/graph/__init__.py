@@ -6,7 +6,7 @@ static value. The verbs come in pairs:
 - `walk.py` flattens live objects into a `GraphSpec` (`description.py`); `merge.py` unflattens a `GraphSpec` into new
   objects.
 - `rewalk.py` finds what a function has changed, a `GraphDelta`; `commit` in `merge.py` applies it to the live
-  objects, completely or not at all (`undo.py`).
+  objects, completely or not at all (`undo.py`). Frozen nodes are built after what they hold (`build_order.py`).
 - `kinds.py` says how each kind of node is flattened and unflattened: modules, Variables, lists, dicts, sets,
   dataclasses, pytrees, functions, transformed functions (`containers.py`, `attributes.py`, `closures.py`,
   `recipes.py`).

@@ -8,6 +8,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.graph.attributes import remove_cached
+from liftnn._src.graph.build_order import in_build_order
 from liftnn._src.graph.description import KEEP, Edge, NodeSpec, find_holders, keep_leaves
 from liftnn._src.graph.kinds import (
     CELL,
@@ -173,6 +174,9 @@ class DiffWalk(Walk):
         for i in find_holders(known, self.changed):
             self.specs[i] = keep_leaves(known[i])
             self.changed.add(i)
+        rebuilt = [n for n in self.before.frozen if n in self.changed]
+        if rebuilt:  # they may hold new ones, or be held by them
+            self.frozen = in_build_order(self.specs, [*rebuilt, *self.frozen])
 
     def _check_owner(self, kind: NodeKind, child: Any) -> None:
         """Request a retry for an object of an outer frame that is not an input; raise for a leaked one."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 
 from liftnn import errors
+from liftnn._src.graph.build_order import cycle_error, in_build_order
 from liftnn._src.graph.containers import refuse_objects
 from liftnn._src.graph.description import Edge, NodeSpec
 from liftnn._src.graph.hidden import is_called, warn_if_hidden
@@ -31,7 +32,7 @@ from liftnn._src.graph.kinds import (
 )
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key, static_key
-from liftnn._src.trees import Key, Path, an, at_start, format_path
+from liftnn._src.trees import Key, Path, format_path
 from liftnn._src.variables import frames
 from liftnn._src.variables.holding import held_containers
 
@@ -149,7 +150,8 @@ class Walk:
                     stack.append(deeper)
                 elif node is top:
                     if self._is_out_of_order:
-                        self._order_frozen()
+                        self.frozen[:] = in_build_order(self.specs, self.frozen)
+                        self._is_out_of_order = False
                     return top.edges[0], top.arrays
                 else:
                     if node.kind.frozen:
@@ -307,30 +309,7 @@ class Walk:
             if not later or not above.kind.frozen:
                 return  # what is not frozen is created empty, so it can be a child before it is filled
             if above.number in later:
-                raise _cycle_error(node.type)
-
-    def _order_frozen(self) -> None:
-        """Order the frozen nodes again, each after its children: one was finished before a child that leads to it."""
-        remaining, opened, ordered = dict.fromkeys(self.frozen), set[int](), list[int]()
-        while remaining:
-            stack = [next(iter(remaining))]
-            while stack:
-                number = stack[-1]
-                if number not in remaining:
-                    stack.pop()
-                    continue
-                spec = self.specs[number]
-                opened.add(number)
-                children = [e for e in (spec.edges if spec else ()) if type(e) is int and e in remaining]
-                if spec and not opened.isdisjoint(children):
-                    raise _cycle_error(spec.type)
-                stack += children
-                if not children:
-                    ordered.append(stack.pop())
-                    opened.remove(number)
-                    del remaining[number]
-        self.frozen[:] = ordered
-        self._is_out_of_order = False
+                raise cycle_error(node.type)
 
     def _finish_variable(self, number: int) -> None:
         """Called after a Variable without children has been visited."""
@@ -381,10 +360,3 @@ _OPENED = NodeSpec(STATIC, object, None, (), ())
 """The temporary spec of a node while its children are visited."""
 _OPENED_FROZEN = NodeSpec(STATIC, object, None, (), ())
 """The same for a frozen node."""
-
-
-def _cycle_error(cls: type) -> errors.StructureError:
-    return errors.StructureError(
-        f"{at_start(an(cls))} is part of a cycle of immutable objects, which a transform cannot rebuild.",
-        "Put a list, a dict or a Module into the cycle.",
-    )

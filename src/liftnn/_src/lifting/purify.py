@@ -199,14 +199,13 @@ def _make_result(
     has_new_value = {n for n in plan.variables if merged.is_written(n)}
     written = [n for n in plan.variables if n in has_new_value or (returned and returned[n])]
     only_donated = (walk.changed - walk.altered) | (set(written) - has_new_value) if returned else ()
-    renewed = [n for n in merged.frozen if n in walk.changed]  # they may be children of new ones
     change = GraphDelta(
         treedef,
         tuple(edges),
         walk.known,
         tuple([(number, specs[number]) for number in sorted(walk.changed)]),
         specs[walk.known :],
-        (*renewed, *walk.frozen),
+        tuple(walk.frozen),
         LeafPaths(path for path, _ in entries),
         tuple(written),
         tuple(sorted(only_donated)),
