@@ -11,6 +11,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from tests.raising import caught
+from tests.same import assert_same
 
 import liftnn
 from liftnn import errors
@@ -131,6 +132,37 @@ def test_steps_that_all_change_the_structure_run_one_by_one_with_a_warning_that_
     assert_equal(out, loop(grow, (theirs,), XS))
     assert_equal(arrays_of(ours), arrays_of(theirs))
     assert len(ours.seen) == N
+
+
+def new_variable(model, x):
+    return liftnn.Variable(x), x
+
+
+def new_module(model, x):
+    layer = liftnn.Linear(4, 1, rngs=liftnn.Rngs(model.dropout.rngs()))
+    return {"layer": layer, "again": (layer, layer.bias)}, layer(x)
+
+
+def new_state(model, x):
+    return liftnn.grad(lambda model: (model.head(x) ** 2).sum())(model)
+
+
+def the_model(model, x):
+    return model, model.head, x
+
+
+@pytest.mark.parametrize("step", [new_variable, new_module, new_state, the_model])
+def test_steps_that_run_one_by_one_return_what_a_loop_of_them_returns(step):
+    def grown(model, x):
+        grow(model, x)
+        return step(model, x)
+
+    one_by_one, in_a_loop = Model(), Model()
+    with pytest.warns(errors.StructureWarning):
+        out = liftnn.repeat(grown, N)(one_by_one, XS)
+    expected = liftnn.repeat(step, N)(in_a_loop, XS)
+    del one_by_one.seen
+    assert_same((out, one_by_one), (expected, in_a_loop))
 
 
 def test_another_number_or_shape_of_arrays_is_named_and_nothing_changes():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -459,3 +461,18 @@ def mapped_function_that_returns_three_of_two_outputs():
 def mutable_array_scanned_along_another_axis():
     step = liftnn.scan(lambda model, ref: None, in_axes=(None, 1), out_axes=None)
     step(Affine(), jax.new_ref(jnp.ones((3, 4))))
+
+
+@message(
+    errors.StructureError,
+    "The modules that the steps of liftnn.repeat return cannot be stacked:\n"
+    "  the output.new.layer: the same object in each step",
+    "Return new modules of the same structure in each step, or arrays.",
+)
+def new_modules_of_each_step_that_hold_the_same_module():
+    def grow(holder, x):
+        holder.items.append(liftnn.Variable(x))
+        return {"new": Holder(layer=holder.layer)}
+
+    with warnings.catch_warnings(action="ignore"):
+        liftnn.repeat(grow, 3)(Holder(layer=Affine(), items=[]), jnp.arange(3.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,13 +15,15 @@ from liftnn import errors
 from liftnn._src.compilation.jit import jit
 from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.control_flow.scan import scan
+from liftnn._src.graph.graphdef import merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.contract import name_argument
 from liftnn._src.lifting.shown import show_as
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary, warn
-from liftnn._src.trees import an, is_jax_array, key_of, list_paths, type_of
+from liftnn._src.trees import an, format_path, is_jax_array, key_of, list_paths, type_of
 
 
 @boundary
@@ -118,9 +120,40 @@ def _one_by_one(step: Callable[..., Any], n: int, operands: Any) -> Any:
     """Run all steps in a Python loop; return their outputs, stacked."""
     leaves, treedef = jax.tree.flatten(operands, is_leaf=is_object)
     outputs = [step(*treedef.unflatten([x[i] if is_jax_array(x) else x for x in leaves])) for i in range(n)]
-    return jax.tree.map(
-        lambda *xs: xs[-1] if is_object(xs[-1]) else jnp.stack(xs), *outputs, is_leaf=is_object
-    )
+    return _stack(outputs)
+
+
+def _stack(outputs: Sequence[Any]) -> Any:
+    """Stack the outputs of all steps; an object that each step returns stays as it is, as in `scan`."""
+    _, treedef = jax.tree.flatten(outputs[0], is_leaf=is_object)
+    steps = [treedef.flatten_up_to(out) for out in outputs]
+    objects = [is_object(x) for x in steps[0]]
+    created = [o and any(step[i] is not steps[0][i] for step in steps) for i, o in enumerate(objects)]
+    stacked: Any = steps[0]
+    if any(created):
+        parts = [[x if new else None for x, new in zip(step, created, strict=True)] for step in steps]
+        stacked = treedef.flatten_up_to(_stack_objects(list(map(treedef.unflatten, parts))))
+    columns = zip(objects, created, stacked, zip(*steps, strict=True), strict=True)
+    return treedef.unflatten([y if new else xs[0] if o else jnp.stack(xs) for o, new, y, xs in columns])
+
+
+def _stack_objects(trees: Sequence[Any]) -> Any:
+    """Return a tree of new objects with stacked arrays, from trees of objects.
+
+    Raises:
+      StructureError: If two trees have different structures, or share a module or Variable.
+    """
+    states, graphdefs = zip(*map(split, trees), strict=True)
+    lines = next(filter(None, map(graphdefs[0].diff, graphdefs)), "").splitlines()
+    other = {id(x) for _, x in iter_graph(trees[1])}
+    shared = [p for p, x in iter_graph(trees[0]) if id(x) in other and hasattr(type(x), "__graph_node__")]
+    lines += [f"{format_path(path, 'the output')}: the same object in each step" for path in shared[:1]]
+    if lines:
+        raise errors.StructureError(
+            f"The modules that the steps of liftnn.repeat return cannot be stacked:\n{list_paths(lines)}",
+            "Return new modules of the same structure in each step, or arrays.",
+        )
+    return merge(graphdefs[0], jax.tree.map(lambda *xs: jnp.stack(xs), *states))
 
 
 publish(repeat)
