@@ -48,6 +48,7 @@ class Reduced(ByFilter):
     def __init__(self, prefix: Prefix, reductions: Sequence[tuple[Any, Reduction]]):
         self.prefix = prefix
         self.reductions = reductions
+        self.is_by_path = isinstance(prefix, ByFilter)
         axes = prefix.pairs if isinstance(prefix, ByFilter) else ((None, prefix),)
         self.pairs = (*axes, *reductions)
 

@@ -40,6 +40,9 @@ class ByFilter:
       FilterError: If one of the filters is not a filter.
     """
 
+    is_by_path = True
+    """Whether the prefix may depend on the path by which a Variable is reached."""
+
     def __init__(self, prefixes: Any):
         prefixes = _by_path(prefixes) if isinstance(prefixes, State) else prefixes
         pairs = tuple(prefixes.items() if hasattr(prefixes, "items") else prefixes)

@@ -57,6 +57,12 @@ class Start:
         self._paths: dict[int, tuple[None, Path]] | None = None
 
     @property
+    def group(self) -> Any:
+        """The same for starts that give each node that they share the same prefix."""
+        by_path = isinstance(self.prefix, ByFilter) and self.prefix.is_by_path
+        return (self.prefix, self.root) if by_path else self.prefix
+
+    @property
     def is_captured(self) -> bool:
         """Whether the leaf is a captured module."""
         return bool(self.leaf) and self.leaf[0] >= CAPTURED
@@ -88,8 +94,8 @@ class Spread:
         """From where each node was reached first, by node number."""
         self._leaves: dict[Slot, Start] = {}
         """The leaves of a tree, by slot."""
-        self._seen: dict[Prefix, set[int]] = {}
-        """The nodes that were reached with each prefix."""
+        self._seen: dict[Any, set[int]] = {}
+        """The nodes that were reached with each prefix; with one that depends on the path, from each leaf."""
         self.withheld: dict[int, str] = {}
         """The nodes that a captured module reaches with another prefix than an argument, with the cause of an error."""
 
@@ -108,7 +114,7 @@ class Spread:
 
     def _add(self, start: Start) -> None:
         """Assign a prefix to every node that an edge reaches."""
-        seen = self._seen.setdefault(start.prefix, set())
+        seen = self._seen.setdefault(start.group, set())
         specs, starts, settled = self.specs, self.starts, self.settled
         stack = [start.edge]
         while stack:
@@ -118,7 +124,7 @@ class Spread:
             seen.add(number)
             first = starts.setdefault(number, start)
             if first is not start and not (self.none_yields and start.prefix is None):
-                self._check(number, first, start)
+                starts[number] = self._check(number, first, start)
             edges = specs[number].edges
             if edges:
                 stack += [e for e in edges if type(e) is int][::-1]
@@ -127,7 +133,7 @@ class Spread:
         """Return the prefixes after a call: known nodes keep theirs and pass them on to the new nodes below them."""
         spread = Spread(specs_after(plan, change), self.unmapped, self.none_yields)
         spread.starts = dict(self.starts)
-        spread._seen = {prefix: set(numbers) for prefix, numbers in self._seen.items()}
+        spread._seen = {group: set(numbers) for group, numbers in self._seen.items()}
         for number, spec in change.changed:
             if number in self.starts:
                 start = self.starts[number]
@@ -153,12 +159,14 @@ class Spread:
         """Return the prefix of each of several dynamic leaves."""
         return [self.of(slot, x) for slot, x in zip(slots, leaves, strict=True)]
 
-    def _check(self, number: int, first: Start, second: Start) -> None:
-        """Raise if a Variable, or a node with array leaves, has two different prefixes."""
+    def _check(self, number: int, first: Start, second: Start) -> Start:
+        """Return the start that gives a node its prefix; raise if a Variable or array leaf has two different ones."""
         spec = self.specs[number]
         keys = [None] if spec.kind is VARIABLE else array_keys(spec)
         one, two = ([self._resolve(number, start, key) for key in keys] for start in (first, second))
         if one != two:
+            if self.none_yields and (_is_nothing(one) or _is_nothing(two)):
+                return second if _is_nothing(one) else first
             for owner, part in ((first, second), (second, first)):
                 if self._owns(owner, part):
                     raise frames.RetryAsCapture(owner.leaf)
@@ -167,11 +175,12 @@ class Spread:
                 self.withheld[number] = (
                     f"{b} was used, but it is also {a}, with the prefix {_words(one)}: here only {a} has a value."
                 )
-                return
+                return first
             raise errors.AliasingError(
                 f"{a} and {b} are the same {spec.type.__name__}, but they have different prefixes: {_words(one)} and "
                 f"{_words(two)}."
             )
+        return first
 
     def _owns(self, owner: Start, part: Start) -> bool:
         """Return whether an argument that is not mapped leads to another argument."""
@@ -190,6 +199,11 @@ class Spread:
         if spec.kind is VARIABLE and key is None:
             return prefix.of(path, make_variable(spec.type, x, spec.extra, frames.owner_now()), start.root)
         return prefix.of((*path, key), x, start.root)
+
+
+def _is_nothing(prefixes: Sequence[Prefix]) -> bool:
+    """Return whether all prefixes of a node are None."""
+    return all(prefix is None for prefix in prefixes)
 
 
 def _words(prefixes: Sequence[Prefix]) -> str:
