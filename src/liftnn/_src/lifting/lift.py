@@ -379,8 +379,9 @@ class Lifted(Bindable[P, R]):
 
 def _copy_numpy(call: Call) -> list[tuple[Any, Any]]:
     """Return the numpy arrays that modules hold, with copies to restore them: code can change them in place."""
-    node_leaves = [x for slot, x in zip(call.plan.slots, call.leaves, strict=True) if slot.node != ROOT]
-    return [(x, x.copy()) for x in node_leaves if type(x) is np.ndarray and x.flags.writeable]
+    pairs = zip(call.plan.slots, call.leaves, strict=True)
+    values = [x for slot, x in pairs if slot.node != ROOT and not is_jax_array(x)]
+    return [(x, x.copy()) for x in jax.tree.leaves(values) if type(x) is np.ndarray and x.flags.writeable]
 
 
 def values_of(plan: Plan, objects: Sequence[Any]) -> list[Any]:
