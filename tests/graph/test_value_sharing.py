@@ -121,3 +121,17 @@ def test_variables_may_go_by_numbers():
     shared = [1]
     with pytest.raises(errors.StructureError, match=r"^v7\.value and v3\.value are"):
         check_unshared({3: shared, 7: shared}, lambda number: f"v{number}")
+
+
+@pytest.mark.parametrize("make", [lambda x: [x], lambda x: {"x": x}, Box, lambda x: ([x], {"x": [x]})])
+def test_containers_that_a_class_creates_in_each_flattening_are_not_shared(make):
+    class Wrapped:
+        """A pytree whose content exists only while it is flattened."""
+
+        def __init__(self, x):
+            self.x = x
+
+    jax.tree_util.register_pytree_node(
+        Wrapped, lambda wrapped: ((make(wrapped.x),), None), lambda _, children: Wrapped(children)
+    )
+    check_unshared({i: [Wrapped(X), Wrapped(i)] for i in range(100)})

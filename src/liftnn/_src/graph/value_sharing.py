@@ -33,10 +33,12 @@ def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> N
       StructureError: If a list, dict, set or other mutable pytree is reached twice; the message has both paths.
     """
     first: dict[int, tuple[K, Path]] = {}
+    containers: list[Any] = []  # a pytree may create one in each flattening, whose id must not be used again
     for key, value in values.items():
         if is_jax_array(value) or isinstance(value, _VALUE_ATOMS):
             continue
         for path, container in _containers(value):
+            containers.append(container)
             known = first.setdefault(id(container), (key, path))
             if known != (key, path):
                 raise _shared_error(
