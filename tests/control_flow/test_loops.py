@@ -140,6 +140,32 @@ def test_the_index_is_that_of_jax():
     assert int(liftnn.fori_loop(5, 2, add, total).value) == 3456
 
 
+@pytest.mark.parametrize("carry", [jnp.float32(0), jnp.int32(1), jnp.int8(1)])
+@pytest.mark.parametrize("steps", range(4))
+@pytest.mark.parametrize("bound", [int, np.int16, np.uint8, jnp.int16, jnp.uint8, jnp.int32])
+def test_the_index_has_the_type_of_jax_whatever_the_type_of_the_bounds(bound, steps, carry):
+    def square(i, value):
+        return value + i * i
+
+    def written(i, net):
+        net.value = square(i, net)
+        return net
+
+    def written_to_a_first_new_one(i, holder):
+        if not hasattr(holder, "copy"):
+            holder.copy = liftnn.Variable(holder.layer.value)
+        written(i, holder.copy)
+        return holder
+
+    bounds = bound(200), bound(200 + steps)
+    expected = jax.lax.fori_loop(*bounds, square, carry)
+    variable, holder = liftnn.Variable(carry), Holder(layer=liftnn.Variable(carry))
+    liftnn.fori_loop(*bounds, written, variable)
+    liftnn.jit(lambda holder: liftnn.fori_loop(*bounds, written_to_a_first_new_one, holder))(holder)
+    for value in (variable, getattr(holder, "copy", variable)):
+        assert (value.tolist(), value.dtype) == (expected.tolist(), expected.dtype)
+
+
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("unroll", [1, 2, True])
 def test_unroll(unroll):

@@ -194,9 +194,10 @@ def _fori_loop(
                 init_val = body_fun(i, init_val)
             return init_val
     try:
-        steps: int | None = max(operator.index(upper) - operator.index(lower), 0)
+        index = operator.index(lower)  # as in JAX, an index of known bounds has no dtype of its own
+        steps: int | None = max(operator.index(upper) - index, 0)
     except TypeError:  # traced bounds; or not integers, for which JAX raises an error
-        steps = None
+        index, steps = lower, None
 
     loop = _ForLoop(body_fun, upper, unroll)
 
@@ -209,7 +210,7 @@ def _fori_loop(
 
     holder, functions = pack_functions("fori_loop", body_fun=body_fun)
     options = LiftOptions("fori_loop", names=("", "i", "init_val"))
-    return Lifted(functions, bind, options)(holder, lower, init_val)
+    return Lifted(functions, bind, options)(holder, index, init_val)
 
 
 class _ForLoop(NamedTuple):
@@ -254,9 +255,11 @@ def _run_for(
             carry = jax.lax.fori_loop(lower, options.upper, step, loop.start(), unroll=options.unroll)
         return loop.result(carry)
     first = FirstStep(body, axes, parts, "fori_loop")
+    second = operator.index(lower) + 1  # an int, since the next value of an array may be a tracer
+    others = options._replace(upper=operator.index(options.upper))
     return first.followed_by(
-        lambda axes, parts: _run_for(pure, axes, parts, lower + 1, steps - 1, options, first),
-        {**parts, **dict.fromkeys(index, lower + 1)},
+        lambda axes, parts: _run_for(pure, axes, parts, second, steps - 1, others, first),
+        {**parts, **{p: i + 1 for p, i in index.items()}},
         unsettled,
     )
 
