@@ -33,6 +33,26 @@ class Batch:
     x: object
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    """A registered pytree without an attribute dictionary."""
+
+    x: object
+
+
+@jax.tree_util.register_pytree_node_class
+class Table(dict):
+    """A registered pytree that is a dict."""
+
+    def tree_flatten(self):
+        return tuple(self.values()), tuple(self)
+
+    @classmethod
+    def tree_unflatten(cls, keys, children):
+        return cls(zip(keys, children, strict=True))
+
+
 @dataclasses.dataclass
 class Record:
     """A dataclass that is not registered."""
@@ -54,6 +74,9 @@ class Net(liftnn.Module):
         self.record = Record()
         self.space = types.SimpleNamespace(a=1)
         self.batch = Batch(jnp.ones(2))
+        self.slotted = Slotted(jnp.ones(2))
+        self.state = liftnn.State({"a": liftnn.Param(jnp.ones(2)), "b": {"c": jnp.ones(2)}})
+        self.entries = Table(a=jnp.ones(2))
         self.table = np.arange(3.0)
         self.array = jnp.ones(2)
 
@@ -88,6 +111,12 @@ CHANGES = {
     "new in a dataclass": (lambda m, x: setattr(m.record, "y", x), "net.record (a Record)"),
     "namespace": (lambda m, x: setattr(m.space, "b", x), "net.space (a SimpleNamespace)"),
     "registered pytree": (lambda m, x: setattr(m.batch, "x", x), "net.batch (a Batch)"),
+    "registered pytree with slots": (lambda m, x: setattr(m.slotted, "x", x), "net.slotted (a Slotted)"),
+    "registered dict": (lambda m, x: m.entries.update(a=x), "net.entries (a Table)"),
+    "State": (lambda m, x: m.state.update(a=x), "net.state (a State)"),
+    "new in a State": (lambda m, x: setattr(m.state, "new", liftnn.Param(x)), "net.state (a State)"),
+    "deleted in a State": (lambda m, x: m.state.pop("a"), "net.state (a State)"),
+    "inner State": (lambda m, x: m.state["b"].update(c=x), "net.state.b (a State)"),
     "numpy in place": (lambda m, x: m.table.fill(7), "A numpy array that a captured module holds"),
     "one element": (lambda m, x: m.table.__setitem__(0, 7), "A numpy array that a captured module holds"),
     "array": (lambda m, x: setattr(m, "array", x), "Cannot change the attribute 'array' of "),

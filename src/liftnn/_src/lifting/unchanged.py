@@ -14,7 +14,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.captures.guards import NO_GUARDS, Guards
 from liftnn._src.captures.snapshots import forget_cached, take_snapshots
-from liftnn._src.graph.attributes import is_cached
+from liftnn._src.graph.attributes import is_cached, slot_names
 from liftnn._src.graph.checks import ABSENT
 from liftnn._src.graph.kinds import (
     CELL,
@@ -180,12 +180,21 @@ _RESTORABLE = (list, dict, collections.deque)
 def _keep(number: int, x: Any, plan: Plan) -> _NodeSnapshot | None:
     """Record the current state of an object; None if it cannot be changed in place."""
     kind = plan.graph.specs[number].kind
-    # code can set attributes of a registered pytree, and a cached property those of a frozen dataclass
-    if kind is FROZEN_DATACLASS or (kind is PYTREE and instance_dict(x)):
-        return _NodeSnapshot(number, x, DATACLASS, DATACLASS.flatten(x))
+    if kind is PYTREE:
+        kind = _kind_in_place(x)
+    elif kind is FROZEN_DATACLASS:  # a cached property sets attributes
+        kind = DATACLASS
     if kind.frozen or kind is VARIABLE:
         return None
     return _NodeSnapshot(number, x, kind, kind.flatten(x))
+
+
+def _kind_in_place(x: Any) -> NodeKind:
+    """Return the kind by which code can change a registered pytree in place; PYTREE if there is none."""
+    attributes = instance_dict(x)
+    if isinstance(x, dict) and not attributes:  # such as a State
+        return DICT
+    return DATACLASS if attributes or slot_names(type(x)) else PYTREE
 
 
 def _restore(kept: _NodeSnapshot) -> str | None:
