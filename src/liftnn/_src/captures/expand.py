@@ -123,8 +123,8 @@ def _expand_function(f: types.FunctionType, scope: Scope, exact: bool) -> Expans
         steps.append(Step(x, f".{name}", ("attribute", name), guard, True))
     guards = [Guard(SIZE, f.__dict__, None, len(f.__dict__))]
     guards += [Guard(ATTRIBUTE, f, "__defaults__", f.__defaults__)] if defaults or exact else []
-    if exact:
-        guards += [Guard(ATTRIBUTE, f, name, getattr(f, name)) for name in ("__code__", "__kwdefaults__")]
+    guards += [Guard(ATTRIBUTE, f, "__kwdefaults__", f.__kwdefaults__)] if f.__kwdefaults__ or exact else []
+    guards += [Guard(ATTRIBUTE, f, "__code__", f.__code__)] if exact else []
     steps = [s for s in steps if s.child is not ABSENT or s.always]
     return Expansion("function", steps, tuple(guards), whole=f)
 

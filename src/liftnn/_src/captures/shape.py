@@ -6,12 +6,13 @@ Which element of which container, in which order, led to which module: code can 
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from liftnn._src.captures.steps import ClassOf, name_from
-from liftnn._src.trees import Path, an
+from liftnn._src.trees import Path, an, module_of
 
 Number = tuple[str, int]
 """The number of an object: of a module, or of a holder that leads to one."""
@@ -22,7 +23,7 @@ class Holder(NamedTuple):
     """An object that leads to a module.
 
     Args:
-      identity: What code runs in it: its class; a class itself; the code of a function.
+      identity: What code runs in it: its class; a class itself; the code of a function, also in a partial.
       tag: Its kind, such as `list`.
       size: The number of elements of a long container.
       hidden: The names of modules of its class that its attributes hide.
@@ -65,6 +66,13 @@ def identity_of(x: Any) -> Hashable:
         return getattr(x.__func__, "__code__", None)
     if cls is types.FunctionType:
         return x.__code__
+    if issubclass(cls, functools.partial):  # a module may be among the arguments only
+        return cls, identity_of(x.func)
+    carried = getattr(cls, "_carried_functions", None)
+    if (
+        carried is not None and module_of(cls).partition(".")[0] == "liftnn"
+    ):  # likewise of a transformed method
+        return cls, tuple([identity_of(f) for f in carried(x) if callable(f)])
     return x.cls if cls is ClassOf else x if issubclass(cls, type) else cls
 
 
