@@ -114,3 +114,62 @@ def test_defaults_that_are_replaced_are_seen(attribute):
         return found
 
     assert_same(replay(liftnn.jit), replay(lambda f: f))
+
+
+class Decorator:
+    """A decorator in the form of a class: `functools.update_wrapper` sets `__wrapped__`, and copies attributes."""
+
+    def __init__(self, f, model):
+        functools.update_wrapper(self, f)
+        self.f = f
+        self.model = model
+
+    def __call__(self, x):
+        return self.f(x) * self.model.w
+
+
+class Wrapper:
+    def __init__(self, f, model):
+        self.__wrapped__ = f
+
+    def __call__(self, x):
+        return self.__wrapped__(x)
+
+
+class DoublingWrapper(Wrapper):
+    def __call__(self, x):
+        return self.__wrapped__(x) * 2
+
+
+WRAPPED: dict[str, Callable[[Any], Callable[[Any], Any]]] = {
+    "function of a library": lambda m: jnp.abs,
+    "lambda": lambda m: lambda x: m.w * x,
+    "method": lambda m: m.once,
+    "partial": lambda m: functools.partial(once, m),
+}
+WRAPPER_CHANGES: dict[str, Callable[[Any, Any, Any], None]] = {
+    "value": lambda wrapper, m, n: setattr(m.w, "value", m.w + 1),
+    "model": lambda wrapper, m, n: setattr(wrapper, "model", n),
+    "function": lambda wrapper, m, n: vars(wrapper).update(f=n.once, __wrapped__=n.once),
+    "code of the function": lambda wrapper, m, n: vars(wrapper).update(f=m.twice, __wrapped__=m.twice),
+    "class": lambda wrapper, m, n: setattr(
+        wrapper, "__class__", DoublingWrapper if type(wrapper) is Wrapper else type(wrapper)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", WRAPPER_CHANGES.values(), ids=WRAPPER_CHANGES)
+@pytest.mark.parametrize("wrap", [Decorator, Wrapper])
+@pytest.mark.parametrize("function", WRAPPED.values(), ids=WRAPPED)
+def test_what_a_decorator_holds_is_read_again(function, wrap, change):
+    def replay(transform):
+        m, n = Scale(3), Scale(5)
+        wrapper = wrap(function(m), m)
+        f = transform(lambda x: wrapper(x))
+        found = [f(jnp.ones(2)) for _ in range(3)]
+        change(wrapper, m, n)
+        return [*found, *[f(jnp.ones(2)) for _ in range(3)]]
+
+    if function is WRAPPED["function of a library"] and wrap is Wrapper:
+        return  # it leads to no module, so its code is a constant
+    assert_same(replay(liftnn.jit), replay(lambda f: f))

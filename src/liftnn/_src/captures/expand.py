@@ -94,10 +94,12 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
             found = expand_kind(x, exact)
             is_users = base in ITERATORS and not is_foreign(module_of(cls))
             return _with_attributes(found, _expand_holder(x, attributes, scope, False)) if is_users else found
+    found = _expand_holder(x, attributes, scope, exact and dataclasses.is_dataclass(cls))
     wrapped = attributes.get("__wrapped__")
-    if wrapped is not None:
-        return _unguarded("wrapper", (wrapped,))
-    return _expand_holder(x, attributes, scope, exact and dataclasses.is_dataclass(cls))
+    if wrapped is None or any(step.key == "__wrapped__" for step in found.steps):
+        return found
+    guard = Guard(ITEM, attributes, "__wrapped__", wrapped)
+    return found._replace(steps=[*found.steps, Step(wrapped, "", "__wrapped__", guard)])
 
 
 # --- functions
