@@ -11,7 +11,7 @@ from liftnn import errors
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import LiftOptions
-from liftnn._src.lifting.purify import untraced_copy
+from liftnn._src.lifting.purify import untraced_copy, with_arrays
 from liftnn._src.lifting.signature import as_positions
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.publish import publish
@@ -72,7 +72,8 @@ def checkpoint(
                     "`prevent_cse` has one value for each argument, but there are modules among the arguments.",
                     "Pass prevent_cse=True or prevent_cse=False.",
                 )
-            return jax.checkpoint(untraced_copy(pure), prevent_cse=prevent_cse, policy=policy)(leaves)
+            checkpointed = jax.checkpoint(untraced_copy(pure), prevent_cse=prevent_cse, policy=policy)
+            return with_arrays(checkpointed(leaves))
 
         return call
 

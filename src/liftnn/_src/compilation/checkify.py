@@ -10,7 +10,7 @@ from typing import Any
 from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
-from liftnn._src.lifting.purify import untraced_copy
+from liftnn._src.lifting.purify import untraced_copy, with_arrays
 from liftnn._src.publish import publish
 
 
@@ -51,7 +51,7 @@ def checkify(f: Callable[..., Any], /, errors: Any = None) -> Lifted[..., tuple[
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
             error, result = experimental.checkify(untraced_copy(pure), errors=chosen)(leaves)
-            return result._replace(extra=error)
+            return with_arrays(result)._replace(extra=error)
 
         return call
 

@@ -46,6 +46,7 @@ from liftnn._src.trees import (
     holds_no_numbers,
     is_argument_array,
     is_array,
+    is_jax_array,
     key_of,
 )
 from liftnn._src.variables import frames
@@ -138,6 +139,20 @@ def untraced_copy(pure: PureFunction) -> PureFunction:
       A new function that calls it.
     """
     return show_as(lambda leaves: pure(leaves), pure)
+
+
+def with_arrays(result: Result) -> Result:
+    """Replace the numbers in a result by arrays.
+
+    JAX returns numbers for scalar constants if it runs what it has traced without compiling it.
+
+    Args:
+      result: The result.
+
+    Returns:
+      The result, of which all leaves are arrays.
+    """
+    return jax.tree.map(lambda x: x if is_jax_array(x) else jax.numpy.asarray(x), result)
 
 
 def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
