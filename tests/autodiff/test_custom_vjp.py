@@ -407,6 +407,32 @@ def test_symbolic_zeros_say_what_is_differentiated():
     assert model.b.get_metadata() == {"note": "forward"}
 
 
+def clone_it(m, x):
+    return m.w * x, liftnn.clone(m)
+
+
+def attach_copies(m, x):
+    m.copy = liftnn.clone(m.w)
+    m.copies = [liftnn.Variable(x, **m.w.get_metadata())]
+    return m.w * x, None
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("f", [clone_it, attach_copies])
+def test_copies_of_variables_made_under_symbolic_zeros_have_the_metadata_of_the_variable(f, wrap):
+    def with_sum(f, m, x):
+        y, copied = f(m, x)
+        return y.sum(), copied
+
+    rule = liftnn.custom_vjp(f)
+    rule.defvjp(lambda m, x: (f(m, x.value), None), lambda _, ct: ({"w": ct[0]}, None), symbolic_zeros=True)
+    model, plain = Affine(2.0), Affine(2.0)
+    grads, copied = wrap(liftnn.grad(functools.partial(with_sum, rule), has_aux=True))(model, X)
+    _, expected = with_sum(f, plain, X)
+    assert_same((model, copied), (plain, expected))
+    assert grads["w"].value.tolist() == [1.0] * 3
+
+
 def test_an_exception_in_either_pass_changes_nothing_and_no_tracer_leaks():
     def fails(*_):
         raise KeyError("half way")

@@ -202,7 +202,7 @@ def _run_forward(
         primals = args if perturbed is None else perturbed.mark(args, signature.diff)
         returned = forward(*primals)
         if perturbed is not None:
-            perturbed.unmark()
+            perturbed.unmark((args, returned))
         if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise errors.ArgumentTypeError(
                 f"fwd of custom_vjp must return a pair (output, residuals), not {in_words(returned)}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.leaks import holds_tracer
 from liftnn._src.lifting.lift import values_of
 from liftnn._src.lifting.values import decode
+from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.static_values.static import Static
 from liftnn._src.trees import Path, an
 from liftnn._src.variables import frames
@@ -105,11 +107,19 @@ class Perturbed:
             seen[i] = treedef.unflatten([self.by_slot.get(slot, x) for x, slot in pairs])
         return seen
 
-    def unmark(self) -> None:
-        """Remove the flags, and keep the metadata that `fwd` changed."""
+    def unmark(self, reached: Any) -> None:
+        """Remove the flags, and keep the metadata that `fwd` changed.
+
+        Args:
+          reached: The arguments, and what `fwd` returned: copies of Variables have their flags.
+        """
+        known = {id(variable) for variable, _, _ in self.marked}
+        with contextlib.suppress(errors.StructureError):  # raised later, with the path
+            copies = [x for _, x in iter_graph(reached) if isinstance(x, Variable) and id(x) not in known]
+            self.marked += [(x, Metadata.of({}), x._metadata) for x in copies if "perturbed" in x._metadata]
         for variable, before, marked in self.marked:
             now = variable._metadata
-            if now is not marked:
+            if now is not marked or id(variable) not in known:
                 entries = {**now.entries, "perturbed": before.get("perturbed")}
                 before = Metadata.of({k: x for k, x in entries.items() if k != "perturbed" or k in before})
             set_metadata_past_checks(variable, before)
