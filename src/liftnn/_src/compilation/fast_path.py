@@ -185,13 +185,13 @@ class FastPath:
 
     def has_only_at(self, variable: Any, holder: Any, name: str) -> bool:
         """Return whether a Variable occurs only once in the call: as an attribute of a module."""
-        number, graph, objects = self._number_of(variable), self.writer.call.plan.graph, self.writer.objects()
-        if number is None or any(type(e) is int and e == number for e in graph.edges):
+        number, graph = self._number_of(variable), self.writer.call.plan.graph
+        if number is None or graph.references.count(number) != 1:
             return False
-        holders = zip(objects, graph.specs, strict=True)
-        entries = [(x, key, e) for x, spec in holders for key, e in zip(spec.keys, spec.edges, strict=True)]
-        places = [(x, key) for x, key, e in entries if type(e) is int and e == number]
-        return len(places) == 1 and places[0][0] is holder and places[0][1] == name
+        nodes = zip(self.writer.objects(), graph.specs, strict=True)
+        return any(
+            x is holder and dict(zip(s.keys, s.edges, strict=True)).get(name) == number for x, s in nodes
+        )
 
     def follow(self, old: Any, new: Any) -> None:
         """Replace a Variable by a new one of the same class and metadata."""

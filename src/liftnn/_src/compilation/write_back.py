@@ -240,10 +240,7 @@ def _alike(change: GraphDelta, graph: GraphSpec, old_of: dict[int, int], places:
         ):
             return False
     replaced = set(old_of.values())
-    references = [
-        e for edges in (graph.edges, *(s.edges for s in graph.specs)) for e in edges if type(e) is int
-    ]
-    return len(replaced) == len(old_of) and sum(e in replaced for e in references) == places
+    return len(replaced) == len(old_of) and sum(e in replaced for e in graph.references) == places
 
 
 def write(storages: Sequence[Storage], parts: Sequence[Any]) -> None:

@@ -226,6 +226,12 @@ class GraphSpec:
         return ((Slot(ROOT, i), path, edge) for i, (path, edge) in pairs)
 
     @property
+    def references(self) -> list[int]:
+        """The number of a node for each edge that leads to it."""
+        every = (self.edges, *(spec.edges for spec in self.specs))
+        return [e for edges in every for e in edges if type(e) is int]
+
+    @property
     def slots(self) -> tuple[Slot, ...]:
         """Every dynamic leaf: the values of Variables, then the array leaves of the tree, then those of nodes."""
         if self._slots is None:
