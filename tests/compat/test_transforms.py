@@ -97,7 +97,7 @@ copies = nnx.StateAxes(axes) == nnx.StateAxes(dict(axes)) == nnx.StateAxes(axes.
 sharding = nnx.StateSharding({'cache': jax.P('x'), ...: None})
 result = [
     names, len(axes), bool(nnx.StateAxes({})), axes.filters == tuple(axes), axes.axes, list(axes.values()),
-    axes[nnx.Param], axes[...], nnx.Param in axes, 3 in axes, copies,
+    axes[nnx.Param], axes[...], nnx.Param in axes, copies,
     {**axes} == dict(axes), list(axes) == list(axes.keys()),
     sharding.filters, sharding.shardings,
 ]
