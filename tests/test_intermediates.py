@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -250,3 +253,102 @@ def test_outside_of_capture_sow_is_as_before():
     _, noted = liftnn.capture(model, liftnn.Intermediate)(X)
     assert len(model.first.y.value) == 2
     assert len(noted["first"]["y"].value) == 2
+
+
+def untold(method):
+    """Decorate a method without telling the name of what it calls."""
+
+    def wrapper(self, x):
+        return method(self, x)
+
+    return wrapper
+
+
+class Coder(liftnn.Module):
+    """Has methods of all kinds."""
+
+    def encode(self, x):
+        self.sow(liftnn.Intermediate, "base", x)
+        return x + 1
+
+
+class TwoCoders(Coder):
+    """Overrides a method."""
+
+    def encode(self, x):
+        self.sow(liftnn.Intermediate, "derived", x)
+        return super().encode(10 * x)
+
+    decorated = untold(encode)
+    unnamed = lambda self, x: self.encode(x)  # noqa: E731  # a method without a name
+    alias = encode
+
+    @liftnn.jit
+    def compiled(self, x):
+        return self.encode(x)
+
+    @liftnn.remat
+    def rematerialized(self, x):
+        return self.encode(x)
+
+
+def encode(model, x):
+    """Be a function with the name of a method."""
+    model.sow(liftnn.Intermediate, "function", x)
+    return -x
+
+
+BOUND = {
+    "method": lambda m: m.encode,
+    "of the base": lambda m: super(TwoCoders, m).encode,
+    "of the base by type": lambda m: types.MethodType(Coder.encode, m),
+    "decorated": lambda m: m.decorated,
+    "lambda": lambda m: m.unnamed,
+    "alias": lambda m: m.alias,
+    "compiled": lambda m: m.compiled,
+    "rematerialized": lambda m: m.rematerialized,
+    "function": lambda m: types.MethodType(encode, m),
+    "compiled function": lambda m: types.MethodType(liftnn.jit(encode), m),
+}
+
+
+@pytest.mark.parametrize("outputs", [None, liftnn.BatchStat])
+@pytest.mark.parametrize("bind", BOUND.values(), ids=BOUND)
+def test_a_bound_method_is_called_whatever_the_class_has_under_its_name(bind, outputs):
+    """Oracle: the plain call, whose module keeps what it records."""
+    model, plain_model = TwoCoders(), TwoCoders()
+    out, noted, *_ = liftnn.capture(bind(model), liftnn.Intermediate, method_outputs=outputs)(X)
+    assert plain(out) == plain(bind(plain_model)(X))
+    assert plain(noted) == plain(liftnn.state(plain_model, liftnn.Intermediate))
+
+
+@pytest.mark.parametrize("decorate", [liftnn.jit, jax.jit, liftnn.remat, functools.cache], ids=repr)
+def test_outputs_of_decorated_methods_are_recorded(decorate):
+    """Oracle: Flax NNX, and the method without decorator."""
+
+    def build(library, decorate):
+        class Net(library.Module):
+            __hash__ = object.__hash__
+            size: type = int
+            twice = decorate(lambda self, x=3.0: 2 * jnp.asarray(x))
+
+            def __call__(self, x):
+                return self.twice() * x
+
+            @staticmethod
+            def static(x):
+                return x
+
+            @classmethod
+            def of_class(cls, x):
+                return x
+
+        return Net()
+
+    def noted(library, decorate):
+        model = build(library, decorate)
+        return plain(library.capture(model, library.Intermediate, method_outputs=library.Intermediate)(X)[1])
+
+    if decorate is jax.jit:  # which takes no modules
+        decorate = lambda f: jax.jit(f, static_argnums=0)  # noqa: E731
+    assert noted(liftnn, decorate) == noted(liftnn, lambda f: f) == noted(nnx, lambda f: f)

@@ -178,6 +178,34 @@ def test_another_method_is_called():
     assert [(row.path, row.outputs) for row in rows] == [("attend()", ("f32[2,10]",))]
 
 
+@pytest.mark.parametrize(
+    "decorate", [liftnn.jit, liftnn.remat, liftnn.checkpoint], ids=["jit", "remat", "checkpoint"]
+)
+def test_calls_of_decorated_methods_have_rows(decorate):
+    """Oracle: the same method without decorator."""
+
+    def rows(decorate):
+        class Coder(liftnn.Module):
+            def __init__(self):
+                self.linear = liftnn.Linear(3, 2, rngs=liftnn.Rngs(0))
+
+            @decorate
+            def encode(self, x):
+                return self.linear(x)
+
+        class Net(liftnn.Module):
+            def __init__(self):
+                self.coder = Coder()
+
+            def __call__(self, x):
+                return self.coder.encode(x)
+
+        table = liftnn.tabulate(Net(), jnp.ones((2, 3)))
+        return {row.path: (row.inputs, row.outputs, row.params) for row in table.rows}
+
+    assert rows(decorate) == rows(lambda f: f)
+
+
 def test_without_arguments_the_table_has_all_modules_and_no_shapes():
     table = liftnn.tabulate(model())
     assert [row.path for row in table.rows] == [

@@ -14,6 +14,7 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import lift
 from liftnn._src.modules.iterate import iter_modules
+from liftnn._src.modules.methods import is_method, name_of_method
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recording import RECORDS
 from liftnn._src.publish import publish
@@ -71,13 +72,14 @@ def capture(
         )
     if method_outputs is not None and method_outputs not in var_types:
         var_types = (*var_types, method_outputs)
-    bound = fn if isinstance(fn, Module) else getattr(fn, "__self__", None)
+    method = fn if isinstance(fn, types.MethodType) and isinstance(fn.__self__, Module) else None
+    module = fn if method is None else method.__self__
     run = lift(functools.partial(_record, var_types, method_outputs), bind=_bind, name="capture")
 
     def captured(*args: Any, **kwargs: Any) -> Any:
-        if isinstance(bound, Module):
-            name = None if isinstance(fn, Module) else fn.__name__
-            out, states = run(bound, name, init, *args, **kwargs)
+        if isinstance(module, Module):
+            called = None if method is None else name_of_method(method) or method.__func__
+            out, states = run(module, called, init, *args, **kwargs)
         else:
             if not args or not isinstance(args[0], Module):
                 raise errors.ArgumentTypeError(
@@ -167,7 +169,7 @@ def _recording_class(cls: type, variable_type: type[Variable[Any]]) -> type:
     recording = {
         name: _recording(f, name, variable_type)
         for name, f in methods.items()
-        if isinstance(f, types.FunctionType) and (name == "__call__" or not name.startswith("_"))
+        if is_method(f) and (name == "__call__" or not name.startswith("_"))
     }
     names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
     return type(cls)(cls.__name__, (cls,), {**names, **recording})
@@ -176,7 +178,7 @@ def _recording_class(cls: type, variable_type: type[Variable[Any]]) -> type:
 def _recording(method: Any, name: str, variable_type: type[Variable[Any]]) -> Callable[..., Any]:
     """Return a method that records what another one returns, if that is arrays."""
 
-    @functools.wraps(method)
+    @functools.wraps(method, updated=())
     def recording(self: Any, *args: Any, **kwargs: Any) -> Any:
         out = method(self, *args, **kwargs)
         if all(map(is_argument_array, jax.tree.leaves(out, is_leaf=lambda x: isinstance(x, Module)))):

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import inspect
 import threading
-import types
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from liftnn._src.compilation.jit import jit
 from liftnn._src.graph.graphdef import merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.iterate import iter_graph
+from liftnn._src.modules.methods import is_method
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.flops import FlopCounter
@@ -84,7 +84,7 @@ def _recording(cls: Any, path: Path, method: str) -> type:
 def _methods(cls: Any, method: str) -> list[str]:
     """Return the names of the methods that are recorded: `__call__`, the requested one, and the public ones."""
     public = [name for name in dir(cls) if not name.startswith("_") and not hasattr(Module, name)]
-    functions = [name for name in public if isinstance(inspect.getattr_static(cls, name), types.FunctionType)]
+    functions = [name for name in public if is_method(inspect.getattr_static(cls, name))]
     return list(dict.fromkeys([*(name for name in ("__call__", method) if hasattr(cls, name)), *functions]))
 
 
