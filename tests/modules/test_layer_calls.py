@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -193,3 +194,111 @@ def test_the_call_of_a_layer_works_on_an_object_with_its_attributes(transform):
 def test_an_error_of_a_borrowed_call_is_the_error_itself():
     with pytest.raises(AttributeError, match="no attribute 'kernel'"):
         jax.jit(lambda x: liftnn.Linear.__call__(types.SimpleNamespace(), x))(jnp.ones((1, 2)))
+
+
+def told(method):
+    """Decorate a method."""
+
+    @functools.wraps(method)
+    def wrapper(*args, **kwargs):
+        return method(*args, **kwargs)
+
+    return wrapper
+
+
+def twice(method):
+    """Transform a method of arrays by a transform that is defined by `lift`."""
+    return liftnn.lift(method, bind=lambda plan, pure: jax.checkpoint(pure), name="twice")
+
+
+DECORATORS = {
+    "remat": liftnn.remat,
+    "remat with options": liftnn.remat(policy=jax.checkpoint_policies.dots_saveable),
+    "jit": liftnn.jit,
+    "jit of remat": lambda f: liftnn.jit(liftnn.remat(f)),
+    "remat of a decorated function": lambda f: liftnn.remat(told(f)),
+    "a decorator of remat": lambda f: told(liftnn.remat(f)),
+    "vmap": liftnn.vmap(in_axes=(None, 0)),
+    "lift": twice,
+}
+
+
+def nest(block_call):
+    """Return a model of two blocks, of which a function is `__call__`."""
+
+    class Decorated(liftnn.Module):
+        def __init__(self):
+            self.linear = liftnn.Linear(3, 3, rngs=liftnn.Rngs(0))
+
+        __call__ = block_call
+
+    return liftnn.Sequential(Decorated(), Decorated())
+
+
+def cos_of_linear(self, x):
+    """Call a layer, and compute something."""
+    return jnp.cos(self.linear(x))
+
+
+cos_of_linear.__name__ = "__call__"
+
+
+def layers_of(f, *args):
+    """The layers of the matrix products in a program, as the last scopes of each."""
+    text = liftnn.jit(f).lower(*args).compile().as_text()
+    return set(re.findall(r"Sequential/(layers\[\d\])[^\"]*linear[^\"]*/dot_general", text))
+
+
+@pytest.mark.parametrize("decorate", DECORATORS.values(), ids=DECORATORS)
+def test_layers_whose_call_is_decorated_have_their_names(decorate):
+    """Oracle: the layers without decorator."""
+    expected = layers_of(lambda m, x: m(x), nest(cos_of_linear), X)
+    assert expected == {"layers[0]", "layers[1]"}
+    assert layers_of(lambda m, x: m(x), nest(decorate(cos_of_linear)), X) == expected
+
+
+INSIDE = {
+    "remat": lambda layer, x: liftnn.remat(lambda layer, x: layer(x))(layer, x),
+    "jit": lambda layer, x: liftnn.jit(lambda layer, x: layer(x))(layer, x),
+    "a captured layer": lambda layer, x: liftnn.remat(lambda x: layer(x))(x),
+    "two levels": lambda layer, x: liftnn.remat(lambda a, x: liftnn.remat(lambda b, x: b(x))(a, x))(layer, x),
+    "vmap": lambda layer, x: liftnn.vmap(lambda layer, x: layer(x), in_axes=(None, 0))(layer, x),
+    "scan": lambda layer, x: liftnn.scan(lambda layer, x: layer(x), in_axes=(None, 0), out_axes=0)(layer, x),
+    "cond": lambda layer, x: liftnn.cond(
+        x.sum() > 0, lambda layer, x: layer(x), lambda layer, x: x, layer, x
+    ),
+}
+
+
+@pytest.mark.parametrize("call", INSIDE.values(), ids=INSIDE)
+def test_layers_have_their_names_in_a_transform_inside_the_call(call):
+    class Outer(liftnn.Module):
+        def __init__(self):
+            self.layers = [liftnn.Linear(3, 3, rngs=liftnn.Rngs(0)) for _ in range(2)]
+
+        def __call__(self, x):
+            for layer in self.layers:
+                x = call(layer, x)
+            return x
+
+    text = liftnn.jit(lambda m, x: m(x)).lower(Outer(), X).compile().as_text()
+    assert set(re.findall(r"Outer/[^\"]*(layers\[\d\])[^\"/]*/dot_general", text)) == {
+        "layers[0]",
+        "layers[1]",
+    }
+
+
+def test_a_decorated_call_of_another_class_works():
+    """Oracle: the plain call."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Plain:
+        w: jax.Array
+
+        @liftnn.jit
+        def __call__(self, x, *, scale=2.0):
+            return self.w * x * scale
+
+    assert Plain(X)(X, scale=3.0).tolist() == (3 * X * X).tolist()
+    assert liftnn.remat(Plain.__call__)(Plain(X), X).tolist() == (2 * X * X).tolist()

@@ -162,3 +162,33 @@ def test_the_same_exception_in_the_next_call_names_the_next_layer():
         model.blocks["a"].layers.insert(0, liftnn.relu)
         assert note(caught(call, model, x)) == "raised in encoder.blocks.a.layers[3] (a Failing)"
         del model.blocks["a"].layers[0]
+
+
+DECORATORS = {
+    "remat": liftnn.remat,
+    "jit": liftnn.jit,
+    "jit of remat": lambda f: liftnn.jit(liftnn.remat(f)),
+    "vmap": liftnn.vmap(in_axes=(None, 0)),
+}
+
+
+@pytest.mark.parametrize("around", [lambda f: f, liftnn.jit], ids=["eager", "in jit"])
+@pytest.mark.parametrize("decorate", DECORATORS.values(), ids=DECORATORS)
+def test_a_layer_whose_call_is_decorated_is_named(decorate, around):
+    """Oracle: the layer without decorator."""
+
+    def model(decorate):
+        class Failing(liftnn.Module):
+            def __init__(self):
+                self.weight = liftnn.Param(jnp.ones(3))
+
+            @decorate
+            def __call__(self, x):
+                raise KeyError("half way")
+
+        encoder = Encoder()
+        encoder.blocks["a"].layers[2] = Failing()
+        return encoder
+
+    assert note(caught(around(call), model(lambda f: f), jnp.ones((2, 3)))) == NAMED.format("encoder")
+    assert note(caught(around(call), model(decorate), jnp.ones((2, 3)))) == NAMED.format("encoder")

@@ -99,15 +99,26 @@ def _check_computes(method: types.MethodType, name: str) -> None:
         )
 
 
+def undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a transformed function transforms, through all of its transforms."""
+    while isinstance(function, Bindable):
+        function = function.__wrapped__
+    return function
+
+
+def is_layer_call(function: Callable[..., Any]) -> bool:
+    """Return whether a transform decorates a method `__call__`."""
+    inner = undecorated(function)
+    return isinstance(inner, types.FunctionType) and inner.__name__ == "__call__"
+
+
 def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a transformed bound method as a method of its module, which derivatives then count as argument 0.
 
     Args:
       function: A function. One that is not a transformed bound method, or a transformed module, is returned as it is.
     """
-    inner = function
-    while isinstance(inner, Bindable):
-        inner = inner.__wrapped__
+    inner = undecorated(function)
     module = inner.__self__ if isinstance(inner, types.MethodType) else inner
     if inner is function or not is_object(module):
         return function

@@ -24,7 +24,7 @@ from liftnn._src.graph.value_sharing import check_unshared
 from liftnn._src.lifting.arguments import StaticArgument, flatten_call, functions_in, functions_stored
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call, check_writable, commit_result, commit_to_copies
-from liftnn._src.lifting.callables import Bindable, as_method, is_fixed, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, as_method, is_fixed, is_layer_call, unwrap_callable
 from liftnn._src.lifting.contract import STORED, Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.kept import WeakFunction
 from liftnn._src.lifting.names import name_of, take_names
@@ -33,6 +33,7 @@ from liftnn._src.lifting.purify import purify
 from liftnn._src.lifting.shown import LEAF_NAME, leaf_names, rename
 from liftnn._src.lifting.valueless import explain_leaked, explain_valueless
 from liftnn._src.lifting.values import encode, not_dynamic, static_leaf
+from liftnn._src.modules.layer_calls import call_in_scope
 from liftnn._src.tracebacks import hide_frames
 from liftnn._src.trees import Path, is_argument_array, is_jax_array
 from liftnn._src.type_variables import P, R
@@ -171,8 +172,8 @@ class Lifted(Bindable[P, R]):
         """Records the traces of bound functions."""
         self._array_calls: ArrayCalls | None = None
         if options.of_arrays is not None and not self._leading and is_fixed(self._stored):
-            name = options.traces_like or options.name
-            self._array_calls = ArrayCalls(functions, name, options.of_arrays)
+            self._array_calls = ArrayCalls(functions, options.traces_like or options.name, options.of_arrays)
+        self._is_layer_call = is_layer_call(functions[0])
         take_names(self, functions[0])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -236,10 +237,15 @@ class Lifted(Bindable[P, R]):
         return args, kwargs
 
     def _run(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
+        """Flatten the arguments and act on the call, in the scope of the layer whose `__call__` this is."""
+        if self._is_layer_call and args:
+            return call_in_scope(args[0], self._attempt, args, kwargs, action)
+        return self._attempt(args, kwargs, action)
+
+    def _attempt(self, args: Any, kwargs: Any, action: Callable[[Call], T]) -> tuple[Call, T]:
         """Flatten the arguments and act on the call.
 
-        It is repeated if the function uses captured objects that were missed, or if an argument leads to another one
-        with another axis, and is captured instead.
+        Both are repeated if captured objects were missed, or if an argument of another axis must be captured instead.
         """
         extra: list[Any] = []
         owners: set[Path] = set()

@@ -2,7 +2,8 @@
 
 `Module.__init_subclass__` wraps the method `__call__` of each class of layers. Outside of traces the wrapper only calls
 the method. In a trace it opens a `jax.named_scope` with the attribute that holds the layer, such as `layers[2]`, so
-profiles and compiled programs show the layers. A repeated call of a compiled function runs neither.
+profiles and compiled programs show the layers. Where a transform decorates `__call__`, `lift` opens the scope around
+it. A repeated call of a compiled function runs neither.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import jax
 from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.modules.abstract import explain_abstract
-from liftnn._src.modules.layer_notes import note_layer
+from liftnn._src.modules.layer_notes import note_layer, originals_of
 from liftnn._src.tracebacks import explain_arguments, hide_frames, mark_boundary
 from liftnn._src.variables import frames
 
@@ -31,11 +32,12 @@ def is_layer(cls: type) -> bool:
     return name.partition(".")[0] != "liftnn" or name.startswith("liftnn._src.nn.")
 
 
-def wrap_call(function: F) -> F:
+def wrap_call(function: F, *, in_traces_only: bool = True) -> F:
     """Wrap the method `__call__` of a class of modules; see the docstring of this file.
 
     Args:
       function: The method.
+      in_traces_only: Whether the wrapper only calls the method outside of traces. The default is True.
 
     Returns:
       The wrapped method, with the same name and signature.
@@ -45,7 +47,7 @@ def wrap_call(function: F) -> F:
     @functools.wraps(function)
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the name in tracebacks
         try:
-            if frames.is_plain() or not hasattr(
+            if (in_traces_only and frames.is_plain()) or not hasattr(
                 type(self), "__graph_node__"
             ):  # another class borrows the method
                 return function(self, *args, **kwargs)
@@ -80,6 +82,15 @@ def wrap_call(function: F) -> F:
     return mark_boundary(__call__)  # pyright: ignore[reportReturnType]  # the same signature
 
 
+def _call_for(module: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function for a layer."""
+    return function(*args)
+
+
+call_in_scope = wrap_call(_call_for, in_traces_only=False)
+"""Called with a layer, a function and its arguments: the call of a transform that decorates `__call__` of the layer."""
+
+
 class _RunningLayers(threading.local):
     """The layers that are being called in a trace, outermost first, in each thread."""
 
@@ -110,9 +121,12 @@ class _Layer:
     def name_of(self, module: Any) -> str:
         """Return the attribute that holds a module, or an entry of an attribute; else the class name."""
         found = self._entries.get(id(module))
-        if found is None:  # the first one, or the layer has got it since
+        if (
+            found is None
+        ):  # the first one, the layer has got it since, or this is the copy of an inner transform
             self._entries = {id(x[0]): x for x in reversed([*_modules_of(self.module)])}
-            found = self._entries.get(id(module), (module, type(module).__name__))
+            entries = (self._entries.get(id(x)) for x in originals_of(module))
+            found = next(filter(None, entries), (module, type(module).__name__))
         _, name, *key = found
         return f"{name}[{key[0]!r}]" if key else name
 

@@ -38,7 +38,7 @@ class _Record:
     def __init__(self, layer: Any):
         self.text = an(type(layer))
         self.note = ""
-        self._layers = [weakref.ref(x) for x in _originals_of(layer)]
+        self._layers = [weakref.ref(x) for x in originals_of(layer)]
 
     def layers(self) -> set[int]:
         """Return the ids of the layer and of the objects that it is a copy of."""
@@ -95,7 +95,7 @@ def name_in_code(x: Any, frame: types.FrameType | None) -> str:
     """
     while frame is not None and frame.f_code.co_filename.startswith(OWN_FOLDER):
         frame = frame.f_back
-    ids = {id(original) for original in _originals_of(x)} | {id(x)}
+    ids = {id(original) for original in originals_of(x)} | {id(x)}
     for name, root in [] if frame is None else _variables(frame):
         if id(root) in ids:
             return name
@@ -186,7 +186,7 @@ def _find_path(root: Any, layers: set[int]) -> Path | None:
     return None
 
 
-def _originals_of(x: Any) -> list[Any]:
+def originals_of(x: Any) -> list[Any]:
     """Return an object of the innermost frame, the object that it is a copy of, the original of that one, and so on.
 
     Args:
