@@ -101,6 +101,16 @@ def test_padding_names_work_in_any_case(rand, close, drawn):
     assert outputs[0].any()
 
 
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR", "REFLECT", "CAUSAL", 1])
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_kernel_of_another_size_is_padded_as_in_a_layer_of_that_size(size, padding, rand, close):
+    layer, other = (
+        liftnn.Conv(4, 8, n, padding=padding, kernel_dilation=2, rngs=liftnn.Rngs(0)) for n in (3, size)
+    )
+    layer.kernel.value = other.kernel.value
+    close(layer(rand(2, 9, 4)), other(rand(2, 9, 4)))
+
+
 def test_without_bias_the_bias_is_none():
     assert liftnn.Conv(4, 8, 3, use_bias=False, **ZEROS).bias is None
 

@@ -20,6 +20,14 @@ def test_a_single_row_is_given_for_every_integer_as_in_flax(agrees_with_flax):
     agrees_with_flax("Embed", 1, 3, x=jnp.array([[0, 7], [3, -9]]))
 
 
+@pytest.mark.parametrize("before, after", [(1, 3), (3, 1), (2, 4)])
+def test_a_table_of_another_size_is_looked_up_as_in_a_layer_of_that_size(before, after):
+    layer, other = (liftnn.Embed(n, 2, rngs=liftnn.Rngs(0)) for n in (before, after))
+    layer.embedding.value = other.embedding.value
+    rows = jnp.array([2, 0, 1])
+    np.testing.assert_array_equal(layer(rows), other(rows))
+
+
 def test_gradients_reach_the_rows_that_were_looked_up():
     layer = liftnn.Embed(4, 2, rngs=liftnn.Rngs(0))
 

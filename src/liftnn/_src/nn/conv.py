@@ -136,12 +136,12 @@ class Conv(Module):
           ArgumentError: If the inputs have too few axes or not the number of features of the layer.
         """
         rank, groups = len(self.kernel_size), self.feature_group_count
-        inputs, batch = fold_batch("Conv", inputs, rank, dtypes.value_of(self.kernel).shape[-2] * groups)
+        kernel = masked(dtypes.value_of(self.kernel), self.mask)
+        inputs, batch = fold_batch("Conv", inputs, rank, kernel.shape[-2] * groups)
         kernel_dilation = per_dimension("kernel_dilation", self.kernel_dilation, rank)
-        inputs, padding = pad_inputs(inputs, self.padding, self.kernel_size, kernel_dilation)
+        inputs, padding = pad_inputs(inputs, self.padding, kernel.shape[:rank], kernel_dilation)
         inputs, kernel, bias = self.promote_dtype(
-            (inputs, masked(dtypes.value_of(self.kernel), self.mask), dtypes.value_of(self.bias)),
-            dtype=self.dtype,
+            (inputs, kernel, dtypes.value_of(self.bias)), dtype=self.dtype
         )
         if out_sharding is None and self.conv_general_dilated is lax.conv_general_dilated:
             out_sharding = convolution_sharding(inputs, kernel, kernel.ndim - 1)

@@ -89,8 +89,8 @@ class Embed(Module):
                 "Convert them with inputs.astype(int).",
             )
         (table,) = self.promote_dtype((dtypes.value_of(self.embedding),), dtype=self.dtype, inexact=False)
-        if self.num_embeddings == 1:
-            return jnp.broadcast_to(table, (*inputs.shape, self.features))
+        if len(table) == 1:
+            return jnp.broadcast_to(table, (*inputs.shape, table.shape[1]))
         if out_sharding is not None:
             return jax.sharding.auto_axes(out_sharding=out_sharding)(_take)(table, inputs)
         rows, columns = entries_of(inputs) or (None,) * inputs.ndim, entries_of(table) or (None, None)
