@@ -58,6 +58,16 @@ def test_bfloat16_stays_bfloat16(name, rand, close):
     assert liftnn.avg_pool(x, (2,), count_include_pad=False).dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_averages_of_large_windows_in_half_precision_are_those_of_numpy(dtype, count_include_pad, rand):
+    x = 100 + rand(1, 40, 40, 2, dtype=dtype)
+    result = liftnn.avg_pool(x, (40, 40), count_include_pad=count_include_pad)
+    expected = np.asarray(x, np.float64).mean(axis=(1, 2), keepdims=True)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(np.asarray(result, np.float64), expected, rtol=4e-3)
+
+
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("name, reduce", [("avg_pool", np.mean), ("max_pool", np.max), ("min_pool", np.min)])
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, bool])

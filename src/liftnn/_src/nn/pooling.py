@@ -82,7 +82,7 @@ def avg_pool(
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """Compute the average of each window.
+    """Compute the average of each window. The sums of half-precision inputs are computed in float32.
 
     Args:
       inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
@@ -105,13 +105,16 @@ def avg_pool(
       >>> liftnn.avg_pool(jnp.arange(4.0).reshape(1, 4, 1), (2,), (2,)).ravel()
       Array([0.5, 2.5], dtype=float32)
     """
-    inputs = inputs.astype(jnp.float32) if _is_exact(inputs) else inputs
+    dtype = jnp.float32 if _is_exact(inputs) else inputs.dtype
+    inputs = inputs.astype(
+        jnp.promote_types(dtype, jnp.float32)
+    )  # sums in half precision lose most of large windows
     total = pool(inputs, 0.0, lax.add, window_shape, strides, padding)
     if count_include_pad:
-        return total / math.prod(window_shape)
+        return (total / math.prod(window_shape)).astype(dtype)
     batch = inputs.ndim - len(window_shape) - 1
     ones = jnp.ones((*(1,) * batch, *inputs.shape[batch:-1], 1), total.dtype)
-    return total / pool(ones, 0.0, lax.add, window_shape, strides, padding)
+    return (total / pool(ones, 0.0, lax.add, window_shape, strides, padding)).astype(dtype)
 
 
 @boundary
