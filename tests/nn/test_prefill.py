@@ -94,6 +94,28 @@ def test_a_mask_for_each_query():
     assert_like_single_steps(make(), X, (3, 2), call)
 
 
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
+@pytest.mark.parametrize("n_axes", range(4))
+@pytest.mark.parametrize("size", [1, LENGTH])
+@pytest.mark.sample(3)
+def test_a_mask_of_fewer_axes_broadcasts_as_without_a_cache(batch, n_axes, size):
+    x = jnp.broadcast_to(X[0], (*batch, LENGTH, FEATURES))
+    shape = (4, size, LENGTH)[3 - n_axes :]
+    mask = jnp.arange(np.prod(shape, dtype=int)).reshape(shape) % LENGTH != 2
+    layer = make()
+    expected = layer(x, mask=mask, is_causal=True)
+    layer.init_cache(x.shape)
+    np.testing.assert_allclose(layer(x, decode=True, mask=mask), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mask_to_add_is_refused_with_a_cache_too():
+    layer = make()
+    layer.init_cache(X.shape)
+    with pytest.raises(errors.ArgumentError, match="The mask of attention has negative numbers"):
+        layer(X, decode=True, mask=jnp.full((LENGTH, LENGTH), -jnp.inf))
+    assert int(layer.cache_index) == 0
+
+
 def test_given_positions_are_those_of_the_rotary_embedding():
     positions = jnp.array([[0, 1, 2, 0, 1], [3, 1, 4, 1, 5]])
 

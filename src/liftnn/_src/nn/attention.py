@@ -16,7 +16,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_divides
-from liftnn._src.nn.dot_product_attention import check_weight_shape, dot_product_attention
+from liftnn._src.nn.dot_product_attention import check_mask, dot_product_attention
 from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
 from liftnn._src.nn.key_value_cache import append, fitting, input_shape_of, positions_of, write
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
@@ -274,7 +274,7 @@ class MultiHeadAttention(Module):
             query, key = map(self.rotary_embedding, (query, key), at)
         stored = key, value
         if cache is not None:
-            check_weight_shape("mask", mask, query.shape, cache[0].value.shape)
+            check_mask(mask, query.shape, cache[0].value.shape)
             stored, (key, value), mask = append(cache, key, value, mask)
         x = self.attention_fn(
             query,

@@ -87,9 +87,8 @@ def dot_product_attention(
     query, key, value = promote_dtype((query, key, value), dtype=dtype)
     _check_queries_and_keys(query.shape, key.shape)
     _check_values(query.shape, key.shape, value.shape)
-    check_weight_shape("bias", bias, query.shape, key.shape)
-    check_weight_shape("mask", mask, query.shape, key.shape)
-    _check_mask(mask)
+    _check_weight_shape("bias", bias, query.shape, key.shape)
+    check_mask(mask, query.shape, key.shape)
     if dropout_rate == 0.0 and module is None and key.shape == value.shape:
         return _fused_attention(query, key, value, bias, mask, is_causal)
     weights = dot_product_attention_weights(
@@ -161,9 +160,8 @@ def dot_product_attention_weights(
     query, key = promote_dtype((query, key), dtype=dtype)
     dtype = query.dtype
     _check_queries_and_keys(query.shape, key.shape)
-    check_weight_shape("bias", bias, query.shape, key.shape)
-    check_weight_shape("mask", mask, query.shape, key.shape)
-    _check_mask(mask)
+    _check_weight_shape("bias", bias, query.shape, key.shape)
+    check_mask(mask, query.shape, key.shape)
     logits = _logits(query / jnp.sqrt(query.shape[-1]).astype(dtype), key, precision)
     if bias is not None:
         logits = logits + with_axes(jnp.asarray(bias), logits.ndim)
@@ -280,18 +278,8 @@ def _check_heads(name: str, heads: int, groups: int) -> None:
         )
 
 
-def check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
-    """Raise ArgumentError if a bias or mask does not broadcast to the shape of the weights.
-
-    Args:
-      name: What it is.
-      x: An array, or None.
-      query: Shape of the queries.
-      key: Shape of the keys.
-
-    Raises:
-      ArgumentError: If it does not broadcast.
-    """
+def _check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
+    """Raise ArgumentError if a bias or mask does not broadcast to the shape of the weights."""
     shape, weights = () if x is None else jnp.shape(x), _weight_shape(query, key)
     if len(shape) > len(weights) or any(
         size not in (1, wanted) for size, wanted in zip(shape[::-1], weights[::-1], strict=False)
@@ -303,8 +291,18 @@ def check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int
         )
 
 
-def _check_mask(mask: Any) -> None:
-    """Raise ArgumentError for a mask with negative numbers, as PyTorch adds them to the logits; traced ones pass."""
+def check_mask(mask: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
+    """Raise an error for a mask of another shape, or with negative numbers, as PyTorch adds them to the logits.
+
+    Args:
+      mask: An array, or None. The numbers of a traced one are not known.
+      query: Shape of the queries.
+      key: Shape of the keys.
+
+    Raises:
+      ArgumentError: If it does not broadcast to the shape of the weights, or has negative numbers.
+    """
+    _check_weight_shape("mask", mask, query, key)
     if mask is None or is_tracer(mask) or not jnp.issubdtype(jnp.result_type(mask), jnp.floating):
         return
     if bool((jnp.asarray(mask) < 0).any()):

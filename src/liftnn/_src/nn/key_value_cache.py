@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from liftnn import errors
+from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.attention_masks import combine_masks
 from liftnn._src.nn.explicit_axes import Entries, entries_of, in_place_of, mesh_of, reshard_like
 from liftnn._src.trees import is_tracer
@@ -98,6 +99,7 @@ def append(
     )
     *batch, length, _, _ = keys.shape
     so_far = jnp.arange(length)[None] <= positions_of(key, cache)[:, None]
+    mask = None if mask is None else with_axes(jnp.asarray(mask), keys.ndim)
     combined = combine_masks(mask, jnp.broadcast_to(so_far, (*batch, 1, *so_far.shape)))
     assert combined is not None
     attended = reshard_like(keys, _without_length(key), mesh_of(key))
