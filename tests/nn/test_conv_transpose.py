@@ -61,6 +61,12 @@ def test_any_number_of_batch_axes(batch, agrees_with_flax, rand, drawn):
     agrees_with_flax("ConvTranspose", 4, 8, 3, **drawn, x=rand(*batch, 6, 4))
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR", 1])
+def test_an_empty_batch_gives_an_empty_output(padding, rand):
+    layer = liftnn.ConvTranspose(4, 8, 3, 2, padding=padding, **ZEROS)
+    assert layer(rand(0, 6, 4)).shape == (0, *layer(rand(1, 6, 4)).shape[1:])
+
+
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 def test_with_a_transposed_kernel_it_is_the_transpose_of_conv(padding, rand, close):

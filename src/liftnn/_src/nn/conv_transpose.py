@@ -183,7 +183,7 @@ def _wrap(y: jax.Array, periods: list[int], transpose_kernel: bool) -> jax.Array
     halves = [(m // 2, m - m // 2) for m in missing]
     y = jnp.pad(y, [(0, 0), *(half if transpose_kernel else half[::-1] for half in halves), (0, 0)])
     for axis, period in enumerate(periods, 1):
-        y = y.reshape((*y.shape[:axis], -1, period, *y.shape[axis + 1 :])).sum(axis)
+        y = y.reshape((*y.shape[:axis], y.shape[axis] // period, period, *y.shape[axis + 1 :])).sum(axis)
     return y
 
 
