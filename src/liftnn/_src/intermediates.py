@@ -14,7 +14,7 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import lift
 from liftnn._src.modules.iterate import iter_modules
-from liftnn._src.modules.methods import is_method, name_of_method
+from liftnn._src.modules.methods import is_method, name_of_method, subclass_without_hooks
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recording import RECORDS
 from liftnn._src.publish import publish
@@ -161,18 +161,24 @@ def _records(
     return (*records, *(x for x in outer if type(x) not in every))
 
 
-@functools.cache
 def _recording_class(cls: type, variable_type: type[Variable[Any]]) -> type:
-    """Return a subclass of a class of modules with methods that record what they return; JAX keeps every such class."""
+    """Return a subclass of a class of modules with methods that record what they return."""
     classes = [c for c in cls.__mro__ if issubclass(c, Module) and c is not Module]
     methods = {name: f for c in reversed(classes) for name, f in vars(c).items()}
-    recording = {
-        name: _recording(f, name, variable_type)
+    recorded = [
+        (name, f)
         for name, f in methods.items()
         if is_method(f) and (name == "__call__" or not name.startswith("_"))
-    }
-    names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls)(cls.__name__, (cls,), {**names, **recording})
+    ]
+    return _kept_recording_class(cls, variable_type, tuple(recorded))
+
+
+@functools.cache
+def _kept_recording_class(
+    cls: type, variable_type: type[Variable[Any]], methods: tuple[tuple[str, Any], ...]
+) -> type:
+    """Return the same subclass for the same methods, as JAX keeps every such class."""
+    return subclass_without_hooks(cls, {name: _recording(f, name, variable_type) for name, f in methods})
 
 
 def _recording(method: Any, name: str, variable_type: type[Variable[Any]]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@
 - `copies.py`: `clone`, `view`, `with_attributes`; `recursive_map.py`: a copy with replacements.
 - `layer_calls.py`: the wrapper of `__call__` of layers, with a named scope in traces; `layer_notes.py`: the note of an
   exception that names the layer that raised it.
-- `methods.py`: which attributes of a class are methods, for `capture` and `tabulate`.
+- `methods.py`: the methods of a class, and subclasses that record calls, for `capture` and `tabulate`.
 - `parts.py`: the modules that a module reaches, remembered for `train()` and `eval()`.
 - `pickling.py` and `portable.py`: pickle and deepcopy; functions are pickled by factory and arguments, or by name.
 """

@@ -1,10 +1,13 @@
-"""The methods of a class: which of its attributes are some, and under which name an object has a bound one."""
+"""The methods of a class, and subclasses with other ones that only liftnn sees, to record the calls of an object."""
 
 from __future__ import annotations
 
 import inspect
 import types
+from collections.abc import Mapping
 from typing import Any
+
+from liftnn._src.modules.module import Module
 
 
 def is_method(x: Any) -> bool:
@@ -19,3 +22,26 @@ def name_of_method(method: types.MethodType) -> str | None:
     cls = type(method.__self__)
     names = [getattr(method, "__name__", ""), *dir(cls)]
     return next((n for n in names if inspect.getattr_static(cls, n, None) is method.__func__), None)
+
+
+class _WithoutHooks:
+    """Comes before the user's classes, whose `__init_subclass__` may need arguments, or keep a list of subclasses."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        vars(Module)["__init_subclass__"].__func__(cls)
+
+
+def subclass_without_hooks(cls: type, body: Mapping[str, Any]) -> type:
+    """Return a subclass of a class of modules with its name, without calling the user's `__init_subclass__`.
+
+    Args:
+      cls: The class.
+      body: The attributes of the subclass.
+
+    Returns:
+      The subclass; an object of the class can get it by `object.__setattr__(x, "__class__", subclass)`.
+    """
+    names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls)(cls.__name__, (_WithoutHooks, cls), {**names, **body})

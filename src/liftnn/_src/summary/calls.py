@@ -15,7 +15,7 @@ from liftnn._src.compilation.jit import jit
 from liftnn._src.graph.graphdef import merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.iterate import iter_graph
-from liftnn._src.modules.methods import is_method
+from liftnn._src.modules.methods import is_method, subclass_without_hooks
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.flops import FlopCounter
@@ -69,23 +69,18 @@ def _recorded_by(record: Any) -> Generator[None]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _recording(cls: Any, path: Path, method: str) -> type:
+def _recording(cls: Any, path: Path, methods: tuple[tuple[str, Any], ...]) -> type:
     """Return a subclass, for the module at a path, whose methods report their calls."""
-    body = {
-        "__module__": cls.__module__,
-        "__qualname__": cls.__qualname__,
-        "__slots__": (),
-        "_recorded_path": path,
-    }
-    methods = {name: _reporting(name, getattr(cls, name)) for name in _methods(cls, method)}
-    return type(cls)(cls.__name__, (cls,), {**body, **methods})
+    body = {"_recorded_path": path, "_recorded_class": cls}
+    return subclass_without_hooks(cls, {**body, **{name: _reporting(name, f) for name, f in methods}})
 
 
-def _methods(cls: Any, method: str) -> list[str]:
-    """Return the names of the methods that are recorded: `__call__`, the requested one, and the public ones."""
+def _methods(cls: Any, method: str) -> tuple[tuple[str, Any], ...]:
+    """Return the methods that are recorded, by name: `__call__`, the requested one, and the public ones."""
     public = [name for name in dir(cls) if not name.startswith("_") and not hasattr(Module, name)]
     functions = [name for name in public if is_method(inspect.getattr_static(cls, name))]
-    return list(dict.fromkeys([*(name for name in ("__call__", method) if hasattr(cls, name)), *functions]))
+    names = dict.fromkeys([*(name for name in ("__call__", method) if hasattr(cls, name)), *functions])
+    return tuple([(name, getattr(cls, name)) for name in names])
 
 
 def _reporting(name: str, original: Any) -> Any:
@@ -146,9 +141,8 @@ class Records:
             copy = merge(graphdef, State.from_flat({**flat, **dict(zip(traced, variables, strict=True))}))
             for path, x in [(p, x) for p, x in iter_graph(copy) if isinstance(x, Module)]:
                 if not isinstance(x, (Rngs, RngStream)):
-                    object.__setattr__(
-                        x, "__class__", _recording(type(x), path, method if x is copy else "__call__")
-                    )
+                    methods = _methods(type(x), method if x is copy else "__call__")
+                    object.__setattr__(x, "__class__", _recording(type(x), path, methods))
             args, kwargs = treedef.unflatten([dynamic.get(i, x) for i, x in enumerate(leaves)])
             with _recorded_by(self._record):
                 getattr(copy, method)(*args, **kwargs)
@@ -174,7 +168,7 @@ class Records:
         out = call(number, x, original, args, kwargs)
         self._results[number] = sum(map(is_array, jax.tree.leaves(out, is_leaf=is_object)))
         self._calls[number] = CallInfo(
-            path, type(x).__mro__[1], inputs, as_shapes(out), variables, module_path=x._recorded_path
+            path, x._recorded_class, inputs, as_shapes(out), variables, module_path=x._recorded_path
         )
         return out
 
