@@ -478,6 +478,36 @@ def test_a_stack_has_the_operations_of_a_list_of_layers():
     assert stack[1].flops == layers[1].flops
 
 
+INSIDE = {
+    "grad": lambda m, x: liftnn.grad(lambda m, x: m(x).sum())(m, x)["kernel"].value,
+    "jax.grad": lambda m, x: jax.grad(lambda x: m(x).sum())(x),
+    "jacrev": lambda m, x: liftnn.jacrev(m)(x),
+    "jvp": lambda m, x: jax.jvp(m, (x,), (x,)),
+    "vmap": lambda m, x: liftnn.vmap(lambda m, x: m(x), in_axes=(None, 0))(m, x),
+    "jax.vmap of jax.grad": lambda m, x: jax.vmap(jax.grad(lambda x: m(x).sum()))(x),
+    "map": lambda m, x: liftnn.map(m, x),
+    "scan": lambda m, x: liftnn.scan(lambda x, m: m(x), **CARRY)(x, m),
+    "eval_shape": lambda m, x: jnp.zeros(jax.eval_shape(m, x).shape),
+    "remat": lambda m, x: jax.grad(lambda x: liftnn.remat(lambda m, x: m(x))(m, x).sum())(x),
+}
+CARRY = {"length": 3, "in_axes": (liftnn.Carry, None), "out_axes": liftnn.Carry}
+
+
+@pytest.mark.parametrize("transform", INSIDE)
+@pytest.mark.parametrize("option", ["flops", "grad_flops"])
+@pytest.mark.sample(3)
+def test_a_call_inside_a_transform_has_the_operations_of_a_plain_call_with_its_shapes(transform, option):
+    class Transformed(Layers):
+        def __call__(self, x):
+            return INSIDE[transform](self.layer, x)
+
+    row = liftnn.tabulate(Transformed(1), jnp.ones((4, 16)), **{option: True}).rows[1]
+    x = jnp.ones((4, 16) if row.inputs == ("f32[4,16]",) else 16)
+    (plain,) = liftnn.tabulate(Layers(1).layer, x, **{option: True}).rows
+    assert row.inputs == plain.inputs
+    assert getattr(row, option) == getattr(plain, option)
+
+
 def test_a_loop_whose_result_is_not_used_does_not_count():
     class Unused(Layers):
         def __call__(self, x):

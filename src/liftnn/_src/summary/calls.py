@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +118,7 @@ class Records:
         self._calls: dict[int, CallInfo] = {}
         self._seen: set[tuple[Path, str]] = set()
         self._started = 0
+        self._programs: dict[int, Any] = {}
         self._results: dict[int, int] = {}
         """The number of arrays that each call returns; in its program they follow what it writes."""
 
@@ -147,9 +148,9 @@ class Records:
             with _recorded_by(self._record):
                 getattr(copy, method)(*args, **kwargs)
 
-        jaxpr = jax.make_jaxpr(run)(list(traced.values()), dynamic)
+        jax.make_jaxpr(run)(list(traced.values()), dynamic)
         if self._flops or self._vjp_flops:
-            self._count(dict(_named_jaxprs(jaxpr.jaxpr)))
+            self._count()
         return [self._calls[number] for number in sorted(self._calls)]
 
     def _record(self, x: Any, name: str, original: Any, args: Any, kwargs: Any) -> Any:
@@ -173,26 +174,29 @@ class Records:
         return out
 
     def _as_program(self, number: int, x: Any, original: Any, args: Any, kwargs: Any) -> Any:
-        """Call a method as a program with the number in its name; its inputs and outputs are arrays and modules."""
+        """Call a method as a program, and keep that; its inputs and outputs are arrays and modules.
+
+        The program in the trace of the whole model may differ, as that of a gradient does, or not be there.
+        """
         dynamic, rebuild = _split_dynamic((args, kwargs))
         results: list[Callable[[list[Any]], Any]] = []
 
+        @jit
         def call(x: Any, dynamic: list[Any]) -> list[Any]:
             args, kwargs = rebuild(dynamic)
             outputs, rebuild_output = _split_dynamic(original(x, *args, **kwargs))
             results.append(rebuild_output)
             return outputs
 
-        call.__name__ = call.__qualname__ = f"{_NAME}{number}"
-        outputs = jit(call)(x, dynamic)
+        self._programs[number] = call.trace(x, dynamic).jaxpr
+        outputs = call(x, dynamic)
         return results[-1](outputs)
 
-    def _count(self, jaxprs: Mapping[str, Any]) -> None:
+    def _count(self) -> None:
         """Add the floating point operations to the calls, from the program of each."""
         counter = FlopCounter()
         for number, call in self._calls.items():
-            closed = jaxprs[f"{_NAME}{number}"]
-            results = self._results[number]
+            closed, results = self._programs[number], self._results[number]
             forward = counter.count(closed, results) if self._flops else None
             backward = counter.count(closed, results, backward=True) if self._vjp_flops else None
             self._calls[number] = call._replace(
@@ -220,20 +224,3 @@ def _split_dynamic(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         return treedef.unflatten([next(rest) if d else x for x, d in zip(leaves, dynamic, strict=True)])
 
     return [x for x, d in zip(leaves, dynamic, strict=True) if d], rebuild
-
-
-_NAME = "recorded_call_"
-"""The beginning of the names of the programs of calls."""
-
-
-def _named_jaxprs(jaxpr: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the programs of recorded calls in a program, with their names."""
-    for equation in jaxpr.eqns:
-        name = equation.params.get("name")
-        if isinstance(name, str) and name.startswith(_NAME):
-            yield name, equation.params["jaxpr"]
-        for value in equation.params.values():
-            for x in value if isinstance(value, (list, tuple)) else [value]:
-                below = getattr(x, "jaxpr", x)
-                if hasattr(below, "eqns"):
-                    yield from _named_jaxprs(below)
