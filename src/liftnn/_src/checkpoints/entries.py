@@ -14,13 +14,13 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.checkpoints.keys import malformed
 from liftnn._src.checkpoints.plain_values import decode_value, encode_value
-from liftnn._src.checkpoints.stored import can_store, is_key
+from liftnn._src.checkpoints.stored import can_store, is_key, native
 from liftnn._src.trees import NUMBER_TYPES, an, is_array, is_deleted, is_tracer, type_of
 
 JAX, NUMPY, SCALAR = "jax", "numpy", "scalar"
 """The kinds of arrays: the class that a restored array has."""
 
-_DTYPE = re.compile(r"bool|bfloat16|complex(64|128)|u?int\d{1,2}|float\d{1,2}(_\w{1,12})?")
+_DTYPE = re.compile(r"bool|bfloat16|complex(64|128)|u?int\d{1,2}|float\d{1,2}(_\w{1,12})?|[<>][fiuc]\d{1,2}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ArrayEntry:
     """An array.
 
     Args:
-      dtype: The name of its dtype, such as `bfloat16` or `key<fry>`.
+      dtype: The name of its dtype, such as `bfloat16`, `>f4` for the other byte order, or `key<fry>`.
       shape: Its shape.
       kind: `jax`, `numpy`, or `scalar` for a numpy number.
       weak: Whether its type is weak, as that of the result of Python numbers.
@@ -94,10 +94,10 @@ class ArrayEntry:
             ) from error
 
     def fits(self, x: Any) -> bool:
-        """Return whether a value of a module has this dtype and shape."""
+        """Return whether a value of a module has this dtype, in any byte order, and this shape."""
         if not (is_array(x) or isinstance(x, NUMBER_TYPES)):
             return False
-        return self.shape == tuple(jnp.shape(x)) and self.dtype == _name_of(x)
+        return self.shape == tuple(jnp.shape(x)) and _native_name(self.dtype) == _native_name(_name_of(x))
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
@@ -181,12 +181,18 @@ def check_storable(x: Any, path: str) -> None:
         )
     if is_deleted(x):
         raise errors.DonatedError(f"The buffer of {path} was donated earlier and is gone.")
-    if not (is_array(x) or isinstance(x, np.generic)) or not can_store(x.dtype):
-        what = f"an array of dtype {x.dtype}" if hasattr(x, "dtype") else an(type(x))
+    is_plain_array = (is_array(x) or isinstance(x, np.generic)) and not _is_special(x)
+    if not is_plain_array or not can_store(x.dtype):
+        what = f"an array of dtype {x.dtype}" if is_plain_array else an(type(x))
         raise errors.ArgumentTypeError(
             f"{path} holds {what}, which a checkpoint cannot hold.",
             "Store numbers, strings, or arrays of numbers in Variables.",
         )
+
+
+def _is_special(x: Any) -> bool:
+    """Return whether an array is of a subclass of numpy's, which may hold more than its elements, such as a mask."""
+    return isinstance(x, np.ndarray) and type(x) not in (np.ndarray, np.memmap)
 
 
 def _name_of(x: Any) -> str:
@@ -196,6 +202,12 @@ def _name_of(x: Any) -> str:
 @functools.cache
 def _dtype_name(dtype: Any) -> str:
     return str(dtype)
+
+
+@functools.cache
+def _native_name(name: str) -> str:
+    """Return the name of a dtype in the byte order of this machine."""
+    return native(name).name if name[0] in "<>" else name
 
 
 def describe(x: Any) -> str:

@@ -24,7 +24,7 @@ from liftnn._src.checkpoints.orbax import STATE_ITEM, read_arrays
 from liftnn._src.checkpoints.plain_values import decode_value
 from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype
-from liftnn._src.checkpoints.targets import target_kind, target_sharding, with_weak_type
+from liftnn._src.checkpoints.targets import target_dtype, target_kind, target_sharding, with_weak_type
 from liftnn._src.modules.verbs import update
 from liftnn._src.sharding.agreement import agree
 from liftnn._src.sharding.descriptions import describe_array
@@ -227,7 +227,7 @@ def _uncommitted(x: Any) -> jax.Array:
 
 def _finish(entry: ArrayEntry, target: Any, stored: dict[str, Any]) -> Any:
     """Return the array of an entry, of the kind of the leaf that it replaces."""
-    dtype = np.dtype(np.uint32) if entry.impl else entry.numpy_dtype
+    dtype = np.dtype(np.uint32) if entry.impl else target_dtype(entry, target)
     shape = data_shape(entry.shape, _known(entry.impl))
     if entry.name is None:
         if math.prod(entry.shape):

@@ -23,16 +23,23 @@ def is_key(x: Any) -> bool:
 
 @functools.cache
 def can_store(dtype: Any) -> bool:
-    """Return whether arrays of a dtype can be saved: numbers of any width, booleans and PRNG keys."""
+    """Return whether arrays of a dtype can be saved: numbers that JAX has, booleans and PRNG keys."""
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return True
-    return dtype != jax.dtypes.float0 and (dtype == np.bool_ or jnp.issubdtype(dtype, jnp.number))
+    dtype = native(dtype)
+    is_added = dtype.isbuiltin == 2  # to those of numpy, which also has long doubles, texts and times
+    return dtype.name in _HELD or (is_added and jnp.issubdtype(dtype, jnp.number))
+
+
+def native(dtype: Any) -> np.dtype[Any]:
+    """Return a dtype in the byte order of this machine."""
+    return np.dtype(dtype).newbyteorder("=")
 
 
 @functools.cache
 def stored_dtype(dtype: Any) -> np.dtype[Any]:
     """Return the dtype that an array of a dtype other than that of keys is stored with."""
-    dtype = np.dtype(dtype)
+    dtype = native(dtype)
     if dtype.name in _HELD:
         return dtype
     if dtype.name.startswith("float8"):

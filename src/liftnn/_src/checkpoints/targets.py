@@ -1,4 +1,4 @@
-"""What an array takes over from the array of a module that it replaces: kind, sharding and weak type."""
+"""What an array takes over from the array of a module that it replaces: kind, byte order, sharding and weak type."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, CheckpointEntry
+from liftnn._src.checkpoints.stored import native
 from liftnn._src.trees import is_array, is_truncated_dtype
 
 
@@ -44,6 +45,13 @@ def target_kind(entry: ArrayEntry, target: Any) -> str:
     if is_array(target):
         return JAX
     return NUMPY if entry.kind == JAX and _is_too_wide(entry) else entry.kind
+
+
+def target_dtype(entry: ArrayEntry, target: Any) -> np.dtype[Any]:
+    """Return the dtype of the array to restore, other than keys: with the byte order of the array that it replaces."""
+    if target_kind(entry, target) == JAX:
+        return native(entry.numpy_dtype)
+    return target.dtype if isinstance(target, np.ndarray) else entry.numpy_dtype
 
 
 def is_too_wide(entry: CheckpointEntry, target: Any) -> bool:

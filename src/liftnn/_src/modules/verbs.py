@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
@@ -142,8 +143,13 @@ def _write(variable: Variable[Any], new: Any) -> None:
 
 def _find_misfit(path: Path, old: Any, new: Any, same_dtypes: bool) -> list[str]:
     """Return a line that tells how an array differs from the one that it would replace, if it does."""
-    both_arrays = isinstance(old, jax.Array) and isinstance(new, jax.Array)
-    if both_arrays and old.shape == new.shape and old.dtype == new.dtype:
+    arrays = (jax.Array, np.ndarray)
+    if (
+        isinstance(old, arrays)
+        and isinstance(new, arrays)
+        and old.shape == new.shape
+        and old.dtype == new.dtype
+    ):
         return []  # at once: `jnp.result_type` costs more than all the rest of the leaf
     if not (is_argument_array(old) and is_argument_array(new)):
         return []
