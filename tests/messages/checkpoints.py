@@ -183,6 +183,18 @@ def step_saved_twice():
         liftnn.save("runs", 1, Holder())
 
 
+@message(
+    errors.ArgumentError,
+    "The folder runs already has a file with the name 1.",
+    "Save another step, or in another folder.",
+)
+def step_with_the_name_of_a_file():
+    with empty_folder():
+        pathlib.Path("runs").mkdir()
+        pathlib.Path("runs/1").touch()
+        liftnn.save("runs", 1, Holder())
+
+
 @message(errors.ArgumentError, "The step is -1, not a number from 0 on.", "Pass 0 or more.")
 def step_below_zero():
     liftnn.save("runs", -1, Holder())

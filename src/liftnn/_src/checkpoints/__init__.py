@@ -8,6 +8,7 @@ pickled. Both parts are written into a temporary folder that is renamed when it 
 - `checkpoints.py`: `save`, `restore`, `saved_steps` and `Checkpoints`, which load the other files and Orbax
   at first use.
 - `steps.py`: the steps in a folder, and what a step may be.
+- `ranking.py`: which checkpoints are the best, and which are kept.
 - `restored.py`: `Restored`, what `restore` returns.
 - `orbax.py`: the packages of Orbax, and its handler that also writes the index. `failures.py`: a write that fails in
   one process raises in all of them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import pathlib
@@ -14,11 +15,12 @@ from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.steps import as_max_to_keep, as_step, check_next, find_steps, make_folder
 from liftnn._src.files import as_file_name
 from liftnn._src.publish import publish
-from liftnn._src.sharding.agreement import agree, is_first_process
+from liftnn._src.sharding.agreement import agree
 from liftnn._src.tracebacks import boundary
 
 if TYPE_CHECKING:
     from liftnn._src.checkpoints.orbax import Manager
+    from liftnn._src.checkpoints.ranking import Ranking
 
 Folder = str | os.PathLike[str]
 
@@ -200,7 +202,6 @@ class Checkpoints:
         self._compress = compress
         self._sign = 1 if best_mode == "max" else -1
         self._manager: Manager | None = None
-        self._metrics: dict[int, dict[str, float]] = {}
         self._is_entered = False
 
     def save(
@@ -233,7 +234,7 @@ class Checkpoints:
             self._check_metric(metrics or {})
             prepared = saving.describe_state(modules, values, metrics)
             _load("orbax").load_orbax()
-            check_next(number, self.steps(), self._max_to_keep, self._name)
+            check_next(self._folder, number, self.steps(), self._max_to_keep, self._name)
             return number, *prepared
 
         number, arrays, index = agree("save", "save", prepare, lambda found: saving.describe_saved(*found))
@@ -241,8 +242,6 @@ class Checkpoints:
             agree("save", "save", lambda: make_folder(self._folder, self._name), lambda _: {})
             self._manager = _load_manager(self._folder, self._compress)
         self._manager.save(number, arrays, index)
-        if is_first_process():  # its metrics are saved; the others read them
-            self._metrics[number] = index.metrics
         if not self._is_entered:
             self.close()
 
@@ -310,7 +309,7 @@ class Checkpoints:
             raise errors.ArgumentError(
                 "best_step needs the name of a metric.", 'Write `Checkpoints(folder, best="accuracy")`.'
             )
-        ranked = self._rank(self.steps())
+        ranked = self._ranking.rank(self.steps())
         return ranked[-1] if ranked else None
 
     def wait(self) -> None:
@@ -356,30 +355,14 @@ class Checkpoints:
                 f"Pass `metrics={{{self._best!r}: ...}}`.",
             )
 
-    def _rank(self, steps: list[int]) -> list[int]:
-        """Return the steps that have the metric, the best one last."""
-        found = {step: self._metrics_of(step).get(str(self._best)) for step in steps}
-        known = {step: self._sign * x for step, x in found.items() if x is not None and x == x}
-        return sorted(known, key=lambda step: (known[step], step))
-
-    def _metrics_of(self, step: int) -> dict[str, float]:
-        if step not in self._metrics:
-            try:
-                self._metrics[step] = _load("restoring").read_index(self._folder / str(step)).metrics
-            except errors.CheckpointError:
-                self._metrics[step] = {}
-        return self._metrics[step]
+    @functools.cached_property
+    def _ranking(self) -> Ranking:
+        return _load("ranking").Ranking(self._folder, self._best, self._sign)
 
     def _remove_old(self) -> None:
         """Remove the checkpoints that are not to be kept."""
-        steps = find_steps(self._folder)
-        if self._manager is None or self._max_to_keep is None or len(steps) <= self._max_to_keep:
-            return
-        if self._best is None:
-            kept = steps[-self._max_to_keep :]
-        else:
-            kept = [*self._rank(steps)[-self._max_to_keep :], steps[-1]]
-        self._manager.delete([step for step in steps if step not in kept])
+        if self._manager is not None and self._max_to_keep is not None:
+            self._manager.delete(self._ranking.find_old(self._max_to_keep))
 
 
 publish(Checkpoints, restore, save, saved_steps)

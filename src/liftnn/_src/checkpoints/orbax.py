@@ -111,8 +111,8 @@ class Manager:
           index: The index, without the checksums.
         """
         self.wait()
-        if jax.process_count() > 1:
-            self._manager.reload()  # without the steps that process 0 has removed
+        if jax.process_count() > 1 or step in self._manager.all_steps():
+            self._manager.reload()  # without the steps that process 0, or the user, has removed
         self._handler.index = index
         args = load_orbax().args
         content = args.Composite(**{STATE_ITEM: args.PyTreeSave(arrays or _EMPTY_TREE)})

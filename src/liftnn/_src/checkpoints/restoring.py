@@ -111,6 +111,11 @@ def _named(name: str) -> Generator[None]:
         raise named.with_traceback(error.__traceback__) from error.__cause__
 
 
+def index_file(folder: Any) -> Any:
+    """Return the path of the index of a step."""
+    return folder / STATE_ITEM / INDEX
+
+
 def read_index(folder: Any) -> Index:
     """Return the index of a step, without a check of the other files.
 
@@ -124,7 +129,7 @@ def read_index(folder: Any) -> Index:
       CheckpointError: If it does not exist or is damaged.
     """
     try:
-        data = (folder / STATE_ITEM / INDEX).read_bytes()
+        data = index_file(folder).read_bytes()
     except OSError as error:
         raise errors.CheckpointError(
             f"The checkpoint cannot be read: there is no readable file {STATE_ITEM}/{INDEX}, which `liftnn.save` "

@@ -6,6 +6,7 @@ import errno
 import operator
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -79,25 +80,30 @@ def find_steps(folder: pathlib.Path) -> list[int]:
     """Return the steps in a folder: the folders with a number as their name, which they get when they are complete."""
     if not folder.is_dir():
         return []
-    return sorted(int(x.name) for x in folder.iterdir() if x.name.isdecimal() and x.is_dir())
+    return sorted(int(x.name) for x in folder.iterdir() if _STEP.fullmatch(x.name) and x.is_dir())
 
 
-def check_next(step: int, steps: list[int], max_to_keep: int | None, name: str) -> None:
+_STEP = re.compile("0|[1-9][0-9]*")
+
+
+def check_next(folder: pathlib.Path, step: int, steps: list[int], max_to_keep: int | None, name: str) -> None:
     """Raise an error if a step cannot be saved beside others.
 
     Args:
+      folder: The folder.
       step: The step.
       steps: Those that are in the folder, in order.
       max_to_keep: The number of checkpoints to keep; None means all.
       name: The name of the folder.
 
     Raises:
-      ArgumentError: If the step is among them.
+      ArgumentError: If the step is among them, or if there is something else of its name, which it would replace.
       CheckpointError: If later ones are there and old ones are removed: then the new one would be the oldest.
     """
-    if step in steps:
+    if step in steps or os.path.lexists(folder / str(step)):
+        what = f"a checkpoint of step {step}" if step in steps else f"a file with the name {step}"
         raise errors.ArgumentError(
-            f"The folder {name} already has a checkpoint of step {step}.",
+            f"The folder {name} already has {what}.",
             "Save another step, or in another folder.",
         )
     later = [x for x in steps if x > step]
