@@ -272,6 +272,31 @@ def saved_in_a_folder_that_is_a_file():
         liftnn.save("runs", 1, Holder())
 
 
+ODD_PATH = "Use a folder without brackets, backslashes and bytes that are not UTF-8 in its path."
+
+
+@message(
+    errors.CheckpointError,
+    "Orbax cannot write checkpoints in the folder 'runs[1]': it takes 'runs[1]' in the path for something else.",
+    ODD_PATH,
+)
+def saved_in_a_folder_with_brackets():
+    with empty_folder():
+        liftnn.save("runs[1]", 1, Holder())
+
+
+@message(
+    errors.CheckpointError,
+    "Orbax cannot read checkpoints in the folder 'r\\\\un': it takes 'r\\\\un' in the path for something else.",
+    ODD_PATH,
+)
+def restored_from_a_folder_with_a_backslash():
+    with empty_folder():
+        liftnn.save("runs", 1, Holder())
+        pathlib.Path("runs").rename("r\\un")
+        liftnn.restore("r\\un", Holder())
+
+
 @message(
     errors.ArgumentTypeError,
     "modules[0].w is a tracer: restore was called inside a transform, where arrays have no values.",

@@ -6,13 +6,21 @@ import functools
 import importlib
 import os
 import pathlib
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from liftnn import errors
 from liftnn._src.checkpoints.restored import Restored
-from liftnn._src.checkpoints.steps import as_max_to_keep, as_step, check_next, find_steps, make_folder
+from liftnn._src.checkpoints.steps import (
+    as_max_to_keep,
+    as_step,
+    check_next,
+    check_path,
+    find_steps,
+    make_folder,
+)
 from liftnn._src.files import as_file_name
 from liftnn._src.publish import publish
 from liftnn._src.sharding.agreement import agree
@@ -150,8 +158,16 @@ def saved_steps(folder: Folder, /) -> list[int]:
     return Checkpoints(folder).steps()
 
 
+def _is_same_folder(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Return whether two paths lead to one folder, perhaps through symbolic links."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
 _unclosed: weakref.WeakSet[Checkpoints] = weakref.WeakSet()
 """Those that may be saving in the background; whoever reads the same folder waits for them."""
+_lock = threading.RLock()
+"""Held while a save starts or ends: Orbax removes what another thread is writing in the same folder. A signal handler
+may save as well, so the thread that holds it can take it again."""
 
 
 @boundary
@@ -237,13 +253,16 @@ class Checkpoints:
             check_next(self._folder, number, self.steps(), self._max_to_keep, self._name)
             return number, *prepared
 
-        number, arrays, index = agree("save", "save", prepare, lambda found: saving.describe_saved(*found))
-        if self._manager is None:
-            agree("save", "save", lambda: make_folder(self._folder, self._name), lambda _: {})
-            self._manager = _load_manager(self._folder, self._compress)
-        self._manager.save(number, arrays, index)
-        if not self._is_entered:
-            self.close()
+        with _lock:
+            number, arrays, index = agree(
+                "save", "save", prepare, lambda found: saving.describe_saved(*found)
+            )
+            if self._manager is None:
+                agree("save", "save", lambda: make_folder(self._folder, self._name), lambda _: {})
+                self._manager = _load_manager(self._folder, self._compress)
+            self._manager.save(number, arrays, index)
+            if not self._is_entered:
+                self.close()
 
     def restore(self, *modules: Any, step: int | None = None, strict: bool = True) -> Restored:
         """Fill modules in place from a checkpoint; see `liftnn.restore`.
@@ -267,6 +286,7 @@ class Checkpoints:
 
     def _choose(self, step: int | None) -> int:
         """Return the step to restore."""
+        check_path(self._folder, self._name, "read")
         number = None if step is None else as_step(step, "restore")
         steps = self.steps()
         if number is None and not steps:
@@ -291,9 +311,10 @@ class Checkpoints:
         Returns:
           The steps in order.
         """
-        for one in dict.fromkeys((self, *_unclosed)):
-            if one._manager is not None and one._folder == self._folder:
-                one.wait()
+        with _lock:
+            for one in dict.fromkeys((self, *_unclosed)):
+                if one._manager is not None and _is_same_folder(one._folder, self._folder):
+                    one.wait()
         return find_steps(self._folder)
 
     def best_step(self) -> int | None:
@@ -319,9 +340,10 @@ class Checkpoints:
           Exception: Whatever the saving raised, such as an OSError because the disk is full.
           CheckpointError: If another process could not write its part.
         """
-        if self._manager is not None:
-            self._manager.wait()
-            self._remove_old()
+        with _lock:
+            if self._manager is not None:
+                self._manager.wait()
+                self._remove_old()
 
     def close(self) -> None:
         """Wait until the last checkpoint is complete, and end the threads that saved it.
@@ -329,23 +351,26 @@ class Checkpoints:
         Raises:
           Exception: Whatever the saving raised.
         """
-        if self._manager is None:
-            return
-        try:
-            self.wait()
-        finally:
-            manager, self._manager = self._manager, None
-            manager.close()
+        with _lock:
+            if self._manager is None:
+                return
+            try:
+                self.wait()
+            finally:
+                manager, self._manager = self._manager, None
+                manager.close()
 
     def __enter__(self) -> Checkpoints:
         self._is_entered = True
-        _unclosed.add(self)
+        with _lock:
+            _unclosed.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_entered = False
         self.close()
-        _unclosed.discard(self)
+        with _lock:
+            _unclosed.discard(self)
 
     def _check_metric(self, metrics: Mapping[str, float]) -> None:
         """Raise an error if the metric to compare is missing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import operator
 import os
 import pathlib
@@ -123,8 +124,9 @@ def make_folder(folder: pathlib.Path, name: str) -> None:
       name: Its name in messages.
 
     Raises:
-      CheckpointError: If it cannot be created, or nothing can be written in it.
+      CheckpointError: If it cannot be created, nothing can be written in it, or Orbax would not write in it.
     """
+    check_path(folder, name, "write")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         code = 0 if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
@@ -137,3 +139,25 @@ def make_folder(folder: pathlib.Path, name: str) -> None:
             f"The folder {name} cannot be written: {os.strerror(code)}.",
             "Check its path and its permissions.",
         )
+
+
+def check_path(folder: pathlib.Path, name: str, verb: str) -> None:
+    """Raise an error for a path that Orbax takes for another one.
+
+    Args:
+      folder: The folder of a run.
+      name: Its name in messages.
+      verb: `"write"` or `"read"`.
+
+    Raises:
+      CheckpointError: If a name in the path is not UTF-8, or has a backslash, which Orbax takes for a slash; or if it
+        is to be written, and has brackets, since Orbax finds its own files by patterns.
+    """
+    for part in folder.parts[1:]:
+        is_pattern = verb == "write" and not fnmatch.fnmatchcase(part, part)
+        if is_pattern or "\\" in part or part != part.encode(errors="ignore").decode():
+            raise errors.CheckpointError(
+                f"Orbax cannot {verb} checkpoints in the folder {name!r}: it takes {part!r} in the path for something "
+                "else.",
+                "Use a folder without brackets, backslashes and bytes that are not UTF-8 in its path.",
+            )
