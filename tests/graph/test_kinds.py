@@ -73,6 +73,21 @@ class Registered:
         return cls(*children, name)
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class Twins:
+    """A pytree whose two children have the same key."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def tree_flatten_with_keys(self):
+        return ((jax.tree_util.GetAttrKey("a"), self.x), (jax.tree_util.DictKey("a"), self.y)), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["x"], meta_fields=["name"])
 @dataclasses.dataclass
 class RegisteredDataclass:
@@ -187,6 +202,8 @@ PYTREES = {
     "registered class": lambda: Registered(param(), "kept"),
     "registered dataclass": lambda: RegisteredDataclass(param(), "kept"),
     "registered tuple": named_tuple_with_name,
+    "arrays with one key": lambda: Twins(jnp.ones(2), jnp.zeros(2)),
+    "Variables with one key": lambda: Twins(param(), liftnn.Variable(jnp.ones(2))),
     "Partial": lambda: jax.tree_util.Partial(jnp.add, jnp.ones(2)),
     "optax state": lambda: optax.adam(0.1).init({"w": jnp.ones(2)}),
     "State": lambda: liftnn.state(Node(w=param())),

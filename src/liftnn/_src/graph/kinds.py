@@ -152,6 +152,8 @@ def _flatten_pytree(x: Any) -> FlattenedNode:
         return found
     entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
+    if len(set(keys)) < len(keys):  # a class may give two children one key
+        keys = tuple(range(len(keys)))
     if not _is_simple(treedef.node_data()[1]) and not same_tree(treedef, _top(x)):
         treedef = Incomparable(treedef)
     return treedef, keys, tuple([child for _, child in entries])
