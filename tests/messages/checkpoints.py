@@ -423,6 +423,46 @@ def values_that_are_a_list():
 
 @message(
     errors.ArgumentTypeError,
+    "`metrics` must be a dict with names as keys, not a list.",
+    "Pass numbers: `metrics={'accuracy': 0.98}`.",
+)
+def metrics_that_are_a_list():
+    save(Holder(), metrics=[0.98])
+
+
+@message(
+    errors.ArgumentTypeError,
+    "`metrics` must be a dict with names as keys, not one with other keys.",
+    "Pass numbers: `metrics={'accuracy': 0.98}`.",
+)
+def metrics_with_a_tuple_as_key():
+    save(Holder(), metrics={("accuracy", 1): 0.98})
+
+
+@message(
+    errors.ArgumentTypeError,
+    "The metric 'count' is too large for a float.",
+    "Pass numbers: `metrics={'accuracy': 0.98}`.",
+)
+def metric_that_is_too_large():
+    save(Holder(), metrics={"count": 10**400})
+
+
+@message(
+    errors.ArgumentError,
+    "Two arrays have the path modules[0].names[Same], under which a checkpoint has only one.",
+    "Use keys with different texts (their `repr`), such as strings.",
+)
+def keys_with_the_same_text():
+    class Same:
+        def __repr__(self):
+            return "Same"
+
+    save(Holder(names={Same(): liftnn.Variable(1), Same(): liftnn.Variable(2)}))
+
+
+@message(
+    errors.ArgumentTypeError,
     "The metric 'loss' is a str, not a number.",
     "Pass numbers: `metrics={'accuracy': 0.98}`.",
 )

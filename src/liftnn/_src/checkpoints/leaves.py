@@ -53,6 +53,7 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
       The leaves, with what is shared among all modules once.
 
     Raises:
+      ArgumentError: If two leaves have the same path.
       ArgumentTypeError: If an argument, or a leaf of it, is not a module, which could not be restored in place.
       StructureError: If something in the modules cannot be part of a module.
     """
@@ -69,10 +70,11 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
                 else "Pass the step by name, as in `restore(folder, model, step=3)`. What was saved as `values` is in "
                 "the result.",
             )
-    leaves = {
-        encode_path(path): ModuleLeaf(path, x, x.raw_value if isinstance(x, Variable) else x)
-        for path, x in walked.leaves()
-    }
+    leaves: dict[CodedPath, ModuleLeaf] = {}
+    for path, x in walked.leaves():
+        leaf = ModuleLeaf(path, x, x.raw_value if isinstance(x, Variable) else x)
+        _check_distinct(leaf, leaves)
+        leaves[encode_path(path)] = leaf
     kinds = graphdef.specs
     shared = [
         tuple(map(encode_path, paths))
@@ -80,6 +82,20 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
         if len(paths) > 1 and kinds[number].kind in (MODULE, VARIABLE)
     ]
     return FlatModules(leaves, shared)
+
+
+def _check_distinct(leaf: ModuleLeaf, leaves: dict[CodedPath, ModuleLeaf]) -> None:
+    """Raise ArgumentError if a leaf has the path of an earlier one, or if two arrays of its value have one path."""
+    paths: set[CodedPath] = set()
+    for at, _ in flatten_value(leaf.value) or ():
+        coded = encode_path(at)
+        if coded in paths or encode_path(leaf.path) in leaves:
+            path = format_path((*leaf.path, *at), "modules")
+            raise errors.ArgumentError(
+                f"Two arrays have the path {path}, under which a checkpoint has only one.",
+                "Use keys with different texts (their `repr`), such as strings.",
+            )
+        paths.add(coded)
 
 
 def _at(tree: Any, path: Path) -> Any:

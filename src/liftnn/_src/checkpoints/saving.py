@@ -80,7 +80,7 @@ def describe_state(
         return arrays.add(x, path).to_json()
 
     encoded = encode_value(dict(values or {}), (), "values", pack)
-    numbers = {name: _as_number(name, x) for name, x in (metrics or {}).items()}
+    numbers = _as_numbers(metrics or {})
     return arrays.by_name, Index(leaves, flat.shared, encoded, numbers)
 
 
@@ -113,12 +113,21 @@ def _describe_leaf(path: Any, value: Any, arrays: Arrays) -> Leaves:
     return found
 
 
+def _as_numbers(metrics: Any) -> dict[str, float]:
+    """Return metrics as numbers by name; raise ArgumentTypeError if they are something else."""
+    if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):
+        what = f"{an(type(metrics))}" if not isinstance(metrics, Mapping) else "one with other keys"
+        raise errors.ArgumentTypeError(f"`metrics` must be a dict with names as keys, not {what}.", _METRICS)
+    return {name: _as_number(name, x) for name, x in metrics.items()}
+
+
+_METRICS = "Pass numbers: `metrics={'accuracy': 0.98}`."
+
+
 def _as_number(name: str, x: Any) -> float:
     """Return a metric as a number."""
     try:
         return float(x)
-    except (TypeError, ValueError) as error:
-        raise errors.ArgumentTypeError(
-            f"The metric {name!r} is {an(type(x))}, not a number.",
-            "Pass numbers: `metrics={'accuracy': 0.98}`.",
-        ) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        what = "too large for a float" if isinstance(error, OverflowError) else f"{an(type(x))}, not a number"
+        raise errors.ArgumentTypeError(f"The metric {name!r} is {what}.", _METRICS) from error
