@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from liftnn import errors
 from liftnn._src.checkpoints.entries import describe
 from liftnn._src.checkpoints.index import Index, Leaves
-from liftnn._src.checkpoints.keys import CodedPath, encode_path, first_paths, resolve, show_path
+from liftnn._src.checkpoints.keys import CodedPath, encode_path, first_paths, outside_path, resolve, show_path
 from liftnn._src.checkpoints.leaves import FlatModules, ModuleLeaf, flatten_value
 from liftnn._src.checkpoints.targets import is_too_wide
 
@@ -47,16 +47,20 @@ def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison
       What fits and what does not.
     """
     found = Comparison([], [], [], [], [])
-    matched: set[CodedPath] = set()
+    matched: dict[CodedPath, CodedPath] = {}
     saved_first, own_first = first_paths(index.shared), first_paths(modules.shared)
     for path, leaf in modules.leaves.items():
         saved = resolve(path, saved_first, index.leaves)
         if saved is None:
             found.missing.append(f"{show_path(path)}: {_describe_value(leaf.value)} in the module")
-        elif saved == path or (
-            saved not in modules.leaves and resolve(saved, own_first, modules.leaves) == path
+        elif saved in matched:
+            found.different.append(_line(path, f"shared with {show_path(matched[saved])}", "separate"))
+        elif (
+            saved == path
+            or not skipped.isdisjoint(saved[:1])
+            or (saved not in modules.leaves and resolve(saved, own_first, modules.leaves) == path)
         ):
-            matched.add(saved)  # the same path, or another one of an object that is shared on both sides
+            matched[saved] = path  # the same path, or another one of an object that is shared on both sides
             lines = _compare_values(path, index.leaves[saved], leaf.value)
             too_wide = [] if lines else _find_too_wide(path, index.leaves[saved], leaf.value)
             found.different.extend(lines)
@@ -65,8 +69,10 @@ def compare(index: Index, modules: FlatModules, skipped: set[int]) -> Comparison
                 found.fitting.append((leaf, index.leaves[saved]))
         else:
             found.different.append(_line(path, f"shared with {show_path(saved)}", "separate"))
-    for path, leaves in index.leaves.items():
-        if path in matched or (path[:1] and path[0] in skipped):
+    others = {paths[0]: paths[1:] for paths in index.shared}
+    for first, leaves in index.leaves.items():
+        path = outside_path(first, others, skipped)
+        if first in matched or path is None:
             continue
         twin = resolve(path, own_first, modules.leaves)
         if twin is None:

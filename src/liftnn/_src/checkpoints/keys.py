@@ -102,3 +102,32 @@ def resolve(path: CodedPath, first: Mapping[CodedPath, CodedPath], known: Any) -
         else:
             return None
     return path
+
+
+def outside_path(
+    path: CodedPath, others: Mapping[CodedPath, Iterable[CodedPath]], skipped: set[int]
+) -> CodedPath | None:
+    """Return a path to the same thing that does not start in one of some modules.
+
+    Args:
+      path: A first path.
+      others: The other paths of each shared object, by its first path.
+      skipped: The positions of the modules.
+
+    Returns:
+      The path; None if there is none.
+    """
+    seen: set[CodedPath] = set()
+
+    def find(path: CodedPath) -> CodedPath | None:
+        if not path or path[0] not in skipped:
+            return path
+        for end in range(len(path), 0, -1):
+            if path[:end] in others and path[:end] not in seen:
+                seen.add(path[:end])
+                for found in map(find, others[path[:end]]):
+                    if found is not None:
+                        return found + path[end:]
+        return None
+
+    return find(path)

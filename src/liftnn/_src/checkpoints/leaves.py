@@ -10,7 +10,6 @@ from liftnn import errors
 from liftnn._src.checkpoints.keys import CodedPath, encode_path
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.graph.kinds import MODULE, VARIABLE
 from liftnn._src.trees import LEAF, Path, an, format_path, key_of
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
@@ -35,7 +34,8 @@ class FlatModules(NamedTuple):
 
     Args:
       leaves: The leaves by coded path.
-      shared: For each module and Variable with more than one path, all of them, the first one first.
+      shared: For each object that leads to a leaf, or is one, and has more than one path, all of them, the first one
+        first.
     """
 
     leaves: dict[CodedPath, ModuleLeaf]
@@ -75,11 +75,11 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
         leaf = ModuleLeaf(path, x, x.raw_value if isinstance(x, Variable) else x)
         _check_distinct(leaf, leaves)
         leaves[encode_path(path)] = leaf
-    kinds = graphdef.specs
+    above = {leaf.path[:end] for leaf in leaves.values() for end in range(len(leaf.path) + 1)}
     shared = [
         tuple(map(encode_path, paths))
-        for number, paths in find_all_paths(graphdef).items()
-        if len(paths) > 1 and kinds[number].kind in (MODULE, VARIABLE)
+        for paths in find_all_paths(graphdef).values()
+        if len(paths) > 1 and paths[0] in above
     ]
     return FlatModules(leaves, shared)
 
