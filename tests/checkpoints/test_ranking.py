@@ -36,3 +36,15 @@ def test_a_step_that_the_user_has_removed_is_saved_again(tmp_path):
     model = Affine()
     checkpoints.restore(model, step=0)
     assert model.w.value.tolist() == Affine(5.0).w.value.tolist()
+
+
+def test_old_checkpoints_are_removed_whoever_has_saved_them(tmp_path):
+    one, other = (liftnn.Checkpoints(tmp_path, max_to_keep=1) for _ in range(2))
+    with one, other:
+        one.save(1, Affine(1))
+        liftnn.save(tmp_path, 2, Affine(2))
+        one.save(3, Affine(3))
+        assert one.steps() == [3]
+        for step, each in enumerate([other, one, other, one], 4):
+            each.save(step, Affine(step))
+    assert one.steps() == [7]

@@ -97,9 +97,7 @@ class Manager:
         self._handler.folder = folder
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
         registry.add(STATE_ITEM, ocp.args.PyTreeSave, self._handler)
-        options = ocp.CheckpointManagerOptions(
-            create=True, cleanup_tmp_directories=True, todelete_subdir=_DELETED_FOLDER
-        )
+        options = ocp.CheckpointManagerOptions(create=True, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder, options=options, handler_registry=registry)
 
     def save(self, step: int, arrays: dict[str, Any], index: Index) -> None:
@@ -126,18 +124,14 @@ class Manager:
         """Remove steps: each is first renamed in one operation, then removed.
 
         With several processes, process 0 does it alone. Orbax's `delete` waits for the other processes, which may look
-        at the folder at another moment and find other steps to remove.
+        at the folder at another moment and find other steps to remove; and it raises for steps of another manager.
         """
-        if not is_first_process():
+        if not steps or not is_first_process():
             return
+        os.makedirs(self._deleted, exist_ok=True)
         for step in steps:
-            if jax.process_count() > 1:
-                os.makedirs(self._deleted, exist_ok=True)
-                os.rename(os.path.join(self._folder, str(step)), os.path.join(self._deleted, str(step)))
-            else:
-                self._manager.delete(step)
-        if steps:
-            self._remove_deleted()
+            os.rename(os.path.join(self._folder, str(step)), os.path.join(self._deleted, str(step)))
+        self._remove_deleted()
 
     def close(self) -> None:
         """Wait, and end the threads of Orbax."""
