@@ -176,6 +176,15 @@ def size_of_shards_in_words():
 
 
 @message(
+    errors.ArgumentError,
+    "weights/model.safetensors.index.json is the name of an index, which is written beside shards.",
+    "Pass 'model.safetensors'; `load_weights` takes either name.",
+)
+def weights_with_the_name_of_an_index():
+    liftnn.save_weights("weights/model.safetensors.index.json", holder())
+
+
+@message(
     errors.CheckpointError,
     "no/model.safetensors cannot be written: No such file or directory.",
     "Check the folder and the free space of the disk.",

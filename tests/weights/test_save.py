@@ -293,3 +293,18 @@ def test_a_filter_that_matches_nothing_writes_no_file(tmp_path):
     with raises(liftnn.errors.FilterError, text):
         liftnn.save_weights(tmp_path / "w.safetensors", Affine(1.0), liftnn.LoRAParam, liftnn.BatchStat)
     assert not os.listdir(tmp_path)
+
+
+def test_shards_through_a_link_are_beside_its_target(tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    link, target = tmp_path / "latest.safetensors", folder / "real.safetensors"
+    link.symlink_to("elsewhere/real.safetensors")
+    for value, size in enumerate([None, 8, 16, None, 8], 1):
+        liftnn.save_weights(link, Affine(float(value)), max_shard_size=size)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "latest.safetensors"]
+        assert target.exists() == (size is None)
+        for file in (link, target):
+            model = Affine(0.0)
+            liftnn.load_weights(file, model)
+            assert model.w.value.tolist() == [value] * 3

@@ -56,7 +56,7 @@ def save_weights(
 
     Raises:
       ArgumentError: If a value cannot be saved: an abstract array, an object, or a dtype that the format lacks; if the
-        metadata are not texts, or `max_shard_size` is not a number of bytes.
+        metadata are not texts, `max_shard_size` is not a number of bytes, or the path is that of an index.
       CheckpointError: If the file cannot be written. The previous file is as before then.
       DonatedError: If the buffer of a Variable was donated.
       FilterError: If an argument is not a filter, or if no Variable matches the filters.

@@ -93,8 +93,9 @@ class Files:
     """
 
     def __init__(self, verb: str, path: str):
-        if not path.endswith(SUFFIX) and not os.path.exists(path) and os.path.exists(path + SUFFIX):
-            path += SUFFIX
+        if not path.endswith(SUFFIX) and not os.path.exists(path):  # a link may lead to where the index is
+            indexes = [x + SUFFIX for x in (path, os.path.realpath(path))]
+            path = next(filter(os.path.exists, indexes), path)
         self.text = path
         with contextlib.ExitStack() as stack:
             if path.endswith(SUFFIX):

@@ -31,6 +31,13 @@ def save(
 ) -> None:
     """Write the arrays of a module; see `liftnn.save_weights`."""
     _check_options(max_shard_size, metadata)
+    if file.endswith(SUFFIX):
+        raise errors.ArgumentError(
+            f"{file} is the name of an index, which is written beside shards.",
+            f"Pass {os.path.basename(file).removesuffix(SUFFIX)!r}; `load_weights` takes either name.",
+        )
+    if os.path.islink(file):
+        file = os.path.realpath(file)
     notes, tensors = Notes(), {}
     entries = find_entries("save_weights", module, *filters)
     if not entries:
@@ -42,7 +49,7 @@ def save(
     if len(shards) > 1:
         _write_shards(file, shards, notes, metadata)
         return
-    write_file(os.path.realpath(file) if os.path.islink(file) else file, tensors, notes, metadata)
+    write_file(file, tensors, notes, metadata)
     if os.path.exists(file + SUFFIX):
         shards = old_shards(file)
         remove(file + SUFFIX)
