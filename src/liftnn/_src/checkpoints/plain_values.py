@@ -15,6 +15,8 @@ from liftnn._src.trees import an, format_path, is_array
 Pack = Callable[[Any, str], Any]
 """Stores an array, given with its path, and returns what JSON holds in its place."""
 
+_LONG = 2048
+"""The bits of an int above which Python may not write it in decimal digits."""
 _TAG = "is"
 """The key of the JSON objects that stand for something else than a dict with string keys."""
 
@@ -35,6 +37,8 @@ def encode_value(x: Any, path: tuple[Any, ...], root: str, pack: Pack | None) ->
       ArgumentTypeError: If a value is of another type.
     """
     cls = type(x)
+    if cls is int and x.bit_length() > _LONG:
+        return {_TAG: "int", "hex": hex(x)}
     if x is None or cls in (bool, int, float, str):
         return x
     if cls is complex:
@@ -86,6 +90,8 @@ def decode_value(data: Any, unpack: Callable[[Any], Any]) -> Any:
         return data
     try:
         kind = data[_TAG]
+        if kind == "int":
+            return int(data["hex"], 16)
         if kind == "complex":
             return complex(*data["parts"])
         if kind == "bytes":
