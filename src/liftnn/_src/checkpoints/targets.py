@@ -31,7 +31,18 @@ def with_weak_type(x: jax.Array) -> jax.Array:
     scalar = jnp.asarray(x.dtype.type(0).item())
     if scalar.dtype != x.dtype:
         return x
-    return jnp.broadcast_to(scalar, x.shape).at[...].set(x)
+    weak = jnp.broadcast_to(scalar, x.shape)
+    if not _is_explicit(x.sharding):
+        return weak.at[...].set(x)
+    weak = jax.device_put(weak, x.sharding).at[...].set(x)
+    return jax.device_put(weak, x.sharding)  # JAX has written out its axes that are not sharded
+
+
+def _is_explicit(sharding: Any) -> bool:
+    """Return whether shardings are part of the types of arrays on the mesh."""
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return False
+    return jax.sharding.AxisType.Explicit in sharding.mesh.axis_types
 
 
 def target_kind(entry: ArrayEntry, target: Any) -> str:
