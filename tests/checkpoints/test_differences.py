@@ -53,7 +53,13 @@ def holder(x):
     return Holder(s=shared), Holder(t=shared, u={"s": shared})
 
 
-RUNS = [one, several, whole, chain, cycle, holder]
+def late(x):
+    w = variable(x)
+    module, container = Holder(w=w), [w]
+    return Holder(w=w, m=module, c=container), Holder(m=module), Holder(c=container)
+
+
+RUNS = [one, several, whole, chain, cycle, holder, late]
 
 
 @pytest.mark.parametrize("make", RUNS, ids=lambda make: make.__name__)

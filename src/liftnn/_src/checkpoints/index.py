@@ -27,7 +27,7 @@ class Index:
 
     Args:
       leaves: The entries of each Variable and array leaf by path.
-      shared: For each shared object that leads to an entry all its paths, the first one first.
+      shared: For each shared object that may lead to an entry all its paths, the first one first.
       values: The plain values, as JSON.
       metrics: The metrics by name.
       files: Length and checksum of Orbax's files by path from the folder.

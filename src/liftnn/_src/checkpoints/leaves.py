@@ -8,8 +8,10 @@ import jax
 
 from liftnn import errors
 from liftnn._src.checkpoints.keys import CodedPath, encode_path
-from liftnn._src.graph.description import find_all_paths
+from liftnn._src.graph.description import NodeSpec, find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.slots import ARRAY
 from liftnn._src.trees import LEAF, Path, an, format_path, key_of
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
@@ -34,8 +36,8 @@ class FlatModules(NamedTuple):
 
     Args:
       leaves: The leaves by coded path.
-      shared: For each object that leads to a leaf, or is one, and has more than one path, all of them, the first one
-        first.
+      shared: For each Variable, and object with leaves or other objects, that has more than one path, all of them, the
+        first one first.
     """
 
     leaves: dict[CodedPath, ModuleLeaf]
@@ -75,13 +77,17 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
         leaf = ModuleLeaf(path, x, x.raw_value if isinstance(x, Variable) else x)
         _check_distinct(leaf, leaves)
         leaves[encode_path(path)] = leaf
-    above = {leaf.path[:end] for leaf in leaves.values() for end in range(len(leaf.path) + 1)}
     shared = [
         tuple(map(encode_path, paths))
-        for paths in find_all_paths(graphdef).values()
-        if len(paths) > 1 and paths[0] in above
+        for number, paths in find_all_paths(graphdef).items()
+        if len(paths) > 1 and _may_hold_leaves(graphdef.specs[number])
     ]
     return FlatModules(leaves, shared)
+
+
+def _may_hold_leaves(spec: NodeSpec) -> bool:
+    """Return whether a node is a Variable, or has an array leaf or another node; an empty tuple is everywhere."""
+    return spec.kind is VARIABLE or any(type(edge) is int or edge is ARRAY for edge in spec.edges)
 
 
 def _check_distinct(leaf: ModuleLeaf, leaves: dict[CodedPath, ModuleLeaf]) -> None:
