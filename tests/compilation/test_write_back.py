@@ -65,6 +65,41 @@ class Slotted(liftnn.Module):
         self.x = x
 
 
+class WithProperty(liftnn.Module):
+    """A module with a property that stores another value, under its own name."""
+
+    def __init__(self, x):
+        self.x = x
+
+    @property
+    def x(self):
+        return vars(self)["x"] * 3
+
+    @x.setter
+    def x(self, x):
+        vars(self)["x"] = x * 2
+
+
+class Twice:
+    """A descriptor that stores another value, under its own name."""
+
+    def __set_name__(self, cls, name):
+        self.name = name
+
+    def __get__(self, module, cls=None):
+        return self if module is None else vars(module)[self.name]
+
+    def __set__(self, module, x):
+        vars(module)[self.name] = x * 2
+
+
+class WithDescriptor(liftnn.Module):
+    x = Twice()
+
+    def __init__(self, x):
+        self.x = x
+
+
 def add_to_item(key: Any) -> Callable[[Any], None]:
     def add(holder):
         holder[key] = holder[key] + 1
@@ -93,6 +128,8 @@ HOLDERS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], None]]] = {
     "dataclass": (Record, add_to_attribute),
     "module": (lambda x: Holder(x=x), add_to_attribute),
     "module with a slot": (Slotted, add_to_attribute),
+    "module with a property": (WithProperty, add_to_attribute),
+    "module with a descriptor": (WithDescriptor, add_to_attribute),
     "nnx.List": (lambda x: nnx.List([x, x]), add_to_item(1)),
     "nnx.Dict": (lambda x: nnx.Dict({"a": x}), add_to_item("a")),
 }

@@ -55,6 +55,50 @@ class Rebuilt(Node):
         return Rebuilt, (), {"w": self.w}
 
 
+class Twice:
+    """A descriptor that stores another value, under its own name."""
+
+    def __set_name__(self, cls, name):
+        self.name = name
+
+    def __get__(self, module, cls=None):
+        return self if module is None else vars(module)[self.name]
+
+    def __set__(self, module, x):
+        vars(module)[self.name] = x * 2
+
+
+class Once(Twice):
+    """A descriptor that is set in `__init__` only."""
+
+    def __set__(self, module, x):
+        assert "open" in vars(module)
+        vars(module)[self.name] = x
+
+
+class WithDescriptors(liftnn.Module):
+    """A module with attributes that are stored under the names of descriptors."""
+
+    rate = Twice()
+    size = Once()
+
+    def __init__(self):
+        self.open = True
+        self.rate, self.size = 1.0, 3
+        vars(self)["depth"] = 4
+        del self.open
+
+    @property
+    def depth(self):
+        return vars(self)["depth"]
+
+
+@pytest.mark.parametrize("make_copy", [*COPIES.values(), copy.copy], ids=[*COPIES, "copy"])
+def test_what_is_stored_under_the_name_of_a_descriptor_is_copied_as_it_is(make_copy):
+    for module in (make_copy(WithDescriptors()), make_copy(Node(a=WithDescriptors())).a):
+        assert vars(module) == {"rate": 2.0, "size": 3, "depth": 4}
+
+
 @every_copy
 @pytest.mark.parametrize("cls", [WithLock, WithoutLock])
 @pytest.mark.parametrize("place", ["root", "attribute", "list", "cycle"])

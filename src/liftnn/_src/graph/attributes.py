@@ -125,14 +125,14 @@ def remove_cached(x: Any, kept: tuple[Any, ...]) -> None:
 
 
 def put_attribute(x: Any, name: Any, child: Any) -> None:
-    """Set one attribute of a Module without calling its `__setattr__`.
+    """Set one attribute of a Module, past its `__setattr__` and past properties and other descriptors of its class.
 
     Args:
       x: The Module.
       name: The name; a class may have attributes of its own that are named by ints.
       child: The new value.
     """
-    if isinstance(name, str):
+    if name in slot_names(type(x)):
         object.__setattr__(x, name, child)
     else:
         attributes_of(x)[name] = child
