@@ -13,6 +13,7 @@ import cloudpickle
 import jax.numpy as jnp
 import pytest
 from tests.alike import find_difference
+from tests.interrupted import interruptions
 from tests.strategies import Node, Record, Slotted, Sub
 
 import liftnn
@@ -168,6 +169,17 @@ def test_a_copy_that_failed_has_no_effect_on_the_next(make_copy):
     for part in (model, model.sub):
         assert find_difference(part, make_copy(part)) is None
     assert failed.value.__traceback__ is not None  # the frames of the failed copy are still alive
+
+
+@pytest.mark.parametrize("pickler", [pickle.Pickler, pickle._Pickler, cloudpickle.Pickler])
+def test_a_pickle_that_is_interrupted_has_no_effect_on_the_next(pickler):
+    model = Node(sub=Node(w=liftnn.Param(1.0)), n=3)
+    for at in interruptions(
+        lambda: lambda: pickler(io.BytesIO()).dump(model), "modules/pickling.py", "/pickle.py"
+    ):
+        for part in (model, model.sub):
+            new = pickle.loads(pickle.dumps(part))
+            assert find_difference(part, new) is None, f"line event {at}"
 
 
 @every_copy

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -142,10 +143,19 @@ def deepcopy_module(module: T, memo: dict[int, Any], default: Callable[..., Any]
 
 
 class _Shells(threading.local):
-    """The ids of the modules to write without attributes, per thread."""
+    """The shells that are being written, per thread."""
 
     def __init__(self) -> None:
-        self.ids: set[int] = set()
+        self.by_id: weakref.WeakValueDictionary[int, Shell] = weakref.WeakValueDictionary()
+        """By the id of their modules. Weak, so none remains if a signal handler raises meanwhile."""
+
+    def start(self, shell: Shell) -> None:
+        """Write the module of a shell without attributes from now on."""
+        self.by_id[id(shell.module)] = shell
+
+    def stop(self, shell: Shell) -> None:
+        """Write the module of a shell with its attributes again."""
+        self.by_id.pop(id(shell.module), None)
 
 
 _shells = _Shells()
@@ -153,7 +163,7 @@ _shells = _Shells()
 
 def reduce_module(module: Any) -> Any:
     """Reduce a module to a shell and the contents of everything it reaches."""
-    if id(module) in _shells.ids:
+    if id(module) in _shells.by_id:
         return (new_shell, (type(module),))
     if type(module).__setstate__ is not set_state:
         return (new_shell, (type(module),), Contents(module), None, None, keep_state)
@@ -201,7 +211,7 @@ class Contents:
 class Shell:
     """A module to write without its attributes.
 
-    The class is written first, since this step may fail; between the two marks nothing can fail, so no id remains.
+    The class is written first, since this step may fail.
 
     Args:
       module: The module.
@@ -211,16 +221,8 @@ class Shell:
         self.module = module
 
     def __reduce__(self) -> Any:
-        key = id(self.module)
-        return (
-            third,
-            (
-                type(self.module),
-                PickleMark(_shells.ids.add, key),
-                self.module,
-                PickleMark(_shells.ids.discard, key),
-            ),
-        )
+        start, stop = PickleMark(_shells.start, self), PickleMark(_shells.stop, self)
+        return (third, (type(self.module), start, self.module, stop))
 
 
 class PickleMark:
@@ -228,15 +230,15 @@ class PickleMark:
 
     Args:
       action: The action.
-      argument: The argument of the action.
+      shell: Its argument.
     """
 
-    def __init__(self, action: Callable[[int], None], argument: int):
+    def __init__(self, action: Callable[[Shell], None], shell: Shell):
         self.action = action
-        self.argument = argument
+        self.shell = shell
 
     def __reduce__(self) -> Any:
-        self.action(self.argument)
+        self.action(self.shell)
         return (nothing, ())
 
 
