@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,40 @@ def test_shared_variables_modules_and_cycles_stay():
     assert averaged.parts[0] is averaged.parts[1][0] is averaged.child
     assert averaged.constant is model.constant
     assert list(ema.params.flat()) == [("w",)]
+
+
+class Config:
+    """A plain object."""
+
+    def __init__(self):
+        self.bias = 1.0
+
+
+class Stateful(Node):
+    """A class that says itself what is copied and pickled of it."""
+
+    def __getstate__(self):
+        return {name: x for name, x in super().__getstate__().items() if name != "cache"}
+
+    def __deepcopy__(self, memo):
+        return Stateful()
+
+
+def test_functions_and_static_values_of_the_averaged_model_are_those_of_a_view():
+    inner = Node(w=liftnn.Param(jnp.ones(())))
+    model = Stateful(inner=inner, cache={"a": inner}, lock=threading.Lock(), config=Config())
+    model.function, model.default = lambda x: x * inner.w, lambda x, part=inner: x * part.w
+    ema = liftnn.EMA(model, 0.5)
+    inner.w.value = jnp.array(5.0)
+    ema.update(model)
+    evaluate = liftnn.jit(lambda m, x: m.function(x) + m.default(x) + m.config.bias)
+    for _ in range(2):
+        averaged = ema.apply_to(model)
+        found = averaged.function(2.0), averaged.default(2.0), evaluate(averaged, 2.0)
+        assert list(map(float, found)) == [6, 6, 13]
+        assert averaged.cache["a"] is averaged.inner
+        assert averaged.lock is model.lock
+    assert evaluate.n_traces == 1
 
 
 def test_counts_and_random_keys_stay_those_of_the_model():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -65,17 +65,22 @@ def _own_buffer(x: Any) -> Any:
     return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
 
 
-def copy_modules(walked: WalkedTree) -> Any:
+def copy_modules(walked: WalkedTree, replacements: Mapping[int, Variable[Any]] = {}) -> Any:
     """Copy the modules and containers of a tree; Variables and arrays are shared with it.
 
     Args:
       walked: The flattened tree.
+      replacements: Variables to put in the place of others, by the ids of those. The default is none.
 
     Returns:
       The copy.
     """
     specs = walked.graphdef.specs
-    variables = {n: x for n, x in enumerate(walked.objects) if specs[n].kind is VARIABLE}
+    variables = {
+        n: replacements.get(id(frames.resolve(x)), x)
+        for n, x in enumerate(walked.objects)
+        if specs[n].kind is VARIABLE
+    }
     leaves = list(map(walked.by_slot.get, walked.graphdef.slots))
     return merge_all(walked.graphdef, leaves, frames.owner_now(), variables)[0]
 

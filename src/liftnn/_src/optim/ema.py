@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import numbers
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -13,14 +12,13 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.undo import to_the_end
+from liftnn._src.modules.copies import copy_modules
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
 from liftnn._src.optim.layout import find_leaves, shapes, shapes_text
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, format_path, list_paths
-from liftnn._src.variables import frames
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
@@ -113,7 +111,7 @@ class EMA(Module):
         """Return a model with the averages in place of its Variables.
 
         The modules and containers of the new model are new objects. It shares the averages with the EMA, so that it
-        follows later updates, and all other Variables and arrays with the given model.
+        follows later updates, and all other Variables, arrays and static values with the given model.
 
         Args:
           model: The module, or tree of modules, that the averages were created for, or one with the same Variables.
@@ -128,14 +126,7 @@ class EMA(Module):
         averages = self.params.flat()
         averaged = _find_averaged(model, self.filter)
         _check(averages, averaged)
-        replacements = {id(x): averages[path] for path, x in averaged.items()}
-        walked = walk_tree(model)
-        memo: dict[int, Any] = {id(x): x for x in walked.by_slot.values()}
-        for x, spec in zip(walked.objects, walked.graphdef.specs, strict=True):
-            if spec.kind is VARIABLE:
-                variable = frames.resolve(x)
-                memo[id(x)] = replacements.get(id(variable), variable)
-        return copy.deepcopy(model, memo)
+        return copy_modules(walk_tree(model), {id(x): averages[path] for path, x in averaged.items()})
 
 
 def _find_averaged(tree: Any, only: Filter) -> dict[Path, Variable[Any]]:
