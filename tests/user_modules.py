@@ -45,6 +45,50 @@ class Holder(liftnn.Module):
             setattr(self, name, value)
 
 
+class Twice:
+    """A descriptor that stores another value than it is given, under its own name."""
+
+    def __set_name__(self, cls, name):
+        self.name = name
+
+    def __get__(self, holder, cls=None):
+        return self if holder is None else vars(holder)[self.name]
+
+    def __set__(self, holder, x):
+        vars(holder)[self.name] = x * 2
+
+
+class WithDescriptor(liftnn.Module):
+    x = Twice()
+
+    def __init__(self, x):
+        self.x = x
+
+
+class WithProperty(liftnn.Module):
+    """A module with a property that stores and returns another value, under its own name."""
+
+    def __init__(self, x):
+        self.x = x
+
+    @property
+    def x(self):
+        return vars(self)["x"] * 3
+
+    @x.setter
+    def x(self, x):
+        vars(self)["x"] = x * 2
+
+
+class ReadOnly(liftnn.Module):
+    def __init__(self, x):
+        vars(self)["x"] = x
+
+    @property
+    def x(self):
+        return vars(self)["x"]
+
+
 def step(model, x):
     """Calls the model; what most tests transform."""
     return model(x)

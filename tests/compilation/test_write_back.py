@@ -14,7 +14,7 @@ import pytest
 import liftnn
 from liftnn.compat import nnx
 from tests.same import assert_same
-from tests.user_modules import Holder
+from tests.user_modules import Holder, WithDescriptor, WithProperty
 
 
 class WritesTwice(dict):
@@ -60,41 +60,6 @@ class Record:
 
 class Slotted(liftnn.Module):
     __slots__ = ("x",)
-
-    def __init__(self, x):
-        self.x = x
-
-
-class WithProperty(liftnn.Module):
-    """A module with a property that stores another value, under its own name."""
-
-    def __init__(self, x):
-        self.x = x
-
-    @property
-    def x(self):
-        return vars(self)["x"] * 3
-
-    @x.setter
-    def x(self, x):
-        vars(self)["x"] = x * 2
-
-
-class Twice:
-    """A descriptor that stores another value, under its own name."""
-
-    def __set_name__(self, cls, name):
-        self.name = name
-
-    def __get__(self, module, cls=None):
-        return self if module is None else vars(module)[self.name]
-
-    def __set__(self, module, x):
-        vars(module)[self.name] = x * 2
-
-
-class WithDescriptor(liftnn.Module):
-    x = Twice()
 
     def __init__(self, x):
         self.x = x

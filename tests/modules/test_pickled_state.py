@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from tests.modules.test_pickling import COPIES, every_copy
 from tests.strategies import Node
+from tests.user_modules import Twice
 
 import liftnn
 
@@ -53,19 +54,6 @@ class FrozenSlots(liftnn.Module):
 class Rebuilt(Node):
     def __reduce__(self):
         return Rebuilt, (), {"w": self.w}
-
-
-class Twice:
-    """A descriptor that stores another value, under its own name."""
-
-    def __set_name__(self, cls, name):
-        self.name = name
-
-    def __get__(self, module, cls=None):
-        return self if module is None else vars(module)[self.name]
-
-    def __set__(self, module, x):
-        vars(module)[self.name] = x * 2
 
 
 class Once(Twice):

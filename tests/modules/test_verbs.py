@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+from typing import Any
 from unittest import mock
 
 import jax
@@ -11,6 +13,7 @@ import pytest
 from tests.alike import find_difference
 from tests.raising import raises
 from tests.strategies import Frozen, Node, Point, Record
+from tests.user_modules import ReadOnly, Twice, WithDescriptor, WithProperty
 
 import liftnn
 from liftnn import errors
@@ -78,6 +81,21 @@ def test_update_of_its_own_state_promotes_no_dtypes_and_looks_for_no_second_path
     assert [float(model.a.sum()), float(model.b.sum())] == [4.0, 6.0]
 
 
+class ListTwice(list):
+    def __setitem__(self, at, x):
+        list.__setitem__(self, at, x * 2)
+
+
+class DictTwice(dict):
+    def __setitem__(self, key, x):
+        dict.__setitem__(self, key, x * 2)
+
+
+@dataclasses.dataclass
+class RecordWithDescriptor:
+    x: Any = Twice()
+
+
 HOLDERS = {
     "attribute": lambda x: x,
     "list": lambda x: [0, x],
@@ -89,6 +107,13 @@ HOLDERS = {
     "dataclass": lambda x: Record(x),
     "frozen dataclass": lambda x: Frozen(x, (x, x)),
     "pytree": lambda x: jax.tree_util.Partial(jnp.add, x),
+    "list that writes other values": lambda x: ListTwice([x]),
+    "dict that writes other values": lambda x: DictTwice(k=x),
+    "descriptor": WithDescriptor,
+    "descriptor of a dataclass": RecordWithDescriptor,
+    "property": WithProperty,
+    "property without a setter": ReadOnly,
+    "metadata": lambda x: liftnn.Variable(0, note=x),
 }
 
 
@@ -349,7 +374,10 @@ def test_find_shared_of_a_tree_without_sharing_is_empty():
 # --- replace_all
 
 
-REPLACED_IN = {name: HOLDERS[name] for name in ("attribute", "list", "dict", "deque", "dataclass")}
+REPLACED_IN = {
+    name: HOLDERS[name]
+    for name in ("attribute", "list", "dict", "deque", "dataclass", "property without a setter", "metadata")
+}
 
 
 @pytest.mark.parametrize("hold", REPLACED_IN.values(), ids=REPLACED_IN)
@@ -362,6 +390,20 @@ def test_replace_all_replaces_every_reference(hold, make):
     assert liftnn.replace_all(model, old, new) == 2
     assert find_difference(model, Node(a=new, sub=Node(h=hold(new)), n=1)) is None
     assert all(x is not old for _, x in liftnn.iter_graph(model))
+
+
+def test_replace_all_replaces_everything_or_nothing():
+    class Closed(Node):
+        def __setattr__(self, name, x):
+            if hasattr(self, "w"):
+                raise AttributeError("closed")
+            super().__setattr__(name, x)
+
+    old = liftnn.Param(1.0)
+    model = Node(a=old, b=[old], closed=Closed(w=old))
+    with pytest.raises(AttributeError, match="closed"):
+        liftnn.replace_all(model, old, liftnn.Param(2.0))
+    assert model.a is model.b[0] is model.closed.w is old
 
 
 def test_replace_all_of_what_is_not_there_replaces_nothing():

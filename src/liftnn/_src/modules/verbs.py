@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import functools
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
@@ -19,6 +17,7 @@ from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import set_frozen_arrays
 from liftnn._src.graph.undo import Former, all_or_nothing, restore
+from liftnn._src.modules.children import set_child
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_argument_array, is_deleted, list_paths, type_of
@@ -127,7 +126,7 @@ def _write_all(
             _write(variable, new)
         for node, holder in holders.items():
             for key, x in set_arrays[node].items():
-                _set_child(holder, key, x)
+                set_child(holder, key, x)
         if frozen:
             set_frozen_arrays(walked.graphdef, walked.objects, frozen, frames.owner_now())
 
@@ -172,16 +171,6 @@ def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any
     for holder in (objects[n] for n in changed):
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
             raise write_error(holder, f"the attribute {path[-1]!r}")
-
-
-def _set_child(holder: Any, key: Any, x: Any) -> None:
-    """Set the child of a mutable node."""
-    if isinstance(holder, types.CellType):
-        holder.cell_contents = x
-    elif isinstance(holder, (list, dict, collections.deque)) or type(key) is int:
-        holder[key] = x
-    else:
-        setattr(holder, key, x)
 
 
 def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
@@ -301,7 +290,7 @@ def find_shared(tree: Any, /) -> dict[Path, list[Path]]:
 
 @boundary
 def replace_all(tree: Any, old: Any, new: Any) -> int:
-    """Replace one object by another wherever a tree of modules holds it.
+    """Replace one object by another wherever a tree of modules holds it, also in metadata of Variables.
 
     Args:
       tree: A module, or any pytree with modules in it; the tree itself must not be `old`.
@@ -314,7 +303,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
     Raises:
       ArgumentError: If `old` is `tree` or one of its leaves, or if a tuple or another immutable node holds it.
       TraceContextError: If a module that holds it belongs to another trace.
-
+      Exception: What the `__setattr__` of a class raises. Nothing is replaced then.
     Example:
       >>> import jax.numpy as jnp, liftnn
       >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
@@ -335,7 +324,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
     graphdef, objects, _ = walk_tree(tree)
     places: list[tuple[Any, Any]] = []
     for holder, spec in zip(objects, graphdef.specs, strict=True):
-        if isinstance(holder, Variable):
+        if not spec.keys:
             continue
         _, keys, children = spec.kind.flatten(holder)
         found = [key for key, child in zip(keys, children, strict=True) if child is old]
@@ -345,6 +334,10 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
                 "Store the object in a list, a dict or an attribute of a Module instead.",
             )
         places += [(holder, key) for key in found]
-    for holder, key in places:
-        _set_child(holder, key, new)
+
+    def write() -> None:
+        for holder, key in places:
+            set_child(holder, key, new)
+
+    all_or_nothing([holder for holder, _ in places], write)
     return len(places)
