@@ -308,6 +308,31 @@ def test_a_size_that_is_no_shape_is_an_error_that_draws_nothing(name):
     assert [int(s.count) for _, s in rngs.items()] == [0, 0]
 
 
+SPLIT = jax.random.split(jax.random.key(1), 3)
+
+
+@pytest.mark.parametrize(
+    "dropout, call",
+    [
+        (SPLIT, lambda rngs: rngs.fork()),
+        (SPLIT, lambda rngs: rngs.split(2)),
+        (SPLIT, lambda rngs: rngs.split({"dropout": 2, ...: 3})),
+        (SPLIT, lambda rngs: rngs.broadcast(2)),
+        (1, lambda rngs: rngs.fork(default=2, dropout=2.5)),
+    ],
+)
+def test_an_error_for_a_later_stream_draws_nothing(dropout, call):
+    rngs = liftnn.Rngs(0, dropout=dropout)
+    with pytest.raises(errors.ArgumentError, match=r"^(The stream 'dropout' holds|`split` must be an int)"):
+        call(rngs)
+    assert int(rngs.default.count) == 0
+
+
+def test_a_size_of_none_splits_nothing():
+    rngs = liftnn.Rngs(0, dropout=1).fork(default=2, dropout=None)
+    assert (rngs.default.key.shape, rngs.dropout.key.shape) == ((2,), ())
+
+
 def test_split_of_a_stream_without_a_number_is_that_of_a_module():
     stream = liftnn.RngStream(0)
     state, graphdef = stream.split()

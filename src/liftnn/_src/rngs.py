@@ -90,6 +90,13 @@ class RngStream(Samplers, Module):
 
     def __call__(self) -> jax.Array:
         """Draw the next key, of shape `()`, and advance the count by one."""
+        self._check_drawable()
+        key = jax.random.fold_in(self.key.value, self.count.value)
+        self.count.value = self.count.value + 1
+        return key
+
+    def _check_drawable(self) -> None:
+        """Raise an error if the stream cannot draw a key here."""
         if self.key.value.ndim:
             raise errors.ArgumentError(
                 f"The stream {self.tag!r} holds keys of shape {self.key.value.shape}, one for each batch element of a "
@@ -97,9 +104,6 @@ class RngStream(Samplers, Module):
                 "Draw from it inside the vmap, with the Rngs mapped over axis 0.",
             )
         self.count._writable()  # where the count cannot advance, the key would be drawn twice
-        key = jax.random.fold_in(self.key.value, self.count.value)
-        self.count.value = self.count.value + 1
-        return key
 
     def fork(self, *, split: Shape | None = None) -> RngStream:
         """Create a new stream, seeded by the next key of this one.
@@ -224,7 +228,7 @@ class Rngs(Samplers, Module):
         """Return an iterator over the names and streams."""
         return iter([(name, vars(self)[name]) for name in self])
 
-    def fork(self, *, split: Shapes = None, **sizes: Shape) -> Rngs:
+    def fork(self, *, split: Shapes = None, **sizes: Shape | None) -> Rngs:
         """Create a new Rngs with the same streams, each seeded by the next key of the old one.
 
         Args:
@@ -245,7 +249,12 @@ class Rngs(Samplers, Module):
                 f"This Rngs has no stream {unknown[0]!r}; it has: {', '.join(self)}.",
                 "Pass the names of existing streams.",
             )
+        for size in sizes.values():
+            if size is not None:
+                check_shape("split", size)
         shapes = {**self._matched(split, "split"), **sizes}
+        for _, stream in self.items():
+            stream._check_drawable()
         return Rngs({name: stream.fork(split=shapes.get(name)) for name, stream in self.items()})
 
     @overload
@@ -306,6 +315,8 @@ class Rngs(Samplers, Module):
     def _with_shapes(self, shapes: Shapes, change: Any) -> Rngs:
         """Return a new Rngs with changed streams where there is a shape, and the old streams elsewhere."""
         matched = self._matched(shapes, "k")
+        for name in matched:
+            self[name]._check_drawable()
         return Rngs({name: change(x, matched[name]) if name in matched else x for name, x in self.items()})
 
     def _matched(self, shapes: Shapes, name: str) -> dict[str, Shape]:
