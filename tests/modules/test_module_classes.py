@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import functools
+import pickle
 from typing import Generic, TypeVar
 
 import jax.numpy as jnp
@@ -119,6 +121,55 @@ def test_every_way_to_define_a_module_works(make):
         assert (new.size, new.w.value.sum()) == (2, 2)
     liftnn.jit(lambda m: setattr(m.w, "value", m.w.value * m.size))(model)
     assert model.w.value.tolist() == [2, 2]
+
+
+class Lazy(liftnn.Module):
+    """A module with a slot that is empty until it is needed, and a `__getattr__` that answers for every name."""
+
+    __slots__ = ("cache",)
+
+    def __init__(self):
+        self.w = liftnn.Param(jnp.ones(2))
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return "computed"
+
+    def is_empty(self):
+        try:
+            object.__getattribute__(self, "cache")
+        except AttributeError:
+            return True
+        return False
+
+
+EMPTY_SLOTS = {
+    "clone": liftnn.clone,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda m: pickle.loads(pickle.dumps(m)),
+    "merge": lambda m: liftnn.merge(*reversed(liftnn.split(m))),
+    "a function that changes it": lambda m: liftnn.jit(lambda m: setattr(m, "n", 1) or m)(m),
+    "a function that fills and empties it": lambda m: liftnn.jit(
+        lambda m: setattr(m, "cache", 1) or delattr(m, "cache") or m
+    )(m),
+}
+
+
+@pytest.mark.parametrize("make", EMPTY_SLOTS.values(), ids=EMPTY_SLOTS)
+def test_an_empty_slot_stays_empty_whatever_getattr_says(make):
+    new = make(Lazy())
+    assert new.is_empty()
+    assert (new.cache, new.w.value.tolist()) == ("computed", [1, 1])
+
+
+def test_a_slot_is_filled_and_emptied_by_functions():
+    model = Lazy()
+    liftnn.jit(lambda m: setattr(m, "cache", 1))(model)
+    assert model.cache == 1
+    liftnn.jit(lambda m: delattr(m, "cache"))(model)
+    assert model.is_empty()
 
 
 def test_methods_of_all_bases_work_on_a_clone():

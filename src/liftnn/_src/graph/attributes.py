@@ -15,7 +15,7 @@ import types
 from typing import Any, TypeVar
 
 from liftnn._src.graph.containers import FlattenedNode
-from liftnn._src.static_values.value_types import own_slots
+from liftnn._src.static_values.value_types import own_slots, read_slots
 from liftnn._src.variables.watch import Changing, changes, end_watches
 
 T = TypeVar("T")
@@ -89,17 +89,19 @@ def flatten_attributes(x: Any) -> FlattenedNode:
     attributes = attributes_of(x) if isinstance(x, Attributed) else getattr(x, "__dict__", {})
     slots = slot_names(type(x))
     if slots:
-        attributes = {n: getattr(x, n) for n in slots if hasattr(x, n)} | attributes
+        attributes = read_slots(x, slots) | attributes
     return None, tuple(attributes), tuple(attributes.values())
 
 
 def fill_attributes(x: Any, extra: Any, keys: tuple[Any, ...], children: list[Any]) -> None:
     """Replace all attributes of an object without calling its `__setattr__`."""
     new = dict(zip(keys, children, strict=True))
-    for name in slot_names(type(x)):
+    slots = slot_names(type(x))
+    filled = read_slots(x, slots)
+    for name in slots:
         if name in new:
             object.__setattr__(x, name, new.pop(name))
-        elif hasattr(x, name):
+        elif name in filled:
             object.__delattr__(x, name)
     if isinstance(x, Attributed):
         _replace_attributes(x, new)

@@ -314,7 +314,7 @@ def attributes_before(x: Any, base: type) -> tuple[tuple[str, ...], tuple[Any, .
     """
     bases, found = type(x).__mro__, dict[str, Any]()
     for above in bases[: bases.index(base)]:
-        found |= {name: getattr(x, name) for name in own_slots(above) if hasattr(x, name)}
+        found |= read_slots(x, own_slots(above))
     found |= getattr(x, "__dict__", {})
     return tuple(found), tuple(found.values())
 
@@ -328,6 +328,22 @@ def own_slots(cls: type) -> list[str]:
 
 
 _NO_SLOTS = ("__dict__", "__weakref__")
+
+
+def read_slots(x: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return the slots of an instance that hold something, by name; past a `__getattr__`, which answers for the others.
+
+    Args:
+      x: The instance.
+      names: The names of slots.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        try:
+            found[name] = object.__getattribute__(x, name)
+        except AttributeError:
+            continue
+    return found
 
 
 def rank(x: Any, depth: int = 3) -> str:
