@@ -10,6 +10,7 @@ import optax.contrib
 import pytest
 from flax import nnx
 from tests.quick import quick
+from tests.raising import raises
 from tests.strategies import Node
 
 import liftnn
@@ -118,6 +119,28 @@ def test_it_is_set_with_other_dtypes():
     assert optimizer.opt_state[0].trace.linear.kernel.dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize(
+    "count, mu, text",
+    [
+        (7, 1j, "opt_state[0].mu.linear.bias is float32[2] and cannot be set to complex64[]."),
+        (7, 1.0, "opt_state[0].mu.linear.bias is float32[2] and cannot be set to float32[]."),
+        (2.7, jnp.ones(2), "opt_state[0].count is int32[] and cannot be set to float32[]."),
+    ],
+)
+def test_a_number_that_does_not_fit_is_an_error_and_sets_nothing(count, mu, text):
+    optimizer = liftnn.Optimizer(build(liftnn), optax.adam(0.1))
+    adam, rest = optimizer.optax_state()
+    linear = {"kernel": adam.mu.linear.kernel + 1, "bias": mu}
+    new = adam._replace(count=count, mu={**adam.mu.to_pure_dict(), "linear": linear})
+    with raises(
+        errors.StructureError,
+        text + "\nConvert it, or set the `value` of the Variable, which takes any array.",
+    ):
+        optimizer.opt_state = (new, rest)
+    assert int(optimizer.opt_state[0].count) == 0
+    assert float(optimizer.opt_state[0].mu.linear.kernel.sum()) == 0
+
+
 def test_it_declares_the_shardings_of_the_parameters():
     model = Node(
         a=liftnn.Param(jnp.ones((2, 3)), sharding=("x", None)),
@@ -164,6 +187,28 @@ def test_a_state_whose_structure_changes_with_a_step_is_replaced():
         step(model, optimizer)
         assert len(optimizer.opt_state) == n
         assert all(type(x) is liftnn.OptState for x in optimizer.opt_state)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, liftnn.jit], ids=["eager", "jit"])
+def test_a_state_that_a_step_creates_is_that_of_one_created_at_first(transform):
+    def update(updates, state, params=None):
+        return updates, (updates,)
+
+    def make():
+        return Node(w=liftnn.Param(jnp.zeros(2), sharding=("x",)))
+
+    model = make()
+    tx = optax.GradientTransformation(lambda params: (), update)
+    optimizer = liftnn.Optimizer(model, tx)
+    first = liftnn.Optimizer(make(), optax.GradientTransformation(lambda params: (params,), update))
+    step = transform(lambda m, o: o.update(m, liftnn.grad(lambda m: m.w.sum())(m)))
+    step(model, optimizer)
+    expected = first.opt_state[0].w.get_metadata()
+    assert optimizer.opt_state[0].w.get_metadata() == expected == {"sharding": ("x",)}
+    step(model, optimizer)
+    model.w.value = jnp.zeros(3)
+    with pytest.raises(errors.StructureError, match=r"opt_state\[0\].w: \(2,\), but w is \(3,\)"):
+        optimizer.update(model, {"w": jnp.zeros(3)})
 
 
 def test_values_in_the_metadata_of_a_parameter_are_no_obstacle():

@@ -13,7 +13,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.optim.derived_sharding import derive_sharding, find_factors
-from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_states, convert, is_variable, like
+from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_states, convert, fit, is_variable
 from liftnn._src.optim.layout import ParameterLayout, shapes, shapes_text
 from liftnn._src.optim.packing import Packing
 from liftnn._src.trees import (
@@ -168,14 +168,17 @@ def set_values(tree: Any, new: Any) -> bool:
 
     Returns:
       Whether the structure is the same; if not, nothing is set.
+
+    Raises:
+      StructureError: If a number does not fit the array that it would replace. Nothing is set then.
     """
-    variables, structure = jax.tree.flatten(as_states(tree), is_leaf=is_variable)
+    entries, structure = jax.tree_util.tree_flatten_with_path(as_states(tree), is_leaf=is_variable)
     values, found = jax.tree.flatten(as_states(new), is_leaf=is_variable)
-    if not all(map(is_variable, variables)) or not same_tree(structure, found):
+    if not all(is_variable(x) for _, x in entries) or not same_tree(structure, found):
         return False
-    for variable, x in zip(variables, map(unwrap_raw, values), strict=True):
-        old = variable.raw_value
+    writes: list[tuple[Any, Any]] = []
+    for (path, variable), x in zip(entries, map(unwrap_raw, values), strict=True):
         is_number = is_argument_array(x) and not hasattr(x, "dtype")
-        if x is not old:
-            variable.raw_value = like(old, x) if is_number and isinstance(old, jax.Array) else x
+        writes.append((variable, fit(("opt_state", *map(key_of, path)), variable, x) if is_number else x))
+    set_changed(writes)
     return True

@@ -115,9 +115,9 @@ class Optimizer(Module):
             elif value is not self.opt_state and not set_values(self.opt_state, value):
                 self._replace_state(value)
 
-    def _replace_state(self, opt_state: Any) -> None:
-        """Replace the state by one of another structure."""
-        tree, self._alike = to_variables(opt_state, self._layout)
+    def _replace_state(self, opt_state: Any, parameters: Mapping[Path, Any] = {}) -> None:
+        """Replace the state by one of another structure, for the parameters if they are known."""
+        tree, self._alike = to_variables(opt_state, self._layout, parameters)
         super().__setattr__("opt_state", tree)
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]  # the field's name for a step
@@ -161,7 +161,7 @@ class Optimizer(Module):
         def write() -> None:
             _write(model, leaves, params)
             if step.writes is None:
-                self._replace_state(step.opt_state)
+                self._replace_state(step.opt_state, leaves)
             else:
                 set_changed(step.writes)
             self.step.value = count
