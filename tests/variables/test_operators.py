@@ -160,10 +160,11 @@ ITEMS = {
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types")
 @pytest.mark.parametrize("index", [..., 0, slice(1, 3), (slice(None), 1)], ids=repr)
 @pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
-def test_setting_an_index_does_what_flax_does(index, item):
+@pytest.mark.parametrize("asarray", [jnp.asarray, np.array], ids=["jax", "numpy"])
+def test_setting_an_index_does_what_flax_does(asarray, index, item):
     outcomes = []
     for cls in (liftnn.Param, nnx.Param):
-        v = cls(jnp.arange(6.0).reshape(3, 2))
+        v = cls(asarray(np.arange(6.0, dtype=np.float32).reshape(3, 2)))
         try:
             v[index] = item
         except Exception as error:
@@ -171,6 +172,30 @@ def test_setting_an_index_does_what_flax_does(index, item):
         else:
             outcomes.append((v[...].dtype, v[...].tolist()))
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("index", [..., 0, (slice(None), 1)], ids=repr)
+def test_a_traced_item_is_set_in_a_numpy_array_as_in_one_of_jax(index):
+    def fill(zeros, x):
+        v = liftnn.Param(zeros)
+        v[index] = x
+        return v[...]
+
+    numpy = liftnn.jit(lambda x: fill(np.zeros((3, 2), np.float32), x))
+    assert numpy(5).tolist() == fill(jnp.zeros((3, 2)), 5).tolist()
+    at = liftnn.jit(lambda i: fill_at(np.zeros(3, np.float32), i))
+    assert at(1).tolist() == [0, 5, 0]
+
+
+def fill_at(zeros, i):
+    v = liftnn.Param(zeros)
+    v[i] = 5
+    return v[...]
+
+
+def test_setting_an_item_of_a_tuple_is_the_error_of_python():
+    with pytest.raises(TypeError, match="'tuple' object does not support item assignment"):
+        liftnn.Variable((1, 2))[0] = 3
 
 
 def test_setting_the_whole_to_an_array_of_the_same_kind_stores_that_array():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
 from collections.abc import Callable, Iterator
@@ -9,9 +10,11 @@ from types import EllipsisType
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from liftnn._src.tracebacks import hide_frames
+from liftnn._src.trees import is_tracer
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.array_attributes import ArrayAttributes
@@ -242,13 +245,15 @@ def with_part(value: Any, index: Any, item: Any) -> Any:
     Returns:
       The new value; an array of the same shape and dtype for an array.
     """
+    if isinstance(value, np.ndarray) and any(map(is_tracer, jax.tree.leaves((index, item)))):
+        value = jnp.asarray(value)
     if isinstance(value, jax.Array):
         whole = index is ... and isinstance(item, jax.Array)
         same = whole and item.shape == value.shape and item.dtype == value.dtype
         return item if same else value.at[index].set(item)
-    if index is ...:
+    if index is ... and not isinstance(value, np.ndarray):
         return item
-    changed = value.copy()
+    changed = copy.copy(value)
     changed[index] = item
     return changed
 
