@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.raising import raises
+from tests.user_modules import Holder
 
 import liftnn
 from liftnn import errors
@@ -192,6 +196,46 @@ def test_a_property_of_a_subclass_is_no_metadata():
     v = Scaled(1.0)
     v.half = 3.0
     assert (v.value, v.get_metadata()) == (6.0, {})
+
+
+class WithUnit:
+    """A base of a class of Variables that is not one itself."""
+
+    unit = "m"
+
+
+class Quantized(WithUnit, liftnn.Param):
+    bits = 8
+    on_get_value = functools.partial(lambda variable, value: value)
+
+    def levels(self):
+        return 2**self.bits
+
+
+class Half(Quantized):
+    bits = 16
+
+
+SET_METADATA = {
+    "at first": lambda v, **metadata: type(v)(1.0, **metadata),
+    "as attributes": lambda v, **metadata: [setattr(v, name, x) for name, x in metadata.items()] and v,
+    "by set_metadata": lambda v, **metadata: v.set_metadata(**metadata) or v,
+    "by replace": lambda v, **metadata: v.replace(2.0, **metadata),
+}
+
+
+@pytest.mark.parametrize("set_all", SET_METADATA.values(), ids=SET_METADATA)
+def test_metadata_replace_an_attribute_of_the_class_as_in_python(set_all):
+    for cls, bits in ((Quantized, 8), (Half, 16)):
+        assert (cls.bits, cls.unit, cls(1.0).bits, cls(1.0).unit) == (bits, "m", bits, "m")
+        v = set_all(cls(1.0), bits=4, unit="s")
+        copies = v.copy(), pickle.loads(pickle.dumps(v)), jax.tree.map(lambda x: x, v), liftnn.clone(v)
+        for x in (v, *copies):
+            assert (x.bits, x.unit, x.levels(), x.get_metadata("bits")) == (4, "s", 16, 4)
+        holder = Holder(v=v)
+        assert int(liftnn.jit(lambda m: m.v.levels() + jnp.zeros(()))(holder)) == 16
+        del v.bits
+        assert (v.bits, v.levels(), cls.bits) == (bits, 2**bits, bits)
 
 
 # --- hooks

@@ -4,8 +4,8 @@
   and the other classes; `collection_names.py`: their names in Flax; `operators.py` and `array_attributes.py`: a
   Variable acts like its value; `variable_pytree.py`: it is a pytree.
 - `metadata.py`: the metadata of a Variable; `metadata_methods.py`: its methods for them; `hooks.py`: the hooks among
-  them; `mistaken_metadata.py`: attributes set by mistake; `annotated.py`: initializers with metadata; `holding.py`:
-  whether an object leads to Variables or arrays.
+  them; `class_defaults.py`: attributes of classes, which metadata replace; `mistaken_metadata.py`: attributes set by
+  mistake; `annotated.py`: initializers with metadata; `holding.py`: whether an object leads to Variables or arrays.
 - `state.py`: `State`, nested dicts of Variables by attribute path; `state_pytree.py`: the same as a pytree;
   `nested.py`: from nested dicts to leaves by path and back.
 - `frames.py`: the stack of running transforms. Each object belongs to one; a captured object resolves to its copy.

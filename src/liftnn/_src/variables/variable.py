@@ -16,6 +16,7 @@ from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import an, at_start
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
+from liftnn._src.variables.class_defaults import let_metadata_replace_attributes
 from liftnn._src.variables.holding import checked_value
 from liftnn._src.variables.metadata import EMPTY, Annotated, Metadata
 from liftnn._src.variables.metadata_methods import (
@@ -39,8 +40,9 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     Assign to `value` to change it. `v[...]` and `v[...] = x` read and write the whole array, `v[i] = x` writes a part
     of it. A Variable acts as its array in operators, indexing and numpy functions; functions of `jax.numpy` accept it
-    too. Attributes that a Variable lacks are looked up in its metadata and then on its value (`v.shape`). For type
-    checkers, `Variable[T]` holds a T, and a bare `Variable` holds an array.
+    too. Attributes that a Variable lacks are looked up in its metadata and then on its value (`v.shape`); metadata take
+    precedence over plain attributes of a subclass. For type checkers, `Variable[T]` holds a T, and a bare `Variable`
+    holds an array.
 
     Args:
       value: An array of any shape and dtype, or a pytree of arrays. If it is a Variable, its value is used.
@@ -77,6 +79,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        let_metadata_replace_attributes(cls, Variable)
         cls._reads_parts = takes_index(cls.get_value)
         cls._writes_parts = takes_index(cls.set_value)
         register(cls, make_variable)
