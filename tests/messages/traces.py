@@ -278,6 +278,17 @@ def captured_attribute_set_in_grad():
 
 @message(
     errors.TraceContextError,
+    "Cannot change the state of model (an Affine) here: it comes from plain Python and reached liftnn.jit through a "
+    "closure, where only values of Variables can be changed.",
+    "Pass the object as an argument of the function given to liftnn.jit.",
+)
+def captured_state_set_in_jit():
+    model = Affine()
+    liftnn.jit(lambda x: model.__setstate__({"mode": "eval"}) or x)(1.0)
+
+
+@message(
+    errors.TraceContextError,
     "Cannot change the metadata of model.w (a Param) here: it comes from liftnn.jit and reached liftnn.vmap through a "
     "closure, where only values of Variables can be changed.",
     "Pass the object as an argument of the function given to liftnn.vmap.",

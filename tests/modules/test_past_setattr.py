@@ -72,6 +72,7 @@ SEEN = {
     "Variable in vars": lambda m: vars(m).update(w=liftnn.Param(jnp.float32(7.0))),
     "array in vars": lambda m: vars(m).update(array=jnp.float32(4.0)),
     "Variable that becomes a number": lambda m: vars(m).update(w=4.0),
+    "__setstate__": lambda m: m.__setstate__({"k": 5, "w": liftnn.Param(jnp.float32(7.0))}),
 }
 PAST = {
     "object.__setattr__": lambda m: object.__setattr__(m, "k", 5),

@@ -38,6 +38,8 @@ STRUCTURAL = {
     "class": lambda m: setattr(m.sub, "__class__", OtherSlotted),
     "class of a Variable": lambda m: setattr(m.w, "__class__", liftnn.BatchStat),
     "metadata": lambda m: setattr(m.w, "tag", "b"),
+    "state of a module": lambda m: m.__setstate__({"n": 2}),
+    "state of a Variable": lambda m: m.w.__setstate__(liftnn.Param(m.w, tag="b").__reduce__()[2]),
     "metadata deleted": lambda m: delattr(m.w, "tag"),
     "update with other metadata": lambda m: liftnn.update(
         m, liftnn.State({"w": m.w.replace(m.w.value, tag="b")})

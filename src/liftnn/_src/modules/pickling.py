@@ -21,6 +21,8 @@ from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import FUNCTION, MODULE
 from liftnn._src.modules.portable import portable
 from liftnn._src.variables import frames
+from liftnn._src.variables.watch import Changing, end_watches
+from liftnn._src.variables.write_errors import write_error
 
 T = TypeVar("T")
 
@@ -95,9 +97,13 @@ def read_attributes(module: Any) -> dict[str, Any]:
 
 
 def set_attributes(module: Any, attributes: dict[str, Any]) -> None:
-    """Set the attributes of a shell without calling its `__setattr__`."""
-    for name, child in attributes.items():
-        put_attribute(module, name, child)
+    """Set the attributes of a shell, or of a module in use, without calling its `__setattr__`."""
+    if not frames.may_write(module._owner):
+        raise write_error(module, "the state")
+    with Changing(module):
+        for name, child in attributes.items():
+            put_attribute(module, name, child)
+        end_watches(module)
 
 
 def new_shell(cls: type[T]) -> T:

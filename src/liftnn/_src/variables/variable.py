@@ -362,8 +362,9 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     def __setstate__(self, contents: tuple[Any, Metadata]) -> None:
         value, metadata = contents
-        self._storage.value = value
-        _set_metadata(self, metadata)
+        resolved = self._writable()
+        store(resolved, value)
+        set_metadata_past_checks(resolved, metadata)
 
 
 _slots = vars(Variable)
