@@ -129,6 +129,28 @@ def test_a_module_that_gets_the_attribute_later_is_set(change):
     assert model.inner.leaf.use_running_average is True
 
 
+@pytest.mark.parametrize("kind", ["value", "property"])
+def test_a_module_whose_class_gets_the_attribute_later_is_set(kind):
+    class Bare(liftnn.Module):
+        pass
+
+    model = Holder(bare=Bare(), leaf=Leaf())
+    model.eval()
+    if kind == "value":
+        Bare.deterministic = False
+    else:
+        Bare.deterministic = property(
+            lambda self: self.mode == "eval", lambda self, x: setattr(self, "mode", "eval")
+        )
+        model.bare.mode = "train"
+    model.eval()
+    assert model.bare.deterministic is True
+    del Bare.deterministic
+    vars(model.bare).clear()
+    model.eval()
+    assert not hasattr(model.bare, "deterministic")
+
+
 def test_a_module_that_loses_the_attribute_does_not_get_it_back():
     model = make()
     model.eval()

@@ -32,7 +32,7 @@ class ModuleParts:
       root: The module.
     """
 
-    __slots__ = ("__weakref__", "_checks", "_holders", "_watch", "modules")
+    __slots__ = ("__weakref__", "_checks", "_holders", "_in_classes", "_watch", "modules")
 
     def __init__(self, root: Any):
         since = changes.count
@@ -40,11 +40,17 @@ class ModuleParts:
         pairs = list(zip(objects, graphdef.specs, strict=True))
         self.modules = [weakref.ref(x) for x, spec in pairs if spec.kind is MODULE]
         """Weak references to the modules; weak because the root is one of them."""
+        bases = {
+            base for cls in {type(x) for x, spec in pairs if spec.kind is MODULE} for base in cls.__mro__
+        }
+        self._in_classes = [vars(base) for base in bases]
+        """The attributes of the classes of the modules, as they are now."""
         self._checks: list[Check] = []
         for x, spec in pairs:
             if spec.kind is not VARIABLE or spec.keys:
                 self._checks += check_node(x, spec, tuple(spec.kind.flatten(x)[2]))
-        self._holders: dict[tuple[str, ...], list[tuple[Any, str, bool]]] = {}
+        self._holders: dict[tuple[Any, ...], list[tuple[Any, str, bool]]] = {}
+        """By the names, and whether each of the classes has each of them, which may change."""
         self._watch = start_watch(
             self, [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
         )
@@ -65,9 +71,10 @@ class ModuleParts:
         Returns:
           For each attribute, a weak reference to the module, the name, and whether plain assignment sets it.
         """
-        found = self._holders.get(names)
+        known = (names, *[name in attributes for attributes in self._in_classes for name in names])
+        found = self._holders.get(known)
         if found is None:
-            found = self._holders[names] = [
+            found = self._holders[known] = [
                 (reference, name, _is_plain(module, name))
                 for reference in self.modules
                 if (module := reference()) is not None
