@@ -238,6 +238,13 @@ def test_metadata_replace_an_attribute_of_the_class_as_in_python(set_all):
         assert (v.bits, v.levels(), cls.bits) == (bits, 2**bits, bits)
 
 
+def test_a_later_change_of_a_base_is_seen(monkeypatch):
+    v, with_unit = Half(1.0), Half(1.0, unit="s")
+    monkeypatch.setattr(WithUnit, "unit", "km")
+    monkeypatch.setattr(Quantized, "bits", 2)
+    assert (v.unit, Half.unit, with_unit.unit, Quantized(1.0).bits, v.bits) == ("km", "km", "s", 2, 16)
+
+
 # --- hooks
 
 

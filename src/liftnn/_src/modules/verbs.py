@@ -304,6 +304,7 @@ def replace_all(tree: Any, old: Any, new: Any) -> int:
       ArgumentError: If `old` is `tree` or one of its leaves, or if a tuple or another immutable node holds it.
       TraceContextError: If a module that holds it belongs to another trace.
       Exception: What the `__setattr__` of a class raises. Nothing is replaced then.
+
     Example:
       >>> import jax.numpy as jnp, liftnn
       >>> model = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))

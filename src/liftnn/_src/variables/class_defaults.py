@@ -1,4 +1,4 @@
-"""Attributes of classes of Variables: what metadata of the same name replace, as attributes of an instance do in Python."""
+"""Plain attributes of classes of Variables, which metadata of the same name replace, as in plain Python."""
 
 from __future__ import annotations
 
@@ -20,15 +20,32 @@ class ClassDefault:
         self.name = name
         self.value = value
 
-    def __get__(self, variable: Any, cls: type | None = None) -> Any:
+    def __get__(self, variable: Any, cls: type) -> Any:
         """Return the metadata of the name if there are some, else what the class has."""
         if variable is None or not variable._metadata.has(self.name):
-            return self.value
+            return self._find(cls)
         return variable._metadata[self.name]
+
+    def _find(self, cls: type) -> Any:
+        return self.value
+
+
+class InheritedDefault(ClassDefault):
+    """The same for an attribute of a base that is no class of Variables, which may change.
+
+    Args:
+      name: The name of the attribute.
+      value: The class that inherits it.
+    """
+
+    __slots__ = ()
+
+    def _find(self, cls: type) -> Any:
+        return getattr(super(self.value, cls), self.name)
 
 
 def let_metadata_replace_attributes(cls: type, base: type) -> None:
-    """Put a ClassDefault in the place of each plain attribute that a class has beside methods, properties and slots.
+    """Put a descriptor in the place of each plain attribute that a class has beside methods, properties and slots.
 
     Args:
       cls: The class of Variables.
@@ -37,4 +54,5 @@ def let_metadata_replace_attributes(cls: type, base: type) -> None:
     for name in {name for above in cls.__mro__ if above not in base.__mro__ for name in vars(above)}:
         value = inspect.getattr_static(cls, name)
         if not name.startswith("__") and not hasattr(type(value), "__get__"):
-            type.__setattr__(cls, name, ClassDefault(name, value))
+            own = name in vars(cls)
+            type.__setattr__(cls, name, ClassDefault(name, value) if own else InheritedDefault(name, cls))
