@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from liftnn._src.variables.metadata import is_fixed
+
 
 class ClassDefault:
     """A descriptor in the place of a plain attribute of a class of Variables, such as `bits = 8`.
@@ -45,7 +47,9 @@ class InheritedDefault(ClassDefault):
 
 
 def let_metadata_replace_attributes(cls: type, base: type) -> None:
-    """Put a descriptor in the place of each plain attribute that a class has beside methods, properties and slots.
+    """Put a descriptor in the place of each attribute of a class that is a fixed value, such as a number or a text.
+
+    Modules, arrays and containers in a class stay, since transforms follow them.
 
     Args:
       cls: The class of Variables.
@@ -53,6 +57,6 @@ def let_metadata_replace_attributes(cls: type, base: type) -> None:
     """
     for name in {name for above in cls.__mro__ if above not in base.__mro__ for name in vars(above)}:
         value = inspect.getattr_static(cls, name)
-        if not name.startswith("__") and not hasattr(type(value), "__get__"):
+        if not name.startswith("__") and not hasattr(type(value), "__get__") and is_fixed(value):
             own = name in vars(cls)
             type.__setattr__(cls, name, ClassDefault(name, value) if own else InheritedDefault(name, cls))
