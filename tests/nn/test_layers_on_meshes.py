@@ -316,6 +316,62 @@ def test_an_eager_call_of_a_layer_takes_an_array_of_an_explicit_mesh(name, is_se
         assert jax.typeof(actual).sharding.spec[0] == (spec[0] if spec else None)
 
 
+# Where another axis than that of the batch is sharded, as by a layer before or for long sequences.
+ALONG_ANOTHER_AXIS = {
+    "Conv": (
+        lambda r: liftnn.Conv(3, 4, (3, 3), **kernel(None, None, None, "model"), rngs=r),
+        x(8, 6, 6, 3),
+        1,
+    ),
+    "Conv, circular": (lambda r: liftnn.Conv(2, 4, 3, padding="CIRCULAR", rngs=r), x(8, 6, 2), 1),
+    "Conv, mirrored": (lambda r: liftnn.Conv(2, 4, 3, padding="REFLECT", rngs=r), x(8, 6, 2), 1),
+    "Conv, several batch axes": (lambda r: liftnn.Conv(2, 4, 3, rngs=r), x(4, 2, 6, 2), 1),
+    "ConvTranspose": (lambda r: liftnn.ConvTranspose(2, 4, 3, padding="CIRCULAR", rngs=r), x(8, 6, 2), 1),
+    "GroupNorm": (lambda r: liftnn.GroupNorm(8, num_groups=4, rngs=r), x(8, 3, 8), 2),
+    "GroupNorm after Linear": (
+        lambda r: liftnn.Sequential(
+            liftnn.Linear(4, 8, **kernel(None, "model"), rngs=r), liftnn.GroupNorm(8, num_groups=4, rngs=r)
+        ),
+        x(8, 4),
+        0,
+    ),
+    "Dropout, first axis": (
+        lambda r: WithWeight(liftnn.Dropout(0.5, broadcast_dims=(0,), rngs=r)),
+        x(8, 4),
+        0,
+    ),
+    "Dropout, last axis": (
+        lambda r: WithWeight(liftnn.Dropout(0.5, broadcast_dims=(-1,), rngs=r)),
+        x(8, 4),
+        1,
+    ),
+    "attention": (lambda r: liftnn.MultiHeadAttention(2, 4, rngs=r), x(8, 6, 4), 1),
+    "attention, causal": (lambda r: Causal(liftnn.MultiHeadAttention(2, 4, rngs=r)), x(8, 6, 4), 1),
+    "attention, grouped": (lambda r: liftnn.MultiHeadAttention(4, 8, num_kv_heads=2, rngs=r), x(8, 6, 8), 1),
+    "attention, dropout": (
+        lambda r: liftnn.MultiHeadAttention(2, 4, dropout_rate=0.5, deterministic=False, rngs=r),
+        x(8, 6, 4),
+        1,
+    ),
+    "RNN": (lambda r: liftnn.RNN(liftnn.GRUCell(4, 6, rngs=r), rngs=r), x(8, 4, 4), 1),
+    "RNN, reversed": (
+        lambda r: liftnn.RNN(liftnn.LSTMCell(4, 6, rngs=r), reverse=True, rngs=r),
+        x(8, 4, 4),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALONG_ANOTHER_AXIS)
+@pytest.mark.sample(5)
+def test_any_axis_of_the_input_may_be_sharded_on_a_mesh_with_explicit_axes(name):
+    make, array, axis = ALONG_ANOTHER_AXIS[name]
+    expected, mesh = run(make, [array]), MESHES["Explicit"]
+    with jax.set_mesh(mesh):
+        actual = run(make, [jax.device_put(array, NamedSharding(mesh, P(*[None] * axis, "model")))])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected)
+
+
 STATISTICS = {
     "BatchNorm": lambda r: liftnn.BatchNorm(8, rngs=r),
     "SpectralNorm": lambda r: liftnn.SpectralNorm(

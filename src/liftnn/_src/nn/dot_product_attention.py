@@ -15,7 +15,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
 from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.dropout import check_rate
-from liftnn._src.nn.explicit_axes import mesh_of
+from liftnn._src.nn.explicit_axes import mesh_of, whole_along
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import is_tracer
@@ -85,6 +85,7 @@ def dot_product_attention(
       Ainslie et al., Training Generalized Multi-Query Transformer Models, https://arxiv.org/abs/2305.13245
     """
     query, key, value = promote_dtype((query, key, value), dtype=dtype)
+    key, value = (whole_along(x, (x.ndim - 3,)) for x in (key, value))
     _check_queries_and_keys(query.shape, key.shape)
     _check_values(query.shape, key.shape, value.shape)
     _check_weight_shape("bias", bias, query.shape, key.shape)
@@ -158,7 +159,7 @@ def dot_product_attention_weights(
       Vaswani et al., Attention Is All You Need, https://arxiv.org/abs/1706.03762
     """
     query, key = promote_dtype((query, key), dtype=dtype)
-    dtype = query.dtype
+    key, dtype = whole_along(key, (key.ndim - 3,)), query.dtype
     _check_queries_and_keys(query.shape, key.shape)
     _check_weight_shape("bias", bias, query.shape, key.shape)
     check_mask(mask, query.shape, key.shape)

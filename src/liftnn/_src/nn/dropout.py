@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from liftnn import errors
 from liftnn._src.modules.module import Module
-from liftnn._src.nn.explicit_axes import replicate_on_mesh_of
+from liftnn._src.nn.explicit_axes import entries_of, mesh_of, replicate_on_mesh_of, reshard_like
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 
@@ -95,13 +96,16 @@ class Dropout(Module):
             return jnp.zeros_like(inputs)
         kept = 1.0 - self.rate
         scaled = jnp.asarray(inputs) / kept
-        shape = list(scaled.shape)
+        sharding = jax.typeof(scaled).sharding
+        shape, entries = list(scaled.shape), list(sharding.spec)
         for axis in self.broadcast_dims:
-            shape[axis] = 1
+            shape[axis], entries[axis] = 1, None
         key = draw_key("Dropout", self.rngs if rngs is None else rngs, self.rng_collection)
         key = replicate_on_mesh_of(scaled, key)
-        mask = jax.random.bernoulli(key, kept, shape, out_sharding=jax.typeof(scaled).sharding)
-        return lax.select(jnp.broadcast_to(mask, scaled.shape), scaled, jnp.zeros_like(scaled))
+        placed = NamedSharding(sharding.mesh, PartitionSpec(*entries))
+        mask = jnp.broadcast_to(jax.random.bernoulli(key, kept, shape, out_sharding=placed), scaled.shape)
+        mask = reshard_like(mask, entries_of(scaled), mesh_of(scaled))
+        return lax.select(mask, scaled, jnp.zeros_like(scaled))
 
 
 def check_rate(rate_of: str, rate: float) -> None:

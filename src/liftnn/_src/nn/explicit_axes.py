@@ -149,6 +149,13 @@ def automatic(f: Callable[..., Any], out: Any, *arrays: Any) -> Any:
     return jax.sharding.auto_axes(f, out_sharding=shardings)(*arrays)
 
 
+def whole_along(x: Any, axes: Sequence[int]) -> Any:
+    """Return an array that is not sharded along some axes, on a mesh with explicit axes; otherwise unchanged."""
+    entries = entries_of(x)
+    whole = entries and tuple([None if axis in axes else entry for axis, entry in enumerate(entries)])
+    return reshard_like(x, whole, mesh_of(x))
+
+
 def replicate_on_mesh_of(x: jax.Array, key: jax.Array) -> jax.Array:
     """Return a key on the mesh with explicit axes on which an array is; unchanged without one, or in a trace.
 

@@ -313,7 +313,7 @@ class GroupNorm(Module):
             x.reshape(grouped), (*space, x.ndim), dtype=self.dtype, axis_name=self.axis_name,
             axis_index_groups=self.axis_index_groups, use_fast_variance=self.use_fast_variance, mask=mask,
         )  # fmt: skip
-        mean, var = (jnp.repeat(statistic, self.group_size, axis=-1) for statistic in statistics)
+        mean, var = (_of_features(statistic, self.group_size) for statistic in statistics)
         return normalize(
             x, mean, var, scale, bias,
             reduction_axes=space, feature_axes=-1, dtype=self.dtype, epsilon=self.epsilon,
@@ -341,6 +341,12 @@ def _grouped_mask(mask: jax.Array, shape: tuple[int, ...], grouped: tuple[int, .
     """Split the last axis of a mask into groups, without broadcasting its other axes."""
     mask = jnp.broadcast_to(mask, (*jnp.shape(mask)[:-1], shape[-1]))
     return mask.reshape((*mask.shape[:-1], *grouped[-2:]))
+
+
+def _of_features(statistic: jax.Array, group_size: int) -> jax.Array:
+    """Repeat a statistic of each group for its features; unlike `jax.numpy.repeat` also if the groups are sharded."""
+    repeated = jnp.broadcast_to(statistic[..., None], (*statistic.shape, group_size))
+    return repeated.reshape((*statistic.shape[:-1], statistic.shape[-1] * group_size))
 
 
 def _space(ndim: int, axes: Axes | None) -> tuple[int, ...]:

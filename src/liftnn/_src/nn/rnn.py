@@ -18,7 +18,7 @@ from liftnn._src.filters import All, Filter
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.carries import carry_stream, fork, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
-from liftnn._src.nn.explicit_axes import entries_of, mesh_of, place_like
+from liftnn._src.nn.explicit_axes import entries_of, mesh_of, place_like, whole_along
 from liftnn._src.nn.sequences import as_lengths, flip_sequences, select_last
 from liftnn._src.prefixes.prefix import StateAxes
 from liftnn._src.publish import publish
@@ -139,6 +139,7 @@ class RNN(Module):
         time_axis = (
             0 if (self.time_major if time_major is None else time_major) else inputs.ndim - features - 1
         )
+        inputs = whole_along(inputs, (time_axis,))
         step_shape = (*inputs.shape[:time_axis], *inputs.shape[time_axis + 1 :])
         batch = step_shape[: len(step_shape) - features]
         lengths = None if seq_lengths is None else as_lengths(seq_lengths, batch)

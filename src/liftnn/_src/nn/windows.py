@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.nn.arguments import shape_of_input
+from liftnn._src.nn.explicit_axes import whole_along
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 
@@ -108,6 +109,9 @@ def pad_inputs(
 def fold_batch(layer: str, inputs: jax.Array, rank: int, features: int) -> tuple[jax.Array, tuple[int, ...]]:
     """Reshape all axes before the spatial ones to a single batch axis; the inverse of `unfold_batch`.
 
+    On a mesh with explicit axes, inputs that are sharded along spatial axes or batch axes after the first are gathered
+    along these, as a window reaches over several shards.
+
     Args:
       layer: Name of the layer's class, for the message.
       inputs: Array of shape `(*batch, *space, features)` with any number of batch axes, including none.
@@ -129,6 +133,7 @@ def fold_batch(layer: str, inputs: jax.Array, rank: int, features: int) -> tuple
             "Make the layer with the input's number of features, or change the input.",
         )
     batch = shape[: -rank - 1]
+    inputs = whole_along(inputs, range(bool(batch), len(shape) - 1))
     if len(batch) == 1:
         return inputs, batch
     return jnp.reshape(inputs, (math.prod(batch), *shape[-rank - 1 :])), batch
