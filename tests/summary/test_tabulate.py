@@ -508,6 +508,63 @@ def test_a_call_inside_a_transform_has_the_operations_of_a_plain_call_with_its_s
     assert getattr(row, option) == getattr(plain, option)
 
 
+class Steps(liftnn.Module):
+    """A module with methods that are no calls of it, or return what runs later."""
+
+    def __init__(self):
+        self.layer = liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
+
+    def __call__(self, x):
+        later = self.bound()
+        return sum(self.each(x)) + later(x)
+
+    def each(self, x):
+        for _ in range(2):
+            yield self.layer(x)
+
+    def bound(self):
+        return lambda x: self.layer(x)
+
+    @property
+    def first(self):
+        return self.layer
+
+    @staticmethod
+    def doubled(x):
+        return 2 * x
+
+    @classmethod
+    def named(cls, x):
+        return cls.__name__
+
+
+@pytest.mark.parametrize("options", [{}, {"flops": True}], ids=str)
+def test_methods_that_return_what_runs_later_are_called(options):
+    rows = liftnn.tabulate(Steps(), jnp.ones((1, 2)), **options).rows
+    assert [row.path for row in rows] == ["", "bound()", "layer"]
+    assert rows[0].outputs == ("f32[1,2]",)
+
+
+@pytest.mark.parametrize("method, paths", [("first", ["layer"]), ("doubled", []), ("named", [])])
+def test_properties_and_methods_without_the_module_are_called(method, paths):
+    rows = liftnn.tabulate(Steps(), jnp.ones((1, 2)), method=method).rows
+    assert [row.path for row in rows if row.outputs] == paths
+
+
+@pytest.mark.parametrize("options", [{}, {"flops": True}], ids=str)
+def test_a_model_may_tabulate_or_capture_in_its_call(options):
+    class Reports(Gated):
+        def __call__(self, x):
+            found.append([row.path for row in liftnn.tabulate(self.gate, x, True).rows])
+            y, _ = liftnn.capture(self.gate, liftnn.Intermediate, method_outputs=liftnn.Intermediate)(x, True)
+            return super().__call__(y[0])
+
+    found = []
+    rows = liftnn.tabulate(Reports(), jnp.ones((1, 2)), **options).rows
+    assert {*map(tuple, found)} == {("", "layer")}
+    assert {row.path for row in rows} == {"", "gate", "gate.layer", "last"}
+
+
 def test_a_loop_whose_result_is_not_used_does_not_count():
     class Unused(Layers):
         def __call__(self, x):

@@ -44,4 +44,5 @@ def subclass_without_hooks(cls: type, body: Mapping[str, Any]) -> type:
       The subclass; an object of the class can get it by `object.__setattr__(x, "__class__", subclass)`.
     """
     names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls)(cls.__name__, (_WithoutHooks, cls), {**names, **body})
+    bases = (cls,) if issubclass(cls, _WithoutHooks) else (_WithoutHooks, cls)  # one recording inside another
+    return type(cls)(cls.__name__, bases, {**names, **body})

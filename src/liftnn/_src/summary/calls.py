@@ -61,11 +61,11 @@ _recorder = _Recorder()
 
 @contextlib.contextmanager
 def _recorded_by(record: Any) -> Generator[None]:
-    _recorder.record = record
+    outer, _recorder.record = _recorder.record, record
     try:
         yield
     finally:
-        _recorder.record = None
+        _recorder.record = outer
 
 
 @functools.lru_cache(maxsize=1024)
@@ -78,8 +78,13 @@ def _recording(cls: Any, path: Path, methods: tuple[tuple[str, Any], ...]) -> ty
 def _methods(cls: Any, method: str) -> tuple[tuple[str, Any], ...]:
     """Return the methods that are recorded, by name: `__call__`, the requested one, and the public ones."""
     public = [name for name in dir(cls) if not name.startswith("_") and not hasattr(Module, name)]
-    functions = [name for name in public if is_method(inspect.getattr_static(cls, name))]
-    names = dict.fromkeys([*(name for name in ("__call__", method) if hasattr(cls, name)), *functions])
+    static = {name: inspect.getattr_static(cls, name) for name in public}
+    # the call of a generator function runs nothing yet
+    functions = [name for name, f in static.items() if is_method(f) and not inspect.isgeneratorfunction(f)]
+    requested = [name for name in ("__call__", method) if hasattr(cls, name)]
+    others = (staticmethod, classmethod, property)
+    called = [name for name in requested if not isinstance(inspect.getattr_static(cls, name), others)]
+    names = dict.fromkeys([*called, *functions])
     return tuple([(name, getattr(cls, name)) for name in names])
 
 
@@ -179,18 +184,19 @@ class Records:
         The program in the trace of the whole model may differ, as that of a gradient does, or not be there.
         """
         dynamic, rebuild = _split_dynamic((args, kwargs))
-        results: list[Callable[[list[Any]], Any]] = []
+        results: list[tuple[Callable[[list[Any]], Any], bool]] = []
 
         @jit
         def call(x: Any, dynamic: list[Any]) -> list[Any]:
             args, kwargs = rebuild(dynamic)
-            outputs, rebuild_output = _split_dynamic(original(x, *args, **kwargs))
-            results.append(rebuild_output)
+            out = original(x, *args, **kwargs)
+            outputs, rebuild_output = _split_dynamic(out)
+            results.append((rebuild_output, _runs_later(out)))
             return outputs
 
         self._programs[number] = call.trace(x, dynamic).jaxpr
-        outputs = call(x, dynamic)
-        return results[-1](outputs)
+        rebuild_output, runs_later = results[-1]
+        return original(x, *args, **kwargs) if runs_later else rebuild_output(call(x, dynamic))
 
     def _count(self) -> None:
         """Add the floating point operations to the calls, from the program of each."""
@@ -209,6 +215,11 @@ class Records:
 def _call(number: int, x: Any, original: Any, args: Any, kwargs: Any) -> Any:
     """Call a method; the number is that of `Records._as_program`."""
     return original(x, *args, **kwargs)
+
+
+def _runs_later(out: Any) -> bool:
+    """Return whether a result has functions, which could not run after the end of the program."""
+    return any(callable(x) and not is_object(x) for x in jax.tree.leaves(out, is_leaf=is_object))
 
 
 def _split_dynamic(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
