@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from liftnn._src.variables.metadata import is_fixed
+from liftnn._src.variables.metadata import is_fixed_value
 
 
 class ClassDefault:
@@ -57,6 +57,6 @@ def let_metadata_replace_attributes(cls: type, base: type) -> None:
     """
     for name in {name for above in cls.__mro__ if above not in base.__mro__ for name in vars(above)}:
         value = inspect.getattr_static(cls, name)
-        if not name.startswith("__") and not hasattr(type(value), "__get__") and is_fixed(value):
+        if not name.startswith("__") and not hasattr(type(value), "__get__") and is_fixed_value(value):
             own = name in vars(cls)
             type.__setattr__(cls, name, ClassDefault(name, value) if own else InheritedDefault(name, cls))

@@ -64,7 +64,7 @@ class Metadata(Mapping[str, Any]):
         """The hooks that run when a value is stored."""
         self.key: Any = None
         """A hashable that is equal for equal metadata; None if a value is mutable, so there is no lasting key."""
-        if all(is_fixed(v) for v in self._items.values()):
+        if all(is_fixed_value(v) for v in self._items.values()):
             self.key = tuple([(k, static_key(v)) for k, v in self._items.items()])
 
     def __getitem__(self, name: str) -> Any:
@@ -105,7 +105,7 @@ class Metadata(Mapping[str, Any]):
     @property
     def fixed(self) -> Metadata:
         """The entries that cannot change in place."""
-        return Metadata.of({name: value for name, value in self._items.items() if is_fixed(value)})
+        return Metadata.of({name: value for name, value in self._items.items() if is_fixed_value(value)})
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -131,7 +131,7 @@ class Metadata(Mapping[str, Any]):
         return Metadata(items) if items else EMPTY
 
 
-def is_fixed(value: Any) -> bool:
+def is_fixed_value(value: Any) -> bool:
     """Return whether the key of a metadata value never changes: it is immutable, or compared by its own `==`."""
     if type(value) in SIMPLE_TYPES or type(value) is float:
         return True
@@ -140,15 +140,15 @@ def is_fixed(value: Any) -> bool:
     if isinstance(value, weakref.ref):
         return False
     if isinstance(value, (tuple, frozenset)):
-        return all(is_fixed(x) for x in value)
+        return all(is_fixed_value(x) for x in value)
     if hasattr(type(value), "__graph_node__") or dataclasses.is_dataclass(value):
         return False
     if type(value) is types.MethodType:
-        return is_fixed(value.__self__)
+        return is_fixed_value(value.__self__)
     if type(value) is functools.partial:
-        return all(is_fixed(x) for x in (value.func, *value.args, *value.keywords.values()))
+        return all(is_fixed_value(x) for x in (value.func, *value.args, *value.keywords.values()))
     if hasattr(type(value), "_recipe"):
-        return all(map(is_fixed, parts_of_transformed(value)))
+        return all(map(is_fixed_value, parts_of_transformed(value)))
     return is_hashable(value)
 
 
@@ -190,7 +190,7 @@ def adopt(current: Metadata, new: Metadata) -> Metadata:
         if name in kept and (_are_alike(kept[name], value) or holds_nodes(value)):
             items[name] = kept[name]
         else:
-            items[name] = value if is_fixed(value) or holds_nodes(value) else copy.deepcopy(value)
+            items[name] = value if is_fixed_value(value) or holds_nodes(value) else copy.deepcopy(value)
     return Metadata.of(items)
 
 
