@@ -74,7 +74,8 @@ def save(
       compress: Whether to compress the files; see `Checkpoints`.
 
     Raises:
-      ArgumentError: If the step is not a number from 0 on, or is already there, or if `max_to_keep` is less than 1.
+      ArgumentError: If the step is not a number from 0 on, or is already there, if `max_to_keep` is less than 1, or if
+        two arrays have the same path.
       CheckpointError: If the folder cannot be written, or if `max_to_keep` is given and a later step is there.
       ArgumentTypeError: If something cannot be saved: it is abstract, a tracer, or of another type.
       DonatedError: If the buffer of a Variable was donated.
