@@ -45,4 +45,5 @@ def subclass_without_hooks(cls: type, body: Mapping[str, Any]) -> type:
     """
     names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
     bases = (cls,) if issubclass(cls, _WithoutHooks) else (_WithoutHooks, cls)  # one recording inside another
-    return type(cls)(cls.__name__, bases, {**names, **body})
+    metaclass: Any = type(cls)
+    return metaclass(cls.__name__, bases, {**names, **body})
