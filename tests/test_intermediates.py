@@ -322,7 +322,9 @@ def test_a_bound_method_is_called_whatever_the_class_has_under_its_name(bind, ou
     assert plain(noted) == plain(liftnn.state(plain_model, liftnn.Intermediate))
 
 
-@pytest.mark.parametrize("decorate", [liftnn.jit, jax.jit, liftnn.remat, functools.cache], ids=repr)
+@pytest.mark.parametrize(
+    "decorate", [liftnn.jit, jax.jit, liftnn.remat, functools.cache], ids=["jit", "jax.jit", "remat", "cache"]
+)
 def test_outputs_of_decorated_methods_are_recorded(decorate):
     """Oracle: Flax NNX, and the method without decorator."""
 
