@@ -159,6 +159,15 @@ def weights_of_a_dtype_that_the_format_lacks():
 
 @message(
     errors.ArgumentError,
+    "save_weights cannot save w: it is a MaskedArray, of which a safetensors file would hold only the elements.",
+    "Store a numpy array, or exclude it with a filter.",
+)
+def weights_of_a_subclass_of_numpy_arrays():
+    save(Holder(w=np.ma.masked_array([1.0, 2.0], [False, True])))
+
+
+@message(
+    errors.ArgumentError,
     "The metadata of a safetensors file are texts by name, and the name 'liftnn' is liftnn's own.",
     "Convert the values with `str` or `json.dumps`.",
 )

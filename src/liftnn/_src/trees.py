@@ -20,6 +20,11 @@ LEAF = jax.tree.structure(0)
 """The structure of a single leaf."""
 
 
+def is_array_subclass(x: Any) -> bool:
+    """Return whether an array is of a subclass of numpy's, which may hold more than its elements, such as a mask."""
+    return isinstance(x, np.ndarray) and type(x) not in (np.ndarray, np.memmap)
+
+
 def is_registered(x: Any) -> bool:
     """Return whether JAX flattens `x` as a pytree node; runs no code of its class."""
     return not jax.tree_util.all_leaves((x,))

@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn._src.checkpoints.keys import malformed
 from liftnn._src.checkpoints.plain_values import decode_value, encode_value
 from liftnn._src.checkpoints.stored import can_store, is_key, native
-from liftnn._src.trees import NUMBER_TYPES, an, is_array, is_deleted, is_tracer, type_of
+from liftnn._src.trees import NUMBER_TYPES, an, is_array, is_array_subclass, is_deleted, is_tracer, type_of
 
 JAX, NUMPY, SCALAR = "jax", "numpy", "scalar"
 """The kinds of arrays: the class that a restored array has."""
@@ -181,18 +181,13 @@ def check_storable(x: Any, path: str) -> None:
         )
     if is_deleted(x):
         raise errors.DonatedError(f"The buffer of {path} was donated earlier and is gone.")
-    is_plain_array = (is_array(x) or isinstance(x, np.generic)) and not _is_special(x)
+    is_plain_array = (is_array(x) or isinstance(x, np.generic)) and not is_array_subclass(x)
     if not is_plain_array or not can_store(x.dtype):
         what = f"an array of dtype {x.dtype}" if is_plain_array else an(type(x))
         raise errors.ArgumentTypeError(
             f"{path} holds {what}, which a checkpoint cannot hold.",
             "Store numbers, strings, or arrays of numbers in Variables.",
         )
-
-
-def _is_special(x: Any) -> bool:
-    """Return whether an array is of a subclass of numpy's, which may hold more than its elements, such as a mask."""
-    return isinstance(x, np.ndarray) and type(x) not in (np.ndarray, np.memmap)
 
 
 def _name_of(x: Any) -> str:

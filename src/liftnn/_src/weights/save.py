@@ -19,7 +19,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter
-from liftnn._src.trees import is_deleted, is_tracer
+from liftnn._src.trees import an, is_array_subclass, is_deleted, is_tracer
 from liftnn._src.weights.entries import Entry, Spec, check_match, find_entries, name_of
 from liftnn._src.weights.header import BYTE_DTYPES, NOTES, Notes
 from liftnn._src.weights.index import SUFFIX, old_shards
@@ -90,6 +90,12 @@ def _check_value(entry: Entry, x: Any) -> None:
         )
     if is_deleted(x):
         raise errors.DonatedError(f"The buffer of {entry.text} was donated earlier and is gone.")
+    if is_array_subclass(x):
+        raise errors.ArgumentError(
+            f"save_weights cannot save {entry.text}: it is {an(type(x))}, of which a safetensors file would hold only "
+            "the elements.",
+            "Store a numpy array, or exclude it with a filter.",
+        )
 
 
 def _as_tensor(entry: Entry, notes: Notes) -> Tensor:
