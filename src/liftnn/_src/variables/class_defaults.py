@@ -58,5 +58,5 @@ def let_metadata_replace_attributes(cls: type, base: type) -> None:
     for name in {name for above in cls.__mro__ if above not in base.__mro__ for name in vars(above)}:
         value = inspect.getattr_static(cls, name)
         if not name.startswith("__") and not hasattr(type(value), "__get__") and is_fixed_value(value):
-            own = name in vars(cls)
-            type.__setattr__(cls, name, ClassDefault(name, value) if own else InheritedDefault(name, cls))
+            default = ClassDefault(name, value) if name in vars(cls) else InheritedDefault(name, cls)
+            type.__setattr__(cls, name, default)
