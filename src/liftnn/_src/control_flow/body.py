@@ -21,6 +21,7 @@ from liftnn import errors
 from liftnn._src.control_flow.carry import CarryMatch
 from liftnn._src.control_flow.functions import renaming
 from liftnn._src.control_flow.loop_axes import LoopAxes
+from liftnn._src.control_flow.slices import slice_type
 from liftnn._src.graph.slots import OUTPUT, ROOT, BySlot, Slot
 from liftnn._src.lifting.after import differing_types, names_after
 from liftnn._src.lifting.contract import Result, result_of
@@ -248,9 +249,7 @@ _LOST = {
 """The reason why a shared leaf cannot be carried, by whether it existed before the step."""
 
 
-def run_never(
-    pure: Callable[..., Result], axes: LoopAxes, parts: BySlot, slices: BySlot, transform: str
-) -> Result:
+def run_never(pure: StepFunction, axes: LoopAxes, parts: BySlot, slices: BySlot, transform: str) -> Result:
     """Return the result of a loop of no steps: nothing has changed, and stacked arrays have size 0.
 
     Args:
@@ -266,29 +265,39 @@ def run_never(
     Raises:
       StructureError: If a step would change the structure of the carry.
     """
-    plan, results = axes.plan, []
+    plan = axes.plan
+    types = {slot: jax.tree.map(slice_type, x) for slot, x in slices.items()}
+    abstract = pure.eval_shape(plan.in_order({**parts, **types}))
+    change, along, after = abstract.change, axes.of_result(abstract), abstract.by_slot
+    new_slots = [s for s in abstract.slots if s.node == OUTPUT or s.node >= change.known]
 
     def step(carry: None, sliced: list[Any]) -> tuple[None, list[Any]]:
-        result = pure(plan.in_order({**parts, **dict(zip(slices, sliced, strict=True))}))
-        results.append(result)
-        return carry, [result.by_slot[slot] for slot in new_slots(result)]
-
-    def new_slots(result: Result) -> list[Slot]:
-        return [s for s in result.slots if s.node == OUTPUT or s.node >= result.change.known]
+        by_slot = pure(plan.in_order({**parts, **dict(zip(slices, sliced, strict=True))})).by_slot
+        return carry, [by_slot[slot] for slot in new_slots]
 
     _, stacked = jax.lax.scan(step, None, list(slices.values()), 0)
-    change, along = results[-1].change, axes.of_result(results[-1])
     empty = {
         slot: jax.tree.map(lambda y, slot=slot: jnp.moveaxis(y, 0, along[slot] or 0), x)
-        for slot, x in zip(new_slots(results[-1]), stacked, strict=True)
+        for slot, x in zip(new_slots, stacked, strict=True)
     }
     edges = list(change.edges)
     for root in axes.roots(change, transform):
         if root.output is not None:
             edges[root.output] = plan.graph.edges[root.leaf]
-            empty[Slot(OUTPUT, root.output)] = jax.tree.map(jnp.asarray, parts.get(Slot(ROOT, root.leaf)))
+            slot = Slot(OUTPUT, root.output)
+            empty[slot] = _as_after_steps(parts.get(Slot(ROOT, root.leaf)), after.get(slot))
     frozen = tuple([n for n in change.frozen if n >= change.known])
     return result_of(change._replace(changed=(), written=(), frozen=frozen, edges=tuple(edges)), empty)
+
+
+def _as_after_steps(start: Any, after: Any) -> Any:
+    """Return the initial value of a carried leaf, with the dtypes that it would have after steps."""
+    start = jax.tree.map(jnp.asarray, start)
+    if jax.tree.structure(start) != jax.tree.structure(after):
+        return start
+    return jax.tree.map(
+        lambda x, y: _promoted(x, y, loses_weakness=not getattr(y, "weak_type", False)), start, after
+    )
 
 
 def run_once(pure: Callable[..., Result], axes: LoopAxes, parts: BySlot) -> Result:
@@ -316,9 +325,12 @@ def _as_jax(x: Any) -> Any:
     return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x
 
 
-def _promoted(x: Any, y: Any) -> Any:
+def _promoted(x: Any, y: Any, loses_weakness: bool = False) -> Any:
     """Promote a weakly typed array to its common dtype with another array; return other arrays unchanged."""
     dtype = jax.typeof(x)
-    if not getattr(dtype, "weak_type", False) or jnp.result_type(x) == jnp.result_type(x, y):
+    if not getattr(dtype, "weak_type", False):
         return x
-    return jax.lax.convert_element_type(x, jnp.result_type(x, y))
+    common = jnp.result_type(x, y)
+    return (
+        x if jnp.result_type(x) == common and not loses_weakness else jax.lax.convert_element_type(x, common)
+    )

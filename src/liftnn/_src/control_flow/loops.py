@@ -240,7 +240,7 @@ def _run_for(
     body = InlinedJit(axes.plan, functools.partial(pure, resume_from=first and axes.plan), options.body_fun)
     index = {p: parts[p] for p in axes.scanned}
     if steps == 0:
-        return run_never(body, axes, parts, {p: jnp.arange(0) for p in index}, "fori_loop")
+        return run_never(body, axes, parts, {}, "fori_loop")
     if steps == 1:
         return run_once(body, axes, parts)
     try:
