@@ -79,3 +79,63 @@ def test_gradients_are_as_with_jit(program):
     expected = liftnn.grad(program)(model, jnp.float32(1.0))
     with jax.disable_jit():
         assert liftnn.grad(program)(model, jnp.float32(1.0))["w"].value == expected["w"].value
+
+
+def fails_in_its_second_call(m, x=1.0):
+    m.calls.value = m.calls + 1
+    m.k = 2 * m.k
+    if m.calls > 1:
+        raise RuntimeError("the second call")
+    return x
+
+
+def in_a_branch(m):
+    return fails_in_its_second_call(m) + fails_in_its_second_call(m)
+
+
+RAISING = {
+    "cond": lambda m: liftnn.cond(True, in_a_branch, lambda m: 0.0, m),
+    "switch": lambda m: liftnn.switch(1, [lambda m: 0.0, in_a_branch], m),
+    "while_loop": lambda m: liftnn.while_loop(
+        lambda m: True, lambda m: (fails_in_its_second_call(m), m)[1], m
+    ),
+    "fori_loop": lambda m: liftnn.fori_loop(0, 3, lambda i, m: (fails_in_its_second_call(m), m)[1], m),
+}
+
+
+@pytest.mark.parametrize("call", RAISING.values(), ids=RAISING)
+def test_nothing_has_changed_if_a_later_step_raises(call):
+    model = Holder(k=3.0, calls=liftnn.Variable(0))
+    with jax.disable_jit(), pytest.raises(RuntimeError, match="the second call"):
+        call(model)
+    assert (model.k, int(model.calls)) == (3.0, 0)
+
+
+def test_a_later_step_may_change_structure_as_in_plain_python():
+    model = Holder(seen=[], k=0)
+
+    def step(i, model):
+        model.k = i
+        model.seen.append(liftnn.Variable(jnp.float32(i)))
+        return model
+
+    with jax.disable_jit():
+        assert liftnn.fori_loop(0, 3, step, model) is model
+        assert liftnn.while_loop(lambda m: m.k < 5, lambda m: step(m.k + 1, m), model) is model
+        assert liftnn.cond(True, lambda m: step(9, m), lambda m: m, model) is model
+    assert [int(x.value) for x in model.seen] == [0, 1, 2, 3, 4, 5, 9]
+    assert model.k == 9
+
+
+def test_an_operand_may_be_captured_too_and_functions_may_be_methods():
+    model = Holder(w=liftnn.Variable(jnp.float32(1.0)), layer=liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)))
+
+    def double(*_):
+        model.w.value = 2 * model.w
+
+    with jax.disable_jit():
+        liftnn.cond(True, double, lambda m: None, model)
+        liftnn.fori_loop(0, 2, double, None)
+        out = liftnn.switch(0, [model.layer, model.layer.__call__], jnp.ones(2))
+    assert float(model.w) == 8.0
+    assert out.tolist() == model.layer(jnp.ones(2)).tolist()

@@ -10,7 +10,12 @@ import jax
 
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
-from liftnn._src.control_flow.functions import InlinedJit, PackedFunction, pack_functions
+from liftnn._src.control_flow.functions import (
+    InlinedJit,
+    PackedFunction,
+    call_uncompiled,
+    pack_functions,
+)
 from liftnn._src.control_flow.kept_calls import CallNames, call_kept
 from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
@@ -79,8 +84,7 @@ def cond(
 
     def of_modules() -> Any:
         if is_jit_disabled() and (is_true := as_concrete(bool, pred)) is not None:
-            chosen: Any = true_fun if is_true else false_fun
-            return chosen(*passed)
+            return _call_chosen("cond", true_fun if is_true else false_fun, passed)
         return call_kept(
             "cond",
             _cond,
@@ -151,8 +155,7 @@ def switch(
 
     def of_modules() -> Any:
         if is_jit_disabled() and (at := as_concrete(int, index)) is not None:
-            chosen: Any = branches[min(max(at, 0), len(branches) - 1)]
-            return chosen(*passed)
+            return _call_chosen("switch", branches[min(max(at, 0), len(branches) - 1)], passed)
         return call_kept(
             "switch",
             _switch,
@@ -214,6 +217,12 @@ def _call_one(
 
     arguments = ("", *_operand_names(operands))
     return Lifted(functions, bind, LiftOptions(name, names=arguments))(holder, *operands)
+
+
+def _call_chosen(name: str, function: Any, operands: Sequence[Any]) -> Any:
+    """Call the selected function in plain Python."""
+    names = _operand_names(operands)
+    return call_uncompiled(name, lambda functions, x: functions[0](*x), (function,), operands, names)
 
 
 def _operand_names(operands: Sequence[Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.body import Body, TracedBody, run_never, run_once
-from liftnn._src.control_flow.functions import InlinedJit, pack_functions
+from liftnn._src.control_flow.functions import InlinedJit, call_uncompiled, pack_functions
 from liftnn._src.control_flow.kept_calls import CallNames, call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
@@ -159,11 +159,24 @@ def _while_loop(
     cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, max_steps: int | None
 ) -> Any:
     """Run a `while_loop` with modules."""
-    if is_jit_disabled():
-        while is_true := max_steps != 0 and as_concrete(bool, cond_fun(init_val)):
-            init_val, max_steps = body_fun(init_val), None if max_steps is None else max_steps - 1
+    if not is_jit_disabled():
+        return _while_primitive(cond_fun, body_fun, init_val, max_steps)
+
+    def apply(functions: Sequence[Any], operands: Sequence[Any]) -> Any:
+        (cond_fun, body_fun), (value,), remaining = functions, operands, max_steps
+        while is_true := remaining != 0 and as_concrete(bool, cond_fun(value)):
+            value, remaining = body_fun(value), None if remaining is None else remaining - 1
         if is_true is not None:
-            return init_val  # else the loop goes on as a primitive, since it is mapped or traced
+            return value
+        return _while_primitive(cond_fun, body_fun, value, remaining)  # since it is mapped or traced
+
+    return call_uncompiled("while_loop", apply, (cond_fun, body_fun), (init_val,), ("init_val",))
+
+
+def _while_primitive(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, max_steps: int | None
+) -> Any:
+    """Run a `while_loop` with modules as a primitive of JAX."""
 
     def bind(plan: Plan, cond: PureFunction, body: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:
@@ -190,9 +203,14 @@ def _fori_loop(
     if is_jit_disabled():
         first, end = as_concrete(int, lower), as_concrete(int, upper)
         if first is not None and end is not None:
-            for i in range(first, end):
-                init_val = body_fun(i, init_val)
-            return init_val
+
+            def apply(functions: Sequence[Any], operands: Sequence[Any]) -> Any:
+                (body_fun,), (value,) = functions, operands
+                for i in range(first, end):
+                    value = body_fun(i, value)
+                return value
+
+            return call_uncompiled("fori_loop", apply, (body_fun,), (init_val,), ("init_val",))
     try:
         index = operator.index(lower)  # as in JAX, an index of known bounds has no dtype of its own
         steps: int | None = max(operator.index(upper) - index, 0)
