@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -217,3 +219,25 @@ def test_zero_size_arrays_and_one_step():
     model = Model()
     assert liftnn.repeat(lambda model, x: x * 2, N)(model, jnp.zeros((N, 0))).shape == (N, 0)
     assert liftnn.repeat(lambda model, x: model(x), 1)(model, XS[:1]).shape == (1, 6, 1)
+
+
+@pytest.mark.parametrize("stack", [jnp.asarray, np.asarray, lambda x: {"x": np.asarray(x)}])
+def test_arrays_of_any_kind_have_a_slice_for_each_step_also_without_jit(stack):
+    def step(model, x):
+        model.calls += 1
+        return jax.tree.map(lambda x: (model.calls * x).sum(), x)
+
+    def grow(model, x):
+        model.seen = [*getattr(model, "seen", []), liftnn.Variable(jnp.float32(0))]
+        return step(model, x)
+
+    xs = stack(YS)
+    for f in (step, grow):
+        expected = jax.tree.map(lambda x: (jnp.arange(1.0, N + 1) * x.sum((1, 2))).tolist(), xs)
+        for context in (contextlib.nullcontext(), jax.disable_jit()):
+            with context, warnings.catch_warnings():
+                warnings.simplefilter("ignore", errors.StructureWarning)
+                out = liftnn.repeat(f, N)(Model(), xs)
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), out, expected)
+    with jax.disable_jit(), pytest.raises(errors.ArgumentError, match="no leading axis"):
+        liftnn.repeat(step, N + 1)(Model(), xs)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.compilation.jit import jit
@@ -101,7 +102,7 @@ def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:
     wrong = [
         f"{name_argument(tuple(map(key_of, path)))}: {type_of(x)}"
         for path, x in entries
-        if is_jax_array(x) and x.shape[:1] != (n,)
+        if _is_stacked(x) and x.shape[:1] != (n,)
     ]
     if wrong:
         raise errors.ArgumentError(
@@ -113,13 +114,18 @@ def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:
 
 def _axis(x: Any) -> int | None:
     """Return the axis of a leaf of the arguments: arrays are scanned, modules and static values are shared."""
-    return 0 if is_jax_array(x) else None
+    return 0 if _is_stacked(x) else None
+
+
+def _is_stacked(x: Any) -> bool:
+    """Return whether a leaf is an array; under `jax.disable_jit`, `jit` passes on numpy arrays as they are."""
+    return is_jax_array(x) or isinstance(x, np.ndarray)
 
 
 def _one_by_one(step: Callable[..., Any], n: int, operands: Any) -> Any:
     """Run all steps in a Python loop; return their outputs, stacked."""
     leaves, treedef = jax.tree.flatten(operands, is_leaf=is_object)
-    outputs = [step(*treedef.unflatten([x[i] if is_jax_array(x) else x for x in leaves])) for i in range(n)]
+    outputs = [step(*treedef.unflatten([x[i] if _is_stacked(x) else x for x in leaves])) for i in range(n)]
     return _stack(outputs)
 
 
