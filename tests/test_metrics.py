@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -238,6 +241,52 @@ def test_an_update_that_fails_updates_no_metric(compiled):
     with pytest.raises(errors.ArgumentError, match="labels of an Accuracy must be class indices"):
         step(metrics, jnp.float32(4.0), jnp.eye(2), jnp.array([0.0, 1.0]))
     assert metrics.compute() == {"loss": 2.0, "accuracy": 1.0}
+
+
+class Everything(liftnn.Metric):
+    """A metric that holds what it has seen in every way that a module can."""
+
+    def __init__(self):
+        self.variable = liftnn.MetricState(jnp.zeros(()), on_set_value=lambda _, x: 2 * x)
+        self.array = jnp.zeros(())
+        self.n = 0
+        self.values = []
+        self.by_name = {"sums": (liftnn.MetricState(0.0), [jnp.zeros(())])}
+        self.part = Box(liftnn.MetricState(0.0), 0)
+
+    def update(self, *, values, **_):
+        self.variable.value += values
+        self.variable.set_metadata(seen=True)
+        self.array = self.array + values
+        self.n += 1
+        self.values.append(self.array)
+        self.by_name["sums"][0].value += values
+        self.by_name["sums"][1][0] += values
+        self.by_name["last"] = self.array
+        self.part.variable.value += values
+        self.part.n += 1
+        self.first = liftnn.MetricState(self.array)
+
+
+@dataclasses.dataclass
+class Box:
+    variable: liftnn.MetricState
+    n: int
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_update_that_fails_changes_nothing_that_a_metric_holds(compiled):
+    metrics = liftnn.MultiMetric(everything=Everything(), loss=liftnn.Average("loss"))
+    before = liftnn.split(metrics)
+
+    def step(metrics, values):
+        with contextlib.suppress(errors.ArgumentError):  # there is no loss
+            metrics.update(values=values)
+
+    (liftnn.jit(step) if compiled else step)(metrics, jnp.float32(3.0))
+    state, graphdef = liftnn.split(metrics)
+    assert graphdef == before[1]
+    assert state.to_pure_dict() == before[0].to_pure_dict()
 
 
 def test_an_update_that_fails_in_a_trace_updates_no_metric():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from liftnn import errors
-from liftnn._src.graph.undo import to_the_end
+from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.kinds import MODULE, VARIABLE
+from liftnn._src.graph.undo import Former, restore
 from liftnn._src.metrics import Metric
-from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.publish import publish
-from liftnn._src.variables.variable import Variable
+from liftnn._src.variables import frames
 
 
 class MultiMetric(Metric):
@@ -58,13 +59,7 @@ class MultiMetric(Metric):
           Exception: What the `update` of a metric raises; then no metric has been updated.
         """
         mask = updates.pop("mask", None)
-        variables = [x for _, x in iter_graph(self) if isinstance(x, Variable)]
-        before = [x.raw_value for x in variables]
-
-        def restore() -> None:
-            for variable, value in zip(variables, before, strict=True):
-                variable.raw_value = value
-
+        former = list(map(Former, _writable_parts(self)))
         try:
             for name in self._metric_names:
                 metric_mask = mask.get(name) if isinstance(mask, Mapping) else mask
@@ -72,7 +67,7 @@ class MultiMetric(Metric):
                     **updates, **({} if metric_mask is None else {"mask": metric_mask})
                 )
         except BaseException:
-            to_the_end(restore)
+            restore(former)
             raise
 
     def compute(self) -> dict[str, Any]:
@@ -82,6 +77,16 @@ class MultiMetric(Metric):
           A dict of values by name.
         """
         return {name: getattr(self, name).compute() for name in self._metric_names}
+
+
+def _writable_parts(metrics: MultiMetric) -> Iterator[Any]:
+    """Yield the modules, Variables and containers that an update may change; the copies of captured Variables."""
+    walked = walk_tree(metrics)
+    for x, spec in zip(walked.objects, walked.graphdef.specs, strict=True):
+        if spec.kind is VARIABLE:
+            yield frames.resolve(x) if frames.open_frames else x
+        elif not spec.kind.frozen and (spec.kind is not MODULE or frames.may_write(x._owner)):
+            yield x
 
 
 def _check_metric(name: str, metric: Any) -> None:
