@@ -7,6 +7,7 @@ import collections
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.raising import raises
 from tests.strategies import Node, Point, Record, Sub
 
 import liftnn
@@ -86,8 +87,24 @@ def test_a_tree_prints_its_structure_and_leaves():
     )
 
 
-def test_metadata_that_can_change_print_as_dots():
-    assert "'axes': Ellipsis" in repr(graphdef_of(w=liftnn.Param(1.0, axes=[1])))
+HOOK_NAMES = ["get_value", "set_value", "create_value", "add_axis", "remove_axis"]
+NODES_IN_METADATA = {
+    "list": ({"axes": [1]}, "'axes': {\n          0: 1\n        }"),
+    "array": ({"scale": jnp.ones(1)}, "'scale': Array"),
+    "Variable": ({"other": liftnn.Param(2.0)}, "'other': VariableDef(\n          type=Param,"),
+    **{f"built-in on_{name}": ({f"on_{name}": print}, f"'on_{name}': <built-in") for name in HOOK_NAMES},
+    **{
+        f"function on_{name}": ({f"on_{name}": raises}, f"'on_{name}': <function raises")
+        for name in HOOK_NAMES
+    },
+    "static beside": ({"on_get_value": raises, "tag": "t"}, "'tag': 't'"),
+}
+
+
+@pytest.mark.parametrize("case", NODES_IN_METADATA)
+def test_metadata_that_hold_nodes_print(case):
+    metadata, text = NODES_IN_METADATA[case]
+    assert text in repr(graphdef_of(w=liftnn.Param(1.0, **metadata)))
 
 
 def test_a_chain_of_3000_modules_prints():

@@ -13,7 +13,6 @@ from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
 from liftnn._src.static_values.object_content import ObjectContent
 from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.trees import Path, format_path, list_paths, same_tree, treedef_text
-from liftnn._src.variables.metadata import Metadata
 
 
 def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) -> str:
@@ -29,7 +28,7 @@ def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) 
     if depth > MAX_DEPTH:
         return f"{_name_of(spec)}(...)"
     if spec.kind is VARIABLE:
-        return _render_variable(edge, spec)
+        return _render_variable(graphdef, edge, spec, seen, depth)
     if spec.kind is MODULE:
         return _render_module(graphdef, edge, spec, seen, depth)
     if spec.kind is CELL:
@@ -50,9 +49,11 @@ def _name_of(spec: NodeSpec) -> str:
     return repr(spec.extra) if spec.kind is TRANSFORMED else spec.type.__name__
 
 
-def _render_variable(number: int, spec: NodeSpec) -> str:
-    metadata = Metadata.of(dict.fromkeys(spec.keys, ...)) if spec.keys else spec.extra
-    entries = mapping((repr(k), repr(v)) for k, v in metadata.items())
+def _render_variable(graphdef: GraphSpec, number: int, spec: NodeSpec, seen: set[int], depth: int) -> str:
+    """Format a Variable. Its metadata are edges if they hold nodes, such as functions, and static otherwise."""
+    edges = zip(spec.keys, spec.edges, strict=True)
+    nodes = [(repr(k), render_edge(graphdef, edge, seen, depth + 1)) for k, edge in edges]
+    entries = mapping(nodes or [(repr(k), repr(v)) for k, v in spec.extra.items()])
     return call("VariableDef", [("type", spec.type.__name__), ("index", str(number)), ("metadata", entries)])
 
 
