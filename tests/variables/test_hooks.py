@@ -379,6 +379,46 @@ def test_a_hook_can_be_set_and_removed_later():
     assert f(v).tolist() == [1, 2, 3]
 
 
+READS_OF_A_HOOK = {
+    "value": lambda v: v.get_value(),
+    "raw value": lambda v: v.get_raw_value(),
+    "part": lambda v: v[0],
+    "shape": lambda v: v.shape,
+    "attribute of the array": lambda v: v.sum(),
+    "missing attribute": lambda v: hasattr(v, "absent"),
+    "operator": lambda v: v + 1,
+    "numpy": np.asarray,
+    "metadata": lambda v: v.note,
+}
+
+
+@pytest.mark.parametrize("how", READS_OF_A_HOOK)
+def test_a_hook_that_runs_at_creation_reads_the_variable_as_in_flax(how):
+    def run(library):
+        found = []
+
+        def look(variable, value):
+            found.append(READS_OF_A_HOOK[how](variable))
+            return value * 2
+
+        variable = library.Param(X, on_create_value=look, note="n")
+        return [*found, variable.get_value()]
+
+    jax.tree.map(np.testing.assert_array_equal, run(liftnn), run(nnx))
+
+
+def test_each_of_several_hooks_that_run_at_creation_reads_what_the_last_one_returned():
+    found = []
+
+    def look(variable, value):
+        found.append(float(variable.value))
+        return value + 1
+
+    variable = liftnn.Param(1.0, on_create_value=(look, look))
+    assert (found, variable.value) == ([1.0, 2.0], 3.0)
+    assert "raw_value=1.0" in liftnn.Param(1.0, on_create_value=lambda v, _: repr(v)).value
+
+
 @pytest.mark.parametrize("name", ["on_get_value", "on_set_value", "on_create_value", "on_add_axis"])
 def test_a_hook_that_cannot_be_called_is_an_error(name):
     with raises(

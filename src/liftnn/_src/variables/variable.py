@@ -105,10 +105,9 @@ class Variable(Operators[T], MetadataMethods, Displayed):
             value, metadata = value.value, {**value.metadata, **metadata}
         _set_metadata(self, Metadata.of(metadata))
         _set_storage(self, Storage())
-        value = unwrap(value)
+        value = self._storage.value = unwrap(value)  # hooks and an override may read it
         for hook in self._hooks("on_create_value"):
-            value = hook(self, value)
-        self._storage.value = value  # an override may read it
+            value = self._storage.value = hook(self, value)
         self._storage.value = place_new(self, checked_value(self.create_value(value)), metadata)
 
     @property
