@@ -538,6 +538,15 @@ _STATES = (
 )
 
 
+@message(
+    errors.StructureError,
+    "layers[0] cannot be a leaf of a State: other paths lead through it.",
+    "Give each value a path that does not begin with the path of another one.",
+)
+def state_with_a_leaf_above_another():
+    liftnn.State.from_flat({("layers", 0): jnp.ones(1), ("layers", 0, "w"): jnp.ones(1)})
+
+
 @message(errors.ArgumentTypeError, "merge takes States, or nested dicts, and got a list.", _STATES)
 def merge_of_a_list():
     liftnn.merge(liftnn.split(Affine())[-1], [])

@@ -112,6 +112,27 @@ def test_flat_and_from_flat_are_inverse():
     assert list(state.flat()) == PATHS
 
 
+LEAVES_ABOVE_OTHERS = {
+    "first": [(("a",), 1), (("a", "c"), 2)],
+    "last": [(("a", "c"), 2), (("a",), 1)],
+    "deep": [(("a", 0, "c", "d"), 2), (("b",), 0), (("a",), 1)],
+    "array": [(("a",), jnp.ones(1)), (("a", 0), jnp.ones(1))],
+    "None": [(("a",), None), (("a", "c"), 2)],
+}
+
+
+@pytest.mark.parametrize("order", LEAVES_ABOVE_OTHERS)
+def test_a_leaf_above_others_is_an_error_and_not_lost(order):
+    with pytest.raises(errors.StructureError, match=r"^a cannot be a leaf of a State: other paths lead"):
+        liftnn.State.from_flat(LEAVES_ABOVE_OTHERS[order])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_variable_is_above_the_leaves_in_its_metadata(order):
+    leaves = {("a",): liftnn.Param(1.0), ("a", "c"): 2}
+    assert liftnn.State.from_flat(list(leaves.items())[::order]).flat() == leaves
+
+
 def test_the_state_of_a_variable_has_the_empty_path():
     state = liftnn.state(liftnn.Param(1.0))
     assert list(state.flat()) == [()]
@@ -176,6 +197,8 @@ def test_merge_puts_states_together_and_the_last_wins():
     assert (params | rest | new)["z"] is new["z"]
     assert (new | params)["z"] is params["z"]
     assert (params | {"z": new["z"]})["z"] is new["z"]
+    assert (liftnn.State({"a": {"b": 1}, "c": 2}) | {"a": 3}).flat() == {("a",): 3, ("c",): 2}
+    assert (liftnn.State({"a": 3, "c": 2}) | {"a": {"b": 1}}).flat() == {("a", "b"): 1, ("c",): 2}
     with pytest.raises(TypeError, match=r"unsupported operand .*: 'State' and 'list'"):
         params | [1]
 

@@ -16,6 +16,14 @@ def left_over(paths: Iterable[str]) -> errors.FilterError:
     return errors.FilterError(f"These Variables match none of the filters:\n{list_paths(paths)}")
 
 
+def leaf_above_others(path: Path) -> errors.StructureError:
+    """Return the error for a leaf at a path that leads to other leaves."""
+    return errors.StructureError(
+        f"{format_path(path)} cannot be a leaf of a State: other paths lead through it.",
+        "Give each value a path that does not begin with the path of another one.",
+    )
+
+
 def mismatch(
     what: str, missing: Iterable[Path], unknown: Iterable[Path], remedy: str | None = None
 ) -> errors.StructureError:

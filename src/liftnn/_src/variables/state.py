@@ -10,6 +10,7 @@ from liftnn._src.printing import Displayed
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Key, Path, format_path
 from liftnn._src.variables.nested import (
+    leaf_above_others,
     left_over,
     nest,
     not_a_state,
@@ -64,10 +65,14 @@ class State(dict[Key, Any], Displayed):
 
         Returns:
           The State.
+
+        Raises:
+          StructureError: If a path leads through an array, or another leaf that is not a Variable.
         """
         state = cls()
         for path, x in leaves.items() if isinstance(leaves, Mapping) else leaves:
-            _put(state, path, x)
+            if above_others := _put(state, path, x):
+                raise leaf_above_others(above_others)
         return state
 
     def flat(self) -> dict[Path, Any]:
@@ -257,10 +262,11 @@ class State(dict[Key, Any], Displayed):
         Raises:
           ArgumentTypeError: If one of them is neither.
         """
-        leaves = self.flat()
+        merged = self.copy()
         for state in states:
-            leaves.update(as_state("State.merge", state).flat())
-        return State.from_flat(leaves)
+            for path, x in as_state("State.merge", state)._items():
+                _put(merged, path, x)
+        return merged
 
     def __or__(self, other: Mapping[Key, Any]) -> State:
         return self.merge(other) if isinstance(other, Mapping) else NotImplemented
@@ -340,25 +346,30 @@ def _as_entry(x: Any) -> Any:
     return State(x) if isinstance(x, Mapping) and not isinstance(x, State) else x
 
 
-def _put(state: State, path: Path, x: Any) -> None:
-    """Set a leaf at a path; create the States above it."""
+def _put(state: State, path: Path, x: Any) -> Path | None:
+    """Set a leaf at a path; create the States above it. Return the path of a leaf that cannot be above another one."""
     if not path:
         state._aside[path] = x
-        return
+        return None
+    above_others = None
     node: Any = state
     for depth, key in enumerate(path):
         below = node.get(key)
         if depth == len(path) - 1:
             if isinstance(below, State) and isinstance(x, Variable):
                 node._aside.update({(key, *p): y for p, y in below.flat().items()})
+            elif isinstance(below, State) and below:
+                above_others = path
             _set(node, key, x)
         elif isinstance(below, Variable):
             node._aside[path[depth:]] = x
-            return
+            break
         elif not isinstance(below, State):
+            above_others = path[: depth + 1] if key in node else None
             below = State()
             _set(node, key, below)
         node = below
+    return above_others
 
 
 def as_state(verb: str, x: Any) -> State:
