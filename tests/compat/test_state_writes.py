@@ -50,3 +50,28 @@ def test_a_write_reaches_the_module_as_in_flax(taken, write):
             """
         )
     )
+
+
+MAPPINGS = {
+    "map_state to dicts": "nnx.map_state(lambda path, x: {'q': 1}, nnx.State({'a': 2}))",
+    "map_state to nested dicts": "nnx.map_state(lambda path, x: {'q': {'r': 1}}, nnx.State({'a': 2}))",
+    "map_state to States": "nnx.map_state(lambda path, x: nnx.State({'q': 1}), nnx.State({'a': 2}))",
+    "from_flat_state": "nnx.from_flat_state({('a',): {'q': 1}})",
+    "from_flat_path": "nnx.State.from_flat_path({('a',): {'q': 1}})",
+    "to_nested_state": "nnx.statelib.FlatState([(('a',), {'q': 1})], sort=False).to_nested_state()",
+    "an item": "nnx.State({'a': {}}) | nnx.State({'a': {'q': 1}})",
+}
+"""States in which a value is a mapping."""
+
+
+@pytest.mark.parametrize("made", MAPPINGS)
+def test_a_mapping_in_a_state_is_a_state_as_in_flax(made):
+    assert_equal_in_both(
+        textwrap.dedent(
+            f"""
+            state = {MAPPINGS[made]}
+            flat = [(list(path), x) for path, x in nnx.to_flat_state(state)]
+            result = [flat, type(state['a']).__name__, type(state.a.q).__name__]
+            """
+        )
+    )

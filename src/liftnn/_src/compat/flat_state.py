@@ -102,7 +102,7 @@ class FlatState(Sequence[tuple[Path, Any]]):
 
     def to_nested_state(self) -> State:
         """Return the State; the inverse of `to_flat_state`."""
-        return State.from_flat(self)
+        return State(State.from_flat(self))  # what is a mapping becomes a State
 
     def split(self, *filters: Filter) -> Any:
         """Partition the leaves by the first filter that each matches.

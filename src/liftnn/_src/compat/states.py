@@ -37,7 +37,7 @@ def from_flat_state(flat_state: Leaves, *, cls: type[State] = State) -> State:
       >>> nnx.from_flat_state([(("a", "w"), nnx.Param(jnp.ones(2)))]).a.w.shape
       (2,)
     """
-    return cls.from_flat(flat_state)
+    return cls(State.from_flat(flat_state))  # what is a mapping becomes a State
 
 
 @boundary
@@ -260,7 +260,7 @@ def map_state(f: Callable[[Path, Any], Any], state: Mapping[Any, Any]) -> State:
       >>> nnx.map_state(lambda path, x: x.replace(x + 1), state).bias.value.tolist()
       [1.0, 1.0, 1.0]
     """
-    return State.from_flat([(path, f(path, x)) for path, x in to_flat_state(state)])
+    return from_flat_state([(path, f(path, x)) for path, x in to_flat_state(state)])
 
 
 def diff(state: Mapping[Any, Any], other: Mapping[Any, Any]) -> State:
