@@ -1,5 +1,6 @@
 """Functions on trees of modules do what Flax's do: iterate, map, pop, unpack, and compute prefixes of axes."""
 
+import collections
 import copy
 import pickle
 
@@ -9,6 +10,7 @@ import optax
 import pytest
 from flax.nnx import ids as flax_ids
 from tests.compat.oracle import assert_equal_in_both
+from tests.raising import raises
 
 import liftnn
 from liftnn.compat import nnx
@@ -198,6 +200,51 @@ def test_an_array_of_an_immutable_object_cannot_be_popped_and_nothing_is_changed
         "Hold it in a Module, list or dict, or pass a filter that does not match it."
     )
     assert model.w.shape == (3,)
+
+
+POPPED_POSITIONS = [(0,), (2,), (0, 1), (1, 2), (0, 3), (1, 3, 4), (0, 1, 2, 3, 4)]
+HOLDERS = {
+    "list": list,
+    "nnx.List": nnx.List,
+    "deque": collections.deque,
+    "dict": lambda elements: dict(enumerate(elements)),
+    "nnx.Dict": lambda elements: nnx.Dict({f"e{i}": x for i, x in enumerate(elements)}),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("positions", POPPED_POSITIONS)
+def test_all_popped_elements_of_a_container_are_removed_and_no_other(holder, positions):
+    elements = [nnx.Param(0.0), jnp.ones(1), "static", jnp.ones(2), nnx.BatchStat(4.0)]
+    model = nnx.Module()
+    model.elements = nnx.data(HOLDERS[holder](elements))
+    popped = nnx.pop(model, nnx.BatchStat, lambda path, _: int(str(path[-1]).removeprefix("e")) in positions)
+    found = {int(str(path[-1]).removeprefix("e")): x for state in popped for path, x in state.flat().items()}
+    chosen = {*positions, 4} - {2}  # what is static is not popped
+    assert found.keys() == chosen
+    assert all(type(x) is type(elements[i]) for i, x in found.items())
+    held = model.elements.values() if "ict" in holder else model.elements
+    left = [x for i, x in enumerate(elements) if i not in chosen]
+    assert len(held) == len(left)
+    assert all(x is y for x, y in zip(held, left, strict=True))
+
+
+def test_an_array_in_the_closure_of_a_function_cannot_be_popped_and_a_variable_in_it_is_emptied():
+    x, v = jnp.ones(2), nnx.Param(jnp.ones(1))
+    model = nnx.Module()
+    model.f, model.w = (lambda: x), nnx.Param(jnp.ones(3))
+    with raises(
+        liftnn.StructureError,
+        "f.x cannot be removed: it is held by the closure of a function.\n"
+        "Hold it in a Module, list or dict, or pass a filter that does not match it.",
+    ):
+        nnx.pop(model, ...)
+    assert model.w.shape == (3,)
+    model.f = lambda: v
+    assert [y.get_value().shape for y in nnx.pop(model, ...).flat().values()] == [(1,), (3,)]
+    assert model.f() is v
+    assert v.get_raw_value() is liftnn.Empty
+    assert not hasattr(model, "w")
 
 
 def test_an_array_of_a_captured_module_cannot_be_popped():

@@ -9,7 +9,7 @@ from liftnn import errors
 from liftnn._src.compat.flat_state import sort_states
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
-from liftnn._src.graph.kinds import VARIABLE
+from liftnn._src.graph.kinds import CELL, VARIABLE
 from liftnn._src.graph.slots import Slot
 from liftnn._src.modules import verbs
 from liftnn._src.tracebacks import boundary
@@ -31,11 +31,13 @@ def pop(node: Any, *filters: Filter) -> Any:
 
     Returns:
       A State for one filter, a tuple of States for several. Their attributes are deleted; those of a module that a
-      transform has captured stay and hold `Empty`, since its structure must not change.
+      transform has captured stay and hold `Empty`, since its structure must not change, and so do Variables in the
+      closure of a function or in a tuple.
 
     Raises:
       FilterError: If no filter is given, or an argument is not a filter.
-      StructureError: If an array matches that an immutable object holds. Nothing is changed then.
+      StructureError: If an array matches that an immutable object or the closure of a function holds. Nothing is
+        changed then.
       TraceContextError: If a Variable, or the holder of an array, belongs to another trace. Nothing is changed then.
 
     Example:
@@ -50,14 +52,11 @@ def pop(node: Any, *filters: Filter) -> Any:
     # In an object that holds them, plain lists and dicts are mutable nodes too.
     walked = walk_tree(types.SimpleNamespace(tree=node))
     arrays = _find_arrays(walked, filters)
+    leaves = [{path: walked.leaf(slot) for path, slot in found.items()} for found in arrays]
     popped = verbs.pop(node, *filters)
     states: tuple[State, ...] = (popped,) if isinstance(popped, State) else popped
-    _remove_empty(walked)
-    for found in arrays:
-        for slot in found.values():
-            _remove(walked.objects[slot.node], slot.key)
+    _remove(walked, {slot for found in arrays for slot in found.values()})
     if any(arrays):
-        leaves = [{path: walked.leaf(slot) for path, slot in found.items()} for found in arrays]
         states = tuple([x | State.from_flat(more) for x, more in zip(states, leaves, strict=True)])
     states = sort_states(states)
     return states[0] if len(states) == 1 else states
@@ -79,30 +78,35 @@ def _find_arrays(walked: WalkedTree, filters: tuple[Filter, ...]) -> list[dict[P
 def _check_removable(walked: WalkedTree, path: Path, slot: Slot) -> None:
     """Raise an error for an array that an immutable object holds, or an object of another trace."""
     holder = walked.objects[slot.node]
-    if walked.graphdef.specs[slot.node].kind.frozen:
+    kind = walked.graphdef.specs[slot.node].kind
+    if kind.frozen or kind is CELL:
+        what = "the closure of a function" if kind is CELL else f"{an(type(holder))}, which is immutable"
         raise errors.StructureError(
-            f"{format_path(path)} cannot be removed: it is held by {an(type(holder))}, which is immutable.",
+            f"{format_path(path)} cannot be removed: it is held by {what}.",
             "Hold it in a Module, list or dict, or pass a filter that does not match it.",
         )
     if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
         raise write_error(holder, f"the attribute {slot.key!r}")
 
 
-def _remove_empty(walked: WalkedTree) -> None:
-    """Delete what holds an emptied Variable."""
-    for holder, spec in zip(walked.objects, walked.graphdef.specs, strict=True):
-        if spec.kind is VARIABLE or spec.kind.frozen or not spec.keys:
+def _remove(walked: WalkedTree, arrays: set[Slot]) -> None:
+    """Delete arrays and emptied Variables from what holds them: the last first, since elements of a list move up."""
+    for number, (holder, spec) in enumerate(zip(walked.objects, walked.graphdef.specs, strict=True)):
+        if spec.kind is CELL or spec.kind.frozen or not spec.keys:
             continue
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
             continue
         _, keys, children = spec.kind.flatten(holder)
-        pairs = zip(keys, children, strict=True)
-        empty = [key for key, x in pairs if isinstance(x, Variable) and x.raw_value is Empty]
-        for key in empty[::-1]:
-            _remove(holder, key)
+        for key, x in [*zip(keys, children, strict=True)][::-1]:
+            if Slot(number, key) in arrays or (spec.kind is not VARIABLE and _is_emptied(x)):
+                _remove_child(holder, key)
 
 
-def _remove(holder: Any, key: Key) -> None:
+def _is_emptied(x: Any) -> bool:
+    return isinstance(x, Variable) and x.raw_value is Empty
+
+
+def _remove_child(holder: Any, key: Key) -> None:
     """Delete an attribute or element."""
     if isinstance(key, str) and not isinstance(holder, dict):
         delattr(holder, key)
