@@ -46,3 +46,24 @@ def test_an_axis_without_a_name_is_an_error(change):
         "`transform_metadata` {'names': 'x'} does not name the axis.\n"
         "Pass the name in a dict: {nnx.PARTITION_NAME: 'layers'}."
     )
+
+
+def refuse(variable, index, name):
+    raise RuntimeError("no axis")
+
+
+@pytest.mark.parametrize(
+    "change, metadata, error",
+    [
+        (nnx.spmd.remove_axis, {"out_sharding": ("other", "in")}, liftnn.ArgumentError),
+        (nnx.spmd.remove_axis, {"on_remove_axis": refuse}, RuntimeError),
+        (nnx.spmd.add_axis, {"on_add_axis": refuse}, RuntimeError),
+    ],
+)
+def test_an_error_for_one_variable_changes_none(change, metadata, error):
+    variables = [nnx.Param(jnp.ones((2, 2)), out_sharding=("layers", "in"), names=("layers", "a"))]
+    variables += [nnx.Param(jnp.ones((2, 2)), **{"out_sharding": ("layers", "in"), **metadata})]
+    before = [x.get_metadata() for x in variables]
+    with pytest.raises(error):
+        change(variables, 0, {nnx.PARTITION_NAME: "layers", "names": "layers"})
+    assert [x.get_metadata() for x in variables] == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ from liftnn._src.mapping.axis_metadata import (
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.prefixes.prefix import ByFilter, Prefix, broadcast_over
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import format_path, key_of
+from liftnn._src.trees import Path, format_path, key_of
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.variable import Variable, set_metadata_past_checks
@@ -105,7 +105,7 @@ def transform_metadata(
                 elif isinstance(x.axis, int):
                     add_axis_to(x.variable, axis_position(x.variable, x.axis), name, entries)
         except BaseException:
-            _restore(inputs, outside)
+            _restore([(x.variable, outside[key]) for key, x in inputs.items()])
             raise
         return out
 
@@ -124,11 +124,11 @@ def _mapped(tree: Any, axes: Prefix, what: str) -> dict[int, _Mapped]:
     return found
 
 
-def _restore(variables: dict[int, _Mapped], metadata: dict[int, Metadata]) -> None:
+def _restore(before: Iterable[tuple[Variable[Any], Metadata]]) -> None:
     """Restore the metadata of Variables."""
-    for key, x in variables.items():
-        if x.variable._metadata is not metadata[key]:
-            set_metadata_past_checks(x.variable, metadata[key])
+    for variable, metadata in before:
+        if variable._metadata is not metadata:
+            set_metadata_past_checks(variable, metadata)
 
 
 def add_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) -> Any:
@@ -143,7 +143,7 @@ def add_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) -> An
       The tree itself.
 
     Raises:
-      ArgumentError: If `transform_metadata` does not name the axis.
+      ArgumentError: If `transform_metadata` does not name the axis. Nothing is changed then.
 
     Example:
       >>> import jax.numpy as jnp
@@ -153,8 +153,7 @@ def add_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) -> An
       ('layers', 'in')
     """
     name, entries = _axis_entries(transform_metadata)
-    for x in find_variables(tree, ...).values():
-        add_axis_to(x, index, name, entries)
+    _change_all(tree, lambda x, _: add_axis_to(x, index, name, entries))
     return tree
 
 
@@ -170,7 +169,8 @@ def remove_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) ->
       The tree itself.
 
     Raises:
-      ArgumentError: If `transform_metadata` does not name the axis, or names another one than the metadata.
+      ArgumentError: If `transform_metadata` does not name the axis, or names another one than the metadata. Nothing is
+        changed then.
 
     Example:
       >>> import jax.numpy as jnp
@@ -180,9 +180,20 @@ def remove_axis(tree: Any, index: int, transform_metadata: Mapping[str, Any]) ->
       ('in',)
     """
     name, entries = _axis_entries(transform_metadata)
-    for path, x in find_variables(tree, ...).items():
-        remove_axis_from(x, index, name, entries, lambda path=path: format_path(path))
+    _change_all(tree, lambda x, path: remove_axis_from(x, index, name, entries, lambda: format_path(path)))
     return tree
+
+
+def _change_all(tree: Any, change: Callable[[Variable[Any], Path], Any]) -> None:
+    """Change the metadata of all Variables of a tree, or of none."""
+    variables = find_variables(tree, ...)
+    before = [(x, x._metadata) for x in variables.values()]
+    try:
+        for path, x in variables.items():
+            change(x, path)
+    except BaseException:
+        _restore(before)
+        raise
 
 
 def _axis_entries(transform_metadata: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
