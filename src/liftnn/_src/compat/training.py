@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, dataclass_transform
 
 import jax
@@ -122,9 +123,10 @@ _STATIC = "pytree_node"
 """The entry of a field's metadata that is False for a static field, as in `flax.struct.field`."""
 
 
-def _make_pytree(cls: Any) -> None:
-    """Make a class a frozen dataclass that is a JAX pytree of its fields."""
-    dataclasses.dataclass(frozen=True, eq=False)(cls)
+def _make_pytree(cls: Any, options: Mapping[str, Any] = {}) -> None:
+    """Make a class a frozen dataclass, with further options of dataclasses, that is a JAX pytree of its fields."""
+    dataclasses.dataclass(**{"frozen": True, "eq": False, **options})(cls)
+    cls._flax_dataclass = True  # so that `flax.struct.dataclass` as a decorator leaves it as it is
     names = {f.name: f.metadata.get(_STATIC, True) for f in dataclasses.fields(cls)}
     data = [name for name, is_data in names.items() if is_data]
     jax.tree_util.register_dataclass(cls, data, [name for name in names if name not in data])
@@ -135,7 +137,7 @@ class TrainState(Generic[M]):
     """A model as GraphDef and State, with an optax transformation and its state: an immutable JAX pytree.
 
     `TrainState[Model]` names the class of the model for type checkers. Subclasses add fields by annotations, such as
-    `batch_stats: nnx.State`.
+    `batch_stats: nnx.State`, and may have options of dataclasses: `class State(nnx.TrainState, kw_only=True)`.
 
     Args:
       graphdef: The structure of the model.
@@ -164,8 +166,8 @@ class TrainState(Generic[M]):
     tx: Any = dataclasses.field(metadata={_STATIC: False})
 
     def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _make_pytree(cls)
+        super().__init_subclass__()
+        _make_pytree(cls, options)
 
     @classmethod
     def create(
