@@ -247,6 +247,15 @@ def test_an_array_in_the_closure_of_a_function_cannot_be_popped_and_a_variable_i
     assert not hasattr(model, "w")
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_a_graph_state_knows_the_structure(duplicate):
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    state = duplicate(nnx.unpack(model))
+    assert (nnx.merge(state)(jnp.ones(2)) == model(jnp.ones(2))).all()
+    state["bias"] = nnx.Param(jnp.ones(3))
+    assert (model.bias == 0).all()
+
+
 def test_an_array_of_a_captured_module_cannot_be_popped():
     model = nnx.Module()
     model.x = jnp.ones(2)

@@ -40,6 +40,15 @@ class GraphState(State):
         super().__init__(state)
         object.__setattr__(self, "_graphdef", graphdef)
 
+    def copy(self) -> GraphState:
+        """Return a new GraphState of the same structure and Variables."""
+        return GraphState(self._graphdef, super().copy())
+
+    __copy__ = copy
+
+    def __reduce__(self) -> Any:
+        return GraphState, (self._graphdef, State(self))
+
 
 def common_graphdef(states: tuple[Any, ...]) -> Any:
     """Return the structure that GraphStates share.
