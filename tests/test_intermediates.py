@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 import liftnn
+from liftnn import errors
 from tests.alike import find_difference
 from tests.quick import quick
 
@@ -354,3 +355,32 @@ def test_outputs_of_decorated_methods_are_recorded(decorate):
     if decorate is jax.jit:  # which takes no modules
         decorate = lambda f: jax.jit(f, static_argnums=0)  # noqa: E731
     assert noted(liftnn, decorate) == noted(liftnn, lambda f: f) == noted(nnx, lambda f: f)
+
+
+def capture_from(lib, init):
+    class Net(lib.Module):
+        def __call__(self, x):
+            return self.perturb("h", x) ** 2
+
+    return lib.capture(Net(), lib.Perturbation, init=init(lib.Perturbation(jnp.ones(2))))(jnp.arange(2.0))
+
+
+INITIAL = {
+    "a State": lambda h: liftnn.State({"h": h}),
+    "a dict": lambda h: {"h": h},
+    "a mapping": lambda h: types.MappingProxyType({"h": h}),
+}
+
+
+@pytest.mark.parametrize("init", INITIAL)
+def test_initial_values_are_a_state_or_dicts_as_in_flax(init):
+    out, state = capture_from(liftnn, INITIAL[init])
+    expected, flax_state = capture_from(nnx, lambda h: {"h": h})
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(state["h"].value, flax_state["h"].get_value())
+
+
+@pytest.mark.parametrize("init", [3, [1], lambda: None])
+def test_other_initial_values_are_an_error(init):
+    with pytest.raises(errors.ArgumentTypeError, match="capture takes States, or nested dicts, and got a"):
+        capture_from(liftnn, lambda h: init)

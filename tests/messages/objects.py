@@ -297,6 +297,15 @@ def capture_of_a_state():
 
 @message(
     errors.ArgumentTypeError,
+    "The initial values of capture are Variables, but layer.h is an ArrayImpl.",
+    "Pass a State that capture has returned, or put the value in a Variable of the type to record.",
+)
+def capture_with_an_initial_array():
+    liftnn.capture(Affine(), liftnn.Perturbation, init={"layer": {"h": jnp.ones(2)}})
+
+
+@message(
+    errors.ArgumentTypeError,
     "The first argument of a function given to capture is a float, not a module.",
     "Pass the module whose values are to be recorded by position, before all other arguments.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,8 +19,8 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.recording import RECORDS
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, is_argument_array
-from liftnn._src.variables.state import State
+from liftnn._src.trees import Path, an, format_path, is_argument_array
+from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable
 
 
@@ -28,7 +28,7 @@ from liftnn._src.variables.variable import Variable
 def capture(
     fn: Any,
     *var_types: type[Variable[Any]],
-    init: State | None = None,
+    init: Mapping[Any, Any] | None = None,
     method_outputs: type[Variable[Any]] | None = None,
 ) -> Callable[..., Any]:
     """Wrap a function of a module so that it also returns what the module and its submodules record in the call.
@@ -41,7 +41,8 @@ def capture(
         Variable, it counts as the first of `var_types`, and the result is a decorator.
       *var_types: The types of Variables to capture, such as `Intermediate`. What is recorded with another type is
         dropped; without types, everything is.
-      init: A State of initial values, such as the perturbations of an earlier call. The default, None, means none.
+      init: A State of initial values, or nested dicts of Variables, such as the perturbations of an earlier call. The
+        default, None, means none.
       method_outputs: Also record what the methods of all modules return, with this type and under the name of the
         method. Methods that return something else than arrays, and private ones other than `__call__`, are left out.
         The default, None, records no outputs.
@@ -51,7 +52,8 @@ def capture(
       are no types. Numbers in the output become arrays.
 
     Raises:
-      ArgumentTypeError: If `fn` cannot be called; when called, if the first argument is not a module.
+      ArgumentTypeError: If `fn` cannot be called, or an initial value is not a Variable; when called, if the first
+        argument is not a module.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -70,6 +72,7 @@ def capture(
             f"capture takes a module, a method or a function of a module and got {an(type(fn))}.",
             "Pass the module, as in capture(model, liftnn.Intermediate)(x).",
         )
+    initial = None if init is None else _initial_values(init)
     if method_outputs is not None and method_outputs not in var_types:
         var_types = (*var_types, method_outputs)
     method = fn if isinstance(fn, types.MethodType) and isinstance(fn.__self__, Module) else None
@@ -79,7 +82,7 @@ def capture(
     def captured(*args: Any, **kwargs: Any) -> Any:
         if isinstance(module, Module):
             called = None if method is None else name_of_method(method) or method.__func__
-            out, states = run(module, called, init, *args, **kwargs)
+            out, states = run(module, called, initial, *args, **kwargs)
         else:
             if not args or not isinstance(args[0], Module):
                 raise errors.ArgumentTypeError(
@@ -87,11 +90,23 @@ def capture(
                     "not a module.",
                     "Pass the module whose values are to be recorded by position, before all other arguments.",
                 )
-            out, states = run(args[0], fn, init, *args[1:], **kwargs)
+            out, states = run(args[0], fn, initial, *args[1:], **kwargs)
         return (out, *states) if states else out
 
     wrapped = boundary(captured)
     return wrapped if isinstance(fn, Module) else functools.update_wrapper(wrapped, fn, updated=())
+
+
+def _initial_values(init: Mapping[Any, Any]) -> State:
+    """Return the initial values as a State of Variables."""
+    state = as_state("capture", init)
+    for path, x in state._items(with_metadata=False):
+        if not isinstance(x, Variable):
+            raise errors.ArgumentTypeError(
+                f"The initial values of capture are Variables, but {format_path(path)} is {an(type(x))}.",
+                "Pass a State that capture has returned, or put the value in a Variable of the type to record.",
+            )
+    return state
 
 
 def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
