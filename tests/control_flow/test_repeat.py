@@ -241,3 +241,75 @@ def test_arrays_of_any_kind_have_a_slice_for_each_step_also_without_jit(stack):
             jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), out, expected)
     with jax.disable_jit(), pytest.raises(errors.ArgumentError, match="no leading axis"):
         liftnn.repeat(step, N + 1)(Model(), xs)
+
+
+class Owner(liftnn.Module):
+    """A module with steps of all kinds as methods."""
+
+    def __init__(self):
+        self.w = liftnn.Variable(jnp.float32(1))
+        self.seen = []
+
+    def step(self, x, mode="add"):
+        self.w.value = self.w + x if mode == "add" else self.w * x
+        return self.w.value
+
+    def __call__(self, x):
+        return self.step(x)
+
+    def create(self, x):
+        if not hasattr(self, "first"):
+            self.first = liftnn.Variable(x)
+        return self.step(x)
+
+    def grow(self, x):
+        self.seen.append(liftnn.Variable(x))
+        return self.step(x)
+
+    @liftnn.jit
+    def compiled(self, x):
+        return self.create(x)
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        lambda m: m,
+        lambda m: m.step,
+        lambda m: m.__call__,
+        lambda m: m.create,
+        lambda m: m.grow,
+        lambda m: m.compiled,
+    ],
+    ids=["module", "method", "call", "create", "grow", "compiled"],
+)
+def test_a_step_may_be_a_method_that_changes_its_module(bind):
+    xs = jnp.arange(1.0, 4.0)
+    ours, reference = Owner(), Owner()
+    expected = [float(bind(reference)(x)) for x in xs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.StructureWarning)
+        assert liftnn.repeat(bind(ours), 3)(xs).tolist() == expected
+    assert_same(ours, reference)
+
+
+def test_the_options_count_the_module_of_a_method_as_jit_does():
+    xs = jnp.arange(1.0, 4.0)
+    for options in ({"static_argnums": 2}, {"static_argnames": "mode"}):
+        owner = Owner()
+        assert liftnn.repeat(owner.step, 3, **options)(xs, "multiply").tolist() == [1.0, 2.0, 6.0]
+        assert liftnn.repeat(owner.step, 3, **options)(xs, mode="add").tolist() == [7.0, 9.0, 12.0]
+    owner, old = Owner(), jnp.float32(1) + 1
+    owner.w.value = old
+    liftnn.repeat(owner.step, 3, donate_argnums=0)(xs)
+    assert old.is_deleted()
+    assert not xs.is_deleted()
+
+
+def test_a_stored_repeated_method_acts_on_a_copy_of_its_module():
+    owner, xs = Owner(), jnp.arange(1.0, 4.0)
+    owner.run = liftnn.repeat(owner.step, 3)
+    owner.run(xs)
+    copy = liftnn.clone(owner)
+    copy.run(xs)
+    assert (float(owner.w), float(copy.w)) == (7.0, 13.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from liftnn._src.control_flow.scan import scan
 from liftnn._src.graph.graphdef import merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.recipes import Recipe
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import name_argument
 from liftnn._src.lifting.shown import show_as
 from liftnn._src.modules.iterate import iter_graph
@@ -39,7 +41,7 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
     contains each step, which takes longer to compile, and a warning names what changes.
 
     Args:
-      step: The function of one step.
+      step: The function of one step, a bound method or a module; the module of a bound method is argument 0.
       n: The number of steps, at least 1.
       unroll: The number of steps to unroll into one iteration of the loop. The default is 1.
       **options: Options of `liftnn.jit`, such as `donate_argnums`.
@@ -50,7 +52,7 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
 
     Raises:
       ArgumentError: If `n` is less than 1; when called, if an array has no leading axis of size n.
-      ArgumentTypeError: If `n` is not an integer.
+      ArgumentTypeError: If `step` is not callable or `n` is not an integer.
 
     Example:
       >>> import jax.numpy as jnp, liftnn, optax
@@ -74,16 +76,19 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
     if count < 1:
         raise errors.ArgumentError(f"liftnn.repeat got {count} steps.", "Pass a number that is at least 1.")
 
-    @functools.wraps(step)
+    function, owner, stored = unwrap_callable(step, "repeat")
+    function = step if stored is not None else function
+
+    @functools.wraps(function)
     def steps(*args: Any, **kwargs: Any) -> Any:
         operands, n_args, names = (*args, *kwargs.values()), len(args), tuple(kwargs)
         axes = jax.tree.map(_axis, operands, is_leaf=is_object)
         _check_sizes(args, kwargs, count)
 
         def one(*args: Any) -> Any:
-            return step(*args[:n_args], **dict(zip(names, args[n_args:], strict=True)))
+            return function(*args[:n_args], **dict(zip(names, args[n_args:], strict=True)))
 
-        show_as(one, step, inspect.signature(one))
+        show_as(one, function, inspect.signature(one))
         try:
             return scan(one, length=count, unroll=unroll, in_axes=axes, out_axes=0)(*operands)
         except errors.StructureError as error:
@@ -91,7 +96,7 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
             warn(f"liftnn.repeat compiles {count} steps one by one: {cause}", errors.StructureWarning)
         return _one_by_one(one, count, operands)
 
-    repeated = jit(steps, **options)
+    repeated = jit(types.MethodType(steps, *owner) if owner else steps, **options)
     repeated._recipe, repeated.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
     return repeated
 
