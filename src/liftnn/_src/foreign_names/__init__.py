@@ -2,7 +2,8 @@
 
 Nothing here changes which names an object has: `hasattr` is False for a foreign name, `dir` leaves it out, and type
 checkers report it. Only code that looks into the class finds the descriptors: `dir` of a class,
-`inspect.getattr_static`, and `isinstance` with a Protocol of methods. The tables are loaded when an error is raised, and not before.
+`inspect.getattr_static`, and `isinstance` with a Protocol of methods. The tables are loaded when an error
+is raised, and not before.
 
 - `pytorch.py`, `keras.py`, `flax.py`, `haiku.py`, `equinox.py`, `jax.py`: names of packages, and what to write in
   liftnn. A name of several libraries is in the table of the one that its row names first.
