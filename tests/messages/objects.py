@@ -305,6 +305,16 @@ def capture_with_an_initial_array():
 
 
 @message(
+    errors.ArgumentError,
+    "No module gets these initial values of capture:\n  head.h",
+    "Pass a State that capture has returned for this module; the values of a shared module are under its first path.",
+)
+def capture_with_an_initial_value_of_another_model():
+    init = {"head": {"h": liftnn.Perturbation(jnp.ones(2))}}
+    liftnn.capture(Affine(), liftnn.Perturbation, init=init)(jnp.ones(2))
+
+
+@message(
     errors.ArgumentTypeError,
     "The first argument of a function given to capture is a float, not a module.",
     "Pass the module whose values are to be recorded by position, before all other arguments.",

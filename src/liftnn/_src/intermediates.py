@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.recording import RECORDS
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path, is_argument_array
+from liftnn._src.trees import Path, an, format_path, is_argument_array, list_paths
 from liftnn._src.variables.state import State, as_state
 from liftnn._src.variables.variable import Variable
 
@@ -54,6 +54,7 @@ def capture(
     Raises:
       ArgumentTypeError: If `fn` cannot be called, or an initial value is not a Variable; when called, if the first
         argument is not a module.
+      ArgumentError: When called, if no module has the path of an initial value.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -137,6 +138,7 @@ def _record(
     """
     initial = _by_module(init)
     marked = [(path, x, attributes_of(x).get(RECORDS)) for path, x in iter_modules(module)]
+    _check_paths(initial, {path for path, _, _ in marked})
     classes = [type(x) for _, x, _ in marked]
     for path, x, outer in marked:
         attributes_of(x)[RECORDS] = _records(var_types, initial.get(path, {}), outer or ())
@@ -163,6 +165,17 @@ def _by_module(init: State | None) -> dict[Path, dict[Any, Variable[Any]]]:
     for path, x in ({} if init is None else init.flat()).items():
         found.setdefault(path[:-1], {})[path[-1]] = x
     return found
+
+
+def _check_paths(initial: Mapping[Path, Mapping[Any, Any]], modules: Collection[Path]) -> None:
+    """Raise ArgumentError for initial values that no module would get."""
+    paths = [(*path, name) for path, values in initial.items() if path not in modules for name in values]
+    if paths:
+        raise errors.ArgumentError(
+            f"No module gets these initial values of capture:\n{list_paths(map(format_path, paths))}",
+            "Pass a State that capture has returned for this module; the values of a shared module are under its first "
+            "path.",
+        )
 
 
 def _records(
