@@ -140,10 +140,11 @@ def _record(
     marked = [(path, x, attributes_of(x).get(RECORDS)) for path, x in iter_modules(module)]
     _check_paths(initial, {path for path, _, _ in marked})
     classes = [type(x) for _, x, _ in marked]
+    recording_class = functools.cache(_recording_class)  # once for each class of the call
     for path, x, outer in marked:
         attributes_of(x)[RECORDS] = _records(var_types, initial.get(path, {}), outer or ())
         if method_outputs is not None:
-            object.__setattr__(x, "__class__", _recording_class(type(x), method_outputs))
+            object.__setattr__(x, "__class__", recording_class(type(x), method_outputs))
     if callable(fn):
         out = fn(module, *args, **kwargs)
     else:

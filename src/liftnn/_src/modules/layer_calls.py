@@ -123,7 +123,7 @@ class _Layer:
         found = self._entries.get(id(module))
         if (
             found is None
-        ):  # the first one, the layer has got it since, or this is the copy of an inner transform
+        ):  # the first one, one that the layer has got since, or the copy of an inner transform
             self._entries = {id(x[0]): x for x in reversed([*_modules_of(self.module)])}
             entries = (self._entries.get(id(x)) for x in originals_of(module))
             found = next(filter(None, entries), (module, type(module).__name__))

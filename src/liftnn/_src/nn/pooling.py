@@ -106,9 +106,8 @@ def avg_pool(
       Array([0.5, 2.5], dtype=float32)
     """
     dtype = jnp.float32 if _is_exact(inputs) else inputs.dtype
-    inputs = inputs.astype(
-        jnp.promote_types(dtype, jnp.float32)
-    )  # sums in half precision lose most of large windows
+    # Sums in half precision lose most of large windows.
+    inputs = inputs.astype(jnp.promote_types(dtype, jnp.float32))
     total = pool(inputs, 0.0, lax.add, window_shape, strides, padding)
     if count_include_pad:
         return (total / math.prod(window_shape)).astype(dtype)

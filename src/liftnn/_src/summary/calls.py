@@ -145,9 +145,10 @@ class Records:
 
         def run(variables: list[Any], dynamic: dict[int, Any]) -> None:
             copy = merge(graphdef, State.from_flat({**flat, **dict(zip(traced, variables, strict=True))}))
+            methods_of = functools.cache(_methods)  # once for each class of the table
             for path, x in [(p, x) for p, x in iter_graph(copy) if isinstance(x, Module)]:
                 if not isinstance(x, (Rngs, RngStream)):
-                    methods = _methods(type(x), method if x is copy else "__call__")
+                    methods = methods_of(type(x), method if x is copy else "__call__")
                     object.__setattr__(x, "__class__", _recording(type(x), path, methods))
             args, kwargs = treedef.unflatten([dynamic.get(i, x) for i, x in enumerate(leaves)])
             with _recorded_by(self._record):
