@@ -253,6 +253,21 @@ def condition_that_is_no_scalar():
     liftnn.while_loop(lambda c: c[1] < 3, lambda c: c, (Affine(), jnp.ones(3)))
 
 
+@message(
+    errors.StructureError,
+    "step 0 and step 2 of liftnn.scan produce different shapes or dtypes (step 0 -> step 2):",
+    "  the output[1]: float32[3] -> float32[1]",
+    "Structure, shapes and dtypes must not depend on the step. Make the same changes in all steps, or make them after "
+    "the loop.",
+)
+def steps_without_jit_that_return_other_shapes():
+    def step(model, x):
+        return model, jnp.ones(3 if x < 2 else 1)
+
+    with jax.disable_jit():
+        liftnn.scan(step)(Affine(), jnp.arange(3))
+
+
 # --- branches
 
 

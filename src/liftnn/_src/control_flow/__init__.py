@@ -10,4 +10,5 @@ Branches must leave the same structure. `branch_union.py` gives each the leaves 
 - `scan.py`, `loops.py` (`while_loop`, `fori_loop`), `map.py`, `associative_scan.py`, `branches.py`,
   `repeat.py`: the transforms. `kept_calls.py` compiles their calls in plain Python once.
 - `functions.py`: the functions that loops and branches are given are arguments too, and are traced once.
+- `uncompiled.py`: loops and branches under `jax.disable_jit`, whose steps run in plain Python.
 """

@@ -52,6 +52,7 @@ class BranchUnion:
       leaves: The dynamic leaves.
       names: The names of the branches, for messages.
       transform: The name of the transform, for messages.
+      remedy: What to do if they differ. The default is for branches.
 
     Raises:
       StructureError: If results differ in structure, shapes or dtypes; the message names the paths.
@@ -64,16 +65,17 @@ class BranchUnion:
         leaves: Sequence[Any],
         names: Sequence[str],
         transform: str,
+        remedy: str = _BRANCH_REMEDY,
     ):
         self.plan = plan
         self._inputs = plan.by_slot(leaves)
-        self.change = _common_change(plan, [r.change for r in results], names, transform)
+        self.change = _common_change(plan, [r.change for r in results], names, transform, remedy)
         self.slots = self.change.slots
         one, *others = [self.complete(r) for r in results]
         for name, other in zip(names[1:], others, strict=True):
             lines = differing_types(plan, self.change, zip(self.slots, one, other, strict=True))
             if lines:
-                raise _error(transform, names[0], name, "shapes or dtypes", lines)
+                raise _error(transform, names[0], name, "shapes or dtypes", lines, remedy)
 
     def complete(self, result: Result) -> list[Any]:
         """Return all leaves of a result, with missing ones taken from the arguments."""
@@ -93,14 +95,16 @@ class BranchUnion:
 
 
 def _common_change(
-    plan: Plan, changes: Sequence[GraphDelta], names: Sequence[str], transform: str
+    plan: Plan, changes: Sequence[GraphDelta], names: Sequence[str], transform: str, remedy: str
 ) -> GraphDelta:
     """Return the common change of all branches, with every leaf that any of them writes."""
     first, specs = changes[0], full_specs(plan, changes[0])
     for name, other in zip(names[1:], changes[1:], strict=True):
         if (first.treedef, first.edges, specs) != (other.treedef, other.edges, full_specs(plan, other)):
             lines = _describe(plan, first, other)
-            raise _error(transform, names[0], name, "structures", lines, _remedy_for(first, other, lines))
+            raise _error(
+                transform, names[0], name, "structures", lines, _remedy_for(first, other, lines) or remedy
+            )
     by_number = [dict(change.changed) for change in changes]
     changed: list[tuple[int, Any]] = []
     for number in sorted(set().union(*by_number)):
@@ -136,13 +140,13 @@ def _describe(plan: Plan, one: GraphDelta, other: GraphDelta) -> list[str]:
 
 
 def _remedy_for(one: GraphDelta, other: GraphDelta, lines: Sequence[str]) -> str:
-    """Return what to do about two branches whose structures differ in these lines."""
+    """Return what to do about two branches whose structures differ in these lines; empty if it is not known."""
     if _return_two_objects(one, other):
         return _CLONE_REMEDY
     nothing = jax.tree.structure(None)
     if (one.treedef == nothing) != (other.treedef == nothing) and all(x.startswith(_OUTPUT) for x in lines):
         return _NONE_REMEDY
-    return _BRANCH_REMEDY
+    return ""
 
 
 def _return_two_objects(one: GraphDelta, other: GraphDelta) -> bool:
@@ -152,7 +156,7 @@ def _return_two_objects(one: GraphDelta, other: GraphDelta) -> bool:
 
 
 def _error(
-    transform: str, one: str, other: str, what: str, lines: list[str], remedy: str = _BRANCH_REMEDY
+    transform: str, one: str, other: str, what: str, lines: list[str], remedy: str
 ) -> errors.StructureError:
     return errors.StructureError(
         f"{one} and {other} of liftnn.{transform} produce different {what} ({one} -> {other}):\n{list_paths(lines)}",

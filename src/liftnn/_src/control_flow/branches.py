@@ -10,13 +10,9 @@ import jax
 
 from liftnn import errors
 from liftnn._src.control_flow.branch_union import BranchUnion
-from liftnn._src.control_flow.functions import (
-    InlinedJit,
-    PackedFunction,
-    call_uncompiled,
-    pack_functions,
-)
+from liftnn._src.control_flow.functions import InlinedJit, PackedFunction, pack_functions
 from liftnn._src.control_flow.kept_calls import CallNames, call_kept
+from liftnn._src.control_flow.uncompiled import call_uncompiled
 from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.lifting.contract import Plan, PureFunction, Result

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 import types
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ import jax
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
-from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.lifting.shown import LEAF_NAME, leaf_names, rename, show_as
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import static_key
@@ -117,53 +116,6 @@ def pack_functions(transform: str, **functions: Any) -> tuple[Module, list[Packe
         static = [_as_static(f) for _, f in several]
         setattr(holder, name, static if isinstance(attribute, list) else static[0])
     return holder, packed
-
-
-class _Uncompiled:
-    """A call of a loop or branch in plain Python, as a function of the module with its functions and the operands.
-
-    Args:
-      apply: Called with the functions and the operands; makes the call.
-      packed: The packed functions.
-    """
-
-    def __init__(
-        self, apply: Callable[[Sequence[Any], Sequence[Any]], Any], packed: Sequence[PackedFunction]
-    ):
-        self._apply = apply
-        self._packed = packed
-
-    def __call__(self, holder: Any, *operands: Any) -> Any:
-        """Make the call."""
-        return self._apply([f.function if type(f) is Closure else f for f in holder.functions], operands)
-
-    def _carried_functions(self) -> tuple[Any, ...]:
-        """Return the functions to search for captured modules; see `Lifted`."""
-        return tuple([f for packed in self._packed for f in packed._carried_functions()])
-
-
-def call_uncompiled(
-    transform: str,
-    apply: Callable[[Sequence[Any], Sequence[Any]], Any],
-    functions: Sequence[Callable[..., Any]],
-    operands: Sequence[Any],
-    names: Sequence[str],
-) -> Any:
-    """Make a call of a loop or branch in plain Python, which changes nothing if it raises.
-
-    Args:
-      transform: The name of the transform.
-      apply: Called with the functions and the operands; makes the call.
-      functions: The user's functions.
-      operands: The arguments.
-      names: The names of the operands in messages.
-
-    Returns:
-      The output of the call.
-    """
-    holder, packed = pack_functions(transform, functions=list(functions))
-    options = LiftOptions(transform, names=("", *names))
-    return Lifted((_Uncompiled(apply, packed),), lambda plan, pure: pure, options)(holder, *operands)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.body import Body, TracedBody, run_never, run_once
-from liftnn._src.control_flow.functions import InlinedJit, call_uncompiled, pack_functions
+from liftnn._src.control_flow.functions import InlinedJit, pack_functions
 from liftnn._src.control_flow.kept_calls import CallNames, call_kept
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes
 from liftnn._src.control_flow.peel import FirstStep
+from liftnn._src.control_flow.uncompiled import call_uncompiled
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.array_calls import as_concrete, call_of_arrays, is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result

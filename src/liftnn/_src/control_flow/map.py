@@ -13,8 +13,10 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.control_flow.kept_calls import KeptCalls
-from liftnn._src.control_flow.slices import slice_type
-from liftnn._src.graph.slots import Slot
+from liftnn._src.control_flow.slices import slice_type, slices_of
+from liftnn._src.control_flow.uncompiled import complete_steps, stack
+from liftnn._src.graph.slots import BySlot, Slot
+from liftnn._src.lifting.array_calls import is_jit_disabled
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.lifting.shown import show_as
@@ -135,7 +137,11 @@ class _Mapped:
                 "Pass arrays, or modules that contain arrays.",
             )
         if self.batch_size is None:
-            return self._loop(leaves, axes)
+            return (
+                self._one_by_one(leaves, axes, size)
+                if size and is_jit_disabled()
+                else self._loop(leaves, axes)
+            )
         return self._batches(leaves, axes, size)
 
     def _loop(self, leaves: Sequence[Any], axes: list[Prefix]) -> Result:
@@ -159,6 +165,31 @@ class _Mapped:
         last, rest = jax.lax.scan(step, [by_slot[slot] for slot in carried], slices)
         leaves_of = dict(zip((*carried, *stacked), (*last, *rest), strict=True))
         return result_of(abstract.change, leaves_of)
+
+    def _one_by_one(self, leaves: Sequence[Any], axes: list[Prefix], size: int) -> Result:
+        """Process one element at a time in plain Python, as under `jax.disable_jit`."""
+        slices, rebuild = _take_mapped(self.plan, leaves, axes)
+        stacked = {Slot(i): x for i, x in enumerate(slices)}
+        shared = {
+            slot: x for slot, x in self.plan.by_slot(leaves).items() if axes[self.plan.index[slot]] is None
+        }
+        steps: list[tuple[BySlot, Result]] = []
+        for i in range(size):
+            with slices_of(stacked, i) as element:
+                inputs = rebuild(element.values(), shared)
+                result = self._call(inputs)
+            steps.append((self.plan.by_slot(inputs), result))
+            for slot, x in result.by_slot.items():
+                if slot in shared:
+                    self._check_carried(slot, shared[slot], x)
+                    shared[slot] = x
+        change, by_slot = complete_steps(self.plan, steps, "map")
+        last = by_slot[-1]
+        pairs = {
+            slot: last[slot] if slot in shared else stack([x[slot] for x in by_slot], 0)
+            for slot in change.slots
+        }
+        return result_of(change, pairs)
 
     def _batches(self, leaves: Sequence[Any], axes: list[Prefix], size: int) -> Result:
         """Process several elements at once; the counts of random streams are the only shared values written."""

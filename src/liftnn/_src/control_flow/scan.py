@@ -24,7 +24,9 @@ from liftnn._src.control_flow.kept_calls import KeptCalls
 from liftnn._src.control_flow.loop_axes import Carry, LoopAxes, without_carry
 from liftnn._src.control_flow.peel import FirstStep
 from liftnn._src.control_flow.slices import slice_type, slices_of
+from liftnn._src.control_flow.uncompiled import UncompiledBody
 from liftnn._src.graph.slots import Slot
+from liftnn._src.lifting.array_calls import is_jit_disabled
 from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction, Purified, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
@@ -183,7 +185,7 @@ def _run(
     hooks = adapt_metadata(plan, options.transform_metadata, axes.of_leaves, axes.of_result)
     step = functools.partial(pure, hooks=hooks, resume_from=first and plan)
     scanned = {p: _move(parts[p], axis, 0) for p, axis in axes.scanned.items()} | steps.keys
-    if steps.length > 1 and axes.is_carry_known and not steps.keys:
+    if steps.length > 1 and axes.is_carry_known and not steps.keys and not is_jit_disabled():
         try:
             return _loop(KnownCarryBody(step, axes, parts, scanned, "scan"), scanned, steps.length, options)
         except (CarryMismatchError, errors.StructureError):
@@ -195,11 +197,17 @@ def _run(
         with slices_of(scanned, 0) as only:
             return run_once(once, axes, {**parts, **only})
     slices = {p: jax.tree.map(slice_type, x) for p, x in scanned.items()}
+    order = range(steps.length)[:: -1 if options.reverse else 1]
     try:
-        body = TracedBody(once, axes, parts, slices, "scan", steps.restarted)
+        if is_jit_disabled():
+            body = UncompiledBody(once, axes, parts, scanned, order, "scan", steps.restarted)
+        else:
+            body = TracedBody(once, axes, parts, slices, "scan", steps.restarted)
     except errors.StructureError as error:
         unsettled = error
     else:
+        if isinstance(body, UncompiledBody):
+            return body.run()
         return _loop(body, scanned, steps.length, options)
     if first is not None:
         raise unsettled
