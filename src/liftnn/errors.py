@@ -167,6 +167,10 @@ class AttributeNameError(LiftError, AttributeError):
     Check the spelling; a Variable forwards unknown names to its metadata and then to its value.
     """
 
+    def __init__(self, cause: str, remedy: str | None = None):
+        super().__init__(cause, remedy)
+        self.obj = None  # set, so that Python adds no suggestion of its own to the remedy
+
 
 class NameImportError(LiftError, ImportError):
     """A name was imported that liftnn does not have.

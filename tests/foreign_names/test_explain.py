@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 
 import jax.numpy as jnp
 import pytest
@@ -76,3 +77,23 @@ def test_import_of_a_name_that_exists_or_not():
 def test_an_unknown_name_is_absent(name):
     assert not hasattr(liftnn, name)
     assert name not in dir(liftnn)
+
+
+LOOKUPS = {
+    "a foreign name": lambda: liftnn.graphdef,
+    "a misspelt name": lambda: liftnn.Linea,
+    "a foreign attribute": lambda: Affine().forward,
+    "an attribute of a Variable": lambda: Affine().w.valu,
+    "a metadata entry": lambda: Affine().w.del_metadata("nam"),
+    "a stream": lambda: liftnn.Rngs(params=0).param,
+    "an entry of a State": lambda: liftnn.split(Affine())[0].ww,
+}
+
+
+@pytest.mark.parametrize("look_up", LOOKUPS.values(), ids=LOOKUPS)
+def test_what_python_suggests_does_not_follow_a_sentence_with_a_remedy(look_up):
+    with pytest.raises(AttributeError) as caught:
+        look_up()
+    shown = "".join(traceback.format_exception_only(caught.value))
+    assert ".. Did you mean" not in shown
+    assert str(caught.value) in shown

@@ -104,8 +104,8 @@ class State(dict[Key, Any], Displayed):
             if name in self and not name.startswith("__"):
                 return self[name]
             known = ", ".join(str(k) for k in self)
-            raise AttributeError(
-                f"A State has no attribute or entry {name!r}; its entries are: {known or 'none'}."
+            raise AttributeError(  # Python may add ". Did you mean: 'x'?"
+                f"A State has no attribute or entry {name!r}; its entries are: {known or 'none'}"
             )
 
         def __setattr__(self, name: str, value: Any) -> None:
