@@ -15,12 +15,22 @@ from tests.user_modules import Affine
 import liftnn
 from liftnn._src.foreign_names.attributes import NAMES
 
-CASES = [("Module", name) for name in NAMES["Module"]] + [("Optimizer", name) for name in NAMES["Optimizer"]]
+CASES = [(where, name) for where, names in NAMES.items() for name in names]
+SIZES = {
+    "Conv": (2, 3, 3),
+    "ConvTranspose": (2, 3, 3),
+    "Embed": (5, 2),
+    "GroupNorm": (4, 2),
+    "Linear": (2, 3),
+}
 
 
 def make(where):
-    model = Affine()
-    return model if where == "Module" else liftnn.Optimizer(model, optax.sgd(0.1))
+    if where in ("Module", "Optimizer"):
+        return Affine() if where == "Module" else liftnn.Optimizer(Affine(), optax.sgd(0.1))
+    return getattr(liftnn, where)(
+        *SIZES.get(where, (0.5,) if where == "Dropout" else (3,)), rngs=liftnn.Rngs(0)
+    )
 
 
 class Mixin:
@@ -180,3 +190,23 @@ def test_forward_is_an_ordinary_method():
 def test_jit_names_the_missing_call():
     with pytest.raises(AttributeError, match="Rename the method `forward` to `__call__`"):
         liftnn.jit(Forward())
+
+
+class Renamed(liftnn.Linear):
+    """A layer of the user's with the name of PyTorch."""
+
+    @property
+    def weight(self):
+        return self.kernel.value.T
+
+
+def test_a_layer_of_the_user_may_have_the_name():
+    layer = Renamed(2, 3, rngs=liftnn.Rngs(0))
+    assert layer.weight.shape == (3, 2)
+    assert liftnn.jit(lambda layer: layer.weight.sum())(layer) == layer.kernel.sum()
+
+
+def test_a_weight_is_named_as_in_liftnn():
+    message = r"'Linear' object has no attribute 'weight', which is a name of PyTorch and Equinox"
+    with pytest.raises(liftnn.AttributeNameError, match=message):
+        _ = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)).weight

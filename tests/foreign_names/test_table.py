@@ -25,7 +25,7 @@ EXAMPLES = {
     "param_dtype", "flat()", "__init__", "__call__", "(batch, length, heads, features)", "checkify.check",
 }  # fmt: skip
 """What stands in backticks and is a part of a name, not a program."""
-CLASSES = {"Module": liftnn.Module, "Optimizer": liftnn.Optimizer, "Variable": liftnn.Variable}
+CLASSES = {name: getattr(liftnn, name) for name in (*NAMES, "Variable")}
 PARAMETERS = {
     parameter
     for name in liftnn.__all__
@@ -67,6 +67,14 @@ def namespace(folder):
     labels, targets = jnp.zeros(4, int), jnp.zeros((4, 3))
     modules = {"liftnn": liftnn, "jax": jax, "jnp": jnp, "np": np, "optax": optax}
     modules |= {"dataclasses": dataclasses, "functools": functools}
+    rngs = liftnn.Rngs(0)
+    modules |= {
+        "linear": liftnn.Linear(2, 3, rngs=rngs),
+        "conv": liftnn.Conv(2, 3, 3, rngs=rngs),
+        "embed": liftnn.Embed(5, 2, rngs=rngs),
+        "norm": liftnn.BatchNorm(3, rngs=rngs),
+        "dropout": liftnn.Dropout(0.5),
+    }
     arrays = {"sequence": jnp.ones((2, 5, 2)), "heads": jnp.ones((2, 5, 4, 8))}
     own = {
         "make": make,

@@ -24,7 +24,19 @@ _OF_OPTIMIZERS = (
     "add_param_group", "apply", "apply_gradients", "init", "learning_rate", "load_state_dict", "lr", "minimize",
     "model", "param_groups", "params", "state_dict", "zero_grad",
 )  # fmt: skip
-NAMES = {"Module": _OF_MODULES, "Optimizer": _OF_OPTIMIZERS}
+_OF_LAYERS = {
+    "BatchNorm": ("beta", "gamma", "moving_mean", "moving_variance", "running_mean", "running_var", "weight"),
+    "Conv": ("weight",),
+    "ConvTranspose": ("weight",),
+    "Dropout": ("p",),
+    "Embed": ("embeddings", "weight"),
+    "GroupNorm": ("beta", "gamma", "weight"),
+    "InstanceNorm": ("weight",),
+    "LayerNorm": ("beta", "gamma", "weight"),
+    "Linear": ("weight",),
+    "RMSNorm": ("weight",),
+}
+NAMES = {"Module": _OF_MODULES, "Optimizer": _OF_OPTIMIZERS, **_OF_LAYERS}
 """The names by class, so that the table need not be loaded; `tests/foreign_names` compares them."""
 
 

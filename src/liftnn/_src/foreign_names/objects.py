@@ -51,6 +51,36 @@ Module: summary tabulate (Keras and Flax Linen)
     Write `print(liftnn.tabulate(model, x))`, or `liftnn.count_params(model)`.
 Module: count_params (Keras)
     Write `liftnn.count_params(model)`.
+Linear: weight (PyTorch and Equinox)
+    Write `linear.kernel.value`. Its shape is (in, out); that of the weight is (out, in).
+Conv: weight (PyTorch and Equinox)
+    {conv_kernel}
+ConvTranspose: weight (PyTorch and Equinox)
+    {conv_kernel}
+Embed: weight embeddings (PyTorch, Equinox, Keras and Haiku)
+    Write `embed.embedding.value`.
+BatchNorm: weight gamma (PyTorch and Keras)
+    {scale}
+BatchNorm: beta (Keras)
+    {shift}
+BatchNorm: running_mean moving_mean (PyTorch and Keras)
+    Write `norm.mean.value`.
+BatchNorm: running_var moving_variance (PyTorch and Keras)
+    Write `norm.var.value`.
+GroupNorm: weight gamma (PyTorch, Equinox and Keras)
+    {scale}
+GroupNorm: beta (Keras)
+    {shift}
+InstanceNorm: weight (PyTorch)
+    {scale}
+LayerNorm: weight gamma (PyTorch, Equinox and Keras)
+    {scale}
+LayerNorm: beta (Keras)
+    {shift}
+RMSNorm: weight (PyTorch and Equinox)
+    {scale}
+Dropout: p (PyTorch and Equinox)
+    Write `dropout.rate`.
 Optimizer: zero_grad (PyTorch)
     {no_zero}
 Optimizer: state_dict load_state_dict (PyTorch)

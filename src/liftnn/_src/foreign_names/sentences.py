@@ -15,6 +15,10 @@ SENTENCES = {
     "weights": "`liftnn.save_weights(file, model)` writes a file, and `liftnn.load_weights(file, model)` reads it.",
     "place": "`liftnn.device_put(model, jax.devices()[0])` moves a module; arrays are created on the default device.",
     "freeze": "Select what is trained: `liftnn.Optimizer(model, optax.adam(1e-3), wrt=liftnn.PathContains('first'))`.",
+    "conv_kernel": "Write `conv.kernel.value`. Its shape is (size, ..., in, out); that of the weight is "
+    "(out, in, size, ...).",
+    "scale": "Write `norm.scale.value`.",
+    "shift": "Write `norm.bias.value`.",
     "call": "The model is an object that holds its weights, so call it: `model(x)`.",
     "mode": "`model.train()` and `model.eval()` switch the mode of all layers.",
     "padded": "Write `jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))`. Inputs are channels last.",

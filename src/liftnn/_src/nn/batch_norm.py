@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_broadcasts, check_features, new_param, normalize_axes
@@ -174,4 +175,5 @@ def _no_use_running_average() -> errors.ArgumentError:
     )
 
 
+answer(BatchNorm, "BatchNorm")
 publish(BatchNorm)

@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param, without_none
@@ -195,4 +196,5 @@ def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
     return lax.ConvDimensionNumbers(outer, (rank + 1, rank, *range(rank)), outer)
 
 
+answer(Conv, "Conv")
 publish(Conv)

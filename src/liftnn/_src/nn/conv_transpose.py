@@ -13,6 +13,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, as_tuple, check_mask, new_param
@@ -187,4 +188,5 @@ def _wrap(y: jax.Array, periods: list[int], transpose_kernel: bool) -> jax.Array
     return y
 
 
+answer(ConvTranspose, "ConvTranspose")
 publish(ConvTranspose)

@@ -10,6 +10,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.explicit_axes import entries_of, mesh_of, replicate_on_mesh_of, reshard_like
 from liftnn._src.publish import publish
@@ -201,4 +202,5 @@ def _not_random(rngs: object, wanted: str) -> errors.ArgumentError:
     )
 
 
+answer(Dropout, "Dropout")
 publish(Dropout)

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_features, new_param, shape_of_input, without_none
@@ -124,4 +125,5 @@ def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
     return jnp.take(table, rows, axis=0)
 
 
+answer(Embed, "Embed")
 publish(Embed)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import Axes, check_broadcasts, check_features, new_param, normalize_axes
@@ -128,4 +129,5 @@ class InstanceNorm(Module):
         )  # fmt: skip
 
 
+answer(InstanceNorm, "InstanceNorm")
 publish(InstanceNorm)

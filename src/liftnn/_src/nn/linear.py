@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import add_bias, check_features, new_param, shape_of_input, without_none
@@ -129,4 +130,5 @@ def _is_replaced() -> bool:
     return getattr(lax.dot_general, "__code__", None) is not _CODE
 
 
+answer(Linear, "Linear")
 publish(Linear)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import Axes, check_broadcasts, check_features, new_param, normalize_axes
@@ -366,4 +367,7 @@ def _space(ndim: int, axes: Axes | None) -> tuple[int, ...]:
     return reduced[:-1]
 
 
+answer(GroupNorm, "GroupNorm")
+answer(LayerNorm, "LayerNorm")
+answer(RMSNorm, "RMSNorm")
 publish(GroupNorm, LayerNorm, RMSNorm)
