@@ -23,6 +23,8 @@ class LiftError(Exception):
         super().__init__(cause, remedy)
         self.cause = cause
         self.remedy = remedy or _last_paragraph(type(self))
+        if isinstance(self, AttributeError):
+            self.obj = None  # set, so that Python adds no suggestion of its own to the remedy
 
     def __str__(self) -> str:
         return f"{self.cause}\n{self.remedy}" if self.remedy else self.cause
@@ -166,10 +168,6 @@ class AttributeNameError(LiftError, AttributeError):
 
     Check the spelling; a Variable forwards unknown names to its metadata and then to its value.
     """
-
-    def __init__(self, cause: str, remedy: str | None = None):
-        super().__init__(cause, remedy)
-        self.obj = None  # set, so that Python adds no suggestion of its own to the remedy
 
 
 class NameImportError(LiftError, ImportError):
