@@ -92,3 +92,12 @@ def test_a_first_attribute_in_a_transform_is_an_error():
     with pytest.raises(liftnn.StructureError, match="act: A partial was changed in place"):
         liftnn.jit(lambda net: setattr(net.act, "gain", 7.0))(net)
     assert not vars(net.act)
+
+
+def test_the_function_and_an_argument_of_the_name_func_have_paths_of_their_own():
+    net = liftnn.Module()
+    net.act = functools.partial(Net(), func=Net())
+    net.act.keywords["func"].w.value = jnp.asarray(5.0)
+    state, graphdef = liftnn.split(net)
+    merged = liftnn.merge(graphdef, state)
+    assert (float(merged.act.func.w), float(merged.act.keywords["func"].w)) == (2.0, 5.0)

@@ -199,7 +199,8 @@ def _unflatten_builtin_method(cls: type, extra: str, keys: tuple[Any, ...], chil
 
 def _flatten_partial(x: functools.partial[Any]) -> FlattenedNode:
     """Flatten a partial; its attributes, if it has any, are a child, like those of a function."""
-    keys: tuple[Any, ...] = ("func", *range(len(x.args)), *x.keywords)
+    name = "__func__" if "func" in x.keywords else "func"
+    keys: tuple[Any, ...] = (name, *range(len(x.args)), *x.keywords)
     children: tuple[Any, ...] = (x.func, *x.args, *x.keywords.values())
     attributes = vars(x)
     if attributes:
