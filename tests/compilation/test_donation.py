@@ -186,6 +186,19 @@ def test_a_numpy_array_that_jax_would_truncate_is_kept(options):
         assert [int(x[0]) for x in held] == [BIG] * 3
 
 
+@pytest.mark.parametrize("other", [1.5, "a", None])
+def test_a_numpy_array_in_a_pytree_that_jax_would_truncate_is_kept(other):
+    held = np.array([BIG])
+    model = Holder(w=liftnn.Param(jnp.ones(2)), v=liftnn.Variable({"a": held, "b": [jnp.ones(2), other]}))
+    step = liftnn.jit(lambda m: m.w.set_value(m.w * 2), donate_argnums=0)
+    for i in range(3):
+        step(model)
+        assert model.w.value.tolist() == [2.0 ** (i + 1)] * 2
+        assert model.v.value["a"] is held
+        assert model.v.value["b"][0].tolist() == [1.0, 1.0]
+        assert model.v.value["b"][1] == other
+
+
 def test_a_donated_numpy_array_that_is_written_gets_the_new_value():
     model = Holder(v=liftnn.Variable(np.array([3, 4])), a=np.array([5, 6]))
 

@@ -13,7 +13,7 @@ from liftnn._src.compilation.fast_path import FastPath
 from liftnn._src.compilation.patterns import OBJECTS, Unmatched, follow, make_patterns
 from liftnn._src.compilation.source import MISS
 from liftnn._src.lifting.array_calls import ArrayCalls
-from liftnn._src.lifting.call import Call, is_truncated
+from liftnn._src.lifting.call import Call, has_truncated
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.offers import Begin
 from liftnn._src.modules.module import Module
@@ -111,7 +111,7 @@ class FastPaths:
             return None
         if len(call.guards.weak) > 1:
             return None  # it would keep all of them alive but its owner
-        if call.bound.donates and any(map(is_truncated, call.leaves)):
+        if call.bound.donates and has_truncated(call.leaves):
             return None  # only the slow path keeps numpy arrays that JAX truncates
         pairs = zip(call.plan.variables, call.leaves, strict=False)
         if any(value is not call.objects[number]._value for number, value in pairs):

@@ -74,12 +74,20 @@ def _keep_numpy(call: Call, result: Result, leaves: list[Any]) -> list[Any]:
     JAX copies a numpy array to the device, so its own buffer is not donated, and cannot hold all of 64 bits.
     """
     only_donated = set(result.change.donated)
-    if only_donated and any(map(is_truncated, call.leaves)):
+    if only_donated and has_truncated(call.leaves):
         old = call.plan.by_slot(call.leaves)
         for i, slot in enumerate(result.slots):
-            if slot.node in only_donated and is_truncated(old.get(slot)):
-                leaves[i] = old[slot]
+            if slot.node in only_donated and has_truncated(old.get(slot)):
+                kept = jax.tree.leaves(decode(old[slot]))
+                new, treedef = jax.tree.flatten(leaves[i])
+                pairs = zip(kept, new, strict=True)
+                leaves[i] = treedef.unflatten([x if is_truncated(x) else y for x, y in pairs])
     return leaves
+
+
+def has_truncated(tree: Any) -> bool:
+    """Return whether a pytree holds a numpy array with a dtype that JAX truncates."""
+    return any(map(is_truncated, jax.tree.leaves(tree)))
 
 
 def is_truncated(x: Any) -> bool:
