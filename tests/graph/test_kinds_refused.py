@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import types
+import weakref
 
 import jax.numpy as jnp
 import pytest
@@ -105,12 +106,36 @@ def test_a_view_of_a_dict_is_an_error_since_the_dict_can_change(view, base):
 def test_a_module_hidden_in_an_unhashable_static_object_is_an_error():
     with raises(
         errors.StructureError,
-        "x: A static value of type UserDict is not hashable, and a copy of it does not compare equal to "
-        "it, so it would seem changed in every call.\n"
-        "Make it hashable, or define an __eq__ that compares content. Store modules in a list, a dict or "
-        "an attribute of a Module, where liftnn finds them.",
+        "x: A static value of type UserDict is not hashable, so liftnn copies it, but it holds a Node, whose copy "
+        "would not see later changes.\n"
+        "Make it hashable, a Module or a dataclass, or store the Node in a list, a dict or an attribute of a Module.",
     ):
         liftnn.split(Node(x=collections.UserDict(m=Node())))
+
+
+class Named:
+    """Unhashable, and compared by name alone."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __eq__(self, other):
+        return isinstance(other, Named)
+
+
+@pytest.mark.parametrize("hide", [Named, lambda x: Named([x]), lambda x: weakref.WeakSet([x])])
+@pytest.mark.parametrize("transform", [liftnn.jit, liftnn.remat])
+def test_it_is_an_error_in_a_call_if_its_copy_compares_equal(hide, transform):
+    """Else each attempt of the call would meet another copy."""
+    held = Node()
+    with pytest.raises(
+        errors.StructureError, match="but it holds a Node, whose copy would not see later changes"
+    ):
+        transform(lambda node, x: x)(Node(x=hide(held)), 1.0)
+    with pytest.raises(
+        errors.StructureError, match="but it holds a Node, whose copy would not see later changes"
+    ):
+        liftnn.remat(lambda x, y: y)(hide(held), 1.0)
 
 
 def test_a_cycle_of_frozen_objects_alone_is_an_error():

@@ -108,6 +108,16 @@ def static_value_that_cannot_be_copied():
 
 @message(
     errors.StructureError,
+    "layers[1].inner.x: A static value of type UserDict is not hashable, so liftnn copies it, but it holds an Affine, "
+    "whose copy would not see later changes.",
+    "Make it hashable, a Module or a dataclass, or store the Affine in a list, a dict or an attribute of a Module.",
+)
+def static_value_that_cannot_be_copied_with_the_module_in_it():
+    attribute(collections.UserDict(model=Affine()))
+
+
+@message(
+    errors.StructureError,
     "layers[1].inner.x: A static value of type Vague is not hashable, and comparing it with == does not "
     "return True or False, so liftnn cannot detect changes of it.",
     "Make it hashable, or store the arrays in it as attributes or Variables.",

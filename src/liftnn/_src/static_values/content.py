@@ -29,6 +29,7 @@ from liftnn._src.static_values.value_types import (
     is_users_function,
     rank,
 )
+from liftnn._src.trees import an
 
 
 class Copied:
@@ -38,15 +39,18 @@ class Copied:
       value: The value to copy.
 
     Raises:
-      StructureError: If the value cannot be copied, or if `==` does not return a bool, or not True for the copy.
+      StructureError: If the value cannot be copied or holds a Module or Variable, or if `==` does not return a bool, or
+        not True for the copy.
     """
 
     __slots__ = ("copy",)
 
     def __init__(self, value: Any):
         try:
-            self.copy = copy.deepcopy(value)
+            self.copy = copy_deeply(value)
             same = value == self.copy
+        except errors.StructureError:
+            raise
         except Exception as error:
             raise cannot_copy(value, error) from error
         if not isinstance(same, (bool, np.bool_)):
@@ -67,6 +71,31 @@ class Copied:
 
     def __hash__(self) -> int:
         return hash(type(self.copy))
+
+
+def copy_deeply(value: Any) -> Any:
+    """Return a copy of a value that can change in place.
+
+    Args:
+      value: The value.
+
+    Returns:
+      The copy.
+
+    Raises:
+      StructureError: If the value holds a Module or Variable: changes of it would not be seen in the copy.
+    """
+    memo: dict[int, Any] = {}
+    copied = copy.deepcopy(value, memo)
+    found = next((x for x in memo.values() if hasattr(type(x), "__graph_node__")), None)
+    if found is None:
+        return copied
+    raise errors.StructureError(
+        f"A static value of type {type(value).__qualname__} is not hashable, so liftnn copies it, but it holds "
+        f"{an(type(found))}, whose copy would not see later changes.",
+        f"Make it hashable, a Module or a dataclass, or store the {type(found).__name__} in a list, a dict or an "
+        "attribute of a Module.",
+    )
 
 
 def cannot_copy(value: Any, error: Exception) -> errors.StructureError:

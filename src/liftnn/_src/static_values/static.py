@@ -12,12 +12,14 @@ import copy
 import types
 from typing import Any
 
+from liftnn import errors
 from liftnn._src.static_values.content import (
     Content,
     Copied,
     NotImmutableError as NotImmutableError,
     cannot_copy,
     content_of,
+    copy_deeply,
     copy_differs,
 )
 from liftnn._src.static_values.object_content import ObjectContent
@@ -140,8 +142,10 @@ def static_key(value: Any, inside: bool = False) -> Any:
 def _copy(value: Any, content: Content) -> Any:
     """Return a copy of a value with the same content."""
     try:
-        copied = copy.deepcopy(value)
+        copied = copy_deeply(value)
         same = content_of(copied).key == content.key
+    except errors.StructureError:
+        raise
     except Exception as error:
         raise cannot_copy(value, error) from error
     if not same:
