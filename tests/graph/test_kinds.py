@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import enum
 import functools
 import types
 import typing
@@ -368,6 +369,51 @@ def test_private_slots_come_back():
     model = Private()
     assert list(liftnn.state(model).flat()) == [("_Private__secret",)]
     assert liftnn.clone(model).read().value.tolist() == [0, 1]
+
+
+@dataclasses.dataclass
+class Body:
+    legs: object
+
+
+class Animal(Body, enum.Enum):
+    DOG = 4
+
+
+class Pairs(list, enum.Enum):
+    ONE = ((1, 2),)
+
+
+@dataclasses.dataclass
+class Noted(int):
+    note: object
+
+    def __new__(cls, note):
+        return super().__new__(cls, 3)
+
+
+@dataclasses.dataclass
+class ReasonError(Exception):
+    reason: object
+
+
+@pytest.mark.parametrize("member", [Animal.DOG, Pairs.ONE])
+def test_a_member_of_an_enum_is_itself_also_if_it_is_a_dataclass_or_a_container(member):
+    node = Node(x=member, w=liftnn.Param(jnp.ones(1)))
+    inside = []
+    for transform in (liftnn.jit, liftnn.remat):
+        assert transform(lambda node: inside.append(node.x) or node.x)(node) is member
+    assert liftnn.remat(lambda x, node: inside.append(x))(member, node) is None
+    assert all(x is member for x in inside)
+    assert liftnn.clone(node).x is member
+
+
+@pytest.mark.parametrize("value", [Noted("a"), ReasonError("a")], ids=["int", "exception"])
+def test_a_dataclass_that_is_a_number_or_an_exception_is_static(value):
+    node = Node(x=value, w=liftnn.Param(jnp.ones(1)))
+    liftnn.jit(lambda node: node.w.set_value(node.w * 2))(node)
+    copied = liftnn.clone(node).x
+    assert (node.x, copied, type(copied), vars(copied)) == (value, value, type(value), vars(value))
 
 
 def test_many_classes_of_modules_do_not_fill_the_memory_of_kinds():

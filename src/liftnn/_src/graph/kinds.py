@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import enum
 import functools
 import types
 import weakref
@@ -328,17 +329,23 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return (TRANSFORMED if known else STATIC), False
     if is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False
-    if dataclasses.is_dataclass(cls):
-        return (FROZEN_DATACLASS if is_frozen_dataclass(cls) else DATACLASS), False
+    if issubclass(cls, _VALUES):
+        return STATIC, False
     for base, kind in _KIND_BY_BASE.items():
         if isinstance(x, base):
             return kind, False
+    if dataclasses.is_dataclass(cls):
+        return (FROZEN_DATACLASS if is_frozen_dataclass(cls) else DATACLASS), False
     return STATIC, False
 
 
 _KIND_BY_BASE = {
     list: LIST, dict: DICT, tuple: TUPLE, collections.deque: LIST, set: LIST, types.SimpleNamespace: DATACLASS
 }  # fmt: skip
+
+
+_VALUES = (enum.Enum, BaseException, int, float, complex, str, bytes, frozenset)
+"""Classes of values that are not flattened, also if a class that derives from them is a dataclass or a container."""
 
 
 _MUTABLE_CONTAINERS = (list, dict, set, collections.deque)
@@ -359,4 +366,4 @@ def is_object(x: Any) -> bool:
     cls = type(x)
     if hasattr(cls, "__graph_node__") or issubclass(cls, types.SimpleNamespace):
         return True
-    return dataclasses.is_dataclass(cls) and not is_registered(x)
+    return dataclasses.is_dataclass(cls) and not issubclass(cls, _VALUES) and not is_registered(x)
