@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import types
 import weakref
 
@@ -13,7 +14,7 @@ from tests.strategies import Frozen, Node, Point
 
 import liftnn
 from liftnn import errors
-from liftnn._src.trees import an
+from liftnn._src.trees import an, at_start
 
 
 class Names(list):
@@ -48,6 +49,32 @@ def test_a_container_with_attributes_of_its_own_is_an_error(cls, children):
     with raises(
         errors.StructureError,
         f"x: A {cls.__qualname__} is a container with extra attributes (note), which would be lost.\n"
+        "Use a plain list, dict or tuple, or a Module that holds the container and the attributes.",
+    ):
+        liftnn.split(Node(x=x))
+
+
+class SlottedNames(list):
+    """A list with a slot."""
+
+    __slots__ = ("note",)
+
+
+@dataclasses.dataclass
+class Output(collections.OrderedDict):
+    """A dataclass that is a dict, too, as the outputs of other libraries are."""
+
+    note: object
+
+
+@pytest.mark.parametrize("note", ["mine", None])
+@pytest.mark.parametrize("cls", [SlottedNames, Output])
+def test_a_container_with_slots_or_fields_is_an_error(cls, note):
+    x = cls.__new__(cls)
+    x.note = note
+    with raises(
+        errors.StructureError,
+        f"x: {at_start(an(cls))} is a container with extra attributes (note), which would be lost.\n"
         "Use a plain list, dict or tuple, or a Module that holds the container and the attributes.",
     ):
         liftnn.split(Node(x=x))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from liftnn import errors
-from liftnn._src.instances import instance_dict
+from liftnn._src.instances import instance_dict, read_slot, slots_of
 from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.static_values.value_types import rank
 from liftnn._src.trees import an, at_start
@@ -34,7 +34,9 @@ def base_of(cls: type) -> Any:
 
 def _refuse_attributes(x: Any) -> None:
     """Raise StructureError for a container with extra attributes, which flattening would lose."""
-    attributes = instance_dict(x)
+    members = (entry for entry in slots_of(type(x)) if entry[1].__objclass__ is not _DefaultDict)
+    filled = [name for name, member in members if read_slot(x, member, x) is not x]
+    attributes = [*filled, *instance_dict(x)]
     if attributes:
         raise errors.StructureError(
             f"{at_start(an(type(x)))} is a container with extra attributes ({', '.join(attributes)}), which "
