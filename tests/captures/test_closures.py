@@ -149,6 +149,11 @@ def from_nowhere_to_be_seen(model: Model, effect: Effect) -> Callable[..., Any]:
     return lambda x: effect(reference(), x)  # type: ignore[arg-type]
 
 
+def from_a_weak_method(model: Model, effect: Effect) -> Callable[..., Any]:
+    reference = weakref.WeakMethod(model.train)
+    return lambda x: effect(reference().__self__, x)  # type: ignore[union-attr]
+
+
 WAYS = (
     from_a_cell,
     from_a_global,
@@ -163,6 +168,7 @@ WAYS = (
     from_a_class,
     from_a_decorated_function,
     from_nowhere_to_be_seen,
+    from_a_weak_method,
 )
 
 

@@ -29,10 +29,12 @@ from liftnn._src.captures.guards import (
     CLASS,
     CONTEXT,
     ITEM,
+    REFERENT,
     SIZE,
     SLOT,
     Guard,
     assigned_guards,
+    referent_of,
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES
 from liftnn._src.captures.steps import FRESH, ClassOf, Expansion, GlobalsOf, Step
@@ -202,8 +204,9 @@ def _unguarded(tag: str, children: Iterable[Any]) -> Expansion:
 
 def _expand_reference(x: Any, exact: bool) -> Expansion:
     """Expand a weak reference."""
-    guard = Guard(CALLED, x, None, x())
-    return Expansion("reference", [Step(x(), "()", 0, guard, True)])
+    referent = referent_of(x)
+    guard = Guard(CALLED if type(x) is weakref.ref else REFERENT, x, None, referent)
+    return Expansion("reference", [Step(referent, "()", 0, guard, True)])
 
 
 def _expand_variable_of_context(x: Any, exact: bool) -> Expansion:

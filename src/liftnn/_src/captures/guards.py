@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import threading
 import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -106,6 +107,12 @@ CONTEXT = GuardKind(
 SIZE = GuardKind("size", lambda container, _: size_of(container), _not_written, "size_of({h})")
 ELEMENT = GuardKind("element", lambda x, i: x[i], _write_item, "{h}[{k}]")
 CALLED = GuardKind("reference", lambda reference, _: reference(), _not_written, "{h}()")
+referent_of = weakref.ref.__call__
+"""Return what a weak reference refers to, past the `__call__` of a subclass, which may make a new object."""
+REFERENT = GuardKind(
+    "reference", lambda reference, _: referent_of(reference), _not_written, "referent_of({h})"
+)
+"""The same for an instance of a subclass of `weakref.ref`."""
 
 
 class Guard(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 
-from liftnn._src.captures.guards import Guards
+from liftnn._src.captures.guards import Guards, referent_of
 from liftnn._src.compilation.dependencies import Attribute, Reader
 from liftnn._src.compilation.patrol import Beat
 from liftnn._src.compilation.patterns import (
@@ -147,6 +147,7 @@ _GLOBALS = {
     "type": type,
     "MISS": MISS,
     "size_of": size_of,
+    "referent_of": referent_of,
     "attributes_of": attributes_of,
     "ABSENT": ABSENT,
     "ATOMS": ATOMS,
