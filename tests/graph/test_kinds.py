@@ -421,3 +421,16 @@ def test_many_classes_of_modules_do_not_fill_the_memory_of_kinds():
         cls = type(f"Made{i}", (Node,), {})
         assert type(liftnn.clone(cls(n=i))) is cls
     assert find_difference(Node(x=[1, {"a": param()}]), liftnn.clone(Node(x=[1, {"a": param()}]))) is None
+
+
+@pytest.mark.parametrize(
+    "hold", [lambda x: x, lambda x: [x], lambda x: lambda: x, lambda x: functools.partial(max, x)]
+)
+def test_a_plain_object_may_have_any_private_attributes(hold):
+    class Cook:
+        _recipe = "soup"
+        _carried_functions = _others = None
+
+    node = Node(x=hold(Cook()), w=liftnn.Param(jnp.ones(1)))
+    liftnn.jit(lambda node: node.w.set_value(node.w * 2))(node)
+    assert float(liftnn.clone(node).w[0]) == 2.0

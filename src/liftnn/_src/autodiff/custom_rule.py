@@ -139,8 +139,8 @@ class CustomRule(Lifted[P, R]):
           **options: The options of the method.
         """
         self._others = tuple(rules.values())
-        if self._recipe is not None:
-            self._recipe = self._recipe.with_rule(define, tuple(rules), **options)
+        if self.__recipe__ is not None:
+            self.__recipe__ = self.__recipe__.with_rule(define, tuple(rules), **options)
 
     def _call_of_arrays(self, calls: ArrayCalls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with publish(Offer(self._running)):

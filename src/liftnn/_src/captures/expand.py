@@ -85,7 +85,7 @@ def expand(x: Any, scope: Scope, exact: bool) -> Expansion:
         return Expansion("function", list(_steps_by_name(x.function, scope)))
     if cls is ClassOf:
         return _expand_class(x.cls, scope, creates=False)
-    carried = getattr(cls, "_carried_functions", None)
+    carried = getattr(cls, "__carried_functions__", None)
     if carried is not None and module_of(cls).partition(".")[0] == "liftnn":  # a transformed function
         return _unguarded("transformed", carried(x))
     if issubclass(cls, Variable):

@@ -68,7 +68,7 @@ def identity_of(x: Any) -> Hashable:
         return x.__code__
     if issubclass(cls, functools.partial):  # a module may be among the arguments only
         return cls, identity_of(x.func)
-    carried = getattr(cls, "_carried_functions", None)
+    carried = getattr(cls, "__carried_functions__", None)
     if (
         carried is not None and module_of(cls).partition(".")[0] == "liftnn"
     ):  # likewise of a transformed method

@@ -340,9 +340,9 @@ class Jitted(Bindable[P, R]):
         sizes = [each._cache_size for each in jitted if each is not None]
         return lambda: sum(size() for size in sizes)
 
-    def _carried_functions(self) -> tuple[Any, ...]:
+    def __carried_functions__(self) -> tuple[Any, ...]:
         """Return the functions that may capture modules; see `Lifted`."""
-        return self._lifted._carried_functions()
+        return self._lifted.__carried_functions__()
 
     def __copy__(self) -> Self:
         return self  # like a plain function

@@ -64,7 +64,7 @@ def trace_once(f: C, /) -> C:
         type.__setattr__(f, "__call__", wrap_call(TracedOnce(f.__call__)))
         return f  # pyright: ignore[reportReturnType]  # the same class
     transformed: Any = TracedOnce(f)
-    transformed._recipe = Recipe(trace_once, (), {})
+    transformed.__recipe__ = Recipe(trace_once, (), {})
     return transformed
 
 

@@ -46,7 +46,7 @@ class PackedFunction:
         attribute = getattr(holder, self._name)
         return (attribute if self._position is None else attribute[self._position])(*args)
 
-    def _carried_functions(self) -> tuple[Any, ...]:
+    def __carried_functions__(self) -> tuple[Any, ...]:
         """Return the functions to search for captured modules; see `Lifted`."""
         return (self._function,)
 

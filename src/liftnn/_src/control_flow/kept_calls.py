@@ -179,19 +179,19 @@ class _Call:
         Args:
           *arguments: The module of each bound method, None for a function; then the operands.
         """
-        functions = self._carried_functions()
+        functions = self.__carried_functions__()
         n = len(functions)
         pairs = zip(functions, arguments[:n], strict=True)
         return self._apply(
             [f if owner is None else types.MethodType(f, owner) for f, owner in pairs], arguments[n:]
         )
 
-    def _carried_functions(self) -> tuple[Any, ...]:
+    def __carried_functions__(self) -> tuple[Any, ...]:
         """Return the functions, which may capture modules; see `Lifted`."""
         return tuple([f.function for f in self._functions])
 
     def __repr__(self) -> str:
-        return " and ".join([f.__qualname__ for f in self._carried_functions()])
+        return " and ".join([f.__qualname__ for f in self.__carried_functions__()])
 
 
 def _divide(function: Any) -> tuple[Callable[..., Any], Any] | None:

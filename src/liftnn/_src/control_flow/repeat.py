@@ -97,7 +97,7 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
         return _one_by_one(one, count, operands)
 
     repeated = jit(types.MethodType(steps, *owner) if owner else steps, **options)
-    repeated._recipe, repeated.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
+    repeated.__recipe__, repeated.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
     return repeated
 
 

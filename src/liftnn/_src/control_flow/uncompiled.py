@@ -42,9 +42,9 @@ class _Uncompiled:
         """Make the call."""
         return self._apply([f.function if type(f) is Closure else f for f in holder.functions], operands)
 
-    def _carried_functions(self) -> tuple[Any, ...]:
+    def __carried_functions__(self) -> tuple[Any, ...]:
         """Return the functions to search for captured modules; see `Lifted`."""
-        return tuple([f for packed in self._packed for f in packed._carried_functions()])
+        return tuple([f for packed in self._packed for f in packed.__carried_functions__()])
 
 
 def call_uncompiled(

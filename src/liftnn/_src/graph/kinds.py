@@ -229,8 +229,8 @@ def _unflatten_reference(cls: type, extra: Any, keys: tuple[Any, ...], children:
 
 def _flatten_transformed(x: Any) -> FlattenedNode:
     others = x._others
-    names = x._recipe.rules or range(1, 1 + len(others))
-    return x._recipe, ("__wrapped__", *names), (x.__wrapped__, *others)
+    names = x.__recipe__.rules or range(1, 1 + len(others))
+    return x.__recipe__, ("__wrapped__", *names), (x.__wrapped__, *others)
 
 
 def _unflatten_transformed(cls: type, extra: Recipe, keys: tuple[Any, ...], children: list[Any]) -> Any:
@@ -324,8 +324,8 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
         return PARTIAL, True
     if cls is weakref.ref:
         return (REFERENCE if _refers_to_node(x) else STATIC), False
-    if hasattr(cls, "_carried_functions"):
-        known = x._recipe is not None and any(map(_holds_nodes, (x.__wrapped__, *x._others)))
+    if hasattr(cls, "__carried_functions__"):
+        known = x.__recipe__ is not None and any(map(_holds_nodes, (x.__wrapped__, *x._others)))
         return (TRANSFORMED if known else STATIC), False
     if is_registered(x):
         return (TUPLE if isinstance(x, tuple) and hasattr(cls, "_fields") else PYTREE), False

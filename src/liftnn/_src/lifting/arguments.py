@@ -284,8 +284,8 @@ def _may_capture(x: Any) -> bool:
         return True
     if cls is types.FunctionType:
         return bool(x.__closure__) or not is_foreign(x.__module__)
-    if hasattr(cls, "_carried_functions"):
-        return any(map(_may_capture, x._carried_functions()))
+    if hasattr(cls, "__carried_functions__"):
+        return any(map(_may_capture, x.__carried_functions__()))
     if issubclass(cls, tuple):
         return any(map(_may_capture, tuple.__iter__(x)))
     if issubclass(cls, frozenset):

@@ -141,7 +141,7 @@ Q = ParamSpec("Q")
 class Bindable(Named, Generic[P, R]):
     """Base class of transformed functions, which bind to instances when they are methods of a class."""
 
-    _recipe: Recipe | None = None
+    __recipe__: Recipe | None = None
     """How to transform other functions in the same way; None if that is unknown."""
     _others: tuple[Callable[..., Any], ...] = ()
     """The functions beside the first one: those of a custom rule, or further ones that `lift` got."""
@@ -163,16 +163,16 @@ class Bindable(Named, Generic[P, R]):
         raise NotImplementedError
 
     def __reduce__(self) -> Any:
-        if self._recipe is None:
+        if self.__recipe__ is None:
             return super().__reduce__()
-        return self._recipe, (self.__wrapped__, *self._others)
+        return self.__recipe__, (self.__wrapped__, *self._others)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        if self._recipe is None:
+        if self.__recipe__ is None:
             return self
         functions = self.__wrapped__, *self._others
         copied = [copy.deepcopy(f, memo) for f in functions]
-        return self if all(map(operator.is_, copied, functions)) else self._recipe(*copied)
+        return self if all(map(operator.is_, copied, functions)) else self.__recipe__(*copied)
 
 
 _TRACED = frozenset(

@@ -85,7 +85,7 @@ def configurable(transform: Callable[..., Any]) -> Any:
             )
         transformed = transform(f, *args, **options)
         if isinstance(transformed, Bindable):
-            transformed._recipe = Recipe(wrapper, args, options)
+            transformed.__recipe__ = Recipe(wrapper, args, options)
         return transformed
 
     return wrapper

@@ -141,7 +141,7 @@ def lift(
         hide_frames(error)
         raise
     options = {"bind": bind, "name": name, "finish": finish, "static_leaves": static_leaves}
-    transformed._recipe, transformed._others = Recipe(lift, (), options), functions[1:]
+    transformed.__recipe__, transformed._others = Recipe(lift, (), options), functions[1:]
     return transformed
 
 
@@ -212,7 +212,7 @@ class Lifted(Bindable[P, R]):
         """Apply JAX's transform, which gives the names."""
         return (self._options.of_arrays or super()._transform_by_jax)(function)
 
-    def _carried_functions(self) -> tuple[Any, ...]:
+    def __carried_functions__(self) -> tuple[Any, ...]:
         """Return the functions and their stored arguments, which may capture modules."""
         return (*self._functions, *self._leading, self._stored)
 

@@ -156,9 +156,9 @@ def _method(x: types.MethodType) -> DataAndParts:
 
 def _transformed(x: Any) -> DataAndParts:
     """Flatten a function that a transform of liftnn has returned into how it was made, and the functions."""
-    if x._recipe is None:
+    if x.__recipe__ is None:
         return Identity(x), ()
-    return x._recipe, (x.__wrapped__, *x._others)
+    return x.__recipe__, (x.__wrapped__, *x._others)
 
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
@@ -271,7 +271,7 @@ def find_parts(cls: type) -> ValueKind | None:
         return _IDENTICAL
     if issubclass(cls, _BY_EQUALITY):
         return _EQUAL
-    if hasattr(cls, "_recipe"):
+    if hasattr(cls, "__recipe__"):
         return _TRANSFORMED
     if issubclass(cls, np.generic):
         return _RECORD if issubclass(cls, np.void) else _SCALAR

@@ -116,7 +116,7 @@ def name_of(entry: OutlineEntry) -> str:
     return (
         str(entry.value.__name__)
         if entry.kind in (FUNCTION, METHOD, BUILTIN_METHOD)
-        else repr(entry.value._recipe)
+        else repr(entry.value.__recipe__)
         if entry.kind is TRANSFORMED
         else type(entry.value).__name__
     )

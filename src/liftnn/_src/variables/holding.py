@@ -128,7 +128,7 @@ def find_cells(functions: Iterable[Any]) -> set[int]:
         return False
 
     for f in functions:
-        carried = getattr(type(f), "_carried_functions", None)
+        carried = getattr(type(f), "__carried_functions__", None)
         cells |= find_cells(carried(f)) if carried is not None else set()
         leads_to(f, note)
     return cells
@@ -172,7 +172,7 @@ def parts_of_transformed(x: Any) -> Sequence[Any]:
     Returns:
       The functions; none if it is unknown how to transform others in the same way.
     """
-    return () if x._recipe is None else (x.__wrapped__, *x._others)
+    return () if x.__recipe__ is None else (x.__wrapped__, *x._others)
 
 
 def parts_of_dataclass(x: Any) -> Sequence[Any]:
@@ -215,7 +215,7 @@ def _parts_of(cls: type) -> Callable[[Any], Iterable[Any]]:
     for base in cls.__mro__:
         if base in _PARTS:
             return _PARTS[base]
-    if hasattr(cls, "_recipe"):
+    if hasattr(cls, "__recipe__"):
         return parts_of_transformed
     return parts_of_dataclass if dataclasses.is_dataclass(cls) else lambda x: ()
 

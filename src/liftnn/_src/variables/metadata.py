@@ -147,7 +147,7 @@ def is_fixed_value(value: Any) -> bool:
         return is_fixed_value(value.__self__)
     if type(value) is functools.partial:
         return all(is_fixed_value(x) for x in (value.func, *value.args, *value.keywords.values()))
-    if hasattr(type(value), "_recipe"):
+    if hasattr(type(value), "__recipe__"):
         return all(map(is_fixed_value, parts_of_transformed(value)))
     return is_hashable(value)
 
@@ -204,7 +204,7 @@ def holds_nodes(value: Any) -> bool:
         return holds_nodes(value.__self__)
     if type(value) is functools.partial:
         return any(map(holds_nodes, (value.func, *value.args, *value.keywords.values())))
-    if hasattr(type(value), "_recipe"):
+    if hasattr(type(value), "__recipe__"):
         return any(map(holds_nodes, parts_of_transformed(value)))
     if isinstance(value, dict):
         value = tuple(value.values())
