@@ -46,6 +46,16 @@ class ByIdentity:
     """Hashable, and compares by identity."""
 
 
+def named(name):
+    """A function that differs from others in its name alone."""
+
+    def activation(x):
+        return x
+
+    activation.__name__ = name
+    return activation
+
+
 Point = collections.namedtuple("Point", "x y")
 Other = collections.namedtuple("Other", "x y")
 OBJECT = ByIdentity()
@@ -113,6 +123,7 @@ DIFFERENT = {
     "objects": (ByIdentity(), ByIdentity()),
     "unhashable": (ByContent([1]), ByContent([2])),
     "methods": ([].append, [].append),
+    "function names": (named("relu"), named("gelu")),
 }
 
 

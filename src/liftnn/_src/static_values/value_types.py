@@ -165,10 +165,11 @@ _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 
 
 def _function(x: types.FunctionType) -> DataAndParts:
-    """Flatten a function into code, globals, defaults, attributes and closure."""
+    """Flatten a function into code, globals, names, defaults, attributes and closure."""
     defaults, named = x.__defaults__ or (), x.__kwdefaults__ or {}
     cells = [_cell_content(cell) for cell in x.__closure__ or ()]
-    extra = (x.__code__, Identity(x.__globals__), len(defaults), tuple(named), tuple(x.__dict__))
+    names = (x.__name__, x.__qualname__, tuple(named), tuple(x.__dict__))
+    extra = (x.__code__, Identity(x.__globals__), len(defaults), *names)
     return extra, (*defaults, *named.values(), *x.__dict__.values(), *cells)
 
 
