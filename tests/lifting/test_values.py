@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import types
 from typing import Any
 
 import jax
@@ -100,3 +102,44 @@ def test_objects_in_a_value_are_refused_by_path(build):
         f"or Variables.\nStore the {type(made).__name__} as an attribute of a Module instead.",
     ):
         liftnn.jit(note)(liftnn.Variable(jnp.ones(1)))
+
+
+@dataclasses.dataclass
+class Settings:
+    rate: object = 1
+
+
+CHANGES = {
+    "set": (lambda: {1}, lambda x: x.add(2)),
+    "deque": (lambda: collections.deque([1]), lambda x: x.append(2)),
+    "counter": (lambda: collections.Counter(a=1), lambda x: x.update("a")),
+    "namespace": (lambda: types.SimpleNamespace(a=[1]), lambda x: x.a.append(2)),
+    "dataclass": (Settings, lambda x: setattr(x, "rate", 2)),
+    "bytes": (lambda: bytearray(b"a"), lambda x: x.append(1)),
+}
+PLACES = {
+    "the value": (lambda x: x, lambda value: value),
+    "in a dict": (lambda x: {"a": x, "b": jnp.ones(2)}, lambda value: value["a"]),
+    "in a tuple": (lambda x: (x, "text"), lambda value: value[0]),
+}
+CALLS = {
+    "jit": lambda f, m: liftnn.jit(f)(m),
+    "jit of remat": lambda f, m: liftnn.jit(liftnn.remat(f))(m),
+    "vmap": lambda f, m: liftnn.vmap(f, in_axes=None, axis_size=2)(m),
+    "cond": lambda f, m: liftnn.cond(True, f, f, m),
+    "captured": lambda f, m: liftnn.jit(lambda: f(m))(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("wrap, find", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("make, change", CHANGES.values(), ids=CHANGES)
+def test_a_value_that_is_changed_in_place_is_as_in_plain_python(make, change, wrap, find, call):
+    expected, model = make(), Affine()
+    change(expected)
+    model.v = liftnn.Variable(wrap(make()))
+    call(lambda model: change(find(model.v.value)), model)
+    assert repr(find(model.v.value)) == repr(expected)
+    other = model.v.value
+    call(lambda model: model.w.set_value(model.w * 2), model)
+    assert model.v.value is other

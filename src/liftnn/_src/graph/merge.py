@@ -20,8 +20,8 @@ from liftnn._src.graph.description import (
 from liftnn._src.graph.kinds import DICT, LIST, PYTREE, VARIABLE, children_of_pytree
 from liftnn._src.graph.slots import ARRAY, OUTPUT, Slot, array_slots, tree_slots, value_slots
 from liftnn._src.graph.undo import all_or_nothing
-from liftnn._src.static_values.static import Static
-from liftnn._src.trees import Key, has_changed, is_jax_array
+from liftnn._src.static_values.static import Snapshot, Static, static_key
+from liftnn._src.trees import Key, has_changed, is_argument_array, is_jax_array
 from liftnn._src.variables.variable import make_variable, set_value_past_hooks
 
 
@@ -44,6 +44,10 @@ class Merged:
         """The value of each Variable."""
         self.trees: dict[int, tuple[list[Any], Any]] = {}
         """Leaves and tree structure of those values that are not a single leaf."""
+        self.changeable: dict[int, list[tuple[Any, Snapshot]]] = {}
+        """The leaves of values that can change in place, such as sets, and what they held; see `note_changeable`."""
+        self.unusual: list[int] = []
+        """The Variables with values that are not arrays of JAX."""
         self.pytree_children: dict[int, Sequence[Any]] = {}
         """The children of the registered pytrees."""
         self.owner = owner
@@ -53,12 +57,23 @@ class Merged:
         value = self.objects[number]._value
         if value is not self.values[number]:
             return True
+        if number in self.changeable and not all(old.matches(x) for x, old in self.changeable[number]):
+            return True
         if number not in self.trees:
             return False
         (old, old_treedef), (new, treedef) = self.trees[number], jax.tree.flatten(value)
         if len(new) != len(old) or not all(map(is_, new, old)):
             return True
         return has_changed(old_treedef, treedef, lambda: jax.tree.structure(value))
+
+    def note_changeable(self) -> None:
+        """Note what the leaves of values hold that can change in place, before the user's function runs."""
+        for number in self.unusual:
+            leaves = [x for x in jax.tree.leaves(self.values[number]) if not is_argument_array(x)]
+            keys = [(x, static_key(x)) for x in leaves]
+            self.changeable[number] = [
+                (x, key) for x, key in keys if isinstance(key, Snapshot) and key.is_copy
+            ]
 
 
 def merge_all(
@@ -81,6 +96,7 @@ def merge_all(
     for number in description.variables:
         value = next(taken)
         if not is_jax_array(value):
+            merged.unusual.append(number)
             value, tree = own_value(value)
             if tree is not None:
                 merged.trees[number] = tree

@@ -85,6 +85,7 @@ def purify(
         originals, guards = ((), None) if offer is None else (offer.find_objects(), offer.guards)
         with frames.push_frame(name) as frame:
             tree, merged = merge_all(plan.graph, list(map(decode, leaves)), frame)
+            merged.note_changeable()
             tree = _with_uncopied(tree, plan, offer)
             copies = merged.objects[: len(originals)]
             frame.admit(originals, copies, plan.path_of, initial_plan.withheld)
