@@ -283,6 +283,24 @@ def test_a_container_of_modules_that_was_passed_cannot_be_changed(change, build)
     assert len(container) == 1
 
 
+@pytest.mark.parametrize(
+    "make, change",
+    [
+        (lambda: {1}, lambda x: x.add(2)),
+        (lambda: [collections.deque([1])], lambda x: x[0].append(2)),
+        (lambda: collections.Counter("a"), lambda x: x.update("a")),
+        (lambda: bytearray(b"a"), lambda x: x.append(1)),
+    ],
+)
+def test_nor_can_another_container_that_was_passed_beside_a_module(make, change):
+    container = make()
+    with pytest.raises(errors.StructureError, match="the change would be lost"):
+        liftnn.remat(lambda model, x: change(x))(Affine(), container)
+    with pytest.raises(errors.StructureError, match="the change would be lost"):
+        liftnn.remat(functools.partial(lambda x, model: change(x), container))(Affine())
+    assert container == make()
+
+
 def test_a_container_of_arrays_that_was_passed_is_a_copy_as_in_jax():
     for jit in (liftnn.jit, jax.jit):
         x = [jnp.ones(2)]

@@ -69,11 +69,20 @@ class Merged:
     def note_changeable(self) -> None:
         """Note what the leaves of values hold that can change in place, before the user's function runs."""
         for number in self.unusual:
-            leaves = [x for x in jax.tree.leaves(self.values[number]) if not is_argument_array(x)]
-            keys = [(x, static_key(x)) for x in leaves]
-            self.changeable[number] = [
-                (x, key) for x, key in keys if isinstance(key, Snapshot) and key.is_copy
-            ]
+            self.changeable[number] = find_changeable(jax.tree.leaves(self.values[number]))
+
+
+def find_changeable(leaves: Iterable[Any]) -> list[tuple[Any, Snapshot]]:
+    """Find the leaves other than arrays that can change in place, such as sets.
+
+    Args:
+      leaves: The leaves of a pytree.
+
+    Returns:
+      Each of them with what it holds now.
+    """
+    keys = [(x, static_key(x)) for x in leaves if not is_argument_array(x)]
+    return [(x, key) for x, key in keys if isinstance(key, Snapshot) and key.is_copy]
 
 
 def merge_all(

@@ -25,7 +25,7 @@ from liftnn._src.graph.kinds import (
     classify,
     is_object,
 )
-from liftnn._src.graph.merge import GraphDelta, Merged, merge_all
+from liftnn._src.graph.merge import GraphDelta, Merged, find_changeable, merge_all
 from liftnn._src.graph.rewalk import DiffWalk
 from liftnn._src.graph.slots import ARRAY, value_slots
 from liftnn._src.lifting.after import names_after
@@ -39,6 +39,7 @@ from liftnn._src.lifting.offers import Offer, offer_for
 from liftnn._src.lifting.shown import show_as
 from liftnn._src.lifting.unchanged import captured_unchanged
 from liftnn._src.lifting.values import decode, encode, static_leaf
+from liftnn._src.static_values.static import Snapshot
 from liftnn._src.trees import (
     Path,
     format_path,
@@ -90,6 +91,7 @@ def purify(
             copies = merged.objects[: len(originals)]
             frame.admit(originals, copies, plan.path_of, initial_plan.withheld)
             before = _argument_leaves(tree[:CAPTURED])
+            changeable = find_changeable(x for x in before[0] if not is_object(x))
             variables = [merged.objects[number] for number in plan.variables]
             if hooks is not None:
                 hooks.before(variables)
@@ -103,7 +105,7 @@ def purify(
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if has_aux:
                 check_pair(out)
-            _check_arguments(tree[:CAPTURED], before)
+            _check_arguments(tree[:CAPTURED], before, changeable)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
             result, created = _make_result(called, out, plan, merged, frame, given_away, ended, has_aux)
@@ -160,11 +162,14 @@ def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
     return jax.tree.flatten(tree, is_leaf=is_object)
 
 
-def _check_arguments(tree: Any, before: tuple[list[Any], Any]) -> None:
+def _check_arguments(
+    tree: Any, before: tuple[list[Any], Any], changeable: list[tuple[Any, Snapshot]]
+) -> None:
     """Raise if the function changed a container of modules that was passed: it is a copy, so changes would be lost."""
     old, old_treedef = before
     new, new_treedef = _argument_leaves(tree)
     is_same = len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+    is_same = is_same and all(held.matches(x) for x, held in changeable)
     if is_same and not has_changed(old_treedef, new_treedef, lambda: _argument_leaves(tree)[1]):
         return
     if any(map(is_object, old)) or any(map(is_object, new)):
