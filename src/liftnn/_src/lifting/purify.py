@@ -169,7 +169,7 @@ def _check_arguments(
     old, old_treedef = before
     new, new_treedef = _argument_leaves(tree)
     is_same = len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
-    is_same = is_same and all(held.matches(x) for x, held in changeable)
+    is_same = is_same and all(was.matches(x) for x, was in changeable)
     if is_same and not has_changed(old_treedef, new_treedef, lambda: _argument_leaves(tree)[1]):
         return
     if any(map(is_object, old)) or any(map(is_object, new)):
