@@ -300,6 +300,17 @@ def test_a_clone_of_a_value_that_is_a_container_has_its_own():
     assert model.v.value == {"a": [1]}
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: {1}, lambda: collections.deque([1]), lambda: collections.Counter([1])]
+)
+def test_a_clone_of_a_value_that_is_or_holds_another_container_has_its_own(make):
+    model = Node(v=liftnn.Variable(make()), w=liftnn.Variable([make()]))
+    clone = liftnn.clone(model)
+    for value in (clone.v.value, clone.w.value[0]):
+        value.clear()
+    assert (model.v.value, model.w.value) == (make(), [make()])
+
+
 def test_a_clone_of_a_tree_keeps_what_its_parts_share():
     w = liftnn.Param(1.0)
     one, two = liftnn.clone((Node(w=w), {"k": Node(w=w)}))

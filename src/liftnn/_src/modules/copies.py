@@ -18,8 +18,9 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.parts import has_attribute
+from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, format_path, is_deleted
+from liftnn._src.trees import Path, format_path, is_argument_array, is_deleted
 from liftnn._src.variables import frames
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.variable import Variable
@@ -57,12 +58,17 @@ def clone(tree: T, /) -> T:
                 f"The buffer of {format_path(next(paths))} was donated earlier and is gone."
             )
         leaves = jax.tree.map(_own_buffer, leaves)
-    return merge_all(walked.graphdef, leaves, frames.owner_now())[0]
+    return merge_all(walked.graphdef, jax.tree.map(_own_content, leaves), frames.owner_now())[0]
 
 
 def _own_buffer(x: Any) -> Any:
     """Return a copy of an array; anything else unchanged."""
     return x.copy() if isinstance(x, (jax.Array, np.ndarray)) else x
+
+
+def _own_content(x: Any) -> Any:
+    """Return a copy of a leaf of a value that can change in place, such as a set; an array unchanged."""
+    return x if is_argument_array(x) else Static(x).value
 
 
 def copy_modules(walked: WalkedTree, replacements: Mapping[int, Variable[Any]] = {}) -> Any:
