@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,20 @@ class Fixed:
     x: object
 
 
+@dataclasses.dataclass
+class Settings:
+    """A dataclass that JAX does not know."""
+
+    rate: object = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedSettings:
+    """The same, immutable."""
+
+    rate: object = 1
+
+
 X = jnp.ones(2)
 MUTABLE = {
     "list": lambda: [X],
@@ -55,6 +70,8 @@ MUTABLE = {
     "set": lambda: {1},
     "bytearray": lambda: bytearray(b"a"),
     "pytree": lambda: Box(X),
+    "dataclass": Settings,
+    "namespace": lambda: types.SimpleNamespace(a=1),
 }
 IMMUTABLE = {
     "array": lambda: X,
@@ -66,6 +83,7 @@ IMMUTABLE = {
     "empty tuple": tuple,
     "namedtuple": lambda: Point(X, 1),
     "frozen": lambda: Fixed(X),
+    "frozen settings": FixedSettings,
     "function": lambda: len,
 }
 WRAPPERS = {

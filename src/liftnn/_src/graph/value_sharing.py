@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src.graph.kinds import is_object
 from liftnn._src.static_values.value_types import is_frozen_dataclass
 from liftnn._src.trees import LEAF, Path, format_path, is_jax_array, key_of
 
@@ -60,13 +61,8 @@ def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
             continue
         met = iter((False,))  # not by identity: a list may hold itself
         entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda _, met=met: next(met, True))
-        opened = (
-            treedef != LEAF
-            and bool(entries)
-            and not isinstance(x, tuple)
-            and not is_frozen_dataclass(type(x))
-        )
-        if opened or isinstance(x, _SHARED_CONTAINERS):
+        opened = (treedef != LEAF and bool(entries) and not isinstance(x, tuple)) or is_object(x)
+        if (opened and not is_frozen_dataclass(type(x))) or isinstance(x, _SHARED_CONTAINERS):
             yield path, x
         if treedef == LEAF:
             continue
