@@ -342,6 +342,14 @@ class OfC:
     __module__ = property(lambda self: "c")
 
 
+def test_a_function_with_hundreds_of_names_may_import():
+    names = "".join(f"  name{i}\n" for i in range(300))
+    scope = {"__name__": "user", **{f"name{i}": i for i in range(300)}}
+    exec(f"def f(model, x):\n{names}  from os import path\n  return model(x)", scope)
+    f, model = liftnn.jit(scope["f"]), Affine(2.0)
+    assert f(model, X).tolist() == f(model, X).tolist() == model(X).tolist()
+
+
 def test_a_class_whose_module_is_a_descriptor_disturbs_no_search():
     odd, model = OfC(), Affine()
     f = lambda x: model(x) if odd else x  # noqa: E731

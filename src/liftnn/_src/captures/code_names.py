@@ -36,7 +36,7 @@ def names_in(code: types.CodeType) -> Names:
     Args:
       code: The code object.
     """
-    instructions = list(dis.get_instructions(code))
+    instructions = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
     loaded = dict.fromkeys(i.argval for i in instructions if i.opname in _LOADS)
     imports = {
         "." * instructions[k - 2].argval + i.argval: None  # the level is loaded first, then the names
