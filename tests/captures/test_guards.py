@@ -122,6 +122,15 @@ def test_a_number_that_changes_between_calls_is_a_constant_as_in_jax(monkeypatch
     assert searches == []
 
 
+def test_arrays_that_cannot_be_compared_may_replace_each_other():
+    m, arrays = Affine(), [jnp.ones(2)]
+    call = liftnn.jit(lambda x: m(x) * len(arrays))
+    for shape in (2, 3, (3, 2)):
+        arrays[0] = jnp.ones(shape)
+        for _ in range(3):
+            np.testing.assert_array_equal(call(2.0), m(2.0))
+
+
 # --- numpy arrays that are changed in place: JAX caches a numpy constant by identity
 
 

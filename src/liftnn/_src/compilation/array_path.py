@@ -50,7 +50,7 @@ class ArrayPath:
             return
         source.miss_if(f"not {source.name(self.watch)}.valid")
         check(source)
-        lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED: return MISS"]
+        lines = ["try:", *(f"  {line}" for line in source.lines), "except Exception: return MISS"]
         lines += [
             f"try: return {source.name(self._jitted)}(*args, **kwargs)",
             "except Exception as error:",

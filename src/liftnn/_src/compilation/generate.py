@@ -47,7 +47,7 @@ def generate(path: Remembered) -> types.FunctionType | None:
     else:
         source.add(f"units = [{''.join(f'{read(source, r)}, ' for r in path.readers)}]")
         units.append("*units")
-    source.lines = ["try:", *(f"  {line}" for line in source.lines), "except CHANGED:", "  return MISS"]
+    source.lines = ["try:", *(f"  {line}" for line in source.lines), "except Exception: return MISS"]
     if len(path.rounds) > 1:
         source.add(f"if written: {source.name(path.report)}()")
     _call(source, units)

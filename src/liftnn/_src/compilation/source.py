@@ -151,7 +151,6 @@ _GLOBALS = {
     "attributes_of": attributes_of,
     "ABSENT": ABSENT,
     "ATOMS": ATOMS,
-    "CHANGED": (LookupError, AttributeError, ValueError, RuntimeError),
     "is_rejection": is_rejection,
     "HELD_ONCE": HELD_ONCE,
     "same_static": same_static,
@@ -160,4 +159,4 @@ _GLOBALS = {
     "leaves": jax.tree.leaves,
     "write": write,
 }
-"""The globals of every generated function; `CHANGED` are the exceptions of a check if an object has changed."""
+"""The globals of every generated function."""
