@@ -142,6 +142,15 @@ def test_a_compiled_stage_changes_structure_like_a_call():
     assert extra is model.extra
 
 
+@pytest.mark.parametrize("options", [{}, {"donate_written": True}], ids=str)
+def test_a_compiled_stage_outlives_the_cache_of_its_function(options):
+    call, model, reference = liftnn.jit(step, **options), Affine(4.0), Affine(4.0)
+    compiled = call.lower(model, 2.0).compile()
+    call.clear_cache()
+    assert_same(compiled(model, 3.0), step(reference, jnp.float32(3.0)))
+    assert_same(model, reference)
+
+
 def test_an_abstract_module_can_be_compiled_for():
     abstract = liftnn.eval_shape(lambda: Affine())
     compiled = liftnn.jit(step).lower(abstract, jax.ShapeDtypeStruct((), jnp.float32)).compile()

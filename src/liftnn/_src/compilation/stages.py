@@ -128,12 +128,13 @@ class Compiled(Stage[R]):
             "compiled",
             "Lower and compile again for the new structure, or call the jitted function itself.",
         )
+        program = self._call.bound  # the call has another one if `clear_cache` has dropped it since
         try:
-            returned = self._stage(*call.bound.pack(call.leaves, self._call.leaves))
+            returned = self._stage(*program.pack(call.leaves, self._call.leaves))
         except (TypeError, ValueError) as error:
-            call.bound.name_slots(error)
+            program.name_slots(error)
             raise
-        return self._jitted._lifted._commit(call, call.bound.result(returned))
+        return self._jitted._lifted._commit(call, program.result(returned))
 
 
 def check_structure(expected: GraphSpec, actual: GraphSpec, what: str, remedy: str) -> None:
