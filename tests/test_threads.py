@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import sys
 import threading
@@ -216,6 +217,36 @@ def test_a_list_that_another_thread_changes_during_a_call_is_as_that_thread_left
     assert int(liftnn.jit(double)(model)) == 1
     assert model.names == other.names
     assert model.w.value.tolist() == [2.0, 2.0]
+
+
+REPLACED = {
+    "deque": (lambda n: collections.deque(range(n), maxlen=n), lambda x, i: x.append(str(i))),
+    "dict": (lambda n: dict.fromkeys(range(n)), lambda x, i: (x.pop(next(iter(x))), x.update({str(i): i}))),
+    "set": (lambda n: set(range(n)), lambda x, i: (x.pop(), x.add(str(i)))),
+}
+
+
+@pytest.mark.parametrize("size", [40, 20_000])
+@pytest.mark.parametrize("kind", REPLACED)
+def test_a_function_may_capture_what_another_thread_changes_all_the_time(kind, size):
+    make, replace = REPLACED[kind]
+    container, done = make(size), threading.Event()
+
+    def change():
+        i = 0
+        while not done.is_set():
+            i += 1
+            replace(container, i)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(10):
+            model = Affine(2.0)
+            assert liftnn.jit(lambda x, model=model: model(x) + 0 * len(container))(1.0).tolist() == [2.0] * 3
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_an_error_in_one_thread_leaves_the_others_alone():

@@ -293,8 +293,8 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
     chosen = sorted(attributes) if follow_all else scope.chosen(attributes)
     steps = []
     for n in chosen:
-        guard = Guard(ITEM, attributes, n, attributes[n], is_atom(attributes[n]))
-        steps.append(Step(attributes[n], f".{n}", n, guard, True))
+        value = attributes.get(n, ABSENT)  # another thread may have deleted it
+        steps.append(Step(value, f".{n}", n, Guard(ITEM, attributes, n, value, is_atom(value)), True))
     for n, member in slots_of(cls):
         if follow_all or n in scope.names:
             value = SLOT.read(x, member)

@@ -9,7 +9,15 @@ from typing import Any
 
 from liftnn._src.captures.guards import ELEMENT, ITEM, SIZE, SLOT, Guard, GuardKind
 from liftnn._src.captures.steps import Expansion, Step
-from liftnn._src.graph.checks import ATOMS, ITERATORS, Elements, is_atom, list_entries, size_of
+from liftnn._src.graph.checks import (
+    ATOMS,
+    ITERATORS,
+    Elements,
+    is_atom,
+    list_entries,
+    read_elements,
+    size_of,
+)
 from liftnn._src.graph.containers import base_of, default_factory
 
 _MOST_LOOKED = 100_000
@@ -25,33 +33,45 @@ def expand_elements(base: type, x: Any, exact: bool) -> Expansion:
     size, tag, iterate = size_of(x), base.__name__, ITERATORS[base]
     if size > _MOST_GUARDED:
         kind = ELEMENT if type(x) in (list, collections.deque) else None
-        return _expand_long(tag, x, size, enumerate(iterate(x)), kind, iterate)
-    kept = tuple(iterate(x))
+        looked = read_elements(lambda x: itertools.islice(iterate(x), _MOST_LOOKED), x)
+        return _expand_long(tag, x, size, enumerate(looked), kind, iterate)
+    kept = read_elements(iterate, x)
     steps = [Step(y, f"[{i}]", i) for i, y in enumerate(kept)]
     if tag in ("tuple", "frozenset"):
         return Expansion(tag, steps)
     loose = tuple([is_atom(y) and not exact for y in kept])
-    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, size), always=True)
+    return Expansion(tag, steps, elements=Elements(x, iterate, kept, loose, len(kept)), always=True)
 
 
 def expand_dict(x: Any, exact: bool) -> Expansion:
     """Expand a dict."""
-    base = base_of(type(x))
     size = size_of(x)
     if size > _MOST_GUARDED:
-        return _expand_long("dict", x, size, base.items(x), ITEM if type(x) is dict else None, list_entries)
-    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(base.items(x))]
-    steps += [Step(k, "", ("key", i)) for i, k in enumerate(base.keys(x)) if not is_atom(k)]
+        looked = read_elements(_first_entries, x)
+        entries = zip(looked[: len(looked) // 2], looked[len(looked) // 2 :], strict=True)
+        return _expand_long("dict", x, size, entries, ITEM if type(x) is dict else None, list_entries)
+    elements = entries_of(x, exact)
+    keys, values = elements.kept[: elements.size], elements.kept[elements.size :]
+    steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(zip(keys, values, strict=True))]
+    steps += [Step(k, "", ("key", i)) for i, k in enumerate(keys) if not is_atom(k)]
     if issubclass(type(x), collections.defaultdict):
         factory = x.default_factory
         guard = Guard(SLOT, x, default_factory, factory)
         steps.append(Step(factory, ".default_factory", "default_factory", guard))
-    return Expansion("dict", steps, elements=entries_of(x, exact), always=True)
+    return Expansion("dict", steps, elements=elements, always=True)
+
+
+def _first_entries(x: dict[Any, Any]) -> Iterable[Any]:
+    """Return the keys of a dict, then its values, as many as the search looks at."""
+    base = base_of(type(x))
+    views = base.keys(x), base.values(x)
+    return itertools.chain(*[itertools.islice(view, _MOST_LOOKED) for view in views])
 
 
 def entries_of(x: dict[Any, Any], exact: bool) -> Elements:
     """Return the guard of all keys and values of a dict."""
-    size, kept = size_of(x), tuple(list_entries(x))
+    kept = read_elements(list_entries, x)
+    size = len(kept) // 2
     loose = (*[False] * size, *[is_atom(value) and not exact for value in kept[size:]])
     return Elements(x, list_entries, kept, loose, size)
 
@@ -69,8 +89,7 @@ def _expand_long(
     If an element leads to a module, all elements are guarded together, with their order. Of a very long list or dict,
     only the elements that lead to a module are.
     """
-    looked = itertools.islice(entries, _MOST_LOOKED)
-    others = ((k, y) for k, y in looked if type(y) not in ATOMS and not is_atom(y))
+    others = ((k, y) for k, y in entries if type(y) not in ATOMS and not is_atom(y))
     found = list(itertools.islice(others, _MOST_IN_ONE))
     size_guard = (Guard(SIZE, x, None, size),)
     one_by_one = size > _MOST_IN_ONE and kind is not None and all(_is_plain(key) for key, _ in found)
@@ -80,7 +99,7 @@ def _expand_long(
     ]
     if one_by_one or not found or tag in ("tuple", "frozenset"):
         return Expansion(tag, steps, size_guard, quiet=True, whole=x if one_by_one else None, size=size)
-    kept = tuple(iterate(x))
+    kept = read_elements(iterate, x)
     elements = Elements(x, iterate, kept, tuple(map(is_atom, kept)), size)
     return Expansion(tag, steps, size_guard, elements, quiet=True, size=size)
 

@@ -31,7 +31,7 @@ from liftnn._src.captures.guards import (
     assigned_guards,
 )
 from liftnn._src.graph.attributes import is_cached
-from liftnn._src.graph.checks import ABSENT, size_of
+from liftnn._src.graph.checks import ABSENT, list_entries, read_elements, size_of
 from liftnn._src.graph.containers import base_of, fill_entries, fill_list
 from liftnn._src.instances import instance_dict, slots_of
 from liftnn._src.trees import an, at_start
@@ -129,7 +129,6 @@ class EntriesSnapshot(NamedTuple):
 
     def changes(self) -> Iterator[Change]:
         """Yield the entries that are new, missing, or have another value."""
-        # A list, since another thread may add to it.
         now = list(itertools.islice(_entries(self.container), self.size if self.entries is None else 0, None))
         before: Sequence[tuple[Any, Any]] = () if self.entries is None else self.entries
         identify: Callable[[Any], int] = int if self.is_collection else id  # no code of a key runs
@@ -247,7 +246,11 @@ def _entries(container: Any) -> Iterable[tuple[Any, Any]]:
     if type(container) is types.MappingProxyType:
         return [(name, x) for name, x in container.items() if not name.startswith("__")]
     base = base_of(type(container))
-    return base.items(container) if issubclass(base, dict) else enumerate(base.__iter__(container))
+    if not issubclass(base, dict):
+        return enumerate(read_elements(base.__iter__, container))
+    entries = read_elements(list_entries, container)
+    size = len(entries) // 2
+    return zip(entries[:size], entries[size:], strict=True)
 
 
 def _describe(x: Any) -> str:

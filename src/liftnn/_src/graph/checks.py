@@ -102,6 +102,20 @@ def list_entries(mapping: dict[Any, Any]) -> Iterable[Any]:
     return itertools.chain(base.keys(mapping), base.values(mapping))
 
 
+def read_elements(iterate: Callable[[Any], Iterable[Any]], container: Any) -> tuple[Any, ...]:
+    """Return the elements of a container, all as they were at one time, while other threads may change it.
+
+    Args:
+      iterate: Iterates over the elements without running user code, and creates no objects.
+      container: The container.
+    """
+    while True:
+        try:
+            return tuple(iterate(container))
+        except RuntimeError:  # a dict, set or deque has changed since the iteration began
+            continue
+
+
 ITERATORS: dict[Any, Callable[[Any], Iterable[Any]]] = {
     base: list_entries if base is dict else base.__iter__
     for base in (list, dict, set, collections.deque, tuple, frozenset)
