@@ -325,6 +325,23 @@ def closure_in_an_object():
 
 
 @case
+def defaults_by_name_and_attributes_of_a_function_in_an_object():
+    def scale(x, *, rate=2.0):
+        return rate * x * scale.factor
+
+    def replace_defaults():
+        scale.__kwdefaults__ = {"rate": 5.0}
+
+    scale.factor = 1.0
+    changes = [
+        lambda: scale.__kwdefaults__.update(rate=3.0),
+        replace_defaults,
+        lambda: setattr(scale, "factor", 4.0),
+    ]
+    return Config(scale=scale), lambda c, x: c.scale(x), changes
+
+
+@case
 def cycle_of_objects():
     config = Config(rate=2.0)
     config.me = config

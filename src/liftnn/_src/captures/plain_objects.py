@@ -31,7 +31,15 @@ from liftnn._src.captures.guards import (
 )
 from liftnn._src.captures.libraries import HOLDER_LIBRARIES, is_library
 from liftnn._src.captures.search import names_read
-from liftnn._src.graph.checks import ABSENT, ITERATORS, Elements, is_atom, size_of
+from liftnn._src.graph.checks import (
+    ABSENT,
+    ITERATORS,
+    Elements,
+    is_atom,
+    list_entries,
+    read_elements,
+    size_of,
+)
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.walk import Walk
@@ -188,10 +196,9 @@ class _Examination:
         self._note(x, path, inside, found)
 
     def _look_at_function(self, f: types.FunctionType, path: Path) -> None:
-        """Note the code, the closure and the defaults of a function that a plain object holds."""
-        found = [
-            (n, getattr(f, n), Guard(ATTRIBUTE, f, n, getattr(f, n))) for n in ("__code__", "__defaults__")
-        ]
+        """Note the code, the closure, the defaults and the attributes of a function that a plain object holds."""
+        names = ("__code__", "__defaults__", "__kwdefaults__", "__dict__")
+        found = [(n, getattr(f, n), Guard(ATTRIBUTE, f, n, getattr(f, n))) for n in names]
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             content = CELL_CONTENTS.read(cell, None)
             found.append((name, content, Guard(CELL_CONTENTS, cell, None, content)))
@@ -241,7 +248,10 @@ def _elements_of(x: Any) -> Elements | None:
     if iterate is None:
         return None
     size = size_of(x)
-    kept = tuple(iterate(x)) if size <= _LARGEST else ()
+    if size > _LARGEST:
+        return Elements(x, iterate, (), (), size)
+    kept = read_elements(iterate, x)
+    size = len(kept) // 2 if iterate is list_entries else len(kept)
     return Elements(x, iterate, kept, (False,) * len(kept), size)
 
 
