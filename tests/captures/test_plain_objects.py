@@ -54,6 +54,18 @@ class Schedule:
         return 1.0 / self.count
 
 
+class Rates(list):
+    """A list with attributes."""
+
+
+class Table(dict):
+    """A dict with attributes."""
+
+
+class Pair(tuple):
+    """A tuple with attributes."""
+
+
 class Indexed:
     def __init__(self):
         self._entries = {"rate": 2.0}
@@ -132,6 +144,33 @@ def type_of_an_attribute():
 def attribute_in_a_helper():
     config = Config(rate=2.0)
     return config, lambda c, x: rate_of(c) * x, [lambda: setattr(config, "rate", 3.0)]
+
+
+@case
+def attributes_by_names_in_a_set():
+    config = Config(rate=2.0, scale=1.0)
+    return (
+        config,
+        lambda c, x: sum(getattr(c, name) for name in {"rate", "scale"}) * x,
+        [lambda: setattr(config, "rate", 3.0)],
+    )
+
+
+@case
+def attributes_of_containers_in_an_object():
+    config = Config(rates=Rates([1.0]), table=Table(a=2.0), pair=Pair((1.0, 2.0)))
+    config.rates.factor = config.table.factor = config.pair.factor = 1.0
+    return (
+        config,
+        lambda c, x: (
+            (c.rates[0] * c.rates.factor + c.table["a"] * c.table.factor + c.pair[0] * c.pair.factor) * x
+        ),
+        [
+            lambda: setattr(config.rates, "factor", 2.0),
+            lambda: setattr(config.table, "factor", 3.0),
+            lambda: setattr(config.pair, "factor", 4.0),
+        ],
+    )
 
 
 @case

@@ -6,7 +6,7 @@ import dis
 import functools
 import types
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from liftnn._src.captures.libraries import is_library
 from liftnn._src.trees import module_of
@@ -86,11 +86,17 @@ def _attributes_read(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _attributes_read(constant)
-        for text in (
-            constant if type(constant) is tuple else (constant,)
-        ):  # a tuple: the attributes in a pattern
-            if type(text) is str:
-                yield from filter(str.isidentifier, text.split("."))
+        else:
+            yield from _identifiers(constant)
+
+
+def _identifiers(constant: Any) -> Iterator[str]:
+    """Yield the strings in a constant that are identifiers; in a tuple they may be the attributes in a pattern."""
+    if type(constant) is str:
+        yield from filter(str.isidentifier, constant.split("."))
+    elif type(constant) in (tuple, frozenset):
+        for x in constant:
+            yield from _identifiers(x)
 
 
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")

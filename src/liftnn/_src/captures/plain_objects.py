@@ -163,7 +163,7 @@ class _Examination:
             kept[id(x)] = x
             if type(x) is types.FunctionType and within is not _Within.STATIC:
                 self._look_at_function(x, path)
-            elif is_plain(x):
+            elif is_plain(x) or (within is not _Within.STATIC and issubclass(type(x), tuple(ITERATORS))):
                 self._look_at_object(x, path, within)
             else:
                 self._queue += ((y, (*path, key), within) for key, y in _parts(x))
@@ -230,6 +230,8 @@ class _Examination:
                 return (SameObject(x), elements.size)
             if not issubclass(cls, (tuple, frozenset)):
                 self.elements.append(elements)
+            if not is_foreign(module_of(cls)):  # a user's subclass, which may have attributes
+                self._queue.append((x, path, inside))
             contents = [self._content(y, (*path, key), inside, depth + 1) for key, y in _by_key(elements)]
             return (type(x), frozenset(contents) if issubclass(cls, (set, frozenset)) else tuple(contents))
         parts = find_parts(cls)
