@@ -108,6 +108,12 @@ class Noted:
         return hash(self.name)
 
 
+class Unhashable(Noted):
+    """A class with `__eq__` by name, and so without a hash."""
+
+    __hash__ = None
+
+
 CASES = {}
 
 
@@ -447,6 +453,12 @@ def bound_method():
 @case
 def equal_by_name():
     config = Noted(2.0)
+    return config, lambda c, x: c.rate * x, [lambda: setattr(config, "rate", 3.0)]
+
+
+@case
+def equal_by_name_and_unhashable():
+    config = Unhashable(2.0)
     return config, lambda c, x: c.rate * x, [lambda: setattr(config, "rate", 3.0)]
 
 

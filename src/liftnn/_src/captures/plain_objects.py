@@ -58,12 +58,12 @@ _MOST_NESTED = 16
 """The maximum depth of containers in containers; deeper ones, such as those in a cycle, are compared by identity."""
 
 
-def note_content(walk: Walk, static_values: Iterable[Static], functions: Sequence[Any]) -> Guards:
+def note_content(walk: Walk, static_values: Iterable[tuple[Any, Static]], functions: Sequence[Any]) -> Guards:
     """Note what the plain objects hold that modules have as static values.
 
     Args:
       walk: The walk that has visited the modules.
-      static_values: The static values that may be or hold plain objects; their `content` is set.
+      static_values: The values that may be or hold plain objects, with their `Static`, whose `content` is set.
       functions: The functions that may read the objects.
 
     Returns:
@@ -71,10 +71,8 @@ def note_content(walk: Walk, static_values: Iterable[Static], functions: Sequenc
     """
     guards = NO_GUARDS
     find_names = functools.cache(lambda: names_read([*functions, *dict.fromkeys(map(type, walk.objects))]))
-    for static in static_values:
-        if isinstance(static.key, Snapshot) and static.key.is_copy:
-            continue
-        content, found = _examine(static.value, find_names)
+    for x, static in static_values:
+        content, found = _examine(x, find_names)
         if content is not None and _is_read(walk, static, content.names):
             static.content, guards = content, guards + found
     return guards
@@ -89,7 +87,8 @@ def note_written(graph: GraphSpec) -> None:
     edges = {id(e): e for spec in graph.specs for e in spec.edges if type(e) is Static}
     for static in edges.values():
         before = static.content
-        if before is not None:
+        is_copied = isinstance(static.key, Snapshot) and static.key.is_copy  # then the trace wrote to a copy
+        if before is not None and not is_copied:
             now, _ = _examine(static.value, lambda names=before.names: names)
             if now is not None:
                 before.note_written(now)

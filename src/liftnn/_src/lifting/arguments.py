@@ -272,7 +272,7 @@ def _walk_captured(
         if id(x) not in walk.numbers:
             unreached.append(x)
             walk_roots({f"captured[{len(edges)}]": x})
-    objects = [static for x, static in walk._statics.values() if _may_capture(x)]
+    objects = [(x, static) for x, static in walk._statics.values() if _may_capture(x)]
     guards = guards + note_content(walk, objects, [*functions, *keyed])
     return _Walked(edges, guards, shape, unreached)
 
