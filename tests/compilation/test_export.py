@@ -280,6 +280,20 @@ def test_closures_are_compared_by_what_they_hold():
         exported.call(Holder(f=scaled(3.0)), X)
 
 
+def not_filled():
+    def f(x):
+        return later(x) if x is None else 2 * x
+
+    if f is None:
+        later = f
+    return f
+
+
+def test_a_function_whose_closure_is_not_filled_yet_is_exported():
+    exported = through_bytes(liftnn.export(liftnn.jit(apply))(Holder(f=not_filled()), X))
+    assert exported.call(Holder(f=not_filled()), X).tolist() == (2 * X).tolist()
+
+
 def test_what_it_declares_for_type_checkers_is_there():
     exported = liftnn.export(liftnn.jit(lambda x: 2 * x))(X)
     assert [name for name in liftnn.Exported.__annotations__ if not hasattr(exported, name)] == []

@@ -46,8 +46,8 @@ def test_the_structure_of_a_tree_is_read_as_it_was_written(tree):
 
 @pytest.mark.parametrize(
     "x",
-    [print, os.system, lambda: 1, object(), os, jax.nn.relu, np.ones(2)],
-    ids=["builtin", "posix", "lambda", "object", "module", "jax", "array"],
+    [print, os.system, lambda: 1, object(), os, jax.nn.relu, np.ones(2), np.dtype(">f4"), np.dtype("f4,i4")],
+    ids=["builtin", "posix", "lambda", "object", "module", "jax", "array", "byte order", "record"],
 )
 def test_functions_and_other_objects_are_not_plain(x):
     with pytest.raises(errors.StructureError, match=r"cannot be written with `plain=True`"):

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from liftnn._src.captures.code_names import ALL_ATTRIBUTES
+from liftnn._src.captures.guards import CELL_CONTENTS
 from liftnn._src.captures.plain_objects import is_plain
 from liftnn._src.graph.checks import ABSENT
 from liftnn._src.graph.closures import Definition
@@ -141,7 +142,7 @@ def _by_name(value: Any, names: Set[str], above: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, *WRAPPED, np.ufunc)):
         bound: list[Any] = []
         if isinstance(value, types.FunctionType):
-            cells = [c.cell_contents for c in value.__closure__ or ()]
+            cells = [x for c in value.__closure__ or () if (x := CELL_CONTENTS.read(c, None)) is not ABSENT]
             bound = [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         name = getattr(value, "__qualname__", value.__name__)
         package = (value.__module__ or "").partition("._src.")[0]  # private modules may move between versions
