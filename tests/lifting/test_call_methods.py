@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,3 +122,68 @@ def test_a_stack_of_such_modules_is_applied_in_turn(cls):
     for _ in range(3):
         expected = cls()(expected)
     assert_same(stack(X), expected)
+
+
+# --- dataclasses are callables like other objects
+
+
+@dataclasses.dataclass
+class Scaled:
+    """Calls what it holds, a module or a number."""
+
+    inner: Any
+    factor: float = 2.0
+
+    def __call__(self, x):
+        x = x if not isinstance(x, tuple) else sum(x)
+        return self.factor * (self.inner(x) if callable(self.inner) else self.inner * x)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenScaled:
+    inner: Any
+    factor: float = 2.0
+    __call__ = Scaled.__call__
+
+
+@dataclasses.dataclass(slots=True)
+class SlottedScaled:
+    inner: Any
+    factor: float = 2.0
+    __call__ = Scaled.__call__
+
+
+class NamedScaled(types.SimpleNamespace):
+    factor = 2.0
+    __call__ = Scaled.__call__
+
+
+RECORDS = [Scaled, FrozenScaled, SlottedScaled, NamedScaled]
+
+
+@pytest.mark.parametrize("argument", [X, (X, X, X)], ids=["array", "tuple"])
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("cls", RECORDS)
+def test_a_transformed_dataclass_gives_what_its_call_gives(cls, transform, argument):
+    call = cls(inner=Compiled())
+    assert_same(transform(call)(argument), call(argument))
+
+
+@pytest.mark.parametrize("cls", RECORDS)
+def test_a_transformed_dataclass_of_numbers_gives_what_jax_gives(cls):
+    call = cls(inner=3.0)
+    assert_same(liftnn.jit(call)(X), jax.jit(lambda x: call(x))(X))
+    assert_same(liftnn.grad(call)(2.0), jax.grad(call)(2.0))
+    assert_same(liftnn.vmap(call)(X), jax.vmap(call)(X))
+
+
+def test_another_module_of_a_jitted_dataclass_is_seen_and_its_variables_are_written():
+    def count(module, x):
+        module.w.value = module.w + 1
+        return module.w * x
+
+    call = Scaled(functools.partial(count, Weighted()))
+    jitted = liftnn.jit(call)
+    assert [float(jitted(1.0)) for _ in range(3)] == [6.0, 8.0, 10.0]
+    call.inner = functools.partial(count, Weighted())
+    assert [float(jitted(1.0)) for _ in range(3)] == [6.0, 8.0, 10.0]

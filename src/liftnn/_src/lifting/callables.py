@@ -60,7 +60,9 @@ def unwrap_callable(
             f"liftnn.{name} got a generator function, {function.__qualname__}, which computes nothing when called.",
             "Return the values, in a list or stacked, instead of yielding them.",
         )
-    if not callable(function) or is_object(function):  # an OptState has `__call__`, for its error
+    if not callable(function) or hasattr(
+        type(function), "__graph_node__"
+    ):  # an OptState has one, for its error
         raise errors.ArgumentTypeError(
             f"liftnn.{name} needs a function, not {an(type(function))}.",
             "Put @classmethod above the transform."
