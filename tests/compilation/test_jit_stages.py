@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -140,6 +143,21 @@ def test_a_compiled_stage_changes_structure_like_a_call():
     assert_same(model, reference)
     assert out is model
     assert extra is model.extra
+
+
+@pytest.mark.parametrize("number", range(3), ids=["traced", "lowered", "compiled"])
+def test_a_stage_keeps_neither_module_nor_arrays_alive(number, jitted):
+    model = Affine(2.0)
+    model.tree = liftnn.Variable({"a": jnp.ones(2)})
+    traced = jitted.trace(model, 2.0)
+    lowered = traced.lower()
+    stage = (traced, lowered, lowered.compile())[number]
+    del traced, lowered
+    alive = [weakref.ref(x) for x in (model, model.w.value, model.tree.value["a"])]
+    del model
+    gc.collect()
+    assert [x() for x in alive] == [None] * 3
+    assert stage.out_info.shape == (3,)
 
 
 @pytest.mark.parametrize("options", [{}, {"donate_written": True}], ids=str)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic
 
+import jax
+
 from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.call import Call, commit_to_copies
 from liftnn._src.lifting.contract import name_argument
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import is_tracer
 from liftnn._src.type_variables import R
 
 
@@ -31,7 +34,7 @@ class Stage(Generic[R]):
 
     def __init__(self, jitted: Any, call: Call, stage: Any):
         self._jitted = jitted
-        self._call = call
+        self._call = call._replace(objects=[], leaves=jax.tree.map(_without_values, call.leaves))
         self._stage = stage
 
     if not TYPE_CHECKING:  # type checkers use the declared names only
@@ -58,6 +61,14 @@ class Stage(Generic[R]):
     def out_info(self) -> Any:
         """The output with `jax.ShapeDtypeStruct` in place of arrays."""
         return commit_to_copies(self._call, self._call.bound.result(self._stage.out_info))
+
+
+def _without_values(x: Any) -> Any:
+    """Return the shape and the placement of an array; a stage, which may live long, does not keep the array alive."""
+    if not isinstance(x, jax.Array) or is_tracer(x):
+        return x
+    weak = jax.typeof(x).weak_type
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding, weak_type=weak)
 
 
 @boundary
