@@ -78,6 +78,13 @@ def test_a_returned_argument_is_a_copy_with_shapes_only():
     assert all(isinstance(x, jax.ShapeDtypeStruct) for x in leaves)
 
 
+@pytest.mark.parametrize("value", [None, "text", ("text", None), {"a": None}], ids=str)
+def test_values_that_are_no_arrays_are_as_they_are(value):
+    model = Holder(v=liftnn.Variable(value), w=liftnn.Param(jnp.ones(2)))
+    for out in (liftnn.eval_shape(lambda m: m, model), liftnn.jit(lambda m: m).trace(model).out_info):
+        assert_same(out.v.value, value)
+
+
 def test_bound_methods_and_instances():
     model = Affine()
     assert liftnn.eval_shape(model, A) == jax.ShapeDtypeStruct((2, 3), jnp.float32)

@@ -98,7 +98,7 @@ def is_truncated(x: Any) -> bool:
 def commit_to_copies(call: Call, result: Result, finish: Callable[[Any], Any] | None = None) -> Any:
     """Return the output of an abstract result; objects of the arguments in it are abstract copies."""
     leaves = jax.eval_shape(lambda leaves: jax.tree.map(_as_array, leaves), call.leaves)
-    _, merged = merge_all(call.plan.graph, leaves, frames.owner_now())
+    _, merged = merge_all(call.plan.graph, list(map(decode, leaves)), frames.owner_now())
     return commit_result(call, result, merged.objects, finish)
 
 
