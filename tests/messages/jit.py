@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import liftnn
 from liftnn import errors
 from tests.messages.registry import message
-from tests.user_modules import Affine, step
+from tests.user_modules import Affine, Holder, step
 
 
 @message(
@@ -151,6 +151,16 @@ def nan_of_donated_arguments():
     call(model, 1.0)
     with jax.debug_nans(True):
         call(model, -1.0)
+
+
+@message(
+    errors.StructureError,
+    "args[0].v holds (an array, 'two'), but the function was compiled for [an array].",
+    "Lower and compile again for the new structure, or call the jitted function itself.",
+)
+def compiled_for_a_value_of_another_tree():
+    compiled = liftnn.jit(lambda m: None).lower(Holder(v=liftnn.Variable([1.0]))).compile()
+    compiled(Holder(v=liftnn.Variable((1.0, "two"))))
 
 
 @message(

@@ -13,20 +13,21 @@ from liftnn import errors
 from liftnn._src.compilation.by_name import by_name
 from liftnn._src.compilation.donation import deleted_error, unshare
 from liftnn._src.compilation.plain import to_json
-from liftnn._src.compilation.stages import check_structure
+from liftnn._src.compilation.stages import check_structure, check_values
 from liftnn._src.graph.description import GraphSpec, find_all_paths
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, name_argument
 from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import an, list_paths, treedef_text
+from liftnn._src.trees import an, list_paths
 from liftnn._src.variables import frames
 
 MARK = b"liftnn exported function 1\n"
 """The first bytes of a file with pickled data: format and version. A checksum and the data follow."""
 PLAIN_MARK = b"liftnn plain exported function 1\n"
 """The first bytes of a file without pickled data; a checksum, the length of the JSON text, text and program follow."""
+_REMEDY = "Export the function for the new structure."
 LENGTH = 8
 """Bytes of the length of the text."""
 
@@ -198,7 +199,7 @@ class _ExportedProgram:
             self._contents.graph,
             by_name(plan.graph, self._contents.graph),
             "exported",
-            "Export the function for the new structure.",
+            _REMEDY,
         )
 
         def call(leaves: Sequence[Any]) -> Result:
@@ -222,15 +223,10 @@ class _ExportedProgram:
 
     def _check_arrays(self, plan: Plan, leaves: Sequence[Any]) -> None:
         """Raise if trees, shapes or dtypes of the leaves differ from those at the export."""
-        trees = list(map(jax.tree.structure, leaves))
-        paths = list(map(plan.name, plan.slots))
-        for path, tree, expected in zip(paths, trees, self._contents.values, strict=True):
-            if tree != expected:
-                raise errors.StructureError(
-                    f"{path} holds {_words(tree)}, but the function was exported for {_words(expected)}.",
-                    "Export the function for the new structure.",
-                )
-        names = [path for path, tree in zip(paths, trees, strict=True) for _ in range(tree.num_leaves)]
+        check_values(plan, leaves, self._contents.values, "exported", _REMEDY)
+        names = [
+            plan.name(slot) for slot, x in zip(plan.slots, leaves, strict=True) for _ in jax.tree.leaves(x)
+        ]
         types = map(jax.typeof, jax.tree.leaves(leaves))
         wrong = [
             f"{name}: {actual.str_short()}, exported for {expected.str_short()}"
@@ -265,10 +261,6 @@ def _fits(actual: Any, expected: Any) -> bool:
     if actual.dtype != expected.dtype or len(actual.shape) != len(expected.shape):
         return False
     return all(not isinstance(e, int) or a == e for a, e in zip(actual.shape, expected.shape, strict=True))
-
-
-def _words(treedef: Any) -> str:
-    return treedef_text(treedef).replace("*", "an array")
 
 
 def _exported() -> None:

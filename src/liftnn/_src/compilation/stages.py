@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
 import jax
@@ -11,7 +11,8 @@ from liftnn import errors
 from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.views import describe_difference
 from liftnn._src.lifting.call import Call, commit_to_copies
-from liftnn._src.lifting.contract import name_argument
+from liftnn._src.lifting.contract import Plan, name_argument
+from liftnn._src.lifting.values import describe_structure
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import is_tracer
 from liftnn._src.type_variables import R
@@ -133,16 +134,16 @@ class Compiled(Stage[R]):
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         """Run the program and propagate its changes to the modules in the arguments."""
         call = self._jitted._lifted._flatten_without_static(self._call, args, kwargs)
-        check_structure(
-            self._call.plan.graph,
-            call.plan.graph,
+        made_for = (
             "compiled",
             "Lower and compile again for the new structure, or call the jitted function itself.",
         )
+        check_structure(self._call.plan.graph, call.plan.graph, *made_for)
         program = self._call.bound  # the call has another one if `clear_cache` has dropped it since
         try:
             returned = self._stage(*program.pack(call.leaves, self._call.leaves))
         except (TypeError, ValueError) as error:
+            check_values(call.plan, call.leaves, list(map(jax.tree.structure, self._call.leaves)), *made_for)
             program.name_slots(error)
             raise
         return self._jitted._lifted._commit(call, program.result(returned))
@@ -165,3 +166,25 @@ def check_structure(expected: GraphSpec, actual: GraphSpec, what: str, remedy: s
         raise errors.StructureError(
             f"This program was {what} for arguments of another structure:\n{difference}", remedy
         )
+
+
+def check_values(plan: Plan, leaves: Sequence[Any], expected: Sequence[Any], what: str, remedy: str) -> None:
+    """Check that the values of Variables have the structures that a program was made for.
+
+    Args:
+      plan: The arguments.
+      leaves: Their dynamic leaves.
+      expected: The structure of each leaf that the program was made for.
+      what: The word for how the program was made, such as `"compiled"`.
+      remedy: The remedy of the error.
+
+    Raises:
+      StructureError: If a structure differs; the message names the path.
+    """
+    for slot, tree, made_for in zip(plan.slots, map(jax.tree.structure, leaves), expected, strict=True):
+        if tree != made_for:
+            raise errors.StructureError(
+                f"{plan.name(slot)} holds {describe_structure(tree)}, but the function was {what} for "
+                f"{describe_structure(made_for)}.",
+                remedy,
+            )

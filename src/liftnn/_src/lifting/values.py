@@ -13,7 +13,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.instances import instance_dict
 from liftnn._src.printing import ordered_repr
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import an, describe_tree, is_argument_array, is_jax_array
+from liftnn._src.trees import an, describe_tree, is_argument_array, is_jax_array, treedef_text
 
 
 class Encoded:
@@ -141,6 +141,14 @@ def encoded_parts(treedef: Any) -> tuple[Any, Sequence[Static | None]]:
     """Return the tree of a value and the static value (or None) of each leaf, from the tree of its encoding."""
     node = treedef.node_data()
     return node[1] if node and node[0] is Encoded else (treedef, [None] * treedef.num_leaves)
+
+
+def describe_structure(treedef: Any) -> str:
+    """Return the structure of a value, or of an encoded one, as text."""
+    tree, statics = encoded_parts(treedef)
+    if tree is treedef:
+        return treedef_text(treedef).replace("*", "an array")
+    return describe_tree(tree, ["an array" if s is None else ordered_repr(s.value) for s in statics])
 
 
 def describe(value: Any, in_words: Callable[[Any], str]) -> str:
