@@ -412,6 +412,32 @@ def async_functions():
     liftnn.jit(answer)
 
 
+class Lazy(liftnn.Module):
+    def __call__(self, x):
+        yield x
+
+    async def answer(self, x):
+        return x
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.grad got a generator function, Lazy.__call__, which computes nothing when called.",
+    "Return the values, in a list or stacked, instead of yielding them.",
+)
+def module_that_yields():
+    liftnn.grad(Lazy())
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.vmap got an async function, Lazy.answer, which computes nothing when called.",
+    "Define it with `def`, and call it from an async function.",
+)
+def async_method_of_a_module():
+    liftnn.vmap(Lazy().answer)
+
+
 @message(
     errors.StructureError,
     "the output: A set holds modules or Variables. A set has no order, so its elements cannot be numbered.",

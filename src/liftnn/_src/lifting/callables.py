@@ -39,27 +39,22 @@ def unwrap_callable(
 
     Raises:
       ArgumentError: If it is a method that only switches the mode of a module.
-      ArgumentTypeError: If it is not callable.
+      ArgumentTypeError: If it is not callable, async or a generator function.
     """
     if isinstance(function, functools.partial):
         inner, first, stored = unwrap_callable(function.func, name)
         args, kwargs = stored or ((), {})
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
     if isinstance(function, Module) and callable(function):
-        return call_method(type(function)), (function,), None
+        method = call_method(type(function))
+        _check_returns(
+            getattr(method, "__wrapped__", method), name
+        )  # the method in the wrapper of each layer
+        return method, (function,), None
+    _check_returns(function, name)
     if isinstance(function, types.MethodType) and is_object(function.__self__):
         _check_computes(function, name)
         return function.__func__, (function.__self__,), None
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise errors.ArgumentTypeError(
-            f"liftnn.{name} got an async function, {function.__qualname__}, which computes nothing when called.",
-            "Define it with `def`, and call it from an async function.",
-        )
-    if inspect.isgeneratorfunction(function):
-        raise errors.ArgumentTypeError(
-            f"liftnn.{name} got a generator function, {function.__qualname__}, which computes nothing when called.",
-            "Return the values, in a list or stacked, instead of yielding them.",
-        )
     if not callable(function) or hasattr(
         type(function), "__graph_node__"
     ):  # an OptState has one, for its error
@@ -88,6 +83,24 @@ def call_method(cls: type[Any]) -> Callable[..., Any]:
 
 def _call_module(module: Any, /, *args: Any, **kwargs: Any) -> Any:
     return module(*args, **kwargs)
+
+
+def _check_returns(function: Any, name: str) -> None:
+    """Raise ArgumentTypeError for an async function or a generator function, which returns before it has run."""
+    is_object_with_call = callable(function) and not isinstance(
+        function, (types.FunctionType, types.MethodType)
+    )
+    called: Any = type(function).__call__ if is_object_with_call else function
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise errors.ArgumentTypeError(
+            f"liftnn.{name} got an async function, {called.__qualname__}, which computes nothing when called.",
+            "Define it with `def`, and call it from an async function.",
+        )
+    if inspect.isgeneratorfunction(called):
+        raise errors.ArgumentTypeError(
+            f"liftnn.{name} got a generator function, {called.__qualname__}, which computes nothing when called.",
+            "Return the values, in a list or stacked, instead of yielding them.",
+        )
 
 
 def _check_computes(method: types.MethodType, name: str) -> None:
