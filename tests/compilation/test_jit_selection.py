@@ -123,3 +123,35 @@ class Unsigned:
 def test_a_wrong_selection_is_refused_when_jax_refuses_it(make):
     theirs, ours = caught(make, jax.jit), caught(make, liftnn.jit)
     assert isinstance(ours, type(theirs))
+
+
+@pytest.mark.parametrize("jit", [jax.jit, liftnn.jit])
+def test_positions_names_and_options_are_read_when_a_function_is_wrapped(jit):
+    names, donated, options = ["n"], [0], {"xla_cpu_enable_fast_math": False}
+    by_iterator = jit(lambda x, *, n, k: x * [n, k][0], static_argnames=iter(("n", "k")))
+    by_list = jit(lambda x, n: x * range(n)[-1], static_argnames=names, compiler_options=options)
+    donating = jit(lambda x, y: x + y, donate_argnums=donated)
+    names[0], donated[0] = "x", 1
+    options["no such option"] = True
+    assert float(by_iterator(3.0, n=2, k=1)) == 6.0
+    assert float(by_list(3.0, n=4)) == 9.0
+    x, y = jnp.ones(2), jnp.ones(2)
+    donating(x, y)
+    assert (x.is_deleted(), y.is_deleted()) == (True, False)
+
+
+def test_with_modules_positions_names_and_options_are_read_when_a_function_is_wrapped():
+    names, donated, options = ["n"], [0], {"xla_cpu_enable_fast_math": False}
+    by_iterator = liftnn.jit(lambda m, *, n, k: m.factor * [n, k][0], static_argnames=iter(("n", "k")))
+    by_list = liftnn.jit(
+        lambda m, n: m.factor * range(n)[-1], static_argnames=names, compiler_options=options
+    )
+    donating = liftnn.jit(lambda m, x: m.factor + x, donate_argnums=donated)
+    names[0], donated[0] = "m", 1
+    options["no such option"] = True
+    model, x = Scale(), jnp.array(1.0)
+    factor = model.factor.value
+    assert float(by_iterator(model, n=2, k=1)) == 4.0
+    assert float(by_list(model, n=4)) == 6.0
+    donating(model, x)
+    assert (factor.is_deleted(), x.is_deleted()) == (True, False)

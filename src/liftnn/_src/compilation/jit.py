@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
 from liftnn._src.compilation.jit_options import apply_jit, check_options
@@ -106,15 +106,20 @@ def jit(
         "device": device,
         "backend": backend,
         "inline": inline or None,
-        "compiler_options": compiler_options,
+        "compiler_options": None if compiler_options is None else dict(compiler_options),
     }
     options = {name: value for name, value in options.items() if value is not None}
-    static = (static_argnums, static_argnames)
-    donate = (donate_argnums, donate_argnames)
+    static = (_kept(static_argnums), _kept(static_argnames))
+    donate = (_kept(donate_argnums), _kept(donate_argnames))
     of_arrays = (
         None if donate_written else functools.partial(jit_of_arrays, static, donate, shardings, options)
     )
     return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
+
+
+def _kept(arguments: Any) -> Any:
+    """Return positions or names of arguments that may be read more than once, and that nobody changes later."""
+    return list(arguments) if isinstance(arguments, (list, Iterator)) else arguments
 
 
 def jit_of_arrays(
