@@ -269,16 +269,19 @@ def add(modules):
     modules["new"] = modules["old"]
 
 
+LOST_CHANGE = (
+    "A list, dict or other container that was passed as an argument was changed inside the function. The function gets "
+    "a copy of the container, as in JAX, so the change would be lost.\n"
+    "Return the container, change a copy of it (`batch = dict(batch)`), or make it an attribute of a module and pass "
+    "that module."
+)
+
+
 @pytest.mark.parametrize("change, build", [(grow, lambda m: [m]), (add, lambda m: {"old": m})])
 def test_a_container_of_modules_that_was_passed_cannot_be_changed(change, build):
     model = Affine()
     container = build(model)
-    with raises(
-        errors.StructureError,
-        "A container of modules that was passed as an argument was changed inside the function. The function "
-        "gets a copy of the container, as in JAX, so the change would be lost.\n"
-        "Make the container an attribute of a module and pass that module, or return the new container.",
-    ):
+    with raises(errors.StructureError, LOST_CHANGE):
         liftnn.jit(change)(container)
     assert len(container) == 1
 
@@ -299,6 +302,50 @@ def test_nor_can_another_container_that_was_passed_beside_a_module(make, change)
     with pytest.raises(errors.StructureError, match="the change would be lost"):
         liftnn.remat(functools.partial(lambda x, model: change(x), container))(Affine())
     assert container == make()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class TrainingState:
+    model: Affine
+    count: jax.Array
+
+
+def count_up(state, x):
+    state.count = state.count + 0 * state.model(x).sum() + 1
+    return state
+
+
+def put(batch, model):
+    batch["x"] = model(batch["x"])
+    batch["done"] = None
+    return {"batch": batch, "done": None}
+
+
+def test_a_container_that_was_passed_may_be_changed_if_it_is_returned():
+    model = Affine()
+    state = TrainingState(model, jnp.zeros(()))
+    after = liftnn.jit(count_up)(state, 1.0)
+    assert (after.model, after.count, state.count) == (model, 1, 0)
+    last, _ = liftnn.scan(lambda state, x: (count_up(state, x), None))(state, jnp.ones(3))
+    assert (last.model, last.count, state.count) == (model, 3, 0)
+    out = liftnn.jit(put)({"x": jnp.ones(3)}, model)
+    assert out["batch"]["x"].tolist() == model(jnp.ones(3)).tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda batch, model: batch.update(y=model(batch["x"])),
+        lambda batch, model: {**batch, "x": batch.pop("x")},
+        lambda batch, model: batch.setdefault("y", model(batch["x"])),
+        lambda batch, model: batch.update(x=None),
+        lambda batch, model: (batch["inner"].update(y=model(batch["x"])), batch["x"]),
+    ],
+)
+def test_a_change_of_a_container_that_is_not_returned_raises(change):
+    with raises(errors.StructureError, LOST_CHANGE):
+        liftnn.jit(change)({"x": jnp.ones(3), "inner": {}}, Affine())
 
 
 def test_a_container_of_arrays_that_was_passed_is_a_copy_as_in_jax():

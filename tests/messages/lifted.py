@@ -63,9 +63,10 @@ def text_as_argument():
 
 @message(
     errors.StructureError,
-    "A container of modules that was passed as an argument was changed inside the function. The function gets a "
-    "copy of the container, as in JAX, so the change would be lost.",
-    "Make the container an attribute of a module and pass that module, or return the new container.",
+    "A list, dict or other container that was passed as an argument was changed inside the function. The function gets "
+    "a copy of the container, as in JAX, so the change would be lost.",
+    "Return the container, change a copy of it (`batch = dict(batch)`), or make it an attribute of a module and pass "
+    "that module.",
 )
 def list_of_modules_grown():
     liftnn.jit(lambda models: models.append(Affine()))([Affine()])

@@ -105,7 +105,7 @@ def purify(
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if has_aux:
                 check_pair(out)
-            _check_arguments(tree[:CAPTURED], before, changeable)
+            _check_arguments(tree[:CAPTURED], before, changeable, out)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
             result, created = _make_result(called, out, plan, merged, frame, given_away, ended, has_aux)
@@ -163,21 +163,38 @@ def _argument_leaves(tree: Any) -> tuple[list[Any], Any]:
 
 
 def _check_arguments(
-    tree: Any, before: tuple[list[Any], Any], changeable: list[tuple[Any, Snapshot]]
+    tree: Any, before: tuple[list[Any], Any], changeable: list[tuple[Any, Snapshot]], out: Any
 ) -> None:
-    """Raise if the function changed a container of modules that was passed: it is a copy, so changes would be lost."""
+    """Raise if a container among the arguments was changed and is not returned: it is a copy, so that would be lost."""
     old, old_treedef = before
     new, new_treedef = _argument_leaves(tree)
-    is_same = len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
-    is_same = is_same and all(was.matches(x) for x, was in changeable)
+    changed = [x for x, was in changeable if not was.matches(x)]
+    is_same = not changed and len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
     if is_same and not has_changed(old_treedef, new_treedef, lambda: _argument_leaves(tree)[1]):
         return
-    if any(map(is_object, old)) or any(map(is_object, new)):
+    has_objects = any(map(is_object, old)) or any(map(is_object, new))
+    if has_objects and _is_change_lost(old_treedef.unflatten(old), tree, changed, out):
         raise errors.StructureError(
-            "A container of modules that was passed as an argument was changed inside the function. The function gets "
-            "a copy of the container, as in JAX, so the change would be lost.",
-            "Make the container an attribute of a module and pass that module, or return the new container.",
+            "A list, dict or other container that was passed as an argument was changed inside the function. The "
+            "function gets a copy of the container, as in JAX, so the change would be lost.",
+            "Return the container, change a copy of it (`batch = dict(batch)`), or make it an attribute of a module "
+            "and pass that module.",
         )
+
+
+def _is_change_lost(old: Any, new: Any, changed: Sequence[Any], out: Any) -> bool:
+    """Return whether two trees differ outside of the containers that are in the output, or by a changed leaf."""
+    nodes: list[Any] = []
+    leaves = jax.tree.leaves(out, is_leaf=lambda x: nodes.append(x) or is_object(x))
+    if {*map(id, changed)} - {*map(id, leaves)}:
+        return True
+    returned = {*map(id, nodes)} - {*map(id, (None, (), *leaves))}
+    kept, treedef = jax.tree.flatten(new, is_leaf=lambda x: is_object(x) or id(x) in returned)
+    try:
+        before = treedef.flatten_up_to(old)
+    except ValueError:
+        return True
+    return any(a is not b and id(b) not in returned for a, b in zip(before, kept, strict=True))
 
 
 def _make_result(
