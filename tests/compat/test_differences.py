@@ -3,6 +3,8 @@
 import pytest
 from tests.compat.oracle import find_difference, run, to_plain
 
+from liftnn.errors import StructureError
+
 DIFFERENCES = {
     "a stream given to another Rngs": (
         """
@@ -55,3 +57,27 @@ def test_the_key_of_a_stream_starts_the_same_stream_in_both():
     flax, ours = (to_plain(run(text, library)["result"]) for library in ("flax", "liftnn"))
     assert find_difference(flax, ours) is None
     assert (flax[0] == flax[1]).all()
+
+
+def test_a_dict_that_is_changed_beside_a_module_must_be_returned():
+    text = """
+        def change(model, batch):
+            batch["x"] = batch["x"] / 2
+            return model(batch["x"])
+        result = nnx.jit(change)(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), {"x": jnp.ones(2)})
+        """
+    assert run(text, "flax")["result"].shape == (2,)
+    with pytest.raises(StructureError):
+        run(text, "liftnn")
+
+
+def test_the_carry_of_a_loop_may_be_a_dict_that_each_step_changes_in_both():
+    text = """
+        def step(i, carry):
+            carry["x"] = carry["model"](carry["x"])
+            return carry
+        carry = {"model": nnx.Linear(2, 2, rngs=nnx.Rngs(0)), "x": jnp.ones(2)}
+        result = nnx.fori_loop(0, 3, step, carry)["x"], carry["x"]
+        """
+    flax, ours = (to_plain(run(text, library)["result"]) for library in ("flax", "liftnn"))
+    assert find_difference(flax, ours) is None
