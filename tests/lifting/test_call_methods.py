@@ -187,3 +187,30 @@ def test_another_module_of_a_jitted_dataclass_is_seen_and_its_variables_are_writ
     assert [float(jitted(1.0)) for _ in range(3)] == [6.0, 8.0, 10.0]
     call.inner = functools.partial(count, Weighted())
     assert [float(jitted(1.0)) for _ in range(3)] == [6.0, 8.0, 10.0]
+
+
+def scale_by(x, model, y=0.0):
+    model.w.value = 2 * model.w
+    return jnp.sum(model.w * x) + y
+
+
+PLACES = {
+    "jit": lambda f, x: liftnn.jit(f)(x),
+    "remat": lambda f, x: liftnn.remat(f)(x),
+    "value_and_grad": lambda f, x: liftnn.value_and_grad(f)(x)[0],
+    "jit in jit": lambda f, x: liftnn.jit(lambda x: liftnn.jit(f)(x))(x),
+    "cond": lambda f, x: liftnn.cond(True, f, lambda x: 0.0, x),
+    "partial": lambda f, x: liftnn.jit(functools.partial(f, y=1.0))(x) - 1.0,
+    "keyword": lambda f, x: liftnn.jit(f)(x, y=1.0) - 1.0,
+}
+
+
+@pytest.mark.skipif(not hasattr(functools, "Placeholder"), reason="since Python 3.14")
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_partial_may_have_a_gap_before_the_module(place):
+    model, expected = Weighted(), Weighted()
+    gap = getattr(functools, "Placeholder", None)
+    assert_same(place(functools.partial(scale_by, gap, model), X), scale_by(X, expected))
+    assert_same(model, expected)
+    assert_same(place(functools.partial(scale_by, gap, model), X), scale_by(X, expected))
+    assert_same(model, expected)

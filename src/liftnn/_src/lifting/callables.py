@@ -23,6 +23,9 @@ from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
 from liftnn._src.variables import frames
 
+_PLACEHOLDER = getattr(functools, "Placeholder", object())
+"""A gap in a partial, since Python 3.14: the stored arguments are not the first ones then, but captured."""
+
 
 def unwrap_callable(
     function: Callable[..., Any], name: str
@@ -41,7 +44,7 @@ def unwrap_callable(
       ArgumentError: If it is a method that only switches the mode of a module.
       ArgumentTypeError: If it is not callable, async or a generator function.
     """
-    if isinstance(function, functools.partial):
+    if isinstance(function, functools.partial) and all(x is not _PLACEHOLDER for x in function.args):
         inner, first, stored = unwrap_callable(function.func, name)
         args, kwargs = stored or ((), {})
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
