@@ -48,3 +48,14 @@ def test_old_checkpoints_are_removed_whoever_has_saved_them(tmp_path):
         for step, each in enumerate([other, one, other, one], 4):
             each.save(step, Affine(step))
     assert one.steps() == [7]
+
+
+def test_checkpoints_without_the_metric_are_removed_first_and_count(tmp_path):
+    for step in range(3):
+        liftnn.save(tmp_path, step, Affine(step))
+    with liftnn.Checkpoints(tmp_path, max_to_keep=3, best="loss", best_mode="min") as checkpoints:
+        kept = []
+        for step, loss in enumerate([1.0, float("nan"), 3.0, 2.0], 3):
+            checkpoints.save(step, Affine(step), metrics={"loss": loss})
+            kept.append(checkpoints.steps())
+    assert kept == [[1, 2, 3], [2, 3, 4], [3, 4, 5], [3, 5, 6]]

@@ -32,12 +32,16 @@ class Ranking:
         return sorted(known, key=lambda step: (known[step], step))
 
     def find_old(self, max_to_keep: int) -> list[int]:
-        """Return the checkpoints that are not kept. Other folders with a number as their name are the user's."""
+        """Return the checkpoints that are not kept: those without the metric first, then the worst ones.
+
+        Other folders with a number as their name are the user's.
+        """
         steps = [step for step in find_steps(self._folder) if index_file(self._folder / str(step)).is_file()]
         if len(steps) <= max_to_keep:
             return []
-        ranked = steps if self._best is None else self.rank(steps)
-        kept = {*ranked[-max_to_keep:], steps[-1]}
+        ranked = [] if self._best is None else self.rank(steps)
+        others = [step for step in steps if step not in ranked]
+        kept = {*[*others, *ranked][-max_to_keep:], steps[-1]}
         return [step for step in steps if step not in kept]
 
     def _metrics_of(self, step: int) -> dict[str, float]:
