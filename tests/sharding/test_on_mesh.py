@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
+from tests.user_modules import Holder
 
 import liftnn
 
@@ -65,6 +66,17 @@ def test_what_is_abstract_becomes_what_is_made(mesh):
             assert isinstance(a, jax.ShapeDtypeStruct)
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             assert b.sharding.is_equivalent_to(a.sharding, b.ndim), path
+
+
+def test_an_abstract_weak_type_promotes_as_that_of_what_is_made():
+    def scale():
+        return Holder(scale=liftnn.Variable(jnp.asarray(1.5)))
+
+    def scaled(model):
+        return model.scale.value * jnp.ones(2, jnp.bfloat16)
+
+    shapes, model = liftnn.abstract(scale, MESHES[0]), liftnn.make_sharded(scale, MESHES[0])
+    assert liftnn.eval_shape(scaled, shapes).dtype == scaled(model).dtype == jnp.bfloat16
 
 
 @pytest.mark.sample(2)

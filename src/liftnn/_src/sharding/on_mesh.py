@@ -160,7 +160,7 @@ def _with_sharding(x: Any, sharding: Any) -> Any:
     """Return abstract modules, or an abstract array, with shardings."""
 
     def give(value: Any, sharding: Any) -> Any:
-        return jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=sharding), value)
+        return jax.tree.map(lambda v: v.update(sharding=sharding), value)
 
     if isinstance(x, Variable):
         x.raw_value = give(x.raw_value, sharding.raw_value)
