@@ -112,6 +112,20 @@ def test_a_tree_prefix_and_arrays_outside_of_modules():
     assert not x.committed
 
 
+def test_a_shared_variable_has_one_place():
+    one, other = Affine(), Affine()
+    other.w = one.w
+    message = (
+        f"[0].w and [1].w are the same Param, but they have different prefixes: {FIRST!r} and {SECOND!r}.\n"
+        "Use the same prefix for both, or pass `liftnn.clone(module)` for one of them."
+    )
+    with raises(errors.AliasingError, message):
+        liftnn.device_put((one, other), (FIRST, SECOND))
+    assert not one.w.value.committed
+    liftnn.device_put((one, other), (None, SECOND))  # None leaves where it is what only the first one has
+    assert one.w.value.devices() == {SECOND}
+
+
 def test_a_state_is_moved_as_jax_moves_it():
     state = liftnn.device_put(liftnn.state(Affine()), SECOND)
     assert state["w"].value.devices() == {SECOND}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -9,11 +10,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from liftnn import errors
-from liftnn._src.graph.graphdef import walk_tree
+from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.modules.verbs import update
-from liftnn._src.prefixes.prefix import ByFilter, as_prefixes, broadcast_over
+from liftnn._src.prefixes.prefix import as_prefixes, broadcast_over
+from liftnn._src.prefixes.spread import Spread, Start
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, format_path, list_paths
@@ -42,6 +45,7 @@ def device_put(x: T, device: Any) -> T:
       The tree with the same modules.
 
     Raises:
+      AliasingError: If a Variable is reached with two different entries. Nothing is changed then.
       ArgumentError: If `device` is not a tree prefix of `x`.
       ArgumentTypeError: If an entry is neither a device nor a sharding, such as a PartitionSpec or a Mesh.
       FilterError: If a Variable matches none of the filters of a `StateSharding`.
@@ -58,25 +62,32 @@ def device_put(x: T, device: Any) -> T:
     """
     treedef = jax.tree.structure(x, is_leaf=is_object)
     entries = broadcast_over(as_prefixes(device), treedef, "x")
-    roots = dict(zip([path for path, _ in root_leaves(x)], entries, strict=True))
+    roots = root_leaves(x)
+    walked = walk_tree(x)
+    spread = _spread(walked, entries, [format_path(path) for path, _ in roots])
     inside: dict[Path, Any] = {}
     outside: dict[Path, Any] = {}
     problems: list[str] = []
-    for path, leaf in walk_tree(x).leaves():
-        root = next(path[:n] for n in range(len(path) + 1) if path[:n] in roots)
-        entry = roots[root]
-        place = entry.of(path[len(root) :], leaf, format_path(root)) if isinstance(entry, ByFilter) else entry
-        is_inside = len(path) > len(root) or isinstance(leaf, Variable)
+    for path, slot in walked.graphdef.leaves.items():
+        leaf = walked.leaf(slot)
+        place = spread.of(slot, _value_of(leaf))
         try:
-            (inside if is_inside else outside)[path] = _move(leaf, place)
+            (outside if slot.node == ROOT else inside)[path] = _move(leaf, place)
         except (TypeError, ValueError):  # JAX's own says the same without the path
             _check_place(place)
             problems.append(_describe_problem(format_path(path), leaf, place))
     if problems:
         raise errors.ShardingError(f"These arrays cannot be moved:\n{list_paths(problems)}")
     update(x, State.from_flat(inside))
-    leaves = [outside.get(path, leaf) for path, leaf in root_leaves(x)]
-    return jax.tree.unflatten(treedef, leaves)
+    return jax.tree.unflatten(treedef, [outside.get(path, leaf) for path, leaf in roots])
+
+
+def _spread(walked: WalkedTree, entries: Sequence[Any], names: Sequence[str]) -> Spread:
+    """Return the places of all arrays, from those of the leaves of a tree and their names."""
+    spread = Spread(walked.graphdef.specs, none_yields=True)
+    for i, (edge, place, name) in enumerate(zip(walked.graphdef.edges, entries, names, strict=True)):
+        spread.add_leaf(Slot(ROOT, i), Start(place, name, edge, spread.specs))
+    return spread
 
 
 def _check_place(place: Any) -> None:
