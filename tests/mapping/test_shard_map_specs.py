@@ -91,6 +91,23 @@ def test_beside_a_module_it_is_passed_as_it_is_too(kind, bound):
     assert float(scale.factor.value) == 4.0
 
 
+@pytest.mark.parametrize(
+    "args, kwargs", [((2,), {"x": X}), ((), {"factor": 2, "x": X}), ((), {"x": X, "factor": 2})]
+)
+def test_beside_a_module_it_may_be_a_keyword_argument(args, kwargs):
+    seen = []
+
+    def scaled(model, factor, x):
+        seen.append(factor)
+        return model.w * x * factor
+
+    model = Affine()
+    mapped = liftnn.shard_map(scaled, mesh=AUTO, in_specs=(P(), None, P("x")), out_specs=P("x"))
+    model.w.value = jnp.array(3.0)
+    assert mapped(model, *args, **kwargs).tolist() == (X * 6).tolist()
+    assert all(type(factor) is int for factor in seen)
+
+
 def dot_in_parts(x):
     """A sum over a sharded axis that is not reduced yet."""
     return jnp.einsum("i,i->", x, x, out_sharding=P(unreduced={"x"}))

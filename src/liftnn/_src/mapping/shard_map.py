@@ -158,8 +158,8 @@ class ShardMapped(Lifted[P, R]):
                 args,
                 is_leaf=lambda x: x is None or is_prefix_leaf(x),
             )
-        except ValueError:  # not a tree prefix; the error is raised later, with the path
-            return args, kwargs
+        except (TypeError, ValueError):  # not a tree prefix; the error is raised later, with the path, unless
+            return args, kwargs  # keyword arguments are still to be put in their places
         return marked, kwargs
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
