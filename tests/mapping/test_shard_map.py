@@ -165,6 +165,33 @@ def test_shards_draw_the_same_numbers_along_the_other_axes(split):
     assert y[0, 0] != y[1, 0]
 
 
+def test_shards_of_a_shard_map_inside_another_draw_what_those_of_one_over_all_axes_draw():
+    def noise(rngs):
+        return jax.random.normal(rngs(), (1, 1))
+
+    def rows(rngs):
+        axes = ("data", "model")
+        return liftnn.shard_map(
+            noise, in_specs=P(), out_specs=P("data"), axis_names={"data"}, split_rngs=axes, check_vma=False
+        )(rngs)
+
+    whole = liftnn.shard_map(noise, mesh=GRID, in_specs=P(), out_specs=P("data", "model"))
+    with jax.set_mesh(GRID):
+        nested = liftnn.jit(
+            liftnn.shard_map(
+                rows,
+                in_specs=P(),
+                out_specs=P(None, "model"),
+                axis_names={"model"},
+                split_rngs=False,
+                check_vma=False,
+            )
+        )
+        y = nested(liftnn.Rngs(0))
+    assert len({*y.ravel().tolist()}) == 8
+    np.testing.assert_array_equal(y, whole(liftnn.Rngs(0)))
+
+
 @pytest.mark.thorough
 def test_keys_are_not_split_if_told_so():
     call = liftnn.shard_map(

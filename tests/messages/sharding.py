@@ -53,6 +53,16 @@ def unknown_mesh_axis_of_the_output():
 
 @message(
     errors.ArgumentError,
+    "`split_rngs` is 'y', but the axes of this shard_map are: 'x'.",
+    "Name some of these axes, or pass True for all of them.",
+)
+def unknown_mesh_axis_of_random_numbers():
+    f = liftnn.shard_map(lambda rngs: rngs(), mesh=MESH, in_specs=P(), out_specs=P(), split_rngs="y")
+    f(liftnn.Rngs(0))
+
+
+@message(
+    errors.ArgumentError,
     "args[0].calls (a Variable) cannot be sharded by P('x',): its shape is (), and the spec has length 1.",
     "Use another spec for it in `in_specs`; a liftnn.StateSharding gives each Variable of a module its own spec.",
 )

@@ -221,11 +221,12 @@ class ShardMapCall(MappedCall):
         """Call the function for one shard, with its own random keys in place of replicated ones."""
         axes, split = self._axes(), self._split_rngs
         chosen = axes.names if split is True else () if split is False else axes_of_spec(PartitionSpec(split))
-        size = math.prod(axes.sizes.get(name, 1) for name in chosen)
         leaves = list(leaves)
         split_over = [axes_of_spec(_spec(spec)) or None for spec in prefixes]
-        for i in shared_keys(self.plan, leaves, split_over) if chosen else ():
-            leaves[i] = element_keys(leaves[i], size)[jax.lax.axis_index(chosen)]
+        shared = shared_keys(self.plan, leaves, split_over) if chosen else ()
+        size, index = self._position(chosen) if shared else (1, 0)
+        for i in shared:
+            leaves[i] = element_keys(leaves[i], size)[index]
         return self.pure(leaves)
 
     def run(
@@ -243,6 +244,17 @@ class ShardMapCall(MappedCall):
     ) -> Callable[..., Any]:
         in_specs = (list(map(_spec, prefixes)),)
         return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, **self._options)
+
+    def _position(self, names: Sequence[Any]) -> tuple[int, Any]:
+        """Return the number of shards along axes, which may be those of an outer map, and the number of this shard."""
+        try:
+            return math.prod(map(jax.lax.axis_size, names)), jax.lax.axis_index(names)
+        except NameError as error:
+            raise errors.ArgumentError(
+                f"`split_rngs` is {self._split_rngs!r}, but the axes of this shard_map are: "
+                f"{', '.join(map(repr, self._axes().names))}.",
+                "Name some of these axes, or pass True for all of them.",
+            ) from error
 
     def _axes(self) -> SplitAxes:
         return SplitAxes.of(self._options["mesh"], self._options["axis_names"])
