@@ -312,6 +312,15 @@ def test_a_module_is_filled_inside_a_transform():
     np.testing.assert_array_equal(module.kernel.value, tensors()["weight"].T)
 
 
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_a_weak_type_stays_one_inside_a_transform(kind):
+    module = Holder(w=liftnn.Param(jnp.asarray(1.0)))
+    with jax.set_mesh(jax.make_mesh((1,), ("x",), axis_types=(kind,))):
+        liftnn.jit(lambda module: liftnn.from_torch(module, {"w": np.float32(3)}).missing and None)(module)
+    assert float(module.w.value) == 3.0
+    assert module.w.value.weak_type
+
+
 def test_a_captured_module_cannot_be_filled_from_inside_a_foreign_trace():
     module = linear()
     before = values(module)

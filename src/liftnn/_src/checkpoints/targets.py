@@ -10,7 +10,7 @@ import numpy as np
 
 from liftnn._src.checkpoints.entries import JAX, NUMPY, SCALAR, ArrayEntry, CheckpointEntry
 from liftnn._src.checkpoints.stored import native
-from liftnn._src.trees import is_array, is_truncated_dtype
+from liftnn._src.trees import is_array, is_tracer, is_truncated_dtype
 
 
 def target_sharding(target: Any) -> Any:
@@ -32,10 +32,11 @@ def with_weak_type(x: jax.Array) -> jax.Array:
     if scalar.dtype != x.dtype:
         return x
     weak = jnp.broadcast_to(scalar, x.shape)
-    if not _is_explicit(x.sharding):
+    sharding = jax.typeof(x).sharding if is_tracer(x) else x.sharding
+    if not _is_explicit(sharding):
         return weak.at[...].set(x)
-    weak = jax.device_put(weak, x.sharding).at[...].set(x)
-    return jax.device_put(weak, x.sharding)  # JAX has written out its axes that are not sharded
+    weak = jax.device_put(weak, sharding).at[...].set(x)
+    return jax.device_put(weak, sharding)  # JAX has written out its axes that are not sharded
 
 
 def _is_explicit(sharding: Any) -> bool:
