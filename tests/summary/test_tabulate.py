@@ -149,6 +149,16 @@ def test_a_row_has_path_class_inputs_and_outputs():
     ]
 
 
+def test_keyword_arguments_that_are_none_are_left_out():
+    attention = liftnn.MultiHeadAttention(2, 4, rngs=liftnn.Rngs(0))
+    rows = liftnn.tabulate(attention, jnp.ones((3, 4)), mask=None).rows
+    assert {row.path: row.inputs for row in rows} == {
+        "": ("f32[3,4]",),
+        **dict.fromkeys(("query", "key", "value"), ("f32[3,4]",)),
+        "out": ("f32[3,2,2]",),
+    }
+
+
 def test_shared_parameters_count_once_and_are_named_where_they_are_shared():
     table = liftnn.tabulate(model(), X)
     rows = {row.path: row for row in table.rows}

@@ -138,7 +138,7 @@ def _row_of_call(call: CallInfo, path: Path, size: Size, shared: int) -> Row:
     """Return the row of a call of the module at a path."""
     method = "".join(f"{'.' if path else ''}{name}()" for name in call.path[len(call.module_path) :])
     args, kwargs = call.inputs
-    inputs = (*map(value_text, args), *(f"{name}: {value_text(x)}" for name, x in kwargs.items()))
+    inputs = (*map(value_text, args), *(f"{k}: {value_text(x)}" for k, x in kwargs.items() if x is not None))
     is_tuple = type(call.outputs) is tuple and call.outputs
     outputs = tuple(map(value_text, call.outputs)) if is_tuple else (value_text(call.outputs),)
     where = (format_path(path) if path else "") + method
