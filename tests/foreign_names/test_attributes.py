@@ -28,6 +28,8 @@ SIZES = {
 def make(where):
     if where in ("Module", "Optimizer"):
         return Affine() if where == "Module" else liftnn.Optimizer(Affine(), optax.sgd(0.1))
+    if where == "Metric":
+        return liftnn.Average()
     return getattr(liftnn, where)(
         *SIZES.get(where, (0.5,) if where == "Dropout" else (3,)), rngs=liftnn.Rngs(0)
     )

@@ -74,6 +74,7 @@ def namespace(folder):
         "embed": liftnn.Embed(5, 2, rngs=rngs),
         "norm": liftnn.BatchNorm(3, rngs=rngs),
         "dropout": liftnn.Dropout(0.5),
+        "metric": liftnn.Average(),
     }
     arrays = {"sequence": jnp.ones((2, 5, 2)), "heads": jnp.ones((2, 5, 4, 8))}
     own = {

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import MetricState
@@ -326,4 +327,5 @@ def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None)
         )
 
 
+answer(Metric, "Metric")
 publish(Accuracy, Average, Metric, Statistics, Welford)

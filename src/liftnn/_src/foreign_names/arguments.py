@@ -1,7 +1,7 @@
 """Arguments of layers and functions in other libraries, and what to write in liftnn."""
 
 FOREIGN_ARGUMENTS = """
-use_bias: bias with_bias (PyTorch and Haiku)
+use_bias: bias with_bias center create_offset (PyTorch, Keras and Haiku)
     Write `liftnn.Linear(2, 3, use_bias=False, rngs=liftnn.Rngs(0))`.
 rngs: key rng seed (Equinox and JAX)
     Write `liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))`, or `liftnn.Rngs(jax.random.key(0))`.
@@ -36,6 +36,13 @@ use_scale: affine elementwise_affine create_scale scale use_weight (PyTorch and 
     Write `liftnn.LayerNorm(3, use_scale=False, use_bias=False, rngs=liftnn.Rngs(0))`.
 time_major: batch_first (PyTorch)
     The batch comes first: `liftnn.RNN(liftnn.LSTMCell(2, 3, rngs=liftnn.Rngs(0)), time_major=False)`.
+feature_axes: axis (Keras and Haiku)
+    Write `liftnn.LayerNorm(3, feature_axes=-1, rngs=liftnn.Rngs(0))`.
+qkv_features: key_dim key_size (Keras and Haiku)
+    Write `liftnn.MultiHeadAttention(2, 8, 2 * 4, rngs=liftnn.Rngs(0))`, with 2 heads of 4 features each.
+return_carry: return_sequences return_state (Keras)
+    An RNN returns the outputs of all steps, and `liftnn.RNN(liftnn.LSTMCell(2, 3, rngs=liftnn.Rngs(0)),
+    return_carry=True)` the last state before them.
 tx: lr learning_rate optimizer params (PyTorch and Flax)
     {optimizer}
 *: training train is_training inference deterministic use_running_average (Keras, Flax Linen and Haiku)
@@ -44,6 +51,8 @@ tx: lr learning_rate optimizer params (PyTorch and Flax)
     {place}
 *: name scope (Flax Linen, Haiku and Keras)
     The attribute is the name of a layer: `model.head = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))`.
+*: data_format (Keras and Haiku)
+    {channels} Write `jnp.moveaxis(jnp.ones((2, 3, 4, 4)), 1, -1)`.
 *: activation (Keras)
     Call a function on the result: `liftnn.relu(model(x))`.
 *: kernel_initializer bias_initializer w_init b_init (Keras and Haiku)

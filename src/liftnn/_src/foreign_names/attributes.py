@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from liftnn._src.tracebacks import hide_frames
 
 _OF_MODULES = (
-    "add_module", "add_weight", "apply", "bfloat16", "bind", "buffers", "build", "call", "children", "compile",
-    "count_params", "cpu", "cuda", "double", "evaluate", "fit", "float", "forward", "get_layer", "get_submodule",
-    "get_weights", "half", "init", "init_with_output", "lazy_init", "load_state_dict", "load_weights", "make_rng",
-    "modules", "named_buffers", "named_children", "named_modules", "named_parameters", "non_trainable_variables",
-    "param", "parameters", "predict", "register_buffer", "register_forward_hook", "register_module",
-    "register_parameter", "requires_grad_", "save", "save_weights", "set_weights", "setup", "state_dict", "summary",
-    "tabulate", "to", "train_on_batch", "trainable_variables", "trainable_weights", "variable", "weights", "zero_grad",
+    "add_loss", "add_module", "add_weight", "apply", "bfloat16", "bind", "buffers", "build", "call", "children",
+    "compile", "count_params", "cpu", "cuda", "double", "evaluate", "fit", "float", "forward", "get_layer",
+    "get_submodule", "get_weights", "half", "init", "init_with_output", "lazy_init", "load_state_dict",
+    "load_weights", "losses", "make_rng", "modules", "named_buffers", "named_children", "named_modules",
+    "named_parameters", "non_trainable_variables", "non_trainable_weights", "param", "parameters", "predict",
+    "register_buffer", "register_forward_hook", "register_module", "register_parameter", "requires_grad_", "save",
+    "save_weights", "set_weights", "setup", "state_dict", "summary", "tabulate", "to", "train_on_batch",
+    "trainable", "trainable_variables", "trainable_weights", "training", "variable", "weights", "zero_grad",
 )  # fmt: skip
 _OF_OPTIMIZERS = (
     "add_param_group", "apply", "apply_gradients", "init", "learning_rate", "load_state_dict", "lr", "minimize",
@@ -34,6 +35,7 @@ _OF_LAYERS = {
     "InstanceNorm": ("weight",),
     "LayerNorm": ("beta", "gamma", "weight"),
     "Linear": ("weight",),
+    "Metric": ("reset_state", "reset_states", "result", "update_state"),
     "RMSNorm": ("weight",),
 }
 NAMES = {"Module": _OF_MODULES, "Optimizer": _OF_OPTIMIZERS, **_OF_LAYERS}

@@ -3,9 +3,9 @@
 FOREIGN_ATTRIBUTES = """
 Module: parameters named_parameters (PyTorch)
     {parameters}
-Module: trainable_variables trainable_weights get_weights weights non_trainable_variables (Keras)
+Module: trainable_variables trainable_weights get_weights weights (Keras)
     {parameters}
-Module: buffers named_buffers (PyTorch)
+Module: buffers named_buffers non_trainable_variables non_trainable_weights (PyTorch and Keras)
     Write `liftnn.state(model, liftnn.Not(liftnn.Param))`.
 Module: state_dict load_state_dict (PyTorch)
     {weights} `liftnn.from_torch` takes a state_dict of PyTorch.
@@ -18,8 +18,13 @@ Module: half float double bfloat16 (PyTorch)
     the weights.
 Module: zero_grad (PyTorch)
     {no_zero}
-Module: requires_grad_ (PyTorch)
+Module: requires_grad_ trainable (PyTorch and Keras)
     {freeze}
+Module: training (PyTorch)
+    {mode} They set the attribute `model.deterministic = False` of each layer that has it.
+Module: losses add_loss (Keras)
+    Record a loss with `model.sow(liftnn.Intermediate, 'loss', 0.1)`; `liftnn.capture(model, liftnn.Intermediate)(x)`
+    returns the output and what was recorded.
 Module: register_buffer (PyTorch)
     {statistic}
 Module: register_parameter add_module register_module (PyTorch)
@@ -81,6 +86,12 @@ RMSNorm: weight (PyTorch and Equinox)
     {scale}
 Dropout: p (PyTorch and Equinox)
     Write `dropout.rate`.
+Metric: result (Keras)
+    Write `metric.compute()`.
+Metric: update_state (Keras)
+    Write `metric.update(values=x)`.
+Metric: reset_state reset_states (Keras)
+    Write `metric.reset()`.
 Optimizer: zero_grad (PyTorch)
     {no_zero}
 Optimizer: state_dict load_state_dict (PyTorch)
