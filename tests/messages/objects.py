@@ -381,6 +381,16 @@ def stack_with_the_number_last():
 
 @message(
     errors.ArgumentTypeError,
+    "Stack takes a function that makes a layer, and got an Affine.",
+    "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs); `Stack.from_list(layers)` "
+    "stacks layers that there are.",
+)
+def stack_of_a_layer():
+    liftnn.Stack(3, Affine())  # pyright: ignore[reportArgumentType]
+
+
+@message(
+    errors.ArgumentTypeError,
     "The number of layers of a Stack must be an int, and it is a list.",
     "Write `Stack.from_list(layers)` to stack layers that there are.",
 )

@@ -97,6 +97,12 @@ class Stack(Module, Generic[L]):
         transform_metadata: Mapping[str, Any] | None = None,
     ):
         n = _checked_count(n)
+        if isinstance(make, Module):
+            raise errors.ArgumentTypeError(
+                f"Stack takes a function that makes a layer, and got {an(type(make))}.",
+                "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs); "
+                "`Stack.from_list(layers)` stacks layers that there are.",
+            )
         if rngs is not None and not isinstance(rngs, (Rngs, RngStream)):
             raise errors.ArgumentError(
                 f"Stack needs a liftnn.Rngs or one of its streams, but rngs is of type {type(rngs).__qualname__}.",
