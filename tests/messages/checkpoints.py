@@ -98,6 +98,17 @@ def restored_from_an_empty_folder():
 
 @message(
     errors.CheckpointError,
+    "There is no checkpoint in the folder runs/3.",
+    "It is the checkpoint of one step: pass the folder that contains it, and step=3.",
+)
+def restored_from_the_folder_of_a_step():
+    with empty_folder():
+        liftnn.save("runs", 3, Holder(a=liftnn.Param(jnp.ones(2))))
+        liftnn.restore("runs/3", Holder(a=liftnn.Param(jnp.ones(2))))
+
+
+@message(
+    errors.CheckpointError,
     "The folder runs has no checkpoint of step 2; it has: 1.",
     "Pass one of these steps.",
 )

@@ -291,9 +291,13 @@ class Checkpoints:
         number = None if step is None else as_step(step, "restore")
         steps = self.steps()
         if number is None and not steps:
+            last = self._folder.name
+            is_step = last.isdecimal() and int(last) in Checkpoints(self._folder.parent).steps()
             raise errors.CheckpointError(
                 f"There is no checkpoint in the folder {self._name}.",
-                "Check the path; to start a new run if there is none, test `liftnn.saved_steps(folder)` first.",
+                f"It is the checkpoint of one step: pass the folder that contains it, and step={last}."
+                if is_step
+                else "Check the path; to start a new run if there is none, test `liftnn.saved_steps(folder)` first.",
             )
         if number is not None and number not in steps:
             raise errors.CheckpointError(
