@@ -1,8 +1,10 @@
 """Arguments of layers and functions in other libraries, and what to write in liftnn."""
 
 FOREIGN_ARGUMENTS = """
-use_bias: bias with_bias center create_offset (PyTorch, Keras and Haiku)
+use_bias: bias with_bias (PyTorch and Haiku)
     Write `liftnn.Linear(2, 3, use_bias=False, rngs=liftnn.Rngs(0))`.
+use_bias: center create_offset (Keras and Haiku)
+    Write `liftnn.LayerNorm(3, use_bias=False, rngs=liftnn.Rngs(0))`.
 rngs: key rng seed (Equinox and JAX)
     Write `liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))`, or `liftnn.Rngs(jax.random.key(0))`.
 epsilon: eps (PyTorch and Equinox)
