@@ -17,6 +17,7 @@ from liftnn._src.graph.checks import (
     list_entries,
     read_elements,
     size_of,
+    split_entries,
 )
 from liftnn._src.graph.containers import base_of, default_factory
 
@@ -47,11 +48,10 @@ def expand_dict(x: Any, exact: bool) -> Expansion:
     """Expand a dict."""
     size = size_of(x)
     if size > _MOST_GUARDED:
-        looked = read_elements(_first_entries, x)
-        entries = zip(looked[: len(looked) // 2], looked[len(looked) // 2 :], strict=True)
+        entries = zip(*split_entries(read_elements(_first_entries, x)), strict=True)
         return _expand_long("dict", x, size, entries, ITEM if type(x) is dict else None, list_entries)
     elements = entries_of(x, exact)
-    keys, values = elements.kept[: elements.size], elements.kept[elements.size :]
+    keys, values = split_entries(elements.kept)
     steps = [Step(v, _label_of(k), _key_of(i, k)) for i, (k, v) in enumerate(zip(keys, values, strict=True))]
     steps += [Step(k, "", ("key", i)) for i, k in enumerate(keys) if not is_atom(k)]
     if issubclass(type(x), collections.defaultdict):
@@ -71,9 +71,9 @@ def _first_entries(x: dict[Any, Any]) -> Iterable[Any]:
 def entries_of(x: dict[Any, Any], exact: bool) -> Elements:
     """Return the guard of all keys and values of a dict."""
     kept = read_elements(list_entries, x)
-    size = len(kept) // 2
-    loose = (*[False] * size, *[is_atom(value) and not exact for value in kept[size:]])
-    return Elements(x, list_entries, kept, loose, size)
+    keys, values = split_entries(kept)
+    loose = (*[False] * len(keys), *[is_atom(value) and not exact for value in values])
+    return Elements(x, list_entries, kept, loose, len(keys))
 
 
 def _expand_long(

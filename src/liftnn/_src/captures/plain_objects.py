@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from liftnn._src.captures.code_names import ALL_ATTRIBUTES, names_of_library
+from liftnn._src.captures.expand_containers import entries_of
 from liftnn._src.captures.guards import (
     ATTRIBUTE,
     CELL_CONTENTS,
@@ -251,9 +252,10 @@ def _elements_of(x: Any) -> Elements | None:
     size = size_of(x)
     if size > _LARGEST:
         return Elements(x, iterate, (), (), size)
+    if iterate is list_entries:
+        return entries_of(x, exact=True)
     kept = read_elements(iterate, x)
-    size = len(kept) // 2 if iterate is list_entries else len(kept)
-    return Elements(x, iterate, kept, (False,) * len(kept), size)
+    return Elements(x, iterate, kept, (False,) * len(kept), len(kept))
 
 
 def _by_key(elements: Elements) -> Iterable[tuple[Any, Any]]:

@@ -31,7 +31,7 @@ from liftnn._src.captures.guards import (
     assigned_guards,
 )
 from liftnn._src.graph.attributes import is_cached
-from liftnn._src.graph.checks import ABSENT, list_entries, read_elements, size_of
+from liftnn._src.graph.checks import ABSENT, list_entries, read_elements, size_of, split_entries
 from liftnn._src.graph.containers import base_of, fill_entries, fill_list
 from liftnn._src.instances import instance_dict, slots_of
 from liftnn._src.trees import an, at_start
@@ -248,9 +248,7 @@ def _entries(container: Any) -> Iterable[tuple[Any, Any]]:
     base = base_of(type(container))
     if not issubclass(base, dict):
         return enumerate(read_elements(base.__iter__, container))
-    entries = read_elements(list_entries, container)
-    size = len(entries) // 2
-    return zip(entries[:size], entries[size:], strict=True)
+    return zip(*split_entries(read_elements(list_entries, container)), strict=True)
 
 
 def _describe(x: Any) -> str:

@@ -116,6 +116,12 @@ def read_elements(iterate: Callable[[Any], Iterable[Any]], container: Any) -> tu
             continue
 
 
+def split_entries(entries: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the keys and the values of a dict from its entries, in the order of `list_entries`."""
+    size = len(entries) // 2
+    return entries[:size], entries[size:]
+
+
 ITERATORS: dict[Any, Callable[[Any], Iterable[Any]]] = {
     base: list_entries if base is dict else base.__iter__
     for base in (list, dict, set, collections.deque, tuple, frozenset)
