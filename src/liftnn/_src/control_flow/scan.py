@@ -196,19 +196,18 @@ def _run(
     if steps.length == 1:
         with slices_of(scanned, 0) as only:
             return run_once(once, axes, {**parts, **only})
-    slices = {p: jax.tree.map(slice_type, x) for p, x in scanned.items()}
-    order = range(steps.length)[:: -1 if options.reverse else 1]
     try:
         if is_jit_disabled():
-            body = UncompiledBody(once, axes, parts, scanned, order, "scan", steps.restarted)
+            order = range(steps.length)[:: -1 if options.reverse else 1]
+            run = UncompiledBody(once, axes, parts, scanned, order, "scan", steps.restarted).run
         else:
+            slices = {p: jax.tree.map(slice_type, x) for p, x in scanned.items()}
             body = TracedBody(once, axes, parts, slices, "scan", steps.restarted)
+            run = functools.partial(_loop, body, scanned, steps.length, options)
     except errors.StructureError as error:
         unsettled = error
     else:
-        if isinstance(body, UncompiledBody):
-            return body.run()
-        return _loop(body, scanned, steps.length, options)
+        return run()
     if first is not None:
         raise unsettled
     at, others = (steps.length - 1, slice(steps.length - 1)) if options.reverse else (0, slice(1, None))
