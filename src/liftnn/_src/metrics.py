@@ -327,5 +327,5 @@ def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None)
         )
 
 
-answer(Metric, "Metric")
+answer(Metric)
 publish(Accuracy, Average, Metric, Statistics, Welford)

@@ -78,15 +78,15 @@ class ForeignAttributes:
             return [name for name in super().__dir__() if name not in absent or hasattr(self, name)]
 
 
-def answer(cls: type, name: str) -> None:
-    """Let a class answer to the foreign names of its attributes.
+def answer(*classes: type) -> None:
+    """Let classes answer to the foreign names of their attributes; the table has them by the name of the class."""
+    for cls in classes:
+        _answer(cls, cls.__name__)
 
-    Args:
-      cls: The class.
-      name: Its name in the table.
-    """
-    for each in NAMES[name]:
-        type.__setattr__(cls, each, Absent(cls, each))
+
+def _answer(cls: type, where: str) -> None:
+    for name in NAMES[where]:
+        type.__setattr__(cls, name, Absent(cls, name))
 
 
 def answer_calls(cls: type) -> None:
@@ -104,4 +104,4 @@ def load_explanations() -> Any:
     return importlib.import_module("liftnn._src.foreign_names.explain")
 
 
-answer(ForeignAttributes, "Module")
+_answer(ForeignAttributes, "Module")

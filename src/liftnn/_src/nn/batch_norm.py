@@ -175,5 +175,5 @@ def _no_use_running_average() -> errors.ArgumentError:
     )
 
 
-answer(BatchNorm, "BatchNorm")
+answer(BatchNorm)
 publish(BatchNorm)

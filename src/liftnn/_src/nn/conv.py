@@ -196,5 +196,5 @@ def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
     return lax.ConvDimensionNumbers(outer, (rank + 1, rank, *range(rank)), outer)
 
 
-answer(Conv, "Conv")
+answer(Conv)
 publish(Conv)

@@ -188,5 +188,5 @@ def _wrap(y: jax.Array, periods: list[int], transpose_kernel: bool) -> jax.Array
     return y
 
 
-answer(ConvTranspose, "ConvTranspose")
+answer(ConvTranspose)
 publish(ConvTranspose)

@@ -202,5 +202,5 @@ def _not_random(rngs: object, wanted: str) -> errors.ArgumentError:
     )
 
 
-answer(Dropout, "Dropout")
+answer(Dropout)
 publish(Dropout)

@@ -125,5 +125,5 @@ def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
     return jnp.take(table, rows, axis=0)
 
 
-answer(Embed, "Embed")
+answer(Embed)
 publish(Embed)

@@ -129,5 +129,5 @@ class InstanceNorm(Module):
         )  # fmt: skip
 
 
-answer(InstanceNorm, "InstanceNorm")
+answer(InstanceNorm)
 publish(InstanceNorm)

@@ -367,7 +367,5 @@ def _space(ndim: int, axes: Axes | None) -> tuple[int, ...]:
     return reduced[:-1]
 
 
-answer(GroupNorm, "GroupNorm")
-answer(LayerNorm, "LayerNorm")
-answer(RMSNorm, "RMSNorm")
+answer(GroupNorm, LayerNorm, RMSNorm)
 publish(GroupNorm, LayerNorm, RMSNorm)

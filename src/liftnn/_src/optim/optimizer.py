@@ -338,5 +338,5 @@ def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> N
             x.raw_value = unwrap_raw(new[path])  # without hooks, as it was read
 
 
-answer(Optimizer, "Optimizer")
+answer(Optimizer)
 publish(Optimizer)
