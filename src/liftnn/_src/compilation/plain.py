@@ -102,9 +102,8 @@ def _encode(x: Any) -> Any:
         return {_KIND: "complex", "items": [x.real, x.imag]}
     if cls is bytes:
         return {_KIND: "bytes", "base64": base64.b64encode(x).decode()}
-    if (
-        isinstance(x, np.dtype) and x.isbuiltin
-    ):  # the name of another one, such as `>f4`, does not tell all of it
+    # The name of a dtype that is not built in, such as `>f4`, does not tell all of it.
+    if isinstance(x, np.dtype) and x.isbuiltin:
         return {_KIND: "dtype", "name": x.name}
     if cls is _TREEDEF:
         return _encode_tree(x)

@@ -77,9 +77,8 @@ class _Description:
 
     def __init__(self, x: jax.Array):
         self.shape, self.dtype, self.sharding = x.shape, x.dtype, x.sharding
-        self.weak_type = getattr(
-            x, "weak_type", False
-        )  # keys have none; `jax.typeof` takes ten times as long
+        # Keys have no weak type; `jax.typeof` takes ten times as long.
+        self.weak_type = getattr(x, "weak_type", False)
 
 
 def _describe(x: Any) -> Any:

@@ -50,17 +50,14 @@ def unwrap_callable(
         return inner, (), ((*args, *first, *function.args), {**kwargs, **function.keywords})
     if isinstance(function, Module) and callable(function):
         method = call_method(type(function))
-        _check_returns(
-            getattr(method, "__wrapped__", method), name
-        )  # the method in the wrapper of each layer
+        _check_returns(getattr(method, "__wrapped__", method), name)  # without the wrapper of each layer
         return method, (function,), None
     _check_returns(function, name)
     if isinstance(function, types.MethodType) and is_object(function.__self__):
         _check_computes(function, name)
         return function.__func__, (function.__self__,), None
-    if not callable(function) or hasattr(
-        type(function), "__graph_node__"
-    ):  # an OptState has one, for its error
+    # An OptState has `__call__`, for its error.
+    if not callable(function) or hasattr(type(function), "__graph_node__"):
         raise errors.ArgumentTypeError(
             f"liftnn.{name} needs a function, not {an(type(function))}.",
             "Put @classmethod above the transform."
