@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -116,3 +118,77 @@ def test_a_partial_and_a_function_count_the_arguments_of_the_call():
     assert_close(liftnn.grad(functools.partial(liftnn.jit(field.u)))(T, X), expected)
     assert_close(liftnn.grad(lambda t, x: field.u(t, x))(T, X), expected)
     assert_close(liftnn.grad(liftnn.jit(lambda t, x: field.u(t, x)))(T, X), expected)
+
+
+@dataclasses.dataclass
+class Settings:
+    """A function of two coordinates, with a number."""
+
+    w: float = W
+
+    def u(self, t, x):
+        return plain(self.w, t, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenSettings:
+    w: float = W
+
+    def u(self, t, x):
+        return plain(self.w, t, x)
+
+
+class Namespace(types.SimpleNamespace):
+    def u(self, t, x):
+        return plain(self.w, t, x)
+
+
+@dataclasses.dataclass
+class Holder:
+    """A function of two coordinates, with a module."""
+
+    field: Field
+
+    def u(self, t, x):
+        return self.field.u(t, x)
+
+
+OWNERS = {
+    "dataclass": Settings,
+    "frozen dataclass": FrozenSettings,
+    "namespace": lambda: Namespace(w=W),
+    "dataclass of an array": lambda: Settings(jnp.array(W)),
+    "dataclass of a module": lambda: Holder(Field()),
+}
+"""What has a method and is not a module."""
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, liftnn.jit, liftnn.remat], ids=["method", "jit", "remat"])
+@pytest.mark.parametrize("make", OWNERS.values(), ids=OWNERS)
+def test_a_method_of_a_dataclass_counts_as_in_jax(make, wrap):
+    owner = make()
+    f = wrap(owner.u)
+    expected = jax.grad(plain, argnums=(1, 2))(W, T, X)
+    assert_close(liftnn.grad(f)(T, X), expected[0])
+    assert_close(liftnn.grad(f, argnums=(0, 1))(T, X), expected)
+    assert_close(
+        liftnn.jit(liftnn.grad(liftnn.grad(f), argnums=1))(T, X), jax.grad(jax.grad(plain, 1), 2)(W, T, X)
+    )
+    assert_close(liftnn.jacfwd(f, argnums=1)(T, X), expected[1])
+    assert_close(liftnn.vjp(f, T, X)[1](jnp.float32(1)), expected)
+    assert_close(liftnn.jvp(f, (T, X), (1.0, 0.0))[1], expected[0])
+    assert_close(liftnn.linearize(f, T, X)[1](0.0, 1.0), expected[1])
+
+
+@pytest.mark.parametrize("make", [Settings, lambda: Holder(Field())], ids=["number", "module"])
+def test_a_dataclass_is_an_argument_of_a_function_of_its_class(make):
+    owner = make()
+    found = liftnn.grad(type(owner).u, argnums=2)(owner, T, X)
+    assert_close(found, jax.grad(plain, argnums=2)(W, T, X))
+
+
+def test_what_the_method_of_a_dataclass_writes_to_a_module_is_kept():
+    holder = Holder(Field())
+    liftnn.grad(holder.u)(T, X)
+    liftnn.jit(liftnn.grad(liftnn.grad(holder.u)))(T, X)
+    assert int(holder.field.calls.value) == 2

@@ -128,20 +128,24 @@ def is_layer_call(function: Callable[..., Any]) -> bool:
 
 
 def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a transformed bound method as a method of its module, which derivatives then count as argument 0.
+    """Return a function so that the arguments of its derivatives count as the user counts them.
 
     Args:
-      function: A function. One that is not a transformed bound method, or a transformed module, is returned as it is.
+      function: A function. A transformed bound method, or a transformed module, is returned as a method: the module is
+        argument 0. A bound method of a dataclass is returned as a function that captures it, as JAX counts.
     """
     inner = undecorated(function)
-    module = inner.__self__ if isinstance(inner, types.MethodType) else inner
-    if inner is function or not is_object(module):
+    owner = inner.__self__ if isinstance(inner, types.MethodType) else inner
+    is_module = hasattr(type(owner), "__graph_node__")
+    if not is_object(owner) or (is_module and inner is function):
         return function
 
-    def call(_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)  # it captures the module, which is resolved to the argument
+    @functools.wraps(function, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
 
-    return types.MethodType(call, module)
+    # The function captures the module, which is resolved to the argument.
+    return types.MethodType(lambda _, /, *args, **kwargs: call(*args, **kwargs), owner) if is_module else call
 
 
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
