@@ -155,3 +155,25 @@ def test_with_modules_positions_names_and_options_are_read_when_a_function_is_wr
     assert float(by_list(model, n=4)) == 6.0
     donating(model, x)
     assert (factor.is_deleted(), x.is_deleted()) == (True, False)
+
+
+@pytest.mark.parametrize("make_jaxpr", [jax.make_jaxpr, liftnn.make_jaxpr])
+def test_positions_of_make_jaxpr_may_come_from_an_iterator(make_jaxpr):
+    seen = []
+    make_jaxpr(lambda x, n, k: seen.append((type(n), type(k))), static_argnums=iter((1, 2)))(2.0, 3, 4)
+    assert seen == [(int, int)]
+
+
+@pytest.mark.parametrize("name", ["make_jaxpr", "checkpoint"])
+def test_with_modules_positions_of_other_transforms_are_read_when_a_function_is_wrapped(name):
+    seen, positions, transform = [], [1], getattr(liftnn, name)
+
+    def f(model, n):
+        seen.append(type(n))
+        return model.factor * n
+
+    by_list, by_iterator = transform(f, static_argnums=positions), transform(f, static_argnums=iter((1,)))
+    positions[0] = 0
+    by_list(Scale(), 3)
+    by_iterator(Scale(), 3)
+    assert seen == [int, int]

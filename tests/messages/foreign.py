@@ -203,7 +203,7 @@ def arguments_of_a_class_with_fields():
 @message(
     errors.ArgumentTypeError,
     "Linear.__init__() got an unexpected keyword argument 'bias', which is a name of PyTorch and Haiku for `use_bias`.",
-    f"Write `{LINEAR}`.",
+    f"Write, for example, `{LINEAR}`.",
 )
 def bias_of_a_layer():
     linear(bias=False)
@@ -268,7 +268,8 @@ def update_without_the_model():
 @message(
     errors.ArgumentTypeError,
     "Module.train() takes 1 positional argument but 2 were given.",
-    "`model.train()` and `model.eval()` only switch the mode; `model(x)` computes.",
+    "`model.train()` and `model.eval()` only switch the mode, and PyTorch's train(False) is `model.eval()`. "
+    "`model(x)` computes.",
 )
 def train_with_a_mode():
     Affine().train(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Protocol, overload
 
 from liftnn._src.compilation.jit_options import apply_jit, check_options
@@ -11,7 +11,7 @@ from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.array_calls import ArrayFunction
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.kept import WeakCache
-from liftnn._src.lifting.signature import select_for_jax
+from liftnn._src.lifting.signature import keep, select_for_jax
 from liftnn._src.type_variables import P, R
 
 
@@ -109,17 +109,12 @@ def jit(
         "compiler_options": None if compiler_options is None else dict(compiler_options),
     }
     options = {name: value for name, value in options.items() if value is not None}
-    static = (_kept(static_argnums), _kept(static_argnames))
-    donate = (_kept(donate_argnums), _kept(donate_argnames))
+    static = (keep(static_argnums), keep(static_argnames))
+    donate = (keep(donate_argnums), keep(donate_argnames))
     of_arrays = (
         None if donate_written else functools.partial(jit_of_arrays, static, donate, shardings, options)
     )
     return Jitted(f, static, donate, shardings, options, donate_written, max_traces, of_arrays=of_arrays)
-
-
-def _kept(arguments: Any) -> Any:
-    """Return positions or names of arguments that may be read more than once, and that nobody changes later."""
-    return list(arguments) if isinstance(arguments, (list, Iterator)) else arguments
 
 
 def jit_of_arrays(
