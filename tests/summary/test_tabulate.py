@@ -670,3 +670,15 @@ def test_a_call_of_a_stack_has_one_row_and_apply_is_shown_when_it_is_called():
     assert [row.path for row in rows] == ["", "layers"]
     rows = liftnn.tabulate(linears(3), liftnn.Linear.__call__, jnp.ones((2, 2)), method="apply").rows
     assert [row.path for row in rows] == ["apply()", "layers"]
+
+
+@pytest.mark.parametrize("flops", [False, True])
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_table_keeps_no_tracer(name, flops):
+    def text():
+        model = make_models(liftnn)[name](liftnn.Rngs(0))
+        return str(liftnn.tabulate(model, jnp.ones(INPUTS[name]), flops=flops, grad_flops=flops))
+
+    with jax.checking_leaks():
+        found = text()
+    assert found == text()

@@ -32,7 +32,7 @@ class CallInfo(NamedTuple):
       type: The class of the module.
       inputs: The arguments: a tuple of positional ones and a dict of others, with arrays as `jax.ShapeDtypeStruct`.
       outputs: The result, with arrays as `jax.ShapeDtypeStruct`.
-      variables: The Variables of the module by path from it, with those of its submodules.
+      variables: The Variables of the module by path from it, with those of its submodules, with shapes as values.
       flops: The floating point operations of the call; None if they are not requested.
       vjp_flops: The same with the backward pass.
       module_path: The path of the module.
@@ -170,7 +170,8 @@ class Records:
         number = self._started
         self._started += 1
         state, _ = split(x)
-        variables = {p: v for p, v in state.flat().items() if isinstance(v, Variable)}
+        found = state.flat().items()
+        variables = {p: v.replace(as_shapes(v.value)) for p, v in found if isinstance(v, Variable)}
         call = self._as_program if self._flops or self._vjp_flops else _call
         out = call(number, x, original, args, kwargs)
         self._results[number] = sum(map(is_array, jax.tree.leaves(out, is_leaf=is_object)))
@@ -230,9 +231,10 @@ def _split_dynamic(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """
     leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
     dynamic = [is_array(x) or is_object(x) for x in leaves]
+    static = [None if d else x for x, d in zip(leaves, dynamic, strict=True)]  # holds no tracer
 
     def rebuild(new: list[Any]) -> Any:
         rest = iter(new)
-        return treedef.unflatten([next(rest) if d else x for x, d in zip(leaves, dynamic, strict=True)])
+        return treedef.unflatten([next(rest) if d else x for x, d in zip(static, dynamic, strict=True)])
 
     return [x for x, d in zip(leaves, dynamic, strict=True) if d], rebuild
