@@ -72,6 +72,13 @@ result.append(state)
         copied[...] = 5.0
         result = [v, copied]
         """,
+    "copies of a dict": """
+        v = nnx.Variable({"a": jnp.zeros(2)})
+        copies = [v.copy(), v.replace(), v.to_state(), nnx.State({"v": v}).to_pure_dict()["v"]]
+        for x in copies:
+            x["a"] = 1.0
+        result = [v.get_value(), [x["a"] for x in copies]]
+        """,
     "replace": """
         v = nnx.Param(jnp.ones(2), note=3)
         copies = [v.replace(tag="c"), v.replace(jnp.zeros(3)), v.replace(value=jnp.zeros(3), tag="d")]

@@ -228,6 +228,12 @@ def test_a_pure_dict_has_the_values():
     assert pure["layers"][3]["w"].tolist() == [3]
 
 
+def test_a_pure_dict_holds_dicts_of_its_own():
+    v = liftnn.Variable({"k": [1]})
+    liftnn.State({"v": v}).to_pure_dict()["v"]["k"].append(2)
+    assert v.value == {"k": [1]}
+
+
 def test_replace_by_pure_dict_is_the_inverse():
     state, new = make_state(), make_state().map(lambda path, v: v * 2 + 1)
     z = state["z"]

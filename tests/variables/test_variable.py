@@ -403,6 +403,25 @@ def test_a_copy_is_independent():
     assert (v.value, v.tag) == (1.0, "a")
 
 
+def test_a_copy_has_dicts_and_lists_of_its_own():
+    v = liftnn.Variable({"k": [1, 2]})
+    new = v.copy()
+    new.value["k"].append(3)
+    assert (v.value, new.value) == ({"k": [1, 2]}, {"k": [1, 2, 3]})
+
+
+def test_a_copy_of_a_dict_may_be_beside_it_in_a_module():
+    model = Holder(a=liftnn.Variable({"k": jnp.zeros(2)}))
+    model.b = model.a.copy()
+
+    @liftnn.jit
+    def step(model):
+        model.b.value["k"] += 1
+
+    step(model)
+    assert (model.a["k"].tolist(), model.b["k"].tolist()) == ([0, 0], [1, 1])
+
+
 # --- identity and printing
 
 

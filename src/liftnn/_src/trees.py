@@ -50,6 +50,11 @@ def is_jax_array(x: Any) -> bool:
     return found
 
 
+def copy_containers(value: Any) -> Any:
+    """Return the value of a Variable in dicts and lists of its own."""
+    return value if is_jax_array(value) else jax.tree.map(lambda x: x, value)
+
+
 def is_tracer(x: Any) -> bool:
     """Return whether `x` is an array without a buffer."""
     if not isinstance(x, jax.Array):

@@ -25,6 +25,7 @@ from liftnn._src.graph.checks import ABSENT
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import copy_containers
 from liftnn._src.variables.metadata import Annotated
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
@@ -131,7 +132,7 @@ class VariableMethods(_Variable):
         Returns:
           The new Variable; this one is unchanged.
         """
-        return _replace(self, self.raw_value if value is ABSENT else value, **metadata)
+        return _replace(self, copy_containers(self.raw_value) if value is ABSENT else value, **metadata)
 
     replace = to_state = copy
 

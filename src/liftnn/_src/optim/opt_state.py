@@ -18,6 +18,7 @@ from liftnn._src.optim.layout import ParameterLayout, shapes, shapes_text
 from liftnn._src.optim.packing import Packing
 from liftnn._src.trees import (
     Path,
+    copy_containers,
     format_path,
     is_argument_array,
     is_jax_array,
@@ -141,15 +142,11 @@ def pair_values(tree: Any, before: Any, structure: Any, after: Any) -> list[tupl
     known, found = (jax.tree.structure(x, is_leaf=is_variable) for x in (before, after))
     if not all(map(is_variable, variables)) or not same_tree(found, known):
         return None
+    # Optax may keep the very dict or list that is a parameter's value.
     return [
         (v, copy_containers(unwrap_raw(x)))
         for v, x in zip(variables, structure.flatten_up_to(after), strict=True)
     ]
-
-
-def copy_containers(value: Any) -> Any:
-    """Return a value in new containers: optax may keep the very dict or list that is a parameter's value."""
-    return value if is_jax_array(value) else jax.tree.map(lambda x: x, value)
 
 
 def set_changed(values: Iterable[tuple[Any, Any]]) -> None:

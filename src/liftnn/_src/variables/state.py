@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.printing import Displayed
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Key, Path, format_path
+from liftnn._src.trees import Key, Path, copy_containers, format_path
 from liftnn._src.variables.nested import (
     leaf_above_others,
     left_over,
@@ -302,9 +302,8 @@ class State(dict[Key, Any], Displayed):
 
     def to_pure_dict(self) -> dict[Key, Any]:
         """Return the values as plain nested dicts, without Variables."""
-        return nest(
-            (path, constant_or_value(x) if isinstance(x, Variable) else x) for path, x in self._items(False)
-        )
+        values = [(p, constant_or_value(x) if isinstance(x, Variable) else x) for p, x in self._items(False)]
+        return nest((path, copy_containers(x)) for path, x in values)
 
     def replace_by_pure_dict(self, values: Mapping[Key, Any]) -> None:
         """Replace the Variables, in this State, by Variables with values from plain nested dicts.

@@ -13,7 +13,7 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import load_explanations
 from liftnn._src.printing import Displayed, call, value_repr
 from liftnn._src.tracebacks import boundary, hide_frames
-from liftnn._src.trees import an, at_start
+from liftnn._src.trees import an, at_start, copy_containers
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.class_defaults import let_metadata_replace_attributes
@@ -278,8 +278,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         Returns:
           A Variable of the same class, value and metadata.
         """
-        value = self._value if isinstance(self._value, jax.Array) else jax.tree.map(lambda x: x, self._value)
-        return make_variable(type(self), value, self._metadata, owner)
+        return make_variable(type(self), copy_containers(self._value), self._metadata, owner)
 
     def replace(self: V, value: Any, **metadata: Any) -> V:
         """Return a new Variable of the same type and metadata with another value.
@@ -295,8 +294,8 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         return make_variable(type(self), checked_value(unwrap(value)), new_metadata, frames.owner_now())
 
     def copy(self: V) -> V:
-        """Return a new Variable of the same type, metadata and value."""
-        return self.replace(self.raw_value)
+        """Return a new Variable of the same type, metadata and value; dicts and lists are copied."""
+        return self.replace(copy_containers(self.raw_value))
 
     def _set_class(self, cls: type) -> None:
         if not frames.may_write(self._owner):
@@ -353,7 +352,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         )
 
     def __copy__(self: V) -> V:
-        return self.copy()
+        return self.replace(self.raw_value)
 
     def __reduce__(self) -> Any:
         resolved = frames.resolve(self) if frames.open_frames else self
