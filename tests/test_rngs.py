@@ -87,6 +87,21 @@ def test_another_key_implementation_is_kept():
     assert liftnn.Rngs(key)().dtype == key.dtype
 
 
+@pytest.mark.parametrize("shape", [(), (3,)], ids=str)
+def test_a_raw_key_is_one_of_the_default_implementation_as_in_flax(shape):
+    with jax.default_prng_impl("rbg"):
+        raw = jax.random.PRNGKey(5) + jnp.zeros((*shape, 4), jnp.uint32)
+        ours, theirs = liftnn.Rngs(raw).default, nnx.Rngs(raw).default
+        assert data(ours.key.value) == data(theirs.key[...])
+        two_numbers = jnp.ones((*shape, 2), jnp.uint32)
+        with raises(
+            errors.ArgumentError,
+            f"The stream 'default' of an Rngs needs an int or a PRNG key, not {two_numbers!r:.60}.\n"
+            "Pass an int such as 0, or jax.random.key(0).",
+        ):
+            liftnn.Rngs(two_numbers)
+
+
 @pytest.mark.parametrize("seed", ["seed", 1.5, jnp.ones(2), None], ids=repr)
 def test_what_is_no_seed_is_an_error(seed):
     with raises(

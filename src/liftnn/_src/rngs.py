@@ -47,8 +47,11 @@ def as_key(seed: Any, name: str) -> Any:
     shape, dtype = jnp.shape(seed), jnp.result_type(seed)
     if shape == () and jnp.issubdtype(dtype, jnp.integer):
         return jax.random.key(seed)
-    if shape[-1:] == (2,) and dtype == jnp.uint32:
-        return jax.random.wrap_key_data(seed)
+    if shape and dtype == jnp.uint32:
+        try:
+            return jax.random.wrap_key_data(seed)
+        except TypeError as error:  # the default implementation has keys of another size
+            raise _bad_seed(seed, name) from error
     raise _bad_seed(seed, name)
 
 
