@@ -307,17 +307,31 @@ def test_a_stream_that_is_kept_is_shared_so_that_no_key_is_drawn_twice(name):
     assert getattr(rngs, name)({"dropout": 2}).default is rngs.default
 
 
+@pytest.mark.parametrize("size", [np.int64(3), np.uint8(2), (np.int32(2), 3)], ids=repr)
+def test_a_size_may_be_an_integer_of_numpy(size):
+    shape = tuple(map(int, size)) if isinstance(size, tuple) else int(size)
+    for change in (
+        lambda rngs, size: rngs.split(size),
+        lambda rngs, size: rngs.broadcast(size),
+        lambda rngs, size: rngs.fork(split=size),
+        lambda rngs, size: liftnn.split_rngs(rngs, splits=size, graph=False),
+    ):
+        with_numpy, with_ints = (change(liftnn.Rngs(0), s).default.key.value for s in (size, shape))
+        assert data(with_numpy) == data(with_ints)
+
+
 @pytest.mark.parametrize("name", ["fork", "split", "broadcast"])
-def test_a_size_that_is_no_shape_is_an_error_that_draws_nothing(name):
+@pytest.mark.parametrize("size", [2.5, -1, (2, -3)], ids=repr)
+def test_a_size_that_is_no_shape_is_an_error_that_draws_nothing(name, size):
     rngs = liftnn.Rngs(0, dropout=1)
     call = (lambda x: rngs.fork(split=x)) if name == "fork" else getattr(rngs, name)
     argument = "split" if name == "fork" else "k"
     with raises(
         errors.ArgumentError,
-        f"`{argument}` must be an int or a tuple of ints, not 2.5.\n"
+        f"`{argument}` must be a number of keys or a shape, not {size!r}.\n"
         "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
     ):
-        call({"dropout": 2.5})
+        call({"dropout": size})
     with pytest.raises(errors.FilterError, match=r"^Filter 0 of 2 matches everything"):
         call({...: 2, "dropout": 3})
     assert [int(s.count) for _, s in rngs.items()] == [0, 0]
@@ -338,7 +352,7 @@ SPLIT = jax.random.split(jax.random.key(1), 3)
 )
 def test_an_error_for_a_later_stream_draws_nothing(dropout, call):
     rngs = liftnn.Rngs(0, dropout=dropout)
-    with pytest.raises(errors.ArgumentError, match=r"^(The stream 'dropout' holds|`split` must be an int)"):
+    with pytest.raises(errors.ArgumentError, match=r"^(The stream 'dropout' holds|`split` must be a number of keys)"):
         call(rngs)
     assert int(rngs.default.count) == 0
 

@@ -141,6 +141,14 @@ def test_splitting_what_is_split_is_an_error_that_changes_no_key():
     assert int(rngs.default.count) == 1
 
 
+def test_a_negative_size_is_an_error_that_draws_nothing():
+    rngs = liftnn.Rngs(0, dropout=1)
+    for call in (lambda: liftnn.split_rngs(rngs, splits=-2), lambda: liftnn.fork_rngs(rngs, split=(3, -2))):
+        with pytest.raises(errors.ArgumentError, match="must be a number of keys or a shape, not"):
+            call()
+    assert [int(stream.count) for _, stream in rngs.items()] == [0, 0]
+
+
 def test_a_filter_of_keys_selects_streams():
     rngs = liftnn.Rngs(0, dropout=1)
     with liftnn.split_rngs(rngs, splits=3, only=liftnn.RngKey):
@@ -179,7 +187,7 @@ def test_fork_rngs_takes_the_first_match():
         assert [s.key.shape for _, s in rngs.items()] == [(), (4,)]
     with raises(
         errors.ArgumentError,
-        "`split` must be an int or a tuple of ints, not 'a'.\n"
+        "`split` must be a number of keys or a shape, not 'a'.\n"
         "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
     ):
         liftnn.fork_rngs(rngs, split={"dropout": "a"})

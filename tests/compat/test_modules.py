@@ -187,7 +187,7 @@ def test_new_streams_need_a_number_of_keys():
     with pytest.raises(liftnn.LiftError) as error:
         nnx.with_rngs(nnx.Rngs(0), broadcast={"default": "many"})
     assert str(error.value) == (
-        "`broadcast` must be an int or a tuple of ints, not 'many'.\n"
+        "`broadcast` must be a number of keys or a shape, not 'many'.\n"
         "Pass the number of keys, such as 8, or their shape, such as (2, 4)."
     )
 

@@ -150,7 +150,7 @@ def shared_variable_of_another_shape():
 
 @message(
     errors.ArgumentError,
-    "`splits` must be an int or a tuple of ints, not 2.0.",
+    "`splits` must be a number of keys or a shape, not 2.0.",
     "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
 )
 def splits_that_are_no_shape():

@@ -103,7 +103,7 @@ def leaked_stream():
 
 @message(
     errors.ArgumentError,
-    "`split` must be an int or a tuple of ints, not 2.5.",
+    "`split` must be a number of keys or a shape, not 2.5.",
     "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
 )
 def fork_into_no_shape():

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, first_match, to_predicate, to_predicates
@@ -119,7 +120,7 @@ class RngStream(Samplers, Module):
           The new stream, with the same tag. The count of this one advances by one.
 
         Raises:
-          ArgumentError: If `split` is neither an int nor a tuple of ints.
+          ArgumentError: If `split` is neither a number of keys nor a shape.
         """
         if split is not None:
             check_shape("split", split)
@@ -155,7 +156,7 @@ class RngStream(Samplers, Module):
           The new stream, with the same tag. The count of this one advances by one.
 
         Raises:
-          ArgumentError: If `k` is neither an int nor a tuple of ints.
+          ArgumentError: If `k` is neither a number of keys nor a shape.
         """
         check_shape("k", k)
         return type(self)(jnp.broadcast_to(self(), k), tag=self.tag)
@@ -243,7 +244,7 @@ class Rngs(Samplers, Module):
           The new Rngs. The counts of the old streams advance by one.
 
         Raises:
-          ArgumentError: If a name is not a stream of this Rngs, or if a size is neither an int nor a tuple of ints.
+          ArgumentError: If a name is not a stream of this Rngs, or if a size is neither a number of keys nor a shape.
           FilterError: If a key of `split` is not a filter.
         """
         unknown = [name for name in sizes if name not in self]
@@ -283,7 +284,7 @@ class Rngs(Samplers, Module):
           The new Rngs. The counts of the old streams, except those that are kept, advance by one.
 
         Raises:
-          ArgumentError: If a size is neither an int nor a tuple of ints.
+          ArgumentError: If a size is neither a number of keys nor a shape.
           FilterError: If a key of the mapping, or `only`, is not a filter.
         """
         if len(filters) == 1 and isinstance(filters[0], Mapping):
@@ -304,7 +305,7 @@ class Rngs(Samplers, Module):
           The new Rngs. The counts of the old streams, except those that are kept, advance by one.
 
         Raises:
-          ArgumentError: If a size is neither an int nor a tuple of ints.
+          ArgumentError: If a size is neither a number of keys nor a shape.
           FilterError: If a key of the mapping is not a filter.
 
         Example:
@@ -334,16 +335,16 @@ class Rngs(Samplers, Module):
 
 
 def is_shape(x: Any) -> TypeGuard[Shape]:
-    """Check whether `x` is an int or a tuple of ints."""
+    """Check whether `x` is an int or a tuple of ints, of Python or numpy."""
     sizes: tuple[Any, ...] = x if isinstance(x, tuple) and x else (x,)
-    return all(isinstance(n, int) and not isinstance(n, bool) for n in sizes)
+    return all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
 
 
 def check_shape(name: str, x: Any) -> None:
-    """Raise ArgumentError unless `x` is an int or a tuple of ints."""
-    if not is_shape(x):
+    """Raise ArgumentError unless `x` is a number of keys or a shape."""
+    if not is_shape(x) or min(x if isinstance(x, tuple) else (x,)) < 0:
         raise errors.ArgumentError(
-            f"`{name}` must be an int or a tuple of ints, not {x!r}.",
+            f"`{name}` must be a number of keys or a shape, not {x!r}.",
             "Pass the number of keys, such as 8, or their shape, such as (2, 4).",
         )
 

@@ -108,7 +108,7 @@ def split_rngs(
       has then advanced by one.
 
     Raises:
-      ArgumentError: If `splits` is neither an int nor a tuple of ints, if `squeeze` is True and `splits` is not 1, or
+      ArgumentError: If `splits` is neither a number of keys nor a shape, if `squeeze` is True and `splits` is not 1, or
         if a stream is already split.
 
     Example:
@@ -175,7 +175,7 @@ def fork_rngs(
       has then advanced by one.
 
     Raises:
-      ArgumentError: If a size is neither an int nor a tuple of ints, or if a stream is already split.
+      ArgumentError: If a size is neither a number of keys nor a shape, or if a stream is already split.
       FilterError: If a key of `split` is not a filter.
 
     Example:

@@ -54,7 +54,7 @@ def with_rngs(
 
     Raises:
       ArgumentError: If a stream matches filters of more than one of `split`, `broadcast` and `fork`, where `...` and
-        True do not count; if a size is neither an int nor a tuple of ints; or if a stream holds several keys already.
+        True do not count; if a size is neither a number of keys nor a shape; or if a stream holds several keys already.
       FilterError: If something is not a filter.
 
     Example:
