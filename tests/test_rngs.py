@@ -352,7 +352,9 @@ SPLIT = jax.random.split(jax.random.key(1), 3)
 )
 def test_an_error_for_a_later_stream_draws_nothing(dropout, call):
     rngs = liftnn.Rngs(0, dropout=dropout)
-    with pytest.raises(errors.ArgumentError, match=r"^(The stream 'dropout' holds|`split` must be a number of keys)"):
+    with pytest.raises(
+        errors.ArgumentError, match=r"^(The stream 'dropout' holds|`split` must be a number of keys)"
+    ):
         call(rngs)
     assert int(rngs.default.count) == 0
 

@@ -282,6 +282,20 @@ def test_another_model_is_an_error_by_path_and_changes_nothing(method):
     assert ema.params.w.value.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("method", ["update", "apply_to"])
+def test_a_tree_of_another_structure_is_an_error_by_path(method):
+    model = Node(w=liftnn.Param({"a": jnp.ones(2)}))
+    ema = liftnn.EMA(model, 0.5)
+    model.w.value = {"b": jnp.ones(2)}
+    with raises(
+        errors.StructureError,
+        "The model does not have the shapes that the EMA averages:\n"
+        "  w: dict(b: (2,)) in the model, dict(a: (2,)) in the EMA\n"
+        "Pass the model that the EMA was created for, or create a new EMA for the changed model.",
+    ):
+        getattr(ema, method)(model)
+
+
 def test_an_interrupted_update_has_moved_all_averages_or_none():
     averages = []
 

@@ -154,6 +154,42 @@ def test_gradients_of_another_shape_are_an_error_and_change_nothing():
     assert_same_params(model, make_dict())
 
 
+@pytest.mark.parametrize(
+    "grads, found",
+    [
+        ({"a": jnp.ones(2), "c": (jnp.ones(1),)}, "dict(a: (2,), c[0]: (1,))"),
+        ([jnp.ones(2), jnp.ones(1)], "list([0]: (2,), [1]: (1,))"),
+        (jnp.ones(2), "(2,)"),
+    ],
+    ids=["keys", "list", "array"],
+)
+def test_gradients_of_a_tree_of_another_structure_are_an_error_and_change_nothing(grads, found):
+    model = Node(w=liftnn.Param({"a": jnp.ones(2), "b": (jnp.ones(1),)}))
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    with raises(
+        errors.StructureError,
+        "The gradients do not have the shapes of the model:\n"
+        f"  w: {found} in the gradients, dict(a: (2,), b[0]: (1,)) in the model\n"
+        "Pass the gradient that liftnn.grad returns for this model.",
+    ):
+        optimizer.update(model, liftnn.State({"w": liftnn.Param(grads)}))
+    assert int(optimizer.step) == 0
+
+
+def test_a_state_for_a_tree_of_another_structure_is_an_error_by_path():
+    model = Node(w=liftnn.Param({"a": jnp.ones(2)}))
+    optimizer = liftnn.Optimizer(model, optax.sgd(0.1, momentum=0.9))
+    model.w.value = {"b": jnp.ones(2)}
+    with raises(
+        errors.StructureError,
+        "The state of the optimizer does not fit the model:\n"
+        "  opt_state[0].trace.w: dict(a: (2,)), but w is dict(b: (2,))\n"
+        "Create a new Optimizer for the changed model.",
+    ):
+        optimizer.update(model, liftnn.grad(lambda m: m.w.value["b"].sum())(model))
+    assert int(optimizer.step) == 0
+
+
 def test_updates_of_another_shape_are_an_error_and_change_nothing():
     model = make_model()
     optimizer = liftnn.Optimizer(model, optax.sgd(0.1))

@@ -16,7 +16,7 @@ from liftnn._src.graph.undo import to_the_end
 from liftnn._src.modules.copies import copy_modules
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
-from liftnn._src.optim.layout import find_leaves, shapes, shapes_text
+from liftnn._src.optim.layout import find_leaves, same_shapes, shapes_text
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, format_path, list_paths
 from liftnn._src.variables.nested import mismatch
@@ -158,7 +158,7 @@ def _check(averages: Mapping[Path, Any], values: Mapping[Path, Any]) -> None:
     lines = [
         f"{format_path(path)}: {shapes_text(values[path])} in the model, {shapes_text(x)} in the EMA"
         for path, x in averages.items()
-        if shapes(values[path]) != shapes(x)
+        if not same_shapes(values[path], x)
     ]
     if lines:
         raise errors.StructureError(

@@ -13,7 +13,7 @@ from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.optim.fixed_entries import convert
 from liftnn._src.publish import PICKLED, publish
-from liftnn._src.trees import Key, Path, is_jax_array
+from liftnn._src.trees import Key, Path, format_path, is_jax_array, is_leaf_tree, key_of, same_tree
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.operators import unwrap_raw
@@ -112,9 +112,27 @@ def shapes(x: Any) -> list[tuple[int, ...]]:
     return [getattr(leaf, "shape", None) or jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
 
 
+def same_structure(x: Any, other: Any) -> bool:
+    """Return whether two Variables or arrays hold the same tree of arrays."""
+    value, expected = unwrap_raw(x), unwrap_raw(other)
+    if is_jax_array(value) and is_jax_array(expected):
+        return True
+    return same_tree(jax.tree.structure(value), jax.tree.structure(expected))
+
+
+def same_shapes(x: Any, other: Any) -> bool:
+    """Return whether two Variables or arrays hold the same tree of arrays, of the same shapes."""
+    return shapes(x) == shapes(other) and same_structure(x, other)
+
+
 def shapes_text(x: Any) -> str:
-    """Format the shapes of the arrays in the value of a Variable, such as `(2, 3)`."""
-    return ", ".join(map(str, shapes(x))) or "nothing"
+    """Format the shapes of the arrays in the value of a Variable, such as `(2, 3)` or `dict(a: (2, 3))`."""
+    entries, tree = jax.tree_util.tree_flatten_with_path(unwrap_raw(x))
+    if is_leaf_tree(tree):
+        return str(*shapes(x))
+    paths = [format_path(tuple(map(key_of, entry))) for entry, _ in entries]
+    parts = [f"{path}: {shape}" for path, shape in zip(paths, shapes(x), strict=True)]
+    return f"{type(unwrap_raw(x)).__name__}({', '.join(parts)})" if parts else "nothing"
 
 
 def find_leaves(tree: Any, filter: Filter) -> dict[Path, Any]:

@@ -14,7 +14,7 @@ import jax
 from liftnn import errors
 from liftnn._src.optim.derived_sharding import derive_sharding, find_factors
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState, as_states, convert, fit, is_variable
-from liftnn._src.optim.layout import ParameterLayout, shapes, shapes_text
+from liftnn._src.optim.layout import ParameterLayout, same_shapes, shapes, shapes_text
 from liftnn._src.optim.packing import Packing
 from liftnn._src.trees import (
     Path,
@@ -48,7 +48,7 @@ def to_variables(
     alike: list[bool] = []
 
     def wrap(x: Any, path: Path | None) -> OptState[Any]:
-        is_alike = path is not None and path in parameters and shapes(x) == shapes(parameters[path])
+        is_alike = path is not None and path in parameters and same_shapes(x, parameters[path])
         alike.append(is_alike)
         return OptState(copy_containers(unwrap_raw(x)), **(declare(x, path) if path is not None else {}))
 
@@ -94,7 +94,7 @@ def to_optax(
     had_shape = iter(alike)
 
     def unwrap(x: Any, path: Path | None) -> Any:
-        if next(had_shape, False) and path is not None and shapes(x) != shapes(parameters[path]):
+        if next(had_shape, False) and path is not None and not same_shapes(x, parameters[path]):
             misfits.append((x, path))
         leaf = packing.leaf(path, x)
         if not is_jax_array(leaf) and not is_variable(leaf):

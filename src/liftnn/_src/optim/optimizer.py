@@ -18,7 +18,15 @@ from liftnn._src.graph.undo import to_the_end
 from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
-from liftnn._src.optim.layout import ParameterLayout, find_leaves, has_arrays, shapes, shapes_text
+from liftnn._src.optim.layout import (
+    ParameterLayout,
+    find_leaves,
+    has_arrays,
+    same_shapes,
+    same_structure,
+    shapes,
+    shapes_text,
+)
 from liftnn._src.optim.opt_state import pair_values, set_changed, set_values, to_optax, to_variables
 from liftnn._src.optim.packing import InLists, InStates, Packing, choose_packing
 from liftnn._src.optim.transformations import call_update, check_transformation, init_state
@@ -296,12 +304,13 @@ def _remedy_for_owner(layout: ParameterLayout, gradients: Mapping[Path, Any]) ->
 def _fits_gradient(gradient: Any, x: Any) -> bool:
     """Return whether a gradient has the shapes of a parameter, perhaps with a leading axis for the examples."""
     found, expected = shapes(gradient), shapes(x)
-    return found == expected or [shape[1:] for shape in found if shape] == expected
+    fits = found == expected or [shape[1:] for shape in found if shape] == expected
+    return fits and same_structure(gradient, x)
 
 
 def _fits_update(update: Any, x: Any) -> bool:
     """Return whether an update has the shapes of a parameter; optax may have no update for it."""
-    return not shapes(update) or shapes(update) == shapes(x)
+    return not shapes(update) or same_shapes(update, x)
 
 
 def _check_shapes(
