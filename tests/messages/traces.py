@@ -231,6 +231,15 @@ def average_of_nothing():
     liftnn.EMA(Affine(), 0.9, only=liftnn.BatchStat)
 
 
+@message(
+    errors.ArgumentTypeError,
+    "w is abstract: it has a shape and a dtype, and no value, so an EMA cannot average it.",
+    "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`.",
+)
+def average_of_an_abstract_model():
+    liftnn.EMA(liftnn.eval_shape(Affine), 0.9, only=liftnn.Param)
+
+
 # --- traces
 
 

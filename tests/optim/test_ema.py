@@ -282,6 +282,20 @@ def test_another_model_is_an_error_by_path_and_changes_nothing(method):
     assert ema.params.w.value.tolist() == [1, 1]
 
 
+def test_an_abstract_model_has_no_values_to_average():
+    model = Node(w=liftnn.Param(jnp.ones(2)))
+    abstract, ema = liftnn.eval_shape(lambda: model), liftnn.EMA(model, 0.5)
+    for call in (lambda: liftnn.EMA(abstract, 0.5), lambda: ema.update(abstract)):
+        with raises(
+            errors.ArgumentTypeError,
+            "w is abstract: it has a shape and a dtype, and no value, so an EMA cannot average it.\n"
+            "Create the model without `eval_shape`, or set all its Variables first, for example by "
+            "`update(model, state)`.",
+        ):
+            call()
+    assert ema.apply_to(abstract).w is ema.params.w
+
+
 @pytest.mark.parametrize("method", ["update", "apply_to"])
 def test_a_tree_of_another_structure_is_an_error_by_path(method):
     model = Node(w=liftnn.Param({"a": jnp.ones(2)}))

@@ -190,6 +190,19 @@ def test_a_state_for_a_tree_of_another_structure_is_an_error_by_path():
     assert int(optimizer.step) == 0
 
 
+def test_an_abstract_model_is_an_error_by_path_and_changes_nothing():
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
+    with raises(
+        errors.ArgumentTypeError,
+        "layers[0].b is abstract: it has a shape and a dtype, and no value, so an Optimizer cannot update it.\n"
+        "Create the model without `eval_shape`, or set all its Variables first, for example by "
+        "`update(model, state)`.",
+    ):
+        optimizer.update(liftnn.eval_shape(make_model), liftnn.grad(loss)(model, X))
+    assert int(optimizer.step) == 0
+
+
 def test_updates_of_another_shape_are_an_error_and_change_nothing():
     model = make_model()
     optimizer = liftnn.Optimizer(model, optax.sgd(0.1))

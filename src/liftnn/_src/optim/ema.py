@@ -16,7 +16,7 @@ from liftnn._src.graph.undo import to_the_end
 from liftnn._src.modules.copies import copy_modules
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
-from liftnn._src.optim.layout import find_leaves, same_shapes, shapes_text
+from liftnn._src.optim.layout import check_values, find_leaves, same_shapes, shapes_text
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, format_path, list_paths
 from liftnn._src.variables.nested import mismatch
@@ -25,6 +25,7 @@ from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
 T = TypeVar("T")
+_PURPOSE = "an EMA cannot average it"
 
 
 class EMA(Module):
@@ -42,7 +43,7 @@ class EMA(Module):
 
     Raises:
       ArgumentError: If `decay` is a number outside of [0, 1].
-      ArgumentTypeError: If the filter selects an array that is not in a Variable.
+      ArgumentTypeError: If the filter selects an array that is not in a Variable, or an abstract Variable.
       FilterError: If the filter selects no Variable of a floating-point or complex dtype.
 
     Example:
@@ -76,6 +77,7 @@ class EMA(Module):
                 if only is ...
                 else "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
             )
+        check_values(variables, _PURPOSE)
         copies = [(path, x.replace(jax.tree.map(jnp.copy, x.raw_value))) for path, x in variables.items()]
         self.params = with_fixed_entries(State.from_flat(copies))
 
@@ -87,13 +89,14 @@ class EMA(Module):
             were created for.
 
         Raises:
-          ArgumentTypeError: If the filter selects an array that is not in a Variable.
+          ArgumentTypeError: If the filter selects an array that is not in a Variable, or an abstract Variable.
           StructureError: If the Variables, or their shapes, are not those of the averages; the message lists the paths.
             Nothing is changed then.
         """
         averages = self.params.flat()
         values = _find_averaged(updates, self.filter)
         _check(averages, values)
+        check_values(values, _PURPOSE)
         decay = unwrap_raw(self.decay)
 
         def move(old: Any, new: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.optim.fixed_entries import convert
@@ -164,6 +165,25 @@ def has_arrays(x: Any) -> bool:
         return True
     value = x.raw_value
     return is_jax_array(value) or bool(jax.tree.leaves(value))
+
+
+def check_values(leaves: Mapping[Path, Any], purpose: str) -> None:
+    """Raise ArgumentTypeError if a leaf is abstract, as those of a model of `eval_shape`; name the first one.
+
+    Args:
+      leaves: The leaves by path.
+      purpose: What cannot be done without values, such as "an EMA cannot average it".
+    """
+    for path, x in leaves.items():
+        value = unwrap_raw(x)
+        if not is_jax_array(value) and any(
+            isinstance(v, jax.ShapeDtypeStruct) for v in jax.tree.leaves(value)
+        ):
+            raise errors.ArgumentTypeError(
+                f"{format_path(path)} is abstract: it has a shape and a dtype, and no value, so {purpose}.",
+                "Create the model without `eval_shape`, or set all its Variables first, for example by "
+                "`update(model, state)`.",
+            )
 
 
 publish(restore_layout, module=PICKLED)

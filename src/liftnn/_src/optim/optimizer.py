@@ -20,6 +20,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.optim.layout import (
     ParameterLayout,
+    check_values,
     find_leaves,
     has_arrays,
     same_shapes,
@@ -146,7 +147,8 @@ class Optimizer(Module):
           The updates that were added to the parameters, as a State.
 
         Raises:
-          ArgumentTypeError: If the gradients come first, or are the whole pair of `value_and_grad`.
+          ArgumentTypeError: If the gradients come first, or are the whole pair of `value_and_grad`; or if a Variable of
+            the model is abstract.
           StructureError: If gradients, model and optimizer do not have the same Variables, in the same shapes; the
             message names the paths, and nothing is changed.
           TraceContextError: If the model belongs to another trace.
@@ -276,6 +278,7 @@ def _check(layout: ParameterLayout, leaves: Mapping[Path, Any], gradients: Mappi
         "The model does not have the Variables that the optimizer was created for",
         "Create a new Optimizer for the changed model.",
     )
+    check_values(leaves, "an Optimizer cannot update it")
     for x in leaves.values():
         if isinstance(x, Variable) and not frames.may_write(x._owner):
             raise write_error(x, "the value")
