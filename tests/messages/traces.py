@@ -233,6 +233,15 @@ def average_of_nothing():
 
 @message(
     errors.ArgumentTypeError,
+    "`decay` must be a number, or a Variable of one, not a function.",
+    "Pass a number such as 0.999. If it changes with the steps, pass a Variable, and set its value.",
+)
+def schedule_as_decay():
+    liftnn.EMA(Affine(), optax.constant_schedule(0.9))
+
+
+@message(
+    errors.ArgumentTypeError,
     "w is abstract: it has a shape and a dtype, and no value, so an EMA cannot average it.",
     "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`.",
 )

@@ -229,6 +229,20 @@ def test_a_decay_outside_of_its_range_is_an_error(decay):
         liftnn.EMA(build(liftnn), decay)
 
 
+@pytest.mark.parametrize(
+    "decay, found",
+    [(None, "a NoneType"), ("0.9", "a str"), (lambda step: 0.9, "a function")],
+    ids=["None", "text", "schedule"],
+)
+def test_a_decay_that_is_no_number_is_an_error(decay, found):
+    with raises(
+        errors.ArgumentTypeError,
+        f"`decay` must be a number, or a Variable of one, not {found}.\n"
+        "Pass a number such as 0.999. If it changes with the steps, pass a Variable, and set its value.",
+    ):
+        liftnn.EMA(build(liftnn), decay)
+
+
 def test_nothing_to_average_is_an_error():
     model = Node(n=liftnn.Param(jnp.array(1)))
     with raises(

@@ -18,7 +18,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
 from liftnn._src.optim.layout import check_values, find_leaves, same_shapes, shapes_text
 from liftnn._src.publish import publish
-from liftnn._src.trees import Path, format_path, list_paths
+from liftnn._src.trees import Path, an, format_path, is_argument_array, list_paths
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
@@ -43,7 +43,8 @@ class EMA(Module):
 
     Raises:
       ArgumentError: If `decay` is a number outside of [0, 1].
-      ArgumentTypeError: If the filter selects an array that is not in a Variable, or an abstract Variable.
+      ArgumentTypeError: If the filter selects an array that is not in a Variable, or an abstract Variable; or if
+        `decay` is not a number.
       FilterError: If the filter selects no Variable of a floating-point or complex dtype.
 
     Example:
@@ -61,6 +62,11 @@ class EMA(Module):
     params: Any
 
     def __init__(self, params: Any, decay: float, *, only: Filter = ...):
+        if not is_argument_array(unwrap_raw(decay)):
+            raise errors.ArgumentTypeError(
+                f"`decay` must be a number, or a Variable of one, not {an(type(decay))}.",
+                "Pass a number such as 0.999. If it changes with the steps, pass a Variable, and set its value.",
+            )
         if isinstance(decay, numbers.Real) and not 0 <= float(decay) <= 1:
             raise errors.ArgumentError(
                 f"`decay` must be from 0 to 1, not {decay!r}.",
