@@ -106,6 +106,14 @@ def test_a_mask_that_broadcasts_counts_each_value_that_it_lets_through():
     assert metric.compute() == 1
 
 
+@pytest.mark.parametrize("mask", [[1, 0, 1], (True, False, True)], ids=repr)
+def test_a_mask_may_be_a_list_as_values_may(mask):
+    average, accuracy = liftnn.Average(), liftnn.Accuracy()
+    average.update(values=[1.0, 2.0, 6.0], mask=mask)
+    accuracy.update(logits=[[0.0, 1.0]] * 3, labels=[1, 0, 0], mask=mask)
+    assert (float(average.compute()), float(accuracy.compute())) == (3.5, 0.5)
+
+
 def test_nan_behind_the_mask_does_not_count():
     average, welford = liftnn.Average(), liftnn.Welford()
     for metric in (average, welford):
@@ -361,7 +369,17 @@ def test_a_mask_that_does_not_broadcast_is_refused_and_changes_nothing():
     assert metric.total.value == metric.count.value == 0
 
 
-@pytest.mark.parametrize("threshold", ["high", True, jnp.ones(2)])
+@pytest.mark.parametrize("threshold", [np.float32(0.5), np.float64(0.5), np.int8(1)], ids=repr)
+def test_a_threshold_may_be_a_number_of_numpy(threshold):
+    accuracy = liftnn.Accuracy(threshold)
+    update = liftnn.jit(lambda accuracy, logits: accuracy.update(logits=logits, labels=jnp.array([1, 1, 0])))
+    update(accuracy, jnp.array([0.4, 1.5, 0.3]))
+    update(accuracy, jnp.array([1.0, 1.0, 1.0]))
+    assert float(accuracy.compute()) == pytest.approx(4 / 6)
+    assert update.n_traces == 1
+
+
+@pytest.mark.parametrize("threshold", ["high", True, np.True_, jnp.ones(2)])
 def test_a_threshold_that_is_no_number_is_refused(threshold):
     with pytest.raises(
         errors.ArgumentError, match="The threshold of an Accuracy must be a number, but it is of type"

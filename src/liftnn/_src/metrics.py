@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -235,7 +236,7 @@ class Accuracy(Average):
     """
 
     def __init__(self, threshold: float | None = None):
-        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, numbers.Real)):
             raise errors.ArgumentError(
                 f"The threshold of an Accuracy must be a number, but it is of type {type(threshold).__qualname__}.",
                 "Pass a float for binary classification, or None for several classes.",
@@ -285,7 +286,7 @@ def _values(
     if mask is None:
         return values, None
     try:
-        return values, jnp.broadcast_to(mask, values.shape)
+        return values, jnp.broadcast_to(jnp.asarray(mask), values.shape)
     except ValueError:
         raise errors.ArgumentError(
             f"The mask of a metric has shape {jnp.shape(mask)}, which does not broadcast to the shape {values.shape} "
