@@ -203,6 +203,21 @@ def test_methods_of_bases_record_their_outputs_too():
     assert type(model) is Derived
 
 
+def test_a_function_that_runs_after_its_call_is_an_error():
+    class Lazy(liftnn.Module):
+        async def __call__(self, x):
+            self.sow(liftnn.Intermediate, "x", x)
+
+        def each(self, x):
+            yield self.sow(liftnn.Intermediate, "x", x)
+
+    for function in (Lazy(), Lazy().each):
+        with pytest.raises(
+            errors.ArgumentTypeError, match=r"^liftnn.capture got an? .* computes nothing when called"
+        ):
+            liftnn.capture(function, liftnn.Intermediate)
+
+
 def test_a_failing_call_leaves_the_model_as_it_was():
     model = build(liftnn)
     before = liftnn.clone(model)

@@ -89,6 +89,21 @@ def test_split_rngs_decorates_methods_and_keeps_the_name():
     assert all_different([model.draw(), model.draw(), model.rngs()])
 
 
+@pytest.mark.parametrize("name, options", [("split_rngs", {"splits": 2}), ("fork_rngs", {})])
+def test_a_function_that_runs_after_its_call_is_an_error(name, options):
+    async def later(rngs):
+        return rngs.key.shape
+
+    def one_by_one(rngs):
+        yield rngs.key.shape
+
+    for function in (later, one_by_one):
+        with pytest.raises(
+            errors.ArgumentTypeError, match=f"^liftnn.{name} got an? .* computes nothing when called"
+        ):
+            getattr(liftnn, name)(**options)(function)
+
+
 def test_split_rngs_restores_when_the_function_raises():
     rngs = liftnn.Rngs(0)
     key = data(rngs.default.key.value)

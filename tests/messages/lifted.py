@@ -403,6 +403,32 @@ def generator_function():
 
 @message(
     errors.ArgumentTypeError,
+    "liftnn.split_rngs got a generator function, generator_with_split_streams.<locals>.keys, which computes nothing "
+    "when called.",
+    "Return the values, in a list or stacked, instead of yielding them.",
+)
+def generator_with_split_streams():
+    def keys(rngs):
+        yield rngs()
+
+    liftnn.split_rngs(splits=2)(keys)
+
+
+@message(
+    errors.ArgumentTypeError,
+    "liftnn.capture got an async function, async_function_with_records.<locals>.answer, which computes nothing when "
+    "called.",
+    "Define it with `def`, and call it from an async function.",
+)
+def async_function_with_records():
+    async def answer(model, x):
+        return model(x)
+
+    liftnn.capture(answer, liftnn.Intermediate)
+
+
+@message(
+    errors.ArgumentTypeError,
     "liftnn.jit got an async function, async_functions.<locals>.answer, which computes nothing when called.",
     "Define it with `def`, and call it from an async function.",
 )

@@ -11,6 +11,7 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import lift
 from liftnn._src.modules.iterate import iter_modules
@@ -52,8 +53,8 @@ def capture(
       are no types. Numbers in the output become arrays.
 
     Raises:
-      ArgumentTypeError: If `fn` cannot be called, or an initial value is not a Variable; when called, if the first
-        argument is not a module.
+      ArgumentTypeError: If `fn` cannot be called, is async or a generator function, or an initial value is not a
+        Variable; when called, if the first argument is not a module.
       ArgumentError: When called, if no module has the path of an initial value.
 
     Example:
@@ -73,6 +74,7 @@ def capture(
             f"capture takes a module, a method or a function of a module and got {an(type(fn))}.",
             "Pass the module, as in capture(model, liftnn.Intermediate)(x).",
         )
+    unwrap_callable(fn, "capture")  # for its errors
     initial = None if init is None else _initial_values(init)
     if method_outputs is not None and method_outputs not in var_types:
         var_types = (*var_types, method_outputs)

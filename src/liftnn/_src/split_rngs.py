@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from liftnn import errors
 from liftnn._src.filters import Filter, first_match, to_predicate, to_predicates
+from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.modules.copies import clone
 from liftnn._src.modules.iterate import iter_graph
@@ -129,7 +130,7 @@ def split_rngs(
     def split(tree: Any) -> SplitStreams:
         return _start_in_place("split_rngs", tree, {only: splits}, squeeze)
 
-    return _apply(split, node, copy=graph is False or graph_updates is False)
+    return _apply("split_rngs", split, node, copy=graph is False or graph_updates is False)
 
 
 @overload
@@ -195,7 +196,7 @@ def fork_rngs(
     def fork(tree: Any) -> SplitStreams:
         return _start_in_place("fork_rngs", tree, shapes, squeeze=False)
 
-    return _apply(fork, node, copy=graph is False or graph_updates is False)
+    return _apply("fork_rngs", fork, node, copy=graph is False or graph_updates is False)
 
 
 @boundary
@@ -216,19 +217,22 @@ def restore_rngs(backups: SplitStreams, /) -> None:
     backups.restore()
 
 
-def _apply(change: Callable[[Any], SplitStreams], node: Any, copy: bool) -> Any:
+def _apply(name: str, change: Callable[[Any], SplitStreams], node: Any, copy: bool) -> Any:
     """Change the streams of a tree or of its copy; without a tree, return a decorator for those in the arguments."""
     if node is not MISSING and copy:
         with change(node) as streams:
             changed = {id(x) for x in streams.variables()}
             return recursive_map(lambda _, x: clone(x) if id(x) in changed else x, node)
-    return _decorator(change) if node is MISSING else change(node)
+    return _decorator(name, change) if node is MISSING else change(node)
 
 
-def _decorator(change: Callable[[Any], SplitStreams]) -> Callable[[F], F]:
+def _decorator(name: str, change: Callable[[Any], SplitStreams]) -> Callable[[F], F]:
     """Return a decorator that changes the streams in the arguments of a function during each call."""
 
+    @boundary
     def decorate(f: Callable[..., Any]) -> Any:
+        unwrap_callable(f, name)  # for its errors
+
         @boundary
         @functools.wraps(f, updated=())
         def wrapper(*args: Any, **kwargs: Any) -> Any:
