@@ -77,6 +77,7 @@ def test_a_number_keeps_the_dtype():
         ("a", jnp.ones(3), "a is float32[2] and cannot be set to float32[3]."),
         ("a", 1.0, "a is float32[2] and cannot be set to float32[]."),
         ("n", 0.5, "n is int32[] and cannot be set to float32[]."),
+        ("b", liftnn.State({"c": jnp.ones(2)}), "b.c is float32[1] and cannot be set to float32[2]."),
     ],
 )
 def test_a_value_that_does_not_fit_is_an_error(key, value, text):

@@ -12,7 +12,17 @@ import jax.numpy as jnp
 from liftnn import errors
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Key, Path, an, format_path, is_argument_array, is_leaf_tree, is_tracer, type_of
+from liftnn._src.trees import (
+    Key,
+    Path,
+    an,
+    format_path,
+    is_argument_array,
+    is_leaf_tree,
+    is_tracer,
+    key_of,
+    type_of,
+)
 from liftnn._src.variables.nested import pair_paths
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State, make_state
@@ -168,15 +178,17 @@ def _is_bare_leaf(x: Any) -> bool:
 
 def _pair(path: Path, old: Any, new: Any) -> list[tuple[Variable[Any], Any]]:
     """Return each Variable of an entry with its new value."""
-    variables, structure = jax.tree.flatten(as_states(old), is_leaf=is_variable)
+    entries, structure = jax.tree_util.tree_flatten_with_path(as_states(old), is_leaf=is_variable)
     values, found = jax.tree.flatten(as_states(new), is_leaf=is_variable)
-    if structure != found or not all(map(is_variable, variables)):
+    if structure != found or not all(is_variable(v) for _, v in entries):
         what = "one array" if isinstance(old, Variable) else f"the tree that {an(type(old))} is here"
         raise errors.StructureError(
             f"{format_path(path)} takes {what}, not {an(type(new))}.",
             "Set values only, or assign a whole new tree, such as `optimizer.opt_state = tree`.",
         )
-    return [(v, fit(path, v, x)) for v, x in zip(variables, values, strict=True)]
+    return [
+        (v, fit((*path, *map(key_of, entry)), v, x)) for (entry, v), x in zip(entries, values, strict=True)
+    ]
 
 
 def is_variable(x: Any) -> bool:
