@@ -96,6 +96,62 @@ def test_lbfgs_takes_value_grad_and_value_fn():
         assert_same_params(model, params)
 
 
+def cubes(model):
+    return sum((x**3).sum() for x in jax.tree.leaves(liftnn.state(model)))
+
+
+@pytest.mark.parametrize(
+    "make, form, wrt",
+    [
+        (make_model, lambda grads: grads.to_pure_dict(), liftnn.Param),
+        (lambda: (make_model(),), lambda grads: grads, liftnn.Param),
+        (lambda: {"m": [make_model()]}, lambda grads: grads, liftnn.Param),
+        (lambda: liftnn.Param(full(2, 0.3)), lambda grads: grads, liftnn.Param),
+        (make_model, lambda grads: grads, lambda path, x: path[-1] == "w"),
+    ],
+    ids=["nested dicts", "tuple", "dict and list", "Variable", "more than is updated"],
+)
+def test_an_extra_argument_takes_gradients_in_each_form_that_update_takes(make, form, wrt):
+    tx = optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(),
+        lambda updates, state, params=None, *, grad: (
+            jax.tree.map(lambda u, g: -0.1 * (u + g), updates, grad),
+            state,
+        ),
+    )
+    model, expected = make(), make()
+    optimizer, twice = (
+        liftnn.Optimizer(model, tx, wrt=wrt),
+        liftnn.Optimizer(expected, optax.sgd(0.2), wrt=wrt),
+    )
+    for _ in range(2):
+        grads = form(liftnn.grad(cubes)(model))
+        optimizer.update(model, grads, grad=grads)
+        twice.update(expected, grads)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), liftnn.state(model), liftnn.state(expected)
+    )
+
+
+@pytest.mark.parametrize("form", [dict, lambda grads: grads.to_pure_dict(), lambda grads: grads])
+def test_another_tree_over_the_parameters_may_be_an_extra_argument(form):
+    tx = optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(),
+        lambda updates, state, params=None, *, rates: (
+            jax.tree.map(lambda u, r: -r * u, updates, rates),
+            state,
+        ),
+    )
+    model, expected = make_model(), make_model()
+    grads = liftnn.grad(loss)(model, X)
+    rates = jax.tree.map(lambda g: jnp.full_like(g, 0.2), grads)
+    liftnn.Optimizer(model, tx).update(model, grads, rates=form(rates))
+    liftnn.Optimizer(expected, optax.sgd(0.2)).update(expected, grads)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), liftnn.state(model), liftnn.state(expected)
+    )
+
+
 @pytest.mark.thorough
 def test_apply_if_finite_skips_a_step():
     model = make_model()

@@ -141,7 +141,7 @@ class Optimizer(Module):
             tree of States that it returns for a tree of modules, or nested dicts of arrays. Those of Variables that
             `wrt` does not select are ignored.
           **extra: Keyword arguments for the transformation, such as `value`, `grad` and `value_fn` for `optax.lbfgs`. A
-            `value_fn` is called with a State of the parameters.
+            `value_fn` is called with a State of the parameters. Trees over the parameters have the forms of `grads`.
 
         Returns:
           The updates that were added to the parameters, as a State.
@@ -159,7 +159,9 @@ class Optimizer(Module):
         _check_pair(grads, gradients, layout)
         gradients = _without_others(gradients, layout, model)
         _check(layout, leaves, gradients)
-        extra_args = {name: self._convert(x) for name, x in extra.items()}
+        extra_args = {
+            name: layout.state(gradients) if x is grads else self._convert(x) for name, x in extra.items()
+        }
         packing = choose_packing(self.tx, layout, leaves, self.opt_state, extra_args)
         step = self._transform(packing, leaves, gradients, extra_args)
         if step.writes is None and isinstance(packing, InLists):  # users see the new state, with States in it
@@ -213,9 +215,11 @@ class Optimizer(Module):
         return _Step(updates, params, after, pair_values(self.opt_state, before, structure, after))
 
     def _convert(self, x: Any) -> Any:
-        """Return an extra argument as the transformation expects it: with the types of the parameters, or the value."""
-        if isinstance(x, State) and x.flat().keys() == self._layout.paths.keys():
-            return self._layout.state(x.flat())
+        """Return an extra argument as the transformation expects it: a tree over the parameters is a State."""
+        if isinstance(x, (State, dict, list, tuple)):
+            values = _by_path(x)
+            if values.keys() == self._layout.paths.keys():
+                return self._layout.state(values)
         return unwrap_raw(x)
 
 
@@ -251,6 +255,12 @@ def _flatten(grads: Any) -> dict[Path, Any]:
             f"The gradients must be a State, not {an(type(grads))}.",
             "Pass the gradient that liftnn.grad returns for the model.",
         )
+    return _by_path(grads)
+
+
+def _by_path(tree: Any) -> dict[Path, Any]:
+    """Return the leaves of a State, a tree of States, or nested dicts by path."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_gradient)
     flat: dict[Path, Any] = {}
     for entry, x in entries:
         root = tuple(map(key_of, entry))
