@@ -123,7 +123,10 @@ def same_structure(x: Any, other: Any) -> bool:
 
 def same_shapes(x: Any, other: Any) -> bool:
     """Return whether two Variables or arrays hold the same tree of arrays, of the same shapes."""
-    return shapes(x) == shapes(other) and same_structure(x, other)
+    value, expected = unwrap_raw(x), unwrap_raw(other)
+    if is_jax_array(value) and is_jax_array(expected):
+        return value.shape == expected.shape
+    return shapes(value) == shapes(expected) and same_structure(value, expected)
 
 
 def shapes_text(x: Any) -> str:

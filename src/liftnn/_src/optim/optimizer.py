@@ -316,14 +316,15 @@ def _remedy_for_owner(layout: ParameterLayout, gradients: Mapping[Path, Any]) ->
 
 def _fits_gradient(gradient: Any, x: Any) -> bool:
     """Return whether a gradient has the shapes of a parameter, perhaps with a leading axis for the examples."""
+    if same_shapes(gradient, x):
+        return True
     found, expected = shapes(gradient), shapes(x)
-    fits = found == expected or [shape[1:] for shape in found if shape] == expected
-    return fits and same_structure(gradient, x)
+    return [shape[1:] for shape in found if shape] == expected and same_structure(gradient, x)
 
 
 def _fits_update(update: Any, x: Any) -> bool:
     """Return whether an update has the shapes of a parameter; optax may have no update for it."""
-    return not shapes(update) or same_shapes(update, x)
+    return same_shapes(update, x) or not shapes(update)
 
 
 def _check_shapes(
