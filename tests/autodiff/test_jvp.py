@@ -241,6 +241,26 @@ def test_two_tangents_for_one_variable_are_an_error_unless_they_are_the_same():
         liftnn.jvp(step, (pair, X), ({**given, "second": {"w": X}}, None))
 
 
+@WAYS
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64])
+def test_numpy_tangents_of_64_bits_are_converted_as_in_jax(way, dtype):
+    w, x = jnp.asarray(X, dtype), jnp.asarray(T, dtype)
+    of_w, of_x = (
+        np.array(T, np.result_type(dtype, np.float64)),
+        np.full(3, 2.0, np.result_type(dtype, np.float64)),
+    )
+    expected = jax.jvp(jnp.multiply, (w, x), (of_w, of_x))
+    out, tangent = way(lambda m, x: m.w * x, (Holder(w=liftnn.Param(w)), x), ({"w": of_w}, of_x))
+    assert (out.tolist(), tangent.tolist()) == (expected[0].tolist(), expected[1].tolist())
+    assert tangent.dtype == expected[1].dtype
+
+
+def test_one_numpy_array_may_be_both_tangents_of_a_shared_variable():
+    pair, ones = Pair(), np.ones(3)
+    given = {"first": {"w": ones}, "second": {"w": ones}}
+    assert liftnn.jvp(lambda p: p.first.w * 2, (pair,), (given,))[1].tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_another_number_of_tangents_is_an_error(count):
     text = (

@@ -169,6 +169,13 @@ def test_a_cotangent_of_a_module_is_a_state_a_module_or_a_dict_and_may_have_gaps
     assert jax.tree.leaves(pull_back(None)[1])[0].tolist() == [0.0] * 3
 
 
+def test_a_numpy_cotangent_of_64_bits_is_converted_as_in_jax():
+    ct = np.array(CT, np.float64)
+    expected = jax.vjp(plain, params_of(Affine(2.0)), X)[1](ct)
+    of_model, of_x = liftnn.vjp(step, Affine(2.0), X)[1](ct)
+    assert_close((of_model.to_pure_dict(), of_x), expected)
+
+
 def test_cotangents_of_shared_variables_in_the_output_are_added():
     _, pull_back = liftnn.vjp(lambda pair: [pair.second, pair.first, pair.first.w.value * 5], Pair())
     (found,) = pull_back([{"w": CT}, {"w": CT}, CT])

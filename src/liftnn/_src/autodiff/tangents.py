@@ -111,6 +111,8 @@ class _Reader:
         self.like = like
         self.what = what
         self.found: list[Any] = [None] * len(like)
+        self.raw: list[Any] = [None] * len(like)
+        """The same as the user passed them."""
 
     def read(self, trees: Sequence[Any]) -> list[Any]:
         """See the function `read`."""
@@ -205,13 +207,15 @@ class _Reader:
 
     def _put(self, position: int, value: Any, name: str) -> None:
         """Record the value for a position."""
-        value = self._checked(position, value, name)
+        checked = self._checked(position, value, name)
         before = self.found[position]
-        if before is None or value is None:
-            self.found[position] = value if before is None else before
+        if before is None:
+            self.found[position], self.raw[position] = checked, value
+        elif checked is None:
+            return
         elif self.what == "cotangent":
-            self.found[position] = jax.tree.map(_add, before, value)
-        elif value is not before:
+            self.found[position] = jax.tree.map(_add, before, checked)
+        elif value is not self.raw[position]:
             raise errors.AliasingError(
                 f"{name} has two tangents: it is the same Variable as {self.diff_leaves.name_of(position)}.",
                 "Pass one tangent for a shared Variable, at one of its paths.",
@@ -240,9 +244,15 @@ class _Reader:
         return treedef.unflatten([zero(w) if x is None else x for x, w in zip(leaves, like, strict=True)])
 
     def _taken(self, x: Any, wanted: Any) -> Any:
-        """Convert a leaf as JAX does: drop cotangents of integers, and cast floating point cotangents of a rule."""
+        """Convert a leaf as JAX does.
+
+        Numpy arrays of 64 bits become arrays of JAX, which may have 32 bits. Cotangents of integers are dropped, and
+        floating point cotangents of a rule are cast.
+        """
         if isinstance(x, SymbolicZero) or x is None:
             return None
+        if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "fc":
+            x = jnp.asarray(x)
         if self.what != "cotangent" or not is_argument_array(x) or np.shape(x) != np.shape(wanted):
             return x
         if dtype_of(wanted) == jax.dtypes.float0:
