@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,29 @@ def test_python_values_are_passed_on_as_by_jax(way):
     assert types_of(WAYS[way](liftnn, with_values, Holder(w=liftnn.Param(jnp.float32(2.0))))) == types_of(
         expected
     )
+
+
+class Scored(NamedTuple):
+    score: Any
+    n: int
+
+
+@pytest.mark.parametrize("kind", [list, Scored._make])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_pair_may_be_a_list_or_a_named_tuple_as_in_jax(way, kind):
+    def pair(m):
+        return kind([square(m), 3])
+
+    expected = WAYS[way](jax, pair, jnp.float32(2.0))
+    assert types_of(WAYS[way](liftnn, pair, Holder(w=liftnn.Param(jnp.float32(2.0))))) == types_of(expected)
+
+
+def test_the_pair_of_value_and_grad_is_a_plain_tuple_as_in_jax():
+    model = Holder(w=liftnn.Param(jnp.float32(2.0)))
+    for kind in (list, Scored._make):
+        out, _ = liftnn.value_and_grad(lambda m, kind=kind: kind([square(m), 3]), has_aux=True)(model)
+        expected, _ = jax.value_and_grad(lambda w, kind=kind: kind([square(w), 3]), has_aux=True)(2.0)
+        assert type(out) is type(expected)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -203,7 +203,7 @@ def test_an_output_that_is_no_scalar_is_an_error(transform, name):
         (jnp.ones(()), "an array"),
         ((jnp.ones(()),), "a tuple of 1"),
         ((jnp.ones(()), 1, 2), "a tuple of 3"),
-        ([jnp.ones(()), 1], "a list"),
+        ([jnp.ones(())], "a list of 1"),
         (None, "a NoneType"),
     ],
 )

@@ -23,17 +23,17 @@ def is_auxiliary_number(path: Any, leaf: Any) -> bool:
 
 
 def check_pair(out: Any) -> Any:
-    """Return the output; raise ArgumentTypeError if it is not a pair."""
-    if not isinstance(out, tuple) or len(out) != 2:
+    """Return the output as a plain tuple, as JAX does; raise ArgumentTypeError if it is not a tuple or list of two."""
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise errors.ArgumentTypeError(
             f"With has_aux=True the function must return a pair (output, auxiliary), not {in_words(out)}.",
             "Return a tuple `(output, auxiliary)`, or leave has_aux out.",
         )
-    return out
+    return tuple(out)
 
 
 def in_words(out: Any) -> str:
     """Describe an output in a message about a missing tuple."""
-    if isinstance(out, tuple):
-        return f"a tuple of {len(out)}"
+    if isinstance(out, (tuple, list)):
+        return f"a {'tuple' if isinstance(out, tuple) else 'list'} of {len(out)}"
     return "an array" if is_array(out) else f"{an(type(out))}"

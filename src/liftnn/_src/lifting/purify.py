@@ -104,7 +104,7 @@ def purify(
             if frame.missing:
                 raise frames.RetryWithCaptures(frame.missing, frame.missed_at)
             if has_aux:
-                check_pair(out)
+                out = check_pair(out)
             _check_arguments(tree[:CAPTURED], before, changeable, out)
             ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
