@@ -101,6 +101,23 @@ def test_a_method_a_partial_and_static_arguments():
     assert_equal(arrays_of(ours), arrays_of(theirs))
 
 
+@pytest.mark.parametrize("options", [{"static_argnums": (2, 3)}, {"static_argnames": ("train", "size")}])
+def test_static_numbers_and_flags_are_values_in_each_step(options):
+    def step(model, x, train, size):
+        return model(x).sum() * jnp.ones(size) if train else jnp.zeros(size)
+
+    ours, theirs = Model(), Model()
+    many = liftnn.repeat(step, N, **options)
+    single = liftnn.jit(step, **options)
+    for train, size in [(True, 2), (False, 3)]:
+        expected = jnp.stack([single(theirs, x, train, size) for x in XS])
+        assert_equal(many(ours, XS, train, size), expected)
+    assert_equal(arrays_of(ours), arrays_of(theirs))
+    assert many.n_traces == 2
+    with jax.disable_jit():
+        assert many(ours, XS, False, size=1).tolist() == [[0.0]] * N
+
+
 def test_batches_may_be_trees_and_there_may_be_none():
     model = Model()
     sums = liftnn.repeat(lambda model, batch: model(batch["x"]).sum() + batch["y"][0].sum(), N)

@@ -81,12 +81,15 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
 
     @functools.wraps(function)
     def steps(*args: Any, **kwargs: Any) -> Any:
-        operands, n_args, names = (*args, *kwargs.values()), len(args), tuple(kwargs)
+        arguments, n_args, names = (*args, *kwargs.values()), len(args), tuple(kwargs)
+        static = {i: x for i, x in enumerate(arguments) if _is_static(x)}
+        operands = tuple([None if i in static else x for i, x in enumerate(arguments)])
         axes = jax.tree.map(_axis, operands, is_leaf=is_object)
         _check_sizes(args, kwargs, count)
 
         def one(*args: Any) -> Any:
-            return function(*args[:n_args], **dict(zip(names, args[n_args:], strict=True)))
+            every = [static.get(i, x) for i, x in enumerate(args)]
+            return function(*every[:n_args], **dict(zip(names, every[n_args:], strict=True)))
 
         show_as(one, function, inspect.signature(one))
         try:
@@ -120,6 +123,12 @@ def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:
 def _axis(x: Any) -> int | None:
     """Return the axis of a leaf of the arguments: arrays are scanned, modules and static values are shared."""
     return 0 if _is_stacked(x) else None
+
+
+def _is_static(argument: Any) -> bool:
+    """Return whether an argument holds neither arrays nor modules: a loop would trace the numbers in it."""
+    leaves = jax.tree.leaves(argument, is_leaf=is_object)
+    return not any(is_object(x) or _is_stacked(x) for x in leaves)
 
 
 def _is_stacked(x: Any) -> bool:
