@@ -170,7 +170,11 @@ def the_model(model, x):
     return model, model.head, x
 
 
-@pytest.mark.parametrize("step", [new_variable, new_module, new_state, the_model])
+def static_values(model, x):
+    return "text", jnp.tanh, x, None, liftnn.Variable({"x": x, "name": "text"})
+
+
+@pytest.mark.parametrize("step", [new_variable, new_module, new_state, the_model, static_values])
 def test_steps_that_run_one_by_one_return_what_a_loop_of_them_returns(step):
     def grown(model, x):
         grow(model, x)
@@ -182,6 +186,43 @@ def test_steps_that_run_one_by_one_return_what_a_loop_of_them_returns(step):
     expected = liftnn.repeat(step, N)(in_a_loop, XS)
     del one_by_one.seen
     assert_same((out, one_by_one), (expected, in_a_loop))
+
+
+def shapes(items):
+    return jnp.zeros(len(items))
+
+
+def trees(items):
+    return {len(items): 1.0}
+
+
+def kinds(items):
+    return None if len(items) == 1 else jnp.ones(())
+
+
+def variables(items):
+    return liftnn.Variable(jnp.zeros(len(items)))
+
+
+@pytest.mark.parametrize(
+    "output, line",
+    [
+        (shapes, "the output: float32[1], in step 1 float32[2]"),
+        (trees, "the output: {1: *}, in step 1 {2: *}"),
+        (kinds, "the output: None, in step 1 *"),
+        (variables, "the output.value: float32[1], in step 1 float32[2]"),
+    ],
+)
+def test_outputs_that_cannot_be_stacked_are_named_and_nothing_changes(output, line):
+    def grown(model, x):
+        grow(model, x)
+        return output(model.seen)
+
+    model = Model()
+    with pytest.warns(errors.StructureWarning), pytest.raises(errors.StructureError) as error:
+        liftnn.repeat(grown, N)(model, XS)
+    assert line in str(error.value)
+    assert_same(model, Model())
 
 
 def test_another_number_or_shape_of_arrays_is_named_and_nothing_changes():

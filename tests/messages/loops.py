@@ -480,6 +480,22 @@ def mutable_array_scanned_along_another_axis():
 
 @message(
     errors.StructureError,
+    "The outputs of the steps of liftnn.repeat cannot be stacked:\n"
+    "  the output.last: 'a', in step 1 'aa'\n"
+    "  the output.seen: float32[1], in step 1 float32[2]",
+    "Return the same tree, shapes and static values in each step.",
+)
+def outputs_of_steps_that_grow():
+    def grow(holder, x):
+        holder.items.append(liftnn.Variable(x))
+        return {"seen": jnp.stack([item.value for item in holder.items]), "last": "a" * len(holder.items)}
+
+    with warnings.catch_warnings(action="ignore"):
+        liftnn.repeat(grow, 3)(Holder(items=[]), jnp.arange(3.0))
+
+
+@message(
+    errors.StructureError,
     "The modules that the steps of liftnn.repeat return cannot be stacked:\n"
     "  the output.new.layer: the same object in each step",
     "Return new modules of the same structure in each step, or arrays.",

@@ -25,8 +25,18 @@ from liftnn._src.lifting.contract import name_argument
 from liftnn._src.lifting.shown import show_as
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.publish import publish
+from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import boundary, warn
-from liftnn._src.trees import an, format_path, is_jax_array, key_of, list_paths, type_of
+from liftnn._src.trees import (
+    an,
+    format_path,
+    is_argument_array,
+    is_jax_array,
+    key_of,
+    list_paths,
+    treedef_text,
+    type_of,
+)
 
 
 @boundary
@@ -145,16 +155,26 @@ def _one_by_one(step: Callable[..., Any], n: int, operands: Any) -> Any:
 
 def _stack(outputs: Sequence[Any]) -> Any:
     """Stack the outputs of all steps; an object that each step returns stays as it is, as in `scan`."""
+    _check_alike(outputs, is_object)
     _, treedef = jax.tree.flatten(outputs[0], is_leaf=is_object)
     steps = [treedef.flatten_up_to(out) for out in outputs]
-    objects = [is_object(x) for x in steps[0]]
-    created = [o and any(step[i] is not steps[0][i] for step in steps) for i, o in enumerate(objects)]
+    created = [is_object(xs[0]) and any(x is not xs[0] for x in xs) for xs in zip(*steps, strict=True)]
     stacked: Any = steps[0]
     if any(created):
         parts = [[x if new else None for x, new in zip(step, created, strict=True)] for step in steps]
         stacked = treedef.flatten_up_to(_stack_objects(list(map(treedef.unflatten, parts))))
-    columns = zip(objects, created, stacked, zip(*steps, strict=True), strict=True)
-    return treedef.unflatten([y if new else xs[0] if o else jnp.stack(xs) for o, new, y, xs in columns])
+    columns = zip(created, stacked, zip(*steps, strict=True), strict=True)
+    return treedef.unflatten([y if new else _stack_leaf(xs) for new, y, xs in columns])
+
+
+def _stack_leaf(steps: Sequence[Any]) -> Any:
+    """Stack an array or number of all steps; return an object or a static value of the first."""
+    return jnp.stack(steps) if _is_array_leaf(steps[0]) else steps[0]
+
+
+def _is_array_leaf(x: Any) -> bool:
+    """Return whether a leaf of an output is an array or a number; others are objects or static."""
+    return is_argument_array(x) and not is_object(x)
 
 
 def _stack_objects(trees: Sequence[Any]) -> Any:
@@ -173,7 +193,44 @@ def _stack_objects(trees: Sequence[Any]) -> Any:
             f"The modules that the steps of liftnn.repeat return cannot be stacked:\n{list_paths(lines)}",
             "Return new modules of the same structure in each step, or arrays.",
         )
-    return merge(graphdefs[0], jax.tree.map(lambda *xs: jnp.stack(xs), *states))
+    _check_alike(states)
+    return merge(graphdefs[0], jax.tree.map(lambda *xs: _stack_leaf(xs), *states))
+
+
+def _check_alike(outputs: Sequence[Any], is_leaf: Callable[[Any], bool] | None = None) -> None:
+    """Raise StructureError if the trees, shapes or static values of the outputs of two steps differ."""
+    (first, treedef), *others = [
+        jax.tree_util.tree_flatten_with_path(out, is_leaf=is_leaf) for out in outputs
+    ]
+    for step, (entries, structure) in enumerate(others, 1):
+        lines = [f"the output: {treedef_text(treedef)}, in step {step} {treedef_text(structure)}"]
+        if structure == treedef:
+            lines = [
+                f"{_name(path)}: {_describe(x)}, in step {step} {_describe(y)}"
+                for (path, x), (_, y) in zip(first, entries, strict=True)
+                if _kind(x) != _kind(y)
+            ]
+        if lines:
+            raise errors.StructureError(
+                f"The outputs of the steps of liftnn.repeat cannot be stacked:\n{list_paths(lines)}",
+                "Return the same tree, shapes and static values in each step.",
+            )
+
+
+def _name(path: Sequence[Any]) -> str:
+    """Return a path in an output as text; a Variable that is the output has the path `()` in its State."""
+    return format_path([key for key in map(key_of, path) if key != ()], "the output")
+
+
+def _kind(x: Any) -> Any:
+    """Return what must agree in all steps: the shape of an array, a static value; nothing of an object."""
+    if is_object(x):
+        return None
+    return jnp.shape(x) if is_argument_array(x) else Static(x)
+
+
+def _describe(x: Any) -> str:
+    return type_of(x) if _is_array_leaf(x) else an(type(x)) if is_object(x) else f"{x!r:.60}"
 
 
 publish(repeat)
