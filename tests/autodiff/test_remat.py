@@ -132,6 +132,42 @@ def test_static_arguments_are_passed_as_they_are():
     assert int(model.calls.value) == 1
 
 
+class Switch(Affine):
+    """A module whose method branches on a flag."""
+
+    def scale(self, x, flag=True):
+        return self(x) if flag else 3 * x
+
+
+OPTIONS = [{"static_argnames": "flag"}, {"static_argnames": ("flag",)}, {"static_argnums": 2}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=repr)
+@pytest.mark.parametrize("way", [lambda model: (Switch.scale, (model,)), lambda model: (model.scale, ())])
+def test_static_positions_and_names_imply_each_other_as_in_jit(way, options):
+    for transform in (liftnn.jit, liftnn.remat):
+        f, first = way(Switch(2.0))
+        transformed = transform(f, **options)
+        for out in (
+            transformed(*first, X, False),
+            transformed(*first, X, flag=False),
+            transformed(*first, x=X, flag=False),
+        ):
+            assert out.tolist() == (3 * X).tolist()
+        assert transformed(*first, X).tolist() == (2 * X).tolist()
+
+
+@pytest.mark.parametrize("options", [{"static_argnames": "flag"}, {"static_argnums": 1}], ids=repr)
+def test_static_positions_and_names_imply_each_other_without_modules(options):
+    def f(x, flag=True):
+        return jnp.sin(x).sum() if flag else x.sum()
+
+    wrapped = liftnn.remat(f, **options)
+    for args, kwargs in [((X,), {}), ((X, False), {}), ((X,), {"flag": False}), ((X, True), {})]:
+        assert wrapped(*args, **kwargs) == f(*args, **kwargs)
+    assert jax.grad(wrapped)(X, flag=True).tolist() == jnp.cos(X).tolist()
+
+
 def test_it_is_a_decorator_for_methods_and_takes_modules():
     class Net(liftnn.Module):
         def __init__(self):

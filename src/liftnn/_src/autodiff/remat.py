@@ -64,7 +64,7 @@ def checkpoint(
       >>> grads["layers"][0]["kernel"].shape
       (3, 3)
     """
-    static_argnums, static_argnames = keep(static_argnums), keep(static_argnames)
+    nums, names = as_positions(static_argnums, "static_argnums"), keep(static_argnames)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Any:
@@ -79,12 +79,10 @@ def checkpoint(
         return call
 
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
-        nums = as_positions(static_argnums, "static_argnums")
-        names: Any = {"static_argnames": static_argnames} if static_argnames else {}
-        return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, **names)
+        return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums)
 
-    options = LiftOptions("remat", of_arrays=of_arrays)
-    return WithStatic(f, bind, options, static_argnums, static_argnames, hashable=False)
+    options = LiftOptions("remat", of_arrays=None if names else of_arrays)  # JAX ignores static_argnames
+    return WithStatic(f, bind, options, nums or None, names or None, hashable=False)
 
 
 remat = checkpoint
