@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import jax
@@ -94,6 +95,21 @@ def test_the_module_of_a_bound_method_is_argument_0():
     of_model, of_x = bwd(fwd(X)[1], CT)
     assert (list(of_model), of_model["w"].value.tolist()) == (["w"], (CT * X).tolist())
     assert of_x.tolist() == (2.0 * CT).tolist()
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+@pytest.mark.parametrize("copied", [liftnn.clone, copy.deepcopy])
+def test_a_copy_of_a_module_that_stores_the_passes_of_its_method_has_its_own(copied, jitted):
+    model = Affine(2.0)
+    model.forward, model.backward = liftnn.fwd_and_bwd(model.__call__, 1, jitted=jitted)
+    other = copied(model)
+    other.w.value = jnp.full(3, 5.0)
+    out, residuals = other.forward(X)
+    assert out.tolist() == (5 * X).tolist()
+    assert other.backward(residuals, jnp.ones(3)).tolist() == [5.0] * 3
+    assert (int(model.calls.value), int(other.calls.value)) == (0, 1)
+    assert liftnn.jit(lambda other: other.forward(X)[0])(other).tolist() == (5 * X).tolist()
+    assert (int(model.calls.value), int(other.calls.value)) == (0, 2)
 
 
 def test_a_pipeline_of_two_stages_trains_as_one_program():

@@ -10,6 +10,8 @@ from liftnn._src.autodiff.selection import ArgNums, parse_argnums
 from liftnn._src.autodiff.vjp import PullBack, pull_back
 from liftnn._src.compilation.jit import jit
 from liftnn._src.filters import Filter
+from liftnn._src.graph.recipes import Recipe
+from liftnn._src.lifting.lift import Lifted
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 from liftnn._src.variables.variable_types import Param
@@ -63,13 +65,20 @@ def fwd_and_bwd(
       [1.0, 1.0, 1.0]
     """
     is_single = parse_argnums(argnums, wrt).is_single
-    fwd = differentiate(f, "fwd_and_bwd", has_aux, argnums, wrt, pull_back)
+    fwd = _forward(f, argnums, has_aux, wrt)
 
     def bwd(residuals: PullBack, cotangent: Any) -> Any:
         cotangents = residuals(cotangent)
         return cotangents[0] if is_single else cotangents
 
     return (jit(fwd), jit(bwd)) if jitted else (fwd, bwd)
+
+
+def _forward(f: Callable[..., Any], argnums: ArgNums, has_aux: bool, wrt: Filter) -> Lifted[..., Any]:
+    """Return the forward pass; in a copy of what holds it, one that acts on the copy."""
+    fwd = differentiate(f, "fwd_and_bwd", has_aux, argnums, wrt, pull_back)
+    fwd.__recipe__ = Recipe(_forward, (argnums, has_aux, wrt), {})
+    return fwd
 
 
 publish(fwd_and_bwd)
