@@ -80,6 +80,15 @@ def test_each_pass_is_traced_once_for_all_weights():
     assert traces == first
 
 
+def test_argnums_may_be_an_iterator_as_in_jax():
+    fwd, bwd = liftnn.fwd_and_bwd(lambda model, x: model.w * x, iter((0, 1)))
+    theirs_fwd, theirs_bwd = jax.fwd_and_bwd(lambda w, x: w * x, iter((0, 1)))
+    model = Affine(2.0)
+    of_model, of_x = bwd(fwd(model, X)[1], CT)
+    of_w, expected = theirs_bwd(theirs_fwd(model.w.value, X)[1], CT)
+    assert (of_model["w"].value.tolist(), of_x.tolist()) == (of_w.tolist(), expected.tolist())
+
+
 def test_a_captured_module_is_read_anew_and_written():
     model = Affine(2.0)
     fwd, bwd = liftnn.fwd_and_bwd(lambda x: step(model, x), argnums=0)

@@ -265,6 +265,41 @@ def test_a_copy_repeats_its_own_step():
     assert (float(model.n.value), float(other.n.value)) == (0.0, 3.0)
 
 
+class Powers(Scale):
+    def power(self, x, n):
+        return (self.w * x) ** n * len(range(n))
+
+
+def repeated(f, **options):
+    return liftnn.repeat(f, 2, **options)
+
+
+@pytest.mark.parametrize("transform", [liftnn.jit, liftnn.remat, repeated])
+def test_a_copy_has_the_options_that_came_from_an_iterator(transform):
+    def stored(static_argnames):
+        model = Powers()
+        model.f = transform(model.power, static_argnames=static_argnames)
+        return liftnn.clone(model).f(jnp.array([3.0, 4.0]), 2)
+
+    np.testing.assert_array_equal(stored(iter(("n",))), stored(("n",)))
+
+
+def test_a_copy_has_the_gradients_by_positions_from_an_iterator():
+    def stored(argnums):
+        model = Scale()
+        model.f = liftnn.grad(model.__call__, argnums=argnums)
+        of_model, of_x = liftnn.clone(model).f(3.0)
+        return float(of_model["w"]), float(of_x)
+
+    assert stored(iter((0, 1))) == stored((0, 1)) == (3.0, 2.0)
+
+
+def test_a_decorator_has_options_from_an_iterator_for_each_function():
+    by_n = liftnn.jit(static_argnames=iter(("n",)))
+    for f in (lambda x, n: x * len(range(n)), lambda x, n: x + len(range(n))):
+        assert float(by_n(f)(3.0, n=2)) == f(3.0, 2)
+
+
 def test_a_layer_that_is_held_twice_is_one():
     class Net(liftnn.Module):
         def __init__(self):

@@ -11,6 +11,7 @@ from liftnn._src.autodiff.vjp import PullBack, pull_back
 from liftnn._src.compilation.jit import jit
 from liftnn._src.filters import Filter
 from liftnn._src.graph.recipes import Recipe
+from liftnn._src.lifting.configure import keep_items
 from liftnn._src.lifting.lift import Lifted
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -64,6 +65,7 @@ def fwd_and_bwd(
       >>> bwd(residuals, jnp.ones((1, 3)))["bias"].value.tolist()
       [1.0, 1.0, 1.0]
     """
+    argnums = keep_items(argnums)
     is_single = parse_argnums(argnums, wrt).is_single
     fwd = _forward(f, argnums, has_aux, wrt)
 

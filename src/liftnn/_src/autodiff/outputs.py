@@ -19,6 +19,7 @@ from liftnn._src.graph.description import GraphSpec
 from liftnn._src.graph.merge import GraphDelta
 from liftnn._src.graph.slots import OUTPUT, ROOT, Slot
 from liftnn._src.lifting.after import full_specs
+from liftnn._src.lifting.configure import keep_items
 from liftnn._src.lifting.contract import Plan, PureFunction, Result, result_of
 from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.trees import Path, format_path
@@ -145,6 +146,7 @@ def differentiate(
     Returns:
       A function with the arguments of `f` that returns the pair or triple.
     """
+    argnums = keep_items(argnums)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         selection = select_arguments(plan, argnums, wrt)

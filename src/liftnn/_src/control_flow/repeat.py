@@ -21,6 +21,7 @@ from liftnn._src.graph.graphdef import merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.callables import unwrap_callable
+from liftnn._src.lifting.configure import keep_items
 from liftnn._src.lifting.contract import name_argument
 from liftnn._src.lifting.shown import show_as
 from liftnn._src.modules.iterate import iter_graph
@@ -109,6 +110,7 @@ def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: A
             warn(f"liftnn.repeat compiles {count} steps one by one: {cause}", errors.StructureWarning)
         return _one_by_one(one, count, operands)
 
+    options = {name: keep_items(option) for name, option in options.items()}
     repeated = jit(types.MethodType(steps, *owner) if owner else steps, **options)
     repeated.__recipe__, repeated.__wrapped__ = Recipe(repeat, (count,), {"unroll": unroll, **options}), step
     return repeated

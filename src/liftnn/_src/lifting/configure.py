@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from liftnn import errors
@@ -75,6 +75,8 @@ def configurable(transform: Callable[..., Any]) -> Any:
     def wrapper(f: Any = MISSING, /, *args: Any, **options: Any) -> Any:
         if f is MISSING and "fun" in options:  # JAX's name for it
             f = options.pop("fun")
+        args = tuple(map(keep_items, args))
+        options = {name: keep_items(option) for name, option in options.items()}
         if f is MISSING:
             return functools.partial(wrapper, *args, **options)
         if args and not positional:
@@ -89,6 +91,11 @@ def configurable(transform: Callable[..., Any]) -> Any:
         return transformed
 
     return wrapper
+
+
+def keep_items(option: Any) -> Any:
+    """Return an option that can be read again, when a copy of what holds the function is made: no iterator."""
+    return list(option) if isinstance(option, Iterator) else option
 
 
 def keeps_signature(
