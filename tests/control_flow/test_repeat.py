@@ -225,6 +225,19 @@ def test_outputs_that_cannot_be_stacked_are_named_and_nothing_changes(output, li
     assert_same(model, Model())
 
 
+@pytest.mark.parametrize("container", [{"x": XS}, [XS]], ids=["dict", "list"])
+def test_a_change_of_a_container_argument_is_an_error_as_in_jit(container):
+    def step(model, batch):
+        batch.update(y=1) if isinstance(batch, dict) else batch.append(1)
+        return model.calls + 1
+
+    model = Model()
+    expected = caught(lambda: liftnn.jit(step)(model, container))
+    with pytest.warns(errors.StructureWarning):
+        error = caught(lambda: liftnn.repeat(step, N)(model, container))
+    assert (type(error), str(error)) == (type(expected), str(expected))
+
+
 def test_another_number_or_shape_of_arrays_is_named_and_nothing_changes():
     ours = make()
     before = arrays_of(*ours)

@@ -23,6 +23,7 @@ from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.callables import unwrap_callable
 from liftnn._src.lifting.configure import keep_items
 from liftnn._src.lifting.contract import name_argument
+from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.lifting.shown import show_as
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.publish import publish
@@ -149,10 +150,11 @@ def _is_stacked(x: Any) -> bool:
 
 
 def _one_by_one(step: Callable[..., Any], n: int, operands: Any) -> Any:
-    """Run all steps in a Python loop; return their outputs, stacked."""
+    """Run all steps in a Python loop, each with the checks of a transform; return their outputs, stacked."""
+    checked = Lifted((step,), lambda plan, pure: pure, LiftOptions("repeat"))
     leaves, treedef = jax.tree.flatten(operands, is_leaf=is_object)
-    outputs = [step(*treedef.unflatten([x[i] if _is_stacked(x) else x for x in leaves])) for i in range(n)]
-    return _stack(outputs)
+    steps = [treedef.unflatten([x[i] if _is_stacked(x) else x for x in leaves]) for i in range(n)]
+    return _stack([checked(*arguments) for arguments in steps])
 
 
 def _stack(outputs: Sequence[Any]) -> Any:
