@@ -251,7 +251,7 @@ class _Reader:
         """
         if isinstance(x, SymbolicZero) or x is None:
             return None
-        if isinstance(x, (np.ndarray, np.generic)) and x.dtype.kind in "fc":
+        if type(x) in (np.ndarray, np.float64, np.complex128) and x.dtype in (np.float64, np.complex128):
             x = jnp.asarray(x)
         if self.what != "cotangent" or not is_argument_array(x) or np.shape(x) != np.shape(wanted):
             return x
