@@ -177,3 +177,11 @@ def test_with_modules_positions_of_other_transforms_are_read_when_a_function_is_
     by_list(Scale(), 3)
     by_iterator(Scale(), 3)
     assert seen == [int, int]
+
+
+@pytest.mark.parametrize("vmap", [jax.vmap, liftnn.vmap])
+def test_axes_are_read_when_a_function_is_wrapped(vmap):
+    axes = [0, None]
+    add = vmap(lambda x, y: x + y.sum(), in_axes=axes)
+    axes[1] = 0
+    assert add(jnp.zeros(2), jnp.arange(2.0)).tolist() == [1.0, 1.0]

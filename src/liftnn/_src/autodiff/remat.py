@@ -12,7 +12,7 @@ from liftnn._src.lifting.configure import keeps_signature
 from liftnn._src.lifting.contract import Plan, PureFunction
 from liftnn._src.lifting.lift import LiftOptions
 from liftnn._src.lifting.purify import untraced_copy, with_arrays
-from liftnn._src.lifting.signature import as_positions, keep
+from liftnn._src.lifting.signature import as_positions
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.publish import publish
 
@@ -64,7 +64,7 @@ def checkpoint(
       >>> grads["layers"][0]["kernel"].shape
       (3, 3)
     """
-    nums, names = as_positions(static_argnums, "static_argnums"), keep(static_argnames)
+    nums, names = as_positions(static_argnums, "static_argnums"), static_argnames
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Any:

@@ -11,7 +11,6 @@ from liftnn._src.lifting.configure import keeps_arguments
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Finish, LiftOptions
 from liftnn._src.lifting.purify import untraced_copy
-from liftnn._src.lifting.signature import keep
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.publish import publish
 
@@ -54,7 +53,6 @@ def make_jaxpr(
           d:f32[2] = mul a c
         in (d,) }
     """
-    static_argnums = keep(static_argnums)
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Result:

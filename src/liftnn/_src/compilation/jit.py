@@ -11,7 +11,7 @@ from liftnn._src.compilation.jitted import Jitted
 from liftnn._src.lifting.array_calls import ArrayFunction
 from liftnn._src.lifting.configure import Given, configurable
 from liftnn._src.lifting.kept import WeakCache
-from liftnn._src.lifting.signature import keep, select_for_jax
+from liftnn._src.lifting.signature import select_for_jax
 from liftnn._src.type_variables import P, R
 
 
@@ -109,8 +109,7 @@ def jit(
         "compiler_options": None if compiler_options is None else dict(compiler_options),
     }
     options = {name: value for name, value in options.items() if value is not None}
-    static = (keep(static_argnums), keep(static_argnames))
-    donate = (keep(donate_argnums), keep(donate_argnames))
+    static, donate = (static_argnums, static_argnames), (donate_argnums, donate_argnames)
     of_arrays = (
         None if donate_written else functools.partial(jit_of_arrays, static, donate, shardings, options)
     )

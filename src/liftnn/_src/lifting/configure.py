@@ -94,8 +94,8 @@ def configurable(transform: Callable[..., Any]) -> Any:
 
 
 def keep_items(option: Any) -> Any:
-    """Return an option that can be read again, when a copy of what holds the function is made: no iterator."""
-    return list(option) if isinstance(option, Iterator) else option
+    """Return an option that may be read more than once, and that nobody changes later."""
+    return list(option) if type(option) is list or isinstance(option, Iterator) else option
 
 
 def keeps_signature(

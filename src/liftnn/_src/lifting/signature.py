@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from liftnn import errors
@@ -39,11 +39,6 @@ class Selected(NamedTuple):
 
     def __bool__(self) -> bool:
         return bool(self.nums or self.names)
-
-
-def keep(arguments: Any) -> Any:
-    """Return positions or names of arguments that may be read more than once, and that nobody changes later."""
-    return list(arguments) if isinstance(arguments, (list, Iterator)) else arguments
 
 
 def select(
