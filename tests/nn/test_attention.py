@@ -93,6 +93,15 @@ def test_dropout_is_that_of_flax_bit_for_bit_call_after_call(options, seeds, ran
     identical(ours(x, rngs=liftnn.Rngs(7)), ours(x, rngs=liftnn.RngStream(7)))
 
 
+def test_a_dropout_rate_that_is_an_array_acts_as_the_number(rand, close):
+    rate = jnp.float32(0.5)
+    layers = [
+        liftnn.MultiHeadAttention(2, 8, dropout_rate=r, deterministic=False, rngs=liftnn.Rngs(0))
+        for r in (rate, 0.5)
+    ]
+    close(*[liftnn.jit(layer)(rand(2, 3, 8)) for layer in layers])
+
+
 @pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2, "normalize_qk": True}, {"dropout_rate": 0.4}])
 @pytest.mark.sample(4)
 def test_gradients_are_those_of_flax_bit_for_bit(options, rand, identical):

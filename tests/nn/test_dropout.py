@@ -51,6 +51,13 @@ def test_a_source_of_keys_can_be_given_to_the_call(kind, rand, close):
     close(ours(rand(64), rngs=source(liftnn)), theirs(rand(64), rngs=source(nnx)))
 
 
+@pytest.mark.parametrize("rate", [np.float64(0.5), np.float32(0.5), jnp.float32(0.5)])
+def test_a_rate_of_numpy_or_jax_acts_as_the_number(rate, rand, close):
+    layer, x = liftnn.Dropout(rate, rngs=liftnn.Rngs(0)), rand(64, dtype=jnp.bfloat16)
+    expected = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0))(x)
+    close(liftnn.jit(layer)(x), expected)
+
+
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_the_dtype_is_kept(dtype, rand, close):
@@ -112,6 +119,22 @@ def test_it_works_on_sharded_arrays():
         spec = jax.sharding.PartitionSpec("data", None)
         x = jax.device_put(jnp.ones((4, 2)), jax.sharding.NamedSharding(mesh, spec))
         assert jax.typeof(liftnn.Dropout(0.5)(x, rngs=jax.random.key(0))).sharding.spec == spec
+
+
+def test_a_single_axis_can_be_given(rand, close):
+    ours, theirs = (
+        liftnn.Dropout(0.5, broadcast_dims=axes, rngs=liftnn.Rngs(0))(rand(4, 5)) for axes in (1, (1,))
+    )
+    close(ours, theirs)
+
+
+def test_axes_that_the_input_does_not_have_are_refused(rand):
+    with pytest.raises(errors.ArgumentError) as info:
+        liftnn.Dropout(0.5, broadcast_dims=(0, 2), rngs=liftnn.Rngs(0))(rand(4, 5))
+    assert str(info.value) == (
+        "The layer needs axes (0, 2), but its input has 2 axes.\n"
+        "Pass an input with more axes, or create the layer with other axes."
+    )
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])

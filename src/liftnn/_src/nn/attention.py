@@ -170,7 +170,7 @@ class MultiHeadAttention(Module):
         check_divides(self, "qkv_features", self.qkv_features, "num_heads", num_heads)
         check_rate("The dropout_rate of a MultiHeadAttention", dropout_rate)
         self.dtype, self.param_dtype = dtype, param_dtype
-        self.broadcast_dropout, self.dropout_rate = broadcast_dropout, dropout_rate
+        self.broadcast_dropout, self.dropout_rate = broadcast_dropout, float(dropout_rate)
         self.deterministic = deterministic
         self.precision, self.use_bias, self.attention_fn = precision, use_bias, attention_fn
         self.decode, self.normalize_qk = decode, normalize_qk

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,6 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
+from liftnn._src.nn.arguments import Axes, normalize_axes
 from liftnn._src.nn.explicit_axes import entries_of, mesh_of, replicate_on_mesh_of, reshard_like
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
@@ -24,7 +23,7 @@ class Dropout(Module):
 
     Args:
       rate: The probability, from 0 to 1, that an entry is set to zero.
-      broadcast_dims: Axes along which all entries share one mask. The default, `()`, means none.
+      broadcast_dims: An axis or several, along which all entries share one mask. The default, `()`, means none.
       deterministic: Whether the input is returned unchanged. False by default; with None, each call must pass it.
       rng_collection: The name of the stream of an `Rngs` that the keys are drawn from; `"dropout"` by default.
       rngs: An `Rngs` or a stream, which seeds the layer's own stream. With the default, None, each call must pass
@@ -50,13 +49,13 @@ class Dropout(Module):
         self,
         rate: float,
         *,
-        broadcast_dims: Sequence[int] = (),
+        broadcast_dims: Axes = (),
         deterministic: bool | None = False,
         rng_collection: str = "dropout",
         rngs: Rngs | RngStream | None = None,
     ):
         check_rate("The rate of a Dropout", rate)
-        self.rate, self.broadcast_dims = rate, broadcast_dims
+        self.rate, self.broadcast_dims = float(rate), broadcast_dims
         self.deterministic, self.rng_collection = deterministic, rng_collection
         self.rngs = fork_stream(rngs, rng_collection)
 
@@ -87,19 +86,19 @@ class Dropout(Module):
           Array of the shape and dtype of the inputs.
 
         Raises:
-          ArgumentError: If `deterministic` is None in both the layer and the call, or if dropout is enabled and neither
-            has `rngs`.
+          ArgumentError: If `deterministic` is None in both the layer and the call, if dropout is enabled and neither
+            has `rngs`, or if the inputs do not have the axes `broadcast_dims`.
         """
         off = is_deterministic("Dropout", self.deterministic, deterministic)
         if off or self.rate == 0.0:
             return inputs
         if self.rate == 1.0:  # dividing by 1 - rate would make the gradient NaN
             return jnp.zeros_like(inputs)
-        kept = 1.0 - self.rate
+        kept = float(1.0 - self.rate)  # a numpy number would give the result another dtype
         scaled = jnp.asarray(inputs) / kept
         sharding = jax.typeof(scaled).sharding
         shape, entries = list(scaled.shape), list(sharding.spec)
-        for axis in self.broadcast_dims:
+        for axis in normalize_axes(scaled.ndim, self.broadcast_dims):
             shape[axis], entries[axis] = 1, None
         key = draw_key("Dropout", self.rngs if rngs is None else rngs, self.rng_collection)
         key = replicate_on_mesh_of(scaled, key)
