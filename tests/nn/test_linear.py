@@ -164,6 +164,16 @@ def test_the_default_product_compiles_to_what_dot_general_does(shape, dtype):
         lambda rngs: liftnn.LinearGeneral(3, 4, rngs=rngs),
         lambda rngs: liftnn.Conv(3, 4, (2,), rngs=rngs),
         lambda rngs: liftnn.LoRA(3, 2, 4, rngs=rngs),
+        lambda rngs: liftnn.Embed(3, 4, rngs=rngs),
+        lambda rngs: liftnn.MultiHeadAttention(1, 3, rngs=rngs),
+        lambda rngs: liftnn.BatchNorm(3, rngs=rngs),
+        lambda rngs: liftnn.LayerNorm(3, rngs=rngs),
+        lambda rngs: liftnn.RMSNorm(3, rngs=rngs),
+        lambda rngs: liftnn.GroupNorm(3, 1, rngs=rngs),
+        lambda rngs: liftnn.InstanceNorm(3, rngs=rngs),
+        lambda rngs: liftnn.RNN(liftnn.GRUCell(3, 4, rngs=rngs)),
+        lambda rngs: liftnn.Dropout(0.5, rngs=rngs),
+        lambda rngs: liftnn.PReLU(),
     ],
 )
 def test_an_input_that_is_not_an_array_is_refused(make, x, text):
@@ -176,10 +186,31 @@ def test_an_input_that_is_not_an_array_is_refused(make, x, text):
     )
 
 
-def test_nested_lists_of_numbers_are_arrays():
-    layer = liftnn.Linear(3, 4, rngs=liftnn.Rngs(0))
-    x = [[1.0, 2.0, 3.0]]
+@pytest.mark.parametrize(
+    "layer",
+    [
+        liftnn.Linear(3, 4, rngs=liftnn.Rngs(0)),
+        liftnn.MultiHeadAttention(1, 3, rngs=liftnn.Rngs(0)),
+        liftnn.BatchNorm(3, rngs=liftnn.Rngs(0)),
+        liftnn.LayerNorm(3, rngs=liftnn.Rngs(0)),
+        liftnn.RMSNorm(3, rngs=liftnn.Rngs(0)),
+        liftnn.GroupNorm(3, 1, rngs=liftnn.Rngs(0)),
+        liftnn.InstanceNorm(3, rngs=liftnn.Rngs(0)),
+        liftnn.PReLU(),
+        lambda x: liftnn.pool(x, 0.0, jax.lax.add, (1,), None, "VALID"),
+        lambda x: liftnn.avg_pool(x, (1,)),
+        lambda x: liftnn.max_pool(x, (1,)),
+        lambda x: liftnn.min_pool(x, (1,)),
+    ],
+)
+def test_nested_lists_of_numbers_are_arrays(layer):
+    x = [[1.0, 2.0, 3.0], [4.0, 6.0, 5.0]]
     np.testing.assert_array_equal(layer(x), layer(jnp.array(x)))
+
+
+def test_a_mask_may_be_a_list():
+    layer, x, mask = liftnn.GroupNorm(4, 2, rngs=liftnn.Rngs(0)), jnp.arange(8.0).reshape(2, 4), [[1], [0]]
+    np.testing.assert_array_equal(layer(x, mask=mask), layer(x, mask=jnp.array(mask)))
 
 
 @pytest.mark.parametrize("name", sorted(set(liftnn.initializers.__all__) - {"Initializer", "ones", "zeros"}))

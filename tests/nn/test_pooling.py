@@ -120,3 +120,13 @@ def test_an_int_as_a_window_is_refused(name, rand):
         "The window of a pooling has one size for each spatial dimension, but window_shape is the int 2.\n"
         "Pass a tuple, such as (2, 2) for images; liftnn does not guess which axes are batch axes."
     )
+
+
+@pytest.mark.parametrize("name", ["avg_pool", "max_pool", "min_pool"])
+def test_an_input_that_is_not_an_array_is_refused(name):
+    with pytest.raises(errors.ArgumentTypeError) as info:
+        getattr(liftnn, name)(None, (2,))
+    assert str(info.value) == (
+        f"This {name} takes an array, but its input is None.\n"
+        "Pass an array. If the input is the result of a function, check that it returns one."
+    )

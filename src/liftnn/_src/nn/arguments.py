@@ -185,6 +185,23 @@ def shape_of_input(layer: str, x: Any) -> tuple[int, ...]:
     return np.shape(x)  # that of JAX takes no lists
 
 
+def as_input(layer: str, x: Any) -> jax.Array:
+    """Return an input as an array.
+
+    Args:
+      layer: Name of the layer's class.
+      x: The input.
+
+    Returns:
+      The array.
+
+    Raises:
+      ArgumentTypeError: If the input is not an array.
+    """
+    shape_of_input(layer, x)
+    return jnp.asarray(x)
+
+
 def check_features(layer: str, shape: tuple[int, ...], axes: Axes, expected: int) -> None:
     """Raise ArgumentError if the input does not have the layer's number of features.
 

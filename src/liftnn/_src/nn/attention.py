@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_divides
+from liftnn._src.nn.arguments import check_divides, shape_of_input
 from liftnn._src.nn.dot_product_attention import check_mask, dot_product_attention
 from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
 from liftnn._src.nn.key_value_cache import append, fitting, input_shape_of, positions_of, write
@@ -348,9 +348,9 @@ class MultiHeadAttention(Module):
             )
         inputs_k = inputs_q if inputs_k is None else inputs_k
         inputs_v = inputs_k if inputs_v is None else inputs_v
-        _check_features("queries", jnp.shape(inputs_q), self.in_features)
-        _check_features("keys", jnp.shape(inputs_k), self.in_kv_features)
-        _check_features("values", jnp.shape(inputs_v), self.in_kv_features)
+        _check_features("queries", inputs_q, self.in_features)
+        _check_features("keys", inputs_k, self.in_kv_features)
+        _check_features("values", inputs_v, self.in_kv_features)
         query = self.query(inputs_q, out_sharding=sharding)
         key = self.key(inputs_k, out_sharding=sharding)
         value = self.value(inputs_v, out_sharding=sharding)
@@ -386,8 +386,9 @@ def _stacked_axes(project: Any) -> tuple[int, ...]:
     return getattr(getattr(project, "kernel", None), "shape", ())[:-3]
 
 
-def _check_features(inputs: str, shape: tuple[int, ...], expected: int) -> None:
-    """Raise ArgumentError if inputs do not have the layer's number of features."""
+def _check_features(inputs: str, x: Any, expected: int) -> None:
+    """Raise an error if inputs are not an array, or do not have the layer's number of features."""
+    shape = shape_of_input("MultiHeadAttention", x)
     if len(shape) < 2 or shape[-1] != expected:
         raise errors.ArgumentError(
             f"This MultiHeadAttention computes {inputs} from inputs of shape (*batch, length, {expected}), but got "

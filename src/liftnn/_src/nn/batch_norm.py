@@ -15,7 +15,13 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_broadcasts, check_features, new_param, normalize_axes
+from liftnn._src.nn.arguments import (
+    check_broadcasts,
+    check_features,
+    new_param,
+    normalize_axes,
+    shape_of_input,
+)
 from liftnn._src.nn.explicit_axes import in_place_of
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.nn.sizes import check_sizes
@@ -137,9 +143,10 @@ class BatchNorm(Module):
         running = self.use_running_average if use_running_average is None else use_running_average
         if running is None:
             raise _no_use_running_average()
-        check_features("BatchNorm", x.shape, self.axis, self.num_features)
-        check_broadcasts("BatchNorm", mask, x.shape)
-        batch_axes = tuple(set(range(x.ndim)).difference(normalize_axes(x.ndim, self.axis)))
+        shape = shape_of_input("BatchNorm", x)
+        check_features("BatchNorm", shape, self.axis, self.num_features)
+        check_broadcasts("BatchNorm", mask, shape)
+        batch_axes = tuple(set(range(len(shape))).difference(normalize_axes(len(shape), self.axis)))
         weights = (dtypes.value_of(self.scale), dtypes.value_of(self.bias))
         x, mean, var, scale, bias = self.promote_dtype(
             (x, self.mean.value, self.var.value, *weights), dtype=self.dtype

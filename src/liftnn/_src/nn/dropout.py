@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
-from liftnn._src.nn.arguments import Axes, normalize_axes
+from liftnn._src.nn.arguments import Axes, as_input, normalize_axes
 from liftnn._src.nn.explicit_axes import entries_of, mesh_of, replicate_on_mesh_of, reshard_like
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
@@ -95,7 +95,7 @@ class Dropout(Module):
         if self.rate == 1.0:  # dividing by 1 - rate would make the gradient NaN
             return jnp.zeros_like(inputs)
         kept = float(1.0 - self.rate)  # a numpy number would give the result another dtype
-        scaled = jnp.asarray(inputs) / kept
+        scaled = as_input("Dropout", inputs) / kept
         sharding = jax.typeof(scaled).sharding
         shape, entries = list(scaled.shape), list(sharding.spec)
         for axis in normalize_axes(scaled.ndim, self.broadcast_dims):

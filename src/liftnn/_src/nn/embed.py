@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import check_features, new_param, shape_of_input, without_none
+from liftnn._src.nn.arguments import as_input, check_features, new_param, shape_of_input, without_none
 from liftnn._src.nn.explicit_axes import automatic, distinct, entries_of, product_sharding
 from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
@@ -83,7 +83,7 @@ class Embed(Module):
         Raises:
           ArgumentError: If the inputs are not integers.
         """
-        inputs = jnp.asarray(inputs)
+        inputs = as_input("Embed", inputs)
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise errors.ArgumentError(
                 f"Embed looks up integers, but its inputs have dtype {inputs.dtype.name}.",

@@ -14,7 +14,14 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import Axes, check_broadcasts, check_features, new_param, normalize_axes
+from liftnn._src.nn.arguments import (
+    Axes,
+    check_broadcasts,
+    check_features,
+    new_param,
+    normalize_axes,
+    shape_of_input,
+)
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
@@ -106,16 +113,17 @@ class InstanceNorm(Module):
           ArgumentError: If the number of input features is not that of the layer, or if the first axis is a
             feature axis.
         """
-        features = normalize_axes(x.ndim, self.feature_axes)
+        shape = shape_of_input("InstanceNorm", x)
+        features = normalize_axes(len(shape), self.feature_axes)
         if 0 in features:
             raise errors.ArgumentError(
                 f"InstanceNorm takes the first axis as the batch, but feature_axes={self.feature_axes!r} includes it "
-                f"for an input of shape {x.shape}.",
+                f"for an input of shape {shape}.",
                 "Pass an input of shape (batch, ..., num_features), or other feature axes.",
             )
-        check_features("InstanceNorm", x.shape, features, self.num_features)
-        check_broadcasts("InstanceNorm", mask, x.shape)
-        space = tuple(axis for axis in range(1, x.ndim) if axis not in features)
+        check_features("InstanceNorm", shape, features, self.num_features)
+        check_broadcasts("InstanceNorm", mask, shape)
+        space = tuple(axis for axis in range(1, len(shape)) if axis not in features)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype
         )

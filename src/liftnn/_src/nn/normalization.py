@@ -14,7 +14,14 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import Axes, check_broadcasts, check_features, new_param, normalize_axes
+from liftnn._src.nn.arguments import (
+    Axes,
+    check_broadcasts,
+    check_features,
+    new_param,
+    normalize_axes,
+    shape_of_input,
+)
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.nn.sizes import check_sizes, is_size
 from liftnn._src.publish import publish
@@ -106,8 +113,9 @@ class LayerNorm(Module):
         Raises:
           ArgumentError: If the number of input features is not that of the layer.
         """
-        check_features("LayerNorm", x.shape, self.feature_axes, self.num_features)
-        check_broadcasts("LayerNorm", mask, x.shape)
+        shape = shape_of_input("LayerNorm", x)
+        check_features("LayerNorm", shape, self.feature_axes, self.num_features)
+        check_broadcasts("LayerNorm", mask, shape)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype
         )
@@ -198,8 +206,9 @@ class RMSNorm(Module):
         Raises:
           ArgumentError: If the number of input features is not that of the layer.
         """
-        check_features("RMSNorm", x.shape, self.feature_axes, self.num_features)
-        check_broadcasts("RMSNorm", mask, x.shape)
+        shape = shape_of_input("RMSNorm", x)
+        check_features("RMSNorm", shape, self.feature_axes, self.num_features)
+        check_broadcasts("RMSNorm", mask, shape)
         x, scale = self.promote_dtype((x, dtypes.value_of(self.scale)), dtype=self.dtype)
         mean, var = moments(
             x, self.reduction_axes, dtype=self.dtype, axis_name=self.axis_name,
@@ -302,11 +311,12 @@ class GroupNorm(Module):
           ArgumentError: If the number of input features is not that of the layer, if the reduction axes do not include
             the last axis, or if the input has one axis and the layer no reduction axes.
         """
-        check_features("GroupNorm", x.shape, -1, self.num_features)
-        check_broadcasts("GroupNorm", mask, x.shape)
-        space = _space(x.ndim, self.reduction_axes)
-        grouped = (*x.shape[:-1], self.num_groups, self.group_size)
-        mask = None if mask is None else _grouped_mask(mask, x.shape, grouped)
+        shape = shape_of_input("GroupNorm", x)
+        check_features("GroupNorm", shape, -1, self.num_features)
+        check_broadcasts("GroupNorm", mask, shape)
+        space = _space(len(shape), self.reduction_axes)
+        grouped = (*shape[:-1], self.num_groups, self.group_size)
+        mask = None if mask is None else _grouped_mask(jnp.asarray(mask), shape, grouped)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype
         )
@@ -340,7 +350,7 @@ def _groups(num_features: int, num_groups: int | None, group_size: int | None) -
 
 def _grouped_mask(mask: jax.Array, shape: tuple[int, ...], grouped: tuple[int, ...]) -> jax.Array:
     """Split the last axis of a mask into groups, without broadcasting its other axes."""
-    mask = jnp.broadcast_to(mask, (*jnp.shape(mask)[:-1], shape[-1]))
+    mask = jnp.broadcast_to(mask, (*mask.shape[:-1], shape[-1]))
     return mask.reshape((*mask.shape[:-1], *grouped[-2:]))
 
 

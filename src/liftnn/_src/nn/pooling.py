@@ -13,6 +13,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from liftnn import errors
+from liftnn._src.nn.arguments import as_input
 from liftnn._src.nn.windows import Padding
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -54,7 +55,7 @@ def pool(
       >>> liftnn.pool(jnp.arange(4.0).reshape(1, 4, 1), 0.0, jax.lax.add, (2,), (2,), "VALID").ravel()
       Array([1., 5.], dtype=float32)
     """
-    window = _as_window(window_shape)
+    inputs, window = as_input("pool", inputs), _as_window(window_shape)
     strides = (int(strides),) * len(window) if isinstance(strides, (int, Integral)) else strides
     strides = tuple(strides or (1,) * len(window))
     pairs = _as_pairs(padding, len(window))
@@ -105,6 +106,7 @@ def avg_pool(
       >>> liftnn.avg_pool(jnp.arange(4.0).reshape(1, 4, 1), (2,), (2,)).ravel()
       Array([0.5, 2.5], dtype=float32)
     """
+    inputs = as_input("avg_pool", inputs)
     dtype = jnp.float32 if _is_exact(inputs) else inputs.dtype
     # Sums in half precision lose most of large windows.
     inputs = inputs.astype(jnp.promote_types(dtype, jnp.float32))
@@ -145,6 +147,7 @@ def max_pool(
       >>> liftnn.max_pool(jnp.arange(4.0).reshape(1, 4, 1), (2,), (2,)).ravel()
       Array([1., 3.], dtype=float32)
     """
+    inputs = as_input("max_pool", inputs)
     return pool(inputs, _limits(inputs)[0], lax.max, window_shape, strides, padding)
 
 
@@ -177,6 +180,7 @@ def min_pool(
       >>> liftnn.min_pool(jnp.arange(4.0).reshape(1, 4, 1), (2,), (2,)).ravel()
       Array([0., 2.], dtype=float32)
     """
+    inputs = as_input("min_pool", inputs)
     return pool(inputs, _limits(inputs)[1], lax.min, window_shape, strides, padding)
 
 

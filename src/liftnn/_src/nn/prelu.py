@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
+from liftnn._src.nn.arguments import as_input
 from liftnn._src.publish import publish
 from liftnn._src.variables.variable_types import Param
 
@@ -58,7 +59,7 @@ class PReLU(Module):
         Returns:
           Array of the shape of the inputs.
         """
-        slope = dtypes.value_of(self.negative_slope)
+        inputs, slope = as_input("PReLU", inputs), dtypes.value_of(self.negative_slope)
         if self.dtype is None:
             slope = jnp.asarray(slope, inputs.dtype)
         else:

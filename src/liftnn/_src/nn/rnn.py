@@ -16,6 +16,7 @@ from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
 from liftnn._src.filters import All, Filter
 from liftnn._src.modules.module import Module
+from liftnn._src.nn.arguments import as_input
 from liftnn._src.nn.carries import carry_stream, fork, stream_of_layer
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.explicit_axes import entries_of, mesh_of, place_like, whole_along
@@ -134,7 +135,7 @@ class RNN(Module):
         return_carry = self.return_carry if return_carry is None else return_carry
         reverse = self.reverse if reverse is None else reverse
         keep_order = self.keep_order if keep_order is None else keep_order
-        inputs, features = jnp.asarray(inputs), self.cell.num_feature_axes
+        inputs, features = as_input("RNN", inputs), self.cell.num_feature_axes
         _check_axes(inputs.shape, features)
         time_axis = (
             0 if (self.time_major if time_major is None else time_major) else inputs.ndim - features - 1
