@@ -20,6 +20,13 @@ def test_a_single_row_is_given_for_every_integer_as_in_flax(agrees_with_flax):
     agrees_with_flax("Embed", 1, 3, x=jnp.array([[0, 7], [3, -9]]))
 
 
+@pytest.mark.parametrize("rows", [130, 200, 256, 300])
+def test_negative_integers_count_from_the_end_also_if_the_table_has_more_rows_than_their_dtype(rows):
+    layer = liftnn.Embed(rows, 1, rngs=liftnn.Rngs(0))
+    found = np.array([-1, -128, 5, 127], np.int8)
+    np.testing.assert_array_equal(layer(found), np.asarray(layer.embedding.value)[found.astype(int)])
+
+
 @pytest.mark.parametrize("before, after", [(1, 3), (3, 1), (2, 4)])
 def test_a_table_of_another_size_is_looked_up_as_in_a_layer_of_that_size(before, after):
     layer, other = (liftnn.Embed(n, 2, rngs=liftnn.Rngs(0)) for n in (before, after))

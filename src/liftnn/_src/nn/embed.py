@@ -122,6 +122,10 @@ class Embed(Module):
 
 def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
     """Return rows of a table; NaN for integers out of bounds."""
+    if (
+        rows.dtype.itemsize < 4
+    ):  # JAX counts negative ones from the end in their own dtype, which may overflow
+        rows = rows.astype(jnp.int32)
     return jnp.take(table, rows, axis=0)
 
 
