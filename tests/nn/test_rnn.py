@@ -164,6 +164,25 @@ def test_two_halves_of_a_sequence_joined_by_the_carry_are_the_whole():
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint32])
+@pytest.mark.sample(3)
+def test_lengths_may_have_any_integer_dtype(dtype, direction):
+    layer = layers("GRUCell", return_carry=True, **direction)[0]
+    x, lengths = numbers(3, 130, 3), np.array([0, 5, 127])
+    assert_same(layer(x, seq_lengths=lengths.astype(dtype)), layer(x, seq_lengths=lengths))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+@pytest.mark.sample(2)
+def test_sequences_without_steps_return_the_first_carry(direction):
+    layer = layers("LSTMCell", return_carry=True, **direction)[0]
+    first = (numbers(2, 4, seed=1), numbers(2, 4, seed=2))
+    carry, outputs = layer(numbers(2, 0, 3), seq_lengths=jnp.zeros(2, int), initial_carry=first)
+    assert_same(carry, first)
+    assert outputs.shape == (2, 0, 4)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 @pytest.mark.parametrize("batch", quick([(), (3,), (1, 3), (2, 3)], 2))
 @pytest.mark.part(2)
 @pytest.mark.sample(10)

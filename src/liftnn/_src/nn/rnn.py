@@ -162,7 +162,9 @@ class RNN(Module):
             outputs = jax.tree.map(lambda y: flip_sequences(y, lengths, time_axis), outputs)
         if not return_carry:
             return outputs
-        return carry if lengths is None else jax.tree.map(lambda x: select_last(x, lengths), carries), outputs
+        if lengths is not None and inputs.shape[time_axis]:
+            carry = jax.tree.map(lambda x: select_last(x, lengths), carries)
+        return carry, outputs
 
     def _check_carry(self, carry: Any, step_shape: tuple[int, ...], stream: RngStream | None) -> None:
         """Raise ArgumentError if the first carry is not like that of the cell for inputs of this shape."""

@@ -41,7 +41,7 @@ def as_lengths(lengths: Any, batch: tuple[int, ...]) -> jax.Array:
             f"`seq_lengths` has the shape {sizes}, but the batch axes of the input have the shape {batch}.",
             "Pass one length for each sequence.",
         )
-    return jnp.broadcast_to(lengths, batch)
+    return jnp.broadcast_to(lengths.astype(int), batch)  # positions may not fit in a smaller dtype
 
 
 def flip_sequences(x: jax.Array, lengths: jax.Array | None, time_axis: int) -> jax.Array:
