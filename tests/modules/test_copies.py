@@ -94,6 +94,12 @@ def test_a_view_for_decoding_needs_a_size():
     assert not layer.decode
 
 
+def test_a_view_that_does_not_decode_needs_no_size_as_in_flax():
+    for library in (liftnn, nnx):
+        layer = library.MultiHeadAttention(2, 4, decode=True, rngs=library.Rngs(0))
+        assert library.view(layer, decode=False)(jnp.ones((2, 3, 4))).shape == (2, 3, 4)
+
+
 def test_the_arguments_of_set_view_are_those_of_flax():
     def run(library):
         log = []

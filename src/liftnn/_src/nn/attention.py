@@ -324,7 +324,7 @@ class MultiHeadAttention(Module):
         batch_size: int | Sequence[int] | None = None,
         max_length: int | None = None,
     ) -> None:
-        """Set the mode of a copy, for `liftnn.view`; `decode` creates a cache if there is none.
+        """Set the mode of a copy, for `liftnn.view`; `decode=True` creates a cache if there is none.
 
         Args:
           deterministic: Whether dropout is disabled. None, the default, changes nothing.
@@ -333,7 +333,7 @@ class MultiHeadAttention(Module):
           max_length: The largest number of positions in the cache.
         """
         self.deterministic = self.deterministic if deterministic is None else deterministic
-        if decode is not None and self.cached_key is None:
+        if decode and self.cached_key is None:
             self.init_cache(input_shape_of(batch_size, max_length), self.dtype or jnp.float32)
         self.decode = self.decode if decode is None else decode
 
