@@ -269,6 +269,38 @@ def test_arrays_of_text_and_objects_are_there_as_in_the_plain_call(x):
     assert rows == [["", ("f32[3]",)], ["linear", ("f32[3]",)]]
 
 
+NOISE = liftnn.Rngs(noise=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"flops": True, "grad_flops": True}], ids=["", "flops"])
+def test_a_model_may_write_to_modules_that_it_gets_or_captures(options):
+    class Noisy(liftnn.Module):
+        def __init__(self):
+            self.linear = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+
+        def __call__(self, x, norm, seen, *, rngs):
+            seen.value += 1
+            return norm(self.linear(x)) + jax.random.normal(rngs()) + jax.random.normal(NOISE.noise())
+
+    norm, seen, rngs = liftnn.BatchNorm(3, rngs=liftnn.Rngs(0)), liftnn.Variable(0), liftnn.Rngs(0)
+    table = liftnn.tabulate(Noisy(), jnp.ones((4, 2)), norm, seen, rngs=rngs, **options)
+    assert [(row.path, row.outputs) for row in table.rows] == [("", ("f32[4,3]",)), ("linear", ("f32[4,3]",))]
+    assert [int(seen), int(rngs.default.count), int(NOISE.noise.count)] == [0, 0, 0]
+    assert norm.mean.tolist() == [0, 0, 0]
+
+
+def test_random_keys_may_be_an_argument():
+    (row,) = liftnn.tabulate(liftnn.Dropout(0.5), jnp.ones(3), rngs=liftnn.Rngs(0)).rows
+    assert row.outputs == ("f32[3]",)
+
+
+def test_variables_may_hold_text():
+    layer = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))
+    layer.name, layer.parts = liftnn.Variable("first"), liftnn.Variable((1, "a", None))
+    (row,) = liftnn.tabulate(layer, jnp.ones(2)).rows
+    assert row.outputs == ("f32[3]",)
+
+
 def test_cycles_lists_of_lists_and_stacks_are_tabulated():
     top = model()
     top.me = top

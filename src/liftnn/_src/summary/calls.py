@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from liftnn._src.compilation.jit import jit
+from liftnn._src.compilation.shape import eval_shape
 from liftnn._src.graph.graphdef import merge, split
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.iterate import iter_graph
@@ -20,6 +21,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.flops import FlopCounter
 from liftnn._src.trees import Path, holds_no_numbers, is_array
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 
@@ -137,27 +139,33 @@ class Records:
           kwargs: The other arguments.
         """
         state, graphdef = split(model)
-        leaves, treedef = jax.tree.flatten((args, kwargs), is_leaf=lambda x: isinstance(x, Module))
-        dynamic = {i: x for i, x in enumerate(leaves) if is_array(x)}
-
+        dynamic, rebuild = _split_dynamic((args, kwargs))
         flat = state.flat()  # a State is as deep as the model, and JAX flattens recursively
         traced = {path: x for path, x in flat.items() if not any(map(holds_no_numbers, jax.tree.leaves(x)))}
+        paths, others = tuple(traced), {path: unwrap_raw(x) for path, x in flat.items() if path not in traced}
 
-        def run(variables: list[Any], dynamic: dict[int, Any]) -> None:
-            copy = merge(graphdef, State.from_flat({**flat, **dict(zip(traced, variables, strict=True))}))
+        def run(variables: list[Any], dynamic: list[Any]) -> None:
+            self._start_over()  # a call that uses a module that was not found before is traced again
+            copy = merge(graphdef, State.from_flat({**others, **dict(zip(paths, variables, strict=True))}))
             methods_of = functools.cache(_methods)  # once for each class of the table
             for path, x in [(p, x) for p, x in iter_graph(copy) if isinstance(x, Module)]:
                 if not isinstance(x, (Rngs, RngStream)):
                     methods = methods_of(type(x), method if x is copy else "__call__")
                     object.__setattr__(x, "__class__", _recording(type(x), path, methods))
-            args, kwargs = treedef.unflatten([dynamic.get(i, x) for i, x in enumerate(leaves)])
+            args, kwargs = rebuild(dynamic)
             with _recorded_by(self._record):
                 getattr(copy, method)(*args, **kwargs)
 
-        jax.make_jaxpr(run)(list(traced.values()), dynamic)
+        eval_shape(run, list(traced.values()), dynamic)  # it takes modules, and changes none of them
         if self._flops or self._vjp_flops:
             self._count()
         return [self._calls[number] for number in sorted(self._calls)]
+
+    def _start_over(self) -> None:
+        """Forget the calls so far."""
+        for found in (self._calls, self._seen, self._programs, self._results):
+            found.clear()
+        self._started = 0
 
     def _record(self, x: Any, name: str, original: Any, args: Any, kwargs: Any) -> Any:
         """Call a method, and record the call unless it was recorded before with the same shapes."""
