@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -178,6 +179,14 @@ def test_what_is_no_longer_shared_is_named_by_its_first_path():
 def test_trees_of_other_structure_differ():
     assert liftnn.split((1, 2))[-1].diff(liftnn.split([1, 2])[-1]) == "(*, *) -> [*, *]"
     assert liftnn.split((1, 2))[-1].diff(liftnn.split((1, 3))[-1]) == "[1]: 2 -> 3"
+
+
+@pytest.mark.parametrize("more", [{"a": None}, {"z": None}, {"z": ()}, {"a": {}, "z": []}])
+def test_entries_of_a_dict_without_leaves_differ_by_their_keys(more):
+    one, two = (liftnn.split((1, x))[-1] for x in ({"k": 1}, {"k": 1, **more}))
+    texts = "{'k': *}", str(jax.tree.structure({"k": 1, **more}))[len("PyTreeDef(") : -1]
+    assert one.diff(two) == "[1]: {} -> {}".format(*texts)
+    assert two.diff(one) == "[1]: {} -> {}".format(*texts[::-1])
 
 
 def test_a_long_difference_is_cut_short():

@@ -126,7 +126,7 @@ def _describe_orders(old: GraphSpec, new: GraphSpec, name: Callable[[Path], str]
 def _describe_trees(old: Any, new: Any, name: Callable[[Path], str], path: Path = ()) -> str:
     """Describe the difference between two tree structures with the same paths, such as a tuple and a list."""
     a, b = old.node_data(), new.node_data()
-    if a is not None and b is not None and a[0] is b[0]:
+    if a is not None and b is not None and a[0] is b[0] and (a[0] is not dict or a[1] == b[1]):
         children = list(zip(old.children(), new.children(), strict=False))
         keys = a[1] if a[0] is dict else range(len(children))
         for key, (x, y) in zip(keys, children, strict=True):
