@@ -240,3 +240,25 @@ def test_dropout_without_a_key_is_refused(rand):
 def test_a_dropout_rate_that_is_no_probability_is_refused(rand):
     with pytest.raises(errors.ArgumentError, match="The dropout_rate of attention must be a probability"):
         liftnn.dot_product_attention(*make_arrays(rand), dropout_rate=1.5, dropout_rng=jax.random.key(0))
+
+
+@pytest.mark.parametrize("mask", [np.tril(np.ones((5, 5))), jnp.tril(jnp.ones((5, 5))), np.tri(5).tolist()])
+def test_a_constant_mask_of_floats_has_an_effect_in_every_trace(mask, rand, close):
+    x = rand(2, 5, 4, 8)
+    expected = liftnn.dot_product_attention(x, x, x, is_causal=True)
+
+    def attend(x):
+        return liftnn.dot_product_attention(x, x, x, mask=mask)
+
+    close(attend(x), expected)
+    close(jax.jit(attend)(x), expected)
+    close(liftnn.jit(attend)(x), expected)
+    close(liftnn.map(attend, x[None])[0], expected)
+    close(jax.vmap(attend)(x[None])[0], expected)
+
+
+def test_a_constant_mask_to_be_added_is_refused_in_every_trace(rand):
+    x, mask = rand(2, 5, 4, 8), jnp.full((5, 5), -1e9)
+    for trace in (jax.jit, liftnn.jit, jax.vmap):
+        with pytest.raises(errors.ArgumentError, match="The mask of attention has negative numbers"):
+            trace(lambda x: liftnn.dot_product_attention(x, x, x, mask=mask))(x)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
@@ -281,7 +282,7 @@ def _check_heads(name: str, heads: int, groups: int) -> None:
 
 def _check_weight_shape(name: str, x: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
     """Raise ArgumentError if a bias or mask does not broadcast to the shape of the weights."""
-    shape, weights = () if x is None else jnp.shape(x), _weight_shape(query, key)
+    shape, weights = () if x is None else np.shape(x), _weight_shape(query, key)
     if len(shape) > len(weights) or any(
         size not in (1, wanted) for size, wanted in zip(shape[::-1], weights[::-1], strict=False)
     ):
@@ -304,9 +305,12 @@ def check_mask(mask: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
       ArgumentError: If it does not broadcast to the shape of the weights, or has negative numbers.
     """
     _check_weight_shape("mask", mask, query, key)
-    if mask is None or is_tracer(mask) or not jnp.issubdtype(jnp.result_type(mask), jnp.floating):
+    if mask is None or is_tracer(mask):
         return
-    if bool((jnp.asarray(mask) < 0).any()):
+    with jax.ensure_compile_time_eval():  # also of a constant in a trace
+        numbers = jnp.asarray(mask)
+        is_added = jnp.issubdtype(numbers.dtype, jnp.floating) and bool((numbers < 0).any())
+    if is_added:
         raise errors.ArgumentError(
             "The mask of attention has negative numbers, as a mask that is added to the logits. A query ignores keys "
             "with an entry of False or zero, so it would ignore what such a mask keeps.",
