@@ -121,6 +121,15 @@ def test_it_works_on_sharded_arrays():
         assert jax.typeof(liftnn.Dropout(0.5)(x, rngs=jax.random.key(0))).sharding.spec == spec
 
 
+@pytest.mark.parametrize(
+    "make", [liftnn.Dropout, lambda r: liftnn.MultiHeadAttention(2, 4, dropout_rate=r, rngs=liftnn.Rngs(0))]
+)
+def test_layers_with_a_rate_that_is_a_constant_array_can_be_created_in_a_trace(make):
+    rate = jnp.float32(0.5)
+    layer = liftnn.jit(lambda: make(rate))()
+    assert getattr(layer, "rate", None) == 0.5 or layer.dropout_rate == 0.5
+
+
 def test_a_single_axis_can_be_given(rand, close):
     ours, theirs = (
         liftnn.Dropout(0.5, broadcast_dims=axes, rngs=liftnn.Rngs(0))(rand(4, 5)) for axes in (1, (1,))

@@ -211,7 +211,7 @@ class MultiHeadAttention(Module):
             dot_general_cls=out_dot_general_cls, kernel_metadata=out_kernel_metadata or kernel_metadata,
             bias_metadata=out_bias_metadata or bias_metadata,
         )  # fmt: skip
-        self.rngs = fork_stream(rngs, "dropout") if keep_rngs and dropout_rate > 0 else None
+        self.rngs = fork_stream(rngs, "dropout") if keep_rngs and self.dropout_rate > 0 else None
         self.cached_key: Cache[jax.Array] | None = None
         self.cached_value: Cache[jax.Array] | None = None
         self.cache_index: Cache[jax.Array] | None = None

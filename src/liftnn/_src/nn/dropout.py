@@ -118,7 +118,7 @@ def check_rate(rate_of: str, rate: float) -> None:
     Raises:
       ArgumentError: If `rate` is not between 0 and 1.
     """
-    if not 0.0 <= rate <= 1.0:
+    if not 0.0 <= float(rate) <= 1.0:  # not of an array: in a trace, its comparison would be a tracer
         raise errors.ArgumentError(
             f"{rate_of} must be a probability from 0 to 1, but it is {rate!r}.",
             "Pass the fraction of entries to set to zero, such as 0.1.",
