@@ -370,7 +370,7 @@ class Lifted(Bindable[P, R]):
         pures = [purify(f, plan, o.name, o.returned(plan), o.has_aux, o.commit) for f in called]
         entry = (plan, self._bind_to(plan, *pures))
         if len(self._bound) >= 512:  # a static value that never repeats must not fill the memory
-            del self._bound[next(iter(self._bound))]
+            self._bound.pop(next(iter(self._bound)), None)
         return self._bound.setdefault(graph, entry)  # another thread may have bound it first
 
     def _commit(self, call: Call, result: Result) -> Any:

@@ -122,9 +122,7 @@ class Embed(Module):
 
 def _take(table: jax.Array, rows: jax.Array) -> jax.Array:
     """Return rows of a table; NaN for integers out of bounds."""
-    if (
-        rows.dtype.itemsize < 4
-    ):  # JAX counts negative ones from the end in their own dtype, which may overflow
+    if rows.dtype.itemsize < 4:  # JAX adds the number of rows to negative ones in their own dtype
         rows = rows.astype(jnp.int32)
     return jnp.take(table, rows, axis=0)
 

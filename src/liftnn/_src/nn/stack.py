@@ -352,11 +352,12 @@ class _Loop(NamedTuple):
         if kept is None:
             setattr(cls, _KEPT, kept := {})
         key = (function, Static(tuple(self)))
-        if key not in kept:
+        found = kept.get(key)
+        if found is None:
             while len(kept) >= 16:
-                del kept[next(iter(kept))]
-            kept[key] = jit(self.transform(function))
-        return kept[key]
+                kept.pop(next(iter(kept)), None)  # another thread may have removed it
+            found = kept.setdefault(key, jit(self.transform(function)))
+        return found
 
     def transform(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the loop as a transformed function."""
