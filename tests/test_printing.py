@@ -120,3 +120,11 @@ def test_an_error_shows_the_class_of_a_value_whose_repr_raises(fail):
     m.value = Mute(0)
     with pytest.raises(errors.LiftError, match="<Mute>"):
         fail(m)
+
+
+@pytest.mark.parametrize("value, text", [(Mute(0), "<Mute>"), (10**5000, "<int>")], ids=["object", "number"])
+@pytest.mark.parametrize("show", [str, repr, lambda m: repr(liftnn.split(m)[-1]), liftnn.state])
+def test_a_module_shows_the_class_of_a_value_that_has_no_text(show, value, text):
+    m = Node(v=liftnn.Variable(1.0, note=value))
+    m.value, m.values = value, [value, Node()]
+    assert text in str(show(m))

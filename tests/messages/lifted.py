@@ -169,6 +169,16 @@ def argnums_out_of_range():
 
 
 @message(
+    errors.ArgumentError,
+    "argnums has args[0] twice.",
+    "Pass each position once; a filter such as `liftnn.DiffState(0, (liftnn.Param, liftnn.BatchStat))` selects "
+    "Variables of several types.",
+)
+def argnums_that_repeat_a_position():
+    liftnn.grad(Affine.loss, argnums=(0, -2))(Affine(), 1.0)
+
+
+@message(
     errors.ArgumentTypeError,
     "With has_aux=True the function must return a pair (output, auxiliary), not an array.",
     "Return a tuple `(output, auxiliary)`, or leave has_aux out.",

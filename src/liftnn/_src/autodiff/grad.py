@@ -56,6 +56,7 @@ def grad(
       with the sum of its gradients. For a sequence of `argnums` the gradient is a tuple.
 
     Raises:
+      ArgumentError: When called, if `argnums` has an argument twice.
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
       FilterError: When called, if the filter matches no Variable of the argument; with several positions in
@@ -112,6 +113,7 @@ def value_and_grad(
       True, the output is the pair `(scalar, auxiliary)`.
 
     Raises:
+      ArgumentError: When called, if `argnums` has an argument twice.
       ArgumentTypeError: If `argnums` has another type; when called, if an argument in `argnums` was not passed by
         position, if an integer or boolean array would be differentiated, or if `f` does not return a scalar array.
       FilterError: When called, if the filter matches no Variable of the argument; with several positions in

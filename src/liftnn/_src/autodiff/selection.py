@@ -146,6 +146,7 @@ class Selection:
       matched: The modules that must have a matching Variable. The default is each.
 
     Raises:
+      ArgumentError: If an argument is chosen twice.
       ArgumentTypeError: If one of the arguments was not passed by position.
     """
 
@@ -159,6 +160,12 @@ class Selection:
                 raise errors.ArgumentTypeError(
                     f"argnums has {argnum}, but only {len(positional)} positional arguments were passed.",
                     "Pass the differentiated arguments by position.",
+                )
+            if any(positional[argnum] is argument for argument, _ in self.chosen):
+                raise errors.ArgumentError(
+                    f"argnums has args[{argnum % len(positional)}] twice.",
+                    "Pass each position once; a filter such as `liftnn.DiffState(0, (liftnn.Param, liftnn.BatchStat))` "
+                    "selects Variables of several types.",
                 )
             self.chosen.append((positional[argnum], to_predicate(wrt)))
 

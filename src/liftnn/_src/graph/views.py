@@ -9,7 +9,7 @@ from liftnn import errors
 from liftnn._src.graph.description import GraphSpec, NodeSpec, find_all_paths, static_of
 from liftnn._src.graph.kinds import CELL, DICT, FUNCTION, LIST, MODULE, TRANSFORMED, VARIABLE
 from liftnn._src.graph.slots import ARRAY
-from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr
+from liftnn._src.printing import MAX_DEPTH, call, mapping, ordered_repr, value_repr
 from liftnn._src.static_values.object_content import ObjectContent
 from liftnn._src.static_values.static import Static, static_key
 from liftnn._src.trees import Path, format_path, list_paths, same_tree, treedef_text
@@ -20,7 +20,7 @@ def render_edge(graphdef: GraphSpec, edge: Any, seen: set[int], depth: int = 0) 
     if edge is ARRAY:
         return "Array"
     if type(edge) is not int:
-        return repr(static_of(edge))
+        return value_repr(static_of(edge))
     if edge in seen:
         return str(edge)
     seen.add(edge)
@@ -53,7 +53,7 @@ def _render_variable(graphdef: GraphSpec, number: int, spec: NodeSpec, seen: set
     """Format a Variable. Its metadata are edges if they hold nodes, such as functions, and static otherwise."""
     edges = zip(spec.keys, spec.edges, strict=True)
     nodes = [(repr(k), render_edge(graphdef, edge, seen, depth + 1)) for k, edge in edges]
-    entries = mapping(nodes or [(repr(k), repr(v)) for k, v in spec.extra.items()])
+    entries = mapping(nodes or [(repr(k), value_repr(v)) for k, v in spec.extra.items()])
     return call("VariableDef", [("type", spec.type.__name__), ("index", str(number)), ("metadata", entries)])
 
 

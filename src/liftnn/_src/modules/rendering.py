@@ -6,7 +6,7 @@ from typing import Any
 
 from liftnn._src.graph.attributes import flatten_attributes
 from liftnn._src.graph.kinds import is_object
-from liftnn._src.printing import MAX_DEPTH, array_summary, block, call
+from liftnn._src.printing import MAX_DEPTH, array_summary, block, call, value_repr
 from liftnn._src.trees import is_array
 from liftnn._src.variables.variable import Variable
 
@@ -41,7 +41,7 @@ def _render(x: Any, above: list[Any]) -> str:
             return block("{", [f"{key!r}: {text}" for key, text in texts], "}")
         brackets = "[]" if isinstance(x, list) else "()"
         return block(brackets[0], [text for _, text in texts], brackets[1])
-    return repr(x)
+    return value_repr(x)
 
 
 def _holds_objects(x: Any) -> bool:
