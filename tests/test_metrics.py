@@ -449,3 +449,21 @@ def test_sums_are_computed_in_float32(values):
     average = liftnn.Average()
     average.update(values=jnp.asarray(values))
     assert float(average.compute()) == float(np.mean(values.astype(np.float64)))
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.int32, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("mask", [None, [1, 0, 1, 1]])
+def test_metrics_need_no_implicit_promotion_of_dtypes(dtype, mask):
+    values = np.array([1.0, 0.0, 0.0, 1.0])
+    kept = values if mask is None else values[np.array(mask) > 0]
+    mask = None if mask is None else jnp.array(mask)
+    average, welford, accuracy = liftnn.Average(), liftnn.Welford(), liftnn.Accuracy()
+    with jax.numpy_dtype_promotion("strict"):
+        for _ in range(2):
+            average.update(mask, values=jnp.asarray(values, dtype))
+            welford.update(mask, values=jnp.asarray(values, dtype))
+            accuracy.update(logits=jnp.eye(2)[jnp.array([1, 0, 0, 1])], labels=jnp.ones(4, int), mask=mask)
+        statistics = welford.compute()
+        found = [average.compute(), accuracy.compute(), statistics.mean, statistics.standard_deviation]
+    np.testing.assert_allclose(found, [kept.mean()] * 3 + [kept.std()], rtol=1e-6)
+    assert {x.dtype for x in found} == {jnp.float32.dtype}

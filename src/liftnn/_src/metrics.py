@@ -120,7 +120,7 @@ class Average(Metric):
         Returns:
           An array of shape `()`; NaN if there are no values.
         """
-        return self.total.value / self.count.value
+        return self.total.value / self.count.value.astype(self.total.value.dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -191,15 +191,16 @@ class Welford(Metric):
           ArgumentError: If there is no argument named `argname`, or if the mask does not broadcast to the values.
         """
         values, mask = _values(kwargs, self.argname, mask)
-        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        values = _as_floats(values)
         before, added = self.count.value, _count(values, mask)
         after = before + added
         # Dividing by at least 1 keeps a batch without values from turning the statistics into NaN.
-        mean = _masked_sum(values, mask) / jnp.maximum(added, 1)
+        mean = _masked_sum(values, mask) / jnp.maximum(added, 1).astype(values.dtype)
         spread = _masked_sum((values - mean) ** 2, mask)
-        delta, share = mean - self.mean.value, added / jnp.maximum(after, 1)
+        delta = mean - self.mean.value
+        share = (added / jnp.maximum(after, 1)).astype(delta.dtype)
         _add(self.mean, delta * share)
-        _add(self.m2, spread + delta * delta * before * share)
+        _add(self.m2, spread + delta * delta * before.astype(delta.dtype) * share)
         _add(self.count, added)
 
     def compute(self) -> Statistics:
@@ -208,10 +209,11 @@ class Welford(Metric):
         Returns:
           The statistics. Without values the mean is 0 and the others are NaN.
         """
-        deviation = jnp.sqrt(self.m2.value / self.count.value)
+        count = self.count.value.astype(self.m2.value.dtype)
+        deviation = jnp.sqrt(self.m2.value / count)
         return Statistics(
             mean=self.mean.value,
-            standard_error_of_mean=deviation / jnp.sqrt(self.count.value),
+            standard_error_of_mean=deviation / jnp.sqrt(count),
             standard_deviation=deviation,
         )
 
@@ -300,9 +302,15 @@ def _add(state: MetricState, amount: ArrayLike) -> None:
     state.value = (state.value + amount).astype(state.value.dtype)
 
 
+def _as_floats(values: jax.Array) -> jax.Array:
+    """Return values in float32 or better. The cast is explicit, for `jax_numpy_dtype_promotion="strict"`."""
+    keeps = jnp.issubdtype(values.dtype, jnp.inexact) and values.dtype.itemsize >= 4
+    return values if keeps else values.astype(jnp.float32)
+
+
 def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Return the sum of values times mask in float32 or better, without NaNs from masked values."""
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = _as_floats(values)
     return values.sum() if mask is None else jnp.where(mask == 0, 0, values * mask.astype(values.dtype)).sum()
 
 
