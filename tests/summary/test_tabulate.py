@@ -714,3 +714,26 @@ def test_a_table_keeps_no_tracer(name, flops):
     with jax.checking_leaks():
         found = text()
     assert found == text()
+
+
+class Given(liftnn.Module):
+    """A module that passes modules on to the calls of another."""
+
+    def __init__(self):
+        self.layer, self.given = Applied(), liftnn.Linear(3, 3, rngs=liftnn.Rngs(0))
+
+    def __call__(self, x):
+        return self.layer(x, {"layer": self.given}, liftnn.Rngs(0))
+
+
+class Applied(liftnn.Module):
+    def __call__(self, x, layers, rngs):
+        return layers["layer"](x) + rngs.normal(x.shape)
+
+
+@pytest.mark.parametrize("flops", [False, True])
+@pytest.mark.parametrize("make", [Given, lambda: liftnn.RNN(liftnn.GRUCell(3, 3, rngs=liftnn.Rngs(0)))])
+def test_a_table_keeps_no_tracer_of_modules_that_are_inputs(make, flops):
+    expected = str(liftnn.tabulate(make(), jnp.ones((2, 5, 3)), flops=flops))
+    with jax.checking_leaks():
+        assert str(liftnn.tabulate(make(), jnp.ones((2, 5, 3)), flops=flops)) == expected

@@ -103,9 +103,12 @@ def _reporting(name: str, original: Any) -> Any:
 
 
 def as_shapes(tree: Any) -> Any:
-    """Return a tree with `jax.ShapeDtypeStruct` in place of arrays."""
+    """Return a tree with `jax.ShapeDtypeStruct` in place of arrays, also in copies of its modules."""
 
     def convert(x: Any) -> Any:
+        if isinstance(x, Module):
+            state, graphdef = split(x)
+            return merge(graphdef, jax.tree.map(convert, state))
         if isinstance(x, Variable):
             x = x.value
         return jax.ShapeDtypeStruct(x.shape, x.dtype) if is_array(x) else x
