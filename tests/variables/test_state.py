@@ -424,6 +424,32 @@ def test_what_stands_in_metadata_is_neither_in_the_pure_dict_nor_printed_twice()
     assert list(state) == ["w", "b"]
 
 
+def update_new(state):
+    new = liftnn.State()
+    new.update(state)
+    return new
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s)), liftnn.State, update_new]
+)
+def test_a_copy_has_what_stands_in_metadata(copied):
+    model = Node(w=liftnn.Param(1.0, scale=liftnn.Variable(2.0)), b=liftnn.Param(3.0))
+    state, graphdef = liftnn.split(model)
+    new = copied(state)
+    assert list(new.flat()) == list(state.flat()) == [("w",), ("w", "scale"), ("b",)]
+    assert liftnn.merge(graphdef, new).w.scale.value == 2.0
+
+
+def test_an_entry_that_update_replaces_has_no_other_metadata():
+    state = liftnn.state(Node(w=liftnn.Param(1.0, scale=liftnn.Variable(2.0))))
+    state.update(state)
+    assert list(state.flat()) == [("w",), ("w", "scale")]
+    new = liftnn.State()
+    new.update(state, w=liftnn.Param(4.0))
+    assert list(new.flat()) == [("w",)]
+
+
 # --- printing and identity
 
 

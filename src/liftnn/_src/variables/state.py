@@ -185,8 +185,10 @@ class State(dict[Key, Any], Displayed):
           other: A mapping, or pairs of key and entry.
           **entries: More entries.
         """
+        aside = dict(other._aside) if isinstance(other, State) else {}
         for key, x in dict(other, **entries).items():
             self[key] = x
+        self._aside.update({p: x for p, x in aside.items() if not p or p[0] not in entries})
 
     def copy(self) -> State:
         """Return a new State of the same Variables."""
@@ -277,9 +279,7 @@ class State(dict[Key, Any], Displayed):
     def __ior__(self, other: Any) -> State:  # joins what is below, as `|`
         joined = self.merge(other)
         self.clear()
-        for key, x in joined.items():
-            _set(self, key, x)
-        self._aside.update(joined._aside)
+        self.update(joined)
         return self
 
     def map(self, f: Callable[[Path, Any], Any]) -> State:
@@ -330,10 +330,11 @@ class State(dict[Key, Any], Displayed):
         return f"State({render(self._aside.get((), self))})"
 
     def __reduce__(self) -> Any:
-        return State, (), self._aside or None, None, iter(self.items())
+        return State, (), (dict(self), self._aside)
 
-    def __setstate__(self, aside: dict[Path, Any]) -> None:
-        _set_aside(self, aside)
+    def __setstate__(self, content: tuple[dict[Key, Any], dict[Path, Any]]) -> None:
+        dict.update(self, content[0])
+        _set_aside(self, content[1])
 
 
 _set = dict.__setitem__
