@@ -410,6 +410,24 @@ def test_a_copy_has_dicts_and_lists_of_its_own():
     assert (v.value, new.value) == ({"k": [1, 2]}, {"k": [1, 2, 3]})
 
 
+@pytest.mark.parametrize(
+    "take_over",
+    [
+        liftnn.Variable.copy_from,
+        liftnn.Variable.update_from_state,
+        lambda v, other: liftnn.update(Holder(child=v), liftnn.State({"child": other})),
+    ],
+)
+def test_a_value_that_is_taken_over_has_dicts_and_lists_of_its_own(take_over):
+    one, two = (liftnn.Variable({"k": [jnp.zeros(2)]}) for _ in range(2))
+    new = liftnn.Variable({"k": [jnp.ones(2)]})
+    take_over(one, new)
+    take_over(two, new)
+    assert liftnn.jit(lambda a, b, c: a["k"][0] + b["k"][0] + c["k"][0])(one, two, new).tolist() == [3, 3]
+    one.value["k"][0] = jnp.zeros(2)
+    assert (two.value["k"][0].tolist(), new.value["k"][0].tolist()) == ([1, 1], [1, 1])
+
+
 def test_a_copy_of_a_dict_may_be_beside_it_in_a_module():
     model = Holder(a=liftnn.Variable({"k": jnp.zeros(2)}))
     model.b = model.a.copy()

@@ -20,7 +20,16 @@ from liftnn._src.graph.undo import Former, all_or_nothing, restore
 from liftnn._src.modules.children import set_child
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, an, format_path, is_argument_array, is_deleted, list_paths, type_of
+from liftnn._src.trees import (
+    Path,
+    an,
+    copy_containers,
+    format_path,
+    is_argument_array,
+    is_deleted,
+    list_paths,
+    type_of,
+)
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata_methods import adopt_metadata
 from liftnn._src.variables.nested import mismatch
@@ -137,7 +146,7 @@ def _write(variable: Variable[Any], new: Any) -> None:
     """Set the value of a Variable, and its metadata if `new` is a Variable."""
     if isinstance(new, Variable):
         adopt_metadata(variable, new)
-    set_value_past_hooks(variable, unwrap_raw(new))
+    set_value_past_hooks(variable, copy_containers(unwrap_raw(new)))
 
 
 def _find_misfit(path: Path, old: Any, new: Any, same_dtypes: bool) -> list[str]:

@@ -248,7 +248,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
                 "Assign to `value` to set the value only.",
             )
         resolved, other = self._writable(), frames.resolve(variable_state)
-        store(resolved, other._storage.value)
+        store(resolved, copy_containers(other._storage.value))
         adopt_metadata(resolved, other)
 
     @property
