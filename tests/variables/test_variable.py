@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import pickle
 
@@ -438,6 +439,33 @@ def test_a_copy_of_a_dict_may_be_beside_it_in_a_module():
 
     step(model)
     assert (model.a["k"].tolist(), model.b["k"].tolist()) == ([0, 0], [1, 1])
+
+
+class Quantity(liftnn.Param):
+    def __new__(cls, value, unit):
+        assert unit
+        return super().__new__(cls)
+
+    def __init__(self, value, unit):
+        super().__init__(value, unit=unit)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        liftnn.clone,
+        liftnn.Variable.copy,
+        copy.deepcopy,
+        lambda v: pickle.loads(pickle.dumps(v)),
+        lambda v: jax.tree.map(lambda x: x, v),
+        liftnn.jit(lambda v: Quantity(v.value, "kg")),
+    ],
+)
+def test_a_class_may_have_a_new_with_arguments(copied):
+    mass = Quantity(jnp.ones(2), "kg")
+    liftnn.jit(lambda v: v.set_value(2 * v))(mass)
+    new = copied(mass)
+    assert (type(new), new.value.tolist(), new.unit) == (Quantity, [2, 2], "kg")
 
 
 # --- identity and printing

@@ -379,8 +379,8 @@ def set_value_past_hooks(variable: Variable[Any], value: Any) -> None:
 
 
 def make_variable(cls: type[V], value: Any, metadata: Metadata, owner: Any) -> V:
-    """Create a Variable without `__init__`: no hooks, no checks."""
-    variable = cls.__new__(cls)
+    """Create a Variable without `__new__` and `__init__` of its class, hooks and checks."""
+    variable = object.__new__(cls)
     _set_watches(variable, ())
     storage = Storage()
     storage.value = value
