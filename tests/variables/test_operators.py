@@ -346,3 +346,20 @@ def test_a_variable_in_an_index_is_its_value(index, is_traced):
     np.testing.assert_array_equal(added, array.at[index].add(1.0))
     np.testing.assert_array_equal(cache.value, array.at[index].set(-1.0))
     np.testing.assert_array_equal(last, cache.value[index])
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_the_whole_of_a_mutable_array_is_read_and_written_in_place(is_traced):
+    """The oracle is the mutable array itself."""
+
+    def change(x):
+        x[...] = jnp.arange(3.0)
+        x[...] += 1
+        x[0] = 7.0
+
+    ours, theirs = jax.new_ref(jnp.zeros(3)), jax.new_ref(jnp.zeros(3))
+    v = liftnn.Variable(ours)
+    (liftnn.jit(change) if is_traced else change)(v)
+    (jax.jit(change) if is_traced else change)(theirs)
+    assert v.value is ours
+    assert ours[...].tolist() == theirs[...].tolist() == [7, 2, 3]

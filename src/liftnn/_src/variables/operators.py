@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn._src.tracebacks import hide_frames
-from liftnn._src.trees import is_tracer
+from liftnn._src.trees import is_jax_array, is_tracer
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.array_attributes import ArrayAttributes
@@ -230,8 +230,9 @@ WHOLE = _Whole()
 
 
 def part_of(value: Any, index: Any) -> Any:
-    """Return the part of a value at an index or key; the value itself for `...`."""
-    return value if index is ... else value[index]
+    """Return the part of a value at an index or key; the value itself for `...`, or what a mutable array holds."""
+    is_whole = index is ... and (is_jax_array(value) or not isinstance(value, jax.Ref))
+    return value if is_whole else value[index]
 
 
 def with_part(value: Any, index: Any, item: Any) -> Any:
@@ -243,7 +244,7 @@ def with_part(value: Any, index: Any, item: Any) -> Any:
       item: The new part.
 
     Returns:
-      The new value; an array of the same shape and dtype for an array.
+      The new value; an array of the same shape and dtype for an array. A mutable array (`jax.new_ref`) is written to.
     """
     if isinstance(value, np.ndarray) and any(map(is_tracer, jax.tree.leaves((index, item)))):
         value = jnp.asarray(value)
@@ -251,9 +252,10 @@ def with_part(value: Any, index: Any, item: Any) -> Any:
         whole = index is ... and isinstance(item, jax.Array)
         same = whole and item.shape == value.shape and item.dtype == value.dtype
         return item if same else value.at[index].set(item)
-    if index is ... and not isinstance(value, np.ndarray):
+    is_mutable_array = isinstance(value, jax.Ref)
+    if index is ... and not (is_mutable_array or isinstance(value, np.ndarray)):
         return item
-    changed = copy.copy(value)
+    changed = value if is_mutable_array else copy.copy(value)
     changed[index] = item
     return changed
 
