@@ -333,6 +333,49 @@ def test_a_plain_dict_is_merged_and_updates():
     ]
 
 
+@pytest.mark.parametrize(
+    "lib, to_pure_dict",
+    [(nnx, nnx.to_pure_dict), (liftnn, liftnn.State.to_pure_dict)],
+    ids=["flax", "liftnn"],
+)
+def test_a_plain_dict_updates_variables_that_hold_dicts(lib, to_pure_dict):
+    class Model(lib.Module):
+        def __init__(self):
+            self.cache = lib.Variable({"k": jnp.ones(2), "old": {1: jnp.ones(1)}})
+            self.w = lib.Param(jnp.ones(2))
+
+    model = Model()
+    cache = model.cache
+    plain_dict = jax.tree.map(lambda x: 2 * x, to_pure_dict(lib.state(model)))
+    lib.update(model, plain_dict)
+    assert model.cache is cache
+    assert jax.tree.map(np.ndarray.tolist, jax.tree.map(np.asarray, cache.get_value())) == {
+        "k": [2, 2],
+        "old": {1: [2]},
+    }
+    lib.update(model, {"cache": {"new": jnp.zeros(1)}})
+    assert list(cache.get_value()) == ["new"]
+    assert model.w[...].tolist() == [2, 2]
+
+
+def test_a_plain_dict_updates_a_shared_variable_that_holds_a_dict_by_any_path():
+    model = liftnn.Module()
+    model.a = model.b = liftnn.Variable({"k": 1.0})
+    liftnn.update(model, {"b": {"k": 2.0}})
+    assert model.a.value == {"k": 2.0}
+    liftnn.update(model.a, {"k": 3.0})
+    assert model.a.value == {"k": 3.0}
+
+
+@pytest.mark.parametrize("wrong", [{"w": {"k": 1.0}}, {"cache": {"k": 2.0}, "x": {"k": 1.0}}])
+def test_a_dict_for_a_variable_that_holds_no_dict_does_not_fit(wrong):
+    model = liftnn.Module()
+    model.cache, model.w = liftnn.Variable({"k": 1.0}), liftnn.Param(1.0)
+    with pytest.raises(liftnn.StructureError, match="unexpected"):
+        liftnn.update(model, wrong)
+    assert (model.cache.value, model.w.value) == ({"k": 1.0}, 1.0)
+
+
 def test_an_update_that_does_not_fit_lists_every_path_and_changes_nothing():
     model = MAKERS["layers"](liftnn)
     before = liftnn.state(model).to_pure_dict()

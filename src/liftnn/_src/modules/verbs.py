@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import jax
@@ -89,10 +90,16 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
     gone: list[Path] = []
     set_arrays: dict[int, dict[Any, Any]] = {}
     unknown: list[Path] = []
-    for leaves in found:
+
+    def find(path: Path) -> Any:
+        slot = graphdef.leaves.get(path)
+        return alternatives().get(path) if slot is None else walked.leaf(slot)
+
+    for state, leaves in zip(states, found, strict=True):
         for path, new in leaves.items():
-            slot = graphdef.leaves.get(path)
-            old = alternatives().get(path) if slot is None else walked.leaf(slot)
+            slot, old = graphdef.leaves.get(path), find(path)
+            if slot is None and old is None:
+                old, new = _find_value(find, path, state)
             if slot is None and old is None:
                 unknown.append(path)
                 continue
@@ -121,6 +128,20 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
         if not frames.may_write(variable._owner):
             raise write_error(variable, "the value")
     _write_all(walked, writes, set_arrays)
+
+
+def _find_value(find: Callable[[Path], Any], path: Path, state: Mapping[Any, Any]) -> tuple[Any, Any]:
+    """Return the Variable whose value is a dict with an entry at a path, and its new value; None without one."""
+    for end in reversed(range(len(path))):
+        old = find(path[:end])
+        if isinstance(old, Variable) and isinstance(old.raw_value, Mapping):
+            new = functools.reduce(operator.getitem, path[:end], state)
+            if not isinstance(new, Mapping):  # a Variable, with metadata that the module does not have
+                break
+            if isinstance(new, State):
+                return old, new.to_pure_dict()
+            return old, jax.tree.map(unwrap_raw, new, is_leaf=lambda x: isinstance(x, Variable))
+    return None, None
 
 
 def _write_all(
