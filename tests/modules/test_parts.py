@@ -368,3 +368,52 @@ def test_a_module_may_have_an_attribute_named_parts():
     model = liftnn.Module()
     model._parts = [liftnn.Dropout(0.5)]
     assert model.eval()._parts[0].deterministic
+
+
+class Fixed(Leaf):
+    """A module whose mode cannot be set."""
+
+    def __setattr__(self, name, value):
+        if name == "deterministic" and value is not False:
+            raise RuntimeError("fixed")
+        super().__setattr__(name, value)
+
+
+class Logged(Leaf):
+    """A module that notes its modes."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        super().__setattr__("log", (*vars(self).get("log", ()), value))
+
+
+@pytest.mark.parametrize("filters", [(), (Leaf,)])
+def test_an_error_sets_no_attribute_of_any_module(filters):
+    model = Holder(a=Leaf(), b=[Logged()], c=Fixed(), d=Leaf())
+    mode_of = liftnn.jit(lambda model: [x.deterministic for x in (model.a, model.b[0], model.d)])
+    assert [bool(x) for x in mode_of(model)] == [False] * 3
+    with pytest.raises(RuntimeError, match="fixed"):
+        model.set_attributes(*filters, deterministic=True)
+    assert [x.deterministic for x in leaves_of(model)] == [False] * 4
+    assert model.b[0].log == (False,)
+    assert [bool(x) for x in mode_of(model)] == [False] * 3
+    with pytest.raises(liftnn.ArgumentError, match="other"):
+        model.set_attributes(*filters, deterministic=False, log=(), other=1)
+    assert model.b[0].log == (False,)
+    del model.c
+    model.set_attributes(*filters, deterministic=True)
+    assert [bool(x) for x in mode_of(model)] == [True] * 3
+    assert model.b[0].log == (False, True)
+
+
+def test_an_error_in_a_trace_sets_no_attribute_of_any_module():
+    captured = Leaf()
+
+    @liftnn.jit
+    def f():
+        model = Holder(a=Leaf(), b=captured)
+        with pytest.raises(liftnn.TraceContextError):
+            model.eval()
+        return model.a.deterministic
+
+    assert not f()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
@@ -26,7 +27,7 @@ from liftnn._src.graph.graphdef import GraphDef, split, state
 from liftnn._src.modules import copies, pickling, verbs
 from liftnn._src.modules.iterate import iter_children, iter_modules
 from liftnn._src.modules.layer_calls import is_layer, wrap_call
-from liftnn._src.modules.parts import has_attribute, set_everywhere
+from liftnn._src.modules.parts import has_attribute, parts_of, set_attributes_of
 from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import append, perturb, sow
 from liftnn._src.modules.rendering import render_module
@@ -321,20 +322,18 @@ class Module(Attributed, Displayed, ForeignAttributes):
           **attributes: The new values by name. A bool named `graph` may be missing: it is an argument in Flax NNX.
 
         Raises:
-          ArgumentError: If no matching module has one of the attributes and `raise_if_not_found` is True.
+          ArgumentError: If no matching module has one of the attributes and `raise_if_not_found` is True. Nothing is
+            changed then.
           FilterError: If an argument is not a filter.
-          TraceContextError: If a module belongs to another trace.
+          TraceContextError: If a module belongs to another trace. Nothing is changed then.
         """
-        if not filters:
-            missing = set_everywhere(self, attributes)
+        if filters:
+            chosen = to_predicate(filters)
+            found = [weakref.ref(x) for path, x in iter_modules(self) if chosen(path, x)]
+            holders = [(x, name, False) for x in found for name in attributes if has_attribute(x(), name)]
         else:
-            chosen, missing = to_predicate(filters), set(attributes)
-            for path, module in iter_modules(self):
-                for name in attributes if chosen(path, module) else ():
-                    if has_attribute(module, name):
-                        missing.discard(name)
-                        if getattr(module, name) is not attributes[name]:
-                            setattr(module, name, attributes[name])
+            holders = parts_of(self).holders(tuple(attributes))
+        missing = set(attributes).difference([name for _, name, _ in holders])
         if isinstance(attributes.get("graph"), bool):
             missing.discard("graph")
         if missing and raise_if_not_found:
@@ -343,6 +342,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
                 f"No matching module of this {type(self).__name__} has an attribute named {names}.",
                 "Check the spelling, or pass raise_if_not_found=False.",
             )
+        set_attributes_of(self, holders, attributes)
 
     def iter_modules(self) -> Iterator[tuple[Path, Module]]:
         """Yield the module and all modules that it reaches, each once, with its first path."""

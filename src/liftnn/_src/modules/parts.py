@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from liftnn._src.graph.attributes import Attributed, attributes_of
 from liftnn._src.graph.checks import ABSENT, Check, check_node
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import MODULE, VARIABLE
+from liftnn._src.graph.undo import Former
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import (
     EVERY_NAME,
@@ -49,7 +51,7 @@ class ModuleParts:
         for x, spec in pairs:
             if spec.kind is not VARIABLE or spec.keys:
                 self._checks += check_node(x, spec, tuple(spec.kind.flatten(x)[2]))
-        self._holders: dict[tuple[Any, ...], list[tuple[Any, str, bool]]] = {}
+        self._holders: dict[tuple[Any, ...], list[Holder]] = {}
         """By the names, and whether each of the classes has each of them, which may change."""
         self._watch = start_watch(
             self, [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
@@ -62,7 +64,7 @@ class ModuleParts:
         except Exception:  # another thread is changing one of the containers
             return False
 
-    def holders(self, names: tuple[str, ...]) -> list[tuple[Any, str, bool]]:
+    def holders(self, names: tuple[str, ...]) -> list[Holder]:
         """Return the modules that have attributes of the given names.
 
         Args:
@@ -94,35 +96,50 @@ def parts_of(root: Any) -> ModuleParts:
     return parts
 
 
-def set_everywhere(root: Any, attributes: dict[str, Any]) -> set[str]:
-    """Set attributes of a module and its submodules, on those that have them.
+Holder = tuple[Callable[[], Any], str, bool]
+"""A weak reference to a module, the name of an attribute, and whether plain assignment sets it."""
+
+
+def set_attributes_of(root: Any, holders: Iterable[Holder], attributes: dict[str, Any]) -> None:
+    """Set attributes of a module and its submodules: all of them or, if one raises an error, none.
 
     Args:
       root: The module.
+      holders: Where to set them.
       attributes: The new values by name.
-
-    Returns:
-      The names of attributes that no module has.
     """
-    missing = set(attributes)
     writable = frames.may_write(root._owner)
-    for reference, name, plain in parts_of(root).holders(tuple(attributes)):
-        module, value = reference(), attributes[name]
-        missing.discard(name)
-        if plain and writable and module._owner is root._owner:
-            stored = attributes_of(module)
-            old = stored.get(name, ABSENT)
-            if old is value:
+    done: list[Former | tuple[Any, str, Any]] = []
+    try:
+        for reference, name, plain in holders:
+            module, value = reference(), attributes[name]
+            if plain and writable and module._owner is root._owner:
+                old = attributes_of(module).get(name, ABSENT)
+                if old is value:
+                    continue
+                if is_simple(old) and is_simple(value):
+                    done.append((module, name, old))
+                    _set_simple(module, name, value)
+                    continue
+            elif getattr(module, name) is value:
                 continue
-            if is_simple(old) and is_simple(value):
-                with Changing(module):
-                    stored[name] = value
-                    note_static_change(module, name)
-                continue
-        elif getattr(module, name) is value:
-            continue
-        setattr(module, name, value)
-    return missing
+            if frames.may_write(module._owner):
+                done.append(Former(module))
+            setattr(module, name, value)
+    except BaseException:
+        for change in reversed(done):
+            if isinstance(change, Former):
+                change.restore()
+            else:
+                _set_simple(*change)
+        raise
+
+
+def _set_simple(module: Any, name: str, value: Any) -> None:
+    """Set an attribute whose old and new values are simple."""
+    with Changing(module):
+        attributes_of(module)[name] = value
+        note_static_change(module, name)
 
 
 def has_attribute(module: Any, name: str) -> bool:
