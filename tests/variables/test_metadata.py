@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from tests.raising import raises
 from tests.strategies import Node
 
@@ -224,6 +225,31 @@ def test_states_of_equal_models_map_together_whatever_their_metadata():
 
     total = jax.tree.map(jnp.add, make(), make())
     assert total["w"].value.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("value", [1, [1]], ids=["immutable", "mutable"])
+def test_the_order_of_metadata_does_not_matter(value):
+    """As in Flax NNX and in a dict."""
+    one, two = nnx.Param(jnp.ones(2), a=1, b=2), nnx.Param(jnp.ones(2), b=2, a=1)
+    assert jax.tree.map(jnp.add, one, two)[...].tolist() == [2, 2]
+    one, two = liftnn.Param(jnp.ones(2), a=value, b=2), liftnn.Param(jnp.ones(2), b=2, a=value)
+    assert jax.tree.map(jnp.add, one, two)[...].tolist() == [2, 2]
+    assert one._metadata == two._metadata
+    assert hash(one._metadata) == hash(two._metadata)
+    assert list(two.get_metadata()) == ["b", "a"]
+
+
+def test_branches_may_set_metadata_in_another_order():
+    def first(variable):
+        variable.a = 1
+        variable.b = 2
+
+    def second(variable):
+        variable.set_metadata(b=2, a=1)
+
+    variable = liftnn.Param(1.0)
+    liftnn.jit(lambda v, p: liftnn.cond(p, first, second, v))(variable, True)
+    assert variable.get_metadata() == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("wrap", [lambda hook: hook, lambda hook: functools.partial(functools.partial(hook))])

@@ -42,7 +42,7 @@ class Annotated:
 
 
 class Metadata(Mapping[str, Any]):
-    """An immutable mapping from names to values.
+    """An immutable mapping from names to values, equal to another one of the same entries in any order.
 
     Five names of hooks, such as `get_value_hooks`, are always present; one that was not set is the empty tuple and
     takes no space.
@@ -65,7 +65,7 @@ class Metadata(Mapping[str, Any]):
         self.key: Any = None
         """A hashable that is equal for equal metadata; None if a value is mutable, so there is no lasting key."""
         if all(is_fixed_value(v) for v in self._items.values()):
-            self.key = tuple([(k, static_key(v)) for k, v in self._items.items()])
+            self.key = tuple([(k, static_key(self._items[k])) for k in sorted(self._items)])
 
     def __getitem__(self, name: str) -> Any:
         if name in HOOK_NAMES:
@@ -113,11 +113,12 @@ class Metadata(Mapping[str, Any]):
         if not isinstance(other, Metadata):
             return NotImplemented
         if self.key is None or other.key is None:
-            return _are_alike(self._items, other._items)
+            a, b = self._items, other._items
+            return a.keys() == b.keys() and all(_are_alike(a[name], b[name]) for name in a)
         return self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(tuple(self._items) if self.key is None else self.key)
+        return hash(frozenset(self._items) if self.key is None else self.key)
 
     def __repr__(self) -> str:
         return repr(dict(self))
