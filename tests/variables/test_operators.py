@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 
 import jax
@@ -363,3 +364,28 @@ def test_the_whole_of_a_mutable_array_is_read_and_written_in_place(is_traced):
     (jax.jit(change) if is_traced else change)(theirs)
     assert v.value is ours
     assert ours[...].tolist() == theirs[...].tolist() == [7, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "value, index", [({"a": 1, "b": 2}, "a"), ([1, 2, 3], 0), ([1, 2, 3], slice(1, None))], ids=str
+)
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_an_entry_of_a_container_is_deleted(value, index, is_traced):
+    """The oracle is the container itself."""
+
+    def delete(x):
+        del x[index]
+
+    v, expected = liftnn.Variable(value), copy.copy(value)
+    (liftnn.jit(delete) if is_traced else delete)(v)
+    delete(expected)
+    assert v.value == expected != value
+
+
+def test_an_entry_that_does_not_exist_cannot_be_deleted():
+    with pytest.raises(KeyError, match="b"):
+        del liftnn.Variable({"a": 1})["b"]
+
+
+def test_a_number_is_truncated():
+    assert math.trunc(liftnn.Variable(-1.7)) == math.trunc(-1.7)

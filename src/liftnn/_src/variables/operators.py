@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterator
 from types import EllipsisType
@@ -166,6 +167,9 @@ class Operators(ArrayAttributes, Generic[T]):
     def __index__(self) -> int:
         return operator.index(self.get_value())
 
+    def __trunc__(self) -> int:
+        return math.trunc(self.get_value())
+
     def __format__(self, spec: str) -> str:
         return format(self.get_value(), spec) if spec else str(self)
 
@@ -202,6 +206,12 @@ class Operators(ArrayAttributes, Generic[T]):
         except Exception as error:
             hide_frames(error)
             raise
+
+    def __delitem__(self, index: Any) -> None:
+        variable: Any = self
+        changed = copy.copy(variable.raw_value)
+        del changed[unwrap_index(index)]
+        variable.raw_value = changed
 
     @property
     def at(self) -> At:
