@@ -429,6 +429,21 @@ def test_a_value_that_is_taken_over_has_dicts_and_lists_of_its_own(take_over):
     assert (two.value["k"][0].tolist(), new.value["k"][0].tolist()) == ([1, 1], [1, 1])
 
 
+@pytest.mark.parametrize(
+    "value",
+    [{1: jnp.ones(2), "b": [jnp.zeros(1)]}, ({"b": 1, "a": 2}, [{2: None, "a": 1}])],
+    ids=["mixed", "nested"],
+)
+def test_a_copy_of_a_dict_has_its_keys_in_their_order(value):
+    """JAX sorts keys, and cannot sort those of several types."""
+    v, other = liftnn.Variable(value), liftnn.Variable(0)
+    other.update_from_state(v)
+    copied, model = v.copy(), Holder(v=v)
+    pure = liftnn.state(model).to_pure_dict()["v"]
+    popped = liftnn.pop(model, liftnn.Variable)["v"]
+    assert [repr(x) for x in (copied.value, other.value, popped.value, pure)] == [repr(value)] * 4
+
+
 def test_a_copy_of_a_dict_may_be_beside_it_in_a_module():
     model = Holder(a=liftnn.Variable({"k": jnp.zeros(2)}))
     model.b = model.a.copy()

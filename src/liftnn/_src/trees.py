@@ -51,8 +51,14 @@ def is_jax_array(x: Any) -> bool:
 
 
 def copy_containers(value: Any) -> Any:
-    """Return the value of a Variable in dicts and lists of its own."""
-    return value if is_jax_array(value) else jax.tree.map(lambda x: x, value)
+    """Return the value of a Variable in dicts and lists of its own; dicts keep the order of their keys."""
+    if is_jax_array(value):
+        return value
+    if type(value) is dict:
+        return {key: copy_containers(x) for key, x in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(copy_containers, value))
+    return jax.tree.map(lambda x: x, value)
 
 
 def is_tracer(x: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.static_values.value_types import is_frozen_dataclass
-from liftnn._src.trees import LEAF, Path, format_path, is_jax_array, key_of
+from liftnn._src.trees import LEAF, Path, an, format_path, is_jax_array, key_of
 
 K = TypeVar("K")
 _VALUE_ATOMS = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic)
@@ -31,14 +31,15 @@ def check_unshared(values: Mapping[K, Any], name: Callable[[K], str] = str) -> N
       name: Returns the path of a Variable as text. The default formats the keys of `values`.
 
     Raises:
-      StructureError: If a list, dict, set or other mutable pytree is reached twice; the message has both paths.
+      StructureError: If a list, dict, set or other mutable pytree is reached twice; the message has both paths. If a
+        dict has keys that JAX cannot sort.
     """
     first: dict[int, tuple[K, Path]] = {}
     containers: list[Any] = []  # a pytree may create one in each flattening, whose id must not be used again
     for key, value in values.items():
         if is_jax_array(value) or isinstance(value, _VALUE_ATOMS):
             continue
-        for path, container in _containers(value):
+        for path, container in _containers(value, lambda key=key: f"{name(key)}.value"):
             containers.append(container)
             known = first.setdefault(id(container), (key, path))
             if known != (key, path):
@@ -52,7 +53,7 @@ def has_containers(value: Any) -> bool:
     return next(_containers(value), None) is not None
 
 
-def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
+def _containers(value: Any, name: Callable[[], str] = lambda: "value") -> Iterator[tuple[Path, Any]]:
     """Yield the mutable containers in a value with their paths, each before its contents."""
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
@@ -60,13 +61,28 @@ def _containers(value: Any) -> Iterator[tuple[Path, Any]]:
         if is_jax_array(x) or isinstance(x, _VALUE_ATOMS):
             continue
         met = iter((False,))  # not by identity: a list may hold itself
-        entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda _, met=met: next(met, True))
+        try:
+            entries, treedef = jax.tree_util.tree_flatten_with_path(
+                x, is_leaf=lambda _, met=met: next(met, True)
+            )
+        except ValueError:
+            if not isinstance(x, dict):  # of the user's class
+                raise
+            raise _unsorted_error(x, format_path(path, name())) from None
         opened = (treedef != LEAF and bool(entries) and not isinstance(x, tuple)) or is_object(x)
         if (opened and not is_frozen_dataclass(type(x))) or isinstance(x, _SHARED_CONTAINERS):
             yield path, x
         if treedef == LEAF:
             continue
         stack += [((*path, *map(key_of, keys)), child) for keys, child in reversed(entries)]
+
+
+def _unsorted_error(x: dict[Any, Any], path: str) -> errors.StructureError:
+    types_of_keys = sorted({type(key).__name__ for key in x})
+    return errors.StructureError(
+        f"{path} is {an(type(x))} with keys that JAX cannot sort: they are of type {' and '.join(types_of_keys)}.",
+        "Use text or integers as keys, or store Variables in a dict of a Module, which takes any keys.",
+    )
 
 
 def _shared_error(container: Any, one: str, other: str) -> errors.StructureError:
