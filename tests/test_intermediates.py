@@ -271,6 +271,23 @@ def test_outside_of_capture_sow_is_as_before():
     assert len(noted["first"]["y"].value) == 2
 
 
+def test_a_variable_is_recorded_as_its_value():
+    class Model(liftnn.Module):
+        def __init__(self):
+            self.w = liftnn.Param(jnp.arange(2.0))
+
+        def __call__(self):
+            self.sow(liftnn.Intermediate, "y", self.w)
+            return self.perturb("p", self.w)
+
+    model = Model()
+    out, noted, zeros = liftnn.capture(model, liftnn.Intermediate, liftnn.Perturbation)()
+    assert [out.tolist(), plain(noted), plain(zeros)] == [[0, 1], {"y": ([0, 1],)}, {"p": [0, 0]}]
+    run = liftnn.jit(lambda model: model())
+    assert [run(model).tolist(), run(model).tolist()] == [[0, 1], [0, 1]]
+    assert plain(model.y.value) == [[0, 1], [0, 1]]
+
+
 def untold(method):
     """Decorate a method without telling the name of what it calls."""
 

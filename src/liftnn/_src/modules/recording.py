@@ -13,6 +13,7 @@ from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.trees import an
 from liftnn._src.variables import frames
 from liftnn._src.variables.collection_names import as_type
+from liftnn._src.variables.operators import unwrap
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Empty
 
@@ -45,7 +46,7 @@ def sow(
     init_fn: Callable[[], Any],
 ) -> bool:
     """Record a value; see `Module.sow`."""
-    cls = as_type(cls)
+    cls, value = as_type(cls), unwrap(value)
     records = records_of(module)
     if records is not None:
         record = _record_of(records, cls)
@@ -77,7 +78,7 @@ def _reduce(module: Any, name: str, reduce_fn: Callable[[Any, Any], Any], old: A
 
 def perturb(module: Any, name: str, value: Any, cls: type[Variable[Any]] | str) -> Any:
     """Add a zero Variable to a value; see `Module.perturb`."""
-    cls = as_type(cls)
+    cls, value = as_type(cls), unwrap(value)
     records = records_of(module)
     if records is not None:
         record = _record_of(records, cls)
