@@ -444,6 +444,14 @@ def test_a_copy_of_a_dict_has_its_keys_in_their_order(value):
     assert [repr(x) for x in (copied.value, other.value, popped.value, pure)] == [repr(value)] * 4
 
 
+@pytest.mark.parametrize("held", [Holder(), liftnn.Param(1.0)], ids=["module", "Variable"])
+def test_a_module_in_a_value_is_named_by_the_transform_and_not_before(held):
+    model = Holder(v=liftnn.Variable({"k": [held]}))
+    assert liftnn.state(model)["v"].value["k"] == [held]
+    with pytest.raises(errors.StructureError, match=r"^args\[0\]\.v: the value of this Variable contains a"):
+        liftnn.jit(lambda model: None)(model)
+
+
 def test_a_copy_of_a_dict_may_be_beside_it_in_a_module():
     model = Holder(a=liftnn.Variable({"k": jnp.zeros(2)}))
     model.b = model.a.copy()

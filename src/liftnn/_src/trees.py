@@ -52,7 +52,7 @@ def is_jax_array(x: Any) -> bool:
 
 def copy_containers(value: Any) -> Any:
     """Return the value of a Variable in dicts and lists of its own; dicts keep the order of their keys."""
-    if is_jax_array(value):
+    if is_jax_array(value) or hasattr(type(value), "__graph_node__"):  # a module is an error in a transform
         return value
     if type(value) is dict:
         return {key: copy_containers(x) for key, x in value.items()}

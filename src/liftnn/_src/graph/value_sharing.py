@@ -58,7 +58,7 @@ def _containers(value: Any, name: Callable[[], str] = lambda: "value") -> Iterat
     stack: list[tuple[Path, Any]] = [((), value)]
     while stack:
         path, x = stack.pop()
-        if is_jax_array(x) or isinstance(x, _VALUE_ATOMS):
+        if is_jax_array(x) or isinstance(x, _VALUE_ATOMS) or hasattr(type(x), "__graph_node__"):
             continue
         met = iter((False,))  # not by identity: a list may hold itself
         try:
