@@ -491,6 +491,13 @@ def test_a_class_may_have_a_new_with_arguments(copied):
     assert (type(new), new.value.tolist(), new.unit) == (Quantity, [2, 2], "kg")
 
 
+@pytest.mark.parametrize("value", [jnp.ones(2), np.ones(2), {"a": 1}, "text", None], ids=repr)
+def test_dir_lists_methods_metadata_and_attributes_of_the_value(value):
+    """For completion in a notebook."""
+    v = liftnn.Param(value, unit="kg")
+    assert {"copy_from", "unit", *(n for n in dir(value) if not n.startswith("_"))} <= {*dir(v)}
+
+
 # --- identity and printing
 
 

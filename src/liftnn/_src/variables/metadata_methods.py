@@ -16,13 +16,18 @@ from liftnn._src.variables.write_errors import write_error
 
 
 class MetadataMethods:
-    """Mixin: the metadata of a Variable."""
+    """Mixin: the metadata of a Variable, which are attributes of it, as are those of the value."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
         _metadata: Metadata
         _owner: Any
+        _value: Any
+
+    def __dir__(self) -> list[str]:
+        of_value = [name for name in dir(self._value) if not name.startswith("_")]
+        return sorted({*super().__dir__(), *self._metadata, *of_value})
 
     def get_metadata(self, name: str | None = None, default: Any = None) -> Any:
         """Return the metadata, or one entry of it.
