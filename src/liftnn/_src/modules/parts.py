@@ -51,7 +51,7 @@ class ModuleParts:
         for x, spec in pairs:
             if spec.kind is not VARIABLE or spec.keys:
                 self._checks += check_node(x, spec, tuple(spec.kind.flatten(x)[2]))
-        self._holders: dict[tuple[Any, ...], list[Holder]] = {}
+        self._holders: dict[tuple[Any, ...], list[HeldAttribute]] = {}
         """By the names, and whether each of the classes has each of them, which may change."""
         self._watch = start_watch(
             self, [x for x in objects if hasattr(type(x), "__graph_node__")], since, EVERY_NAME
@@ -64,7 +64,7 @@ class ModuleParts:
         except Exception:  # another thread is changing one of the containers
             return False
 
-    def holders(self, names: tuple[str, ...]) -> list[Holder]:
+    def holders(self, names: tuple[str, ...]) -> list[HeldAttribute]:
         """Return the modules that have attributes of the given names.
 
         Args:
@@ -96,11 +96,11 @@ def parts_of(root: Any) -> ModuleParts:
     return parts
 
 
-Holder = tuple[Callable[[], Any], str, bool]
+HeldAttribute = tuple[Callable[[], Any], str, bool]
 """A weak reference to a module, the name of an attribute, and whether plain assignment sets it."""
 
 
-def set_attributes_of(root: Any, holders: Iterable[Holder], attributes: dict[str, Any]) -> None:
+def set_attributes_of(root: Any, holders: Iterable[HeldAttribute], attributes: dict[str, Any]) -> None:
     """Set attributes of a module and its submodules: all of them or, if one raises an error, none.
 
     Args:
