@@ -241,12 +241,12 @@ def test_an_error_of_a_fast_call_with_too_few_arguments_stands_alone():
     call(X, model)
     call(X, model)
     error = caught(call, X)
-    assert type(error) is TypeError  # Python's, about the missing argument
+    assert type(error) is TypeError  # numpy's, about the missing argument
     assert error.__context__ is None
 
 
 def test_a_note_says_how_to_see_frames_where_an_error_that_is_not_ours_came_from_inside():
-    error = caught(lambda: liftnn.Dropout("text", rngs=liftnn.Rngs(0)))
+    error = caught(lambda: liftnn.Linear(2, 3, param_dtype="text", rngs=liftnn.Rngs(0)))
     assert type(error) is TypeError  # Python's
     assert entries(error)[-1] == (__file__, "<lambda>")
     assert error.__notes__ == [

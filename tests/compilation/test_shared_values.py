@@ -41,13 +41,6 @@ KEY = ".value.k"
 CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], None], str]] = {
     "a list": (lambda: [one()], lambda: [one()], put_value, ".value"),
     "past hooks": (lambda: [one()], lambda: [one()], put_raw_value, ".value"),
-    "copy_from": (lambda: [one()], lambda: [one()], lambda m: m.b.copy_from(m.a), ".value"),
-    "update": (
-        lambda: [one()],
-        lambda: [one()],
-        lambda m: liftnn.update(m, liftnn.State({"b": m.a})),
-        ".value",
-    ),
     "in a dict": (lambda: {"k": [one()]}, lambda: {"k": [one()]}, put_inner, KEY),
     "as a part": (lambda: {"k": [one()]}, lambda: {"k": [one()]}, put_part, KEY),
     "in a tuple": (lambda: ([one()],), lambda: ([one()],), put_value, ".value[0]"),

@@ -17,7 +17,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import check_divides, shape_of_input
 from liftnn._src.nn.dot_product_attention import check_mask, dot_product_attention
-from liftnn._src.nn.dropout import check_rate, draw_key, fork_stream, is_deterministic
+from liftnn._src.nn.dropout import as_rate, draw_key, fork_stream, is_deterministic
 from liftnn._src.nn.key_value_cache import append, fitting, input_shape_of, positions_of, write
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.linear_general import LinearGeneral
@@ -168,9 +168,9 @@ class MultiHeadAttention(Module):
         )
         check_divides(self, "num_heads", num_heads, "num_kv_heads", self.num_kv_heads)
         check_divides(self, "qkv_features", self.qkv_features, "num_heads", num_heads)
-        check_rate("The dropout_rate of a MultiHeadAttention", dropout_rate)
+        self.dropout_rate = as_rate("The dropout_rate of a MultiHeadAttention", dropout_rate)
         self.dtype, self.param_dtype = dtype, param_dtype
-        self.broadcast_dropout, self.dropout_rate = broadcast_dropout, float(dropout_rate)
+        self.broadcast_dropout = broadcast_dropout
         self.deterministic = deterministic
         self.precision, self.use_bias, self.attention_fn = precision, use_bias, attention_fn
         self.decode, self.normalize_qk = decode, normalize_qk

@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes
 from liftnn._src.nn.arguments import with_axes
-from liftnn._src.nn.dropout import check_rate
+from liftnn._src.nn.dropout import as_rate
 from liftnn._src.nn.explicit_axes import mesh_of, whole_along
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
@@ -177,7 +177,7 @@ def dot_product_attention_weights(
     weights = jax.nn.softmax(logits).astype(dtype)
     if module is not None:
         module.sow(Intermediate, "attention_weights", weights)
-    check_rate("The dropout_rate of attention", dropout_rate)
+    dropout_rate = as_rate("The dropout_rate of attention", dropout_rate)
     if deterministic or dropout_rate == 0.0:
         return weights
     return _drop(weights, broadcast_dropout, dropout_rng, dropout_rate)

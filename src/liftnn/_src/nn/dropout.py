@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,6 +17,7 @@ from liftnn._src.nn.arguments import Axes, as_input, normalize_axes
 from liftnn._src.nn.explicit_axes import entries_of, mesh_of, replicate_on_mesh_of, reshard_like
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
+from liftnn._src.trees import is_argument_array
 
 
 class Dropout(Module):
@@ -54,8 +58,7 @@ class Dropout(Module):
         rng_collection: str = "dropout",
         rngs: Rngs | RngStream | None = None,
     ):
-        check_rate("The rate of a Dropout", rate)
-        self.rate, self.broadcast_dims = float(rate), broadcast_dims
+        self.rate, self.broadcast_dims = as_rate("The rate of a Dropout", rate), broadcast_dims
         self.deterministic, self.rng_collection = deterministic, rng_collection
         self.rngs = fork_stream(rngs, rng_collection)
 
@@ -108,21 +111,23 @@ class Dropout(Module):
         return lax.select(mask, scaled, jnp.zeros_like(scaled))
 
 
-def check_rate(rate_of: str, rate: float) -> None:
-    """Raise ArgumentError if the rate of a dropout is not a probability.
+def as_rate(rate_of: str, rate: Any) -> float:
+    """Return the rate of a dropout as a float; the comparison of an array would be a tracer in a trace.
 
     Args:
       rate_of: What the rate is, as the subject of the message.
       rate: The rate.
 
     Raises:
-      ArgumentError: If `rate` is not between 0 and 1.
+      ArgumentError: If `rate` is not a number between 0 and 1.
     """
-    if not 0.0 <= float(rate) <= 1.0:  # not of an array: in a trace, its comparison would be a tracer
+    number = float(rate) if is_argument_array(rate) else math.nan
+    if not 0.0 <= number <= 1.0:
         raise errors.ArgumentError(
             f"{rate_of} must be a probability from 0 to 1, but it is {rate!r}.",
             "Pass the fraction of entries to set to zero, such as 0.1.",
         )
+    return number
 
 
 def fork_stream(rngs: Rngs | RngStream | None, name: str) -> RngStream | None:
