@@ -64,7 +64,7 @@ def checkpoint(
       >>> grads["layers"][0]["kernel"].shape
       (3, 3)
     """
-    nums, names = as_positions(static_argnums, "static_argnums"), static_argnames
+    nums = as_positions(static_argnums, "static_argnums")
 
     def bind(plan: Plan, pure: PureFunction) -> PureFunction:
         def call(leaves: Sequence[Any]) -> Any:
@@ -81,8 +81,10 @@ def checkpoint(
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums)
 
-    options = LiftOptions("remat", of_arrays=None if names else of_arrays)  # JAX ignores static_argnames
-    return WithStatic(f, bind, options, nums or None, names or None, hashable=False)
+    options = LiftOptions(
+        "remat", of_arrays=None if static_argnames else of_arrays
+    )  # JAX ignores static_argnames
+    return WithStatic(f, bind, options, nums or None, static_argnames or None, hashable=False)
 
 
 remat = checkpoint

@@ -139,13 +139,9 @@ def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
     is_module = hasattr(type(owner), "__graph_node__")
     if not is_object(owner) or (is_module and inner is function):
         return function
-
-    @functools.wraps(function, updated=())
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    # The function captures the module, which is resolved to the argument.
-    return types.MethodType(lambda _, /, *args, **kwargs: call(*args, **kwargs), owner) if is_module else call
+    if is_module:  # the function captures the module, which is resolved to the argument
+        return types.MethodType(lambda _, /, *args, **kwargs: function(*args, **kwargs), owner)
+    return functools.wraps(function, updated=())(lambda *args, **kwargs: function(*args, **kwargs))
 
 
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
