@@ -81,9 +81,8 @@ def checkpoint(
     def of_arrays(f: Callable[..., Any]) -> Callable[..., Any]:
         return jax.checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums)
 
-    options = LiftOptions(
-        "remat", of_arrays=None if static_argnames else of_arrays
-    )  # JAX ignores static_argnames
+    # JAX ignores static_argnames.
+    options = LiftOptions("remat", of_arrays=None if static_argnames else of_arrays)
     return WithStatic(f, bind, options, nums or None, static_argnames or None, hashable=False)
 
 

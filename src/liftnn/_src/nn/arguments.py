@@ -242,7 +242,27 @@ def check_mask(mask: Any, kernel_shape: tuple[int, ...]) -> None:
         )
 
 
-def check_broadcasts(layer: str, mask: Any, shape: tuple[int, ...]) -> None:
+def check_normalized(layer: str, x: Any, axes: Axes, expected: int, mask: Any) -> tuple[int, ...]:
+    """Check the input and the mask of a normalization, and return the input's shape.
+
+    Args:
+      layer: Name of the layer's class.
+      x: The input.
+      axes: The feature axes.
+      expected: The layer's number of features.
+      mask: An array, or None.
+
+    Raises:
+      ArgumentError: If the input has another number of features, or the mask does not broadcast to its shape.
+      ArgumentTypeError: If the input is not an array.
+    """
+    shape = shape_of_input(layer, x)
+    check_features(layer, shape, axes, expected)
+    _check_broadcasts(layer, mask, shape)
+    return shape
+
+
+def _check_broadcasts(layer: str, mask: Any, shape: tuple[int, ...]) -> None:
     """Raise ArgumentError if a mask does not broadcast to the shape of the input.
 
     Args:

@@ -15,13 +15,7 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import (
-    check_broadcasts,
-    check_features,
-    new_param,
-    normalize_axes,
-    shape_of_input,
-)
+from liftnn._src.nn.arguments import check_normalized, new_param, normalize_axes
 from liftnn._src.nn.explicit_axes import in_place_of
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.nn.sizes import check_sizes
@@ -143,9 +137,7 @@ class BatchNorm(Module):
         running = self.use_running_average if use_running_average is None else use_running_average
         if running is None:
             raise _no_use_running_average()
-        shape = shape_of_input("BatchNorm", x)
-        check_features("BatchNorm", shape, self.axis, self.num_features)
-        check_broadcasts("BatchNorm", mask, shape)
+        shape = check_normalized("BatchNorm", x, self.axis, self.num_features, mask)
         batch_axes = tuple(set(range(len(shape))).difference(normalize_axes(len(shape), self.axis)))
         weights = (dtypes.value_of(self.scale), dtypes.value_of(self.bias))
         x, mean, var, scale, bias = self.promote_dtype(

@@ -14,14 +14,7 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import (
-    Axes,
-    check_broadcasts,
-    check_features,
-    new_param,
-    normalize_axes,
-    shape_of_input,
-)
+from liftnn._src.nn.arguments import Axes, check_normalized, new_param, normalize_axes, shape_of_input
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.nn.sizes import check_sizes
 from liftnn._src.publish import publish
@@ -121,8 +114,7 @@ class InstanceNorm(Module):
                 f"for an input of shape {shape}.",
                 "Pass an input of shape (batch, ..., num_features), or other feature axes.",
             )
-        check_features("InstanceNorm", shape, features, self.num_features)
-        check_broadcasts("InstanceNorm", mask, shape)
+        check_normalized("InstanceNorm", x, features, self.num_features, mask)
         space = tuple(axis for axis in range(1, len(shape)) if axis not in features)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype

@@ -14,14 +14,7 @@ from liftnn import errors
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
-from liftnn._src.nn.arguments import (
-    Axes,
-    check_broadcasts,
-    check_features,
-    new_param,
-    normalize_axes,
-    shape_of_input,
-)
+from liftnn._src.nn.arguments import Axes, check_normalized, new_param, normalize_axes
 from liftnn._src.nn.moments import moments, normalize
 from liftnn._src.nn.sizes import check_sizes, is_size
 from liftnn._src.publish import publish
@@ -113,9 +106,7 @@ class LayerNorm(Module):
         Raises:
           ArgumentError: If the number of input features is not that of the layer.
         """
-        shape = shape_of_input("LayerNorm", x)
-        check_features("LayerNorm", shape, self.feature_axes, self.num_features)
-        check_broadcasts("LayerNorm", mask, shape)
+        check_normalized("LayerNorm", x, self.feature_axes, self.num_features, mask)
         x, scale, bias = self.promote_dtype(
             (x, dtypes.value_of(self.scale), dtypes.value_of(self.bias)), dtype=self.dtype
         )
@@ -206,9 +197,7 @@ class RMSNorm(Module):
         Raises:
           ArgumentError: If the number of input features is not that of the layer.
         """
-        shape = shape_of_input("RMSNorm", x)
-        check_features("RMSNorm", shape, self.feature_axes, self.num_features)
-        check_broadcasts("RMSNorm", mask, shape)
+        check_normalized("RMSNorm", x, self.feature_axes, self.num_features, mask)
         x, scale = self.promote_dtype((x, dtypes.value_of(self.scale)), dtype=self.dtype)
         mean, var = moments(
             x, self.reduction_axes, dtype=self.dtype, axis_name=self.axis_name,
@@ -311,9 +300,7 @@ class GroupNorm(Module):
           ArgumentError: If the number of input features is not that of the layer, if the reduction axes do not include
             the last axis, or if the input has one axis and the layer no reduction axes.
         """
-        shape = shape_of_input("GroupNorm", x)
-        check_features("GroupNorm", shape, -1, self.num_features)
-        check_broadcasts("GroupNorm", mask, shape)
+        shape = check_normalized("GroupNorm", x, -1, self.num_features, mask)
         space = _space(len(shape), self.reduction_axes)
         grouped = (*shape[:-1], self.num_groups, self.group_size)
         mask = None if mask is None else _grouped_mask(jnp.asarray(mask), shape, grouped)
