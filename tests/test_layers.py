@@ -18,6 +18,7 @@ LAYERS = (
     ("errors.py", "_src/__init__.py", "_src/annotations.py", "_src/publish.py"),
     (
         "_src/trees.py",
+        "_src/lazy.py",
         "_src/tracebacks.py",
         "_src/printing.py",
         "_src/type_variables.py",
@@ -53,7 +54,7 @@ LAYERS = (
     ),
     ("_src/weights/", "_src/summary/"),
     ("_src/compat/",),
-    ("_pickled.py", "initializers.py"),
+    ("_pickled.py", "_roles.py", "initializers.py"),
     ("__init__.py", "nn/"),
     ("compat/",),
 )
@@ -79,8 +80,39 @@ def file_of(module: str) -> str | None:
     return None
 
 
+def start_of(text: ast.expr, constants: dict[str, str]) -> str:
+    """The beginning of a text in the code, as far as it is known: that of an f-string before what is filled in."""
+    match text:
+        case ast.Constant(value=str(value)):
+            return value
+        case ast.JoinedStr(values=[first, *_]):
+            return start_of(first, constants)
+        case ast.Name(id=name):
+            return constants.get(name, "")
+        case _:
+            return ""
+
+
+def imports_by_name_of(file: str) -> Iterator[str]:
+    """The files that a file imports by `import_module`, and the folder of those whose name it puts together."""
+    tree = tree_of(file)
+    constants = {
+        x.targets[0].id: x.value.value
+        for x in tree.body
+        if isinstance(x, ast.Assign)
+        and isinstance(x.targets[0], ast.Name)
+        and isinstance(x.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = start_of(node.args[0], constants)
+            folder = file_of(name.rpartition(".")[0]) if name.endswith(".") else None
+            yield from filter(None, (folder or file_of(name),))
+
+
 def imports_of(file: str) -> Iterator[str]:
     """The files of the package that a file imports."""
+    yield from imports_by_name_of(file)
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -96,7 +96,7 @@ def test_the_package_imports_each_name_in_plain_sight():
     for_type_checkers = next(node.body for node in body if isinstance(node, ast.If))
     imports = [node for node in (*body, *for_type_checkers) if isinstance(node, ast.ImportFrom)]
     imported = {a.name for node in imports for a in node.names}
-    assert imported - {"_pickled", "TYPE_CHECKING"} == {*liftnn.__all__}
+    assert imported - {"_pickled", "_roles", "TYPE_CHECKING"} == {*liftnn.__all__}
 
 
 def test_what_is_loaded_at_first_use_is_what_type_checkers_import():

@@ -4,7 +4,7 @@ import importlib as _importlib
 import sys as _sys
 from typing import TYPE_CHECKING
 
-from liftnn import _pickled, errors
+from liftnn import _pickled, _roles, errors
 from liftnn._src.autodiff.grad import grad, value_and_grad
 from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.compilation.jit import jit
@@ -313,4 +313,5 @@ def __dir__() -> list[str]:
     return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]
 
 
+_roles.assign()
 _pickled.publish(*(x for name, x in globals().items() if name in __all__))

@@ -11,7 +11,7 @@ from flax import nnx as flax_nnx
 from tests.strategies import Node
 
 import liftnn
-from liftnn._src.summary.table_text import html_table, plain_text
+from liftnn._src.summary.table_text import plain_text
 
 
 def make_models(nnx):
@@ -324,7 +324,7 @@ TABLES = {
 def test_plain_text_is_laid_out_like_rich(name):
     pytest.importorskip("rich")
     table = TABLES[name]()
-    assert str(table) == repr(table) == plain_text(table)
+    assert str(table) == repr(table) == plain_text(table._layout())
 
 
 def test_a_width_wraps_the_text():
@@ -343,21 +343,21 @@ def test_the_text_in_jupyter_is_that_elsewhere(monkeypatch):
     kernel = type("ZMQInteractiveShell", (), {})()  # what rich takes for Jupyter's
     monkeypatch.setattr("builtins.get_ipython", lambda: kernel, raising=False)
     table = TABLES["no calls"]()
-    assert str(table) == plain_text(table)
+    assert str(table) == plain_text(table._layout())
 
 
 def test_a_notebook_shows_html_with_every_cell_escaped():
     text = liftnn.tabulate(Node(a=liftnn.Module()))._repr_html_()
     assert text.count("<tr") == 1 + 2
     table = liftnn.tabulate(model(), X)
-    assert html_table(table).count("<td") == sum(len(x.cells) for x in table.columns())
-    assert "<b>" not in html_table(liftnn.tabulate(Node(**{"<b>": liftnn.Module()})))
+    assert table._repr_html_().count("<td") == sum(len(x.cells) for x in table.columns())
+    assert "<b>" not in liftnn.tabulate(Node(**{"<b>": liftnn.Module()}))._repr_html_()
 
 
 def test_text_is_plain_without_rich(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     table = liftnn.tabulate(model(), X)
-    assert str(table) == plain_text(table)
+    assert str(table) == plain_text(table._layout())
 
 
 @pytest.mark.thorough

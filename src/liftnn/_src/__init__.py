@@ -2,7 +2,7 @@
 
 From the bottom up, each folder imports only from those before it:
 
-    trees, tracebacks, printing, annotations        attribute paths, tracebacks, reprs, annotations
+    lazy, trees, tracebacks, printing, annotations  lazy imports, attribute paths, tracebacks, reprs, annotations
     filters, static_values                          which Variables; what is part of the cache key
     variables                                       Variable, State, metadata, frames
     graph                                           flatten, unflatten and update object graphs

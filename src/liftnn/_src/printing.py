@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
+from liftnn._src import lazy
 from liftnn._src.trees import is_deleted
 
 MAX_DEPTH = 48
@@ -113,25 +113,13 @@ def _is_numpy(x: Any) -> bool:
     return isinstance(x.dtype, np.dtype)
 
 
-def load_summary(file: str) -> Any:
-    """Return a file of `summary`, which is above all layers that it shows, and loaded at first use.
-
-    Args:
-      file: The name of the file, such as `"module_text"`.
-
-    Returns:
-      The Python module.
-    """
-    return importlib.import_module(f"liftnn._src.summary.{file}")
-
-
 class Displayed:
-    """Base class of what notebooks and treescope show; the forms are in `summary`, and loaded at first use."""
+    """Base class of what notebooks and treescope show; the forms are in a higher layer, and loaded at first use."""
 
     __slots__ = ()
 
     def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
-        return load_summary("treescope_parts").treescope_form(self, path, subtree_renderer)
+        return lazy.load("treescope_forms").treescope_form(self, path, subtree_renderer)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return load_summary("notebook").mime_bundle(self)
+        return lazy.load("notebook_forms").mime_bundle(self)

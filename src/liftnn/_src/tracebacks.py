@@ -11,7 +11,6 @@ import ast
 import builtins
 import contextlib
 import functools
-import importlib
 import linecache
 import os
 import sys
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from liftnn import errors
+from liftnn._src import lazy
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -88,7 +88,7 @@ def explain_arguments(error: Exception, function: Callable[..., object]) -> None
       ArgumentTypeError: If the arguments did not fit, with what to write instead.
     """
     if type(error) is TypeError and error.__traceback__ is not None and error.__traceback__.tb_next is None:
-        importlib.import_module("liftnn._src.foreign_names.explain").check_arguments(error, function)
+        lazy.load("foreign_names").check_arguments(error, function)
 
 
 _SPECIAL_METHODS = ("__init__", "__call__", "__getitem__")

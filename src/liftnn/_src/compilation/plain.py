@@ -11,7 +11,6 @@ import base64
 import collections
 import copyreg
 import dataclasses
-import importlib
 import json
 import sys
 import types
@@ -23,10 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn import errors
+from liftnn._src import lazy
 from liftnn._src.trees import LEAF, an, at_start, is_leaf_tree
 
-_NAMES = "liftnn._pickled"
-"""The module that has the stable names of what is internal."""
 _MAKERS = frozenset(
     {
         "FixedDict", "FixedState", "GraphDelta", "GraphSpec", "LeafPaths", "Metadata.of", "Static", "keys_of",
@@ -249,7 +247,7 @@ def _find(module: str, name: str) -> Any:
 
 def _internal(name: str) -> Any:
     """Return what has a stable name."""
-    found: Any = importlib.import_module(_NAMES)
+    found: Any = lazy.load("stable_names")
     for part in name.split("."):
         found = getattr(found, part)
     return found

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from liftnn import errors
+from liftnn._src import lazy
 from liftnn._src.annotations import annotations_of
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.foreign_names.attributes import ForeignAttributes, answer_calls
@@ -32,11 +33,10 @@ from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import append, perturb, sow
 from liftnn._src.modules.rendering import render_module
 from liftnn._src.modules.variables_view import VariablesAttribute
-from liftnn._src.printing import Displayed, load_summary
+from liftnn._src.printing import Displayed
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path, module_of
 from liftnn._src.variables import frames
-from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, Perturbation
@@ -353,7 +353,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
         return ((key, x) for key, x in iter_children(self) if isinstance(x, Module))
 
     def __repr__(self) -> str:
-        return load_summary("module_text").module_text(self)
+        return lazy.load("module_text").module_text(self)
 
     def __str__(self) -> str:
         return render_module(self, []) if type(self).__repr__ is Module.__repr__ else repr(self)
@@ -375,9 +375,9 @@ refuse_in_jax(Module)
 def _warn_of_mistake(module: Any, name: str, old: Any, value: Any) -> None:
     """Warn of an assignment that has another effect than it seems to have."""
     if name in _FREEZING and old is _ABSENT and module_of(type(module)).partition(".")[0] == "liftnn":
-        load_warnings().warn_of_freezing(module, name)
+        lazy.load("attribute_warnings").warn_of_freezing(module, name)
     if isinstance(old, Param) and isinstance(value, (jax.Array, np.ndarray)):
-        load_warnings().warn_of_array(module, name, old)
+        lazy.load("attribute_warnings").warn_of_array(module, name, old)
 
 
 def _refuse_arguments(cls: type) -> NoReturn:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from liftnn import errors
+from liftnn._src import lazy
 from liftnn._src.filters import Filter, tag_error, to_predicate
 from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.graph.attributes import attributes_of
@@ -34,7 +35,6 @@ from liftnn._src.optim.transformations import call_update, check_transformation,
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, an, format_path, key_of, list_paths
 from liftnn._src.variables import frames
-from liftnn._src.variables.mistaken_metadata import load_warnings
 from liftnn._src.variables.nested import mismatch
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
@@ -119,7 +119,7 @@ class Optimizer(Module):
         def __setattr__(self, name: str, value: Any) -> None:
             if name != "opt_state" or name not in attributes_of(self):
                 if name in ("lr", "learning_rate") and type(self) is Optimizer:
-                    load_warnings().warn_of_rate(self, name)
+                    lazy.load("attribute_warnings").warn_of_rate(self, name)
                 super().__setattr__(name, value)
             elif value is not self.opt_state and not set_values(self.opt_state, value):
                 self._replace_state(value)

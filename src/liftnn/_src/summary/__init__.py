@@ -9,7 +9,8 @@ as its class.
 - `module_text.py`: the repr of a module.
 - `calls.py`: the calls of a model's modules, recorded in an abstract trace; `flops.py`: their operations;
   `liveness.py`: the equations of a program that its outputs need.
-- `tabulate.py`: the rows of a table; `table.py`: the table; `table_text.py`: as text, by rich, and as HTML.
+- `tabulate.py`: the rows of a table; `table.py`: the table; `columns.py`: its columns as texts;
+  `table_text.py`: these as plain text, by rich, and as HTML.
 - `treescope_parts.py`: forms for treescope; `notebook.py`: HTML for notebooks, and `display`.
 - `drawing.py`: the object graph as boxes and arrows; `boxes.py`: these; `mermaid.py` and `dot.py`: their text.
 - `sizes.py`: elements and bytes by type of Variable.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from liftnn._src.filters import Filter
-from liftnn._src.printing import load_summary
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
 
 if TYPE_CHECKING:
     from liftnn._src.summary.drawing import Drawing
     from liftnn._src.summary.table import Table
+
+
+def _load(file: str) -> Any:
+    """Return a file of this folder; loaded at first use."""
+    return importlib.import_module(f"liftnn._src.summary.{file}")
 
 
 @boundary
@@ -38,7 +43,7 @@ def count_params(tree: Any, /, *filters: Filter) -> int:
       >>> liftnn.count_params(model), liftnn.count_params(model, liftnn.BatchStat)
       (15, 6)
     """
-    return load_summary("sizes").count_elements(tree, filters)
+    return _load("sizes").count_elements(tree, filters)
 
 
 @boundary
@@ -55,7 +60,7 @@ def display(*objects: Any) -> None:
       >>> liftnn.display(liftnn.Linear(4, 8, rngs=liftnn.Rngs(0)))
       Linear(kernel: Param f32[4,8], bias: Param f32[8])  40 params, 160 B
     """
-    load_summary("notebook").show(objects)
+    _load("notebook").show(objects)
 
 
 @boundary
@@ -90,7 +95,7 @@ def draw(tree: Any, /, format: Literal["mermaid", "dot"] = "mermaid", *, depth: 
         n0 -->|"layers[0]"| n1
         n0 -.->|"first"| n1
     """
-    return load_summary("drawing").make_drawing(tree, format, depth)
+    return _load("drawing").make_drawing(tree, format, depth)
 
 
 @boundary
@@ -148,7 +153,7 @@ def tabulate(
                     Param                                  58   232 B
        ───────────────────────────────────────────────────────────────
     """
-    return load_summary("tabulate").make_table(
+    return _load("tabulate").make_table(
         module, args, kwargs, method=method, depth=depth, flops=(flops, grad_flops), width=width
     )
 

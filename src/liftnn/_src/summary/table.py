@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from liftnn._src.printing import load_summary
+from liftnn._src.summary import table_text
+from liftnn._src.summary.columns import Column, TableLayout
 from liftnn._src.summary.sizes import Size, bytes_text
 from liftnn._src.trees import Path
 
@@ -41,20 +42,6 @@ class Row(NamedTuple):
     flops: float | None = None
     grad_flops: float | None = None
     has_unknown_loops: bool = False
-
-
-class Column(NamedTuple):
-    """A column of texts.
-
-    Args:
-      name: The header.
-      cells: The lines of the cell of each row.
-      is_number: Whether the cells are aligned to the right.
-    """
-
-    name: str
-    cells: Sequence[Sequence[str]]
-    is_number: bool = False
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -104,18 +91,21 @@ class Table:
                 columns.append(Column(name, [*counts, *ends], True))
         return columns
 
+    def _layout(self) -> TableLayout:
+        return TableLayout(self.title, self.columns(), len(self.rows), self.width)
+
     def __str__(self) -> str:
         if importlib.util.find_spec("rich") is None:
-            return load_summary("table_text").plain_text(self)
-        return load_summary("table_text").rich_text(self, is_terminal=sys.stdout.isatty())
+            return table_text.plain_text(self._layout())
+        return table_text.rich_text(self._layout(), is_terminal=sys.stdout.isatty())
 
     __repr__ = __str__
 
     def __rich__(self) -> Any:
-        return load_summary("table_text").rich_table(self)
+        return table_text.rich_table(self._layout())
 
     def _repr_html_(self) -> str:
-        return load_summary("table_text").html_table(self)
+        return table_text.html_table(self._layout())
 
 
 def _count(x: float | None, row: Row) -> list[str]:

@@ -6,23 +6,23 @@ import html
 import importlib
 import io
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from liftnn._src.summary.table import Column, Table
+from liftnn._src.summary.columns import Column, TableLayout
 
 _STYLES = {"path": "cyan", "layer": "bold", "inputs": "green", "outputs": "green"}
 _UNLIMITED = 10_000
 
 
-def plain_text(table: Table) -> str:
+def plain_text(table: TableLayout) -> str:
     """Return a table as text, laid out as rich does it."""
-    columns = table.columns()
+    columns = table.columns
     widths = [max(len(line) for cell in ([x.name], *x.cells) for line in (*cell, "")) for x in columns]
     width = sum(widths) + 3 * len(widths) + 1
     rule = f" {'─' * (width - 2)} "
-    split = len(table.rows)
+    split = table.rows
 
     def lines(row: Iterable[Iterable[str]]) -> list[str]:
         texts = zip_longest(*row, fillvalue="")
@@ -46,7 +46,7 @@ def plain_text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in text)
 
 
-def rich_text(table: Table, *, is_terminal: bool) -> str:
+def rich_text(table: TableLayout, *, is_terminal: bool) -> str:
     """Return a table as rich prints it.
 
     Args:
@@ -64,18 +64,18 @@ def rich_text(table: Table, *, is_terminal: bool) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().rstrip("\n").split("\n"))
 
 
-def rich_table(table: Table) -> Any:
+def rich_table(table: TableLayout) -> Any:
     """Return a table as an object of rich."""
     rich: Any = importlib.import_module("rich.table")
     text: Any = importlib.import_module("rich.text").Text
     box: Any = importlib.import_module("rich.box")
-    columns = table.columns()
+    columns = table.columns
     result = rich.Table(title=text(table.title, style="bold"), box=box.HORIZONTALS, header_style="dim")
     for x in columns:
         style = _STYLES.get(x.name)
         result.add_column(x.name, justify="right" if x.is_number else "left", style=style, overflow="fold")
     for number, row in enumerate(zip(*[x.cells for x in columns], strict=True)):
-        if number == len(table.rows):
+        if number == table.rows:
             result.add_section()
         result.add_row(*[text("\n".join(cell)) for cell in row])
     return result
@@ -85,10 +85,10 @@ _CELL = "padding: 0.15em 0.8em; border: none; white-space: nowrap; vertical-alig
 _RULE = "border-top: 1px solid color-mix(in srgb, currentColor 35%, transparent);"
 
 
-def html_table(table: Table) -> str:
+def html_table(table: TableLayout) -> str:
     """Return a table as HTML in the colours of the page around it, so that it fits dark and light notebooks."""
-    columns = table.columns()
-    split = len(table.rows)
+    columns = table.columns
+    split = table.rows
     head = "".join(
         f'<th style="{_CELL} {_align(x)} font-weight: 600; opacity: 0.7">{x.name}</th>' for x in columns
     )
@@ -109,7 +109,7 @@ def _align(x: Column) -> str:
     return f"text-align: {'right' if x.is_number else 'left'};"
 
 
-def _html_row(columns: list[Column], row: Iterable[Iterable[str]]) -> str:
+def _html_row(columns: Sequence[Column], row: Iterable[Iterable[str]]) -> str:
     return "".join(
         f'<td style="{_CELL} {_align(x)}">{"<br>".join(map(html.escape, cell))}</td>'
         for x, cell in zip(columns, row, strict=True)

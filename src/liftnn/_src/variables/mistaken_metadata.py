@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from typing import Any
 
 import jax
 import numpy as np
+
+from liftnn._src import lazy
 
 
 def warn_if_mistaken(variable: Any, name: str, value: Any) -> None:
@@ -26,9 +27,4 @@ def warn_if_mistaken(variable: Any, name: str, value: Any) -> None:
     )
     is_foreign = name == "requires_grad" or (is_number and name in ("data", "grad"))
     if (is_misspelled or is_foreign) and name not in variable._metadata:
-        load_warnings().warn_of_metadata(variable, name, is_foreign)
-
-
-def load_warnings() -> Any:
-    """Return the file with the texts of the warnings, which is above Variables, and loaded at first use."""
-    return importlib.import_module("liftnn._src.modules.mistaken")
+        lazy.load("attribute_warnings").warn_of_metadata(variable, name, is_foreign)
