@@ -136,6 +136,10 @@ def renaming(
         raise
 
 
+_EARLY: Any = jax.Inline.JAX_EARLY if hasattr(jax, "Inline") else True  # pyright: ignore[reportAttributeAccessIssue]  # JAX 0.11
+"""The body becomes a part of the loop's jaxpr, so a gradient adds in the order of hand-written JAX."""
+
+
 class InlinedJit:
     """A pure function that JAX traces once for each type of its arguments, by an inlined `jax.jit`.
 
@@ -150,7 +154,7 @@ class InlinedJit:
 
     def __init__(self, plan: Plan, pure: PureFunction, function: Any):
         self._names = leaf_names(plan)
-        self._traced = jax.jit(show_as(lambda leaves: pure(leaves), function), inline=True)
+        self._traced = jax.jit(show_as(lambda leaves: pure(leaves), function), inline=_EARLY)
 
     def __call__(self, leaves: Any) -> Any:
         """Return the result."""
