@@ -309,6 +309,17 @@ def defjvps_with_too_few_rules():
 
 
 @message(
+    errors.ArgumentTypeError,
+    "A rule of `defjvps` returns None instead of a tangent of the output.",
+    "Return the tangent; for an argument that contributes nothing, pass None in place of the rule.",
+)
+def defjvps_with_a_rule_that_returns_nothing():
+    function = liftnn.custom_jvp(step)
+    function.defjvps(lambda tangent, out, model, x: None, lambda tangent, out, model, x: tangent)
+    total(function)
+
+
+@message(
     errors.ArgumentError,
     "`defjvps` has defined 3 rules, but the function has 1 argument.",
     "Pass one rule for each argument; None means that it contributes nothing.",

@@ -18,6 +18,30 @@ def tabulate_of_a_list():
     liftnn.tabulate([liftnn.Module()])
 
 
+@message(
+    errors.ArgumentTypeError,
+    "`method` is the name of a method of the model, not a function.",
+    'Pass the name, such as method="encode".',
+)
+def tabulate_of_a_function_as_method():
+    liftnn.tabulate(linear(), jnp.ones(2), method=lambda model, x: model(x))
+
+
+class Coder(liftnn.Module):
+    def encode(self, x):
+        return x
+
+
+@message(errors.ArgumentError, "A Coder has no method 'encod'.", "Write method='encode'.")
+def tabulate_of_a_misspelled_method():
+    liftnn.tabulate(Coder(), method="encod")
+
+
+@message(errors.ArgumentError, "A Coder has no method 'generate'.", "Pass the name of a method of the model.")
+def tabulate_of_a_missing_method():
+    liftnn.tabulate(Coder(), jnp.ones(2), method="generate")
+
+
 @message(errors.ArgumentError, "draw has no format 'png'.", "Pass one of 'mermaid', 'dot'.")
 def draw_as_a_picture():
     liftnn.draw(liftnn.Module(), "png")

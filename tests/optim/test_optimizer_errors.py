@@ -203,6 +203,16 @@ def test_an_abstract_model_is_an_error_by_path_and_changes_nothing():
     assert int(optimizer.step) == 0
 
 
+def test_a_transformation_that_needs_values_says_which_parameter_has_none():
+    with raises(
+        errors.ArgumentTypeError,
+        "layers[0].b is abstract: it has a shape and a dtype, and no value, so the transformation of optax cannot "
+        "create its state.\nCreate the model without `eval_shape`, or set all its Variables first, for example by "
+        "`update(model, state)`.",
+    ):
+        liftnn.Optimizer(liftnn.eval_shape(make_model), optax.contrib.schedule_free_sgd(0.1))
+
+
 def test_updates_of_another_shape_are_an_error_and_change_nothing():
     model = make_model()
     optimizer = liftnn.Optimizer(model, optax.sgd(0.1))

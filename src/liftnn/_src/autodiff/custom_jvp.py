@@ -131,9 +131,10 @@ class CustomJvp(CustomRule[P, R]):
 
         Args:
           *jvps: For each argument a function `(tangent, output, *arguments)` that returns its contribution to the
-            tangent of the output, or None if the contribution is zero.
+            tangent of the output; None in its place if the argument contributes nothing.
 
         Raises:
+          ArgumentTypeError: When the function is differentiated, if a rule returns None.
           ArgumentError: When the function is differentiated, if the number of rules is not that of the arguments.
           ArgumentTypeError: If the function has arguments that are not differentiated.
         """
@@ -152,6 +153,11 @@ class CustomJvp(CustomRule[P, R]):
                 )
             out = cast("Callable[..., Any]", self)(*primals)
             terms = [f(t, out, *primals) for f, t in zip(jvps, tangents, strict=True) if f]
+            if out is not None and any(term is None for term in terms):
+                raise errors.ArgumentTypeError(
+                    "A rule of `defjvps` returns None instead of a tangent of the output.",
+                    "Return the tangent; for an argument that contributes nothing, pass None in place of the rule.",
+                )
             return out, jax.tree.map(lambda *x: sum(x[1:], x[0]), *terms) if terms else None
 
         self.defjvp(jvp)

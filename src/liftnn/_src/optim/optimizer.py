@@ -111,7 +111,11 @@ class Optimizer(Module):
                 else "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
         self._layout = ParameterLayout(leaves)
-        opt_state = init_state(tx, self._layout.state(leaves))
+        try:
+            opt_state = init_state(tx, self._layout.state(leaves))
+        except Exception:
+            check_values(leaves, "the transformation of optax cannot create its state")
+            raise
         self.opt_state, self._alike = to_variables(opt_state, self._layout, leaves)
 
     if not TYPE_CHECKING:  # hidden, so that type checkers infer attributes from `__init__` alone

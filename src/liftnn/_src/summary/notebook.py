@@ -47,7 +47,7 @@ def html_of(x: Any) -> str:
             return str(treescope.render_to_html(x, ignore_exceptions=True))
         if isinstance(x, Attributed):
             return make_table(
-                x, (), {}, method="", depth=None, flops=(False, False), width=None
+                x, (), {}, method=None, depth=None, flops=(False, False), width=None
             )._repr_html_()
     except Exception:  # treescope is recursive, and a table needs a model that can be flattened
         pass

@@ -133,8 +133,9 @@ def tabulate(
       submodules; shared ones count at their first path. The last lines are the totals by type of Variable.
 
     Raises:
-      ArgumentTypeError: If `module` is not a module.
-      ArgumentError: If `flops` or `grad_flops` is set without the arguments that the call needs.
+      ArgumentTypeError: If `module` is not a module, or `method` is not a str.
+      ArgumentError: If the module has no such method, or if `flops` or `grad_flops` is set without the arguments that
+        the call needs.
 
     Example:
       >>> import jax.numpy as jnp, liftnn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import difflib
 import inspect
 from typing import Any
 
@@ -16,7 +17,7 @@ from liftnn._src.summary.outline import OutlineEntry, outline
 from liftnn._src.summary.sizes import Size, size_of, sizes_by_type
 from liftnn._src.summary.table import Row, Table
 from liftnn._src.summary.value_text import value_text
-from liftnn._src.trees import HiddenKey, Path, an, format_path
+from liftnn._src.trees import HiddenKey, Path, an, at_start, format_path
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import Param, RngState
 
@@ -26,7 +27,7 @@ def make_table(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
-    method: str,
+    method: str | None,
     depth: int | None,
     flops: tuple[bool, bool],
     width: int | None,
@@ -37,7 +38,7 @@ def make_table(
       model: The module.
       args: The positional arguments of the call.
       kwargs: The keyword arguments of the call.
-      method: The name of the method to call.
+      method: The name of the method to call; None for a table without calls.
       depth: The largest number of modules around one that has a row; None for any.
       flops: Whether to count the operations of the calls, and those with the backward pass.
       width: The width of the text; None for that of the terminal.
@@ -46,16 +47,19 @@ def make_table(
       The table.
 
     Raises:
-      ArgumentTypeError: If `model` is not a module.
-      ArgumentError: If operations are to be counted without the arguments of the call.
+      ArgumentTypeError: If `model` is not a module, or `method` not a name.
+      ArgumentError: If the model has no such method, or if operations are to be counted without the arguments of the
+        call.
     """
     if not isinstance(model, Module):
         raise errors.ArgumentTypeError(
             f"tabulate takes a module, not {an(type(model))}.", "Pass the module itself."
         )
+    if method is not None:
+        _check_method(model, method)
     top = outline(model)
     modules = {entry.path: entry for entry in top.walk() if _has_row(entry)}
-    calls = _calls(model, method, args, kwargs, flops)
+    calls = None if method is None else _calls(model, method, args, kwargs, flops)
     has_calls = calls is not None
     measure = _Measure(top)
     rows: list[Row] = []
@@ -105,6 +109,22 @@ def _calls(
             raise
         cause = error
     return _no_calls(model, method, flops, cause)
+
+
+def _check_method(model: Any, method: str) -> None:
+    """Raise an error if the method is not a name, or that of no method."""
+    if not isinstance(method, str):
+        raise errors.ArgumentTypeError(
+            f"`method` is the name of a method of the model, not {an(type(method))}.",
+            'Pass the name, such as method="encode".',
+        )
+    if method != "__call__" and not callable(getattr(model, method, None)):
+        names = [name for name in dir(type(model)) if callable(getattr(type(model), name, None))]
+        similar = difflib.get_close_matches(method, names)
+        raise errors.ArgumentError(
+            f"{at_start(an(type(model)))} has no method {method!r}.",
+            f"Write method={similar[0]!r}." if similar else "Pass the name of a method of the model.",
+        )
 
 
 def _no_calls(model: Any, method: str, flops: tuple[bool, bool], cause: Exception | None) -> None:
